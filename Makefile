@@ -1,0 +1,64 @@
+# make run | test | check | bench | setup — each sets up what it needs on a fresh machine.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+UV_VERSION := 0.13.8
+UV := $(shell command -v uv || echo .tools/bin/uv)
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+PORT ?= 8000
+LIBRARY ?=
+BIN := .venv/bin
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+
+.PHONY: help setup setup-test run test check format bench clean
+
+help:
+	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
+	@echo "make run LIBRARY=DIR      the same with your own files"
+	@echo "make test                 set up and run all tests, real browser included"
+	@echo "make check                lint, format and type checks"
+	@echo "make bench                measure beside the peers"
+
+.tools/bin/uv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
+	@"$(PYTHON)" -m pip --version >/dev/null 2>&1 || .ci/system-packages pip
+	"$(PYTHON)" -m pip install --quiet --disable-pip-version-check --target .tools "uv==$(UV_VERSION)"
+
+# One stamp per kind of set-up; make compares it with what it was made from.
+.venv/.setup: pyproject.toml uv.lock hatch_build.py player/package-lock.json | $(filter .tools/%,$(UV))
+	$(UV) sync --frozen --quiet --python "$(PYTHON)" $$(.ci/system-packages ffmpeg)
+	@touch $@
+
+player/vendor/hls.min.mjs: player/package-lock.json .venv/.setup
+	@test -e $@ && touch $@ || $(UV) sync --frozen --quiet --reinstall-package headwater --inexact
+
+setup: .venv/.setup player/vendor/hls.min.mjs
+
+.venv/.setup-test: .venv/.setup .ci/system-packages
+	.ci/system-packages chromium
+	@touch $@
+
+run: setup
+	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(LIBRARY),--library "$(LIBRARY)")
+
+test: setup .venv/.setup-test
+	$(BIN)/pytest --cov --cov-report=term --cov-report=xml $(ARGS)
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf .venv .tools player/vendor artifacts .coverage* coverage.xml .mypy_cache .ruff_cache .pytest_cache

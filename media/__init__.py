@@ -1,0 +1,1 @@
+"""What the bytes mean: boxes, fragments, codec strings, playlists, audio frames. No I/O, no clock."""

@@ -1,0 +1,1 @@
+"""HTTP: routes, ranges, waits, mounts, configuration and the command line."""
