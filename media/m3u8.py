@@ -170,7 +170,7 @@ class RenditionReport:
 
 @dataclass(frozen=True, slots=True)
 class MediaPlaylist:
-    """A media playlist (§4.4.3–§4.4.5).
+    """A media playlist (§4.4.3 to §4.4.5).
 
     Attributes:
         target_duration: whole seconds.

@@ -1,0 +1,262 @@
+"""One ffmpeg child: started without a shell, its pipes drained, its errors kept short, its end never missed.
+
+Arguments are built with the ``ffmpeg`` package (ffmpeg-python); this module runs and watches what it built.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from packager import launcher
+from packager.tools import ToolsError
+
+PIPE_BYTES = 1 << 20
+"""Size asked for each output pipe: an unread pipe stalls all other outputs of the same ffmpeg."""
+
+READ_BYTES = 1 << 18
+"""Most bytes that one read takes from a pipe."""
+
+ERROR_BYTES = 64 << 10
+"""How much of ffmpeg's standard error is kept: the newest."""
+
+STOP_SECONDS = 0.7
+"""How long a child may take to end after SIGTERM before it gets SIGKILL."""
+
+QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error")
+"""Global options that every ffmpeg here gets."""
+
+LOCAL_PROTOCOLS = "file,pipe"
+"""What an ffmpeg that reads the library may open: never the network."""
+
+
+def local_input(path: Path) -> str:
+    """Name a file so that ffmpeg takes it as a file, whatever its name looks like (``-x``, ``concat:…``)."""
+    return f"file:{path.absolute()}"
+
+
+def pipe(index: int) -> str:
+    """Name the output pipe number ``index`` (from 0) as ffmpeg's arguments want it."""
+    return f"pipe:{launcher.FIRST_PIPE + index}"
+
+
+class Process:
+    """A running ffmpeg (or ffprobe); made by ``start``, ended by ``stop`` or by itself."""
+
+    def __init__(self, child: asyncio.subprocess.Process, outputs: list[int], errors: int) -> None:
+        self._child = child
+        self._outputs = outputs
+        self._error_pipe: int | None = errors
+        self._error_tail = bytearray()
+        asyncio.get_running_loop().add_reader(errors, self._receive_errors)
+
+    @classmethod
+    async def start(cls, argv: Sequence[str | Path], *, outputs: int = 1, stdin: bool = False) -> Process:
+        """Start a program with output pipes, which its arguments name by ``pipe(0)`` to ``pipe(n)``.
+
+        Args:
+            argv: the program's absolute path, then its arguments.
+            outputs: how many pipes it writes to.
+            stdin: whether it reads what ``write`` gives it; else its standard input is empty.
+
+        Raises:
+            ToolsError: it can't be started.
+        """
+        program, *arguments = [str(word) for word in argv]
+        pairs = [os.pipe() for _ in range(outputs)]
+        error_read, error_write = os.pipe()
+        write_ends = [pair[1] for pair in pairs]
+        read_ends = [pair[0] for pair in pairs]
+        for end in (*read_ends, error_read):
+            os.set_blocking(end, False)
+        for end in read_ends:
+            with contextlib.suppress(
+                OSError
+            ):  # above the user's share of pipe memory: smaller is slower, not wrong
+                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", launcher.__file__, str(os.getpid()), ",".join(map(str, write_ends)) or "-"),
+                program,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=error_write,
+                pass_fds=write_ends,
+                start_new_session=True,  # Ctrl-C is for the server, which then ends its children
+            )
+        except OSError as error:
+            _close(*read_ends, error_read)
+            raise ToolsError(f"{program} can't be started: {error.strerror}") from error
+        finally:
+            _close(*write_ends, error_write)
+        return cls(child, read_ends, error_read)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id: ffmpeg's own, since the launcher becomes it."""
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative for the signal that ended it, None while it runs."""
+        return self._child.returncode
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error, at most the last 64 KiB."""
+        return self._error_tail.decode("utf-8", "replace").strip()
+
+    async def read(self, index: int = 0) -> bytes:
+        """Wait for the next bytes of an output; b"" at its end."""
+        descriptor = self._outputs[index]
+        while True:
+            try:
+                return os.read(descriptor, READ_BYTES)
+            except BlockingIOError:
+                await _readable(descriptor)
+
+    async def write(self, data: bytes) -> None:
+        """Give it bytes on standard input, waiting while it doesn't take them.
+
+        Raises:
+            BrokenPipeError: it no longer reads.
+        """
+        if self._child.stdin is None:
+            raise BrokenPipeError("started without standard input")
+        self._child.stdin.write(data)
+        try:
+            await self._child.stdin.drain()
+        except ConnectionResetError as error:
+            raise BrokenPipeError("it no longer reads") from error
+
+    def close_stdin(self) -> None:
+        """Tell it that no more input comes."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+
+    async def wait(self) -> int:
+        """Wait for its end; give the exit status."""
+        status = await self._child.wait()
+        self._receive_errors()
+        return status
+
+    async def stop(self) -> int:
+        """End it if it runs (SIGTERM, then SIGKILL), close the pipes, give the exit status."""
+        try:
+            if self._child.returncode is None:
+                self._signal(signal.SIGTERM)
+                try:
+                    async with asyncio.timeout(STOP_SECONDS):
+                        await self._child.wait()
+                except TimeoutError:
+                    self._signal(signal.SIGKILL)
+            return await self.wait()
+        finally:
+            if self._child.returncode is None:
+                self._signal(signal.SIGKILL)
+            self._release()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(number)
+
+    def _release(self) -> None:
+        _close(*self._outputs)
+        self._outputs = []
+        self._forget_errors()
+        self.close_stdin()
+
+    def _receive_errors(self) -> None:
+        while self._error_pipe is not None:
+            try:
+                data = os.read(self._error_pipe, ERROR_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                self._forget_errors()
+                return
+            self._error_tail += data
+            del self._error_tail[:-ERROR_BYTES]
+
+    def _forget_errors(self) -> None:
+        if self._error_pipe is not None:
+            asyncio.get_running_loop().remove_reader(self._error_pipe)
+            _close(self._error_pipe)
+            self._error_pipe = None
+
+
+async def run(argv: Sequence[str | Path], *, limit: float, max_bytes: int = 64 << 20) -> bytes:
+    """Run a program whose output pipe 0 gives the result.
+
+    Args:
+        argv: the program's absolute path, then its arguments, the output among them as ``pipe(0)``.
+        limit: seconds it may take.
+        max_bytes: most bytes it may give.
+
+    Returns:
+        What it wrote to the pipe.
+
+    Raises:
+        ToolsError: it failed, took too long or gave too much; the text has its last error line.
+    """
+    process = await Process.start(argv)
+    output = bytearray()
+    try:
+        async with asyncio.timeout(limit):
+            while data := await process.read():
+                output += data
+                if len(output) > max_bytes:
+                    raise ToolsError(f"{argv[0]} gave more than {max_bytes} bytes")
+            status = await process.wait()
+    except TimeoutError as error:
+        raise ToolsError(f"{argv[0]} took longer than {limit:.0f} s") from error
+    finally:
+        await process.stop()
+    if status != 0:
+        raise ToolsError(last_error(process.errors) or f"{argv[0]} ended with status {status}")
+    return bytes(output)
+
+
+def last_error(errors: str) -> str:
+    """Pick the line of ffmpeg's errors that tells most: the last one, without its ``[mov @ 0x…]``."""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return re.sub(r"^\[[^\]]*\] ", "", lines[-1]).strip() if lines else ""
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _close(*descriptors: int) -> None:
+    for number in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(number)
+
+
+def compile_arguments(words: Iterable[str]) -> list[str]:
+    """Put the global options in front of arguments that ffmpeg-python compiled.
+
+    Args:
+        words: ``ffmpeg.get_args(stream)``.
+    """
+    return [*QUIET, *words]
