@@ -1,0 +1,223 @@
+"""What is in the library: each file, what it carries, and whether browsers play it.
+
+ffprobe tells what a file carries; its answers are kept per (path, size, modification time), so that a listing
+after the first costs one walk over the folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packager.ffmpeg import LOCAL_PROTOCOLS, local_input, pipe, run
+from packager.tools import Tools, ToolsError
+
+MAX_FILES = 10_000
+"""Most files that a listing names."""
+
+MAX_DEPTH = 8
+"""How many folders deep a listing looks."""
+
+PROBE_SECONDS = 20.0
+PROBES_AT_ONCE = 2
+PROBE_BYTES = 1 << 20
+"""Most that ffprobe's answer about one file may be."""
+
+CONTAINERS = {
+    ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
+    ".webm": "matroska", ".mkv": "matroska", ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
+    ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
+    ".flv": "flv",
+}  # fmt: skip
+"""Endings of the files that are listed, and the demuxer that may open each: never a playlist in disguise."""
+
+BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".ts", ".avi", ".wmv", ".flv"}
+BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
+BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8", "pcm_f32le"})
+BROWSER_PIXELS = re.compile(r"yuvj?420p")
+
+RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What ffprobe says of one file.
+
+    Attributes:
+        duration: seconds, or None where the file doesn't say.
+        width: of the first video stream, in pixels.
+        height: likewise.
+        codecs: ffmpeg's names of the streams' codecs, video first.
+        reason: why a browser can't be expected to play it; None where it can.
+    """
+
+    duration: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codecs: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of the library; ``path`` is relative, with slashes; ``size`` is in bytes."""
+
+    path: str
+    size: int
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """Files ``TITLE.<height>p.mp4`` of one folder, as one adaptive title; the tallest comes last."""
+
+    path: str
+    renditions: tuple[Entry, ...]
+
+
+class Catalogue:
+    """Lists a library's folder.
+
+    Args:
+        root: the folder.
+        tools: ffprobe; None where there is none, and files are listed without facts.
+    """
+
+    def __init__(self, root: Path, tools: Tools | None) -> None:
+        self._root = root
+        self._tools = tools
+        self._known: dict[tuple[str, int, int], Facts] = {}
+        self._lock = asyncio.Lock()
+
+    async def entries(self) -> list[Entry]:
+        """List every media file, in order of path.
+
+        Raises:
+            OSError: the folder can't be read.
+        """
+        async with self._lock:
+            found = await asyncio.to_thread(lambda: sorted(_walk(self._root)))
+            gate = asyncio.Semaphore(PROBES_AT_ONCE)
+            facts = await asyncio.gather(*(self._facts(key, gate) for key in found))
+            self._known = dict(zip(found, facts, strict=True))
+        return [Entry(path, size, fact) for (path, size, _), fact in zip(found, facts, strict=True)]
+
+    async def _facts(self, key: tuple[str, int, int], gate: asyncio.Semaphore) -> Facts:
+        if key in self._known:
+            return self._known[key]
+        if self._tools is None:
+            return Facts()
+        async with gate:
+            return await probe(self._root / key[0], self._tools)
+
+
+def titles(entries: Sequence[Entry]) -> list[Title]:
+    """Find the adaptive titles among the files: two or more renditions of one name in one folder."""
+    groups: dict[str, list[tuple[int, Entry]]] = {}
+    for entry in entries:
+        folder, _, name = entry.path.rpartition("/")
+        match = RENDITION.fullmatch(name)
+        if match is not None:
+            path = f"{folder}/{match['title']}".removeprefix("/")
+            groups.setdefault(path, []).append((int(match["height"]), entry))
+    return [
+        Title(path, tuple(entry for _, entry in sorted(group, key=lambda item: item[0])))
+        for path, group in sorted(groups.items())
+        if len(group) > 1
+    ]
+
+
+async def probe(path: Path, tools: Tools) -> Facts:
+    """Ask ffprobe what a file carries.
+
+    Args:
+        path: the file; its ending names the one demuxer that may open it.
+        tools: ffprobe.
+
+    Returns:
+        The facts; a file that can't be read has its error as the reason.
+    """
+    wanted = "format=duration:stream=codec_type,codec_name,codec_tag_string,profile,pix_fmt,width,height"
+    argv: list[str | Path] = [
+        tools.ffprobe, "-hide_banner", "-loglevel", "error",
+        "-protocol_whitelist", LOCAL_PROTOCOLS, "-format_whitelist", CONTAINERS[path.suffix.lower()],
+        "-show_entries", f"{wanted}:stream_disposition=attached_pic",
+        "-of", "json", "-o", pipe(0), "-i", local_input(path),
+    ]  # fmt: skip
+    try:
+        answer: dict[str, Any] = json.loads(await run(argv, limit=PROBE_SECONDS, max_bytes=PROBE_BYTES))
+    except (ToolsError, ValueError) as error:
+        return Facts(reason=f"can't be read: {str(error).removeprefix(f'{local_input(path)}: ')}")
+    return _facts_of(answer, path.suffix.lower())
+
+
+def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
+    streams = [
+        stream
+        for stream in answer.get("streams", [])
+        if stream.get("codec_type") in ("video", "audio")
+        and not stream.get("disposition", {}).get("attached_pic")
+    ]
+    streams.sort(key=lambda stream: stream["codec_type"] != "video")
+    video: dict[str, Any] = next((stream for stream in streams if stream["codec_type"] == "video"), {})
+    try:
+        duration = float(answer.get("format", {}).get("duration", ""))
+    except ValueError:
+        duration = None
+    return Facts(
+        duration=duration,
+        width=video.get("width"),
+        height=video.get("height"),
+        codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams),
+        reason=_reason(streams, suffix),
+    )
+
+
+def _reason(streams: Sequence[dict[str, Any]], suffix: str) -> str | None:
+    if not streams:
+        return "there is neither video nor audio in it"
+    for stream in streams:
+        codec, kind = str(stream.get("codec_name", "unknown")), stream["codec_type"]
+        if stream.get("codec_tag_string") in ("encv", "enca"):
+            return "it is encrypted"
+        if codec not in (BROWSER_VIDEO if kind == "video" else BROWSER_AUDIO):
+            return f"most browsers don't play {codec} {kind}"
+        pixels = stream.get("pix_fmt")
+        if codec == "h264" and pixels and not BROWSER_PIXELS.fullmatch(pixels):
+            return f"most browsers don't play H.264 {stream.get('profile', '')} ({pixels})"
+    if suffix not in BROWSER_CONTAINERS:
+        return f"browsers don't play {suffix[1:].upper()} files; repackaged as MP4 it would play"
+    return None
+
+
+def _walk(root: Path) -> Iterator[tuple[str, int, int]]:
+    """Give (relative path, size, mtime in ns) of each file whose ending is listed; not of hidden ones."""
+    count = 0
+    for folder, folders, names in os.walk(root, onerror=_raise_at(root)):
+        relative = Path(folder).relative_to(root)
+        deep = len(relative.parts) >= MAX_DEPTH
+        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith(".") or Path(name).suffix.lower() not in CONTAINERS:
+                continue
+            try:
+                status = (Path(folder) / name).lstat()
+            except OSError:  # gone since the folder was read
+                continue
+            if stat.S_ISREG(status.st_mode) and (count := count + 1) <= MAX_FILES:
+                yield (relative / name).as_posix(), status.st_size, status.st_mtime_ns
+
+
+def _raise_at(root: Path) -> Any:
+    def on_error(error: OSError) -> None:
+        if error.filename == str(root):
+            raise error
+
+    return on_error
