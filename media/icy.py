@@ -1,0 +1,96 @@
+"""ICY metadata: titles between the bytes of a stream, as SHOUTcast introduced them and players expect them.
+
+After every ``metaint`` bytes of audio stands a block: one byte n, then 16·n bytes of
+``StreamTitle='…';StreamUrl='…';``, padded with NUL. There is no standard; what is written here is what
+Icecast sends and VLC, mpv, ffmpeg and browsers' players read.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+METAINT = 16000
+"""Bytes of audio between two blocks, as most stations have it."""
+
+BLOCK_BYTES = 255 * 16
+"""Longest metadata: its length is told in one byte, in units of 16 bytes."""
+
+URL_BYTES = 1024
+"""Longest StreamUrl; half an address is of no use, so a longer one is left out."""
+
+UNCHANGED = b"\0"
+"""The block that says that the metadata is still what it was."""
+
+_BIDI_CONTROLS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def clean_title(title: str) -> str:
+    """Make a title harmless where it will be shown or quoted.
+
+    Args:
+        title: any text, of a tag or of a source client.
+
+    Returns:
+        One line: no control characters, no overrides of the writing direction, and typographic
+        apostrophes, since players end the title at ``';`` or even at the first ``'``.
+    """
+    kept = (
+        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        for char in title
+        if char not in _BIDI_CONTROLS
+    )
+    return " ".join("".join(kept).replace("'", "\u2019").split())
+
+
+def metadata_block(title: str, url: str = "") -> bytes:
+    """Write the metadata block of a title.
+
+    Args:
+        title: what is played; cut at a character's edge where it is too long.
+        url: an address that belongs to it; left out when longer than ``URL_BYTES``.
+
+    Returns:
+        The length byte and the padded text: at most 1 + 4,080 bytes.
+    """
+    address = "".join(url.split()).replace("'", "%27").encode("utf-8", "replace")
+    tail = b"';StreamUrl='" + (address if len(address) <= URL_BYTES else b"") + b"';"
+    head = b"StreamTitle='"
+    room = BLOCK_BYTES - len(head) - len(tail)
+    # A lone surrogate has no UTF-8; "replace" makes it a question mark.
+    text = clean_title(title).encode("utf-8", "replace")[:room].decode("utf-8", "ignore").encode("utf-8")
+    payload = head + text + tail
+    units = -(-len(payload) // 16)
+    return bytes([units]) + payload.ljust(16 * units, b"\0")
+
+
+class Interleaver:
+    """Puts metadata between the audio of one listener, counted from that listener's first byte."""
+
+    def __init__(self, metaint: int = METAINT) -> None:
+        self._metaint = metaint
+        self._left = metaint
+        self._told = b""
+
+    def feed(self, audio: bytes | memoryview, block: bytes) -> list[bytes | memoryview]:
+        """Interleave the next audio.
+
+        Args:
+            audio: what follows the audio of the last call.
+            block: the metadata block that belongs to it (``metadata_block``); b"" for none.
+
+        Returns:
+            Pieces to send in order; no audio is copied. The whole block stands where it is due and differs
+            from the last one that this listener got, else a zero byte.
+        """
+        pieces: list[bytes | memoryview] = []
+        view = memoryview(audio)
+        while len(view) >= self._left:
+            pieces.append(view[: self._left])
+            view = view[self._left :]
+            self._left = self._metaint
+            pieces.append(UNCHANGED if block in (self._told, b"") else block)
+            self._told = block or self._told
+        if view:
+            pieces.append(view)
+            self._left -= len(view)
+        return pieces

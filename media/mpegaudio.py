@@ -1,0 +1,333 @@
+"""MPEG audio as a stream of whole frames: Layer III of MPEG-1, 2 and 2.5, and AAC in ADTS.
+
+A frame is what a station sends and what a listener may start at, so everything that isn't one is taken out
+here: tags, garbage, and the Xing, Info and VBRI frames, which describe a file that the stream is not (a
+browser would believe their duration).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
+from media.id3 import (
+    APE_HEADER,
+    ID3V1_ENHANCED_SIZE,
+    ID3V1_SIZE,
+    Tags,
+    ape_size,
+    id3v2_size,
+    parse_ape,
+    parse_id3v1,
+    parse_id3v2,
+)
+
+GARBAGE_BYTES = 64 * 1024
+"""Most bytes between two frames that are searched for the next one before the input counts as malformed."""
+
+TAG_BYTES = 1024 * 1024
+"""Most bytes of one tag that are held to look for titles; pictures beyond are skipped unseen."""
+
+_BITRATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_SAMPLE_RATES = (44100, 48000, 32000)
+_ADTS_SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_CANDIDATE = re.compile(rb"\xff[\xe0-\xff]|ID3|TAG|APETAGEX")
+_LOOKAHEAD = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """What the header of one frame says.
+
+    Attributes:
+        codec: ``mp3`` for Layer III, ``aac`` for ADTS.
+        version: 1, 2 or 3 for MPEG-1, 2, 2.5; ADTS: the profile, 1 for AAC LC's 2 less one.
+        sample_rate: in Hz; also the timescale of ``samples``. With SBR in ADTS it is that of the core.
+        channels: 1 or 2; ADTS: the channel configuration.
+        samples: duration in samples per channel.
+        size: bytes with the header.
+        bitrate: in bit/s as the header says; 0 in ADTS, which says none.
+    """
+
+    codec: Literal["mp3", "aac"]
+    version: int
+    sample_rate: int
+    channels: int
+    samples: int
+    size: int
+    bitrate: int
+
+    def continues(self, other: FrameHeader) -> bool:
+        """Tell whether both belong to one stream: these fields don't change within one."""
+        return (
+            self.sample_rate == other.sample_rate
+            and self.version == other.version
+            and self.codec == other.codec
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One whole frame."""
+
+    header: FrameHeader
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InfoFrame:
+    """A Xing, Info or VBRI frame stood here; ``variable`` says whether it announced a variable bitrate."""
+
+    variable: bool
+
+
+Event = Frame | InfoFrame | Tags
+
+
+def parse_frame_header(data: bytes) -> FrameHeader:
+    """Read a frame's header.
+
+    Args:
+        data: bytes from where the frame begins; 7 are enough.
+
+    Returns:
+        The header (ISO/IEC 11172-3 §2.4.1.3, 13818-3 §2.4.2.3; ADTS: ISO/IEC 13818-7 §6.2).
+
+    Raises:
+        NeedMoreDataError: fewer bytes than a header.
+        MalformedError: no header begins here.
+        UnsupportedError: a header of Layer I or II, or of free format.
+    """
+    if len(data) < 4:
+        raise NeedMoreDataError("a frame header has at least 4 bytes")
+    if data[0] != 0xFF or data[1] < 0xE0:
+        raise MalformedError("no sync word")
+    if data[1] & 0xF6 == 0xF0:
+        return _adts_header(data)
+    return _layer_header(int.from_bytes(data[:4], "big"))
+
+
+@lru_cache(maxsize=1024)
+def _layer_header(word: int) -> FrameHeader:
+    version = {0: 3, 2: 2, 3: 1}.get(word >> 19 & 3, 0)
+    layer = 4 - (word >> 17 & 3)
+    bitrate_index, rate_index = word >> 12 & 15, word >> 10 & 3
+    if not version or layer == 4 or bitrate_index == 15 or rate_index == 3 or word & 3 == 2:
+        raise MalformedError("reserved value in a frame header")
+    if layer != 3:
+        raise UnsupportedError(f"MPEG audio Layer {'I' * layer}")
+    if not bitrate_index:
+        raise UnsupportedError("free format bitrate")
+    bitrate = 1000 * (_BITRATES_1 if version == 1 else _BITRATES_2)[bitrate_index]
+    sample_rate = _SAMPLE_RATES[rate_index] >> version - 1
+    samples = 1152 if version == 1 else 576
+    return FrameHeader(
+        codec="mp3",
+        version=version,
+        sample_rate=sample_rate,
+        channels=1 if word >> 6 & 3 == 3 else 2,
+        samples=samples,
+        size=samples // 8 * bitrate // sample_rate + (word >> 9 & 1),
+        bitrate=bitrate,
+    )
+
+
+def _adts_header(data: bytes) -> FrameHeader:
+    if len(data) < 7:
+        raise NeedMoreDataError("an ADTS header has at least 7 bytes")
+    word = int.from_bytes(data[:7], "big")
+    rate_index, size = word >> 34 & 15, word >> 13 & 0x1FFF
+    if rate_index >= len(_ADTS_SAMPLE_RATES) or size <= (7 if data[1] & 1 else 9):
+        raise MalformedError("reserved value in an ADTS header")
+    return FrameHeader(
+        codec="aac",
+        version=word >> 38 & 3,
+        sample_rate=_ADTS_SAMPLE_RATES[rate_index],
+        channels=word >> 30 & 7,
+        samples=1024 * ((word & 3) + 1),
+        size=size,
+        bitrate=0,
+    )
+
+
+class MpegAudioReader:
+    """Reads frames and tags from bytes that come in any portions; does no I/O.
+
+    Whole, bytewise or cut anywhere, the same bytes give the same events. Memory is bounded by ``TAG_BYTES``
+    and what is handed over at once.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._position = 0
+        self._skip = 0
+        self._eof = False
+        self._stream: FrameHeader | None = None
+        self._synced = False
+        self._garbage = 0
+        self._refused: UnsupportedError | None = None
+        self._error: MediaError | None = None
+        self._ready: deque[Event] = deque()
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        if self._error is None:
+            del self._buffer[: self._position]
+            self._position = 0
+            self._buffer += data
+
+    def receive_eof(self) -> None:
+        """Take note that no more bytes come."""
+        self._eof = True
+
+    def events(self) -> Iterator[Event]:
+        """Give what can be told from the bytes so far, in order.
+
+        Yields:
+            Frames, tags and info frames.
+
+        Raises:
+            MalformedError: more than ``GARBAGE_BYTES`` without a frame, or an end without any.
+            UnsupportedError: the same, and it looks like MPEG audio of another layer or of free format.
+        """
+        while True:
+            while self._ready:
+                yield self._ready.popleft()
+            if self._error is not None:
+                raise self._error
+            try:
+                progress = self._step()
+            except MediaError as error:
+                self._error = error
+                self._buffer.clear()
+                self._position = 0
+                raise
+            if not progress:
+                return
+
+    def _step(self) -> bool:
+        """Consume one thing; False when that needs more bytes."""
+        available = len(self._buffer) - self._position
+        if self._skip and available:
+            step = min(self._skip, available)
+            self._position += step
+            self._skip -= step
+            return True
+        if self._skip and not self._eof:
+            return False
+        if available < _LOOKAHEAD and not self._eof:
+            return False
+        if not available:
+            if self._stream is None:
+                raise self._refused or MalformedError("no MPEG audio frame in all of the input")
+            return False
+        if self._buffer[self._position] != 0xFF and self._tag_starts(self._position):
+            return self._take_tag(available)
+        return self._take_frame(available)
+
+    def _peek(self, length: int) -> bytes:
+        return bytes(self._buffer[self._position : self._position + length])
+
+    def _header_at(self, position: int) -> FrameHeader | None:
+        try:
+            return parse_frame_header(bytes(self._buffer[position : position + 7]))
+        except UnsupportedError as error:
+            if self._stream is None and self._refused is None:
+                self._refused = error
+            return None
+        except MediaError:
+            return None
+
+    def _take_frame(self, available: int) -> bool:
+        header = self._header_at(self._position)
+        if header is None:
+            return self._search()
+        follows = self._synced and self._stream is not None and header.continues(self._stream)
+        wanted = header.size if follows else header.size + _LOOKAHEAD
+        if available < wanted and not self._eof:
+            return False
+        if available < header.size or not (follows or self._confirms(header)):
+            return self._search()
+        data = self._peek(header.size)
+        self._position += header.size
+        self._stream, self._synced, self._garbage = header, True, 0
+        info = _info_frame(header, data)
+        self._ready.append(info or Frame(header, data))
+        return True
+
+    def _confirms(self, header: FrameHeader) -> bool:
+        """A sync word may stand in garbage too; one that leads to another frame, a tag or the end doesn't."""
+        after = self._position + header.size
+        if len(self._buffer) - after < 4:
+            return True
+        following = self._header_at(after)
+        if following is None:
+            return self._tag_starts(after)
+        return following.continues(header)
+
+    def _tag_starts(self, position: int) -> bool:
+        beginning = bytes(self._buffer[position : position + _LOOKAHEAD])
+        return beginning.startswith((b"TAG", b"APETAGEX")) or id3v2_size(beginning) is not None
+
+    def _take_tag(self, available: int) -> bool:
+        if self._buffer.startswith(b"TAG", self._position):
+            return self._take_id3v1(available)
+        is_ape = self._buffer.startswith(b"APETAGEX", self._position)
+        if is_ape and available < APE_HEADER:
+            return self._search() if self._eof else False
+        head = self._peek(APE_HEADER)
+        size = (ape_size(head) if is_ape else id3v2_size(head)) or 0
+        if available < min(size, TAG_BYTES) and not self._eof:
+            return False
+        data = self._peek(min(size, TAG_BYTES))
+        self._tell(parse_ape(data) if is_ape else parse_id3v2(data), size)
+        return True
+
+    def _take_id3v1(self, available: int) -> bool:
+        if available < ID3V1_ENHANCED_SIZE + 8 and not self._eof:
+            return False
+        data = self._peek(ID3V1_ENHANCED_SIZE + 8)
+        # An enhanced tag stands before another; without one it is a plain tag whose title begins with "+".
+        following = data[ID3V1_ENHANCED_SIZE:]
+        enhanced = data.startswith(b"TAG+") and following.startswith((b"TAG", b"APETAGEX"))
+        self._tell(Tags() if enhanced else parse_id3v1(data), ID3V1_ENHANCED_SIZE if enhanced else ID3V1_SIZE)
+        return True
+
+    def _tell(self, tags: Tags, size: int) -> None:
+        self._skip = size
+        if tags:
+            self._ready.append(tags)
+
+    def _search(self) -> bool:
+        """Drop bytes up to the next place where a frame or a tag may begin."""
+        self._synced = False
+        found = _CANDIDATE.search(self._buffer, self._position + 1)
+        end = len(self._buffer)
+        # The last bytes may be the beginning of a candidate.
+        target = found.start() if found else end if self._eof else max(self._position + 1, end - 7)
+        self._garbage += target - self._position
+        self._position = target
+        if self._garbage > GARBAGE_BYTES:
+            raise self._refused or MalformedError(f"no MPEG audio frame in {GARBAGE_BYTES} bytes")
+        return True
+
+
+def _info_frame(header: FrameHeader, data: bytes) -> InfoFrame | None:
+    """Recognise the frame that encoders put first: Xing or Info behind the side information, VBRI at 36."""
+    if header.codec != "mp3":
+        return None
+    if header.version == 1:
+        offset = 21 if header.channels == 1 else 36
+    else:
+        offset = 13 if header.channels == 1 else 21
+    if not data[1] & 1 and not data.startswith((b"Xing", b"Info"), offset):
+        offset += 2  # encoders disagree whether the CRC moves it
+    if data.startswith((b"Xing", b"Info"), offset):
+        return InfoFrame(variable=data.startswith(b"Xing", offset))
+    return InfoFrame(variable=True) if data.startswith(b"VBRI", 36) else None
