@@ -1,0 +1,129 @@
+"""What every response passes on its way out: cross-origin headers, counting, and the request log."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = structlog.get_logger()
+
+AREAS = frozenset({"media", "vod", "live", "radio", "events", "relay", "api", "player", "health", "metrics"})
+"""First path segments that are counted by name; a fixed set, so that no client can grow the metrics."""
+
+SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "events", "api"})
+"""What pages of other origins may read."""
+
+EXPOSED = (
+    b"Accept-Ranges, Content-Encoding, Content-Length, Content-Range, Date, ETag, Last-Modified, "
+    b"icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
+)
+ALLOWED = (
+    b"Accept, Cache-Control, Content-Type, Icy-MetaData, "
+    b"If-Match, If-Modified-Since, If-None-Match, If-Range, Last-Event-ID, Range"
+)
+PREFLIGHT_SECONDS = b"86400"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counters since the start, by area and by status."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    sent_bytes: Counter[str] = field(default_factory=Counter)
+
+
+def area_of(path: str) -> str:
+    """Name the area of a path: its first segment if that is one of ours, ``page`` for the page."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first == "":
+        return "page"
+    return first if first in AREAS else "other"
+
+
+class Edge:
+    """ASGI middleware around the whole application.
+
+    Args:
+        app: the application.
+        traffic: the counters to keep.
+        allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
+        log_requests: whether each request becomes a log line.
+    """
+
+    def __init__(self, app: ASGIApp, *, traffic: Traffic, allow_origin: str, log_requests: bool) -> None:
+        self._app = app
+        self._traffic = traffic
+        self._log_requests = log_requests
+        self._cross_origin: list[tuple[bytes, bytes]] = []
+        if allow_origin:
+            self._cross_origin = [
+                (b"access-control-allow-origin", allow_origin.encode("latin-1")),
+                (b"access-control-expose-headers", EXPOSED),
+            ]
+            if allow_origin != "*":
+                self._cross_origin.append((b"vary", b"Origin"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        area = area_of(scope["path"])
+        shared = self._cross_origin if area in SHARED_AREAS else []
+        status, sent, started = 0, 0, time.monotonic()
+
+        async def count(message: Message) -> None:
+            nonlocal status, sent
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message.get("headers", ()), *shared]
+                if not any(name == b"x-content-type-options" for name, _ in headers):
+                    headers.append((b"x-content-type-options", b"nosniff"))
+                message = {**message, "headers": headers}
+            else:
+                size = message["count"] if "count" in message else len(message.get("body", b""))
+                sent += size
+                self._traffic.sent_bytes[area] += size
+            await send(message)
+
+        try:
+            if shared and _is_preflight(scope):
+                await _answer_preflight(count)
+            else:
+                await self._app(scope, receive, count)
+        finally:
+            self._traffic.requests[area, status] += 1
+            if self._log_requests:
+                self._write(scope, status, sent, started)
+
+    def _write(self, scope: Scope, status: int, sent: int, started: float) -> None:
+        client = scope.get("client")
+        log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            bytes=sent,
+            seconds=round(time.monotonic() - started, 3),
+            client=client[0] if client else None,
+        )
+
+
+def _is_preflight(scope: Scope) -> bool:
+    return scope["method"] == "OPTIONS" and any(
+        name == b"access-control-request-method" for name, _ in scope["headers"]
+    )
+
+
+async def _answer_preflight(send: Send) -> None:
+    headers = [
+        (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
+        (b"access-control-allow-headers", ALLOWED),
+        (b"access-control-max-age", PREFLIGHT_SECONDS),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
