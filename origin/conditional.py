@@ -1,0 +1,202 @@
+"""Conditional requests: whether a request's preconditions hold (RFC 9110 §13), without any I/O."""
+
+from __future__ import annotations
+
+import calendar
+import enum
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from email.utils import formatdate
+
+# RFC 9110 §8.8.3: opaque-tag = DQUOTE *etagc DQUOTE; the weakness mark is case-sensitive.
+_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)+")
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
+_SHORT_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
+_TIME = "(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
+# RFC 9110 §5.6.7: the one format to send and the two to understand.
+_DATES = (
+    re.compile(f"{_SHORT_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
+    re.compile(f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
+    re.compile(f"{_SHORT_DAY} {_MONTH} (?P<day>[0-9]{{2}}| [0-9]) {_TIME} (?P<year>[0-9]{{4}})"),
+)
+_LONGEST_DATE = len("Wednesday, 06-Nov-94 08:49:37 GMT")
+
+
+class Outcome(enum.Enum):
+    """What a request's preconditions lead to."""
+
+    PROCEED = "answer as if there were no conditions"
+    NOT_MODIFIED = "304"
+    FAILED = "412"
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What tells one version of a representation from another.
+
+    Attributes:
+        etag: An entity-tag as its field says it, or None.
+        last_modified: Seconds since the epoch, or None.
+        date_is_strong: Whether no second version can have that date (RFC 9110 §8.8.2.2).
+    """
+
+    etag: str | None = None
+    last_modified: int | None = None
+    date_is_strong: bool = False
+
+
+def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now: float) -> Outcome:
+    """Evaluate the preconditions of a request, in the order of RFC 9110 §13.2.2.
+
+    Args:
+        method: The request's method.
+        fields: Its header fields by lower-case name; several lines of one joined by commas.
+        validators: Those of the representation that exists.
+        now: Seconds since the epoch.
+
+    Returns:
+        The outcome; If-Range isn't part of it, see `range_applies`.
+    """
+    reading = method in ("GET", "HEAD")
+    # RFC 9110 §13.2.2: If-Match wins over If-Unmodified-Since, If-None-Match over If-Modified-Since.
+    if (value := fields.get("if-match")) is not None:
+        holds = _if_match(value, validators)
+    else:
+        holds = _unmodified_since(fields.get("if-unmodified-since"), validators, now)
+    if not holds:
+        return Outcome.FAILED
+    if (value := fields.get("if-none-match")) is not None:
+        if not _if_none_match(value, validators):
+            return Outcome.NOT_MODIFIED if reading else Outcome.FAILED
+    elif reading and not _modified_since(fields.get("if-modified-since"), validators, now):
+        return Outcome.NOT_MODIFIED
+    return Outcome.PROCEED
+
+
+def range_applies(if_range: str | None, validators: Validators, now: float) -> bool:
+    """Whether a Range field counts under an If-Range field (RFC 9110 §13.1.5).
+
+    Args:
+        if_range: The field's value, or None when there is none.
+        validators: Those of the representation that exists.
+        now: Seconds since the epoch.
+    """
+    if if_range is None:
+        return True
+    value = if_range.strip(" \t")
+    if _TAG.fullmatch(value):
+        # RFC 9110 §13.1.5: strong comparison; weak tags never match.
+        return validators.etag is not None and not _is_weak(value) and value == validators.etag
+    moment = parse_date(value, now)
+    # RFC 9110 §13.1.5: an exact match with Last-Modified, and only if that is a strong validator.
+    return moment is not None and validators.date_is_strong and moment == validators.last_modified
+
+
+def parse_tags(field: str) -> list[str] | None:
+    """Read the entity-tags of an If-Match or If-None-Match field (RFC 9110 §8.8.3, §5.6.1).
+
+    Args:
+        field: The field's value, not `*`.
+
+    Returns:
+        The tags as they stand there, or None when it isn't a list of entity-tags.
+    """
+    text = field.strip(" \t,")
+    tags: list[str] = []
+    position = 0
+    while match := _TAG.match(text, position):
+        tags.append(match[0])
+        position = match.end()
+        if position == len(text):
+            return tags
+        separator = _SEPARATOR.match(text, position)
+        if separator is None:
+            return None
+        position = separator.end()
+    return None
+
+
+def parse_date(text: str, now: float) -> int | None:
+    """Read an HTTP-date in any of its three formats (RFC 9110 §5.6.7).
+
+    Args:
+        text: The field's value.
+        now: Seconds since the epoch: years of two digits lie at most fifty years ahead of it.
+
+    Returns:
+        Seconds since the epoch, or None when it is no valid date.
+    """
+    text = text.strip(" \t")
+    if len(text) > _LONGEST_DATE:
+        return None
+    for pattern in _DATES:
+        if match := pattern.fullmatch(text):
+            year = int(match["year"])
+            if len(match["year"]) == 2:
+                year = _century(year, now)
+            try:
+                day = date(year, _MONTHS.index(match["month"]) + 1, int(match["day"]))
+            except ValueError:
+                return None
+            clock = (int(match["hour"]), int(match["minute"]), int(match["second"]))
+            return calendar.timegm((day.year, day.month, day.day, *clock))
+    return None
+
+
+def format_date(moment: float) -> str:
+    """An IMF-fixdate (RFC 9110 §5.6.7) for seconds since the epoch."""
+    return formatdate(int(moment), usegmt=True)
+
+
+def _century(year: int, now: float) -> int:
+    this_year = time.gmtime(now).tm_year
+    year += this_year - this_year % 100
+    # RFC 9110 §5.6.7: more than fifty years in the future is the most recent past year with those digits.
+    return year - 100 if year > this_year + 50 else year
+
+
+def _is_weak(tag: str) -> bool:
+    return tag.startswith("W/")
+
+
+def _if_match(field: str, validators: Validators) -> bool:
+    if field.strip(" \t") == "*":
+        return True
+    tags = parse_tags(field)
+    if tags is None:
+        # Not a list of tags: as with every field that doesn't parse, the request goes on without it.
+        return True
+    # RFC 9110 §13.1.1: strong comparison.
+    return validators.etag is not None and not _is_weak(validators.etag) and validators.etag in tags
+
+
+def _if_none_match(field: str, validators: Validators) -> bool:
+    if field.strip(" \t") == "*":
+        return False
+    tags = parse_tags(field)
+    if tags is None or validators.etag is None:
+        return True
+    # RFC 9110 §13.1.2: weak comparison.
+    opaque = validators.etag.removeprefix("W/")
+    return all(tag.removeprefix("W/") != opaque for tag in tags)
+
+
+def _unmodified_since(field: str | None, validators: Validators, now: float) -> bool:
+    moment = None if field is None else parse_date(field, now)
+    # RFC 9110 §13.1.4: an invalid date, or a resource without one, makes the field void.
+    return moment is None or validators.last_modified is None or validators.last_modified <= moment
+
+
+def _modified_since(field: str | None, validators: Validators, now: float) -> bool:
+    moment = None if field is None else parse_date(field, now)
+    if moment is None or validators.last_modified is None or moment > now:
+        # RFC 9110 §13.1.3: void; a date in the future says nothing about what its sender has.
+        return True
+    return validators.last_modified > moment

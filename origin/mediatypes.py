@@ -1,0 +1,53 @@
+"""Media types by file name: a fixed table, so that every machine answers the same."""
+
+from __future__ import annotations
+
+DEFAULT = "application/octet-stream"
+
+_BY_SUFFIX = {
+    "aac": "audio/aac",
+    "adts": "audio/aac",
+    "avif": "image/avif",
+    "cmfa": "audio/mp4",
+    "cmfv": "video/mp4",
+    "flac": "audio/flac",
+    "gif": "image/gif",
+    "jpeg": "image/jpeg",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "m3u8": "application/vnd.apple.mpegurl",
+    "m4a": "audio/mp4",
+    "m4s": "video/mp4",
+    "m4v": "video/mp4",
+    "mka": "audio/matroska",
+    "mkv": "video/matroska",
+    "mov": "video/quicktime",
+    "mp3": "audio/mpeg",
+    "mp4": "video/mp4",
+    "mpd": "application/dash+xml",
+    "oga": "audio/ogg",
+    "ogg": "audio/ogg",
+    "ogv": "video/ogg",
+    "opus": "audio/ogg",
+    "png": "image/png",
+    "srt": "application/x-subrip",
+    "ts": "video/mp2t",
+    "txt": "text/plain; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "wav": "audio/wav",
+    "weba": "audio/webm",
+    "webm": "video/webm",
+    "webp": "image/webp",
+}
+
+
+def media_type(name: str) -> str:
+    """The Content-Type (RFC 9110 §8.3) of a file, by the last suffix of its name.
+
+    Args:
+        name: A file's name or path.
+
+    Returns:
+        The media type, with its charset where it is text; `DEFAULT` for what the table doesn't know.
+    """
+    return _BY_SUFFIX.get(name.rpartition(".")[2].lower(), DEFAULT)

@@ -1,0 +1,207 @@
+"""The library's files: opened once, read by position, and never anything outside the library's folder.
+
+A name is what an address carries: parts joined by slashes, relative to the library. Each folder on the way
+is opened from the one before it without following links, so that nothing swapped between a check and the
+opening can lead outside. Everything here blocks on the disk: call it in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+# What an opening may fail with because of the name or of what lies there. Anything else (no descriptors left,
+# a failing disk) isn't the asker's doing and is raised as it is.
+_ABSENT = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENAMETOOLONG,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.EINVAL,
+        errno.EILSEQ,
+    }
+)
+# O_NONBLOCK: the opening of a FIFO or a device must not wait for somebody at its other end.
+_OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+
+SETTLED_AFTER = 2.0
+"""Seconds after its last change from which on a file's time of change tells its versions apart."""
+
+
+class NotFoundError(Exception):
+    """No file of that name is in the library. The reason is kept from the asker by design."""
+
+
+class LocalFile:
+    """An open regular file, with what its answer needs to know about it.
+
+    Attributes:
+        path: Where it was found, for logs.
+        size: Its length in bytes when it was opened.
+        modified: The time of its last change, in seconds since the epoch.
+        identity: (device, inode, size, time of change in ns): equal only for the same unchanged file.
+    """
+
+    __slots__ = ("_fd", "identity", "modified", "path", "size")
+
+    def __init__(self, fd: int, path: Path, status: os.stat_result) -> None:
+        self._fd = fd
+        self.path = path
+        self.size = status.st_size
+        self.modified = status.st_mtime_ns / 1e9
+        self.identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor. ValueError once closed: its number may be another file's by then."""
+        if self._fd < 0:
+            raise ValueError(f"{self.path} is closed")
+        return self._fd
+
+    def validator(self, now: float) -> str:
+        """An entity-tag (RFC 9110 §8.8.3) that is the same on every node with a copy of the file.
+
+        Args:
+            now: Seconds since the epoch, at the time of the answer.
+
+        Returns:
+            The tag as a header field says it; weak while a second version could still get the same one.
+        """
+        # RFC 9110 §8.8.1: two versions within the clock's resolution must not share a strong validator.
+        weak = "" if self.modified <= now - SETTLED_AFTER else "W/"
+        return f'{weak}"{int(self.modified):x}-{self.size:x}"'
+
+    def pread(self, offset: int, length: int) -> bytes:
+        """Read bytes by position: fewer than asked only where the file ends.
+
+        Args:
+            offset: Position of the first byte.
+            length: Number of bytes.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        data = os.pread(self.fd, length, offset)
+        if len(data) in (0, length):
+            return data
+        parts = [data]
+        have = len(data)
+        while have < length and (data := os.pread(self.fd, length - have, offset + have)):
+            parts.append(data)
+            have += len(data)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Give the descriptor back. May be called again."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Library:
+    """A folder of media.
+
+    Args:
+        root: The folder; it need not exist yet.
+        follow_symlinks: Whether links may lead out of the folder. Inside it they always may.
+    """
+
+    def __init__(self, root: Path, follow_symlinks: bool = False) -> None:
+        self.root = root.absolute()
+        self.follow_symlinks = follow_symlinks
+
+    def open(self, name: str) -> LocalFile:
+        """Open a regular file for reading.
+
+        Args:
+            name: Its parts joined by slashes, relative to the library.
+
+        Returns:
+            The open file, which the caller closes.
+
+        Raises:
+            NotFoundError: There is no such file that may be served.
+            OSError: There may be one, but the system can't open it now (too many open files, a failing disk).
+        """
+        parts = _parts(name)
+        path = self.root.joinpath(*parts)
+        try:
+            return self._open(parts, path)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                raise NotFoundError(name) from None
+            raise
+        except ValueError:
+            # A name that the file system's encoding can't say.
+            raise NotFoundError(name) from None
+
+    def _open(self, parts: list[str], path: Path) -> LocalFile:
+        if self.follow_symlinks:
+            return _file(os.open(path, _OPEN_FILE), path)
+        try:
+            return _file(_open_beneath(self.root, parts), path)
+        except OSError as error:
+            # ELOOP: the last part is a link. ENOTDIR: a folder on the way is one, or is no folder.
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+        target = path.resolve(strict=True)
+        root = self.root.resolve(strict=True)
+        if not target.is_relative_to(root):
+            raise NotFoundError(path.name)
+        inside = target.relative_to(root)
+        # A link doesn't publish what is hidden; and opened again from the root without links, nothing that
+        # is put in its way in the meantime leads elsewhere.
+        return _file(_open_beneath(root, _parts(inside.as_posix())), target)
+
+
+def _parts(name: str) -> list[str]:
+    parts = name.split("/")
+    for part in parts:
+        # Empty parts are absolute paths and doubled slashes; a first dot is hidden files, "." and "..".
+        # A backslash separates folders for some other server of the same address.
+        if not part or part[0] == "." or "\0" in part or "\\" in part:
+            raise NotFoundError(name)
+    return parts
+
+
+def _open_beneath(root: Path, parts: list[str]) -> int:
+    folder = os.open(root, _OPEN_FOLDER)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(parts[-1], _OPEN_FILE | os.O_NOFOLLOW, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _file(fd: int, path: Path) -> LocalFile:
+    try:
+        # Asked of the open file, not of the name: the name may lead elsewhere by now.
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NotFoundError(path.name)
+        return LocalFile(fd, path, status)
+    except BaseException:
+        os.close(fd)
+        raise
