@@ -1,0 +1,69 @@
+// Small things every view needs: elements, keyed rows, numbers as people write them, JSON from the server.
+
+const REQUEST_TIMEOUT_MS = 8000;
+
+export const byId = (id) => document.getElementById(id);
+
+/** Makes an element. Children are nodes or strings; strings become text, never markup. */
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === false || value === null || value === undefined) continue;
+    if (typeof value === "function") node.addEventListener(name, value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+/** Writes text only where it changed, so that screen readers and selections are left in peace. */
+export function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/**
+ * Keeps one row per item in `list`, by key, so that focus survives an update.
+ * `make(item)` returns {node, update(item)}.
+ */
+export function syncRows(list, rows, items, keyOf, make) {
+  const kept = new Set();
+  items.forEach((item, index) => {
+    const key = keyOf(item);
+    kept.add(key);
+    if (!rows.has(key)) rows.set(key, make(item));
+    const row = rows.get(key);
+    row.update(item);
+    if (list.children[index] !== row.node) list.insertBefore(row.node, list.children[index] ?? null);
+  });
+  for (const [key, row] of rows) {
+    if (kept.has(key)) continue;
+    row.node.remove();
+    rows.delete(key);
+  }
+}
+
+export async function getList(address) {
+  const response = await fetch(address, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  if (!response.ok) throw new Error(`${address}: ${response.status}`);
+  return response.json();
+}
+
+export function clock(seconds) {
+  if (!Number.isFinite(seconds)) return "";
+  const whole = Math.round(seconds);
+  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  if (parts[0] === 0) parts.shift();
+  return parts.map((part, index) => (index ? String(part).padStart(2, "0") : part)).join(":");
+}
+
+const scaled = (value, units, unit) => {
+  let index = 0;
+  while (value >= 1000 && index < units.length - 1) [value, index] = [value / 1000, index + 1];
+  return `${value.toFixed(index && value < 100 ? 1 : 0)} ${units[index]}${unit}`;
+};
+export const bytes = (value) => scaled(value, ["", "k", "M", "G", "T"], "B");
+export const bits = (value) => scaled(value, ["", "k", "M", "G"], "bit/s");
+export const count = (value, one, many) => `${value} ${value === 1 ? one : many}`;
+
+/** A path in the address bar: each segment encoded, slashes kept. */
+export const encodePath = (path) => path.split("/").map(encodeURIComponent).join("/");

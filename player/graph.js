@@ -1,0 +1,77 @@
+// One minute of buffer (area, its own scale), bandwidth and level (lines on one scale, so they can be compared).
+
+import { bits, byId, say } from "./dom.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const POINTS = 120; // at two a second
+const WIDTH = 600;
+const HEIGHT = 90;
+const HEADROOM = 1.15;
+const LEAST_BUFFER_S = 5;
+const LEAST_RATE = 100_000;
+// Beside a link far faster than the media the levels would lie flat on the ground; the line is cut here instead.
+const MOST_RATE_IN_LEVELS = 3;
+
+const shape = (name, className, attributes = {}) => {
+  const node = document.createElementNS(SVG, name);
+  node.setAttribute("class", className);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
+};
+
+export class Graph {
+  #samples = [];
+
+  constructor(svg) {
+    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+    svg.setAttribute("preserveAspectRatio", "none");
+    this.buffer = shape("path", "buffer");
+    this.level = shape("path", "level");
+    this.bandwidth = shape("path", "bandwidth");
+    const rules = [1, 2, 3].map((n) => shape("path", "rule", { d: `M0 ${(HEIGHT * n) / 4}H${WIDTH}` }));
+    svg.append(...rules, this.buffer, this.level, this.bandwidth);
+  }
+
+  clear() {
+    this.#samples = [];
+  }
+
+  push({ buffer, bandwidth, levelBitrate }) {
+    this.#samples.push({ buffer, bandwidth, level: levelBitrate });
+    if (this.#samples.length > POINTS) this.#samples.shift();
+    this.#draw();
+  }
+
+  #draw() {
+    const bufferTop = this.#top("buffer", LEAST_BUFFER_S);
+    const levelTop = this.#top("level", LEAST_RATE);
+    const rateTop = Math.min(this.#top("bandwidth", levelTop), MOST_RATE_IN_LEVELS * levelTop);
+    say(byId("k-buffer"), `Buffer (to ${Math.round(bufferTop)} s)`);
+    say(byId("k-rate"), `Bandwidth (to ${bits(rateTop)})`);
+    const area = this.#line("buffer", bufferTop);
+    const first = (POINTS - this.#samples.length) * (WIDTH / (POINTS - 1));
+    this.buffer.setAttribute("d", area && `${area}L${WIDTH} ${HEIGHT}L${first} ${HEIGHT}Z`);
+    this.bandwidth.setAttribute("d", this.#line("bandwidth", rateTop));
+    this.level.setAttribute("d", this.#line("level", rateTop));
+  }
+
+  #top(name, least) {
+    return Math.max(least, HEADROOM * Math.max(...this.#samples.map((sample) => sample[name] ?? 0)));
+  }
+
+  #line(name, top) {
+    let path = "";
+    let pen = "M";
+    this.#samples.forEach((sample, index) => {
+      const value = sample[name];
+      if (value === null) {
+        pen = "M";
+        return;
+      }
+      const x = (POINTS - this.#samples.length + index) * (WIDTH / (POINTS - 1));
+      path += `${pen}${x.toFixed(1)} ${(HEIGHT * (1 - Math.min(1, value / top))).toFixed(1)}`;
+      pen = "L";
+    });
+    return path;
+  }
+}

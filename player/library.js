@@ -1,0 +1,99 @@
+// The library: titles that adapt, files that play, and files that can't with the reason why.
+
+import { byId, bytes, clock, el, encodePath, say, syncRows } from "./dom.js";
+
+const GROUPS = [
+  ["Titles", (item) => item.playable && item.kind === "title"],
+  ["Files", (item) => item.playable && item.kind !== "title"],
+  ["Not playable in a browser", (item) => !item.playable],
+];
+
+export class LibraryView {
+  address = "/api/library";
+  everyMs = 20000;
+  #items = [];
+  #groups;
+  #empty = el("p", { class: "empty" }, "The library is empty. Put MP4 or MOV files into its folder; they appear here by themselves.");
+
+  constructor(stage) {
+    this.stage = stage;
+    this.#groups = GROUPS.map(([name, belongs]) => {
+      const list = el("ul", { class: "rows" });
+      const box = el("div", { hidden: true }, el("h2", {}, name), list);
+      return { belongs, list, box, rows: new Map() };
+    });
+    byId("panel-library").append(...this.#groups.map((group) => group.box), this.#empty);
+  }
+
+  update(items) {
+    this.#items = items;
+    this.#empty.hidden = items.length > 0;
+    for (const { belongs, list, box, rows } of this.#groups) {
+      const mine = items.filter(belongs);
+      box.hidden = mine.length === 0;
+      syncRows(list, rows, mine, (item) => `${item.kind}/${item.path}`, makeRow);
+    }
+  }
+
+  /** @param path of the item, "" for whatever comes first; options from the address: mode, t, buffer, level */
+  enter(path, options) {
+    if (!path && this.stage.playback.source) return undefined;
+    const item = path
+      ? this.#items.find((each) => each.path === path)
+      : this.#items.find((each) => each.playable);
+    for (const row of byId("panel-library").querySelectorAll("a")) {
+      if (item && row.dataset.path === item.path) row.setAttribute("aria-current", "true");
+      else row.removeAttribute("aria-current");
+    }
+    if (!item) return this.stage.clear(path ? `“${path}” isn't in the library.` : "");
+    if (!item.playable) return this.stage.clear(`${item.name}: ${item.reason}`);
+    const modes = ["file", "hls"].filter((mode) => item[mode === "file" ? "media" : "hls"]);
+    const wanted = options.get("mode") ?? (item.kind === "title" ? "hls" : "file");
+    const mode = modes.includes(wanted) ? wanted : modes[0];
+    const { source, video } = this.stage.playback;
+    if (source?.key === item.path && source.mode === mode) return undefined;
+    // The other way of the same item goes on where this one was.
+    const same = source?.key === item.path;
+    const number = (name, otherwise) => (options.has(name) ? Number(options.get(name)) || 0 : otherwise);
+    return this.stage.present({
+      title: item.name,
+      facts: describe(item),
+      modes,
+      source: {
+        key: item.path,
+        mode,
+        url: mode === "hls" ? item.hls : item.media,
+        start: same ? video.currentTime : number("t", 0),
+        buffer: number("buffer", 0),
+        level: number("level", -1),
+      },
+    }, same ? !video.paused : Boolean(path));
+  }
+}
+
+function describe(item) {
+  const renditions = item.renditions?.map((name) => name.match(/\.(\d+p)\./)?.[1] ?? name);
+  return [
+    renditions && `adapts: ${renditions.join(", ")}`,
+    item.width && `${item.width} × ${item.height}`,
+    item.duration && clock(item.duration),
+    item.size && bytes(item.size),
+    item.codecs,
+  ].filter(Boolean).join(" · ");
+}
+
+function makeRow(item) {
+  const name = el("span", { class: "name" });
+  const facts = el("span", { class: "quiet" });
+  const address = `#library/${encodePath(item.path)}`;
+  const face = item.playable
+    ? el("a", { class: "row", href: address, "data-path": item.path }, name, facts)
+    : el("div", { class: "row off" }, name, facts);
+  return {
+    node: el("li", {}, face),
+    update(now) {
+      say(name, now.kind === "title" ? now.name : now.path);
+      say(facts, now.playable ? describe(now) : (now.reason ?? "The browser can't play this kind of file."));
+    },
+  };
+}

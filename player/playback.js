@@ -1,0 +1,189 @@
+// The one video element and what feeds it: a whole file, or hls.js. Mends itself when the server or the
+// encoder goes away and comes back. Events: "change" (source or levels), "message" (detail: text or "").
+
+import Hls from "./vendor/hls.min.mjs";
+import { Progress, Retry } from "./retry.js";
+
+const CHECK_EVERY_MS = 500;
+const LIVE_STUCK_MS = 8000;
+const VOD_BUFFER_S = 30;
+const BACK_BUFFER_S = 30;
+const RELOADS_BEFORE_REBUILD = 4;
+const MEDIA_ERROR_PAUSE_MS = 5000;
+const CATCH_UP_RATE = 1.08;
+
+export class Playback extends EventTarget {
+  #retry = new Retry();
+  #progress = new Progress();
+  #troubled = false;
+  #mediaErrorAt = -Infinity;
+  source = null;
+  hls = null;
+  recoveries = 0;
+
+  constructor(video) {
+    super();
+    this.video = video;
+    video.addEventListener("error", () => this.#onNativeError());
+    video.addEventListener("playing", () => this.#message(""));
+    setInterval(() => this.#check(), CHECK_EVERY_MS);
+  }
+
+  /**
+   * @param source {key, mode: "file"|"hls"|"live", url, start (s), buffer (s) or 0, level (index) or -1}
+   * @param play whether to begin by itself
+   */
+  open(source, play) {
+    this.close();
+    this.source = source;
+    this.#load(source.start, play);
+  }
+
+  close() {
+    this.#retry.reset();
+    this.#message("");
+    this.#unload();
+    this.source = null;
+    this.#changed();
+  }
+
+  play() {
+    this.video.play().catch((error) => {
+      if (error.name === "NotAllowedError") this.#message("Press play to start: the browser waits for your word.");
+    });
+  }
+
+  /** -1 gives the choice back to hls.js; any other index stays until it is changed. */
+  setLevel(index) {
+    if (!this.hls) return;
+    if (index < 0) this.hls.loadLevel = -1;
+    else this.hls.nextLevel = index;
+    this.#changed();
+  }
+
+  goToEdge() {
+    const edge = this.hls?.liveSyncPosition;
+    if (edge) this.video.currentTime = edge;
+    this.play();
+  }
+
+  #unload() {
+    this.hls?.destroy();
+    this.hls = null;
+    if (this.video.hasAttribute("src")) {
+      this.video.removeAttribute("src");
+      this.video.load();
+    }
+  }
+
+  #load(start, play) {
+    const { mode, url } = this.source;
+    this.#unload();
+    // Asked before the element: Chromium answers "maybe" to m3u8 and then plays it without our levels and latency.
+    if (mode !== "file" && Hls.isSupported()) {
+      this.#loadHls(start);
+    } else if (mode === "file" || this.video.canPlayType("application/vnd.apple.mpegurl")) {
+      this.video.src = start > 0 ? `${url}#t=${start}` : url;
+    } else {
+      this.#message("This browser can't play adaptive streams. Choose “Whole file”, or use a newer browser.");
+      return;
+    }
+    if (play) this.play();
+    this.#changed();
+  }
+
+  #loadHls(start) {
+    const { mode, url, buffer, level } = this.source;
+    const live = mode === "live";
+    const hls = new Hls({
+      lowLatencyMode: live,
+      maxLiveSyncPlaybackRate: live ? CATCH_UP_RATE : 1,
+      backBufferLength: BACK_BUFFER_S,
+      maxBufferLength: buffer || VOD_BUFFER_S,
+      maxMaxBufferLength: buffer || VOD_BUFFER_S * 2,
+      startPosition: live || !start ? -1 : start,
+      startLevel: level >= 0 ? level : undefined,
+      enableWorker: false, // fragmented MP4 passes through; there is nothing to transmux in a worker
+    });
+    hls.on(Hls.Events.MANIFEST_PARSED, () => this.#changed());
+    hls.on(Hls.Events.LEVELS_UPDATED, () => this.#changed());
+    hls.on(Hls.Events.LEVEL_SWITCHED, () => this.#changed());
+    hls.on(Hls.Events.ERROR, (_, data) => data.fatal && this.#onHlsError(hls, data));
+    hls.loadSource(url);
+    hls.attachMedia(this.video);
+    this.hls = hls;
+  }
+
+  #onHlsError(hls, data) {
+    if (hls !== this.hls) return;
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR && performance.now() - this.#mediaErrorAt > MEDIA_ERROR_PAUSE_MS) {
+      this.#mediaErrorAt = performance.now();
+      this.recoveries += 1;
+      hls.recoverMediaError();
+      return;
+    }
+    const gone = data.response?.code === 404;
+    const text = gone
+      ? "The server has nothing at this address at the moment."
+      : data.type === Hls.ErrorTypes.NETWORK_ERROR
+        ? "The connection to the server was lost."
+        : "Playback was interrupted.";
+    this.#again(text, () => {
+      // What is buffered plays on meanwhile, so loading is resumed first and the player rebuilt only when that fails.
+      const known = hls.levels.length > 0 && data.type === Hls.ErrorTypes.NETWORK_ERROR;
+      if (known && this.#retry.attempts <= RELOADS_BEFORE_REBUILD) hls.startLoad();
+      else this.#rebuild();
+    });
+  }
+
+  async #onNativeError() {
+    const source = this.source;
+    if (!source || this.hls || !this.video.error) return;
+    const answer = await fetch(source.url, { method: "HEAD" }).catch(() => null);
+    if (source !== this.source || this.hls) return;
+    if (answer?.status === 404) {
+      this.#message("This file isn't in the library any more. Choose another one.");
+    } else if (answer?.ok && this.video.error?.code !== MediaError.MEDIA_ERR_NETWORK) {
+      this.#message("This browser can't play this file. Try “Adaptive”, or download the file and use another player.");
+    } else {
+      this.#again("The connection to the server was lost.", () => this.#rebuild());
+    }
+  }
+
+  #again(text, action) {
+    const willTry = this.#retry.later(() => {
+      this.recoveries += 1;
+      action();
+    });
+    this.#troubled = willTry;
+    this.#message(willTry ? `${text} Trying again …` : `${text} Reload the page to try once more.`);
+  }
+
+  #rebuild() {
+    const playing = !this.video.paused || this.source.mode === "live";
+    this.#load(this.source.mode === "live" ? 0 : this.video.currentTime || this.source.start, playing);
+  }
+
+  #check() {
+    if (!this.source) return;
+    this.#progress.check(this.video, LIVE_STUCK_MS, {
+      moved: () => {
+        if (!this.#troubled || this.#retry.pending) return;
+        this.#troubled = false;
+        this.#retry.reset();
+        this.#message("");
+      },
+      stuck: () => {
+        if (this.source.mode === "live") this.#again("The channel stopped.", () => this.#rebuild());
+      },
+    });
+  }
+
+  #message(text) {
+    this.dispatchEvent(new CustomEvent("message", { detail: text }));
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}

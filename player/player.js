@@ -1,0 +1,111 @@
+// The page: which view is open, said by the address (#library/film.720p.mp4?mode=hls, #live/demo, #radio/demo.mp3).
+
+import { byId, encodePath, getList, say } from "./dom.js";
+import { LibraryView } from "./library.js";
+import { LiveView } from "./live.js";
+import { Playback } from "./playback.js";
+import { RadioView } from "./radio.js";
+import { Stage } from "./stage.js";
+import { read } from "./stats.js";
+
+const NAMES = ["library", "live", "radio"];
+
+const playback = new Playback(byId("video"));
+const stage = new Stage(playback);
+const radio = new RadioView(() => playback.video.pause());
+const views = { library: new LibraryView(stage), live: new LiveView(stage), radio };
+let route = null;
+let timer = 0;
+
+function parse(hash) {
+  const [path, query = ""] = hash.replace(/^#/, "").split("?", 2);
+  const [view, ...rest] = path.split("/");
+  const text = rest.join("/");
+  let decoded = text;
+  try {
+    decoded = decodeURIComponent(text);
+  } catch {
+    // A half-typed escape: taken as it stands, and then simply not found.
+  }
+  return { view: NAMES.includes(view) ? view : "library", path: decoded, options: new URLSearchParams(query) };
+}
+
+function open() {
+  const before = route?.view;
+  route = parse(location.hash);
+  for (const name of NAMES) {
+    const here = name === route.view;
+    const tab = byId(`tab-${name}`);
+    tab.setAttribute("aria-selected", String(here));
+    tab.tabIndex = here ? 0 : -1;
+    byId(`panel-${name}`).hidden = !here;
+  }
+  byId("stage").hidden = route.view === "radio";
+  document.title = `${route.path ? `${route.path} – ` : ""}${byId(`tab-${route.view}`).textContent} – Headwater`;
+  if (before === route.view) {
+    views[route.view].enter(route.path, route.options);
+    return;
+  }
+  if (before) stage.clear("");
+  refresh(true);
+}
+
+/** Fetches the open view's list, now and then every few seconds; enters the view once its list is there. */
+async function refresh(entering) {
+  clearTimeout(timer);
+  const { view } = route;
+  let entered = !entering;
+  if (!document.hidden || entering) {
+    try {
+      const items = await getList(views[view].address);
+      if (view !== route.view) return;
+      byId("notice").hidden = true;
+      views[view].update(items);
+      if (entering) views[view].enter(route.path, route.options);
+      entered = true;
+    } catch {
+      if (view !== route.view) return;
+      say(byId("notice"), "The server doesn't answer. This page goes on asking; check that headwater is running.");
+      byId("notice").hidden = false;
+    }
+  }
+  clearTimeout(timer);
+  timer = setTimeout(() => refresh(!entered), entered ? views[view].everyMs : 1500);
+}
+
+function onTabKey(event) {
+  const now = NAMES.indexOf(route.view);
+  const next = { ArrowRight: now + 1, ArrowLeft: now + NAMES.length - 1, Home: 0, End: NAMES.length - 1 }[event.key];
+  if (next === undefined) return;
+  event.preventDefault();
+  const name = NAMES[next % NAMES.length];
+  location.hash = name;
+  byId(`tab-${name}`).focus();
+}
+
+for (const name of NAMES) {
+  const tab = byId(`tab-${name}`);
+  tab.addEventListener("click", () => { location.hash = name; });
+  tab.addEventListener("keydown", onTabKey);
+}
+stage.onMode = (mode) => {
+  const { key } = playback.source;
+  const options = new URLSearchParams(route.options);
+  options.set("mode", mode);
+  location.hash = `library/${encodePath(key)}?${options}`;
+};
+playback.video.addEventListener("play", () => radio.stop());
+addEventListener("hashchange", open);
+document.addEventListener("visibilitychange", () => document.hidden || refresh(false));
+open();
+
+/** For tests and scripts: what plays now. Nothing here can be replaced. */
+Object.defineProperty(window, "headwater", {
+  value: Object.freeze({
+    get hls() { return playback.hls; },
+    get video() { return playback.video; },
+    get audio() { return radio.audio; },
+    stats: () => read(playback),
+    radioLevel: () => radio.level(),
+  }),
+});

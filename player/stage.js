@@ -1,0 +1,67 @@
+// What stands around the video: title, how to play it, quality, going to the live edge, numbers and graph.
+
+import { byId, el, say } from "./dom.js";
+import { Graph } from "./graph.js";
+import { levelName, read, show } from "./stats.js";
+
+const REFRESH_MS = 500;
+const EDGE_TOLERANCE_S = 1.5;
+
+export class Stage {
+  constructor(playback) {
+    this.playback = playback;
+    this.graph = new Graph(byId("graph"));
+    this.onMode = () => {};
+    byId("modes").addEventListener("change", (event) => this.onMode(event.target.value));
+    byId("quality").addEventListener("change", (event) => playback.setLevel(Number(event.target.value)));
+    byId("edge").addEventListener("click", () => playback.goToEdge());
+    playback.addEventListener("message", (event) => say(byId("status"), event.detail));
+    playback.addEventListener("change", () => this.#levels());
+    setInterval(() => this.#refresh(), REFRESH_MS);
+  }
+
+  /** @param modes which of "file" and "hls" the item offers; nothing to choose with fewer than two */
+  present({ title, facts, source, modes }, play) {
+    say(byId("title"), title);
+    say(byId("facts"), facts);
+    byId("modes").hidden = modes.length < 2;
+    for (const input of byId("modes").querySelectorAll("input")) input.checked = input.value === source.mode;
+    byId("edge").hidden = source.mode !== "live";
+    this.graph.clear();
+    this.playback.open(source, play);
+  }
+
+  clear(text) {
+    this.playback.close();
+    say(byId("title"), "Nothing chosen");
+    say(byId("facts"), text);
+    byId("modes").hidden = true;
+    byId("edge").hidden = true;
+    this.graph.clear();
+  }
+
+  #levels() {
+    const { hls, source } = this.playback;
+    const select = byId("quality");
+    const levels = hls?.levels ?? [];
+    byId("idle").hidden = source !== null;
+    byId("quality-box").hidden = levels.length < 2;
+    const names = levels.map(levelName);
+    const playing = hls?.autoLevelEnabled && names[hls.currentLevel];
+    const labels = [playing ? `Automatic (${playing})` : "Automatic", ...names];
+    while (select.options.length > labels.length) select.remove(select.options.length - 1);
+    while (select.options.length < labels.length) select.append(el("option", { value: select.options.length - 1 }));
+    labels.forEach((label, index) => say(select.options[index], label));
+    select.value = String(hls ? (hls.autoLevelEnabled ? -1 : hls.manualLevel) : -1);
+  }
+
+  #refresh() {
+    if (document.hidden || byId("stage").hidden) return;
+    const stats = read(this.playback);
+    show(stats, this.playback.hls?.levels ?? []);
+    if (stats.mode) this.graph.push(stats);
+    const behind = stats.latency !== null && stats.latency > (stats.targetLatency ?? 0) + EDGE_TOLERANCE_S;
+    byId("edge").classList.toggle("at-edge", stats.latency !== null && !behind && !stats.paused);
+    say(byId("edge"), behind || stats.paused ? "Go to live" : "Live");
+  }
+}
