@@ -1,0 +1,120 @@
+"""What all tests share: nothing blocks the event loop, and a real server is one fixture away."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import pytest_asyncio
+from blockbuster import BlockBuster, blockbuster_ctx
+
+from packager.tools import Tools, discover
+
+T = TypeVar("T")
+
+HEADWATER = Path(sys.executable).parent / "headwater"
+START_SECONDS = 240.0
+"""Longest wait for a server to be up; the first start makes the demo's media."""
+
+STOP_SECONDS = 30.0
+ARTIFACTS = Path(__file__).parent.parent / "artifacts"
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
+    with blockbuster_ctx(["media", "packager", "origin"]) as blockbuster:
+        yield blockbuster
+
+
+@pytest_asyncio.fixture
+async def tools() -> AsyncIterator[Tools]:
+    yield await discover()
+
+
+@dataclass
+class ServerProcess:
+    """A real ``headwater`` process; ``url`` ends without a slash."""
+
+    process: subprocess.Popen[str]
+    url: str = ""
+    output: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        return "".join(self.output)
+
+    def children(self) -> list[int]:
+        """Process ids of the ffmpegs that it runs now."""
+        listed = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for path in listed for pid in path.read_text().split()]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end; give the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(STOP_SECONDS)
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 60.0, what: str = "the condition") -> T:
+    """Wait until the condition gives something true, and give that."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} didn't come true in {seconds:.0f} s")
+        time.sleep(0.05)
+    return result
+
+
+def start_server(
+    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> ServerProcess:
+    """Start ``headwater serve`` with these arguments, and wait until it announces its address."""
+    process = subprocess.Popen(
+        [str(HEADWATER), "serve", *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    server = ServerProcess(process)
+
+    def read() -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                server.output.append(line)
+
+    threading.Thread(target=read, daemon=True).start()
+
+    def announced() -> re.Match[str] | None:
+        if process.poll() is not None:
+            raise AssertionError(f"ended with status {process.returncode}:\n{server.text()}")
+        return re.search(r"Headwater is at (http://\S+)/", server.text())
+
+    try:
+        server.url = wait_for(announced, START_SECONDS, "the server's start").group(1)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return server
+
+
+@pytest.fixture(scope="session")
+def demo_server() -> Iterator[ServerProcess]:
+    """One server with the demo's films, channel and station for all tests that only look at it."""
+    server = start_server("--demo", "--port", "0")
+    yield server
+    server.stop()
+    ARTIFACTS.mkdir(exist_ok=True)
+    (ARTIFACTS / "demo-server.log").write_text(server.text())
