@@ -238,7 +238,7 @@ class MpegAudioReader:
         try:
             return parse_frame_header(bytes(self._buffer[position : position + 7]))
         except UnsupportedError as error:
-            if self._stream is None and self._refused is None:
+            if self._stream is None and self._garbage == 0 and position == self._position:
                 self._refused = error
             return None
         except MediaError:

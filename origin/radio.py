@@ -1,0 +1,117 @@
+"""Radio over HTTP: ``/radio/NAME`` with ICY metadata, and the status that Icecast's clients ask for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from media.icy import Interleaver
+from origin.mount import Mount, MountOptions, Source
+
+__all__ = ["Listening", "Mount", "MountOptions", "Source", "routes", "status", "wants_titles"]
+
+RETRY_SECONDS = 10
+"""What a listener that found no room is told to wait."""
+
+
+class Listening:
+    """The ASGI endpoint of ``/radio/NAME``.
+
+    Args:
+        mounts: by name.
+        max_listeners: of all mounts together; None for no limit but each mount's own.
+    """
+
+    def __init__(self, mounts: Mapping[str, Mount], max_listeners: int | None = None) -> None:
+        self._mounts = mounts
+        self._max_listeners = max_listeners
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        mount = self._mounts.get(scope["path_params"]["name"])
+        if mount is None:
+            await PlainTextResponse("no such station\n", 404)(scope, receive, send)
+            return
+        heading = scope["method"] == "HEAD"
+        if mount.state == "down" or (not heading and (mount.full or self._full())):
+            reason = "the station is silent\n" if mount.state == "down" else "too many listeners\n"
+            headers = {"retry-after": str(RETRY_SECONDS), "cache-control": "no-store"}
+            await PlainTextResponse(reason, 503, headers)(scope, receive, send)
+            return
+        with_titles = wants_titles(scope["headers"])
+        # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
+        headers_out = mount.headers(with_titles=with_titles)
+        await send({"type": "http.response.start", "status": 200, "headers": headers_out})
+        if heading:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        await mount.listen(Interleaver(mount.options.metaint) if with_titles else None, receive, send)
+
+    def _full(self) -> bool:
+        total = sum(mount.listeners for mount in self._mounts.values())
+        return self._max_listeners is not None and total >= self._max_listeners
+
+
+def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request asks for metadata: exactly ``Icy-MetaData: 1``, once.
+
+    Args:
+        headers: as ASGI gives them, names in lower case.
+    """
+    return [value for name, value in headers if name == b"icy-metadata"] == [b"1"]
+
+
+def status(mounts: Mapping[str, Mount], base: str) -> str:
+    """Write what Icecast 2.4 answers at ``/status-json.xsl``, except that ``source`` always is a list.
+
+    Args:
+        mounts: by name.
+        base: the server's own address without a slash at its end.
+
+    Returns:
+        JSON that is safe inside HTML too.
+    """
+    sources = [
+        {
+            "audio_info": f"bitrate={mount.bitrate}",
+            "bitrate": mount.bitrate,
+            "genre": mount.options.genre,
+            "listener_peak": mount.peak,
+            "listeners": mount.listeners,
+            "listenurl": f"{base}/radio/{mount.name}",
+            "server_description": mount.options.title or mount.name,
+            "server_name": mount.options.title or mount.name,
+            "server_type": mount.media_type,
+            "server_url": mount.options.url,
+            "stream_start_iso8601": datetime.fromtimestamp(mount.started, UTC).isoformat(timespec="seconds"),
+            "title": mount.title,
+        }
+        for mount in mounts.values()
+        if mount.state == "live"
+    ]
+    text = json.dumps({"icestats": {"server_id": "Headwater", "source": sources}})
+    return text.replace("<", "\\u003c")
+
+
+def routes(mounts: Mapping[str, Mount], *, max_listeners: int | None = None) -> list[BaseRoute]:
+    """Make the routes of all mounts.
+
+    Args:
+        mounts: by name; read at each request, so it may change.
+        max_listeners: of all mounts together.
+    """
+
+    async def show_status(request: Request) -> Response:
+        text = status(mounts, str(request.base_url).rstrip("/"))
+        return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
+
+    return [
+        Route("/radio/{name}", Listening(mounts, max_listeners), methods=["GET", "HEAD"]),
+        Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
+    ]

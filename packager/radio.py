@@ -1,0 +1,365 @@
+"""A radio station: a folder of MP3s as one endless stream of whole frames at real time.
+
+Tracks that already are what the mount sends go out as they are; the others are encoded again by ffmpeg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import aiofiles
+import ffmpeg
+import structlog
+
+from media.errors import MediaError, UnsupportedError
+from media.id3 import Tags, parse_trailer
+from media.mpegaudio import Event, Frame, FrameHeader, InfoFrame, MpegAudioReader
+from packager.ffmpeg import LOCAL_PROTOCOLS, Process, compile_arguments, last_error, local_input, pipe
+from packager.tools import Tools, ToolsError
+from packager.tracks import find_tracks, shuffled, track_title
+
+BLOCK_SECONDS = 1
+"""Audio in one block: all listeners of a mount are written to once for each."""
+
+READ_BYTES = 64 * 1024
+"""How much of a track is read at once."""
+
+TRAILER_BYTES = 64 * 1024
+"""How much of a track's end is looked at for tags."""
+
+PROBE_FRAMES = 32
+"""Frames that decide whether a track goes out as it is; a variable bitrate shows within a second."""
+
+RESCAN_SECONDS = 1.0
+"""Pause before a folder is read again that had nothing to play."""
+
+ENCODER_SECONDS = 10.0
+"""How long ffmpeg may give nothing before its track is skipped."""
+
+LATE_SECONDS = 5.0
+"""How late the station may be and still make it up; after more (an empty folder, a suspended machine) it
+goes on from now."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class StationOptions:
+    """What a station plays and how it sounds.
+
+    Attributes:
+        name: the mount's name, for logs.
+        folder: where the MP3s are, in folders of it too.
+        bitrate: kbit/s of Layer III, constant.
+        sample_rate: Hz.
+        channels: 1 or 2.
+        shuffle: play each round in a new order instead of the names' natural one.
+        loop: begin again after the last track, with the folder read anew.
+        prefill: seconds of audio given at once at the start, so that the first listener has a burst.
+    """
+
+    name: str
+    folder: Path
+    bitrate: int = 128
+    sample_rate: int = 44100
+    channels: int = 2
+    shuffle: bool = False
+    loop: bool = True
+    prefill: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBlock:
+    """Whole frames of one track.
+
+    Attributes:
+        data: the frames.
+        duration: in samples, that is ticks of ``timescale``.
+        timescale: the sample rate in Hz.
+        title: of the track.
+        cuts: where frames begin in ``data``.
+    """
+
+    data: bytes
+    duration: int
+    timescale: int
+    title: str
+    cuts: tuple[int, ...]
+
+
+class Pace:
+    """Tells when audio is due: each block when the one before it has been heard.
+
+    The sum of samples is measured against one start, so that waits never add up to a drift.
+
+    Args:
+        timescale: ticks per second.
+        prefill: seconds of audio that are due at once.
+    """
+
+    def __init__(self, timescale: int, prefill: float) -> None:
+        self._timescale = timescale
+        self._prefill = prefill
+        self._start: float | None = None
+        self._ticks = 0
+
+    def wait(self, now: float) -> float:
+        """Give the seconds until the next block is due, 0 when it is.
+
+        Args:
+            now: seconds of a monotonic clock.
+        """
+        if self._start is None:
+            self._start = now - self._prefill
+        elapsed = self._ticks / self._timescale
+        if now - self._start - elapsed > self._prefill + LATE_SECONDS:
+            self._start = now - elapsed
+        return max(self._start + elapsed - now, 0.0)
+
+    def advance(self, ticks: int) -> None:
+        """Take note that a block of this duration went out."""
+        self._ticks += ticks
+
+
+class Station:
+    """Plays a folder; see ``blocks``.
+
+    Args:
+        options: what to play and how it sounds.
+        tools: ffmpeg for tracks that must be encoded again.
+    """
+
+    media_type = "audio/mpeg"
+
+    def __init__(self, options: StationOptions, tools: Tools) -> None:
+        self.options = options
+        self._tools = tools
+        self._played = 0
+
+    @property
+    def bitrate(self) -> int:
+        """Bitrate in kbit/s."""
+        return self.options.bitrate
+
+    async def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Play, for as long as the generator is asked; close it (``aclosing``) to stop ffmpeg.
+
+        Yields:
+            About a second of audio at a time, each at most one block ahead of real time. A block has one
+            title, so the last of a track may be shorter.
+        """
+        pace = Pace(self.options.sample_rate, self.options.prefill)
+        async with aclosing(self._tracks()) as tracks:
+            async for path in tracks:
+                async with aclosing(self._play(path)) as blocks:
+                    async for block in blocks:
+                        await asyncio.sleep(pace.wait(time.monotonic()))
+                        pace.advance(block.duration)
+                        yield block
+
+    async def _tracks(self) -> AsyncGenerator[Path]:
+        last: Path | None = None
+        while True:
+            played = self._played
+            paths = await self._list()
+            if self.options.shuffle:
+                paths = shuffled(paths, last)
+            for path in paths:
+                yield path
+            last = paths[-1]
+            if not self.options.loop:
+                return
+            if self._played == played:
+                await asyncio.sleep(RESCAN_SECONDS)
+
+    async def _list(self) -> list[Path]:
+        """Read the folder; wait while there is nothing in it."""
+        waiting = False
+        while not (paths := await asyncio.to_thread(find_tracks, self.options.folder)):
+            if not waiting:
+                _log.warning("no tracks", station=self.options.name, folder=str(self.options.folder))
+            waiting = True
+            await asyncio.sleep(RESCAN_SECONDS)
+        return paths
+
+    async def _play(self, path: Path) -> AsyncGenerator[AudioBlock]:
+        """Play one track; whatever is wrong with it ends it, and nothing else."""
+        gathered = _Blocks(self.options, path)
+        try:
+            async with aclosing(self._events(path)) as events:
+                async for event in events:
+                    gathered.add(event)
+                    if gathered.complete:
+                        yield gathered.take()
+        except (MediaError, ToolsError, OSError, TimeoutError) as error:
+            what = "track cut short" if gathered.frames else "track skipped"
+            reason = str(error) or type(error).__name__
+            _log.warning(what, station=self.options.name, track=str(path), reason=reason)
+        if gathered.pending:
+            yield gathered.take()
+        self._played += gathered.frames
+
+    async def _events(self, path: Path) -> AsyncGenerator[Event]:
+        """Give a track's tags and then the frames that the mount sends for it."""
+        async with aiofiles.open(path, "rb") as file:
+            size: int = await file.seek(0, os.SEEK_END)
+            await file.seek(max(size - TRAILER_BYTES, 0))
+            tags = parse_trailer(await file.read(TRAILER_BYTES))
+            await file.seek(0)
+            async with aclosing(_parse(lambda: file.read(READ_BYTES))) as events:
+                head, understood = await _probe(events)
+                yield next((event.or_else(tags) for event in head if isinstance(event, Tags)), tags)
+                if understood and fits(head, self.options):
+                    for event in head:
+                        if isinstance(event, Frame):
+                            yield event
+                    async for event in events:
+                        yield event
+                    return
+        async with aclosing(self._encode(path)) as events:
+            async for event in events:
+                yield event
+
+    async def _encode(self, path: Path) -> AsyncGenerator[Event]:
+        """Encode a track again, as the mount sends it; ffmpeg waits at its full pipe while we don't read."""
+        self._tools.require(f"radio station {self.options.name!r}", encoders=["libmp3lame"])
+        process = await Process.start([self._tools.ffmpeg, *encoder_arguments(path, self.options)])
+
+        async def read() -> bytes:
+            async with asyncio.timeout(ENCODER_SECONDS):
+                chunk = await process.read()
+                if not chunk:
+                    await process.wait()
+                return chunk
+
+        try:
+            async with aclosing(_parse(read)) as events:
+                async for event in events:
+                    yield event
+        except MediaError as error:
+            raise ToolsError(last_error(process.errors) or str(error)) from error
+        finally:
+            await process.stop()
+
+
+class _Blocks:
+    """Gathers the frames of one track into blocks."""
+
+    def __init__(self, options: StationOptions, path: Path) -> None:
+        self._options = options
+        self._path = path
+        self._title = path.stem
+        self._data: list[bytes] = []
+        self._duration = 0
+        self.frames = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._data)
+
+    @property
+    def complete(self) -> bool:
+        """Whether a block's worth is there."""
+        return self._duration >= BLOCK_SECONDS * self._options.sample_rate
+
+    def add(self, event: Event) -> None:
+        """Take an event of the track.
+
+        Raises:
+            UnsupportedError: the track changes to something that a listener's decoder doesn't expect.
+        """
+        if isinstance(event, Tags) and not self.frames:
+            self._title = track_title(event, self._path)
+        if not isinstance(event, Frame):
+            return
+        if not _same_sound(event.header, self._options):
+            raise UnsupportedError(f"changes to {event.header.sample_rate} Hz in its middle")
+        self._data.append(event.data)
+        self._duration += event.header.samples
+        self.frames += 1
+
+    def take(self) -> AudioBlock:
+        """Give what is gathered."""
+        cuts = tuple(accumulate(map(len, self._data[:-1]), initial=0))
+        data, duration = b"".join(self._data), self._duration
+        self._data, self._duration = [], 0
+        return AudioBlock(data, duration, self._options.sample_rate, self._title, cuts)
+
+
+def fits(head: list[Event], options: StationOptions) -> bool:
+    """Tell from a track's first events whether it already is what the mount sends.
+
+    Returns:
+        True for Layer III of the same sample rate, channels and constant bitrate.
+    """
+    headers = [event.header for event in head if isinstance(event, Frame)]
+    variable = any(isinstance(event, InfoFrame) and event.variable for event in head)
+    return (
+        bool(headers)
+        and not variable
+        and all(
+            header.bitrate == 1000 * options.bitrate and _same_sound(header, options) for header in headers
+        )
+    )
+
+
+def encoder_arguments(path: Path, options: StationOptions) -> list[str]:
+    """Build ffmpeg's arguments that encode a track to the mount's rate, onto the first pipe."""
+    source = ffmpeg.input(local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS)
+    output = ffmpeg.output(
+        source["a:0"],
+        pipe(0),
+        format="mp3",
+        acodec="libmp3lame",
+        audio_bitrate=f"{options.bitrate}k",
+        ar=options.sample_rate,
+        ac=options.channels,
+        map_metadata=-1,
+        write_xing=0,
+        id3v2_version=0,
+        flush_packets=1,
+        threads=1,
+    )
+    return compile_arguments(ffmpeg.get_args(output))
+
+
+def _same_sound(header: FrameHeader, options: StationOptions) -> bool:
+    return (
+        header.codec == "mp3"
+        and header.sample_rate == options.sample_rate
+        and header.channels == options.channels
+    )
+
+
+async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:
+    reader = MpegAudioReader()
+    while chunk := await read():
+        reader.receive_data(chunk)
+        for event in reader.events():
+            yield event
+    reader.receive_eof()
+    for event in reader.events():
+        yield event
+
+
+async def _probe(events: AsyncIterator[Event]) -> tuple[list[Event], bool]:
+    """Take the first events; False tells that our reader doesn't know what ffmpeg may know."""
+    head: list[Event] = []
+    frames = 0
+    try:
+        async for event in events:
+            head.append(event)
+            frames += isinstance(event, Frame)
+            if frames >= PROBE_FRAMES:
+                break
+    except UnsupportedError:
+        return head, False
+    return head, True

@@ -1,0 +1,53 @@
+"""Which tracks a folder holds, in which order they are played, and what they are called."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from pathlib import Path
+
+from media.id3 import Tags
+
+TRACKS = 10_000
+"""Most tracks of one folder; what is beyond is left out."""
+
+
+def track_title(tags: Tags, path: Path) -> str:
+    """Name a track for its listeners: ``Artist - Title``, or what there is of it, or the file's name."""
+    if not tags.title:
+        return path.stem
+    return f"{tags.artist} - {tags.title}" if tags.artist else tags.title
+
+
+def find_tracks(folder: Path) -> list[Path]:
+    """List the MP3s of a folder and the folders in it, hidden ones left out. Blocks: call it in a thread.
+
+    Returns:
+        At most ``TRACKS`` regular files in natural order (2 before 10); none when the folder can't be read.
+    """
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
+        paths = (Path(parent, name) for name in names if not name.startswith("."))
+        found += (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
+        if len(found) >= TRACKS:
+            break
+    found.sort(key=lambda path: [natural(part) for part in path.relative_to(folder).parts])
+    return found[:TRACKS]
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Make a sort key by which numbers in names count as numbers, however long they are."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    digits = [part.lstrip("0") if index % 2 else part for index, part in enumerate(parts)]
+    return [(0, len(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(digits)]
+
+
+def shuffled(paths: list[Path], last: Path | None) -> list[Path]:
+    """Put tracks in a random order that doesn't begin with the one that was just heard."""
+    order = list(paths)
+    secrets.SystemRandom().shuffle(order)
+    if order[0] == last:
+        order.append(order.pop(0))
+    return order
