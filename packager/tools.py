@@ -143,7 +143,7 @@ async def discover(environment: Mapping[str, str] | None = None) -> Tools:
     Raises:
         ToolsError: no pair was found, or it doesn't run.
     """
-    ffmpeg, ffprobe = locate(environment)
+    ffmpeg, ffprobe = await asyncio.to_thread(locate, environment)
     version, encoders, filters, protocols, demuxers = await asyncio.gather(
         *(_ask(ffmpeg, flag) for flag in ("-version", "-encoders", "-filters", "-protocols", "-demuxers"))
     )
