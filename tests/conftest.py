@@ -96,13 +96,14 @@ def start_server(
 
     threading.Thread(target=read, daemon=True).start()
 
-    def announced() -> re.Match[str] | None:
+    def announced() -> str:
         if process.poll() is not None:
             raise AssertionError(f"ended with status {process.returncode}:\n{server.text()}")
-        return re.search(r"Headwater is at (http://\S+)/", server.text())
+        match = re.search(r"Headwater is at (http://\S+)/", server.text())
+        return "" if match is None else match.group(1)
 
     try:
-        server.url = wait_for(announced, START_SECONDS, "the server's start").group(1)
+        server.url = wait_for(announced, START_SECONDS, "the server's start")
     except BaseException:
         process.kill()
         process.wait()

@@ -28,7 +28,7 @@ async def drain(process: Process, index: int) -> bytes:
 async def test_each_output_arrives_on_its_own_pipe(tools: Tools) -> None:
     source = ("-f", "lavfi", "-i", "sine=duration=1:sample_rate=8000")
     raw = ("-f", "s16le", pipe(0), "-f", "u8", pipe(1))
-    process = await Process.start([tools.ffmpeg, *QUIET, *source, *raw], outputs=2)
+    process = await Process.start([str(tools.ffmpeg), *QUIET, *source, *raw], outputs=2)
     try:
         wide, narrow = await asyncio.gather(drain(process, 0), drain(process, 1))
         assert await process.wait() == 0
@@ -38,7 +38,7 @@ async def test_each_output_arrives_on_its_own_pipe(tools: Tools) -> None:
 
 
 async def test_standard_input_goes_in_and_its_end_ends_the_output(tools: Tools) -> None:
-    argv = [tools.ffmpeg, *QUIET[1:], "-f", "s16le", "-ar", "8000", "-i", "pipe:0", "-f", "u8", pipe(0)]
+    argv = [str(tools.ffmpeg), *QUIET[1:], "-f", "s16le", "-ar", "8000", "-i", "pipe:0", "-f", "u8", pipe(0)]
     process = await Process.start(argv, stdin=True)
     try:
         await process.write(bytes(32000))
@@ -49,7 +49,7 @@ async def test_standard_input_goes_in_and_its_end_ends_the_output(tools: Tools) 
 
 
 async def test_stop_ends_a_running_child_and_leaves_no_zombie(tools: Tools) -> None:
-    process = await Process.start([tools.ffmpeg, *QUIET, *ENDLESS, pipe(0)])
+    process = await Process.start([str(tools.ffmpeg), *QUIET, *ENDLESS, pipe(0)])
     assert await process.read()
     status = await process.stop()
     assert status != 0
@@ -64,7 +64,7 @@ async def test_stop_ends_a_child_that_ignores_sigterm() -> None:
 
 
 async def test_a_killed_child_ends_its_output(tools: Tools) -> None:
-    process = await Process.start([tools.ffmpeg, *QUIET, *ENDLESS, pipe(0)])
+    process = await Process.start([str(tools.ffmpeg), *QUIET, *ENDLESS, pipe(0)])
     try:
         assert await process.read()
         os.kill(process.pid, signal.SIGKILL)
@@ -122,21 +122,31 @@ async def test_children_die_with_a_parent_that_is_killed(tools: Tools) -> None:
 )
 async def test_a_file_is_a_file_whatever_its_name_looks_like(tools: Tools, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
-    made = [tools.ffmpeg, *QUIET, "-f", "lavfi", "-i", "sine=duration=0.2", "-f", "mp4", local_input(path)]
+    made = [
+        str(tools.ffmpeg),
+        *QUIET,
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=duration=0.2",
+        "-f",
+        "mp4",
+        local_input(path),
+    ]
     subprocess.run([str(word) for word in made], check=True)
-    argv = [tools.ffmpeg, *QUIET, "-f", "mov", "-i", local_input(path), "-f", "u8", pipe(0)]
+    argv = [str(tools.ffmpeg), *QUIET, "-f", "mov", "-i", local_input(path), "-f", "u8", pipe(0)]
     assert len(await run(argv, limit=30)) > 1000
 
 
 async def test_a_failure_is_one_line_with_ffmpegs_reason(tools: Tools) -> None:
-    argv = [tools.ffmpeg, *QUIET, "-f", "mov", "-i", "file:/nowhere.mp4", "-f", "null", "-"]
+    argv = [str(tools.ffmpeg), *QUIET, "-f", "mov", "-i", "file:/nowhere.mp4", "-f", "null", "-"]
     with pytest.raises(ToolsError) as caught:
         await run(argv, limit=30)
     assert str(caught.value) == "file:/nowhere.mp4: No such file or directory"
 
 
 async def test_what_takes_too_long_or_gives_too_much_is_ended(tools: Tools) -> None:
-    endless = [tools.ffmpeg, *QUIET, *ENDLESS, pipe(0)]
+    endless = [str(tools.ffmpeg), *QUIET, *ENDLESS, pipe(0)]
     with pytest.raises(ToolsError, match="longer than"):
         await run(endless, limit=0.3)
     with pytest.raises(ToolsError, match="more than 100 bytes"):
