@@ -15,7 +15,7 @@ from starlette.types import Receive, Send
 
 from media.icy import METAINT, Interleaver, metadata_block
 from origin.fanout import Cursor, Fanout, LaggedError
-from packager.radio import AudioBlock
+from packager.audioblocks import AudioBlock
 
 PROBE_SECONDS = 2.0
 """A connection that ends sooner is a player's probe and doesn't raise the peak."""

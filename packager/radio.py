@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 import aiofiles
@@ -20,13 +19,11 @@ import structlog
 
 from media.errors import MediaError, UnsupportedError
 from media.id3 import Tags, parse_trailer
-from media.mpegaudio import Event, Frame, FrameHeader, InfoFrame, MpegAudioReader
+from media.mpegaudio import Event, Frame, InfoFrame, MpegAudioReader
+from packager.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
 from packager.ffmpeg import LOCAL_PROTOCOLS, Process, compile_arguments, last_error, local_input, pipe
 from packager.tools import Tools, ToolsError
 from packager.tracks import find_tracks, shuffled, track_title
-
-BLOCK_SECONDS = 1
-"""Audio in one block: all listeners of a mount are written to once for each."""
 
 READ_BYTES = 64 * 1024
 """How much of a track is read at once."""
@@ -42,10 +39,6 @@ RESCAN_SECONDS = 1.0
 
 ENCODER_SECONDS = 10.0
 """How long ffmpeg may give nothing before its track is skipped."""
-
-LATE_SECONDS = 5.0
-"""How late the station may be and still make it up; after more (an empty folder, a suspended machine) it
-goes on from now."""
 
 _log = structlog.get_logger()
 
@@ -74,58 +67,10 @@ class StationOptions:
     loop: bool = True
     prefill: float = 4.0
 
-
-@dataclass(frozen=True, slots=True)
-class AudioBlock:
-    """Whole frames of one track.
-
-    Attributes:
-        data: the frames.
-        duration: in samples, that is ticks of ``timescale``.
-        timescale: the sample rate in Hz.
-        title: of the track.
-        cuts: where frames begin in ``data``.
-    """
-
-    data: bytes
-    duration: int
-    timescale: int
-    title: str
-    cuts: tuple[int, ...]
-
-
-class Pace:
-    """Tells when audio is due: each block when the one before it has been heard.
-
-    The sum of samples is measured against one start, so that waits never add up to a drift.
-
-    Args:
-        timescale: ticks per second.
-        prefill: seconds of audio that are due at once.
-    """
-
-    def __init__(self, timescale: int, prefill: float) -> None:
-        self._timescale = timescale
-        self._prefill = prefill
-        self._start: float | None = None
-        self._ticks = 0
-
-    def wait(self, now: float) -> float:
-        """Give the seconds until the next block is due, 0 when it is.
-
-        Args:
-            now: seconds of a monotonic clock.
-        """
-        if self._start is None:
-            self._start = now - self._prefill
-        elapsed = self._ticks / self._timescale
-        if now - self._start - elapsed > self._prefill + LATE_SECONDS:
-            self._start = now - elapsed
-        return max(self._start + elapsed - now, 0.0)
-
-    def advance(self, ticks: int) -> None:
-        """Take note that a block of this duration went out."""
-        self._ticks += ticks
+    @property
+    def sound(self) -> Sound:
+        """What all frames have in common."""
+        return Sound(self.sample_rate, self.channels)
 
 
 class Station:
@@ -191,11 +136,14 @@ class Station:
 
     async def _play(self, path: Path) -> AsyncGenerator[AudioBlock]:
         """Play one track; whatever is wrong with it ends it, and nothing else."""
-        gathered = _Blocks(self.options, path)
+        gathered = BlockGatherer(self.options.sound, path.stem)
         try:
             async with aclosing(self._events(path)) as events:
                 async for event in events:
-                    gathered.add(event)
+                    if isinstance(event, Tags):
+                        gathered.title = track_title(event, path)
+                    elif isinstance(event, Frame):
+                        gathered.add(event)
                     if gathered.complete:
                         yield gathered.take()
         except (MediaError, ToolsError, OSError, TimeoutError) as error:
@@ -221,7 +169,8 @@ class Station:
                         if isinstance(event, Frame):
                             yield event
                     async for event in events:
-                        yield event
+                        if isinstance(event, Frame):
+                            yield event
                     return
         async with aclosing(self._encode(path)) as events:
             async for event in events:
@@ -235,8 +184,8 @@ class Station:
         async def read() -> bytes:
             async with asyncio.timeout(ENCODER_SECONDS):
                 chunk = await process.read()
-                if not chunk:
-                    await process.wait()
+                if not chunk and await process.wait() != 0:
+                    raise ToolsError(last_error(process.errors) or "ffmpeg failed")
                 return chunk
 
         try:
@@ -247,51 +196,6 @@ class Station:
             raise ToolsError(last_error(process.errors) or str(error)) from error
         finally:
             await process.stop()
-
-
-class _Blocks:
-    """Gathers the frames of one track into blocks."""
-
-    def __init__(self, options: StationOptions, path: Path) -> None:
-        self._options = options
-        self._path = path
-        self._title = path.stem
-        self._data: list[bytes] = []
-        self._duration = 0
-        self.frames = 0
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is anything to take."""
-        return bool(self._data)
-
-    @property
-    def complete(self) -> bool:
-        """Whether a block's worth is there."""
-        return self._duration >= BLOCK_SECONDS * self._options.sample_rate
-
-    def add(self, event: Event) -> None:
-        """Take an event of the track.
-
-        Raises:
-            UnsupportedError: the track changes to something that a listener's decoder doesn't expect.
-        """
-        if isinstance(event, Tags) and not self.frames:
-            self._title = track_title(event, self._path)
-        if not isinstance(event, Frame):
-            return
-        if not _same_sound(event.header, self._options):
-            raise UnsupportedError(f"changes to {event.header.sample_rate} Hz in its middle")
-        self._data.append(event.data)
-        self._duration += event.header.samples
-        self.frames += 1
-
-    def take(self) -> AudioBlock:
-        """Give what is gathered."""
-        cuts = tuple(accumulate(map(len, self._data[:-1]), initial=0))
-        data, duration = b"".join(self._data), self._duration
-        self._data, self._duration = [], 0
-        return AudioBlock(data, duration, self._options.sample_rate, self._title, cuts)
 
 
 def fits(head: list[Event], options: StationOptions) -> bool:
@@ -306,7 +210,7 @@ def fits(head: list[Event], options: StationOptions) -> bool:
         bool(headers)
         and not variable
         and all(
-            header.bitrate == 1000 * options.bitrate and _same_sound(header, options) for header in headers
+            header.bitrate == 1000 * options.bitrate and options.sound.matches(header) for header in headers
         )
     )
 
@@ -329,14 +233,6 @@ def encoder_arguments(path: Path, options: StationOptions) -> list[str]:
         threads=1,
     )
     return compile_arguments(ffmpeg.get_args(output))
-
-
-def _same_sound(header: FrameHeader, options: StationOptions) -> bool:
-    return (
-        header.codec == "mp3"
-        and header.sample_rate == options.sample_rate
-        and header.channels == options.channels
-    )
 
 
 async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:

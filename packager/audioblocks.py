@@ -1,0 +1,138 @@
+"""Audio in blocks of about a second, and when each is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from media.errors import UnsupportedError
+from media.mpegaudio import Frame
+from media.mpegframe import FrameHeader
+
+BLOCK_SECONDS = 1
+"""Audio in one block: all listeners of a mount are written to once for each."""
+
+LATE_SECONDS = 5.0
+"""How late the station may be and still make it up; after more (an empty folder, a suspended machine) it
+goes on from now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What doesn't change in a mount's stream, since a listener's decoder doesn't expect it to.
+
+    Attributes:
+        sample_rate: Hz.
+        channels: 1 or 2.
+    """
+
+    sample_rate: int
+    channels: int
+
+    def matches(self, header: FrameHeader) -> bool:
+        """Tell whether a frame sounds so; only Layer III does."""
+        return (
+            header.codec == "mp3"
+            and header.sample_rate == self.sample_rate
+            and header.channels == self.channels
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBlock:
+    """Whole frames of one track.
+
+    Attributes:
+        data: the frames.
+        duration: in samples, that is ticks of ``timescale``.
+        timescale: the sample rate in Hz.
+        title: of the track.
+        cuts: where frames begin in ``data``.
+    """
+
+    data: bytes
+    duration: int
+    timescale: int
+    title: str
+    cuts: tuple[int, ...]
+
+
+class Pace:
+    """Tells when audio is due: each block when the one before it has been heard.
+
+    The sum of samples is measured against one start, so that waits never add up to a drift.
+
+    Args:
+        timescale: ticks per second.
+        prefill: seconds of audio that are due at once.
+    """
+
+    def __init__(self, timescale: int, prefill: float) -> None:
+        self._timescale = timescale
+        self._prefill = prefill
+        self._start: float | None = None
+        self._ticks = 0
+
+    def wait(self, now: float) -> float:
+        """Give the seconds until the next block is due, 0 when it is.
+
+        Args:
+            now: seconds of a monotonic clock.
+        """
+        if self._start is None:
+            self._start = now - self._prefill
+        elapsed = self._ticks / self._timescale
+        if now - self._start - elapsed > self._prefill + LATE_SECONDS:
+            self._start = now - elapsed
+        return max(self._start + elapsed - now, 0.0)
+
+    def advance(self, ticks: int) -> None:
+        """Take note that a block of this duration went out."""
+        self._ticks += ticks
+
+
+class BlockGatherer:
+    """Gathers the frames of one track into blocks.
+
+    Args:
+        sound: of the mount.
+        title: of the track; may be set until the first block is taken.
+    """
+
+    def __init__(self, sound: Sound, title: str) -> None:
+        self._sound = sound
+        self._data: list[bytes] = []
+        self._duration = 0
+        self.title = title
+        self.frames = 0
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is anything to take."""
+        return bool(self._data)
+
+    @property
+    def complete(self) -> bool:
+        """Whether a block's worth is there."""
+        return self._duration >= BLOCK_SECONDS * self._sound.sample_rate
+
+    def add(self, frame: Frame) -> None:
+        """Take a frame of the track.
+
+        Raises:
+            UnsupportedError: the track changes its sound in its middle.
+        """
+        if not self._sound.matches(frame.header):
+            raise UnsupportedError(
+                f"changes to {frame.header.sample_rate} Hz, {frame.header.channels} channels"
+            )
+        self._data.append(frame.data)
+        self._duration += frame.header.samples
+        self.frames += 1
+
+    def take(self) -> AudioBlock:
+        """Give what is gathered."""
+        cuts = tuple(accumulate(map(len, self._data[:-1]), initial=0))
+        data, duration = b"".join(self._data), self._duration
+        self._data, self._duration = [], 0
+        return AudioBlock(data, duration, self._sound.sample_rate, self.title, cuts)
