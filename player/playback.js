@@ -159,7 +159,15 @@ export class Playback extends EventTarget {
     this.#message(willTry ? `${text} Trying again …` : `${text} Reload the page to try once more.`);
   }
 
-  #rebuild() {
+  async #rebuild() {
+    const { source } = this;
+    // The last picture stays until there is something to put in its place.
+    const answer = await fetch(source.url, { method: "HEAD" }).catch(() => null);
+    if (source !== this.source) return;
+    if (!answer?.ok) {
+      this.#again("The server doesn't answer.", () => this.#rebuild());
+      return;
+    }
     const playing = !this.video.paused || this.source.mode === "live";
     this.#load(this.source.mode === "live" ? 0 : this.video.currentTime || this.source.start, playing);
   }

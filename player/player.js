@@ -9,6 +9,7 @@ import { Stage } from "./stage.js";
 import { read } from "./stats.js";
 
 const NAMES = ["library", "live", "radio"];
+const ASK_AGAIN_MS = 2000;
 
 const playback = new Playback(byId("video"));
 const stage = new Stage(playback);
@@ -55,6 +56,7 @@ async function refresh(entering) {
   clearTimeout(timer);
   const { view } = route;
   let entered = !entering;
+  let next = views[view].everyMs;
   if (!document.hidden || entering) {
     try {
       const items = await getList(views[view].address);
@@ -67,10 +69,11 @@ async function refresh(entering) {
       if (view !== route.view) return;
       say(byId("notice"), "The server doesn't answer. This page goes on asking; check that headwater is running.");
       byId("notice").hidden = false;
+      next = ASK_AGAIN_MS;
     }
   }
   clearTimeout(timer);
-  timer = setTimeout(() => refresh(!entered), entered ? views[view].everyMs : 1500);
+  timer = setTimeout(() => refresh(!entered), next);
 }
 
 function onTabKey(event) {

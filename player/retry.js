@@ -1,8 +1,8 @@
 // When to try again: a little later each time, with jitter, so that a restarted server isn't stormed.
 
 const FIRST_MS = 400;
-const LONGEST_MS = 8000;
-const MOST_ATTEMPTS = 150; // about twenty minutes
+const LONGEST_MS = 5000;
+const MOST_ATTEMPTS = 240; // about twenty minutes
 
 export class Retry {
   #timer = 0;
