@@ -52,7 +52,7 @@ def metadata_block(title: str, url: str = "") -> bytes:
     Returns:
         The length byte and the padded text: at most 1 + 4,080 bytes.
     """
-    address = "".join(url.split()).replace("'", "%27").encode("utf-8", "replace")
+    address = "".join(filter(str.isprintable, url)).replace(" ", "").replace("'", "%27").encode()
     tail = b"';StreamUrl='" + (address if len(address) <= URL_BYTES else b"") + b"';"
     head = b"StreamTitle='"
     room = BLOCK_BYTES - len(head) - len(tail)

@@ -207,8 +207,10 @@ class MpegAudioReader:
         self._synced = False
         found = _CANDIDATE.search(self._buffer, self._position + 1)
         end = len(self._buffer)
-        # The last bytes may be the beginning of a candidate.
-        target = found.start() if found else end if self._eof else max(self._position + 1, end - 7)
+        target = found.start() if found else end
+        if not self._eof:
+            # The last bytes may be the beginning of a candidate, and "TAG" may be part of "APETAGEX".
+            target = max(self._position + 1, min(target, end - 7))
         self._garbage += target - self._position
         self._position = target
         if self._garbage > GARBAGE_BYTES:
