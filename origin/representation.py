@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import aiofiles  # type: ignore[import-untyped]
+import aiofiles
 from starlette.responses import Response
 
 from origin import byteranges, conditional
 from origin.byteranges import ByteRange
+from origin.zerocopy import ZERO_COPY, TruncatedFileError
 from packager.storage import SETTLED_AFTER, LocalFile
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 COPY_STEP = 256 * 1024
 """Bytes of one step of a copy, which is what a slow client costs in memory."""
-
-ZERO_COPY = "http.response.zerocopysend"
-"""The ASGI extension by which the server sends bytes of a file itself."""
 
 _BOUNDARY_BYTES = 16
 _RELEVANT = frozenset(
@@ -282,10 +280,6 @@ def _partial(
     return Answer(206, (*known, *content), tuple(body))
 
 
-class TruncatedError(Exception):
-    """A representation ended before its size. The answer can only be cut short."""
-
-
 class RepresentationResponse(Response):
     """A response that any endpoint can return for a GET or HEAD.
 
@@ -356,7 +350,7 @@ class RepresentationResponse(Response):
             length = min(COPY_STEP, part.last + 1 - position)
             data = await self.representation.read(position, length)
             if not data:
-                raise TruncatedError(f"no bytes at {position} of {self.representation.size}")
+                raise TruncatedFileError(f"no bytes at {position} of {self.representation.size}")
             position += len(data)
             await send(
                 {"type": "http.response.body", "body": data, "more_body": more or position <= part.last}

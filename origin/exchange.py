@@ -1,0 +1,228 @@
+"""One request and its response on a connection: what ASGI messages become as bytes of HTTP/1 (RFC 9112)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, Scope
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    RequestResponseCycle,
+)
+from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+
+from origin.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
+
+log = structlog.get_logger()
+
+JOIN_LIMIT = 16 * 1024
+"""Bytes of body up to which copying them behind the header is cheaper than a second write."""
+
+
+class Exchange(RequestResponseCycle):
+    """A request-response cycle that can also send files without copying and end a body by closing.
+
+    Args:
+        file_sender: Gives the connection's sender of files; called only when there is a file to send.
+        details: What uvicorn's own cycle takes.
+    """
+
+    def __init__(self, file_sender: Callable[[], FileSender], **details: Any) -> None:
+        super().__init__(**details)
+        self._file_sender = file_sender
+        self._loop = asyncio.get_running_loop()
+        self._head = b""
+        self._bodyless = self.scope["method"] == "HEAD"
+        self._close_delimited = False
+        self._request_delivered = False
+        self.half_closed = False
+        """The client has ended its side; it may still be reading."""
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """Run the application for this request, to whatever end."""
+
+        async def guarded(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:
+                # Only the end of the server cancels a request, and its task ends with this.
+                self._cut()
+            except TruncatedFileError as error:
+                # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
+                log.warning("file ended while it was sent", path=self.scope["path"], reason=str(error))
+                self._cut()
+
+        await super().run_asgi(guarded)
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next event of the request: its body, then its client's going."""
+        if self.half_closed:
+            self.message_event.set()
+        message = await super().receive()
+        if message["type"] != "http.request":
+            return message
+        if self.half_closed and not message["body"] and (self._request_delivered or message["more_body"]):
+            return {"type": "http.disconnect"}
+        self._request_delivered = not message["more_body"]
+        return message
+
+    async def send(self, message: Any) -> None:
+        """Send an event of the response; nothing happens when the client has gone."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if self.response_complete or (kind == "http.response.start") is self.response_started:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
+        if kind == "http.response.start":
+            self._start(message["status"], message.get("headers", ()))
+        elif kind == "http.response.body":
+            self._write(message.get("body", b""), last=not message.get("more_body", False))
+        elif kind == ZERO_COPY:
+            await self._send_file(message)
+        else:
+            raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
+
+    def _start(self, status: int, headers: Any) -> None:
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        if self.access_log:
+            client, path = get_client_addr(self.scope), get_path_with_query_string(self.scope)
+            method, version = self.scope["method"], self.scope["http_version"]
+            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method, path, version, status)
+        # RFC 9112 §6.3: these never have a body, whatever their fields say.
+        self._bodyless = self._bodyless or status in (204, 304)
+        lines = [STATUS_LINE[status]]
+        closes = False
+        for name, value in (*self.default_headers, *headers):
+            if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+                raise RuntimeError(f"Invalid header field {name!r}.")
+            lowered = name.lower()
+            if lowered == b"content-length":
+                self.chunked_encoding = False
+                self.expected_content_length = int(value)
+            elif lowered == b"transfer-encoding":
+                continue
+            elif lowered == b"connection" and b"close" in value.lower():
+                self.keep_alive, closes = False, True
+            lines += (lowered, b": ", value, b"\r\n")
+        lines += self._framing(closes)
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
+        # ASGI: the head waits for the body's first bytes, to go out with them; but not longer than this turn.
+        self._loop.call_soon(self._flush)
+
+    def _framing(self, closes: bool) -> list[bytes]:
+        """The lines that say where the body ends, when its length isn't known."""
+        lines = []
+        if self.chunked_encoding is None and not self._bodyless:
+            if self.scope["http_version"] == "1.0":
+                # RFC 9112 §6.1: no Transfer-Encoding for an HTTP/1.0 client; §6.3: closing ends the body.
+                self.keep_alive, self._close_delimited = False, True
+            else:
+                self.chunked_encoding = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+        if not self.keep_alive and not closes:
+            lines.append(b"connection: close\r\n")
+        return lines
+
+    def _take_head(self) -> bytes:
+        head, self._head = self._head, b""
+        return head
+
+    def _flush(self) -> None:
+        if self._head and not self.disconnected:
+            self.transport.write(self._take_head())
+
+    def _write(self, body: bytes | memoryview, *, last: bool) -> None:
+        head = self._take_head()
+        if self._bodyless:
+            body = b""
+        elif self.chunked_encoding:
+            # RFC 9112 §7.1: a chunk of no bytes would end the body.
+            start = b"%x\r\n" % len(body) if body else b""
+            end = (b"\r\n" if body else b"") + (b"0\r\n\r\n" if last else b"")
+            self._write_all(head + start, body, end)
+            body = head = b""
+        else:
+            self._count(len(body))
+        if head or body:
+            self._write_all(head, body, b"")
+        if last:
+            self._finish()
+
+    def _write_all(self, head: bytes, body: bytes | memoryview, end: bytes) -> None:
+        if len(body) <= JOIN_LIMIT:
+            self.transport.write(b"".join((head, body, end)))
+            return
+        for piece in (head, body, end):
+            if piece:
+                self.transport.write(piece)
+
+    async def _send_file(self, message: Any) -> None:
+        head, count, last = self._take_head(), message["count"], not message.get("more_body", False)
+        end = b""
+        if self._bodyless:
+            self._write_all(head, b"", b"")
+        else:
+            if self.chunked_encoding:
+                head, end = head + b"%x\r\n" % count, b"\r\n" + (b"0\r\n\r\n" if last else b"")
+            else:
+                self._count(count)
+            if not await self._sent(head, message["file"], message["offset"], count):
+                return
+            if end:
+                self.transport.write(end)
+        if last:
+            self._finish()
+
+    async def _sent(self, head: bytes, file: int, offset: int, count: int) -> bool:
+        """Send a head and a range of a file. Returns False when the client has gone."""
+        await self._emptied()
+        if self.disconnected:
+            return False
+        try:
+            await self._file_sender().send(head, file, offset, count)
+        except OSError as error:
+            if not isinstance(error, ConnectionError | TimeoutError):
+                log.warning("sending a file failed", path=self.scope["path"], reason=str(error))
+            self._cut()
+            return False
+        return not self.disconnected
+
+    async def _emptied(self) -> None:
+        """Wait until the transport has written everything: the file's bytes go past its buffer."""
+        if not self.transport.get_write_buffer_size():
+            return
+        self.transport.set_write_buffer_limits(high=0)
+        try:
+            while self.transport.get_write_buffer_size() and not self.disconnected:
+                await self.flow.drain()
+        finally:
+            self.transport.set_write_buffer_limits()
+
+    def _count(self, length: int) -> None:
+        if self._close_delimited:
+            return
+        if length > self.expected_content_length:
+            raise RuntimeError("Response content longer than Content-Length")
+        self.expected_content_length -= length
+
+    def _finish(self) -> None:
+        if not self._bodyless and not self._close_delimited and self.expected_content_length:
+            raise RuntimeError("Response content shorter than Content-Length")
+        self.response_complete = True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+
+    def _cut(self) -> None:
+        self.disconnected = True
+        self.transport.abort()

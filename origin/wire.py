@@ -1,0 +1,371 @@
+"""The uvicorn protocol class: HTTP/1 on a connection, with the limits that a public server needs.
+
+Beside uvicorn's own it offers the ASGI extension `http.response.zerocopysend`, ends bodies of unknown length
+for HTTP/1.0 by closing, and refuses early what can't become an answer: requests that never end, that are too
+large, that don't say for which host they are. `uvicorn.Config(app, http=WireProtocol)` is all it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import urllib.parse
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import httptools
+import structlog
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import service_unavailable
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from origin.exchange import Exchange
+from origin.zerocopy import ZERO_COPY, FileSender
+
+log = structlog.get_logger()
+
+# RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing.
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+_SHORTEST_CHECK = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """What a client may cost before its request is known. Times in seconds, sizes in bytes.
+
+    Attributes:
+        header_seconds: From the first byte of a request, or the opening of the connection, to the end of
+            its header.
+        header_bytes: Request line and header fields together.
+        header_fields: Number of header fields.
+        target_bytes: The request target.
+        stalled_seconds: How long a client may take none of the bytes that wait for it.
+        pipelined_requests: Requests that may wait behind the one being answered.
+        linger_seconds: How long what a refused client is still sending is read, so that it sees why.
+    """
+
+    header_seconds: float = 15.0
+    header_bytes: int = 32 * 1024
+    header_fields: int = 100
+    target_bytes: int = 8 * 1024
+    stalled_seconds: float = 60.0
+    pipelined_requests: int = 64
+    linger_seconds: float = 2.0
+
+
+class _RefusedError(httptools.HttpParserError):
+    """Raised in the parser's callbacks to make it stop."""
+
+
+class WireProtocol(HttpToolsProtocol):
+    """One connection. Its limits are those of the class: see `wire_protocol`."""
+
+    limits: ClassVar[WireLimits] = WireLimits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._active: Exchange | None = None
+        self._sender: FileSender | None = None
+        self._zero_copy = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._interval = max(
+            _SHORTEST_CHECK,
+            min(self.limits.header_seconds, self.limits.stalled_seconds, self.timeout_keep_alive),
+        )
+        # Idle, or in a request's header, since then.
+        self._since = 0.0
+        self._buffered = 0
+        self._buffered_since = 0.0
+        # Of the request that is being read.
+        self._in_head = False
+        self._in_body = False
+        self._began = False
+        self._head_bytes = 0
+        self._unparsed_bytes = 0
+        self._fields = 0
+        self._hosts: list[bytes] = []
+        self._coded = False
+        # Of a connection that is read no further: why, once the responses before it are out.
+        self._deaf = False
+        self._refusal: int | None = None
+
+    # The connection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
+        self._since = self._buffered_since = self.loop.time()
+        self._timer = self.loop.call_later(self._interval, self._check)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone: whoever sends or waits ends now."""
+        self._stop_timer()
+        for exchange in self._exchanges():
+            exchange.disconnected = True
+            exchange.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+        if self._sender is not None:
+            self._sender.close()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends nothing more. Some still read the answers to what they have asked."""
+        exchanges = self._exchanges()
+        if not exchanges or self.scheme == "https":
+            return None
+        self._deaf = True
+        exchanges[-1].keep_alive = False
+        for exchange in exchanges:
+            exchange.half_closed = True
+            exchange.message_event.set()
+        return True
+
+    def shutdown(self) -> None:
+        """The server ends: a running response may go on, nothing else."""
+        if self._active is None:
+            self.transport.close()
+        else:
+            self._active.keep_alive = False
+
+    def file_sender(self) -> FileSender:
+        """The connection's sender of file bytes."""
+        if self._sender is None:
+            self._sender = FileSender(self.loop, self.transport.get_extra_info("socket").fileno())
+        return self._sender
+
+    def _exchanges(self) -> list[Exchange]:
+        """Those that aren't answered yet, in the order of their requests."""
+        waiting = [cycle for cycle, _ in reversed(self.pipeline) if isinstance(cycle, Exchange)]
+        return waiting if self._active is None else [self._active, *waiting]
+
+    # Time
+
+    def _check(self) -> None:
+        """Look, now and then, whether the client has used up a time: cheaper than a timer per request."""
+        now = self.loop.time()
+        due = now + self._interval
+        if self._is_stalled(now):
+            log.info("dropped a client that takes nothing", client=self.client)
+            self.transport.abort()
+            return
+        if self._active is None and not self.transport.is_closing() and not self._deaf:
+            # RFC 9110 §15.5.9, RFC 9112 §9.5: a request that doesn't come to its end; a connection idle.
+            waiting_for_head = self._in_head or self.cycle is None
+            limit = self.limits.header_seconds if waiting_for_head else self.timeout_keep_alive
+            if now >= self._since + limit:
+                if self._in_head:
+                    self._refuse(408)
+                else:
+                    self.transport.close()
+            due = min(due, max(self._since + limit, now + _SHORTEST_CHECK))
+        self._timer = self.loop.call_at(due, self._check)
+
+    def _is_stalled(self, now: float) -> bool:
+        limit = self.limits.stalled_seconds
+        if self._sender is not None and self._sender.is_sending and now - self._sender.progress >= limit:
+            return True
+        buffered = self.transport.get_write_buffer_size()
+        if not buffered or buffered != self._buffered:
+            self._buffered, self._buffered_since = buffered, now
+        return now - self._buffered_since >= limit
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Reading
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._deaf:
+            return
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._deaf = True
+            if self._should_upgrade():
+                self._stop_timer()
+                self.handle_websocket_upgrade()
+            return
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or 400)
+            return
+        if self._in_head:
+            # The parser reports whole fields only; this bounds what it keeps of one that doesn't end.
+            self._unparsed_bytes += 0 if self._began else len(data)
+            self._began = False
+            if self._unparsed_bytes > self.limits.header_bytes:
+                self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._in_head = self._began = True
+        self._head_bytes = self._unparsed_bytes = self._fields = 0
+        self._hosts = []
+        self._coded = False
+        if self._active is None:
+            self._since = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        self.url += url
+        if len(self.url) > self.limits.target_bytes:
+            self._stop(414)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field, or a trailer field, which nobody here asks for."""
+        self._fields += 1
+        self._head_bytes += len(name) + len(value) + 4
+        if self._fields > self.limits.header_fields or self._head_bytes > self.limits.header_bytes:
+            self._stop(431)
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"host":
+            self._hosts.append(value.strip(b" \t"))
+        elif name == b"transfer-encoding":
+            self._coded = True
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The header is complete: the application's turn, or the next in line."""
+        self._in_head, self._in_body = False, True
+        method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
+        self._judge(method, version)
+        self.scope["method"] = method
+        self.scope["http_version"] = version
+        upgrading = self.parser.should_upgrade()
+        if upgrading and self._should_upgrade():
+            return
+        self._set_target()
+        if self._zero_copy:
+            self.scope["extensions"] = {ZERO_COPY: {}}
+        # After an upgrade that isn't taken, the parser reads nothing more.
+        keep_alive = version != "1.0" and not upgrading and self.parser.should_keep_alive()
+        exchange = Exchange(
+            self.file_sender,
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue and version == "1.1",
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        self.cycle = exchange
+        self._queue(exchange, service_unavailable if self._is_crowded() else self.app)
+
+    def on_message_complete(self) -> None:
+        """The request's last byte."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The response's last byte is on its way: the next request's turn."""
+        self.server_state.total_requests += 1
+        self._active = None
+        self._since = self.loop.time()
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            exchange, app = self.pipeline.pop()
+            self._begin(exchange, app)
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+    # Judging
+    def _judge(self, method: str, version: str) -> None:
+        if version not in ("1.0", "1.1"):
+            self._stop(400 if version == "0.9" else 505)
+        # RFC 9112 §3.2: exactly one Host in HTTP/1.1, never more than one, and a valid one.
+        missing = not self._hosts and version == "1.1"
+        if missing or len(self._hosts) > 1 or not all(_HOST.fullmatch(host) for host in self._hosts):
+            self._stop(400)
+        # RFC 9112 §6.1: a Transfer-Encoding in HTTP/1.0 means that the framing can't be trusted.
+        if self._coded and version == "1.0":
+            self._stop(400)
+        if method == "CONNECT":
+            self._stop(501)
+
+    def _set_target(self) -> None:
+        if self.url.startswith(b"/"):
+            raw_path, _, query = self.url.partition(b"#")[0].partition(b"?")
+        else:
+            # RFC 9112 §3.2.2: a server must accept the absolute form too; its path may be empty.
+            parsed = httptools.parse_url(self.url)
+            raw_path, query = parsed.path or b"/", parsed.query or b""
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = urllib.parse.unquote(path)
+        self.scope["path"] = self.root_path + path
+        self.scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        self.scope["query_string"] = query
+
+    def _is_crowded(self) -> bool:
+        limit = self.limit_concurrency
+        return limit is not None and max(len(self.connections), len(self.tasks)) >= limit
+
+    def _queue(self, exchange: Exchange, app: ASGI3Application) -> None:
+        if self._active is None:
+            self._begin(exchange, app)
+            return
+        if len(self.pipeline) >= self.limits.pipelined_requests:
+            self._stop(429)
+        self.flow.pause_reading()
+        self.pipeline.appendleft((exchange, app))
+
+    def _begin(self, exchange: Any, app: ASGI3Application) -> None:
+        self._active = exchange
+        self._start_asgi_task(exchange, app)
+
+    # Refusing
+    def _stop(self, status: int) -> None:
+        """Make the parser stop, for a reason."""
+        self._refusal = status
+        raise _RefusedError
+
+    def _refuse(self, status: int) -> None:
+        """Answer with an error, once the requests before it are answered, and close."""
+        self._deaf = True
+        if self._active is not None:
+            self._refusal = status
+            if self._in_body and self.cycle is self._active:
+                # The application is waiting for a body that never comes to its end.
+                self._active.half_closed, self._active.keep_alive = True, False
+                self._active.message_event.set()
+            return
+        self._refusal = None
+        text = STATUS_LINE[status].partition(b" ")[2]
+        head = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            head += (name, b": ", value, b"\r\n")
+        head.append(b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text))
+        head.append(b"connection: close\r\n\r\n")
+        self.transport.write(b"".join((*head, text)))
+        if self.scheme == "https":
+            self.transport.close()
+            return
+        # Closing with unread bytes makes the kernel reset the connection, and the reason would be lost.
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(self.limits.linger_seconds, self.transport.close)
+
+
+def wire_protocol(limits: WireLimits) -> type[WireProtocol]:
+    """A protocol class with limits of one's own, to be given to `uvicorn.Config(http=...)`.
+
+    Args:
+        limits: The limits of every connection.
+    """
+    return type("LimitedWireProtocol", (WireProtocol,), {"limits": limits})

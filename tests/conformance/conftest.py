@@ -1,0 +1,110 @@
+"""A real server on a real socket, for tests that speak HTTP to it byte by byte."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import uvicorn
+from blockbuster import BlockBuster
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from origin import files
+from origin.wire import WireLimits, wire_protocol
+from packager.storage import Library
+from tests.conformance.raw import Client, wait_for
+
+Loop = Literal["asyncio", "uvloop"]
+
+FILM = bytes(range(256)) * 4096
+"""1 MiB in which every byte tells its position modulo 256."""
+
+
+@dataclass(frozen=True)
+class Running:
+    address: tuple[str, int]
+    library: Path
+    server: uvicorn.Server
+
+    def connect(self, receive_buffer: int | None = None) -> Client:
+        return Client(self.address, receive_buffer)
+
+    def open_files(self) -> int:
+        """Descriptors of this process that are files of the library."""
+        count = 0
+        for entry in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                count += entry.readlink().is_relative_to(self.library)
+        return count
+
+
+@contextlib.contextmanager
+def serving(
+    app: ASGIApp, library: Path, loop: Loop, limits: WireLimits | None = None, keep_alive: int = 30
+) -> Iterator[Running]:
+    """Run a server in a thread until the block ends."""
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=0,
+        http=wire_protocol(limits or WireLimits()),
+        ws="none",
+        loop=loop,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=keep_alive,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    try:
+        wait_for(lambda: server.started, "the server to start")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Running(("127.0.0.1", port), library, server)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def sendfile_may_touch_the_disk(nothing_blocks_the_event_loop: BlockBuster) -> None:
+    """The socket never blocks; what the disk costs is bounded by a step, as in every server that uses it."""
+    nothing_blocks_the_event_loop.functions["os.sendfile"].can_block_in("origin/zerocopy.py", "_step")
+
+
+@pytest.fixture(scope="session")
+def media_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a film, an empty file, and things that nobody may see. All changed long ago."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "secret.mp4").write_bytes(b"secret")
+    root = tmp_path_factory.mktemp("library")
+    (root / "film.mp4").write_bytes(FILM)
+    (root / "small.mp3").write_bytes(b"0123456789")
+    (root / "empty.wav").write_bytes(b"")
+    (root / "folder").mkdir()
+    (root / "folder" / "söng nr 1.ogg").write_bytes(b"song")
+    (root / ".hidden.mp4").write_bytes(b"hidden")
+    (root / "leads-out.mp4").symlink_to(outside / "secret.mp4")
+    (root / "out").symlink_to(outside)
+    os.mkfifo(root / "fifo.mp4")
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            os.utime(path, (1_700_000_000, 1_700_000_000.75))
+    return root
+
+
+@pytest.fixture(scope="session", params=["asyncio", "uvloop"])
+def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterator[Running]:
+    """The files wing on a real server, once with each event loop."""
+    app = Starlette(routes=files.routes(Library(media_library), max_age=600))
+    with serving(app, media_library, request.param) as running:
+        yield running

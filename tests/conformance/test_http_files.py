@@ -1,0 +1,423 @@
+"""RFC 9110 and 9112 for the library's files, over a socket. "Line" is one of the list of rules for files."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.conftest import FILM, Running
+from tests.conformance.raw import Answer, Client
+
+SIZE = len(FILM)
+ETAG = '"6553f100-100000"'
+MODIFIED = "Tue, 14 Nov 2023 22:13:20 GMT"
+OTHER_DATE = "Tue, 14 Nov 2023 22:13:19 GMT"
+
+
+def ask(origin: Running, *fields: str, target: str = "/media/film.mp4", method: str = "GET") -> Answer:
+    with origin.connect() as client:
+        return client.ask(target, *fields, method=method)
+
+
+def test_a_whole_file_has_its_length_type_and_validators(files_origin: Running) -> None:
+    """RFC 9110 §8.3, §8.6, §8.8; lines 11, 18, 25, 27, 29."""
+    answer = ask(files_origin)
+    assert (answer.status, answer.body) == (200, FILM)
+    assert answer["content-length"] == str(SIZE)
+    assert answer["content-type"] == "video/mp4"
+    assert answer["etag"] == ETAG
+    assert answer["last-modified"] == MODIFIED
+    assert answer["accept-ranges"] == "bytes"
+    assert answer["cache-control"] == "public, max-age=600"
+    assert answer["x-content-type-options"] == "nosniff"
+    assert "date" in answer
+    assert "transfer-encoding" not in answer
+    assert "vary" not in answer
+
+
+def test_head_has_the_fields_of_get_and_no_body(files_origin: Running) -> None:
+    """RFC 9110 §9.3.2, §14.2; lines 1 and 11: with a Range too, and the connection goes on."""
+    with files_origin.connect() as client:
+        for fields in ((), ("Range: bytes=0-1",)):
+            answer = client.ask("/media/film.mp4", *fields, method="HEAD")
+            assert answer.status == 200
+            assert answer["content-length"] == str(SIZE)
+            assert answer["accept-ranges"] == "bytes"
+            assert "content-range" not in answer
+        assert client.ask("/media/small.mp3").body == b"0123456789"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_other_methods_are_not_allowed(files_origin: Running, method: str) -> None:
+    """RFC 9110 §15.5.6; line 1."""
+    answer = ask(files_origin, "Content-Length: 0", method=method)
+    assert answer.status == 405
+    assert answer["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_options_names_the_methods(files_origin: Running) -> None:
+    """RFC 9110 §9.3.7; line 1."""
+    answer = ask(files_origin, method="OPTIONS")
+    assert answer.status == 204
+    assert answer["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("field", "first", "last"),
+    [
+        ("bytes=0-0", 0, 0),
+        ("bytes=0-499", 0, 499),
+        ("bytes=500-", 500, SIZE - 1),
+        ("bytes=-1", SIZE - 1, SIZE - 1),
+        ("bytes=-500", SIZE - 500, SIZE - 1),
+        (f"bytes=-{SIZE + 1}", 0, SIZE - 1),
+        ("BYTES=1-2", 1, 2),
+        ("bytes=0-99999999999999999999999", 0, SIZE - 1),
+        ("bytes=00000000000000000000007-8", 7, 8),
+        ("bytes=0-" + "9" * 5000, 0, SIZE - 1),
+        ("bytes=-" + "9" * 5000, 0, SIZE - 1),
+        (f"bytes={SIZE - 1}-{SIZE + 5}", SIZE - 1, SIZE - 1),
+        ("bytes=0-1, ,", 0, 1),
+        (f"bytes=0-1,{SIZE}-", 0, 1),
+        ("bytes=-0,3-4", 3, 4),
+        ("bytes=0-10,5-20", 0, 20),
+        ("bytes=0-1,4-5", 0, 5),
+    ],
+)
+def test_one_range_is_exactly_its_bytes(files_origin: Running, field: str, first: int, last: int) -> None:
+    """RFC 9110 §14.1.2, §15.3.7.1; lines 2 to 6, 8 and 9 (ranges that overlap or lie close are one)."""
+    answer = ask(files_origin, f"Range: {field}")
+    assert answer.status == 206
+    assert answer["content-range"] == f"bytes {first}-{last}/{SIZE}"
+    assert answer["content-length"] == str(last - first + 1)
+    assert answer["content-type"] == "video/mp4"
+    assert answer["accept-ranges"] == "bytes"
+    assert answer["etag"] == ETAG
+    assert answer.body == FILM[first : last + 1]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "items=0-1",
+        "bytes=",
+        "bytes=,",
+        "bytes=a-b",
+        "bytes=5-2",
+        "bytes=--1",
+        "bytes=-",
+        "bytes 0-1",
+        "bytes=0 -1",
+        "bytes=0-+1",
+        "bytes=0-1_0",
+        "bytes=0x1-2",
+        "bytes=0-\u00b2",
+        "bytes=\u00a01-2",
+        "bytes=0-1;4-5",
+        "bytes=0-1,5-2",
+        "bytes=0-1,x",
+        "bytes=99999999999999999999999999-99999999999999999999999998",
+    ],
+)
+def test_a_range_that_does_not_parse_is_ignored(files_origin: Running, field: str) -> None:
+    """RFC 9110 §14.2; lines 2 to 4."""
+    answer = ask(files_origin, f"Range: {field}", target="/media/small.mp3")
+    assert (answer.status, answer.body) == (200, b"0123456789")
+
+
+def test_two_range_lines_are_one_list_that_does_not_parse(files_origin: Running) -> None:
+    """RFC 9110 §5.3, §14.2; line 3."""
+    assert ask(files_origin, "Range: bytes=0-1", "Range: bytes=4-5").status == 200
+
+
+@pytest.mark.parametrize(
+    "field", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 9}", "bytes=-0", f"bytes=-0,{SIZE}-"]
+)
+def test_a_set_without_a_satisfiable_range_is_416(files_origin: Running, field: str) -> None:
+    """RFC 9110 §15.5.17; lines 5, 6 and 11; line 29: the connection goes on."""
+    with files_origin.connect() as client:
+        answer = client.ask("/media/film.mp4", f"Range: {field}")
+        assert answer.status == 416
+        assert answer["content-range"] == f"bytes */{SIZE}"
+        assert answer["accept-ranges"] == "bytes"
+        assert client.ask("/media/small.mp3").status == 200
+
+
+def test_an_empty_file_has_no_range(files_origin: Running) -> None:
+    """RFC 9110 §14.1.2; line 7."""
+    answer = ask(files_origin, "Range: bytes=0-", target="/media/empty.wav")
+    assert (answer.status, answer["content-range"]) == (416, "bytes */0")
+    for fields in ((), ("Range: bytes=-5",)):
+        answer = ask(files_origin, *fields, target="/media/empty.wav")
+        assert (answer.status, answer.body, answer["content-length"]) == (200, b"", "0")
+
+
+def parts_of(answer: Answer) -> list[tuple[str, str, bytes]]:
+    """The parts as Python's own MIME parser sees them."""
+    assert answer.body.startswith(b"\r\n--")
+    head = f"Content-Type: {answer['content-type']}\r\n".encode()
+    message = email.message_from_bytes(head + b"\r\n" + answer.body, policy=email.policy.HTTP)
+    assert not message.defects
+    assert message.get_content_type() == "multipart/byteranges"
+    found = []
+    for part in message.iter_parts():
+        body = part.get_payload(decode=True)
+        assert isinstance(body, bytes)
+        found.append((part["content-type"], part["content-range"], body))
+    return found
+
+
+def test_several_ranges_are_a_multipart_body_in_the_order_asked(files_origin: Running) -> None:
+    """RFC 9110 §14.6, §15.3.7.2; line 9."""
+    answer = ask(files_origin, "Range: bytes=500000-500009, ,0-9,-10")
+    assert answer.status == 206
+    assert "content-range" not in answer
+    assert not answer.closed
+    assert parts_of(answer) == [
+        ("video/mp4", f"bytes 500000-500009/{SIZE}", FILM[500000:500010]),
+        ("video/mp4", f"bytes 0-9/{SIZE}", FILM[:10]),
+        ("video/mp4", f"bytes {SIZE - 10}-{SIZE - 1}/{SIZE}", FILM[-10:]),
+    ]
+    assert len(answer.body) == int(answer["content-length"])
+    assert answer.body.endswith(b"--\r\n")
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        [f"{start}-" for start in range(64)],
+        ["0-", "0-"],
+        ["0-0"] * 2000,
+        [f"{start * 2000}-{start * 2000}" for start in range(65)],
+    ],
+    ids=["overlapping", "twice", "many", "one too many"],
+)
+def test_a_hostile_set_gets_the_file_once(files_origin: Running, ranges: list[str]) -> None:
+    """RFC 9110 §17.15, CVE-2011-3192; line 10."""
+    answer = ask(files_origin, "Range: bytes=" + ",".join(ranges))
+    assert answer.status == 200
+    assert answer.body == FILM
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (ETAG, 206),
+        (f"W/{ETAG}", 200),
+        ('"other"', 200),
+        (f'{ETAG}, "other"', 200),
+        ("*", 200),
+        ("", 200),
+        (MODIFIED, 206),
+        ("Tuesday, 14-Nov-23 22:13:20 GMT", 206),
+        ("Tue Nov 14 22:13:20 2023", 206),
+        (OTHER_DATE, 200),
+        ("Tue, 14 Nov 2023 22:13:21 GMT", 200),
+    ],
+)
+def test_if_range_needs_the_very_same_version(files_origin: Running, value: str, status: int) -> None:
+    """RFC 9110 §13.1.5; line 12."""
+    answer = ask(files_origin, f"If-Range: {value}", "Range: bytes=0-3")
+    assert answer.status == status
+    assert answer.body == (FILM[:4] if status == 206 else FILM)
+
+
+def test_if_range_without_range_has_no_effect(files_origin: Running) -> None:
+    """RFC 9110 §13.1.5; line 12."""
+    assert ask(files_origin, f"If-Range: {ETAG}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ([f"If-None-Match: {ETAG}"], 304),
+        ([f"If-None-Match: W/{ETAG}"], 304),
+        ([f'If-None-Match: "a,b", {ETAG}'], 304),
+        ([f'If-None-Match: "a", ,{ETAG},'], 304),
+        (['If-None-Match: "a"', f"If-None-Match: {ETAG}"], 304),
+        (["If-None-Match: *"], 304),
+        (['If-None-Match: "other"'], 200),
+        ([f"If-None-Match: {ETAG[1:-1]}"], 200),
+        ([f"If-None-Match: {ETAG}, bad"], 200),
+        ([f'If-None-Match: "x{ETAG}'], 200),
+        ([f"If-Modified-Since: {MODIFIED}"], 304),
+        (["If-Modified-Since: Tuesday, 14-Nov-23 22:13:20 GMT"], 304),
+        (["If-Modified-Since: Tue Nov 14 22:13:20 2023"], 304),
+        ([f"If-Modified-Since: {OTHER_DATE}"], 200),
+        (["If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT"], 200),
+        (["If-Modified-Since: 2023-11-14T22:13:20Z"], 200),
+        (['If-None-Match: "other"', f"If-Modified-Since: {MODIFIED}"], 200),
+        ([f"If-Match: {ETAG}"], 200),
+        (["If-Match: *"], 200),
+        ([f'If-Match: "a", {ETAG}'], 200),
+        ([f"If-Match: W/{ETAG}"], 412),
+        (['If-Match: "other"'], 412),
+        ([f"If-Unmodified-Since: {MODIFIED}"], 200),
+        ([f"If-Unmodified-Since: {OTHER_DATE}"], 412),
+        (["If-Unmodified-Since: yesterday"], 200),
+        ([f"If-Match: {ETAG}", f"If-Unmodified-Since: {OTHER_DATE}"], 200),
+        (['If-Match: "other"', f"If-None-Match: {ETAG}"], 412),
+        ([f"If-Match: {ETAG}", f"If-None-Match: {ETAG}"], 304),
+        ([f"If-None-Match: {ETAG}", "Range: bytes=0-1"], 304),
+        (['If-Match: "other"', "Range: bytes=0-1"], 412),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_preconditions(files_origin: Running, fields: list[str], status: int, method: str) -> None:
+    """RFC 9110 §13.1, §13.2.2; lines 14 to 17; line 29: the connection goes on."""
+    with files_origin.connect() as client:
+        answer = client.ask("/media/film.mp4", *fields, method=method)
+        assert answer.status == status
+        assert client.ask("/media/small.mp3").body == b"0123456789"
+
+
+def test_304_says_what_a_cache_needs(files_origin: Running) -> None:
+    """RFC 9110 §15.4.5; line 16."""
+    answer = ask(files_origin, f"If-None-Match: {ETAG}")
+    assert (answer.status, answer["etag"], answer["last-modified"]) == (304, ETAG, MODIFIED)
+    assert answer["cache-control"] == "public, max-age=600"
+    assert "date" in answer
+    assert "content-length" not in answer
+
+
+def test_412_has_a_short_body(files_origin: Running) -> None:
+    """RFC 9110 §15.5.13; line 16."""
+    answer = ask(files_origin, 'If-Match: "other"')
+    assert answer.status == 412
+    assert 0 < len(answer.body) < 100
+
+
+def test_a_file_changed_just_now_has_a_weak_tag(files_origin: Running) -> None:
+    """RFC 9110 §8.8.1; line 18: so its ranges can't be continued (line 12), and it can be revalidated."""
+    path = files_origin.library / "fresh.mp4"
+    path.write_bytes(b"fresh")
+    try:
+        os.utime(path, (path.stat().st_mtime + 60,) * 2)  # So that this test may be slow.
+        answer = ask(files_origin, target="/media/fresh.mp4")
+        assert answer["etag"].startswith('W/"')
+        tag = answer["etag"]
+        again = ask(files_origin, f"If-Range: {tag}", "Range: bytes=0-0", target="/media/fresh.mp4")
+        assert (again.status, again.body) == (200, b"fresh")
+        assert ask(files_origin, f"If-None-Match: {tag}", target="/media/fresh.mp4").status == 304
+    finally:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outside/secret.mp4",
+        "%2e%2e/outside/secret.mp4",
+        "..%2f..%2fetc/passwd",
+        "%2e%2e%2f%2e%2e%2f%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "/etc/passwd",
+        "%2Fetc/passwd",
+        "film.mp4%00",
+        "film.mp4%00.jpg",
+        "folder%5c..%5cfilm.mp4",
+        "..%5c..%5cetc%5cpasswd",
+        "%c0%ae%c0%ae/etc/passwd",
+        "folder/../film.mp4",
+        "./film.mp4",
+        "folder//s%C3%B6ng%20nr%201.ogg",
+        ".hidden.mp4",
+        "leads-out.mp4",
+        "out/secret.mp4",
+        "fifo.mp4",
+        "folder",
+        "folder/",
+        "film.mp4/",
+        "",
+        "no-such.mp4",
+        "x" * 5000,
+    ],
+)
+def test_what_may_not_be_seen_is_as_if_it_were_not_there(files_origin: Running, path: str) -> None:
+    """Line 24: the same 404 for all of them; line 27: which caches may keep for a short time."""
+    answer = ask(files_origin, target=f"/media/{path}")
+    assert (answer.status, answer.body) == (404, b"Not Found\n")
+    assert answer["cache-control"] == "public, max-age=5"
+
+
+def test_names_in_addresses_are_utf_8(files_origin: Running) -> None:
+    """RFC 3986 §2.5; line 24 must not cost a legal name."""
+    assert ask(files_origin, target="/media/folder/s%C3%B6ng%20nr%201.ogg").body == b"song"
+
+
+def test_curl_continues_a_download(files_origin: Running, tmp_path: Path) -> None:
+    """Line 29, with a client that isn't ours."""
+    import shutil
+    import subprocess
+
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("curl isn't installed")
+    host, port = files_origin.address
+    target = tmp_path / "film.mp4"
+    target.write_bytes(FILM[:300_000])
+    command = [curl, "-sS", "-C", "-", "-o", str(target), f"http://{host}:{port}/media/film.mp4"]
+    subprocess.run(command, check=True, timeout=60)
+    assert target.read_bytes() == FILM
+
+
+def test_http_1_0_works_and_ends_with_the_connection(files_origin: Running) -> None:
+    """RFC 9112 §9.3, Appendix C.2.2; line 29."""
+    with files_origin.connect() as client:
+        client.send("GET /media/small.mp3 HTTP/1.0\r\n\r\n")
+        answer = client.answer()
+        assert (answer.status, answer.body, answer["content-length"]) == (200, b"0123456789", "10")
+        assert client.is_closed()
+
+
+def test_an_absolute_form_target_is_the_same_file(files_origin: Running) -> None:
+    """RFC 9112 §3.2.2; line 29."""
+    assert ask(files_origin, target="http://elsewhere:99/media/small.mp3?x=1").body == b"0123456789"
+
+
+def test_pipelined_requests_are_answered_in_order(files_origin: Running) -> None:
+    """RFC 9112 §9.3.2; line 29: of every kind, sent at once."""
+    with files_origin.connect() as client:
+        requests = [
+            ("/media/film.mp4", ""),
+            ("/media/film.mp4", "Range: bytes=10-19\r\n"),
+            ("/media/nothing", ""),
+            ("/media/film.mp4", f"If-None-Match: {ETAG}\r\n"),
+            ("/media/film.mp4", "Range: bytes=0-9,500000-500009\r\n"),
+            ("/media/small.mp3", ""),
+            ("/media/film.mp4", ""),
+        ]
+        client.send("".join(f"GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n" for path, field in requests))
+        answers = [client.answer() for _ in requests]
+        assert [answer.status for answer in answers] == [200, 206, 404, 304, 206, 200, 200]
+        assert answers[0].body == answers[-1].body == FILM
+        assert answers[1].body == FILM[10:20]
+        assert answers[5].body == b"0123456789"
+        assert len(parts_of(answers[4])) == 2
+
+
+def test_a_client_that_has_ended_its_side_gets_the_whole_answer(files_origin: Running) -> None:
+    """RFC 9112 §9.6: half-closing is how some say that this was their last request."""
+    import socket
+
+    with files_origin.connect() as client:
+        client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.answer().body == FILM
+        assert client.is_closed()
+
+
+def test_every_answer_gives_its_file_back(files_origin: Running) -> None:
+    """Line 22: whole, part, refused, or left in the middle."""
+    from tests.conformance.raw import wait_for
+
+    for fields in ((), ("Range: bytes=0-1",), (f"If-None-Match: {ETAG}",), (f"Range: bytes={SIZE}-",)):
+        ask(files_origin, *fields)
+    for _ in range(5):
+        with Client(files_origin.address, receive_buffer=4096) as client:
+            client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.socket.recv(1000)
+    wait_for(lambda: files_origin.open_files() == 0, "all files to be closed")
