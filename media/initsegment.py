@@ -23,6 +23,7 @@ def write_init_segment(
     language: str = "und",
     matrix: bytes = _IDENTITY,
     display_size: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0)),
+    media_start: int = 0,
 ) -> bytes:
     """Write the initialization segment of a track.
 
@@ -34,6 +35,8 @@ def write_init_segment(
         language: three letters of ISO 639-2/T.
         matrix: 36 bytes of the track header's matrix, which turns the picture (§8.3.2).
         display_size: width and height in pixels after the sample aspect ratio; zero for sound.
+        media_start: composition time at which the presentation begins, in ticks; an edit list says so
+            when it isn't 0.
 
     Returns:
         The segment's bytes.
@@ -55,7 +58,7 @@ def write_init_segment(
     sizes = (full_box(b"stsz", 0, 0, bytes(8)), full_box(b"stco", 0, 0, bytes(4)))
     stsd = full_box(b"stsd", 0, 0, struct.pack(">I", 1), sample_entry)
     minf = box(b"minf", media_header, box(b"dinf", dref), box(b"stbl", stsd, *tables, *sizes))
-    trak = box(b"trak", tkhd, box(b"mdia", mdhd, hdlr, minf))
+    trak = box(b"trak", tkhd, _edit(media_start), box(b"mdia", mdhd, hdlr, minf))
     mvhd = full_box(
         b"mvhd",
         0,
@@ -69,6 +72,13 @@ def write_init_segment(
     # §8.16.2: iso6 allows what the fragments use: signed offsets, and data offsets from the moof.
     ftyp = box(b"ftyp", b"iso6", bytes(4), b"iso6", b"mp41")
     return ftyp + box(b"moov", mvhd, trak, box(b"mvex", trex))
+
+
+def _edit(media_start: int) -> bytes:
+    """Write an edit list of one edit from a point in the media to their end (§8.6.6: duration 0)."""
+    if media_start == 0:
+        return b""
+    return box(b"edts", full_box(b"elst", 1, 0, struct.pack(">IQqI", 1, 0, media_start, 1 << 16)))
 
 
 def _packed(language: str) -> int:

@@ -1,0 +1,10 @@
+"""VOD: ordinary MP4 and QuickTime files published as HLS, their segments made on request.
+
+``titles`` resolves names and keeps indexes; ``index`` says what one file offers; ``timeline`` places samples
+and cuts them; ``segment`` makes one segment; ``playlists`` says what is there.
+"""
+
+from packager.vod.segment import ShortReadError
+from packager.vod.titles import OpenSegment, Titles
+
+__all__ = ["OpenSegment", "ShortReadError", "Titles"]

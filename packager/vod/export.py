@@ -1,0 +1,108 @@
+"""VOD ahead of time: the same playlists and segments as on request, written to a folder for any web server.
+
+Every file is written beside its place and renamed, the playlists after what they name; so a run that was cut
+short can be run again, and a player never meets half a segment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from media.errors import UnsupportedError
+from packager.catalogue import RENDITION
+from packager.storage import Library, LocalFile, NotFoundError
+from packager.vod.index import FileIndex, OfferedTrack, read_index
+from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, file_playlist, media_playlist, title_playlist
+from packager.vod.segment import make_segment
+
+MASTER_NAME = "master.m3u8"
+MEDIA_NAME = "media.m3u8"
+
+Progress = Callable[[str, int, int], None]
+"""Takes the name of the input, the segments that are written, and the number of all of its."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What came of one input: its name in the output folder, and its index."""
+
+    name: str
+    index: FileIndex
+
+
+def export(inputs: Sequence[Path], out: Path, progress: Progress = lambda *_: None) -> list[Path]:
+    """Package files.
+
+    Args:
+        inputs: MP4 or MOV files, each of another name.
+        out: the folder for the result; made when missing.
+        progress: told of every segment.
+
+    Returns:
+        The multivariant playlists, those of titles (``TITLE.720p.mp4``, …) last.
+
+    Raises:
+        NotFoundError: an input isn't there, or isn't a file.
+        MediaError: an input can't be packaged; the text says why.
+        OSError: reading or writing failed.
+    """
+    names = [path.name for path in inputs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UnsupportedError(f"two inputs are called {name}; package them into different folders")
+    done = [_export_file(path, out, progress) for path in inputs]
+    return [out / item.name / MASTER_NAME for item in done] + list(_export_titles(done, out))
+
+
+def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
+    absolute = path.absolute()
+    with Library(absolute.parent, follow_symlinks=True).open(absolute.name) as file:
+        index = read_index(file.pread, file.size)
+        total = sum(len(track.durations) for track in index.tracks)
+        done = 0
+        progress(path.name, done, total)
+        for track in index.tracks:
+            folder = out / path.name / track.name
+            _write(folder / INIT_NAME, track.init)
+            for number in range(len(track.durations)):
+                _write(folder / f"{number}{SEGMENT_SUFFIX}", _segment_bytes(file, index, track, number))
+                done += 1
+                progress(path.name, done, total)
+            _write(folder / MEDIA_NAME, media_playlist(track).render().encode())
+    _write(out / path.name / MASTER_NAME, file_playlist(index).render().encode())
+    return Exported(path.name, index)
+
+
+def _segment_bytes(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int) -> bytes:
+    segment = make_segment(index, track, number)
+    if segment is None:
+        raise NotFoundError(f"{file.path}: {track.name} has no segment {number}")
+    return segment.read(file.pread, 0, segment.size)
+
+
+def _export_titles(done: Sequence[Exported], out: Path) -> Iterator[Path]:
+    groups: dict[str, list[tuple[int, Exported]]] = {}
+    for item in done:
+        match = RENDITION.fullmatch(item.name)
+        if match is not None:
+            groups.setdefault(match["title"], []).append((int(match["height"]), item))
+    for title, group in groups.items():
+        if len(group) > 1:
+            ordered = [(item.name, item.index) for _, item in sorted(group, key=lambda pair: pair[0])]
+            path = out / title / MASTER_NAME
+            _write(path, title_playlist(ordered).render().encode())
+            yield path
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,158 @@
+"""What the playlists of a file or of a title say (RFC 8216bis). How they are written is in media.m3u8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from urllib.parse import quote
+
+from media.m3u8 import Map, Media, MediaPlaylist, MultivariantPlaylist, Segment, Variant
+from packager.vod.index import FileIndex, OfferedTrack
+
+INIT_NAME = "init.mp4"
+SEGMENT_SUFFIX = ".m4s"
+
+_LANGUAGES_UNKNOWN = ("und", "mis", "zxx", "mul")
+
+
+def media_playlist(track: OfferedTrack) -> MediaPlaylist:
+    """Say what the segments of a track are.
+
+    Args:
+        track: the track.
+
+    Returns:
+        A playlist of type VOD whose addresses are relative to its own.
+    """
+    durations = track.durations
+    init = Map(INIT_NAME)
+    segments = [
+        Segment(f"{number}{SEGMENT_SUFFIX}", duration, init) for number, duration in enumerate(durations)
+    ]
+    return MediaPlaylist(target_duration(durations), segments, playlist_type="VOD", ended=True)
+
+
+def target_duration(durations: Sequence[Fraction]) -> int:
+    """Give the longest duration, rounded to the nearest second (§4.4.3.1), at least 1."""
+    return max(1, int(max(durations) + Fraction(1, 2)))
+
+
+def peak_bandwidth(track: OfferedTrack) -> int:
+    """Measure the peak segment bit rate of a track in bit/s.
+
+    §4.1: the largest of any contiguous segments that last together between half of the target duration and
+    one and a half. A track that is shorter has only its whole.
+    """
+    durations, sizes = track.durations, track.sizes.tolist()
+    target = target_duration(durations)
+    peak = Fraction(0)
+    for first in range(len(durations)):
+        length, size = Fraction(0), 0
+        for last in range(first, len(durations)):
+            length += durations[last]
+            size += sizes[last]
+            if 2 * length > 3 * target:
+                break
+            if 2 * length >= target:
+                peak = max(peak, size * 8 / length)
+    return -int(-peak // 1) or average_bandwidth(track)
+
+
+def average_bandwidth(track: OfferedTrack) -> int:
+    """Measure the average segment bit rate of a track in bit/s (§4.1)."""
+    return int(-(-int(track.sizes.sum()) * 8 // track.duration))
+
+
+def file_playlist(index: FileIndex) -> MultivariantPlaylist:
+    """Offer the tracks of one file.
+
+    Args:
+        index: the file's.
+
+    Returns:
+        A playlist whose addresses are relative to the file's own folder of addresses.
+    """
+    return _multivariant([("", index)])
+
+
+def title_playlist(renditions: Sequence[tuple[str, FileIndex]]) -> MultivariantPlaylist:
+    """Join the renditions of a title; their segments stay at the files' own addresses.
+
+    Args:
+        renditions: name and index of each file, at least one, in the order of the playlist.
+
+    Returns:
+        A playlist whose addresses are relative to the title's folder of addresses.
+    """
+    return _multivariant([(f"../{quote(name)}/", index) for name, index in renditions])
+
+
+def _multivariant(files: Sequence[tuple[str, FileIndex]]) -> MultivariantPlaylist:
+    base, sounds = _sounds(files)
+    groups: dict[str, list[OfferedTrack]] = {}
+    for track in sounds:  # a group has one codec, so that a player can leave out what it can't play
+        groups.setdefault(track.entry.codec, []).append(track)
+    videos = [(prefix, index.video) for prefix, index in files if index.video is not None]
+    media: list[Media] = []
+    variants: list[Variant] = []
+    for number, (codec, group) in enumerate(groups.items()):
+        group_id = "audio" if number == 0 else f"audio-{number + 1}"
+        listed = bool(videos) or len(group) > 1
+        media += [_media(track, base, group_id, track is group[0]) for track in group if listed]
+        if not videos:
+            variants.append(_sound_variant(group, base, codec, group_id if listed else None))
+        for prefix, video in videos:
+            variants.append(_video_variant(video, prefix, group, codec, group_id))
+    if not groups:
+        variants = [_video_variant(video, prefix, (), None, None) for prefix, video in videos]
+    return MultivariantPlaylist(variants, media)
+
+
+def _sounds(files: Sequence[tuple[str, FileIndex]]) -> tuple[str, tuple[OfferedTrack, ...]]:
+    """Choose the file whose sound goes with every rendition: the one of the highest rate."""
+    with_sound = [(prefix, index.sounds) for prefix, index in files if index.sounds]
+    return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
+
+
+def _media(track: OfferedTrack, base: str, group_id: str, default: bool) -> Media:
+    known = track.language not in _LANGUAGES_UNKNOWN
+    return Media(
+        "AUDIO",
+        group_id,
+        name=f"{track.name} ({track.language})" if known else track.name,
+        uri=_playlist_uri(base, track),
+        language=track.language if known else None,
+        default=default,
+        autoselect=default or known,
+        channels=track.entry.channels or None,
+    )
+
+
+def _video_variant(
+    video: OfferedTrack, prefix: str, group: Sequence[OfferedTrack], codec: str | None, group_id: str | None
+) -> Variant:
+    codecs = [video.entry.codec] + ([codec] if codec else [])
+    return Variant(
+        _playlist_uri(prefix, video),
+        # §4.4.6.2: with the rendition of each group that needs most
+        bandwidth=peak_bandwidth(video) + max(map(peak_bandwidth, group), default=0),
+        average_bandwidth=average_bandwidth(video) + max(map(average_bandwidth, group), default=0),
+        codecs=",".join(codecs),
+        resolution=video.resolution,
+        frame_rate=video.frame_rate,
+        audio=group_id,
+    )
+
+
+def _sound_variant(group: Sequence[OfferedTrack], base: str, codec: str, group_id: str | None) -> Variant:
+    return Variant(
+        _playlist_uri(base, group[0]),
+        bandwidth=max(map(peak_bandwidth, group)),
+        average_bandwidth=max(map(average_bandwidth, group)),
+        codecs=codec,
+        audio=group_id,
+    )
+
+
+def _playlist_uri(prefix: str, track: OfferedTrack) -> str:
+    return f"{prefix}{track.name}/media.m3u8"
