@@ -1,0 +1,189 @@
+import asyncio
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from origin.fanout import Cursor, Fanout, LaggedError, Ring
+
+
+def taken(ring: Ring, cursor: Cursor, limit: int = 1 << 20) -> bytes:
+    return b"".join(data for data, _ in ring.read(cursor, limit))
+
+
+def test_each_listener_gets_all_that_is_appended_after_it_joined() -> None:
+    ring = Ring(100)
+    first = ring.join()
+    ring.append(b"abc")
+    second = ring.join()
+    ring.append(b"def")
+    assert taken(ring, first) == b"abcdef"
+    assert taken(ring, second) == b"def"
+    assert taken(ring, second) == b""
+
+
+def test_blocks_are_handed_out_without_being_copied() -> None:
+    ring, data = Ring(100), bytes(10)
+    cursors = [ring.join() for _ in range(3)]
+    ring.append(data)
+    assert all(ring.read(cursor, 100)[0][0] is data for cursor in cursors)
+
+
+def test_a_burst_begins_at_the_first_cut_among_the_newest_bytes() -> None:
+    ring = Ring(100)
+    ring.append(b"aabbccdd", cuts=(0, 2, 4, 6))
+    ring.append(b"eeff", cuts=(0, 2))
+    assert taken(ring, ring.join(0)) == b""
+    assert taken(ring, ring.join(1)) == b""
+    assert taken(ring, ring.join(3)) == b"ff"
+    assert taken(ring, ring.join(4)) == b"eeff"
+    assert taken(ring, ring.join(5)) == b"eeff"
+    assert taken(ring, ring.join(9)) == b"ccddeeff"
+    assert taken(ring, ring.join(99)) == b"aabbccddeeff"
+
+
+def test_a_listener_whose_block_was_evicted_is_told_and_the_others_arent() -> None:
+    told: list[str] = []
+    ring = Ring(10)
+    slow = ring.join(on_lag=lambda: told.append("slow"))
+    fast = ring.join(on_lag=lambda: told.append("fast"))
+    ring.append(b"12345")
+    assert taken(ring, fast) == b"12345"
+    ring.append(b"67890")
+    assert (told, ring.lag(slow)) == ([], 10)
+    ring.append(b"x")
+    assert told == ["slow"]
+    with pytest.raises(LaggedError):
+        ring.read(slow, 100)
+    assert taken(ring, fast) == b"67890x"
+
+
+def test_one_read_takes_no_more_than_its_limit_but_at_least_one_block() -> None:
+    ring = Ring(100)
+    cursor = ring.join()
+    for data in (b"12345", b"678", b"90"):
+        ring.append(data)
+    assert [taken(ring, cursor, limit) for limit in (1, 4, 5)] == [b"12345", b"678", b"90"]
+
+
+@pytest.mark.parametrize("data", [b"", bytes(11)])
+def test_a_block_that_is_empty_or_larger_than_the_ring_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError):
+        Ring(10).append(data)
+
+
+async def test_one_append_wakes_all_who_wait() -> None:
+    fanout = Fanout(100)
+    waiting = [asyncio.create_task(fanout.next(fanout.join(), 100)) for _ in range(50)]
+    await asyncio.sleep(0)
+    fanout.publish(b"abc", b"label")
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [[(b"abc", b"label")]] * 50
+
+
+async def test_a_listener_that_gives_up_waiting_takes_nobody_along() -> None:
+    fanout = Fanout(100)
+    one, two = (asyncio.create_task(fanout.next(fanout.join(), 100)) for _ in range(2))
+    await asyncio.sleep(0)
+    one.cancel()
+    await asyncio.wait([one])
+    fanout.publish(b"abc")
+    assert await asyncio.wait_for(two, 10) == [(b"abc", b"")]
+
+
+async def test_after_closing_what_is_there_can_be_read_and_then_it_ends() -> None:
+    fanout = Fanout(100)
+    reader, waiter = fanout.join(), fanout.join()
+    fanout.publish(b"abc")
+    assert await fanout.next(waiter, 100) == [(b"abc", b"")]
+    waiting = asyncio.create_task(fanout.next(waiter, 100))
+    await asyncio.sleep(0)
+    fanout.close()
+    assert await asyncio.wait_for(waiting, 10) == []
+    assert await fanout.next(reader, 100) == [(b"abc", b"")]
+    assert await fanout.next(reader, 100) == []
+
+
+class Listener:
+    """What a listener should have seen, kept beside its cursor."""
+
+    def __init__(self, cursor: Cursor, position: int) -> None:
+        self.cursor = cursor
+        self.position = position
+        self.lagged = False
+
+
+class RingMachine(RuleBasedStateMachine):
+    """A ring beside the plain string of all that was ever appended."""
+
+    CAPACITY = 40
+    listeners = Bundle("listeners")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ring = Ring(self.CAPACITY)
+        self.all = b""
+        self.starts: list[int] = []
+        self.cuts: set[int] = set()
+        self.present: list[Listener] = []
+
+    def oldest(self) -> int:
+        """The ring keeps whole blocks, as many of the newest as fit (the definition, not the code)."""
+        fitting = [start for start in self.starts if len(self.all) - start <= self.CAPACITY]
+        return fitting[0] if fitting else len(self.all)
+
+    @rule(target=listeners, burst=st.integers(0, 60))
+    def join(self, burst: int) -> Listener:
+        wanted = max(len(self.all) - burst, self.oldest())
+        position = min((cut for cut in self.cuts if cut >= wanted), default=len(self.all))
+        listener = Listener(Cursor(0), position)
+
+        def on_lag() -> None:
+            listener.lagged = True
+
+        listener.cursor = self.ring.join(burst, on_lag)
+        self.present.append(listener)
+        return listener
+
+    @rule(data=st.binary(min_size=1, max_size=20), frame=st.integers(1, 7))
+    def append(self, data: bytes, frame: int) -> None:
+        cuts = tuple(range(0, len(data), frame))
+        self.starts.append(len(self.all))
+        self.cuts |= {len(self.all) + cut for cut in cuts}
+        self.all += data
+        self.ring.append(data, cuts=cuts)
+
+    @rule(listener=listeners, limit=st.integers(1, 60))
+    def read(self, listener: Listener, limit: int) -> None:
+        if listener not in self.present:
+            return
+        if listener.lagged:
+            with pytest.raises(LaggedError):
+                self.ring.read(listener.cursor, limit)
+            return
+        data = taken(self.ring, listener.cursor, limit)
+        assert self.all[listener.position :].startswith(data)
+        assert data or listener.position == len(self.all)
+        listener.position += len(data)
+
+    @rule(listener=consumes(listeners))
+    def leave(self, listener: Listener) -> None:
+        self.ring.leave(listener.cursor)
+        self.present.remove(listener)
+
+    @invariant()
+    def the_ring_is_bounded(self) -> None:
+        assert self.ring.size == len(self.all) - self.oldest() <= self.CAPACITY
+        assert self.ring.end == len(self.all)
+        assert self.ring.cursors == len(self.present)
+
+    @invariant()
+    def exactly_those_that_fell_out_have_lagged(self) -> None:
+        for listener in self.present:
+            assert listener.lagged == (listener.position < self.oldest())
+            if not listener.lagged:
+                assert self.ring.lag(listener.cursor) == len(self.all) - listener.position
+
+
+TestRing = RingMachine.TestCase
+TestRing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
