@@ -11,8 +11,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Facts:
         height: likewise.
         codecs: ffmpeg's names of the streams' codecs, video first.
         reason: why a browser can't be expected to play it; None where it can.
+        obstacle: why no HLS can be made of it; None where it can, or where nobody asked.
     """
 
     duration: float | None = None
@@ -63,6 +64,7 @@ class Facts:
     height: int | None = None
     codecs: tuple[str, ...] = ()
     reason: str | None = None
+    obstacle: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,15 @@ class Catalogue:
     Args:
         root: the folder.
         tools: ffprobe; None where there is none, and files are listed without facts.
+        obstacle: tells of a path why no HLS can be made of the file, or None; it may block.
     """
 
-    def __init__(self, root: Path, tools: Tools | None) -> None:
+    def __init__(
+        self, root: Path, tools: Tools | None, obstacle: Callable[[str], str | None] = lambda _: None
+    ) -> None:
         self._root = root
         self._tools = tools
+        self._obstacle = obstacle
         self._known: dict[tuple[str, int, int], Facts] = {}
         self._lock = asyncio.Lock()
 
@@ -112,10 +118,10 @@ class Catalogue:
     async def _facts(self, key: tuple[str, int, int], gate: asyncio.Semaphore) -> Facts:
         if key in self._known:
             return self._known[key]
-        if self._tools is None:
-            return Facts()
         async with gate:
-            return await probe(self._root / key[0], self._tools)
+            obstacle = await asyncio.to_thread(self._obstacle, key[0])
+            facts = Facts() if self._tools is None else await probe(self._root / key[0], self._tools)
+        return replace(facts, obstacle=obstacle)
 
 
 def titles(entries: Sequence[Entry]) -> list[Title]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -9,13 +10,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-import pytest_asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from packager.tools import Tools, discover
@@ -36,9 +37,11 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
         yield blockbuster
 
 
-@pytest_asyncio.fixture
-async def tools() -> AsyncIterator[Tools]:
-    yield await discover()
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    """The machine's ffmpeg; asked in a thread, so that tests with a loop of their own can use it too."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(lambda: asyncio.run(discover())).result()
 
 
 @dataclass
