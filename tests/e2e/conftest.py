@@ -1,0 +1,157 @@
+"""A real Chromium, headless, on the page of a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+
+from tests.conftest import ARTIFACTS, ServerProcess, start_server
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+)
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+PATIENCE_SECONDS = 40.0
+POLL_SECONDS = 0.1
+
+
+@dataclass
+class Tab:
+    """One page of the browser, and everything that it complained about."""
+
+    page: Page
+    url: str
+    troubles: list[str] = field(default_factory=list)
+
+    async def open(self, fragment: str) -> None:
+        """Load the page anew at this view, such as ``live/demo``."""
+        await self.page.goto("about:blank")
+        await self.page.goto(f"{self.url}/#{fragment}")
+        await self.until("window.headwater !== undefined")
+
+    async def value(self, expression: str) -> Any:
+        return await self.page.evaluate(expression)
+
+    async def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = await self.page.evaluate("headwater.stats()")
+        return stats
+
+    async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
+        """Wait until the script expression is true; `wait_for_function` would need the policy's unsafe-eval."""
+        end = time.monotonic() + seconds
+        while not (value := await self.page.evaluate(expression)):
+            if time.monotonic() > end:
+                shown = await self.page.evaluate("window.headwater ? headwater.stats() : null")
+                status = await self.page.evaluate("document.getElementById('status').textContent")
+                pytest.fail(f"{expression} not in {seconds:.0f} s; {status!r} {shown} {self.troubles}")
+            await asyncio.sleep(POLL_SECONDS)
+        return value
+
+    async def playing(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait until the video has moved on by a good second."""
+        start = await self.value("headwater.video.currentTime")
+        await self.until(
+            f"!headwater.video.paused && headwater.video.currentTime > {start} + 1 "
+            "&& headwater.stats().decoded > 0",
+            seconds,
+        )
+
+    async def pace(self, element: str, seconds: float) -> float:
+        """Media time over wall time of ``headwater.video`` or ``headwater.audio``."""
+        now = f"[headwater.{element}.currentTime, performance.now() / 1000]"
+        media, wall = await self.value(now)
+        await self.until(f"performance.now() / 1000 > {wall + seconds}", seconds + PATIENCE_SECONDS)
+        media_end, wall_end = await self.value(now)
+        pace: float = (media_end - media) / (wall_end - wall)
+        return pace
+
+    async def screenshot(self, name: str) -> None:
+        ARTIFACTS.mkdir(exist_ok=True)
+        await self.page.screenshot(path=ARTIFACTS / f"page-{name}.png", animations="disabled")
+
+
+def keep(name: str, facts: dict[str, Any]) -> None:
+    """Keep a measurement beside the screenshots."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    (ARTIFACTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+
+
+def _executable() -> str:
+    for name in (os.environ.get("CHROMIUM"), *BROWSERS):
+        if name and (path := shutil.which(name)):
+            return path
+    pytest.fail("Chromium is missing: install it (Debian: apt-get install chromium) or set $CHROMIUM")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=_executable(), args=FLAGS, ignore_default_args=["--mute-audio"]
+        )
+        yield browser
+        await browser.close()
+
+
+async def open_tab(browser: Browser, url: str, **options: Any) -> Tab:
+    """A fresh context with one page that writes down every error it reports."""
+    context = await browser.new_context(**{"viewport": DESKTOP, **options})
+    tab = Tab(await context.new_page(), url)
+
+    def heard(message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            tab.troubles.append(message.text)
+
+    tab.page.on("console", heard)
+    tab.page.on("pageerror", lambda error: tab.troubles.append(str(error)))
+    return tab
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(browser: Browser, demo_server: ServerProcess) -> AsyncIterator[Tab]:
+    """A page of the demo server that must end without an error or a policy violation in its console."""
+    tab = await open_tab(browser, demo_server.url)
+    yield tab
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+@pytest.fixture(scope="session")
+def own_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody's own folder: a clip that plays and one that no browser plays."""
+    folder = tmp_path_factory.mktemp("library")
+    source = ("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=4")
+    for name, codec in (("clip.mp4", "libx264"), ("old <b>film.avi", "mpeg4")):
+        command = ("ffmpeg", "-nostdin", "-loglevel", "error", *source, "-c:v", codec, "-pix_fmt", "yuv420p")
+        subprocess.run((*command, f"file:{folder / name}"), check=True, timeout=60)
+    return folder
+
+
+@pytest.fixture
+def own_server(own_library: Path) -> Iterator[ServerProcess]:
+    server = start_server("--library", str(own_library), "--demo", "--port", "0")
+    yield server
+    if server.process.poll() is None:
+        server.stop()

@@ -1,0 +1,118 @@
+"""Files on the page: as they are, adaptive, and those that can't be played."""
+
+import re
+
+import pytest
+from playwright.async_api import Browser, Response
+
+from tests.conftest import ServerProcess
+from tests.e2e.conftest import Tab, keep, open_tab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+REAL_TIME = (0.85, 1.15)
+MOST_DROPPED = 0.2
+"""Share of frames that a machine with two shared cores may lose."""
+
+THROTTLE_BYTES_PER_SECOND = 112_500
+"""900 kbit/s: enough for the lowest rendition with its sound, too little for the one above."""
+
+SWITCH_SECONDS = 40.0
+
+
+async def test_a_file_plays_as_it_is_and_a_seek_makes_a_range_request(tab: Tab) -> None:
+    starts: list[int] = []
+
+    def seen(response: Response) -> None:
+        match = re.match(r"bytes (\d+)-", response.headers.get("content-range", ""))
+        if response.status == 206 and response.url.endswith("/media/film.720p.mp4") and match:
+            starts.append(int(match[1]))
+
+    tab.page.on("response", seen)
+    await tab.open("library/film.720p.mp4?mode=file")
+    await tab.playing()
+    assert await tab.value("headwater.hls") is None
+    size = await tab.value("headwater.video.duration")
+    starts.clear()
+    await tab.value(f"void (headwater.video.currentTime = {size} - 12)")
+    await tab.until(f"!headwater.video.seeking && headwater.video.currentTime > {size} - 11")
+    assert any(start > 0 for start in starts)
+    await tab.screenshot("library-file")
+
+
+async def test_the_moov_box_at_the_end_doesnt_matter(tab: Tab) -> None:
+    await tab.open("library")
+    paths = await tab.until(
+        "(all => all.length && all)([...document.querySelectorAll('a.row')].map(row => row.dataset.path))"
+    )
+    others = [path for path in paths if not path.startswith("film")]
+    assert others
+    await tab.open(f"library/{others[0]}?mode=file")
+    await tab.playing()
+
+
+async def test_the_same_file_goes_on_adaptively_where_it_was(tab: Tab) -> None:
+    await tab.open("library/film.480p.mp4?mode=file&t=20")
+    await tab.playing()
+    await tab.page.get_by_role("radio", name="Adaptive").check(force=True)
+    await tab.until("headwater.stats().mode === 'hls' && headwater.video.currentTime > 21")
+    await tab.playing()
+    assert 20 < await tab.value("headwater.video.currentTime") < 40
+    assert "mode=hls" in tab.page.url
+
+
+async def test_an_adaptive_title_plays_at_real_time_without_a_storm_of_dropped_frames(tab: Tab) -> None:
+    await tab.open("library/film?mode=hls")
+    await tab.playing()
+    before = await tab.stats()
+    pace = await tab.pace("video", 6)
+    after = await tab.stats()
+    decoded = after["decoded"] - before["decoded"]
+    dropped = after["dropped"] - before["dropped"]
+    keep("adaptive-playback", {"pace": pace, "decoded": decoded, "dropped": dropped, **after})
+    assert REAL_TIME[0] < pace < REAL_TIME[1]
+    assert decoded > 6 * 20
+    assert dropped < MOST_DROPPED * decoded
+    await tab.until("headwater.stats().bandwidth > 0 && headwater.stats().levels === 3")
+    await tab.screenshot("library-adaptive")
+
+
+async def test_the_level_follows_the_connection_down_and_up_again(tab: Tab) -> None:
+    await tab.open("library/film?mode=hls&level=0&buffer=5")
+    await tab.until("headwater.stats().level === 2", SWITCH_SECONDS)
+    devtools = await tab.page.context.new_cdp_session(tab.page)
+    limits = {"offline": False, "latency": 20, "uploadThroughput": -1}
+    await devtools.send(
+        "Network.emulateNetworkConditions", {**limits, "downloadThroughput": THROTTLE_BYTES_PER_SECOND}
+    )
+    await tab.until("headwater.stats().level < 2", SWITCH_SECONDS)
+    await tab.screenshot("library-throttled")
+    await devtools.send("Network.emulateNetworkConditions", {**limits, "downloadThroughput": -1})
+    # hls.js takes minutes to believe in a link that got better: its estimate is put right by hand.
+    await tab.value("void (headwater.hls.bandwidthEstimate = 20e6)")
+    await tab.until("headwater.stats().level === 2", SWITCH_SECONDS)
+    assert await tab.value("headwater.stats().automatic")
+
+
+async def test_a_chosen_quality_stays(tab: Tab) -> None:
+    await tab.open("library/film?mode=hls")
+    await tab.playing()
+    await tab.page.get_by_label("Quality").select_option("240p")
+    await tab.until("headwater.stats().level === 0 && headwater.video.videoHeight === 240")
+    assert await tab.value("headwater.stats().automatic") is False
+
+
+async def test_what_a_browser_cant_play_is_listed_with_its_reason(
+    browser: Browser, own_server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, own_server.url)
+    await tab.open("library")
+    row = tab.page.locator(".row.off")
+    await row.wait_for()
+    assert "old <b>film.avi" in await row.inner_text()
+    assert len(await row.locator(".quiet").inner_text()) > 10
+    assert await row.locator("a, button").count() == 0
+    assert await tab.page.locator("a.row", has_text="clip.mp4").count() == 1
+    await tab.screenshot("library-own")
+    await tab.page.context.close()
+    assert tab.troubles == []

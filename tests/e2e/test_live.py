@@ -1,0 +1,99 @@
+"""Live on the page: latency, and playing on when the encoder or the whole origin dies."""
+
+import os
+import signal
+import statistics
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import Tab, keep, open_tab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+MOST_LATENCY_SECONDS = 6.0
+RECOVERY_SECONDS = 60.0
+SAMPLES = 8
+
+
+async def test_a_live_channel_plays_close_to_now(tab: Tab) -> None:
+    await tab.open("live/demo")
+    await tab.playing()
+    latencies, clocks = [], []
+    await tab.until("headwater.stats().latency > 0 && headwater.stats().wallLatency !== null")
+    for _ in range(SAMPLES):
+        pace = await tab.pace("video", 0.7)
+        stats = await tab.stats()
+        latencies.append(stats["latency"])
+        clocks.append(stats["wallLatency"])
+        assert pace > 0
+    typical = {"latency": statistics.median(latencies), "by_clock": statistics.median(clocks)}
+    keep("live-latency", {**typical, "latencies": latencies, "by_clock_all": clocks, "stats": stats})
+    assert 0 < typical["latency"] < MOST_LATENCY_SECONDS
+    assert 0 < typical["by_clock"] < MOST_LATENCY_SECONDS
+    assert stats["levels"] == 2
+    await tab.screenshot("live")
+
+
+async def test_going_to_the_live_edge_catches_up_after_a_pause(tab: Tab) -> None:
+    await tab.open("live/demo")
+    await tab.playing()
+    await tab.value("headwater.video.pause()")
+    await tab.until(f"headwater.stats().wallLatency > {MOST_LATENCY_SECONDS} + 2")
+    await tab.page.get_by_role("button", name="Go to live").click()
+    await tab.until(f"!headwater.video.paused && headwater.stats().wallLatency < {MOST_LATENCY_SECONDS}")
+    await tab.playing()
+
+
+def _encoders(server: ServerProcess) -> list[int]:
+    """The server's ffmpegs that draw a test source: those of the live channel."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.children()}
+    return [pid for pid, line in lines.items() if b"lavfi" in line]
+
+
+async def test_the_page_plays_on_when_the_encoder_is_killed(
+    browser: Browser, demo_server: ServerProcess
+) -> None:
+    tab = await open_tab(browser, demo_server.url)
+    await tab.open("live/demo")
+    await tab.playing()
+    await tab.value("void (window.sameDocument = true)")
+    (encoder,) = _encoders(demo_server)
+    date = await tab.value("headwater.hls.playingDate.getTime()")
+    os.kill(encoder, signal.SIGKILL)
+    # Ten seconds of the channel later everything that was buffered has been used up.
+    await tab.until(
+        f"headwater.hls?.playingDate?.getTime() > {date} + 10000 && !headwater.video.paused", RECOVERY_SECONDS
+    )
+    await tab.playing(RECOVERY_SECONDS)
+    assert await tab.value("window.sameDocument")
+    assert _encoders(demo_server) not in ([], [encoder])
+    await tab.until(f"headwater.stats().latency < {MOST_LATENCY_SECONDS}", RECOVERY_SECONDS)
+    keep("live-encoder-killed", await tab.stats())
+    await tab.page.context.close()
+
+
+async def test_the_page_plays_on_when_the_origin_is_killed_and_started_again(
+    browser: Browser, own_server: ServerProcess, own_library: Path
+) -> None:
+    tab = await open_tab(browser, own_server.url)
+    await tab.open("live/demo")
+    await tab.playing()
+    await tab.value("void (window.sameDocument = true)")
+    own_server.stop(signal.SIGKILL)
+    await tab.until("!document.getElementById('notice').hidden", RECOVERY_SECONDS)
+    port = urlsplit(own_server.url).port
+    again = start_server("--library", str(own_library), "--demo", "--port", str(port))
+    try:
+        date = await tab.value("Date.now()")
+        await tab.until(f"headwater.hls?.playingDate?.getTime() > {date}", RECOVERY_SECONDS)
+        await tab.playing(RECOVERY_SECONDS)
+        assert await tab.value("window.sameDocument")
+        await tab.until("document.getElementById('notice').hidden")
+        assert await tab.value("document.getElementById('status').textContent") == ""
+    finally:
+        await tab.page.context.close()
+        again.stop()

@@ -1,0 +1,89 @@
+"""The page itself: by keyboard, on a phone, in the dark, by its addresses."""
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.conftest import ServerProcess
+from tests.e2e.conftest import DESKTOP, PHONE, Tab, open_tab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+VIEWS = {"library": "library/film.480p.mp4?mode=hls", "live": "live/demo", "radio": "radio/demo.mp3"}
+SELECTED = "document.querySelector('[role=tab][aria-selected=true]').textContent"
+FOCUSED = "document.activeElement.textContent.trim()"
+
+
+async def test_the_tabs_and_the_list_work_by_keyboard(tab: Tab) -> None:
+    await tab.open("library")
+    await tab.page.locator("a.row").first.wait_for()
+    keyboard = tab.page.keyboard
+    await keyboard.press("Tab")
+    assert await tab.value(FOCUSED) == "Library"
+    assert await tab.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    for key, name in (("ArrowRight", "Live"), ("End", "Radio"), ("ArrowRight", "Library")):
+        await keyboard.press(key)
+        await tab.until(f"{SELECTED} === '{name}' && {FOCUSED} === '{name}'")
+    await tab.page.locator("a.row").first.wait_for()
+    for _ in range(30):
+        await keyboard.press("Tab")
+        if await tab.value("document.activeElement.dataset.path") == "film.240p.mp4":
+            break
+    await keyboard.press("Enter")
+    await tab.until("location.hash === '#library/film.240p.mp4'")
+    await tab.playing()
+    assert await tab.value("document.querySelector('a.row[aria-current]').dataset.path") == "film.240p.mp4"
+
+
+async def test_only_the_chosen_tab_is_a_stop_of_the_tab_key(tab: Tab) -> None:
+    await tab.open("live")
+    indexes = "[...document.querySelectorAll('[role=tab]')].map(tab => tab.tabIndex)"
+    assert await tab.value(indexes) == [-1, 0, -1]
+
+
+async def test_an_address_that_names_nothing_says_so(tab: Tab) -> None:
+    await tab.open("library/no%20such%20film")
+    await tab.until("document.getElementById('facts').textContent.includes('no such film')")
+    await tab.open("live/%")
+    await tab.until("document.getElementById('facts').textContent.includes('no channel')")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("width", [320, PHONE["width"]])
+async def test_the_page_fits_a_phone(
+    browser: Browser, demo_server: ServerProcess, view: str, width: int
+) -> None:
+    viewport = {"width": width, "height": PHONE["height"]}
+    tab = await open_tab(browser, demo_server.url, viewport=viewport, has_touch=True, color_scheme="dark")
+    await tab.open(VIEWS[view])
+    await _shown(tab, view)
+    assert await tab.value("document.documentElement.scrollWidth") <= width
+    edges = "[...document.querySelectorAll('button, select, a')].filter(each => each.checkVisibility())"
+    assert await tab.value(f"Math.max(...{edges}.map(each => each.getBoundingClientRect().right))") <= width
+    if width == PHONE["width"]:
+        await tab.screenshot(f"{view}-phone-dark")
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+@pytest.mark.parametrize("view", VIEWS)
+async def test_each_view_is_pictured_in_light_and_dark(
+    browser: Browser, demo_server: ServerProcess, view: str
+) -> None:
+    tab = await open_tab(browser, demo_server.url, viewport=DESKTOP, color_scheme="light")
+    await tab.open(VIEWS[view])
+    await _shown(tab, view)
+    grounds = []
+    for scheme in ("light", "dark"):
+        await tab.page.emulate_media(color_scheme=scheme)
+        grounds.append(await tab.value("getComputedStyle(document.body).backgroundColor"))
+        await tab.screenshot(f"{view}-desktop-{scheme}")
+    assert grounds[0] != grounds[1]
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+async def _shown(tab: Tab, view: str) -> None:
+    if view == "radio":
+        await tab.until("headwater.audio.currentTime > 1 && headwater.radioLevel() !== null")
+    else:
+        await tab.playing()

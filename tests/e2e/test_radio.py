@@ -1,0 +1,42 @@
+"""Radio on the page: it sounds, at real time, with its title."""
+
+import pytest
+
+from tests.e2e.conftest import Tab, keep
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+AUDIBLE = 0.005
+"""Root mean square of full scale one; silence is zero."""
+
+
+async def test_a_station_is_heard_at_real_time_with_its_title(tab: Tab) -> None:
+    await tab.open("radio")
+    await tab.page.get_by_role("button", name="Play demo.mp3").click()
+    await tab.until("headwater.audio.currentTime > 1")
+    await tab.until(f"headwater.radioLevel() > {AUDIBLE}")
+    pace = await tab.pace("audio", 5)
+    assert 0.85 < pace < 1.15
+    title = await tab.page.locator(".song").first.inner_text()
+    assert len(title) > 2
+    await tab.until("document.querySelector('.station').textContent.includes('1 listener')")
+    keep("radio", {"pace": pace, "title": title, "level": await tab.value("headwater.radioLevel()")})
+    await tab.screenshot("radio")
+
+
+async def test_a_station_stops_and_the_volume_is_the_listeners(tab: Tab) -> None:
+    await tab.open("radio/demo.mp3")
+    await tab.until("headwater.audio.currentTime > 1")
+    await tab.page.get_by_label("Volume").fill("0.25")
+    assert await tab.value("headwater.audio.volume") == 0.25
+    await tab.page.get_by_role("button", name="Stop demo.mp3").click()
+    await tab.until("headwater.audio.paused && !headwater.audio.hasAttribute('src')")
+    await tab.page.get_by_role("button", name="Play demo.mp3").wait_for()
+
+
+async def test_a_video_silences_the_radio(tab: Tab) -> None:
+    await tab.open("radio/demo.mp3")
+    await tab.until("headwater.audio.currentTime > 0.5")
+    await tab.page.get_by_role("tab", name="Live").click()
+    await tab.playing()
+    assert await tab.value("headwater.audio.paused")
