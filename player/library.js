@@ -46,7 +46,7 @@ export class LibraryView {
       else row.removeAttribute("aria-current");
     }
     if (!item) return this.stage.clear(path ? `“${path}” isn't in the library.` : "");
-    if (!item.playable) return this.stage.clear(`${item.name}: ${item.reason}`);
+    if (!item.playable) return this.stage.clear(`${item.path} can't be played here: ${item.reason}.`);
     const modes = ["file", "hls"].filter((mode) => item[mode === "file" ? "media" : "hls"]);
     const wanted = options.get("mode") ?? (item.kind === "title" ? "hls" : "file");
     const mode = modes.includes(wanted) ? wanted : modes[0];
@@ -78,7 +78,7 @@ function describe(item) {
     item.width && `${item.width} × ${item.height}`,
     item.duration && clock(item.duration),
     item.size && bytes(item.size),
-    item.codecs,
+    item.codecs && String(item.codecs).replaceAll(",", ", "),
   ].filter(Boolean).join(" · ");
 }
 
@@ -93,7 +93,7 @@ function makeRow(item) {
     node: el("li", {}, face),
     update(now) {
       say(name, now.kind === "title" ? now.name : now.path);
-      say(facts, now.playable ? describe(now) : (now.reason ?? "The browser can't play this kind of file."));
+      say(facts, now.playable ? describe(now) : `Not playable: ${now.reason ?? "browsers don't know this kind of file"}.`);
     },
   };
 }

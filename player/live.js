@@ -45,7 +45,7 @@ function describe(item) {
   return [
     STATES[item.state] ?? item.state,
     item.renditions?.join(", "),
-    item.part_target && `parts of ${item.part_target} s`,
+    item.part_target && `parts of ${Number(item.part_target.toFixed(3))} s`,
     count(item.viewers ?? 0, "viewer", "viewers"),
     item.restarts && `${count(item.restarts, "restart", "restarts")}`,
   ].filter(Boolean).join(" · ");

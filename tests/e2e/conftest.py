@@ -59,7 +59,7 @@ class Tab:
         return stats
 
     async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
-        """Wait until the script expression is true; `wait_for_function` would need the policy's unsafe-eval."""
+        """Wait until the script expression is true; `wait_for_function` would need the policy's eval."""
         end = time.monotonic() + seconds
         while not (value := await self.page.evaluate(expression)):
             if time.monotonic() > end:
