@@ -1,0 +1,204 @@
+"""Where a live rendition is cut: pure arithmetic from samples to parts and segments.
+
+Segment k of every rendition holds the samples whose decode times lie in [origin + k·D, origin + (k + 1)·D):
+so video and audio are cut at the same places within a frame. A part is closed as soon as one more sample of
+the same duration would make it longer than the part target or would belong to the next segment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+
+from media.fragments import Sample
+
+SHORTEST_PART = Fraction(85, 100)
+"""RFC 8216bis §4.4.3.7: a part that isn't its segment's last has at least 85 % of the part target."""
+
+MAX_PART_SAMPLES = 4096
+"""Most samples of one part; two seconds of sound have a hundred."""
+
+DROPPED_SECONDS = 30
+"""How long a stream may go on before its first boundary comes."""
+
+_MILLISECOND = Fraction(1, 1000)
+
+
+class CadenceError(Exception):
+    """The samples don't come in the cadence that was promised: a gap, or no key frame at a boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutPart:
+    """A finished part.
+
+    Attributes:
+        segment: index of its segment, from 0 at the origin.
+        base_media_decode_time: of its first sample, in ticks.
+        duration: ticks; the next part begins so much later.
+        samples: in decoding order.
+        data: the samples' bytes.
+        independent: whether it begins with a sync sample.
+        ends_segment: whether the next part belongs to the next segment.
+    """
+
+    segment: int
+    base_media_decode_time: int
+    duration: int
+    samples: tuple[Sample, ...]
+    data: bytes
+    independent: bool
+    ends_segment: bool
+
+
+def whole_frames(duration: Fraction, frame_rate: Fraction) -> Fraction:
+    """Bring a segment duration to the nearest whole number of frames, so that key frames fall on boundaries.
+
+    Args:
+        duration: wanted seconds.
+        frame_rate: frames per second.
+
+    Returns:
+        Seconds; at least one frame.
+    """
+    return max(round(duration * frame_rate), 1) / frame_rate
+
+
+def part_target(wanted: Fraction, frame_durations: Sequence[Fraction]) -> Fraction:
+    """Choose the part target: the longest part of any rendition, rounded up to a millisecond.
+
+    Of the whole numbers of frames around the wanted duration it takes the nearest with which the parts of
+    all renditions reach 85 % of the target.
+
+    Args:
+        wanted: seconds.
+        frame_durations: seconds of a frame of each rendition.
+
+    Returns:
+        Seconds, a whole number of milliseconds.
+    """
+
+    def candidate(frame: Fraction, more: int) -> Fraction:
+        frames = max(round(wanted / frame) + more, 1)
+        return math.ceil(frames * frame / _MILLISECOND) * _MILLISECOND
+
+    def shortest(target: Fraction) -> Fraction:
+        return min(target // frame * frame / target for frame in frame_durations)
+
+    candidates = sorted(
+        (candidate(frame, more) for frame, more in product(frame_durations, (0, -1, 1, 2))),
+        key=lambda target: abs(target - wanted),
+    )
+    fitting = (target for target in candidates if shortest(target) >= SHORTEST_PART)
+    # Frames longer than a sixth of the part can't all reach 85 %: then the best there is.
+    return next(fitting, max(candidates, key=shortest))
+
+
+class Segmenter:
+    """Cuts one rendition.
+
+    Args:
+        timescale: ticks per second of the samples' times.
+        origin: decode time in seconds where segment 0 begins; samples before it are dropped.
+        segment_duration: seconds.
+        part_target: seconds that no part exceeds.
+    """
+
+    def __init__(
+        self, *, timescale: int, origin: Fraction, segment_duration: Fraction, part_target: Fraction
+    ) -> None:
+        self._origin = origin * timescale
+        self._step = segment_duration * timescale
+        self._longest = math.floor(part_target * timescale)
+        self._give_up = math.ceil(self._origin + DROPPED_SECONDS * timescale)
+        self._segment = -1
+        self._boundary = math.ceil(self._origin)
+        self._expected: int | None = None
+        self._start = 0
+        self._duration = 0
+        self._samples: list[Sample] = []
+        self._data: list[bytes] = []
+
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+        """Take the next samples.
+
+        Args:
+            decode_time: of the first of them, in ticks.
+            samples: in decoding order, each with a duration above 0.
+            data: their bytes, one behind the other.
+
+        Returns:
+            The parts that are finished now.
+
+        Raises:
+            CadenceError: they don't follow those before without a gap, or a segment has no sync sample to
+                begin with.
+        """
+        parts: list[CutPart] = []
+        position = 0
+        for sample in samples:
+            if self._expected is not None and decode_time != self._expected:
+                raise CadenceError(f"decode time {decode_time} where {self._expected} was to come")
+            piece = data[position : position + sample.size]
+            position += sample.size
+            if self._admit(decode_time, sample):
+                parts += self._add(decode_time, sample, piece)
+            decode_time += sample.duration
+        return parts
+
+    def _admit(self, decode_time: int, sample: Sample) -> bool:
+        """Tell whether a sample is published; open its segment where it is a segment's first."""
+        if sample.duration <= 0:
+            raise CadenceError(f"a sample of {sample.duration} ticks at {decode_time}")
+        if self._expected is None and decode_time < self._boundary:
+            return False
+        if decode_time >= self._boundary:
+            if not sample.is_sync:
+                if self._expected is None and decode_time < self._give_up:
+                    return False
+                raise CadenceError(
+                    f"no sync sample at {decode_time}, where segment {self._segment + 1} begins"
+                )
+            self._open(decode_time)
+        return True
+
+    def _open(self, decode_time: int) -> None:
+        self._segment += 1
+        self._boundary = math.ceil(self._origin + (self._segment + 1) * self._step)
+        if decode_time >= self._boundary:
+            raise CadenceError(f"segment {self._segment} would be empty: the next sample is at {decode_time}")
+
+    def _add(self, decode_time: int, sample: Sample, data: bytes) -> list[CutPart]:
+        if sample.duration > self._longest:
+            raise CadenceError(f"a sample of {sample.duration} ticks at {decode_time}: longer than a part")
+        parts: list[CutPart] = []
+        if self._duration + sample.duration > self._longest:
+            # Only where a sample is longer than the one before it: else the part is closed already.
+            parts.append(self._close(ends_segment=False))
+        if not self._samples:
+            self._start = decode_time
+        self._samples.append(sample)
+        self._data.append(data)
+        self._duration += sample.duration
+        end = self._expected = decode_time + sample.duration
+        ends_segment = end >= self._boundary
+        full = self._duration + sample.duration > self._longest or len(self._samples) >= MAX_PART_SAMPLES
+        if ends_segment or full:
+            parts.append(self._close(ends_segment))
+        return parts
+
+    def _close(self, ends_segment: bool) -> CutPart:
+        part = CutPart(
+            segment=self._segment,
+            base_media_decode_time=self._start,
+            duration=self._duration,
+            samples=tuple(self._samples),
+            data=b"".join(self._data),
+            independent=self._samples[0].is_sync,
+            ends_segment=ends_segment,
+        )
+        self._samples, self._data, self._duration = [], [], 0
+        return part
