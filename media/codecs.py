@@ -165,8 +165,8 @@ def _hevc(kind: str, hvcc: bytes) -> str:
     # E.3: the 32 compatibility flags in reverse bit order, as hexadecimal without leading zeros
     compatibility = int(f"{int.from_bytes(hvcc[2:6], 'big'):032b}"[::-1], 2)
     constraints = hvcc[6:12].rstrip(b"\x00")  # E.3: trailing bytes that are zero may be left out
-    parts = [kind, f"{space}{hvcc[1] & 31}", f"{compatibility:x}", f"{tier}{hvcc[12]}"]
-    return ".".join(parts + [f"{byte:x}" for byte in constraints])
+    parts = [kind, f"{space}{hvcc[1] & 31}", f"{compatibility:X}", f"{tier}{hvcc[12]}"]
+    return ".".join(parts + [f"{byte:X}" for byte in constraints])
 
 
 def _av1(kind: str, av1c: bytes) -> str:
