@@ -189,6 +189,9 @@ class Mount:
             interleaver: puts titles between the audio; None for a listener that doesn't want them.
             receive: of the ASGI connection.
             send: of the ASGI connection.
+
+        Raises:
+            asyncio.CancelledError: the response stays incomplete.
         """
         async with asyncio.TaskGroup() as group:
             deadline = asyncio.timeout(None)
@@ -199,15 +202,20 @@ class Mount:
                     self._enter(listener)
                     await self._pump(listener, interleaver, send)
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
+                complete = True
             except TimeoutError:
                 if not deadline.expired():
                     raise
-            except (LaggedError, OSError):
-                # OSError: ASGI's way of saying that the client is gone.
-                listener.reason = listener.reason or "gone"
+                complete = False
+            except (LaggedError, OSError):  # OSError is ASGI's way of saying that the client is gone
+                complete = False
             finally:
                 watcher.cancel()
                 self._leave(listener)
+        if not complete:
+            # RFC 9112 §8: the body is incomplete, and cutting the connection is what tells the client. The
+            # server does that with a request that is cancelled.
+            raise asyncio.CancelledError
 
     async def _pump(self, listener: _Listener, interleaver: Interleaver | None, send: Send) -> None:
         limit = self.options.burst_bytes

@@ -65,7 +65,7 @@ class StationOptions:
     channels: int = 2
     shuffle: bool = False
     loop: bool = True
-    prefill: float = 4.0
+    prefill: float = 5.0
 
     @property
     def sound(self) -> Sound:

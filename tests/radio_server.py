@@ -1,0 +1,194 @@
+"""A real server with radio mounts, and a source whose audio a test hands in block by block."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+
+import uvicorn
+from starlette.applications import Starlette
+
+from media.mpegaudio import Frame, MpegAudioReader
+from origin.radio import Mount, MountOptions, routes
+from origin.wire import WireProtocol
+from packager.audioblocks import AudioBlock
+
+FRAME_BYTES = 417
+SEND_BUFFER = 64 * 1024
+LIMIT = 30.0
+"""Seconds after which something that should happen counts as not happening."""
+
+
+def numbered_frame(number: int) -> bytes:
+    """One frame of MPEG-1 Layer III, 128 kbit/s, 44.1 kHz: 417 bytes (ISO/IEC 11172-3), with a number in it."""
+    return b"\xff\xfb\x90\x00" + bytes(32) + number.to_bytes(8, "big") + bytes(373)
+
+
+def numbers(audio: bytes) -> list[int]:
+    """Read the numbers of frames back; fails unless there is nothing but whole frames."""
+    assert len(audio) % FRAME_BYTES == 0
+    reader = MpegAudioReader()
+    reader.receive_data(audio)
+    reader.receive_eof()
+    found = [event.data for event in reader.events() if isinstance(event, Frame)]
+    assert b"".join(found) == audio
+    return [int.from_bytes(frame[36:44], "big") for frame in found]
+
+
+class Feed:
+    """A source of numbered frames, at the test's pace."""
+
+    media_type = "audio/mpeg"
+    bitrate = 128
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[AudioBlock | None] = asyncio.Queue()
+        self._next = 0
+
+    def push(self, frames: int = 39, title: str = "") -> None:
+        """Give one block; 39 frames are 16,263 bytes, about a second."""
+        data = b"".join(numbered_frame(self._next + index) for index in range(frames))
+        self._next += frames
+        cuts = tuple(range(0, len(data), FRAME_BYTES))
+        self._queue.put_nowait(AudioBlock(data, 1152 * frames, 44100, title, cuts))
+
+    def end(self) -> None:
+        """Give nothing more."""
+        self._queue.put_nowait(None)
+
+    async def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Give what was pushed."""
+        while (block := await self._queue.get()) is not None:
+            yield block
+
+    async def settled(self) -> None:
+        """Wait until all that was pushed is taken."""
+        async with asyncio.timeout(LIMIT):
+            while not self._queue.empty():
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+
+
+class Client:
+    """A listener on a bare socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.status = 0
+        self.headers: dict[str, str] = {}
+
+    @classmethod
+    async def open(
+        cls, port: int, *fields: str, method: str = "GET", path: str = "/radio/test", version: str = "1.1"
+    ) -> Client:
+        """Send a request and read the response's head."""
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+        client = cls(*await asyncio.open_connection(sock=connection, limit=4096))
+        lines = [f"{method} {path} HTTP/{version}", "Host: radio.example", *fields, "", ""]
+        client.writer.write("\r\n".join(lines).encode("latin-1"))
+        async with asyncio.timeout(LIMIT):
+            head = (await client.reader.readuntil(b"\r\n\r\n")).decode("utf-8")
+        first, *rest = head.strip().split("\r\n")
+        client.status = int(first.split()[1])
+        pairs = [line.partition(":") for line in rest]
+        client.headers = {name.lower(): value.strip() for name, _, value in pairs}
+        assert len(client.headers) == len(rest), "a header came twice"
+        return client
+
+    async def chunk(self) -> bytes:
+        """Read one chunk (RFC 9112 §7.1); b"" for the last."""
+        async with asyncio.timeout(LIMIT):
+            size = int(await self.reader.readline(), 16)
+            data = await self.reader.readexactly(size + 2)
+        assert data.endswith(b"\r\n")
+        return data[:-2]
+
+    async def body(self, size: int) -> bytes:
+        """Read chunks until there are so many bytes."""
+        data = b""
+        while len(data) < size:
+            chunk = await self.chunk()
+            assert chunk, "the body ended"
+            data += chunk
+        return data
+
+    async def close(self) -> None:
+        """Leave in good order."""
+        self.writer.close()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+
+    def abort(self) -> None:
+        """Leave with RST."""
+        self.writer.transport.abort()
+
+
+class Server:
+    """The way to a running server; remembers the clients, so that they can be thrown out at the end."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.clients: list[Client] = []
+
+    async def open(
+        self, *fields: str, method: str = "GET", path: str = "/radio/test", version: str = "1.1"
+    ) -> Client:
+        """Send a request and read the response's head."""
+        client = await Client.open(self.port, *fields, method=method, path=path, version=version)
+        self.clients.append(client)
+        return client
+
+
+@contextlib.asynccontextmanager
+async def serving(mounts: Mapping[str, Mount], max_listeners: int | None = None) -> AsyncIterator[Server]:
+    """Run the mounts behind a real server; give a way to it."""
+    app = Starlette(routes=routes(mounts, max_listeners=max_listeners))
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, http=WireProtocol, timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        door = Server(listening.getsockname()[1])
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(mount.run()) for mount in mounts.values()]
+            serving = group.create_task(server.serve(sockets=[listening]))
+            try:
+                await until(lambda: server.started)
+                yield door
+            finally:
+                for client in door.clients:
+                    client.writer.transport.abort()
+                for mount in mounts.values():
+                    mount.close()
+                server.should_exit = True
+                await serving
+                for task in running:
+                    task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def one_mount(options: MountOptions | None = None) -> AsyncIterator[tuple[Feed, Mount, Server]]:
+    """Serve one mount named ``test`` with a feed; give the feed, the mount and a way to it."""
+    feed = Feed()
+    mount = Mount("test", feed, options)
+    async with serving({"test": mount}) as server:
+        yield feed, mount, server
+
+
+async def until(condition: object, what: str = "the condition") -> None:
+    """Wait for a condition to come true."""
+    assert callable(condition)
+    try:
+        async with asyncio.timeout(LIMIT):
+            while not condition():
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"{what} didn't come true within {LIMIT} s") from None
