@@ -113,6 +113,8 @@ def _sound(kind: bytes, body: bytes) -> SampleEntry:
         raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
     payload = b"" if configuration is None else _payload(boxes[configuration])
     codec = describe(kind.decode(), payload)
+    if kind == b"mp4a":  # §12.2.3 lets the entry say 2 whatever it is; AAC's own configuration knows
+        channels = _aac_channels(_descriptors(payload)[1], codec) or channels
     fixed = bytes(16) + struct.pack(">HHII", channels, 16, 0, sample_rate << 16 & 0xFFFFFFFF)
     kept = () if configuration is None else (boxes[configuration],)
     return SampleEntry(kind, codec, fixed, kept, channels=channels, sample_rate=sample_rate)
@@ -241,6 +243,20 @@ def _audio_object_type(specific: bytes) -> int:
     if object_type == 31:  # escape: six more bits
         object_type = 32 + ((specific[0] & 7) << 3 | specific[1] >> 5)
     return object_type
+
+
+def _aac_channels(specific: bytes, codec: str) -> int:
+    """Read the channels of an AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1); 0 where it doesn't say."""
+    bits, length = int.from_bytes(specific, "big"), len(specific) * 8
+    position = 11 if specific and specific[0] >> 3 == 31 else 5
+    explicit_rate = bits >> max(length - position - 4, 0) & 15 == 15
+    position += 28 if explicit_rate else 4  # samplingFrequencyIndex 15: the rate follows in 24 bits
+    if length < position + 4 or not codec.startswith("mp4a.40."):
+        return 0
+    configuration = bits >> (length - position - 4) & 15
+    if codec == "mp4a.40.29" and configuration == 1:  # parametric stereo makes two of one
+        return 2
+    return (0, 1, 2, 3, 4, 5, 6, 8)[configuration] if configuration < 8 else 0
 
 
 def _named(name: str) -> Callable[[str, bytes], str]:

@@ -198,12 +198,11 @@ def index_movie(movie: Movie, size: int) -> FileIndex:
             candidates.append(_candidate(track, movie.timescale))
         except UnsupportedError as error:
             left_out.append(f"track {track.track_id}: {error}")
-    # §8.3.2.3: a disabled track isn't presented, unless there is no other.
+    # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
     candidates.sort(key=lambda candidate: not candidate.track.enabled)
     videos = [candidate for candidate in candidates if candidate.video][:1]
-    sounds = [candidate for candidate in candidates if not candidate.video]
-    enabled = [candidate for candidate in sounds if candidate.track.enabled]
-    chosen = [*videos, *(enabled or sounds)[:MAX_SOUND_TRACKS]]
+    sounds = [candidate for candidate in candidates if not candidate.video][:MAX_SOUND_TRACKS]
+    chosen = [*videos, *sounds]
     if not chosen:
         reasons = "; ".join(left_out) or "it has neither video nor sound"
         raise UnsupportedError(f"nothing in it can be packaged: {reasons}")

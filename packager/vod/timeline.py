@@ -227,16 +227,19 @@ def cut_at_times(track: Arrangement, timescale: int, times: Sequence[Fraction], 
         Index of each segment's first sample: the first frame that begins at a boundary or after it.
         Boundaries between which no frame begins make one segment.
     """
-    shown, last = track.times, track.end
-    if last - end * timescale > TARGET_SECONDS * timescale:
-        times = (*times, end)
-    ticks = [min(-(-time.numerator * timescale // time.denominator), last) for time in times]
+    shown, last = np.maximum(track.times, 0), track.end  # sound's priming isn't heard
+    ticks = [min(-(-time.numerator * timescale // time.denominator), last) for time in times if time > 0]
+    beyond = -(-end.numerator * timescale // end.denominator)
+    onward = last - beyond > TARGET_SECONDS * timescale
+    if onward and beyond > 0:
+        ticks.append(beyond)
     starts = np.searchsorted(shown, np.array(ticks, np.int64))
-    starts = np.unique(np.concatenate(([0], starts[starts < len(shown)])))
-    if times and times[-1] == end:
+    starts = np.unique(np.concatenate((np.zeros(1, np.int64), starts[starts < len(shown)])))
+    if onward:
         begin = int(starts[-1])
-        beyond = _greedy(shown[begin:], last, TARGET_SECONDS * timescale)
-        starts = np.concatenate((starts[:-1], beyond + begin))
+        starts = np.concatenate(
+            (starts[:-1], begin + _greedy(shown[begin:], last, TARGET_SECONDS * timescale))
+        )
     return starts
 
 

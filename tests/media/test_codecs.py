@@ -93,6 +93,22 @@ def test_a_sound_entry_says_channels_and_rate() -> None:
     assert (entry.channels, entry.sample_rate) == (2, 44100)
 
 
+@pytest.mark.parametrize(
+    ("specific", "channels"),
+    [
+        (b"\x11\x88", 1),
+        (b"\x11\x90", 2),
+        (b"\x11\xb0", 6),
+        (b"\x11\xb8", 8),
+        (b"\x17\x80\x5d\xc0\x08", 1),  # the rate in 24 bits
+        (b"\x11\x80", 2),  # a program configuration element, which isn't read: the entry's word counts
+        (b"\xeb\x8a\x08\x00", 2),  # parametric stereo
+    ],
+)
+def test_the_channels_of_aac_come_from_its_configuration(specific: bytes, channels: int) -> None:
+    assert parse_sample_entry(sound(b"mp4a", esds(0x40, specific))).channels == channels
+
+
 def test_an_entry_is_rendered_with_what_decoders_need_and_nothing_of_quicktime() -> None:
     aspect = box(b"pasp", struct.pack(">II", 10, 11))
     colours = box(b"colr", b"nclx" + bytes(7))
@@ -111,7 +127,7 @@ def test_quicktime_sound_descriptions_become_iso_entries(version: int, extra: by
         extra = extra[:12] + struct.pack(">I", 6) + extra[16:]
     wave = box(b"wave", box(b"frma", b"mp4a"), box(b"mp4a", bytes(4)), configuration, bytes(4))
     entry = parse_sample_entry(sound(b"mp4a", wave, version=version, extra=extra))
-    assert (entry.channels, entry.sample_rate) == ((2, 48000) if version == 1 else (6, 44100))
+    assert (entry.channels, entry.sample_rate) == (2, 48000 if version == 1 else 44100)
     assert entry.render()[36:] == configuration
 
 
