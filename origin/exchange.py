@@ -194,6 +194,10 @@ class Exchange(RequestResponseCycle):
                 log.warning("sending a file failed", path=self.scope["path"], reason=str(error))
             self._cut()
             return False
+        except asyncio.CancelledError:
+            # Whatever the application does next, nothing may follow half of a file's bytes.
+            self._cut()
+            raise
         return not self.disconnected
 
     async def _emptied(self) -> None:

@@ -1,43 +1,29 @@
-"""Answering with a selected representation: preconditions, ranges and the sending of exactly those bytes.
+"""Representations, of which any range can be read, and the response that sends them.
 
-`answer` decides, purely, what goes out; `RepresentationResponse` carries it out, by sendfile where the
-server offers it and by a bounded copy where it doesn't (TLS).
+What goes out is decided in `origin/selection.py`; here it is carried out: by sendfile where the server offers
+it, by a bounded copy where it doesn't (TLS).
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import aiofiles
 from starlette.responses import Response
 
-from origin import byteranges, conditional
 from origin.byteranges import ByteRange
+from origin.selection import answer
 from origin.zerocopy import ZERO_COPY, TruncatedFileError
-from packager.storage import SETTLED_AFTER, LocalFile
+from packager.storage import LocalFile
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 COPY_STEP = 256 * 1024
 """Bytes of one step of a copy, which is what a slow client costs in memory."""
-
-_BOUNDARY_BYTES = 16
-_RELEVANT = frozenset(
-    {
-        b"range",
-        b"if-range",
-        b"if-match",
-        b"if-none-match",
-        b"if-modified-since",
-        b"if-unmodified-since",
-    }
-)
 
 
 class Representation(Protocol):
@@ -153,131 +139,6 @@ class BytesRepresentation:
 
     async def close(self) -> None:
         """Nothing to release."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes out.
-
-    Attributes:
-        status: 200, 206, 304, 412 or 416.
-        headers: Raw header fields.
-        body: Bytes to send as they are, and ranges of the representation, in this order.
-    """
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: tuple[bytes | ByteRange, ...] = ()
-
-
-Headers = Sequence[tuple[bytes, bytes]]
-
-
-def answer(
-    method: str,
-    request: Iterable[tuple[bytes, bytes]],
-    representation: Representation,
-    now: float,
-    extra: Headers = (),
-) -> Answer:
-    """Decide the answer to a GET or HEAD for a representation that exists.
-
-    Args:
-        method: GET or HEAD.
-        request: The request's raw header fields, names in lower case.
-        representation: What was selected.
-        now: Seconds since the epoch.
-        extra: Raw header fields that every answer gets (Cache-Control and the like).
-
-    Returns:
-        The answer; its body is empty for HEAD, its Content-Length that of a GET (RFC 9110 §9.3.2).
-    """
-    fields = _fields(request)
-    modified = representation.last_modified
-    # RFC 9110 §8.8.2.1: never a Last-Modified in the future.
-    validators = conditional.Validators(
-        etag=representation.etag,
-        last_modified=None if modified is None else int(min(modified, now)),
-        date_is_strong=modified is not None and modified <= now - SETTLED_AFTER,
-    )
-    known = [*extra, *_validator_headers(validators)]
-    outcome = conditional.Outcome.PROCEED
-    if fields:
-        outcome = conditional.evaluate(method, fields, validators, now)
-    if outcome is conditional.Outcome.NOT_MODIFIED:
-        # RFC 9110 §15.4.5: what a 200 would have said of validators and caching, and no content.
-        return Answer(304, tuple(known))
-    if outcome is conditional.Outcome.FAILED:
-        return _refusal(method, 412, b"Precondition Failed\n", known)
-    selection: byteranges.Selection = byteranges.WHOLE
-    # RFC 9110 §14.2: ranges are defined for GET alone.
-    field = fields.get("range") if method == "GET" else None
-    # RFC 9110 §13.2.2, last step: If-Range decides whether there is a Range at all.
-    if field is not None and conditional.range_applies(fields.get("if-range"), validators, now):
-        selection = byteranges.select(field, representation.size, _part_overhead(representation))
-    known.append((b"accept-ranges", b"bytes"))
-    if isinstance(selection, byteranges.Unsatisfiable):
-        known.append((b"content-range", byteranges.unsatisfied_range(representation.size).encode()))
-        return _refusal(method, 416, b"Range Not Satisfiable\n", known)
-    if isinstance(selection, byteranges.Partial):
-        return _partial(representation, selection.ranges, known)
-    known += _content(representation.media_type, representation.size)
-    whole = method == "GET" and representation.size > 0
-    return Answer(200, tuple(known), (ByteRange(0, representation.size - 1),) if whole else ())
-
-
-def _fields(request: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    fields: dict[str, str] = {}
-    for name, value in request:
-        if name in _RELEVANT:
-            key, text = name.decode("latin-1"), value.decode("latin-1")
-            # RFC 9110 §5.3: lines of one name are one list.
-            fields[key] = f"{fields[key]}, {text}" if key in fields else text
-    return fields
-
-
-def _validator_headers(validators: conditional.Validators) -> list[tuple[bytes, bytes]]:
-    headers = []
-    if validators.etag is not None:
-        headers.append((b"etag", validators.etag.encode("latin-1")))
-    if validators.last_modified is not None:
-        headers.append((b"last-modified", conditional.format_date(validators.last_modified).encode()))
-    return headers
-
-
-def _content(media_type: str, length: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    return ((b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % length))
-
-
-def _refusal(method: str, status: int, text: bytes, headers: Headers) -> Answer:
-    content = _content("text/plain; charset=utf-8", len(text))
-    return Answer(status, (*headers, *content), (text,) if method == "GET" else ())
-
-
-def _part_overhead(representation: Representation) -> int:
-    last = ByteRange(max(representation.size - 1, 0), max(representation.size - 1, 0))
-    boundary = "0" * (2 * _BOUNDARY_BYTES)
-    return len(byteranges.part_header(last, representation.size, representation.media_type, boundary))
-
-
-def _partial(
-    representation: Representation, ranges: Sequence[ByteRange], known: list[tuple[bytes, bytes]]
-) -> Answer:
-    size, media_type = representation.size, representation.media_type
-    if len(ranges) == 1:
-        # RFC 9110 §15.3.7.1: one range is never sent as multipart.
-        known.append((b"content-range", byteranges.content_range(ranges[0], size).encode()))
-        return Answer(206, (*known, *_content(media_type, ranges[0].length)), (ranges[0],))
-    # 128 random bits: nobody can put the boundary into a file, nor need a file be searched for it.
-    boundary = secrets.token_hex(_BOUNDARY_BYTES)
-    body: list[bytes | ByteRange] = []
-    for part in ranges:
-        body += (byteranges.part_header(part, size, media_type, boundary), part)
-    body.append(byteranges.closing(boundary))
-    length = sum(piece.length if isinstance(piece, ByteRange) else len(piece) for piece in body)
-    # RFC 9110 §15.3.7.2: each part has a Content-Range, the whole has none.
-    content = _content(f"multipart/byteranges; boundary={boundary}", length)
-    return Answer(206, (*known, *content), tuple(body))
 
 
 class RepresentationResponse(Response):

@@ -8,9 +8,7 @@ large, that don't say for which host they are. `uvicorn.Config(app, http=WirePro
 from __future__ import annotations
 
 import asyncio
-import re
 import urllib.parse
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import httptools
@@ -20,37 +18,14 @@ from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from origin.exchange import Exchange
+from origin.requesthead import WireLimits, fault_of, split_target
 from origin.zerocopy import ZERO_COPY, FileSender
+
+__all__ = ["WireLimits", "WireProtocol", "wire_protocol"]
 
 log = structlog.get_logger()
 
-# RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing.
-_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
 _SHORTEST_CHECK = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class WireLimits:
-    """What a client may cost before its request is known. Times in seconds, sizes in bytes.
-
-    Attributes:
-        header_seconds: From the first byte of a request, or the opening of the connection, to the end of
-            its header.
-        header_bytes: Request line and header fields together.
-        header_fields: Number of header fields.
-        target_bytes: The request target.
-        stalled_seconds: How long a client may take none of the bytes that wait for it.
-        pipelined_requests: Requests that may wait behind the one being answered.
-        linger_seconds: How long what a refused client is still sending is read, so that it sees why.
-    """
-
-    header_seconds: float = 15.0
-    header_bytes: int = 32 * 1024
-    header_fields: int = 100
-    target_bytes: int = 8 * 1024
-    stalled_seconds: float = 60.0
-    pipelined_requests: int = 64
-    linger_seconds: float = 2.0
 
 
 class _RefusedError(httptools.HttpParserError):
@@ -236,7 +211,8 @@ class WireProtocol(HttpToolsProtocol):
         """The header is complete: the application's turn, or the next in line."""
         self._in_head, self._in_body = False, True
         method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
-        self._judge(method, version)
+        if (status := fault_of(method, version, self._hosts, coded=self._coded)) is not None:
+            self._stop(status)
         self.scope["method"] = method
         self.scope["http_version"] = version
         upgrading = self.parser.should_upgrade()
@@ -284,27 +260,8 @@ class WireProtocol(HttpToolsProtocol):
         if not self.pipeline:
             self.flow.resume_reading()
 
-    # Judging
-    def _judge(self, method: str, version: str) -> None:
-        if version not in ("1.0", "1.1"):
-            self._stop(400 if version == "0.9" else 505)
-        # RFC 9112 §3.2: exactly one Host in HTTP/1.1, never more than one, and a valid one.
-        missing = not self._hosts and version == "1.1"
-        if missing or len(self._hosts) > 1 or not all(_HOST.fullmatch(host) for host in self._hosts):
-            self._stop(400)
-        # RFC 9112 §6.1: a Transfer-Encoding in HTTP/1.0 means that the framing can't be trusted.
-        if self._coded and version == "1.0":
-            self._stop(400)
-        if method == "CONNECT":
-            self._stop(501)
-
     def _set_target(self) -> None:
-        if self.url.startswith(b"/"):
-            raw_path, _, query = self.url.partition(b"#")[0].partition(b"?")
-        else:
-            # RFC 9112 §3.2.2: a server must accept the absolute form too; its path may be empty.
-            parsed = httptools.parse_url(self.url)
-            raw_path, query = parsed.path or b"/", parsed.query or b""
+        raw_path, query = split_target(self.url)
         path = raw_path.decode("ascii")
         if "%" in path:
             path = urllib.parse.unquote(path)

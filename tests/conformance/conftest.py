@@ -47,9 +47,15 @@ class Running:
 
 @contextlib.contextmanager
 def serving(
-    app: ASGIApp, library: Path, loop: Loop, limits: WireLimits | None = None, keep_alive: int = 30
+    app: ASGIApp,
+    library: Path,
+    loop: Loop,
+    limits: WireLimits | None = None,
+    keep_alive: int = 30,
+    certificate: tuple[Path, Path] | None = None,
 ) -> Iterator[Running]:
-    """Run a server in a thread until the block ends."""
+    """Run a server in a thread until the block ends; with a key and certificate by TLS."""
+    key, chain = certificate or (None, None)
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
@@ -62,6 +68,8 @@ def serving(
         access_log=False,
         timeout_keep_alive=keep_alive,
         timeout_graceful_shutdown=1,
+        ssl_keyfile=key,
+        ssl_certfile=chain,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="server")

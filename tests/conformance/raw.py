@@ -85,6 +85,10 @@ class Client:
             pass
         return b"".join(data)
 
+    def take(self, length: int) -> bytes:
+        """The next bytes as they come, fewer only at the end of the connection."""
+        return self._exactly(length)
+
     def is_closed(self) -> bool:
         return self.rest() == b""
 

@@ -1,0 +1,521 @@
+"""The protocol class, asked over real sockets: framing, limits, and files sent while things go wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from blockbuster import BlockBuster
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from origin import files
+from origin.wire import WireLimits
+from origin.zerocopy import ZERO_COPY
+from packager.storage import Library
+from tests.conformance.conftest import FILM, Loop, Running, serving
+from tests.conformance.raw import wait_for
+
+LIMITS = WireLimits(header_seconds=0.5, stalled_seconds=1.0, linger_seconds=0.5, pipelined_requests=4)
+BIG = 64 * 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def sendfile_may_touch_the_disk(nothing_blocks_the_event_loop: BlockBuster) -> None:
+    nothing_blocks_the_event_loop.functions["os.sendfile"].can_block_in("origin/zerocopy.py", "_step")
+
+
+@pytest.fixture(scope="module", params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Loop:
+    found: Loop = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("library")
+    (root / "film.mp4").write_bytes(FILM)
+    (root / "long.mp4").write_bytes(FILM * 16)
+    make_big(root / "big.mp4")
+    (root / "small.mp3").write_bytes(b"0123456789")
+    return root
+
+
+def make_big(path: Path) -> None:
+    """A file that no socket's buffers can hold, which takes no room on the disk."""
+    with path.open("wb") as file:
+        file.truncate(BIG)
+
+
+@pytest.fixture(scope="module")
+def origin(library: Path, loop: Loop) -> Iterator[Running]:
+    app = Starlette(routes=files.routes(Library(library)))
+    with serving(app, library, loop, LIMITS) as running:
+        yield running
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the request's body, without saying how long that is."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        more = message["more_body"]
+        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
+
+
+# Heads that are refused
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: [::\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("GET /\r\n\r\n", 400),
+        ("GET / HTTP/0.9\r\n\r\n", 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("nonsense\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nBad Name: x\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+        ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        ("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        (f"GET /{'x' * 8192} HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (f"GET / HTTP/1.1\r\nHost: a\r\nX: {'x' * 32768}\r\n\r\n", 431),
+        ("GET / HTTP/1.1\r\nHost: a\r\n" + "X: y\r\n" * 100 + "\r\n", 431),
+    ],
+)
+def test_a_faulty_head_is_refused_and_the_connection_closed(
+    origin: Running, request_text: str, status: int
+) -> None:
+    """RFC 9112 §2.2, §3, §3.2, §5.2, §6.1, §6.3; RFC 6585 §5; line 29."""
+    with origin.connect() as client:
+        client.send(request_text)
+        answer = client.answer()
+        assert answer.status == status
+        assert answer["connection"] == "close"
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize("host", ["a", "a:8000", "127.0.0.1:80", "[::1]:80", "[::1]", ""])
+def test_a_right_host_is_accepted(origin: Running, host: str) -> None:
+    """RFC 9110 §7.2."""
+    with origin.connect() as client:
+        client.send(f"GET /media/small.mp3 HTTP/1.1\r\nHost: {host} \r\n\r\n")
+        assert client.answer().status == 200
+
+
+def test_the_largest_allowed_head_is_accepted_in_any_cutting(origin: Running) -> None:
+    """RFC 9112 §3: limits are limits of the head, not of how it arrives."""
+    fields = "".join(f"X-{number}: {'y' * 310}\r\n" for number in range(98))
+    request = f"GET /media/small.mp3?{'q' * 8000} HTTP/1.1\r\nHost: a\r\n{fields[:22000]}\r\n\r\n"
+    with origin.connect() as client:
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(request), 997):
+            client.send(request[start : start + 997])
+        assert client.answer().status == 200
+
+
+def test_a_field_without_end_is_refused_while_it_comes(origin: Running) -> None:
+    """RFC 6585 §5: long before its end, which need never come."""
+    with origin.connect() as client:
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ")
+        sent = 0
+        while not select.select([client.socket], [], [], 0.01)[0]:
+            sent += client.socket.send(b"x" * 16384)
+        assert client.answer().status == 431
+        # What the limit lets through, and what lay in the buffers when it was reached.
+        assert sent < 2 * 1024 * 1024
+
+
+def test_a_refusal_waits_for_the_answers_before_it(origin: Running) -> None:
+    """RFC 9112 §9.3.2: also when the bad request arrives while a file is being sent."""
+    with origin.connect() as client:
+        client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + "GET / HTTP/1.1\r\n\r\n")
+        assert client.answer().body == FILM
+        assert client.answer().body == FILM
+        assert client.answer().status == 400
+        assert client.is_closed()
+
+
+def test_more_pipelined_requests_than_may_wait_are_refused(origin: Running) -> None:
+    """RFC 9112 §9.3.2: what was accepted is answered; the client repeats the rest."""
+    with origin.connect() as client:
+        client.send("GET /media/small.mp3 HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        statuses: list[int] = []
+        while not statuses or statuses[-1] == 200:
+            statuses.append(client.answer().status)
+        assert statuses == [200] * 5 + [429]
+        assert client.is_closed()
+
+
+# Times
+
+
+def test_a_head_that_does_not_come_to_its_end_is_timed_out(origin: Running) -> None:
+    """RFC 9110 §15.5.9: however steadily its bytes drip."""
+    with origin.connect() as client:
+        client.send("GET / HTTP/1.1\r\n")
+        stop = threading.Event()
+
+        def drip() -> None:
+            try:
+                while not stop.wait(0.05):
+                    client.send("X: y\r\n")
+            except OSError:
+                pass
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        started = time.monotonic()
+        try:
+            assert client.answer().status == 408
+            assert time.monotonic() - started < 10
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_connection_without_a_request_is_closed_without_a_word(origin: Running) -> None:
+    """RFC 9112 §9.5: browsers open connections before they need them."""
+    with origin.connect() as client:
+        assert client.rest() == b""
+
+
+def test_an_idle_connection_is_closed(library: Path, loop: Loop) -> None:
+    """RFC 9112 §9.5; empty lines don't keep it open."""
+    with serving(echo, library, loop, keep_alive=1) as running, running.connect() as client:
+        assert client.ask("/").status == 200
+        client.send("\r\n")
+        assert client.is_closed()
+
+
+# Framing
+
+
+def test_a_body_of_unknown_length_is_chunked_for_http_1_1(library: Path, loop: Loop) -> None:
+    """RFC 9112 §7.1."""
+    with serving(echo, library, loop) as running, running.connect() as client:
+        for _ in range(2):
+            client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+            answer = client.answer()
+            assert (answer["transfer-encoding"], answer.body) == ("chunked", b"hello")
+
+
+def test_a_body_of_unknown_length_ends_with_the_connection_for_http_1_0(library: Path, loop: Loop) -> None:
+    """RFC 9112 §6.1, §6.3."""
+    with serving(echo, library, loop) as running, running.connect() as client:
+        client.send("POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello")
+        answer = client.answer()
+        assert "transfer-encoding" not in answer
+        assert answer["connection"] == "close"
+        assert answer.body == b"hello"
+
+
+def test_a_client_that_waits_for_leave_to_send_gets_it(library: Path, loop: Loop) -> None:
+    """RFC 9110 §10.1.1."""
+
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": message["body"]})
+
+    with serving(patient, library, loop) as running, running.connect() as client:
+        client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert client.socket.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send("hello")
+        assert client.answer().body == b"hello"
+
+
+def test_trailer_fields_are_not_header_fields(library: Path, loop: Loop) -> None:
+    """RFC 9110 §6.5.1."""
+
+    async def names(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        body = b",".join(name for name, _ in scope["headers"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    with serving(names, library, loop) as running, running.connect() as client:
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nSecret: x\r\n\r\n")
+        assert client.answer().body == b"host,transfer-encoding"
+
+
+def test_a_body_that_stops_making_sense_ends_the_connection(library: Path, loop: Loop) -> None:
+    """RFC 9112 §7.1: the application isn't left waiting."""
+    seen: list[str] = []
+
+    async def reader(scope: Scope, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                break
+        seen.append("disconnect")
+        await send({"type": "http.response.start", "status": 400, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    with serving(reader, library, loop) as running, running.connect() as client:
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert client.answer().status == 400
+        assert client.is_closed()
+    assert seen == ["disconnect"]
+
+
+@pytest.mark.parametrize("half", [True, False])
+def test_an_application_that_waits_hears_that_its_client_has_gone(
+    library: Path, loop: Loop, half: bool
+) -> None:
+    """ASGI: http.disconnect, also for a client that has only ended its side."""
+    waiting, gone = threading.Event(), threading.Event()
+
+    async def waiter(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.request"
+        waiting.set()
+        assert (await receive())["type"] == "http.disconnect"
+        gone.set()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    with serving(waiter, library, loop) as running, running.connect() as client:
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert waiting.wait(20)
+        if half:
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.answer().status == 204
+        else:
+            client.socket.close()
+        assert gone.wait(20)
+
+
+def test_a_failing_application_is_a_500_and_one_log_line(
+    library: Path, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 9110 §15.6.1."""
+
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("on purpose")
+
+    with serving(broken, library, loop) as running, running.connect() as client:
+        assert client.ask("/").status == 500
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "Exception in ASGI application\n"
+    ]
+
+
+def test_a_header_field_cannot_be_split(library: Path, loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    """RFC 9110 §5.5: CR, LF and NUL in a value are a server's fault, never two fields."""
+
+    async def careless(scope: Scope, receive: Receive, send: Send) -> None:
+        fields = [(b"x", b"a\r\nset-cookie: b")]
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+
+    with serving(careless, library, loop) as running, running.connect() as client:
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"set-cookie" not in client.rest()
+
+
+# Files
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["length", "chunked"])
+def test_file_bytes_and_other_bytes_keep_their_order(library: Path, loop: Loop, announced: bool) -> None:
+    """Line 19: whatever is still in the transport's buffer goes first, for a slow reader too."""
+    before, after = b"<" * 3_000_000, b">" * 1_000_000
+
+    async def mixed(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = []
+        if announced:
+            length = len(before) + 2 * len(FILM) - 1000 + len(after)
+            headers = [(b"content-length", str(length).encode())]
+        file = await asyncio.to_thread(os.open, library / "film.mp4", os.O_RDONLY)
+        part = {"type": ZERO_COPY, "file": file, "more_body": True}
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": before, "more_body": True})
+        await send({**part, "offset": 1000, "count": len(FILM) - 1000})
+        await send({**part, "offset": 0, "count": len(FILM)})
+        await send({"type": "http.response.body", "body": after})
+        os.close(file)
+
+    with serving(mixed, library, loop) as running, running.connect(receive_buffer=8192) as client:
+        for _ in range(2):
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.answer().body == before + FILM[1000:] + FILM + after
+
+
+def test_a_slow_reader_of_a_large_file_holds_nobody_up(origin: Running) -> None:
+    """Lines 19 and 20: others are answered while its bytes wait."""
+    with origin.connect(receive_buffer=4096) as slow, origin.connect() as other:
+        slow.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert slow.socket.recv(100)
+        for _ in range(20):
+            assert other.ask("/media/film.mp4").body == FILM
+
+
+def test_a_client_that_takes_nothing_is_dropped(origin: Running) -> None:
+    """Line 23: after the named time without progress, and its file is closed."""
+    with origin.connect(receive_buffer=4096) as client:
+        client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: origin.open_files() == 1, "the file to be open")
+        wait_for(lambda: origin.open_files() == 0, "the file to be closed")
+        assert len(client.rest()) < BIG
+
+
+def test_a_client_that_takes_little_is_not_dropped(origin: Running) -> None:
+    """Line 23: slow isn't stalled, also over several times the named time."""
+    with origin.connect() as client:
+        client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\nRange: bytes=0-33554431\r\n\r\n")
+        deadline = time.monotonic() + 3 * LIMITS.stalled_seconds
+        client.take(100_000)
+        while time.monotonic() < deadline:
+            assert len(client.take(100_000)) == 100_000
+            time.sleep(0.1)
+        assert len(client.take(20_000_000)) == 20_000_000
+
+
+def test_a_client_that_takes_nothing_from_memory_is_dropped(library: Path, loop: Loop) -> None:
+    """Line 23, for bytes that wait in the transport's buffer."""
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while running.server.server_state.connections:
+            await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+
+    with serving(endless, library, loop, LIMITS) as running, running.connect(receive_buffer=4096) as client:
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.socket.recv(100)
+        wait_for(lambda: not running.server.server_state.tasks, "the answer to end")
+
+
+def test_a_file_that_shrinks_ends_the_connection_short(
+    origin: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Line 21; RFC 9112 §8: never padding; one log line, and no traceback."""
+    path = origin.library / "shrinks.mp4"
+    make_big(path)
+    with structlog.testing.capture_logs() as logs, origin.connect(receive_buffer=4096) as client:
+        client.send("GET /media/shrinks.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.socket.recv(100)
+        os.truncate(path, 0)
+        assert len(client.rest()) < BIG
+        wait_for(lambda: origin.open_files() == 0, "the file to be closed")
+    assert [entry["event"] for entry in logs] == ["file ended while it was sent"]
+    assert logs[0]["path"] == "/media/shrinks.mp4"
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_a_file_that_is_replaced_is_sent_to_its_end(origin: Running) -> None:
+    """Line 21: the old bytes to those who have begun with them, the new to the next."""
+    path = origin.library / "replaced.mp4"
+    path.write_bytes(FILM * 16)
+    with origin.connect(receive_buffer=4096) as client:
+        client.send("GET /media/replaced.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: origin.open_files() == 1, "the file to be open")
+        new = path.with_name("new.mp4")
+        new.write_bytes(b"new")
+        new.rename(path)
+        assert client.answer().body == FILM * 16
+        assert client.ask("/media/replaced.mp4").body == b"new"
+
+
+def test_a_client_that_goes_in_mid_body_leaves_nothing_behind(
+    origin: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Line 22: the file closed at once, no traceback."""
+    for _ in range(10):
+        with origin.connect(receive_buffer=4096) as client:
+            client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.socket.recv(100)
+    wait_for(lambda: origin.open_files() == 0, "all files to be closed")
+    wait_for(lambda: not origin.server.server_state.tasks, "all tasks to end")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_the_end_of_the_server_lets_a_download_finish(library: Path, loop: Loop) -> None:
+    """A running answer has its grace; idle connections are closed at once."""
+    app = Starlette(routes=files.routes(Library(library)))
+    with (
+        serving(app, library, loop) as running,
+        running.connect() as idle,
+        running.connect(receive_buffer=4096) as busy,
+    ):
+        assert idle.ask("/media/small.mp3").status == 200
+        busy.send("GET /media/long.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: running.open_files() == 1, "the file to be open")
+        running.server.should_exit = True
+        assert idle.is_closed()
+        assert busy.answer().body == FILM * 16
+        assert busy.is_closed()
+
+
+def test_the_end_of_the_grace_cuts_a_download_without_noise(
+    library: Path, loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No traceback, no open file."""
+    app = Starlette(routes=files.routes(Library(library)))
+    with serving(app, library, loop) as running, running.connect(receive_buffer=4096) as client:
+        client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.socket.recv(100)
+        running.server.should_exit = True
+        wait_for(lambda: running.open_files() == 0, "the file to be closed")
+        assert len(client.rest()) < BIG
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl isn't installed")
+    folder = tmp_path_factory.mktemp("tls")
+    key, chain = folder / "key.pem", folder / "chain.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=origin"]
+    subprocess.run([*command, "-keyout", key, "-out", chain], check=True, capture_output=True, timeout=60)
+    return key, chain
+
+
+def test_files_are_copied_where_sendfile_cannot_go(
+    library: Path, loop: Loop, certificate: tuple[Path, Path]
+) -> None:
+    """Line 19: over TLS the same bytes, by a bounded copy."""
+    extensions: list[bool] = []
+    inner: ASGIApp = Starlette(routes=files.routes(Library(library)))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        extensions.append(ZERO_COPY in scope.get("extensions", {}))
+        await inner(scope, receive, send)
+
+    with serving(app, library, loop, certificate=certificate) as running, running.connect() as client:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        client.socket = context.wrap_socket(client.socket)
+        assert client.ask("/media/film.mp4").body == FILM
+        answer = client.ask("/media/film.mp4", "Range: bytes=300000-899999")
+        assert (answer.status, answer.body) == (206, FILM[300000:900000])
+        assert client.ask("/media/film.mp4", "Range: bytes=0-9,500000-500009").status == 206
+        wait_for(lambda: running.open_files() == 0, "all files to be closed")
+        client.socket.close()
+    assert extensions == [False] * 3
