@@ -6,7 +6,8 @@ import functools
 import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,3 +130,11 @@ def packets(source: str | Path, stream: str) -> list[Packet]:
         )
         for one in answer["packets"]
     ]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait for a condition; fail when it doesn't come."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"nothing happened for {seconds} s"
+        time.sleep(0.02)
