@@ -50,4 +50,5 @@ def media_type(name: str) -> str:
     Returns:
         The media type, with its charset where it is text; `DEFAULT` for what the table doesn't know.
     """
-    return _BY_SUFFIX.get(name.rpartition(".")[2].lower(), DEFAULT)
+    _, dot, suffix = name.rpartition(".")
+    return _BY_SUFFIX.get(suffix.lower(), DEFAULT) if dot else DEFAULT

@@ -163,8 +163,9 @@ class Library:
             # ELOOP: the last part is a link. ENOTDIR: a folder on the way is one, or is no folder.
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
-        target = path.resolve(strict=True)
-        root = self.root.resolve(strict=True)
+        # Not Path.resolve, which makes of a circle of links an error of its own.
+        target = Path(os.path.realpath(path, strict=True))
+        root = Path(os.path.realpath(self.root, strict=True))
         if not target.is_relative_to(root):
             raise NotFoundError(path.name)
         inside = target.relative_to(root)

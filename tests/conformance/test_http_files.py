@@ -5,12 +5,15 @@ from __future__ import annotations
 import email
 import email.policy
 import os
+import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conformance.conftest import FILM, Running
-from tests.conformance.raw import Answer, Client
+from tests.conformance.raw import Answer, Client, wait_for
 
 SIZE = len(FILM)
 ETAG = '"6553f100-100000"'
@@ -350,9 +353,6 @@ def test_names_in_addresses_are_utf_8(files_origin: Running) -> None:
 
 def test_curl_continues_a_download(files_origin: Running, tmp_path: Path) -> None:
     """Line 29, with a client that isn't ours."""
-    import shutil
-    import subprocess
-
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("curl isn't installed")
@@ -401,8 +401,6 @@ def test_pipelined_requests_are_answered_in_order(files_origin: Running) -> None
 
 def test_a_client_that_has_ended_its_side_gets_the_whole_answer(files_origin: Running) -> None:
     """RFC 9112 §9.6: half-closing is how some say that this was their last request."""
-    import socket
-
     with files_origin.connect() as client:
         client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         client.socket.shutdown(socket.SHUT_WR)
@@ -412,8 +410,6 @@ def test_a_client_that_has_ended_its_side_gets_the_whole_answer(files_origin: Ru
 
 def test_every_answer_gives_its_file_back(files_origin: Running) -> None:
     """Line 22: whole, part, refused, or left in the middle."""
-    from tests.conformance.raw import wait_for
-
     for fields in ((), ("Range: bytes=0-1",), (f"If-None-Match: {ETAG}",), (f"Range: bytes={SIZE}-",)):
         ask(files_origin, *fields)
     for _ in range(5):
