@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from fractions import Fraction
 from urllib.parse import quote
+
+import numpy as np
 
 from media.m3u8 import Map, Media, MediaPlaylist, MultivariantPlaylist, Segment, Variant
 from packager.vod.index import FileIndex, OfferedTrack
@@ -24,17 +26,18 @@ def media_playlist(track: OfferedTrack) -> MediaPlaylist:
     Returns:
         A playlist of type VOD whose addresses are relative to its own.
     """
-    durations = track.durations
     init = Map(INIT_NAME)
     segments = [
-        Segment(f"{number}{SEGMENT_SUFFIX}", duration, init) for number, duration in enumerate(durations)
+        Segment(f"{number}{SEGMENT_SUFFIX}", duration, init)
+        for number, duration in enumerate(track.durations)
     ]
-    return MediaPlaylist(target_duration(durations), segments, playlist_type="VOD", ended=True)
+    return MediaPlaylist(target_duration(track), segments, playlist_type="VOD", ended=True)
 
 
-def target_duration(durations: Sequence[Fraction]) -> int:
-    """Give the longest duration, rounded to the nearest second (§4.4.3.1), at least 1."""
-    return max(1, int(max(durations) + Fraction(1, 2)))
+def target_duration(track: OfferedTrack) -> int:
+    """Give a track's longest segment in seconds, rounded to the nearest (§4.4.3.1), at least 1."""
+    longest = int(np.diff(track.times).max())
+    return max(1, (2 * longest + track.timescale) // (2 * track.timescale))
 
 
 def peak_bandwidth(track: OfferedTrack) -> int:
@@ -43,19 +46,18 @@ def peak_bandwidth(track: OfferedTrack) -> int:
     §4.1: the largest of any contiguous segments that last together between half of the target duration and
     one and a half. A track that is shorter has only its whole.
     """
-    durations, sizes = track.durations, track.sizes.tolist()
-    target = target_duration(durations)
-    peak = Fraction(0)
-    for first in range(len(durations)):
-        length, size = Fraction(0), 0
-        for last in range(first, len(durations)):
-            length += durations[last]
-            size += sizes[last]
-            if 2 * length > 3 * target:
-                break
-            if 2 * length >= target:
-                peak = max(peak, size * 8 / length)
-    return -int(-peak // 1) or average_bandwidth(track)
+    target = target_duration(track) * track.timescale
+    bytes_before = np.concatenate((np.zeros(1, np.int64), np.cumsum(track.sizes)))
+    peak = 0.0
+    for count in range(1, len(track.times)):
+        lengths = track.times[count:] - track.times[:-count]
+        if 2 * int(lengths.min()) > 3 * target:
+            break
+        counts = (2 * lengths >= target) & (2 * lengths <= 3 * target)
+        if counts.any():
+            sizes = bytes_before[count:] - bytes_before[:-count]
+            peak = max(peak, float((sizes[counts] / lengths[counts]).max()))
+    return math.ceil(peak * 8 * track.timescale) or average_bandwidth(track)
 
 
 def average_bandwidth(track: OfferedTrack) -> int:
