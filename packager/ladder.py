@@ -1,0 +1,108 @@
+"""The renditions of a live channel: names, sizes, rates, and the cadence that all of them share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from packager.segmenter import part_target, whole_frames
+
+AAC_FRAME = 1024
+"""Samples of one AAC frame (ISO/IEC 14496-3 §4.5.1)."""
+
+SAMPLE_RATE = 48_000
+AUDIO_BITRATE = 128_000
+AUDIO_NAME = "audio"
+"""Name of a channel's audio rendition, in URIs too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A video rendition: its name (in URIs too), its size in pixels, its mean rate in bits per second."""
+
+    name: str
+    width: int
+    height: int
+    bitrate: int
+
+
+RUNGS = {
+    rung.name: rung
+    for rung in (
+        Rung("1080p", 1920, 1080, 5_000_000),
+        Rung("720p", 1280, 720, 2_800_000),
+        Rung("480p", 854, 480, 1_400_000),
+        Rung("360p", 640, 360, 800_000),
+        Rung("240p", 426, 240, 400_000),
+    )
+}
+
+
+def rungs(names: Sequence[str]) -> tuple[Rung, ...]:
+    """Look presets up.
+
+    Args:
+        names: such as ``720p``, each once.
+
+    Returns:
+        The rungs, largest first.
+
+    Raises:
+        ValueError: a name isn't a preset or comes twice, or there is none.
+    """
+    unknown = [name for name in names if name not in RUNGS]
+    if unknown or not names or len(set(names)) != len(names):
+        raise ValueError(
+            f"a ladder is made of {', '.join(RUNGS)}, each once; not of {', '.join(names) or 'nothing'}"
+        )
+    return tuple(sorted((RUNGS[name] for name in names), key=lambda rung: -rung.height))
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """The times that all renditions of a channel share (RFC 8216bis Appendix B.1), in seconds.
+
+    Attributes:
+        frame_rate: of the video, frames per second.
+        segment_duration: a whole number of video frames.
+        part_target: whole milliseconds.
+        target_duration: EXTINF values round to no more than this.
+    """
+
+    frame_rate: Fraction
+    segment_duration: Fraction
+    part_target: Fraction
+    target_duration: int
+
+    @property
+    def gop(self) -> int:
+        """Video frames from one key frame to the next."""
+        return int(self.segment_duration * self.frame_rate)
+
+    @property
+    def advance_part_limit(self) -> int:
+        """How many parts beyond the last one may be asked for (§6.2.5.2)."""
+        return 3 if self.part_target >= 1 else math.ceil(3 / self.part_target)
+
+
+def cadence(frame_rate: Fraction, segment_duration: float, part_duration: float) -> Cadence:
+    """Choose the cadence nearest to what is wanted.
+
+    Args:
+        frame_rate: frames per second.
+        segment_duration: wanted seconds.
+        part_duration: wanted seconds.
+    """
+    audio_frame = Fraction(AAC_FRAME, SAMPLE_RATE)
+    segment = whole_frames(Fraction(segment_duration).limit_denominator(1000), frame_rate)
+    part = Fraction(part_duration).limit_denominator(1000)
+    # An audio segment is up to a frame longer; §4.4.3.1: EXTINF rounded to the nearest integer is bounded.
+    longest = segment + audio_frame
+    return Cadence(
+        frame_rate=frame_rate,
+        segment_duration=segment,
+        part_target=part_target(part, [1 / frame_rate, audio_frame]),
+        target_duration=max(math.floor(longest + Fraction(1, 2)), 1),
+    )

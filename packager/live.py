@@ -1,0 +1,247 @@
+"""A live channel: one ffmpeg whose pipes become renditions, and that is started again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import structlog
+
+from media.errors import MediaError
+from packager import encoder
+from packager.audience import Audience
+from packager.feed import Feed, WallClock
+from packager.ffmpeg import Process, last_error
+from packager.ladder import AUDIO_BITRATE, AUDIO_NAME, Cadence, cadence, rungs
+from packager.presentation import Presentation, Rendition
+from packager.segmenter import CadenceError
+from packager.tools import Tools, ToolsError
+from packager.window import Window
+
+log = structlog.get_logger()
+
+START_SECONDS = 20.0
+"""How long a started ffmpeg may take to its first output."""
+
+STALL_SECONDS = 4.0
+"""How long any output of a running ffmpeg may pause before it counts as stalled."""
+
+FIRST_BACKOFF = 0.2
+LONGEST_BACKOFF = 5.0
+"""Seconds from an ffmpeg's end to the next one's start: doubled each time, up to the longest."""
+
+STEADY_SECONDS = 10.0
+"""An ffmpeg that ran so long starts the backoff anew."""
+
+VIEWER_TARGET_DURATIONS = 3
+"""A viewer counts for so many target durations after a playlist."""
+
+
+class SourceEndedError(Exception):
+    """ffmpeg closed a pipe, or gives nothing any more; the text says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """What a channel is.
+
+    Attributes:
+        name: as in its addresses.
+        source: ``testsrc``, or the path of a file that is played in a loop.
+        ladder: names of :data:`packager.ladder.RUNGS`.
+        part_duration: wanted seconds of a part.
+        segment_duration: wanted seconds of a segment.
+        dvr_window: seconds that stay in the playlists beyond the live window.
+    """
+
+    name: str
+    source: str = encoder.TEST_SOURCE
+    ladder: tuple[str, ...] = ("720p", "360p")
+    part_duration: float = 0.333
+    segment_duration: float = 2.0
+    dvr_window: float = 0.0
+
+
+class Channel:
+    """One channel: ``run`` keeps it going; its renditions' windows and its presentation are there to read.
+
+    Args:
+        options: what it is.
+        tools: the ffmpeg that it uses.
+        on_part: called for each part with its delay in seconds: from its last frame's end to its being there.
+
+    Attributes:
+        name: the channel's.
+        cadence: the times that its renditions share.
+        renditions: by name, video from large to small, then the sound.
+        presentation: its playlists.
+        restarts: how often ffmpeg ended and was started again.
+    """
+
+    def __init__(
+        self, options: ChannelOptions, tools: Tools, *, on_part: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self.options = options
+        self.name = options.name
+        self.restarts = 0
+        self.pid: int | None = None
+        self._tools = tools
+        self._on_part = on_part
+        self._ladder = rungs(options.ladder)
+        self._flowing = False
+        self._closed = False
+        self._captions = "drawtext" in tools.filters
+        self.cadence: Cadence
+        self._plan(Fraction(30))
+
+    def _plan(self, frame_rate: Fraction) -> None:
+        """Set the cadence and make empty windows; only before anything was published."""
+        times = self.cadence = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
+        # Numbers come from the clock, so that they never go back over a restart of the process.
+        number = math.floor(Fraction(time.time()) / times.segment_duration) + 1
+        rates = [(rung.name, rung.bitrate) for rung in self._ladder] + [(AUDIO_NAME, AUDIO_BITRATE)]
+        self.renditions = {
+            name: Rendition(
+                name,
+                Window(times.target_duration, number, self.options.dvr_window),
+                video=name != AUDIO_NAME,
+                bitrate=rate,
+            )
+            for name, rate in rates
+        }
+        self.presentation = Presentation(self.renditions, times)
+        self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration)
+
+    @property
+    def state(self) -> str:
+        """``starting`` until every rendition has a segment; then ``live``, or ``down`` when nothing comes."""
+        if not self.ready:
+            return "starting"
+        return "live" if self._flowing else "down"
+
+    @property
+    def ready(self) -> bool:
+        """Whether every rendition has a finished segment, so that playlists can be played."""
+        return all(
+            rendition.window.listed and rendition.window.timeline for rendition in self.renditions.values()
+        )
+
+    @property
+    def part_target(self) -> Fraction:
+        """PART-TARGET in seconds."""
+        return self.cadence.part_target
+
+    @property
+    def target_duration(self) -> int:
+        """EXT-X-TARGETDURATION in seconds."""
+        return self.cadence.target_duration
+
+    @property
+    def viewers(self) -> int:
+        """How many clients fetched a playlist lately."""
+        return self.audience.count(time.monotonic())
+
+    @property
+    def blocked(self) -> int:
+        """How many requests wait for a part or a segment."""
+        return sum(rendition.window.waiting for rendition in self.renditions.values())
+
+    async def run(self) -> None:
+        """Keep the channel going until cancelled or closed.
+
+        Raises:
+            ToolsError: this ffmpeg or this source can't make the channel.
+        """
+        self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
+        source = await encoder.inspect(self.options.source, self._tools)
+        if source.frame_rate != self.cadence.frame_rate:
+            self._release()
+            self._plan(source.frame_rate)
+        backoff = FIRST_BACKOFF
+        try:
+            # A segment is never opened before its number's time, so no later process reuses the number.
+            await asyncio.sleep(self._next_number() * float(self.cadence.segment_duration) - time.time())
+            while not self._closed:
+                started = time.monotonic()
+                reason = await self._run_once(source)
+                if time.monotonic() - started >= STEADY_SECONDS:
+                    backoff = FIRST_BACKOFF
+                self.restarts += 1
+                log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, LONGEST_BACKOFF)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Release everyone who waits."""
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        for rendition in self.renditions.values():
+            rendition.window.close()
+
+    def _next_number(self) -> int:
+        return max(rendition.window.next_number for rendition in self.renditions.values())
+
+    async def _run_once(self, source: encoder.Source) -> str:
+        """Run one ffmpeg to its end; give the reason of the end."""
+        start = self._next_number() * self.cadence.segment_duration
+        clock = WallClock()
+        feeds = [
+            Feed(rendition.window, clock, self.cadence, start, self._on_part)
+            for rendition in self.renditions.values()
+        ]
+        words = encoder.arguments(
+            source, self.name, self._ladder, self.cadence, start, captions=self._captions
+        )
+        try:
+            process = await Process.start([self._tools.ffmpeg, *words], outputs=len(feeds))
+        except ToolsError as error:
+            return str(error)
+        self.pid = process.pid
+        reason = ""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, feed in enumerate(feeds):
+                    group.create_task(self._pump(process, index, feed))
+        except* (SourceEndedError, MediaError, CadenceError) as errors:
+            reason = str(errors.exceptions[0])
+        finally:
+            self._flowing = False
+            self.pid = None
+            await process.stop()
+            self._align()
+        if "font" in process.errors.lower() and not self.ready:
+            self._captions = False
+        return last_error(process.errors) or reason
+
+    async def _pump(self, process: Process, index: int, feed: Feed) -> None:
+        patience = START_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    data = await process.read(index)
+            except TimeoutError as error:
+                raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s") from error
+            if not data:
+                raise SourceEndedError(f"output {index} ended")
+            patience = STALL_SECONDS
+            self._flowing |= feed.receive(data, time.time())
+
+    def _align(self) -> None:
+        """Bring all renditions to the same media sequence number, with gaps where one fell short."""
+        windows = [rendition.window for rendition in self.renditions.values()]
+        for window in windows:
+            window.interrupt()
+        number = self._next_number()
+        durations = {segment.number: segment.duration for window in windows for segment in window.listed}
+        for window in windows:
+            while window.next_number < number:
+                window.gap(durations.get(window.next_number, self.cadence.segment_duration))

@@ -1,0 +1,239 @@
+"""What the playlists of a live channel say (RFC 8216bis); how it is written is in :mod:`media.m3u8`.
+
+A playlist is rendered once per state: all who wait for a part get the same bytes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media import m3u8
+from packager.ladder import Cadence
+from packager.window import LiveSegment, Timeline, Window
+
+PART_HOLD_BACK = 3
+"""§4.4.3.8: PART-HOLD-BACK is at least two part targets, better three."""
+
+HOLD_BACK = 3
+"""§4.4.3.8: HOLD-BACK is at least three target durations."""
+
+SKIP_BOUNDARY = 6
+"""§4.4.3.8: CAN-SKIP-UNTIL is at least six target durations."""
+
+PARTS_KEPT = 3
+"""§6.2.2: part tags may go three target durations behind the end."""
+
+AUDIO_GROUP = "audio"
+
+MAX_RENDERED = 64
+"""Most rendered playlists that are kept; different query parameters make different ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One rendition of a channel.
+
+    Attributes:
+        name: its folder in URIs.
+        window: its segments.
+        video: whether it is a variant's picture, or else sound.
+        bitrate: nominal bits per second, said until the first segment has been measured.
+    """
+
+    name: str
+    window: Window
+    video: bool
+    bitrate: int
+
+
+def segment_uri(number: int) -> str:
+    """Name a segment, relative to its playlist."""
+    return f"{number}.m4s"
+
+
+def part_uri(number: int, index: int) -> str:
+    """Name a part; the preload hint uses the name that the part then has."""
+    return f"{number}.{index}.m4s"
+
+
+def init_uri(timeline: Timeline) -> str:
+    """Name an init segment."""
+    return f"init-{timeline.number}.mp4"
+
+
+def media_playlist(
+    window: Window,
+    cadence: Cadence,
+    reports: Sequence[m3u8.RenditionReport] = (),
+    *,
+    skip: bool = False,
+    suffix: str = "",
+) -> m3u8.MediaPlaylist:
+    """Say what a rendition has now.
+
+    Args:
+        window: the rendition's.
+        cadence: the channel's.
+        reports: how far the other renditions are.
+        skip: whether a delta update will do (§6.2.5.1).
+        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+
+    Returns:
+        The playlist.
+    """
+    target_duration = cadence.target_duration
+    skip_until = Fraction(SKIP_BOUNDARY * target_duration)
+    segments = [*window.listed, *([] if window.open is None else [window.open])]
+    ends = list(_distances(segments))
+    skipped = 0
+    if skip:
+        # §4.4.5.2: skipped is what ends before the boundary, which counts from the end of the last segment.
+        after = Fraction(0) if window.open is None else window.open.duration
+        skipped = sum(
+            distance - segment.duration - after > skip_until
+            for segment, distance in zip(segments, ends, strict=True)
+        )
+    pairs = list(zip(segments, ends, strict=True))[skipped:]
+    return m3u8.MediaPlaylist(
+        target_duration=target_duration,
+        segments=[_segment(segment, end, window, target_duration, suffix) for segment, end in pairs],
+        media_sequence_number=segments[0].number if segments else window.next_number,
+        discontinuity_sequence=window.discontinuity_sequence,
+        part_target=cadence.part_target,
+        server_control=m3u8.ServerControl(
+            can_block_reload=True,
+            hold_back=Fraction(HOLD_BACK * target_duration),
+            part_hold_back=PART_HOLD_BACK * cadence.part_target,
+            can_skip_until=skip_until,
+        ),
+        skipped_segments=skipped,
+        preload_hint=part_uri(*window.next_part) + suffix,
+        rendition_reports=reports,
+    )
+
+
+def _distances(segments: Sequence[LiveSegment]) -> Iterator[Fraction]:
+    """Tell for each segment how many seconds lie between its beginning and the end of the playlist."""
+    backwards = itertools.accumulate(segment.duration for segment in reversed(segments))
+    return reversed(list(backwards))
+
+
+def _segment(
+    segment: LiveSegment, distance: Fraction, window: Window, target_duration: int, suffix: str
+) -> m3u8.Segment:
+    with_parts = distance - segment.duration < PARTS_KEPT * target_duration
+    parts = enumerate(segment.parts) if with_parts else ()
+    finished = segment is not window.open
+    return m3u8.Segment(
+        uri=segment_uri(segment.number) + suffix if finished else None,
+        duration=segment.duration,
+        map=None if segment.timeline is None else m3u8.Map(init_uri(segment.timeline) + suffix),
+        parts=[
+            m3u8.Part(part_uri(segment.number, index) + suffix, part.duration, part.independent)
+            for index, part in parts
+        ],
+        discontinuity=segment.discontinuity,
+        program_date_time=segment.program_date_time,
+        gap=segment.gap,
+    )
+
+
+def multivariant_playlist(
+    renditions: Sequence[Rendition], cadence: Cadence, *, suffix: str = ""
+) -> m3u8.MultivariantPlaylist:
+    """Say which renditions a channel has (§4.4.6).
+
+    Args:
+        renditions: the channel's, each with a timeline.
+        cadence: the channel's.
+        suffix: as for :func:`media_playlist`.
+
+    Returns:
+        The playlist: a variant for each video rendition, sound as one group.
+    """
+    sound = [rendition for rendition in renditions if not rendition.video]
+    variants = []
+    for rendition in renditions:
+        if rendition.video:
+            played = [rendition, *sound[:1]]
+            entries = [one.window.timeline.entry for one in played if one.window.timeline is not None]
+            variants.append(
+                m3u8.Variant(
+                    uri=f"{rendition.name}/media.m3u8{suffix}",
+                    bandwidth=sum(one.window.peak_bandwidth or one.bitrate for one in played),
+                    average_bandwidth=sum(one.window.average_bandwidth or one.bitrate for one in played),
+                    codecs=",".join(entry.codec for entry in entries),
+                    resolution=(entries[0].width, entries[0].height) if entries else None,
+                    frame_rate=cadence.frame_rate,
+                    audio=AUDIO_GROUP if sound else None,
+                )
+            )
+    media = [
+        m3u8.Media(
+            type="AUDIO",
+            group_id=AUDIO_GROUP,
+            name=rendition.name,
+            uri=f"{rendition.name}/media.m3u8{suffix}",
+            default=index == 0,
+            autoselect=True,
+            channels=None if rendition.window.timeline is None else rendition.window.timeline.entry.channels,
+        )
+        for index, rendition in enumerate(sound)
+    ]
+    return m3u8.MultivariantPlaylist(variants, media)
+
+
+class Presentation:
+    """A channel's playlists, rendered once per state.
+
+    Args:
+        renditions: by name.
+        cadence: the channel's.
+    """
+
+    def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
+        self._renditions = renditions
+        self._cadence = cadence
+        self._rendered: dict[tuple[str, bool, str], bytes] = {}
+        self._state: tuple[int, ...] = ()
+
+    def media(self, name: str, *, skip: bool = False, suffix: str = "") -> bytes:
+        """Give the bytes of a rendition's media playlist as of now.
+
+        Args:
+            name: the rendition's.
+            skip: as for :func:`media_playlist`.
+            suffix: likewise.
+        """
+        key = (name, skip, suffix)
+        found = self._recall(key)
+        if found is None:
+            reports = [
+                m3u8.RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)
+                for other in self._renditions.values()
+                if other.name != name and other.window.last is not None
+            ]
+            window = self._renditions[name].window
+            playlist = media_playlist(window, self._cadence, reports, skip=skip, suffix=suffix)
+            found = self._rendered[key] = playlist.render().encode()
+        return found
+
+    def multivariant(self, suffix: str = "") -> bytes:
+        """Give the bytes of the multivariant playlist as of now; every rendition must have a timeline."""
+        key = ("", False, suffix)
+        found = self._recall(key)
+        if found is None:
+            playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
+            found = self._rendered[key] = playlist.render().encode()
+        return found
+
+    def _recall(self, key: tuple[str, bool, str]) -> bytes | None:
+        # Rendition reports are of the other renditions' state, too.
+        state = tuple(rendition.window.version for rendition in self._renditions.values())
+        if state != self._state or len(self._rendered) >= MAX_RENDERED:
+            self._state = state
+            self._rendered.clear()
+        return self._rendered.get(key)

@@ -1,0 +1,308 @@
+"""The live window of one rendition: media sequence numbers, part indexes, eviction, and those who wait.
+
+Nothing else counts them. The bytes are kept once: a finished segment's parts are views of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
+
+from media.codecs import SampleEntry
+
+LISTED_SEGMENTS = 7
+"""Fewest segments that a playlist keeps once it has had so many."""
+
+LISTED_TARGET_DURATIONS = 10
+"""How many target durations a playlist keeps at least (RFC 8216bis §6.2.2 wants three)."""
+
+MAX_BYTES = 1 << 30
+"""Most bytes of one rendition in memory; the oldest segments go first."""
+
+MAX_WAITERS = 10_000
+"""Most requests that wait for one rendition at once."""
+
+
+class TooManyWaitersError(Exception):
+    """So many wait already that one more would only make all of them late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What the segments between two discontinuities share.
+
+    Attributes:
+        number: media sequence number of its first segment, by which its init segment is named.
+        init: the init segment.
+        entry: what its sample entry says.
+    """
+
+    number: int
+    init: bytes
+    entry: SampleEntry
+
+
+@dataclass(frozen=True, slots=True)
+class LivePart:
+    """A published part; its duration in seconds."""
+
+    data: bytes | memoryview
+    duration: Fraction
+    independent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSegment:
+    """A segment of the window, finished or the open one at its end.
+
+    Attributes:
+        number: media sequence number.
+        timeline: where its init segment is; None for a gap before anything was published.
+        program_date_time: seconds since the epoch of its first sample; None for a gap.
+        parts: in order; none for a gap.
+        discontinuity: whether it begins a timeline that isn't the first.
+        data: all its bytes once it is finished.
+        gap: whether it stands for a segment that never came (RFC 8216bis §4.4.4.7).
+        duration: seconds.
+    """
+
+    number: int
+    timeline: Timeline | None
+    program_date_time: Fraction | None
+    parts: tuple[LivePart, ...] = ()
+    discontinuity: bool = False
+    data: bytes = b""
+    gap: bool = False
+    duration: Fraction = Fraction(0)
+
+
+class Window:
+    """One rendition's segments.
+
+    Args:
+        target_duration: seconds.
+        first_number: the first media sequence number.
+        dvr_window: seconds that stay listed beyond the live window.
+    """
+
+    def __init__(self, target_duration: int, first_number: int, dvr_window: float = 0) -> None:
+        self.target_duration = target_duration
+        self.listed: deque[LiveSegment] = deque()
+        self.open: LiveSegment | None = None
+        self.next_number = first_number
+        self.discontinuity_sequence = 0
+        self.peak_bandwidth = 0
+        self.version = 0
+        self.waiting = 0
+        self.closed = False
+        self._keep = Fraction(dvr_window).limit_denominator(1000) + LISTED_TARGET_DURATIONS * target_duration
+        self._retired: deque[tuple[Fraction, LiveSegment]] = deque()
+        self._timeline: Timeline | None = None
+        self._begins = False
+        self._published = Fraction(0)
+        self._listed_duration = Fraction(0)
+        self._longest_playlist = Fraction(0)
+        self._bytes = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """What is being published now, or was last."""
+        return self._timeline
+
+    @property
+    def last(self) -> tuple[int, int] | None:
+        """Media sequence number and part index of the newest part (LAST-MSN, LAST-PART); None before any."""
+        newest = self.open or (self.listed[-1] if self.listed else None)
+        return None if newest is None else (newest.number, max(len(newest.parts) - 1, 0))
+
+    @property
+    def next_part(self) -> tuple[int, int]:
+        """Media sequence number and part index of the part to come."""
+        return (self.next_number, 0 if self.open is None else len(self.open.parts))
+
+    @property
+    def retention(self) -> Fraction:
+        """For how many seconds a segment stays fetchable at least, from its publication on."""
+        return self._keep + self._longest_playlist
+
+    @property
+    def average_bandwidth(self) -> int:
+        """Bits per second over the listed segments."""
+        seconds = sum((segment.duration for segment in self.listed if not segment.gap), Fraction(0))
+        return 0 if not seconds else round(8 * sum(len(segment.data) for segment in self.listed) / seconds)
+
+    def begin(self, init: bytes, entry: SampleEntry) -> None:
+        """Start a timeline: what is appended from now on is decoded with this init segment."""
+        self.interrupt()
+        self._begins = bool(self.listed)
+        self._timeline = Timeline(self.next_number, init, entry)
+
+    def append(self, part: LivePart, program_date_time: Fraction, *, ends_segment: bool) -> None:
+        """Publish a part.
+
+        Args:
+            part: it.
+            program_date_time: seconds since the epoch of its first sample.
+            ends_segment: whether the next part begins a segment.
+        """
+        if self.open is None:
+            self.open = LiveSegment(
+                self.next_number, self._timeline, program_date_time, discontinuity=self._begins
+            )
+            self._begins = False
+        self.open = replace(
+            self.open, parts=(*self.open.parts, part), duration=self.open.duration + part.duration
+        )
+        if ends_segment:
+            self._finish(self.open)
+        self._notify()
+
+    def interrupt(self) -> None:
+        """Finish the open segment with the parts it has: its source is gone."""
+        if self.open is not None:
+            self._finish(self.open)
+            self._notify()
+
+    def gap(self, duration: Fraction) -> None:
+        """Let a gap stand for the next segment, which other renditions have and this one lacks.
+
+        Args:
+            duration: seconds that it would have had.
+        """
+        self.interrupt()
+        self._list(LiveSegment(self.next_number, self._timeline, None, gap=True, duration=duration))
+        self._notify()
+
+    def close(self) -> None:
+        """Release all who wait; nobody will wait again."""
+        self.closed = True
+        self._notify()
+
+    def segment(self, number: int) -> bytes | None:
+        """Give the bytes of a finished segment, listed or not long gone from the list."""
+        found = self._find(number)
+        return None if found is None or found.gap else found.data
+
+    def part(self, number: int, index: int) -> bytes | memoryview | None:
+        """Give the bytes of a published part."""
+        found = self.open if self.open is not None and self.open.number == number else self._find(number)
+        return None if found is None or index >= len(found.parts) else found.parts[index].data
+
+    def init(self, number: int) -> bytes | None:
+        """Give the init segment of the timeline that begins with a number."""
+        segments = chain(self._all(), [] if self.open is None else [self.open])
+        timelines = chain([self._timeline], (segment.timeline for segment in segments))
+        return next((line.init for line in timelines if line is not None and line.number == number), None)
+
+    def reached(self, number: int, part: int | None = None) -> bool:
+        """Tell whether the playlist contains a segment or a part, or has contained it (§6.2.5.2).
+
+        Args:
+            number: media sequence number.
+            part: index; None asks for the whole segment.
+        """
+        if number < self.next_number:
+            found = None if part is None else self._find(number)
+            # §6.2.5.2: a part index past a finished segment's last means part 0 of the next segment.
+            past = found is not None and not found.gap and part is not None and part >= len(found.parts)
+            return not past or self.reached(number + 1, 0)
+        if part is None or number > self.next_number or self.open is None:
+            return False
+        return part < len(self.open.parts)
+
+    async def wait(self, ready: Callable[[], bool], seconds: float) -> bool:
+        """Wait until a condition on this window holds.
+
+        Args:
+            ready: asked now and after every change.
+            seconds: longest wait.
+
+        Returns:
+            Whether it holds; False after that time, or when the window closes.
+
+        Raises:
+            TooManyWaitersError: ``MAX_WAITERS`` wait already.
+        """
+        if ready():
+            return True
+        if self.waiting >= MAX_WAITERS:
+            raise TooManyWaitersError(f"{self.waiting} requests are waiting")
+        self.waiting += 1
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.closed and not ready():
+                    await self._changed.wait()
+            return ready()
+        except TimeoutError:
+            return False
+        finally:
+            self.waiting -= 1
+
+    def _notify(self) -> None:
+        self.version += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _finish(self, segment: LiveSegment) -> None:
+        data = b"".join(part.data for part in segment.parts)
+        view, start, parts = memoryview(data), 0, []
+        for part in segment.parts:
+            parts.append(replace(part, data=view[start : start + len(part.data)]))
+            start += len(part.data)
+        self.open = None
+        # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
+        if 2 * segment.duration >= self.target_duration:
+            self.peak_bandwidth = max(self.peak_bandwidth, round(8 * len(data) / segment.duration))
+        self._list(replace(segment, data=data, parts=tuple(parts)))
+
+    def _list(self, segment: LiveSegment) -> None:
+        self.listed.append(segment)
+        self.next_number = segment.number + 1
+        self._published += segment.duration
+        self._listed_duration += segment.duration
+        self._bytes += len(segment.data)
+        self._longest_playlist = max(self._longest_playlist, self._listed_duration)
+        self._evict()
+
+    def _evict(self) -> None:
+        while (
+            len(self.listed) > LISTED_SEGMENTS
+            and self._listed_duration - self.listed[0].duration >= self._keep
+        ):
+            self._retire()
+        # §6.2.2: fetchable for its own duration and that of the longest playlist that had it.
+        while self._retired and (
+            self._published - self._retired[0][0] >= self._retired[0][1].duration + self._longest_playlist
+        ):
+            self._forget()
+        while self._bytes > MAX_BYTES and len(self.listed) > LISTED_SEGMENTS:
+            if not self._retired:
+                self._retire()
+            self._forget()
+
+    def _retire(self) -> None:
+        oldest = self.listed.popleft()
+        self._listed_duration -= oldest.duration
+        self.discontinuity_sequence += oldest.discontinuity
+        self._retired.append((self._published, oldest))
+
+    def _forget(self) -> None:
+        _, oldest = self._retired.popleft()
+        self._bytes -= len(oldest.data)
+
+    def _all(self) -> Iterator[LiveSegment]:
+        return chain((segment for _, segment in self._retired), self.listed)
+
+    def _find(self, number: int) -> LiveSegment | None:
+        """Find a finished segment; numbers have no holes."""
+        back = self.next_number - 1 - number
+        if back < 0 or back >= len(self.listed) + len(self._retired):
+            return None
+        if back < len(self.listed):
+            return self.listed[-1 - back]
+        return self._retired[len(self.listed) - 1 - back][1]
