@@ -234,7 +234,8 @@ def cut_at_times(track: Arrangement, timescale: int, times: Sequence[Fraction], 
     if onward and beyond > 0:
         ticks.append(beyond)
     starts = np.searchsorted(shown, np.array(ticks, np.int64))
-    starts = np.unique(np.concatenate((np.zeros(1, np.int64), starts[starts < len(shown)])))
+    starts = np.concatenate((np.zeros(1, np.int64), starts[starts < len(shown)]))
+    starts = starts[np.diff(starts, prepend=-1) > 0]
     if onward:
         begin = int(starts[-1])
         starts = np.concatenate(
