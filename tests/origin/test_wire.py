@@ -250,6 +250,14 @@ def test_a_client_that_waits_for_leave_to_send_gets_it(library: Path, loop: Loop
         assert client.answer().body == b"hello"
 
 
+def test_an_upgrade_that_is_not_taken_is_an_ordinary_request(origin: Running) -> None:
+    """RFC 9110 §7.8; as curl --http2 asks. Nothing after it would be understood, and the answer says so."""
+    with origin.connect() as client:
+        answer = client.ask("/media/small.mp3", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
+        assert (answer.status, answer["connection"], answer.body) == (200, "close", b"0123456789")
+        assert client.is_closed()
+
+
 def test_trailer_fields_are_not_header_fields(library: Path, loop: Loop) -> None:
     """RFC 9110 §6.5.1."""
 
