@@ -199,6 +199,10 @@ class Window:
         timelines = chain([self._timeline], (segment.timeline for segment in segments))
         return next((line.init for line in timelines if line is not None and line.number == number), None)
 
+    def has_segments(self) -> bool:
+        """Tell whether a segment has been finished."""
+        return bool(self.listed)
+
     def reached(self, number: int, part: int | None = None) -> bool:
         """Tell whether the playlist contains a segment or a part, or has contained it (§6.2.5.2).
 

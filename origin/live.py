@@ -1,0 +1,198 @@
+"""Live channels over HTTP: playlists that wait for what is asked of them, init segments, segments, parts."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+import re
+import time
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from media.m3u8 import MEDIA_TYPE
+from origin import directives
+from origin.directives import DirectiveError, Directives
+from origin.representation import BytesRepresentation, RepresentationResponse
+from packager.live import Channel
+from packager.presentation import Rendition
+from packager.window import TooManyWaitersError, Window
+
+LONGEST_BLOCK = 3
+"""RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""
+
+NOT_FOUND_SECONDS = 2
+"""For how long caches may keep the answer that there is no such channel."""
+
+GZIP_LEVEL = 5
+GZIP_KEPT = 64
+"""How many compressed playlists are kept."""
+
+_NUMBER = r"(0|[1-9][0-9]{0,14})"
+_INIT = re.compile(rf"init-{_NUMBER}\.mp4")
+_SEGMENT = re.compile(rf"{_NUMBER}\.m4s")
+_PART = re.compile(rf"{_NUMBER}\.{_NUMBER}\.m4s")
+_GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?:,|$)", re.IGNORECASE)
+_CONDITIONS = ("range", "if-match", "if-unmodified-since")
+
+
+def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
+    """The routes of this wing.
+
+    Args:
+        channels: by name; may change while serving.
+    """
+    wing = _Live(channels)
+    return [
+        Route("/live/{channel}/master.m3u8", wing.multivariant_playlist),
+        Route("/live/{channel}/{rendition}/media.m3u8", wing.media_playlist),
+        Route("/live/{channel}/{rendition}/{name}", wing.media),
+    ]
+
+
+class _Live:
+    def __init__(self, channels: Mapping[str, Channel]) -> None:
+        self._channels = channels
+
+    async def multivariant_playlist(self, request: Request) -> Response:
+        channel = self._channels.get(request.path_params["channel"])
+        if channel is None:
+            return _refusal(404, NOT_FOUND_SECONDS)
+        _note_viewer(request, channel)
+        target_duration = channel.target_duration
+        try:
+            wanted = directives.parse(request.query_params.multi_items())
+            if not await _until_ready(channel):
+                return _refusal(503, target_duration, retry_after=target_duration)
+        except DirectiveError as error:
+            return _refusal(400, target_duration, str(error))
+        except TooManyWaitersError:
+            return _refusal(503, target_duration, retry_after=target_duration)
+        return _playlist(request, channel.presentation.multivariant(wanted.suffix), target_duration)
+
+    async def media_playlist(self, request: Request) -> Response:
+        channel, rendition = self._find(request)
+        if channel is None or rendition is None:
+            return _refusal(404, NOT_FOUND_SECONDS)
+        _note_viewer(request, channel)
+        target_duration = channel.target_duration
+        try:
+            wanted = directives.parse(request.query_params.multi_items())
+        except DirectiveError as error:
+            return _refusal(400, target_duration, str(error))
+        # Appendix B: with a directive four target durations for errors, six for playlists; else one and half a one.
+        kept = target_duration if wanted.number is None else 4 * target_duration
+        try:
+            there = await _until_ready(channel) and await _until_reached(channel, rendition.window, wanted)
+        except DirectiveError as error:
+            return _refusal(400, kept, str(error))
+        except TooManyWaitersError:
+            there = False
+        if not there:
+            return _refusal(503, kept, retry_after=target_duration)
+        data = channel.presentation.media(rendition.name, skip=wanted.skip, suffix=wanted.suffix)
+        max_age = target_duration // 2 if wanted.number is None else 6 * target_duration
+        return _playlist(request, data, max(max_age, 1))
+
+    async def media(self, request: Request) -> Response:
+        channel, rendition = self._find(request)
+        if channel is None or rendition is None:
+            return _refusal(404, NOT_FOUND_SECONDS)
+        name: str = request.path_params["name"]
+        window = rendition.window
+        data: bytes | memoryview | None = None
+        if found := _INIT.fullmatch(name):
+            data = window.init(int(found[1]))
+        elif found := _SEGMENT.fullmatch(name):
+            data = window.segment(int(found[1]))
+        elif found := _PART.fullmatch(name):
+            try:
+                data = await _part(window, int(found[1]), int(found[2]), channel.target_duration)
+            except TooManyWaitersError:
+                return _refusal(503, channel.target_duration, retry_after=channel.target_duration)
+        if data is None:
+            return _refusal(404, channel.target_duration)
+        # One number always means the same bytes, so the name is as strong as a hash.
+        representation = BytesRepresentation(
+            data, "video/mp4" if rendition.video else "audio/mp4", f'"{name}-{len(data):x}"'
+        )
+        return RepresentationResponse(
+            representation, cache_control=f"public, max-age={int(window.retention)}, immutable"
+        )
+
+    def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
+        channel = self._channels.get(request.path_params["channel"])
+        rendition = None if channel is None else channel.renditions.get(request.path_params["rendition"])
+        return channel, rendition
+
+
+async def _until_ready(channel: Channel) -> bool:
+    """Wait for the first segment of every rendition; False when it doesn't come in time."""
+    if not channel.ready:
+        deadline = time.monotonic() + LONGEST_BLOCK * channel.target_duration
+        for rendition in channel.renditions.values():
+            await rendition.window.wait(rendition.window.has_segments, deadline - time.monotonic())
+    return channel.ready
+
+
+async def _until_reached(channel: Channel, window: Window, wanted: Directives) -> bool:
+    """Wait for what the directives ask for (§6.2.5.2); False when it doesn't come in time."""
+    number, part = wanted.number, wanted.part
+    if number is None:
+        return True
+    directives.check(wanted, window.last or (window.next_number - 1, 0), channel.cadence)
+    return await window.wait(lambda: window.reached(number, part), LONGEST_BLOCK * channel.target_duration)
+
+
+async def _part(window: Window, number: int, index: int, target_duration: int) -> bytes | memoryview | None:
+    """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6)."""
+    data = window.part(number, index)
+    if data is None and window.next_part == (number, index):
+        # The source may die in between: then the numbers go on without this part.
+        await window.wait(lambda: window.next_part > (number, index), LONGEST_BLOCK * target_duration)
+        data = window.part(number, index)
+    return data
+
+
+def _note_viewer(request: Request, channel: Channel) -> None:
+    host = "" if request.client is None else request.client.host
+    agent = request.headers.get("user-agent", "")
+    channel.audience.saw((host, hash(agent)), time.monotonic())
+
+
+def _playlist(request: Request, data: bytes, max_age: int) -> Response:
+    headers = {"vary": "Accept-Encoding"}
+    # A coded answer to a condition or a range would need validators of its own for every status.
+    if accepts_gzip(request.headers.get("accept-encoding", "")) and not any(
+        name in request.headers for name in _CONDITIONS
+    ):
+        data = _compressed(data)
+        headers["content-encoding"] = "gzip"
+    tag = hashlib.blake2b(data, digest_size=12).hexdigest()
+    return RepresentationResponse(
+        BytesRepresentation(data, MEDIA_TYPE, f'"{tag}"'),
+        cache_control=f"public, max-age={max_age}",
+        headers=headers,
+    )
+
+
+def accepts_gzip(field: str) -> bool:
+    """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
+    found = _GZIP.search(field)
+    return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
+
+
+@functools.lru_cache(maxsize=GZIP_KEPT)
+def _compressed(data: bytes) -> bytes:
+    return gzip.compress(data, GZIP_LEVEL, mtime=0)
+
+
+def _refusal(status: int, max_age: int, text: str = "", *, retry_after: int | None = None) -> Response:
+    headers = {"cache-control": f"public, max-age={max_age}"}
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
+    known = {400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
+    return PlainTextResponse(f"{text or known[status]}\n", status, headers)
