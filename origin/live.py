@@ -19,7 +19,8 @@ from origin.directives import DirectiveError, Directives
 from origin.representation import BytesRepresentation, RepresentationResponse
 from packager.live import Channel
 from packager.presentation import Rendition
-from packager.window import TooManyWaitersError, Window
+from packager.waiters import TooManyWaitersError
+from packager.window import Window
 
 LONGEST_BLOCK = 3
 """RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""
@@ -83,7 +84,7 @@ class _Live:
             wanted = directives.parse(request.query_params.multi_items())
         except DirectiveError as error:
             return _refusal(400, target_duration, str(error))
-        # Appendix B: with a directive four target durations for errors, six for playlists; else one and half a one.
+        # Appendix B: with a directive errors keep for four target durations, playlists for six; else one, a half.
         kept = target_duration if wanted.number is None else 4 * target_duration
         try:
             there = await _until_ready(channel) and await _until_reached(channel, rendition.window, wanted)
@@ -134,7 +135,7 @@ async def _until_ready(channel: Channel) -> bool:
     if not channel.ready:
         deadline = time.monotonic() + LONGEST_BLOCK * channel.target_duration
         for rendition in channel.renditions.values():
-            await rendition.window.wait(rendition.window.has_segments, deadline - time.monotonic())
+            await rendition.window.waiters.wait(rendition.window.has_segments, deadline - time.monotonic())
     return channel.ready
 
 
@@ -144,7 +145,9 @@ async def _until_reached(channel: Channel, window: Window, wanted: Directives) -
     if number is None:
         return True
     directives.check(wanted, window.last or (window.next_number - 1, 0), channel.cadence)
-    return await window.wait(lambda: window.reached(number, part), LONGEST_BLOCK * channel.target_duration)
+    return await window.waiters.wait(
+        lambda: window.reached(number, part), LONGEST_BLOCK * channel.target_duration
+    )
 
 
 async def _part(window: Window, number: int, index: int, target_duration: int) -> bytes | memoryview | None:
@@ -152,7 +155,7 @@ async def _part(window: Window, number: int, index: int, target_duration: int) -
     data = window.part(number, index)
     if data is None and window.next_part == (number, index):
         # The source may die in between: then the numbers go on without this part.
-        await window.wait(lambda: window.next_part > (number, index), LONGEST_BLOCK * target_duration)
+        await window.waiters.wait(lambda: window.next_part > (number, index), LONGEST_BLOCK * target_duration)
         data = window.part(number, index)
     return data
 

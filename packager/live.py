@@ -148,7 +148,7 @@ class Channel:
     @property
     def blocked(self) -> int:
         """How many requests wait for a part or a segment."""
-        return sum(rendition.window.waiting for rendition in self.renditions.values())
+        return sum(rendition.window.waiters.count for rendition in self.renditions.values())
 
     async def run(self) -> None:
         """Keep the channel going until cancelled or closed.

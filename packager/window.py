@@ -1,18 +1,18 @@
-"""The live window of one rendition: media sequence numbers, part indexes, eviction, and those who wait.
+"""The live window of one rendition: media sequence numbers, part indexes, eviction.
 
 Nothing else counts them. The bytes are kept once: a finished segment's parts are views of it.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
 
 from media.codecs import SampleEntry
+from packager.waiters import Waiters
 
 LISTED_SEGMENTS = 7
 """Fewest segments that a playlist keeps once it has had so many."""
@@ -22,13 +22,6 @@ LISTED_TARGET_DURATIONS = 10
 
 MAX_BYTES = 1 << 30
 """Most bytes of one rendition in memory; the oldest segments go first."""
-
-MAX_WAITERS = 10_000
-"""Most requests that wait for one rendition at once."""
-
-
-class TooManyWaitersError(Exception):
-    """So many wait already that one more would only make all of them late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +90,7 @@ class Window:
         self.discontinuity_sequence = 0
         self.peak_bandwidth = 0
         self.version = 0
-        self.waiting = 0
-        self.closed = False
+        self.waiters = Waiters()
         self._keep = Fraction(dvr_window).limit_denominator(1000) + LISTED_TARGET_DURATIONS * target_duration
         self._retired: deque[tuple[Fraction, LiveSegment]] = deque()
         self._timeline: Timeline | None = None
@@ -107,7 +99,6 @@ class Window:
         self._listed_duration = Fraction(0)
         self._longest_playlist = Fraction(0)
         self._bytes = 0
-        self._changed = asyncio.Event()
 
     @property
     def timeline(self) -> Timeline | None:
@@ -180,8 +171,7 @@ class Window:
 
     def close(self) -> None:
         """Release all who wait; nobody will wait again."""
-        self.closed = True
-        self._notify()
+        self.waiters.close()
 
     def segment(self, number: int) -> bytes | None:
         """Give the bytes of a finished segment, listed or not long gone from the list."""
@@ -219,38 +209,9 @@ class Window:
             return False
         return part < len(self.open.parts)
 
-    async def wait(self, ready: Callable[[], bool], seconds: float) -> bool:
-        """Wait until a condition on this window holds.
-
-        Args:
-            ready: asked now and after every change.
-            seconds: longest wait.
-
-        Returns:
-            Whether it holds; False after that time, or when the window closes.
-
-        Raises:
-            TooManyWaitersError: ``MAX_WAITERS`` wait already.
-        """
-        if ready():
-            return True
-        if self.waiting >= MAX_WAITERS:
-            raise TooManyWaitersError(f"{self.waiting} requests are waiting")
-        self.waiting += 1
-        try:
-            async with asyncio.timeout(seconds):
-                while not self.closed and not ready():
-                    await self._changed.wait()
-            return ready()
-        except TimeoutError:
-            return False
-        finally:
-            self.waiting -= 1
-
     def _notify(self) -> None:
         self.version += 1
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self.waiters.notify()
 
     def _finish(self, segment: LiveSegment) -> None:
         data = b"".join(part.data for part in segment.parts)
