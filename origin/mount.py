@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -99,6 +99,7 @@ class Mount:
         name: what stands behind ``/radio/``.
         station: the source of audio.
         options: presentation and limits.
+        clock: monotonic seconds.
 
     Attributes:
         title: of what is played now.
@@ -106,7 +107,14 @@ class Mount:
         dropped: listeners that fell behind too far.
     """
 
-    def __init__(self, name: str, station: Source, options: MountOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        station: Source,
+        options: MountOptions | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self.name = name
         self.station = station
         self.options = options or MountOptions()
@@ -120,7 +128,7 @@ class Mount:
         self._young: deque[_Listener] = deque()
         self._settled = 0
         self._heard: float | None = None
-        self._begun = time.monotonic()
+        self._begun = self._clock()
 
     @property
     def media_type(self) -> str:
@@ -140,7 +148,7 @@ class Mount:
     @property
     def state(self) -> str:
         """``live``; ``starting`` when it hasn't sounded yet; ``down`` when it is closed or gone silent."""
-        silent = time.monotonic() - (self._begun if self._heard is None else self._heard) > SILENCE_SECONDS
+        silent = self._clock() - (self._begun if self._heard is None else self._heard) > SILENCE_SECONDS
         if self._ring.closed or silent:
             return "down"
         return "starting" if self._heard is None else "live"
@@ -152,7 +160,7 @@ class Mount:
 
     async def run(self) -> None:
         """Carry the station's audio to the listeners until cancelled, or until the station ends."""
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         async with aclosing(self.station.blocks()) as blocks:
             async for block in blocks:
                 self._publish(block)
@@ -232,7 +240,7 @@ class Mount:
             self.title = block.title
             self._label = metadata_block(block.title, self.options.url)
         self._ring.publish(block.data, self._label, block.cuts)
-        self._heard = now = time.monotonic()
+        self._heard = now = self._clock()
         while self._young and (self._young[0].settled or now - self._young[0].joined >= PROBE_SECONDS):
             listener = self._young.popleft()
             if listener in self._listeners:
@@ -241,7 +249,7 @@ class Mount:
         self.peak = max(self.peak, self._settled)
 
     def _enter(self, listener: _Listener) -> None:
-        listener.joined = time.monotonic()
+        listener.joined = self._clock()
         listener.cursor = self._ring.join(self.options.burst_bytes, lambda: self._drop(listener))
         self._listeners.add(listener)
         self._young.append(listener)

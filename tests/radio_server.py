@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ LIMIT = 30.0
 
 
 def numbered_frame(number: int) -> bytes:
-    """One frame of MPEG-1 Layer III, 128 kbit/s, 44.1 kHz: 417 bytes (ISO/IEC 11172-3), with a number in it."""
+    """One frame of MPEG-1 Layer III, 128 kbit/s, 44.1 kHz, so 417 bytes (ISO/IEC 11172-3), with a number."""
     return b"\xff\xfb\x90\x00" + bytes(32) + number.to_bytes(8, "big") + bytes(373)
 
 
@@ -175,17 +176,18 @@ async def serving(mounts: Mapping[str, Mount], max_listeners: int | None = None)
 
 
 @contextlib.asynccontextmanager
-async def one_mount(options: MountOptions | None = None) -> AsyncIterator[tuple[Feed, Mount, Server]]:
+async def one_mount(
+    options: MountOptions | None = None, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[tuple[Feed, Mount, Server]]:
     """Serve one mount named ``test`` with a feed; give the feed, the mount and a way to it."""
     feed = Feed()
-    mount = Mount("test", feed, options)
+    mount = Mount("test", feed, options, clock)
     async with serving({"test": mount}) as server:
         yield feed, mount, server
 
 
-async def until(condition: object, what: str = "the condition") -> None:
+async def until(condition: Callable[[], object], what: str = "the condition") -> None:
     """Wait for a condition to come true."""
-    assert callable(condition)
     try:
         async with asyncio.timeout(LIMIT):
             while not condition():

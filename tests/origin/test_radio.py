@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.icy import metadata_block
-from origin import mount as mount_module
+from origin.mount import SILENCE_SECONDS
 from origin.radio import Mount, MountOptions, status, wants_titles
 from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving, until
 
@@ -88,9 +88,9 @@ async def test_the_end_of_the_source_ends_the_listeners() -> None:
         assert await client.chunk() == b""
 
 
-async def test_the_state_is_starting_then_live_then_down_when_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    feed = Feed()
-    mount = Mount("test", feed)
+async def test_the_state_is_starting_then_live_then_down_when_silent() -> None:
+    feed, now = Feed(), 1000.0
+    mount = Mount("test", feed, clock=lambda: now)
     running = asyncio.create_task(mount.run())
     try:
         await asyncio.sleep(0)
@@ -98,13 +98,22 @@ async def test_the_state_is_starting_then_live_then_down_when_silent(monkeypatch
         feed.push(title="One")
         await until(lambda: mount.state == "live")
         assert mount.title == "One"
-        monkeypatch.setattr(mount_module, "SILENCE_SECONDS", 0.05)
-        await until(lambda: mount.state == "down")
+        now += SILENCE_SECONDS + 0.1
+        assert mount.state == "down"
         feed.push(title="Two")
-        await until(lambda: mount.title == "Two")
+        await until(lambda: mount.state == "live")
+        assert mount.title == "Two"
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_a_station_that_never_sounds_is_down_after_a_while() -> None:
+    now = 1000.0
+    mount = Mount("test", Feed(), clock=lambda: now)
+    assert mount.state == "starting"
+    now += SILENCE_SECONDS + 0.1
+    assert mount.state == "down"
 
 
 async def test_a_source_is_closed_with_its_mount() -> None:
