@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from media import mpd
 from media.errors import MediaError, UnsupportedError
 from media.m3u8 import MEDIA_TYPE
 from origin.representation import BytesRepresentation, Representation, RepresentationResponse
@@ -40,6 +41,7 @@ def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
     vod = _Vod(titles, f"public, max-age={max_age}")
     return [
         Route("/vod/{path:path}/master.m3u8", vod.answers(vod.multivariant_playlist)),
+        Route("/vod/{path:path}/manifest.mpd", vod.answers(vod.manifest)),
         Route("/vod/{path:path}/{track}/media.m3u8", vod.answers(vod.media_playlist)),
         Route("/vod/{path:path}/{track}/init.mp4", vod.answers(vod.init_segment)),
         Route("/vod/{path:path}/{track}/{number}.m4s", vod.answers(vod.segment)),
@@ -116,6 +118,10 @@ class _Vod:
 
     async def multivariant_playlist(self, path: dict[str, str]) -> Representation:
         return _playlist(await asyncio.to_thread(self._titles.multivariant_playlist, path["path"]))
+
+    async def manifest(self, path: dict[str, str]) -> Representation:
+        data = await asyncio.to_thread(self._titles.manifest, path["path"])
+        return BytesRepresentation(data, mpd.MEDIA_TYPE, _tag_of(data))
 
     async def media_playlist(self, path: dict[str, str]) -> Representation:
         return _playlist(await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"]))

@@ -14,7 +14,10 @@ from packager.vod.index import FileIndex, OfferedTrack
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
 
-_LANGUAGES_UNKNOWN = ("und", "mis", "zxx", "mul")
+Files = Sequence[tuple[str, FileIndex]]
+"""What each file's addresses begin with, and its index."""
+
+_NO_LANGUAGES = ("und", "mis", "zxx", "mul")
 
 
 def media_playlist(track: OfferedTrack) -> MediaPlaylist:
@@ -65,32 +68,17 @@ def average_bandwidth(track: OfferedTrack) -> int:
     return int(-(-int(track.sizes.sum()) * 8 // track.duration))
 
 
-def file_playlist(index: FileIndex) -> MultivariantPlaylist:
-    """Offer the tracks of one file.
+def multivariant_playlist(files: Files) -> MultivariantPlaylist:
+    """Offer the tracks of one file, or join the renditions of a title.
 
     Args:
-        index: the file's.
+        files: what each file's addresses begin with, relative to the playlist's, and its index; at least
+            one, in the order of the playlist.
 
     Returns:
-        A playlist whose addresses are relative to the file's own folder of addresses.
+        A playlist whose addresses lead to the files' own playlists.
     """
-    return _multivariant([("", index)])
-
-
-def title_playlist(renditions: Sequence[tuple[str, FileIndex]]) -> MultivariantPlaylist:
-    """Join the renditions of a title; their segments stay at the files' own addresses.
-
-    Args:
-        renditions: name and index of each file, at least one, in the order of the playlist.
-
-    Returns:
-        A playlist whose addresses are relative to the title's folder of addresses.
-    """
-    return _multivariant([(f"../{quote(name)}/", index) for name, index in renditions])
-
-
-def _multivariant(files: Sequence[tuple[str, FileIndex]]) -> MultivariantPlaylist:
-    base, sounds = _sounds(files)
+    base, sounds = choose_sounds(files)
     groups: dict[str, list[OfferedTrack]] = {}
     for track in sounds:  # a group has one codec, so that a player can leave out what it can't play
         groups.setdefault(track.entry.codec, []).append(track)
@@ -110,14 +98,38 @@ def _multivariant(files: Sequence[tuple[str, FileIndex]]) -> MultivariantPlaylis
     return MultivariantPlaylist(variants, media)
 
 
-def _sounds(files: Sequence[tuple[str, FileIndex]]) -> tuple[str, tuple[OfferedTrack, ...]]:
-    """Choose the file whose sound goes with every rendition: the one of the highest rate."""
+def file_playlist(index: FileIndex) -> MultivariantPlaylist:
+    """Offer the tracks of one file; the addresses are relative to the file's own folder of addresses."""
+    return multivariant_playlist([("", index)])
+
+
+def title_playlist(renditions: Sequence[tuple[str, FileIndex]]) -> MultivariantPlaylist:
+    """Join the renditions of a title, given by file name; see :func:`title_files`."""
+    return multivariant_playlist(title_files(renditions))
+
+
+def title_files(renditions: Sequence[tuple[str, FileIndex]]) -> Files:
+    """Say where a title's renditions are from its own folder of addresses: they stay where the files are."""
+    return [(f"../{quote(name)}/", index) for name, index in renditions]
+
+
+def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
+    """Choose the file whose sound goes with every rendition: the one of the highest rate.
+
+    Returns:
+        What its addresses begin with, and its sound tracks; none where no file has any.
+    """
     with_sound = [(prefix, index.sounds) for prefix, index in files if index.sounds]
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
 
 
+def known_language(track: OfferedTrack) -> bool:
+    """Say whether a track's language code names a language."""
+    return track.language not in _NO_LANGUAGES
+
+
 def _media(track: OfferedTrack, base: str, group_id: str, default: bool) -> Media:
-    known = track.language not in _LANGUAGES_UNKNOWN
+    known = known_language(track)
     return Media(
         "AUDIO",
         group_id,

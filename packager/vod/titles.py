@@ -17,7 +17,8 @@ from media.errors import MediaError, UnsupportedError
 from packager.catalogue import RENDITION
 from packager.storage import Library, LocalFile, NotFoundError
 from packager.vod.index import FileIndex, OfferedTrack, read_index
-from packager.vod.playlists import file_playlist, media_playlist, title_playlist
+from packager.vod.manifest import manifest
+from packager.vod.playlists import Files, media_playlist, multivariant_playlist, title_files
 from packager.vod.segment import Segment, make_segment
 
 log = structlog.get_logger()
@@ -90,11 +91,11 @@ class Titles:
             MediaError: it can't be packaged; the text says in one line why.
             OSError: it can't be read.
         """
-        try:
-            with self._library.open(name) as file:
-                return file_playlist(self._index(file)).render()
-        except NotFoundError:
-            return title_playlist(self._renditions(name)).render()
+        return multivariant_playlist(self._files(name)).render()
+
+    def manifest(self, name: str) -> bytes:
+        """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
+        return manifest(self._files(name)).render()
 
     def media_playlist(self, name: str, track: str) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
@@ -125,6 +126,14 @@ class Titles:
         if offered is None:
             raise NotFoundError(f"{name} has no track {track}")
         return offered
+
+    def _files(self, name: str) -> Files:
+        """Resolve a name to address prefixes and indexes: of one file, or of a title's."""
+        try:
+            with self._library.open(name) as file:
+                return [("", self._index(file))]
+        except NotFoundError:
+            return title_files(self._renditions(name))
 
     def _renditions(self, name: str) -> list[tuple[str, FileIndex]]:
         """Index a title's files, the smallest picture first, without those that can't be packaged."""

@@ -71,6 +71,18 @@ def test_a_player_finds_every_packet_of_the_file(
             assert one.pts == pytest.approx(other.pts, abs=2e-6)
 
 
+def test_a_dash_player_finds_every_packet_of_the_file(url: str, library: Path) -> None:
+    for name, stream in (("bframes.mp4", "v:0"), ("bframes.mp4", "a:0"), ("sound.m4a", "a:0")):
+        played = packets(f"{url}/{name}/manifest.mpd", stream)
+        source = packets(library / name, stream)
+        assert [packet.digest for packet in played] == [packet.digest for packet in source]
+
+
+def test_a_title_has_one_manifest_of_all_its_renditions(url: str) -> None:
+    streams = probe(f"{url}/shows/pilot%20%231/manifest.mpd", "-show_streams")["streams"]
+    assert [stream["codec_type"] for stream in streams] == ["video", "video", "audio"]
+
+
 def test_a_title_plays_each_of_its_renditions(url: str, library: Path) -> None:
     master = f"{url}/shows/pilot%20%231/master.m3u8"
     assert len(probe(master, "-show_programs")["programs"]) == 2
@@ -85,6 +97,7 @@ def test_a_title_plays_each_of_its_renditions(url: str, library: Path) -> None:
     [
         ("bframes.mp4/master.m3u8", "application/vnd.apple.mpegurl"),
         ("bframes.mp4/video/media.m3u8", "application/vnd.apple.mpegurl"),
+        ("bframes.mp4/manifest.mpd", "application/dash+xml"),
         ("bframes.mp4/video/init.mp4", "video/mp4"),
         ("bframes.mp4/video/0.m4s", "video/mp4"),
         ("bframes.mp4/audio/init.mp4", "audio/mp4"),
@@ -146,6 +159,7 @@ def test_what_is_not_there_is_not_found(client: httpx.Client, path: str) -> None
         ("fragmented.mp4/master.m3u8", 415),
         ("fragmented.mp4/video/0.m4s", 415),
         ("broken.mp4/master.m3u8", 422),
+        ("broken.mp4/manifest.mpd", 422),
         ("cut.mp4/video/2.m4s", 422),
     ],
 )

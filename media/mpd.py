@@ -1,0 +1,170 @@
+"""The syntax of DASH manifests (ISO/IEC 23009-1): an MPD from typed values, whose policy is elsewhere.
+
+Only what the isoff-live profile needs of a static presentation: one period, and segments addressed by number
+through a template whose timeline gives each one's time (§5.3.9.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+MEDIA_TYPE = "application/dash+xml"
+NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
+ISOFF_LIVE = "urn:mpeg:dash:profile:isoff-live:2011"
+CHANNELS = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
+MIN_BUFFER_SECONDS = 2
+
+
+def duration(seconds: Fraction | int) -> str:
+    """Write seconds as an xs:duration, rounded to the nearest millisecond."""
+    milliseconds = round(Fraction(seconds) * 1000)
+    return f"PT{milliseconds // 1000}.{milliseconds % 1000:03d}S"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTemplate:
+    """Where the segments of a representation are and when they are presented (§5.3.9.4).
+
+    Attributes:
+        timescale: ticks per second of the timeline.
+        times: when each segment begins in ticks, rising, and behind them the end.
+        initialization: address of the init segment.
+        media: address of a segment, with ``$Number$`` for its number, which begins at 0.
+    """
+
+    timescale: int
+    times: Sequence[int]
+    initialization: str
+    media: str
+
+    def element(self) -> Element:
+        """Build it; equal durations in a row are one entry that repeats (§5.3.9.6)."""
+        template = Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            startNumber="0",
+            initialization=self.initialization,
+            media=self.media,
+        )
+        timeline = SubElement(template, "SegmentTimeline")
+        entry: Element | None = None
+        for start, end in zip(self.times, self.times[1:], strict=False):
+            if entry is not None and entry.get("d") == str(end - start):
+                entry.set("r", str(int(entry.get("r", "0")) + 1))
+            else:
+                entry = SubElement(timeline, "S", d=str(end - start))
+                if len(timeline) == 1:
+                    entry.set("t", str(start))
+        return template
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One encoding (§5.3.5).
+
+    Attributes:
+        id: unique in the manifest.
+        base_url: what its segments' addresses are relative to.
+        bandwidth: bit/s.
+        codecs: RFC 6381 string.
+        segments: its segments.
+        resolution: width and height in pixels, of video.
+        frame_rate: frames per second, of video.
+        sample_rate: Hz, of sound.
+        channels: of sound.
+    """
+
+    id: str
+    base_url: str
+    bandwidth: int
+    codecs: str
+    segments: SegmentTemplate
+    resolution: tuple[int, int] | None = None
+    frame_rate: Fraction | None = None
+    sample_rate: int = 0
+    channels: int = 0
+
+    def element(self) -> Element:
+        """Build it; attributes that aren't known are left out."""
+        element = Element("Representation", id=self.id, bandwidth=str(self.bandwidth), codecs=self.codecs)
+        if self.resolution is not None:
+            element.set("width", str(self.resolution[0]))
+            element.set("height", str(self.resolution[1]))
+        if self.frame_rate is not None:
+            rate = self.frame_rate.limit_denominator(1001)
+            element.set("frameRate", str(rate))
+        if self.sample_rate:
+            element.set("audioSamplingRate", str(self.sample_rate))
+        if self.channels:
+            SubElement(element, "AudioChannelConfiguration", schemeIdUri=CHANNELS, value=str(self.channels))
+        SubElement(element, "BaseURL").text = self.base_url
+        element.append(self.segments.element())
+        return element
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptationSet:
+    """Encodings of the same content, between which a player may switch (§5.3.3).
+
+    Attributes:
+        content_type: ``video`` or ``audio``.
+        representations: the encodings.
+        language: BCP 47 or ISO 639-2 code, or None.
+        main: whether it is what plays when nobody chooses.
+    """
+
+    content_type: str
+    representations: Sequence[Representation]
+    language: str | None = None
+    main: bool = True
+
+    def element(self) -> Element:
+        """Build it."""
+        element = Element(
+            "AdaptationSet",
+            contentType=self.content_type,
+            mimeType=f"{self.content_type}/mp4",
+            segmentAlignment="true",
+            startWithSAP="1",
+        )
+        if self.language is not None:
+            element.set("lang", self.language)
+        role = "main" if self.main else "alternate"
+        SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=role)
+        element.extend(representation.element() for representation in self.representations)
+        return element
+
+
+@dataclass(frozen=True, slots=True)
+class StaticManifest:
+    """A presentation that is all there (§5.3.1.2, type static), as one period.
+
+    Attributes:
+        duration: seconds of the whole.
+        max_segment_duration: seconds of the longest segment.
+        adaptation_sets: what it offers.
+    """
+
+    duration: Fraction
+    max_segment_duration: Fraction
+    adaptation_sets: Sequence[AdaptationSet]
+
+    def render(self) -> bytes:
+        """Write the manifest as XML in UTF-8."""
+        mpd = Element(
+            "MPD",
+            xmlns=NAMESPACE,
+            profiles=ISOFF_LIVE,
+            type="static",
+            mediaPresentationDuration=duration(self.duration),
+            maxSegmentDuration=duration(self.max_segment_duration),
+            minBufferTime=duration(MIN_BUFFER_SECONDS),
+        )
+        period = SubElement(mpd, "Period", id="0", start="PT0S")
+        period.extend(one.element() for one in self.adaptation_sets)
+        indent(mpd)
+        encoded: bytes = tostring(mpd, encoding="utf-8", xml_declaration=True)
+        return encoded + b"\n"

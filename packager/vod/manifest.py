@@ -1,0 +1,60 @@
+"""What the DASH manifest of a file or of a title says (ISO/IEC 23009-1). How it is written: media.mpd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from media.mpd import AdaptationSet, Representation, SegmentTemplate, StaticManifest
+from packager.vod.index import OfferedTrack
+from packager.vod.playlists import (
+    INIT_NAME,
+    SEGMENT_SUFFIX,
+    Files,
+    choose_sounds,
+    known_language,
+    peak_bandwidth,
+)
+
+
+def manifest(files: Files) -> StaticManifest:
+    """Offer a file, or the renditions of a title, with the segments that HLS has.
+
+    Args:
+        files: address prefix and index of each file.
+
+    Returns:
+        A static manifest: one adaptation set for the video, one for each sound track.
+    """
+    videos = [(prefix, index.video) for prefix, index in files if index.video is not None]
+    base, sounds = choose_sounds(files)
+    sets = []
+    if videos:
+        sets.append(
+            AdaptationSet("video", [_representation(*one, number) for number, one in enumerate(videos)])
+        )
+    for sound in sounds:
+        language = sound.language if known_language(sound) else None
+        offered = [_representation(base, sound, 0)]
+        sets.append(AdaptationSet("audio", offered, language, main=sound is sounds[0]))
+    tracks = [*(video for _, video in videos), *sounds]
+    return StaticManifest(
+        duration=max(Fraction(int(track.times[-1]), track.timescale) for track in tracks),
+        max_segment_duration=max(max(track.durations) for track in tracks),
+        adaptation_sets=sets,
+    )
+
+
+def _representation(prefix: str, track: OfferedTrack, number: int) -> Representation:
+    times: Sequence[int] = track.times.tolist()
+    return Representation(
+        id=f"{track.name}-{number}" if track.video else track.name,
+        base_url=f"{prefix}{track.name}/",
+        bandwidth=peak_bandwidth(track),
+        codecs=track.entry.codec,
+        segments=SegmentTemplate(track.timescale, times, INIT_NAME, f"$Number${SEGMENT_SUFFIX}"),
+        resolution=track.resolution if track.video else None,
+        frame_rate=track.frame_rate if track.video else None,
+        sample_rate=track.entry.sample_rate,
+        channels=track.entry.channels,
+    )
