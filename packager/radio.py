@@ -23,7 +23,7 @@ from media.mpegaudio import Event, Frame, InfoFrame, MpegAudioReader
 from packager.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
 from packager.ffmpeg import LOCAL_PROTOCOLS, Process, compile_arguments, last_error, local_input, pipe
 from packager.tools import Tools, ToolsError
-from packager.tracks import find_tracks, shuffled, track_title
+from packager.tracks import display, find_tracks, shuffled, track_title
 
 READ_BYTES = 64 * 1024
 """How much of a track is read at once."""
@@ -129,14 +129,14 @@ class Station:
         waiting = False
         while not (paths := await asyncio.to_thread(find_tracks, self.options.folder)):
             if not waiting:
-                _log.warning("no tracks", station=self.options.name, folder=str(self.options.folder))
+                _log.warning("no tracks", station=self.options.name, folder=display(self.options.folder))
             waiting = True
             await asyncio.sleep(RESCAN_SECONDS)
         return paths
 
     async def _play(self, path: Path) -> AsyncGenerator[AudioBlock]:
         """Play one track; whatever is wrong with it ends it, and nothing else."""
-        gathered = BlockGatherer(self.options.sound, path.stem)
+        gathered = BlockGatherer(self.options.sound, track_title(Tags(), path))
         try:
             async with aclosing(self._events(path)) as events:
                 async for event in events:
@@ -148,8 +148,8 @@ class Station:
                         yield gathered.take()
         except (MediaError, ToolsError, OSError, TimeoutError) as error:
             what = "track cut short" if gathered.frames else "track skipped"
-            reason = str(error) or type(error).__name__
-            _log.warning(what, station=self.options.name, track=str(path), reason=reason)
+            reason = display(str(error)) or type(error).__name__
+            _log.warning(what, station=self.options.name, track=display(path), reason=reason)
         if gathered.pending:
             yield gathered.take()
         self._played += gathered.frames

@@ -13,10 +13,15 @@ TRACKS = 10_000
 """Most tracks of one folder; what is beyond is left out."""
 
 
+def display(path: Path | str) -> str:
+    """Make a path safe to log and to show: names on disk needn't be UTF-8, and may have line breaks."""
+    return " ".join(os.fsencode(path).decode("utf-8", "replace").split())
+
+
 def track_title(tags: Tags, path: Path) -> str:
     """Name a track for its listeners: ``Artist - Title``, or what there is of it, or the file's name."""
     if not tags.title:
-        return path.stem
+        return display(path.stem)
     return f"{tags.artist} - {tags.title}" if tags.artist else tags.title
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import os
 import subprocess
 import time
 from collections.abc import AsyncGenerator
@@ -136,6 +137,17 @@ async def test_a_broken_file_is_skipped_with_a_log_line(tmp_path: Path, tools: T
     assert skipped == ["1.mp3", "3.mp3", "4.mp3"]
 
 
+async def test_a_name_that_isnt_utf_8_is_played_and_can_be_shown(tmp_path: Path, tools: Tools) -> None:
+    music = tmp_path / "music"
+    good = tone(music / "1.mp3", *FITTING, "-id3v2_version", "0", seconds=0.5)
+    good.rename(Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9\n1.mp3")))
+    Path(os.fsdecode(os.fsencode(music) + b"/br\xf6ken.mp3")).write_bytes(b"")
+    with capture_logs() as logs:
+        (block,) = await play(station(music, tools).blocks())
+    assert block.title == "caf\ufffd 1"
+    assert json.dumps(logs, ensure_ascii=False).encode("utf-8")
+
+
 async def test_a_track_that_changes_its_rate_ends_there(tmp_path: Path, tools: Tools) -> None:
     good = tone(tmp_path / "a.mp3", *FITTING, "-id3v2_version", "0", seconds=3.0)
     other = tone(tmp_path / "b.mp3", "-ac", "2", "-ar", "48000", "-b:a", "128k", "-id3v2_version", "0")
@@ -188,6 +200,17 @@ async def test_closing_the_stream_ends_ffmpeg(tmp_path: Path, tools: Tools) -> N
     async with asyncio.timeout(60), aclosing(blocks) as stream:
         await anext(stream)
         assert encoders(tmp_path)
+    assert not encoders(tmp_path)
+
+
+async def test_cancelling_whoever_listens_ends_ffmpeg(tmp_path: Path, tools: Tools) -> None:
+    tone(tmp_path / "music" / "1.mp3", "-ac", "1", "-ar", "48000", "-b:a", "320k", seconds=200)
+    playing = asyncio.create_task(play(station(tmp_path / "music", tools, prefill=0.0).blocks()))
+    async with asyncio.timeout(60):
+        while not encoders(tmp_path):
+            await asyncio.sleep(0.01)
+        playing.cancel()
+        await asyncio.wait([playing])
     assert not encoders(tmp_path)
 
 
