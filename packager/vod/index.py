@@ -266,6 +266,9 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
     times = np.append(shown[starts], arrangement.end)
     # Leading pictures may be shown before the first sample is; sound's priming isn't heard.
     times[0] = max(0, int(shown[: cuts[1]].min()))
+    times = np.maximum.accumulate(times)
+    if times[-1] <= times[0]:
+        raise MalformedError(f"track {track.track_id} has no duration")
     name = "video" if one.video else "audio" if number == 1 else f"audio-{number}"
     init = write_init_segment(
         track_id=number + 1,

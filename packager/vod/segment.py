@@ -15,6 +15,9 @@ from packager.vod.index import FileIndex, OfferedTrack, Read
 MAX_SEGMENT_BYTES = 1 << 30
 """Largest segment; a film without key frames for minutes is better encoded again."""
 
+MAX_SEGMENT_SAMPLES = 1 << 18
+"""Most samples of a segment; each takes 16 bytes in its header, however small it is itself."""
+
 MAX_GAP = 64 << 10
 """Bytes of other tracks' data that are read along and thrown away, to save a call."""
 
@@ -121,8 +124,8 @@ def make_segment(index: FileIndex, track: OfferedTrack, number: int) -> Segment 
     offset, size = table.offset[start:stop], table.size[start:stop]
     if np.any(offset + size > index.size):
         raise MalformedError(f"segment {number} of {track.name} lies beyond the end of the file")
-    if int(size.sum()) > MAX_SEGMENT_BYTES:
-        raise UnsupportedError(f"segment {number} of {track.name} is larger than {MAX_SEGMENT_BYTES} bytes")
+    if int(size.sum()) > MAX_SEGMENT_BYTES or stop - start > MAX_SEGMENT_SAMPLES:
+        raise UnsupportedError(f"segment {number} of {track.name} is too large: key frames are too far apart")
     durations = np.diff(table.decode_time[start : stop + 1]).tolist()
     is_sync = np.zeros(stop - start, bool)
     low, high = np.searchsorted(table.sync, (start, stop))

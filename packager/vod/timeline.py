@@ -30,6 +30,10 @@ MAX_DELAY_SECONDS = 24 * 3600
 """Longest time that an edit list may leave empty before a track begins."""
 
 
+MAX_SEGMENTS = 20_000
+"""Most segments of one track: 33 hours of six seconds. Each is a line that players read at the start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Which part of a track's media is presented, and when. All in ticks of the media's timescale.
@@ -227,7 +231,8 @@ def cut_at_times(track: Arrangement, timescale: int, times: Sequence[Fraction], 
         Index of each segment's first sample: the first frame that begins at a boundary or after it.
         Boundaries between which no frame begins make one segment.
     """
-    shown, last = np.maximum(track.times, 0), track.end  # sound's priming isn't heard
+    # Sound's priming isn't heard; and times that go back, which only damage makes, are no boundaries.
+    shown, last = np.maximum.accumulate(np.maximum(track.times, 0)), track.end
     ticks = [min(-(-time.numerator * timescale // time.denominator), last) for time in times if time > 0]
     beyond = -(-end.numerator * timescale // end.denominator)
     onward = last - beyond > TARGET_SECONDS * timescale
@@ -253,4 +258,6 @@ def _greedy(times: Int64, end: int, limit: int) -> Int64:
         if position >= len(times):
             break
         chosen.append(position)
+        if len(chosen) > MAX_SEGMENTS:
+            raise UnsupportedError(f"a track of more than {MAX_SEGMENTS} segments")
     return np.array(chosen, np.int64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -14,14 +13,10 @@ import m3u8
 import numpy as np
 import pytest
 
-from media.errors import MalformedError, MediaError, UnsupportedError
-from media.isobmff import box
-from media.movie import MAX_MOOV, Edit
+from media.errors import MediaError, UnsupportedError
 from packager.storage import Library, NotFoundError
 from packager.vod import Titles
-from packager.vod.index import read_index
 from packager.vod.segment import MAX_GAP, Segment, ShortReadError
-from packager.vod.timeline import place
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
 
@@ -340,115 +335,6 @@ def test_a_file_that_became_shorter_gives_an_error_and_no_padding() -> None:
     segment = Segment(b"head", np.array([1000]), np.array([100]))
     with pytest.raises(ShortReadError):
         segment.read(lambda offset, length: bytes(length - 1), 0, 104)
-
-
-# Edit lists (ISO/IEC 14496-12 §8.6.6)
-
-
-def test_an_edit_list_of_empty_time_and_one_stretch_is_a_delay_and_a_start() -> None:
-    placement = place([Edit(500, -1), Edit(10_000, 1024)], 1000, 48000)
-    assert (placement.delay, placement.media_start) == (24_000, 1024)
-    assert placement.media_end == 1024 + 480_000 + 48  # and a tick of the movie's clock
-
-
-def test_an_edit_without_duration_lasts_to_the_end() -> None:
-    assert place([Edit(0, 1024)], 1000, 48000).media_end is None
-    assert place([], 1000, 48000).media_end is None
-
-
-def test_edits_that_follow_each_other_in_the_media_are_one() -> None:
-    placement = place([Edit(1000, 0), Edit(2000, 48_000)], 1000, 48000)
-    assert (placement.media_start, placement.media_end) == (0, 3 * 48_000 + 48)
-
-
-@pytest.mark.parametrize(
-    "edits",
-    [
-        [Edit(1000, 0), Edit(1000, 96_000)],
-        [Edit(1000, 0), Edit(500, -1), Edit(1000, 48_000)],
-        [Edit(1000, 0, Fraction(2))],
-        [Edit(1000, 0, Fraction(0))],
-        [Edit(1 << 62, -1), Edit(1000, 0)],
-    ],
-)
-def test_edits_that_cut_pause_or_change_speed_are_not_supported(edits: list[Edit]) -> None:
-    with pytest.raises(UnsupportedError):
-        place(edits, 1000, 48000)
-
-
-# Hostile files: rows C1, C2, C4, C10 and C11
-
-
-def indexed(data: bytes, size: int | None = None) -> Any:
-    return read_index(
-        lambda offset, length: data[offset : offset + length], len(data) if size is None else size
-    )
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\x00\x00\x00\x08",
-        box(b"ftyp", b"isom"),
-        *(struct.pack(">I4s", size, b"ftyp") + bytes(40) for size in (2, 7, 100, 0xFFFFFFFF)),
-        *(struct.pack(">I4sQ", 1, b"mdat", size) + bytes(40) for size in (0, 15, 1 << 63, (1 << 64) - 1)),
-        box(b"ftyp", b"isom") + box(b"moov"),
-        box(b"ftyp", b"isom") + box(b"moof") + box(b"moov"),
-        box(b"free") * 5000,
-    ],
-)
-def test_files_of_impossible_boxes_are_malformed(data: bytes) -> None:
-    with pytest.raises(MalformedError):
-        indexed(data)
-
-
-def test_a_huge_moov_is_refused_before_it_is_read() -> None:
-    head = box(b"ftyp", b"isom") + struct.pack(">I4sQ", 1, b"moov", MAX_MOOV + 1)
-    with pytest.raises(UnsupportedError):
-        indexed(head, size=1 << 40)
-
-
-def test_a_moov_at_the_end_of_40_gb_is_found_by_three_short_reads(tmp_path: Path) -> None:
-    source = films.film("silent.mp4").read_bytes()
-    start = source.index(b"moov") - 4
-    path = tmp_path / "sparse.mp4"
-    with path.open("wb") as file:
-        file.write(box(b"ftyp", b"isom") + struct.pack(">I4sQ", 1, b"mdat", 40 << 30))
-        file.seek((40 << 30) + 12)
-        file.write(source[start:])
-    assert titles_of(path).multivariant_playlist(path.name).startswith("#EXTM3U")
-
-
-def test_chunks_beyond_the_end_of_the_file_give_no_segment(tmp_path: Path) -> None:
-    source = films.film("bframes.mp4").read_bytes()
-    path = tmp_path / "cut.mp4"
-    path.write_bytes(source[: len(source) // 2])  # its moov is in front
-    titles = titles_of(path)
-    titles.open_segment(path.name, "video", 0).close()
-    with pytest.raises(MalformedError):
-        titles.open_segment(path.name, "video", 2)
-
-
-def test_a_thousand_damaged_films_are_indexed_or_refused() -> None:
-    source = films.film("bframes.mp4").read_bytes()
-    begin, end = source.index(b"moov") - 4, source.index(b"mdat")
-    random = np.random.default_rng(1)
-    outcomes = set()
-    for _ in range(1000):
-        damaged = bytearray(source)
-        for position in random.integers(begin + 8, end - 4, 8):
-            damaged[position] ^= 1 << int(random.integers(8))
-        try:
-            index = indexed(bytes(damaged))
-            outcomes.add("indexed")
-        except MediaError as error:
-            outcomes.add(type(error).__name__)
-            continue
-        for track in index.tracks:
-            assert track.samples.decode_time[0] >= 0
-            assert min(track.durations) >= 0
-    assert outcomes == {"indexed", "MalformedError", "UnsupportedError"}
 
 
 # Real files that others made

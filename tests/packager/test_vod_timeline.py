@@ -1,0 +1,96 @@
+"""Edit lists by ISO/IEC 14496-12 §8.6.6, and the cutting of what they place."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from media.errors import MalformedError, UnsupportedError
+from media.movie import Edit
+from media.samples import SampleTable
+from packager.vod.timeline import Arrangement, Placement, arrange, cut_at_sync, cut_at_times, place
+
+
+def test_an_edit_list_of_empty_time_and_one_stretch_is_a_delay_and_a_start() -> None:
+    placement = place([Edit(500, -1), Edit(10_000, 1024)], 1000, 48000)
+    assert (placement.delay, placement.media_start) == (24_000, 1024)
+    assert placement.media_end == 1024 + 480_000 + 48  # and a tick of the movie's clock
+
+
+def test_an_edit_without_duration_lasts_to_the_end() -> None:
+    assert place([Edit(0, 1024)], 1000, 48000).media_end is None
+    assert place([], 1000, 48000).media_end is None
+
+
+def test_edits_that_follow_each_other_in_the_media_are_one() -> None:
+    placement = place([Edit(1000, 0), Edit(2000, 48_000)], 1000, 48000)
+    assert (placement.media_start, placement.media_end) == (0, 3 * 48_000 + 48)
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [Edit(1000, 0), Edit(1000, 96_000)],
+        [Edit(1000, 0), Edit(500, -1), Edit(1000, 48_000)],
+        [Edit(1000, 0, Fraction(2))],
+        [Edit(1000, 0, Fraction(0))],
+        [Edit(1 << 62, -1), Edit(1000, 0)],
+    ],
+)
+def test_edits_that_cut_pause_or_change_speed_are_not_supported(edits: list[Edit]) -> None:
+    with pytest.raises(UnsupportedError):
+        place(edits, 1000, 48000)
+
+
+def table(
+    durations: list[int], offsets: list[int] | None = None, sync: list[int] | None = None
+) -> SampleTable:
+    count = len(durations)
+    return SampleTable(
+        offset=np.arange(count) * 10,
+        size=np.full(count, 10),
+        decode_time=np.concatenate(([0], np.cumsum(durations))),
+        composition_offset=np.array(offsets or [0] * count),
+        sync=np.arange(count),
+        description=0,
+    )
+
+
+def test_frames_behind_the_edits_end_are_dropped() -> None:
+    arranged = arrange(table([1000] * 10), place([Edit(5000, 0)], 1000, 1000), 0, video=True)
+    assert len(arranged.samples) == 6  # 5 s, and what begins within a tick of the movie's clock of that
+
+
+def test_negative_composition_offsets_become_an_earlier_start_of_decoding() -> None:
+    arranged = arrange(table([10] * 4, [0, 20, -10, -10]), Placement(), 0, video=True)
+    assert arranged.samples.composition_offset.tolist() == [10, 30, 0, 0]
+    assert arranged.samples.decode_time.tolist() == [0, 10, 20, 30, 40]
+    assert arranged.start == 10
+    assert arranged.times.tolist() == [0, 30, 10, 20]
+
+
+def test_sound_keeps_a_quarter_of_a_second_of_priming_and_no_more() -> None:
+    placement = place([Edit(0, 100_000)], 1000, 48_000)
+    arranged = arrange(table([1000] * 200), placement, 0, video=False)
+    assert arranged.times[0] == -12_000
+    assert arranged.samples.decode_time[0] == 0
+
+
+def test_an_edit_behind_all_media_leaves_nothing() -> None:
+    with pytest.raises(MalformedError):
+        arrange(table([10] * 4), Placement(media_start=100), 0, video=False)
+
+
+def test_a_track_of_a_million_segments_is_refused() -> None:
+    arranged = Arrangement(table([10] * 1_000_000), 0)
+    with pytest.raises(UnsupportedError):
+        cut_at_sync(arranged, 1)
+    with pytest.raises(UnsupportedError):
+        cut_at_times(arranged, 1, [], Fraction(0))
+
+
+def test_sync_samples_whose_times_go_back_are_no_boundaries() -> None:
+    arranged = Arrangement(table([10] * 5, [0, 0, -30, 0, 0]), 0)
+    assert cut_at_sync(arranged, 1).tolist() == [0, 1, 3, 4]
