@@ -84,7 +84,7 @@ class _Live:
             wanted = directives.parse(request.query_params.multi_items())
         except DirectiveError as error:
             return _refusal(400, target_duration, str(error))
-        # Appendix B: with a directive errors keep for four target durations, playlists for six; else one, a half.
+        # Appendix B: with a directive, errors keep for four target durations, playlists for six.
         kept = target_duration if wanted.number is None else 4 * target_duration
         try:
             there = await _until_ready(channel) and await _until_reached(channel, rendition.window, wanted)

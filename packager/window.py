@@ -231,7 +231,6 @@ class Window:
         self._published += segment.duration
         self._listed_duration += segment.duration
         self._bytes += len(segment.data)
-        self._longest_playlist = max(self._longest_playlist, self._listed_duration)
         self._evict()
 
     def _evict(self) -> None:
@@ -240,6 +239,7 @@ class Window:
             and self._listed_duration - self.listed[0].duration >= self._keep
         ):
             self._retire()
+        self._longest_playlist = max(self._longest_playlist, self._listed_duration)
         # §6.2.2: fetchable for its own duration and that of the longest playlist that had it.
         while self._retired and (
             self._published - self._retired[0][0] >= self._retired[0][1].duration + self._longest_playlist
