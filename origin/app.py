@@ -1,0 +1,47 @@
+"""The application: every wing's routes, the JSON lists, health and metrics, behind the common edge."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp
+
+from origin import api, files, live, page, radio, vod
+from origin.edge import Edge
+from origin.house import House
+
+
+def build_app(house: House, player: Path) -> ASGIApp:
+    """Put the wings together.
+
+    Args:
+        house: the services; its tasks run as long as the application does.
+        player: the folder of the player page.
+    """
+    config = house.config
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with house.running():
+            yield
+
+    app = Starlette(
+        routes=[
+            *files.routes(house.library, max_age=config.library.max_age),
+            *vod.routes(house.titles, max_age=config.library.max_age),
+            *live.routes(house.channels),
+            *radio.routes(house.mounts),
+            *api.routes(house),
+            *page.routes(player),
+        ],
+        lifespan=lifespan,
+    )
+    return Edge(
+        app,
+        traffic=house.traffic,
+        allow_origin=config.server.allow_origin,
+        log_requests=config.log.requests,
+    )

@@ -1,0 +1,207 @@
+"""``headwater check URL``: judges any origin's playlists, segments and ranges against the standards.
+
+The playlists are read by the m3u8 package and the addresses fetched by httpx, so that the judge shares no
+code with what it judges. A finding cites the clause that it rests on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import urljoin
+
+import httpx
+import m3u8
+
+MAX_VARIANTS = 32
+MAX_PLAYLIST_BYTES = 4 << 20
+TIMEOUT_SECONDS = 30.0
+PLAYLIST_TYPES = ("application/vnd.apple.mpegurl", "audio/mpegurl")
+
+
+class CheckError(Exception):
+    """The address can't be judged at all; the text is one line."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found: ``passed`` counts the checks that held, ``findings`` are those that didn't."""
+
+    passed: int = 0
+    findings: list[str] = field(default_factory=list)
+
+    def expect(self, good: bool, where: str, otherwise: str) -> bool:
+        """Count one check.
+
+        Args:
+            good: whether it held.
+            where: the address that it is about.
+            otherwise: what is wrong if it didn't, with the clause.
+        """
+        if good:
+            self.passed += 1
+        else:
+            self.findings.append(f"{where}: {otherwise}")
+        return good
+
+
+async def check(url: str) -> Report:
+    """Judge what is at an address: a multivariant or media playlist, or a file.
+
+    Args:
+        url: http or https.
+
+    Raises:
+        CheckError: it doesn't answer.
+    """
+    report = Report()
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
+        judge = _Judge(client, report)
+        try:
+            async with client.stream("GET", url) as answer:
+                media_type = answer.headers.get("content-type", "")
+                is_playlist = "mpegurl" in media_type.lower() or url.partition("?")[0].endswith(".m3u8")
+            await (judge.playlist(url) if is_playlist else judge.file(url))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CheckError(f"{url}: {error or type(error).__name__}") from error
+    return report
+
+
+class _Judge:
+    def __init__(self, client: httpx.AsyncClient, report: Report) -> None:
+        self._client = client
+        self._report = report
+
+    async def playlist(self, url: str) -> None:
+        """Judge a playlist and what it names."""
+        text = await self._playlist_text(url)
+        if text is None:
+            return
+        try:
+            playlist = m3u8.loads(text, uri=url)
+        except (ValueError, KeyError, m3u8.ParseError) as error:
+            self._report.expect(False, url, f"the m3u8 package can't read it: {error}")
+            return
+        if playlist.is_variant:
+            await self._multivariant(url, playlist)
+        else:
+            await self._media(url, text, playlist)
+
+    async def _playlist_text(self, url: str) -> str | None:
+        answer = await self._client.get(url)
+        expect = self._report.expect
+        if not expect(answer.status_code == 200, url, f"answers {answer.status_code}"):
+            return None
+        media_type = answer.headers.get("content-type", "").partition(";")[0].lower()
+        expect(media_type in PLAYLIST_TYPES, url, f"is sent as {media_type!r} (RFC 8216bis §4)")
+        expect("cache-control" in answer.headers, url, "has no Cache-Control (RFC 8216bis Appendix B)")
+        expect("age" not in answer.headers, url, "an origin sends no Age (RFC 9111 §5.1)")
+        text = answer.content[:MAX_PLAYLIST_BYTES].decode("utf-8", "replace")
+        started = expect(text.startswith("#EXTM3U"), url, "doesn't begin with #EXTM3U (RFC 8216bis §4.4.1.1)")
+        return text if started else None
+
+    async def _multivariant(self, url: str, playlist: m3u8.M3U8) -> None:
+        groups = {(media.type, media.group_id) for media in playlist.media}
+        for variant in playlist.playlists:
+            information = variant.stream_info
+            where = urljoin(url, variant.uri)
+            expect = self._report.expect
+            expect(bool(information.codecs), where, "has no CODECS (RFC 8216bis §4.4.6.2)")
+            expect((information.bandwidth or 0) > 0, where, "has no BANDWIDTH (RFC 8216bis §4.4.6.2)")
+            average = information.average_bandwidth or 0
+            expect(average <= (information.bandwidth or 0), where, "AVERAGE-BANDWIDTH is above BANDWIDTH")
+            if information.audio:
+                known = ("AUDIO", information.audio) in groups
+                expect(known, where, f"AUDIO group {information.audio!r} isn't there (RFC 8216bis §4.4.6.2)")
+        names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
+        for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
+            await self.playlist(urljoin(url, name))
+
+    async def _media(self, url: str, text: str, playlist: m3u8.M3U8) -> None:
+        expect = self._report.expect
+        target = playlist.target_duration or 0
+        expect(target > 0, url, "has no EXT-X-TARGETDURATION (RFC 8216bis §4.4.3.1)")
+        for segment in playlist.segments:
+            if segment.uri:
+                rounded = int((segment.duration or 0) + 0.5)
+                said = f"lasts {segment.duration} s, more than the target duration {target}"
+                expect(rounded <= target, f"{url} {segment.uri}", f"{said} (RFC 8216bis §4.4.3.1)")
+        for problem in part_problems(text):
+            expect(False, url, problem)
+        await self._addresses(url, playlist)
+        if not playlist.is_endlist:
+            await self._advances(url, playlist, target)
+
+    async def _addresses(self, url: str, playlist: m3u8.M3U8) -> None:
+        """Fetch the first and the last segment and the init segments, by ranges too."""
+        whole = [segment.uri for segment in playlist.segments if segment.uri]
+        names = [section.uri for section in playlist.segment_map if section.uri] + whole[:1] + whole[-1:]
+        for name in dict.fromkeys(names):
+            await self.file(urljoin(url, name))
+
+    async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
+        """A live playlist has a new segment within one and a half target durations (§6.2.2)."""
+        before = (playlist.media_sequence or 0) + len(playlist.segments)
+        await asyncio.sleep(target * 1.5 + 0.5)
+        again = m3u8.loads((await self._client.get(url)).text, uri=url)
+        after = (again.media_sequence or 0) + len(again.segments)
+        expect = self._report.expect
+        expect(after > before or again.is_endlist, url, "doesn't go on in time (RFC 8216bis §6.2.2)")
+        expect(after >= before, url, "goes back (RFC 8216bis §6.2.2)")
+        expect(again.target_duration == target, url, "changed its target duration (RFC 8216bis §4.4.3.1)")
+
+    async def file(self, url: str) -> None:
+        """Judge a file's answers to ranges and conditions."""
+        expect = self._report.expect
+        head = await self._client.head(url)
+        if not expect(
+            head.status_code == 200, url, f"answers HEAD with {head.status_code} (RFC 9110 §9.3.2)"
+        ):
+            return
+        size = int(head.headers.get("content-length", -1))
+        if not expect(size >= 0, url, "has no Content-Length (RFC 9110 §8.6)") or size == 0:
+            return
+        first = await self._client.get(url, headers={"range": "bytes=0-0"})
+        expect(first.status_code == 206, url, f"answers a range with {first.status_code} (RFC 9110 §14.2)")
+        told = first.headers.get("content-range")
+        expect(told == f"bytes 0-0/{size}", url, f"Content-Range is {told!r} (RFC 9110 §14.4)")
+        last = await self._client.get(url, headers={"range": "bytes=-1"})
+        expect(len(last.content) == 1, url, "a suffix range isn't answered (RFC 9110 §14.1.2)")
+        beyond = await self._client.get(url, headers={"range": f"bytes={size}-"})
+        expect(beyond.status_code == 416, url, f"beyond the end is {beyond.status_code} (RFC 9110 §15.5.17)")
+        told = beyond.headers.get("content-range")
+        expect(told == f"bytes */{size}", url, f"416 with Content-Range {told!r} (RFC 9110 §14.4)")
+        tag = head.headers.get("etag")
+        if expect(tag is not None, url, "has no ETag (RFC 9110 §8.8.3)"):
+            known = await self._client.get(url, headers={"if-none-match": tag})
+            expect(
+                known.status_code == 304, url, f"If-None-Match gives {known.status_code} (RFC 9110 §13.1.2)"
+            )
+
+
+def part_problems(text: str) -> Iterator[str]:
+    """Find parts that break RFC 8216bis §4.4.4.9: longer than the target, or shorter than 85 % of it.
+
+    Args:
+        text: a media playlist.
+
+    Yields:
+        One line for each part that is wrong.
+    """
+    target = re.search(r"^#EXT-X-PART-INF:.*PART-TARGET=([0-9.]+)", text, re.MULTILINE)
+    if target is None:
+        return
+    limit = float(target.group(1))
+    lines = text.splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        match = re.match(r"#EXT-X-PART:.*?DURATION=([0-9.]+)", line)
+        if match is None:
+            continue
+        duration = float(match.group(1))
+        if duration > limit:
+            yield f"a part of {duration} s is above PART-TARGET {limit} (RFC 8216bis §4.4.3.7)"
+        within = following.startswith("#EXT-X-PART:")
+        if within and duration < 0.85 * limit and "GAP=YES" not in line:
+            yield f"a part of {duration} s is below 85 % of PART-TARGET {limit} (RFC 8216bis §4.4.4.9)"

@@ -1,0 +1,178 @@
+"""All that one server runs, and who owns it: the library, the channels, the stations and their tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from media.errors import MediaError
+from origin import metrics
+from origin.config import Config, LiveOptions, RadioOptions, seconds
+from origin.edge import Traffic
+from origin.mount import Mount, MountOptions
+from origin.unserved import serves_channel, serves_station
+from packager.catalogue import Catalogue
+from packager.live import Channel, ChannelOptions
+from packager.radio import Station, StationOptions
+from packager.storage import Library, NotFoundError
+from packager.tools import Tools, ToolsError
+from packager.vod.titles import Titles
+
+log = structlog.get_logger()
+
+REVIVE_SECONDS = 2.0
+"""Pause before a service that broke is started again."""
+
+
+class Service(Protocol):
+    """A channel or a mount."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+    def close(self) -> None:
+        """Release everybody who waits."""
+
+
+class House:
+    """The services of one server, made from the configuration.
+
+    Args:
+        config: all options.
+        tools: ffmpeg, or None where there is none (then neither channels nor stations are configured).
+
+    Attributes:
+        traffic: counters of requests and bytes.
+        registry: the metrics.
+        on_ready: called once, when the services run and connections are taken.
+        ending: whether the server is on its way out.
+    """
+
+    def __init__(self, config: Config, tools: Tools | None) -> None:
+        self.config = config
+        self.tools = tools
+        self.traffic = Traffic()
+        self.registry = CollectorRegistry()
+        self.library = Library(Path(config.library.path).expanduser(), config.library.follow_symlinks)
+        self.titles = Titles(self.library, config.limits.vod_index_bytes)
+        self.catalogue = Catalogue(self.library.root, tools, self._obstacle)
+        self.ending = False
+        self.on_ready: Callable[[], None] = lambda: None
+        delay = metrics.part_delay(self.registry)
+        self.channels: dict[str, Channel] = {}
+        self.mounts: dict[str, Mount] = {}
+        if tools is not None:
+            self.channels = {
+                options.name: Channel(
+                    channel_options(options), tools, on_part=delay.labels(options.name).observe
+                )
+                for options in config.live
+                if serves_channel(options)
+            }
+            self.mounts = {
+                options.name: make_mount(options, config, tools)
+                for options in config.radio
+                if serves_station(options)
+            }
+        self.registry.register(metrics.HouseCollector(self))
+
+    def check_library(self) -> None:
+        """Make sure that the library's folder can be read.
+
+        Raises:
+            OSError: it isn't there, isn't a folder, or may not be read; its ``filename`` is set.
+        """
+        with os.scandir(self.library.root) as entries:
+            next(entries, None)
+
+    def _obstacle(self, path: str) -> str | None:
+        """Tell why no HLS can be made of a file; None where it can."""
+        try:
+            self.titles.multivariant_playlist(path)
+        except (MediaError, NotFoundError, OSError) as error:
+            return str(error)
+        return None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run all services while the context is open; end them with it."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._supervise(service)) for service in self._services()]
+            self.on_ready()
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    def close(self) -> None:
+        """Release every waiting request and every listener: the server is ending."""
+        self.ending = True
+        for service in self._services():
+            service.close()
+
+    def health(self) -> dict[str, object]:
+        """Tell whether the server lives, is ready, and how its services are."""
+        states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
+        states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
+        ready = not self.ending
+        good = ready and all(state == "live" for state in states.values())
+        return {"status": "ok" if good else "degraded", "live": True, "ready": ready, "services": states}
+
+    def _services(self) -> list[Service]:
+        return [*self.channels.values(), *self.mounts.values()]
+
+    async def _supervise(self, service: Service) -> None:
+        """Run a service; one that breaks is started again, and the others don't notice."""
+        while True:
+            try:
+                await service.run()
+            except ToolsError as error:
+                log.error("can't run", service=service.name, reason=str(error))
+                return
+            except Exception:  # one broken service must not take the others with it
+                log.exception("service broke", service=service.name, again_in=REVIVE_SECONDS)
+            if self.ending:
+                return
+            await asyncio.sleep(REVIVE_SECONDS)
+
+
+def channel_options(options: LiveOptions) -> ChannelOptions:
+    """Turn the configuration of a live channel into the packager's."""
+    return ChannelOptions(
+        name=options.name,
+        source=options.source,
+        ladder=options.ladder,
+        part_duration=options.part_duration,
+        segment_duration=options.segment_duration,
+        dvr_window=seconds(options.dvr),
+    )
+
+
+def make_mount(options: RadioOptions, config: Config, tools: Tools) -> Mount:
+    """Make a station that plays a folder, and its mount."""
+    station = StationOptions(
+        name=options.name,
+        folder=Path(options.folder).expanduser(),
+        bitrate=options.bitrate,
+        sample_rate=options.sample_rate,
+        shuffle=options.shuffle,
+    )
+    presentation = MountOptions(
+        title=options.title or options.name,
+        genre=options.genre or "various",
+        url=options.url or "",
+        burst_bytes=config.limits.burst_bytes,
+        queue_bytes=config.limits.queue_bytes,
+        max_listeners=config.limits.listeners,
+    )
+    return Mount(options.name, Station(station, tools), presentation)

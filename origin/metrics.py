@@ -1,0 +1,72 @@
+"""Prometheus metrics: read from the services when they are asked for, with a fixed set of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from origin.house import House
+
+DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
+"""Seconds from the end of a part's last frame to the part's being there."""
+
+
+def part_delay(registry: CollectorRegistry) -> Histogram:
+    """Make the histogram that live channels feed."""
+    return Histogram(
+        "headwater_live_part_delay_seconds",
+        "From the end of a part's last frame to its being published.",
+        ["channel"],
+        buckets=DELAY_BUCKETS,
+        registry=registry,
+    )
+
+
+class HouseCollector(Collector):
+    """Reads the counters of all services at the time of asking."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def collect(self) -> Iterable[Metric]:
+        """Give every metric with its present value."""
+        yield from self._traffic()
+        yield from self._live()
+        yield from self._radio()
+
+    def _traffic(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "headwater_requests", "Requests answered, by area and status.", labels=["area", "status"]
+        )
+        for (area, status), count in self._house.traffic.requests.items():
+            requests.add_metric([area, str(status)], count)
+        yield requests
+        sent = CounterMetricFamily("headwater_sent_bytes", "Body bytes sent, by area.", labels=["area"])
+        for area, count in self._house.traffic.sent_bytes.items():
+            sent.add_metric([area], count)
+        yield sent
+
+    def _live(self) -> Iterator[Metric]:
+        viewers = GaugeMetricFamily("headwater_live_viewers", "Clients following.", labels=["channel"])
+        blocked = GaugeMetricFamily(
+            "headwater_live_blocked_requests", "Requests waiting.", labels=["channel"]
+        )
+        restarts = CounterMetricFamily("headwater_ffmpeg_restarts", "Times ffmpeg died.", labels=["channel"])
+        for channel in self._house.channels.values():
+            viewers.add_metric([channel.name], channel.viewers)
+            blocked.add_metric([channel.name], channel.blocked)
+            restarts.add_metric([channel.name], channel.restarts)
+        yield from (viewers, blocked, restarts)
+
+    def _radio(self) -> Iterator[Metric]:
+        listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])
+        dropped = CounterMetricFamily("headwater_radio_dropped", "Listeners that lagged.", labels=["mount"])
+        for mount in self._house.mounts.values():
+            listeners.add_metric([mount.name], mount.listeners)
+            dropped.add_metric([mount.name], mount.dropped)
+        yield from (listeners, dropped)

@@ -1,0 +1,28 @@
+"""``make bench``: runs the benchmarks, prints each figure beside its ratio to the first peer's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.benchmarks import ranges
+
+RESULTS = Path("artifacts/benchmarks.jsonl")
+
+
+def main() -> None:
+    """Run everything."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    reference: dict[str, float] = {}
+    with RESULTS.open("a", encoding="utf-8") as results:
+        for figure in ranges.run():
+            first = reference.setdefault(figure.benchmark, figure.value)
+            ratio = figure.value / first
+            place = f"{figure.benchmark:16} {figure.server:14}"
+            print(f"{place} {figure.value:10.3f} {figure.unit:16} {ratio:6.2f} x", flush=True)  # noqa: T201  # its purpose
+            results.write(json.dumps({**asdict(figure), "ratio": round(ratio, 3)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

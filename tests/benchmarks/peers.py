@@ -1,0 +1,132 @@
+"""Servers under measurement: ours and its peers at their best, each pinned to one core, over one file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVER_CORE = "0"
+CLIENT_CORE = "1"
+START_SECONDS = 60.0
+
+NGINX_CONFIG = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; sendfile on; tcp_nopush off; tcp_nodelay on; keepalive_requests 1000000;
+  open_file_cache max=1000 inactive=60s; open_file_cache_valid 60s;
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  types {{ video/mp4 mp4; }}
+  server {{ listen 127.0.0.1:{port}; location /media/ {{ alias {library}/; }} }}
+}}
+"""
+
+FILE_RESPONSE_APP = """
+import sys, uvicorn
+from starlette.applications import Starlette
+from starlette.responses import FileResponse
+from starlette.routing import Route
+async def media(request):
+    return FileResponse(sys.argv[1] + "/" + request.path_params["path"])
+uvicorn.run(Starlette(routes=[Route("/media/{path:path}", media)]), port=int(sys.argv[2]), log_level="error")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A running server.
+
+    Attributes:
+        name: for the table.
+        url: without a slash at the end.
+        pids: the processes whose CPU time counts.
+    """
+
+    name: str
+    url: str
+    pids: tuple[int, ...]
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        ticks = 0
+        for pid in self.pids:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def require(*programs: str) -> None:
+    """End with one line when a peer or a client isn't installed."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        sys.exit(f"the benchmarks need {', '.join(missing)}: apt-get install wrk nginx-light")
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def headwater(library: Path) -> Iterator[Peer]:
+    """Ours, as a person starts it."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "headwater"), "serve", "--library", str(library)]
+    with _running("headwater", [*command, "--port", str(port)], port) as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def nginx(library: Path, folder: Path) -> Iterator[Peer]:
+    """nginx, tuned for ranges of large files."""
+    port = free_port()
+    config = folder / "nginx.conf"
+    config.write_text(NGINX_CONFIG.format(folder=folder, library=library, port=port))
+    program = shutil.which("nginx") or "nginx"
+    with _running("nginx", [program, "-c", str(config), "-p", str(folder)], port) as peer:
+        children = Path(f"/proc/{peer.pids[0]}/task/{peer.pids[0]}/children").read_text().split()
+        yield Peer(peer.name, peer.url, (*peer.pids, *map(int, children)))
+
+
+@contextlib.contextmanager
+def file_response(library: Path) -> Iterator[Peer]:
+    """Starlette's own way to send a file, on the same uvicorn."""
+    port = free_port()
+    command = [sys.executable, "-c", FILE_RESPONSE_APP, str(library), str(port)]
+    with _running("FileResponse", command, port) as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def _running(name: str, command: list[str], port: int) -> Iterator[Peer]:
+    process = subprocess.Popen(
+        ["taskset", "-c", SERVER_CORE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(port)
+        yield Peer(name, f"http://127.0.0.1:{port}", (process.pid,))
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + START_SECONDS
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        if time.monotonic() > end:
+            raise TimeoutError(f"nobody listens on port {port}")
+        time.sleep(0.05)

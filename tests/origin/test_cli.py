@@ -1,0 +1,192 @@
+"""The command as a person types it: help, exit statuses, errors of one line, and an end within three seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import HEADWATER, ServerProcess, start_server, wait_for
+
+SHUTDOWN_SECONDS = 3.0
+
+
+def run(
+    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(HEADWATER), *arguments],
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def assert_one_line(result: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    assert result.returncode == status, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("headwater: ")
+    for word in words:
+        assert word in line
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("serve", "--help"), ("package", "--help"), ("check", "--help")]
+)
+def test_every_command_has_help(arguments: tuple[str, ...]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 0
+    assert "Usage: headwater" in result.stdout
+
+
+def test_the_version_is_the_distributions() -> None:
+    assert re.fullmatch(r"headwater \d+\.\d+\.\d+\n", run("--version").stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serve", "--prot", "1"), ("No such option", "--prot", "Try 'headwater serve --help'")),
+        (("serve", "--port", "70000"), ("--port", "70000")),
+        (("swim",), ("No such command", "swim")),
+        (("serve", "--config", "nowhere.toml"), ("nowhere.toml", "No such file")),
+    ],
+)
+def test_wrong_use_is_one_line_and_status_2(
+    arguments: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert_one_line(run(*arguments, cwd=tmp_path), 2, *words)
+
+
+def test_a_wrong_key_in_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text("[server]\nprot = 1\n")
+    assert_one_line(run("serve", cwd=tmp_path), 2, "headwater.toml", "server.prot", "allowed: host, port")
+
+
+def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
+    result = run("serve", cwd=tmp_path, env={"HEADWATER_SERVER_PORT": "many"})
+    assert_one_line(result, 2, "HEADWATER_SERVER_PORT", "'int'")
+
+
+def test_print_config_shows_what_the_sources_gave(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text('[server]\nport = 1\n[library]\npath = "films"\n')
+    result = run("serve", "--port", "3", "--print-config", cwd=tmp_path, env={"HEADWATER_SERVER_HOST": "::1"})
+    assert result.returncode == 0
+    assert "port = 3\n" in result.stdout
+    assert 'host = "::1"\n' in result.stdout
+    assert 'path = "films"\n' in result.stdout
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert_one_line(run("serve", "--library", str(tmp_path), "--port", port), 1, port, "in use", "--port")
+
+
+def test_a_host_that_does_not_exist_is_one_line(tmp_path: Path) -> None:
+    assert_one_line(
+        run("serve", "--library", str(tmp_path), "--host", "no.such.host.invalid"), 1, "no.such.host"
+    )
+
+
+def test_a_library_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    assert_one_line(run("serve", "--library", str(missing), "--port", "0"), 1, str(missing), "No such file")
+    file = tmp_path / "file"
+    file.write_text("")
+    assert_one_line(run("serve", "--library", str(file), "--port", "0"), 1, str(file), "Not a directory")
+
+
+def test_a_missing_ffmpeg_is_one_line_where_something_needs_it(tmp_path: Path) -> None:
+    env = {"FFMPEG": "/nowhere/ffmpeg", "FFPROBE": "/nowhere/ffprobe", "XDG_CACHE_HOME": str(tmp_path)}
+    assert_one_line(
+        run("serve", "--demo", "--port", "0", env=env), 1, "FFMPEG=/nowhere/ffmpeg", "install ffmpeg"
+    )
+
+
+def test_without_ffmpeg_files_are_still_served(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"0123456789")
+    env = {"FFMPEG": "/nowhere/ffmpeg", "FFPROBE": "/nowhere/ffprobe"}
+    server = start_server("--library", str(tmp_path), "--port", "0", env=env)
+    try:
+        with urllib.request.urlopen(f"{server.url}/media/film.mp4") as answer:
+            assert answer.read() == b"0123456789"
+    finally:
+        assert server.stop() == 0
+    assert "no ffmpeg" in server.text()
+
+
+def read_forever(url: str, got: list[int]) -> None:
+    try:
+        with urllib.request.urlopen(url) as answer:
+            while data := answer.read1(65536):
+                got.append(len(data))
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback(number: signal.Signals) -> None:
+    """With a listener, a viewer who waits for the next part, and a download that has stopped reading."""
+    server = start_server("--demo", "--port", "0")
+    try:
+        children = wait_for(server.children, what="ffmpeg's start")
+        wait_for(lambda: live_state(server) == "live", what="the channel")
+        got: list[int] = []
+        listener = threading.Thread(target=read_forever, args=(f"{server.url}/radio/demo.mp3", got))
+        listener.start()
+        wait_for(lambda: got, what="audio")
+        host, port = server.url.removeprefix("http://").split(":")
+        stalled = socket.create_connection((host, int(port)))
+        stalled.sendall(b"GET /media/film.720p.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert stalled.recv(10)
+        started = time.monotonic()
+        status = server.stop(number)
+        took = time.monotonic() - started
+        listener.join(30)
+        stalled.close()
+    finally:
+        server.process.kill()
+        server.process.wait()
+    assert status == 0
+    assert took < SHUTDOWN_SECONDS
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    assert not listener.is_alive()
+    assert "Traceback" not in server.text()
+    assert "rror" not in server.text()
+
+
+def live_state(server: ServerProcess) -> str:
+    with urllib.request.urlopen(f"{server.url}/api/live") as answer:
+        return str(json.load(answer)[0]["state"])
+
+
+def test_a_server_that_is_killed_leaves_no_ffmpeg() -> None:
+    server = start_server("--demo", "--port", "0")
+    children = wait_for(server.children, what="ffmpeg's start")
+    server.stop(signal.SIGKILL)
+    wait_for(
+        lambda: not [pid for pid in children if Path(f"/proc/{pid}").exists()], what="the children's end"
+    )
+
+
+def test_logs_are_json_where_asked_for(tmp_path: Path) -> None:
+    server = start_server("--library", str(tmp_path), "--port", "0", "--log-format", "json")
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.text().splitlines() if line.startswith("{")]
+    assert any(line["event"] == "serving" and line["level"] == "info" for line in lines)
