@@ -1,6 +1,7 @@
 import asyncio
 import json
 import re
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import pytest
@@ -9,6 +10,7 @@ from structlog.testing import capture_logs
 from media.icy import metadata_block
 from origin.mount import SILENCE_SECONDS
 from origin.radio import Mount, MountOptions, status, wants_titles
+from packager.audioblocks import AudioBlock
 from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving, until
 
 
@@ -120,7 +122,7 @@ async def test_a_source_is_closed_with_its_mount() -> None:
     closed = asyncio.Event()
 
     class Closing(Feed):
-        async def blocks(self):  # type: ignore[no-untyped-def]
+        async def blocks(self) -> AsyncGenerator[AudioBlock]:
             try:
                 async with aclosing(super().blocks()) as blocks:
                     async for block in blocks:

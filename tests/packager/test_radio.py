@@ -36,9 +36,8 @@ def packets(path: Path) -> list[tuple[int, str]]:
     return [(int(row["size"]), row["data_hash"]) for row in json.loads(answer.stdout)["packets"]]
 
 
-def station(folder: Path, tools: Tools, **options: object) -> Station:
-    settings = {"name": "test", "folder": folder, "loop": False, "prefill": 3600.0, **options}
-    return Station(StationOptions(**settings), tools)  # type: ignore[arg-type]
+def station(folder: Path, tools: Tools, *, loop: bool = False, prefill: float = 3600.0) -> Station:
+    return Station(StationOptions("test", folder, loop=loop, prefill=prefill), tools)
 
 
 async def play(stream: AsyncGenerator[AudioBlock], blocks: int = 1000) -> list[AudioBlock]:
