@@ -1,0 +1,64 @@
+"""A live channel behind a real server in a thread, for tests that speak HTTP to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.applications import Starlette
+
+from origin import live
+from origin.wire import WireLimits, wire_protocol
+from packager.live import Channel
+from tests.conftest import wait_for
+
+
+@dataclass(frozen=True)
+class LiveServer:
+    """The channel and where it is served; ``url`` ends without a slash."""
+
+    channel: Channel
+    url: str
+
+
+@contextlib.contextmanager
+def broadcasting(channel: Channel) -> Iterator[LiveServer]:
+    """Run the channel and its server until the block ends."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(channel.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    app = Starlette(routes=live.routes({channel.name: channel}), lifespan=lifespan)
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=0,
+        http=wire_protocol(WireLimits()),
+        ws="none",
+        loop="uvloop",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, name="live server")
+    thread.start()
+    try:
+        wait_for(lambda: server.started, what="the server's start")
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield LiveServer(channel, f"http://127.0.0.1:{port}/live/{channel.name}")
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
