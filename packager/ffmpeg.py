@@ -167,7 +167,7 @@ class Process:
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            self._child.send_signal(number)
+            os.kill(self._child.pid, number)  # Popen.send_signal would reap the child before its watcher
 
     def _release(self) -> None:
         _close(*self._outputs)
