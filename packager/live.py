@@ -240,8 +240,8 @@ class Channel:
         windows = [rendition.window for rendition in self.renditions.values()]
         for window in windows:
             window.interrupt()
-        number = self._next_number()
-        durations = {segment.number: segment.duration for window in windows for segment in window.listed}
+        furthest = max(windows, key=lambda window: window.next_number)
+        having = {segment.number: segment for segment in furthest.listed}
         for window in windows:
-            while window.next_number < number:
-                window.gap(durations.get(window.next_number, self.cadence.segment_duration))
+            while window.next_number < furthest.next_number:
+                window.gap(having.get(window.next_number, furthest.listed[-1]))

@@ -55,7 +55,7 @@ class LiveSegment:
     Attributes:
         number: media sequence number.
         timeline: where its init segment is; None for a gap before anything was published.
-        program_date_time: seconds since the epoch of its first sample; None for a gap.
+        program_date_time: seconds since the epoch of its first sample.
         parts: in order; none for a gap.
         discontinuity: whether it begins a timeline that isn't the first.
         data: all its bytes once it is finished.
@@ -65,7 +65,7 @@ class LiveSegment:
 
     number: int
     timeline: Timeline | None
-    program_date_time: Fraction | None
+    program_date_time: Fraction
     parts: tuple[LivePart, ...] = ()
     discontinuity: bool = False
     data: bytes = b""
@@ -159,14 +159,24 @@ class Window:
             self._finish(self.open)
             self._notify()
 
-    def gap(self, duration: Fraction) -> None:
-        """Let a gap stand for the next segment, which other renditions have and this one lacks.
+    def gap(self, like: LiveSegment) -> None:
+        """Let a gap stand for the next segment, which another rendition has and this one lacks.
 
         Args:
-            duration: seconds that it would have had.
+            like: the other's, whose duration, date and discontinuity the gap shares (§6.2.4).
         """
         self.interrupt()
-        self._list(LiveSegment(self.next_number, self._timeline, None, gap=True, duration=duration))
+        self._begins = self._begins and not like.discontinuity
+        self._list(
+            LiveSegment(
+                self.next_number,
+                self._timeline,
+                like.program_date_time,
+                discontinuity=like.discontinuity,
+                gap=True,
+                duration=like.duration,
+            )
+        )
         self._notify()
 
     def close(self) -> None:

@@ -146,8 +146,8 @@ def test_a_discontinuity_has_its_map_and_its_date_before_its_first_part() -> Non
 
 
 def test_a_gap_is_said() -> None:
-    presentation, renditions = channel(6 * 2)
-    renditions["720p"].window.gap(Fraction(2))
+    presentation, renditions = channel(6 * 2, 6 * 3)
+    renditions["720p"].window.gap(renditions["audio"].window.listed[-1])
     assert "#EXT-X-GAP\n#EXTINF:2.00000,\n52.m4s\n" in text(presentation)
 
 

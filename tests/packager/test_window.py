@@ -121,12 +121,25 @@ def test_the_discontinuity_sequence_counts_what_has_left() -> None:
 
 
 def test_a_gap_has_a_number_and_no_bytes() -> None:
-    window = filled(1)
-    window.gap(Fraction(2))
+    window, other = filled(1), filled(2)
+    window.gap(other.listed[-1])
     assert window.next_number == 102
     assert window.listed[-1].gap
+    assert window.listed[-1].duration == other.listed[-1].duration
     assert window.segment(101) is None
     assert window.reached(101, 0)
+
+
+def test_a_gap_shares_the_discontinuity_of_the_segment_that_it_lacks() -> None:
+    window, other = filled(1), filled(1)
+    for one in (window, other):
+        one.begin(b"other", ENTRY)
+    segment(other)
+    window.gap(other.listed[-1])
+    for one in (window, other):
+        segment(one)
+    assert [one.discontinuity for one in window.listed] == [False, True, False]
+    assert [one.discontinuity for one in other.listed] == [False, True, False]
 
 
 def test_the_peak_bandwidth_is_of_segments_of_half_a_target_duration_and_more() -> None:

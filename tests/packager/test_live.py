@@ -1,0 +1,245 @@
+"""packager.live: a channel from a real ffmpeg, its files, its ends; and the pieces that need no ffmpeg."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from fractions import Fraction
+from pathlib import Path
+
+import m3u8
+import pytest
+
+from packager import audience, live
+from packager.audience import Audience
+from packager.encoder import frame_rate
+from packager.feed import Feed, WallClock
+from packager.ladder import cadence
+from packager.live import Channel, ChannelOptions
+from packager.tools import Tools, ToolsError
+from packager.window import Window
+
+LIMIT_SECONDS = 60.0
+
+
+@contextlib.asynccontextmanager
+async def running(channel: Channel) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(channel.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+    assert condition(), what
+
+
+def small(name: str = "small", source: str = "testsrc", segment_duration: float = 1.0) -> ChannelOptions:
+    return ChannelOptions(
+        name, source, ladder=("240p",), part_duration=0.25, segment_duration=segment_duration
+    )
+
+
+def discontinuities(channel: Channel) -> list[list[int]]:
+    """Numbers of each rendition's finished segments that begin a timeline."""
+    return [
+        [segment.number for segment in rendition.window.listed if segment.discontinuity]
+        for rendition in channel.renditions.values()
+    ]
+
+
+def restarted(channel: Channel, times: int) -> bool:
+    return channel.restarts == times
+
+
+def agree(channel: Channel) -> bool:
+    """Tell whether all renditions have their discontinuities at the same numbers."""
+    return all(numbers == discontinuities(channel)[0] for numbers in discontinuities(channel))
+
+
+async def test_a_channel_publishes_parts_soon_after_their_last_frame(tools: Tools) -> None:
+    delays: list[float] = []
+    channel = Channel(small(), tools, on_part=delays.append)
+    assert channel.state == "starting"
+    async with running(channel):
+        await until(lambda: channel.ready, "readiness")
+        assert channel.state == "live"
+        await until(lambda: len(delays) > 20, "twenty parts")
+    # RFC 8216bis §B.1: within a part target; the middle one of all is far from it
+    assert sorted(delays)[len(delays) // 2] < 0.15
+    assert channel.pid is None
+
+
+async def test_numbers_come_from_the_wall_clock_and_no_segment_opens_before_its_numbers_time(
+    tools: Tools,
+) -> None:
+    channel = Channel(small(), tools)
+    window = channel.renditions["240p"].window
+    first = window.next_number
+    async with running(channel):
+        await until(lambda: window.last is not None, "the first part")
+        assert time.time() >= first
+        # one segment is a second long
+        assert abs(first - time.time()) < 4
+    later = Channel(small(), tools).renditions["240p"].window.next_number
+    assert window.last is not None
+    assert later > window.last[0]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seconds at 29.97 frames a second, sound at 44.1 kHz, that don't begin together."""
+    path = tmp_path_factory.mktemp("film") / "-film:1.mp4"
+    command = (
+        "ffmpeg -nostdin -v error -f lavfi -i testsrc2=size=320x240:rate=30000/1001"
+        " -f lavfi -itsoffset 0.3 -i sine=sample_rate=44100 -t 3 -c:v libx264 -g 50 -pix_fmt yuv420p -c:a aac"
+    )
+    subprocess.run([*command.split(), f"file:{path}"], check=True)
+    return path
+
+
+async def test_a_file_is_played_in_a_loop_at_its_own_frame_rate(
+    tools: Tools, film: Path, tmp_path: Path
+) -> None:
+    channel = Channel(small(source=str(film)), tools)
+    async with running(channel):
+        await until(
+            lambda: all(len(one.window.listed) >= 5 for one in channel.renditions.values()), "five segments"
+        )
+        assert channel.restarts == 0
+        assert channel.cadence.frame_rate == Fraction(30000, 1001)
+        for name, rendition in channel.renditions.items():
+            segments = rendition.window.listed
+            timeline = segments[0].timeline
+            assert timeline is not None
+            path = tmp_path / f"{name}.mp4"
+            path.write_bytes(timeline.init + b"".join(segment.data for segment in segments))
+            command = ["ffprobe", "-v", "error", "-show_entries", "packet=dts", "-of", "json", str(path)]
+            answer = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+            times = [packet["dts"] for packet in json.loads(answer.stdout)["packets"]]
+            # over the loop's seam, too: 1001 ticks of 1/30000 s, 1,024 samples
+            assert {after - before for before, after in itertools.pairwise(times)} == {
+                1024 if name == "audio" else 1001
+            }
+        playlist = m3u8.loads(channel.presentation.media("240p").decode())
+        # 30 frames of 1001/30000 s
+        assert {segment.duration for segment in playlist.segments if segment.uri} == {1.001}
+
+
+async def test_a_file_without_sound_gets_silence(tools: Tools, tmp_path: Path) -> None:
+    path = tmp_path / "silent.mp4"
+    command = (
+        f"{tools.ffmpeg} -nostdin -v error -f lavfi -i testsrc2=size=320x240:rate=25 -t 2 -c:v libx264 {path}"
+    )
+    await asyncio.to_thread(subprocess.run, command.split(), check=True)
+    channel = Channel(small(source=str(path)), tools)
+    async with running(channel):
+        await until(lambda: channel.ready, "readiness")
+        assert channel.cadence.frame_rate == 25
+
+
+@pytest.mark.parametrize("source", ["/nowhere/film.mp4", "http://example.com/film.mp4", "playlist.m3u8"])
+async def test_a_source_that_is_not_there_is_told_in_one_line(tools: Tools, source: str) -> None:
+    with pytest.raises(ToolsError, match="live source") as caught:
+        await Channel(small(source=source), tools).run()
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_stalled_ffmpeg_is_started_again(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "STALL_SECONDS", 1.0)
+    channel = Channel(small(), tools)
+    async with running(channel):
+        await until(lambda: channel.ready, "readiness")
+        assert channel.pid is not None
+        os.kill(channel.pid, signal.SIGSTOP)
+        await until(lambda: channel.restarts == 1, "the restart")
+        await until(lambda: channel.state == "live", "the channel's being live again")
+        await until(lambda: discontinuities(channel)[0] != [], "a segment behind the discontinuity")
+        await until(lambda: agree(channel), "the same in all renditions")
+
+
+async def test_renditions_go_on_with_the_same_number_after_a_kill(tools: Tools) -> None:
+    channel = Channel(small(), tools)
+    windows = [rendition.window for rendition in channel.renditions.values()]
+    async with running(channel):
+        await until(lambda: channel.ready, "readiness")
+        for count in (1, 2):
+            assert channel.pid is not None
+            os.kill(channel.pid, signal.SIGKILL)
+            await until(functools.partial(restarted, channel, count), "the restart")
+            assert len({window.next_number for window in windows}) == 1
+            await until(lambda: channel.state == "live" and channel.pid is not None, "parts again")
+        await until(lambda: len(discontinuities(channel)[0]) > 0, "a segment behind the discontinuity")
+        await until(lambda: agree(channel), "the same in all renditions")
+
+
+async def test_closing_a_channel_releases_who_waits_in_every_rendition(tools: Tools) -> None:
+    channel = Channel(small(), tools)
+    waiting = [
+        asyncio.create_task(rendition.window.waiters.wait(rendition.window.has_segments, 30))
+        for rendition in channel.renditions.values()
+    ]
+    while channel.blocked < len(waiting):
+        await asyncio.sleep(0)
+    channel.close()
+    assert await asyncio.gather(*waiting) == [False, False]
+
+
+def test_the_wall_clock_is_told_by_the_frame_that_came_soonest() -> None:
+    clock = WallClock()
+    clock.observe(Fraction(10), 1000.5)
+    clock.observe(Fraction(11), 1001.1)
+    clock.observe(Fraction(12), 1002.3)
+    assert clock.date(Fraction(20)) == Fraction("1010.1")
+    clock.observe(Fraction(13), 1003.0)
+    assert clock.date(Fraction(20)) == Fraction("1010.1")
+
+
+def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
+    window = Window(1, 5)
+    feed = Feed(window, WallClock(), cadence(Fraction(30), 1.0, 0.25), Fraction(5), lambda _: None)
+    assert not feed.receive(b"\x00\x00\x00\x10free12345678", 0.0)
+    assert window.last is None
+
+
+def test_viewers_are_counted_while_they_ask_and_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audience, "MAX_VIEWERS", 3)
+    viewers = Audience(6)
+    for now, client in enumerate("aabc"):
+        viewers.saw(client, now)
+    assert viewers.count(3) == 3
+    assert viewers.count(8) == 2
+    for client in "defg":
+        viewers.saw(client, 8)
+    assert viewers.count(8) == 3
+    assert viewers.count(15) == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "rate"),
+    [
+        ("30000/1001", Fraction(30000, 1001)),
+        ("2997/100", Fraction(30000, 1001)),
+        ("25/1", Fraction(25)),
+        ("24000/1001", Fraction(24000, 1001)),
+        ("120/1", Fraction(60)),
+        ("0/0", Fraction(30)),
+        ("x", Fraction(30)),
+    ],
+)
+def test_a_frame_rate_is_taken_from_what_ffprobe_tells(told: str, rate: Fraction) -> None:
+    assert frame_rate({"avg_frame_rate": told}) == rate
