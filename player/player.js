@@ -98,6 +98,7 @@ stage.onMode = (mode) => {
   location.hash = `library/${encodePath(key)}?${options}`;
 };
 playback.video.addEventListener("play", () => radio.stop());
+radio.audio.addEventListener("playing", () => refresh(false)); // now one more is listening
 addEventListener("hashchange", open);
 document.addEventListener("visibilitychange", () => document.hidden || refresh(false));
 open();

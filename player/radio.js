@@ -33,7 +33,10 @@ export class RadioView {
       el("div", { class: "dial" }, el("h2", {}, "Stations"), el("label", { class: "field" }, el("span", {}, "Volume"), volume)),
       this.#list, this.#empty, this.#status);
     for (const trouble of ["error", "ended"]) this.audio.addEventListener(trouble, () => this.#lost());
-    this.audio.addEventListener("playing", () => this.#show());
+    this.audio.addEventListener("playing", () => say(this.#status, ""));
+    this.audio.addEventListener("stalled", () => {
+      if (this.audio.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) say(this.#status, "The station is silent. Waiting for it …");
+    });
     setInterval(() => this.#check(), CHECK_EVERY_MS);
   }
 

@@ -51,10 +51,8 @@ const seconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} s`;
 
 export function show(stats, levels) {
   const level = levels[stats.level];
-  gauge("level", level?.height ? levelName(level) : stats.height ? `${stats.height}p` : "–", [
-    stats.width ? `${stats.width} × ${stats.height}` : "",
-    stats.levelBitrate ? bits(stats.levelBitrate) : "",
-  ].filter(Boolean).join(" · "));
+  gauge("level", level?.height ? levelName(level) : stats.height ? `${stats.height}p` : "–",
+    stats.levelBitrate ? bits(stats.levelBitrate) : stats.width ? `${stats.width} × ${stats.height}` : "");
   gauge("bandwidth", stats.bandwidth === null ? "–" : bits(stats.bandwidth), stats.bandwidth === null ? "" : "estimate");
   gauge("buffer", stats.mode ? seconds(stats.buffer) : "–", stats.mode ? "ahead" : "");
   gauge("latency", stats.latency === null ? "–" : seconds(stats.latency),

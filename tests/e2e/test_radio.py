@@ -15,7 +15,7 @@ async def test_a_station_is_heard_at_real_time_with_its_title(tab: Tab) -> None:
     await tab.page.get_by_role("button", name="Play demo.mp3").click()
     await tab.until("headwater.audio.currentTime > 1")
     await tab.until(f"headwater.radioLevel() > {AUDIBLE}")
-    pace = await tab.pace("audio", 5)
+    pace = await tab.pace("audio", 3)
     assert 0.85 < pace < 1.15
     title = await tab.page.locator(".song").first.inner_text()
     assert len(title) > 2

@@ -14,9 +14,14 @@ from origin import page
 PLAYER = Path(__file__).resolve().parents[2] / "player"
 
 
+@pytest.fixture
+def app() -> Starlette:
+    return Starlette(routes=page.routes(PLAYER))
+
+
 @pytest_asyncio.fixture
-async def client() -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=Starlette(routes=page.routes(PLAYER)))
+async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://headwater") as client:
         yield client
 
