@@ -198,7 +198,7 @@ def _tune(name: str, artist: str, lowest: float, chord: Sequence[int]) -> Recipe
 def _x264(kilobits: int) -> dict[str, str | int]:
     return {
         "c:v": "libx264",
-        "preset": "veryfast",
+        "preset": "superfast",
         "profile:v": "high",
         "b:v": f"{kilobits}k",
         "maxrate": f"{kilobits * 5 // 4}k",
