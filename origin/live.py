@@ -111,7 +111,7 @@ class _Live:
             data = window.segment(int(found[1]))
         elif found := _PART.fullmatch(name):
             try:
-                data = await _part(window, int(found[1]), int(found[2]), channel.target_duration)
+                data = await hinted_part(window, int(found[1]), int(found[2]), channel.target_duration)
             except TooManyWaitersError:
                 return _refusal(503, channel.target_duration, retry_after=channel.target_duration)
         if data is None:
@@ -150,8 +150,20 @@ async def _until_reached(channel: Channel, window: Window, wanted: Directives) -
     )
 
 
-async def _part(window: Window, number: int, index: int, target_duration: int) -> bytes | memoryview | None:
-    """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6)."""
+async def hinted_part(
+    window: Window, number: int, index: int, target_duration: int
+) -> bytes | memoryview | None:
+    """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+        index: part index.
+        target_duration: seconds, which bound the wait.
+
+    Returns:
+        The whole part, or None where it isn't there and isn't the next one, or didn't come.
+    """
     data = window.part(number, index)
     if data is None and window.next_part == (number, index):
         # The source may die in between: then the numbers go on without this part.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -11,14 +12,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
 import m3u8
 import pytest
 
+from origin.live import accepts_gzip, hinted_part
 from packager.live import Channel, ChannelOptions
 from packager.tools import Tools
+from packager.window import LivePart, Window
 from tests.conftest import wait_for
 from tests.live_server import LiveServer, broadcasting
 
@@ -77,10 +81,9 @@ def test_the_m3u8_package_reads_every_playlist(client: httpx.Client) -> None:
 def test_parts_are_gap_free_to_the_tick_and_make_up_their_segments(
     client: httpx.Client, tmp_path: Path
 ) -> None:
+    number = newest(playlist(client))[0]
     for name in NAMES:
-        text = playlist(client, name)
-        number = newest(text)[0]
-        text = playlist(client, name, f"?_HLS_msn={number + 1}")
+        text = playlist(client, name, f"?_HLS_msn={number}")
         init = re.search(r'EXT-X-MAP:URI="([^"]+)"', text)
         assert init is not None
         parts = re.findall(r'#EXT-X-PART:DURATION=([0-9.]+),URI="([^"]+)"', text)
@@ -198,6 +201,34 @@ def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(c
         begin = time.monotonic()
         assert client.get(f"360p/{name}").status_code == 404
         assert time.monotonic() - begin < 1
+
+
+async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_numbers_go_on() -> None:
+    window = Window(2, 7)
+    window.append(LivePart(b"x", Fraction(1, 3), True), Fraction(0), ends_segment=False)
+    held = asyncio.create_task(hinted_part(window, 7, 1, 2))
+    while window.waiters.count == 0:
+        await asyncio.sleep(0)
+    window.interrupt()
+    assert await held is None
+
+
+@pytest.mark.parametrize(
+    ("field", "accepted"),
+    [
+        ("gzip", True),
+        ("deflate, gzip, br", True),
+        ("GZIP;q=0.001", True),
+        ("*", True),
+        ("", False),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000, br", False),
+        ("xgzip", False),
+    ],
+)
+def test_gzip_is_sent_to_who_accepts_it(field: str, accepted: bool) -> None:
+    assert accepts_gzip(field) == accepted
 
 
 def test_nothing_is_found_where_no_channel_or_rendition_is(live: LiveServer, client: httpx.Client) -> None:
