@@ -88,7 +88,7 @@ async def _tools(*, needed: bool) -> Tools | None:
 
 async def _with_demo(config: Config, tools: Tools, *, own_library: bool) -> Config:
     """Make the demo's media and add what shows them to the configuration."""
-    folder = demo_media.folder(demo_media.cache_folder())
+    folder = demo_media.folder(demo_media.cache_folder(), tools)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=not sys.stderr.isatty()) as bar:

@@ -54,9 +54,9 @@ class Recipe:
     arguments: tuple[str, ...]
 
 
-def folder(cache: Path) -> Path:
+def folder(cache: Path, tools: Tools) -> Path:
     """Name the demo's folder below a cache folder: a new recipe gets a new one."""
-    text = json.dumps([(recipe.outputs, recipe.arguments) for recipe in recipes()])
+    text = json.dumps([(recipe.outputs, recipe.arguments) for recipe in recipes(tools)])
     return cache / "headwater" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -65,9 +65,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def recipes() -> list[Recipe]:
-    """All that the demo is made of."""
-    return [_film(), _moov_last(), *(_tune(*tune) for tune in TUNES)]
+def recipes(tools: Tools) -> list[Recipe]:
+    """All that the demo is made of; without drawtext the films have only their test picture's small clock."""
+    return [_film(captions="drawtext" in tools.filters), _moov_last(), *(_tune(*tune) for tune in TUNES)]
 
 
 async def make(
@@ -87,9 +87,11 @@ async def make(
     tools.require(
         "the demo's media",
         encoders=("libx264", "aac", "libmp3lame"),
-        filters=("testsrc2", "drawtext", "aevalsrc", "mandelbrot"),
+        filters=("testsrc2", "aevalsrc", "mandelbrot"),
     )
-    wanted = [recipe for recipe in recipes() if not all((root / name).is_file() for name in recipe.outputs)]
+    wanted = [
+        recipe for recipe in recipes(tools) if not all((root / name).is_file() for name in recipe.outputs)
+    ]
     for done, recipe in enumerate(wanted):
         progress(recipe.label, done, len(wanted))
         await _cook(recipe, root, tools)
@@ -120,27 +122,30 @@ async def _cook(recipe: Recipe, root: Path, tools: Tools) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _film() -> Recipe:
+def _film(*, captions: bool) -> Recipe:
     """One film in three renditions with the same key frames, from one run."""
     source = ffmpeg.input(
         f"testsrc2=size=1280x720:rate={FRAME_RATE}:duration={FILM_SECONDS}", format="lavfi"
     ).filter("noise", alls=6, allf="t")
-    box = {"fontcolor": "white", "box": 1, "boxcolor": "black@0.6"}
-    clock = source.drawtext(text="%{pts:hms}", fontsize=72, x="(w-tw)/2", y="h-140", escape_text=False, **box)
+    if captions:
+        box = {"fontcolor": "white", "box": 1, "boxcolor": "black@0.6"}
+        source = source.drawtext(
+            text="%{pts:hms}", fontsize=72, x="(w-tw)/2", y="h-140", escape_text=False, **box
+        )
     tone = ffmpeg.input(
         # one note of a pentatonic scale a second, so that a seek can be heard
         f"aevalsrc='0.2*sin(2*PI*220*pow(2,mod(floor(t)*5,24)/12)*t)':s=48000:d={FILM_SECONDS}",
         format="lavfi",
     ).asplit()
-    pictures = clock.split()
+    pictures = source.split()
     outputs = []
     for index, (_, width, height, rate) in enumerate(RENDITIONS):
-        label = pictures[index].filter(
-            "drawtext", text=f"{height}p", fontsize=48, fontcolor="white", x=40, y=40
-        )
+        picture = pictures[index]
+        if captions:
+            picture = picture.drawtext(text=f"{height}p", fontsize=48, fontcolor="white", x=40, y=40)
         outputs.append(
             ffmpeg.output(
-                label.filter("scale", width, height).filter("format", "yuv420p"),
+                picture.filter("scale", width, height).filter("format", "yuv420p"),
                 tone[index],
                 f"{{{index}}}",
                 format="mp4",

@@ -162,8 +162,8 @@ async def discover(environment: Mapping[str, str] | None = None) -> Tools:
 
 
 def _names(listing: str) -> frozenset[str]:
-    """Read the second column of ffmpeg's listings: flags, then a name or several with commas."""
-    rows = re.findall(r"^ +[A-Z.|]+ +([\w,]+) ", listing, re.MULTILINE)
+    """Read the names in ffmpeg's listings: flags (``d``: a device), then a name or several with commas."""
+    rows = re.findall(r"^ +[A-Z.|]+(?: d)? +([\w,]+) ", listing, re.MULTILINE)
     return frozenset(name for row in rows for name in row.split(","))
 
 
