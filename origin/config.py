@@ -102,7 +102,7 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     shutdown_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.5
     """How long running downloads may go on after SIGTERM."""
     blocked_requests: Count = 10_000
-    """Requests per live channel that may wait for a part at once."""
+    """Requests per live rendition that may wait for a part at once."""
     listeners: Count = 5_000
     """Listeners per station."""
     burst_bytes: Count = 64 << 10

@@ -73,7 +73,7 @@ class House:
         if tools is not None:
             self.channels = {
                 options.name: Channel(
-                    channel_options(options), tools, on_part=delay.labels(options.name).observe
+                    channel_options(options, config), tools, on_part=delay.labels(options.name).observe
                 )
                 for options in config.live
                 if serves_channel(options)
@@ -146,7 +146,7 @@ class House:
             await asyncio.sleep(REVIVE_SECONDS)
 
 
-def channel_options(options: LiveOptions) -> ChannelOptions:
+def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
     """Turn the configuration of a live channel into the packager's."""
     return ChannelOptions(
         name=options.name,
@@ -155,6 +155,7 @@ def channel_options(options: LiveOptions) -> ChannelOptions:
         part_duration=options.part_duration,
         segment_duration=options.segment_duration,
         dvr_window=seconds(options.dvr),
+        max_waiters=config.limits.blocked_requests,
     )
 
 

@@ -20,6 +20,7 @@ from packager.ladder import AUDIO_BITRATE, AUDIO_NAME, Cadence, cadence, rungs
 from packager.presentation import Presentation, Rendition
 from packager.segmenter import CadenceError
 from packager.tools import Tools, ToolsError
+from packager.waiters import MAX_WAITERS
 from packager.window import Window
 
 log = structlog.get_logger()
@@ -56,6 +57,7 @@ class ChannelOptions:
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.
         dvr_window: seconds that stay in the playlists beyond the live window.
+        max_waiters: requests that may wait for one rendition at once.
     """
 
     name: str
@@ -64,6 +66,7 @@ class ChannelOptions:
     part_duration: float = 0.333
     segment_duration: float = 2.0
     dvr_window: float = 0.0
+    max_waiters: int = MAX_WAITERS
 
 
 class Channel:
@@ -107,7 +110,7 @@ class Channel:
         self.renditions = {
             name: Rendition(
                 name,
-                Window(times.target_duration, number, self.options.dvr_window),
+                Window(times.target_duration, number, self.options.dvr_window, self.options.max_waiters),
                 video=name != AUDIO_NAME,
                 bitrate=rate,
             )

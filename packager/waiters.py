@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 MAX_WAITERS = 10_000
-"""Most requests that wait for one rendition at once."""
+"""Most requests that wait for one rendition at once, unless configured."""
 
 
 class TooManyWaitersError(Exception):
@@ -16,12 +16,16 @@ class TooManyWaitersError(Exception):
 class Waiters:
     """Waiters of one rendition.
 
+    Args:
+        limit: how many may wait at once.
+
     Attributes:
         count: how many wait now.
         closed: whether nobody waits any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_WAITERS) -> None:
+        self._limit = limit
         self.count = 0
         self.closed = False
         self._changed = asyncio.Event()
@@ -47,11 +51,11 @@ class Waiters:
             Whether it holds; False after that time, or when this is closed.
 
         Raises:
-            TooManyWaitersError: ``MAX_WAITERS`` wait already.
+            TooManyWaitersError: as many as may wait already.
         """
         if ready():
             return True
-        if self.count >= MAX_WAITERS:
+        if self.count >= self._limit:
             raise TooManyWaitersError(f"{self.count} requests are waiting")
         self.count += 1
         try:

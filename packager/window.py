@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import chain
 
 from media.codecs import SampleEntry
-from packager.waiters import Waiters
+from packager.waiters import MAX_WAITERS, Waiters
 
 LISTED_SEGMENTS = 7
 """Fewest segments that a playlist keeps once it has had so many."""
@@ -80,9 +80,16 @@ class Window:
         target_duration: seconds.
         first_number: the first media sequence number.
         dvr_window: seconds that stay listed beyond the live window.
+        max_waiters: how many requests may wait at once.
     """
 
-    def __init__(self, target_duration: int, first_number: int, dvr_window: float = 0) -> None:
+    def __init__(
+        self,
+        target_duration: int,
+        first_number: int,
+        dvr_window: float = 0,
+        max_waiters: int = MAX_WAITERS,
+    ) -> None:
         self.target_duration = target_duration
         self.listed: deque[LiveSegment] = deque()
         self.open: LiveSegment | None = None
@@ -90,7 +97,7 @@ class Window:
         self.discontinuity_sequence = 0
         self.peak_bandwidth = 0
         self.version = 0
-        self.waiters = Waiters()
+        self.waiters = Waiters(max_waiters)
         self._keep = Fraction(dvr_window).limit_denominator(1000) + LISTED_TARGET_DURATIONS * target_duration
         self._retired: deque[tuple[Fraction, LiveSegment]] = deque()
         self._timeline: Timeline | None = None

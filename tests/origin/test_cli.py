@@ -1,4 +1,4 @@
-"""The command as a person types it: help, exit statuses, errors of one line, and an end within three seconds."""
+"""The command as a person types it: help, exit statuses, errors of one line, and a quick end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources are merged in order; what is wrong is one line that names the source, the key and what is allowed."""
+"""Sources are merged in order; an error is one line that names source, key and what is allowed."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_wrong_file_is_one_line_naming_the_key_and_what_is_allowed(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.toml: No such file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file"):
         load(tmp_path / "nowhere.toml", {}, {})
 
 
