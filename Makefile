@@ -40,6 +40,7 @@ setup: .venv/.setup player/vendor/hls.min.mjs
 
 .venv/.setup-test: .venv/.setup .ci/system-packages
 	.ci/system-packages chromium
+	.ci/system-packages test-programs
 	@touch $@
 
 run: setup
