@@ -1,8 +1,12 @@
-"""``make bench``: runs the benchmarks, prints each figure beside its ratio to the first peer's."""
+"""``make bench``: runs the benchmarks, prints each figure beside its ratio to the first peer's.
+
+``python -m tests.benchmarks WORD...`` runs only those whose names contain one of the words.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,14 +16,14 @@ RESULTS = Path("artifacts/benchmarks.jsonl")
 
 
 def main() -> None:
-    """Run everything."""
+    """Run everything, or what the arguments name."""
     RESULTS.parent.mkdir(exist_ok=True)
     reference: dict[str, float] = {}
     with RESULTS.open("a", encoding="utf-8") as results:
-        for figure in ranges.run():
+        for figure in ranges.run(tuple(sys.argv[1:])):
             first = reference.setdefault(figure.benchmark, figure.value)
             ratio = figure.value / first
-            place = f"{figure.benchmark:16} {figure.server:14}"
+            place = f"{figure.benchmark:28} {figure.server:14}"
             print(f"{place} {figure.value:10.3f} {figure.unit:16} {ratio:6.2f} x", flush=True)  # noqa: T201  # its purpose
             results.write(json.dumps({**asdict(figure), "ratio": round(ratio, 3)}) + "\n")
 

@@ -41,6 +41,20 @@ uvicorn.run(Starlette(routes=[Route("/media/{path:path}", media)]), port=int(sys
 """
 
 
+BY_ASGI_APP = """
+import pathlib, sys, uvicorn
+from starlette.applications import Starlette
+from origin import files
+from origin.edge import Edge, Traffic
+from origin.wire import WireLimits, wire_protocol
+from packager.storage import Library
+routes = files.routes(Library(pathlib.Path(sys.argv[1])))
+app = Edge(Starlette(routes=routes), traffic=Traffic(), allow_origin="*", log_requests=False)
+uvicorn.run(app, http=wire_protocol(WireLimits()), port=int(sys.argv[2]), ws="none", lifespan="off",
+    log_config=None, access_log=False, server_header=False)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """A running server.
@@ -62,6 +76,11 @@ class Peer:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self) -> int:
+        """Memory that is its own and in use now."""
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)
+        return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def require(*programs: str) -> None:
@@ -85,6 +104,15 @@ def headwater(library: Path) -> Iterator[Peer]:
     port = free_port()
     command = [str(Path(sys.executable).parent / "headwater"), "serve", "--library", str(library)]
     with _running("headwater", [*command, "--port", str(port)], port) as peer:
+        yield peer
+
+
+@contextlib.contextmanager
+def headwater_by_asgi(library: Path) -> Iterator[Peer]:
+    """Ours, every request by way of ASGI."""
+    port = free_port()
+    command = [sys.executable, "-c", BY_ASGI_APP, str(library), str(port)]
+    with _running("by ASGI", command, port) as peer:
         yield peer
 
 

@@ -1,88 +1,98 @@
-"""Random ranges of a large file: CPU time of the server per request and per gigabyte, beside the peers."""
+"""Files: ranges of a large one, whole ones, a small one; CPU per unit and memory, beside the peers."""
 
 from __future__ import annotations
 
 import contextlib
-import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from tests.benchmarks import peers
+from tests.benchmarks import load, peers
+from tests.benchmarks.load import Figure, Workload
 from tests.benchmarks.peers import Peer
 
-FILE_BYTES = 1 << 30
-SECONDS = 5
-CONNECTIONS = 16
+LARGE_BYTES = 1 << 30
+WHOLE_BYTES = 20 * 1000 * 1000
+SMALL_BYTES = 2048
+MANY_CONNECTIONS = 1000
 
-SCRIPT = """
-math.randomseed(1)
+_RANGE = """
 request = function()
   local start = math.random(0, {blocks} - 1) * {length}
-  wrk.headers["Range"] = "bytes=" .. start .. "-" .. (start + {length} - 1)
-  return wrk.format("GET", "/media/large.mp4")
-end
-done = function(summary, latency, requests)
-  print(string.format("requests=%d bytes=%d errors=%d", summary.requests, summary.bytes,
-    summary.errors.status + summary.errors.read + summary.errors.timeout))
+  return wrk.format("GET", "/media/large.mp4", {{Range = "bytes=" .. start .. "-" .. (start + {length} - 1)}})
 end
 """
+_EIGHT_RANGES = """
+request = function()
+  local ranges = {}
+  for i = 1, 8 do
+    local start = math.random(0, 16000) * 65536
+    ranges[i] = start .. "-" .. (start + 4095)
+  end
+  return wrk.format("GET", "/media/large.mp4", {Range = "bytes=" .. table.concat(ranges, ",")})
+end
+"""
+_PLAIN = 'request = function() return wrk.format("GET", "/media/{name}") end'
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measurement: ``value`` in ``unit``, lower is better."""
-
-    benchmark: str
-    server: str
-    value: float
-    unit: str
+def _ranges(name: str, length: int, connections: int = load.CONNECTIONS) -> Workload:
+    script = _RANGE.format(length=length, blocks=LARGE_BYTES // length)
+    return Workload(name, script, by_bytes=length >= 1 << 20, connections=connections)
 
 
-def run() -> Iterator[Figure]:
-    """Measure every server at each length, in turn."""
+WORKLOADS = (
+    _ranges("1 MiB ranges", 1 << 20),
+    _ranges("64 KiB ranges", 64 << 10),
+    Workload("20 MB files", _PLAIN.format(name="whole.mp4"), by_bytes=True),
+    Workload("2 KB file", _PLAIN.format(name="small.mp4")),
+    Workload("8 ranges of 4 KiB", _EIGHT_RANGES),
+    _ranges("64 KiB, 1 client", 64 << 10, 1),
+    _ranges("64 KiB, 1,000 clients", 64 << 10, MANY_CONNECTIONS),
+)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[tuple[list[Peer], Path]]:
+    """Run every server over one library; gives them, the first to compare with, and a folder for scripts."""
     peers.require("wrk", "nginx", "taskset")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
         library = folder / "library"
         library.mkdir()
-        _make_file(library / "large.mp4")
-        running = [
+        for file, size in (("large", LARGE_BYTES), ("whole", WHOLE_BYTES), ("small", SMALL_BYTES)):
+            _make_file(library / f"{file}.mp4", size)
+        servers = [
             stack.enter_context(peers.nginx(library, folder)),
             stack.enter_context(peers.file_response(library)),
+            stack.enter_context(peers.headwater_by_asgi(library)),
             stack.enter_context(peers.headwater(library)),
         ]
-        for label, length in (("1 MiB ranges", 1 << 20), ("64 KiB ranges", 64 << 10)):
-            for peer in running:
-                yield _measure(peer, label, length, folder)
+        yield servers, folder
 
 
-def _make_file(path: Path) -> None:
+def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
+    """Measure every server under each workload whose name has one of the words, or under all."""
+    with running() as (servers, folder):
+        for workload in WORKLOADS:
+            if not words or any(word in workload.name for word in words):
+                yield from _costs(workload, servers, folder)
+
+
+def _costs(workload: Workload, servers: list[Peer], folder: Path) -> Iterator[Figure]:
+    memory: dict[str, float] = {}
+
+    def weigh(server: Peer) -> None:
+        memory[server.name] = max(memory.get(server.name, 0), server.resident_bytes() / 1e6)
+
+    yield from load.measure(workload, servers, folder, weigh)
+    if workload.connections != load.CONNECTIONS:
+        for server in servers:
+            yield Figure(f"{workload.name}: RSS", server.name, memory[server.name], "MB")
+
+
+def _make_file(path: Path, size: int) -> None:
     block = bytes(range(256)) * 4096
     with path.open("wb") as file:
-        for _ in range(FILE_BYTES // len(block)):
-            file.write(block)
-
-
-def _measure(peer: Peer, label: str, length: int, folder: Path) -> Figure:
-    script = folder / "ranges.lua"
-    script.write_text(SCRIPT.format(length=length, blocks=FILE_BYTES // length))
-    command = ["taskset", "-c", peers.CLIENT_CORE, "wrk", "-t1", f"-c{CONNECTIONS}"]
-    _wrk([*command, "-d1s", "-s", str(script), peer.url])  # page cache, connections, imports
-    before = peer.cpu_seconds()
-    requests, sent = _wrk([*command, f"-d{SECONDS}s", "-s", str(script), peer.url])
-    used = peer.cpu_seconds() - before
-    if length >= 1 << 20:
-        return Figure(label, peer.name, used / (sent / 1e9), "CPU s/GB")
-    return Figure(label, peer.name, used / requests * 1e6, "CPU µs/request")
-
-
-def _wrk(command: list[str]) -> tuple[int, int]:
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    match = re.search(r"requests=(\d+) bytes=(\d+) errors=(\d+)", output)
-    if match is None or match.group(3) != "0":
-        raise RuntimeError(f"the client failed:\n{output}")
-    return int(match.group(1)), int(match.group(2))
+        while (left := size - file.tell()) > 0:
+            file.write(block[:left])

@@ -1,0 +1,108 @@
+"""A load of HTTP requests by wrk, and what it costs a server: interleaved rounds, of which the best counts.
+
+Other programs on the same cores only ever add to a round's cost, and what they add differs from one round to
+the next; so servers take turns in short rounds, and the least of each is compared.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.benchmarks import peers
+from tests.benchmarks.peers import Peer
+
+ROUNDS = 3
+ROUND_SECONDS = 2
+CONNECTIONS = 16
+
+_SCRIPT = """
+math.randomseed(1)
+{request}
+done = function(summary, latency, requests)
+  print(string.format("requests=%d bytes=%d errors=%d", summary.requests, summary.bytes,
+    summary.errors.status + summary.errors.read + summary.errors.timeout))
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measurement: ``value`` in ``unit``, lower is better."""
+
+    benchmark: str
+    server: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What wrk asks for.
+
+    Attributes:
+        name: for the table.
+        request: Lua that defines ``request``.
+        by_bytes: whether the cost is per gigabyte, not per request.
+        connections: how many wrk keeps open.
+    """
+
+    name: str
+    request: str
+    by_bytes: bool = False
+    connections: int = CONNECTIONS
+
+    @property
+    def unit(self) -> str:
+        """Of the figure."""
+        return "CPU s/GB" if self.by_bytes else "CPU µs/request"
+
+
+def measure(
+    workload: Workload,
+    servers: Sequence[Peer],
+    folder: Path,
+    beside: Callable[[Peer], None] | None = None,
+) -> Iterator[Figure]:
+    """Give each server's least cost of a workload.
+
+    Args:
+        workload: what is asked.
+        servers: who is asked, in turn.
+        folder: where the client's script may lie.
+        beside: called for each server while it is under load, at the end of its last round.
+    """
+    script = folder / "load.lua"
+    script.write_text(_SCRIPT.format(request=workload.request))
+    costs: dict[str, list[float]] = {server.name: [] for server in servers}
+    for server in servers:
+        run(server, script, workload.connections, 1)  # page cache, imports
+    for _ in range(ROUNDS):
+        for server in servers:
+            before = server.cpu_seconds()
+            requests, sent = run(server, script, workload.connections, ROUND_SECONDS)
+            used = server.cpu_seconds() - before
+            costs[server.name].append(used / sent * 1e9 if workload.by_bytes else used / requests * 1e6)
+            if beside is not None:
+                beside(server)
+    for server in servers:
+        yield Figure(workload.name, server.name, min(costs[server.name]), workload.unit)
+
+
+def run(server: Peer, script: Path, connections: int, seconds: int) -> tuple[int, int]:
+    """Load a server. Returns the numbers of requests and of bytes.
+
+    Raises:
+        RuntimeError: requests failed: the figure would mean nothing.
+    """
+    command = ["taskset", "-c", peers.CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    output = subprocess.run(
+        [*command, "-s", str(script), server.url], capture_output=True, text=True, check=True
+    ).stdout
+    match = re.search(r"requests=(\d+) bytes=(\d+) errors=(\d+)", output)
+    if match is None or match.group(3) != "0" or match.group(1) == "0":
+        raise RuntimeError(f"{server.name}: the client failed:\n{output}")
+    return int(match.group(1)), int(match.group(2))
