@@ -54,7 +54,7 @@ async def check(url: str) -> Report:
         url: http or https.
 
     Raises:
-        CheckError: it doesn't answer.
+        CheckError: it doesn't answer, or without end.
     """
     report = Report()
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
@@ -63,6 +63,10 @@ async def check(url: str) -> Report:
             async with client.stream("GET", url) as answer:
                 media_type = answer.headers.get("content-type", "")
                 is_playlist = "mpegurl" in media_type.lower() or url.partition("?")[0].endswith(".m3u8")
+                if answer.is_success and not is_playlist and "content-length" not in answer.headers:
+                    raise CheckError(
+                        f"{url}: an endless {media_type}: only playlists and files can be judged"
+                    )
             await (judge.playlist(url) if is_playlist else judge.file(url))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise CheckError(f"{url}: {error or type(error).__name__}") from error

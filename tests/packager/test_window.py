@@ -8,7 +8,6 @@ from fractions import Fraction
 import pytest
 
 from media.codecs import SampleEntry
-from packager import waiters
 from packager.waiters import TooManyWaitersError, Waiters
 from packager.window import LISTED_SEGMENTS, LISTED_TARGET_DURATIONS, LivePart, Window
 
@@ -206,9 +205,8 @@ async def test_a_wait_has_an_end() -> None:
     assert not await Waiters().wait(lambda: False, 0.01)
 
 
-async def test_a_waiter_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiters, "MAX_WAITERS", 1)
-    all_of_them = Waiters()
+async def test_a_waiter_too_many_is_refused() -> None:
+    all_of_them = Waiters(1)
     task = asyncio.create_task(all_of_them.wait(lambda: False, 30))
     while all_of_them.count == 0:
         await asyncio.sleep(0)

@@ -1,0 +1,94 @@
+"""``headwater check`` finds nothing in what holds, and names what doesn't in a server that is wrong."""
+
+from __future__ import annotations
+
+import http.server
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from origin.check import part_problems
+from tests.conftest import HEADWATER, ServerProcess, wait_for
+from tests.origin.test_app import live_is_on
+
+
+def run(url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(HEADWATER), "check", url], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def careless_server(tmp_path: Path) -> Iterator[str]:
+    """Python's own file server: no ranges, no entity-tags."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("path", ["/vod/film/master.m3u8", "/live/demo/master.m3u8", "/media/film.720p.mp4"])
+def test_our_own_addresses_hold(demo_server: ServerProcess, path: str) -> None:
+    wait_for(lambda: live_is_on(demo_server), what="the channel")
+    result = run(demo_server.url + path)
+    assert result.returncode == 0, result.stdout
+    held, _, rest = result.stdout.splitlines()[-1].partition(" checks held, ")
+    assert int(held) > 5
+    assert rest == "0 didn't"
+
+
+def test_a_wrong_server_is_told_what_is_wrong(careless_server: str, tmp_path: Path) -> None:
+    (tmp_path / "0.m4s").write_bytes(bytes(1000))
+    (tmp_path / "a.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXTINF:3.5,\n0.m4s\n#EXT-X-ENDLIST\n"
+    )
+    result = run(f"{careless_server}/a.m3u8")
+    assert result.returncode == 1
+    for words in (
+        "lasts 3.5 s, more than the target duration 2",
+        "has no Cache-Control",
+        "0.m4s: answers a range with 200",
+        "0.m4s: has no ETag",
+    ):
+        assert words in result.stdout
+
+
+def test_an_address_that_does_not_answer_is_one_line() -> None:
+    result = run("http://127.0.0.1:1/master.m3u8")
+    assert result.returncode == 1
+    assert result.stderr.startswith("headwater: http://127.0.0.1:1/master.m3u8: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> None:
+    (tmp_path / "a.m3u8").write_text("<html>")
+    assert "doesn't begin with #EXTM3U" in run(f"{careless_server}/a.m3u8").stdout
+
+
+def test_an_endless_stream_is_not_judged(demo_server: ServerProcess) -> None:
+    result = run(f"{demo_server.url}/radio/demo.mp3")
+    assert result.returncode == 1
+    assert "only playlists and files can be judged" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("durations", "problems"),
+    [
+        ((1.0, 1.0, 0.3), 0),  # the last of a segment may be short
+        ((1.0, 0.8, 1.0), 1),
+        ((1.0, 1.1, 1.0), 1),
+        ((0.85, 0.85, 1.0), 0),
+    ],
+)
+def test_parts_are_held_against_their_target(durations: tuple[float, ...], problems: int) -> None:
+    # RFC 8216bis §4.4.4.9: at least 85 % of the part target, unless last of the segment.
+    lines = ["#EXTM3U", "#EXT-X-PART-INF:PART-TARGET=1.0"]
+    lines += [
+        f'#EXT-X-PART:DURATION={duration},URI="{index}.m4s"' for index, duration in enumerate(durations)
+    ]
+    assert len(list(part_problems("\n".join([*lines, "#EXTINF:3,", "0.m4s", ""])))) == problems
