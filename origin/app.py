@@ -30,7 +30,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
 
     app = Starlette(
         routes=[
-            *files.routes(house.library, max_age=config.library.max_age),
+            *files.routes(house.library, max_age=config.library.max_age, open_files=house.open_files),
             *vod.routes(house.titles, max_age=config.library.max_age),
             *live.routes(house.channels),
             *radio.routes(house.mounts),

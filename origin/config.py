@@ -108,6 +108,12 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     burst_bytes: Count = 64 << 10
     queue_bytes: Count = 512 << 10
     """How far behind a listener may fall before it is dropped."""
+    connections: Count = 20_000
+    """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
+    open_files: Annotated[int, Meta(ge=0)] = 256
+    """Files of the library that stay open between requests."""
+    open_file_seconds: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Time for which such a file is served without being looked up again."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played files."""
 

@@ -44,6 +44,65 @@ def area_of(path: str) -> str:
     return first if first in AREAS else "other"
 
 
+class Ledger:
+    """Where answered requests are written down.
+
+    Args:
+        traffic: the counters to keep.
+        log_requests: whether each request becomes a log line.
+    """
+
+    def __init__(self, traffic: Traffic, *, log_requests: bool) -> None:
+        self.log_requests = log_requests
+        self._traffic = traffic
+
+    def count_bytes(self, area: str, count: int) -> None:
+        """Count bytes of a body that are on their way."""
+        self._traffic.sent_bytes[area] += count
+
+    def count_request(self, area: str, status: int) -> None:
+        """Count a request whose answer has ended."""
+        self._traffic.requests[area, status] += 1
+
+    def write(
+        self, method: str, path: str, status: int, sent: int, started: float, client: str | None
+    ) -> None:
+        """Log a request.
+
+        Args:
+            method: its method.
+            path: its path, decoded.
+            status: the answer's, 0 for none.
+            sent: bytes of the answer's body.
+            started: when it came, by the monotonic clock.
+            client: the client's address.
+        """
+        log.info(
+            "request",
+            method=method,
+            path=path,
+            status=status,
+            bytes=sent,
+            seconds=round(time.monotonic() - started, 3),
+            client=client,
+        )
+
+
+def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
+    """What lets pages of other origins read an answer.
+
+    Args:
+        allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
+    """
+    if not allow_origin:
+        return []
+    headers = [
+        (b"access-control-allow-origin", allow_origin.encode("latin-1")),
+        (b"access-control-expose-headers", EXPOSED),
+    ]
+    return headers if allow_origin == "*" else [*headers, (b"vary", b"Origin")]
+
+
 class Edge:
     """ASGI middleware around the whole application.
 
@@ -56,16 +115,8 @@ class Edge:
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic, allow_origin: str, log_requests: bool) -> None:
         self._app = app
-        self._traffic = traffic
-        self._log_requests = log_requests
-        self._cross_origin: list[tuple[bytes, bytes]] = []
-        if allow_origin:
-            self._cross_origin = [
-                (b"access-control-allow-origin", allow_origin.encode("latin-1")),
-                (b"access-control-expose-headers", EXPOSED),
-            ]
-            if allow_origin != "*":
-                self._cross_origin.append((b"vary", b"Origin"))
+        self._ledger = Ledger(traffic, log_requests=log_requests)
+        self._cross_origin = cross_origin_headers(allow_origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -87,7 +138,7 @@ class Edge:
             else:
                 size = message["count"] if "count" in message else len(message.get("body", b""))
                 sent += size
-                self._traffic.sent_bytes[area] += size
+                self._ledger.count_bytes(area, size)
             await send(message)
 
         try:
@@ -96,21 +147,10 @@ class Edge:
             else:
                 await self._app(scope, receive, count)
         finally:
-            self._traffic.requests[area, status] += 1
-            if self._log_requests:
-                self._write(scope, status, sent, started)
-
-    def _write(self, scope: Scope, status: int, sent: int, started: float) -> None:
-        client = scope.get("client")
-        log.info(
-            "request",
-            method=scope["method"],
-            path=scope["path"],
-            status=status,
-            bytes=sent,
-            seconds=round(time.monotonic() - started, 3),
-            client=client[0] if client else None,
-        )
+            self._ledger.count_request(area, status)
+            if self._ledger.log_requests:
+                client = scope["client"][0] if scope.get("client") else None
+                self._ledger.write(scope["method"], scope["path"], status, sent, started, client)
 
 
 def _is_preflight(scope: Scope) -> bool:

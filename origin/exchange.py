@@ -24,6 +24,19 @@ JOIN_LIMIT = 16 * 1024
 """Bytes of body up to which copying them behind the header is cheaper than a second write."""
 
 
+def log_failure(path: str, error: Exception) -> None:
+    """Say why a file wasn't sent to its end, unless it is that the client has gone.
+
+    Args:
+        path: The path of its address.
+        error: What happened.
+    """
+    if isinstance(error, TruncatedFileError):
+        log.warning("file ended while it was sent", path=path, reason=str(error))
+    elif not isinstance(error, ConnectionError | TimeoutError):
+        log.warning("sending a file failed", path=path, reason=str(error))
+
+
 class Exchange(RequestResponseCycle):
     """A request-response cycle that can also send files without copying and end a body by closing.
 
@@ -43,6 +56,16 @@ class Exchange(RequestResponseCycle):
         self.half_closed = False
         """The client has ended its side; it may still be reading."""
 
+    def half_close(self) -> None:
+        """The client sends nothing more."""
+        self.half_closed = True
+        self.message_event.set()
+
+    def hang_up(self) -> None:
+        """The client has gone."""
+        self.disconnected = True
+        self.message_event.set()
+
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application for this request, to whatever end."""
 
@@ -54,7 +77,7 @@ class Exchange(RequestResponseCycle):
                 self._cut()
             except TruncatedFileError as error:
                 # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
-                log.warning("file ended while it was sent", path=self.scope["path"], reason=str(error))
+                log_failure(self.scope["path"], error)
                 self._cut()
 
         await super().run_asgi(guarded)
@@ -190,8 +213,7 @@ class Exchange(RequestResponseCycle):
         try:
             await self._file_sender().send(head, file, offset, count)
         except OSError as error:
-            if not isinstance(error, ConnectionError | TimeoutError):
-                log.warning("sending a file failed", path=self.scope["path"], reason=str(error))
+            log_failure(self.scope["path"], error)
             self._cut()
             return False
         except asyncio.CancelledError:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import time
 
+import structlog
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from origin.mediatypes import media_type
+from origin.openfiles import OpenFiles
 from origin.representation import FileRepresentation, RepresentationResponse
 from packager.storage import Library, LocalFile, NotFoundError
+
+log = structlog.get_logger()
 
 NOT_FOUND_MAX_AGE = 5
 """Seconds for which a cache may keep the answer that there is no such file."""
@@ -18,9 +24,16 @@ NOT_FOUND_MAX_AGE = 5
 _ALLOWED = "GET, HEAD, OPTIONS"
 _NO_SNIFFING = {"x-content-type-options": "nosniff"}
 
+RETRY_SECONDS = 1
+"""When a client may ask again for a file that the system could not open."""
+
 
 def routes(
-    library: Library, *, max_age: int = 3600, not_found_max_age: int = NOT_FOUND_MAX_AGE
+    library: Library,
+    *,
+    max_age: int = 3600,
+    not_found_max_age: int = NOT_FOUND_MAX_AGE,
+    open_files: OpenFiles | None = None,
 ) -> list[BaseRoute]:
     """The routes of this wing.
 
@@ -28,38 +41,52 @@ def routes(
         library: The files.
         max_age: Seconds for which caches may keep a file.
         not_found_max_age: Seconds for which they may keep a 404.
+        open_files: Where files are kept for the requests that follow; None keeps none.
     """
-    return [Route("/media/{path:path}", _Files(library, max_age, not_found_max_age))]
+    kept = OpenFiles(0) if open_files is None else open_files
+    return [Route("/media/{path:path}", _Files(library, max_age, not_found_max_age, kept))]
 
 
 class _Files:
     """The ASGI application behind the route: it sees every method, and answers each itself."""
 
-    def __init__(self, library: Library, max_age: int, not_found_max_age: int) -> None:
+    def __init__(self, library: Library, max_age: int, not_found_max_age: int, open_files: OpenFiles) -> None:
         self._library = library
-        self._cache_control = f"public, max-age={max_age}"
+        self._headers = {"cache-control": f"public, max-age={max_age}", **_NO_SNIFFING}
+        self._raw_headers = tuple((name.encode(), value.encode()) for name, value in self._headers.items())
         self._absent_cache_control = f"public, max-age={not_found_max_age}"
+        self._open_files = open_files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._respond(scope["method"], scope["path_params"]["path"])
+        response = await self._respond(scope["method"], scope["path_params"]["path"], scope["raw_path"])
         await response(scope, receive, send)
 
-    async def _respond(self, method: str, path: str) -> Response:
+    async def _respond(self, method: str, path: str, raw_path: bytes) -> Response:
         if method == "OPTIONS":
             return Response(status_code=204, headers={"allow": _ALLOWED})
         if method not in ("GET", "HEAD"):
             # RFC 9110 §15.5.6: with the methods that the resource does have.
             return _refusal("Method Not Allowed\n", 405, {"allow": _ALLOWED})
         try:
-            file = await open_file(self._library, path)
+            representation = await self._representation(path, raw_path)
         except NotFoundError:
             # One answer for everything that isn't there or isn't to be seen.
             return _refusal("Not Found\n", 404, {"cache-control": self._absent_cache_control})
-        return RepresentationResponse(
-            FileRepresentation(file, media_type(path)),
-            cache_control=self._cache_control,
-            headers=_NO_SNIFFING,
-        )
+        except OSError as error:
+            # RFC 9110 §15.6.4: the asker isn't to blame, and it may be better soon.
+            level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
+            level("a file can't be opened", path=path, reason=error.strerror)
+            return _refusal("Service Unavailable\n", 503, {"retry-after": str(RETRY_SECONDS)})
+        return RepresentationResponse(representation, headers=self._headers)
+
+    async def _representation(self, path: str, raw_path: bytes) -> FileRepresentation:
+        if (kept := self._open_files.find(raw_path)) is not None:
+            return kept.borrow()
+        looked_up = time.monotonic()
+        file = await open_file(self._library, path)
+        kind = media_type(path)
+        release = self._open_files.keep(raw_path, file, kind, self._raw_headers, looked_up)
+        return FileRepresentation(file, kind, release=release)
 
 
 async def open_file(library: Library, name: str) -> LocalFile:

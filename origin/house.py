@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 from media.errors import MediaError
 from origin import metrics
 from origin.config import Config, LiveOptions, RadioOptions, seconds
-from origin.edge import Traffic
+from origin.edge import Traffic, cross_origin_headers
 from origin.mount import Mount, MountOptions
+from origin.openfiles import OpenFiles
 from origin.unserved import serves_channel, serves_station
 from packager.catalogue import Catalogue
 from packager.live import Channel, ChannelOptions
@@ -63,6 +64,11 @@ class House:
         self.traffic = Traffic()
         self.registry = CollectorRegistry()
         self.library = Library(Path(config.library.path).expanduser(), config.library.follow_symlinks)
+        self.open_files = OpenFiles(
+            config.limits.open_files,
+            config.limits.open_file_seconds,
+            cross_origin_headers(config.server.allow_origin),
+        )
         self.titles = Titles(self.library, config.limits.vod_index_bytes)
         self.catalogue = Catalogue(self.library.root, tools, self._obstacle)
         self.ending = False
@@ -91,8 +97,12 @@ class House:
         Raises:
             OSError: it isn't there, isn't a folder, or may not be read; its ``filename`` is set.
         """
-        with os.scandir(self.library.root) as entries:
-            next(entries, None)
+        try:
+            with os.scandir(self.library.root) as entries:
+                next(entries, None)
+        except OSError as error:
+            advice = "name the folder of your media with --library, or see the demo with --demo"
+            raise OSError(error.errno, f"{error.strerror}; {advice}", str(self.library.root)) from error
 
     def _obstacle(self, path: str) -> str | None:
         """Tell why no HLS can be made of a file; None where it can."""

@@ -7,11 +7,11 @@ it, by a bounded copy where it doesn't (TLS).
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import aiofiles
 from starlette.responses import Response
 
 from origin.byteranges import ByteRange
@@ -55,28 +55,29 @@ class Representation(Protocol):
         """Release what it holds. Called once, when the answer has ended in whatever way."""
 
 
-class _Reader(Protocol):
-    async def seek(self, offset: int) -> int: ...
-
-    async def read(self, length: int) -> bytes: ...
-
-
 class FileRepresentation:
-    """An open file of the library, which it owns and closes.
+    """An open file of the library, which it owns and closes, or uses and gives back.
 
     Args:
         file: The open file.
         media_type: Its Content-Type.
         now: Seconds since the epoch, by which a file that changed just now gets a weak tag.
+        release: What to call instead of closing the file.
     """
 
-    def __init__(self, file: LocalFile, media_type: str, now: float | None = None) -> None:
+    def __init__(
+        self,
+        file: LocalFile,
+        media_type: str,
+        now: float | None = None,
+        release: Callable[[], None] | None = None,
+    ) -> None:
         self.size = file.size
         self.etag: str | None = file.validator(time.time() if now is None else now)
         self.last_modified: float | None = file.modified
         self.media_type = media_type
         self._file = file
-        self._reader: _Reader | None = None
+        self._release = release or file.close
         self._reading: asyncio.Future[bytes] | None = None
 
     def descriptor(self) -> int | None:
@@ -85,15 +86,11 @@ class FileRepresentation:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Up to `length` bytes from `offset`, read in a thread; b"" beyond the file's present end."""
-        self._reading = asyncio.ensure_future(self._read(offset, length))
+        loop = asyncio.get_running_loop()
+        # By position: the descriptor may have other users.
+        self._reading = loop.run_in_executor(None, os.pread, self._file.fd, length, offset)
         # The thread goes on when the asker is cancelled: only `close` knows when the descriptor is free.
         return await asyncio.shield(self._reading)
-
-    async def _read(self, offset: int, length: int) -> bytes:
-        if self._reader is None:
-            self._reader = await aiofiles.open(self._file.fd, "rb", buffering=0, closefd=False)
-        await self._reader.seek(offset)
-        return await self._reader.read(length)
 
     async def close(self) -> None:
         """Close the file, as soon as nothing reads from it any more."""
@@ -101,7 +98,7 @@ class FileRepresentation:
             if self._reading is not None:
                 await asyncio.wait((self._reading,))
         finally:
-            self._file.close()
+            self._release()
 
 
 class BytesRepresentation:

@@ -8,8 +8,42 @@ from dataclasses import dataclass
 
 import httptools
 
+PLAIN_BYTES = 4096
+"""Length of a head up to which it may be plain: longer ones are rare, and the parser reads them."""
+
 # RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing.
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+
+
+# RFC 9112 §3, §5, narrower than the grammar where that saves a rule: what it doesn't know isn't plain.
+_PLAIN = re.compile(
+    rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*) HTTP/1\.1\r\n"
+    rb"((?:[A-Za-z0-9!#$%&'*+\-.^_`|~]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
+)
+_CONDITIONS = frozenset(
+    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
+)
+# What says that there is more to a request than its head, or to a connection than this request.
+_NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer"})
+
+
+@dataclass(slots=True)
+class PlainHead:
+    """The head of a request as nearly all are that ask for files: GET or HEAD, HTTP/1.1, without a body.
+
+    Attributes:
+        method: GET or HEAD.
+        target: The request target, in origin form.
+        fields: Its header fields, names in lower case.
+        range: The value of its only Range field.
+        is_conditional: Whether it has preconditions, If-Range, or several Range fields.
+    """
+
+    method: str
+    target: bytes
+    fields: list[tuple[bytes, bytes]]
+    range: str | None = None
+    is_conditional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +109,47 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     # RFC 9112 §3.2.2: a server must accept the absolute form too; its path may be empty.
     parsed = httptools.parse_url(target)
     return parsed.path or b"/", parsed.query or b""
+
+
+def target_of(data: bytes) -> bytes:
+    """The path that a head seems to ask for, for a look whether it is known; b"" where none is seen."""
+    start = 4 if data.startswith(b"GET /") else 5 if data.startswith(b"HEAD /") else 0
+    end = data.find(b" ", start, start + PLAIN_BYTES) if start else 0
+    return data[start:end].partition(b"?")[0] if end > start else b""
+
+
+def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
+    """Read the head of a plain request.
+
+    Args:
+        data: All that has come of it.
+        limits: What it may cost.
+
+    Returns:
+        None when it is anything but one whole and right head, without a body, that leaves the connection
+        open: then the parser, which knows all of HTTP, says what it is.
+    """
+    if len(data) > min(PLAIN_BYTES, limits.header_bytes, limits.target_bytes):
+        return None
+    match = _PLAIN.fullmatch(data)
+    if match is None:
+        return None
+    method, target, block = match.groups()
+    head = PlainHead(method.decode("ascii"), target, [])
+    hosts = []
+    for line in block[:-2].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"range":
+            head.is_conditional = head.is_conditional or head.range is not None
+            head.range = value.decode("latin-1")
+        elif name in _CONDITIONS:
+            head.is_conditional = True
+        elif name in _NOT_PLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
+            return None
+        head.fields.append((name, value))
+    if len(head.fields) > limits.header_fields or fault_of(head.method, "1.1", hosts, coded=False):
+        return None
+    return head

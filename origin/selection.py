@@ -68,13 +68,7 @@ def answer(
         The answer; its body is empty for HEAD, its Content-Length that of a GET (RFC 9110 §9.3.2).
     """
     fields = _fields(request)
-    modified = representation.last_modified
-    # RFC 9110 §8.8.2.1: never a Last-Modified in the future.
-    validators = conditional.Validators(
-        etag=representation.etag,
-        last_modified=None if modified is None else int(min(modified, now)),
-        date_is_strong=modified is not None and modified <= now - SETTLED_AFTER,
-    )
+    validators = _validators(representation, now)
     known = [*extra, *_validator_headers(validators)]
     outcome = conditional.Outcome.PROCEED
     if fields:
@@ -89,7 +83,7 @@ def answer(
     field = fields.get("range") if method == "GET" else None
     # RFC 9110 §13.2.2, last step: If-Range decides whether there is a Range at all.
     if field is not None and conditional.range_applies(fields.get("if-range"), validators, now):
-        selection = byteranges.select(field, representation.size, _part_overhead(representation))
+        selection = select_ranges(field, representation)
     known.append((b"accept-ranges", b"bytes"))
     if isinstance(selection, byteranges.Unsatisfiable):
         known.append((b"content-range", byteranges.unsatisfied_range(representation.size).encode()))
@@ -99,6 +93,33 @@ def answer(
     known += _content(representation.media_type, representation.size)
     whole = method == "GET" and representation.size > 0
     return Answer(200, tuple(known), (ByteRange(0, representation.size - 1),) if whole else ())
+
+
+def shared_headers(representation: Representation, extra: Headers, now: float) -> Headers:
+    """The header fields that answers of 200 and 206 have in common, but for Content-Type.
+
+    Args:
+        representation: What was selected.
+        extra: Raw header fields that every answer gets.
+        now: Seconds since the epoch.
+    """
+    return (*extra, *_validator_headers(_validators(representation, now)), (b"accept-ranges", b"bytes"))
+
+
+def _validators(representation: Representation, now: float) -> conditional.Validators:
+    modified = representation.last_modified
+    # RFC 9110 §8.8.2.1: never a Last-Modified in the future.
+    return conditional.Validators(
+        etag=representation.etag,
+        last_modified=None if modified is None else int(min(modified, now)),
+        date_is_strong=modified is not None and modified <= now - SETTLED_AFTER,
+    )
+
+
+def select_ranges(field: str, representation: Representation) -> byteranges.Selection:
+    """Decide what a Range field that counts selects of a representation."""
+    overhead = _part_overhead(representation) if "," in field else 0
+    return byteranges.select(field, representation.size, overhead)
 
 
 def _fields(request: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -17,8 +17,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from origin.app import build_app
 from origin.config import Config, LiveOptions, RadioOptions
+from origin.edge import Ledger
 from origin.house import House
 from origin.server import Server, address_of, bind
+from origin.shortcut import Shortcut
 from origin.unserved import unserved
 from origin.wire import WireLimits, wire_protocol
 from packager import demo as demo_media
@@ -59,7 +61,10 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
     server = Server(
         uvicorn.Config(
             build_app(house, PLAYER),
-            http=wire_protocol(_wire_limits(config)),
+            http=wire_protocol(
+                _wire_limits(config),
+                Shortcut(house.open_files, Ledger(house.traffic, log_requests=config.log.requests)),
+            ),
             ws="none",
             lifespan="on",
             log_config=None,

@@ -17,9 +17,10 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import service_unavailable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from origin.exchange import Exchange
+from origin.exchange import Exchange, log_failure
 from origin.requesthead import WireLimits, fault_of, split_target
-from origin.zerocopy import ZERO_COPY, FileSender
+from origin.shortcut import FileAnswer, Shortcut
+from origin.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
 
 __all__ = ["WireLimits", "WireProtocol", "wire_protocol"]
 
@@ -36,10 +37,11 @@ class WireProtocol(HttpToolsProtocol):
     """One connection. Its limits are those of the class: see `wire_protocol`."""
 
     limits: ClassVar[WireLimits] = WireLimits()
+    shortcut: ClassVar[Shortcut | None] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._active: Exchange | None = None
+        self._active: Exchange | FileAnswer | None = None
         self._sender: FileSender | None = None
         self._zero_copy = False
         self._timer: asyncio.TimerHandle | None = None
@@ -49,6 +51,7 @@ class WireProtocol(HttpToolsProtocol):
         )
         # Idle, or in a request's header, since then.
         self._since = 0.0
+        self._served = False
         self._buffered = 0
         self._buffered_since = 0.0
         # Of the request that is being read.
@@ -77,8 +80,7 @@ class WireProtocol(HttpToolsProtocol):
         """The connection is gone: whoever sends or waits ends now."""
         self._stop_timer()
         for exchange in self._exchanges():
-            exchange.disconnected = True
-            exchange.message_event.set()
+            exchange.hang_up()
         self.pipeline.clear()
         super().connection_lost(exc)
         if self._sender is not None:
@@ -92,8 +94,7 @@ class WireProtocol(HttpToolsProtocol):
         self._deaf = True
         exchanges[-1].keep_alive = False
         for exchange in exchanges:
-            exchange.half_closed = True
-            exchange.message_event.set()
+            exchange.half_close()
         return True
 
     def shutdown(self) -> None:
@@ -109,10 +110,10 @@ class WireProtocol(HttpToolsProtocol):
             self._sender = FileSender(self.loop, self.transport.get_extra_info("socket").fileno())
         return self._sender
 
-    def _exchanges(self) -> list[Exchange]:
+    def _exchanges(self) -> list[Exchange | FileAnswer]:
         """Those that aren't answered yet, in the order of their requests."""
         waiting = [cycle for cycle, _ in reversed(self.pipeline) if isinstance(cycle, Exchange)]
-        return waiting if self._active is None else [self._active, *waiting]
+        return [*waiting] if self._active is None else [self._active, *waiting]
 
     # Time
 
@@ -126,7 +127,7 @@ class WireProtocol(HttpToolsProtocol):
             return
         if self._active is None and not self.transport.is_closing() and not self._deaf:
             # RFC 9110 §15.5.9, RFC 9112 §9.5: a request that doesn't come to its end; a connection idle.
-            waiting_for_head = self._in_head or self.cycle is None
+            waiting_for_head = self._in_head or not self._served
             limit = self.limits.header_seconds if waiting_for_head else self.timeout_keep_alive
             if now >= self._since + limit:
                 if self._in_head:
@@ -154,7 +155,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if self._deaf:
+        if self._deaf or (self.shortcut is not None and self._answer_shortly(self.shortcut, data)):
             return
         try:
             self.parser.feed_data(data)
@@ -173,6 +174,40 @@ class WireProtocol(HttpToolsProtocol):
             self._began = False
             if self._unparsed_bytes > self.limits.header_bytes:
                 self._refuse(431)
+
+    def _answer_shortly(self, shortcut: Shortcut, data: bytes) -> bool:
+        """Answer a request that needs no parser and no application. Returns whether it was one."""
+        if self._active is not None or self._in_head or self._in_body or not self._zero_copy:
+            return False
+        if self.transport.is_closing() or self.transport.get_write_buffer_size() or self._is_crowded():
+            return False
+        answer = shortcut.answer(data, self.limits, self.server_state.default_headers)
+        if answer is None:
+            return False
+        self._active = answer
+        try:
+            if self.file_sender().begin(answer.pieces, answer.file, self._end_shortly):
+                self._end_shortly(None)
+            else:
+                answer.hold()
+        except (OSError, TruncatedFileError) as error:
+            self._end_shortly(error)
+        return True
+
+    def _end_shortly(self, error: Exception | None) -> None:
+        """Such an answer has ended, well or not."""
+        answer = self._active
+        if not isinstance(answer, FileAnswer) or self.shortcut is None:
+            raise RuntimeError("no such answer is under way")
+        answer.release()
+        self.shortcut.record(answer, self.client[0] if self.client else None)
+        if error is not None:
+            log_failure(answer.path, error)
+            # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
+            self.transport.abort()
+        elif not answer.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
@@ -249,6 +284,7 @@ class WireProtocol(HttpToolsProtocol):
         """The response's last byte is on its way: the next request's turn."""
         self.server_state.total_requests += 1
         self._active = None
+        self._served = True
         self._since = self.loop.time()
         if self.transport.is_closing():
             return
@@ -299,8 +335,8 @@ class WireProtocol(HttpToolsProtocol):
             self._refusal = status
             if self._in_body and self.cycle is self._active:
                 # The application is waiting for a body that never comes to its end.
-                self._active.half_closed, self._active.keep_alive = True, False
-                self._active.message_event.set()
+                self._active.keep_alive = False
+                self._active.half_close()
             return
         self._refusal = None
         text = STATUS_LINE[status].partition(b" ")[2]
@@ -319,10 +355,11 @@ class WireProtocol(HttpToolsProtocol):
         self.loop.call_later(self.limits.linger_seconds, self.transport.close)
 
 
-def wire_protocol(limits: WireLimits) -> type[WireProtocol]:
+def wire_protocol(limits: WireLimits, shortcut: Shortcut | None = None) -> type[WireProtocol]:
     """A protocol class with limits of one's own, to be given to `uvicorn.Config(http=...)`.
 
     Args:
         limits: The limits of every connection.
+        shortcut: What answers plain requests for open files; None leaves all to the application.
     """
-    return type("LimitedWireProtocol", (WireProtocol,), {"limits": limits})
+    return type("LimitedWireProtocol", (WireProtocol,), {"limits": limits, "shortcut": shortcut})

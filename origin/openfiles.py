@@ -1,0 +1,190 @@
+"""Files of the library that were resolved once and stay open for a moment, for the requests that follow.
+
+A file is looked up again after a short validity; until then it is served as it was found: opened, its
+validators known, the header fields of its answers encoded. Only files that anybody may read are kept here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from origin import byteranges
+from origin.byteranges import ByteRange, Partial
+from origin.representation import FileRepresentation
+from origin.requesthead import PlainHead
+from origin.selection import Answer, Headers, answer, select_ranges, shared_headers
+from packager.storage import SETTLED_AFTER, LocalFile
+
+MAXIMUM_FILES = 256
+"""Files that are kept open at most, beyond those that are being sent."""
+
+VALID_SECONDS = 0.5
+"""Time for which a file is served as it was found. The longest that a replaced file goes unnoticed."""
+
+
+class SharedFile:
+    """An open file with several users, closed by the last of them.
+
+    Args:
+        file: The file, of which its maker is the first user.
+    """
+
+    __slots__ = ("_users", "file")
+
+    def __init__(self, file: LocalFile) -> None:
+        self.file = file
+        self._users = 1
+
+    def acquire(self) -> None:
+        """Be a user."""
+        self._users += 1
+
+    def release(self) -> None:
+        """Be a user no longer."""
+        self._users -= 1
+        if not self._users:
+            self.file.close()
+
+
+class Resolved:
+    """A file as an address led to it, with what its answers have in common.
+
+    Args:
+        shared: The open file, which this is a user of.
+        media_type: Its Content-Type.
+        headers: Raw header fields of every answer (Cache-Control and the like).
+        now: Seconds since the epoch.
+        valid_until: When it must be looked up again, by the monotonic clock.
+    """
+
+    __slots__ = ("_content", "_headers", "media_type", "representation", "shared", "valid_until")
+
+    def __init__(
+        self, shared: SharedFile, media_type: str, headers: Headers, now: float, valid_until: float
+    ) -> None:
+        self.shared = shared
+        self.media_type = media_type
+        self.valid_until = valid_until
+        self.representation = FileRepresentation(shared.file, media_type, now)
+        self._headers = headers
+        fields = (*shared_headers(self.representation, headers, now), (b"content-type", media_type.encode()))
+        self._content = encoded(fields)
+
+    def borrow(self) -> FileRepresentation:
+        """The file for one more answer, whose end gives it back."""
+        self.shared.acquire()
+        return FileRepresentation(self.shared.file, self.media_type, release=self.shared.release)
+
+    def reply(self, head: PlainHead, status_lines: Mapping[int, bytes], common: bytes) -> _Reply:
+        """Decide the answer to a request, as `origin/selection.py` does for every other.
+
+        Args:
+            head: The request.
+            status_lines: The status line of each status, by its number.
+            common: Encoded header fields that every answer of the server has.
+
+        Returns:
+            The status, and the answer's bytes: its header, then pieces of the file and what stands between.
+        """
+        if head.method == "GET" and not head.is_conditional:
+            size = self.representation.size
+            selection: byteranges.Selection = byteranges.WHOLE
+            if head.range is not None:
+                selection = select_ranges(head.range, self.representation)
+            if isinstance(selection, Partial) and len(selection.ranges) == 1:
+                part = selection.ranges[0]
+                field = b"content-range: bytes %d-%d/%d\r\n" % (part.first, part.last, size)
+                return 206, self._file_answer(status_lines[206] + common, field, part)
+            if isinstance(selection, byteranges.Whole) and size:
+                return 200, self._file_answer(status_lines[200] + common, b"", ByteRange(0, size - 1))
+        now = time.time()
+        return _general(
+            answer(head.method, head.fields, self.representation, now, self._headers), status_lines, common
+        )
+
+    def _file_answer(self, start: bytes, field: bytes, part: ByteRange) -> tuple[bytes | ByteRange, ...]:
+        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (start, self._content, field, part.length)
+        return head, part
+
+
+_Reply = tuple[int, tuple[bytes | ByteRange, ...]]
+
+
+class OpenFiles:
+    """The files that are kept open, by the path of their address as requests say it.
+
+    Args:
+        maximum: How many; 0 keeps none.
+        valid_seconds: For how long each is served without being looked up again.
+        headers: Raw header fields that the server's edge gives every answer to a request for a file.
+    """
+
+    def __init__(
+        self, maximum: int = MAXIMUM_FILES, valid_seconds: float = VALID_SECONDS, headers: Headers = ()
+    ) -> None:
+        self._maximum = maximum
+        self._valid_seconds = valid_seconds
+        self._headers = tuple(headers)
+        self._files: dict[bytes, Resolved] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def find(self, path: bytes) -> Resolved | None:
+        """The file that a path led to a moment ago, or None when it has to be looked up."""
+        found = self._files.get(path)
+        return found if found is not None and time.monotonic() < found.valid_until else None
+
+    def keep(
+        self, path: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
+    ) -> Callable[[], None]:
+        """Keep a file that a path has just led to.
+
+        Args:
+            path: The address's path, as the request says it.
+            file: The open file; it is closed when it is neither kept nor used any more.
+            media_type: Its Content-Type.
+            headers: Raw header fields of every answer.
+            looked_up: When the lookup began, by the monotonic clock.
+
+        Returns:
+            What the caller, who uses the file too, calls when that has ended.
+        """
+        now = time.time()
+        if not self._maximum or file.modified > now - SETTLED_AFTER:
+            # Its validators are about to change, without the file's changing.
+            return file.close
+        shared = SharedFile(file)
+        shared.acquire()
+        if (old := self._files.pop(path, None)) is not None:
+            old.shared.release()
+        elif len(self._files) >= self._maximum:
+            self._files.pop(next(iter(self._files))).shared.release()
+        valid_until = looked_up + self._valid_seconds
+        self._files[path] = Resolved(shared, media_type, (*headers, *self._headers), now, valid_until)
+        self._schedule()
+        return shared.release
+
+    def _schedule(self) -> None:
+        if self._sweep is None:
+            loop = asyncio.get_running_loop()
+            self._sweep = loop.call_later(self._valid_seconds, self._drop_outdated)
+
+    def _drop_outdated(self) -> None:
+        """A file that nobody asks for isn't kept from being deleted for good."""
+        self._sweep = None
+        now = time.monotonic()
+        for path in [path for path, file in self._files.items() if now >= file.valid_until]:
+            self._files.pop(path).shared.release()
+        if self._files:
+            self._schedule()
+
+
+def encoded(headers: Headers) -> bytes:
+    """Header fields as lines of HTTP/1."""
+    return b"".join(b"%b: %b\r\n" % field for field in headers)
+
+
+def _general(reply: Answer, status_lines: Mapping[int, bytes], common: bytes) -> _Reply:
+    head = b"%b%b%b\r\n" % (status_lines[reply.status], common, encoded(reply.headers))
+    return reply.status, (head, *reply.body)

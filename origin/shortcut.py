@@ -1,0 +1,122 @@
+"""Answers without an ASGI task: plain requests for files that are open already, in the protocol class.
+
+What the application's way does for such a request is done here too, by the same functions: preconditions and
+ranges (`origin/selection.py`), the edge's header fields, the counters and the request log.
+"""
+
+from __future__ import annotations
+
+import time
+import urllib.parse
+from collections.abc import Sequence
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from origin.byteranges import ByteRange
+from origin.edge import Ledger
+from origin.openfiles import OpenFiles, Resolved, encoded
+from origin.requesthead import PlainHead, WireLimits, read_plain, target_of
+from origin.selection import Headers
+
+AREA = "media"
+"""Where requests for files are counted."""
+
+
+class FileAnswer:
+    """An answer on its way, whose bytes are those of an open file and what stands around them.
+
+    Args:
+        resolved: The file.
+        head: The request.
+        status: The answer's.
+        pieces: The answer's bytes.
+
+    Attributes:
+        keep_alive: Whether the connection stays open behind it.
+    """
+
+    __slots__ = ("_is_held", "head", "keep_alive", "pieces", "resolved", "started", "status")
+
+    def __init__(
+        self, resolved: Resolved, head: PlainHead, status: int, pieces: Sequence[bytes | ByteRange]
+    ) -> None:
+        self.resolved = resolved
+        self.head = head
+        self.status = status
+        self.pieces = pieces
+        self.keep_alive = True
+        self._is_held = False
+        self.started = time.monotonic()
+
+    @property
+    def file(self) -> int:
+        """The file's descriptor."""
+        return self.resolved.shared.file.fd
+
+    @property
+    def path(self) -> str:
+        """The path of the address that was asked for."""
+        return urllib.parse.unquote(self.head.target.partition(b"?")[0].decode("ascii"))
+
+    def hold(self) -> None:
+        """Keep the file open until `release`: the answer doesn't end at once."""
+        self.resolved.shared.acquire()
+        self._is_held = True
+
+    def release(self) -> None:
+        """The answer has ended."""
+        if self._is_held:
+            self._is_held = False
+            self.resolved.shared.release()
+
+    def body_length(self) -> int:
+        """Bytes behind the header."""
+        body = self.pieces[1:]
+        return sum(piece.length if isinstance(piece, ByteRange) else len(piece) for piece in body)
+
+    def half_close(self) -> None:
+        """The client sends nothing more; the answer goes on."""
+
+    def hang_up(self) -> None:
+        """The client has gone; the sender of the bytes will say so."""
+
+
+class Shortcut:
+    """What the connections of a server share for such answers.
+
+    Args:
+        files: The open files.
+        ledger: Where requests are counted.
+    """
+
+    def __init__(self, files: OpenFiles, ledger: Ledger) -> None:
+        self._files = files
+        self._ledger = ledger
+        self._common: tuple[Headers, bytes] = ((), b"")
+
+    def answer(self, data: bytes, limits: WireLimits, default_headers: Headers) -> FileAnswer | None:
+        """Decide the answer to a request.
+
+        Args:
+            data: The request as it came.
+            limits: What it may cost.
+            default_headers: Raw header fields of every answer of the server (Date).
+
+        Returns:
+            The answer, or None where the request has to go the application's way.
+        """
+        resolved = self._files.find(target_of(data))
+        if resolved is None or (head := read_plain(data, limits)) is None:
+            return None
+        if self._common[0] is not default_headers:
+            # The server makes a new list when the second changes.
+            self._common = (default_headers, encoded(default_headers))
+        status, pieces = resolved.reply(head, STATUS_LINE, self._common[1])
+        return FileAnswer(resolved, head, status, pieces)
+
+    def record(self, answer: FileAnswer, client: str | None) -> None:
+        """Count an answer, and log it where requests are logged."""
+        self._ledger.count_bytes(AREA, length := answer.body_length())
+        self._ledger.count_request(AREA, answer.status)
+        if self._ledger.log_requests:
+            self._ledger.write(answer.head.method, answer.path, answer.status, length, answer.started, client)
