@@ -1,0 +1,177 @@
+"""Caches as a CDN runs them, in front of a real origin: nginx, Varnish, Apache Traffic Server.
+
+The configurations beside this file are those of which `README.md` speaks; what only a test needs (a folder of
+its own, no change of user, the foreground) is given here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.conftest import wait_for
+
+HERE = Path(__file__).parent
+SLICE = 1 << 20
+"""Bytes of a slice, in the configurations of nginx and Traffic Server."""
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
+"""Servers lie where an ordinary user's PATH doesn't look."""
+
+TRAFFIC_SERVER_MODULES = Path("/usr/lib/trafficserver/modules")
+TRAFFIC_SERVER_TEST_RECORDS = """
+CONFIG proxy.config.admin.user_id STRING #-1
+CONFIG proxy.config.crash_log_helper STRING NULL
+CONFIG proxy.config.exec_thread.autoconfig INT 0
+CONFIG proxy.config.exec_thread.limit INT 2
+CONFIG proxy.config.cache.ram_cache.size INT 33554432
+CONFIG proxy.config.log.logging_enabled INT 0
+"""
+TRAFFIC_SERVER_ADMITTED = """
+ip_allow:
+  - apply: in
+    ip_addrs: 127.0.0.1
+    action: allow
+    methods: ALL
+"""
+TRAFFIC_SERVER_LAYOUT = """
+prefix: {folder}
+exec_prefix: {folder}
+bindir: /usr/bin
+sbindir: /usr/bin
+sysconfdir: {folder}/etc
+datadir: {folder}/cache
+includedir: {folder}
+libdir: /usr/lib/trafficserver
+libexecdir: /usr/lib/trafficserver/modules
+localstatedir: {folder}/run
+runtimedir: {folder}/run
+logdir: {folder}/log
+mandir: {folder}
+infodir: {folder}
+cachedir: {folder}/cache
+"""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A running cache.
+
+    Attributes:
+        kind: nginx, varnish or trafficserver.
+        address: Where it listens.
+        log: What it wrote on its output, or its error log.
+    """
+
+    kind: str
+    address: tuple[str, int]
+    log: Path
+
+    def fetches(self, size: int) -> int:
+        """How many fetches a whole file of `size` bytes takes: Varnish's is one."""
+        return 1 if self.kind == "varnish" else -(-size // SLICE)
+
+
+def program(name: str, package: str) -> str:
+    """Find a program's path, or skip the test with the package that has it."""
+    path = shutil.which(name, path=SYSTEM_PATH)
+    if path is None:
+        pytest.skip(f"{name} isn't installed (Debian: apt-get install {package})")
+    return path
+
+
+@contextlib.contextmanager
+def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
+    """Run a cache until the block ends.
+
+    Args:
+        kind: nginx, varnish or trafficserver.
+        origin: The origin's address as a URL without a slash at its end.
+        folder: An empty folder for all that it writes.
+    """
+    port = free_port()
+    command = {"nginx": _nginx, "varnish": _varnish, "trafficserver": _traffic_server}[kind](
+        urlsplit(origin).netloc, port, folder
+    )
+    log = folder / "output.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        wait_for(lambda: _listens(process, port, log), START_SECONDS, f"{kind}'s start")
+        yield Cache(kind, ("127.0.0.1", port), log)
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    if process.poll() is not None:
+        raise AssertionError(f"ended with status {process.returncode}:\n{log.read_text('utf-8')}")
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def _write(source: str, target: Path, **values: str) -> Path:
+    """Write a configuration with its @NAMES@ replaced."""
+    text = (HERE / source).read_text("utf-8")
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    target.write_text(text, "utf-8")
+    return target
+
+
+def _nginx(origin: str, port: int, folder: Path) -> list[str]:
+    path = program("nginx", "nginx")
+    modules = subprocess.run([path, "-V"], capture_output=True, text=True, check=True, timeout=20).stderr
+    if "http_slice_module" not in modules:
+        pytest.skip("this nginx has no slice module (Debian: apt-get install nginx)")
+    config = _write("nginx.conf", folder / "nginx.conf", ORIGIN=origin, PORT=str(port), FOLDER=str(folder))
+    # One process: a worker of another user couldn't write into the test's folder.
+    main = f"daemon off; master_process off; pid {folder}/nginx.pid;"
+    return [path, "-c", str(config), "-p", str(folder), "-e", "stderr", "-g", main]
+
+
+def _varnish(origin: str, port: int, folder: Path) -> list[str]:
+    path = program("varnishd", "varnish")
+    host, _, origin_port = origin.rpartition(":")
+    config = _write("varnish.vcl", folder / "varnish.vcl", HOST=host, PORT=origin_port)
+    listen = ("-a", f"127.0.0.1:{port}", "-T", "none")
+    return [path, "-F", "-j", "none", "-n", str(folder), *listen, "-s", "malloc,256M", "-f", str(config)]
+
+
+def _traffic_server(origin: str, port: int, folder: Path) -> list[str]:
+    path = program("traffic_server", "trafficserver")
+    if not (TRAFFIC_SERVER_MODULES / "slice.so").exists():
+        pytest.skip("slice.so isn't installed (Debian: apt-get install trafficserver-experimental-plugins)")
+    for name in ("etc", "cache", "run", "log"):
+        (folder / name).mkdir()
+    config = folder / "etc"
+    records = _write("trafficserver/records.config", config / "records.config", PORT=str(port))
+    records.write_text(records.read_text("utf-8") + TRAFFIC_SERVER_TEST_RECORDS, "utf-8")
+    _write("trafficserver/remap.config", config / "remap.config", ORIGIN=origin)
+    (config / "storage.config").write_text(f"{folder}/cache 256M\n", "utf-8")
+    (config / "ip_allow.yaml").write_text(TRAFFIC_SERVER_ADMITTED, "utf-8")
+    (folder / "runroot.yaml").write_text(TRAFFIC_SERVER_LAYOUT.format(folder=folder), "utf-8")
+    return [path, f"--run-root={folder}"]
