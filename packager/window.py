@@ -97,6 +97,7 @@ class Window:
         self.discontinuity_sequence = 0
         self.peak_bandwidth = 0
         self.version = 0
+        self.ended = False
         self.waiters = Waiters(max_waiters)
         self._keep = Fraction(dvr_window).limit_denominator(1000) + LISTED_TARGET_DURATIONS * target_duration
         self._retired: deque[tuple[Fraction, LiveSegment]] = deque()
@@ -185,6 +186,13 @@ class Window:
             )
         )
         self._notify()
+
+    def end(self) -> None:
+        """Finish the open segment as the last one of all: nothing comes any more (EXT-X-ENDLIST)."""
+        self.interrupt()
+        self.ended = True
+        self._notify()
+        self.waiters.close()
 
     def close(self) -> None:
         """Release all who wait; nobody will wait again."""
