@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
@@ -54,7 +54,6 @@ class House:
     Attributes:
         traffic: counters of requests and bytes.
         registry: the metrics.
-        on_ready: called once, when the services run and connections are taken.
         ending: whether the server is on its way out.
     """
 
@@ -72,7 +71,6 @@ class House:
         self.titles = Titles(self.library, config.limits.vod_index_bytes)
         self.catalogue = Catalogue(self.library.root, tools, self._obstacle)
         self.ending = False
-        self.on_ready: Callable[[], None] = lambda: None
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
         self.mounts: dict[str, Mount] = {}
@@ -117,7 +115,6 @@ class House:
         """Run all services while the context is open; end them with it."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._supervise(service)) for service in self._services()]
-            self.on_ready()
             try:
                 yield
             finally:

@@ -59,12 +59,21 @@ class Server(uvicorn.Server):
 
     Args:
         config: uvicorn's.
+        on_listening: called once, when connections are taken.
         on_close: called first at the end; it releases everybody who waits or listens without end.
         grace: seconds that running responses then have.
     """
 
-    def __init__(self, config: uvicorn.Config, *, on_close: Callable[[], None], grace: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_listening: Callable[[], None],
+        on_close: Callable[[], None],
+        grace: float,
+    ) -> None:
         super().__init__(config)
+        self._on_listening = on_listening
         self._on_close = on_close
         self._grace = grace
 
@@ -79,6 +88,12 @@ class Server(uvicorn.Server):
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the services, then listen, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_listening()
 
     def ask_to_end(self) -> None:
         """End soon; called again, end now."""

@@ -72,10 +72,10 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
             server_header=False,
             timeout_keep_alive=round(config.limits.keep_alive_seconds),
         ),
+        on_listening=lambda: _announce(house, address_of(sockets, config.server.host), demo=demo),
         on_close=house.close,
         grace=config.limits.shutdown_seconds,
     )
-    house.on_ready = lambda: _announce(house, address_of(sockets, config.server.host), demo=demo)
     await server.serve(sockets=sockets)
 
 

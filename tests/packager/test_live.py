@@ -165,8 +165,9 @@ async def test_a_stalled_ffmpeg_is_started_again(tools: Tools, monkeypatch: pyte
     async with running(channel):
         await until(lambda: channel.ready, "readiness")
         assert channel.pid is not None
+        before = channel.restarts  # a machine under load stalls by itself
         os.kill(channel.pid, signal.SIGSTOP)
-        await until(lambda: channel.restarts == 1, "the restart")
+        await until(lambda: channel.restarts > before, "the restart")
         await until(lambda: channel.state == "live", "the channel's being live again")
         await until(lambda: discontinuities(channel)[0] != [], "a segment behind the discontinuity")
         await until(lambda: agree(channel), "the same in all renditions")
