@@ -142,11 +142,11 @@ async def _until_ready(channel: Channel) -> bool:
 async def _until_reached(channel: Channel, window: Window, wanted: Directives) -> bool:
     """Wait for what the directives ask for (§6.2.5.2); False when it doesn't come in time."""
     number, part = wanted.number, wanted.part
-    if number is None:
+    if number is None or window.ended:  # §6.2.5.2: with EXT-X-ENDLIST the directives are ignored
         return True
     directives.check(wanted, window.last or (window.next_number - 1, 0), channel.cadence)
     return await window.waiters.wait(
-        lambda: window.reached(number, part), LONGEST_BLOCK * channel.target_duration
+        lambda: window.ended or window.reached(number, part), LONGEST_BLOCK * channel.target_duration
     )
 
 
@@ -166,8 +166,10 @@ async def hinted_part(
     """
     data = window.part(number, index)
     if data is None and window.next_part == (number, index):
-        # The source may die in between: then the numbers go on without this part.
-        await window.waiters.wait(lambda: window.next_part > (number, index), LONGEST_BLOCK * target_duration)
+        # The source may die in between: then the numbers go on without this part, or the channel ends.
+        await window.waiters.wait(
+            lambda: window.ended or window.next_part > (number, index), LONGEST_BLOCK * target_duration
+        )
         data = window.part(number, index)
     return data
 

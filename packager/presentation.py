@@ -89,7 +89,7 @@ def media_playlist(
     segments = [*window.listed, *([] if window.open is None else [window.open])]
     ends = list(_distances(segments))
     skipped = 0
-    if skip:
+    if skip and not window.ended:  # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored
         # §4.4.5.2: skipped is what ends before the boundary, which counts from the end of the last segment.
         after = Fraction(0) if window.open is None else window.open.duration
         skipped = sum(
@@ -110,8 +110,9 @@ def media_playlist(
             can_skip_until=skip_until,
         ),
         skipped_segments=skipped,
-        preload_hint=part_uri(*window.next_part) + suffix,
+        preload_hint=None if window.ended else part_uri(*window.next_part) + suffix,
         rendition_reports=reports,
+        ended=window.ended,
     )
 
 

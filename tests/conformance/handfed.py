@@ -1,0 +1,217 @@
+"""A live channel that is fed by hand: real media of a real ffmpeg, a real server, and the test says when."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from media.codecs import parse_sample_entry
+from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from origin import live
+from packager.live import Channel, ChannelOptions
+from packager.segmenter import CutPart, Segmenter
+from packager.tools import Tools
+from packager.window import LivePart
+from tests.conformance.conftest import serving
+
+SECONDS = 50
+NUMBER = 1_795_000_000
+"""Media sequence number of the first segment; segments are a second long and begin at that second."""
+
+OPTIONS = ChannelOptions("test", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+PARTS = 5
+"""Parts of a segment: at 30 frames a second four of seven frames and one of two."""
+
+SOUND_PARTS = 4
+"""Of sound: of twelve frames of 1,024 samples, the last one of ten or eleven."""
+
+_VIDEO = "-c:v libx264 -preset ultrafast -tune zerolatency -g 30 -keyint_min 30 -sc_threshold 0 -threads 1"
+_MUXER = (
+    "-f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof+cmaf+frag_discont -use_editlist 0"
+    f" -avoid_negative_ts disabled -output_ts_offset {NUMBER} -frag_duration 33000"
+)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One rendition as ffmpeg made it."""
+
+    init: InitSegment
+    fragments: list[Fragment]
+
+
+def make_material(tools: Tools, folder: Path) -> dict[str, Track]:
+    """Let ffmpeg encode picture and sound, each frame a fragment; give them by the rendition's name."""
+    inputs = f"-f lavfi -i testsrc2=size=128x72:rate=30:duration={SECONDS}"
+    inputs += f" -f lavfi -i sine=sample_rate=48000:duration={SECONDS}"
+    outputs = f"-map 0:v {_VIDEO} {_MUXER} {folder / '240p.mp4'}"
+    outputs += f" -map 1:a -c:a aac {_MUXER} {folder / 'audio.mp4'}"
+    command = f"{tools.ffmpeg} -nostdin -v error -y {inputs} {outputs}"
+    subprocess.run(command.split(), check=True, timeout=120)
+    return {name: _read(folder / f"{name}.mp4") for name in ("240p", "audio")}
+
+
+def _read(path: Path) -> Track:
+    reader, init, fragments = FragmentReader(), None, []
+    reader.receive_data(path.read_bytes())
+    for event in reader.events():
+        if isinstance(event, InitSegment):
+            init = event
+        else:
+            fragments.append(event)
+    assert init is not None
+    return Track(init, fragments)
+
+
+class Source:
+    """One run of one rendition: parts in order, from a media sequence number on."""
+
+    def __init__(self, channel: Channel, name: str, track: Track, number: int, down: int) -> None:
+        self._window = channel.renditions[name].window
+        self._track_id, self._timescale = track.init.tracks[0].track_id, track.init.tracks[0].timescale
+        self._down = down
+        self._parts = self._cut(channel, track, number)
+        self._window.begin(track.init.data, parse_sample_entry(track.init.tracks[0].sample_entries[0]))
+
+    def _cut(self, channel: Channel, track: Track, number: int) -> Iterator[CutPart]:
+        segmenter = Segmenter(
+            timescale=self._timescale,
+            origin=Fraction(number),
+            segment_duration=channel.cadence.segment_duration,
+            part_target=channel.cadence.part_target,
+        )
+        for fragment in track.fragments:
+            if fragment.base_media_decode_time >= number * self._timescale:
+                yield from segmenter.receive(fragment.base_media_decode_time, fragment.samples, fragment.data)
+
+    def publish(self) -> None:
+        """Publish the next part, dated by its media time and how long the source was down."""
+        part = next(self._parts)
+        data = write_fragment(
+            sequence_number=1,
+            track_id=self._track_id,
+            base_media_decode_time=part.base_media_decode_time,
+            samples=part.samples,
+            data=part.data,
+        )
+        self._window.append(
+            LivePart(data, Fraction(part.duration, self._timescale), part.independent),
+            Fraction(part.base_media_decode_time, self._timescale) + self._down,
+            ends_segment=part.ends_segment,
+        )
+
+
+class HandFed:
+    """A channel behind a server whose parts come when the test says so.
+
+    Args:
+        channel: it; its ``run`` is never called.
+        material: what it publishes, by rendition.
+
+    Attributes:
+        address: of the server, once it runs.
+    """
+
+    def __init__(self, channel: Channel, material: dict[str, Track]) -> None:
+        self.channel = channel
+        self.address = ("", 0)
+        self._material = material
+        self._down = 0
+        self._sources: dict[str, Source] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._inner = Starlette(routes=live.routes({channel.name: channel}))
+        for rendition in channel.renditions.values():
+            rendition.window.next_number = NUMBER
+        self._begin(NUMBER)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, and see which loop does so."""
+        self._loop = asyncio.get_running_loop()
+        await self._inner(scope, receive, send)
+
+    def in_loop(self, function: Callable[[], None]) -> None:
+        """Call something where the channel lives, and wait for its end."""
+
+        async def call() -> None:
+            function()
+
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result(20)
+
+    def publish(self, parts: int = 1, *names: str) -> None:
+        """Publish so many parts of these renditions; or of the picture, and the sound that goes with it."""
+
+        def publish() -> None:
+            for name in names or ("240p",):
+                for _ in range(parts):
+                    self._sources[name].publish()
+            if not names:
+                number, index = self.channel.renditions["240p"].window.next_part
+                sound = self.channel.renditions["audio"].window
+                while sound.next_part < (number, min(index, SOUND_PARTS - 1)):
+                    self._sources["audio"].publish()
+
+        self.in_loop(publish)
+
+    def restart(self, seconds: int = 0) -> None:
+        """Let the source die and come back so many seconds later; who lags gets gaps."""
+
+        def restart() -> None:
+            windows = [each.window for each in self.channel.renditions.values()]
+            for window in windows:
+                window.interrupt()
+            furthest = max(windows, key=lambda window: window.next_number)
+            having = {segment.number: segment for segment in furthest.listed}
+            for window in windows:
+                while window.next_number < furthest.next_number:
+                    window.gap(having[window.next_number])
+            self._down += seconds
+            self._begin(furthest.next_number)
+
+        self.in_loop(restart)
+
+    def end(self) -> None:
+        """Let the channel end for good."""
+
+        def end() -> None:
+            for each in self.channel.renditions.values():
+                each.window.end()
+
+        self.in_loop(end)
+
+    def _begin(self, number: int) -> None:
+        for name in self.channel.renditions:
+            self._sources[name] = Source(self.channel, name, self._material[name], number, self._down)
+
+
+@contextlib.contextmanager
+def on_air(
+    material: dict[str, Track], tools: Tools, folder: Path, options: ChannelOptions = OPTIONS
+) -> Iterator[HandFed]:
+    """Serve a channel that has nothing yet, until the block ends."""
+    fed = HandFed(Channel(options, tools), material)
+    with serving(fed, folder, "uvloop") as running:
+        fed.address = running.address
+        with running.connect() as client:
+            client.ask("/")
+        yield fed
+
+
+def parts_of(text: str) -> list[tuple[int, int]]:
+    """Give media sequence number and index of each part that a playlist lists."""
+    found = re.findall(r'#EXT-X-PART:DURATION=[0-9.]+,URI="(\d+)\.(\d+)\.m4s', text)
+    return [(int(number), int(index)) for number, index in found]
+
+
+def segments_of(text: str) -> list[int]:
+    """Give the numbers of the segments that a playlist lists."""
+    return [int(number) for number in re.findall(r"^(\d+)\.m4s", text, re.MULTILINE)]
