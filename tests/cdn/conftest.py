@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cdn.caches import Cache, running
-from tests.conftest import ServerProcess, start_server
+from tests.conftest import ServerProcess, start_server, wait_for
 
 KINDS = ("nginx", "varnish", "trafficserver")
 OLD, NEW = 1_700_000_000, 1_700_000_500
@@ -44,12 +44,29 @@ class Origin:
     library: Path
 
     def publish(self, name: str, data: bytes, modified: float = OLD) -> bytes:
-        """Put a file there, over one of that name, as it should be done: written elsewhere, then renamed."""
+        """Put a file there, over one of that name, as it should be done: written elsewhere, then renamed.
+
+        Returns when the origin has noticed, which takes it up to a second.
+        """
+        is_known = (self.library / name).exists()
+        self.replace(name, data, modified)
+        if is_known:
+            tag = f'"{int(modified):x}-{len(data):x}"'
+            wait_for(lambda: self.etag(name) == tag, what="the origin's notice of the new file")
+        return data
+
+    def replace(self, name: str, data: bytes, modified: float) -> None:
+        """Do that and return at once."""
         path = self.library / f".{name}"
         path.write_bytes(data)
         os.utime(path, (modified, modified))
         path.rename(self.library / name)
-        return data
+
+    def etag(self, target: str) -> str:
+        """The ETag of a file, from the origin itself."""
+        request = urllib.request.Request(f"{self.server.url}/media/{target}", method="HEAD")
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+            return str(answer.headers["ETag"])
 
     def traffic(self) -> Traffic:
         """All traffic so far, from the origin's own metrics."""

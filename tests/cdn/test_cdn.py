@@ -156,15 +156,12 @@ def test_an_expired_file_costs_a_304_and_no_bytes(expiring: Cache, expiring_orig
     assert spent.requests - Counter({304: spent.requests[304]}) == filled.requests
 
 
-@pytest.mark.parametrize("size", [SIZE, SIZE // 2], ids=["as long", "shorter"])
-def test_a_replaced_file_is_never_mixed_with_the_old_one(
-    expiring: Cache, expiring_origin: Origin, size: int
-) -> None:
-    """Old, old and cut short, or new: until the old one has expired; then new."""
-    name = f"replaced-{expiring.kind}-{size}.mp4"
+def test_a_replaced_file_is_never_mixed_with_the_old_one(expiring: Cache, expiring_origin: Origin) -> None:
+    """Old, old and cut short, or new (and shorter): until the old one has expired; then new."""
+    name = f"replaced-{expiring.kind}.mp4"
     old = expiring_origin.publish(name, noise(f"old {name}", SIZE))
     assert ask(expiring, name, "Range: bytes=0-99").body == old[:100]
-    new = expiring_origin.publish(name, noise(f"new {name}", size), NEW)
+    new = expiring_origin.publish(name, noise(f"new {name}", SIZE // 2), NEW)
 
     def renewed() -> bool:
         answer = ask(expiring, name)
@@ -230,6 +227,16 @@ def test_a_versioned_address_is_the_new_file_at_once(lasting: Cache, lasting_ori
     new = lasting_origin.publish(name, noise(f"new {name}", SIZE), NEW)
     answer = ask(lasting, f"{name}?v=2")
     assert (answer.status, answer.body, answer.closed) == (200, new, False)
+
+
+@pytest.mark.xfail(reason="open files are kept by their path, for half a second, whatever the query")
+def test_a_version_is_never_asked_for_too_early(lasting_origin: Origin) -> None:
+    """Else a cache that asks at once keeps the old file at the new one's address until that expires."""
+    lasting_origin.publish("early.mp4", noise("old", SIZE))
+    old = lasting_origin.etag("early.mp4?v=1")
+    assert lasting_origin.etag("early.mp4?v=1") == old
+    lasting_origin.replace("early.mp4", noise("new", SIZE), NEW)
+    assert lasting_origin.etag("early.mp4?v=2") != old
 
 
 def test_a_file_of_this_very_second_doesnt_spoil_the_cache(lasting: Cache, lasting_origin: Origin) -> None:
