@@ -37,6 +37,8 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
     port: Port = 8000
     rtmp_port: Port = 0
     srt_port: Port = 0
+    data: str = ""
+    """Folder in which live channels keep their numbers; empty: nothing is kept."""
     allow_origin: str = "*"
     """Access-Control-Allow-Origin of media and lists."""
 
@@ -98,6 +100,8 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     target_bytes: Count = 8 << 10
     stalled_seconds: Seconds = 60.0
     """A client that takes none of its bytes for so long is dropped."""
+    unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    """A client whose system takes or confirms nothing for so long is gone (TCP_USER_TIMEOUT)."""
     keep_alive_seconds: Seconds = 30.0
     shutdown_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.5
     """How long running downloads may go on after SIGTERM."""

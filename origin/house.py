@@ -163,6 +163,7 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         segment_duration=options.segment_duration,
         dvr_window=seconds(options.dvr),
         max_waiters=config.limits.blocked_requests,
+        data=Path(config.server.data).expanduser() / "live" / options.name if config.server.data else None,
     )
 
 

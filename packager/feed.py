@@ -5,41 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from media.codecs import parse_sample_entry
+from media.codecs import SampleEntry, parse_sample_entry
 from media.errors import MalformedError, UnsupportedError
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.ladder import Cadence
-from packager.segmenter import CutPart, Segmenter
+from packager.numbers import Numbers
+from packager.segmenter import CadenceError, CutPart, Segmenter
+from packager.wallclock import Instant, WallClock
 from packager.window import LivePart, Window
 
 
-class WallClock:
-    """Maps a source's media time to the wall clock: the same for all its renditions.
+class Resumption:
+    """From which segment of a run on its renditions publish; all of them from the same one.
 
-    ffmpeg gives a frame when the next one is made, so no frame comes before its end; the one that came
-    soonest tells the truth. The first ones of a source come late, since ffmpeg was just starting.
+    Attributes:
+        segment: its index in the run; earlier ones are dropped.
     """
 
     def __init__(self) -> None:
-        self._soonest: Fraction | None = None
-        self._settled: Fraction | None = None
-
-    def observe(self, media_end: Fraction, now: float) -> None:
-        """Note that a frame came.
-
-        Args:
-            media_end: media time of the frame's end in seconds.
-            now: seconds since the epoch.
-        """
-        if self._settled is None:
-            offset = Fraction(round(now * 1000), 1000) - media_end
-            self._soonest = offset if self._soonest is None else min(self._soonest, offset)
-
-    def date(self, media_time: Fraction) -> Fraction:
-        """Give the wall clock at a media time, both in seconds; from the first answer on it stays so."""
-        if self._settled is None:
-            self._settled = self._soonest or Fraction(0)
-        return media_time + self._settled
+        self.segment = 0
 
 
 class Feed:
@@ -48,21 +32,34 @@ class Feed:
     Args:
         window: where the parts go.
         clock: of this run.
+        resumption: of this run.
         cadence: the channel's.
+        numbers: the channel's, which say whether a segment may be opened already.
         start: media time in seconds at which the run's first segment begins.
         on_part: called for each part with the seconds from its last frame's end to its being published.
+
+    Attributes:
+        segment: index in the run of the segment that came last, -1 before any.
     """
 
     def __init__(
         self,
         window: Window,
         clock: WallClock,
+        resumption: Resumption,
         cadence: Cadence,
+        numbers: Numbers,
         start: Fraction,
         on_part: Callable[[float], None],
     ) -> None:
         self._window = window
         self._clock = clock
+        self._resumption = resumption
+        self._numbers = numbers
+        self.segment = -1
+        self._suspended = False
+        self._init = b""
+        self._entry: SampleEntry | None = None
         self._cadence = cadence
         self._start = start
         self._on_part = on_part
@@ -72,12 +69,12 @@ class Feed:
         self._track_id = 0
         self._part_count = 0
 
-    def receive(self, data: bytes, now: float) -> bool:
+    def receive(self, data: bytes, now: Instant) -> bool:
         """Take what came from the pipe.
 
         Args:
             data: the bytes.
-            now: seconds since the epoch.
+            now: this moment.
 
         Returns:
             Whether a part was published.
@@ -95,6 +92,10 @@ class Feed:
                 self._fragment(event, now)
         return self._part_count > before
 
+    def suspend(self) -> None:
+        """Publish nothing until the run's resumption: a gap stands where the segment was to go on."""
+        self._suspended = True
+
     def _begin(self, init: InitSegment) -> None:
         if self._segmenter is not None:
             raise UnsupportedError("a second init segment in one stream")
@@ -102,7 +103,8 @@ class Feed:
             raise UnsupportedError("a rendition is one track with one sample entry")
         (track,) = init.tracks
         self._timescale, self._track_id = track.timescale, track.track_id
-        self._window.begin(init.data, parse_sample_entry(track.sample_entries[0]))
+        self._init, self._entry = init.data, parse_sample_entry(track.sample_entries[0])
+        self._window.begin(self._init, self._entry)
         self._segmenter = Segmenter(
             timescale=track.timescale,
             origin=self._start,
@@ -110,17 +112,44 @@ class Feed:
             part_target=self._cadence.part_target,
         )
 
-    def _fragment(self, fragment: Fragment, now: float) -> None:
+    def _fragment(self, fragment: Fragment, now: Instant) -> None:
         if self._segmenter is None:
             raise MalformedError("a fragment before the init segment")
         start = fragment.base_media_decode_time
         end = start + sum(sample.duration for sample in fragment.samples)
-        self._clock.observe(Fraction(end, self._timescale), now)
+        self._clock.observe(end / self._timescale, now)
         for part in self._segmenter.receive(start, fragment.samples, fragment.data):
-            self._publish(part, now)
+            if self._admits(part):
+                self._publish(part, now)
 
-    def _publish(self, part: CutPart, now: float) -> None:
+    def _admits(self, part: CutPart) -> bool:
+        """Tell whether a part is published; a segment's first one decides for the segment."""
+        opens, self.segment = part.segment > self.segment, part.segment
+        if not opens:
+            return not self._suspended
+        early = not self._numbers.may_use(self._window.next_number, self._cadence.segment_duration)
+        if self._suspended:
+            if early:
+                # What comes late comes fast: gaps stand for it already.
+                self._resumption.segment = max(self._resumption.segment, part.segment + 1)
+            if part.segment < self._resumption.segment:
+                return False
+            self._suspended = False
+            self._renew()
+        elif early:
+            raise CadenceError(f"segment {self._window.next_number} before its number's time")
+        return True
+
+    def _renew(self) -> None:
+        """Begin a timeline with the same init segment."""
+        if self._entry is not None:
+            self._window.begin(self._init, self._entry)
+
+    def _publish(self, part: CutPart, now: Instant) -> None:
         self._part_count += 1
+        dating = self._clock.dating(part.segment, now)
+        if dating.stepped and self._window.open is None:
+            self._renew()
         data = write_fragment(
             sequence_number=self._part_count,
             track_id=self._track_id,
@@ -128,7 +157,7 @@ class Feed:
             samples=part.samples,
             data=part.data,
         )
-        begin = self._clock.date(Fraction(part.base_media_decode_time, self._timescale))
+        begin = Fraction(part.base_media_decode_time, self._timescale) + dating.offset
         duration = Fraction(part.duration, self._timescale)
         self._window.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
-        self._on_part(max(now - float(begin + duration), 0.0))
+        self._on_part(max(now.wall - float(begin + duration), 0.0))

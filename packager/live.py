@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import structlog
 
 from media.errors import MediaError
 from packager import encoder
 from packager.audience import Audience
-from packager.feed import Feed, WallClock
+from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
 from packager.ladder import AUDIO_BITRATE, AUDIO_NAME, Cadence, cadence, rungs
+from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
+from packager.punctuality import Punctuality
 from packager.segmenter import CadenceError
 from packager.tools import Tools, ToolsError
 from packager.waiters import MAX_WAITERS
-from packager.window import Window
+from packager.wallclock import Instant, WallClock
+from packager.window import LiveSegment, Window
 
 log = structlog.get_logger()
 
@@ -37,6 +40,9 @@ LONGEST_BACKOFF = 5.0
 
 STEADY_SECONDS = 10.0
 """An ffmpeg that ran so long starts the backoff anew."""
+
+LONGEST_NAP = 0.25
+"""Seconds between two looks at a channel's punctuality, at most."""
 
 VIEWER_TARGET_DURATIONS = 3
 """A viewer counts for so many target durations after a playlist."""
@@ -58,6 +64,7 @@ class ChannelOptions:
         segment_duration: wanted seconds of a segment.
         dvr_window: seconds that stay in the playlists beyond the live window.
         max_waiters: requests that may wait for one rendition at once.
+        data: the channel's folder on disk, where its numbers outlive the process; None for none.
     """
 
     name: str
@@ -67,6 +74,7 @@ class ChannelOptions:
     segment_duration: float = 2.0
     dvr_window: float = 0.0
     max_waiters: int = MAX_WAITERS
+    data: Path | None = None
 
 
 class Channel:
@@ -98,14 +106,18 @@ class Channel:
         self._flowing = False
         self._closed = False
         self._captions = "drawtext" in tools.filters
+        self._numbers = Numbers(None if options.data is None else options.data / "number")
+        self._feeds: list[Feed] = []
+        self._disk_failed = False
+        self._resumption = Resumption()
         self.cadence: Cadence
         self._plan(Fraction(30))
 
     def _plan(self, frame_rate: Fraction) -> None:
         """Set the cadence and make empty windows; only before anything was published."""
         times = self.cadence = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
-        # Numbers come from the clock, so that they never go back over a restart of the process.
-        number = math.floor(Fraction(time.time()) / times.segment_duration) + 1
+        number = self._numbers.first(times.segment_duration)
+        self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
         rates = [(rung.name, rung.bitrate) for rung in self._ladder] + [(AUDIO_NAME, AUDIO_BITRATE)]
         self.renditions = {
             name: Rendition(
@@ -160,26 +172,89 @@ class Channel:
             ToolsError: this ffmpeg or this source can't make the channel.
         """
         self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
+        await self._recall()
         source = await encoder.inspect(self.options.source, self._tools)
-        if source.frame_rate != self.cadence.frame_rate:
+        if source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
             self._release()
             self._plan(source.frame_rate)
-        backoff = FIRST_BACKOFF
         try:
-            # A segment is never opened before its number's time, so no later process reuses the number.
-            await asyncio.sleep(self._next_number() * float(self.cadence.segment_duration) - time.time())
-            while not self._closed:
-                started = time.monotonic()
-                reason = await self._run_once(source)
-                if time.monotonic() - started >= STEADY_SECONDS:
-                    backoff = FIRST_BACKOFF
-                self.restarts += 1
-                log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, LONGEST_BACKOFF)
+            async with asyncio.TaskGroup() as group:
+                pace = group.create_task(self._keep_pace())
+                await self._keep_running(source)
+                pace.cancel()
         except asyncio.CancelledError:
             self.close()
             raise
+
+    async def _keep_running(self, source: encoder.Source) -> None:
+        backoff = FIRST_BACKOFF
+        while not self._closed:
+            wait = self._numbers.wait(self._next_number(), self.cadence.segment_duration)
+            await asyncio.sleep(wait)
+            started = time.monotonic()
+            reason = await self._run_once(source)
+            if time.monotonic() - started >= STEADY_SECONDS:
+                backoff = FIRST_BACKOFF
+            self.restarts += 1
+            log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, LONGEST_BACKOFF)
+
+    async def _recall(self) -> None:
+        """Read the numbers that an earlier process reserved."""
+        try:
+            await asyncio.to_thread(self._numbers.load)
+        except OSError as error:
+            log.warning("numbers can't be read", channel=self.name, reason=str(error))
+
+    async def _keep_pace(self) -> None:
+        """Reserve numbers, and put gaps where segments don't come in time."""
+        least, parts = -1, -1
+        while True:
+            windows = [rendition.window for rendition in self.renditions.values()]
+            now = time.monotonic()
+            if sum(window.version for window in windows) != parts:
+                self._punctuality.flowed(now)
+            if self.ready and least != (least := min(window.next_number for window in windows)):
+                self._punctuality.published(now)
+            if self._punctuality.wait(now) == 0:
+                self._fill()
+                self._punctuality.filled(now)
+                least = min(window.next_number for window in windows)
+            parts = sum(window.version for window in windows)
+            if self._numbers.wants(self._next_number()):
+                await self._reserve()
+            await asyncio.sleep(min(max(self._punctuality.wait(time.monotonic()), 0.01), LONGEST_NAP))
+
+    async def _reserve(self) -> None:
+        try:
+            await asyncio.to_thread(self._numbers.reserve, self._next_number())
+        except OSError as error:
+            if not self._disk_failed:
+                log.warning("numbers can't be kept", channel=self.name, reason=str(error))
+            self._disk_failed = True
+        else:
+            self._disk_failed = False
+
+    def _fill(self) -> None:
+        """Let a segment be there in time although its source is late (§4.4.4.7): cut short, or a gap."""
+        self._flowing = False
+        self._resumption.segment = max((feed.segment for feed in self._feeds), default=-1) + 1
+        for feed in self._feeds:
+            feed.suspend()
+        before = self._next_number()
+        self._align()
+        if self._next_number() == before:
+            for rendition in self.renditions.values():
+                window, last = rendition.window, rendition.window.listed[-1]
+                window.gap(
+                    LiveSegment(
+                        window.next_number,
+                        window.timeline,
+                        last.program_date_time + last.duration,
+                        duration=self.cadence.segment_duration,
+                    )
+                )
 
     def close(self) -> None:
         """Release everyone who waits."""
@@ -196,9 +271,9 @@ class Channel:
     async def _run_once(self, source: encoder.Source) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
         start = self._next_number() * self.cadence.segment_duration
-        clock = WallClock()
-        feeds = [
-            Feed(rendition.window, clock, self.cadence, start, self._on_part)
+        clock, self._resumption = WallClock(), Resumption()
+        feeds = self._feeds = [
+            Feed(rendition.window, clock, self._resumption, self.cadence, self._numbers, start, self._on_part)
             for rendition in self.renditions.values()
         ]
         words = encoder.arguments(
@@ -218,6 +293,7 @@ class Channel:
             reason = str(errors.exceptions[0])
         finally:
             self._flowing = False
+            self._feeds = []
             self.pid = None
             await process.stop()
             self._align()
@@ -236,7 +312,7 @@ class Channel:
             if not data:
                 raise SourceEndedError(f"output {index} ended")
             patience = STALL_SECONDS
-            self._flowing |= feed.receive(data, time.time())
+            self._flowing |= feed.receive(data, Instant.now())
 
     def _align(self) -> None:
         """Bring all renditions to the same media sequence number, with gaps where one fell short."""

@@ -21,10 +21,12 @@ import pytest
 from packager import audience, live
 from packager.audience import Audience
 from packager.encoder import frame_rate
-from packager.feed import Feed, WallClock
+from packager.feed import Feed, Resumption
 from packager.ladder import cadence
 from packager.live import Channel, ChannelOptions
+from packager.numbers import Numbers
 from packager.tools import Tools, ToolsError
+from packager.wallclock import Instant, WallClock
 from packager.window import Window
 
 LIMIT_SECONDS = 60.0
@@ -200,20 +202,11 @@ async def test_closing_a_channel_releases_who_waits_in_every_rendition(tools: To
     assert await asyncio.gather(*waiting) == [False, False]
 
 
-def test_the_wall_clock_is_told_by_the_frame_that_came_soonest() -> None:
-    clock = WallClock()
-    clock.observe(Fraction(10), 1000.5)
-    clock.observe(Fraction(11), 1001.1)
-    clock.observe(Fraction(12), 1002.3)
-    assert clock.date(Fraction(20)) == Fraction("1010.1")
-    clock.observe(Fraction(13), 1003.0)
-    assert clock.date(Fraction(20)) == Fraction("1010.1")
-
-
 def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     window = Window(1, 5)
-    feed = Feed(window, WallClock(), cadence(Fraction(30), 1.0, 0.25), Fraction(5), lambda _: None)
-    assert not feed.receive(b"\x00\x00\x00\x10free12345678", 0.0)
+    times = cadence(Fraction(30), 1.0, 0.25)
+    feed = Feed(window, WallClock(), Resumption(), times, Numbers(), Fraction(5), lambda _: None)
+    assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
 
 
