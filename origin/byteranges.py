@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAXIMUM_FIELD = 16 * 1024
 """Length of a Range field in characters, above which it is ignored."""
@@ -22,8 +23,7 @@ _SAFE_DIGITS = 18
 _BEYOND: int = 10**_SAFE_DIGITS
 
 
-@dataclass(frozen=True, slots=True)
-class ByteRange:
+class ByteRange(NamedTuple):
     """Bytes first to last, both included, as Content-Range says them."""
 
     first: int
@@ -40,8 +40,7 @@ class Whole:
     """The Range field has no effect: 200."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+class Partial(NamedTuple):
     """206 with these ranges, which don't overlap; more than one make a multipart body."""
 
     ranges: tuple[ByteRange, ...]

@@ -112,7 +112,7 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     burst_bytes: Count = 64 << 10
     queue_bytes: Count = 512 << 10
     """How far behind a listener may fall before it is dropped."""
-    connections: Count = 20_000
+    connections: Count = 8192
     """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
     open_files: Annotated[int, Meta(ge=0)] = 256
     """Files of the library that stay open between requests."""

@@ -56,6 +56,11 @@ class Ledger:
         self.log_requests = log_requests
         self._traffic = traffic
 
+    def count(self, area: str, status: int, count: int) -> None:
+        """Count a request and the bytes of its answer's body at once."""
+        self._traffic.requests[area, status] += 1
+        self._traffic.sent_bytes[area] += count
+
     def count_bytes(self, area: str, count: int) -> None:
         """Count bytes of a body that are on their way."""
         self._traffic.sent_bytes[area] += count

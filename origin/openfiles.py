@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from origin import byteranges
 from origin.byteranges import ByteRange, Partial
 from origin.representation import FileRepresentation
 from origin.requesthead import PlainHead
 from origin.selection import Answer, Headers, answer, select_ranges, shared_headers
+from origin.zerocopy import Piece
 from packager.storage import SETTLED_AFTER, LocalFile
 
 MAXIMUM_FILES = 256
@@ -48,6 +50,22 @@ class SharedFile:
             self.file.close()
 
 
+class Reply(NamedTuple):
+    """An answer's bytes.
+
+    Attributes:
+        status: The answer's.
+        pieces: Its header, then ranges of the file and what stands between.
+        body_bytes: Length of what is behind the header.
+        file_bytes: Length of the ranges alone.
+    """
+
+    status: int
+    pieces: list[Piece]
+    body_bytes: int
+    file_bytes: int
+
+
 class Resolved:
     """A file as an address led to it, with what its answers have in common.
 
@@ -56,17 +74,33 @@ class Resolved:
         media_type: Its Content-Type.
         headers: Raw header fields of every answer (Cache-Control and the like).
         now: Seconds since the epoch.
-        valid_until: When it must be looked up again, by the monotonic clock.
+        valid_until: When it must have been looked up again, by the monotonic clock.
+        renewed_from: From when one request may look it up again.
     """
 
-    __slots__ = ("_content", "_headers", "media_type", "representation", "shared", "valid_until")
+    __slots__ = (
+        "_content",
+        "_headers",
+        "media_type",
+        "renewed_from",
+        "representation",
+        "shared",
+        "valid_until",
+    )
 
     def __init__(
-        self, shared: SharedFile, media_type: str, headers: Headers, now: float, valid_until: float
+        self,
+        shared: SharedFile,
+        media_type: str,
+        headers: Headers,
+        now: float,
+        valid_until: float,
+        renewed_from: float,
     ) -> None:
         self.shared = shared
         self.media_type = media_type
         self.valid_until = valid_until
+        self.renewed_from = renewed_from
         self.representation = FileRepresentation(shared.file, media_type, now)
         self._headers = headers
         fields = (*shared_headers(self.representation, headers, now), (b"content-type", media_type.encode()))
@@ -77,7 +111,7 @@ class Resolved:
         self.shared.acquire()
         return FileRepresentation(self.shared.file, self.media_type, release=self.shared.release)
 
-    def reply(self, head: PlainHead, status_lines: Mapping[int, bytes], common: bytes) -> _Reply:
+    def reply(self, head: PlainHead, status_lines: Mapping[int, bytes], common: bytes) -> Reply:
         """Decide the answer to a request, as `origin/selection.py` does for every other.
 
         Args:
@@ -86,7 +120,7 @@ class Resolved:
             common: Encoded header fields that every answer of the server has.
 
         Returns:
-            The status, and the answer's bytes: its header, then pieces of the file and what stands between.
+            The answer.
         """
         if head.method == "GET" and not head.is_conditional:
             size = self.representation.size
@@ -96,20 +130,18 @@ class Resolved:
             if isinstance(selection, Partial) and len(selection.ranges) == 1:
                 part = selection.ranges[0]
                 field = b"content-range: bytes %d-%d/%d\r\n" % (part.first, part.last, size)
-                return 206, self._file_answer(status_lines[206] + common, field, part)
+                return self._file_answer(206, status_lines[206] + common, field, part)
             if isinstance(selection, byteranges.Whole) and size:
-                return 200, self._file_answer(status_lines[200] + common, b"", ByteRange(0, size - 1))
+                return self._file_answer(200, status_lines[200] + common, b"", ByteRange(0, size - 1))
         now = time.time()
         return _general(
             answer(head.method, head.fields, self.representation, now, self._headers), status_lines, common
         )
 
-    def _file_answer(self, start: bytes, field: bytes, part: ByteRange) -> tuple[bytes | ByteRange, ...]:
-        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (start, self._content, field, part.length)
-        return head, part
-
-
-_Reply = tuple[int, tuple[bytes | ByteRange, ...]]
+    def _file_answer(self, status: int, start: bytes, field: bytes, part: ByteRange) -> Reply:
+        length = part.last + 1 - part.first
+        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (start, self._content, field, length)
+        return Reply(status, [head, part], length, length)
 
 
 class OpenFiles:
@@ -133,7 +165,13 @@ class OpenFiles:
     def find(self, path: bytes) -> Resolved | None:
         """The file that a path led to a moment ago, or None when it has to be looked up."""
         found = self._files.get(path)
-        return found if found is not None and time.monotonic() < found.valid_until else None
+        if found is None or (now := time.monotonic()) >= found.valid_until:
+            return None
+        if now >= found.renewed_from:
+            # One request looks it up again, in time; those beside it needn't all.
+            found.renewed_from = found.valid_until
+            return None
+        return found
 
     def keep(
         self, path: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
@@ -160,8 +198,14 @@ class OpenFiles:
             old.shared.release()
         elif len(self._files) >= self._maximum:
             self._files.pop(next(iter(self._files))).shared.release()
-        valid_until = looked_up + self._valid_seconds
-        self._files[path] = Resolved(shared, media_type, (*headers, *self._headers), now, valid_until)
+        self._files[path] = Resolved(
+            shared,
+            media_type,
+            (*headers, *self._headers),
+            now,
+            valid_until=looked_up + self._valid_seconds,
+            renewed_from=looked_up + self._valid_seconds / 2,
+        )
         self._schedule()
         return shared.release
 
@@ -185,6 +229,8 @@ def encoded(headers: Headers) -> bytes:
     return b"".join(b"%b: %b\r\n" % field for field in headers)
 
 
-def _general(reply: Answer, status_lines: Mapping[int, bytes], common: bytes) -> _Reply:
+def _general(reply: Answer, status_lines: Mapping[int, bytes], common: bytes) -> Reply:
     head = b"%b%b%b\r\n" % (status_lines[reply.status], common, encoded(reply.headers))
-    return reply.status, (head, *reply.body)
+    file_bytes = sum(piece.length for piece in reply.body if isinstance(piece, ByteRange))
+    text_bytes = sum(len(piece) for piece in reply.body if not isinstance(piece, ByteRange))
+    return Reply(reply.status, [head, *reply.body], file_bytes + text_bytes, file_bytes)

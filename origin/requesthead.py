@@ -58,6 +58,7 @@ class WireLimits:
         target_bytes: The request target.
         stalled_seconds: How long a client may take none of the bytes that wait for it.
         pipelined_requests: Requests that may wait behind the one being answered.
+        connections: Connections that are served; those beyond get 503, and far beyond that they are cut.
         linger_seconds: How long what a refused client is still sending is read, so that it sees why.
     """
 
@@ -67,6 +68,7 @@ class WireLimits:
     target_bytes: int = 8 * 1024
     stalled_seconds: float = 60.0
     pipelined_requests: int = 64
+    connections: int = 8192
     linger_seconds: float = 2.0
 
 

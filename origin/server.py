@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator, Sequence
 
 import uvicorn
@@ -17,17 +18,24 @@ import uvicorn
 BACKLOG = 2048
 POLL_SECONDS = 0.05
 
+UNACKNOWLEDGED_SECONDS = 30.0
+KEEPALIVE_IDLE_SECONDS = 20
+KEEPALIVE_PROBE_SECONDS = 5
+KEEPALIVE_PROBES = 3
+"""A silent connection is asked after 20 s whether somebody is there, and given up after three unanswered."""
+
 
 class BindError(Exception):
     """The address can't be listened on; the text is one line that says what to do."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SECONDS) -> list[socket.socket]:
     """Bind every address of a host, without listening yet.
 
     Args:
         host: name or address.
         port: number; 0 takes a free one, the same for all addresses.
+        unacknowledged_seconds: after how long a client that confirms nothing is taken for gone.
 
     Raises:
         BindError: the host has no address, or one of them is taken or not allowed.
@@ -42,6 +50,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _notice_the_dead(sock, unacknowledged_seconds)
         chosen = sockets[0].getsockname()[1] if sockets else port
         try:
             sock.bind((address[0], chosen, *address[2:]))
@@ -52,6 +61,20 @@ def bind(host: str, port: int) -> list[socket.socket]:
             raise BindError(f"{host}:{port}: {error.strerror}; {advice}") from error
         sockets.append(sock)
     return sockets
+
+
+def _notice_the_dead(sock: socket.socket, seconds: float) -> None:
+    """Have the kernel end connections whose other end has vanished; its own patience is of hours.
+
+    Connections inherit the options of the socket that they come from. A client that leaves no room for its
+    bytes, and confirms just that, counts as gone too.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_PROBE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
 class Server(uvicorn.Server):

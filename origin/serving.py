@@ -15,6 +15,7 @@ import uvicorn
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from origin import descriptors
 from origin.app import build_app
 from origin.config import Config, LiveOptions, RadioOptions
 from origin.edge import Ledger
@@ -45,7 +46,8 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
         OSError: the library can't be read.
     """
     with _ending_early():
-        sockets = bind(config.server.host, config.server.port)
+        sockets = bind(config.server.host, config.server.port, config.limits.unacknowledged_seconds)
+        config = _within(config, descriptors.raise_limit())
         try:
             tools = await _tools(needed=demo or bool(config.live or config.radio))
             if demo and tools is not None:
@@ -129,7 +131,21 @@ def _wire_limits(config: Config) -> WireLimits:
         header_fields=limits.header_fields,
         target_bytes=limits.target_bytes,
         stalled_seconds=limits.stalled_seconds,
+        connections=limits.connections,
     )
+
+
+def _within(config: Config, allowed: int) -> Config:
+    """The configuration, with no more connections and files than there are descriptors for."""
+    connections = descriptors.connections_within(allowed, config.limits.connections)
+    if connections < config.limits.connections:
+        log.info("fewer connections than configured", descriptors=allowed, connections=connections)
+    limits = msgspec.structs.replace(
+        config.limits,
+        connections=connections,
+        open_files=descriptors.files_within(allowed, config.limits.open_files),
+    )
+    return msgspec.structs.replace(config, limits=limits)
 
 
 def _announce(house: House, address: str, *, demo: bool) -> None:

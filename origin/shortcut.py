@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import time
 import urllib.parse
-from collections.abc import Sequence
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from origin.byteranges import ByteRange
 from origin.edge import Ledger
-from origin.openfiles import OpenFiles, Resolved, encoded
+from origin.openfiles import OpenFiles, Reply, Resolved, encoded
 from origin.requesthead import PlainHead, WireLimits, read_plain, target_of
 from origin.selection import Headers
 
@@ -28,22 +26,18 @@ class FileAnswer:
     Args:
         resolved: The file.
         head: The request.
-        status: The answer's.
-        pieces: The answer's bytes.
+        reply: The answer's bytes.
 
     Attributes:
         keep_alive: Whether the connection stays open behind it.
     """
 
-    __slots__ = ("_is_held", "head", "keep_alive", "pieces", "resolved", "started", "status")
+    __slots__ = ("_is_held", "head", "keep_alive", "reply", "resolved", "started")
 
-    def __init__(
-        self, resolved: Resolved, head: PlainHead, status: int, pieces: Sequence[bytes | ByteRange]
-    ) -> None:
+    def __init__(self, resolved: Resolved, head: PlainHead, reply: Reply) -> None:
         self.resolved = resolved
         self.head = head
-        self.status = status
-        self.pieces = pieces
+        self.reply = reply
         self.keep_alive = True
         self._is_held = False
         self.started = time.monotonic()
@@ -68,11 +62,6 @@ class FileAnswer:
         if self._is_held:
             self._is_held = False
             self.resolved.shared.release()
-
-    def body_length(self) -> int:
-        """Bytes behind the header."""
-        body = self.pieces[1:]
-        return sum(piece.length if isinstance(piece, ByteRange) else len(piece) for piece in body)
 
     def half_close(self) -> None:
         """The client sends nothing more; the answer goes on."""
@@ -111,12 +100,13 @@ class Shortcut:
         if self._common[0] is not default_headers:
             # The server makes a new list when the second changes.
             self._common = (default_headers, encoded(default_headers))
-        status, pieces = resolved.reply(head, STATUS_LINE, self._common[1])
-        return FileAnswer(resolved, head, status, pieces)
+        return FileAnswer(resolved, head, resolved.reply(head, STATUS_LINE, self._common[1]))
 
     def record(self, answer: FileAnswer, client: str | None) -> None:
         """Count an answer, and log it where requests are logged."""
-        self._ledger.count_bytes(AREA, length := answer.body_length())
-        self._ledger.count_request(AREA, answer.status)
+        reply = answer.reply
+        self._ledger.count(AREA, reply.status, reply.body_bytes)
         if self._ledger.log_requests:
-            self._ledger.write(answer.head.method, answer.path, answer.status, length, answer.started, client)
+            self._ledger.write(
+                answer.head.method, answer.path, reply.status, reply.body_bytes, answer.started, client
+            )

@@ -8,6 +8,9 @@ large, that don't say for which host they are. `uvicorn.Config(app, http=WirePro
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 import urllib.parse
 from typing import Any, ClassVar
 
@@ -27,6 +30,9 @@ __all__ = ["WireLimits", "WireProtocol", "wire_protocol"]
 log = structlog.get_logger()
 
 _SHORTEST_CHECK = 0.05
+
+CONNECTIONS_TO_REFUSE = 16
+"""Connections beyond the limit that are still told so, by an answer of 503 to their first request."""
 
 
 class _RefusedError(httptools.HttpParserError):
@@ -52,8 +58,9 @@ class WireProtocol(HttpToolsProtocol):
         # Idle, or in a request's header, since then.
         self._since = 0.0
         self._served = False
-        self._buffered = 0
-        self._buffered_since = 0.0
+        # What waited for the client when that was last looked at, and since when it is just that.
+        self._untaken: tuple[int, int, int] | None = None
+        self._untaken_since = 0.0
         # Of the request that is being read.
         self._in_head = False
         self._in_body = False
@@ -72,8 +79,10 @@ class WireProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
+            transport.abort()
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
-        self._since = self._buffered_since = self.loop.time()
+        self._since = self.loop.time()
         self._timer = self.loop.call_later(self._interval, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -138,13 +147,20 @@ class WireProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_at(due, self._check)
 
     def _is_stalled(self, now: float) -> bool:
-        limit = self.limits.stalled_seconds
-        if self._sender is not None and self._sender.is_sending and now - self._sender.progress >= limit:
-            return True
-        buffered = self.transport.get_write_buffer_size()
-        if not buffered or buffered != self._buffered:
-            self._buffered, self._buffered_since = buffered, now
-        return now - self._buffered_since >= limit
+        sender, buffered = self._sender, self.transport.get_write_buffer_size()
+        if not buffered and (sender is None or not sender.is_sending):
+            self._untaken = None
+            return False
+        # The kernel asks for more only when a third of its buffer is free, which may take a slow client long.
+        untaken = (buffered, 0 if sender is None else sender.sent, self._unacknowledged())
+        if untaken != self._untaken:
+            self._untaken, self._untaken_since = untaken, now
+        return now - self._untaken_since >= self.limits.stalled_seconds
+
+    def _unacknowledged(self) -> int:
+        """Bytes in the kernel that the client hasn't confirmed."""
+        found = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(found, sys.byteorder)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -186,7 +202,8 @@ class WireProtocol(HttpToolsProtocol):
             return False
         self._active = answer
         try:
-            if self.file_sender().begin(answer.pieces, answer.file, self._end_shortly):
+            reply = answer.reply
+            if self.file_sender().begin(reply.pieces, reply.file_bytes, answer.file, self._end_shortly):
                 self._end_shortly(None)
             else:
                 answer.hold()
@@ -306,8 +323,7 @@ class WireProtocol(HttpToolsProtocol):
         self.scope["query_string"] = query
 
     def _is_crowded(self) -> bool:
-        limit = self.limit_concurrency
-        return limit is not None and max(len(self.connections), len(self.tasks)) >= limit
+        return len(self.connections) > self.limits.connections
 
     def _queue(self, exchange: Exchange, app: ASGI3Application) -> None:
         if self._active is None:

@@ -46,9 +46,10 @@ import pathlib, sys, uvicorn
 from starlette.applications import Starlette
 from origin import files
 from origin.edge import Edge, Traffic
+from origin.openfiles import OpenFiles
 from origin.wire import WireLimits, wire_protocol
 from packager.storage import Library
-routes = files.routes(Library(pathlib.Path(sys.argv[1])))
+routes = files.routes(Library(pathlib.Path(sys.argv[1])), open_files=OpenFiles())
 app = Edge(Starlette(routes=routes), traffic=Traffic(), allow_origin="*", log_requests=False)
 uvicorn.run(app, http=wire_protocol(WireLimits()), port=int(sys.argv[2]), ws="none", lifespan="off",
     log_config=None, access_log=False, server_header=False)

@@ -17,9 +17,12 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from origin import files
+from origin.edge import Edge, Ledger, Traffic, cross_origin_headers
+from origin.openfiles import OpenFiles
+from origin.shortcut import Shortcut
 from origin.wire import WireLimits, wire_protocol
 from packager.storage import Library
-from tests.conformance.raw import Client, wait_for
+from tests.conformance.raw import Answer, Client, wait_for
 
 Loop = Literal["asyncio", "uvloop"]
 
@@ -53,6 +56,7 @@ def serving(
     limits: WireLimits | None = None,
     keep_alive: int = 30,
     certificate: tuple[Path, Path] | None = None,
+    shortcut: Shortcut | None = None,
 ) -> Iterator[Running]:
     """Run a server in a thread until the block ends; with a key and certificate by TLS."""
     key, chain = certificate or (None, None)
@@ -60,7 +64,7 @@ def serving(
         app,
         host="127.0.0.1",
         port=0,
-        http=wire_protocol(limits or WireLimits()),
+        http=wire_protocol(limits or WireLimits(), shortcut),
         ws="none",
         loop=loop,
         lifespan="off",
@@ -110,9 +114,50 @@ def media_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session", params=["asyncio", "uvloop"])
+@dataclass(frozen=True)
+class FilesWing:
+    """The files wing as the whole server has it: its routes behind the edge, its counters, its shortcut."""
+
+    app: ASGIApp
+    shortcut: Shortcut
+    traffic: Traffic
+
+
+def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) -> FilesWing:
+    """Make the files wing."""
+    traffic = Traffic()
+    open_files = OpenFiles(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
+    routes = files.routes(Library(library), max_age=max_age, open_files=open_files)
+    app = Edge(Starlette(routes=routes), traffic=traffic, allow_origin="*", log_requests=False)
+    return FilesWing(app, Shortcut(open_files, Ledger(traffic, log_requests=False)), traffic)
+
+
+class InsistentClient(Client):
+    """A client that asks for each file twice, so that the second answer is one of the shortcut."""
+
+    def ask(self, target: str, *fields: str, method: str = "GET", version: str = "1.1") -> Answer:
+        super().ask(target, method="HEAD")
+        return super().ask(target, *fields, method=method, version=version)
+
+
+@dataclass(frozen=True)
+class Insisting(Running):
+    def connect(self, receive_buffer: int | None = None) -> Client:
+        return InsistentClient(self.address, receive_buffer)
+
+
+@pytest.fixture(
+    scope="session", params=["asyncio", "uvloop", "asyncio-shortcut", "uvloop-shortcut", "nothing kept"]
+)
 def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterator[Running]:
-    """The files wing on a real server, once with each event loop."""
-    app = Starlette(routes=files.routes(Library(media_library), max_age=600))
-    with serving(app, media_library, request.param) as running:
-        yield running
+    """The files wing on a real server: with each event loop, by the application's way and by the shortcut."""
+    loop, _, variant = request.param.partition("-")
+    wing = files_wing(media_library)
+    if request.param == "nothing kept":
+        routes = files.routes(Library(media_library), max_age=600)
+        app = Edge(Starlette(routes=routes), traffic=wing.traffic, allow_origin="*", log_requests=False)
+        with serving(app, media_library, "uvloop") as running:
+            yield running
+        return
+    with serving(wing.app, media_library, loop, shortcut=wing.shortcut if variant else None) as running:
+        yield Insisting(running.address, running.library, running.server) if variant else running
