@@ -1,7 +1,7 @@
 """The syntax of DASH manifests (ISO/IEC 23009-1): an MPD from typed values, whose policy is elsewhere.
 
-Only what the isoff-live profile needs of a static presentation: one period, and segments addressed by number
-through a template whose timeline gives each one's time (§5.3.9.6).
+Only what the isoff-live profile needs: of a static presentation one period, and segments addressed by number
+through a template whose timeline gives each one's time (§5.3.9.6). A dynamic one is in media.livempd.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ MIN_BUFFER_SECONDS = 2
 
 def duration(seconds: Fraction | int) -> str:
     """Write seconds as an xs:duration, rounded to the nearest millisecond."""
+    return f"PT{decimal(seconds)}S"
+
+
+def decimal(seconds: Fraction | int) -> str:
+    """Write seconds as an xs:double, rounded to the nearest millisecond."""
     milliseconds = round(Fraction(seconds) * 1000)
-    return f"PT{milliseconds // 1000}.{milliseconds % 1000:03d}S"
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,43 @@ class SegmentTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberTemplate:
+    """Segments of one duration, the last one of which may be had while it is being made (§5.3.9.5).
+
+    Attributes:
+        timescale: ticks per second.
+        duration: of a segment, in ticks.
+        start_number: of the period's first segment.
+        presentation_time_offset: media time in ticks at which the period begins.
+        availability_time_offset: seconds by which a segment can be asked for before it is complete.
+        initialization: address of the init segment.
+        media: address of a segment, with ``$Number$`` for its number.
+    """
+
+    timescale: int
+    duration: int
+    start_number: int
+    presentation_time_offset: int
+    availability_time_offset: Fraction
+    initialization: str
+    media: str
+
+    def element(self) -> Element:
+        """Build it."""
+        return Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            duration=str(self.duration),
+            startNumber=str(self.start_number),
+            presentationTimeOffset=str(self.presentation_time_offset),
+            availabilityTimeOffset=decimal(self.availability_time_offset),
+            availabilityTimeComplete="false",
+            initialization=self.initialization,
+            media=self.media,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Representation:
     """One encoding (§5.3.5).
 
@@ -81,7 +123,7 @@ class Representation:
     base_url: str
     bandwidth: int
     codecs: str
-    segments: SegmentTemplate
+    segments: SegmentTemplate | NumberTemplate
     resolution: tuple[int, int] | None = None
     frame_rate: Fraction | None = None
     sample_rate: int = 0
@@ -165,6 +207,11 @@ class StaticManifest:
         )
         period = SubElement(mpd, "Period", id="0", start="PT0S")
         period.extend(one.element() for one in self.adaptation_sets)
-        indent(mpd)
-        encoded: bytes = tostring(mpd, encoding="utf-8", xml_declaration=True)
-        return encoded + b"\n"
+        return encoded(mpd)
+
+
+def encoded(mpd: Element) -> bytes:
+    """Write an MPD as XML in UTF-8."""
+    indent(mpd)
+    data: bytes = tostring(mpd, encoding="utf-8", xml_declaration=True)
+    return data + b"\n"

@@ -8,22 +8,22 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from media import mpd
 from media.m3u8 import MEDIA_TYPE
 from origin import directives
 from origin.directives import DirectiveError, Directives
+from origin.growing import LONGEST_BLOCK, GrowingSegment, begun, hinted_part
 from origin.representation import BytesRepresentation, RepresentationResponse
 from packager.live import Channel
 from packager.presentation import Rendition
 from packager.waiters import TooManyWaitersError
 from packager.window import Window
-
-LONGEST_BLOCK = 3
-"""RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""
 
 NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
@@ -49,8 +49,10 @@ def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
     wing = _Live(channels)
     return [
         Route("/live/{channel}/master.m3u8", wing.multivariant_playlist),
+        Route("/live/{channel}/manifest.mpd", wing.manifest),
         Route("/live/{channel}/{rendition}/media.m3u8", wing.media_playlist),
         Route("/live/{channel}/{rendition}/{name}", wing.media),
+        Route("/api/time", time_of_day),
     ]
 
 
@@ -73,6 +75,24 @@ class _Live:
         except TooManyWaitersError:
             return _refusal(503, target_duration, retry_after=target_duration)
         return _playlist(request, channel.presentation.multivariant(wanted.suffix), target_duration)
+
+    async def manifest(self, request: Request) -> Response:
+        channel = self._channels.get(request.path_params["channel"])
+        if channel is None:
+            return _refusal(404, NOT_FOUND_SECONDS)
+        _note_viewer(request, channel)
+        target_duration = channel.target_duration
+        try:
+            wanted = directives.parse(request.query_params.multi_items())
+            there = await _until_ready(channel)
+        except DirectiveError as error:
+            return _refusal(400, target_duration, str(error))
+        except TooManyWaitersError:
+            there = False
+        if not there:
+            return _refusal(503, target_duration, retry_after=target_duration)
+        data = channel.presentation.manifest(time.time(), wanted.suffix)
+        return _playlist(request, data, max(target_duration // 2, 1), mpd.MEDIA_TYPE)
 
     async def media_playlist(self, request: Request) -> Response:
         channel, rendition = self._find(request)
@@ -103,26 +123,27 @@ class _Live:
         if channel is None or rendition is None:
             return _refusal(404, NOT_FOUND_SECONDS)
         name: str = request.path_params["name"]
-        window = rendition.window
+        window, target_duration = rendition.window, channel.target_duration
+        media_type = "video/mp4" if rendition.video else "audio/mp4"
+        cache_control = f"public, max-age={int(window.retention)}, immutable"
         data: bytes | memoryview | None = None
-        if found := _INIT.fullmatch(name):
-            data = window.init(int(found[1]))
-        elif found := _SEGMENT.fullmatch(name):
-            data = window.segment(int(found[1]))
-        elif found := _PART.fullmatch(name):
-            try:
-                data = await hinted_part(window, int(found[1]), int(found[2]), channel.target_duration)
-            except TooManyWaitersError:
-                return _refusal(503, channel.target_duration, retry_after=channel.target_duration)
+        try:
+            if found := _INIT.fullmatch(name):
+                data = window.init(int(found[1]))
+            elif found := _SEGMENT.fullmatch(name):
+                number = int(found[1])
+                data = window.segment(number)
+                if data is None and await begun(window, number, target_duration):
+                    return GrowingSegment(window, number, media_type, cache_control, target_duration)
+            elif found := _PART.fullmatch(name):
+                data = await hinted_part(window, int(found[1]), int(found[2]), target_duration)
+        except TooManyWaitersError:
+            return _refusal(503, target_duration, retry_after=target_duration)
         if data is None:
-            return _refusal(404, channel.target_duration)
+            return _refusal(404, target_duration)
         # One number always means the same bytes, so the name is as strong as a hash.
-        representation = BytesRepresentation(
-            data, "video/mp4" if rendition.video else "audio/mp4", f'"{name}-{len(data):x}"'
-        )
-        return RepresentationResponse(
-            representation, cache_control=f"public, max-age={int(window.retention)}, immutable"
-        )
+        representation = BytesRepresentation(data, media_type, f'"{name}-{len(data):x}"')
+        return RepresentationResponse(representation, cache_control=cache_control)
 
     def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
         channel = self._channels.get(request.path_params["channel"])
@@ -150,28 +171,10 @@ async def _until_reached(channel: Channel, window: Window, wanted: Directives) -
     )
 
 
-async def hinted_part(
-    window: Window, number: int, index: int, target_duration: int
-) -> bytes | memoryview | None:
-    """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
-
-    Args:
-        window: the rendition's.
-        number: media sequence number.
-        index: part index.
-        target_duration: seconds, which bound the wait.
-
-    Returns:
-        The whole part, or None where it isn't there and isn't the next one, or didn't come.
-    """
-    data = window.part(number, index)
-    if data is None and window.next_part == (number, index):
-        # The source may die in between: then the numbers go on without this part, or the channel ends.
-        await window.waiters.wait(
-            lambda: window.ended or window.next_part > (number, index), LONGEST_BLOCK * target_duration
-        )
-        data = window.part(number, index)
-    return data
+async def time_of_day(_: Request) -> Response:
+    """Tell players this clock's time, as ISO 8601 text (ISO/IEC 23009-1 §5.8.5.7)."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+    return PlainTextResponse(f"{now}Z", headers={"cache-control": "no-store"})
 
 
 def _note_viewer(request: Request, channel: Channel) -> None:
@@ -180,7 +183,7 @@ def _note_viewer(request: Request, channel: Channel) -> None:
     channel.audience.saw((host, hash(agent)), time.monotonic())
 
 
-def _playlist(request: Request, data: bytes, max_age: int) -> Response:
+def _playlist(request: Request, data: bytes, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
     headers = {"vary": "Accept-Encoding"}
     # A coded answer to a condition or a range would need validators of its own for every status.
     if accepts_gzip(request.headers.get("accept-encoding", "")) and not any(
@@ -190,7 +193,7 @@ def _playlist(request: Request, data: bytes, max_age: int) -> Response:
         headers["content-encoding"] = "gzip"
     tag = hashlib.blake2b(data, digest_size=12).hexdigest()
     return RepresentationResponse(
-        BytesRepresentation(data, MEDIA_TYPE, f'"{tag}"'),
+        BytesRepresentation(data, media_type, f'"{tag}"'),
         cache_control=f"public, max-age={max_age}",
         headers=headers,
     )

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from media import m3u8
 from packager.ladder import Cadence
-from packager.window import LiveSegment, Timeline, Window
+from packager.manifest import LiveManifest
+from packager.rendition import Rendition, init_uri, part_uri, segment_uri
+from packager.window import LiveSegment, Window
+
+__all__ = ["Presentation", "Rendition", "media_playlist", "multivariant_playlist"]
 
 PART_HOLD_BACK = 3
 """§4.4.3.8: PART-HOLD-BACK is at least two part targets, better three."""
@@ -30,38 +33,6 @@ AUDIO_GROUP = "audio"
 
 MAX_RENDERED = 64
 """Most rendered playlists that are kept; different query parameters make different ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendition:
-    """One rendition of a channel.
-
-    Attributes:
-        name: its folder in URIs.
-        window: its segments.
-        video: whether it is a variant's picture, or else sound.
-        bitrate: nominal bits per second, said until the first segment has been measured.
-    """
-
-    name: str
-    window: Window
-    video: bool
-    bitrate: int
-
-
-def segment_uri(number: int) -> str:
-    """Name a segment, relative to its playlist."""
-    return f"{number}.m4s"
-
-
-def part_uri(number: int, index: int) -> str:
-    """Name a part; the preload hint uses the name that the part then has."""
-    return f"{number}.{index}.m4s"
-
-
-def init_uri(timeline: Timeline) -> str:
-    """Name an init segment."""
-    return f"init-{timeline.number}.mp4"
 
 
 def media_playlist(
@@ -200,6 +171,7 @@ class Presentation:
         self._cadence = cadence
         self._rendered: dict[tuple[str, bool, str], bytes] = {}
         self._state: tuple[int, ...] = ()
+        self._manifest = LiveManifest(renditions, cadence)
 
     def media(self, name: str, *, skip: bool = False, suffix: str = "") -> bytes:
         """Give the bytes of a rendition's media playlist as of now.
@@ -230,6 +202,10 @@ class Presentation:
             playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
             found = self._rendered[key] = playlist.render().encode()
         return found
+
+    def manifest(self, now: float, suffix: str = "") -> bytes:
+        """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant."""
+        return self._manifest.render(suffix, now)
 
     def _recall(self, key: tuple[str, bool, str]) -> bytes | None:
         # Rendition reports are of the other renditions' state, too.

@@ -380,7 +380,7 @@ def test_line_20_numbers_never_go_back_and_a_number_always_means_the_same_bytes(
     assert {number: ask(fed, f"/live/test/240p/{number}.m4s").body for number in before} == before
 
 
-def test_line_21_a_source_that_comes_back_begins_behind_a_discontinuity_and_the_sequence_counts_it(
+def test_line_21_a_source_that_comes_back_begins_behind_a_discontinuity_and_is_counted(
     fed: HandFed,
 ) -> None:
     fed.restart(30)

@@ -19,7 +19,8 @@ import httpx
 import m3u8
 import pytest
 
-from origin.live import accepts_gzip, hinted_part
+from origin.growing import hinted_part
+from origin.live import accepts_gzip
 from packager.live import Channel, ChannelOptions
 from packager.tools import Tools
 from packager.window import LivePart, Window

@@ -1,0 +1,113 @@
+"""The syntax of live DASH manifests (ISO/IEC 23009-1, type dynamic).
+
+Segments of a period have one duration: so a player knows the number of a segment and when it comes, before it
+is there (§5.3.9.5.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from xml.etree.ElementTree import Element, SubElement
+
+from media.mpd import ISOFF_LIVE, NAMESPACE, AdaptationSet, decimal, duration, encoded
+
+HTTP_ISO = "urn:mpeg:dash:utc:http-iso:2014"
+"""§5.8.5.7: the clock is read at an address that answers with ISO 8601 text."""
+
+EPOCH = "1970-01-01T00:00:00Z"
+"""Availability starts with the epoch: then a period's start is its date, on every node and for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch without a break (§5.3.2).
+
+    Attributes:
+        id: unique in the presentation, for ever.
+        start: seconds since the availability start.
+        duration: seconds, of a period that is over; None for the one that goes on.
+        adaptation_sets: what it offers.
+    """
+
+    id: str
+    start: Fraction
+    duration: Fraction | None
+    adaptation_sets: Sequence[AdaptationSet]
+
+    def element(self) -> Element:
+        """Build it."""
+        element = Element("Period", id=self.id, start=duration(self.start))
+        if self.duration is not None:
+            element.set("duration", duration(self.duration))
+        element.extend(one.element() for one in self.adaptation_sets)
+        return element
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How far behind now a player should be (annex K.3.2), in seconds, and how much it may hurry or lag."""
+
+    target: Fraction
+    least: Fraction
+    most: Fraction
+    slowest: Fraction = Fraction(96, 100)
+    fastest: Fraction = Fraction(104, 100)
+
+    def element(self) -> Element:
+        """Build the ServiceDescription; latencies are written in milliseconds."""
+        description = Element("ServiceDescription", id="0")
+        low, wanted, high = (str(round(1000 * value)) for value in (self.least, self.target, self.most))
+        SubElement(description, "Latency", referenceId="0", min=low, target=wanted, max=high)
+        SubElement(description, "PlaybackRate", min=decimal(self.slowest), max=decimal(self.fastest))
+        return description
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicManifest:
+    """A live presentation (§5.3.1.2, type dynamic), whose availability starts with the epoch.
+
+    Attributes:
+        publish_time: ISO 8601 date of this version.
+        update_period: seconds after which a player asks for a newer one.
+        time_shift_depth: seconds that can be sought back.
+        max_segment_duration: seconds of the longest segment.
+        min_buffer: seconds to buffer, at a representation's bandwidth, for playing without a stall.
+        latency: what the service aims at.
+        clock: address of the clock (``HTTP_ISO``).
+        periods: in order.
+        ended: whether nothing comes any more.
+    """
+
+    publish_time: str
+    update_period: Fraction
+    time_shift_depth: Fraction
+    max_segment_duration: Fraction
+    min_buffer: Fraction
+    latency: Latency
+    clock: str
+    periods: Sequence[Period]
+    ended: bool = False
+
+    def render(self) -> bytes:
+        """Write the manifest as XML in UTF-8."""
+        mpd = Element(
+            "MPD",
+            xmlns=NAMESPACE,
+            profiles=ISOFF_LIVE,
+            type="dynamic",
+            availabilityStartTime=EPOCH,
+            publishTime=self.publish_time,
+            timeShiftBufferDepth=duration(self.time_shift_depth),
+            suggestedPresentationDelay=duration(self.latency.target),
+            maxSegmentDuration=duration(self.max_segment_duration),
+            minBufferTime=duration(self.min_buffer),
+        )
+        if not self.ended:
+            # §5.4.1: without it nothing is ever updated, and the last period's duration is the end.
+            mpd.set("minimumUpdatePeriod", duration(self.update_period))
+        mpd.append(self.latency.element())
+        mpd.extend(period.element() for period in self.periods)
+        SubElement(mpd, "UTCTiming", schemeIdUri=HTTP_ISO, value=self.clock)
+        return encoded(mpd)
