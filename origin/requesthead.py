@@ -72,14 +72,14 @@ class WireLimits:
     linger_seconds: float = 2.0
 
 
-def fault_of(method: str, version: str, hosts: Sequence[bytes], *, coded: bool) -> int | None:
+def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequence[bytes] = ()) -> int | None:
     """Judge the head of a request.
 
     Args:
         method: Its method.
         version: Its HTTP version, such as "1.1".
         hosts: The values of its Host fields.
-        coded: Whether it has a Transfer-Encoding field.
+        codings: The values of its Transfer-Encoding fields.
 
     Returns:
         The status to refuse it with, or None when nothing is wrong with it.
@@ -90,8 +90,12 @@ def fault_of(method: str, version: str, hosts: Sequence[bytes], *, coded: bool) 
     if len(hosts) > 1 or (not hosts and version == "1.1") or not all(map(_HOST.fullmatch, hosts)):
         return 400
     # RFC 9112 §6.1: a Transfer-Encoding in HTTP/1.0 means that the framing can't be trusted.
-    if coded and version == "1.0":
+    if codings and version == "1.0":
         return 400
+    if codings and (coding := b",".join(codings).strip(b" \t").lower()) != b"chunked":
+        # RFC 9112 §6.3: without chunked as the last coding nobody knows where the body ends; §6.1: others
+        # than that aren't understood here.
+        return 501 if coding.rpartition(b",")[2].strip(b" \t") == b"chunked" else 400
     # RFC 9110 §9.1, §9.3.6: this is no proxy.
     return 501 if method == "CONNECT" else None
 
@@ -152,6 +156,6 @@ def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
         elif name in _NOT_PLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
             return None
         head.fields.append((name, value))
-    if len(head.fields) > limits.header_fields or fault_of(head.method, "1.1", hosts, coded=False):
+    if len(head.fields) > limits.header_fields or fault_of(head.method, "1.1", hosts):
         return None
     return head

@@ -69,7 +69,7 @@ class WireProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
         self._fields = 0
         self._hosts: list[bytes] = []
-        self._coded = False
+        self._codings: list[bytes] = []
         # Of a connection that is read no further: why, once the responses before it are out.
         self._deaf = False
         self._refusal: int | None = None
@@ -232,7 +232,7 @@ class WireProtocol(HttpToolsProtocol):
         self._in_head = self._began = True
         self._head_bytes = self._unparsed_bytes = self._fields = 0
         self._hosts = []
-        self._coded = False
+        self._codings = []
         if self._active is None:
             self._since = self.loop.time()
 
@@ -254,7 +254,7 @@ class WireProtocol(HttpToolsProtocol):
         if name == b"host":
             self._hosts.append(value.strip(b" \t"))
         elif name == b"transfer-encoding":
-            self._coded = True
+            self._codings.append(value)
         elif name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
         self.headers.append((name, value))
@@ -263,7 +263,7 @@ class WireProtocol(HttpToolsProtocol):
         """The header is complete: the application's turn, or the next in line."""
         self._in_head, self._in_body = False, True
         method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
-        if (status := fault_of(method, version, self._hosts, coded=self._coded)) is not None:
+        if (status := fault_of(method, version, self._hosts, self._codings)) is not None:
             self._stop(status)
         self.scope["method"] = method
         self.scope["http_version"] = version

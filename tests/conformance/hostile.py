@@ -1,0 +1,99 @@
+"""Hostile input to HTTP (A), to files and ranges (B) and to resources (L): the tests of each row.
+
+What concerns live channels, packaging and the rest of L is the business of those wings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """What holds a row, or why nothing does yet."""
+
+    tests: tuple[str, ...] = ()
+    later: str = ""
+
+
+def held(*tests: str) -> Row:
+    return Row(tests)
+
+
+HTTP = "test_hostile_http.py::"
+SERVER = "test_hostile_server.py::"
+FILES = "test_http_files.py::"
+WIRE = "test_wire.py::"
+SHORTCUT = "test_shortcut.py::"
+
+_FRAMING = HTTP + "test_ambiguous_framing_is_refused_and_nothing_behind_it_is_answered"
+_FAULTY = HTTP + "test_a_faulty_head_for_a_file_that_is_open_is_refused_like_any_other"
+_HEADS = WIRE + "test_a_faulty_head_is_refused_and_the_connection_closed"
+_UNSEEN = FILES + "test_what_may_not_be_seen_is_as_if_it_were_not_there"
+
+ROWS = {
+    "A1": held(_FRAMING),
+    "A2": held(_FRAMING, HTTP + "test_a_transfer_coding_that_is_not_known_is_501", _HEADS),
+    "A3": held(_FRAMING),
+    "A4": held(HTTP + "test_a_chunk_that_is_none_never_becomes_a_body"),
+    "A5": held(_FRAMING, _FAULTY, HTTP + "test_lines_end_with_crlf"),
+    "A6": held(_HEADS, _FAULTY),
+    "A7": held(_HEADS, _FAULTY, HTTP + "test_another_protocol_is_refused_at_once"),
+    "A8": held(HTTP + "test_heads_beyond_the_limits_are_refused_while_they_come"),
+    "A9": held(HTTP + "test_slow_heads_are_timed_out_and_others_are_served_meanwhile"),
+    "A10": held(
+        HTTP + "test_slow_heads_are_timed_out_and_others_are_served_meanwhile",
+        WIRE + "test_a_connection_without_a_request_is_closed_without_a_word",
+    ),
+    "A11": Row(later="no route takes a body yet: comes with ingest"),
+    "A12": held(HTTP + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up"),
+    "A13": held(HTTP + "test_a_thousand_pipelined_requests_are_bounded"),
+    "A14": Row(later="no route takes a body yet: comes with ingest"),
+    "A15": held(HTTP + "test_what_follows_an_upgrade_is_no_second_request"),
+    "A16": held(WIRE + "test_a_header_field_cannot_be_split"),
+    "A17": held(SERVER + "test_a_request_is_one_line_of_the_log_without_control_characters"),
+    "A18": Row(later="no HTTP/2 yet"),
+    "B1": held(
+        HTTP + "test_thousands_of_ranges_are_ignored_in_linear_time",
+        FILES + "test_a_hostile_set_gets_the_file_once",
+    ),
+    "B2": held(HTTP + "test_overlapping_ranges_never_send_more_than_the_file"),
+    "B3": held(
+        HTTP + "test_numbers_are_digits_of_any_length",
+        FILES + "test_a_range_that_does_not_parse_is_ignored",
+        FILES + "test_one_range_is_exactly_its_bytes",
+    ),
+    "B4": held(
+        FILES + "test_if_range_needs_the_very_same_version",
+        FILES + "test_a_file_changed_just_now_has_a_weak_tag",
+    ),
+    "B5": held(_UNSEEN, FILES + "test_an_absolute_form_target_is_the_same_file"),
+    "B6": held(HTTP + "test_a_sibling_of_the_library_is_not_in_it"),
+    "B7": held(HTTP + "test_links_that_go_in_circles_and_files_of_others_are_not_there", _UNSEEN),
+    "B8": held(HTTP + "test_links_that_go_in_circles_and_files_of_others_are_not_there", _UNSEEN),
+    "B9": held(
+        SHORTCUT + "test_a_file_that_shrinks_ends_the_connection_short",
+        WIRE + "test_a_file_that_shrinks_ends_the_connection_short",
+        SHORTCUT + "test_a_replaced_file_is_noticed_within_a_second",
+    ),
+    "B10": held(HTTP + "test_links_that_go_in_circles_and_files_of_others_are_not_there", _UNSEEN),
+    "B11": held(
+        HTTP + "test_methods_that_no_file_has",
+        FILES + "test_other_methods_are_not_allowed",
+        FILES + "test_options_names_the_methods",
+    ),
+    "B12": held(
+        HTTP + "test_a_file_larger_than_any_disk_has_its_last_bytes",
+        FILES + "test_an_empty_file_has_no_range",
+    ),
+    "L1": held(SERVER + "test_a_server_without_descriptors_does_not_spin_and_recovers"),
+    "L4": held(
+        HTTP + "test_connections_beyond_the_limit_are_told_so_and_the_others_go_on",
+        HTTP + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up",
+    ),
+    "L8": Row(later="needs 100,000 connections of one machine: a benchmark, not a test"),
+    "L9": held(SERVER + "test_paths_that_nobody_knows_do_not_grow_the_metrics"),
+    "L12": held(HTTP + "test_connections_to_a_vanished_client_are_noticed_by_the_kernel"),
+    "L13": Row(later="comes with the tests of clients over a bad network"),
+}
+"""By the rows' names."""

@@ -1,0 +1,219 @@
+"""Hostile input to the whole server, as a person starts it; each test names its rows of `hostile.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.conftest import FILM
+from tests.conformance.hostile import ROWS
+from tests.conformance.raw import Client
+from tests.conftest import ServerProcess, start_server, wait_for
+
+ROOT = Path(__file__).parent.parent.parent
+DESCRIPTORS = 64
+
+
+def address_of(server: ServerProcess) -> tuple[str, int]:
+    host, _, port = server.url.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("library")
+    (folder / "film.mp4").write_bytes(FILM)
+    os.utime(folder / "film.mp4", (1_700_000_000, 1_700_000_000))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(library: Path) -> Iterator[ServerProcess]:
+    running = start_server(
+        "--library", str(library), "--port", "0", env={"HEADWATER_LOG_REQUESTS": "true"}, cwd=library
+    )
+    yield running
+    assert running.stop() == 0
+
+
+def test_players_of_other_origins_may_read_files_and_what_they_need_of_them(server: ServerProcess) -> None:
+    """Line 26; Fetch §3.3: on every answer to a request for a file, the preflight of Range included."""
+    with Client(address_of(server)) as client:
+        for fields, status in (((), 200), (("Range: bytes=0-1",), 206), (("Range: bytes=9999999-",), 416)):
+            for _ in range(2):
+                answer = client.ask("/media/film.mp4", "Origin: https://player.example", *fields)
+                assert (answer.status, answer["access-control-allow-origin"]) == (status, "*")
+                exposed = {
+                    name.strip().lower() for name in answer["access-control-expose-headers"].split(",")
+                }
+                assert exposed >= {
+                    "accept-ranges",
+                    "content-encoding",
+                    "content-length",
+                    "content-range",
+                    "date",
+                    "etag",
+                    "icy-name",
+                    "icy-metaint",
+                }
+        preflight = client.ask(
+            "/media/film.mp4",
+            "Origin: https://player.example",
+            "Access-Control-Request-Method: GET",
+            "Access-Control-Request-Headers: range",
+            method="OPTIONS",
+        )
+        assert preflight.status == 204
+        assert preflight["access-control-allow-origin"] == "*"
+        assert "range" in preflight["access-control-allow-headers"].lower()
+        assert "GET" in preflight["access-control-allow-methods"]
+
+
+def test_the_shortcut_counts_and_logs_as_the_application_does(server: ServerProcess) -> None:
+    """What `/metrics` and the request log say of files is all of them."""
+
+    def counted(client: Client) -> float:
+        text = client.ask("/metrics").body.decode()
+        found = re.search(r'headwater_requests_total\{area="media",status="206"\} ([0-9.]+)', text)
+        return float(found[1]) if found else 0
+
+    with Client(address_of(server)) as client:
+        before = counted(client)
+        for _ in range(20):
+            assert client.ask("/media/film.mp4?counted", "Range: bytes=0-9").status == 206
+        assert counted(client) == before + 20
+    lines = [line for line in server.text().splitlines() if "206" in line and "/media/film.mp4" in line]
+    assert len(lines) >= 20
+
+
+@pytest.mark.parametrize("path", ["/media/%1b[2J", "/media/a%0ab%0d", "/media/%00", "/media/" + "x" * 8000])
+def test_a_request_is_one_line_of_the_log_without_control_characters(
+    server: ServerProcess, path: str
+) -> None:
+    """A17, A16: CVE-2020-7694, CVE-2011-4612."""
+    with Client(address_of(server)) as client:
+        assert client.ask(path, "User-Agent: \x7f".strip("\x7f")).status == 404
+    text = wait_for(lambda: server.text() if "status=404" in plain(server) else "", what="the log line")
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", re.sub(r"\x1b\[[0-9;]*m", "", text))
+    assert all(len(line.encode()) <= 9000 for line in text.splitlines())
+
+
+def plain(server: ServerProcess) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", server.text())
+
+
+def test_paths_that_nobody_knows_do_not_grow_the_metrics(server: ServerProcess) -> None:
+    """L9: the same series for any path."""
+
+    def series(client: Client) -> int:
+        return len(client.ask("/metrics").body.splitlines())
+
+    with Client(address_of(server)) as client:
+        client.ask("/first/404")
+        client.ask("/media/first")
+        series(client)
+        before = series(client)
+        for number in range(300):
+            assert client.ask(f"/area{number}/x").status == 404
+            assert client.ask(f"/media/{number}").status == 404
+        assert series(client) == before
+
+
+@pytest.fixture
+def poor_server(library: Path) -> Iterator[ServerProcess]:
+    """A server that may open few files."""
+    launcher = library.parent / "poor"
+    launcher.write_text(
+        "import os, resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({DESCRIPTORS}, {DESCRIPTORS}))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    program = str(Path(sys.executable).parent / "headwater")
+    log = library.parent / "poor.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(launcher), program, "serve", "--library", str(library), "--port", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    running = ServerProcess(process)
+    try:
+        announced = re.compile(r"Headwater is at (http://\S+)/")
+        wait_for(lambda: announced.search(log.read_text()), 60, "the start")
+        running.url = announced.findall(log.read_text())[0]
+        yield running
+        assert running.stop() == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_server_without_descriptors_does_not_spin_and_recovers(poor_server: ServerProcess) -> None:
+    """L1: 64 descriptors, 120 connections."""
+    address = address_of(poor_server)
+    with Client(address) as first:
+        assert first.ask("/media/film.mp4").body == FILM
+        crowd = []
+        for _ in range(120):
+            sock = socket.socket()
+            sock.settimeout(5)
+            sock.connect(address)
+            crowd.append(sock)
+        try:
+            time.sleep(0.5)
+            before = cpu_seconds(poor_server.process.pid)
+            time.sleep(2)
+            assert cpu_seconds(poor_server.process.pid) - before < 0.2
+            # Who was let in is served.
+            assert first.ask("/media/film.mp4").body == FILM
+        finally:
+            for sock in crowd:
+                sock.close()
+
+    def recovered() -> bool:
+        try:
+            with Client(address) as client:
+                return client.ask("/media/film.mp4").body == FILM
+        except (OSError, AssertionError):
+            return False
+
+    wait_for(recovered, 10, "the recovery")
+
+
+def test_every_row_has_its_test_or_its_reason() -> None:
+    """The table names tests that exist."""
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    for row, entry in ROWS.items():
+        if entry.later:
+            assert not entry.tests, row
+            continue
+        assert entry.tests, row
+        for name in entry.tests:
+            file, _, function = name.partition("::")
+            assert f"def {function}(" in files[file], f"{row}: {name}"
+
+
+def test_the_table_has_every_row() -> None:
+    assert json.dumps(sorted(ROWS)) == json.dumps(
+        sorted(
+            [f"A{number}" for number in range(1, 19)]
+            + [f"B{number}" for number in range(1, 13)]
+            + ["L1", "L4", "L8", "L9", "L12", "L13"]
+        )
+    )

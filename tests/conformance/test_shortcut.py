@@ -1,0 +1,218 @@
+"""What only the shortcut could get wrong; `test_http_files.py` shows that it answers as the application."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from origin.requesthead import WireLimits, read_plain, target_of
+from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
+from tests.conformance.raw import Answer, wait_for
+
+VALID_SECONDS = 1.0
+LONG_AGO = (1_700_000_000, 1_700_000_000)
+
+
+class Counting:
+    """The files wing's application, which counts what comes to it."""
+
+    def __init__(self, wing: FilesWing) -> None:
+        self.wing = wing
+        self.calls = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.calls += 1
+        await self.wing.app(scope, receive, send)
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    put(tmp_path / "film.mp4", FILM * 16)
+    put(tmp_path / "small.mp3", b"0123456789")
+    return tmp_path
+
+
+def put(path: Path, data: bytes) -> None:
+    """Put a file in its place at once, as it was long ago."""
+    new = path.with_name("new")
+    new.write_bytes(data)
+    os.utime(new, LONG_AGO)
+    new.rename(path)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def counting(library: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Running, Counting]]:
+    loop: Loop = request.param
+    wing = files_wing(library, valid_seconds=VALID_SECONDS)
+    app = Counting(wing)
+    with serving(app, library, loop, WireLimits(stalled_seconds=1.0), shortcut=wing.shortcut) as running:
+        yield running, app
+
+
+def test_requests_for_a_file_that_is_open_do_not_reach_the_application(
+    counting: tuple[Running, Counting],
+) -> None:
+    """One lookup in half the validity; every kind of answer, on one connection and on others."""
+    running, app = counting
+    started = time.monotonic()
+    with running.connect() as client:
+        etag = client.ask("/media/small.mp3")["etag"]
+        others = ("Range: bytes=2-3", "Range: bytes=20-", f"If-None-Match: {etag}", 'If-Match: "other"')
+        statuses = [client.ask("/media/small.mp3", field).status for field in ("X: y", *others)]
+    with running.connect() as client:
+        assert client.ask("/media/small.mp3?token=1", "Connection: keep-alive").body == b"0123456789"
+    assert statuses == [200, 206, 416, 304, 412]
+    assert app.calls <= 1 + (time.monotonic() - started) // (VALID_SECONDS / 2)
+    counted = app.wing.traffic
+    wait_for(lambda: sum(counted.requests.values()) == 7, "the last one to be counted")
+    assert counted.requests["media", 200] == 3
+    assert counted.requests["media", 206] == counted.requests["media", 304] == 1
+    refusals = len("Range Not Satisfiable\n") + len("Precondition Failed\n")
+    assert counted.sent_bytes["media"] == 3 * 10 + 2 + refusals
+
+
+def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, Counting]) -> None:
+    """By everybody from then on, with another tag; the old is closed."""
+    running, _ = counting
+    with running.connect() as client:
+        old = client.ask("/media/small.mp3")
+        assert client.ask("/media/small.mp3").body == old.body
+        put(running.library / "small.mp3", b"new")
+        replaced = time.monotonic()
+        while (answer := client.ask("/media/small.mp3")).body == old.body:
+            assert answer["etag"] == old["etag"]
+            assert time.monotonic() - replaced < VALID_SECONDS + 0.5
+            time.sleep(0.01)
+        assert (answer.body, answer["etag"] != old["etag"]) == (b"new", True)
+        (running.library / "small.mp3").unlink()
+        wait_for(lambda: client.ask("/media/small.mp3").status == 404, "the file to be gone")
+    wait_for(lambda: running.open_files() == 0, "all files to be closed")
+
+
+def test_a_file_is_sent_to_its_end_after_it_is_kept_no_more(counting: tuple[Running, Counting]) -> None:
+    """Line 21: the old bytes to who has begun with them; the descriptor stays this file's."""
+    running, app = counting
+    with running.connect() as first, running.connect(receive_buffer=4096) as client:
+        first.ask("/media/film.mp4", method="HEAD")
+        client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.socket.recv(100, socket.MSG_PEEK)
+        put(running.library / "film.mp4", b"new")
+        wait_for(lambda: first.ask("/media/film.mp4").body == b"new", "the new file")
+        assert app.calls < 100
+        assert client.answer().body == FILM * 16
+
+
+def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, Counting]) -> None:
+    """Line 21, B9; RFC 9112 §8: one log line, the client cut, others served."""
+    running, _ = counting
+    with structlog.testing.capture_logs() as logs, running.connect() as other:
+        with running.connect(receive_buffer=4096) as client:
+            client.ask("/media/film.mp4", method="HEAD")
+            client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.socket.recv(100)
+            os.truncate(running.library / "film.mp4", 0)
+            assert len(client.rest()) < 16 * len(FILM)
+        assert other.ask("/media/small.mp3").status == 200
+        wait_for(lambda: bool(logs), "the log line")
+    assert [entry["event"] for entry in logs] == ["file ended while it was sent"]
+    assert logs[0]["path"] == "/media/film.mp4"
+
+
+def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
+    counting: tuple[Running, Counting],
+) -> None:
+    """RFC 9112 §9.3.2: one by the shortcut, then those that came while it was being sent."""
+    running, _ = counting
+    with running.connect(receive_buffer=4096) as client:
+        client.ask("/media/film.mp4", method="HEAD")
+        client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        time.sleep(0.05)
+        client.send("GET /media/small.mp3 HTTP/1.1\r\nHost: a\r\n\r\n" * 2)
+        client.send("GET /media/nothing HTTP/1.1\r\nHost: a\r\n\r\n")
+        answers: list[Answer] = [client.answer() for _ in range(4)]
+    assert answers[0].body == FILM * 16
+    assert [answer.status for answer in answers] == [200, 200, 200, 404]
+
+
+def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, Counting]) -> None:
+    """Line 23."""
+    running, app = counting
+    with (running.library / "big.mp4").open("wb") as file:
+        file.truncate(1 << 30)
+    os.utime(running.library / "big.mp4", LONG_AGO)
+    with running.connect(receive_buffer=4096) as client:
+        client.ask("/media/big.mp4", method="HEAD")
+        client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: not running.server.server_state.connections, "the client to be dropped")
+        assert app.calls == 1
+    wait_for(lambda: running.open_files() == 0, "its file to be closed")
+
+
+def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
+    """RFC 9110 §8.8.1: its tag is weak now, and will be strong in a moment."""
+    (library / "fresh.mp4").write_bytes(b"fresh")
+    os.utime(library / "fresh.mp4", (time.time() + 60,) * 2)
+    wing = files_wing(library)
+    app = Counting(wing)
+    with serving(app, library, "uvloop", shortcut=wing.shortcut) as running, running.connect() as client:
+        for _ in range(3):
+            assert client.ask("/media/fresh.mp4")["etag"].startswith("W/")
+        assert app.calls == 3
+
+
+HEAD = b"GET /media/a.mp4 HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD,
+        HEAD + b"\r\nGET",
+        HEAD + b"\r\n" + HEAD + b"\r\n",
+        HEAD.replace(b"1.1", b"1.0") + b"\r\n",
+        HEAD.replace(b"/media", b"http://a/media") + b"\r\n",
+        HEAD.replace(b"GET", b"POST") + b"\r\n",
+        HEAD.replace(b"GET", b"get") + b"\r\n",
+        HEAD.replace(b"Host: a\r\n", b"") + b"\r\n",
+        HEAD.replace(b"a.mp4", b"a.mp4#b") + b"\r\n",
+        HEAD.replace(b"a.mp4", b"\xc3\xa4.mp4") + b"\r\n",
+        HEAD + b"Host: a\r\n\r\n",
+        HEAD + b"Content-Length: 0\r\n\r\n",
+        HEAD + b"TRANSFER-ENCODING: chunked\r\n\r\n",
+        HEAD + b"Connection: close\r\n\r\n",
+        HEAD + b"Upgrade: websocket\r\n\r\n",
+        HEAD + b"Expect: 100-continue\r\n\r\n",
+        HEAD + b"X: a\r\n b\r\n\r\n",
+        HEAD + b"X : a\r\n\r\n",
+        HEAD + b"X: a\0\r\n\r\n",
+        HEAD + b"X: a\nY: b\r\n\r\n",
+        HEAD + b"X: a\rY: b\r\n\r\n",
+        HEAD + b"X: " + b"x" * 5000 + b"\r\n\r\n",
+        HEAD + b"X: y\r\n" * 101 + b"\r\n",
+    ],
+)
+def test_what_is_not_plain_is_left_to_the_parser(data: bytes) -> None:
+    """RFC 9112 §2.2, §3, §5, §6: everything that is more than one whole, right GET or HEAD without a body."""
+    assert read_plain(data, WireLimits()) is None
+
+
+def test_a_plain_head_is_read_as_it_is() -> None:
+    """RFC 9112 §3, §5.1."""
+    data = b"HEAD /media/a.mp4?x=1 HTTP/1.1\r\nhost:a:80\r\nRANGE: \tbytes=0-1 \r\nIf-Match: *\r\n\r\n"
+    head = read_plain(data, WireLimits())
+    assert head is not None
+    assert (head.method, head.target, head.range, head.is_conditional) == (
+        "HEAD",
+        b"/media/a.mp4?x=1",
+        "bytes=0-1",
+        True,
+    )
+    assert head.fields == [(b"host", b"a:80"), (b"range", b"bytes=0-1"), (b"if-match", b"*")]
+    assert target_of(data) == b"/media/a.mp4"
