@@ -50,6 +50,7 @@ class WireProtocol(HttpToolsProtocol):
         self._active: Exchange | FileAnswer | None = None
         self._sender: FileSender | None = None
         self._zero_copy = False
+        self._is_excess = False
         self._timer: asyncio.TimerHandle | None = None
         self._interval = max(
             _SHORTEST_CHECK,
@@ -79,6 +80,8 @@ class WireProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
+        # Those that were here before are served on.
+        self._is_excess = len(self.connections) > self.limits.connections
         if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
             transport.abort()
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
@@ -195,7 +198,7 @@ class WireProtocol(HttpToolsProtocol):
         """Answer a request that needs no parser and no application. Returns whether it was one."""
         if self._active is not None or self._in_head or self._in_body or not self._zero_copy:
             return False
-        if self.transport.is_closing() or self.transport.get_write_buffer_size() or self._is_crowded():
+        if self.transport.is_closing() or self.transport.get_write_buffer_size() or self._is_excess:
             return False
         answer = shortcut.answer(data, self.limits, self.server_state.default_headers)
         if answer is None:
@@ -290,7 +293,7 @@ class WireProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         self.cycle = exchange
-        self._queue(exchange, service_unavailable if self._is_crowded() else self.app)
+        self._queue(exchange, service_unavailable if self._is_excess else self.app)
 
     def on_message_complete(self) -> None:
         """The request's last byte."""
@@ -321,9 +324,6 @@ class WireProtocol(HttpToolsProtocol):
         self.scope["path"] = self.root_path + path
         self.scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         self.scope["query_string"] = query
-
-    def _is_crowded(self) -> bool:
-        return len(self.connections) > self.limits.connections
 
     def _queue(self, exchange: Exchange, app: ASGI3Application) -> None:
         if self._active is None:
