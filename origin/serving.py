@@ -24,6 +24,7 @@ from origin.server import Server, address_of, bind
 from origin.shortcut import Shortcut
 from origin.unserved import unserved
 from origin.wire import WireLimits, wire_protocol
+from packager import cage
 from packager import demo as demo_media
 from packager.tools import Tools, ToolsError, discover
 
@@ -90,6 +91,9 @@ async def _tools(*, needed: bool) -> Tools | None:
         log.warning("no ffmpeg: files are served without facts about them", reason=str(error))
         return None
     log.debug("ffmpeg found", path=str(tools.ffmpeg), version=tools.version)
+    if lacking := cage.missing():
+        advice = "don't open files or streams of people you don't trust"
+        log.warning("ffmpeg isn't caged", lacking=" and ".join(lacking), advice=advice)
     return tools
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from packager.ffmpeg import LOCAL_PROTOCOLS, local_input, pipe, run
+from packager.ffmpeg import LOCAL_PROTOCOLS, UNTRUSTED, local_input, pipe, reading, run
 from packager.tools import Tools, ToolsError
 
 MAX_FILES = 10_000
@@ -37,6 +37,13 @@ CONTAINERS = {
     ".flv": "flv",
 }  # fmt: skip
 """Endings of the files that are listed, and the demuxer that may open each: never a playlist in disguise."""
+
+DECODERS = (
+    "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4,mpeg2video,mpeg1video,h263,flv,"
+    "vc1,wmv3,mjpeg,png,prores,theora,aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,dca,opus,libopus,vorbis,flac,"
+    "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,wmav2,mov_text,srt,ass"
+)
+"""Decoders that may run on files of the library: others are named, and not run."""
 
 BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".ts", ".avi", ".wmv", ".flv"}
 BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
@@ -152,13 +159,14 @@ async def probe(path: Path, tools: Tools) -> Facts:
     """
     wanted = "format=duration:stream=codec_type,codec_name,codec_tag_string,profile,pix_fmt,width,height"
     argv: list[str | Path] = [
-        tools.ffprobe, "-hide_banner", "-loglevel", "error",
+        tools.ffprobe, "-hide_banner", "-loglevel", "error", *UNTRUSTED, "-codec_whitelist", DECODERS,
         "-protocol_whitelist", LOCAL_PROTOCOLS, "-format_whitelist", CONTAINERS[path.suffix.lower()],
         "-show_entries", f"{wanted}:stream_disposition=attached_pic",
         "-of", "json", "-o", pipe(0), "-i", local_input(path),
     ]  # fmt: skip
     try:
-        answer: dict[str, Any] = json.loads(await run(argv, limit=PROBE_SECONDS, max_bytes=PROBE_BYTES))
+        output = await run(argv, limit=PROBE_SECONDS, max_bytes=PROBE_BYTES, cage=reading(path))
+        answer: dict[str, Any] = json.loads(output)
     except (ToolsError, ValueError) as error:
         return Facts(reason=f"can't be read: {str(error).removeprefix(f'{local_input(path)}: ')}")
     return _facts_of(answer, path.suffix.lower())

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import ffmpeg
 
+from packager.cage import Cage
 from packager.ffmpeg import QUIET, Process, last_error
 from packager.tools import Tools, ToolsError
 
@@ -107,7 +108,8 @@ async def _cook(recipe: Recipe, root: Path, tools: Tools) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         names = {f"{{{index}}}": f"file:{path.absolute()}" for index, path in enumerate(temporary)}
         arguments = [names.get(word, word) for word in recipe.arguments]
-        process = await Process.start([tools.ffmpeg, *QUIET, "-y", *arguments], outputs=0)
+        cage = Cage(write=(str(scratch.absolute()),))
+        process = await Process.start([tools.ffmpeg, *QUIET, "-y", *arguments], outputs=0, cage=cage)
         try:
             async with asyncio.timeout(RECIPE_SECONDS):
                 status = await process.wait()

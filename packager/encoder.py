@@ -13,8 +13,9 @@ from typing import Any
 import ffmpeg
 
 from media.m3u8 import decimal
+from packager.cage import Cage
 from packager.catalogue import CONTAINERS
-from packager.ffmpeg import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe, run
+from packager.ffmpeg import LOCAL_PROTOCOLS, UNTRUSTED, compile_arguments, local_input, pipe, run
 from packager.ladder import AUDIO_BITRATE, SAMPLE_RATE, Cadence, Rung
 from packager.tools import Tools, ToolsError
 
@@ -29,6 +30,9 @@ THREADS = 2
 
 PROBE_SECONDS = 20.0
 MAX_FRAME_RATE = 60
+
+MEMORY_BYTES = 4 << 30
+"""Address space of a channel's ffmpeg, most of it for the stacks of its threads."""
 
 MOVFLAGS = "+frag_every_frame+empty_moov+default_base_moof+cmaf+frag_discont"
 """A fragment per frame, for the segmenter cuts by itself; frag_discont keeps the decode times exact."""
@@ -75,9 +79,17 @@ async def inspect(source: str, tools: Tools) -> Source:
     if source == TEST_SOURCE:
         return Source(None)
     path = await asyncio.to_thread(_locate, source)
-    command: list[str | Path] = [tools.ffprobe, "-v", "error", "-f", CONTAINERS[path.suffix.lower()]]
+    command: list[str | Path] = [
+        tools.ffprobe,
+        "-v",
+        "error",
+        *UNTRUSTED,
+        "-f",
+        CONTAINERS[path.suffix.lower()],
+    ]
     command += ["-protocol_whitelist", LOCAL_PROTOCOLS, "-show_streams", "-of", "json", "-o", pipe(0)]
-    answer = json.loads(await run([*command, local_input(path)], limit=PROBE_SECONDS))
+    cage = Cage(read=(str(path),))
+    answer = json.loads(await run([*command, local_input(path)], limit=PROBE_SECONDS, cage=cage))
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if stream.get("codec_type") == "video"), None)
     if video is None:
@@ -103,6 +115,12 @@ def frame_rate(stream: dict[str, Any]) -> Fraction:
     while near > MAX_FRAME_RATE:
         near /= 2
     return near if near >= 1 else Fraction(30)
+
+
+def cage(source: Source) -> Cage:
+    """Say what the channel's ffmpeg may do: read its file, and nothing else."""
+    read = () if source.path is None else (str(source.path),)
+    return Cage(read=read, memory=MEMORY_BYTES)
 
 
 def arguments(

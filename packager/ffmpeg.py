@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from packager import launcher
+from packager.cage import Cage
 from packager.tools import ToolsError
 
 PIPE_BYTES = 1 << 20
@@ -35,6 +36,29 @@ QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error")
 
 LOCAL_PROTOCOLS = "file,pipe"
 """What an ffmpeg that reads the library may open: never the network."""
+
+STRICT = Cage()
+"""Reads nothing but the system's libraries, writes nothing but its pipes."""
+
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+"""Memory arenas for each thread would use up the address space that a cage grants."""
+
+INHERITED = (
+    "PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "FONTCONFIG_FILE", "FONTCONFIG_PATH", "SSL_CERT_FILE",
+    "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+"""The server's variables that children see; others may hold secrets."""
+
+MAX_PIXELS = 36_000_000
+"""Pictures of files: 8K is 33 million pixels."""
+
+UNTRUSTED = ("-max_pixels", str(MAX_PIXELS))
+"""Options in front of an input that anybody may have made."""
+
+
+def reading(path: Path) -> Cage:
+    """The cage of a program that reads one file."""
+    return Cage(read=(str(path.absolute()),))
 
 
 def local_input(path: Path) -> str:
@@ -58,13 +82,21 @@ class Process:
         asyncio.get_running_loop().add_reader(errors, self._receive_errors)
 
     @classmethod
-    async def start(cls, argv: Sequence[str | Path], *, outputs: int = 1, stdin: bool = False) -> Process:
+    async def start(
+        cls,
+        argv: Sequence[str | Path],
+        *,
+        outputs: int = 1,
+        stdin: bool = False,
+        cage: Cage | None = STRICT,
+    ) -> Process:
         """Start a program with output pipes, which its arguments name by ``pipe(0)`` to ``pipe(n)``.
 
         Args:
             argv: the program's absolute path, then its arguments.
             outputs: how many pipes it writes to.
             stdin: whether it reads what ``write`` gives it; else its standard input is empty.
+            cage: what it may do; None for everything.
 
         Raises:
             ToolsError: it can't be started.
@@ -85,12 +117,14 @@ class Process:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-I", "-S", launcher.__file__, str(os.getpid()), ",".join(map(str, write_ends)) or "-"),
+                "-" if cage is None else cage.argument(program),
                 program,
                 *arguments,
                 stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=error_write,
                 pass_fds=write_ends,
+                env={name: os.environ[name] for name in INHERITED if name in os.environ} | ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is for the server, which then ends its children
             )
         except OSError as error:
@@ -194,13 +228,16 @@ class Process:
             self._error_pipe = None
 
 
-async def run(argv: Sequence[str | Path], *, limit: float, max_bytes: int = 64 << 20) -> bytes:
+async def run(
+    argv: Sequence[str | Path], *, limit: float, max_bytes: int = 64 << 20, cage: Cage | None = STRICT
+) -> bytes:
     """Run a program whose output pipe 0 gives the result.
 
     Args:
         argv: the program's absolute path, then its arguments, the output among them as ``pipe(0)``.
         limit: seconds it may take.
         max_bytes: most bytes it may give.
+        cage: what it may do; None for everything.
 
     Returns:
         What it wrote to the pipe.
@@ -208,7 +245,7 @@ async def run(argv: Sequence[str | Path], *, limit: float, max_bytes: int = 64 <
     Raises:
         ToolsError: it failed, took too long or gave too much; the text has its last error line.
     """
-    process = await Process.start(argv)
+    process = await Process.start(argv, cage=cage)
     output = bytearray()
     try:
         async with asyncio.timeout(limit):

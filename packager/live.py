@@ -280,7 +280,9 @@ class Channel:
             source, self.name, self._ladder, self.cadence, start, captions=self._captions
         )
         try:
-            process = await Process.start([self._tools.ffmpeg, *words], outputs=len(feeds))
+            process = await Process.start(
+                [self._tools.ffmpeg, *words], outputs=len(feeds), cage=encoder.cage(source)
+            )
         except ToolsError as error:
             return str(error)
         self.pid = process.pid

@@ -21,7 +21,15 @@ from media.errors import MediaError, UnsupportedError
 from media.id3 import Tags, parse_trailer
 from media.mpegaudio import Event, Frame, InfoFrame, MpegAudioReader
 from packager.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
-from packager.ffmpeg import LOCAL_PROTOCOLS, Process, compile_arguments, last_error, local_input, pipe
+from packager.ffmpeg import (
+    LOCAL_PROTOCOLS,
+    Process,
+    compile_arguments,
+    last_error,
+    local_input,
+    pipe,
+    reading,
+)
 from packager.tools import Tools, ToolsError
 from packager.tracks import display, find_tracks, shuffled, track_title
 
@@ -179,7 +187,8 @@ class Station:
     async def _encode(self, path: Path) -> AsyncGenerator[Event]:
         """Encode a track again, as the mount sends it; ffmpeg waits at its full pipe while we don't read."""
         self._tools.require(f"radio station {self.options.name!r}", encoders=["libmp3lame"])
-        process = await Process.start([self._tools.ffmpeg, *encoder_arguments(path, self.options)])
+        words = encoder_arguments(path, self.options)
+        process = await Process.start([self._tools.ffmpeg, *words], cage=reading(path))
 
         async def read() -> bytes:
             async with asyncio.timeout(ENCODER_SECONDS):

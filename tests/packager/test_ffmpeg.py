@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.ffmpeg import ERROR_BYTES, QUIET, Process, last_error, local_input, pipe, run
+from packager.ffmpeg import ERROR_BYTES, QUIET, Process, last_error, local_input, pipe, reading, run
 from packager.tools import Tools, ToolsError
 
 ENDLESS = ("-re", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25", "-f", "mpegts")
@@ -58,7 +58,7 @@ async def test_stop_ends_a_running_child_and_leaves_no_zombie(tools: Tools) -> N
 
 async def test_stop_ends_a_child_that_ignores_sigterm() -> None:
     argv = ["/bin/sh", "-c", "trap '' TERM; echo ready >&3; while :; do sleep 1; done"]
-    process = await Process.start(argv)
+    process = await Process.start(argv, cage=None)
     assert await process.read() == b"ready\n"
     assert await process.stop() == -signal.SIGKILL
 
@@ -76,7 +76,7 @@ async def test_a_killed_child_ends_its_output(tools: Tools) -> None:
 
 async def test_only_the_newest_errors_are_kept() -> None:
     process = await Process.start(
-        ["/bin/sh", "-c", "yes 0123456789 | head -c 1000000 >&2; echo last >&2"], outputs=0
+        ["/bin/sh", "-c", "yes 0123456789 | head -c 1000000 >&2; echo last >&2"], outputs=0, cage=None
     )
     try:
         await process.wait()
@@ -90,7 +90,7 @@ async def test_no_descriptor_of_the_server_reaches_the_child(tmp_path: Path) -> 
     with (tmp_path / "secret").open("wb") as file:
         os.set_inheritable(file.fileno(), True)
         argv = ["/bin/sh", "-c", "ls /proc/self/fd >&3"]
-        listed = (await run(argv, limit=20)).split()
+        listed = (await run(argv, limit=20, cage=None)).split()
     assert set(listed) <= {b"0", b"1", b"2", b"3", b"4"}  # 4: the folder that ls reads
 
 
@@ -135,7 +135,7 @@ async def test_a_file_is_a_file_whatever_its_name_looks_like(tools: Tools, tmp_p
     ]
     subprocess.run([str(word) for word in made], check=True)
     argv = [str(tools.ffmpeg), *QUIET, "-f", "mov", "-i", local_input(path), "-f", "u8", pipe(0)]
-    assert len(await run(argv, limit=30)) > 1000
+    assert len(await run(argv, limit=30, cage=reading(path))) > 1000
 
 
 async def test_a_failure_is_one_line_with_ffmpegs_reason(tools: Tools) -> None:
