@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import ranges
+from tests.benchmarks import ranges, slow
 
 RESULTS = Path("artifacts/benchmarks.jsonl")
 
@@ -20,7 +21,8 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     reference: dict[str, float] = {}
     with RESULTS.open("a", encoding="utf-8") as results:
-        for figure in ranges.run(tuple(sys.argv[1:])):
+        words = tuple(sys.argv[1:])
+        for figure in itertools.chain(ranges.run(words), slow.run(words)):
             first = reference.setdefault(figure.benchmark, figure.value)
             ratio = figure.value / first
             place = f"{figure.benchmark:28} {figure.server:14}"
