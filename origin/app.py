@@ -9,9 +9,10 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from origin import api, files, live, page, radio, vod
+from origin import api, files, live, page, vod
 from origin.edge import Edge
 from origin.house import House
+from origin.radio.routes import routes as radio_routes
 
 
 def build_app(house: House, player: Path) -> ASGIApp:
@@ -33,7 +34,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *files.routes(house.library, max_age=config.library.max_age, open_files=house.open_files),
             *vod.routes(house.titles, max_age=config.library.max_age),
             *live.routes(house.channels),
-            *radio.routes(house.mounts),
+            *radio_routes(house.mounts),
             *api.routes(house),
             *page.routes(player),
         ],

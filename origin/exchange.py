@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
+from origin.stream import STREAM, Stream
 from origin.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ class Exchange(RequestResponseCycle):
         self._bodyless = self.scope["method"] == "HEAD"
         self._close_delimited = False
         self._request_delivered = False
+        self._stream: Stream | None = None
         self.half_closed = False
         """The client has ended its side; it may still be reading."""
 
@@ -60,11 +62,16 @@ class Exchange(RequestResponseCycle):
         """The client sends nothing more."""
         self.half_closed = True
         self.message_event.set()
+        if self._stream is not None:
+            # A listener without an end that sends nothing more has left: players close so.
+            self._stream.abort()
 
     def hang_up(self) -> None:
         """The client has gone."""
         self.disconnected = True
         self.message_event.set()
+        if self._stream is not None:
+            self._stream.hang_up()
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application for this request, to whatever end."""
@@ -109,6 +116,8 @@ class Exchange(RequestResponseCycle):
             self._write(message.get("body", b""), last=not message.get("more_body", False))
         elif kind == ZERO_COPY:
             await self._send_file(message)
+        elif kind == STREAM:
+            self._hand_over(message)
         else:
             raise RuntimeError(f"Unexpected ASGI message '{kind}'.")
 
@@ -154,6 +163,14 @@ class Exchange(RequestResponseCycle):
         if not self.keep_alive and not closes:
             lines.append(b"connection: close\r\n")
         return lines
+
+    def _hand_over(self, message: Any) -> None:
+        """Let the owner of the body write it onto the connection."""
+        self._flush()
+        stream = Stream(self.transport, self._loop, self._finish, chunked=bool(self.chunked_encoding))
+        stream.bound(message["buffer"])
+        self._stream = stream
+        message["take"](stream)
 
     def _take_head(self) -> bytes:
         head, self._head = self._head, b""

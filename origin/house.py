@@ -16,8 +16,8 @@ from media.errors import MediaError
 from origin import metrics
 from origin.config import Config, LiveOptions, RadioOptions, seconds
 from origin.edge import Traffic, cross_origin_headers
-from origin.mount import Mount, MountOptions
 from origin.openfiles import OpenFiles
+from origin.radio.mount import Mount, MountOptions
 from origin.unserved import serves_channel, serves_station
 from packager.catalogue import Catalogue
 from packager.live import Channel, ChannelOptions

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.icy import metadata_block
-from origin.mount import SILENCE_SECONDS
-from origin.radio import Mount, MountOptions, status, wants_titles
+from origin.radio.mount import SILENCE_SECONDS, Mount, MountOptions
+from origin.radio.routes import status, wants_titles
 from packager.audioblocks import AudioBlock
 from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving, until
 

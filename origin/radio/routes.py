@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,9 +13,12 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
-from origin.mount import Mount, MountOptions, Source
+from origin.radio.listeners import Listener
+from origin.radio.mount import Mount
+from origin.stream import STREAM
 
-__all__ = ["Listening", "Mount", "MountOptions", "Source", "routes", "status", "wants_titles"]
+SEND_BUFFER_BYTES = 64 * 1024
+"""What the kernel keeps for one listener (twice that, on Linux): four seconds of 128 kbit/s."""
 
 RETRY_SECONDS = 10
 """What a listener that found no room is told to wait."""
@@ -51,7 +55,12 @@ class Listening:
         if heading:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        await mount.listen(Interleaver(mount.options.metaint) if with_titles else None, receive, send)
+        listener = Listener(Interleaver(mount.options.metaint) if with_titles else None)
+        take = functools.partial(mount.enter, listener)
+        await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
+        # Nothing is awaited where the client was gone already, for then nobody took the stream.
+        if listener.cursor is not None:
+            await listener.done
 
     def _full(self) -> bool:
         total = sum(mount.listeners for mount in self._mounts.values())

@@ -1,0 +1,1 @@
+"""Radio: one source, many listeners."""

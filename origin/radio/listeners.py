@@ -1,0 +1,223 @@
+"""Who hears a mount: entering with a burst, one paced flush for all, and who lags, leaves or is dropped.
+
+Nobody here waits for anybody: a flush writes the newest block to each listener's stream and looks how much
+its client has left untaken. A listener that leaves costs nothing but its entry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from media.icy import Interleaver
+from origin.fanout import Cursor, LaggedError, Ring
+from origin.stream import Stream, as_chunk
+
+PROBE_SECONDS = 2.0
+"""A connection that ends sooner is a player's probe and doesn't raise the peak."""
+
+CLOSE_SECONDS = 0.5
+"""How long a listener that doesn't read may hold up the mount's end."""
+
+WRITE_BYTES = 128 * 1024
+"""What may wait in a listener's transport before its audio stays in the ring."""
+
+FLUSH_LISTENERS = 250
+"""Listeners written to before others on the loop have a turn: about two milliseconds."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """What a listener gets and may cost.
+
+    Attributes:
+        burst_bytes: newest audio that it gets at once.
+        queue_bytes: how far it may fall behind.
+        skips: whether it is then set forward to a frame near the newest; else it is dropped.
+    """
+
+    burst_bytes: int = 64 * 1024
+    queue_bytes: int = 512 * 1024
+    skips: bool = False
+
+
+class Listener:
+    """One connection that gets audio.
+
+    Args:
+        interleaver: puts titles between the audio; None for a listener that doesn't want them.
+    """
+
+    __slots__ = ("_stream", "cursor", "done", "interleaver", "joined", "settled")
+
+    def __init__(self, interleaver: Interleaver | None) -> None:
+        self.interleaver = interleaver
+        self.cursor: Cursor | None = None
+        self.joined = 0.0
+        self.settled = False
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stream: Stream | None = None
+
+    @property
+    def stream(self) -> Stream:
+        """The way to its client."""
+        if self._stream is None:
+            raise RuntimeError("the listener has no stream yet")
+        return self._stream
+
+    def start(self, stream: Stream, cursor: Cursor) -> None:
+        """Begin at a cursor."""
+        self._stream, self.cursor = stream, cursor
+
+    def finish(self) -> None:
+        """Let whoever waits for its end go on."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class Listeners:
+    """All listeners of one mount.
+
+    Args:
+        mount: its name, for the log.
+        ring: its audio; at least ``queue_bytes`` large.
+        limits: of each listener.
+        clock: monotonic seconds.
+        count: told how many bytes were written.
+
+    Attributes:
+        peak: most at once, probes not counted.
+        dropped: that fell behind too far.
+        skipped: how often one was set forward instead.
+    """
+
+    def __init__(
+        self,
+        mount: str,
+        ring: Ring,
+        limits: ListenerLimits,
+        clock: Callable[[], float],
+        count: Callable[[int], None],
+    ) -> None:
+        self._mount = mount
+        self._ring = ring
+        self._limits = limits
+        self._clock = clock
+        self._count = count
+        self._present: set[Listener] = set()
+        self._young: deque[Listener] = deque()
+        self._settled = 0
+        self._framed: tuple[bytes | memoryview, bytes] = (b"", b"")
+        self.peak = 0
+        self.dropped = 0
+        self.skipped = 0
+
+    def __len__(self) -> int:
+        """Count the connections that get audio."""
+        return len(self._present)
+
+    def enter(self, listener: Listener, stream: Stream) -> None:
+        """Let a listener in, and give it the burst; its response's head is out already."""
+        listener.joined = self._clock()
+        listener.start(stream, self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener)))
+        stream.on_close = lambda: self._leave(listener)
+        self._present.add(listener)
+        self._young.append(listener)
+        self._count(self._serve(listener))
+
+    async def flush(self) -> None:
+        """Write what is new to everybody."""
+        sent = 0
+        for index, listener in enumerate(tuple(self._present), 1):
+            sent += self._serve(listener)
+            if index % FLUSH_LISTENERS == 0:
+                await asyncio.sleep(0)
+        self._count(sent)
+        self._settle()
+
+    def close(self) -> None:
+        """End all: those that have everything in order, the others by cutting their connection."""
+        for listener in tuple(self._present):
+            self._count(self._serve(listener))
+            stream, cursor = listener.stream, listener.cursor
+            if cursor is None or self._ring.lag(cursor):
+                stream.abort()
+            else:
+                stream.end(CLOSE_SECONDS)
+            self._leave(listener)
+
+    def _serve(self, listener: Listener) -> int:
+        """Write what a listener hasn't got yet, as far as its client takes it; give the bytes."""
+        stream, cursor = listener.stream, listener.cursor
+        if stream.closed or cursor is None:
+            return 0
+        if waiting := stream.buffered:
+            if waiting + self._ring.lag(cursor) > self._limits.queue_bytes:
+                self._lag(listener)
+                return 0
+            if waiting >= WRITE_BYTES:
+                return 0
+        try:
+            blocks = self._ring.read(cursor, WRITE_BYTES)
+        except LaggedError:
+            return 0
+        before = stream.sent
+        for data, label in blocks:
+            self._write(listener, stream, data, label)
+        return stream.sent - before
+
+    def _write(self, listener: Listener, stream: Stream, data: bytes | memoryview, label: bytes) -> None:
+        if listener.interleaver is not None:
+            body = b"".join(listener.interleaver.feed(data, label))
+            stream.write(as_chunk(body) if stream.chunked else body)
+        elif stream.chunked:
+            # All get the same block, so it is framed once.
+            if self._framed[0] is not data:
+                self._framed = (data, as_chunk(data))
+            stream.write(self._framed[1])
+        else:
+            stream.write(data)
+
+    def _fell_out(self, listener: Listener) -> None:
+        self._lag(listener)
+
+    def _lag(self, listener: Listener) -> None:
+        """What happens to one that is too far behind."""
+        if self._limits.skips and not listener.stream.closed:
+            self.skipped += 1
+            old = listener.cursor
+            if old is not None:
+                self._ring.leave(old)
+            # Only whole frames are ever handed to a stream, so a cut of the ring continues them.
+            listener.cursor = self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener))
+            return
+        if listener in self._present:
+            self.dropped += 1
+            _log.info("listener dropped", mount=self._mount, behind=self._limits.queue_bytes)
+            listener.stream.abort()
+            self._leave(listener)
+
+    def _leave(self, listener: Listener) -> None:
+        if listener not in self._present:
+            return
+        self._present.discard(listener)
+        self._settled -= listener.settled
+        if listener.cursor is not None:
+            self._ring.leave(listener.cursor)
+        listener.finish()
+
+    def _settle(self) -> None:
+        """Count those that have stayed long enough for the peak."""
+        now = self._clock()
+        while self._young and (self._young[0].settled or now - self._young[0].joined >= PROBE_SECONDS):
+            listener = self._young.popleft()
+            if listener in self._present:
+                listener.settled = True
+                self._settled += 1
+        self.peak = max(self.peak, self._settled)
