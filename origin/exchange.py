@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -36,6 +36,19 @@ def log_failure(path: str, error: Exception) -> None:
         log.warning("file ended while it was sent", path=path, reason=str(error))
     elif not isinstance(error, ConnectionError | TimeoutError):
         log.warning("sending a file failed", path=path, reason=str(error))
+
+
+def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The answer to a request that no application gets to see; it says that the connection closes.
+
+    Args:
+        status: Of the answer.
+        default_headers: Raw header fields of every answer of the server.
+    """
+    text = STATUS_LINE[status].partition(b" ")[2]
+    head = [STATUS_LINE[status], *(b"%b: %b\r\n" % field for field in default_headers)]
+    head.append(b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text))
+    return b"".join((*head, b"connection: close\r\n\r\n", text))
 
 
 class Exchange(RequestResponseCycle):

@@ -8,9 +8,6 @@ large, that don't say for which host they are. `uvicorn.Config(app, http=WirePro
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import sys
-import termios
 import urllib.parse
 from typing import Any, ClassVar
 
@@ -18,9 +15,10 @@ import httptools
 import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import service_unavailable
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from origin.exchange import Exchange, log_failure
+from origin.exchange import Exchange, log_failure, refusal
+from origin.progress import Progress
 from origin.requesthead import WireLimits, fault_of, split_target
 from origin.shortcut import FileAnswer, Shortcut
 from origin.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
@@ -49,6 +47,7 @@ class WireProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._active: Exchange | FileAnswer | None = None
         self._sender: FileSender | None = None
+        self._progress: Progress
         self._zero_copy = False
         self._is_excess = False
         self._timer: asyncio.TimerHandle | None = None
@@ -59,9 +58,6 @@ class WireProtocol(HttpToolsProtocol):
         # Idle, or in a request's header, since then.
         self._since = 0.0
         self._served = False
-        # What waited for the client when that was last looked at, and since when it is just that.
-        self._untaken: tuple[int, int, int] | None = None
-        self._untaken_since = 0.0
         # Of the request that is being read.
         self._in_head = False
         self._in_body = False
@@ -85,6 +81,7 @@ class WireProtocol(HttpToolsProtocol):
         if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
             transport.abort()
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
+        self._progress = Progress(transport)
         self._since = self.loop.time()
         self._timer = self.loop.call_later(self._interval, self._check)
 
@@ -133,7 +130,7 @@ class WireProtocol(HttpToolsProtocol):
         """Look, now and then, whether the client has used up a time: cheaper than a timer per request."""
         now = self.loop.time()
         due = now + self._interval
-        if self._is_stalled(now):
+        if self._progress.seconds_without(now, self._sender) >= self.limits.stalled_seconds:
             log.info("dropped a client that takes nothing", client=self.client)
             self.transport.abort()
             return
@@ -148,22 +145,6 @@ class WireProtocol(HttpToolsProtocol):
                     self.transport.close()
             due = min(due, max(self._since + limit, now + _SHORTEST_CHECK))
         self._timer = self.loop.call_at(due, self._check)
-
-    def _is_stalled(self, now: float) -> bool:
-        sender, buffered = self._sender, self.transport.get_write_buffer_size()
-        if not buffered and (sender is None or not sender.is_sending):
-            self._untaken = None
-            return False
-        # The kernel asks for more only when a third of its buffer is free, which may take a slow client long.
-        untaken = (buffered, 0 if sender is None else sender.sent, self._unacknowledged())
-        if untaken != self._untaken:
-            self._untaken, self._untaken_since = untaken, now
-        return now - self._untaken_since >= self.limits.stalled_seconds
-
-    def _unacknowledged(self) -> int:
-        """Bytes in the kernel that the client hasn't confirmed."""
-        found = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        return int.from_bytes(found, sys.byteorder)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -339,6 +320,7 @@ class WireProtocol(HttpToolsProtocol):
         self._start_asgi_task(exchange, app)
 
     # Refusing
+
     def _stop(self, status: int) -> None:
         """Make the parser stop, for a reason."""
         self._refusal = status
@@ -355,13 +337,7 @@ class WireProtocol(HttpToolsProtocol):
                 self._active.half_close()
             return
         self._refusal = None
-        text = STATUS_LINE[status].partition(b" ")[2]
-        head = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            head += (name, b": ", value, b"\r\n")
-        head.append(b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text))
-        head.append(b"connection: close\r\n\r\n")
-        self.transport.write(b"".join((*head, text)))
+        self.transport.write(refusal(status, self.server_state.default_headers))
         if self.scheme == "https":
             self.transport.close()
             return
