@@ -135,13 +135,14 @@ def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
         None when it is anything but one whole and right head, without a body, that leaves the connection
         open: then the parser, which knows all of HTTP, says what it is.
     """
-    if len(data) > min(PLAIN_BYTES, limits.header_bytes, limits.target_bytes):
+    length = len(data)
+    if length > PLAIN_BYTES or length > limits.header_bytes or length > limits.target_bytes:
         return None
     match = _PLAIN.fullmatch(data)
     if match is None:
         return None
     method, target, block = match.groups()
-    head = PlainHead(method.decode("ascii"), target, [])
+    head = PlainHead("GET" if method == b"GET" else "HEAD", target, [])
     hosts = []
     for line in block[:-2].split(b"\r\n"):
         name, _, value = line.partition(b":")
@@ -156,6 +157,6 @@ def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
         elif name in _NOT_PLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
             return None
         head.fields.append((name, value))
-    if len(head.fields) > limits.header_fields or fault_of(head.method, "1.1", hosts):
-        return None
-    return head
+    # RFC 9112 §3.2, as `fault_of` has it.
+    right = len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+    return head if right and len(head.fields) <= limits.header_fields else None
