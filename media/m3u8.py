@@ -135,6 +135,7 @@ class ServerControl:
     hold_back: Fraction | None = None
     part_hold_back: Fraction | None = None
     can_skip_until: Fraction | None = None
+    can_skip_dateranges: bool = False
 
     def __str__(self) -> str:
         def seconds(value: Fraction | None) -> str | None:
@@ -144,6 +145,7 @@ class ServerControl:
             (
                 ("CAN-BLOCK-RELOAD", _yes(self.can_block_reload)),
                 ("CAN-SKIP-UNTIL", seconds(self.can_skip_until)),
+                ("CAN-SKIP-DATERANGES", _yes(self.can_skip_dateranges)),
                 ("HOLD-BACK", seconds(self.hold_back)),
                 ("PART-HOLD-BACK", seconds(self.part_hold_back)),
             )
@@ -181,6 +183,8 @@ class MediaPlaylist:
         part_target: seconds; None where there are no parts.
         server_control: delivery options, or None.
         skipped_segments: how many segments EXT-X-SKIP stands for (a delta update); 0 for none.
+        date_ranges: EXT-X-DATERANGE tags, each as its line.
+        removed_date_ranges: IDs of those that went lately, for a delta update that skips some; else None.
         preload_hint: URI of the part to come, or None.
         rendition_reports: how far the other renditions are.
         ended: whether EXT-X-ENDLIST closes it.
@@ -195,6 +199,8 @@ class MediaPlaylist:
     part_target: Fraction | None = None
     server_control: ServerControl | None = None
     skipped_segments: int = 0
+    date_ranges: Sequence[str] = ()
+    removed_date_ranges: Sequence[str] | None = None
     preload_hint: str | None = None
     rendition_reports: Sequence[RenditionReport] = ()
     ended: bool = False
@@ -202,10 +208,10 @@ class MediaPlaylist:
 
     @property
     def version(self) -> int:
-        """EXT-X-VERSION by §8: 6 for EXT-X-MAP outside of I-frame playlists, 9 for EXT-X-SKIP."""
-        if self.skipped_segments:
-            return 9
-        return 6
+        """EXT-X-VERSION by §8: 6 for EXT-X-MAP, 9 for EXT-X-SKIP, 10 for one that replaces date ranges."""
+        if not self.skipped_segments:
+            return 6
+        return 9 if self.removed_date_ranges is None else 10
 
     def render(self) -> str:
         """Write the playlist."""
@@ -215,6 +221,7 @@ class MediaPlaylist:
         for segment in self.segments:
             lines += segment.lines(previous_map)
             previous_map = segment.map or previous_map
+        lines += self.date_ranges
         if self.preload_hint is not None:
             lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=PART,URI={quoted(self.preload_hint)}")
         lines += [str(report) for report in self.rendition_reports]
@@ -237,7 +244,12 @@ class MediaPlaylist:
             lines.append("#EXT-X-I-FRAMES-ONLY")
         lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
         if self.skipped_segments:
-            lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={self.skipped_segments}")
+            removed = self.removed_date_ranges
+            skip = (
+                ("SKIPPED-SEGMENTS", str(self.skipped_segments)),
+                ("RECENTLY-REMOVED-DATERANGES", None if removed is None else quoted("\t".join(removed))),
+            )
+            lines.append(f"#EXT-X-SKIP:{attributes(skip)}")
         return lines
 
 

@@ -34,6 +34,7 @@ class Directives:
         number: ``_HLS_msn``, or None.
         part: ``_HLS_part``, or None.
         skip: whether a delta update will do.
+        skip_date_ranges: whether it may also skip the date ranges that the player has (``v2``).
         suffix: the other query parameters as they go onto URIs: ``?…`` percent-encoded, or "".
     """
 
@@ -41,6 +42,7 @@ class Directives:
     part: int | None = None
     skip: bool = False
     suffix: str = ""
+    skip_date_ranges: bool = False
 
 
 def parse(query: Iterable[tuple[str, str]]) -> Directives:
@@ -72,7 +74,8 @@ def parse(query: Iterable[tuple[str, str]]) -> Directives:
     if len(suffix) > MAX_SUFFIX:
         raise DirectiveError("the query is too long")
     # §6.2.5.1: YES and v2 ask for a delta update; what else may come is ignored.
-    return Directives(number, part, given.get("_HLS_skip") in ("YES", "v2"), suffix)
+    skip = given.get("_HLS_skip")
+    return Directives(number, part, skip in ("YES", "v2"), suffix, skip_date_ranges=skip == "v2")
 
 
 def _integer(given: dict[str, str], name: str) -> int | None:

@@ -114,7 +114,12 @@ class _Live:
             there = False
         if not there:
             return _refusal(503, kept, retry_after=target_duration)
-        data = channel.presentation.media(rendition.name, skip=wanted.skip, suffix=wanted.suffix)
+        data = channel.presentation.media(
+            rendition.name,
+            skip=wanted.skip,
+            skip_date_ranges=wanted.skip_date_ranges,
+            suffix=wanted.suffix,
+        )
         max_age = target_duration // 2 if wanted.number is None else 6 * target_duration
         return _playlist(request, data, max(max_age, 1))
 

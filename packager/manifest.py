@@ -28,7 +28,7 @@ LATENCY_PARTS = 5
 LEAST_LATENCY = Fraction(3, 2)
 """Seconds that browsers need behind now, however short the parts are."""
 
-MOST_DRIFT = Fraction(1, 10)
+MOST_DRIFT = Fraction(3, 10)
 """Seconds by which a segment's date may differ from where its period puts it; then a new period begins."""
 
 

@@ -6,10 +6,12 @@ A playlist is rendered once per state: all who wait for a part get the same byte
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from media import m3u8
+from packager.dateranges import DateRanges
 from packager.ladder import Cadence
 from packager.manifest import LiveManifest
 from packager.rendition import Rendition, init_uri, part_uri, segment_uri
@@ -35,6 +37,9 @@ MAX_RENDERED = 64
 """Most rendered playlists that are kept; different query parameters make different ones."""
 
 
+_Key = tuple[str, bool, bool, str]
+
+
 def media_playlist(
     window: Window,
     cadence: Cadence,
@@ -42,6 +47,8 @@ def media_playlist(
     *,
     skip: bool = False,
     suffix: str = "",
+    date_ranges: DateRanges | None = None,
+    ranges_since: float | None = None,
 ) -> m3u8.MediaPlaylist:
     """Say what a rendition has now.
 
@@ -51,6 +58,8 @@ def media_playlist(
         reports: how far the other renditions are.
         skip: whether a delta update will do (§6.2.5.1).
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+        date_ranges: the channel's.
+        ranges_since: a delta update leaves out those that were added before; None: it leaves out none.
 
     Returns:
         The playlist.
@@ -68,6 +77,10 @@ def media_playlist(
             for segment, distance in zip(segments, ends, strict=True)
         )
     pairs = list(zip(segments, ends, strict=True))[skipped:]
+    ranges, removed = date_ranges or DateRanges(), None
+    tags = ranges.tags()
+    if skipped and ranges_since is not None:
+        tags, removed = ranges.tags(ranges_since), ranges.removed
     return m3u8.MediaPlaylist(
         target_duration=target_duration,
         segments=[_segment(segment, end, window, target_duration, suffix) for segment, end in pairs],
@@ -79,8 +92,11 @@ def media_playlist(
             hold_back=Fraction(HOLD_BACK * target_duration),
             part_hold_back=PART_HOLD_BACK * cadence.part_target,
             can_skip_until=skip_until,
+            can_skip_dateranges=True,
         ),
         skipped_segments=skipped,
+        date_ranges=[str(tag) for tag in tags],
+        removed_date_ranges=removed,
         preload_hint=None if window.ended else part_uri(*window.next_part) + suffix,
         rendition_reports=reports,
         ended=window.ended,
@@ -164,39 +180,63 @@ class Presentation:
     Args:
         renditions: by name.
         cadence: the channel's.
+
+    Attributes:
+        date_ranges: what publishers said about the channel's time.
     """
 
     def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
         self._renditions = renditions
         self._cadence = cadence
-        self._rendered: dict[tuple[str, bool, str], bytes] = {}
+        self._rendered: dict[_Key, bytes] = {}
         self._state: tuple[int, ...] = ()
+        self.date_ranges = DateRanges()
         self._manifest = LiveManifest(renditions, cadence)
 
-    def media(self, name: str, *, skip: bool = False, suffix: str = "") -> bytes:
+    @property
+    def edge(self) -> Fraction | None:
+        """Date of the newest media's end in seconds since the epoch; None before any."""
+        window = next(iter(self._renditions.values())).window
+        newest = window.open or (window.listed[-1] if window.listed else None)
+        return None if newest is None else newest.program_date_time + newest.duration
+
+    def media(
+        self, name: str, *, skip: bool = False, skip_date_ranges: bool = False, suffix: str = ""
+    ) -> bytes:
         """Give the bytes of a rendition's media playlist as of now.
 
         Args:
             name: the rendition's.
             skip: as for :func:`media_playlist`.
-            suffix: likewise.
+            skip_date_ranges: whether that may leave out the date ranges that players have.
+            suffix: as for :func:`media_playlist`.
         """
-        key = (name, skip, suffix)
+        key = (name, skip, skip_date_ranges, suffix)
         found = self._recall(key)
         if found is None:
+            now, boundary = time.monotonic(), SKIP_BOUNDARY * self._cadence.target_duration
+            self._evict_date_ranges(now, boundary)
             reports = [
                 m3u8.RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)
                 for other in self._renditions.values()
                 if other.name != name and other.window.last is not None
             ]
-            window = self._renditions[name].window
-            playlist = media_playlist(window, self._cadence, reports, skip=skip, suffix=suffix)
+            playlist = media_playlist(
+                self._renditions[name].window,
+                self._cadence,
+                reports,
+                skip=skip,
+                suffix=suffix,
+                date_ranges=self.date_ranges,
+                # §6.2.5.1: skipped is what came more than CAN-SKIP-UNTIL before the request.
+                ranges_since=now - boundary if skip_date_ranges else None,
+            )
             found = self._rendered[key] = playlist.render().encode()
         return found
 
     def multivariant(self, suffix: str = "") -> bytes:
         """Give the bytes of the multivariant playlist as of now; every rendition must have a timeline."""
-        key = ("", False, suffix)
+        key = ("", False, False, suffix)
         found = self._recall(key)
         if found is None:
             playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
@@ -207,9 +247,16 @@ class Presentation:
         """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant."""
         return self._manifest.render(suffix, now)
 
-    def _recall(self, key: tuple[str, bool, str]) -> bytes | None:
+    def _evict_date_ranges(self, now: float, kept: float) -> None:
+        windows = [rendition.window for rendition in self._renditions.values()]
+        dates = [window.listed[0].program_date_time for window in windows if window.listed]
+        if dates:
+            self.date_ranges.evict(min(dates), now, kept)
+
+    def _recall(self, key: _Key) -> bytes | None:
         # Rendition reports are of the other renditions' state, too.
-        state = tuple(rendition.window.version for rendition in self._renditions.values())
+        versions = (rendition.window.version for rendition in self._renditions.values())
+        state = (self.date_ranges.version, *versions)
         if state != self._state or len(self._rendered) >= MAX_RENDERED:
             self._state = state
             self._rendered.clear()

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from origin import live
+from origin import live, metadata
 from packager.live import Channel, ChannelOptions
 from packager.segmenter import CutPart, Segmenter
 from packager.tools import Tools
@@ -128,7 +128,8 @@ class HandFed:
         self._down = 0
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._inner = Starlette(routes=live.routes({channel.name: channel}))
+        channels = {channel.name: channel}
+        self._inner = Starlette(routes=[*live.routes(channels), *metadata.routes(channels, {})])
         for rendition in channel.renditions.values():
             rendition.window.next_number = NUMBER
         self._begin(NUMBER)

@@ -1,0 +1,208 @@
+"""Date ranges of a live channel (RFC 8216bis §4.4.5.1, §6.2.1): published over HTTP, read from playlists."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import m3u8
+import pytest
+from starlette.applications import Starlette
+
+from origin import live, metadata
+from packager.tools import Tools
+from tests.conformance.conftest import serving
+from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, make_material, on_air
+from tests.conformance.raw import Answer, Client
+
+PATH = "/live/test/240p/media.m3u8"
+JSON = "Content-Type: application/json"
+LOCAL = "Host: 127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
+    return make_material(tools, tmp_path_factory.mktemp("material"))
+
+
+@pytest.fixture
+def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[HandFed]:
+    """A channel with eight segments and two parts."""
+    with on_air(material, tools, tmp_path) as fed:
+        fed.publish(8 * PARTS + 2)
+        yield fed
+
+
+def post(
+    fed: HandFed, body: object, *fields: str, target: str = "/live/test/metadata", host: str = LOCAL
+) -> Answer:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"POST {target} HTTP/1.1", host, f"Content-Length: {len(data)}", *(fields or (JSON,)), "", ""]
+    with Client(fed.address) as client:
+        client.send("\r\n".join(lines).encode() + data)
+        return client.answer()
+
+
+def text(fed: HandFed, query: str = "", path: str = PATH) -> str:
+    with Client(fed.address) as client:
+        return client.ask(path + query).body.decode()
+
+
+def tags(playlist: str) -> list[str]:
+    return re.findall(r"#EXT-X-DATERANGE:(.*)", playlist)
+
+
+def test_a_range_without_a_start_begins_with_what_is_on_air(fed: HandFed) -> None:
+    answer = post(fed, {"class": "cue", "attributes": {"X-TITLE": "Größe 1", "X-LEVEL": -1.5}})
+    assert answer.status == 201
+    told = json.loads(answer.body)
+    (tag,) = tags(text(fed))
+    # Eight segments of a second and fourteen frames at thirty a second; dates have milliseconds.
+    assert datetime.fromisoformat(told["start"].removesuffix("Z") + "+00:00").timestamp() == NUMBER + 8.467
+    assert tag == (
+        f'ID="{told["id"]}",CLASS="cue",START-DATE="{told["start"]}",DURATION=0.000,'
+        'X-LEVEL=-1.5,X-TITLE="Größe 1"'
+    )
+    assert len(m3u8.loads(text(fed)).segments) >= 8
+
+
+def test_every_rendition_has_the_same_ranges(fed: HandFed) -> None:
+    for name in ("a", "b"):
+        assert post(fed, {"id": name}).status == 201
+    picture, sound = tags(text(fed)), tags(text(fed, path="/live/test/audio/media.m3u8"))
+    assert picture == sound
+    assert len(picture) == 2
+
+
+def test_an_id_names_one_range_for_ever(fed: HandFed) -> None:
+    assert post(fed, {"id": "ad", "duration": 1}).status == 201
+    assert post(fed, {"id": "ad", "duration": 1}).status == 409
+    fed.publish(20 * PARTS)
+    assert tags(text(fed)) == []
+    assert post(fed, {"id": "ad", "duration": 1}).status == 409
+
+
+def test_a_planned_range_is_ended_by_the_same_id(fed: HandFed) -> None:
+    first = post(fed, {"id": "ad", "class": "ads", "planned_duration": 30})
+    start = json.loads(first.body)["start"]
+    assert post(fed, {"id": "ad", "class": "other", "duration": 9}).status == 409
+    fed.publish(PARTS)
+    assert post(fed, {"id": "ad", "duration": 9.5}).status == 201
+    assert tags(text(fed)) == [
+        f'ID="ad",CLASS="ads",START-DATE="{start}",PLANNED-DURATION=30.000',
+        f'ID="ad",START-DATE="{start}",DURATION=9.500',
+    ]
+
+
+def test_a_range_stays_as_long_as_it_touches_a_listed_segment(fed: HandFed) -> None:
+    begin = f"{datetime.fromtimestamp(NUMBER + 8).isoformat()}+00:00"
+    assert post(fed, {"id": "short", "start": begin, "duration": 2}).status == 201
+    assert post(fed, {"id": "open", "start": begin, "planned_duration": 2}).status == 201
+    seen = []
+    for _ in range(24):
+        fed.publish(PARTS)
+        playlist = text(fed)
+        oldest = int(re.findall(r"^(\d+)\.m4s", playlist, re.MULTILINE)[0])
+        named = {re.findall(r'ID="(\w+)"', tag)[0] for tag in tags(playlist)}
+        seen.append((oldest, "short" in named))
+        # Nobody told the end of the other one.
+        assert "open" in named
+    # It ends when segment NUMBER + 10 begins.
+    assert all(listed == (oldest <= NUMBER + 10) for oldest, listed in seen)
+    assert not seen[-1][1]
+
+
+def test_v2_skips_the_ranges_that_the_player_has(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
+    fed.publish(PARTS)
+    assert post(fed, {"id": "old", "planned_duration": 5}).status == 201
+    listed = fed.channel.presentation.date_ranges
+    # CAN-SKIP-UNTIL is six target durations, of a second each: this one came seven seconds ago.
+    monkeypatch.setattr(listed, "_listed", [type(one)(one.tag, one.added - 7) for one in listed._listed])
+    assert post(fed, {"id": "new", "planned_duration": 5}).status == 201
+    assert len(tags(text(fed))) == len(tags(text(fed, "?_HLS_skip=YES"))) == 2
+    delta = text(fed, "?_HLS_skip=v2")
+    assert [re.findall(r'ID="(\w+)"', tag) for tag in tags(delta)] == [["new"]]
+    # §8: version 10 for an EXT-X-SKIP that replaces date ranges
+    assert "#EXT-X-VERSION:10\n" in delta
+    assert 'RECENTLY-REMOVED-DATERANGES=""' in delta
+    assert "CAN-SKIP-DATERANGES=YES" in delta
+
+
+def test_ranges_that_went_lately_are_told_in_delta_updates(fed: HandFed) -> None:
+    for name in ("a", "b"):
+        assert post(fed, {"id": name, "duration": 1}).status == 201
+    fed.publish(25 * PARTS)
+    assert tags(text(fed)) == []
+    assert 'RECENTLY-REMOVED-DATERANGES="a\tb"' in text(fed, "?_HLS_skip=v2")
+    assert "RECENTLY-REMOVED" not in text(fed, "?_HLS_skip=YES")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"{", 400),
+        (b"[" * 15_000, 400),
+        ({"unknown": 1}, 400),
+        ({"id": 'a"b'}, 400),
+        ({"id": "a\nb"}, 400),
+        ({"attributes": {"TITLE": "x"}}, 400),
+        ({"attributes": {"X-A": 'x",X-B="y'}}, 400),
+        ({"attributes": {"X-A": "x\r\n#EXT-X-ENDLIST"}}, 400),
+        ({"attributes": {f"X-{number}": 1 for number in range(33)}}, 400),
+        ({"duration": -1}, 400),
+        ({"start": "2026-11-20T00:00:00"}, 400),
+        ({"id": "x" * 17_000}, 413),
+    ],
+)
+def test_what_can_not_be_a_date_range_is_refused(fed: HandFed, body: object, status: int) -> None:
+    answer = post(fed, body)
+    assert answer.status == status
+    assert answer.body.count(b"\n") == 1
+    assert tags(text(fed)) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "fields", "status"),
+    [
+        ("Host: localhost:8000", (JSON,), 201),
+        ("Host: [::1]:8000", (JSON,), 201),
+        ("Host: evil.example", (JSON,), 403),
+        (LOCAL, (JSON, "X-Forwarded-For: 127.0.0.1"), 403),
+        (LOCAL, ("Content-Type: text/plain",), 415),
+        (LOCAL, ("Content-Type: application/x-www-form-urlencoded",), 415),
+    ],
+)
+def test_without_a_key_only_this_machine_publishes(
+    fed: HandFed, host: str, fields: tuple[str, ...], status: int
+) -> None:
+    assert post(fed, {}, *fields, host=host).status == status
+
+
+def test_with_a_key_who_has_it_publishes(
+    material: dict[str, Track], tools: Tools, tmp_path: Path, fed: HandFed
+) -> None:
+    channels = {"test": fed.channel}
+    app = Starlette(routes=[*live.routes(channels), *metadata.routes(channels, {"test": "sesame"})])
+    basic = base64.b64encode(b"anyone:sesame").decode()
+    with serving(app, tmp_path, "uvloop") as running:
+        fed.address = running.address
+        for fields, target, status in (
+            ((JSON,), "/live/test/metadata", 401),
+            ((JSON,), "/live/test/metadata?key=sesam", 401),
+            ((JSON,), "/live/test/metadata?key=sesame", 201),
+            ((JSON, "Authorization: Bearer sesame"), "/live/test/metadata", 201),
+            ((JSON, "Authorization: Bearer s\u00e9same"), "/live/test/metadata", 401),
+            ((JSON, f"Authorization: Basic {basic}"), "/live/test/metadata", 201),
+            ((JSON, "Authorization: Basic %%%"), "/live/test/metadata", 401),
+        ):
+            assert post(fed, {}, *fields, target=target).status == status, fields
+
+
+def test_nothing_is_published_on_a_channel_that_is_not_there(fed: HandFed) -> None:
+    assert post(fed, {}, target="/live/other/metadata").status == 404
+    with Client(fed.address) as client:
+        assert client.ask("/live/test/metadata").status == 405
