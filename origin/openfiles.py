@@ -209,6 +209,14 @@ class OpenFiles:
         self._schedule()
         return shared.release
 
+    def close(self) -> None:
+        """Keep nothing any more: the server has ended."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        while self._files:
+            self._files.popitem()[1].shared.release()
+
     def _schedule(self) -> None:
         if self._sweep is None:
             loop = asyncio.get_running_loop()

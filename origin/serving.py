@@ -79,7 +79,10 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
         on_close=house.close,
         grace=config.limits.shutdown_seconds,
     )
-    await server.serve(sockets=sockets)
+    try:
+        await server.serve(sockets=sockets)
+    finally:
+        house.open_files.close()
 
 
 async def _tools(*, needed: bool) -> Tools | None:

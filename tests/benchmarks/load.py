@@ -98,7 +98,17 @@ def run(server: Peer, script: Path, connections: int, seconds: int) -> tuple[int
     Raises:
         RuntimeError: requests failed: the figure would mean nothing.
     """
-    command = ["taskset", "-c", peers.CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    command = [
+        "taskset",
+        "-c",
+        peers.CLIENT_CORE,
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--timeout",
+        "30s",
+    ]
     output = subprocess.run(
         [*command, "-s", str(script), server.url], capture_output=True, text=True, check=True
     ).stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,6 +57,7 @@ def serving(
     keep_alive: int = 30,
     certificate: tuple[Path, Path] | None = None,
     shortcut: Shortcut | None = None,
+    at_end: Callable[[], None] | None = None,
 ) -> Iterator[Running]:
     """Run a server in a thread until the block ends; with a key and certificate by TLS."""
     key, chain = certificate or (None, None)
@@ -85,6 +86,8 @@ def serving(
     finally:
         server.should_exit = True
         thread.join()
+        if at_end is not None:
+            at_end()
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +124,7 @@ class FilesWing:
     app: ASGIApp
     shortcut: Shortcut
     traffic: Traffic
+    close: Callable[[], None]
 
 
 def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) -> FilesWing:
@@ -129,7 +133,9 @@ def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) ->
     open_files = OpenFiles(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
     routes = files.routes(Library(library), max_age=max_age, open_files=open_files)
     app = Edge(Starlette(routes=routes), traffic=traffic, allow_origin="*", log_requests=False)
-    return FilesWing(app, Shortcut(open_files, Ledger(traffic, log_requests=False)), traffic)
+    return FilesWing(
+        app, Shortcut(open_files, Ledger(traffic, log_requests=False)), traffic, open_files.close
+    )
 
 
 class InsistentClient(Client):
@@ -159,5 +165,6 @@ def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterato
         with serving(app, media_library, "uvloop") as running:
             yield running
         return
-    with serving(wing.app, media_library, loop, shortcut=wing.shortcut if variant else None) as running:
+    shortcut = wing.shortcut if variant else None
+    with serving(wing.app, media_library, loop, shortcut=shortcut, at_end=wing.close) as running:
         yield Insisting(running.address, running.library, running.server) if variant else running

@@ -28,7 +28,7 @@ SLOW_CLIENTS = 400
 def origin(request: pytest.FixtureRequest, media_library: Path) -> Iterator[Running]:
     wing = files_wing(media_library)
     shortcut = wing.shortcut if request.param == "shortcut" else None
-    with serving(wing.app, media_library, "uvloop", shortcut=shortcut) as running:
+    with serving(wing.app, media_library, "uvloop", shortcut=shortcut, at_end=wing.close) as running:
         yield running
 
 
@@ -42,7 +42,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     for path in library.iterdir():
         os.utime(path, (1_700_000_000, 1_700_000_000))
     wing = files_wing(library)
-    with serving(wing.app, library, "uvloop", HASTY, shortcut=wing.shortcut) as running:
+    with serving(wing.app, library, "uvloop", HASTY, shortcut=wing.shortcut, at_end=wing.close) as running:
         yield running
 
 
@@ -319,7 +319,7 @@ def test_a_sibling_of_the_library_is_not_in_it(tmp_path: Path) -> None:
     (tmp_path / "library-secret" / "x").write_bytes(b"secret")
     wing = files_wing(tmp_path / "library")
     with (
-        serving(wing.app, tmp_path, "uvloop", shortcut=wing.shortcut) as running,
+        serving(wing.app, tmp_path, "uvloop", shortcut=wing.shortcut, at_end=wing.close) as running,
         running.connect() as client,
     ):
         for path in ("../library-secret/x", "..%2flibrary-secret/x", "%2e%2e/library-secret/x", "-secret/x"):
@@ -337,7 +337,7 @@ def test_links_that_go_in_circles_and_files_of_others_are_not_there(tmp_path: Pa
         unix.bind(str(tmp_path / "socket.mp4"))
         wing = files_wing(tmp_path)
         with (
-            serving(wing.app, tmp_path, "uvloop", shortcut=wing.shortcut) as running,
+            serving(wing.app, tmp_path, "uvloop", shortcut=wing.shortcut, at_end=wing.close) as running,
             running.connect() as client,
         ):
             for path in ("loop.mp4", "passwd.mp4", "device.mp4", "socket.mp4", ".git/config"):
@@ -368,7 +368,7 @@ def test_a_file_larger_than_any_disk_has_its_last_bytes(tmp_path: Path) -> None:
     os.utime(path, (1_700_000_000, 1_700_000_000))
     wing = files_wing(tmp_path)
     with (
-        serving(wing.app, tmp_path, "uvloop", shortcut=wing.shortcut) as running,
+        serving(wing.app, tmp_path, "uvloop", shortcut=wing.shortcut, at_end=wing.close) as running,
         running.connect() as client,
     ):
         for _ in range(2):
@@ -382,7 +382,7 @@ def test_connections_beyond_the_limit_are_told_so_and_the_others_go_on(tmp_path:
     (tmp_path / "film.mp4").write_bytes(FILM)
     wing = files_wing(tmp_path)
     limits = WireLimits(connections=3)
-    with serving(wing.app, tmp_path, "uvloop", limits, shortcut=wing.shortcut) as running:
+    with serving(wing.app, tmp_path, "uvloop", limits, shortcut=wing.shortcut, at_end=wing.close) as running:
         clients = [running.connect() for _ in range(3)]
         assert [client.ask("/media/film.mp4").status for client in clients] == [200] * 3
         with running.connect() as excess:
@@ -421,7 +421,7 @@ def test_a_client_of_a_kilobyte_a_second_makes_progress(tmp_path: Path) -> None:
     limits = WireLimits(stalled_seconds=1.0, header_seconds=0.5)
     with (
         structlog.testing.capture_logs() as logs,
-        serving(wing.app, tmp_path, "uvloop", limits, shortcut=wing.shortcut) as running,
+        serving(wing.app, tmp_path, "uvloop", limits, shortcut=wing.shortcut, at_end=wing.close) as running,
         running.connect(receive_buffer=4096) as client,
     ):
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")

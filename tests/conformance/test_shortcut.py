@@ -52,7 +52,9 @@ def counting(library: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Ru
     loop: Loop = request.param
     wing = files_wing(library, valid_seconds=VALID_SECONDS)
     app = Counting(wing)
-    with serving(app, library, loop, WireLimits(stalled_seconds=1.0), shortcut=wing.shortcut) as running:
+    with serving(
+        app, library, loop, WireLimits(stalled_seconds=1.0), shortcut=wing.shortcut, at_end=wing.close
+    ) as running:
         yield running, app
 
 
@@ -161,7 +163,10 @@ def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
     os.utime(library / "fresh.mp4", (time.time() + 60,) * 2)
     wing = files_wing(library)
     app = Counting(wing)
-    with serving(app, library, "uvloop", shortcut=wing.shortcut) as running, running.connect() as client:
+    with (
+        serving(app, library, "uvloop", shortcut=wing.shortcut, at_end=wing.close) as running,
+        running.connect() as client,
+    ):
         for _ in range(3):
             assert client.ask("/media/fresh.mp4")["etag"].startswith("W/")
         assert app.calls == 3
