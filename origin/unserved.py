@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from origin.config import Config, LiveOptions, RadioOptions
-
-TEST_SOURCE = "testsrc"
+from packager import sources
 
 
 def serves_channel(options: LiveOptions) -> bool:
-    """Tell whether a channel's source can be played: the test source, or a file."""
-    return options.source == TEST_SOURCE or Path(options.source).expanduser().is_file()
+    """Tell whether a channel's source can be played: the test source, a file, or what can be pulled."""
+    return sources.playable(options.source)
 
 
 def serves_station(options: RadioOptions) -> bool:
@@ -31,8 +29,12 @@ def unserved(config: Config) -> Iterator[str]:
             yield f"server.{key}: publishing by this protocol isn't served yet"
     for channel in config.live:
         if not serves_channel(channel):
-            allowed = f"only {TEST_SOURCE!r} and files that are there can be played yet"
-            yield f"live {channel.name!r}: source {channel.source!r}: {allowed}; the channel is left out"
+            schemes = ", ".join(sources.SCHEMES)
+            allowed = (
+                f"only {sources.TEST_SOURCE!r}, files that are there and URLs of {schemes} can be played yet"
+            )
+            named = sources.redacted(channel.source)
+            yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
         if channel.publish_key:
             yield f"live {channel.name!r}: publish_key: publishing isn't served yet"
     for station in config.radio:

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from media.errors import MediaError
-from packager import encoder
+from packager import encoder, sources
 from packager.audience import Audience
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
@@ -41,6 +41,9 @@ LONGEST_BACKOFF = 5.0
 STEADY_SECONDS = 10.0
 """An ffmpeg that ran so long starts the backoff anew."""
 
+QUIET_AFTER = 3
+"""Attempts in a row without a segment that are told; those behind them aren't news."""
+
 LONGEST_NAP = 0.25
 """Seconds between two looks at a channel's punctuality, at most."""
 
@@ -58,7 +61,7 @@ class ChannelOptions:
 
     Attributes:
         name: as in its addresses.
-        source: ``testsrc``, or the path of a file that is played in a loop.
+        source: ``testsrc``, the path of a file that is played in a loop, or a URL that is pulled.
         ladder: names of :data:`packager.ladder.RUNGS`.
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.
@@ -68,7 +71,7 @@ class ChannelOptions:
     """
 
     name: str
-    source: str = encoder.TEST_SOURCE
+    source: str = sources.TEST_SOURCE
     ladder: tuple[str, ...] = ("720p", "360p")
     part_duration: float = 0.333
     segment_duration: float = 2.0
@@ -173,7 +176,10 @@ class Channel:
         """
         self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
         await self._recall()
-        source = await encoder.inspect(self.options.source, self._tools)
+        if sources.is_url(self.options.source):
+            source = await self._await_source()
+        else:
+            source = await sources.inspect(self.options.source, self._tools)
         if source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
             self._release()
             self._plan(source.frame_rate)
@@ -186,17 +192,38 @@ class Channel:
             self.close()
             raise
 
-    async def _keep_running(self, source: encoder.Source) -> None:
-        backoff = FIRST_BACKOFF
+    async def _await_source(self) -> sources.Source:
+        """Ask what is pulled until it is there: told once when it isn't, and once when it is."""
+        backoff, told = FIRST_BACKOFF, False
+        while True:
+            try:
+                source = await sources.inspect(self.options.source, self._tools)
+            except ToolsError as error:
+                if not told:
+                    log.warning("source isn't there", channel=self.name, reason=str(error))
+                told = True
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, LONGEST_BACKOFF)
+            else:
+                if told:
+                    log.info("source is there", channel=self.name)
+                return source
+
+    async def _keep_running(self, source: sources.Source) -> None:
+        backoff, failures = FIRST_BACKOFF, 0
         while not self._closed:
             wait = self._numbers.wait(self._next_number(), self.cadence.segment_duration)
             await asyncio.sleep(wait)
-            started = time.monotonic()
+            started, before = time.monotonic(), self._next_number()
             reason = await self._run_once(source)
+            if self._next_number() != before and failures > QUIET_AFTER:
+                log.info("source was back", channel=self.name, failures=failures)
+            failures = failures + 1 if self._next_number() == before else 0
             if time.monotonic() - started >= STEADY_SECONDS:
                 backoff = FIRST_BACKOFF
             self.restarts += 1
-            log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
+            if failures <= QUIET_AFTER:
+                log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF)
 
@@ -268,7 +295,7 @@ class Channel:
     def _next_number(self) -> int:
         return max(rendition.window.next_number for rendition in self.renditions.values())
 
-    async def _run_once(self, source: encoder.Source) -> str:
+    async def _run_once(self, source: sources.Source) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
         start = self._next_number() * self.cadence.segment_duration
         clock, self._resumption = WallClock(), Resumption()
@@ -280,9 +307,7 @@ class Channel:
             source, self.name, self._ladder, self.cadence, start, captions=self._captions
         )
         try:
-            process = await Process.start(
-                [self._tools.ffmpeg, *words], outputs=len(feeds), cage=encoder.cage(source)
-            )
+            process = await Process.start([self._tools.ffmpeg, *words], outputs=len(feeds), cage=source.cage)
         except ToolsError as error:
             return str(error)
         self.pid = process.pid
@@ -301,7 +326,8 @@ class Channel:
             self._align()
         if "font" in process.errors.lower() and not self.ready:
             self._captions = False
-        return last_error(process.errors) or reason
+        reason = last_error(process.errors) or reason
+        return reason.replace(source.address, "") if source.url else reason
 
     async def _pump(self, process: Process, index: int, feed: Feed) -> None:
         patience = START_SECONDS

@@ -20,11 +20,11 @@ import pytest
 
 from packager import audience, live
 from packager.audience import Audience
-from packager.encoder import frame_rate
 from packager.feed import Feed, Resumption
 from packager.ladder import cadence
 from packager.live import Channel, ChannelOptions
 from packager.numbers import Numbers
+from packager.sources import frame_rate
 from packager.tools import Tools, ToolsError
 from packager.wallclock import Instant, WallClock
 from packager.window import Window
@@ -154,7 +154,7 @@ async def test_a_file_without_sound_gets_silence(tools: Tools, tmp_path: Path) -
         assert channel.cadence.frame_rate == 25
 
 
-@pytest.mark.parametrize("source", ["/nowhere/film.mp4", "http://example.com/film.mp4", "playlist.m3u8"])
+@pytest.mark.parametrize("source", ["/nowhere/film.mp4", "gopher://example.com/film.mp4", "playlist.m3u8"])
 async def test_a_source_that_is_not_there_is_told_in_one_line(tools: Tools, source: str) -> None:
     with pytest.raises(ToolsError, match="live source") as caught:
         await Channel(small(source=source), tools).run()

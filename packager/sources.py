@@ -1,0 +1,217 @@
+"""What a live channel plays: the test source, a file in a loop, or a stream that is pulled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from packager.cage import Cage
+from packager.catalogue import CONTAINERS, DECODERS
+from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, pipe, run
+from packager.tools import Tools, ToolsError
+
+TEST_SOURCE = "testsrc"
+"""The source that needs nothing: a test picture with a wall clock, and a tone."""
+
+PROBE_SECONDS = 20.0
+MAX_FRAME_RATE = 60
+STILL_FRAME_RATE = Fraction(30)
+"""Of the picture that is made where a source has only sound."""
+
+MEMORY_BYTES = 4 << 30
+"""Address space of a channel's ffmpeg, most of it for the stacks of its threads."""
+
+ANALYSE_MICROSECONDS = 2_000_000
+"""How much of a pulled stream is looked at before it is played; ffmpeg's own choice is up to 5 s."""
+
+TIMEOUT_MICROSECONDS = 10_000_000
+"""How long a pulled source may be silent before ffmpeg gives it up; a channel's own patience is shorter."""
+
+PULLED_FORMATS = "hls,mpegts,mov,mp3,aac,ogg,flv,matroska,flac,webvtt"
+"""What may come over HTTP: the formats of its streams, and of an HLS playlist's segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How a kind of URL is pulled.
+
+    Attributes:
+        protocols: what ffmpeg may open, however it is redirected.
+        formats: the demuxers that may run.
+        options: ffmpeg's further input options.
+        paced: whether what comes is given at real time; where it may come in bursts, we set the pace.
+        needs: the protocol or demuxer that ffmpeg must have.
+    """
+
+    protocols: str
+    formats: str
+    options: dict[str, Any]
+    paced: bool
+    needs: str
+
+
+_HTTP = Scheme(
+    "http,https,tcp,tls,crypto",
+    PULLED_FORMATS,
+    {"rw_timeout": TIMEOUT_MICROSECONDS},
+    paced=False,
+    needs="http",
+)
+SCHEMES = {
+    "http": _HTTP,
+    "https": _HTTP,
+    "rtsp": Scheme(
+        "rtsp,rtp,tcp,udp",
+        "rtsp,sdp,rtp,mpegts",
+        {"rtsp_transport": "tcp", "timeout": TIMEOUT_MICROSECONDS},
+        paced=True,
+        needs="rtsp",
+    ),
+    "srt": Scheme("srt", "mpegts", {}, paced=True, needs="srt"),
+    "udp": Scheme("udp", "mpegts", {"timeout": TIMEOUT_MICROSECONDS}, paced=True, needs="udp"),
+}
+"""What can be pulled, by the scheme of its URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a channel's picture and sound come from.
+
+    Attributes:
+        path: a file that is played in a loop.
+        url: what is pulled; where both are None it is the test source.
+        frame_rate: frames per second of what is made of it.
+        has_video: whether it has a picture; without, a still one is made.
+        has_audio: whether it has sound; without, silence is made.
+    """
+
+    path: Path | None = None
+    url: str | None = None
+    frame_rate: Fraction = STILL_FRAME_RATE
+    has_video: bool = True
+    has_audio: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def made(self) -> bool:
+        """Whether it is the test source."""
+        return self.path is None and self.url is None
+
+    @property
+    def cage(self) -> Cage:
+        """What the channel's ffmpeg may do: read its file or the network, and nothing else."""
+        read = () if self.path is None else (str(self.path),)
+        return Cage(read=read, network=self.url is not None, memory=MEMORY_BYTES)
+
+    @property
+    def address(self) -> str:
+        """How ffmpeg's arguments name it."""
+        return local_input(self.path) if self.path is not None else self.url or ""
+
+
+def playable(source: str) -> bool:
+    """Tell whether a source is the test source, a file that is there, or a URL that can be pulled."""
+    return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
+
+
+def is_url(source: str) -> bool:
+    """Tell whether a configured source is pulled."""
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        return False
+    return parts.scheme in SCHEMES and bool(parts.hostname)
+
+
+async def inspect(source: str, tools: Tools) -> Source:
+    """Find out what a configured source is.
+
+    Args:
+        source: ``testsrc``, a file's path, or a URL.
+        tools: whose ffprobe looks into it.
+
+    Raises:
+        ToolsError: it is none of these, or can't be read (a URL: now), or has neither picture nor sound.
+    """
+    if source == TEST_SOURCE:
+        return Source()
+    found = _pulled(source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
+    command = [str(tools.ffprobe), "-v", "error"]
+    for name, value in found.options.items():
+        command += [f"-{name}", str(value)]
+    command += ["-show_streams", "-of", "json", "-o", pipe(0), found.address]
+    try:
+        answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage))
+    except ToolsError as error:
+        raise ToolsError(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
+    streams: list[dict[str, Any]] = answer.get("streams", [])
+    video = next((stream for stream in streams if _moves(stream)), None)
+    has_audio = any(stream.get("codec_type") == "audio" for stream in streams)
+    if video is None and not has_audio:
+        raise ToolsError(f"live source {redacted(source)!r} has neither video nor sound")
+    return Source(
+        found.path,
+        found.url,
+        STILL_FRAME_RATE if video is None else frame_rate(video),
+        video is not None,
+        has_audio,
+        found.options,
+    )
+
+
+def redacted(source: str) -> str:
+    """Name a source without what may be secret in it: user, password and query."""
+    if not is_url(source):
+        return source
+    parts = urlsplit(source)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _pulled(source: str, tools: Tools) -> Source:
+    scheme = SCHEMES[urlsplit(source).scheme]
+    if scheme.needs not in tools.protocols | tools.demuxers:
+        raise ToolsError(f"live source {redacted(source)!r}: {tools.ffmpeg} lacks {scheme.needs}")
+    options = {
+        "protocol_whitelist": scheme.protocols,
+        "format_whitelist": scheme.formats,
+        "analyzeduration": ANALYSE_MICROSECONDS,
+        **scheme.options,
+        **_decoding(),
+    }
+    return Source(url=source, options=options)
+
+
+def _located(source: str) -> Source:
+    path = Path(source).expanduser().absolute()
+    if path.suffix.lower() not in CONTAINERS or not path.is_file():
+        allowed = f"neither {TEST_SOURCE!r} nor a media file that is there nor a URL of {', '.join(SCHEMES)}"
+        raise ToolsError(f"live source {source!r}: {allowed}")
+    container = CONTAINERS[path.suffix.lower()]
+    return Source(path, options={"f": container, "protocol_whitelist": LOCAL_PROTOCOLS, **_decoding()})
+
+
+def _decoding() -> dict[str, Any]:
+    return {"codec_whitelist": DECODERS, "max_pixels": MAX_PIXELS}
+
+
+def _moves(stream: dict[str, Any]) -> bool:
+    """Tell whether a stream is video, not the picture of a cover."""
+    return stream.get("codec_type") == "video" and not stream.get("disposition", {}).get("attached_pic")
+
+
+def frame_rate(stream: dict[str, Any]) -> Fraction:
+    """Take the frame rate of a stream as ffprobe tells it; 30 where it tells nothing usable."""
+    numerator, _, denominator = str(stream.get("avg_frame_rate", "")).partition("/")
+    if not (numerator.isdecimal() and denominator.isdecimal() and int(denominator)):
+        return STILL_FRAME_RATE
+    told = Fraction(int(numerator), int(denominator))
+    common = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001)]
+    near = min((*common, Fraction(round(told))), key=lambda rate: abs(rate - told))
+    while near > MAX_FRAME_RATE:
+        near /= 2
+    return near if near >= 1 else STILL_FRAME_RATE

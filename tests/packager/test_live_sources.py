@@ -1,0 +1,350 @@
+"""Live channels that pull: transport streams, HLS, radio, SRT; sources without picture or sound, and gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from fractions import Fraction
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from packager import live
+from packager.live import Channel, ChannelOptions
+from packager.sources import Source, inspect, is_url, playable, redacted
+from packager.tools import Tools, ToolsError
+
+LIMIT_SECONDS = 60.0
+
+PICTURE = "-re -f lavfi -i testsrc2=size=320x240:rate=25"
+SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=44100"
+H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p"
+BOTH = f"{PICTURE} {SOUND} {H264} -c:a aac -f mpegts pipe:1"
+
+
+class Upstream:
+    """A server of another make: to each connection it sends what an ffmpeg of its own gives."""
+
+    def __init__(self, tools: Tools, arguments: str) -> None:
+        self._argv = [str(tools.ffmpeg), "-nostdin", "-v", "error", *arguments.split()]
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.served = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Be gone: no connection stays, and none is taken."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.served += 1
+        child = await asyncio.create_subprocess_exec(*self._argv, stdout=asyncio.subprocess.PIPE)
+        assert child.stdout is not None
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n")
+            while data := await child.stdout.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.communicate()
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+
+@contextlib.asynccontextmanager
+async def upstream(tools: Tools, arguments: str) -> AsyncIterator[Upstream]:
+    server = Upstream(tools, arguments)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def pulling(url: str, tools: Tools) -> AsyncIterator[Channel]:
+    options = ChannelOptions("pulled", url, ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+    channel = Channel(options, tools)
+    task = asyncio.create_task(channel.run())
+    try:
+        yield channel
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def lengths(channel: Channel) -> list[int]:
+    return [len(rendition.window.listed) for rendition in channel.renditions.values()]
+
+
+async def test_a_transport_stream_over_http_is_pulled_at_its_own_frame_rate(tools: Tools) -> None:
+    async with (
+        upstream(tools, BOTH) as server,
+        pulling(f"http://127.0.0.1:{server.port}/a.ts", tools) as channel,
+    ):
+        await until(lambda: min(lengths(channel)) >= 4)
+        assert channel.cadence.frame_rate == 25
+        assert channel.restarts == 0
+        assert {segment.duration for segment in channel.renditions["240p"].window.listed} == {Fraction(1)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "has_video", "has_audio"),
+    [
+        (f"{SOUND} -c:a libmp3lame -f mp3 pipe:1", False, True),
+        (f"{PICTURE} {H264} -f mpegts pipe:1", True, False),
+    ],
+    ids=["only sound, as Icecast sends it", "only a picture"],
+)
+async def test_what_a_source_lacks_is_made(
+    tools: Tools, arguments: str, has_video: bool, has_audio: bool, tmp_path: Path
+) -> None:
+    async with upstream(tools, arguments) as server:
+        url = f"http://127.0.0.1:{server.port}/stream"
+        found = await inspect(url, tools)
+        assert (found.has_video, found.has_audio) == (has_video, has_audio)
+        async with pulling(url, tools) as channel:
+            await until(lambda: min(lengths(channel)) >= 2)
+            for name, rendition in channel.renditions.items():
+                segment = rendition.window.listed[0]
+                assert segment.timeline is not None
+                path = tmp_path / f"{name}.mp4"
+                path.write_bytes(segment.timeline.init + segment.data)
+                command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(path)]
+                answer = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+                (stream,) = json.loads(answer.stdout)["streams"]
+                assert stream["codec_name"] == ("aac" if name == "audio" else "h264")
+
+
+@pytest.fixture
+def hls(tools: Tools, tmp_path: Path) -> Iterator[str]:
+    """The URL of a live HLS stream that ffmpeg's own muxer makes."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    segments = "-f hls -hls_time 1 -hls_list_size 6 -hls_flags delete_segments"
+    words = f"{PICTURE} {SOUND} {H264} -c:a aac {segments} {tmp_path / 'live.m3u8'}".split()
+    encoder = subprocess.Popen([str(tools.ffmpeg), "-nostdin", "-v", "error", *words])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/live.m3u8"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        encoder.kill()
+        encoder.wait()
+
+
+async def test_an_hls_stream_is_pulled(tools: Tools, hls: str) -> None:
+    async with pulling(hls, tools) as channel:
+        await until(lambda: min(lengths(channel)) >= 5)
+        assert channel.restarts == 0
+
+
+async def test_an_srt_stream_is_pulled(tools: Tools) -> None:
+    if "srt" not in tools.protocols:
+        pytest.skip("this ffmpeg has no SRT")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    async def listen() -> None:
+        words = BOTH.replace("pipe:1", f"srt://127.0.0.1:{port}?mode=listener").split()
+        while True:  # it takes one caller
+            sender = await asyncio.create_subprocess_exec(
+                str(tools.ffmpeg), "-nostdin", "-v", "quiet", *words
+            )
+            try:
+                await sender.wait()
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    sender.kill()
+                await sender.wait()
+
+    sending = asyncio.create_task(listen())
+    try:
+        async with pulling(f"srt://127.0.0.1:{port}", tools) as channel:
+            await until(lambda: min(lengths(channel)) >= 2)
+    finally:
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+
+
+@pytest.mark.parametrize("gone_seconds", [1.0, 10.0])
+async def test_a_source_that_is_gone_for_a_while_is_gaps_and_then_goes_on(
+    tools: Tools, gone_seconds: float
+) -> None:
+    async with (
+        upstream(tools, BOTH) as server,
+        pulling(f"http://127.0.0.1:{server.port}/a.ts", tools) as channel,
+    ):
+        await until(lambda: channel.ready)
+        window = channel.renditions["240p"].window
+        with capture_logs() as logs:
+            await server.stop()
+            await until(lambda: channel.state == "down")
+            await asyncio.sleep(gone_seconds)
+            await server.start()
+            await until(lambda: channel.state == "live" and window.open is not None)
+            number = window.next_number
+            await until(lambda: window.next_number > number)
+        numbers = [segment.number for segment in window.listed]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert any(segment.discontinuity and segment.data for segment in window.listed)
+        if gone_seconds > 5:
+            assert sum(segment.gap for segment in window.listed) >= 5
+        assert len(logs) <= 6
+        assert all("\n" not in str(line) for line in logs)
+
+
+async def test_a_source_that_is_not_there_yet_is_told_once_and_waited_for(tools: Tools) -> None:
+    server = Upstream(tools, BOTH)
+    await server.start()
+    await server.stop()
+    with capture_logs() as logs:
+        async with pulling(
+            f"http://someone:secret@127.0.0.1:{server.port}/a.ts?key=hidden", tools
+        ) as channel:
+            await until(lambda: logs)
+            await asyncio.sleep(1.5)  # some attempts
+            await server.start()
+            try:
+                await until(lambda: channel.ready)
+            finally:
+                await server.stop()
+    told = [line["event"] for line in logs]
+    assert told[:2] == ["source isn't there", "source is there"]
+    assert "secret" not in str(logs)
+    assert "hidden" not in str(logs)
+
+
+async def test_twenty_kills_leave_no_descriptor_and_no_zombie(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LONGEST_BACKOFF", 0.4)
+    options = ChannelOptions("killed", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+    channel = Channel(options, tools)
+    task = asyncio.create_task(channel.run())
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def children() -> list[str]:
+        listed = Path("/proc/self/task").glob("*/children")
+        return [pid for path in listed for pid in path.read_text().split()]
+
+    try:
+        await until(lambda: channel.ready and channel.pid)
+        before, number = descriptors(), channel.renditions["240p"].window.next_number
+        for kills in range(1, 21):
+            await until(lambda: channel.pid)
+            assert channel.pid is not None
+            os.kill(channel.pid, (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)[kills % 3])
+            await until(functools.partial(restarts, channel, kills))
+        await until(lambda: channel.state == "live")
+        assert descriptors() <= before + 2
+        assert len(children()) <= 2
+        assert channel.renditions["240p"].window.next_number > number
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def restarts(channel: Channel, count: int) -> bool:
+    return channel.restarts >= count
+
+
+def test_only_named_schemes_are_pulled(tmp_path: Path) -> None:
+    for url in (
+        "http://a/b",
+        "https://a:1/b?c",
+        "rtsp://a/b",
+        "srt://a:9000?streamid=x",
+        "udp://239.0.0.1:1234",
+    ):
+        assert is_url(url)
+        assert playable(url)
+    for other in (
+        "file:///etc/passwd",
+        "gopher://a/b",
+        "concat:a|b",
+        "http:x.mp4",
+        "http://[::",
+        "//a/b",
+        "data:x",
+    ):
+        assert not is_url(other)
+        assert not playable(other)
+    assert playable("testsrc")
+
+
+async def test_a_redirect_to_another_protocol_is_not_followed(tools: Tools, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.ts"
+    made = f"-f lavfi -i sine=duration=1 -f mpegts {secret}".split()
+    await asyncio.to_thread(subprocess.run, [str(tools.ffmpeg), "-v", "error", *made], check=True)
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.0 302 Found\r\nLocation: file:{secret}\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    try:
+        with pytest.raises(ToolsError):
+            await inspect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.ts", tools)
+    finally:
+        server.close()
+
+
+def test_secrets_of_a_url_are_not_told() -> None:
+    assert redacted("http://user:pass@host:80/path?key=1#f") == "http://host:80/path"
+    assert redacted("/films/a.mp4") == "/films/a.mp4"
+
+
+def test_the_cage_of_a_pulled_source_has_the_network_and_a_files_has_not() -> None:
+    assert Source(url="http://a/b").cage.network
+    assert Source(url="http://a/b").cage.read == ()
+    file = Source(path=Path("/films/a.mp4")).cage
+    assert (file.read, file.network) == (("/films/a.mp4",), False)
+    assert not Source().cage.network
