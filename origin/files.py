@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import time
 
 import structlog
 from starlette.responses import Response
@@ -13,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from origin.mediatypes import media_type
 from origin.openfiles import OpenFiles
-from origin.representation import FileRepresentation, RepresentationResponse
+from origin.representation import RepresentationResponse
 from packager.storage import Library, LocalFile, NotFoundError
 
 log = structlog.get_logger()
@@ -68,7 +67,9 @@ class _Files:
             # RFC 9110 §15.5.6: with the methods that the resource does have.
             return _refusal("Method Not Allowed\n", 405, {"allow": _ALLOWED})
         try:
-            representation = await self._representation(path, raw_path)
+            representation = await self._open_files.get(
+                raw_path, lambda: open_file(self._library, path), media_type(path), self._raw_headers
+            )
         except NotFoundError:
             # One answer for everything that isn't there or isn't to be seen.
             return _refusal("Not Found\n", 404, {"cache-control": self._absent_cache_control})
@@ -78,15 +79,6 @@ class _Files:
             level("a file can't be opened", path=path, reason=error.strerror)
             return _refusal("Service Unavailable\n", 503, {"retry-after": str(RETRY_SECONDS)})
         return RepresentationResponse(representation, headers=self._headers)
-
-    async def _representation(self, path: str, raw_path: bytes) -> FileRepresentation:
-        if (kept := self._open_files.find(raw_path)) is not None:
-            return kept.borrow()
-        looked_up = time.monotonic()
-        file = await open_file(self._library, path)
-        kind = media_type(path)
-        release = self._open_files.keep(raw_path, file, kind, self._raw_headers, looked_up)
-        return FileRepresentation(file, kind, release=release)
 
 
 async def open_file(library: Library, name: str) -> LocalFile:

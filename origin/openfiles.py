@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from origin import byteranges
@@ -160,34 +160,52 @@ class OpenFiles:
         self._valid_seconds = valid_seconds
         self._headers = tuple(headers)
         self._files: dict[bytes, Resolved] = {}
+        self._lookups: dict[bytes, asyncio.Future[None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     def find(self, path: bytes) -> Resolved | None:
         """The file that a path led to a moment ago, or None when it has to be looked up."""
         found = self._files.get(path)
-        if found is None or (now := time.monotonic()) >= found.valid_until:
+        if found is None:
             return None
-        if now >= found.renewed_from:
-            # One request looks it up again, in time; those beside it needn't all.
-            found.renewed_from = found.valid_until
-            return None
-        return found
+        # While one request looks it up again, in time, those beside it needn't.
+        until = found.valid_until if path in self._lookups else found.renewed_from
+        return found if time.monotonic() < until else None
 
-    def keep(
-        self, path: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
-    ) -> Callable[[], None]:
-        """Keep a file that a path has just led to.
+    async def get(
+        self, path: bytes, open_file: Callable[[], Awaitable[LocalFile]], media_type: str, headers: Headers
+    ) -> FileRepresentation:
+        """The file that a path leads to: as it was found a moment ago, or looked up now.
 
         Args:
             path: The address's path, as the request says it.
-            file: The open file; it is closed when it is neither kept nor used any more.
+            open_file: Looks it up; what it raises is raised.
             media_type: Its Content-Type.
             headers: Raw header fields of every answer.
-            looked_up: When the lookup began, by the monotonic clock.
-
-        Returns:
-            What the caller, who uses the file too, calls when that has ended.
         """
+        if (kept := self.find(path)) is not None:
+            return kept.borrow()
+        if (lookup := self._lookups.get(path)) is not None:
+            # One of a crowd that comes at once looks it up for all, unless it is nothing to keep.
+            await asyncio.wait((lookup,))
+            if (kept := self.find(path)) is not None:
+                return kept.borrow()
+        own = asyncio.get_running_loop().create_future()
+        self._lookups.setdefault(path, own)
+        looked_up = time.monotonic()
+        try:
+            file = await open_file()
+            release = self._keep(path, file, media_type, headers, looked_up)
+        finally:
+            if self._lookups.get(path) is own:
+                del self._lookups[path]
+            own.set_result(None)
+        return FileRepresentation(file, media_type, release=release)
+
+    def _keep(
+        self, path: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
+    ) -> Callable[[], None]:
+        """Keep a file that a path has just led to. Gives what its user calls when its use has ended."""
         now = time.time()
         if not self._maximum or file.modified > now - SETTLED_AFTER:
             # Its validators are about to change, without the file's changing.

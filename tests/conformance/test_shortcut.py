@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -12,7 +13,10 @@ import pytest
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from origin.files import open_file
+from origin.openfiles import OpenFiles
 from origin.requesthead import WireLimits, read_plain, target_of
+from packager.storage import Library, LocalFile
 from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
 from tests.conformance.raw import Answer, wait_for
 
@@ -221,3 +225,35 @@ def test_a_plain_head_is_read_as_it_is() -> None:
     )
     assert head.fields == [(b"host", b"a:80"), (b"range", b"bytes=0-1"), (b"if-match", b"*")]
     assert target_of(data) == b"/media/a.mp4"
+
+
+async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
+    """And another when the first half of its validity is over; what can't be kept, everybody looks up."""
+    lookups = 0
+    own = Library(library)
+
+    async def look_up() -> LocalFile:
+        nonlocal lookups
+        lookups += 1
+        return await open_file(own, "small.mp3")
+
+    open_files = OpenFiles(valid_seconds=1.0)
+    crowd = [open_files.get(b"/media/small.mp3", look_up, "audio/mpeg", ()) for _ in range(50)]
+    found = await asyncio.gather(*crowd)
+    assert lookups == 1
+    assert {representation.descriptor() for representation in found} == {found[0].descriptor()}
+    await asyncio.sleep(0.6)
+    assert open_files.find(b"/media/small.mp3") is None
+    found.append(await open_files.get(b"/media/small.mp3", look_up, "audio/mpeg", ()))
+    assert lookups == 2
+    for representation in found:
+        await representation.close()
+    open_files.close()
+    with pytest.raises(ValueError, match="closed"):
+        found[0].descriptor()
+    none_kept = OpenFiles(0)
+    for representation in await asyncio.gather(
+        *(none_kept.get(b"/media/small.mp3", look_up, "audio/mpeg", ()) for _ in range(5))
+    ):
+        await representation.close()
+    assert lookups == 7
