@@ -1,0 +1,213 @@
+"""Players of others on a live channel: dash.js and Shaka in Chromium, ffmpeg, mpv, VLC, GStreamer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import keep
+from tests.e2e.scripts import script
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+PATIENCE_SECONDS = 60.0
+WATCH_SECONDS = float(os.environ.get("HEADWATER_WATCH_SECONDS", "8"))
+"""How long each player plays; two minutes by hand."""
+
+START_SECONDS = 4.0
+"""What a program may take to its first segment."""
+
+SEGMENT_SECONDS = 2
+MOST_LATENCY_SECONDS = 4.0
+"""Of a browser on a busy machine; the target is 1.7 s."""
+
+CONFIG = """
+[server]
+port = 0
+
+[[live]]
+name = "test"
+ladder = ["360p", "240p"]
+part_duration = 0.333
+segment_duration = 2.0
+
+[log]
+requests = true
+"""
+
+DASHJS = """
+window.player = dashjs.MediaPlayer().create();
+window.troubles = [];
+window.stalls = 0;
+player.on('error', event => troubles.push(JSON.stringify(event.error)));
+player.on('playbackStalled', () => { if (window.watching) stalls += 1; });
+player.updateSettings({streaming: {abr: {autoSwitchBitrate: {video: true}}}});
+player.initialize(video, MANIFEST, true);
+window.latency = () => player.getCurrentLiveLatency();
+"""
+
+SHAKA = """
+window.player = new shaka.Player();
+window.troubles = [];
+window.stalls = 0;
+player.addEventListener('error', event => troubles.push(JSON.stringify(event.detail)));
+player.configure({streaming: {lowLatencyMode: true, liveSync: {enabled: true}}});
+window.latency = () => player.getStats().liveLatency;
+player.attach(video).then(() => player.load(MANIFEST)).catch(error => troubles.push(String(error.code)));
+"""
+
+
+@pytest.fixture(scope="module")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("players")
+    (folder / "library").mkdir()
+    (folder / "headwater.toml").write_text(CONFIG)
+    server = start_server("--config", "headwater.toml", cwd=folder)
+    yield server
+    server.stop()
+
+
+class Watching:
+    """A page with one video and one player."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> None:
+        end = time.monotonic() + seconds
+        while not await self.page.evaluate(expression):
+            if time.monotonic() > end:
+                facts = await self.facts()
+                pytest.fail(f"{expression} not in {seconds:.0f} s: {facts}")
+            await asyncio.sleep(0.1)
+
+    async def facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = await self.page.evaluate(
+            "({time: video.currentTime, ready: video.readyState, troubles, stalls, latency: latency(),"
+            " width: video.videoWidth, frames: video.getVideoPlaybackQuality().totalVideoFrames,"
+            " dropped: video.getVideoPlaybackQuality().droppedVideoFrames})"
+        )
+        return facts
+
+    async def play(self, package: str, start: str, manifest: str) -> None:
+        await self.page.set_content("<video muted autoplay width=640></video>")
+        await self.page.evaluate("void (window.video = document.querySelector('video'))")
+        await self.page.add_script_tag(path=script(package))
+        await self.page.evaluate(f"() => {{ {start.replace('MANIFEST', json.dumps(manifest))} }}")
+        await self.until("video.currentTime > 0 && video.readyState >= 3")
+
+    async def watch(self, seconds: float) -> list[float]:
+        """Play on, and give the latency twice a second."""
+        await self.page.evaluate(
+            "() => { window.watching = true; video.addEventListener('waiting', () => stalls += 1); }"
+        )
+        latencies = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.sleep(0.5)
+            latencies.append(float(await self.page.evaluate("latency()")))
+        return latencies
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def watching(browser: Browser) -> AsyncIterator[Watching]:
+    page = await browser.new_page()
+    yield Watching(page)
+    await page.close()
+
+
+@pytest.mark.parametrize(("package", "start"), [("dashjs", DASHJS), ("shaka-player", SHAKA)])
+async def test_a_dash_player_plays_close_to_now(
+    watching: Watching, live_server: ServerProcess, package: str, start: str
+) -> None:
+    await watching.play(package, start, f"{live_server.url}/live/test/manifest.mpd")
+    # Players come from behind: they hurry by four percent.
+    await watching.until(f"latency() > 0 && latency() < {MOST_LATENCY_SECONDS}")
+    before = await watching.page.evaluate("video.currentTime")
+    begin = time.monotonic()
+    latencies = await watching.watch(WATCH_SECONDS)
+    facts = await watching.facts()
+    pace = (facts["time"] - before) / (time.monotonic() - begin)
+    typical = sorted(latencies)[len(latencies) // 2]
+    keep(f"dash-{package}", {"latency": typical, "pace": pace, **facts, "latencies": latencies})
+    assert facts["troubles"] == []
+    assert 0 < typical < MOST_LATENCY_SECONDS
+    assert 0.8 < pace < 1.2
+    assert facts["frames"] > 20 * WATCH_SECONDS
+
+
+@pytest.mark.parametrize(("package", "start"), [("dashjs", DASHJS), ("shaka-player", SHAKA)])
+async def test_a_dash_player_plays_on_when_the_encoder_is_killed(
+    watching: Watching, live_server: ServerProcess, package: str, start: str
+) -> None:
+    await watching.play(package, start, f"{live_server.url}/live/test/manifest.mpd")
+    (encoder,) = live_server.children()
+    os.kill(encoder, signal.SIGKILL)
+    before = await watching.page.evaluate("video.currentTime")
+    await watching.until(f"video.currentTime > {before} + 10 && !video.paused && video.readyState >= 3")
+    keep(f"dash-{package}-killed", await watching.facts())
+
+
+FFMPEG = "ffmpeg -nostdin -v error -i {url} -t {seconds} -f null -"
+PROGRAMS = {
+    "mpv": "mpv --no-config --vo=null --ao=null {url}",
+    "cvlc": "cvlc -I dummy --vout=vdummy --aout=adummy {url}",
+    "gst-launch-1.0": "gst-launch-1.0 uridecodebin3 uri={url} ! videoconvert ! fakesink sync=true",
+}
+"""Command lines that play until they are interrupted."""
+
+
+@pytest.mark.parametrize("address", ["master.m3u8", "manifest.mpd"])
+async def test_ffmpeg_plays_hls_and_dash_without_a_complaint(
+    live_server: ServerProcess, address: str
+) -> None:
+    url = f"{live_server.url}/live/test/{address}"
+    command = FFMPEG.format(url=url, seconds=WATCH_SECONDS).split()
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=WATCH_SECONDS + PATIENCE_SECONDS
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_a_program_plays_every_segment_and_stays_near_the_end(
+    live_server: ServerProcess, program: str
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} isn't installed")
+    words = PROGRAMS[program].format(url=f"{live_server.url}/live/test/master.m3u8").split()
+    if program == "cvlc" and os.geteuid() == 0:  # VLC doesn't run as root.
+        words = ["runuser", "-u", "nobody", "--", "env", "HOME=/nonexistent", *words]
+    logged = len(live_server.output)
+    player = await asyncio.create_subprocess_exec(
+        *words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        await asyncio.sleep(START_SECONDS + WATCH_SECONDS)
+        assert player.returncode is None, f"{program} ended with {player.returncode}"
+    finally:
+        if player.returncode is None:
+            player.terminate()
+        await asyncio.wait_for(player.wait(), PATIENCE_SECONDS)
+    media = [line for line in live_server.output[logged:] if ".m4s" in line]
+    assert {found[1] for line in media if (found := re.search(r"status=(\d+)", line))} <= {"200", "206"}
+    numbers = sorted(
+        {int(found[1]) for line in media if (found := re.search(r"p/(\d+)(?:\.\d+)?\.m4s", line))}
+    )
+    # None is left out, and the last is one of the newest: a player may be three target durations behind.
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert len(numbers) >= WATCH_SECONDS // SEGMENT_SECONDS
+    assert time.time() / SEGMENT_SECONDS - numbers[-1] < 6
