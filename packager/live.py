@@ -17,6 +17,7 @@ from packager.audience import Audience
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
 from packager.ladder import AUDIO_BITRATE, AUDIO_NAME, Cadence, cadence, rungs
+from packager.lineup import Lineup
 from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
 from packager.punctuality import Punctuality
@@ -24,7 +25,7 @@ from packager.segmenter import CadenceError
 from packager.tools import Tools, ToolsError
 from packager.waiters import MAX_WAITERS
 from packager.wallclock import Instant, WallClock
-from packager.window import LiveSegment, Window
+from packager.window import Window
 
 log = structlog.get_logger()
 
@@ -131,6 +132,7 @@ class Channel:
             )
             for name, rate in rates
         }
+        self._lineup = Lineup([rendition.window for rendition in self.renditions.values()])
         self.presentation = Presentation(self.renditions, times)
         self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration)
 
@@ -166,7 +168,7 @@ class Channel:
     @property
     def blocked(self) -> int:
         """How many requests wait for a part or a segment."""
-        return sum(rendition.window.waiters.count for rendition in self.renditions.values())
+        return self._lineup.waiting
 
     async def run(self) -> None:
         """Keep the channel going until cancelled or closed.
@@ -176,12 +178,9 @@ class Channel:
         """
         self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
         await self._recall()
-        if sources.is_url(self.options.source):
-            source = await self._await_source()
-        else:
-            source = await sources.inspect(self.options.source, self._tools)
+        source = await sources.found(self.options.source, self._tools, self.name)
         if source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
-            self._release()
+            self._lineup.close()
             self._plan(source.frame_rate)
         try:
             async with asyncio.TaskGroup() as group:
@@ -192,33 +191,16 @@ class Channel:
             self.close()
             raise
 
-    async def _await_source(self) -> sources.Source:
-        """Ask what is pulled until it is there: told once when it isn't, and once when it is."""
-        backoff, told = FIRST_BACKOFF, False
-        while True:
-            try:
-                source = await sources.inspect(self.options.source, self._tools)
-            except ToolsError as error:
-                if not told:
-                    log.warning("source isn't there", channel=self.name, reason=str(error))
-                told = True
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, LONGEST_BACKOFF)
-            else:
-                if told:
-                    log.info("source is there", channel=self.name)
-                return source
-
     async def _keep_running(self, source: sources.Source) -> None:
         backoff, failures = FIRST_BACKOFF, 0
         while not self._closed:
-            wait = self._numbers.wait(self._next_number(), self.cadence.segment_duration)
+            wait = self._numbers.wait(self._lineup.next_number, self.cadence.segment_duration)
             await asyncio.sleep(wait)
-            started, before = time.monotonic(), self._next_number()
+            started, before = time.monotonic(), self._lineup.next_number
             reason = await self._run_once(source)
-            if self._next_number() != before and failures > QUIET_AFTER:
+            if self._lineup.next_number != before and failures > QUIET_AFTER:
                 log.info("source was back", channel=self.name, failures=failures)
-            failures = failures + 1 if self._next_number() == before else 0
+            failures = failures + 1 if self._lineup.next_number == before else 0
             if time.monotonic() - started >= STEADY_SECONDS:
                 backoff = FIRST_BACKOFF
             self.restarts += 1
@@ -236,26 +218,25 @@ class Channel:
 
     async def _keep_pace(self) -> None:
         """Reserve numbers, and put gaps where segments don't come in time."""
-        least, parts = -1, -1
+        least, version = -1, -1
         while True:
-            windows = [rendition.window for rendition in self.renditions.values()]
-            now = time.monotonic()
-            if sum(window.version for window in windows) != parts:
+            lineup, now = self._lineup, time.monotonic()
+            if lineup.version != version:
                 self._punctuality.flowed(now)
-            if self.ready and least != (least := min(window.next_number for window in windows)):
+            if self.ready and least != (least := lineup.least_number):
                 self._punctuality.published(now)
             if self._punctuality.wait(now) == 0:
                 self._fill()
                 self._punctuality.filled(now)
-                least = min(window.next_number for window in windows)
-            parts = sum(window.version for window in windows)
-            if self._numbers.wants(self._next_number()):
+                least = lineup.least_number
+            version = lineup.version
+            if self._numbers.wants(lineup.next_number):
                 await self._reserve()
             await asyncio.sleep(min(max(self._punctuality.wait(time.monotonic()), 0.01), LONGEST_NAP))
 
     async def _reserve(self) -> None:
         try:
-            await asyncio.to_thread(self._numbers.reserve, self._next_number())
+            await asyncio.to_thread(self._numbers.reserve, self._lineup.next_number)
         except OSError as error:
             if not self._disk_failed:
                 log.warning("numbers can't be kept", channel=self.name, reason=str(error))
@@ -264,40 +245,20 @@ class Channel:
             self._disk_failed = False
 
     def _fill(self) -> None:
-        """Let a segment be there in time although its source is late (§4.4.4.7): cut short, or a gap."""
         self._flowing = False
         self._resumption.segment = max((feed.segment for feed in self._feeds), default=-1) + 1
         for feed in self._feeds:
             feed.suspend()
-        before = self._next_number()
-        self._align()
-        if self._next_number() == before:
-            for rendition in self.renditions.values():
-                window, last = rendition.window, rendition.window.listed[-1]
-                window.gap(
-                    LiveSegment(
-                        window.next_number,
-                        window.timeline,
-                        last.program_date_time + last.duration,
-                        duration=self.cadence.segment_duration,
-                    )
-                )
+        self._lineup.fill(self.cadence.segment_duration)
 
     def close(self) -> None:
         """Release everyone who waits."""
         self._closed = True
-        self._release()
-
-    def _release(self) -> None:
-        for rendition in self.renditions.values():
-            rendition.window.close()
-
-    def _next_number(self) -> int:
-        return max(rendition.window.next_number for rendition in self.renditions.values())
+        self._lineup.close()
 
     async def _run_once(self, source: sources.Source) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
-        start = self._next_number() * self.cadence.segment_duration
+        start = self._lineup.next_number * self.cadence.segment_duration
         clock, self._resumption = WallClock(), Resumption()
         feeds = self._feeds = [
             Feed(rendition.window, clock, self._resumption, self.cadence, self._numbers, start, self._on_part)
@@ -323,7 +284,7 @@ class Channel:
             self._feeds = []
             self.pid = None
             await process.stop()
-            self._align()
+            self._lineup.align()
         if "font" in process.errors.lower() and not self.ready:
             self._captions = False
         reason = last_error(process.errors) or reason
@@ -341,14 +302,3 @@ class Channel:
                 raise SourceEndedError(f"output {index} ended")
             patience = STALL_SECONDS
             self._flowing |= feed.receive(data, Instant.now())
-
-    def _align(self) -> None:
-        """Bring all renditions to the same media sequence number, with gaps where one fell short."""
-        windows = [rendition.window for rendition in self.renditions.values()]
-        for window in windows:
-            window.interrupt()
-        furthest = max(windows, key=lambda window: window.next_number)
-        having = {segment.number: segment for segment in furthest.listed}
-        for window in windows:
-            while window.next_number < furthest.next_number:
-                window.gap(having.get(window.next_number, furthest.listed[-1]))

@@ -10,16 +10,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
+
 from packager.cage import Cage
 from packager.catalogue import CONTAINERS, DECODERS
 from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, pipe, run
 from packager.tools import Tools, ToolsError
+
+log = structlog.get_logger()
 
 TEST_SOURCE = "testsrc"
 """The source that needs nothing: a test picture with a wall clock, and a tone."""
 
 PROBE_SECONDS = 20.0
 MAX_FRAME_RATE = 60
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+"""Seconds between two questions to a URL that doesn't answer: doubled each time."""
+
 STILL_FRAME_RATE = Fraction(30)
 """Of the picture that is made where a source has only sound."""
 
@@ -162,6 +169,35 @@ async def inspect(source: str, tools: Tools) -> Source:
         has_audio,
         found.options,
     )
+
+
+async def found(source: str, tools: Tools, channel: str) -> Source:
+    """Inspect a source; a URL is asked until it answers, told once when it doesn't and once when it does.
+
+    Args:
+        source: as for ``inspect``.
+        tools: likewise.
+        channel: the channel's name, for the log.
+
+    Raises:
+        ToolsError: it isn't a URL and can't be played.
+    """
+    pause, told = FIRST_PAUSE, False
+    while True:
+        try:
+            answer = await inspect(source, tools)
+        except ToolsError as error:
+            if not is_url(source):
+                raise
+            if not told:
+                log.warning("source isn't there", channel=channel, reason=str(error))
+            told = True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            if told:
+                log.info("source is there", channel=channel)
+            return answer
 
 
 def redacted(source: str) -> str:
