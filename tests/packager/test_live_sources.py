@@ -67,8 +67,8 @@ class Upstream:
             while data := await child.stdout.read(1 << 16):
                 writer.write(data)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # a callback of the server's reports whatever goes further
         finally:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()

@@ -1,0 +1,150 @@
+"""A publisher's stream outlives the ffmpeg that takes it: cut at access points, kept, and given again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.errors import MalformedError
+from media.mpegts import PACKET, TransportReader
+from packager.ffmpeg import QUIET, Process, pipe
+from packager.replay import Pump, Replay
+from packager.tools import Tools
+
+GOP, RATE, SECONDS = 25, 25, 12
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Twelve seconds with a key frame each second."""
+    path = tmp_path_factory.mktemp("replay") / "a.ts"
+    command = f"ffmpeg -v error -f lavfi -i testsrc2=size=160x120:rate={RATE} -f lavfi -i sine -t {SECONDS}"
+    command += f" -c:v libx264 -g {GOP} -sc_threshold 0 -bf 2 -pix_fmt yuv420p -c:a aac -f mpegts {path}"
+    subprocess.run(command.split(), check=True)
+    return path.read_bytes()
+
+
+def key_frames(path: Path) -> int:
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-select_streams",
+        "v",
+        "-show_entries",
+        "packet=flags",
+        "-of",
+        "csv=p=0",
+    ]
+    listed = subprocess.run([*command, str(path)], check=True, capture_output=True, text=True).stdout
+    return sum(line.startswith("K") for line in listed.splitlines())
+
+
+def test_access_points_are_the_key_frames_that_ffprobe_sees(stream: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    path.write_bytes(stream)
+    found = TransportReader().receive_data(stream)
+    assert sum(packets.access for packets in found) == key_frames(path) == SECONDS
+    assert b"".join(packets.data for packets in found) == stream
+
+
+def test_a_stream_cut_anywhere_gives_the_same_access_points(stream: bytes) -> None:
+    reader, found = TransportReader(), []
+    for start in range(0, len(stream), 101):
+        found += reader.receive_data(stream[start : start + 101])
+    whole = TransportReader().receive_data(stream)
+    for pick in ("access", "tables"):
+        assert [one.data[:PACKET] for one in found if getattr(one, pick)] == [
+            one.data[:PACKET] for one in whole if getattr(one, pick)
+        ]
+    assert b"".join(packets.data for packets in found) == stream
+
+
+def test_bytes_between_packets_are_skipped_and_another_format_is_refused(stream: bytes) -> None:
+    reader = TransportReader()
+    reader.receive_data(stream[: 10 * PACKET] + b"\0" * 50)
+    assert b"".join(one.data for one in reader.receive_data(stream[10 * PACKET : 20 * PACKET]))
+    with pytest.raises(MalformedError):
+        TransportReader().receive_data(bytes(1 << 20))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.binary(max_size=400), max_size=12), st.integers(0, 3000), st.binary(max_size=40))
+def test_no_input_breaks_the_reader(chunks: list[bytes], where: int, damage: bytes) -> None:
+    reader = TransportReader()
+    whole = b"".join(b"\x47" + chunk.ljust(187, b"\0")[:187] for chunk in chunks)
+    with contextlib.suppress(MalformedError):
+        reader.receive_data(whole[:where] + damage + whole[where:])
+
+
+def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> None:
+    replay = Replay()
+    for packets in TransportReader().receive_data(stream):
+        replay.receive(packets)
+    assert len(replay.beginning()) < len(stream) / 4
+    first = replay.beginning()[:PACKET]
+    assert first[1] & 0x1F == 0 == first[2]  # the PAT's PID
+    small = Replay(max_bytes=PACKET)
+    for packets in TransportReader().receive_data(stream):
+        small.receive(packets)
+    assert len(small.beginning()) <= 17 * PACKET
+
+
+async def decode(process: Process, *, kill_after: int | None = None) -> list[int]:
+    """Read framecrc lines to the end, which a kill after some bytes brings about; give the frames' times."""
+    output = b""
+    while data := await process.read():
+        output += data
+        if kill_after is not None and len(output) > kill_after:
+            os.kill(process.pid, signal.SIGKILL)
+            kill_after = None
+    rows = [line.split(",") for line in output.decode().splitlines() if not line.startswith("#")]
+    return [int(row[2]) for row in rows if len(row) > 5]
+
+
+async def test_an_ffmpeg_that_is_killed_is_followed_by_one_that_begins_with_a_whole_group(
+    tools: Tools, stream: bytes
+) -> None:
+    argv = [str(tools.ffmpeg), *QUIET[1:], "-copyts", "-f", "mpegts", "-analyzeduration", "300000"]
+    argv += ["-i", "pipe:0", "-map", "0:v", "-fps_mode", "passthrough", "-flush_packets", "1"]
+    argv += ["-f", "framecrc", pipe(0)]
+    pump = Pump(Replay())
+
+    async def publish() -> None:
+        step = len(stream) // (SECONDS * 20) // PACKET * PACKET
+        for start in range(0, len(stream), step):
+            await pump.receive(stream[start : start + step])
+            await asyncio.sleep(1 / 50)  # two and a half times real time
+        pump.receive_eof()
+
+    async def play(kill: bool) -> list[int]:
+        process = await Process.start(argv, stdin=True)
+        giving = asyncio.create_task(pump.give(process))
+        try:
+            return await decode(process, kill_after=2000 if kill else None)
+        finally:
+            if kill:
+                giving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await giving
+            await process.stop()
+
+    publishing = asyncio.create_task(publish())
+    async with asyncio.timeout(60):
+        first = await play(kill=True)
+        second = await play(kill=False)
+        await publishing
+    tick = second[1] - second[0]
+    assert first
+    assert (second[0] - first[0]) % (GOP * tick) == 0  # a key frame
+    assert second[0] <= first[-1] + GOP * tick  # nothing is lost in between but what was on its way
+    assert second == list(range(second[0], second[0] + tick * len(second), tick))
+    assert second[-1] - first[0] == (SECONDS * RATE - 1) * tick
