@@ -69,7 +69,9 @@ async def begun(window: Window, number: int, target_duration: int) -> bool:
 async def _passed(window: Window, number: int, index: int, target_duration: int) -> bool:
     """Wait until a part is there, or the numbers have gone on without it, or the channel has ended."""
     return await window.waiters.wait(
-        lambda: window.ended or window.next_part > (number, index), LONGEST_BLOCK * target_duration
+        lambda: window.ended or window.next_part > (number, index),
+        LONGEST_BLOCK * target_duration,
+        ("past", number, index),
     )
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import gzip
-import hashlib
 import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -19,7 +18,7 @@ from media.m3u8 import MEDIA_TYPE
 from origin import directives
 from origin.directives import DirectiveError, Directives
 from origin.growing import LONGEST_BLOCK, GrowingSegment, begun, hinted_part
-from origin.representation import BytesRepresentation, RepresentationResponse
+from origin.prepared import Asked, media_response, text_response
 from packager.live import Channel
 from packager.presentation import Rendition
 from packager.waiters import TooManyWaitersError
@@ -28,16 +27,14 @@ from packager.window import Window
 NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
 
-GZIP_LEVEL = 5
-GZIP_KEPT = 64
-"""How many compressed playlists are kept."""
+QUERIES_KEPT = 256
+"""How many query strings are kept with what they ask for."""
 
 _NUMBER = r"(0|[1-9][0-9]{0,14})"
 _INIT = re.compile(rf"init-{_NUMBER}\.mp4")
 _SEGMENT = re.compile(rf"{_NUMBER}\.m4s")
 _PART = re.compile(rf"{_NUMBER}\.{_NUMBER}\.m4s")
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?:,|$)", re.IGNORECASE)
-_CONDITIONS = ("range", "if-match", "if-unmodified-since")
 
 
 def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
@@ -64,26 +61,26 @@ class _Live:
         channel = self._channels.get(request.path_params["channel"])
         if channel is None:
             return _refusal(404, NOT_FOUND_SECONDS)
-        _note_viewer(request, channel)
+        asked = _note_viewer(request, channel)
         target_duration = channel.target_duration
         try:
-            wanted = directives.parse(request.query_params.multi_items())
+            wanted = _wanted(request.scope["query_string"])
             if not await _until_ready(channel):
                 return _refusal(503, target_duration, retry_after=target_duration)
         except DirectiveError as error:
             return _refusal(400, target_duration, str(error))
         except TooManyWaitersError:
             return _refusal(503, target_duration, retry_after=target_duration)
-        return _playlist(request, channel.presentation.multivariant(wanted.suffix), target_duration)
+        return _playlist(asked, channel.presentation.multivariant(wanted.suffix), target_duration)
 
     async def manifest(self, request: Request) -> Response:
         channel = self._channels.get(request.path_params["channel"])
         if channel is None:
             return _refusal(404, NOT_FOUND_SECONDS)
-        _note_viewer(request, channel)
+        asked = _note_viewer(request, channel)
         target_duration = channel.target_duration
         try:
-            wanted = directives.parse(request.query_params.multi_items())
+            wanted = _wanted(request.scope["query_string"])
             there = await _until_ready(channel)
         except DirectiveError as error:
             return _refusal(400, target_duration, str(error))
@@ -92,16 +89,16 @@ class _Live:
         if not there:
             return _refusal(503, target_duration, retry_after=target_duration)
         data = channel.presentation.manifest(time.time(), wanted.suffix)
-        return _playlist(request, data, max(target_duration // 2, 1), mpd.MEDIA_TYPE)
+        return _playlist(asked, data, max(target_duration // 2, 1), mpd.MEDIA_TYPE)
 
     async def media_playlist(self, request: Request) -> Response:
         channel, rendition = self._find(request)
         if channel is None or rendition is None:
             return _refusal(404, NOT_FOUND_SECONDS)
-        _note_viewer(request, channel)
+        asked = _note_viewer(request, channel)
         target_duration = channel.target_duration
         try:
-            wanted = directives.parse(request.query_params.multi_items())
+            wanted = _wanted(request.scope["query_string"])
         except DirectiveError as error:
             return _refusal(400, target_duration, str(error))
         # Appendix B: with a directive, errors keep for four target durations, playlists for six.
@@ -121,7 +118,7 @@ class _Live:
             suffix=wanted.suffix,
         )
         max_age = target_duration // 2 if wanted.number is None else 6 * target_duration
-        return _playlist(request, data, max(max_age, 1))
+        return _playlist(asked, data, max(max_age, 1))
 
     async def media(self, request: Request) -> Response:
         channel, rendition = self._find(request)
@@ -147,8 +144,8 @@ class _Live:
         if data is None:
             return _refusal(404, target_duration)
         # One number always means the same bytes, so the name is as strong as a hash.
-        representation = BytesRepresentation(data, media_type, f'"{name}-{len(data):x}"')
-        return RepresentationResponse(representation, cache_control=cache_control)
+        etag = f'"{name}-{len(data):x}"'
+        return media_response(Asked.by(request), data, media_type, etag, cache_control)
 
     def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
         channel = self._channels.get(request.path_params["channel"])
@@ -172,7 +169,9 @@ async def _until_reached(channel: Channel, window: Window, wanted: Directives) -
         return True
     directives.check(wanted, window.last or (window.next_number - 1, 0), channel.cadence)
     return await window.waiters.wait(
-        lambda: window.ended or window.reached(number, part), LONGEST_BLOCK * channel.target_duration
+        lambda: window.ended or window.reached(number, part),
+        LONGEST_BLOCK * channel.target_duration,
+        (number, part),
     )
 
 
@@ -182,37 +181,29 @@ async def time_of_day(_: Request) -> Response:
     return PlainTextResponse(f"{now}Z", headers={"cache-control": "no-store"})
 
 
-def _note_viewer(request: Request, channel: Channel) -> None:
-    host = "" if request.client is None else request.client.host
-    agent = request.headers.get("user-agent", "")
-    channel.audience.saw((host, hash(agent)), time.monotonic())
+@functools.lru_cache(maxsize=QUERIES_KEPT)
+def _wanted(query: bytes) -> Directives:
+    """Read a query string; those of many players are the same."""
+    return directives.parse(QueryParams(query).multi_items())
 
 
-def _playlist(request: Request, data: bytes, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
-    headers = {"vary": "Accept-Encoding"}
+def _note_viewer(request: Request, channel: Channel) -> Asked:
+    asked, client = Asked.by(request), request.scope.get("client")
+    channel.audience.saw((client[0] if client else "", hash(asked.agent)), time.monotonic())
+    return asked
+
+
+def _playlist(asked: Asked, data: bytes, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
     # A coded answer to a condition or a range would need validators of its own for every status.
-    if accepts_gzip(request.headers.get("accept-encoding", "")) and not any(
-        name in request.headers for name in _CONDITIONS
-    ):
-        data = _compressed(data)
-        headers["content-encoding"] = "gzip"
-    tag = hashlib.blake2b(data, digest_size=12).hexdigest()
-    return RepresentationResponse(
-        BytesRepresentation(data, media_type, f'"{tag}"'),
-        cache_control=f"public, max-age={max_age}",
-        headers=headers,
-    )
+    coded = accepts_gzip(asked.accept_encoding) and not asked.is_ranged
+    return text_response(asked, data, media_type, max_age, coded=coded)
 
 
+@functools.lru_cache(maxsize=QUERIES_KEPT)
 def accepts_gzip(field: str) -> bool:
     """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
     found = _GZIP.search(field)
     return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
-
-
-@functools.lru_cache(maxsize=GZIP_KEPT)
-def _compressed(data: bytes) -> bytes:
-    return gzip.compress(data, GZIP_LEVEL, mtime=0)
 
 
 def _refusal(status: int, max_age: int, text: str = "", *, retry_after: int | None = None) -> Response:
