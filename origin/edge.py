@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from origin.zerocopy import ZERO_COPY
+
 log = structlog.get_logger()
 
 AREAS = frozenset({"media", "vod", "live", "radio", "events", "relay", "api", "player", "health", "metrics"})
@@ -140,11 +142,16 @@ class Edge:
                 if not any(name == b"x-content-type-options" for name, _ in headers):
                     headers.append((b"x-content-type-options", b"nosniff"))
                 message = {**message, "headers": headers}
-            else:
-                size = message["count"] if "count" in message else len(message.get("body", b""))
-                sent += size
-                self._ledger.count_bytes(area, size)
-            await send(message)
+            elif message["type"] != ZERO_COPY:
+                sent += len(message.get("body", b""))
+                self._ledger.count_bytes(area, len(message.get("body", b"")))
+            try:
+                await send(message)
+            finally:
+                if message["type"] == ZERO_COPY:
+                    size = scope["extensions"][ZERO_COPY].pop("sent", 0)
+                    sent += size
+                    self._ledger.count_bytes(area, size)
 
         try:
             if shared and _is_preflight(scope):

@@ -240,8 +240,10 @@ class Exchange(RequestResponseCycle):
         await self._emptied()
         if self.disconnected:
             return False
+        sender = self._file_sender()
+        before = sender.sent + len(head)
         try:
-            await self._file_sender().send(head, file, offset, count)
+            await sender.send(head, file, offset, count)
         except OSError as error:
             log_failure(self.scope["path"], error)
             self._cut()
@@ -250,6 +252,9 @@ class Exchange(RequestResponseCycle):
             # Whatever the application does next, nothing may follow half of a file's bytes.
             self._cut()
             raise
+        finally:
+            # How far it came, for those who count: a player that seeks leaves most of a file unsent.
+            self.scope["extensions"][ZERO_COPY]["sent"] = max(sender.sent - before, 0)
         return not self.disconnected
 
     async def _emptied(self) -> None:

@@ -57,10 +57,12 @@ class _Files:
         self._open_files = open_files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._respond(scope["method"], scope["path_params"]["path"], scope["raw_path"])
+        query: bytes = scope["query_string"]
+        target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        response = await self._respond(scope["method"], scope["path_params"]["path"], target)
         await response(scope, receive, send)
 
-    async def _respond(self, method: str, path: str, raw_path: bytes) -> Response:
+    async def _respond(self, method: str, path: str, target: bytes) -> Response:
         if method == "OPTIONS":
             return Response(status_code=204, headers={"allow": _ALLOWED})
         if method not in ("GET", "HEAD"):
@@ -68,7 +70,7 @@ class _Files:
             return _refusal("Method Not Allowed\n", 405, {"allow": _ALLOWED})
         try:
             representation = await self._open_files.get(
-                raw_path, lambda: open_file(self._library, path), media_type(path), self._raw_headers
+                target, lambda: open_file(self._library, path), media_type(path), self._raw_headers
             )
         except NotFoundError:
             # One answer for everything that isn't there or isn't to be seen.
@@ -78,7 +80,12 @@ class _Files:
             level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
             level("a file can't be opened", path=path, reason=error.strerror)
             return _refusal("Service Unavailable\n", 503, {"retry-after": str(RETRY_SECONDS)})
-        return RepresentationResponse(representation, headers=self._headers)
+        headers = self._headers
+        if (representation.etag or "").startswith("W/"):
+            # A cache that kept a weak tag would renew it for ever, and never join it with the strong one that
+            # the file has two seconds later.
+            headers = {**headers, "cache-control": "no-cache"}
+        return RepresentationResponse(representation, headers=headers)
 
 
 async def open_file(library: Library, name: str) -> LocalFile:

@@ -145,7 +145,7 @@ class Resolved:
 
 
 class OpenFiles:
-    """The files that are kept open, by the path of their address as requests say it.
+    """The files that are kept open, by the target as requests say it: a query names a version of its own.
 
     Args:
         maximum: How many; 0 keeps none.
@@ -163,60 +163,60 @@ class OpenFiles:
         self._lookups: dict[bytes, asyncio.Future[None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
-    def find(self, path: bytes) -> Resolved | None:
-        """The file that a path led to a moment ago, or None when it has to be looked up."""
-        found = self._files.get(path)
+    def find(self, target: bytes) -> Resolved | None:
+        """The file that a target led to a moment ago, or None when it has to be looked up."""
+        found = self._files.get(target)
         if found is None:
             return None
         # While one request looks it up again, in time, those beside it needn't.
-        until = found.valid_until if path in self._lookups else found.renewed_from
+        until = found.valid_until if target in self._lookups else found.renewed_from
         return found if time.monotonic() < until else None
 
     async def get(
-        self, path: bytes, open_file: Callable[[], Awaitable[LocalFile]], media_type: str, headers: Headers
+        self, target: bytes, open_file: Callable[[], Awaitable[LocalFile]], media_type: str, headers: Headers
     ) -> FileRepresentation:
-        """The file that a path leads to: as it was found a moment ago, or looked up now.
+        """The file that a target leads to: as it was found a moment ago, or looked up now.
 
         Args:
-            path: The address's path, as the request says it.
+            target: The address's path and query, as the request says them.
             open_file: Looks it up; what it raises is raised.
             media_type: Its Content-Type.
             headers: Raw header fields of every answer.
         """
-        if (kept := self.find(path)) is not None:
+        if (kept := self.find(target)) is not None:
             return kept.borrow()
-        if (lookup := self._lookups.get(path)) is not None:
+        if (lookup := self._lookups.get(target)) is not None:
             # One of a crowd that comes at once looks it up for all, unless it is nothing to keep.
             await asyncio.wait((lookup,))
-            if (kept := self.find(path)) is not None:
+            if (kept := self.find(target)) is not None:
                 return kept.borrow()
         own = asyncio.get_running_loop().create_future()
-        self._lookups.setdefault(path, own)
+        self._lookups.setdefault(target, own)
         looked_up = time.monotonic()
         try:
             file = await open_file()
-            release = self._keep(path, file, media_type, headers, looked_up)
+            release = self._keep(target, file, media_type, headers, looked_up)
         finally:
-            if self._lookups.get(path) is own:
-                del self._lookups[path]
+            if self._lookups.get(target) is own:
+                del self._lookups[target]
             own.set_result(None)
         return FileRepresentation(file, media_type, release=release)
 
     def _keep(
-        self, path: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
+        self, target: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
     ) -> Callable[[], None]:
-        """Keep a file that a path has just led to. Gives what its user calls when its use has ended."""
+        """Keep a file that a target has just led to. Gives what its user calls when its use has ended."""
         now = time.time()
         if not self._maximum or file.modified > now - SETTLED_AFTER:
             # Its validators are about to change, without the file's changing.
             return file.close
         shared = SharedFile(file)
         shared.acquire()
-        if (old := self._files.pop(path, None)) is not None:
+        if (old := self._files.pop(target, None)) is not None:
             old.shared.release()
         elif len(self._files) >= self._maximum:
             self._files.pop(next(iter(self._files))).shared.release()
-        self._files[path] = Resolved(
+        self._files[target] = Resolved(
             shared,
             media_type,
             (*headers, *self._headers),

@@ -118,10 +118,10 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 
 def target_of(data: bytes) -> bytes:
-    """The path that a head seems to ask for, for a look whether it is known; b"" where none is seen."""
+    """The target that a head seems to ask for, for a look whether it is known; b"" where none is seen."""
     start = 4 if data.startswith(b"GET /") else 5 if data.startswith(b"HEAD /") else 0
     end = data.find(b" ", start, start + PLAIN_BYTES) if start else 0
-    return data[start:end].partition(b"?")[0] if end > start else b""
+    return data[start:end] if end > start else b""
 
 
 def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:

@@ -30,15 +30,17 @@ class FileAnswer:
 
     Attributes:
         keep_alive: Whether the connection stays open behind it.
+        begun_at: How many bytes the connection had sent before its body.
     """
 
-    __slots__ = ("_is_held", "head", "keep_alive", "reply", "resolved", "started")
+    __slots__ = ("_is_held", "begun_at", "head", "keep_alive", "reply", "resolved", "started")
 
     def __init__(self, resolved: Resolved, head: PlainHead, reply: Reply) -> None:
         self.resolved = resolved
         self.head = head
         self.reply = reply
         self.keep_alive = True
+        self.begun_at = 0
         self._is_held = False
         self.started = time.monotonic()
 
@@ -102,11 +104,15 @@ class Shortcut:
             self._common = (default_headers, encoded(default_headers))
         return FileAnswer(resolved, head, resolved.reply(head, STATUS_LINE, self._common[1]))
 
-    def record(self, answer: FileAnswer, client: str | None) -> None:
-        """Count an answer, and log it where requests are logged."""
-        reply = answer.reply
-        self._ledger.count(AREA, reply.status, reply.body_bytes)
+    def record(self, answer: FileAnswer, sent: int, client: str | None) -> None:
+        """Count an answer, and log it where requests are logged.
+
+        Args:
+            answer: The answer, at its end.
+            sent: Bytes of its body that the kernel has taken.
+            client: The client's address.
+        """
+        status = answer.reply.status
+        self._ledger.count(AREA, status, sent)
         if self._ledger.log_requests:
-            self._ledger.write(
-                answer.head.method, answer.path, reply.status, reply.body_bytes, answer.started, client
-            )
+            self._ledger.write(answer.head.method, answer.path, status, sent, answer.started, client)

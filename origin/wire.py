@@ -186,8 +186,9 @@ class WireProtocol(HttpToolsProtocol):
             return False
         self._active = answer
         try:
-            reply = answer.reply
-            if self.file_sender().begin(reply.pieces, reply.file_bytes, answer.file, self._end_shortly):
+            reply, sender = answer.reply, self.file_sender()
+            answer.begun_at = sender.sent + len(reply.pieces[0])
+            if sender.begin(reply.pieces, reply.file_bytes, answer.file, self._end_shortly):
                 self._end_shortly(None)
             else:
                 answer.hold()
@@ -201,7 +202,8 @@ class WireProtocol(HttpToolsProtocol):
         if not isinstance(answer, FileAnswer) or self.shortcut is None:
             raise RuntimeError("no such answer is under way")
         answer.release()
-        self.shortcut.record(answer, self.client[0] if self.client else None)
+        sent = max(self.file_sender().sent - answer.begun_at, 0)
+        self.shortcut.record(answer, sent, self.client[0] if self.client else None)
         if error is not None:
             log_failure(answer.path, error)
             # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.

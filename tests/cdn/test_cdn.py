@@ -229,7 +229,6 @@ def test_a_versioned_address_is_the_new_file_at_once(lasting: Cache, lasting_ori
     assert (answer.status, answer.body, answer.closed) == (200, new, False)
 
 
-@pytest.mark.xfail(reason="open files are kept by their path, for half a second, whatever the query")
 def test_a_version_is_never_asked_for_too_early(lasting_origin: Origin) -> None:
     """Else a cache that asks at once keeps the old file at the new one's address until that expires."""
     lasting_origin.publish("early.mp4", noise("old", SIZE))

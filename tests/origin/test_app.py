@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -215,8 +216,10 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
         source = "publish"
         publish_key = "sesame"
         [[radio]]
-        name = "relay.mp3"
-        source = "relay"
+        name = "public.mp3"
+        source = "publish"
+        source_password = "opensesame"
+        fallback = "nowhere.mp3"
         [[events]]
         name = "chat"
         """
@@ -224,10 +227,38 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
     server = start_server("--config", str(config), "--port", "0")
     try:
         assert fetch_json(f"{server.url}/api/live") == []
-        assert fetch_json(f"{server.url}/api/radio") == []
     finally:
         assert server.stop() == 0
     text = server.text()
-    for words in ("server.rtmp_port", "live 'studio'", "publish_key", "radio 'relay.mp3'", "events 'chat'"):
+    for words in ("server.rtmp_port", "live 'studio'", "publish_key", "fallback 'nowhere.mp3'", "events 'chat'"):
         assert words in text
     assert "sesame" not in text
+
+
+@pytest.mark.parametrize("length", [None, 10_000_000])
+def test_only_bytes_that_went_out_are_counted(demo_server: ServerProcess, length: int | None) -> None:
+    """A player that seeks leaves most of a file unsent."""
+    host, port = demo_server.url.removeprefix("http://").split(":")
+    before = samples(demo_server)
+    name = 'headwater_sent_bytes_total{area="media"}'
+    span = "" if length is None else f"Range: bytes=0-{length - 1}\r\n"
+    with socket.create_connection((host, int(port))) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.sendall(f"GET /media/film.720p.mp4?{length} HTTP/1.1\r\nHost: x\r\n{span}\r\n".encode())
+        assert client.recv(4096)
+    wait_for(lambda: samples(demo_server).get(name, 0) > before.get(name, 0), what="the count")
+    assert samples(demo_server)[name] - before.get(name, 0) < 9_000_000
+
+
+def test_what_is_still_changing_is_asked_for_again_each_time(tmp_path: Path) -> None:
+    """RFC 9110 §8.8.1: its weak tag becomes a strong one; a cache that kept it would never join the two."""
+    (tmp_path / "new.mp4").write_bytes(b"0123456789")
+    server = start_server("--library", str(tmp_path), "--port", "0")
+    try:
+        (tmp_path / "new.mp4").write_bytes(b"9876543210")
+        status, headers, _ = fetch(f"{server.url}/media/new.mp4")
+        assert (status, headers["etag"][:2], headers["cache-control"]) == (200, "W/", "no-cache")
+        wait_for(lambda: fetch(f"{server.url}/media/new.mp4")[1]["etag"][0] == '"', what="a strong tag")
+        assert fetch(f"{server.url}/media/new.mp4")[1]["cache-control"] == "public, max-age=3600"
+    finally:
+        assert server.stop() == 0
