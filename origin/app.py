@@ -44,7 +44,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
         lifespan=lifespan,
     )
     return Edge(
-        app,
+        live.Front(app, house.channels),
         traffic=house.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,

@@ -129,7 +129,8 @@ class HandFed:
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         channels = {channel.name: channel}
-        self._inner = Starlette(routes=[*live.routes(channels), *metadata.routes(channels, {})])
+        app = Starlette(routes=[*live.routes(channels), *metadata.routes(channels, {})])
+        self._inner = live.Front(app, channels)
         for rendition in channel.renditions.values():
             rendition.window.next_number = NUMBER
         self._begin(NUMBER)
