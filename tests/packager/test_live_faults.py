@@ -12,12 +12,14 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import m3u8
 import pytest
+from structlog.testing import capture_logs
 
 from packager import encoder, live
 from packager.ladder import Rung
@@ -186,3 +188,29 @@ def test_a_number_is_never_used_twice_when_ffmpeg_and_then_the_server_are_killed
             finally:
                 server.stop(signal.SIGKILL)
     assert len({name.split(".")[0] for name in ledger.known}) > 20
+
+
+async def test_a_channel_whose_folder_can_not_be_written_goes_on_and_says_so_once(
+    tools: Tools, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    channel = Channel(replace(OPTIONS, data=tmp_path / "file" / "demo"), tools)
+    window = channel.renditions["240p"].window
+    with capture_logs() as logs:
+        async with running(channel):
+            await until(lambda: len(window.listed) >= 4)
+    events = [line["event"] for line in logs]
+    assert events == ["numbers can't be read", "numbers can't be kept"]
+
+
+async def test_a_channel_with_a_folder_has_its_numbers_on_disk_before_it_uses_them(
+    tools: Tools, tmp_path: Path
+) -> None:
+    channel = Channel(replace(OPTIONS, data=tmp_path / "demo"), tools)
+    async with running(channel):
+        await until(lambda: channel.ready)
+        for _ in range(20):
+            number = channel.renditions["240p"].window.next_number
+            kept = int(await asyncio.to_thread((tmp_path / "demo" / "number").read_text))
+            assert kept >= number
+            await asyncio.sleep(0.1)
