@@ -177,6 +177,8 @@ class MediaPlaylist:
     Attributes:
         target_duration: whole seconds.
         segments: in order; the last may be one without a URI.
+        older: lines of the segments before those, made earlier.
+        older_map: the EXT-X-MAP in force behind them.
         media_sequence_number: of the first segment, skipped ones counted.
         discontinuity_sequence: discontinuities that have left the playlist; None writes no tag.
         playlist_type: ``VOD``, ``EVENT`` or None.
@@ -193,6 +195,8 @@ class MediaPlaylist:
 
     target_duration: int
     segments: Sequence[Segment]
+    older: Sequence[str] = ()
+    older_map: Map | None = None
     media_sequence_number: int = 0
     discontinuity_sequence: int | None = None
     playlist_type: str | None = None
@@ -217,7 +221,8 @@ class MediaPlaylist:
         """Write the playlist."""
         lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", f"#EXT-X-TARGETDURATION:{self.target_duration}"]
         lines += self._header_lines()
-        previous_map: Map | None = None
+        lines += self.older
+        previous_map = self.older_map
         for segment in self.segments:
             lines += segment.lines(previous_map)
             previous_map = segment.map or previous_map

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from media import m3u8
@@ -37,6 +38,9 @@ MAX_RENDERED = 64
 """Most rendered playlists that are kept; different query parameters make different ones."""
 
 
+MAX_HISTORIES = 16
+"""Of how many playlists (rendition and query parameters) the older segments' lines are kept."""
+
 _Key = tuple[str, bool, bool, str]
 
 
@@ -49,6 +53,7 @@ def media_playlist(
     suffix: str = "",
     date_ranges: DateRanges | None = None,
     ranges_since: float | None = None,
+    history: History | None = None,
 ) -> m3u8.MediaPlaylist:
     """Say what a rendition has now.
 
@@ -60,31 +65,29 @@ def media_playlist(
         suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
         date_ranges: the channel's.
         ranges_since: a delta update leaves out those that were added before; None: it leaves out none.
+        history: of this rendition with this suffix, for playlists of hours.
 
     Returns:
         The playlist.
     """
     target_duration = cadence.target_duration
     skip_until = Fraction(SKIP_BOUNDARY * target_duration)
-    segments = [*window.listed, *([] if window.open is None else [window.open])]
-    ends = list(_distances(segments))
-    skipped = 0
-    if skip and not window.ended:  # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored
-        # §4.4.5.2: skipped is what ends before the boundary, which counts from the end of the last segment.
-        after = Fraction(0) if window.open is None else window.open.duration
-        skipped = sum(
-            distance - segment.duration - after > skip_until
-            for segment, distance in zip(segments, ends, strict=True)
-        )
-    pairs = list(zip(segments, ends, strict=True))[skipped:]
+    recent = _recent(window, skip_until)
+    older = window.next_number - window.listed[0].number if window.listed else 0
+    older -= sum(segment is not window.open for segment, _ in recent)
+    # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
+    skipped = older if skip and not window.ended else 0
+    lines, last_map = ([], None) if skipped else (history or History()).lines(window, older, suffix)
     ranges, removed = date_ranges or DateRanges(), None
     tags = ranges.tags()
     if skipped and ranges_since is not None:
         tags, removed = ranges.tags(ranges_since), ranges.removed
     return m3u8.MediaPlaylist(
         target_duration=target_duration,
-        segments=[_segment(segment, end, window, target_duration, suffix) for segment, end in pairs],
-        media_sequence_number=segments[0].number if segments else window.next_number,
+        segments=[_segment(segment, end, window, target_duration, suffix) for segment, end in recent],
+        older=lines,
+        older_map=last_map,
+        media_sequence_number=window.listed[0].number if window.listed else window.next_number,
         discontinuity_sequence=window.discontinuity_sequence,
         part_target=cadence.part_target,
         server_control=m3u8.ServerControl(
@@ -103,10 +106,54 @@ def media_playlist(
     )
 
 
-def _distances(segments: Sequence[LiveSegment]) -> Iterator[Fraction]:
-    """Tell for each segment how many seconds lie between its beginning and the end of the playlist."""
-    backwards = itertools.accumulate(segment.duration for segment in reversed(segments))
-    return reversed(list(backwards))
+def _recent(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fraction]]:
+    """Give the segments that no delta update skips, with the seconds from their beginning to the end."""
+    found = [] if window.open is None else [(window.open, window.open.duration)]
+    end = distance = Fraction(0) if window.open is None else window.open.duration
+    for segment in reversed(window.listed):
+        # §4.4.5.2: the boundary counts from the end of the last whole segment.
+        if distance - end > boundary:
+            break
+        distance += segment.duration
+        found.append((segment, distance))
+    found.reverse()
+    return found
+
+
+class History:
+    """The lines of a playlist's older segments, which never change: each is made once.
+
+    For hours of them that is what makes the cost of a playlist independent of its length but for a copy.
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[tuple[int, m3u8.Map | None, str]] = deque()
+
+    def lines(self, window: Window, count: int, suffix: str) -> tuple[list[str], m3u8.Map | None]:
+        """Give the lines of a window's first segments, and the EXT-X-MAP that is in force behind them.
+
+        Args:
+            window: always the same rendition's.
+            count: of how many segments; none of them is listed with its parts any more.
+            suffix: always the same.
+        """
+        if not count:
+            return [], None
+        first = window.listed[0].number
+        while self._lines and self._lines[0][0] < first:
+            self._lines.popleft()
+        known = self._lines[-1][0] - first + 1 if self._lines else 0
+        for segment in itertools.islice(window.listed, known, count):
+            said = _segment(segment, segment.duration, window, 0, suffix)
+            before = self._lines[-1][1] if self._lines else None
+            self._lines.append((segment.number, said.map or before, "\n".join(said.lines(before))))
+        kept = list(itertools.islice(self._lines, count))
+        opening = window.listed[0]
+        text = [one[2] for one in kept]
+        said = _segment(opening, opening.duration, window, 0, suffix)
+        # The first one says its map, which went with the segments before it.
+        text[0] = "\n".join(said.lines(None))
+        return text, kept[-1][1]
 
 
 def _segment(
@@ -191,6 +238,7 @@ class Presentation:
         self._rendered: dict[_Key, bytes] = {}
         self._state: tuple[int, ...] = ()
         self.date_ranges = DateRanges()
+        self._histories: dict[tuple[str, str], History] = {}
         self._manifest = LiveManifest(renditions, cadence)
 
     @property
@@ -230,6 +278,7 @@ class Presentation:
                 date_ranges=self.date_ranges,
                 # §6.2.5.1: skipped is what came more than CAN-SKIP-UNTIL before the request.
                 ranges_since=now - boundary if skip_date_ranges else None,
+                history=None if skip else self._history(name, suffix),
             )
             found = self._rendered[key] = playlist.render().encode()
         return found
@@ -246,6 +295,13 @@ class Presentation:
     def manifest(self, now: float, suffix: str = "") -> bytes:
         """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant."""
         return self._manifest.render(suffix, now)
+
+    def _history(self, name: str, suffix: str) -> History:
+        history = self._histories.pop((name, suffix), None) or History()
+        self._histories[name, suffix] = history
+        if len(self._histories) > MAX_HISTORIES:
+            del self._histories[next(iter(self._histories))]
+        return history
 
     def _evict_date_ranges(self, now: float, kept: float) -> None:
         windows = [rendition.window for rendition in self._renditions.values()]

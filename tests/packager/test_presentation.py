@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from fractions import Fraction
 
 import m3u8
@@ -208,3 +209,38 @@ def test_a_ladder_is_sorted_from_large_to_small_and_made_of_presets() -> None:
     for names in ([], ["720p", "720p"], ["721p"]):
         with pytest.raises(ValueError, match="ladder"):
             rungs(names)
+
+
+def test_lines_that_were_kept_are_those_that_would_be_made_anew() -> None:
+    presentation, renditions = channel(6 * 4)
+    window = renditions["720p"].window
+    for step in range(1, 6 * 40):
+        if step % 50 == 0:
+            window.begin(b"init", VIDEO)
+        if step % 70 == 0:
+            window.gap(renditions["audio"].window.listed[-1])
+        publish(window, 1)
+        publish(renditions["audio"].window, 1)
+        kept = re.sub("#EXT-X-RENDITION-REPORT.*\n", "", text(presentation))
+        assert kept == media_playlist(window, CADENCE).render()
+        first = kept.index("#EXT-X-PROGRAM-DATE-TIME")
+        assert "#EXT-X-MAP" in kept[:first]
+
+
+def test_a_playlist_of_a_day_costs_what_is_new_in_it() -> None:
+    window = Window(2, 0, dvr_window=86_400)
+    window.begin(b"init", VIDEO)
+    part = LivePart(b"x", Fraction(2), True)
+    for number in range(43_200):
+        window.append(part, Fraction(2 * number), ends_segment=True)
+    presentation = Presentation({"720p": Rendition("720p", window, video=True, bitrate=1)}, CADENCE)
+    costs = {}
+    for skip in (False, True):
+        presentation.media("720p", skip=skip)
+        window.append(part, Fraction(0), ends_segment=True)
+        begin = time.process_time()
+        presentation.media("720p", skip=skip)
+        costs[skip] = time.process_time() - begin
+    # Made anew it is most of a second; a delta update doesn't look at what it skips.
+    assert costs[False] < 0.2
+    assert costs[True] < 0.05
