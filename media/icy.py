@@ -94,3 +94,81 @@ class Interleaver:
             pieces.append(view)
             self._left -= len(view)
         return pieces
+
+
+class Deinterleaver:
+    """Parts a stream into audio and titles, as a player does; does no I/O.
+
+    Args:
+        metaint: bytes of audio between two blocks, as ``icy-metaint`` says; 0 for a stream without blocks.
+
+    Attributes:
+        title: the newest one.
+    """
+
+    def __init__(self, metaint: int) -> None:
+        self._metaint = metaint
+        self._left = metaint
+        self._block: bytearray | None = None
+        self._wanted = 0
+        self.title = ""
+
+    def receive_data(self, data: bytes) -> list[tuple[bytes, str]]:
+        """Take bytes, cut anywhere.
+
+        Returns:
+            Pieces of audio in order, each with the title that belongs to it.
+        """
+        if not self._metaint:
+            return [(data, self.title)]
+        pieces: list[tuple[bytes, str]] = []
+        position = 0
+        while position < len(data):
+            if self._left:
+                piece = data[position : position + self._left]
+                self._left -= len(piece)
+                position += len(piece)
+                pieces.append((piece, self.title))
+            elif self._block is None:
+                self._block, self._wanted = bytearray(), 16 * data[position]
+                position += 1
+                self._end_block()
+            else:
+                piece = data[position : position + self._wanted - len(self._block)]
+                self._block += piece
+                position += len(piece)
+                self._end_block()
+        return pieces
+
+    def _end_block(self) -> None:
+        if self._block is None or len(self._block) < self._wanted:
+            return
+        if self._block:
+            self.title = parse_title(bytes(self._block), self.title)
+        self._block, self._left = None, self._metaint
+
+
+def parse_title(block: bytes, before: str = "") -> str:
+    """Read the title of a metadata block.
+
+    Args:
+        block: its text, padding included, without the length byte.
+        before: the title until now, which stays where the block has none.
+
+    Returns:
+        The text between ``StreamTitle='`` and the ``';`` that ends it; UTF-8 where it is that, else Latin-1.
+    """
+    text = block.rstrip(b"\0")
+    start = text.find(b"StreamTitle='")
+    if start < 0:
+        return before
+    value = text[start + len(b"StreamTitle='") :]
+    # An apostrophe may stand in a title, so that the next field, or the last of all quotes, tells its end.
+    end = value.find(b"';Stream")
+    if end < 0:
+        end = value.rfind(b"'")
+    value = value[:end] if end >= 0 else value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

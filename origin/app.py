@@ -37,7 +37,11 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *metadata.routes(
                 house.channels, {one.name: one.publish_key for one in config.live if one.publish_key}
             ),
-            *radio_routes(house.mounts),
+            *radio_routes(
+                house.mounts,
+                passwords=house.stations.passwords,
+                silent_seconds=config.limits.source_seconds,
+            ),
             *api.routes(house),
             *page.routes(player),
         ],

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from origin.radio import plan
+
 ENVIRONMENT_PREFIX = "HEADWATER_"
 
 Name = Annotated[
@@ -72,7 +74,9 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     source: str = "folder"
+    """``folder``, ``publish`` (Icecast's source clients), ``relay`` of ``url``, or the address to relay."""
     folder: str = "music"
+    """A folder of MP3s, a playlist (M3U), or one MP3."""
     bitrate: Literal[32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320] = 128
     sample_rate: Literal[32000, 44100, 48000] = 44100
     shuffle: bool = False
@@ -80,7 +84,13 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
     genre: str | None = None
     url: str | None = None
     source_password: str | None = None
+    """What source clients of user ``source`` need; made and shown at the start when absent."""
     fallback: str | None = None
+    """Another station, or a file, that is heard while there is no source."""
+    on_demand: bool = False
+    """Whether a relay is only asked for while somebody listens."""
+    lagging: Literal["drop", "skip"] = "drop"
+    """What happens to a listener that is ``limits.queue_bytes`` behind."""
 
 
 class EventOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,6 +122,10 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     burst_bytes: Count = 64 << 10
     queue_bytes: Count = 512 << 10
     """How far behind a listener may fall before it is dropped."""
+    source_seconds: Annotated[float, Meta(ge=1, le=600)] = 10.0
+    """A station's source that sends nothing for so long is thrown out."""
+    hold_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    """How long listeners are kept when their station has nothing to give."""
     connections: Count = 8192
     """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
     open_files: Annotated[int, Meta(ge=0)] = 256
@@ -167,6 +181,8 @@ def load(path: Path | None, environment: Mapping[str, str], options: Layer) -> C
             merged[section] = {**merged.get(section, {}), **value} if isinstance(value, Mapping) else value
     config = validate(merged, "the configuration")
     _check_names(config)
+    for fault in plan.faults(config.radio, config.server):
+        raise ConfigError(fault)
     return config
 
 

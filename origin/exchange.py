@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, Scope
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
     HEADER_VALUE_RE,
@@ -78,6 +79,15 @@ class Exchange(RequestResponseCycle):
         if self._stream is not None:
             # A listener without an end that sends nothing more has left: players close so.
             self._stream.abort()
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes of a body that only the end of the connection ends."""
+        if self.response_complete or self.disconnected:
+            return
+        self.body += data
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.message_event.set()
 
     def hang_up(self) -> None:
         """The client has gone."""

@@ -109,6 +109,11 @@ class Ring:
         self._cursors.add(cursor)
         return cursor
 
+    def clear(self) -> None:
+        """Forget all blocks: who hasn't read them has lagged."""
+        self._blocks.clear()
+        self._first, self._size = self._next, 0
+
     def leave(self, cursor: Cursor) -> None:
         """Forget a listener; a second time does nothing."""
         self._cursors.discard(cursor)

@@ -14,14 +14,14 @@ from prometheus_client import CollectorRegistry
 
 from media.errors import MediaError
 from origin import metrics
-from origin.config import Config, LiveOptions, RadioOptions, seconds
+from origin.config import Config, LiveOptions, seconds
 from origin.edge import Traffic, cross_origin_headers
 from origin.openfiles import OpenFiles
-from origin.radio.mount import Mount, MountOptions
-from origin.unserved import serves_channel, serves_station
+from origin.radio.mount import Mount
+from origin.radio.stations import Stations, make_stations
+from origin.unserved import serves_channel
 from packager.catalogue import Catalogue
 from packager.live import Channel, ChannelOptions
-from packager.radio import Station, StationOptions
 from packager.storage import Library, NotFoundError
 from packager.tools import Tools, ToolsError
 from packager.vod.titles import Titles
@@ -54,6 +54,7 @@ class House:
     Attributes:
         traffic: counters of requests and bytes.
         registry: the metrics.
+        stations: the mounts, and the passwords of those that take a source.
         ending: whether the server is on its way out.
     """
 
@@ -74,6 +75,7 @@ class House:
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
         self.mounts: dict[str, Mount] = {}
+        self.stations = Stations()
         if tools is not None:
             self.channels = {
                 options.name: Channel(
@@ -82,11 +84,8 @@ class House:
                 for options in config.live
                 if serves_channel(options)
             }
-            self.mounts = {
-                options.name: make_mount(options, config, tools)
-                for options in config.radio
-                if serves_station(options)
-            }
+            self.stations = make_stations(config, tools, self._count_radio)
+            self.mounts = self.stations.mounts
         self.registry.register(metrics.HouseCollector(self))
 
     def check_library(self) -> None:
@@ -132,11 +131,14 @@ class House:
         states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
         states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
         ready = not self.ending
-        good = ready and all(state == "live" for state in states.values())
+        good = ready and all(state in ("live", "idle") for state in states.values())
         return {"status": "ok" if good else "degraded", "live": True, "ready": ready, "services": states}
 
+    def _count_radio(self, count: int) -> None:
+        self.traffic.sent_bytes["radio"] += count
+
     def _services(self) -> list[Service]:
-        return [*self.channels.values(), *self.mounts.values()]
+        return [*self.channels.values(), *self.mounts.values(), *self.stations.hidden]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service; one that breaks is started again, and the others don't notice."""
@@ -165,23 +167,3 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         max_waiters=config.limits.blocked_requests,
         data=Path(config.server.data).expanduser() / "live" / options.name if config.server.data else None,
     )
-
-
-def make_mount(options: RadioOptions, config: Config, tools: Tools) -> Mount:
-    """Make a station that plays a folder, and its mount."""
-    station = StationOptions(
-        name=options.name,
-        folder=Path(options.folder).expanduser(),
-        bitrate=options.bitrate,
-        sample_rate=options.sample_rate,
-        shuffle=options.shuffle,
-    )
-    presentation = MountOptions(
-        title=options.title or options.name,
-        genre=options.genre or "various",
-        url=options.url or "",
-        burst_bytes=config.limits.burst_bytes,
-        queue_bytes=config.limits.queue_bytes,
-        max_listeners=config.limits.listeners,
-    )
-    return Mount(options.name, Station(station, tools), presentation)

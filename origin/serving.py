@@ -158,6 +158,10 @@ def _within(config: Config, allowed: int) -> Config:
 def _announce(house: House, address: str, *, demo: bool) -> None:
     log.info("serving", address=address, library=str(house.library.root))
     Console().print(f"Headwater is at [bold]{address}[/bold]", highlight=False, soft_wrap=True)
+    for name, password in house.stations.made.items():
+        line = f"Publish to {address}radio/{name} as source, password {password}"
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(f"{line} (set source_password to keep one)", markup=False)
     if demo:
         Console().print("Stop it with Ctrl-C.", highlight=False)
 

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from origin.config import Config, LiveOptions, RadioOptions
+from origin.config import Config, LiveOptions
+from origin.radio import plan
 from packager import sources
 
 
 def serves_channel(options: LiveOptions) -> bool:
     """Tell whether a channel's source can be played: the test source, a file, or what can be pulled."""
     return sources.playable(options.source)
-
-
-def serves_station(options: RadioOptions) -> bool:
-    """Tell whether a station's source can be played: a folder."""
-    return options.source == "folder"
 
 
 def unserved(config: Config) -> Iterator[str]:
@@ -38,11 +34,11 @@ def unserved(config: Config) -> Iterator[str]:
         if channel.publish_key:
             yield f"live {channel.name!r}: publish_key: publishing isn't served yet"
     for station in config.radio:
-        if not serves_station(station):
-            allowed = "only 'folder' can be played yet"
-            yield f"radio {station.name!r}: source {station.source!r}: {allowed}; the station is left out"
-        for key in ("source_password", "fallback"):
-            if getattr(station, key):
-                yield f"radio {station.name!r}: {key}: isn't served yet"
+        if station.source_password and plan.kind(station) != "publish":
+            yield f"radio {station.name!r}: source_password: only source = 'publish' takes source clients"
+        if plan.lacks_fallback(station, config.radio):
+            yield f"radio {station.name!r}: fallback {station.fallback!r}: neither another station nor a file"
+        if station.on_demand and plan.kind(station) != "relay":
+            yield f"radio {station.name!r}: on_demand: only a relay is asked for on demand"
     for events in config.events:
         yield f"events {events.name!r}: event channels aren't served yet"

@@ -21,6 +21,7 @@ from origin.exchange import Exchange, log_failure, refusal
 from origin.progress import Progress
 from origin.requesthead import WireLimits, fault_of, split_target
 from origin.shortcut import FileAnswer, Shortcut
+from origin.takeover import HeadEnd, has_endless_body, may_begin
 from origin.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
 
 __all__ = ["WireLimits", "WireProtocol", "wire_protocol"]
@@ -67,6 +68,9 @@ class WireProtocol(HttpToolsProtocol):
         self._fields = 0
         self._hosts: list[bytes] = []
         self._codings: list[bytes] = []
+        # Of a request that may be a source's, and the one whose body is the rest of the connection.
+        self._head_end: HeadEnd | None = None
+        self._endless: Exchange | None = None
         # Of a connection that is read no further: why, once the responses before it are out.
         self._deaf = False
         self._refusal: int | None = None
@@ -155,8 +159,23 @@ class WireProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self._endless is not None:
+            self._endless.feed(data)
+            return
         if self._deaf or (self.shortcut is not None and self._answer_shortly(self.shortcut, data)):
             return
+        if self._head_end is None and not (self._in_head or self._in_body) and may_begin(data):
+            self._head_end = HeadEnd()
+        end = None if self._head_end is None else self._head_end.find(data)
+        if end is None:
+            self._parse(data)
+            return
+        self._parse(data[:end])
+        self._head_end = None
+        if end < len(data):
+            self.data_received(data[end:])
+
+    def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -276,12 +295,17 @@ class WireProtocol(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         self.cycle = exchange
+        is_source = self._head_end is not None and self._active is None
+        if is_source and has_endless_body(method, self.scope["path"], self.headers):
+            self._endless = exchange
+            exchange.keep_alive = False
         self._queue(exchange, service_unavailable if self._is_excess else self.app)
 
     def on_message_complete(self) -> None:
         """The request's last byte."""
         self._in_body = False
-        super().on_message_complete()
+        if self._endless is None:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The response's last byte is on its way: the next request's turn."""

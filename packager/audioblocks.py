@@ -48,6 +48,7 @@ class AudioBlock:
         timescale: the sample rate in Hz.
         title: of the track.
         cuts: where frames begin in ``data``.
+        media_type: of the frames; a listener's stream has one.
     """
 
     data: bytes
@@ -55,6 +56,7 @@ class AudioBlock:
     timescale: int
     title: str
     cuts: tuple[int, ...]
+    media_type: str = "audio/mpeg"
 
 
 class Pace:

@@ -90,6 +90,7 @@ class Station:
     """
 
     media_type = "audio/mpeg"
+    available = True
 
     def __init__(self, options: StationOptions, tools: Tools) -> None:
         self.options = options

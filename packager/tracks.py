@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from itertools import islice
 from pathlib import Path
 
 from media.id3 import Tags
+
+PLAYLISTS = (".m3u", ".m3u8")
+PLAYLIST_BYTES = 4 << 20
+"""How much of a playlist is read."""
 
 TRACKS = 10_000
 """Most tracks of one folder; what is beyond is left out."""
@@ -28,9 +33,16 @@ def track_title(tags: Tags, path: Path) -> str:
 def find_tracks(folder: Path) -> list[Path]:
     """List the MP3s of a folder and the folders in it, hidden ones left out. Blocks: call it in a thread.
 
+    Args:
+        folder: or a playlist (``.m3u``, ``.m3u8``), whose order is kept; or one MP3.
+
     Returns:
         At most ``TRACKS`` regular files in natural order (2 before 10); none when the folder can't be read.
     """
+    if folder.suffix.lower() in PLAYLISTS:
+        return _listed(folder)
+    if folder.is_file():
+        return [folder]
     found: list[Path] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
@@ -40,6 +52,23 @@ def find_tracks(folder: Path) -> list[Path]:
             break
     found.sort(key=lambda path: [natural(part) for part in path.relative_to(folder).parts])
     return found[:TRACKS]
+
+
+def _listed(playlist: Path) -> list[Path]:
+    """Read a playlist's files; what isn't there, isn't an MP3 or is on another machine is left out."""
+    try:
+        with playlist.open("rb") as file:
+            data = file.read(PLAYLIST_BYTES)
+    except OSError:
+        return []
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("latin-1")
+    lines = (line.strip() for line in text.splitlines())
+    paths = (Path(playlist.parent, line) for line in lines if line and not line.startswith("#"))
+    found = (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
+    return list(islice(found, TRACKS))
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

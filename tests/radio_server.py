@@ -43,6 +43,7 @@ class Feed:
     """A source of numbered frames, at the test's pace."""
 
     media_type = "audio/mpeg"
+    available = True
     bitrate = 128
 
     def __init__(self) -> None:
@@ -149,9 +150,15 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(mounts: Mapping[str, Mount], max_listeners: int | None = None) -> AsyncIterator[Server]:
+async def serving(
+    mounts: Mapping[str, Mount],
+    max_listeners: int | None = None,
+    passwords: Mapping[str, str] | None = None,
+    silent_seconds: float = LIMIT,
+) -> AsyncIterator[Server]:
     """Run the mounts behind a real server; give a way to it."""
-    app = Starlette(routes=routes(mounts, max_listeners=max_listeners))
+    found = routes(mounts, max_listeners=max_listeners, passwords=passwords, silent_seconds=silent_seconds)
+    app = Starlette(routes=found)
     config = uvicorn.Config(
         app, lifespan="off", log_config=None, http=WireProtocol, timeout_graceful_shutdown=5
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
+
+import structlog
 
 from media.icy import METAINT, metadata_block
 from origin.fanout import Ring
@@ -17,8 +20,19 @@ from packager.audioblocks import AudioBlock
 SILENCE_SECONDS = 5.0
 """A station that gives nothing for so long is down."""
 
+FALLBACK_SECONDS = 2.5
+"""A source that gives nothing for so long is replaced by the fallback: blocks come each second."""
+
+IDLE_SECONDS = 10.0
+"""How long a source that is asked for on demand plays on when nobody listens."""
+
+WATCH_SECONDS = 0.5
+"""How often silence and demand are looked at."""
+
 RING_BYTES = 128 * 1024
 """Least size of a ring: two seconds of the highest bitrate, whatever is configured."""
+
+_log = structlog.get_logger()
 
 
 class Source(Protocol):
@@ -34,6 +48,11 @@ class Source(Protocol):
         """In kbit/s."""
         ...
 
+    @property
+    def available(self) -> bool:
+        """False when it is known to have nothing to give now."""
+        ...
+
     def blocks(self) -> AsyncGenerator[AudioBlock]:
         """Give audio at real time."""
         ...
@@ -44,19 +63,21 @@ class MountOptions:
     """How a mount presents itself, and its limits.
 
     Attributes:
-        title: the station's name, the mount's when empty.
-        genre: of the station.
-        url: of the station's page.
+        title: the station's name; when empty, what the source says, or the mount's name.
+        genre: of the station; when empty, what the source says.
+        url: of the station's page; when empty, what the source says.
         public: whether directories may list it.
         burst_bytes: newest audio that a listener gets at once.
         queue_bytes: how far a listener may fall behind before it is dropped.
         skips: whether such a listener is set forward instead.
         max_listeners: connections beyond get 503.
         metaint: bytes of audio between two metadata blocks.
+        hold_seconds: how long listeners are kept when there is nothing to hear.
+        on_demand: whether the source is only asked while somebody listens.
     """
 
     title: str = ""
-    genre: str = "various"
+    genre: str = ""
     url: str = ""
     public: bool = False
     burst_bytes: int = 64 * 1024
@@ -64,6 +85,8 @@ class MountOptions:
     skips: bool = False
     max_listeners: int = 5000
     metaint: int = METAINT
+    hold_seconds: float = 30.0
+    on_demand: bool = False
 
 
 class Mount:
@@ -79,6 +102,9 @@ class Mount:
     Attributes:
         title: of what is played now.
         audience: its listeners.
+        announced: what the source says of itself: ``name``, ``genre``, ``url``.
+        audio_seconds: how much was sent since the start.
+        fallback: the mount that is heard here while the station is silent.
     """
 
     def __init__(
@@ -94,19 +120,38 @@ class Mount:
         self.station = station
         self.options = options or MountOptions()
         self.title = ""
+        self.announced: dict[str, str] = {}
         self.started = time.time()
+        self.audio_seconds = 0.0
         self._label = b""
+        self._media_type = ""
         limits = ListenerLimits(self.options.burst_bytes, self.options.queue_bytes, self.options.skips)
         self._ring = Ring(max(limits.queue_bytes, limits.burst_bytes, RING_BYTES))
         self._closed = False
         self.audience = Listeners(name, self._ring, limits, clock, count)
+        self.fallback: Mount | None = None
+        self._dependents: list[Mount] = []
+        # When the station, and when anything, was last heard here.
         self._heard: float | None = None
+        self._sounded: float | None = None
         self._begun = self._clock()
+        self._wanted = asyncio.Event()
+        self._unwanted = asyncio.Event()
+        self._asked = self._begun
+
+    def fall_back_to(self, other: Mount) -> None:
+        """Let another mount be heard here while the station is silent."""
+        self.fallback = other
+        other.serve_also(self)
+
+    def serve_also(self, mount: Mount) -> None:
+        """Give every block to a mount that falls back to this one."""
+        self._dependents.append(mount)
 
     @property
     def media_type(self) -> str:
         """Such as ``audio/mpeg``."""
-        return self.station.media_type
+        return self._media_type or self.station.media_type
 
     @property
     def bitrate(self) -> int:
@@ -130,23 +175,47 @@ class Mount:
 
     @property
     def state(self) -> str:
-        """``live``; ``starting`` when it hasn't sounded yet; ``down`` when it is closed or gone silent."""
-        silent = self._clock() - (self._begun if self._heard is None else self._heard) > SILENCE_SECONDS
-        if self._closed or silent:
+        """``live``; ``starting`` before it sounds; ``idle`` until it is asked for; ``down`` when silent."""
+        if self._closed:
             return "down"
-        return "starting" if self._heard is None else "live"
+        if self.options.on_demand and not self._wanted.is_set():
+            return "idle"
+        if self._clock() - (self._begun if self._sounded is None else self._sounded) > SILENCE_SECONDS:
+            return "down"
+        return "starting" if self._sounded is None else "live"
 
     @property
     def full(self) -> bool:
         """Whether another listener would be too many."""
         return len(self.audience) >= self.options.max_listeners
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the station gives nothing, so that the fallback is heard."""
+        if not self.station.available:
+            return True
+        since = self._begun if self._heard is None else self._heard
+        return self._clock() - since > FALLBACK_SECONDS
+
+    @property
+    def needs_fallback(self) -> bool:
+        """Whether the fallback is to be heard here; a source that nobody asks for doesn't need one."""
+        return self.is_silent and (not self.options.on_demand or bool(len(self.audience)))
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody hears it: listeners, or a mount that falls back to it."""
+        return bool(len(self.audience)) or any(mount.needs_fallback for mount in self._dependents)
+
     async def run(self) -> None:
         """Carry the station's audio to the listeners until cancelled, or until the station ends."""
         self._begun = self._clock()
-        async with aclosing(self.station.blocks()) as blocks:
-            async for block in blocks:
-                await self._publish(block)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._watch())
+            try:
+                await (self._play_on_demand() if self.options.on_demand else self._play())
+            finally:
+                watching.cancel()
         self.close()
 
     def close(self) -> None:
@@ -161,9 +230,9 @@ class Mount:
             ("content-type", self.media_type),
             ("cache-control", "no-cache, no-store"),
             ("x-accel-buffering", "no"),
-            ("icy-name", options.title or self.name),
-            ("icy-genre", options.genre),
-            ("icy-url", options.url),
+            ("icy-name", self.shown_name),
+            ("icy-genre", options.genre or self.announced.get("genre", "various")),
+            ("icy-url", options.url or self.announced.get("url", "")),
             ("icy-br", str(self.bitrate)),
             ("icy-pub", str(int(options.public))),
             ("connection", "close"),
@@ -172,6 +241,11 @@ class Mount:
             values.append(("icy-metaint", str(options.metaint)))
         return [(name.encode("ascii"), _header_value(value)) for name, value in values]
 
+    @property
+    def shown_name(self) -> str:
+        """The station's name."""
+        return self.options.title or self.announced.get("name") or self.name
+
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Let a listener in whose response's head is out; its ``done`` tells when it has gone."""
         if self._closed:
@@ -179,14 +253,67 @@ class Mount:
             listener.finish()
             return
         self.audience.enter(listener, stream)
+        self._look_at_demand()
+
+    async def _play(self) -> None:
+        async with aclosing(self.station.blocks()) as blocks:
+            async for block in blocks:
+                self._heard = self._clock()
+                await self._publish(block)
+
+    async def _play_on_demand(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._begun, self._sounded = self._clock(), None
+            async with asyncio.TaskGroup() as group:
+                playing = group.create_task(self._play())
+                await self._unwanted.wait()
+                playing.cancel()
+
+    async def substitute(self, block: AudioBlock) -> None:
+        """Take a block of the fallback, which is only of use while the own station is silent."""
+        if self.is_silent and not self._closed:
+            await self._publish(block)
 
     async def _publish(self, block: AudioBlock) -> None:
+        if block.media_type != self.media_type or not self._media_type:
+            self._change_type(block.media_type)
         if block.title != self.title or not self._label:
             self.title = block.title
             self._label = metadata_block(block.title, self.options.url)
         self._ring.append(block.data, self._label, block.cuts)
-        self._heard = self._clock()
+        self.audio_seconds += block.duration / block.timescale
+        self._sounded = self._clock()
         await self.audience.flush()
+        for mount in self._dependents:
+            await mount.substitute(block)
+
+    def _change_type(self, media_type: str) -> None:
+        """A response has one type, so its listeners come again for another."""
+        if self._media_type:
+            _log.info("type changes", mount=self.name, before=self._media_type, now=media_type)
+            self.audience.close()
+            self._ring.clear()
+        self._media_type = media_type
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            since = self._begun if self._sounded is None else self._sounded
+            if len(self.audience) and self._clock() - since > self.options.hold_seconds:
+                _log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
+                self.audience.close()
+            self._look_at_demand()
+
+    def _look_at_demand(self) -> None:
+        now = self._clock()
+        if self.is_wanted:
+            self._asked = now
+            self._unwanted.clear()
+            self._wanted.set()
+        elif now - self._asked > IDLE_SECONDS:
+            self._wanted.clear()
+            self._unwanted.set()
 
 
 def _header_value(value: str) -> bytes:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from media.icy import Interleaver
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
+from origin.radio.publishing import SILENT_SECONDS, Metadata, Publishing
 from origin.stream import STREAM
 
 SEND_BUFFER_BYTES = 64 * 1024
@@ -90,14 +91,14 @@ def status(mounts: Mapping[str, Mount], base: str) -> str:
         {
             "audio_info": f"bitrate={mount.bitrate}",
             "bitrate": mount.bitrate,
-            "genre": mount.options.genre,
+            "genre": mount.options.genre or mount.announced.get("genre", "various"),
             "listener_peak": mount.peak,
             "listeners": mount.listeners,
             "listenurl": f"{base}/radio/{mount.name}",
-            "server_description": mount.options.title or mount.name,
-            "server_name": mount.options.title or mount.name,
+            "server_description": mount.shown_name,
+            "server_name": mount.shown_name,
             "server_type": mount.media_type,
-            "server_url": mount.options.url,
+            "server_url": mount.options.url or mount.announced.get("url", ""),
             "stream_start_iso8601": datetime.fromtimestamp(mount.started, UTC).isoformat(timespec="seconds"),
             "title": mount.title,
         }
@@ -108,13 +109,22 @@ def status(mounts: Mapping[str, Mount], base: str) -> str:
     return text.replace("<", "\\u003c")
 
 
-def routes(mounts: Mapping[str, Mount], *, max_listeners: int | None = None) -> list[BaseRoute]:
+def routes(
+    mounts: Mapping[str, Mount],
+    *,
+    passwords: Mapping[str, str] | None = None,
+    max_listeners: int | None = None,
+    silent_seconds: float = SILENT_SECONDS,
+) -> list[BaseRoute]:
     """Make the routes of all mounts.
 
     Args:
         mounts: by name; read at each request, so it may change.
+        passwords: of the mounts that take a source, by name.
         max_listeners: of all mounts together.
+        silent_seconds: how long a source may send nothing.
     """
+    passwords = passwords or {}
 
     async def show_status(request: Request) -> Response:
         text = status(mounts, str(request.base_url).rstrip("/"))
@@ -122,5 +132,7 @@ def routes(mounts: Mapping[str, Mount], *, max_listeners: int | None = None) -> 
 
     return [
         Route("/radio/{name}", Listening(mounts, max_listeners), methods=["GET", "HEAD"]),
+        Route("/radio/{name}", Publishing(mounts, passwords, silent_seconds), methods=["PUT", "SOURCE"]),
+        Route("/admin/metadata", Metadata(mounts, passwords).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
     ]

@@ -1,0 +1,91 @@
+"""What the configured stations are, and what is wrong with them; decided before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from origin.config import RadioOptions, ServerOptions
+
+SCHEMES = ("http://", "https://")
+
+
+def kind(options: RadioOptions) -> str:
+    """Give what a station's source is: ``folder``, ``publish``, ``relay``, or "" for what isn't known."""
+    if options.source in ("folder", "publish", "relay"):
+        return options.source
+    return "relay" if options.source.startswith(SCHEMES) else ""
+
+
+def stream_of(options: RadioOptions) -> str:
+    """Give the address that a relay plays."""
+    return (options.url or "") if options.source == "relay" else options.source
+
+
+def page_of(options: RadioOptions) -> str:
+    """Give the address of the station's own page."""
+    return "" if options.source == "relay" else options.url or ""
+
+
+def lacks_fallback(options: RadioOptions, stations: Sequence[RadioOptions]) -> bool:
+    """Tell whether a fallback is configured that is neither another station nor a file. Looks at the disk."""
+    if not options.fallback or options.fallback in {station.name for station in stations}:
+        return False
+    return not Path(options.fallback).expanduser().is_file()
+
+
+def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[str]:
+    """Tell what can't be right.
+
+    Yields:
+        One line for each, beginning with the station.
+    """
+    by_name = {station.name: station for station in stations}
+    for station in stations:
+        place = f"radio {station.name!r}"
+        if not kind(station):
+            allowed = "allowed: folder, publish, relay, or an address that begins with http:// or https://"
+            yield f"{place}: source: not possible; {allowed}"
+        elif kind(station) == "relay" and not stream_of(station).startswith(SCHEMES):
+            yield f"{place}: url: a relay needs the stream's address, beginning with http:// or https://"
+    edges = {station.name: tuple(_sources(station, by_name, server)) for station in stations}
+    for station in stations:
+        if loop := _way_back(station.name, edges):
+            yield f"radio {station.name!r}: it would hear itself: {' → '.join(loop)}"
+
+
+def _sources(
+    station: RadioOptions, by_name: Mapping[str, RadioOptions], server: ServerOptions
+) -> Iterator[str]:
+    """Name the stations of this server that a station is fed by."""
+    if station.fallback is not None and station.fallback in by_name:
+        yield station.fallback
+    if kind(station) != "relay":
+        return
+    try:
+        parts = urlsplit(stream_of(station))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return
+    own = {server.host, "localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104  # compared, not bound
+    name = unquote(parts.path).removeprefix("/radio/")
+    if parts.hostname in own and port == server.port and name in by_name:
+        yield name
+
+
+def _way_back(name: str, edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """Find a way from a station to itself; [] for none."""
+    ways = [[name]]
+    seen = set[str]()
+    while ways:
+        way = ways.pop()
+        for following in edges[way[-1]]:
+            if following == name:
+                return [*way, name]
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
+    return []

@@ -1,0 +1,120 @@
+"""A station that is another server's stream: Icecast's, or any that plays MP3 or AAC over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import httpx
+import structlog
+
+from media.errors import MediaError
+from media.icy import Deinterleaver
+from origin.radio.publishing import TYPES
+from packager.audioblocks import AudioBlock
+from packager.intake import Intake, Throttle
+
+CONNECT_SECONDS = 10.0
+SILENT_SECONDS = 10.0
+"""How long the other server may send nothing before it is asked again."""
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+"""Seconds until it is asked again: the first time, and at most; each failure doubles it."""
+
+READ_BYTES = 8 * 1024
+MAX_REDIRECTS = 5
+LARGEST_METAINT = 1 << 20
+
+_log = structlog.get_logger()
+
+
+class RelayError(Exception):
+    """The other server's answer is no stream that can be relayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """What is relayed.
+
+    Attributes:
+        name: of the mount, for the log.
+        url: of the stream.
+        bitrate: kbit/s that is told until a frame tells it.
+    """
+
+    name: str
+    url: str
+    bitrate: int = 128
+
+
+class Relay:
+    """Asks for the stream, and again when it ends; see ``blocks``."""
+
+    def __init__(self, options: RelayOptions) -> None:
+        self.options = options
+        self.media_type = "audio/mpeg"
+        self.available = False
+        self._bitrate = 0
+        self._pause = FIRST_PAUSE
+
+    @property
+    def bitrate(self) -> int:
+        """In kbit/s."""
+        return self._bitrate or self.options.bitrate
+
+    async def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Give what the other server plays, with its titles, for as long as the generator is asked."""
+        limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
+        async with httpx.AsyncClient(
+            timeout=limits, follow_redirects=True, max_redirects=MAX_REDIRECTS, trust_env=False
+        ) as client:
+            while True:
+                try:
+                    async with client.stream("GET", self.options.url, headers=_HEADERS) as response:
+                        async for block in self._carry(response):
+                            yield block
+                    reason = "it ended"
+                except (httpx.HTTPError, httpx.InvalidURL, RelayError, MediaError) as error:
+                    reason = str(error) or type(error).__name__
+                finally:
+                    self.available = False
+                _log.warning("relay broke", mount=self.options.name, reason=reason, again_in=self._pause)
+                await asyncio.sleep(self._pause)
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+    async def _carry(self, response: httpx.Response) -> AsyncGenerator[AudioBlock]:
+        metaint = self._judge(response)
+        splitter, intake, throttle = Deinterleaver(metaint), Intake(), Throttle()
+        async for data in response.aiter_raw(READ_BYTES):
+            blocks: list[AudioBlock] = []
+            for audio, title in splitter.receive_data(data):
+                if title != intake.title and metaint:
+                    blocks += intake.flush()
+                    intake.title = title
+                blocks += intake.receive(audio)
+            for block in blocks:
+                if not self.available:
+                    _log.info("relay plays", mount=self.options.name, type=block.media_type)
+                    self.available, self._pause = True, FIRST_PAUSE
+                self.media_type, self._bitrate = block.media_type, intake.bitrate
+                await throttle.wait(block)
+                yield block
+
+    def _judge(self, response: httpx.Response) -> int:
+        """Take what the answer's head says; give the distance of its metadata blocks."""
+        if response.status_code != 200:
+            raise RelayError(f"it answers {response.status_code}")
+        declared = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if declared not in TYPES:
+            raise RelayError(f"it sends {declared[:50] or 'no type'}")
+        self.media_type = TYPES[declared]
+        value = response.headers.get("icy-metaint", "0")
+        metaint = int(value) if value.isascii() and value.isdecimal() and len(value) < 8 else -1
+        if not 0 <= metaint <= LARGEST_METAINT:
+            raise RelayError("its icy-metaint makes no sense")
+        return metaint
+
+
+_HEADERS = {"icy-metadata": "1", "accept": "audio/mpeg, audio/aac, */*;q=0.1", "user-agent": "Headwater"}

@@ -1,0 +1,105 @@
+"""From the configuration to mounts: each station's source, its fallback, and the passwords of sources."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from origin.config import Config, RadioOptions
+from origin.radio.mount import Mount, MountOptions, Source
+from origin.radio.plan import kind, lacks_fallback, page_of, stream_of
+from origin.radio.relay import Relay, RelayOptions
+from packager.published import Published
+from packager.radio import Station, StationOptions
+from packager.tools import Tools
+
+PASSWORD_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Stations:
+    """All mounts of a server.
+
+    Attributes:
+        mounts: those that have an address, by name.
+        hidden: those that are only heard as another's fallback.
+        passwords: of the mounts that take a source, by name.
+        made: which of these passwords were made now, for the person to be told.
+    """
+
+    mounts: dict[str, Mount] = field(default_factory=dict)
+    hidden: list[Mount] = field(default_factory=list)
+    passwords: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+
+
+def make_stations(config: Config, tools: Tools, count: Callable[[int], None]) -> Stations:
+    """Make the mounts of a configuration that has no faults.
+
+    Args:
+        config: all options.
+        tools: ffmpeg for folders.
+        count: told how many bytes were written to listeners.
+    """
+    stations = Stations()
+    for options in config.radio:
+        source = _source(options, tools)
+        stations.mounts[options.name] = Mount(
+            options.name, source, _presentation(options, config), count=count
+        )
+        if kind(options) == "publish":
+            password = options.source_password or secrets.token_urlsafe(PASSWORD_BYTES)
+            stations.passwords[options.name] = password
+            if not options.source_password:
+                stations.made[options.name] = password
+    for options in config.radio:
+        if options.fallback and not lacks_fallback(options, config.radio):
+            stations.mounts[options.name].fall_back_to(_fallback(options, tools, stations))
+    return stations
+
+
+def _source(options: RadioOptions, tools: Tools) -> Source:
+    if kind(options) == "publish":
+        return Published(options.bitrate)
+    if kind(options) == "relay":
+        return Relay(RelayOptions(options.name, stream_of(options), options.bitrate))
+    return _folder(options, options.name, Path(options.folder), tools)
+
+
+def _folder(options: RadioOptions, name: str, path: Path, tools: Tools) -> Station:
+    return Station(
+        StationOptions(
+            name=name,
+            folder=path.expanduser(),
+            bitrate=options.bitrate,
+            sample_rate=options.sample_rate,
+            shuffle=options.shuffle,
+        ),
+        tools,
+    )
+
+
+def _fallback(options: RadioOptions, tools: Tools, stations: Stations) -> Mount:
+    name = options.fallback or ""
+    if name in stations.mounts:
+        return stations.mounts[name]
+    title = f"{options.name} (fallback)"
+    hidden = Mount(title, _folder(options, title, Path(name), tools), MountOptions(on_demand=True))
+    stations.hidden.append(hidden)
+    return hidden
+
+
+def _presentation(options: RadioOptions, config: Config) -> MountOptions:
+    return MountOptions(
+        title=options.title or "",
+        genre=options.genre or "",
+        url=page_of(options),
+        burst_bytes=config.limits.burst_bytes,
+        queue_bytes=config.limits.queue_bytes,
+        skips=options.lagging == "skip",
+        max_listeners=config.limits.listeners,
+        hold_seconds=config.limits.hold_seconds,
+        on_demand=options.on_demand and kind(options) == "relay",
+    )

@@ -1,0 +1,118 @@
+"""A station whose audio a source client brings: at most one at a time, and silence between two."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from packager.audioblocks import AudioBlock
+from packager.intake import Intake, Throttle
+
+QUEUE_BLOCKS = 4
+"""Blocks that wait for the mount; then the source waits."""
+
+
+class InUseError(Exception):
+    """Another source client is there already."""
+
+
+class Published:
+    """What source clients send; see ``blocks``.
+
+    Args:
+        bitrate: kbit/s that is told until a frame tells it.
+    """
+
+    def __init__(self, bitrate: int) -> None:
+        self._told = bitrate
+        self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(QUEUE_BLOCKS)
+        self._session: Session | None = None
+        self.media_type = "audio/mpeg"
+
+    @property
+    def bitrate(self) -> int:
+        """In kbit/s."""
+        return (self._session.intake.bitrate if self._session else 0) or self._told
+
+    @property
+    def available(self) -> bool:
+        """Whether a source is there, or its last audio still on the way."""
+        return self._session is not None or not self._queue.empty()
+
+    def connect(self, media_type: str, bitrate: int = 0) -> Session:
+        """Let a source in.
+
+        Args:
+            media_type: of what it says that it will send.
+            bitrate: the same, in kbit/s; 0 when it doesn't say.
+
+        Raises:
+            InUseError: one is there.
+        """
+        if self._session is not None:
+            raise InUseError
+        self.media_type, self._told = media_type, bitrate or self._told
+        self._session = Session(self)
+        return self._session
+
+    def set_title(self, title: str) -> bool:
+        """Set the title of what comes from now on; False when there is no source."""
+        if self._session is None:
+            return False
+        self._session.retitle(title)
+        return True
+
+    async def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Give what sources send, at real time, for ever."""
+        while True:
+            yield await self._queue.get()
+
+    async def put(self, block: AudioBlock) -> None:
+        """Take a block from the session, which waits while the mount has enough."""
+        await self._queue.put(block)
+
+    def leave(self, session: Session) -> None:
+        """Let the session's source go."""
+        if self._session is session:
+            self._session = None
+
+
+class Session:
+    """One source's stay, from connecting to ``close``."""
+
+    def __init__(self, station: Published) -> None:
+        self._station = station
+        self._throttle = Throttle()
+        self._early: list[AudioBlock] = []
+        self.intake = Intake()
+
+    async def feed(self, data: bytes) -> None:
+        """Take bytes of the source, waiting where it is far ahead of real time.
+
+        Raises:
+            MediaError: it isn't audio that a mount carries.
+        """
+        await self._send(self.intake.receive(data))
+
+    def retitle(self, title: str) -> None:
+        """Begin a new block with this title."""
+        self._early += self.intake.flush()
+        self.intake.title = title
+
+    async def finish(self) -> None:
+        """Send on what the source has left, at its orderly end.
+
+        Raises:
+            MediaError: it sent no audio at all.
+        """
+        await self._send(self.intake.finish())
+
+    def close(self) -> None:
+        """Make room for the next source."""
+        self._station.leave(self)
+
+    async def _send(self, blocks: list[AudioBlock]) -> None:
+        early, self._early = self._early, []
+        for block in (*early, *blocks):
+            await self._throttle.wait(block)
+            await self._station.put(block)
