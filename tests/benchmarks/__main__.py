@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import ranges, slow
+from tests.benchmarks import radio, ranges, slow
 
 RESULTS = Path("artifacts/benchmarks.jsonl")
 
@@ -22,7 +22,7 @@ def main() -> None:
     reference: dict[str, float] = {}
     with RESULTS.open("a", encoding="utf-8") as results:
         words = tuple(sys.argv[1:])
-        for figure in itertools.chain(ranges.run(words), slow.run(words)):
+        for figure in itertools.chain(ranges.run(words), slow.run(words), radio.run(words)):
             first = reference.setdefault(figure.benchmark, figure.value)
             ratio = figure.value / first
             place = f"{figure.benchmark:28} {figure.server:14}"

@@ -104,7 +104,7 @@ def headwater(library: Path) -> Iterator[Peer]:
     """Ours, as a person starts it."""
     port = free_port()
     command = [str(Path(sys.executable).parent / "headwater"), "serve", "--library", str(library)]
-    with _running("headwater", [*command, "--port", str(port)], port) as peer:
+    with running("headwater", [*command, "--port", str(port)], port) as peer:
         yield peer
 
 
@@ -113,7 +113,7 @@ def headwater_by_asgi(library: Path) -> Iterator[Peer]:
     """Ours, every request by way of ASGI."""
     port = free_port()
     command = [sys.executable, "-c", BY_ASGI_APP, str(library), str(port)]
-    with _running("by ASGI", command, port) as peer:
+    with running("by ASGI", command, port) as peer:
         yield peer
 
 
@@ -124,7 +124,7 @@ def nginx(library: Path, folder: Path) -> Iterator[Peer]:
     config = folder / "nginx.conf"
     config.write_text(NGINX_CONFIG.format(folder=folder, library=library, port=port))
     program = shutil.which("nginx") or "nginx"
-    with _running("nginx", [program, "-c", str(config), "-p", str(folder)], port) as peer:
+    with running("nginx", [program, "-c", str(config), "-p", str(folder)], port) as peer:
         children = Path(f"/proc/{peer.pids[0]}/task/{peer.pids[0]}/children").read_text().split()
         yield Peer(peer.name, peer.url, (*peer.pids, *map(int, children)))
 
@@ -134,12 +134,12 @@ def file_response(library: Path) -> Iterator[Peer]:
     """Starlette's own way to send a file, on the same uvicorn."""
     port = free_port()
     command = [sys.executable, "-c", FILE_RESPONSE_APP, str(library), str(port)]
-    with _running("FileResponse", command, port) as peer:
+    with running("FileResponse", command, port) as peer:
         yield peer
 
 
 @contextlib.contextmanager
-def _running(name: str, command: list[str], port: int) -> Iterator[Peer]:
+def running(name: str, command: list[str], port: int) -> Iterator[Peer]:
     process = subprocess.Popen(
         ["taskset", "-c", SERVER_CORE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -1,0 +1,113 @@
+"""Radio beside Icecast: what a listener of 128 kbit/s costs, how soon it hears, how far they are apart."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests import icecast
+from tests.benchmarks import peers
+from tests.benchmarks.load import Figure
+from tests.benchmarks.peers import Peer
+
+COUNTS = (1000, 3000)
+SECONDS = 20.0
+FRAMES = 39 * 60
+READY_SECONDS = 30.0
+
+CONFIG = """
+[server]
+port = {port}
+[library]
+path = "{folder}"
+[[radio]]
+name = "numbers"
+folder = "{folder}/music"
+[limits]
+listeners = 10000
+connections = 12000
+"""
+
+
+def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
+    """Measure both servers with each number of listeners whose name has one of the words, or with all."""
+    wanted = [count for count in COUNTS if not words or any(word in _name(count) for word in words)]
+    if not wanted:
+        return
+    if not icecast.is_installed():
+        sys.exit("the benchmark of radio needs icecast2: apt-get install icecast2")
+    peers.require("taskset", "ffmpeg")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        music = folder / "music"
+        music.mkdir()
+        (music / "numbers.mp3").write_bytes(b"".join(map(_frame, range(FRAMES))))
+        for count in wanted:
+            with _icecast(folder, count) as server:
+                yield from _costs(server, "/numbers", count)
+            with _headwater(folder) as server:
+                yield from _costs(server, "/radio/numbers", count)
+
+
+def _name(count: int) -> str:
+    return f"radio, {count:,} listeners"
+
+
+def _frame(number: int) -> bytes:
+    """Layer III, 128 kbit/s, 44.1 kHz, silent; behind the side information stands its number."""
+    return b"\xff\xfb\x90\x00" + bytes(32) + number.to_bytes(8, "big") + bytes(373)
+
+
+def _costs(server: Peer, path: str, count: int) -> Iterator[Figure]:
+    time.sleep(5)  # for a full burst
+    empty = server.resident_bytes()
+    port = server.url.rpartition(":")[2]
+    words = [sys.executable, "-m", "tests.benchmarks.listeners", port, path, str(count), str(SECONDS)]
+    with subprocess.Popen(["taskset", "-c", peers.CLIENT_CORE, *words], stdout=subprocess.PIPE) as crowd:
+        if crowd.stdout is None or crowd.stdout.readline().strip() != b"joined":
+            raise RuntimeError("the listeners couldn't come in")
+        cpu, started = server.cpu_seconds(), time.monotonic()
+        report = json.loads(crowd.stdout.readline())
+        cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - started
+        full = server.resident_bytes()
+    name = _name(count)
+    yield Figure(f"{name}: CPU", server.name, 1e6 * cpu / elapsed / count, "µs/s each")
+    yield Figure(f"{name}: RSS", server.name, (full - empty) / count / 1024, "KiB each")
+    yield Figure(f"{name}: heard", server.name, report["heard"], "listeners")
+    yield Figure(f"{name}: rate", server.name, report["kbit_per_listener"], "kbit/s each")
+    for key in ("first_byte_p50", "first_byte_p99", "spread_p50", "spread_p99"):
+        yield Figure(f"{name}: {key.replace('_', ' ')}", server.name, 1e3 * report[key], "ms")
+
+
+@contextlib.contextmanager
+def _icecast(folder: Path, count: int) -> Iterator[Peer]:
+    prefix = ("taskset", "-c", peers.SERVER_CORE)
+    with icecast.running(folder, prefix, clients=count + 100) as server:
+        source = ["-re", "-stream_loop", "-1", "-i", str(folder / "music" / "numbers.mp3"), "-c", "copy"]
+        output = ["-write_xing", "0", "-id3v2_version", "0", "-content_type", "audio/mpeg", "-f", "mp3"]
+        words = ["ffmpeg", "-nostdin", "-v", "error", *source, *output, server.source_url("numbers")]
+        feeder = subprocess.Popen(
+            ["taskset", "-c", peers.CLIENT_CORE, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            yield Peer("Icecast", server.url, (server.pid,))
+        finally:
+            feeder.terminate()
+            feeder.wait(30)
+
+
+@contextlib.contextmanager
+def _headwater(folder: Path) -> Iterator[Peer]:
+    port = peers.free_port()
+    config = folder / "headwater.toml"
+    config.write_text(CONFIG.format(folder=folder, port=port))
+    command = [str(Path(sys.executable).parent / "headwater"), "serve", "--config", str(config)]
+    with peers.running("headwater", command, port) as peer:
+        yield peer
