@@ -67,6 +67,8 @@ def radio(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         [[radio]]
         name = "list.mp3"
         folder = "{music / "list.m3u"}"
+        [log]
+        requests = true
         """,
         "utf-8",
     )
@@ -214,6 +216,15 @@ def test_curl_gets_real_time_and_whole_frames(radio: ServerProcess, tmp_path: Pa
     assert 16_000 * (SECONDS - 2) < len(data) < 64 * 1024 + 16_000 * (SECONDS + 6)
     assert data[:2] == b"\xff\xfb"
     assert len(frames(data)) >= len(data) // 418 - 2
+    (line,) = [
+        line for line in radio.text().splitlines() if "/radio/folder.mp3" in line and "request" in line
+    ]
+    logged = int(re.findall(r"bytes=(\d+)", line)[0])
+    # In chunks, and what was on its way when curl left.
+    assert len(data) < logged < len(data) + 256 * 1024
+    with urllib.request.urlopen(f"{radio.url}/metrics", timeout=30) as answer:
+        counted = re.findall(r'sent_bytes_total{area="radio"} (\S+)', answer.read().decode())
+    assert float(counted[0]) >= logged
 
 
 def test_mpv_plays_and_shows_the_titles(radio: ServerProcess, tmp_path: Path) -> None:
