@@ -194,7 +194,10 @@ class Process:
                     await asyncio.wait_for(self._child.wait(), STOP_SECONDS)
                 except TimeoutError:
                     self._signal(signal.SIGKILL)
-            return await self.wait()
+            status = await self.wait()
+            # One turn of the loop, in which asyncio closes the child's transport: the loop may end right after.
+            await asyncio.sleep(0)
+            return status
         finally:
             if self._child.returncode is None:
                 self._signal(signal.SIGKILL)
