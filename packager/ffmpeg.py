@@ -195,7 +195,7 @@ class Process:
                 except TimeoutError:
                     self._signal(signal.SIGKILL)
             status = await self.wait()
-            # One turn of the loop, in which asyncio closes the child's transport: the loop may end right after.
+            # One turn of the loop, in which asyncio closes the child's transport: the loop may end now.
             await asyncio.sleep(0)
             return status
         finally:
