@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -120,14 +121,20 @@ def heard(server: ServerProcess, name: str, size: int = 60_000) -> list[Frame]:
 # Sources
 
 
+def has_said(server: ServerProcess, words: str, count: int) -> bool:
+    """Whether the log has these words so many times by now."""
+    return server.text().count(words) >= count
+
+
 def test_ffmpeg_publishes_and_gets_its_place_back(radio: ServerProcess, tmp_path: Path) -> None:
     secret = "s%C3%A9same%26%3F"
     url = f"icecast://source:{secret}@127.0.0.1:{port_of(radio)}/radio/open.mp3"
     source = ("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-ac", "1", "-b:a", "64k")
     about = ("-ice_name", "Küche", "-ice_genre", "Tone", "-content_type", "audio/mpeg", "-f", "mp3", url)
-    for _ in range(2):
+    for stay in (1, 2):
         with running("ffmpeg", "-nostdin", "-v", "info", *source, *about, log=tmp_path / "log") as process:
-            wait_for(lambda: station(radio, "open.mp3"), what="the source")
+            wait_for(functools.partial(has_said, radio, "source connected", stay), what="the source")
+            wait_for(lambda: station(radio, "open.mp3"), what="its audio")
             shown = station(radio, "open.mp3")
             assert (shown["server_name"], shown["genre"], shown["server_type"]) == (
                 "Küche",
@@ -139,7 +146,7 @@ def test_ffmpeg_publishes_and_gets_its_place_back(radio: ServerProcess, tmp_path
             }
             assert found == {(48000, 1)}
             assert process.poll() is None, (tmp_path / "log").read_text()
-        wait_for(lambda: "source gone" in radio.text().splitlines()[-1], what="the source's end")
+        wait_for(functools.partial(has_said, radio, "source gone", stay), what="the source's end")
 
 
 def test_ezstream_publishes_with_titles(radio: ServerProcess, music: Path, tmp_path: Path) -> None:
