@@ -12,8 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 from structlog.testing import capture_logs
 
+from origin.growing import GrowingSegment
+from origin.zerocopy import TruncatedFileError
 from packager.datalock import DataInUseError, DataLock
 from packager.dvr import archive as archive_module
 from packager.dvr import folder as folder_module
@@ -323,6 +326,34 @@ async def test_a_disk_that_hangs_costs_the_dvr_and_no_memory(
         await asyncio.wait_for(archive._idle.wait(), LIMIT_SECONDS)
     # what came too late is a gap for ever
     assert not list((tmp_path / "dvr").rglob("*.m4s"))
+
+
+async def test_a_reader_of_a_growing_segment_that_has_left_memory_sees_that_the_rest_is_missing(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        sent: list[bytes] = []
+        goes_on = asyncio.Event()
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            if message.get("body"):
+                sent.append(bytes(message["body"]))
+                await goes_on.wait()
+
+        station._sources["240p"].publish()
+        response = GrowingSegment(station.window, NUMBER, "video/mp4", "no-store", 1)
+        task = asyncio.create_task(response({"type": "http", "method": "GET"}, receive, send))
+        await until(lambda: sent)
+        for _ in range(PARTS["240p"] * (MEMORY_TARGET_DURATIONS + 2)):
+            station._sources["240p"].publish()
+            await until(lambda: station.archive._idle.is_set())
+        goes_on.set()
+        with pytest.raises(TruncatedFileError):
+            await task
+        assert len(sent) == 1
 
 
 class Crash(BaseException):
