@@ -123,21 +123,27 @@ class Channel:
         if options.data is not None and options.dvr_window:
             self.archive = Archive(options.data / "dvr", options.name, options.dvr_bytes)
         self.cadence: Cadence
-        self._plan(Fraction(30))
+        self.renditions: dict[str, Rendition]
+        self.presentation: Presentation
+        self._adopt(*self._plan(Fraction(30)))
 
-    def _plan(self, frame_rate: Fraction, used: int = -1, archive: Archive | None = None) -> None:
-        """Set the cadence and make windows, empty or of an archive; only before anything was published.
+    def _plan(
+        self, frame_rate: Fraction, used: int = -1, archive: Archive | None = None
+    ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
+        """Make windows, empty or of an archive; then it takes seconds for a window of a day.
 
         Args:
             frame_rate: of the source.
             used: number up to which the archive has used them.
             archive: what the windows take up and go on with.
+
+        Returns:
+            What ``_adopt`` takes.
         """
-        times = self.cadence = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
+        times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
         number = max(self._numbers.first(times.segment_duration), used + 1)
-        self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
         rates = [(rung.name, rung.bitrate) for rung in self._ladder] + [(AUDIO_NAME, AUDIO_BITRATE)]
-        self.renditions = {
+        renditions = {
             name: Rendition(
                 name,
                 Window(
@@ -152,11 +158,20 @@ class Channel:
             )
             for name, rate in rates
         }
+        presentation = Presentation(renditions, times)
         if archive is not None:
-            windows = {name: rendition.window for name, rendition in self.renditions.items()}
+            windows = {name: rendition.window for name, rendition in renditions.items()}
             archive.restore(windows, number, times.segment_duration)
-        self._lineup = Lineup([rendition.window for rendition in self.renditions.values()])
-        self.presentation = Presentation(self.renditions, times)
+            # The first playlist makes the lines of all that is listed; nobody waits for it here.
+            for name in renditions:
+                presentation.media(name)
+        return times, renditions, presentation
+
+    def _adopt(self, times: Cadence, renditions: dict[str, Rendition], presentation: Presentation) -> None:
+        """Go on with these windows; only before anything was published."""
+        self.cadence, self.renditions, self.presentation = times, renditions, presentation
+        self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
+        self._lineup = Lineup([rendition.window for rendition in renditions.values()])
         self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration)
 
     @property
@@ -202,10 +217,13 @@ class Channel:
         self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
         await self._recall()
         source = await sources.found(self.options.source, self._tools, self.name)
-        used = await self._load_archive(source.frame_rate)
-        if source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0 or self.archive:
-            self._lineup.close()
-            self._plan(source.frame_rate, used, self.archive)
+        former = self._lineup
+        if self.archive is not None:
+            self._adopt(*await self._take_up(source.frame_rate, self.archive))
+        elif source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
+            self._adopt(*self._plan(source.frame_rate))
+        if self._lineup is not former:
+            former.close()
         try:
             async with (
                 self.archive.running() if self.archive else nullcontext(),
@@ -243,12 +261,13 @@ class Channel:
         except OSError as error:
             log.warning("numbers can't be read", channel=self.name, reason=str(error))
 
-    async def _load_archive(self, frame_rate: Fraction) -> int:
-        """Read what is on disk; give the last number that was used there, -1 for none."""
-        if self.archive is None:
-            return -1
+    async def _take_up(
+        self, frame_rate: Fraction, archive: Archive
+    ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
+        """Make windows of what is on disk, while everybody else goes on."""
         times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
-        return await self.archive.load(times, self.renditions)
+        used = await archive.load(times, self.renditions)
+        return await asyncio.to_thread(self._plan, frame_rate, used, archive)
 
     async def _keep_pace(self) -> None:
         """Reserve numbers, and put gaps where segments don't come in time."""
