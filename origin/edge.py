@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from origin.stream import Stream
 from origin.zerocopy import ZERO_COPY
 
 log = structlog.get_logger()
@@ -133,6 +134,7 @@ class Edge:
         area = area_of(scope["path"])
         shared = self._cross_origin if area in SHARED_AREAS else []
         status, sent, started = 0, 0, time.monotonic()
+        streams: list[Stream] = []
 
         async def count(message: Message) -> None:
             nonlocal status, sent
@@ -152,6 +154,9 @@ class Edge:
                     size = scope["extensions"][ZERO_COPY].pop("sent", 0)
                     sent += size
                     self._ledger.count_bytes(area, size)
+                elif "stream" in message:
+                    # Its owner counts the bytes while they go; here they are only for the log.
+                    streams.append(message["stream"])
 
         try:
             if shared and _is_preflight(scope):
@@ -162,6 +167,7 @@ class Edge:
             self._ledger.count_request(area, status)
             if self._ledger.log_requests:
                 client = scope["client"][0] if scope.get("client") else None
+                sent += sum(stream.sent for stream in streams)
                 self._ledger.write(scope["method"], scope["path"], status, sent, started, client)
 
 

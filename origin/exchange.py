@@ -192,7 +192,7 @@ class Exchange(RequestResponseCycle):
         self._flush()
         stream = Stream(self.transport, self._loop, self._finish, chunked=bool(self.chunked_encoding))
         stream.bound(message["buffer"])
-        self._stream = stream
+        self._stream = message["stream"] = stream
         message["take"](stream)
 
     def _take_head(self) -> bytes:

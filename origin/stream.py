@@ -13,8 +13,8 @@ import socket
 from collections.abc import Callable
 
 STREAM = "headwater.stream"
-"""Type of the message behind ``http.response.start``; in it, ``take`` is called with the ``Stream``, and
-``buffer`` is the size asked for the kernel's send buffer."""
+"""Type of the message behind ``http.response.start``: in it, ``take`` is called with the ``Stream``, and
+``buffer`` is the size asked for the kernel's send buffer; ``stream`` is set for who stands between."""
 
 LAST_CHUNK = b"0\r\n\r\n"
 

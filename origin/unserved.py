@@ -32,7 +32,7 @@ def unserved(config: Config) -> Iterator[str]:
             named = sources.redacted(channel.source)
             yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
         if channel.publish_key:
-            yield f"live {channel.name!r}: publish_key: publishing isn't served yet"
+            yield f"live {channel.name!r}: publish_key: guards timed metadata; publishing isn't served yet"
     for station in config.radio:
         if station.source_password and plan.kind(station) != "publish":
             yield f"radio {station.name!r}: source_password: only source = 'publish' takes source clients"

@@ -159,21 +159,25 @@ class WireProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        while data:
+            data = self._receive(data)
+
+    def _receive(self, data: bytes) -> bytes:
+        """Take bytes up to a head that may be a source's, or all. Returns those behind it."""
         if self._endless is not None:
             self._endless.feed(data)
-            return
+            return b""
         if self._deaf or (self.shortcut is not None and self._answer_shortly(self.shortcut, data)):
-            return
+            return b""
         if self._head_end is None and not (self._in_head or self._in_body) and may_begin(data):
             self._head_end = HeadEnd()
         end = None if self._head_end is None else self._head_end.find(data)
         if end is None:
             self._parse(data)
-            return
+            return b""
         self._parse(data[:end])
         self._head_end = None
-        if end < len(data):
-            self.data_received(data[end:])
+        return data[end:]
 
     def _parse(self, data: bytes) -> None:
         try:

@@ -189,8 +189,9 @@ class Process:
             if self._child.returncode is None:
                 self._signal(signal.SIGTERM)
                 try:
-                    async with asyncio.timeout(STOP_SECONDS):
-                        await self._child.wait()
+                    # Not asyncio.timeout: where a task group has just failed in the same task, Python before
+                    # 3.11.3 takes the timeout's own cancellation for somebody else's.
+                    await asyncio.wait_for(self._child.wait(), STOP_SECONDS)
                 except TimeoutError:
                     self._signal(signal.SIGKILL)
             return await self.wait()

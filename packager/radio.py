@@ -1,6 +1,6 @@
 """A radio station: a folder of MP3s as one endless stream of whole frames at real time.
 
-Tracks that already are what the mount sends go out as they are; the others are encoded again by ffmpeg.
+Tracks that already are what the mount sends go out as they are; the others are encoded again by one ffmpeg.
 """
 
 from __future__ import annotations
@@ -14,24 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiofiles
-import ffmpeg
 import structlog
 
 from media.errors import MediaError, UnsupportedError
 from media.id3 import Tags, parse_trailer
 from media.mpegaudio import Event, Frame, InfoFrame, MpegAudioReader
 from packager.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
-from packager.ffmpeg import (
-    LOCAL_PROTOCOLS,
-    Process,
-    compile_arguments,
-    last_error,
-    local_input,
-    pipe,
-    reading,
-)
 from packager.tools import Tools, ToolsError
 from packager.tracks import display, find_tracks, shuffled, track_title
+from packager.transcoder import Transcoder
 
 READ_BYTES = 64 * 1024
 """How much of a track is read at once."""
@@ -44,9 +35,6 @@ PROBE_FRAMES = 32
 
 RESCAN_SECONDS = 1.0
 """Pause before a folder is read again that had nothing to play."""
-
-ENCODER_SECONDS = 10.0
-"""How long ffmpeg may give nothing before its track is skipped."""
 
 _log = structlog.get_logger()
 
@@ -96,6 +84,7 @@ class Station:
         self.options = options
         self._tools = tools
         self._played = 0
+        self._transcoder = Transcoder(options.sound, options.bitrate, tools)
 
     @property
     def bitrate(self) -> int:
@@ -110,13 +99,24 @@ class Station:
             title, so the last of a track may be shorter.
         """
         pace = Pace(self.options.sample_rate, self.options.prefill)
+        try:
+            async with aclosing(self._unpaced()) as blocks:
+                async for block in blocks:
+                    await asyncio.sleep(pace.wait(time.monotonic()))
+                    pace.advance(block.duration)
+                    yield block
+        finally:
+            await self._transcoder.stop()
+
+    async def _unpaced(self) -> AsyncGenerator[AudioBlock]:
         async with aclosing(self._tracks()) as tracks:
             async for path in tracks:
                 async with aclosing(self._play(path)) as blocks:
                     async for block in blocks:
-                        await asyncio.sleep(pace.wait(time.monotonic()))
-                        pace.advance(block.duration)
                         yield block
+        async with aclosing(self._gather(self._transcoder.drain(), Path())) as blocks:
+            async for block in blocks:
+                yield block
 
     async def _tracks(self) -> AsyncGenerator[Path]:
         last: Path | None = None
@@ -144,15 +144,22 @@ class Station:
         return paths
 
     async def _play(self, path: Path) -> AsyncGenerator[AudioBlock]:
-        """Play one track; whatever is wrong with it ends it, and nothing else."""
-        gathered = BlockGatherer(self.options.sound, track_title(Tags(), path))
+        async with aclosing(self._gather(self._sounds(path), path)) as blocks:
+            async for block in blocks:
+                yield block
+
+    async def _gather(
+        self, sounds: AsyncGenerator[tuple[str, Frame]], path: Path
+    ) -> AsyncGenerator[AudioBlock]:
+        """Make blocks of one track's frames; whatever is wrong with it ends it, and nothing else."""
+        gathered = BlockGatherer(self.options.sound, "")
         try:
-            async with aclosing(self._events(path)) as events:
-                async for event in events:
-                    if isinstance(event, Tags):
-                        gathered.title = track_title(event, path)
-                    elif isinstance(event, Frame):
-                        gathered.add(event)
+            async with aclosing(sounds):
+                async for title, frame in sounds:
+                    if title != gathered.title and gathered.pending:
+                        yield gathered.take()
+                    gathered.title = title
+                    gathered.add(frame)
                     if gathered.complete:
                         yield gathered.take()
         except (MediaError, ToolsError, OSError, TimeoutError) as error:
@@ -163,8 +170,8 @@ class Station:
             yield gathered.take()
         self._played += gathered.frames
 
-    async def _events(self, path: Path) -> AsyncGenerator[Event]:
-        """Give a track's tags and then the frames that the mount sends for it."""
+    async def _sounds(self, path: Path) -> AsyncGenerator[tuple[str, Frame]]:
+        """Give a track's frames as the mount sends them, after those that are left of the track before."""
         async with aiofiles.open(path, "rb") as file:
             size: int = await file.seek(0, os.SEEK_END)
             await file.seek(max(size - TRAILER_BYTES, 0))
@@ -172,40 +179,24 @@ class Station:
             await file.seek(0)
             async with aclosing(_parse(lambda: file.read(READ_BYTES))) as events:
                 head, understood = await _probe(events)
-                yield next((event.or_else(tags) for event in head if isinstance(event, Tags)), tags)
+                told = next((event.or_else(tags) for event in head if isinstance(event, Tags)), tags)
+                title = track_title(told, path)
                 if understood and fits(head, self.options):
+                    async with aclosing(self._transcoder.drain()) as rest:
+                        async for sound in rest:
+                            yield sound
                     for event in head:
                         if isinstance(event, Frame):
-                            yield event
+                            yield title, event
                     async for event in events:
                         if isinstance(event, Frame):
-                            yield event
+                            yield title, event
                     return
-        async with aclosing(self._encode(path)) as events:
-            async for event in events:
-                yield event
-
-    async def _encode(self, path: Path) -> AsyncGenerator[Event]:
-        """Encode a track again, as the mount sends it; ffmpeg waits at its full pipe while we don't read."""
         self._tools.require(f"radio station {self.options.name!r}", encoders=["libmp3lame"])
-        words = encoder_arguments(path, self.options)
-        process = await Process.start([self._tools.ffmpeg, *words], cage=reading(path))
-
-        async def read() -> bytes:
-            async with asyncio.timeout(ENCODER_SECONDS):
-                chunk = await process.read()
-                if not chunk and await process.wait() != 0:
-                    raise ToolsError(last_error(process.errors) or "ffmpeg failed")
-                return chunk
-
-        try:
-            async with aclosing(_parse(read)) as events:
-                async for event in events:
-                    yield event
-        except MediaError as error:
-            raise ToolsError(last_error(process.errors) or str(error)) from error
-        finally:
-            await process.stop()
+        async with aclosing(self._transcoder.track(path, title)) as encoded:
+            async for sound in encoded:
+                yield sound
+        self._played += 1
 
 
 def fits(head: list[Event], options: StationOptions) -> bool:
@@ -223,26 +214,6 @@ def fits(head: list[Event], options: StationOptions) -> bool:
             header.bitrate == 1000 * options.bitrate and options.sound.matches(header) for header in headers
         )
     )
-
-
-def encoder_arguments(path: Path, options: StationOptions) -> list[str]:
-    """Build ffmpeg's arguments that encode a track to the mount's rate, onto the first pipe."""
-    source = ffmpeg.input(local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS)
-    output = ffmpeg.output(
-        source["a:0"],
-        pipe(0),
-        format="mp3",
-        acodec="libmp3lame",
-        audio_bitrate=f"{options.bitrate}k",
-        ar=options.sample_rate,
-        ac=options.channels,
-        map_metadata=-1,
-        write_xing=0,
-        id3v2_version=0,
-        flush_packets=1,
-        threads=1,
-    )
-    return compile_arguments(ffmpeg.get_args(output))
 
 
 async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:

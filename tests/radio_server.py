@@ -50,6 +50,10 @@ class Feed:
         self._queue: asyncio.Queue[AudioBlock | None] = asyncio.Queue()
         self._next = 0
 
+    def begin_at(self, number: int) -> None:
+        """Set the number of the next frame."""
+        self._next = number
+
     def push(self, frames: int = 39, title: str = "") -> None:
         """Give one block; 39 frames are 16,263 bytes, about a second."""
         data = b"".join(numbered_frame(self._next + index) for index in range(frames))
@@ -146,6 +150,13 @@ class Server:
         """Send a request and read the response's head."""
         client = await Client.open(self.port, *fields, method=method, path=path, version=version)
         self.clients.append(client)
+        return client
+
+    async def source(self, mount: str, *fields: str, media_type: str = "audio/mpeg") -> Client:
+        """Connect as a source of the old protocol, and wait until it may send."""
+        typed = f"Content-Type: {media_type}"
+        client = await self.open(*fields, typed, method="SOURCE", path=f"/radio/{mount}", version="1.0")
+        assert client.status == 200
         return client
 
 

@@ -102,7 +102,7 @@ class Mount:
     Attributes:
         title: of what is played now.
         audience: its listeners.
-        announced: what the source says of itself: ``name``, ``genre``, ``url``.
+        announced: what the source says of itself: ``name``, ``genre``, ``url``, ``description``.
         audio_seconds: how much was sent since the start.
         fallback: the mount that is heard here while the station is silent.
     """
@@ -245,6 +245,11 @@ class Mount:
     def shown_name(self) -> str:
         """The station's name."""
         return self.options.title or self.announced.get("name") or self.name
+
+    def begin(self, announced: dict[str, str]) -> None:
+        """Take note that a source begins, and what it says of itself."""
+        self.announced = announced
+        self.started = time.time()
 
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Let a listener in whose response's head is out; its ``done`` tells when it has gone."""

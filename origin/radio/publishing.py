@@ -82,7 +82,7 @@ class Publishing:
             # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
             await _refusal("a source is there already\n", 403 if legacy else 409)(scope, receive, send)
             return
-        mount.announced = _announced(request)
+        mount.begin(_announced(request))
         log = _log.bind(mount=name, client=request.client.host if request.client else None)
         log.info("source connected", method=scope["method"], agent=_agent(request), type=media_type)
         if legacy:
@@ -215,7 +215,7 @@ def _bitrate(request: Request) -> int:
 
 
 def _announced(request: Request) -> dict[str, str]:
-    found = {key: request.headers.get(f"ice-{key}", "") for key in ("name", "genre", "url")}
+    found = {key: request.headers.get(f"ice-{key}", "") for key in ("name", "genre", "url", "description")}
     # Header fields are Latin-1 to ASGI, and UTF-8 to those who write names into them.
     texts = {key: _decoded(value.encode("latin-1"), "utf-8") for key, value in found.items()}
     return {key: value[:ANNOUNCED_CHARS] for key, value in texts.items() if value}

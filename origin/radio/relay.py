@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import httpx
@@ -23,7 +24,6 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
 """Seconds until it is asked again: the first time, and at most; each failure doubles it."""
 
-READ_BYTES = 8 * 1024
 MAX_REDIRECTS = 5
 LARGEST_METAINT = 1 << 20
 
@@ -72,8 +72,11 @@ class Relay:
         ) as client:
             while True:
                 try:
-                    async with client.stream("GET", self.options.url, headers=_HEADERS) as response:
-                        async for block in self._carry(response):
+                    async with (
+                        client.stream("GET", self.options.url, headers=_HEADERS) as response,
+                        aclosing(self._carry(response)) as blocks,
+                    ):
+                        async for block in blocks:
                             yield block
                     reason = "it ended"
                 except (httpx.HTTPError, httpx.InvalidURL, RelayError, MediaError) as error:
@@ -87,7 +90,8 @@ class Relay:
     async def _carry(self, response: httpx.Response) -> AsyncGenerator[AudioBlock]:
         metaint = self._judge(response)
         splitter, intake, throttle = Deinterleaver(metaint), Intake(), Throttle()
-        async for data in response.aiter_raw(READ_BYTES):
+        # Without a size: with one, what is short of it would be held back until more comes.
+        async for data in response.aiter_raw():
             blocks: list[AudioBlock] = []
             for audio, title in splitter.receive_data(data):
                 if title != intake.title and metaint:

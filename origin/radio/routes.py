@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -16,6 +14,7 @@ from media.icy import Interleaver
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
 from origin.radio.publishing import SILENT_SECONDS, Metadata, Publishing
+from origin.radio.status import status
 from origin.stream import STREAM
 
 SEND_BUFFER_BYTES = 64 * 1024
@@ -75,38 +74,6 @@ def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
         headers: as ASGI gives them, names in lower case.
     """
     return [value for name, value in headers if name == b"icy-metadata"] == [b"1"]
-
-
-def status(mounts: Mapping[str, Mount], base: str) -> str:
-    """Write what Icecast 2.4 answers at ``/status-json.xsl``, except that ``source`` always is a list.
-
-    Args:
-        mounts: by name.
-        base: the server's own address without a slash at its end.
-
-    Returns:
-        JSON that is safe inside HTML too.
-    """
-    sources = [
-        {
-            "audio_info": f"bitrate={mount.bitrate}",
-            "bitrate": mount.bitrate,
-            "genre": mount.options.genre or mount.announced.get("genre", "various"),
-            "listener_peak": mount.peak,
-            "listeners": mount.listeners,
-            "listenurl": f"{base}/radio/{mount.name}",
-            "server_description": mount.shown_name,
-            "server_name": mount.shown_name,
-            "server_type": mount.media_type,
-            "server_url": mount.options.url or mount.announced.get("url", ""),
-            "stream_start_iso8601": datetime.fromtimestamp(mount.started, UTC).isoformat(timespec="seconds"),
-            "title": mount.title,
-        }
-        for mount in mounts.values()
-        if mount.state == "live"
-    ]
-    text = json.dumps({"icestats": {"server_id": "Headwater", "source": sources}})
-    return text.replace("<", "\\u003c")
 
 
 def routes(

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from media.icy import metadata_block
 from origin.radio.mount import SILENCE_SECONDS, Mount, MountOptions
-from origin.radio.routes import status, wants_titles
+from origin.radio.routes import wants_titles
+from origin.radio.status import status
 from packager.audioblocks import AudioBlock
 from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving, until
 

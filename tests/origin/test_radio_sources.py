@@ -121,6 +121,19 @@ async def test_a_put_may_have_framing(framing: str) -> None:
         assert await heard(server, SECOND) == list(range(SECOND))
 
 
+async def test_thousands_of_requests_in_one_packet_that_may_be_sources_are_bounded() -> None:
+    async with one_published() as (_mount, server):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"PUT /nothing HTTP/1.1\r\nHost: x\r\n\r\n" * 5000)
+        async with asyncio.timeout(LIMIT):
+            answers = await reader.read()
+        writer.close()
+        # The first is answered, the flood refused, and both in whole answers.
+        assert answers.startswith(b"HTTP/1.1 404 ")
+        assert answers.count(b"HTTP/1.1 4") > 1
+        assert (await server.open(path="/status-json.xsl")).status == 200
+
+
 OTHER = f"Authorization: Basic {base64.b64encode(b'source:wrong').decode()}"
 ADMIN = f"Authorization: Basic {base64.b64encode(f'admin:{PASSWORD}'.encode()).decode()}"
 

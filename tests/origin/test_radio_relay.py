@@ -1,0 +1,158 @@
+"""Stations that another server plays: Icecast itself, and one of ours; and what happens when it goes away."""
+
+import asyncio
+import contextlib
+import subprocess
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from media.mpegaudio import Frame, MpegAudioReader
+from origin.radio import mount as mounts_module
+from origin.radio import relay
+from origin.radio.mount import Mount, MountOptions
+from origin.radio.relay import Relay, RelayOptions
+from tests import icecast
+from tests.radio_server import FRAME_BYTES, Server, numbers, one_mount, serving, until
+
+SECOND = 39
+AS_BEFORE = MountOptions(burst_bytes=512 * 1024)
+
+
+@contextlib.asynccontextmanager
+async def relaying(url: str, options: MountOptions = AS_BEFORE) -> AsyncIterator[tuple[Mount, Server]]:
+    mount = Mount("copy", Relay(RelayOptions("copy", url)), options)
+    async with serving({"copy": mount}) as server:
+        yield mount, server
+
+
+async def test_the_same_frames_and_titles_come_out_of_a_relay() -> None:
+    async with one_mount(AS_BEFORE) as (feed, _mount, upstream):
+        for number in range(6):
+            feed.push(SECOND, f"Title {number // 3}'s")
+        await feed.settled()
+        async with relaying(f"{upstream.url}/radio/test") as (copy, server):
+            await until(lambda: copy.audio_seconds > 5)
+            listener = await server.open(path="/radio/copy")
+            found = numbers(await listener.body(5 * SECOND * FRAME_BYTES))
+            assert found == list(range(len(found)))
+            await until(lambda: copy.title == "Title 1\u2019s", "the title")
+
+
+async def test_a_relay_asks_again_and_its_listener_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.05)
+    async with one_mount(AS_BEFORE) as (feed, mount, upstream):
+        feed.push(SECOND)
+        await feed.settled()
+        async with relaying(f"{upstream.url}/radio/test") as (copy, server):
+            await until(lambda: copy.state == "live")
+            listener = await server.open(path="/radio/copy")
+            assert numbers(await listener.body(SECOND * FRAME_BYTES)) == list(range(SECOND))
+            mount.audience.close()
+            await until(lambda: mount.listeners == 0, "the upstream's end")
+            await until(lambda: mount.listeners == 1, "the relay's return")
+            feed.push(SECOND)
+            # The upstream's burst comes again, then what is new.
+            data = b""
+            while not data.endswith(numbered_end(2 * SECOND - 1)):
+                data += await listener.chunk()
+            assert set(numbers(data)) == set(range(2 * SECOND))
+
+
+def numbered_end(number: int) -> bytes:
+    return number.to_bytes(8, "big") + bytes(373)
+
+
+async def test_on_demand_the_other_server_is_only_asked_while_somebody_listens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mounts_module, "IDLE_SECONDS", 0.2)
+    async with one_mount(AS_BEFORE) as (feed, mount, upstream):
+        feed.push(SECOND)
+        await feed.settled()
+        options = MountOptions(on_demand=True)
+        async with relaying(f"{upstream.url}/radio/test", options) as (copy, server):
+            assert copy.state == "idle"
+            assert mount.listeners == 0
+            listener = await server.open(path="/radio/copy")
+            assert listener.status == 200
+            assert numbers(await listener.body(SECOND * FRAME_BYTES)) == list(range(SECOND))
+            assert mount.listeners == 1
+            await listener.close()
+            await until(lambda: mount.listeners == 0, "the relay's leaving")
+            assert copy.state == "idle"
+
+
+@pytest.mark.parametrize("path", ["/radio/nothing", "/status-json.xsl"])
+async def test_what_is_no_stream_is_not_relayed(path: str) -> None:
+    async with one_mount() as (_, _, upstream), relaying(f"{upstream.url}{path}") as (copy, server):
+        await asyncio.sleep(0.3)
+        assert copy.audio_seconds == 0
+        assert not copy.station.available
+        copy.close()
+        assert (await server.open(path="/radio/copy")).status == 503
+
+
+# Icecast itself
+
+
+@contextlib.contextmanager
+def feeding(url: str) -> Iterator[None]:
+    source = ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
+    words = [*source, "-ac", "2", "-c:a", "libmp3lame", "-b:a", "128k", "-content_type", "audio/mpeg"]
+    with subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", *words, "-f", "mp3", url]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def set_title(server: icecast.Icecast, title: str) -> None:
+    query = f"mode=updinfo&mount=/tone&charset=UTF-8&song={quote(title)}"
+    manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    manager.add_password(None, server.url, "source", icecast.PASSWORD)
+    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
+    with opener.open(f"{server.url}/admin/metadata?{query}", timeout=30) as answer:
+        assert b"<return>1</return>" in answer.read()
+
+
+def frames(data: bytes) -> list[Frame]:
+    reader = MpegAudioReader()
+    reader.receive_data(data)
+    return [event for event in reader.events() if isinstance(event, Frame)]
+
+
+@pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
+async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.2)
+    monkeypatch.setattr(relay, "LONGEST_PAUSE", 0.5)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    with contextlib.ExitStack() as first:
+        server = await asyncio.to_thread(first.enter_context, icecast.running(tmp_path))
+        await asyncio.to_thread(first.enter_context, feeding(server.source_url("tone")))
+        async with relaying(f"{server.url}/tone", MountOptions()) as (copy, door):
+            await until(lambda: copy.state == "live")
+            assert copy.media_type == "audio/mpeg"
+            listener = await door.open(path="/radio/copy")
+            assert len(frames(await listener.body(20_000))) > 40
+            await asyncio.to_thread(set_title, server, "K\u00f6nig \u2013 \u6771\u4eac")
+            await until(lambda: copy.title == "K\u00f6nig \u2013 \u6771\u4eac", "the title")
+            await asyncio.to_thread(first.close)
+            await until(lambda: not copy.station.available, "Icecast's end")
+            with contextlib.ExitStack() as second:
+                again = icecast.running(tmp_path, port=server.port)
+                await asyncio.to_thread(second.enter_context, again)
+                await asyncio.to_thread(second.enter_context, feeding(server.source_url("tone")))
+                await until(lambda: copy.station.available, "its return")
+                before = copy.audio_seconds
+                await until(lambda: copy.audio_seconds > before + 2)
+                rest = await listener.body(30_000)
+                assert len(frames(rest)) > 60
+                assert copy.listeners == 1
+                await asyncio.to_thread(second.close)
