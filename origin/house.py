@@ -137,13 +137,8 @@ class House:
             if channel.archive is not None and channel.archive.trouble
         }
         good = ready and not troubles and all(state in ("live", "idle") for state in states.values())
-        return {
-            "status": "ok" if good else "degraded",
-            "live": True,
-            "ready": ready,
-            "services": states,
-            "troubles": troubles,
-        }
+        health = {"status": "ok" if good else "degraded", "live": True, "ready": ready, "services": states}
+        return {**health, "troubles": troubles} if troubles else health
 
     def _count_radio(self, count: int) -> None:
         self.traffic.sent_bytes["radio"] += count
