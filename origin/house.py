@@ -137,8 +137,15 @@ class House:
             if channel.archive is not None and channel.archive.trouble
         }
         good = ready and not troubles and all(state in ("live", "idle") for state in states.values())
-        health = {"status": "ok" if good else "degraded", "live": True, "ready": ready, "services": states}
-        return {**health, "troubles": troubles} if troubles else health
+        health: dict[str, object] = {
+            "status": "ok" if good else "degraded",
+            "live": True,
+            "ready": ready,
+            "services": states,
+        }
+        if troubles:
+            health["troubles"] = troubles
+        return health
 
     def _count_radio(self, count: int) -> None:
         self.traffic.sent_bytes["radio"] += count
