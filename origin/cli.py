@@ -21,6 +21,7 @@ from origin import logs, serving
 from origin.check import CheckError
 from origin.config import Config, ConfigError
 from origin.server import BindError
+from packager.datalock import DataInUseError
 from packager.storage import NotFoundError
 from packager.tools import ToolsError
 from packager.vod.export import export
@@ -46,7 +47,7 @@ def main() -> None:
         _end(str(error), WRONG_USE)
     except NotFoundError as error:
         _end(f"{error}: no such file", FAILED)
-    except (BindError, ToolsError, MediaError, CheckError) as error:
+    except (BindError, DataInUseError, ToolsError, MediaError, CheckError) as error:
         _end(str(error), FAILED)
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)

@@ -40,7 +40,7 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
     rtmp_port: Port = 0
     srt_port: Port = 0
     data: str = ""
-    """Folder in which live channels keep their numbers; empty: nothing is kept."""
+    """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
     allow_origin: str = "*"
     """Access-Control-Allow-Origin of media and lists."""
 
@@ -66,6 +66,10 @@ class LiveOptions(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(pattern=r"^[0-9]+(s|m|h|d)?$", description="a duration such as 90s, 30m, 2h")
     ] = "0"
     """How long segments stay in the playlist beyond the live window: ``90s``, ``30m``, ``2h``, ``1d``."""
+    dvr_size: Annotated[
+        str, Meta(pattern=r"^[0-9]+(M|G|T)?$", description="a number of bytes such as 500M, 20G, 1T")
+    ] = "0"
+    """Most that those segments may take on disk, all renditions together: ``500M``, ``20G``; 0: no limit."""
     publish_key: str | None = None
 
 
@@ -263,6 +267,12 @@ def seconds(duration: str) -> float:
     """Read a duration such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``."""
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(duration[-1])
     return float(duration[:-1]) * unit if unit else float(duration)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
+    unit = {"M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1])
+    return int(text[:-1]) * unit if unit else int(text)
 
 
 def _toml_value(key: str, value: object) -> str:

@@ -114,6 +114,9 @@ class GrowingSegment(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 index += 1
             elif self._window.next_number > self._number:
+                finished = self._window.at(self._number)
+                if finished is None or finished.part_count > index:
+                    raise TruncatedFileError(f"segment {self._number} has left memory before its reader")
                 break
             elif not await _passed(self._window, self._number, index, self._target_duration):
                 raise TruncatedFileError(f"part {index} of segment {self._number} didn't come")

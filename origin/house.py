@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from media.errors import MediaError
 from origin import metrics
-from origin.config import Config, LiveOptions, seconds
+from origin.config import Config, LiveOptions, seconds, size
 from origin.edge import Traffic, cross_origin_headers
 from origin.openfiles import OpenFiles
 from origin.radio.mount import Mount
@@ -131,8 +131,21 @@ class House:
         states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
         states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
         ready = not self.ending
-        good = ready and all(state in ("live", "idle") for state in states.values())
-        return {"status": "ok" if good else "degraded", "live": True, "ready": ready, "services": states}
+        troubles = {
+            f"live/{channel.name}": f"DVR: {channel.archive.trouble}"
+            for channel in self.channels.values()
+            if channel.archive is not None and channel.archive.trouble
+        }
+        good = ready and not troubles and all(state in ("live", "idle") for state in states.values())
+        health: dict[str, object] = {
+            "status": "ok" if good else "degraded",
+            "live": True,
+            "ready": ready,
+            "services": states,
+        }
+        if troubles:
+            health["troubles"] = troubles
+        return health
 
     def _count_radio(self, count: int) -> None:
         self.traffic.sent_bytes["radio"] += count
@@ -166,4 +179,5 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         dvr_window=seconds(options.dvr),
         max_waiters=config.limits.blocked_requests,
         data=Path(config.server.data).expanduser() / "live" / options.name if config.server.data else None,
+        dvr_bytes=size(options.dvr_size),
     )

@@ -20,10 +20,12 @@ from origin import directives
 from origin.directives import DirectiveError, Directives
 from origin.growing import LONGEST_BLOCK, GrowingSegment, begun, hinted_part
 from origin.prepared import Asked, media_response, text_response
+from origin.representation import RepresentationResponse
+from origin.stored import media_tag, open_segment, read_part
 from packager.live import Channel
 from packager.presentation import Rendition
 from packager.waiters import TooManyWaitersError
-from packager.window import Window
+from packager.window import Stored, Window
 
 NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
@@ -162,22 +164,36 @@ class _Live:
             elif found := _SEGMENT.fullmatch(name):
                 number = int(found[1])
                 data = window.segment(number)
+                if data is None and (stored := window.stored(number)):
+                    return await _from_disk(stored, name, media_type, cache_control, target_duration)
                 if data is None and await begun(window, number, target_duration):
                     return GrowingSegment(window, number, media_type, cache_control, target_duration)
             elif found := _PART.fullmatch(name):
-                data = await hinted_part(window, int(found[1]), int(found[2]), target_duration)
+                number, index = int(found[1]), int(found[2])
+                if (stored := window.stored(number)) and window.part(number, index) is None:
+                    data = await read_part(stored, index)
+                else:
+                    data = await hinted_part(window, number, index, target_duration)
         except TooManyWaitersError:
             return _refusal(503, target_duration, retry_after=target_duration)
         if data is None:
             return _refusal(404, target_duration)
-        # One number always means the same bytes, so the name is as strong as a hash.
-        etag = f'"{name}-{len(data):x}"'
-        return media_response(Asked.by(request), data, media_type, etag, cache_control)
+        return media_response(Asked.by(request), data, media_type, media_tag(name, len(data)), cache_control)
 
     def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
         channel = self._channels.get(request.path_params["channel"])
         rendition = None if channel is None else channel.renditions.get(request.path_params["rendition"])
         return channel, rendition
+
+
+async def _from_disk(
+    stored: tuple[str, Stored], name: str, media_type: str, cache_control: str, target_duration: int
+) -> Response:
+    """Answer with a segment that has left memory, as it was answered from there."""
+    representation = await open_segment(stored, name, media_type)
+    if representation is None:
+        return _refusal(404, target_duration)
+    return RepresentationResponse(representation, cache_control=cache_control)
 
 
 async def _until_ready(channel: Channel) -> bool:

@@ -9,7 +9,10 @@ import functools
 import gzip
 import hashlib
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +23,12 @@ from origin.selection import Headers, answer
 
 GZIP_LEVEL = 5
 KEPT = 256
-"""How many answers' header fields, and compressed playlists, are kept."""
+"""How many answers' header fields, and tags and compressions of playlists, are kept."""
+
+KEPT_BYTES = 16 << 20
+"""Most bytes of playlists for which tags and compressions are kept; those of a day have megabytes."""
+
+T = TypeVar("T")
 
 _CONDITIONS = frozenset(
     (b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
@@ -125,12 +133,34 @@ def _headers(size: int, media_type: str, etag: str, cache_control: str, extra: H
     return answer("GET", (), representation, time.time(), fields).headers
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _tag(data: bytes) -> str:
+class _Kept(Generic[T]):
+    """What was made of texts, for the latest ones within bounds of number and bytes."""
+
+    def __init__(self, make: Callable[[bytes], T]) -> None:
+        self._make = make
+        self._made: OrderedDict[bytes, T] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, data: bytes) -> T:
+        """Make it, or give what was made of the same text."""
+        if data in self._made:
+            self._made.move_to_end(data)
+            return self._made[data]
+        made = self._made[data] = self._make(data)
+        self._bytes += len(data)
+        while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
+            self._bytes -= len(self._made.popitem(last=False)[0])
+        return made
+
+
+def _make_tag(data: bytes) -> str:
     return f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
 
 
-@functools.lru_cache(maxsize=KEPT)
-def _compressed(data: bytes) -> tuple[bytes, str]:
+def _compress(data: bytes) -> tuple[bytes, str]:
     coded = gzip.compress(data, GZIP_LEVEL, mtime=0)
-    return coded, _tag(coded)
+    return coded, _make_tag(coded)
+
+
+_tag = _Kept(_make_tag)
+_compressed = _Kept(_compress)

@@ -26,6 +26,7 @@ from origin.unserved import unserved
 from origin.wire import WireLimits, wire_protocol
 from packager import cage
 from packager import demo as demo_media
+from packager.datalock import DataLock
 from packager.tools import Tools, ToolsError, discover
 
 log = structlog.get_logger()
@@ -44,6 +45,7 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
     Raises:
         BindError: the address is taken.
         ToolsError: ffmpeg is missing and something configured needs it.
+        DataInUseError: another server uses the data folder.
         OSError: the library can't be read.
     """
     with _ending_early():
@@ -55,6 +57,7 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
                 config = await _with_demo(config, tools, own_library=own_library)
             for line in await asyncio.to_thread(lambda: list(unserved(config))):
                 log.warning("no effect", reason=line)
+            lock = await asyncio.to_thread(_lock, config)
             house = await asyncio.to_thread(House, config, tools)
             await asyncio.to_thread(house.check_library)
         except BaseException:
@@ -83,6 +86,15 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
         await server.serve(sockets=sockets)
     finally:
         house.open_files.close()
+        if lock is not None:
+            lock.release()
+
+
+def _lock(config: Config) -> DataLock | None:
+    """Take the data folder for this server, where live channels keep something in it."""
+    if not config.server.data or not config.live:
+        return None
+    return DataLock(Path(config.server.data).expanduser())
 
 
 async def _tools(*, needed: bool) -> Tools | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ import structlog
 from media.errors import MediaError
 from packager import encoder, sources
 from packager.audience import Audience
+from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
 from packager.ladder import AUDIO_BITRATE, AUDIO_NAME, Cadence, cadence, rungs
@@ -68,7 +70,8 @@ class ChannelOptions:
         segment_duration: wanted seconds of a segment.
         dvr_window: seconds that stay in the playlists beyond the live window.
         max_waiters: requests that may wait for one rendition at once.
-        data: the channel's folder on disk, where its numbers outlive the process; None for none.
+        data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
+        dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
     """
 
     name: str
@@ -79,6 +82,7 @@ class ChannelOptions:
     dvr_window: float = 0.0
     max_waiters: int = MAX_WAITERS
     data: Path | None = None
+    dvr_bytes: int = 0
 
 
 class Channel:
@@ -95,6 +99,7 @@ class Channel:
         renditions: by name, video from large to small, then the sound.
         presentation: its playlists.
         restarts: how often ffmpeg ended and was started again.
+        archive: its DVR on disk; None where it has none.
     """
 
     def __init__(
@@ -114,26 +119,59 @@ class Channel:
         self._feeds: list[Feed] = []
         self._disk_failed = False
         self._resumption = Resumption()
+        self.archive: Archive | None = None
+        if options.data is not None and options.dvr_window:
+            self.archive = Archive(options.data / "dvr", options.name, options.dvr_bytes)
         self.cadence: Cadence
-        self._plan(Fraction(30))
+        self.renditions: dict[str, Rendition]
+        self.presentation: Presentation
+        self._adopt(*self._plan(Fraction(30)))
 
-    def _plan(self, frame_rate: Fraction) -> None:
-        """Set the cadence and make empty windows; only before anything was published."""
-        times = self.cadence = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
-        number = self._numbers.first(times.segment_duration)
-        self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
+    def _plan(
+        self, frame_rate: Fraction, used: int = -1, archive: Archive | None = None
+    ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
+        """Make windows, empty or of an archive; then it takes seconds for a window of a day.
+
+        Args:
+            frame_rate: of the source.
+            used: number up to which the archive has used them.
+            archive: what the windows take up and go on with.
+
+        Returns:
+            What ``_adopt`` takes.
+        """
+        times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
+        number = max(self._numbers.first(times.segment_duration), used + 1)
         rates = [(rung.name, rung.bitrate) for rung in self._ladder] + [(AUDIO_NAME, AUDIO_BITRATE)]
-        self.renditions = {
+        renditions = {
             name: Rendition(
                 name,
-                Window(times.target_duration, number, self.options.dvr_window, self.options.max_waiters),
+                Window(
+                    times.target_duration,
+                    number,
+                    self.options.dvr_window,
+                    self.options.max_waiters,
+                    None if archive is None else archive.shelf(name),
+                ),
                 video=name != AUDIO_NAME,
                 bitrate=rate,
             )
             for name, rate in rates
         }
-        self._lineup = Lineup([rendition.window for rendition in self.renditions.values()])
-        self.presentation = Presentation(self.renditions, times)
+        presentation = Presentation(renditions, times)
+        if archive is not None:
+            windows = {name: rendition.window for name, rendition in renditions.items()}
+            archive.restore(windows, number, times.segment_duration)
+            # The first playlist makes the lines of all that is listed; nobody waits for it here.
+            for name in renditions:
+                presentation.media(name)
+        return times, renditions, presentation
+
+    def _adopt(self, times: Cadence, renditions: dict[str, Rendition], presentation: Presentation) -> None:
+        """Go on with these windows; only before anything was published."""
+        self.cadence, self.renditions, self.presentation = times, renditions, presentation
+        self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
+        self._lineup = Lineup([rendition.window for rendition in renditions.values()])
         self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration)
 
     @property
@@ -179,11 +217,18 @@ class Channel:
         self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
         await self._recall()
         source = await sources.found(self.options.source, self._tools, self.name)
-        if source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
-            self._lineup.close()
-            self._plan(source.frame_rate)
+        former = self._lineup
+        if self.archive is not None:
+            self._adopt(*await self._take_up(source.frame_rate, self.archive))
+        elif source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
+            self._adopt(*self._plan(source.frame_rate))
+        if self._lineup is not former:
+            former.close()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with (
+                self.archive.running() if self.archive else nullcontext(),
+                asyncio.TaskGroup() as group,
+            ):
                 pace = group.create_task(self._keep_pace())
                 await self._keep_running(source)
                 pace.cancel()
@@ -215,6 +260,14 @@ class Channel:
             await asyncio.to_thread(self._numbers.load)
         except OSError as error:
             log.warning("numbers can't be read", channel=self.name, reason=str(error))
+
+    async def _take_up(
+        self, frame_rate: Fraction, archive: Archive
+    ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
+        """Make windows of what is on disk, while everybody else goes on."""
+        times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
+        used = await archive.load(times, self.renditions)
+        return await asyncio.to_thread(self._plan, frame_rate, used, archive)
 
     async def _keep_pace(self) -> None:
         """Reserve numbers, and put gaps where segments don't come in time."""

@@ -129,8 +129,11 @@ class LiveManifest:
     def _begin(self, segment: LiveSegment) -> None:
         if segment.timeline is None:
             return
-        time, timescale = read_time(segment.timeline.init, bytes(segment.parts[0].data))
-        self._stretches.append(Stretch(segment.number, segment.program_date_time, Fraction(time, timescale)))
+        if segment.stored is not None:
+            start = segment.stored.decode_time
+        else:
+            start = Fraction(*read_time(segment.timeline.init, bytes(segment.parts[0].data)))
+        self._stretches.append(Stretch(segment.number, segment.program_date_time, start))
 
     def _manifest(self, reference: Window, suffix: str, now: float) -> livempd.DynamicManifest:
         step, part = self._cadence.segment_duration, self._cadence.part_target
@@ -192,8 +195,7 @@ class LiveManifest:
         )
 
 
-@functools.lru_cache(maxsize=READ_KEPT)
-def read_time(init: bytes, fragment: bytes = b"") -> tuple[int, int]:
+def parse_time(init: bytes, fragment: bytes = b"") -> tuple[int, int]:
     """Read when a fragment begins.
 
     Args:
@@ -214,12 +216,15 @@ def read_time(init: bytes, fragment: bytes = b"") -> tuple[int, int]:
     return time, timescale
 
 
+read_time = functools.lru_cache(maxsize=READ_KEPT)(parse_time)
+"""The same for those that are asked for again and again."""
+
+
 def timeline_at(window: Window, number: int) -> Timeline | None:
     """Give the timeline of a segment, or of the first one behind it that isn't a gap; None without any."""
-    found = None if window.open is None else window.open.timeline
-    for segment in reversed(window.listed):
-        if segment.number < number:
-            break
-        if not segment.gap:
-            found = segment.timeline
-    return found or window.timeline
+    # From the segment on, not from the end: a window of hours has many periods' worth of segments.
+    for one in range(max(number, window.oldest_number), window.next_number):
+        segment = window.at(one)
+        if segment is not None and not segment.gap:
+            return segment.timeline
+    return window.timeline if window.open is None else window.open.timeline

@@ -1,18 +1,21 @@
 """The live window of one rendition: media sequence numbers, part indexes, eviction.
 
-Nothing else counts them. The bytes are kept once: a finished segment's parts are views of it.
+Nothing else counts them. The bytes are kept once: a finished segment's parts are views of it. Where there is
+a shelf (a disk), the bytes leave memory behind the live edge, and only what the playlist says of them stays.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
 
 from media.codecs import SampleEntry
+from packager.livesegment import LivePart, LiveSegment, Shelf, Stored, Timeline
 from packager.waiters import MAX_WAITERS, Waiters
+
+__all__ = ["LivePart", "LiveSegment", "Shelf", "Stored", "Timeline", "Window"]
 
 LISTED_SEGMENTS = 7
 """Fewest segments that a playlist keeps once it has had so many."""
@@ -23,54 +26,11 @@ LISTED_TARGET_DURATIONS = 10
 MAX_BYTES = 1 << 30
 """Most bytes of one rendition in memory; the oldest segments go first."""
 
+MEMORY_TARGET_DURATIONS = 6
+"""How many target durations behind the end segments stay in memory where there is a shelf.
 
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """What the segments between two discontinuities share.
-
-    Attributes:
-        number: media sequence number of its first segment, by which its init segment is named.
-        init: the init segment.
-        entry: what its sample entry says.
-    """
-
-    number: int
-    init: bytes
-    entry: SampleEntry
-
-
-@dataclass(frozen=True, slots=True)
-class LivePart:
-    """A published part; its duration in seconds."""
-
-    data: bytes | memoryview
-    duration: Fraction
-    independent: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LiveSegment:
-    """A segment of the window, finished or the open one at its end.
-
-    Attributes:
-        number: media sequence number.
-        timeline: where its init segment is; None for a gap before anything was published.
-        program_date_time: seconds since the epoch of its first sample.
-        parts: in order; none for a gap.
-        discontinuity: whether it begins a timeline that isn't the first.
-        data: all its bytes once it is finished.
-        gap: whether it stands for a segment that never came (RFC 8216bis §4.4.4.7).
-        duration: seconds.
-    """
-
-    number: int
-    timeline: Timeline | None
-    program_date_time: Fraction
-    parts: tuple[LivePart, ...] = ()
-    discontinuity: bool = False
-    data: bytes = b""
-    gap: bool = False
-    duration: Fraction = Fraction(0)
+Not more than the skip boundary: what delta updates skip never changes any more (RFC 8216bis §6.2.5.1).
+"""
 
 
 class Window:
@@ -81,6 +41,7 @@ class Window:
         first_number: the first media sequence number.
         dvr_window: seconds that stay listed beyond the live window.
         max_waiters: how many requests may wait at once.
+        shelf: where finished segments go; None keeps them in memory.
     """
 
     def __init__(
@@ -89,6 +50,7 @@ class Window:
         first_number: int,
         dvr_window: float = 0,
         max_waiters: int = MAX_WAITERS,
+        shelf: Shelf | None = None,
     ) -> None:
         self.target_duration = target_duration
         self.listed: deque[LiveSegment] = deque()
@@ -107,6 +69,12 @@ class Window:
         self._listed_duration = Fraction(0)
         self._longest_playlist = Fraction(0)
         self._bytes = 0
+        self._listed_bytes = 0
+        self._gap_duration = Fraction(0)
+        self._timelines: dict[int, Timeline] = {}
+        self._shelf = shelf
+        self._released = first_number
+        self._memory_duration = Fraction(0)
 
     @property
     def timeline(self) -> Timeline | None:
@@ -117,7 +85,7 @@ class Window:
     def last(self) -> tuple[int, int] | None:
         """Media sequence number and part index of the newest part (LAST-MSN, LAST-PART); None before any."""
         newest = self.open or (self.listed[-1] if self.listed else None)
-        return None if newest is None else (newest.number, max(len(newest.parts) - 1, 0))
+        return None if newest is None else (newest.number, max(newest.part_count - 1, 0))
 
     @property
     def next_part(self) -> tuple[int, int]:
@@ -132,14 +100,61 @@ class Window:
     @property
     def average_bandwidth(self) -> int:
         """Bits per second over the listed segments."""
-        seconds = sum((segment.duration for segment in self.listed if not segment.gap), Fraction(0))
-        return 0 if not seconds else round(8 * sum(len(segment.data) for segment in self.listed) / seconds)
+        seconds = self._listed_duration - self._gap_duration
+        return 0 if not seconds else round(8 * self._listed_bytes / seconds)
+
+    @property
+    def kept(self) -> Fraction:
+        """Seconds that stay listed."""
+        return self._keep
+
+    @property
+    def oldest_number(self) -> int:
+        """Media sequence number of the oldest segment that is fetchable."""
+        return self.next_number - len(self.listed) - len(self._retired)
 
     def begin(self, init: bytes, entry: SampleEntry) -> None:
         """Start a timeline: what is appended from now on is decoded with this init segment."""
         self.interrupt()
         self._begins = bool(self.listed)
-        self._timeline = Timeline(self.next_number, init, entry)
+        self._timeline = self._timelines[self.next_number] = Timeline(self.next_number, init, entry)
+
+    def restore(
+        self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int = 0
+    ) -> None:
+        """Take up what an earlier process left on the shelf; only before anything is published.
+
+        Args:
+            segments: with numbers that have no holes, stored ones or gaps.
+            next_number: the number behind theirs.
+            discontinuity_sequence: EXT-X-DISCONTINUITY-SEQUENCE of a playlist that begins with the first one.
+        """
+        self.discontinuity_sequence = discontinuity_sequence
+        for segment in segments:
+            if segment.timeline is not None:
+                self._timeline = self._timelines[segment.timeline.number] = segment.timeline
+            self._measure(segment)
+            self._append(segment)
+            self._evict()
+        self.next_number = self._released = next_number
+
+    def confirm(self, number: int, stored: Stored) -> bool:
+        """Learn that a segment is on the shelf; False when its bytes are wanted no more."""
+        if not self._released <= number < self.next_number:
+            return False
+        at = number - self.next_number
+        self.listed[at] = replace(self.listed[at], stored=stored)
+        return True
+
+    def shorten(self) -> bool:
+        """Forget the oldest segment, for want of room; False when only what is in memory is left."""
+        if self.oldest_number >= self._released or self.next_number - self.oldest_number <= LISTED_SEGMENTS:
+            return False
+        if not self._retired:
+            self._retire()
+            self.version += 1
+        self._forget()
+        return True
 
     def append(self, part: LivePart, program_date_time: Fraction, *, ends_segment: bool) -> None:
         """Publish a part.
@@ -201,7 +216,18 @@ class Window:
     def segment(self, number: int) -> bytes | None:
         """Give the bytes of a finished segment, listed or not long gone from the list."""
         found = self._find(number)
-        return None if found is None or found.gap else found.data
+        return None if found is None or found.gap else found.data or None
+
+    def stored(self, number: int) -> tuple[str, Stored] | None:
+        """Tell where the bytes of a finished segment are that have left memory."""
+        found = self._find(number)
+        if self._shelf is None or found is None or found.stored is None:
+            return None
+        return self._shelf.path(number), found.stored
+
+    def at(self, number: int) -> LiveSegment | None:
+        """Give what is known of a finished segment, listed or not long gone from the list."""
+        return self._find(number)
 
     def part(self, number: int, index: int) -> bytes | memoryview | None:
         """Give the bytes of a published part."""
@@ -210,9 +236,8 @@ class Window:
 
     def init(self, number: int) -> bytes | None:
         """Give the init segment of the timeline that begins with a number."""
-        segments = chain(self._all(), [] if self.open is None else [self.open])
-        timelines = chain([self._timeline], (segment.timeline for segment in segments))
-        return next((line.init for line in timelines if line is not None and line.number == number), None)
+        found = self._timelines.get(number)
+        return None if found is None else found.init
 
     def has_segments(self) -> bool:
         """Tell whether a segment has been finished."""
@@ -228,7 +253,7 @@ class Window:
         if number < self.next_number:
             found = None if part is None else self._find(number)
             # §6.2.5.2: a part index past a finished segment's last means part 0 of the next segment.
-            past = found is not None and not found.gap and part is not None and part >= len(found.parts)
+            past = found is not None and not found.gap and part is not None and part >= found.part_count
             return not past or self.reached(number + 1, 0)
         if part is None or number > self.next_number or self.open is None:
             return False
@@ -245,18 +270,47 @@ class Window:
             parts.append(replace(part, data=view[start : start + len(part.data)]))
             start += len(part.data)
         self.open = None
+        finished = replace(segment, data=data, parts=tuple(parts))
+        self._measure(finished)
+        self._list(finished)
+
+    def _measure(self, segment: LiveSegment) -> None:
         # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
         if 2 * segment.duration >= self.target_duration:
-            self.peak_bandwidth = max(self.peak_bandwidth, round(8 * len(data) / segment.duration))
-        self._list(replace(segment, data=data, parts=tuple(parts)))
+            self.peak_bandwidth = max(self.peak_bandwidth, round(8 * segment.size / segment.duration))
 
     def _list(self, segment: LiveSegment) -> None:
+        self._append(segment)
+        if self._shelf is not None:
+            self._memory_duration += segment.duration
+            self._shelf.put(segment)
+            self._release()
+        self._evict()
+
+    def _append(self, segment: LiveSegment) -> None:
         self.listed.append(segment)
         self.next_number = segment.number + 1
         self._published += segment.duration
         self._listed_duration += segment.duration
         self._bytes += len(segment.data)
-        self._evict()
+        self._listed_bytes += segment.size
+        self._gap_duration += segment.duration * segment.gap
+
+    def _release(self) -> None:
+        """Let bytes leave memory; those that aren't on the shelf by then are a gap (§4.4.4.7)."""
+        boundary = MEMORY_TARGET_DURATIONS * self.target_duration
+        while True:
+            at = self._released - self.next_number
+            segment = self.listed[at]
+            if self._memory_duration - segment.duration < boundary:
+                return
+            self._released += 1
+            self._memory_duration -= segment.duration
+            self._bytes -= len(segment.data)
+            if segment.stored is None and not segment.gap:
+                self._listed_bytes -= segment.size
+                self._gap_duration += segment.duration
+            self.listed[at] = replace(segment, data=b"", parts=(), gap=segment.stored is None)
 
     def _evict(self) -> None:
         while (
@@ -278,15 +332,23 @@ class Window:
     def _retire(self) -> None:
         oldest = self.listed.popleft()
         self._listed_duration -= oldest.duration
+        self._listed_bytes -= oldest.size
+        self._gap_duration -= oldest.duration * oldest.gap
         self.discontinuity_sequence += oldest.discontinuity
         self._retired.append((self._published, oldest))
 
     def _forget(self) -> None:
         _, oldest = self._retired.popleft()
         self._bytes -= len(oldest.data)
-
-    def _all(self) -> Iterator[LiveSegment]:
-        return chain((segment for _, segment in self._retired), self.listed)
+        gone: list[int] = []
+        following = self._find(oldest.number + 1) or self.open
+        if following is not None and following.timeline is not oldest.timeline:
+            kept = following.number if following.timeline is None else following.timeline.number
+            gone = [number for number in self._timelines if number < kept]
+        for number in gone:
+            del self._timelines[number]
+        if self._shelf is not None:
+            self._shelf.remove(oldest.number, gone)
 
     def _find(self, number: int) -> LiveSegment | None:
         """Find a finished segment; numbers have no holes."""

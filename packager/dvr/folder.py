@@ -1,0 +1,245 @@
+"""One rendition's folder on disk: a file per segment and init segment, and the index. It blocks.
+
+A file is written under another name, synchronised and renamed; only then its line is appended. So what the
+index names is whole, whenever the process or the machine stops; what isn't named is no part of the DVR.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Collection, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from media.codecs import parse_sample_entry
+from media.errors import MediaError
+from media.fragments import FragmentReader, InitSegment
+from packager.dvr import index
+from packager.dvr.index import Line
+from packager.dvr.restore import Found
+from packager.manifest import parse_time
+from packager.window import LiveSegment, Timeline
+
+INDEX = "index"
+ASIDE = "aside"
+"""Folder of files that aren't what the index says, or that it doesn't know."""
+
+MAX_ASIDE = 64
+"""Most files that are kept aside; the oldest go first."""
+
+MAX_INDEX_BYTES = 256 << 20
+"""Longest index that is read; a longer one isn't ours."""
+
+MAX_INIT_BYTES = 1 << 20
+
+COMPACT_SLACK = 4096
+"""Lines of removed segments beyond which the index is written anew, if they are most of it, too."""
+
+_TEMPORARY = ".tmp"
+_NUMBER = r"(0|[1-9][0-9]{0,14})"
+_INIT = re.compile(rf"init-{_NUMBER}\.mp4")
+
+
+class Folder:
+    """The files of one rendition.
+
+    Args:
+        path: the folder; ``load`` makes it.
+
+    Attributes:
+        troubles: how many files were set aside, and lines couldn't be read, by ``load``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.troubles = 0
+        self._inits: set[int] = set()
+        self._lines = 0
+        self._live = 0
+        self._first = 0
+        self._ragged = False
+
+    def load(self) -> Found:
+        """Read what is there, and put it in order.
+
+        Raises:
+            OSError: the folder can't be made or read.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lines, self.troubles = index.decode(self._read_index())
+        sizes = self._sizes()
+        timelines = self._timelines(sizes)
+        kept: dict[int, Line] = {}
+        for number, line in lines.items():
+            # A gap's line tells of a date; a segment's line is true if its file is what it was.
+            whole = sizes.get(f"{number}.m4s") == line.size and line.init in timelines
+            if not line.parts or whole:
+                kept[number] = line
+            elif kept:
+                self.troubles += 1  # those before the first are removed before their lines are
+        while kept and not next(iter(kept.values())).parts:
+            del kept[next(iter(kept))]
+        used = {line.init for line in kept.values()}
+        segments = {f"{number}.m4s" for number, line in kept.items() if line.parts}
+        self._set_aside(sorted(sizes.keys() - segments - {f"init-{number}.mp4" for number in timelines}))
+        for number in timelines.keys() - used:
+            (self.path / f"init-{number}.mp4").unlink(missing_ok=True)
+        self._inits = {number for number in timelines if number in used}
+        try:
+            self._write_index(kept.values())
+        except OSError:
+            # A full disk is no reason not to show what it has; the next line begins behind a torn one's end.
+            self._ragged = True
+        return Found(kept, {number: timelines[number] for number in self._inits})
+
+    def store(self, segment: LiveSegment, left: int) -> Line:
+        """Write a segment, and append its line; of a gap, the line.
+
+        Args:
+            segment: finished, in memory.
+            left: discontinuities before it.
+
+        Returns:
+            Its line.
+
+        Raises:
+            OSError: it can't be written; then nothing of it is left.
+        """
+        if segment.gap or segment.timeline is None:
+            line = index.line_of(segment, left)
+        else:
+            timeline = segment.timeline
+            if timeline.number not in self._inits:
+                self._write(f"init-{timeline.number}.mp4", timeline.init)
+                self._inits.add(timeline.number)
+            time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data))
+            line = index.line_of(segment, left, Fraction(time, timescale))
+            self._write(f"{segment.number}.m4s", segment.data)
+        try:
+            self._append(index.encode(line))
+        except OSError:
+            (self.path / f"{segment.number}.m4s").unlink(missing_ok=True)
+            raise
+        return line
+
+    def remove(self, number: int, timelines: Sequence[int], *, oldest: bool = True) -> int:
+        """Remove a segment and init segments.
+
+        Args:
+            number: the segment's; it may be a gap's.
+            timelines: the init segments'.
+            oldest: whether it is the first one, whose line goes with it in time.
+
+        Returns:
+            How many bytes the segment had.
+
+        Raises:
+            OSError: it can't be removed.
+        """
+        size = 0
+        path = self.path / f"{number}.m4s"
+        with contextlib.suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+        for timeline in timelines:
+            (self.path / f"init-{timeline}.mp4").unlink(missing_ok=True)
+            self._inits.discard(timeline)
+        if not oldest:
+            return size
+        self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
+        if self._lines > 2 * self._live + COMPACT_SLACK:
+            lines, _ = index.decode(self._read_index())
+            self._write_index([line for line in lines.values() if line.number >= self._first])
+        return size
+
+    def _read_index(self) -> bytes:
+        try:
+            with (self.path / INDEX).open("rb") as file:
+                return file.read(MAX_INDEX_BYTES)
+        except FileNotFoundError:
+            return b""
+
+    def _sizes(self) -> dict[str, int | None]:
+        """Give the sizes of the files that are there, None for what is no file; unfinished ones go."""
+        sizes: dict[str, int | None] = {}
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if entry.name.endswith(_TEMPORARY) and entry.is_file(follow_symlinks=False):
+                    Path(entry.path).unlink()
+                elif entry.name not in (INDEX, ASIDE):
+                    regular = entry.is_file(follow_symlinks=False)
+                    sizes[entry.name] = entry.stat().st_size if regular else None
+        return sizes
+
+    def _timelines(self, sizes: dict[str, int | None]) -> dict[int, Timeline]:
+        timelines = {}
+        for name, size in sizes.items():
+            if (found := _INIT.fullmatch(name)) and size is not None and size <= MAX_INIT_BYTES:
+                timeline = _parse_init(int(found[1]), (self.path / name).read_bytes())
+                if timeline is not None:
+                    timelines[timeline.number] = timeline
+        return timelines
+
+    def _set_aside(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        aside = self.path / ASIDE
+        aside.mkdir(exist_ok=True)
+        for name in names:
+            # A whole segment whose line a crash prevented is no fault, but it isn't published either.
+            self.troubles += 1
+            with contextlib.suppress(OSError):
+                (self.path / name).rename(aside / name)
+        files = [path for path in aside.iterdir() if path.is_file() or path.is_symlink()]
+        for path in sorted(files, key=lambda path: path.lstat().st_mtime)[:-MAX_ASIDE]:
+            path.unlink()
+
+    def _write(self, name: str, data: bytes) -> None:
+        temporary = self.path / f"{name}{_TEMPORARY}"
+        try:
+            with temporary.open("wb", buffering=0) as file:
+                _write_all(file.fileno(), data)
+                os.fdatasync(file.fileno())
+            temporary.replace(self.path / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    def _append(self, data: bytes) -> None:
+        with (self.path / INDEX).open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                _write_all(file.fileno(), b"\n" + data if self._ragged else data)
+            except OSError:
+                # Half a line would spoil the next one.
+                file.truncate(end)
+                raise
+        self._ragged = False
+        self._lines += 1
+        self._live += 1
+
+    def _write_index(self, lines: Collection[Line]) -> None:
+        self._write(INDEX, b"".join(index.encode(line) for line in lines))
+        self._lines = self._live = len(lines)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _parse_init(number: int, data: bytes) -> Timeline | None:
+    """Read an init segment as it was written; None where it isn't one."""
+    reader = FragmentReader()
+    try:
+        reader.receive_data(data)
+        for event in reader.events():
+            if isinstance(event, InitSegment):
+                return Timeline(number, data, parse_sample_entry(event.tracks[0].sample_entries[0]))
+    except (MediaError, IndexError):
+        pass
+    return None

@@ -1,0 +1,102 @@
+"""What a live window holds: timelines, parts, segments, and what is known of those that are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from media.codecs import SampleEntry
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What the segments between two discontinuities share.
+
+    Attributes:
+        number: media sequence number of its first segment, by which its init segment is named.
+        init: the init segment.
+        entry: what its sample entry says.
+    """
+
+    number: int
+    init: bytes
+    entry: SampleEntry
+
+
+@dataclass(frozen=True, slots=True)
+class LivePart:
+    """A published part; its duration in seconds."""
+
+    data: bytes | memoryview
+    duration: Fraction
+    independent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A finished segment's bytes outside of memory.
+
+    Attributes:
+        part_sizes: bytes of each of its parts, which are all of its bytes.
+        decode_time: seconds of its first sample.
+    """
+
+    part_sizes: Sequence[int]
+    decode_time: Fraction
+
+    @property
+    def size(self) -> int:
+        """All its bytes."""
+        return sum(self.part_sizes)
+
+
+class Shelf(Protocol):
+    """Where a rendition's finished segments are kept outside of memory."""
+
+    def put(self, segment: LiveSegment) -> None:
+        """Begin to store a segment, or note a gap; ``Window.confirm`` tells when it is done."""
+
+    def remove(self, number: int, timelines: Sequence[int]) -> None:
+        """Begin to remove a segment, or the note of a gap, and the init segments of these timelines."""
+
+    def path(self, number: int) -> str:
+        """Tell where a stored segment is."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSegment:
+    """A segment of the window, finished or the open one at its end.
+
+    Attributes:
+        number: media sequence number.
+        timeline: where its init segment is; None for a gap before anything was published.
+        program_date_time: seconds since the epoch of its first sample.
+        parts: in order; none for a gap.
+        discontinuity: whether it begins a timeline that isn't the first.
+        data: all its bytes once it is finished.
+        gap: whether it stands for a segment that never came (RFC 8216bis §4.4.4.7).
+        duration: seconds.
+        stored: what is known of its bytes once they are on the shelf.
+    """
+
+    number: int
+    timeline: Timeline | None
+    program_date_time: Fraction
+    parts: tuple[LivePart, ...] = ()
+    discontinuity: bool = False
+    data: bytes = b""
+    gap: bool = False
+    duration: Fraction = Fraction(0)
+    stored: Stored | None = None
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it has."""
+        return len(self.stored.part_sizes) if self.stored else len(self.parts)
+
+    @property
+    def size(self) -> int:
+        """Bytes of a finished segment, wherever they are."""
+        return self.stored.size if self.stored else len(self.data)

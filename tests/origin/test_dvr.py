@@ -1,0 +1,187 @@
+"""The DVR of a real server: killed, started again, without room on its disk, twice on one folder."""
+
+from __future__ import annotations
+
+import re
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import HEADWATER, ServerProcess, start_server, wait_for
+
+CHANNEL = 'name = "demo"\nsource = "testsrc"\nladder = ["240p"]\npart_duration = 0.25\nsegment_duration = 1.0'
+RENDITIONS = ("240p", "audio")
+KILLS = 4
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> tuple[str, str]:
+    (tmp_path / "library").mkdir()
+    path = tmp_path / "headwater.toml"
+    path.write_text(
+        f'[server]\nport = 0\ndata = "{tmp_path / "data"}"\n[library]\npath = "{tmp_path / "library"}"\n'
+        f'[[live]]\n{CHANNEL}\ndvr = "1h"\n'
+    )
+    return "--config", str(path)
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    with httpx.Client(timeout=30) as client:
+        yield client
+
+
+def playlist(client: httpx.Client, server: ServerProcess, name: str) -> str:
+    answer = client.get(f"{server.url}/live/demo/{name}/media.m3u8")
+    return answer.text if answer.status_code == 200 else ""
+
+
+def playable(text: str) -> list[str]:
+    """The segments of a playlist that aren't gaps."""
+    blocks = re.split(r"(?<=\.m4s)\n", text)
+    whole = [block for block in blocks if "#EXTINF" in block and "#EXT-X-GAP" not in block]
+    return [block.rpartition("\n")[2] for block in whole]
+
+
+def fetch(client: httpx.Client, server: ServerProcess, name: str, segment: str) -> tuple[bytes, str]:
+    answer = client.get(f"{server.url}/live/demo/{name}/{segment}")
+    assert answer.status_code == 200, (segment, answer.status_code)
+    return answer.content, answer.headers["etag"]
+
+
+def stored(tmp_path: Path, name: str) -> set[str]:
+    """The segments that the index on disk names."""
+    index = tmp_path / "data" / "live" / "demo" / "dvr" / name / "index"
+    lines = index.read_text().splitlines() if index.exists() else []
+    return {f"{found[1]}.m4s" for line in lines if (found := re.match(r'\{"number":(\d+),.*"parts"', line))}
+
+
+def look(
+    client: httpx.Client,
+    server: ServerProcess,
+    known: dict[tuple[str, str], tuple[bytes, str]],
+    starts: int,
+    newest: int,
+) -> int:
+    """Compare with what is known, let nine segments come, and know them too; give the first one's number."""
+    wait_for(lambda: playlist(client, server, "240p"), what="the playlist")
+    before = {segment for _, segment in known}
+    for name, segment in sorted(known):
+        assert segment in playable(playlist(client, server, name))
+        assert fetch(client, server, name, segment) == known[name, segment]
+    wait_for(
+        lambda: len(set(playable(playlist(client, server, "240p"))) - before) >= 9, what="nine segments more"
+    )
+    text = playlist(client, server, "240p")
+    assert text.count("#EXT-X-DISCONTINUITY\n") == starts, "one for each start but the first"
+    (number,) = re.findall(r"MEDIA-SEQUENCE:(\d+)", text)
+    assert int(number) >= newest
+    for name in RENDITIONS:
+        for segment in playable(playlist(client, server, name)):
+            answer = fetch(client, server, name, segment)
+            assert known.setdefault((name, segment), answer) == answer
+    return int(number)
+
+
+def test_every_stored_segment_is_listed_and_the_same_bytes_after_kill_9(
+    tmp_path: Path, configuration: tuple[str, str], client: httpx.Client
+) -> None:
+    known: dict[tuple[str, str], tuple[bytes, str]] = {}
+    newest = 0
+    for starts in range(KILLS):
+        server = start_server(*configuration)
+        try:
+            newest = look(client, server, known, starts, newest)
+        finally:
+            server.stop(signal.SIGKILL)
+        whole = {name: stored(tmp_path, name) for name in RENDITIONS}
+        lost = [key for key in known if key[1] not in whole[key[0]]]
+        assert len(lost) <= len(RENDITIONS), "at most what was on its way to disk"
+        for key in lost:
+            del known[key]
+    assert len({segment for _, segment in known}) > KILLS * 7
+
+
+def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditions(
+    configuration: tuple[str, str], client: httpx.Client
+) -> None:
+    server = start_server(*configuration)
+    try:
+        wait_for(lambda: playable(playlist(client, server, "240p")), what="a segment")
+        text = playlist(client, server, "240p")
+        first = playable(text)[0]
+        (part,) = re.findall(rf'URI="({first.removesuffix(".m4s")}\.1\.m4s)"', text)
+        url = f"{server.url}/live/demo/240p/"
+        fresh, fresh_part = client.get(url + first), client.get(url + part)
+        wait_for(lambda: len(playable(playlist(client, server, "240p"))) >= 10, what="ten segments")
+        later, later_part = client.get(url + first), client.get(url + part)
+        changing = {"date"}
+        for one, other in ((fresh, later), (fresh_part, later_part)):
+            assert one.content == other.content
+            assert {k: v for k, v in one.headers.items() if k not in {*changing, "cache-control"}} == {
+                k: v for k, v in other.headers.items() if k not in {*changing, "cache-control"}
+            }
+        ranged = client.get(url + first, headers={"range": "bytes=100-199"})
+        assert (ranged.status_code, ranged.content) == (206, fresh.content[100:200])
+        tag = fresh.headers["etag"]
+        assert client.get(url + first, headers={"if-none-match": tag}).status_code == 304
+        if_range = client.get(url + first, headers={"range": "bytes=-5", "if-range": tag})
+        assert (if_range.status_code, if_range.content) == (206, fresh.content[-5:])
+        assert client.head(url + first).headers["content-length"] == str(len(fresh.content))
+        missing = part.replace(".1.", ".99.")
+        assert client.get(url + missing).status_code == 404
+        (folder,) = Path(configuration[1]).parent.glob("data/live/demo/dvr/240p")
+        (folder / first).write_bytes(b"short")
+        assert client.get(url + first).status_code == 404
+        (folder / first).unlink()
+        assert client.get(url + first).status_code == 404
+    finally:
+        assert server.stop() == 0
+
+
+def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
+    configuration: tuple[str, str], client: httpx.Client
+) -> None:
+    server = start_server(*configuration)
+    try:
+        wait_for(lambda: len(playable(playlist(client, server, "240p"))) >= 2, what="two segments")
+        pid = server.process.pid
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+
+        def troubles() -> dict[str, str]:
+            health = client.get(f"{server.url}/health").json()
+            found: dict[str, str] = health.get("troubles", {})
+            assert not found or health["status"] == "degraded"
+            return found
+
+        wait_for(troubles, what="the trouble")
+        assert troubles() == {"live/demo": "DVR: File too large"}
+        wait_for(lambda: "#EXT-X-GAP" in playlist(client, server, "240p"), what="the gap")
+        live_edge = playable(playlist(client, server, "240p"))[-1]
+        assert fetch(client, server, "240p", live_edge)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        wait_for(lambda: not troubles(), what="the end of the trouble")
+        assert server.text().count("DVR isn't kept") == 1
+        assert server.text().count("DVR is kept again") == 1
+        assert "source ended" not in server.text()
+    finally:
+        assert server.stop() == 0
+
+
+def test_a_second_server_on_the_same_data_folder_ends_with_one_line(configuration: tuple[str, str]) -> None:
+    server = start_server(*configuration)
+    try:
+        second = subprocess.run(
+            [str(HEADWATER), "serve", *configuration], capture_output=True, text=True, timeout=60
+        )
+        assert second.returncode == 1
+        (line,) = [line for line in second.stderr.splitlines() if "data folder" in line]
+        assert "another server uses this data folder" in line
+        assert "Traceback" not in second.stderr + second.stdout
+    finally:
+        assert server.stop() == 0
