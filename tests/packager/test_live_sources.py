@@ -38,7 +38,7 @@ class Upstream:
     def __init__(self, tools: Tools, arguments: str) -> None:
         self._argv = [str(tools.ffmpeg), "-nostdin", "-v", "error", *arguments.split()]
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self.port = 0
         self.served = 0
 
@@ -50,14 +50,15 @@ class Upstream:
         """Be gone: no connection stays, and none is taken."""
         if self._server is not None:
             self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
+        # Not cancelled: a child that is just being started would stay behind.
+        for writer in self._tasks.values():
+            writer.transport.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self._tasks[task] = writer
         self.served += 1
         child = await asyncio.create_subprocess_exec(*self._argv, stdout=asyncio.subprocess.PIPE)
         assert child.stdout is not None
@@ -67,14 +68,14 @@ class Upstream:
             while data := await child.stdout.read(1 << 16):
                 writer.write(data)
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # a callback of the server's reports whatever goes further
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
         finally:
             with contextlib.suppress(ProcessLookupError):
                 child.kill()
             await child.communicate()
             writer.transport.abort()
-            self._tasks.discard(task)
+            del self._tasks[task]
 
 
 @contextlib.asynccontextmanager
