@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from starlette.datastructures import QueryParams
@@ -87,22 +87,21 @@ class _Live:
         self._channels = channels
 
     async def multivariant_playlist(self, request: Request) -> Response:
-        channel = self._channels.get(request.path_params["channel"])
-        if channel is None:
-            return _refusal(404, NOT_FOUND_SECONDS)
-        asked = _note_viewer(request, channel)
-        target_duration = channel.target_duration
-        try:
-            wanted = _wanted(request.scope["query_string"])
-            if not await _until_ready(channel):
-                return _refusal(503, target_duration, retry_after=target_duration)
-        except DirectiveError as error:
-            return _refusal(400, target_duration, str(error))
-        except TooManyWaitersError:
-            return _refusal(503, target_duration, retry_after=target_duration)
-        return _playlist(asked, channel.presentation.multivariant(wanted.suffix), target_duration)
+        def render(asked: Asked, channel: Channel, suffix: str) -> Response:
+            data = channel.presentation.multivariant(suffix)
+            return _playlist(asked, data, channel.target_duration)
+
+        return await self._whole(request, render)
 
     async def manifest(self, request: Request) -> Response:
+        def render(asked: Asked, channel: Channel, suffix: str) -> Response:
+            data = channel.presentation.manifest(time.time(), suffix)
+            return _playlist(asked, data, max(channel.target_duration // 2, 1), mpd.MEDIA_TYPE)
+
+        return await self._whole(request, render)
+
+    async def _whole(self, request: Request, render: Callable[[Asked, Channel, str], Response]) -> Response:
+        """Answer with what describes a whole channel, as soon as there is something to play."""
         channel = self._channels.get(request.path_params["channel"])
         if channel is None:
             return _refusal(404, NOT_FOUND_SECONDS)
@@ -117,8 +116,7 @@ class _Live:
             there = False
         if not there:
             return _refusal(503, target_duration, retry_after=target_duration)
-        data = channel.presentation.manifest(time.time(), wanted.suffix)
-        return _playlist(asked, data, max(target_duration // 2, 1), mpd.MEDIA_TYPE)
+        return render(asked, channel, wanted.suffix)
 
     async def media_playlist(self, request: Request) -> Response:
         channel, rendition = self._find(request)
