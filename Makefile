@@ -9,12 +9,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 PORT ?= 8000
 LIBRARY ?=
+MINUTES ?= 60
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 
-.PHONY: help setup setup-test run test check format bench clean
+.PHONY: help setup setup-test run test check format bench soak clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
@@ -22,6 +23,7 @@ help:
 	@echo "make test                 set up and run all tests, real browser included"
 	@echo "make check                lint, format and type checks"
 	@echo "make bench                measure beside the peers"
+	@echo "make soak                 an hour of three live channels (MINUTES=60)"
 
 .tools/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
@@ -60,6 +62,9 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+soak: setup
+	$(BIN)/python -m tests.benchmarks.soak $(MINUTES)
 
 clean:
 	rm -rf .venv .tools player/vendor artifacts .coverage* coverage.xml .mypy_cache .ruff_cache .pytest_cache

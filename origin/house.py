@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from media.errors import MediaError
 from origin import metrics
@@ -87,6 +87,7 @@ class House:
             self.stations = make_stations(config, tools, self._count_radio)
             self.mounts = self.stations.mounts
         self.registry.register(metrics.HouseCollector(self))
+        ProcessCollector(registry=self.registry)
 
     def check_library(self) -> None:
         """Make sure that the library's folder can be read.

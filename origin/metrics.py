@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class HouseCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Give every metric with its present value."""
+        yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
         yield from self._traffic()
         yield from self._live()
         yield from self._radio()

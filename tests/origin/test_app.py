@@ -136,6 +136,8 @@ def test_metrics_count_requests_bytes_and_parts(demo_server: ServerProcess) -> N
     assert after[sent] == before.get(sent, 0) + 1000
     assert after['headwater_live_part_delay_seconds_count{channel="demo"}'] > 0
     assert {name.partition("{")[0] for name in after} >= {
+        "headwater_tasks",
+        "process_resident_memory_bytes",
         "headwater_live_viewers",
         "headwater_live_blocked_requests",
         "headwater_ffmpeg_restarts_total",
