@@ -2,15 +2,15 @@
 
 A block is stored once whatever the number of listeners. The ring is bounded in bytes and never waits: a
 listener that has fallen out at its old end finds that out (``LaggedError``), and the others don't notice it.
-``Ring`` is pure; ``Fanout`` lets tasks wait for it.
+Media time runs along: every block begins where the one before it ended, and every cursor knows where it is.
 """
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 
 class LaggedError(Exception):
@@ -25,24 +25,44 @@ class Block:
         start: position of the first byte in all that was ever appended.
         data: the bytes.
         label: what the producer says of them, such as an ICY metadata block.
-        cuts: offsets in ``data``, rising, where a listener may begin; 0 is always one.
+        cuts: offsets in ``data``, rising, where a listener may begin; 0 is always one. Between two of them
+            is the same media time.
+        begins: media time of the first byte, in seconds.
+        ends: media time behind the last byte.
     """
 
     start: int
     data: bytes
     label: bytes = b""
     cuts: tuple[int, ...] = (0,)
+    begins: Fraction = Fraction(0)
+    ends: Fraction = Fraction(0)
+
+    def time_at(self, cut: int) -> Fraction:
+        """Give the media time of a cut, by its index."""
+        return self.begins + (self.ends - self.begins) * cut / len(self.cuts)
 
 
 class Cursor:
-    """Where one listener stands: the number of its next block, and the offset in it (after joining)."""
+    """Where one listener stands: the number of its next block, and the offset in it (after joining).
 
-    __slots__ = ("offset", "on_lag", "sequence")
+    Attributes:
+        media_time: of its next byte, in seconds; also when that is no longer in the ring.
+    """
 
-    def __init__(self, sequence: int, offset: int = 0, on_lag: Callable[[], None] | None = None) -> None:
+    __slots__ = ("media_time", "offset", "on_lag", "sequence")
+
+    def __init__(
+        self,
+        sequence: int,
+        offset: int = 0,
+        on_lag: Callable[[], None] | None = None,
+        media_time: Fraction = Fraction(0),
+    ) -> None:
         self.sequence = sequence
         self.offset = offset
         self.on_lag = on_lag
+        self.media_time = media_time
 
 
 class Ring:
@@ -50,6 +70,9 @@ class Ring:
 
     Args:
         capacity: bytes; a listener lags when more than this has been appended since its position.
+
+    Attributes:
+        media_time: behind the newest byte, in seconds: of all that was ever appended.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -59,6 +82,7 @@ class Ring:
         self._next = 0
         self._size = 0
         self._end = 0
+        self.media_time = Fraction(0)
         self._cursors: set[Cursor] = set()
 
     @property
@@ -76,15 +100,28 @@ class Ring:
         """How many listeners there are."""
         return len(self._cursors)
 
-    def append(self, data: bytes, label: bytes = b"", cuts: tuple[int, ...] = (0,)) -> None:
+    def append(
+        self,
+        data: bytes,
+        label: bytes = b"",
+        cuts: tuple[int, ...] = (0,),
+        duration: Fraction = Fraction(0),
+    ) -> None:
         """Add a block and evict the oldest that are too much; tell the listeners that fell out.
+
+        Args:
+            data: the bytes.
+            label: what the producer says of them.
+            cuts: offsets where a listener may begin.
+            duration: media time of the block, in seconds.
 
         Raises:
             ValueError: the block alone is larger than the ring, or empty.
         """
         if not 0 < len(data) <= self.capacity:
             raise ValueError(f"a block of {len(data)} bytes doesn't fit a ring of {self.capacity}")
-        self._blocks[self._next] = Block(self._end, data, label, cuts)
+        begins, self.media_time = self.media_time, self.media_time + duration
+        self._blocks[self._next] = Block(self._end, data, label, cuts, begins, self.media_time)
         self._next += 1
         self._end += len(data)
         self._size += len(data)
@@ -105,7 +142,11 @@ class Ring:
         Returns:
             Its cursor, for ``read`` and ``leave``.
         """
-        cursor = Cursor(*self._place(burst), on_lag)
+        sequence, cut = self._place(burst)
+        block = self._blocks.get(sequence)
+        cursor = Cursor(sequence, on_lag=on_lag, media_time=self.media_time)
+        if block is not None:
+            cursor.offset, cursor.media_time = block.cuts[cut], block.time_at(cut)
         self._cursors.add(cursor)
         return cursor
 
@@ -152,9 +193,11 @@ class Ring:
             )
             cursor.sequence += 1
             cursor.offset = 0
+            cursor.media_time = block.ends
         return taken
 
     def _place(self, burst: int) -> tuple[int, int]:
+        """Find the block and the index of the cut in it where such a burst begins."""
         sequence, wanted = self._next, self._end - burst
         while sequence > self._first and self._blocks[sequence - 1].start >= wanted:
             sequence -= 1
@@ -162,40 +205,4 @@ class Ring:
             return sequence, 0
         older = self._blocks[sequence - 1]
         cut = bisect_left(older.cuts, wanted - older.start)
-        return (sequence - 1, older.cuts[cut]) if cut < len(older.cuts) else (sequence, 0)
-
-
-class Fanout(Ring):
-    """A ring that tasks can wait for: one wake-up per append, shared by all, and no timers."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__(capacity)
-        self._grown = asyncio.Event()
-        self.closed = False
-
-    def publish(self, data: bytes, label: bytes = b"", cuts: tuple[int, ...] = (0,)) -> None:
-        """Append a block and wake everybody who waits; see ``append``."""
-        self.append(data, label, cuts)
-        self._wake()
-
-    def close(self) -> None:
-        """Let listeners read what is there and then tell them that it is all."""
-        self.closed = True
-        self._wake()
-
-    async def next(self, cursor: Cursor, limit: int) -> list[tuple[bytes | memoryview, bytes]]:
-        """Wait for bytes and take them; see ``read``.
-
-        Returns:
-            At least one block; empty when the fan-out is closed and all is read.
-
-        Raises:
-            LaggedError: the next block is gone.
-        """
-        while not (taken := self.read(cursor, limit)) and not self.closed:
-            await self._grown.wait()
-        return taken
-
-    def _wake(self) -> None:
-        self._grown.set()
-        self._grown.clear()
+        return (sequence - 1, cut) if cut < len(older.cuts) else (sequence, 0)

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Protocol
 
 import structlog
@@ -103,7 +104,6 @@ class Mount:
         title: of what is played now.
         audience: its listeners.
         announced: what the source says of itself: ``name``, ``genre``, ``url``, ``description``.
-        audio_seconds: how much was sent since the start.
         fallback: the mount that is heard here while the station is silent.
     """
 
@@ -122,7 +122,6 @@ class Mount:
         self.title = ""
         self.announced: dict[str, str] = {}
         self.started = time.time()
-        self.audio_seconds = 0.0
         self._label = b""
         self._media_type = ""
         limits = ListenerLimits(self.options.burst_bytes, self.options.queue_bytes, self.options.skips)
@@ -157,6 +156,11 @@ class Mount:
     def bitrate(self) -> int:
         """In kbit/s."""
         return self.station.bitrate
+
+    @property
+    def media_time(self) -> Fraction:
+        """Seconds of audio that were sent since the start: media time at the live edge."""
+        return self._ring.media_time
 
     @property
     def listeners(self) -> int:
@@ -286,8 +290,8 @@ class Mount:
         if block.title != self.title or not self._label:
             self.title = block.title
             self._label = metadata_block(block.title, self.options.url)
-        self._ring.append(block.data, self._label, block.cuts)
-        self.audio_seconds += block.duration / block.timescale
+        duration = Fraction(block.duration, block.timescale)
+        self._ring.append(block.data, self._label, block.cuts, duration)
         self._sounded = self._clock()
         await self.audience.flush()
         for mount in self._dependents:

@@ -1,11 +1,11 @@
-import asyncio
+from fractions import Fraction
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from origin.fanout import Cursor, Fanout, LaggedError, Ring
+from origin.fanout import Cursor, LaggedError, Ring
 
 
 def taken(ring: Ring, cursor: Cursor, limit: int = 1 << 20) -> bytes:
@@ -73,35 +73,21 @@ def test_a_block_that_is_empty_or_larger_than_the_ring_is_refused(data: bytes) -
         Ring(10).append(data)
 
 
-async def test_one_append_wakes_all_who_wait() -> None:
-    fanout = Fanout(100)
-    waiting = [asyncio.create_task(fanout.next(fanout.join(), 100)) for _ in range(50)]
-    await asyncio.sleep(0)
-    fanout.publish(b"abc", b"label")
-    assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [[(b"abc", b"label")]] * 50
-
-
-async def test_a_listener_that_gives_up_waiting_takes_nobody_along() -> None:
-    fanout = Fanout(100)
-    one, two = (asyncio.create_task(fanout.next(fanout.join(), 100)) for _ in range(2))
-    await asyncio.sleep(0)
-    one.cancel()
-    await asyncio.wait([one])
-    fanout.publish(b"abc")
-    assert await asyncio.wait_for(two, 10) == [(b"abc", b"")]
-
-
-async def test_after_closing_what_is_there_can_be_read_and_then_it_ends() -> None:
-    fanout = Fanout(100)
-    reader, waiter = fanout.join(), fanout.join()
-    fanout.publish(b"abc")
-    assert await fanout.next(waiter, 100) == [(b"abc", b"")]
-    waiting = asyncio.create_task(fanout.next(waiter, 100))
-    await asyncio.sleep(0)
-    fanout.close()
-    assert await asyncio.wait_for(waiting, 10) == []
-    assert await fanout.next(reader, 100) == [(b"abc", b"")]
-    assert await fanout.next(reader, 100) == []
+def test_a_cursor_knows_the_media_time_of_its_next_byte() -> None:
+    ring, second = Ring(12), Fraction(1)
+    ring.append(b"aabbccdd", cuts=(0, 2, 4, 6), duration=second)
+    cursors = {burst: ring.join(burst) for burst in (0, 2, 5, 8, 99)}
+    times = {burst: cursor.media_time for burst, cursor in cursors.items()}
+    assert times == {0: 1, 2: Fraction(3, 4), 5: Fraction(1, 2), 8: 0, 99: 0}
+    ring.append(b"ee", duration=second / 3)
+    assert (ring.media_time, cursors[0].media_time) == (Fraction(4, 3), 1)
+    assert taken(ring, cursors[2], 1) == b"dd"
+    assert cursors[2].media_time == 1
+    assert taken(ring, cursors[2]) == b"ee"
+    assert cursors[2].media_time == Fraction(4, 3)
+    ring.append(b"fffff", duration=second)
+    # Its block is gone, and still it is known what it missed.
+    assert cursors[5].media_time == Fraction(1, 2)
 
 
 class Listener:

@@ -163,7 +163,7 @@ async def test_a_picture_of_16_mb_in_the_stream_is_dropped() -> None:
         source.writer.write(picture)
         await source.writer.drain()
         source.writer.write(audio(SECOND, SECOND))
-        await until(lambda: main.audio_seconds > 1.9)
+        await until(lambda: main.media_time > 1.9)
         listener = await server.open(path="/radio/main")
         assert numbers(await listener.body(2 * SECOND * FRAME_BYTES)) == list(range(2 * SECOND))
 

@@ -35,7 +35,7 @@ async def test_the_same_frames_and_titles_come_out_of_a_relay() -> None:
             feed.push(SECOND, f"Title {number // 3}'s")
         await feed.settled()
         async with relaying(f"{upstream.url}/radio/test") as (copy, server):
-            await until(lambda: copy.audio_seconds > 5)
+            await until(lambda: copy.media_time > 5)
             listener = await server.open(path="/radio/copy")
             found = numbers(await listener.body(5 * SECOND * FRAME_BYTES))
             assert found == list(range(len(found)))
@@ -90,7 +90,7 @@ async def test_on_demand_the_other_server_is_only_asked_while_somebody_listens(
 async def test_what_is_no_stream_is_not_relayed(path: str) -> None:
     async with one_mount() as (_, _, upstream), relaying(f"{upstream.url}{path}") as (copy, server):
         await asyncio.sleep(0.3)
-        assert copy.audio_seconds == 0
+        assert copy.media_time == 0
         assert not copy.station.available
         copy.close()
         assert (await server.open(path="/radio/copy")).status == 503
@@ -150,8 +150,8 @@ async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
                 await asyncio.to_thread(second.enter_context, again)
                 await asyncio.to_thread(second.enter_context, feeding(server.source_url("tone")))
                 await until(lambda: copy.station.available, "its return")
-                before = copy.audio_seconds
-                await until(lambda: copy.audio_seconds > before + 2)
+                before = copy.media_time
+                await until(lambda: copy.media_time > before + 2)
                 rest = await listener.body(30_000)
                 assert len(frames(rest)) > 60
                 assert copy.listeners == 1

@@ -243,7 +243,7 @@ async def test_a_source_far_ahead_of_real_time_is_made_to_wait() -> None:
         await asyncio.wait([sending])
         # Ten seconds ahead and two of real time; the rest waits in buffers.
         assert len(mount.audience) == 0
-        assert 10 <= mount.audio_seconds <= 16
+        assert 10 <= mount.media_time <= 16
 
 
 # Titles
