@@ -80,7 +80,7 @@ def test_a_cursor_knows_the_media_time_of_its_next_byte() -> None:
     times = {burst: cursor.media_time for burst, cursor in cursors.items()}
     assert times == {0: 1, 2: Fraction(3, 4), 5: Fraction(1, 2), 8: 0, 99: 0}
     ring.append(b"ee", duration=second / 3)
-    assert (ring.media_time, cursors[0].media_time) == (Fraction(4, 3), 1)
+    assert (ring.media_time, cursors[0].media_time) == (Fraction(4, 3), second)
     assert taken(ring, cursors[2], 1) == b"dd"
     assert cursors[2].media_time == 1
     assert taken(ring, cursors[2]) == b"ee"
