@@ -40,9 +40,10 @@ player/vendor/hls.min.mjs: player/package-lock.json .venv/.setup
 
 setup: .venv/.setup player/vendor/hls.min.mjs
 
-.venv/.setup-test: .venv/.setup .ci/system-packages
+.venv/.setup-test: .venv/.setup .ci/system-packages | $(filter .tools/%,$(UV))
 	.ci/system-packages chromium
 	.ci/system-packages test-programs
+	$(UV) sync --frozen --quiet --inexact --group validators --python "$(PYTHON)"
 	@touch $@
 
 run: setup

@@ -30,7 +30,7 @@ SKIP_BOUNDARY = 6
 """§4.4.3.8: CAN-SKIP-UNTIL is at least six target durations."""
 
 PARTS_KEPT = 3
-"""§6.2.2: part tags may go three target durations behind the end."""
+"""§6.2.2: part tags go once they are more than three target durations behind the end."""
 
 AUDIO_GROUP = "audio"
 
@@ -159,9 +159,10 @@ class History:
 def _segment(
     segment: LiveSegment, distance: Fraction, window: Window, target_duration: int, suffix: str
 ) -> m3u8.Segment:
-    with_parts = distance - segment.duration < PARTS_KEPT * target_duration
-    parts = enumerate(segment.parts) if with_parts else ()
     finished = segment is not window.open
+    # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
+    with_parts = not finished or distance <= PARTS_KEPT * target_duration
+    parts = enumerate(segment.parts) if with_parts else ()
     return m3u8.Segment(
         uri=segment_uri(segment.number) + suffix if finished else None,
         duration=segment.duration,
