@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from media.errors import MalformedError
+from media.pieces import Piece
 
 PACKET = 188
 SYNC = 0x47
@@ -14,21 +13,6 @@ MAX_RESYNC = 64 * PACKET
 
 VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, 0x1B, 0x24})
 """Stream types (table 2-34) of MPEG-1, -2 and -4 video, H.264, H.265."""
-
-
-@dataclass(frozen=True, slots=True)
-class Packets:
-    """Consecutive packets.
-
-    Attributes:
-        data: their bytes, a multiple of 188.
-        access: whether the first of them begins a picture with which decoding can begin.
-        tables: whether they are a table (PAT or PMT), which a decoder needs first.
-    """
-
-    data: bytes
-    access: bool = False
-    tables: bool = False
 
 
 class TransportReader:
@@ -43,7 +27,7 @@ class TransportReader:
         self._pmt_pid: int | None = None
         self._video_pid: int | None = None
 
-    def receive_data(self, data: bytes) -> list[Packets]:
+    def receive_data(self, data: bytes) -> list[Piece]:
         """Take the next bytes of the stream.
 
         Returns:
@@ -53,24 +37,24 @@ class TransportReader:
             MalformedError: it is no transport stream.
         """
         self._buffer += data
-        found: list[Packets] = []
+        found: list[Piece] = []
         run, position = bytearray(), self._synchronise(0)
         while len(self._buffer) - position >= PACKET:
             packet = bytes(self._buffer[position : position + PACKET])
             table, access = self._look(packet)
             if table or access:
                 if run:
-                    found.append(Packets(bytes(run)))
+                    found.append(Piece(bytes(run)))
                     run.clear()
                 if table:
-                    found.append(Packets(packet, tables=True))
+                    found.append(Piece(packet, header=True))
                 else:
-                    found.append(Packets(packet, access=True))
+                    found.append(Piece(packet, access=True))
             else:
                 run += packet
             position = self._synchronise(position + PACKET)
         if run:
-            found.append(Packets(bytes(run)))
+            found.append(Piece(bytes(run)))
         del self._buffer[:position]
         return found
 

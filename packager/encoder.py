@@ -99,6 +99,8 @@ def _pace(source: Source) -> dict[str, Any]:
     """Say who sets the pace: we, unless the other side sends at real time."""
     if source.path is not None:
         return {"stream_loop": -1, "re": None}
+    if source.pump is not None:
+        return {"re": None}
     return {} if SCHEMES[str(source.url).partition(":")[0]].paced else {"re": None}
 
 

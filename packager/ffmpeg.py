@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 
 from packager import launcher
@@ -233,7 +233,12 @@ class Process:
 
 
 async def run(
-    argv: Sequence[str | Path], *, limit: float, max_bytes: int = 64 << 20, cage: Cage | None = STRICT
+    argv: Sequence[str | Path],
+    *,
+    limit: float,
+    max_bytes: int = 64 << 20,
+    cage: Cage | None = STRICT,
+    feed: Callable[[Process], Awaitable[None]] | None = None,
 ) -> bytes:
     """Run a program whose output pipe 0 gives the result.
 
@@ -242,6 +247,7 @@ async def run(
         limit: seconds it may take.
         max_bytes: most bytes it may give.
         cage: what it may do; None for everything.
+        feed: gives it its standard input, until it reads no more; None: it is empty.
 
     Returns:
         What it wrote to the pipe.
@@ -249,7 +255,8 @@ async def run(
     Raises:
         ToolsError: it failed, took too long or gave too much; the text has its last error line.
     """
-    process = await Process.start(argv, cage=cage)
+    process = await Process.start(argv, cage=cage, stdin=feed is not None)
+    feeding = None if feed is None else asyncio.ensure_future(feed(process))
     output = bytearray()
     try:
         async with asyncio.timeout(limit):
@@ -261,6 +268,9 @@ async def run(
     except TimeoutError as error:
         raise ToolsError(f"{argv[0]} took longer than {limit:.0f} s") from error
     finally:
+        if feeding is not None:
+            feeding.cancel()
+            await asyncio.wait([feeding])
         await process.stop()
     if status != 0:
         raise ToolsError(last_error(process.errors) or f"{argv[0]} ended with status {status}")

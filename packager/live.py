@@ -22,6 +22,7 @@ from packager.ladder import AUDIO_BITRATE, AUDIO_NAME, Cadence, cadence, rungs
 from packager.lineup import Lineup
 from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
+from packager.pump import Pump
 from packager.punctuality import Punctuality
 from packager.segmenter import CadenceError
 from packager.tools import Tools, ToolsError
@@ -91,6 +92,7 @@ class Channel:
     Args:
         options: what it is.
         tools: the ffmpeg that it uses.
+        pump: brings what is played; None: it is what the options say.
         on_part: called for each part with its delay in seconds: from its last frame's end to its being there.
 
     Attributes:
@@ -103,13 +105,19 @@ class Channel:
     """
 
     def __init__(
-        self, options: ChannelOptions, tools: Tools, *, on_part: Callable[[float], None] = lambda _: None
+        self,
+        options: ChannelOptions,
+        tools: Tools,
+        *,
+        pump: Pump | None = None,
+        on_part: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.options = options
         self.name = options.name
         self.restarts = 0
         self.pid: int | None = None
         self._tools = tools
+        self._pump = pump
         self._on_part = on_part
         self._ladder = rungs(options.ladder)
         self._flowing = False
@@ -216,7 +224,10 @@ class Channel:
         """
         self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
         await self._recall()
-        source = await sources.found(self.options.source, self._tools, self.name)
+        if self._pump is None:
+            source = await sources.found(self.options.source, self._tools, self.name)
+        else:
+            source = await sources.found_in(self._pump, self._tools, self.name)
         former = self._lineup
         if self.archive is not None:
             self._adopt(*await self._take_up(source.frame_rate, self.archive))
@@ -241,6 +252,7 @@ class Channel:
         while not self._closed:
             wait = self._numbers.wait(self._lineup.next_number, self.cadence.segment_duration)
             await asyncio.sleep(wait)
+            source = await self._renewed(source)
             started, before = time.monotonic(), self._lineup.next_number
             reason = await self._run_once(source)
             if self._lineup.next_number != before and failures > QUIET_AFTER:
@@ -253,6 +265,15 @@ class Channel:
                 log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF)
+
+    async def _renewed(self, source: sources.Source) -> sources.Source:
+        """Wait until a stream that is brought comes; look again at one that isn't what it was."""
+        if source.pump is None:
+            return source
+        await source.pump.flowing()
+        if source.stream == source.pump.stream:
+            return source
+        return await sources.found_in(source.pump, self._tools, self.name)
 
     async def _recall(self) -> None:
         """Read the numbers that an earlier process reserved."""
@@ -321,15 +342,22 @@ class Channel:
             source, self.name, self._ladder, self.cadence, start, captions=self._captions
         )
         try:
-            process = await Process.start([self._tools.ffmpeg, *words], outputs=len(feeds), cage=source.cage)
+            process = await Process.start(
+                [self._tools.ffmpeg, *words],
+                outputs=len(feeds),
+                stdin=source.pump is not None,
+                cage=source.cage,
+            )
         except ToolsError as error:
             return str(error)
         self.pid = process.pid
         reason = ""
         try:
             async with asyncio.TaskGroup() as group:
+                if source.pump is not None:
+                    group.create_task(source.pump.give(process))
                 for index, feed in enumerate(feeds):
-                    group.create_task(self._pump(process, index, feed))
+                    group.create_task(self._drain(process, index, feed))
         except* (SourceEndedError, MediaError, CadenceError) as errors:
             reason = str(errors.exceptions[0])
         finally:
@@ -340,10 +368,12 @@ class Channel:
             self._lineup.align()
         if "font" in process.errors.lower() and not self.ready:
             self._captions = False
+        if source.pump is not None and source.pump.stream != source.stream:
+            return "another stream follows"
         reason = last_error(process.errors) or reason
         return reason.replace(source.address, "") if source.url else reason
 
-    async def _pump(self, process: Process, index: int, feed: Feed) -> None:
+    async def _drain(self, process: Process, index: int, feed: Feed) -> None:
         patience = START_SECONDS
         while True:
             try:

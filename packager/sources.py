@@ -1,10 +1,11 @@
-"""What a live channel plays: the test source, a file in a loop, or a stream that is pulled."""
+"""What a live channel plays: the test source, a file in a loop, a stream that is pulled or brought."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import structlog
 from packager.cage import Cage
 from packager.catalogue import CONTAINERS, DECODERS
 from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, pipe, run
+from packager.pump import Pump
 from packager.tools import Tools, ToolsError
 
 log = structlog.get_logger()
@@ -91,23 +93,28 @@ class Source:
 
     Attributes:
         path: a file that is played in a loop.
-        url: what is pulled; where both are None it is the test source.
+        url: what is pulled.
+        pump: what brings it to ffmpeg's standard input; where all three are None it is the test source.
         frame_rate: frames per second of what is made of it.
         has_video: whether it has a picture; without, a still one is made.
         has_audio: whether it has sound; without, silence is made.
+        options: ffmpeg's input options.
+        stream: which of the pump's streams it is.
     """
 
     path: Path | None = None
     url: str | None = None
+    pump: Pump | None = None
     frame_rate: Fraction = STILL_FRAME_RATE
     has_video: bool = True
     has_audio: bool = True
     options: dict[str, Any] = field(default_factory=dict)
+    stream: int = 0
 
     @property
     def made(self) -> bool:
         """Whether it is the test source."""
-        return self.path is None and self.url is None
+        return self.path is None and self.url is None and self.pump is None
 
     @property
     def cage(self) -> Cage:
@@ -118,6 +125,8 @@ class Source:
     @property
     def address(self) -> str:
         """How ffmpeg's arguments name it."""
+        if self.pump is not None:
+            return "pipe:0"
         return local_input(self.path) if self.path is not None else self.url or ""
 
 
@@ -148,26 +157,54 @@ async def inspect(source: str, tools: Tools) -> Source:
     if source == TEST_SOURCE:
         return Source()
     found = _pulled(source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
+    try:
+        return await _probed(found, tools)
+    except ToolsError as error:
+        raise ToolsError(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
+
+
+async def inspect_pump(pump: Pump, tools: Tools) -> Source:
+    """Find out what a stream is that somebody brings; wait until he does.
+
+    Args:
+        pump: which brings it.
+        tools: whose ffprobe looks into it.
+
+    Raises:
+        ToolsError: it can't be read, or has neither picture nor sound.
+    """
+    await pump.flowing()
+    options = {
+        "f": pump.container,
+        "protocol_whitelist": "pipe",
+        "analyzeduration": ANALYSE_MICROSECONDS,
+        **_decoding(),
+    }
+    return await _probed(Source(pump=pump, options=options, stream=pump.stream), tools)
+
+
+async def _probed(found: Source, tools: Tools) -> Source:
+    """Ask ffprobe what a source has.
+
+    Raises:
+        ToolsError: it can't be read, or has neither picture nor sound.
+    """
     command = [str(tools.ffprobe), "-v", "error"]
     for name, value in found.options.items():
         command += [f"-{name}", str(value)]
     command += ["-show_streams", "-of", "json", "-o", pipe(0), found.address]
-    try:
-        answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage))
-    except ToolsError as error:
-        raise ToolsError(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
+    feed = None if found.pump is None else found.pump.give
+    answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage, feed=feed))
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if _moves(stream)), None)
     has_audio = any(stream.get("codec_type") == "audio" for stream in streams)
     if video is None and not has_audio:
-        raise ToolsError(f"live source {redacted(source)!r} has neither video nor sound")
-    return Source(
-        found.path,
-        found.url,
-        STILL_FRAME_RATE if video is None else frame_rate(video),
-        video is not None,
-        has_audio,
-        found.options,
+        raise ToolsError("it has neither video nor sound")
+    return replace(
+        found,
+        frame_rate=STILL_FRAME_RATE if video is None else frame_rate(video),
+        has_video=video is not None,
+        has_audio=has_audio,
     )
 
 
@@ -182,13 +219,22 @@ async def found(source: str, tools: Tools, channel: str) -> Source:
     Raises:
         ToolsError: it isn't a URL and can't be played.
     """
+    if is_url(source):
+        return await _until_there(lambda: inspect(source, tools), channel)
+    return await inspect(source, tools)
+
+
+async def found_in(pump: Pump, tools: Tools, channel: str) -> Source:
+    """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
+    return await _until_there(lambda: inspect_pump(pump, tools), channel)
+
+
+async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str) -> Source:
     pause, told = FIRST_PAUSE, False
     while True:
         try:
-            answer = await inspect(source, tools)
+            answer = await ask()
         except ToolsError as error:
-            if not is_url(source):
-                raise
             if not told:
                 log.warning("source isn't there", channel=channel, reason=str(error))
             told = True

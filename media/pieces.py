@@ -1,0 +1,45 @@
+"""A stream on its way into a decoder, in pieces: where decoding can begin, and where it must begin anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive bytes of a stream.
+
+    Attributes:
+        data: whole packets, tags or frames.
+        access: whether they begin with a picture with which decoding can begin.
+        header: whether a decoder needs them first, wherever it begins.
+        changes: whether a decoder of what came before can't go on with them.
+    """
+
+    data: bytes
+    access: bool = False
+    header: bool = False
+    changes: bool = False
+
+
+class StreamReader(Protocol):
+    """Cuts a stream into pieces, without I/O."""
+
+    def receive_data(self, data: bytes) -> list[Piece]:
+        """Take the next bytes of the stream.
+
+        Returns:
+            The pieces that they complete, in order.
+
+        Raises:
+            MalformedError: it is no such stream.
+        """
+
+
+class PlainReader:
+    """Of streams that a decoder finds its way into by itself, at any byte: MPEG audio, ADTS."""
+
+    def receive_data(self, data: bytes) -> list[Piece]:
+        """Give the bytes as they come."""
+        return [Piece(data)]
