@@ -133,7 +133,8 @@ class _Live:
         try:
             there = await _until_ready(channel) and await _until_reached(channel, rendition.window, wanted)
         except DirectiveError as error:
-            return _refusal(400, kept, str(error))
+            early = (wanted.number or 0) - directives.MAX_AHEAD
+            return _refusal(400, _kept_until(early, channel, rendition.window, kept), str(error))
         except TooManyWaitersError:
             there = False
         if not there:
@@ -156,6 +157,7 @@ class _Live:
         media_type = "video/mp4" if rendition.video else "audio/mp4"
         cache_control = f"public, max-age={int(window.retention)}, immutable"
         data: bytes | memoryview | None = None
+        number = -1
         try:
             if found := _INIT.fullmatch(name):
                 data = window.init(int(found[1]))
@@ -175,13 +177,29 @@ class _Live:
         except TooManyWaitersError:
             return _refusal(503, target_duration, retry_after=target_duration)
         if data is None:
-            return _refusal(404, target_duration)
+            return _refusal(404, _kept_until(number, channel, window, target_duration))
         return media_response(Asked.by(request), data, media_type, media_tag(name, len(data)), cache_control)
 
     def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
         channel = self._channels.get(request.path_params["channel"])
         rendition = None if channel is None else channel.renditions.get(request.path_params["rendition"])
         return channel, rendition
+
+
+def _kept_until(number: int, channel: Channel, window: Window, most: int) -> int:
+    """For how many seconds caches may keep that something isn't there: not until it may be.
+
+    Args:
+        number: media sequence number whose beginning makes the answer wrong; a past one never does.
+        channel: the channel.
+        window: the rendition's.
+        most: the longest that it's worth keeping.
+    """
+    ahead = number - window.next_number
+    if ahead < 0 or window.ended:
+        return most
+    # Segments of sources that break off are shorter; half of the time is always too early.
+    return min(most, int((ahead - 1) * channel.cadence.segment_duration / 2)) if ahead else 0
 
 
 async def _from_disk(
@@ -248,7 +266,7 @@ def accepts_gzip(field: str) -> bool:
 
 
 def _refusal(status: int, max_age: int, text: str = "", *, retry_after: int | None = None) -> Response:
-    headers = {"cache-control": f"public, max-age={max_age}"}
+    headers = {"cache-control": f"public, max-age={max_age}" if max_age else "no-store"}
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
     known = {400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}

@@ -8,6 +8,11 @@ backend origin {
 }
 
 sub vcl_recv {
+  # Nothing but reading of live channels goes through: whoever may publish does so at the origin.
+  if (req.url ~ "^/live/" && req.method != "GET" && req.method != "HEAD") {
+    return (synth(405));
+  }
+
   # Nothing of the origin depends on cookies, and Varnish wouldn't cache where there are some.
   unset req.http.Cookie;
 
@@ -18,6 +23,22 @@ sub vcl_recv {
 }
 
 sub vcl_backend_response {
+  if (bereq.url ~ "^/live/") {
+    # A playlist that is past its time is another one: it is never given out, nor while the next one is fetched.
+    if (bereq.url ~ "^[^?]+\.(m3u8|mpd)(\?|$)") {
+      set beresp.grace = 0s;
+      if (bereq.url !~ "[?&]_HLS_msn=" && beresp.ttl > 500ms) {
+        set beresp.ttl = 500ms;
+      }
+    }
+    # What isn't there yet, or failed, may be there with the next request. Without a time to live it isn't kept,
+    # and those who ask for it together still ask once.
+    if (beresp.status >= 500 || beresp.ttl <= 0s || beresp.http.Cache-Control ~ "no-store") {
+      set beresp.ttl = 0s;
+      set beresp.grace = 0s;
+    }
+    return (deliver);
+  }
   # Kept beyond their time so that an expired file costs a 304, not a second fetch.
   set beresp.keep = 1d;
 }

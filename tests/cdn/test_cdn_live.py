@@ -1,0 +1,192 @@
+"""Live channels behind caches: what a crowd waits for is asked for once, and nothing old is served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cdn.caches import Cache, free_port, running
+from tests.cdn.followers import Crowd, Position, connected, follow, follow_directly, hinted, listed
+from tests.conftest import ServerProcess, start_server
+
+CONFIG = """
+[[live]]
+name = "test"
+ladder = ["240p"]
+part_duration = 0.25
+segment_duration = 1.0
+
+[log]
+requests = true
+format = "json"
+"""
+HALF_TARGET_DURATION = 0.5
+PLAYERS = 200
+SEGMENTS = 3
+RENDITIONS = PICTURE, SOUND = ("/live/test/240p", "/live/test/audio")
+SEGMENT_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+"""Between two looks at whether a plain playlist is old."""
+
+
+class Origin:
+    """A server with a live channel, which can be started again at its address."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "headwater.toml").write_text(CONFIG)
+        self._arguments = ("--config", str(folder / "headwater.toml"), "--library", str(folder))
+        self._port = free_port()
+        self.address = ("127.0.0.1", self._port)
+        self.server = self._start()
+
+    def _start(self) -> ServerProcess:
+        return start_server(*self._arguments, "--port", str(self._port))
+
+    def restart(self) -> None:
+        self.server.stop()
+        self.server = self._start()
+
+    def asked(self) -> Counter[str]:
+        """How often it was asked for each path."""
+        lines = [json.loads(line) for line in self.server.output if line.startswith("{")]
+        return Counter(line["path"] for line in lines if line["event"] == "request")
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+    origin = Origin(tmp_path_factory.mktemp("live"))
+    yield origin
+    origin.server.stop()
+
+
+@pytest.fixture(scope="module", params=["nginx", "varnish"])
+def cache(
+    request: pytest.FixtureRequest, origin: Origin, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cache]:
+    with running(request.param, origin.server.url, tmp_path_factory.mktemp("cache")) as cache:
+        yield cache
+
+
+@dataclass
+class Looks:
+    """How often somebody who watches a rendition asked the origin itself, and the cache."""
+
+    direct: int = 0
+    cached: int = 0
+
+
+async def plain(address: tuple[str, int], rendition: str) -> str:
+    """The rendition's playlist as it is now."""
+    async with connected(address) as client:
+        answer = await client.get(f"{rendition}/media.m3u8")
+        assert answer.status == 200
+        return answer.text
+
+
+async def watch(cache: Cache, origin: Origin, rendition: str, looks: Looks) -> None:
+    """See that no plain playlist is older than half a target duration when it is asked for."""
+    loop = asyncio.get_running_loop()
+    known: list[tuple[float, Position]] = []
+    async with connected(cache.address) as client, connected(origin.address) as direct:
+        while True:
+            looks.direct += 1
+            known.append((loop.time(), listed((await direct.get(f"{rendition}/media.m3u8")).text)[-1]))
+            looks.cached += 1
+            asked = loop.time()
+            got = listed((await client.get(f"{rendition}/media.m3u8")).text)[-1]
+            owed = [last for moment, last in known if moment <= asked - HALF_TARGET_DURATION]
+            assert not owed or got >= owed[-1]
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def crowd_of(cache: Cache, origin: Origin, looks: Looks) -> tuple[Crowd, float]:
+    """Let a crowd follow, each player picture and sound; gives how many seconds it took, too."""
+    crowd, started = Crowd(), asyncio.get_running_loop().time()
+    firsts = [hinted(await plain(origin.address, rendition)) for rendition in RENDITIONS]
+    end = firsts[0][0] + SEGMENTS
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch(cache, origin, PICTURE, looks))
+        players = [
+            group.create_task(
+                follow(cache.address, rendition, first, end, crowd, coded=number % 2 == 0, delta=index == 1)
+            )
+            for number in range(PLAYERS)
+            for index, (rendition, first) in enumerate(zip(RENDITIONS, firsts, strict=True))
+        ]
+        await follow_directly(origin.address, PICTURE, firsts[0], end, crowd)
+        await asyncio.wait(players)
+        watching.cancel()
+    return crowd, asyncio.get_running_loop().time() - started
+
+
+def test_a_crowd_costs_the_origin_one_request_for_each_part_and_playlist(
+    cache: Cache, origin: Origin
+) -> None:
+    """Blocking reloads are collapsed, whatever coding a player accepts; delta updates are others."""
+    before, looks = origin.asked(), Looks()
+    crowd, seconds = asyncio.run(crowd_of(cache, origin, looks))
+    asked = origin.asked() - before
+    assert len(crowd.parts) > 2 * 3 * SEGMENTS
+    for (rendition, (number, index)), digests in crowd.parts.items():
+        assert list(digests.values()) == [PLAYERS]
+        assert asked[f"{rendition}/{number}.{index}.m4s"] == 1
+    parts = Counter(rendition for rendition, _ in crowd.parts)
+    assert asked[f"{SOUND}/media.m3u8"] == 1 + parts[SOUND]
+    # Of those who ask for the playlist as it is, the origin sees two a second.
+    by_cache = asked[f"{PICTURE}/media.m3u8"] - 1 - looks.direct - len(crowd.direct) - parts[PICTURE]
+    assert 0 < by_cache <= 2 * (seconds + 1) < looks.cached
+    late = crowd.lateness()
+    assert late[len(late) // 2] < SEGMENT_SECONDS
+
+
+def test_what_was_asked_for_too_early_is_there_in_time(cache: Cache, origin: Origin) -> None:
+    """A refusal isn't kept until it is wrong: else anybody could keep players from their next part."""
+
+    async def ask() -> None:
+        async with connected(cache.address) as client:
+            number, _ = hinted(await plain(origin.address, SOUND))
+            too_far, early = (
+                f"{SOUND}/media.m3u8?_HLS_msn={number + 3}&_HLS_part=0",
+                f"{SOUND}/{number + 1}.1.m4s",
+            )
+            assert (await client.get(too_far)).status == 400
+            assert (await client.get(early)).status == 404
+            async with connected(origin.address) as direct:
+                awaited = f"{SOUND}/media.m3u8?_HLS_msn={number + 1}&_HLS_part=1"
+                assert (await direct.get(awaited)).status == 200
+            assert (await client.get(early)).status == 200
+            assert (number + 3, 0) in listed((await client.get(too_far)).text)
+
+    asyncio.run(ask())
+
+
+def test_nothing_old_comes_back_after_a_restart(cache: Cache, origin: Origin) -> None:
+    """Whoever waited is told to come again, and finds the new; what is listed is what the origin has."""
+
+    async def across() -> None:
+        old = hinted(await plain(cache.address, SOUND))
+        target = f"{SOUND}/media.m3u8?_HLS_msn={old[0] + 2}"
+        async with connected(cache.address) as client:
+            waiting = asyncio.create_task(client.get(target))
+            await asyncio.to_thread(origin.restart)
+            assert (await waiting).status >= 500
+        async with connected(cache.address) as client, connected(origin.address) as direct:
+            fresh = listed((await direct.get(f"{SOUND}/media.m3u8")).text)
+            assert fresh[0] > old
+            await asyncio.sleep(HALF_TARGET_DURATION)
+            text = (await client.get(f"{SOUND}/media.m3u8")).text
+            assert listed(text)[0] >= fresh[0]
+            assert listed((await client.get(target)).text)[0] >= fresh[0]
+            uris = re.findall(r'#EXT-X-(?:MAP|PART):.*?URI="([^"]+)"', text)
+            uris += re.findall(r"^[^#].*$", text, re.MULTILINE)
+            for uri in uris:
+                assert (await client.get(f"{SOUND}/{uri}")) == (await direct.get(f"{SOUND}/{uri}"))
+
+    asyncio.run(across())
