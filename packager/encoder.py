@@ -1,4 +1,4 @@
-"""The arguments of a live channel's one ffmpeg: a source, a ladder of H.264, one AAC rendition."""
+"""The arguments of a live channel's one ffmpeg: a source, a ladder of H.264, AAC renditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import ffmpeg
 
 from media.m3u8 import decimal
 from packager.ffmpeg import compile_arguments, pipe
-from packager.ladder import AUDIO_BITRATE, SAMPLE_RATE, Cadence, Rung
+from packager.ladder import SAMPLE_RATE, AudioRung, Cadence, Rung
 from packager.sources import SCHEMES, Source
 
 PRESET = "ultrafast"
@@ -39,14 +39,22 @@ TONE = (
 
 
 def arguments(
-    source: Source, name: str, ladder: Sequence[Rung], cadence: Cadence, start: Fraction, *, captions: bool
+    source: Source,
+    name: str,
+    ladder: Sequence[Rung],
+    sounds: Sequence[AudioRung],
+    cadence: Cadence,
+    start: Fraction,
+    *,
+    captions: bool,
 ) -> list[str]:
-    """Compile ffmpeg's arguments; output pipe i is the i-th rung, the last one the sound.
+    """Compile ffmpeg's arguments; output pipe i is the i-th rung, those behind the ladder the sounds.
 
     Args:
         source: what is played.
         name: the channel's name, shown in the test picture.
-        ladder: the video renditions.
+        ladder: the video renditions, or none.
+        sounds: the audio renditions.
         cadence: the channel's.
         start: decode time in seconds of the first frame.
         captions: whether drawtext can write the clock and the name.
@@ -54,35 +62,50 @@ def arguments(
     Returns:
         Everything behind the program's name.
     """
-    picture, sound = _inputs(source, name, ladder[0], cadence, captions=captions)
-    branches = picture.filter_multi_output("split", len(ladder)) if len(ladder) > 1 else [picture]
+    top = ladder[0] if ladder else None
+    picture, sound = _inputs(source, name, top, cadence, captions=captions)
     outputs = [
         ffmpeg.output(
-            _scaled(branches[index], rung, test=source.made or not source.has_video),
+            _scaled(branch, rung, test=source.made or not source.has_video),
             pipe(index),
             **_video(rung, cadence),
             **_muxer(start),
         )
-        for index, rung in enumerate(ladder)
+        for index, (branch, rung) in enumerate(zip(_branches(picture, "split", ladder), ladder, strict=True))
     ]
     # Exact numbers of samples from the first on, whatever gaps the source has.
     sound = sound.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0}).filter(
         "asetpts", "N/SR/TB"
     )
-    options = {"c:a": "aac", "b:a": AUDIO_BITRATE, "ac": 2}
-    outputs.append(ffmpeg.output(sound, pipe(len(ladder)), **options, **_muxer(start)))
+    for branch, rung in zip(_branches(sound, "asplit", sounds), sounds, strict=True):
+        options = {"c:a": "aac", "b:a": rung.bitrate, "ac": 2}
+        outputs.append(ffmpeg.output(branch, pipe(len(outputs)), **options, **_muxer(start)))
     return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
 
 
-def _inputs(source: Source, name: str, top: Rung, cadence: Cadence, *, captions: bool) -> tuple[Any, Any]:
+def _branches(stream: Any, name: str, rungs: Sequence[object]) -> Sequence[Any]:
+    """Give a stream once for each rung, by the filter of this name where there are several."""
+    if len(rungs) < 2:
+        return [stream] * len(rungs)
+    split = stream.filter_multi_output(name, len(rungs))
+    return [split[index] for index in range(len(rungs))]
+
+
+def _inputs(
+    source: Source, name: str, top: Rung | None, cadence: Cadence, *, captions: bool
+) -> tuple[Any, Any]:
+    """Give the picture (None where no rendition wants one) and the sound."""
     rate = cadence.frame_rate
     if source.made:
+        tone = ffmpeg.input(TONE, format="lavfi", re=None)
+        if top is None:
+            return None, tone
         test = f"testsrc2=size={top.width}x{top.height}:rate={rate}"
         picture = ffmpeg.input(test, format="lavfi", re=None)
-        return _captioned(picture, name, top) if captions else picture, ffmpeg.input(
-            TONE, format="lavfi", re=None
-        )
+        return _captioned(picture, name, top) if captions else picture, tone
     played = ffmpeg.input(source.address, **source.options, **_pace(source))
+    if top is None:
+        return None, played.audio
     if source.has_video:
         # From 0 and without a gap, so that every boundary has its key frame.
         steady = played.video.filter("fps", fps=str(rate), start_time=0).filter("setpts", "N/FR/TB")

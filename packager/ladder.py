@@ -13,9 +13,8 @@ AAC_FRAME = 1024
 """Samples of one AAC frame (ISO/IEC 14496-3 §4.5.1)."""
 
 SAMPLE_RATE = 48_000
-AUDIO_BITRATE = 128_000
-AUDIO_NAME = "audio"
-"""Name of a channel's audio rendition, in URIs too."""
+AUDIO_FRAME_RATE = Fraction(SAMPLE_RATE, AAC_FRAME)
+"""Frames per second of a channel that has only sound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,17 @@ class Rung:
     height: int
     bitrate: int
 
+
+@dataclass(frozen=True, slots=True)
+class AudioRung:
+    """An audio rendition: its name (in URIs too), its mean rate in bits per second."""
+
+    name: str
+    bitrate: int
+
+
+AUDIO = AudioRung("audio", 128_000)
+"""The sound of a channel that has pictures."""
 
 RUNGS = {
     rung.name: rung
@@ -60,13 +70,25 @@ def rungs(names: Sequence[str]) -> tuple[Rung, ...]:
     return tuple(sorted((RUNGS[name] for name in names), key=lambda rung: -rung.height))
 
 
+def audio_rungs(bitrates: Sequence[int]) -> tuple[AudioRung, ...]:
+    """Name the renditions of a channel that has only sound.
+
+    Args:
+        bitrates: bits per second, whole thousands, each once.
+
+    Returns:
+        The rungs, the best first.
+    """
+    return tuple(AudioRung(f"{rate // 1000}k", rate) for rate in sorted(bitrates, reverse=True))
+
+
 @dataclass(frozen=True, slots=True)
 class Cadence:
     """The times that all renditions of a channel share (RFC 8216bis Appendix B.1), in seconds.
 
     Attributes:
-        frame_rate: of the video, frames per second.
-        segment_duration: a whole number of video frames.
+        frame_rate: of the video, frames per second; of the audio where there is no video.
+        segment_duration: a whole number of these frames.
         part_target: whole milliseconds.
         target_duration: EXTINF values round to no more than this.
     """

@@ -18,7 +18,7 @@ from packager.audience import Audience
 from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
-from packager.ladder import AUDIO_BITRATE, AUDIO_NAME, Cadence, cadence, rungs
+from packager.ladder import AUDIO, AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, audio_rungs, cadence, rungs
 from packager.lineup import Lineup
 from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
@@ -67,6 +67,7 @@ class ChannelOptions:
         name: as in its addresses.
         source: ``testsrc``, the path of a file that is played in a loop, or a URL that is pulled.
         ladder: names of :data:`packager.ladder.RUNGS`.
+        bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.
         dvr_window: seconds that stay in the playlists beyond the live window.
@@ -78,6 +79,7 @@ class ChannelOptions:
     name: str
     source: str = sources.TEST_SOURCE
     ladder: tuple[str, ...] = ("720p", "360p")
+    bitrates: tuple[int, ...] = ()
     part_duration: float = 0.333
     segment_duration: float = 2.0
     dvr_window: float = 0.0
@@ -98,7 +100,7 @@ class Channel:
     Attributes:
         name: the channel's.
         cadence: the times that its renditions share.
-        renditions: by name, video from large to small, then the sound.
+        renditions: by name, video from large to small, then the sound; sound from the best on.
         presentation: its playlists.
         restarts: how often ffmpeg ended and was started again.
         archive: its DVR on disk; None where it has none.
@@ -119,7 +121,8 @@ class Channel:
         self._tools = tools
         self._pump = pump
         self._on_part = on_part
-        self._ladder = rungs(options.ladder)
+        self._ladder = () if options.bitrates else rungs(options.ladder)
+        self._sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self._flowing = False
         self._closed = False
         self._captions = "drawtext" in tools.filters
@@ -133,7 +136,7 @@ class Channel:
         self.cadence: Cadence
         self.renditions: dict[str, Rendition]
         self.presentation: Presentation
-        self._adopt(*self._plan(Fraction(30)))
+        self._adopt(*self._plan(AUDIO_FRAME_RATE if options.bitrates else Fraction(30)))
 
     def _plan(
         self, frame_rate: Fraction, used: int = -1, archive: Archive | None = None
@@ -150,21 +153,21 @@ class Channel:
         """
         times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
         number = max(self._numbers.first(times.segment_duration), used + 1)
-        rates = [(rung.name, rung.bitrate) for rung in self._ladder] + [(AUDIO_NAME, AUDIO_BITRATE)]
+        lineup: list[Rung | AudioRung] = [*self._ladder, *self._sounds]
         renditions = {
-            name: Rendition(
-                name,
+            rung.name: Rendition(
+                rung.name,
                 Window(
                     times.target_duration,
                     number,
                     self.options.dvr_window,
                     self.options.max_waiters,
-                    None if archive is None else archive.shelf(name),
+                    None if archive is None else archive.shelf(rung.name),
                 ),
-                video=name != AUDIO_NAME,
-                bitrate=rate,
+                video=rung in self._ladder,
+                bitrate=rung.bitrate,
             )
-            for name, rate in rates
+            for rung in lineup
         }
         presentation = Presentation(renditions, times)
         if archive is not None:
@@ -228,11 +231,12 @@ class Channel:
             source = await sources.found(self.options.source, self._tools, self.name)
         else:
             source = await sources.found_in(self._pump, self._tools, self.name)
+        frame_rate = AUDIO_FRAME_RATE if self.options.bitrates else source.frame_rate
         former = self._lineup
         if self.archive is not None:
-            self._adopt(*await self._take_up(source.frame_rate, self.archive))
-        elif source.frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
-            self._adopt(*self._plan(source.frame_rate))
+            self._adopt(*await self._take_up(frame_rate, self.archive))
+        elif frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
+            self._adopt(*self._plan(frame_rate))
         if self._lineup is not former:
             former.close()
         try:
@@ -339,7 +343,7 @@ class Channel:
             for rendition in self.renditions.values()
         ]
         words = encoder.arguments(
-            source, self.name, self._ladder, self.cadence, start, captions=self._captions
+            source, self.name, self._ladder, self._sounds, self.cadence, start, captions=self._captions
         )
         try:
             process = await Process.start(

@@ -188,25 +188,26 @@ def multivariant_playlist(
         suffix: as for :func:`media_playlist`.
 
     Returns:
-        The playlist: a variant for each video rendition, sound as one group.
+        The playlist: a variant for each video rendition, sound as one group; without video, a variant for
+        each audio rendition.
     """
-    sound = [rendition for rendition in renditions if not rendition.video]
+    pictures = [rendition for rendition in renditions if rendition.video]
+    sound = [rendition for rendition in renditions if not rendition.video] if pictures else []
     variants = []
-    for rendition in renditions:
-        if rendition.video:
-            played = [rendition, *sound[:1]]
-            entries = [one.window.timeline.entry for one in played if one.window.timeline is not None]
-            variants.append(
-                m3u8.Variant(
-                    uri=f"{rendition.name}/media.m3u8{suffix}",
-                    bandwidth=sum(one.window.peak_bandwidth or one.bitrate for one in played),
-                    average_bandwidth=sum(one.window.average_bandwidth or one.bitrate for one in played),
-                    codecs=",".join(entry.codec for entry in entries),
-                    resolution=(entries[0].width, entries[0].height) if entries else None,
-                    frame_rate=cadence.frame_rate,
-                    audio=AUDIO_GROUP if sound else None,
-                )
+    for rendition in pictures or renditions:
+        played = [rendition, *sound[:1]]
+        entries = [one.window.timeline.entry for one in played if one.window.timeline is not None]
+        variants.append(
+            m3u8.Variant(
+                uri=f"{rendition.name}/media.m3u8{suffix}",
+                bandwidth=sum(one.window.peak_bandwidth or one.bitrate for one in played),
+                average_bandwidth=sum(one.window.average_bandwidth or one.bitrate for one in played),
+                codecs=",".join(entry.codec for entry in entries),
+                resolution=(entries[0].width, entries[0].height) if entries and pictures else None,
+                frame_rate=cadence.frame_rate if pictures else None,
+                audio=AUDIO_GROUP if sound else None,
             )
+        )
     media = [
         m3u8.Media(
             type="AUDIO",

@@ -11,7 +11,7 @@ import m3u8
 import pytest
 
 from media.codecs import SampleEntry
-from packager.ladder import RUNGS, cadence, rungs
+from packager.ladder import AUDIO_FRAME_RATE, RUNGS, audio_rungs, cadence, rungs
 from packager.presentation import Presentation, Rendition, media_playlist
 from packager.window import LivePart, Window
 
@@ -204,6 +204,29 @@ def test_the_target_duration_covers_every_segment_of_picture_and_sound(
 def test_the_advance_part_limit_is_three_seconds_of_parts_or_three_parts() -> None:
     assert cadence(Fraction(30), 2.0, 0.333).advance_part_limit == 9
     assert cadence(Fraction(30), 2.0, 1.0).advance_part_limit == 3
+
+
+def test_a_channel_without_pictures_has_a_variant_for_each_of_its_sounds() -> None:
+    renditions = {
+        rung.name: Rendition(rung.name, Window(2, 50), video=False, bitrate=rung.bitrate)
+        for rung in audio_rungs([64_000, 128_000])
+    }
+    for rendition in renditions.values():
+        rendition.window.begin(b"init", SOUND)
+        publish(rendition.window, 6)
+    presentation = Presentation(renditions, cadence(AUDIO_FRAME_RATE, 2.0, 1.0))
+    master = m3u8.loads(presentation.multivariant().decode())
+    assert [variant.uri for variant in master.playlists] == ["128k/media.m3u8", "64k/media.m3u8"]
+    assert master.media == []
+    for variant in master.playlists:
+        # §4.4.6.2: RESOLUTION and FRAME-RATE are said of video; a third of a second is a thousand bytes
+        assert variant.stream_info.resolution is None
+        assert variant.stream_info.frame_rate is None
+        assert variant.stream_info.audio is None
+        assert variant.stream_info.codecs == "mp4a.40.2"
+        assert variant.stream_info.bandwidth == 24_000
+    reports = m3u8.loads(text(presentation, "64k")).rendition_reports
+    assert [report.uri for report in reports] == ["../128k/media.m3u8"]
 
 
 def test_a_ladder_is_sorted_from_large_to_small_and_made_of_presets() -> None:
