@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NamedTuple
 
 from origin import byteranges
+from origin.answers import Reply, encoded
 from origin.byteranges import ByteRange, Partial
 from origin.representation import FileRepresentation
 from origin.requesthead import PlainHead
 from origin.selection import Answer, Headers, answer, select_ranges, shared_headers
-from origin.zerocopy import Piece
 from packager.storage import SETTLED_AFTER, LocalFile
 
 MAXIMUM_FILES = 256
@@ -48,22 +47,6 @@ class SharedFile:
         self._users -= 1
         if not self._users:
             self.file.close()
-
-
-class Reply(NamedTuple):
-    """An answer's bytes.
-
-    Attributes:
-        status: The answer's.
-        pieces: Its header, then ranges of the file and what stands between.
-        body_bytes: Length of what is behind the header.
-        file_bytes: Length of the ranges alone.
-    """
-
-    status: int
-    pieces: list[Piece]
-    body_bytes: int
-    file_bytes: int
 
 
 class Resolved:
@@ -134,14 +117,13 @@ class Resolved:
             if isinstance(selection, byteranges.Whole) and size:
                 return self._file_answer(200, status_lines[200] + common, b"", ByteRange(0, size - 1))
         now = time.time()
-        return _general(
-            answer(head.method, head.fields, self.representation, now, self._headers), status_lines, common
-        )
+        general = answer(head.method, head.fields, self.representation, now, self._headers)
+        return _general(general, status_lines, common, self.shared.file.fd)
 
     def _file_answer(self, status: int, start: bytes, field: bytes, part: ByteRange) -> Reply:
         length = part.last + 1 - part.first
         head = b"%b%b%bcontent-length: %d\r\n\r\n" % (start, self._content, field, length)
-        return Reply(status, [head, part], length, length)
+        return Reply(status, (head, part), length, length, self.shared.file.fd)
 
 
 class OpenFiles:
@@ -250,13 +232,8 @@ class OpenFiles:
             self._schedule()
 
 
-def encoded(headers: Headers) -> bytes:
-    """Header fields as lines of HTTP/1."""
-    return b"".join(b"%b: %b\r\n" % field for field in headers)
-
-
-def _general(reply: Answer, status_lines: Mapping[int, bytes], common: bytes) -> Reply:
+def _general(reply: Answer, status_lines: Mapping[int, bytes], common: bytes, file: int) -> Reply:
     head = b"%b%b%b\r\n" % (status_lines[reply.status], common, encoded(reply.headers))
     file_bytes = sum(piece.length for piece in reply.body if isinstance(piece, ByteRange))
     text_bytes = sum(len(piece) for piece in reply.body if not isinstance(piece, ByteRange))
-    return Reply(reply.status, [head, *reply.body], file_bytes + text_bytes, file_bytes)
+    return Reply(reply.status, (head, *reply.body), file_bytes + text_bytes, file_bytes, file)

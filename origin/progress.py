@@ -1,13 +1,40 @@
-"""Whether a client takes the bytes that wait for it."""
+"""Whether a client keeps its times: takes the bytes that wait for it, and sends what it has begun."""
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import fcntl
 import sys
 import termios
+from typing import Protocol
 
+from origin.requesthead import WireLimits
 from origin.zerocopy import FileSender
+
+SHORTEST_CHECK = 0.05
+"""Seconds between two looks at a client, at least."""
+
+
+class Awaited(enum.Enum):
+    """What a connection waits for from its client."""
+
+    NOTHING = enum.auto()
+    REQUEST = enum.auto()
+    HEAD = enum.auto()
+
+
+class Watched(Protocol):
+    """A connection under watch."""
+
+    sender: FileSender | None
+
+    @property
+    def awaited(self) -> Awaited:
+        """What it waits for now."""
+
+    def expire(self, awaited: Awaited) -> None:
+        """End the connection: the time for what it waits for is used up; NOTHING: for taking bytes."""
 
 
 class Progress:
@@ -44,3 +71,62 @@ class Progress:
         """Bytes in the kernel that the client's system hasn't confirmed."""
         file = self._transport.get_extra_info("socket").fileno()
         return int.from_bytes(fcntl.ioctl(file, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+class Watch:
+    """Looks now and then whether a client has used up a time: cheaper than a timer per request.
+
+    Args:
+        watched: The connection.
+        transport: Its transport.
+        loop: Its loop.
+        limits: Its times.
+        keep_alive_seconds: How long it may be idle between requests.
+
+    Attributes:
+        since: Idle, or in a request's head, since then, by the loop's clock.
+        served: Whether a request has been answered.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        limits: WireLimits,
+        keep_alive_seconds: float,
+    ) -> None:
+        self._watched = watched
+        self._loop = loop
+        self._limits = limits
+        self._keep_alive = keep_alive_seconds
+        self._progress = Progress(transport)
+        self._interval = max(
+            SHORTEST_CHECK, min(limits.header_seconds, limits.stalled_seconds, keep_alive_seconds)
+        )
+        self.since = loop.time()
+        self.served = False
+        self._timer: asyncio.TimerHandle | None = loop.call_later(self._interval, self._check)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        now = self._loop.time()
+        due = now + self._interval
+        if self._progress.seconds_without(now, self._watched.sender) >= self._limits.stalled_seconds:
+            self._timer = None
+            self._watched.expire(Awaited.NOTHING)
+            return
+        awaited = self._watched.awaited
+        if awaited is not Awaited.NOTHING:
+            # RFC 9110 §15.5.9, RFC 9112 §9.5: a request that doesn't come to its end; a connection idle.
+            waits_for_head = awaited is Awaited.HEAD or not self.served
+            limit = self._limits.header_seconds if waits_for_head else self._keep_alive
+            if now >= self.since + limit:
+                self._watched.expire(awaited)
+            due = min(due, max(self.since + limit, now + SHORTEST_CHECK))
+        self._timer = self._loop.call_at(due, self._check)

@@ -57,7 +57,6 @@ class WireLimits:
         header_fields: Number of header fields.
         target_bytes: The request target.
         stalled_seconds: How long a client may take none of the bytes that wait for it.
-        pipelined_requests: Requests that may wait behind the one being answered.
         connections: Connections that are served; those beyond get 503, and far beyond that they are cut.
         linger_seconds: How long what a refused client is still sending is read, so that it sees why.
     """
@@ -67,9 +66,58 @@ class WireLimits:
     header_fields: int = 100
     target_bytes: int = 8 * 1024
     stalled_seconds: float = 60.0
-    pipelined_requests: int = 64
     connections: int = 8192
     linger_seconds: float = 2.0
+
+
+class HeadGauge:
+    """What has come of a request's head, against its limits.
+
+    Args:
+        limits: What a head may cost.
+
+    Attributes:
+        is_open: Whether a head has begun and isn't complete.
+        hosts: The values of its Host fields.
+        codings: The values of its Transfer-Encoding fields.
+    """
+
+    __slots__ = ("_began", "_bytes", "_fields", "_limits", "_unparsed", "codings", "hosts", "is_open")
+
+    def __init__(self, limits: WireLimits) -> None:
+        self._limits = limits
+        self.is_open = self._began = False
+        self._bytes = self._unparsed = self._fields = 0
+        self.hosts: list[bytes] = []
+        self.codings: list[bytes] = []
+
+    def begin(self) -> None:
+        """The first byte of a request."""
+        self.is_open = self._began = True
+        self._bytes = self._unparsed = self._fields = 0
+        self.hosts = []
+        self.codings = []
+
+    def add(self, name: bytes, value: bytes) -> bool:
+        """Count a field of the head or the trailer. Returns whether it is within the limits."""
+        self._fields += 1
+        self._bytes += len(name) + len(value) + 4
+        if name == b"host":
+            self.hosts.append(value.strip(b" \t"))
+        elif name == b"transfer-encoding":
+            self.codings.append(value)
+        return self._fields <= self._limits.header_fields and self._bytes <= self._limits.header_bytes
+
+    def parsed(self, length: int) -> bool:
+        """Count bytes that the parser has seen. Returns whether the head, if it isn't complete, may go on.
+
+        The parser reports whole fields only; this bounds what it keeps of one that doesn't end.
+        """
+        if not self.is_open:
+            return True
+        self._unparsed += 0 if self._began else length
+        self._began = False
+        return self._unparsed <= self._limits.header_bytes
 
 
 def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequence[bytes] = ()) -> int | None:

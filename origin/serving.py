@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from origin import descriptors
+from origin.answers import Shortcuts
 from origin.app import build_app
 from origin.config import Config, LiveOptions, RadioOptions
 from origin.edge import Ledger
 from origin.house import House
 from origin.server import Server, address_of, bind
-from origin.shortcut import Shortcut
+from origin.shortcut import FileShortcut
 from origin.unserved import unserved
 from origin.wire import WireLimits, wire_protocol
 from packager import cage
@@ -64,12 +65,13 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
             for sock in sockets:
                 sock.close()
             raise
+    ledger = Ledger(house.traffic, log_requests=config.log.requests)
     server = Server(
         uvicorn.Config(
             build_app(house, PLAYER),
             http=wire_protocol(
                 _wire_limits(config),
-                Shortcut(house.open_files, Ledger(house.traffic, log_requests=config.log.requests)),
+                Shortcuts({"media": FileShortcut(house.open_files, ledger)}),
             ),
             ws="none",
             lifespan="on",

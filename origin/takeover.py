@@ -1,8 +1,8 @@
-"""Requests whose body has no framing and ends with the connection: what Icecast's source clients send.
+"""Where heads end, and requests whose body has no framing and ends with the connection: Icecast's sources.
 
 HTTP reads such a request as one without a body (RFC 9112 §6.3, rule 7), and the parser would take the audio
-for the next request. So the head's end is looked for before the parser sees the bytes, and what follows it
-goes to the request as it is.
+for the next request. So the parser gets the bytes head by head, and what follows such a head goes to the
+request as it is. So, too, pipelined requests wait unread while the one before them is answered.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ HEAD_END = b"\r\n\r\n"
 
 AREAS = ("/radio/",)
 """Where a PUT may have a body without framing; elsewhere it has none, as RFC 9112 says."""
-
-
-def may_begin(data: bytes) -> bool:
-    """Tell from the first bytes of a request whether it may be such a one: SOURCE or PUT."""
-    return data[:1] in (b"S", b"P")
 
 
 def has_endless_body(method: str, path: str, fields: Iterable[tuple[bytes, bytes]]) -> bool:
@@ -34,19 +29,31 @@ def has_endless_body(method: str, path: str, fields: Iterable[tuple[bytes, bytes
 
 
 class HeadEnd:
-    """Finds the end of one head in bytes that come in any portions."""
+    """Finds the ends of heads in bytes that come in any portions.
+
+    Bodies may hold the same four bytes: then there is a cut more, which no parser minds.
+    """
 
     __slots__ = ("_tail",)
 
     def __init__(self) -> None:
         self._tail = b""
 
-    def find(self, data: bytes) -> int | None:
-        """Give how many of the next bytes belong to the head; None when all do, and more is to come."""
-        known = len(self._tail)
-        joined = self._tail + data
-        place = joined.find(HEAD_END)
-        if place < 0:
-            self._tail = joined[-len(HEAD_END) + 1 :]
-            return None
-        return place + len(HEAD_END) - known
+    def find(self, data: bytes, start: int = 0) -> int:
+        """Give the position behind the next end of a head, or the end of the bytes where there is none.
+
+        Args:
+            data: the next bytes, of which those before ``start`` were seen already.
+            start: where to look from.
+        """
+        tail, self._tail = self._tail, b""
+        kept = len(HEAD_END) - 1
+        if tail:
+            place = (tail + data[start : start + kept]).find(HEAD_END)
+            if place >= 0:
+                return start + place + len(HEAD_END) - len(tail)
+        place = data.find(HEAD_END, start)
+        if place >= 0:
+            return place + len(HEAD_END)
+        self._tail = (tail + data[max(start, len(data) - kept) :])[-kept:]
+        return len(data)

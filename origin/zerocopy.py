@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from origin.byteranges import ByteRange
 
@@ -24,6 +24,9 @@ READ_LIMIT = 16 * 1024
 
 JOINED_LIMIT = 64 * 1024
 """Bytes of ranges that are read at most; a slow client costs so much memory."""
+
+GATHERED = 64
+"""Pieces of bytes that one call sends at most."""
 
 Piece = bytes | memoryview | ByteRange
 Done = Callable[[Exception | None], None]
@@ -56,13 +59,13 @@ class FileSender:
         """Whether bytes are left that the kernel hasn't taken yet."""
         return self._done is not None
 
-    def begin(self, pieces: list[Piece], length: int, file: int, done: Done) -> bool:
+    def begin(self, pieces: Sequence[Piece], length: int, file: int, done: Done) -> bool:
         """Send bytes and ranges of a file.
 
         Args:
-            pieces: What to send, in this order; the list is the sender's from now on.
+            pieces: What to send, in this order.
             length: Of all ranges together.
-            file: Descriptor of a regular file, open until the sending has ended.
+            file: Descriptor of a regular file, open until the sending has ended; none without ranges.
             done: Called at the end, with the reason if it is an early one; not when the end is now.
 
         Returns:
@@ -73,8 +76,8 @@ class FileSender:
             OSError: The connection is gone, or there is no descriptor left to wait with.
         """
         self._file = file
-        self._pieces = pieces
-        if length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
+        self._pieces = list(pieces)
+        if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             self._pieces = [b"".join([_read(file, piece) for piece in pieces])]
         if self._step():
             return True
@@ -151,20 +154,26 @@ class FileSender:
                 if isinstance(piece, ByteRange):
                     budget -= self._send_range(piece, min(piece.length, budget))
                 else:
-                    self._send_bytes(piece)
+                    budget -= self._send_bytes()
         except BlockingIOError:
             return False
         return not pieces
 
-    def _send_bytes(self, data: bytes | memoryview) -> None:
+    def _send_bytes(self) -> int:
+        """Send the bytes up to the next range."""
         # A write of its own, not joined with the file's first bytes (MSG_MORE): the client wakes up and takes
         # its share of the work while the kernel still gathers pages. Measured: a third less for 1 MiB.
-        sent = os.write(self._fd, data)
+        data = _leading_bytes(self._pieces)
+        sent = os.writev(self._fd, data)
         self.sent += sent
-        if sent == len(data):
+        left = sent
+        for piece in data:
+            if left < len(piece):
+                self._pieces[0] = memoryview(piece)[left:]
+                break
+            left -= len(piece)
             del self._pieces[0]
-        else:
-            self._pieces[0] = memoryview(data)[sent:]
+        return sent
 
     def _send_range(self, part: ByteRange, length: int) -> int:
         sent = os.sendfile(self._fd, self._file, part.first, length)
@@ -176,6 +185,16 @@ class FileSender:
         else:
             self._pieces[0] = ByteRange(part.first + sent, part.last)
         return sent
+
+
+def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
+    """The pieces before the first range, at most as many as one call takes."""
+    data: list[bytes | memoryview] = []
+    for piece in pieces:
+        if isinstance(piece, ByteRange) or len(data) == GATHERED:
+            break
+        data.append(piece)
+    return data
 
 
 def _read(file: int, piece: Piece) -> bytes | memoryview:

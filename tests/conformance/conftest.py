@@ -17,9 +17,10 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from origin import files
+from origin.answers import Shortcuts
 from origin.edge import Edge, Ledger, Traffic, cross_origin_headers
 from origin.openfiles import OpenFiles
-from origin.shortcut import Shortcut
+from origin.shortcut import FileShortcut
 from origin.wire import WireLimits, wire_protocol
 from packager.storage import Library
 from tests.conformance.raw import Answer, Client, wait_for
@@ -56,7 +57,7 @@ def serving(
     limits: WireLimits | None = None,
     keep_alive: int = 30,
     certificate: tuple[Path, Path] | None = None,
-    shortcut: Shortcut | None = None,
+    shortcuts: Shortcuts | None = None,
     at_end: Callable[[], None] | None = None,
 ) -> Iterator[Running]:
     """Run a server in a thread until the block ends; with a key and certificate by TLS."""
@@ -65,7 +66,7 @@ def serving(
         app,
         host="127.0.0.1",
         port=0,
-        http=wire_protocol(limits or WireLimits(), shortcut),
+        http=wire_protocol(limits or WireLimits(), shortcuts),
         ws="none",
         loop=loop,
         lifespan="off",
@@ -122,7 +123,7 @@ class FilesWing:
     """The files wing as the whole server has it: its routes behind the edge, its counters, its shortcut."""
 
     app: ASGIApp
-    shortcut: Shortcut
+    shortcuts: Shortcuts
     traffic: Traffic
     close: Callable[[], None]
 
@@ -133,9 +134,8 @@ def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) ->
     open_files = OpenFiles(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
     routes = files.routes(Library(library), max_age=max_age, open_files=open_files)
     app = Edge(Starlette(routes=routes), traffic=traffic, allow_origin="*", log_requests=False)
-    return FilesWing(
-        app, Shortcut(open_files, Ledger(traffic, log_requests=False)), traffic, open_files.close
-    )
+    shortcuts = Shortcuts({"media": FileShortcut(open_files, Ledger(traffic, log_requests=False))})
+    return FilesWing(app, shortcuts, traffic, open_files.close)
 
 
 class InsistentClient(Client):
@@ -165,6 +165,6 @@ def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterato
         with serving(app, media_library, "uvloop") as running:
             yield running
         return
-    shortcut = wing.shortcut if variant else None
-    with serving(wing.app, media_library, loop, shortcut=shortcut, at_end=wing.close) as running:
+    shortcuts = wing.shortcuts if variant else None
+    with serving(wing.app, media_library, loop, shortcuts=shortcuts, at_end=wing.close) as running:
         yield Insisting(running.address, running.library, running.server) if variant else running

@@ -47,7 +47,7 @@ ROWS = {
     ),
     "A11": Row(later="no route takes a body yet: comes with ingest"),
     "A12": held(HTTP + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up"),
-    "A13": held(HTTP + "test_a_thousand_pipelined_requests_are_bounded"),
+    "A13": held(HTTP + "test_a_thousand_pipelined_requests_are_answered_in_order_and_cost_no_memory"),
     "A14": Row(later="no route takes a body yet: comes with ingest"),
     "A15": held(HTTP + "test_what_follows_an_upgrade_is_no_second_request"),
     "A16": held(WIRE + "test_a_header_field_cannot_be_split"),

@@ -57,7 +57,7 @@ def counting(library: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Ru
     wing = files_wing(library, valid_seconds=VALID_SECONDS)
     app = Counting(wing)
     with serving(
-        app, library, loop, WireLimits(stalled_seconds=1.0), shortcut=wing.shortcut, at_end=wing.close
+        app, library, loop, WireLimits(stalled_seconds=1.0), shortcuts=wing.shortcuts, at_end=wing.close
     ) as running:
         yield running, app
 
@@ -168,7 +168,7 @@ def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
     wing = files_wing(library)
     app = Counting(wing)
     with (
-        serving(app, library, "uvloop", shortcut=wing.shortcut, at_end=wing.close) as running,
+        serving(app, library, "uvloop", shortcuts=wing.shortcuts, at_end=wing.close) as running,
         running.connect() as client,
     ):
         for _ in range(3):

@@ -5,17 +5,21 @@ from origin.takeover import HeadEnd, has_endless_body
 HEAD = b"SOURCE /radio/x HTTP/1.0\r\nContent-Type: audio/mpeg\r\n\r\n"
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, len(HEAD), len(HEAD) + 3])
-def test_a_heads_end_is_found_however_it_is_cut(size: int) -> None:
-    stream = HEAD + b"\xff\xfb\r\n\r\naudio"
-    finder, taken = HeadEnd(), 0
-    for start in range(0, len(stream), size):
-        piece = stream[start : start + size]
-        end = finder.find(piece)
-        taken += len(piece) if end is None else end
-        if end is not None:
-            break
-    assert taken == len(HEAD)
+BODY = b"\xff\xfb\r\n\r\naudio\r\n\r"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, len(HEAD), len(HEAD) + 3, 100])
+def test_heads_ends_are_found_however_they_are_cut(size: int) -> None:
+    stream = HEAD + BODY + b"\n" + HEAD
+    finder, ends = HeadEnd(), []
+    for place in range(0, len(stream), size):
+        piece, start = stream[place : place + size], 0
+        while start < len(piece):
+            start = finder.find(piece, start)
+            if stream[: place + start].endswith(b"\r\n\r\n"):
+                ends.append(place + start)
+    first = len(HEAD)
+    assert ends == [first, first + 6, first + len(BODY) + 1, len(stream)]
 
 
 # RFC 9112 §6.3: without these fields a request has no body, except where Icecast's clients send one.

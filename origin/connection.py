@@ -1,0 +1,229 @@
+"""The life of an HTTP/1 connection: who is being answered on it, its times, and how it ends.
+
+What comes from the client, and what it means, is the business of `origin/wire.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+import structlog
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from origin.answers import Reply, Shortcuts, WireAnswer
+from origin.exchange import Exchange, log_failure, refusal
+from origin.progress import Awaited, Watch
+from origin.requesthead import HeadGauge, WireLimits
+from origin.zerocopy import FileSender, TruncatedFileError
+
+log = structlog.get_logger()
+
+CONNECTIONS_TO_REFUSE = 16
+"""Connections beyond the limit that are still told so, by an answer of 503 to their first request."""
+
+CLOSING = b"connection: close\r\n"
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. Its limits are those of the class."""
+
+    limits: ClassVar[WireLimits] = WireLimits()
+    shortcuts: ClassVar[Shortcuts] = Shortcuts({})
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sender: FileSender | None = None
+        self._active: Exchange | WireAnswer | None = None
+        # Of an answer without the application: its status, and what the connection had sent before its body.
+        self._status = self._body_from = 0
+        self._watch: Watch
+        self._zero_copy = False
+        self._is_excess = False
+        # Of the request that is being read.
+        self._gauge = HeadGauge(self.limits)
+        self._in_body = False
+        # What has come of requests whose turn hasn't; their client isn't read from meanwhile.
+        self._unread = b""
+        # Of a connection that is read no further: why, once the responses before it are out.
+        self._ended = False
+        self._deaf = False
+        self._refusal: int | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        # Those that were here before are served on.
+        self._is_excess = len(self.connections) > self.limits.connections
+        if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
+            transport.abort()
+        self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
+        self._watch = Watch(self, transport, self.loop, self.limits, self.timeout_keep_alive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone: whoever sends or waits ends now."""
+        self._watch.stop()
+        self._unread = b""
+        for exchange in self._exchanges():
+            exchange.hang_up()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+        if self.sender is not None:
+            self.sender.close()
+        if isinstance(self._active, WireAnswer):
+            self._end_answer(self._active)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The client sends nothing more. Some still read the answers to what they have asked."""
+        exchanges = self._exchanges()
+        if not exchanges or self.scheme == "https":
+            return None
+        for exchange in exchanges:
+            if isinstance(exchange, Exchange):
+                exchange.half_close()
+        self._ended = True
+        self._close_behind()
+        return True
+
+    def _close_behind(self) -> None:
+        """When all that an ended client has asked is taken, close behind the last answer."""
+        if not self._ended or self._unread or self._deaf:
+            return
+        self._deaf = True
+        exchanges = self._exchanges()
+        if exchanges:
+            exchanges[-1].keep_alive = False
+        else:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """The server ends: a running response may go on, nothing else."""
+        self._unread = b""
+        if self._active is None:
+            self.transport.close()
+        else:
+            self._active.keep_alive = False
+
+    def file_sender(self) -> FileSender:
+        """The connection's sender of file bytes."""
+        if self.sender is None:
+            self.sender = FileSender(self.loop, self.transport.get_extra_info("socket").fileno())
+        return self.sender
+
+    def _exchanges(self) -> list[Exchange | WireAnswer]:
+        """Those that aren't answered yet, in the order of their requests."""
+        waiting = [cycle for cycle, _ in reversed(self.pipeline) if isinstance(cycle, Exchange)]
+        return [*waiting] if self._active is None else [self._active, *waiting]
+
+    # Time
+
+    @property
+    def awaited(self) -> Awaited:
+        """What the client has to send now."""
+        if self._active is not None or self.transport.is_closing() or self._deaf:
+            return Awaited.NOTHING
+        return Awaited.HEAD if self._gauge.is_open else Awaited.REQUEST
+
+    def expire(self, awaited: Awaited) -> None:
+        """The client has used up its time for what is awaited."""
+        if awaited is Awaited.NOTHING:
+            log.info("dropped a client that takes nothing", client=self.client)
+            self.transport.abort()
+        elif awaited is Awaited.HEAD:
+            self._refuse(408)
+        else:
+            self.transport.close()
+
+    # One answer after the other
+
+    def _begin(self, exchange: Any, app: ASGI3Application) -> None:
+        self._active = exchange
+        self._start_asgi_task(exchange, app)
+
+    def on_response_complete(self) -> None:
+        """The response's last byte is on its way: the next request's turn."""
+        self.server_state.total_requests += 1
+        self._active = None
+        self._watch.served = True
+        self._watch.since = self.loop.time()
+        if self.transport.is_closing():
+            return
+        if self.pipeline:
+            self._begin(*self.pipeline.pop())
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what came behind the request that has been answered."""
+        raise NotImplementedError
+
+    # Answers without the application (origin/answers.py)
+
+    @property
+    def client_host(self) -> str | None:
+        """The client's address."""
+        return self.client[0] if self.client else None
+
+    def fields(self, answer: WireAnswer) -> bytes:
+        """Header lines that every answer has now."""
+        common = self.shortcuts.fields(self.server_state.default_headers)
+        # RFC 9112 §9.6: who is going to close says so.
+        return common if answer.keep_alive else common + CLOSING
+
+    def reply(self, answer: WireAnswer, reply: Reply) -> bool:
+        """Send the bytes of the answer under way. Returns whether it has ended."""
+        if self._active is not answer or self.transport.is_closing():
+            return True
+        if self._status:
+            raise RuntimeError("an answer replies once")
+        sender = self.file_sender()
+        self._status = reply.status
+        self._body_from = sender.sent + len(reply.pieces[0])
+        try:
+            if not sender.begin(reply.pieces, reply.file_bytes, reply.file, self._on_sent):
+                return False
+        except (OSError, TruncatedFileError) as error:
+            self._end_answer(answer, error)
+        else:
+            self._end_answer(answer)
+        return True
+
+    def _on_sent(self, error: Exception | None) -> None:
+        if isinstance(self._active, WireAnswer):
+            self._end_answer(self._active, error)
+
+    def _end_answer(self, answer: WireAnswer, error: Exception | None = None) -> None:
+        """Such an answer has ended, well or not."""
+        sent = 0 if self.sender is None or not self._status else max(self.sender.sent - self._body_from, 0)
+        answer.ended(self._status, sent, self)
+        if error is not None:
+            log_failure(answer.path, error)
+            # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
+            self.transport.abort()
+        elif not answer.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    # Refusing
+
+    def _refuse(self, status: int) -> None:
+        """Answer with an error, once the requests before it are answered, and close."""
+        self._deaf = True
+        if self._active is not None:
+            self._refusal = status
+            if self._in_body and isinstance(self._active, Exchange) and self.cycle is self._active:
+                # The application is waiting for a body that never comes to its end.
+                self._active.keep_alive = False
+                self._active.half_close()
+            return
+        self._refusal = None
+        self.transport.write(refusal(status, self.server_state.default_headers))
+        if self.scheme == "https":
+            self.transport.close()
+            return
+        # Closing with unread bytes makes the kernel reset the connection, and the reason would be lost.
+        self.flow.resume_reading()
+        self.transport.write_eof()
+        self.loop.call_later(self.limits.linger_seconds, self.transport.close)

@@ -1,0 +1,197 @@
+"""Answers on the connection itself: those that are held until something happens, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.responses import PlainTextResponse
+
+from origin.answers import Line, Reply, Shortcuts, WireAnswer
+from origin.edge import Ledger, Traffic
+from origin.requesthead import WireLimits, read_plain
+from tests.conformance.conftest import Loop, Running, serving
+from tests.conformance.raw import Client, wait_for
+
+BODY = bytes(100_000)
+TEXT = b"HTTP/1.1 200 OK\r\n%bcontent-length: 100000\r\n\r\n"
+
+
+class Held(WireAnswer):
+    """An answer that waits until its house releases it."""
+
+    __slots__ = ("house", "line")
+
+    def begin(self, line: Line) -> None:
+        self.line = line
+
+    def hang_up(self) -> None:
+        super().hang_up()
+        self.house.left.append(self)
+
+    def ended(self, status: int, sent: int, line: Line) -> None:
+        super().ended(status, sent, line)
+        self.house.waiting.remove(self)
+        self.house.ends.append((status, sent))
+
+    house: House
+
+
+class House:
+    """Holds all answers until it is told to release them."""
+
+    def __init__(self) -> None:
+        self.traffic = Traffic()
+        self.waiting: list[Held] = []
+        self.left: list[Held] = []
+        self.ends: list[tuple[int, int]] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def find(self, data: bytes, target: bytes, limits: WireLimits) -> Held | None:
+        head = read_plain(data, limits)
+        if head is None:
+            return None
+        self.loop = asyncio.get_running_loop()
+        answer = Held(head, Ledger(self.traffic, log_requests=False), "live")
+        answer.house = self
+        self.waiting.append(answer)
+        return answer
+
+    def release(self) -> None:
+        """Answer all, in one pass."""
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(self._release)
+
+    def _release(self) -> None:
+        for answer in self.waiting[:]:
+            head = TEXT % answer.line.fields(answer)
+            answer.line.reply(answer, Reply(200, (head, BODY), len(BODY)))
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def origin(house: House, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
+    loop: Loop = request.param
+    limits = WireLimits(header_seconds=0.2, stalled_seconds=1.0)
+    app = PlainTextResponse("by the application")
+    with serving(app, tmp_path, loop, limits, shortcuts=Shortcuts({"held": house})) as running:
+        yield running
+
+
+def ask(client: Client, target: str = "/held/x", count: int = 1) -> None:
+    client.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n" * count)
+
+
+def test_held_answers_are_released_together(origin: Running, house: House) -> None:
+    """None of them by the application; each connection is good for another request."""
+    clients = [origin.connect() for _ in range(50)]
+    for _ in range(2):
+        for client in clients:
+            ask(client)
+        wait_for(lambda: len(house.waiting) == len(clients), "all to wait")
+        assert not origin.server.server_state.tasks
+        house.release()
+        for client in clients:
+            answer = client.answer()
+            assert (answer.status, answer.body) == (200, BODY)
+            assert "date" in answer
+    wait_for(lambda: len(house.ends) == 2 * len(clients), "the ends")
+    assert set(house.ends) == {(200, len(BODY))}
+    assert house.traffic.requests["live", 200] == 2 * len(clients)
+    for client in clients:
+        client.socket.close()
+
+
+def test_requests_behind_a_held_answer_wait_for_it(origin: Running, house: House) -> None:
+    """RFC 9112 §9.3.2: in order, whoever answers them; longer than a head may take, too."""
+    with origin.connect() as client:
+        ask(client)
+        wait_for(lambda: len(house.waiting) == 1, "the first")
+        ask(client, "/other")
+        ask(client, count=2)
+        client.send("GET /other HTTP/1.1\r\n")
+        client.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.socket.recv(1)
+        client.socket.settimeout(20)
+        house.release()
+        assert client.answer().body == BODY
+        assert client.answer().body == b"by the application"
+        for _ in range(2):
+            wait_for(lambda: len(house.waiting) == 1, "the next")
+            house.release()
+            assert client.answer().body == BODY
+        client.send("Host: a\r\n\r\n")
+        assert client.answer().body == b"by the application"
+
+
+def test_a_client_that_has_gone_waits_no_more(origin: Running, house: House) -> None:
+    """Its answer is told once and counted once; a reply that comes too late is nobody's."""
+    with origin.connect() as client:
+        ask(client)
+        wait_for(lambda: len(house.waiting) == 1, "the request")
+        answer = house.waiting[0]
+        # A mere end of its side might be of one who still reads.
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_for(lambda: not house.waiting, "the client's going to be noticed")
+    assert house.left == [answer]
+    assert house.ends == [(0, 0)]
+    assert house.traffic.requests["live", 0] == 1
+    house.waiting.append(answer)
+    house.release()
+    with origin.connect() as client:
+        assert client.ask("/other").status == 200
+    assert house.ends == [(0, 0)]
+
+
+def test_a_client_that_ends_its_side_still_gets_its_answer(origin: Running, house: House) -> None:
+    """RFC 9112 §9.6."""
+    with origin.connect() as client:
+        ask(client)
+        wait_for(lambda: len(house.waiting) == 1, "the request")
+        client.socket.shutdown(socket.SHUT_WR)
+        with origin.connect() as other:
+            assert other.ask("/other").status == 200
+        house.release()
+        assert client.answer().body == BODY
+        assert client.is_closed()
+
+
+def test_a_client_that_takes_nothing_is_dropped(origin: Running, house: House) -> None:
+    """Line 23 of the files' list; what it didn't take isn't counted."""
+    with origin.connect(receive_buffer=4096) as client:
+        small = client.socket
+        ask(client)
+        wait_for(lambda: len(house.waiting) == 1, "the request")
+        assert house.loop is not None
+        connection = next(iter(origin.server.server_state.connections))
+        sock: socket.socket = connection.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        house.release()
+        wait_for(lambda: house.ends != [], "the client to be dropped")
+        status, sent = house.ends[0]
+        assert status == 200
+        assert sent < len(BODY)
+        small.close()
+
+
+def test_the_end_of_the_server_lets_held_answers_end(origin: Running, house: House) -> None:
+    """RFC 9112 §9.6: they say that the connection closes."""
+    with origin.connect() as client, origin.connect() as idle:
+        assert idle.ask("/other").status == 200
+        ask(client)
+        wait_for(lambda: len(house.waiting) == 1, "the request")
+        origin.server.should_exit = True
+        assert idle.is_closed()
+        house.release()
+        answer = client.answer()
+        assert (answer["connection"], answer.body) == ("close", BODY)
+        assert client.is_closed()
