@@ -12,6 +12,8 @@ from starlette.routing import BaseRoute, Route
 
 from origin.house import House
 from origin.mediatypes import media_type
+from origin.radio import nowplaying
+from origin.radio.mount import Mount
 from packager.catalogue import Entry, Title, titles
 
 UNCACHED = {"cache-control": "no-store"}
@@ -65,21 +67,7 @@ class Api:
 
     async def radio(self, _: Request) -> Response:
         """List the stations."""
-        return as_json(
-            [
-                {
-                    "name": mount.name,
-                    "url": f"/radio/{mount.name}",
-                    "media_type": mount.media_type,
-                    "bitrate": mount.bitrate,
-                    "title": mount.title,
-                    "listeners": mount.listeners,
-                    "peak": mount.peak,
-                    "state": mount.state,
-                }
-                for mount in self._house.mounts.values()
-            ]
-        )
+        return as_json([describe_station(mount) for mount in self._house.mounts.values()])
 
     async def events(self, _: Request) -> Response:
         """List the event channels."""
@@ -129,6 +117,27 @@ def describe_title(title: Title) -> dict[str, object]:
         "size": sum(entry.size for entry in title.renditions),
         "renditions": [entry.path for entry in title.renditions],
         "hls": f"/vod/{quote(title.path)}/master.m3u8" if packaged else None,
+    }
+
+
+def describe_station(mount: Mount) -> dict[str, object]:
+    """Describe a station, with its titles and what media time they have; the live edge's is beside them."""
+    titles = [nowplaying.describe_title(title) for title in mount.now.titles]
+    return {
+        "name": mount.name,
+        "station": mount.shown_name,
+        "genre": mount.shown_genre,
+        "url": f"/radio/{mount.name}",
+        "events": f"/events/radio/{mount.name}",
+        "media_type": mount.media_type,
+        "bitrate": mount.bitrate,
+        "title": titles[-1]["title"] if titles else "",
+        "now": titles[-1] if titles else None,
+        "history": titles[:-1],
+        "media_time": nowplaying.as_seconds(mount.media_time),
+        "listeners": mount.listeners,
+        "peak": mount.peak,
+        "state": mount.state,
     }
 
 

@@ -130,6 +130,12 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """A station's source that sends nothing for so long is thrown out."""
     hold_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
     """How long listeners are kept when their station has nothing to give."""
+    event_readers: Count = 5_000
+    """Readers of one event channel."""
+    event_queue_bytes: Count = 64 << 10
+    """How far behind a reader may fall before it is dropped."""
+    event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
+    """Events, such as a station's titles, that are kept for readers who come later."""
     connections: Count = 8192
     """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
     open_files: Annotated[int, Meta(ge=0)] = 256

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -84,7 +85,12 @@ class House:
                 for options in config.live
                 if serves_channel(options)
             }
-            self.stations = make_stations(config, tools, self._count_radio)
+            self.stations = make_stations(
+                config,
+                tools,
+                functools.partial(self._count, "radio"),
+                functools.partial(self._count, "events"),
+            )
             self.mounts = self.stations.mounts
         self.registry.register(metrics.HouseCollector(self))
         ProcessCollector(registry=self.registry)
@@ -148,8 +154,8 @@ class House:
             health["troubles"] = troubles
         return health
 
-    def _count_radio(self, count: int) -> None:
-        self.traffic.sent_bytes["radio"] += count
+    def _count(self, area: str, count: int) -> None:
+        self.traffic.sent_bytes[area] += count
 
     def _services(self) -> list[Service]:
         return [*self.channels.values(), *self.mounts.values(), *self.stations.hidden]

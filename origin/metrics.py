@@ -68,7 +68,11 @@ class HouseCollector(Collector):
     def _radio(self) -> Iterator[Metric]:
         listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])
         dropped = CounterMetricFamily("headwater_radio_dropped", "Listeners that lagged.", labels=["mount"])
+        readers = GaugeMetricFamily("headwater_events_readers", "Readers.", labels=["channel"])
+        lagged = CounterMetricFamily("headwater_events_dropped", "Readers that lagged.", labels=["channel"])
         for mount in self._house.mounts.values():
             listeners.add_metric([mount.name], mount.listeners)
             dropped.add_metric([mount.name], mount.dropped)
-        yield from (listeners, dropped)
+            readers.add_metric([f"radio/{mount.name}"], mount.now.channel.readers)
+            lagged.add_metric([f"radio/{mount.name}"], mount.now.channel.dropped)
+        yield from (listeners, dropped, readers, lagged)

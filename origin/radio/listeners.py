@@ -15,6 +15,7 @@ import structlog
 
 from media.icy import Interleaver
 from origin.fanout import Cursor, LaggedError, Ring
+from origin.radio.hearing import Hearing
 from origin.stream import Stream, as_chunk
 
 PROBE_SECONDS = 2.0
@@ -52,12 +53,18 @@ class Listener:
 
     Args:
         interleaver: puts titles between the audio; None for a listener that doesn't want them.
+        token: a name that it has given itself, if any.
+
+    Attributes:
+        hearing: where it is told what it hears; None when nobody asks.
     """
 
-    __slots__ = ("_stream", "cursor", "done", "interleaver", "joined", "settled")
+    __slots__ = ("_stream", "cursor", "done", "hearing", "interleaver", "joined", "settled", "token")
 
-    def __init__(self, interleaver: Interleaver | None) -> None:
+    def __init__(self, interleaver: Interleaver | None, token: str | None = None) -> None:
         self.interleaver = interleaver
+        self.token = token
+        self.hearing: Hearing | None = None
         self.cursor: Cursor | None = None
         self.joined = 0.0
         self.settled = False
@@ -74,6 +81,8 @@ class Listener:
     def start(self, stream: Stream, cursor: Cursor) -> None:
         """Begin at a cursor."""
         self._stream, self.cursor = stream, cursor
+        if self.hearing is not None:
+            self.hearing.begin(cursor.media_time)
 
     def finish(self) -> None:
         """Let whoever waits for its end go on."""
@@ -196,6 +205,8 @@ class Listeners:
                 self._ring.leave(old)
             # Only whole frames are ever handed to a stream, so a cut of the ring continues them.
             listener.cursor = self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener))
+            if listener.hearing is not None and old is not None:
+                listener.hearing.skip(old.media_time, listener.cursor.media_time)
             return
         if listener in self._present:
             self.dropped += 1

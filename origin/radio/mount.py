@@ -6,15 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
 
 import structlog
 
 from media.icy import METAINT, metadata_block
+from origin.events.channel import ChannelLimits
 from origin.fanout import Ring
 from origin.radio.listeners import CLOSE_SECONDS, Listener, ListenerLimits, Listeners
+from origin.radio.nowplaying import NowPlaying
 from origin.stream import Stream
 from packager.audioblocks import AudioBlock
 
@@ -75,6 +77,7 @@ class MountOptions:
         metaint: bytes of audio between two metadata blocks.
         hold_seconds: how long listeners are kept when there is nothing to hear.
         on_demand: whether the source is only asked while somebody listens.
+        events: what its event channel may cost.
     """
 
     title: str = ""
@@ -88,6 +91,7 @@ class MountOptions:
     metaint: int = METAINT
     hold_seconds: float = 30.0
     on_demand: bool = False
+    events: ChannelLimits = field(default_factory=ChannelLimits)
 
 
 class Mount:
@@ -99,9 +103,11 @@ class Mount:
         options: presentation and limits.
         clock: monotonic seconds.
         count: told how many bytes were written to listeners.
+        count_events: told how many were written to readers of its event channel.
 
     Attributes:
         title: of what is played now.
+        now: its titles with their media times, and the event channel.
         audience: its listeners.
         announced: what the source says of itself: ``name``, ``genre``, ``url``, ``description``.
         fallback: the mount that is heard here while the station is silent.
@@ -114,12 +120,14 @@ class Mount:
         options: MountOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
         count: Callable[[int], None] = lambda _: None,
+        count_events: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._clock = clock
         self.name = name
         self.station = station
         self.options = options or MountOptions()
         self.title = ""
+        self.now = NowPlaying(name, self.options.events, clock, count_events)
         self.announced: dict[str, str] = {}
         self.started = time.time()
         self._label = b""
@@ -226,6 +234,7 @@ class Mount:
         """End all listeners: those that read at once, the others after ``CLOSE_SECONDS``."""
         self._closed = True
         self.audience.close()
+        self.now.channel.close()
 
     def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
         """Write the response headers of a listener."""
@@ -235,7 +244,7 @@ class Mount:
             ("cache-control", "no-cache, no-store"),
             ("x-accel-buffering", "no"),
             ("icy-name", self.shown_name),
-            ("icy-genre", options.genre or self.announced.get("genre", "various")),
+            ("icy-genre", self.shown_genre),
             ("icy-url", options.url or self.announced.get("url", "")),
             ("icy-br", str(self.bitrate)),
             ("icy-pub", str(int(options.public))),
@@ -250,6 +259,11 @@ class Mount:
         """The station's name."""
         return self.options.title or self.announced.get("name") or self.name
 
+    @property
+    def shown_genre(self) -> str:
+        """The station's genre, in its own words."""
+        return self.options.genre or self.announced.get("genre", "various")
+
     def begin(self, announced: dict[str, str]) -> None:
         """Take note that a source begins, and what it says of itself."""
         self.announced = announced
@@ -261,6 +275,7 @@ class Mount:
             stream.end(CLOSE_SECONDS)
             listener.finish()
             return
+        self.now.accompany(listener)
         self.audience.enter(listener, stream)
         self._look_at_demand()
 
@@ -290,6 +305,7 @@ class Mount:
         if block.title != self.title or not self._label:
             self.title = block.title
             self._label = metadata_block(block.title, self.options.url)
+            self.now.change(block.title, self.media_time)
         duration = Fraction(block.duration, block.timescale)
         self._ring.append(block.data, self._label, block.cuts, duration)
         self._sounded = self._clock()
@@ -313,6 +329,7 @@ class Mount:
                 _log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
                 self.audience.close()
             self._look_at_demand()
+            self.now.channel.beat()
 
     def _look_at_demand(self) -> None:
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Radio over HTTP: ``/radio/NAME`` with ICY metadata, and the status that Icecast's clients ask for."""
+"""Radio over HTTP: ``/radio/NAME`` with ICY metadata, its events, and the status that Icecast's have."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
+from origin.radio.following import Following, token_of
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
 from origin.radio.publishing import SILENT_SECONDS, Metadata, Publishing
@@ -55,7 +56,8 @@ class Listening:
         if heading:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        listener = Listener(Interleaver(mount.options.metaint) if with_titles else None)
+        interleaver = Interleaver(mount.options.metaint) if with_titles else None
+        listener = Listener(interleaver, token_of(Request(scope)))
         take = functools.partial(mount.enter, listener)
         await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
         # Nothing is awaited where the client was gone already, for then nobody took the stream.
@@ -100,6 +102,7 @@ def routes(
     return [
         Route("/radio/{name}", Listening(mounts, max_listeners), methods=["GET", "HEAD"]),
         Route("/radio/{name}", Publishing(mounts, passwords, silent_seconds), methods=["PUT", "SOURCE"]),
+        Route("/events/radio/{name}", Following(mounts), methods=["GET", "HEAD"]),
         Route("/admin/metadata", Metadata(mounts, passwords).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
     ]

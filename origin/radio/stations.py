@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from origin.config import Config, RadioOptions
+from origin.events.channel import ChannelLimits
 from origin.radio.mount import Mount, MountOptions, Source
 from origin.radio.plan import kind, lacks_fallback, page_of, stream_of
 from origin.radio.relay import Relay, RelayOptions
@@ -35,19 +36,25 @@ class Stations:
     made: dict[str, str] = field(default_factory=dict)
 
 
-def make_stations(config: Config, tools: Tools, count: Callable[[int], None]) -> Stations:
+def make_stations(
+    config: Config,
+    tools: Tools,
+    count: Callable[[int], None],
+    count_events: Callable[[int], None] = lambda _: None,
+) -> Stations:
     """Make the mounts of a configuration that has no faults.
 
     Args:
         config: all options.
         tools: ffmpeg for folders.
         count: told how many bytes were written to listeners.
+        count_events: told how many bytes were written to readers of the stations' event channels.
     """
     stations = Stations()
     for options in config.radio:
         source = _source(options, tools)
         stations.mounts[options.name] = Mount(
-            options.name, source, _presentation(options, config), count=count
+            options.name, source, _presentation(options, config), count=count, count_events=count_events
         )
         if kind(options) == "publish":
             password = options.source_password or secrets.token_urlsafe(PASSWORD_BYTES)
@@ -102,4 +109,9 @@ def _presentation(options: RadioOptions, config: Config) -> MountOptions:
         max_listeners=config.limits.listeners,
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
+        events=ChannelLimits(
+            history=config.limits.event_history,
+            readers=config.limits.event_readers,
+            queue_bytes=config.limits.event_queue_bytes,
+        ),
     )

@@ -39,7 +39,7 @@ def _describe(mount: Mount, base: str) -> dict[str, object]:
     return {
         "audio_info": f"bitrate={mount.bitrate}",
         "bitrate": mount.bitrate,
-        "genre": mount.options.genre or mount.announced.get("genre", "various"),
+        "genre": mount.shown_genre,
         "ice-bitrate": mount.bitrate,
         "listener_peak": mount.peak,
         "listeners": mount.listeners,

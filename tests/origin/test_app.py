@@ -143,6 +143,8 @@ def test_metrics_count_requests_bytes_and_parts(demo_server: ServerProcess) -> N
         "headwater_ffmpeg_restarts_total",
         "headwater_radio_listeners",
         "headwater_radio_dropped_total",
+        "headwater_events_readers",
+        "headwater_events_dropped_total",
     }
 
 

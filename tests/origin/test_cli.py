@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -131,26 +133,36 @@ def test_without_ffmpeg_files_are_still_served(tmp_path: Path) -> None:
     assert "no ffmpeg" in server.text()
 
 
-def read_forever(url: str, got: list[int]) -> None:
-    try:
-        with urllib.request.urlopen(url) as answer:
+@dataclass
+class Reading:
+    """A thread that reads an address to its end."""
+
+    url: str
+    got: list[bytes] = field(default_factory=list)
+    ended: float = 0.0
+
+    def start(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        return thread
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(self.url) as answer:
             while data := answer.read1(65536):
-                got.append(len(data))
-    except OSError:
-        pass
+                self.got.append(data)
+        self.ended = time.monotonic()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback(number: signal.Signals) -> None:
-    """With a listener, a viewer who waits for the next part, and a download that has stopped reading."""
+    """With a listener, a reader of events, and a download that has stopped reading."""
     server = start_server("--demo", "--port", "0")
     try:
         children = wait_for(server.children, what="ffmpeg's start")
         wait_for(lambda: live_state(server) == "live", what="the channel")
-        got: list[int] = []
-        listener = threading.Thread(target=read_forever, args=(f"{server.url}/radio/demo.mp3", got))
-        listener.start()
-        wait_for(lambda: got, what="audio")
+        listener, reader = (Reading(f"{server.url}/{area}/demo.mp3") for area in ("radio", "events/radio"))
+        threads = [listener.start(), reader.start()]
+        wait_for(lambda: listener.got and reader.got, what="audio and events")
         host, port = server.url.removeprefix("http://").split(":")
         stalled = socket.create_connection((host, int(port)))
         stalled.sendall(b"GET /media/film.720p.mp4 HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -158,7 +170,8 @@ def test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback(numbe
         started = time.monotonic()
         status = server.stop(number)
         took = time.monotonic() - started
-        listener.join(30)
+        for thread in threads:
+            thread.join(30)
         stalled.close()
     finally:
         server.process.kill()
@@ -166,7 +179,9 @@ def test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback(numbe
     assert status == 0
     assert took < SHUTDOWN_SECONDS
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
-    assert not listener.is_alive()
+    assert not any(thread.is_alive() for thread in threads)
+    assert b"".join(reader.got).endswith(b"event: end\ndata: {}\n\n")
+    assert reader.ended - started < 1
     assert "Traceback" not in server.text()
     assert "rror" not in server.text()
 

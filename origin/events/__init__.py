@@ -1,0 +1,1 @@
+"""Event channels: one producer, many readers, of text."""
