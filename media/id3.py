@@ -1,4 +1,4 @@
-"""Titles in audio files: ID3v2.2 to 2.4, ID3v1 and APEv2 tags.
+"""Titles in audio files: ID3v2.2 to 2.4, ID3v1 and APEv2 tags, read; ID3v2.4 tags of events, written.
 
 Tags are hints, often broken ones, and no reason to refuse the audio behind them: the parsers here never
 raise on bad content, they return what could be read. Each looks at no byte twice and follows no offset back,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 ID3V2_HEADER = 10
@@ -220,3 +220,51 @@ def _clean(text: str) -> str:
     """One line without control characters, byte order marks and replacement characters."""
     visible = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
     return " ".join(visible.replace("\ufeff", "").replace("\ufffd", "").split())
+
+
+FRAME_NAME = re.compile(r"T(?!XXX)[A-Z0-9]{3}|W(?!XXX)[A-Z0-9]{3}|(?:TXXX|WXXX):[^\0]{1,256}", re.ASCII)
+"""Frames that can be written: of text, of an address, and those of one's own, by ``TXXX:description``."""
+
+_UTF_8 = b"\x03"
+_LARGEST = 1 << 28
+
+
+def write_id3v2(frames: Iterable[tuple[str, str]]) -> bytes:
+    """Write an ID3v2.4 tag.
+
+    Args:
+        frames: name (see ``FRAME_NAME``) and text of each, in order.
+
+    Returns:
+        The tag, without padding.
+
+    Raises:
+        ValueError: a name that can't be one, a NUL in a text, an address beyond Latin-1, or too much of it.
+    """
+    body = b"".join(_frame(name, text) for name, text in frames)
+    return b"ID3\x04\x00\x00" + _as_syncsafe(len(body)) + body
+
+
+def is_whole_id3v2(data: bytes) -> bool:
+    """Tell whether bytes are one ID3v2.4 tag and nothing else."""
+    return data[3:4] == b"\x04" and id3v2_size(data) == len(data)
+
+
+def _frame(name: str, text: str) -> bytes:
+    if not FRAME_NAME.fullmatch(name) or "\0" in text:
+        raise ValueError(f"no ID3 frame of text or address: {name!r}")
+    identifier, _, description = name.partition(":")
+    # ID3v2.4 §4.3: addresses are ISO-8859-1, whatever a description's encoding is
+    value = text.encode() if identifier.startswith("T") else text.encode("latin-1")
+    if description:  # §4.2.6, §4.3.2
+        value = _UTF_8 + description.encode() + b"\0" + value
+    elif identifier.startswith("T"):
+        value = _UTF_8 + value
+    return identifier.encode() + _as_syncsafe(len(value)) + b"\0\0" + value
+
+
+def _as_syncsafe(number: int) -> bytes:
+    """Seven bits a byte (ID3v2.4 §6.2)."""
+    if number >= _LARGEST:
+        raise ValueError(f"{number} bytes don't fit into an ID3 tag")
+    return bytes(number >> shift & 0x7F for shift in (21, 14, 7, 0))

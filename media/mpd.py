@@ -156,12 +156,14 @@ class AdaptationSet:
         representations: the encodings.
         language: BCP 47 or ISO 639-2 code, or None.
         main: whether it is what plays when nobody chooses.
+        events: scheme of the event messages that its segments may have (§5.10.3.3), or None.
     """
 
     content_type: str
     representations: Sequence[Representation]
     language: str | None = None
     main: bool = True
+    events: str | None = None
 
     def element(self) -> Element:
         """Build it."""
@@ -174,6 +176,9 @@ class AdaptationSet:
         )
         if self.language is not None:
             element.set("lang", self.language)
+        if self.events is not None:
+            # §5.3.7: what all representations have in common stands before the set's own elements.
+            SubElement(element, "InbandEventStream", schemeIdUri=self.events, value="")
         role = "main" if self.main else "alternate"
         SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=role)
         element.extend(representation.element() for representation in self.representations)

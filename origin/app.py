@@ -23,6 +23,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
         player: the folder of the player page.
     """
     config = house.config
+    keys = {one.name: one.publish_key for one in config.live if one.publish_key}
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -34,9 +35,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *files.routes(house.library, max_age=config.library.max_age, open_files=house.open_files),
             *vod.routes(house.titles, max_age=config.library.max_age),
             *live.routes(house.channels),
-            *metadata.routes(
-                house.channels, {one.name: one.publish_key for one in config.live if one.publish_key}
-            ),
+            *metadata.routes(house.channels, keys, config.limits.metadata_bytes),
             *radio_routes(
                 house.mounts,
                 passwords=house.stations.passwords,

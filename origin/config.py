@@ -142,6 +142,8 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Files of the library that stay open between requests."""
     open_file_seconds: Annotated[float, Meta(gt=0, le=1)] = 0.5
     """Time for which such a file is served without being looked up again."""
+    metadata_bytes: Count = 16 << 10
+    """Body of a request that publishes timed metadata."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played files."""
 

@@ -1,13 +1,14 @@
-"""Timed metadata: ``POST /live/NAME/metadata`` with JSON puts a date range on a channel's playlists."""
+"""Timed metadata: ``POST /live/NAME/metadata`` with JSON puts an event on a channel's time.
+
+It is told twice: as a date range in the playlists, and as an ID3 tag in the media itself.
+"""
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import itertools
 import time
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from fractions import Fraction
 from typing import Annotated
@@ -15,24 +16,25 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from media.daterange import CLIENT_ATTRIBUTE, DateRange
+from media.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
 from media.m3u8 import date_time
+from origin.admission import RefusalError, authorize, require_type
 from packager.dateranges import DateRangeError
+from packager.inband import TooManyEventsError
 from packager.live import Channel
 
 MAX_BODY = 16 << 10
-"""Most bytes of a request's body."""
+"""Most bytes of a request's body, unless configured."""
 
 MAX_ATTRIBUTES = 32
-"""Most attributes of one date range."""
-
-LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-"""Hosts under which a page of this same machine asks; any other name may be somebody else's."""
+"""Most attributes of one date range, and frames of one tag."""
 
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r'^[^"\x00-\x1f\x7f]*$')]
+FrameText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*$")]
 Length = Annotated[float, Meta(ge=0, le=86_400)]
 
 
@@ -49,22 +51,19 @@ class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
     planned_duration: Length | None = None
     attributes: dict[str, Text | float] = {}
     """Names begin with ``X-``."""
+    id3: dict[str, FrameText] | str = {}
+    """Frames of the tag in the media, such as ``TIT2`` or ``TXXX:description``; or a whole tag in base64."""
 
 
-class RefusalError(Exception):
-    """The answer is this status with this line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
-
-
-def routes(channels: Mapping[str, Channel], publish_keys: Mapping[str, str]) -> list[BaseRoute]:
+def routes(
+    channels: Mapping[str, Channel], publish_keys: Mapping[str, str], max_body: int = MAX_BODY
+) -> list[BaseRoute]:
     """The routes of this wing.
 
     Args:
         channels: by name.
         publish_keys: by the channel's name; who publishes on any other must be on this machine.
+        max_body: most bytes of a request's body.
     """
     counter = itertools.count(1)
 
@@ -74,73 +73,42 @@ def routes(channels: Mapping[str, Channel], publish_keys: Mapping[str, str]) -> 
             if channel is None:
                 raise RefusalError(404, "Not Found")
             authorize(request, publish_keys.get(channel.name))
-            tag = date_range(await _body(request), channel, f"{int(time.time() * 1000)}-{next(counter)}")
-            channel.presentation.date_ranges.add(tag, time.monotonic())
+            metadata = await _body(request, max_body)
+            tag = date_range(metadata, channel, f"{int(time.time() * 1000)}-{next(counter)}")
+            _publish(channel, tag, id3_tag(metadata, tag))
         except RefusalError as error:
-            return PlainTextResponse(f"{error}\n", error.status, {"cache-control": "no-store"})
-        except DateRangeError as error:
-            return PlainTextResponse(f"{error}\n", 409, {"cache-control": "no-store"})
+            return error.response()
+        except (DateRangeError, TooManyEventsError) as error:
+            return RefusalError(409, str(error)).response()
         answer = msgspec.json.encode({"id": tag.id, "start": date_time(tag.start_date)})
         return Response(answer, 201, {"cache-control": "no-store"}, "application/json")
 
     return [Route("/live/{channel}/metadata", publish, methods=["POST"])]
 
 
-def authorize(request: Request, key: str | None) -> None:
-    """Let a publisher in.
-
-    Args:
-        request: with ``?key=``, or Authorization Bearer, or Basic with the key as password.
-        key: the channel's, or None: then only this machine may publish.
-
-    Raises:
-        RefusalError: 401 or 403.
-    """
-    if key is not None:
-        if not hmac.compare_digest(_given_key(request).encode(), key.encode()):
-            raise RefusalError(401, "the channel's publish_key is needed")
-        return
-    # What came through a proxy isn't from this machine, whoever the connection is from; and a page under a
-    # foreign name that resolves to this machine isn't ours.
-    forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
-    host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-    address = "" if request.client is None else request.client.host
-    if forwarded or host not in LOCAL_NAMES or not _is_loopback(address):
-        raise RefusalError(403, "only from this machine, since the channel has no publish_key")
-
-
-def _given_key(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() == "basic":
-        try:
-            return b64decode(value, validate=True).decode().partition(":")[2]
-        except ValueError:
-            return ""
-    return request.query_params.get("key", "")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
-async def _body(request: Request) -> Metadata:
-    # A form of another site can't send this type without being asked first (fetch standard, CORS).
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise RefusalError(415, "the body must be application/json")
+async def _body(request: Request, limit: int) -> Metadata:
+    require_type(request, "application/json")
     data = b""
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY:
-            raise RefusalError(413, f"more than {MAX_BODY} bytes")
+        if len(data) > limit:
+            raise RefusalError(413, f"more than {limit} bytes")
     try:
         return msgspec.json.decode(data, type=Metadata)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(400, str(error).replace("\n", " ")) from error
+
+
+def _publish(channel: Channel, tag: DateRange, id3: bytes) -> None:
+    """Put the event on playlists and media; the end of a planned one only on playlists, as it was told."""
+    ranges = channel.presentation.date_ranges
+    if ranges.start_of(tag.id) is None:
+        channel.inband.check()
+        ranges.add(tag, time.monotonic())
+        duration = tag.planned_duration if tag.duration is None else tag.duration
+        channel.inband.add(tag.start_date, duration or None, id3)
+    else:
+        ranges.add(tag, time.monotonic())
 
 
 def date_range(metadata: Metadata, channel: Channel, new_id: str) -> DateRange:
@@ -182,6 +150,49 @@ def date_range(metadata: Metadata, channel: Channel, new_id: str) -> DateRange:
         None if metadata.planned_duration is None else _milliseconds(metadata.planned_duration),
         names,
     )
+
+
+def id3_tag(metadata: Metadata, tag: DateRange) -> bytes:
+    """Make the ID3 tag that says in the media what the date range says in the playlists.
+
+    Args:
+        metadata: what was published; its frames stand behind those of the range.
+        tag: the date range.
+
+    Returns:
+        An ID3v2.4 tag.
+
+    Raises:
+        RefusalError: 400: a frame that can't be written, or what isn't a tag.
+    """
+    if isinstance(metadata.id3, str):
+        return _given_tag(metadata.id3)
+    names = metadata.id3
+    if len(names) > MAX_ATTRIBUTES or not all(FRAME_NAME.fullmatch(name) for name in names):
+        raise RefusalError(400, f"id3: at most {MAX_ATTRIBUTES} frames, such as TIT2, WOAR or TXXX:name")
+    try:
+        return write_id3v2([*_described(tag), *names.items()])
+    except ValueError as error:
+        raise RefusalError(400, f"id3: {error}") from error
+
+
+def _described(tag: DateRange) -> Iterator[tuple[str, str]]:
+    """Give the frames that name a range, so that who reads them finds it in the playlist."""
+    yield "TXXX:ID", tag.id
+    if tag.class_ is not None:
+        yield "TXXX:CLASS", tag.class_
+    for name, value in sorted(tag.client_attributes.items()):
+        yield f"TXXX:{name}", value if isinstance(value, str) else f"{value:g}"
+
+
+def _given_tag(text: str) -> bytes:
+    try:
+        data = b64decode(text, validate=True)
+    except ValueError as error:
+        raise RefusalError(400, "id3: neither frames by name nor base64") from error
+    if not is_whole_id3v2(data):
+        raise RefusalError(400, "id3: not one whole ID3v2.4 tag")
+    return data
 
 
 def _milliseconds(seconds: float) -> Fraction:

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from media.codecs import SampleEntry, parse_sample_entry
+from media.emsg import ID3_BRAND, with_brand
 from media.errors import MalformedError, UnsupportedError
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from packager.inband import Inband, Place
 from packager.ladder import Cadence
 from packager.numbers import Numbers
+from packager.rendition import Rendition
 from packager.segmenter import CadenceError, CutPart, Segmenter
 from packager.wallclock import Instant, WallClock
-from packager.window import LivePart, Window
+from packager.window import LivePart
 
 
 class Resumption:
@@ -30,11 +33,12 @@ class Feed:
     """One rendition of one run of ffmpeg.
 
     Args:
-        window: where the parts go.
+        rendition: whose window the parts go to.
         clock: of this run.
         resumption: of this run.
         cadence: the channel's.
         numbers: the channel's, which say whether a segment may be opened already.
+        inband: the channel's events, which go with the parts.
         start: media time in seconds at which the run's first segment begins.
         on_part: called for each part with the seconds from its last frame's end to its being published.
 
@@ -44,18 +48,21 @@ class Feed:
 
     def __init__(
         self,
-        window: Window,
+        rendition: Rendition,
         clock: WallClock,
         resumption: Resumption,
         cadence: Cadence,
         numbers: Numbers,
+        inband: Inband,
         start: Fraction,
         on_part: Callable[[float], None],
     ) -> None:
-        self._window = window
+        self._name = rendition.name
+        self._window = rendition.window
         self._clock = clock
         self._resumption = resumption
         self._numbers = numbers
+        self._inband = inband
         self.segment = -1
         self._suspended = False
         self._init = b""
@@ -103,7 +110,9 @@ class Feed:
             raise UnsupportedError("a rendition is one track with one sample entry")
         (track,) = init.tracks
         self._timescale, self._track_id = track.timescale, track.track_id
-        self._init, self._entry = init.data, parse_sample_entry(track.sample_entries[0])
+        carries = self._inband.carries(self._name)
+        self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
+        self._entry = parse_sample_entry(track.sample_entries[0])
         self._window.begin(self._init, self._entry)
         self._segmenter = Segmenter(
             timescale=track.timescale,
@@ -150,7 +159,11 @@ class Feed:
         dating = self._clock.dating(part.segment, now)
         if dating.stepped and self._window.open is None:
             self._renew()
-        data = write_fragment(
+        end = part.base_media_decode_time + part.duration
+        events = self._inband.boxes(
+            self._name, Place(part.base_media_decode_time, end, self._timescale, dating.offset)
+        )
+        data = events + write_fragment(
             sequence_number=self._part_count,
             track_id=self._track_id,
             base_media_decode_time=part.base_media_decode_time,

@@ -18,6 +18,7 @@ from packager.audience import Audience
 from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
+from packager.inband import Inband
 from packager.ladder import AUDIO, AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, audio_rungs, cadence, rungs
 from packager.lineup import Lineup
 from packager.numbers import Numbers
@@ -102,6 +103,7 @@ class Channel:
         cadence: the times that its renditions share.
         renditions: by name, video from large to small, then the sound; sound from the best on.
         presentation: its playlists.
+        inband: events on their way into the media.
         restarts: how often ffmpeg ended and was started again.
         archive: its DVR on disk; None where it has none.
     """
@@ -123,6 +125,7 @@ class Channel:
         self._on_part = on_part
         self._ladder = () if options.bitrates else rungs(options.ladder)
         self._sounds = audio_rungs(options.bitrates) or (AUDIO,)
+        self.inband = Inband([rung.name for rung in self._ladder or self._sounds], round(time.time() * 1000))
         self._flowing = False
         self._closed = False
         self._captions = "drawtext" in tools.filters
@@ -339,7 +342,16 @@ class Channel:
         start = self._lineup.next_number * self.cadence.segment_duration
         clock, self._resumption = WallClock(), Resumption()
         feeds = self._feeds = [
-            Feed(rendition.window, clock, self._resumption, self.cadence, self._numbers, start, self._on_part)
+            Feed(
+                rendition,
+                clock,
+                self._resumption,
+                self.cadence,
+                self._numbers,
+                self.inband,
+                start,
+                self._on_part,
+            )
             for rendition in self.renditions.values()
         ]
         words = encoder.arguments(

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from media import livempd, mpd
+from media.emsg import ID3_SCHEME
 from media.fragments import FragmentReader, InitSegment
 from packager.ladder import Cadence
 from packager.rendition import Rendition, init_uri
@@ -156,7 +157,7 @@ class LiveManifest:
 
     def _period(self, stretch: Stretch, *, last: bool, suffix: str) -> livempd.Period:
         reference = next(iter(self._renditions.values())).window
-        sets = []
+        sets: list[mpd.AdaptationSet] = []
         for content, video in (("video", True), ("audio", False)):
             offered = [
                 self._representation(rendition, timeline, stretch, suffix)
@@ -164,7 +165,8 @@ class LiveManifest:
                 if rendition.video is video and (timeline := timeline_at(rendition.window, stretch.number))
             ]
             if offered:
-                sets.append(mpd.AdaptationSet(content, offered))
+                # Events go with the pictures, or where there are none with the sound.
+                sets.append(mpd.AdaptationSet(content, offered, events=None if sets else ID3_SCHEME))
         over = reference.ended or not last
         duration = self._ends.get(stretch.number, Fraction(0)) if over else None
         return livempd.Period(f"p{stretch.number}", stretch.start, duration, sets)

@@ -15,7 +15,7 @@ from media import m3u8
 from packager.dateranges import DateRanges
 from packager.ladder import Cadence
 from packager.manifest import LiveManifest
-from packager.rendition import Rendition, init_uri, part_uri, segment_uri
+from packager.rendition import Rendition, init_uri, leading, part_uri, segment_uri
 from packager.window import LiveSegment, Window
 
 __all__ = ["Presentation", "Rendition", "media_playlist", "multivariant_playlist"]
@@ -191,10 +191,11 @@ def multivariant_playlist(
         The playlist: a variant for each video rendition, sound as one group; without video, a variant for
         each audio rendition.
     """
-    pictures = [rendition for rendition in renditions if rendition.video]
-    sound = [rendition for rendition in renditions if not rendition.video] if pictures else []
+    shown = leading(renditions)
+    pictures = shown[0].video
+    sound = [rendition for rendition in renditions if rendition not in shown]
     variants = []
-    for rendition in pictures or renditions:
+    for rendition in shown:
         played = [rendition, *sound[:1]]
         entries = [one.window.timeline.entry for one in played if one.window.timeline is not None]
         variants.append(
@@ -245,10 +246,10 @@ class Presentation:
 
     @property
     def edge(self) -> Fraction | None:
-        """Date of the newest media's end in seconds since the epoch; None before any."""
-        window = next(iter(self._renditions.values())).window
-        newest = window.open or (window.listed[-1] if window.listed else None)
-        return None if newest is None else newest.program_date_time + newest.duration
+        """Date of the end of the newest that any variant has, in seconds since the epoch; None before any."""
+        windows = [rendition.window for rendition in leading(self._renditions.values())]
+        newest = [window.open or window.listed[-1] for window in windows if window.open or window.listed]
+        return max((segment.program_date_time + segment.duration for segment in newest), default=None)
 
     def media(
         self, name: str, *, skip: bool = False, skip_date_ranges: bool = False, suffix: str = ""

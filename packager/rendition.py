@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from packager.window import Timeline, Window
@@ -22,6 +23,12 @@ class Rendition:
     window: Window
     video: bool
     bitrate: int
+
+
+def leading(renditions: Iterable[Rendition]) -> list[Rendition]:
+    """Give those that are variants: the pictures, or of a channel without any the sound."""
+    found = list(renditions)
+    return [rendition for rendition in found if rendition.video] or found
 
 
 def segment_uri(number: int) -> str:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from origin import live, metadata
+from packager.inband import Place
 from packager.live import Channel, ChannelOptions
 from packager.segmenter import CutPart, Segmenter
 from packager.tools import Tools
@@ -76,7 +77,8 @@ class Source:
     """One run of one rendition: parts in order, from a media sequence number on."""
 
     def __init__(self, channel: Channel, name: str, track: Track, number: int, down: int) -> None:
-        self._window = channel.renditions[name].window
+        self._name, self._window = name, channel.renditions[name].window
+        self._inband = channel.inband
         self._track_id, self._timescale = track.init.tracks[0].track_id, track.init.tracks[0].timescale
         self._down = down
         self._parts = self._cut(channel, track, number)
@@ -96,7 +98,9 @@ class Source:
     def publish(self) -> None:
         """Publish the next part, dated by its media time and how long the source was down."""
         part = next(self._parts)
-        data = write_fragment(
+        begin, end = part.base_media_decode_time, part.base_media_decode_time + part.duration
+        place = Place(begin, end, self._timescale, Fraction(self._down))
+        data = self._inband.boxes(self._name, place) + write_fragment(
             sequence_number=1,
             track_id=self._track_id,
             base_media_decode_time=part.base_media_decode_time,

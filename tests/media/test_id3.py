@@ -1,3 +1,4 @@
+import json
 import subprocess
 from pathlib import Path
 
@@ -5,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.id3 import Tags, id3v2_size, parse_ape, parse_id3v1, parse_id3v2, parse_trailer
+from media.id3 import (
+    Tags,
+    id3v2_size,
+    is_whole_id3v2,
+    parse_ape,
+    parse_id3v1,
+    parse_id3v2,
+    parse_trailer,
+    write_id3v2,
+)
+from packager.tools import Tools
 
 
 def syncsafe(size: int) -> bytes:
@@ -144,3 +155,54 @@ def test_broken_tags_are_read_without_an_error(body: bytes, version: int, flags:
     parse_ape(ape((b"Title", body)) + body)
     footer = b"APETAGEX" + (2000).to_bytes(4, "little") + body[:4].ljust(4, b"\0") + bytes(16)
     parse_trailer(body + footer)
+
+
+def test_ffprobe_reads_the_frames_that_are_written(tools: Tools, tmp_path: Path) -> None:
+    frames = [("TIT2", "Größe € 1"), ("TPE1", "A"), ("TXXX:X-NOTE", "ä=1"), ("WOAR", "http://a.example/ü")]
+    tag = write_id3v2(frames)
+    assert is_whole_id3v2(tag)
+    assert not is_whole_id3v2(tag + b"\0")
+    silence = [
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "anullsrc",
+        "-t",
+        "0.2",
+        "-id3v2_version",
+        "0",
+        "-write_xing",
+        "0",
+        "-f",
+        "mp3",
+        "-",
+    ]
+    sound = subprocess.run([str(tools.ffmpeg), *silence], check=True, capture_output=True).stdout
+    path = tmp_path / "tagged.mp3"
+    path.write_bytes(tag + sound)
+    command = [str(tools.ffprobe), "-v", "error", "-show_entries", "format_tags", "-of", "json", str(path)]
+    tags = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["format"]["tags"]
+    assert {"title": "Größe € 1", "artist": "A", "X-NOTE": "ä=1"}.items() <= tags.items()
+    assert parse_id3v2(tag) == Tags("Größe € 1", "A")
+
+
+def test_a_written_tag_is_that_of_the_standard() -> None:
+    # ID3v2.4 §3.1, §4, §4.2.6, §4.3.2: header with a syncsafe size, frames, UTF-8 is encoding 3
+    assert write_id3v2([("TXXX:d", "x" * 127), ("WXXX:d", "u")]) == b"".join(
+        (
+            *(b"ID3\x04\0\0", b"\0\0\x01\x1a"),
+            *(b"TXXX", b"\0\0\x01\x02", b"\0\0", b"\x03d\0", b"x" * 127),
+            *(b"WXXX", b"\0\0\0\x04", b"\0\0", b"\x03d\0u"),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("TXXX", "a"), ("PRIV", "a"), ("TIT2", "a\0b"), ("WOAR", "€"), ("TIT2:x", "a"), ("tit2", "")],
+)
+def test_a_frame_that_can_not_be_written_is_refused(name: str, text: str) -> None:
+    with pytest.raises(ValueError):
+        write_id3v2([(name, text)])
