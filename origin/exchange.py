@@ -190,7 +190,10 @@ class Exchange(RequestResponseCycle):
     def _hand_over(self, message: Any) -> None:
         """Let the owner of the body write it onto the connection."""
         self._flush()
-        stream = Stream(self.transport, self._loop, self._finish, chunked=bool(self.chunked_encoding))
+        plain = self.scope["scheme"] == "http"
+        stream = Stream(
+            self.transport, self._loop, self._finish, chunked=bool(self.chunked_encoding), plain=plain
+        )
         stream.bound(message["buffer"])
         self._stream = message["stream"] = stream
         message["take"](stream)

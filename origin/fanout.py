@@ -96,6 +96,11 @@ class Ring:
         return self._end
 
     @property
+    def newest(self) -> tuple[int, Block | None]:
+        """The block that was appended last, and its number; None when there is none."""
+        return self._next - 1, self._blocks.get(self._next - 1)
+
+    @property
     def cursors(self) -> int:
         """How many listeners there are."""
         return len(self._cursors)

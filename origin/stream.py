@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ class Stream:
         loop: that it runs in.
         chunked: whether the body is in chunks; who writes frames what it writes (``as_chunk``).
         finish: tells the exchange that the body is complete.
+        plain: whether the connection's bytes are the body's own, so that they may go past the transport.
 
     Attributes:
         closed: whether the client has gone, or the end was written.
@@ -34,7 +36,17 @@ class Stream:
         on_close: called once, when the client has gone before the end.
     """
 
-    __slots__ = ("_finish", "_loop", "_transport", "chunked", "closed", "on_close", "sent")
+    __slots__ = (
+        "_finish",
+        "_loop",
+        "_queued",
+        "_socket",
+        "_transport",
+        "chunked",
+        "closed",
+        "on_close",
+        "sent",
+    )
 
     def __init__(
         self,
@@ -43,8 +55,13 @@ class Stream:
         finish: Callable[[], None],
         *,
         chunked: bool,
+        plain: bool = False,
     ) -> None:
         self._transport = transport
+        connection = transport.get_extra_info("socket") if plain else None
+        self._socket = -1 if connection is None else connection.fileno()
+        # Whether the transport may have bytes that must go first: the response's head, to begin with.
+        self._queued = True
         self._loop = loop
         self._finish = finish
         self.chunked = chunked
@@ -68,10 +85,32 @@ class Stream:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
-    def write(self, data: bytes | memoryview) -> None:
+    def offer(self, data: bytes) -> bool:
+        """Write bytes, framed already, if none wait before them; the same for a crowd, at little cost.
+
+        Returns:
+            Whether they are on their way; else nothing of them was written.
+        """
+        # The loop closes a descriptor after it has told so (``hang_up``), never before; then it is another's.
+        if self.closed or (self._queued and self._transport.get_write_buffer_size()):
+            return False
+        size = len(data)
+        self.sent += size
+        try:
+            taken = os.write(self._socket, data) if self._socket >= 0 else 0
+        except OSError:
+            taken = 0  # no room, or an error that the transport meets too, with what is left to it
+        self._queued = taken < size
+        if self._queued:
+            self._transport.write(memoryview(data)[taken:])
+        return True
+
+    def write(self, data: bytes) -> None:
         """Write bytes, framed already; they are kept as they are until the kernel takes them."""
-        self.sent += len(data)
-        self._transport.write(data)
+        if not self.offer(data):
+            self.sent += len(data)
+            self._queued = True
+            self._transport.write(data)
 
     def end(self, patience: float) -> None:
         """Write the end of the body and close, once all is out.
@@ -100,6 +139,6 @@ class Stream:
                 self.on_close()
 
 
-def as_chunk(data: bytes | memoryview) -> bytes:
+def as_chunk(*pieces: bytes | memoryview) -> bytes:
     """Frame bytes as one chunk (RFC 9112 §7.1), which must not be empty."""
-    return b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+    return b"".join((b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n"))

@@ -28,7 +28,7 @@ WRITE_BYTES = 128 * 1024
 """What may wait in a listener's transport before its audio stays in the ring."""
 
 FLUSH_LISTENERS = 250
-"""Listeners written to before others on the loop have a turn: about two milliseconds."""
+"""Listeners written to before others on the loop have a turn: about three milliseconds."""
 
 _log = structlog.get_logger()
 
@@ -56,31 +56,27 @@ class Listener:
         token: a name that it has given itself, if any.
 
     Attributes:
+        begun: whether it got a place, so that it has a stream and a cursor.
         hearing: where it is told what it hears; None when nobody asks.
     """
 
-    __slots__ = ("_stream", "cursor", "done", "hearing", "interleaver", "joined", "settled", "token")
+    __slots__ = ("begun", "cursor", "done", "hearing", "interleaver", "joined", "settled", "stream", "token")
+
+    stream: Stream
+    cursor: Cursor
 
     def __init__(self, interleaver: Interleaver | None, token: str | None = None) -> None:
         self.interleaver = interleaver
         self.token = token
         self.hearing: Hearing | None = None
-        self.cursor: Cursor | None = None
+        self.begun = False
         self.joined = 0.0
         self.settled = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._stream: Stream | None = None
-
-    @property
-    def stream(self) -> Stream:
-        """The way to its client."""
-        if self._stream is None:
-            raise RuntimeError("the listener has no stream yet")
-        return self._stream
 
     def start(self, stream: Stream, cursor: Cursor) -> None:
         """Begin at a cursor."""
-        self._stream, self.cursor = stream, cursor
+        self.stream, self.cursor, self.begun = stream, cursor, True
         if self.hearing is not None:
             self.hearing.begin(cursor.media_time)
 
@@ -119,10 +115,10 @@ class Listeners:
         self._limits = limits
         self._clock = clock
         self._count = count
-        self._present: set[Listener] = set()
+        # In the order of their coming, in which memory has them too: a flush meets each in its turn.
+        self._present: dict[Listener, None] = {}
         self._young: deque[Listener] = deque()
         self._settled = 0
-        self._framed: tuple[bytes | memoryview, bytes] = (b"", b"")
         self.peak = 0
         self.dropped = 0
         self.skipped = 0
@@ -136,35 +132,52 @@ class Listeners:
         listener.joined = self._clock()
         listener.start(stream, self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener)))
         stream.on_close = lambda: self._leave(listener)
-        self._present.add(listener)
+        self._present[listener] = None
         self._young.append(listener)
         self._count(self._serve(listener))
 
     async def flush(self) -> None:
-        """Write what is new to everybody."""
-        sent = 0
-        for index, listener in enumerate(tuple(self._present), 1):
-            sent += self._serve(listener)
-            if index % FLUSH_LISTENERS == 0:
+        """Write what is new to everybody: in one go, so that all hear it at about the same time."""
+        everybody = tuple(self._present)
+        for first in range(0, len(everybody), FLUSH_LISTENERS):
+            if first:
                 await asyncio.sleep(0)
-        self._count(sent)
+            self._count(self._serve_all(everybody[first : first + FLUSH_LISTENERS]))
         self._settle()
 
     def close(self) -> None:
         """End all: those that have everything in order, the others by cutting their connection."""
         for listener in tuple(self._present):
             self._count(self._serve(listener))
-            stream, cursor = listener.stream, listener.cursor
-            if cursor is None or self._ring.lag(cursor):
+            stream = listener.stream
+            if self._ring.lag(listener.cursor):
                 stream.abort()
             else:
                 stream.end(CLOSE_SECONDS)
             self._leave(listener)
 
+    def _serve_all(self, some: tuple[Listener, ...]) -> int:
+        """Write what some listeners haven't got yet; give the bytes. Most lack the newest block alone."""
+        newest, block = self._ring.newest
+        if block is None:
+            return 0
+        plain, chunk = block.data, as_chunk(block.data)
+        sent = 0
+        for listener in some:
+            stream, cursor = listener.stream, listener.cursor
+            if cursor.sequence == newest and not cursor.offset and listener.interleaver is None:
+                data = chunk if stream.chunked else plain
+                if stream.offer(data):
+                    cursor.sequence, cursor.media_time = newest + 1, block.ends
+                    sent += len(data)
+                    continue
+            sent += self._serve(listener)
+        return sent
+
     def _serve(self, listener: Listener) -> int:
         """Write what a listener hasn't got yet, as far as its client takes it; give the bytes."""
         stream, cursor = listener.stream, listener.cursor
-        if stream.closed or cursor is None:
+        if stream.closed:
             return 0
         if waiting := stream.buffered:
             if waiting + self._ring.lag(cursor) > self._limits.queue_bytes:
@@ -178,20 +191,10 @@ class Listeners:
             return 0
         before = stream.sent
         for data, label in blocks:
-            self._write(listener, stream, data, label)
+            interleaver = listener.interleaver
+            pieces = [data] if interleaver is None else interleaver.feed(data, label)
+            stream.write(as_chunk(*pieces) if stream.chunked else b"".join(pieces))
         return stream.sent - before
-
-    def _write(self, listener: Listener, stream: Stream, data: bytes | memoryview, label: bytes) -> None:
-        if listener.interleaver is not None:
-            body = b"".join(listener.interleaver.feed(data, label))
-            stream.write(as_chunk(body) if stream.chunked else body)
-        elif stream.chunked:
-            # All get the same block, so it is framed once.
-            if self._framed[0] is not data:
-                self._framed = (data, as_chunk(data))
-            stream.write(self._framed[1])
-        else:
-            stream.write(data)
 
     def _fell_out(self, listener: Listener) -> None:
         self._lag(listener)
@@ -201,11 +204,10 @@ class Listeners:
         if self._limits.skips and not listener.stream.closed:
             self.skipped += 1
             old = listener.cursor
-            if old is not None:
-                self._ring.leave(old)
+            self._ring.leave(old)
             # Only whole frames are ever handed to a stream, so a cut of the ring continues them.
             listener.cursor = self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener))
-            if listener.hearing is not None and old is not None:
+            if listener.hearing is not None:
                 listener.hearing.skip(old.media_time, listener.cursor.media_time)
             return
         if listener in self._present:
@@ -217,10 +219,9 @@ class Listeners:
     def _leave(self, listener: Listener) -> None:
         if listener not in self._present:
             return
-        self._present.discard(listener)
+        del self._present[listener]
         self._settled -= listener.settled
-        if listener.cursor is not None:
-            self._ring.leave(listener.cursor)
+        self._ring.leave(listener.cursor)
         listener.finish()
 
     def _settle(self) -> None:

@@ -61,7 +61,7 @@ class Listening:
         take = functools.partial(mount.enter, listener)
         await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
         # Nothing is awaited where the client was gone already, for then nobody took the stream.
-        if listener.cursor is not None:
+        if listener.begun:
             await listener.done
 
     def _full(self) -> bool:
