@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
-from media.isobmff import LARGEST_HEADER, header
+from media.isobmff import LARGEST_HEADER, header, media_data_header
 from media.moof import (
     DEPENDS_ON_NONE,
     DEPENDS_ON_OTHERS,
@@ -76,7 +76,7 @@ def write_fragment_header(
     cells = [cell for row in zip(*columns, strict=True) for cell in row]
     trun_size = _TRUN_FIXED.size + 4 * len(cells)
     moof_size = _MOOF_FIXED.size + trun_size
-    media_header = _mdat_header(sum(sizes))
+    media_header = media_data_header(sum(sizes))
     moof = _MOOF_FIXED.pack(
         *(moof_size, b"moof", 16, b"mfhd", 0, sequence_number & 0xFFFF_FFFF),
         *(moof_size - 24, b"traf"),
@@ -124,12 +124,6 @@ def write_fragment(
         samples=samples,
     )
     return b"".join((head, data))
-
-
-def _mdat_header(length: int) -> bytes:
-    if length + 8 < 1 << 32:
-        return struct.pack(">I4s", length + 8, b"mdat")
-    return struct.pack(">I4sQ", 1, b"mdat", length + 16)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,13 @@ def full_box(kind: bytes, version: int, flags: int, *payload: bytes | bytearray 
     return box(kind, (version << 24 | flags).to_bytes(4, "big"), *payload)
 
 
+def media_data_header(length: int) -> bytes:
+    """Write the header of an ``mdat`` (§8.1.1) whose payload of so many bytes is written separately."""
+    if length + 8 < 1 << 32:
+        return _SIZE_AND_KIND.pack(length + 8, b"mdat")
+    return _SIZE_AND_KIND.pack(1, b"mdat") + _LARGE_SIZE.pack(length + 16)
+
+
 def header(data: bytes | bytearray | memoryview, start: int, end: int) -> Box:
     """Read one box's header; its payload needn't be in ``data``.
 
