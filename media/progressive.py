@@ -1,7 +1,7 @@
 """The head of a progressive MP4: ``ftyp``, ``moov`` and the header of an ``mdat`` whose bytes are elsewhere.
 
-The data behind the head may have anything between the samples; the tables say where each run of samples is. So
-a movie can be made of fragments, one behind the other as they are, without a copy of them.
+The data behind the head may have anything between the samples; the tables say where each run of samples is.
+So a movie can be made of fragments, one behind the other as they are, without a copy of them.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class MovieTrack:
 
     def render(self, moved: int, *, wide: bool) -> bytes:
         """Write its ``trak``; the arguments are those of ``TrackTables.render``."""
-        skipped = round(max(-self.start, 0) * self.facts.timescale) + self.tables.first_offset
+        skipped = round(max(-self.start, Fraction(0)) * self.facts.timescale) + self.tables.first_offset
         empty = [(_ticks(self.start), -1)] if self.start > 0 else []
         shown = self.duration - (empty[0][0] if empty else 0)
         edits = edit_list([*empty, (shown, skipped)]) if empty or skipped else b""

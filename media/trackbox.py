@@ -1,4 +1,4 @@
-"""The boxes that describe a movie and its tracks (ISO/IEC 14496-12 §8.2 to §8.6), whatever holds the samples."""
+"""The boxes that describe a movie and its tracks (ISO/IEC 14496-12 §8.2 to §8.6), wherever the samples are."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def mvhd(timescale: int, duration: int, next_track_id: int) -> bytes:
     """Write a movie header (§8.2.2); the duration is in ticks of the movie's timescale."""
     version, times = _times(">{0}{0}I{0}", 0, 0, timescale, duration)
     fixed = struct.pack(">IH10x", 1 << 16, 0x0100)
-    return full_box(
-        b"mvhd", version, 0, times, fixed, IDENTITY, bytes(24), struct.pack(">I", next_track_id)
-    )
+    return full_box(b"mvhd", version, 0, times, fixed, IDENTITY, bytes(24), struct.pack(">I", next_track_id))
 
 
 def trak(
@@ -92,15 +90,15 @@ def edit_list(edits: Sequence[tuple[int, int]]) -> bytes:
     """Write an edit list (§8.6.6).
 
     Args:
-        edits: duration in ticks of the movie's timescale, 0 for up to the end; where it begins in the media in
-            ticks of the media's, -1 for an empty edit.
+        edits: duration in ticks of the movie's timescale, 0 for up to the end; where it begins in the media
+            in ticks of the media's, -1 for an empty edit.
     """
     entries = b"".join(struct.pack(">QqI", duration, start, 1 << 16) for duration, start in edits)
     return box(b"edts", full_box(b"elst", 1, 0, struct.pack(">I", len(edits)), entries))
 
 
 def _times(layout: str, *values: int) -> tuple[int, bytes]:
-    """Pack fields whose times, at ``{0}``, take 64 bits in version 1 and 32 in version 0; give the version."""
+    """Pack fields whose times, at ``{0}``, take 64 bits in version 1, else 32; give the version first."""
     version = int(max(values) >= 1 << 32)
     return version, struct.pack(layout.format("Q" if version else "I"), *values)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from packager.dvr.files import clear
 from packager.dvr.folder import Folder
 from packager.dvr.index import stored_of
 from packager.dvr.restore import Found, last_number, line_up, within
@@ -170,7 +171,7 @@ class Archive:
         former = self._path / FORMER
         for name, shelf in self._shelves.items():
             if shelf.folder.path.exists():
-                _clear(former / name)
+                clear(former / name)
                 former.mkdir(exist_ok=True)
                 shelf.folder.path.rename(former / name)
         log.warning("DVR of other segment durations set aside", channel=self._channel, folder=str(former))
@@ -304,14 +305,3 @@ class Archive:
 
 def _remove(removals: Sequence[_Removal]) -> int:
     return sum(one.shelf.folder.remove(one.number, one.timelines, oldest=one.oldest) for one in removals)
-
-
-def _clear(folder: Path) -> None:
-    """Remove a rendition's folder of an earlier generation, as far as it is what ``Folder`` makes."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            if path.is_dir():
-                _clear(path)
-            else:
-                path.unlink()
-        folder.rmdir()

@@ -17,6 +17,7 @@ from media.codecs import parse_sample_entry
 from media.errors import MediaError
 from media.fragments import FragmentReader, InitSegment
 from packager.dvr import index
+from packager.dvr.files import TEMPORARY, write_all, write_whole
 from packager.dvr.index import Line
 from packager.dvr.restore import Found
 from packager.manifest import parse_time
@@ -37,7 +38,6 @@ MAX_INIT_BYTES = 1 << 20
 COMPACT_SLACK = 4096
 """Lines of removed segments beyond which the index is written anew, if they are most of it, too."""
 
-_TEMPORARY = ".tmp"
 _NUMBER = r"(0|[1-9][0-9]{0,14})"
 _INIT = re.compile(rf"init-{_NUMBER}\.mp4")
 
@@ -70,7 +70,7 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         lines, self.troubles = index.decode(self._read_index())
         sizes = self._sizes()
-        timelines = self._timelines(sizes)
+        timelines = read_timelines(self.path)
         kept: dict[int, Line] = {}
         for number, line in lines.items():
             # A gap's line tells of a date; a segment's line is true if its file is what it was.
@@ -112,11 +112,11 @@ class Folder:
         else:
             timeline = segment.timeline
             if timeline.number not in self._inits:
-                self._write(f"init-{timeline.number}.mp4", timeline.init)
+                write_whole(self.path / f"init-{timeline.number}.mp4", timeline.init)
                 self._inits.add(timeline.number)
             time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data))
             line = index.line_of(segment, left, Fraction(time, timescale))
-            self._write(f"{segment.number}.m4s", segment.data)
+            write_whole(self.path / f"{segment.number}.m4s", segment.data)
         try:
             self._append(index.encode(line))
         except OSError:
@@ -166,21 +166,12 @@ class Folder:
         sizes: dict[str, int | None] = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
-                if entry.name.endswith(_TEMPORARY) and entry.is_file(follow_symlinks=False):
+                if entry.name.endswith(TEMPORARY) and entry.is_file(follow_symlinks=False):
                     Path(entry.path).unlink()
                 elif entry.name not in (INDEX, ASIDE):
                     regular = entry.is_file(follow_symlinks=False)
                     sizes[entry.name] = entry.stat().st_size if regular else None
         return sizes
-
-    def _timelines(self, sizes: dict[str, int | None]) -> dict[int, Timeline]:
-        timelines = {}
-        for name, size in sizes.items():
-            if (found := _INIT.fullmatch(name)) and size is not None and size <= MAX_INIT_BYTES:
-                timeline = _parse_init(int(found[1]), (self.path / name).read_bytes())
-                if timeline is not None:
-                    timelines[timeline.number] = timeline
-        return timelines
 
     def _set_aside(self, names: Sequence[str]) -> None:
         if not names:
@@ -196,23 +187,11 @@ class Folder:
         for path in sorted(files, key=lambda path: path.lstat().st_mtime)[:-MAX_ASIDE]:
             path.unlink()
 
-    def _write(self, name: str, data: bytes) -> None:
-        temporary = self.path / f"{name}{_TEMPORARY}"
-        try:
-            with temporary.open("wb", buffering=0) as file:
-                _write_all(file.fileno(), data)
-                os.fdatasync(file.fileno())
-            temporary.replace(self.path / name)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-
     def _append(self, data: bytes) -> None:
         with (self.path / INDEX).open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
-                _write_all(file.fileno(), b"\n" + data if self._ragged else data)
+                write_all(file.fileno(), b"\n" + data if self._ragged else data)
             except OSError:
                 # Half a line would spoil the next one.
                 file.truncate(end)
@@ -222,14 +201,25 @@ class Folder:
         self._live += 1
 
     def _write_index(self, lines: Collection[Line]) -> None:
-        self._write(INDEX, b"".join(index.encode(line) for line in lines))
+        write_whole(self.path / INDEX, b"".join(index.encode(line) for line in lines))
         self._lines = self._live = len(lines)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def read_timelines(folder: Path) -> dict[int, Timeline]:
+    """Read the init segments of a rendition's folder, by number.
+
+    Raises:
+        OSError: one of them can't be read.
+    """
+    timelines = {}
+    for path in folder.glob("init-*.mp4"):
+        found = _INIT.fullmatch(path.name)
+        regular = path.is_file() and not path.is_symlink()
+        if found is not None and regular and path.stat().st_size <= MAX_INIT_BYTES:
+            timeline = _parse_init(int(found[1]), path.read_bytes())
+            if timeline is not None:
+                timelines[timeline.number] = timeline
+    return timelines
 
 
 def _parse_init(number: int, data: bytes) -> Timeline | None:

@@ -1,0 +1,220 @@
+"""A channel's recordings: which ones there are, for how long they stay, and who reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from media.errors import MediaError
+from packager.dvr.files import clear, write_whole
+from packager.recordings import note as notes
+from packager.recordings.movie import Layout, lay_out, make_head
+from packager.recordings.note import Ending, Note
+from packager.recordings.seal import HEAD, NOTE, read_back, seal
+from packager.storage import Library, LocalFile, NotFoundError
+
+log = structlog.get_logger()
+
+RETENTION_SECONDS = 30.0
+"""How often it is looked whether recordings have become too old."""
+
+MAX_NOTE_BYTES = 64 << 10
+"""Longest note that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how long recordings stay.
+
+    Attributes:
+        seconds: since their end; 0: without end.
+        size: most bytes of all together, the oldest go first; 0: as many as come.
+    """
+
+    seconds: float = 0.0
+    size: int = 0
+
+
+class Recording:
+    """One recording.
+
+    Args:
+        note: what it is.
+        path: its folder.
+
+    Attributes:
+        obstacle: why there is no MP4 of it; empty where there is one.
+    """
+
+    def __init__(self, note: Note, path: Path) -> None:
+        self.note = note
+        self.path = path
+        self.obstacle = "" if note.video or note.audio else "it has neither picture nor sound"
+        self._library = Library(path)
+        self._layout: Layout | None = None
+        self._readers = 0
+        self._lock = threading.Lock()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody reads from it."""
+        return self._readers > 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep its files while the context is open, even where it is removed in the meantime."""
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+
+    def open(self, name: str) -> LocalFile:
+        """Open a file of it; it blocks.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            OSError: it can't be opened.
+        """
+        return self._library.open(name)
+
+    def movie(self) -> tuple[LocalFile, Layout]:
+        """Give the head of its MP4, open, and what follows behind; it blocks, when first asked for a while.
+
+        Raises:
+            NotFoundError: no MP4 can be made; ``obstacle`` says why.
+            OSError: it can't be read.
+        """
+        with self._lock:  # one works, and the others find it done
+            if not self.obstacle:
+                try:
+                    return self._movie()
+                except MediaError as error:
+                    self.obstacle = str(error)
+                    log.warning("no MP4 of a recording", recording=str(self.path), reason=str(error))
+        raise NotFoundError(self.obstacle)
+
+    def _movie(self) -> tuple[LocalFile, Layout]:
+        names = [name for name in (self.note.video, self.note.audio) if name is not None]
+        if self._layout is None:
+            listed = read_back(self.path, names)
+            if not (self.path / HEAD).exists():
+                write_whole(self.path / HEAD, make_head(self.path, listed))
+            self._layout = lay_out(listed)
+        return self.open(HEAD), self._layout
+
+
+class Recordings:
+    """The recordings of one channel.
+
+    Args:
+        path: their folder.
+        channel: the channel's name, for the log.
+        retention: for how long they stay.
+    """
+
+    def __init__(self, path: Path, channel: str, retention: Retention) -> None:
+        self._path = path
+        self._channel = channel
+        self._retention = retention
+        self._known: dict[str, Recording] = {}
+        self._doomed: list[Recording] = []
+
+    def __iter__(self) -> Iterator[Recording]:
+        """Give them, the latest first."""
+        return iter(sorted(self._known.values(), key=lambda one: one.note.start, reverse=True))
+
+    def get(self, name: str) -> Recording | None:
+        """Find a recording by its name."""
+        return self._known.get(name)
+
+    def having(self, number: int) -> Recording | None:
+        """Find the recording that a segment went into: its live address stays good."""
+        found = (one for one in self._known.values() if one.note.first <= number <= one.note.last)
+        return next(found, None)
+
+    async def load(self) -> None:
+        """Find the recordings of earlier processes, and remove what is left of others."""
+        try:
+            found = await asyncio.to_thread(self._load)
+        except OSError as error:
+            log.warning("recordings can't be read", channel=self._channel, reason=str(error))
+        else:
+            self._known = {one.note.id: one for one in found}
+
+    def _load(self) -> list[Recording]:
+        found = []
+        for folder in self._path.iterdir() if self._path.is_dir() else ():
+            if folder.name.startswith("."):
+                clear(folder)  # half made, or half removed
+                continue
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                with (folder / NOTE).open("rb") as file:
+                    note = notes.decode_note(file.read(MAX_NOTE_BYTES))
+                if note is not None and note.id == folder.name:
+                    found.append(Recording(note, folder))
+        return found
+
+    async def seal(self, dvr: Path, ending: Ending) -> None:
+        """Make a recording of a DVR, and then its MP4's head.
+
+        Raises:
+            OSError: it can't be made.
+        """
+        note = await asyncio.to_thread(seal, dvr, self._path, ending)
+        if note is None:
+            return
+        recording = self._known[note.id] = Recording(note, self._path / note.id)
+        log.info("event recorded", channel=self._channel, recording=note.id, seconds=round(note.duration, 1))
+        await self.expire()
+        with recording.reading(), contextlib.suppress(NotFoundError):
+            head, _ = await asyncio.to_thread(recording.movie)
+            head.close()
+
+    async def expire(self) -> None:
+        """Remove what is too old or too much, as far as nobody reads it; never the latest for its size."""
+        kept = 0
+        for index, recording in enumerate(self):
+            kept += recording.note.size
+            old = 0 < self._retention.seconds < time.time() - recording.note.end
+            much = 0 < self._retention.size < kept and index > 0
+            if old or much:
+                kept -= recording.note.size
+                del self._known[recording.note.id]
+                self._doomed.append(recording)
+        for recording in [one for one in self._doomed if not one.is_read]:
+            self._doomed.remove(recording)
+            try:
+                await asyncio.to_thread(_remove, recording.path)
+            except OSError as error:
+                log.warning("recording can't be removed", channel=self._channel, reason=str(error))
+            else:
+                log.info("recording removed", channel=self._channel, recording=recording.note.id)
+
+    async def _keep(self) -> None:
+        while True:
+            await self.expire()
+            await asyncio.sleep(RETENTION_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep to the retention while the context is open."""
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self._keep())
+            try:
+                yield
+            finally:
+                task.cancel()
+
+
+def _remove(path: Path) -> None:
+    doomed = path.with_name(f".{path.name}")
+    path.rename(doomed)
+    clear(doomed)

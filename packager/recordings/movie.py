@@ -1,0 +1,262 @@
+"""One MP4 of a recording, made without a copy of its media: a head with the tables, then the segments' files.
+
+Whole segments lie behind the head, their own ``moof`` boxes too, which no table refers to: some bytes in a
+thousand, for which the data are files as they are. Stretches follow each other without the breaks between
+them, picture and sound in step.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from media.errors import MalformedError, UnsupportedError
+from media.fragments import FragmentReader, InitSegment, Sample
+from media.isobmff import header
+from media.moof import Defaults, parse_moof
+from media.progressive import MovieTrack, TrackTables, write_head
+from media.trackbox import TrackFacts
+from packager.rendition import segment_uri
+from packager.window import LiveSegment, Timeline
+
+Listed = Mapping[str, Sequence[LiveSegment]]
+"""By rendition, picture first: segments of the same numbers, stored ones or gaps."""
+
+HEAD_BYTES = 4096
+"""How much of a part is read for its ``moof``; a longer one takes another call."""
+
+MAX_MOOF = 1 << 20
+"""Longest ``moof`` that is read."""
+
+BREATH_ROWS = 32
+BREATH_SECONDS = 0.002
+"""After so many segments the work pauses so long: threads share one interpreter, and parts have to go out."""
+
+_Read = Callable[[int, int], bytes]
+_Run = tuple[int, tuple[Sample, ...], int]
+"""Decode time of the first sample, the samples, and where in the file their bytes begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which files lie behind the head, in order: of each number first the picture's, then the sound's.
+
+    Attributes:
+        names: the renditions.
+        which: of each file, the index of its rendition.
+        numbers: likewise its number.
+        ends: likewise where it ends in the data.
+    """
+
+    names: Sequence[str]
+    which: array[int] = field(default_factory=lambda: array("B"))
+    numbers: array[int] = field(default_factory=lambda: array("Q"))
+    ends: array[int] = field(default_factory=lambda: array("Q"))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return self.ends[-1] if self.ends else 0
+
+    def at(self, offset: int) -> tuple[str, int, int]:
+        """Find the file at an offset in the data: its name, where it begins, and where it ends."""
+        index = bisect_right(self.ends, offset)
+        begin = self.ends[index - 1] if index else 0
+        name = f"{self.names[self.which[index]]}/{segment_uri(self.numbers[index])}"
+        return name, begin, self.ends[index]
+
+
+def lay_out(listed: Listed) -> Layout:
+    """Put the segments' files in order."""
+    layout = Layout(tuple(listed))
+    end = 0
+    for row in zip(*listed.values(), strict=True):
+        for index, segment in enumerate(row):
+            if not segment.gap:
+                end += segment.size
+                layout.which.append(index)
+                layout.numbers.append(segment.number)
+                layout.ends.append(end)
+    return layout
+
+
+def make_head(folder: Path, listed: Listed) -> bytes:
+    """Make the head of the MP4; it blocks, and takes a while.
+
+    Args:
+        folder: the recording's.
+        listed: what goes into it.
+
+    Returns:
+        Everything in front of the files.
+
+    Raises:
+        UnsupportedError: the codecs' parameters change on the way; one movie has one set of each.
+        MalformedError: a file isn't what it should be.
+        OSError: a file can't be read.
+    """
+    mixer = _Mixer([_first_timeline(segments) for segments in listed.values()])
+    position = 0
+    for count, row in enumerate(zip(*listed.values(), strict=True), 1):
+        found: list[list[_Run]] = []
+        for name, segment, track in zip(listed, row, mixer.tracks, strict=True):
+            if segment.gap:
+                found.append([])
+                continue
+            track.check(segment.timeline)
+            found.append(_runs(folder / name / segment_uri(segment.number), segment, track, position))
+            position += segment.size
+        mixer.add(found, begins=any(segment.discontinuity for segment in row))
+        if count % BREATH_ROWS == 0:
+            time.sleep(BREATH_SECONDS)
+    return write_head(mixer.finish(), position)
+
+
+def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:
+    return next((one.timeline for one in segments if not one.gap), None)
+
+
+class _Track:
+    """One track while it is made.
+
+    Args:
+        track_id: its ID in the movie.
+        timeline: of its first segment.
+    """
+
+    def __init__(self, track_id: int, timeline: Timeline) -> None:
+        reader = FragmentReader()
+        reader.receive_data(timeline.init)
+        (init,) = (event for event in reader.events() if isinstance(event, InitSegment))
+        (track,) = init.tracks
+        self.timeline = timeline
+        self.source_id = track.track_id
+        self.facts = TrackFacts(
+            track_id,
+            track.handler,
+            track.timescale,
+            track.sample_entries[0],
+            track.language,
+            track.matrix,
+            (track.display_width, track.display_height),
+        )
+        self.tables = TrackTables()
+        self.shift = 0
+        self.first = 0
+
+    @property
+    def end(self) -> Fraction:
+        """Seconds in the movie's time at which its samples end so far."""
+        return Fraction(self.first + self.tables.duration, self.facts.timescale)
+
+    def seconds(self, ticks: int) -> Fraction:
+        """Turn ticks into seconds."""
+        return Fraction(ticks, self.facts.timescale)
+
+    def check(self, timeline: Timeline | None) -> None:
+        """Make sure that a segment is decoded like the first one.
+
+        Raises:
+            UnsupportedError: it isn't.
+        """
+        if timeline is not None and timeline.init != self.timeline.init:
+            other = _Track(self.facts.track_id, timeline)
+            if other.facts != self.facts or other.source_id != self.source_id:
+                raise UnsupportedError("the codec's parameters change on the way")
+            self.timeline = timeline
+
+    def add(self, run: _Run) -> None:
+        """Add a run of samples."""
+        decode_time, samples, position = run
+        at = decode_time + self.shift
+        if not self.tables.count:
+            self.first = at
+        try:
+            self.tables.add(at - self.first, samples, position)
+        except ValueError as error:
+            raise MalformedError(str(error)) from error
+
+
+class _Mixer:
+    """Puts picture and sound on the movie's time.
+
+    Args:
+        timelines: of each rendition's first segment; None where it has none.
+    """
+
+    def __init__(self, timelines: Sequence[Timeline | None]) -> None:
+        if None in timelines:
+            raise UnsupportedError("a rendition without media")
+        self.tracks = [
+            _Track(index, timeline) for index, timeline in enumerate(timelines, 1) if timeline is not None
+        ]
+        self._begun = False
+
+    def add(self, found: Sequence[Sequence[_Run]], *, begins: bool) -> None:
+        """Add what the renditions have of one number."""
+        having = [(track, runs) for track, runs in zip(self.tracks, found, strict=True) if runs]
+        if having and (begins or not self._begun):
+            origin = having[0][0].seconds(having[0][1][0][0])
+            # Behind all that is there: the sound's first sample may begin before the picture's.
+            starts = [track.end - track.seconds(runs[0][0]) + origin for track, runs in having]
+            delay = max(starts) if self._begun else Fraction(0)
+            for track in self.tracks:
+                track.shift = round((delay - origin) * track.facts.timescale)
+            self._begun = True
+        for track, runs in having:
+            for run in runs:
+                track.add(run)
+
+    def finish(self) -> list[MovieTrack]:
+        """Give the tracks; the movie begins with the first picture."""
+        starts = [track.seconds(track.first + track.tables.first_offset) for track in self.tracks]
+        return [
+            MovieTrack(track.facts, start - starts[0], track.tables)
+            for track, start in zip(self.tracks, starts, strict=True)
+        ]
+
+
+def _runs(path: Path, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
+    """Read where a segment's samples are; ``position`` is where its file begins in the movie's data."""
+    sizes = [] if segment.stored is None else segment.stored.part_sizes
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        runs, offset = [], 0
+        for size in sizes:
+            time_, samples, at = _part(
+                lambda at, n: os.pread(descriptor, n, at), offset, size, track.source_id
+            )
+            runs.append((time_, samples, position + at))
+            offset += size
+        return runs
+    finally:
+        os.close(descriptor)
+
+
+def _part(read: _Read, start: int, size: int, track_id: int) -> _Run:
+    """Read the ``moof`` of a part; boxes of other kinds may stand before it."""
+    data = read(start, min(size, HEAD_BYTES))
+    at = 0
+    while True:
+        found = header(data, at, size)
+        if found.kind == b"moof":
+            break
+        at = found.end
+        if at + 16 > len(data):
+            start, size, at = start + at, size - at, 0
+            data = read(start, min(size, HEAD_BYTES))
+    if found.size > MAX_MOOF:
+        raise MalformedError(f"a moof of {found.size} bytes")
+    if found.end > len(data):
+        data = read(start, found.end)
+    _, fragments = parse_moof(data[found.start : found.end], start + found.start, {track_id: Defaults()})
+    if len(fragments) != 1 or len(fragments[0].spans) != 1 or fragments[0].base_media_decode_time is None:
+        raise MalformedError("a part that isn't one run of one track")
+    (fragment,) = fragments
+    return fragment.base_media_decode_time or 0, fragment.samples, fragment.spans[0][0]

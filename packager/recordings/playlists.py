@@ -1,0 +1,66 @@
+"""What the playlists of a recording say (RFC 8216bis): the live channel's segments, of type VOD. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from media import m3u8
+from packager.rendition import init_uri, segment_uri
+from packager.window import LiveSegment
+
+Listed = Mapping[str, Sequence[LiveSegment]]
+"""By rendition: segments of the same numbers, stored ones or gaps."""
+
+
+def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
+    """Leave out what no rendition has: nobody wants to sit through it a second time.
+
+    Args:
+        segments: as they were listed live.
+
+    Returns:
+        The rest; what follows a gap that was left out begins with a discontinuity.
+    """
+    names = list(segments)
+    kept: dict[str, list[LiveSegment]] = {name: [] for name in names}
+    broken = False
+    for row in zip(*segments.values(), strict=True):
+        broken = broken or any(segment.discontinuity for segment in row)
+        if all(segment.gap for segment in row):
+            broken = True
+            continue
+        begins = broken and bool(kept[names[0]])
+        for name, segment in zip(names, row, strict=True):
+            kept[name].append(replace(segment, discontinuity=begins))
+        broken = False
+    return kept
+
+
+def media_playlist(
+    segments: Sequence[LiveSegment], target_duration: int, date_ranges: Sequence[str]
+) -> m3u8.MediaPlaylist:
+    """Say what one rendition has.
+
+    Args:
+        segments: without the gaps that all renditions share.
+        target_duration: as it was live: no segment is longer, rounded.
+        date_ranges: EXT-X-DATERANGE tags.
+    """
+    return m3u8.MediaPlaylist(
+        target_duration=target_duration,
+        segments=[
+            m3u8.Segment(
+                uri=segment_uri(segment.number),
+                duration=segment.duration,
+                map=None if segment.timeline is None else m3u8.Map(init_uri(segment.timeline)),
+                discontinuity=segment.discontinuity,
+                program_date_time=segment.program_date_time,
+                gap=segment.gap,
+            )
+            for segment in segments
+        ],
+        playlist_type="VOD",
+        date_ranges=date_ranges,
+        ended=True,
+    )
