@@ -96,16 +96,19 @@ class DynamicManifest:
             "MPD",
             xmlns=NAMESPACE,
             profiles=ISOFF_LIVE,
-            type="dynamic",
+            type="static" if self.ended else "dynamic",
             availabilityStartTime=EPOCH,
             publishTime=self.publish_time,
-            timeShiftBufferDepth=duration(self.time_shift_depth),
-            suggestedPresentationDelay=duration(self.latency.target),
             maxSegmentDuration=duration(self.max_segment_duration),
             minBufferTime=duration(self.min_buffer),
         )
-        if not self.ended:
-            # §5.4.1: without it nothing is ever updated, and the last period's duration is the end.
+        if self.ended:
+            # §5.3.1.2: what is over is a static presentation, which has no live edge that leaves it behind.
+            last = self.periods[-1]
+            mpd.set("mediaPresentationDuration", duration(last.start + (last.duration or 0)))
+        else:
+            mpd.set("timeShiftBufferDepth", duration(self.time_shift_depth))
+            mpd.set("suggestedPresentationDelay", duration(self.latency.target))
             mpd.set("minimumUpdatePeriod", duration(self.update_period))
         mpd.append(self.latency.element())
         mpd.extend(period.element() for period in self.periods)

@@ -1,4 +1,4 @@
-"""The boxes that describe a movie and its tracks (ISO/IEC 14496-12 §8.2 to §8.6), wherever the samples are."""
+"""The boxes that describe a movie and its tracks (ISO/IEC 14496-12 §8.2 to §8.6), wherever samples are."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from origin.house import House
 from origin.mediatypes import media_type
 from origin.radio import nowplaying
 from origin.radio.mount import Mount
+from origin.recordings import describe
 from packager.catalogue import Entry, Title, titles
 
 UNCACHED = {"cache-control": "no-store"}
@@ -60,6 +61,7 @@ class Api:
                     "target_duration": channel.target_duration,
                     "viewers": channel.viewers,
                     "restarts": channel.restarts,
+                    "recordings": [describe(channel.name, one) for one in channel.finale.recordings or ()],
                 }
                 for channel in self._house.channels.values()
             ]

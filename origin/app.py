@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from origin import api, files, live, metadata, page, vod
+from origin import api, event, files, live, metadata, page, recordings, vod
 from origin.edge import Edge
 from origin.house import House
 from origin.radio.routes import routes as radio_routes
@@ -35,7 +35,9 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *files.routes(house.library, max_age=config.library.max_age, open_files=house.open_files),
             *vod.routes(house.titles, max_age=config.library.max_age),
             *live.routes(house.channels),
+            *recordings.routes(house.channels),
             *metadata.routes(house.channels, keys, config.limits.metadata_bytes),
+            *event.routes(house.channels, keys),
             *radio_routes(
                 house.mounts,
                 passwords=house.stations.passwords,

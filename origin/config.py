@@ -70,6 +70,17 @@ class LiveOptions(Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(pattern=r"^[0-9]+(M|G|T)?$", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
     """Most that those segments may take on disk, all renditions together: ``500M``, ``20G``; 0: no limit."""
+    event: bool = False
+    """Whether a file is played once, and its end is the end of an event, which is recorded."""
+    recordings: Annotated[
+        str, Meta(pattern=r"^[0-9]+(s|m|h|d)?$", description="a duration such as 12h, 30d; 0: without end")
+    ] = "0"
+    """How long recordings of events that are over stay: ``12h``, ``30d``; 0: without end."""
+    recordings_size: (
+        Annotated[str, Meta(pattern=r"^[0-9]+(M|G|T)?$", description="a number of bytes such as 500M, 20G")]
+        | None
+    ) = None
+    """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
     publish_key: str | None = None
 
 

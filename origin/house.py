@@ -23,14 +23,22 @@ from origin.radio.stations import Stations, make_stations
 from origin.unserved import serves_channel
 from packager.catalogue import Catalogue
 from packager.live import Channel, ChannelOptions
+from packager.recordings.collection import Retention
 from packager.storage import Library, NotFoundError
 from packager.tools import Tools, ToolsError
 from packager.vod.titles import Titles
 
 log = structlog.get_logger()
 
+GOOD_STATES = frozenset(("live", "idle", "ended"))
+"""States of services with which nothing is wrong."""
+
 REVIVE_SECONDS = 2.0
 """Pause before a service that broke is started again."""
+
+
+EVENT_SECONDS = 86_400.0
+"""How long an event may be whose channel has no ``dvr``; what is older goes."""
 
 
 class Service(Protocol):
@@ -143,7 +151,12 @@ class House:
             for channel in self.channels.values()
             if channel.archive is not None and channel.archive.trouble
         }
-        good = ready and not troubles and all(state in ("live", "idle") for state in states.values())
+        troubles |= {
+            f"live/{channel.name}": f"recording: {channel.finale.trouble}"
+            for channel in self.channels.values()
+            if channel.finale.trouble
+        }
+        good = ready and not troubles and all(state in GOOD_STATES for state in states.values())
         health: dict[str, object] = {
             "status": "ok" if good else "degraded",
             "live": True,
@@ -183,8 +196,13 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         ladder=options.ladder,
         part_duration=options.part_duration,
         segment_duration=options.segment_duration,
-        dvr_window=seconds(options.dvr),
+        dvr_window=seconds(options.dvr) or (EVENT_SECONDS if options.event else 0),
         max_waiters=config.limits.blocked_requests,
         data=Path(config.server.data).expanduser() / "live" / options.name if config.server.data else None,
         dvr_bytes=size(options.dvr_size),
+        event=options.event,
+        retention=Retention(
+            seconds(options.recordings),
+            size(options.dvr_size if options.recordings_size is None else options.recordings_size),
+        ),
     )

@@ -20,10 +20,12 @@ from origin import directives
 from origin.directives import DirectiveError, Directives
 from origin.growing import LONGEST_BLOCK, GrowingSegment, begun, hinted_part
 from origin.prepared import Asked, media_response, text_response
+from origin.recordings import recorded
 from origin.representation import RepresentationResponse
 from origin.stored import media_tag, open_segment, read_part
 from packager.live import Channel
 from packager.presentation import Rendition
+from packager.storage import NotFoundError
 from packager.waiters import TooManyWaitersError
 from packager.window import Stored, Window
 
@@ -37,7 +39,6 @@ _NUMBER = r"(0|[1-9][0-9]{0,14})"
 _INIT = re.compile(rf"init-{_NUMBER}\.mp4")
 _SEGMENT = re.compile(rf"{_NUMBER}\.m4s")
 _PART = re.compile(rf"{_NUMBER}\.{_NUMBER}\.m4s")
-_GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?:,|$)", re.IGNORECASE)
 
 
 def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
@@ -160,7 +161,8 @@ class _Live:
         number = -1
         try:
             if found := _INIT.fullmatch(name):
-                data = window.init(int(found[1]))
+                number = int(found[1])
+                data = window.init(number)
             elif found := _SEGMENT.fullmatch(name):
                 number = int(found[1])
                 data = window.segment(number)
@@ -176,6 +178,8 @@ class _Live:
                     data = await hinted_part(window, number, index, target_duration)
         except TooManyWaitersError:
             return _refusal(503, target_duration, retry_after=target_duration)
+        if data is None and (answer := await _recorded(channel, rendition, name, number)) is not None:
+            return answer
         if data is None:
             return _refusal(404, _kept_until(number, channel, window, target_duration))
         return media_response(Asked.by(request), data, media_type, media_tag(name, len(data)), cache_control)
@@ -184,6 +188,18 @@ class _Live:
         channel = self._channels.get(request.path_params["channel"])
         rendition = None if channel is None else channel.renditions.get(request.path_params["rendition"])
         return channel, rendition
+
+
+async def _recorded(channel: Channel, rendition: Rendition, name: str, number: int) -> Response | None:
+    """Answer with a segment of an event that was recorded: its live address stays good (§6.2.2)."""
+    recordings = channel.finale.recordings
+    recording = None if recordings is None or number < 0 else recordings.having(number)
+    if recording is None or _PART.fullmatch(name):
+        return None
+    try:
+        return await recorded(recording, rendition.name, name)
+    except (NotFoundError, OSError):
+        return None
 
 
 def _kept_until(number: int, channel: Channel, window: Window, most: int) -> int:
@@ -253,16 +269,7 @@ def _note_viewer(request: Request, channel: Channel) -> Asked:
 
 
 def _playlist(asked: Asked, data: bytes, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
-    # A coded answer to a condition or a range would need validators of its own for every status.
-    coded = accepts_gzip(asked.accept_encoding) and not asked.is_ranged
-    return text_response(asked, data, media_type, max_age, coded=coded)
-
-
-@functools.lru_cache(maxsize=QUERIES_KEPT)
-def accepts_gzip(field: str) -> bool:
-    """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
-    found = _GZIP.search(field)
-    return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
+    return text_response(asked, data, media_type, max_age, coded=asked.takes_gzip)
 
 
 def _refusal(status: int, max_age: int, text: str = "", *, retry_after: int | None = None) -> Response:

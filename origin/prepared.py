@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -29,6 +30,8 @@ KEPT_BYTES = 16 << 20
 """Most bytes of playlists for which tags and compressions are kept; those of a day have megabytes."""
 
 T = TypeVar("T")
+
+_GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?:,|$)", re.IGNORECASE)
 
 _CONDITIONS = frozenset(
     (b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
@@ -53,6 +56,12 @@ class Asked:
     accept_encoding: str = ""
     agent: bytes = b""
 
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether the answer may be compressed."""
+        # A coded answer to a condition or a range would need validators of its own for every status.
+        return not self.is_ranged and accepts_gzip(self.accept_encoding)
+
     @classmethod
     def by(cls, request: Request) -> Asked:
         """Read a request."""
@@ -65,6 +74,13 @@ class Asked:
             elif name == b"user-agent":
                 agent = value
         return cls(plain, ranged, encoding, agent)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def accepts_gzip(field: str) -> bool:
+    """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
+    found = _GZIP.search(field)
+    return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
 
 
 class PreparedResponse(Response):

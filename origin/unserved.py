@@ -31,6 +31,8 @@ def unserved(config: Config) -> Iterator[str]:
             )
             named = sources.redacted(channel.source)
             yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
+        if channel.event and not config.server.data:
+            yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.publish_key:
             yield f"live {channel.name!r}: publish_key: guards timed metadata; publishing isn't served yet"
     for station in config.radio:

@@ -69,6 +69,7 @@ def arguments(
             _scaled(branch, rung, test=source.made or not source.has_video),
             pipe(index),
             **_video(rung, cadence),
+            **_end(source),
             **_muxer(start),
         )
         for index, (branch, rung) in enumerate(zip(_branches(picture, "split", ladder), ladder, strict=True))
@@ -77,8 +78,10 @@ def arguments(
     sound = sound.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0}).filter(
         "asetpts", "N/SR/TB"
     )
+    if source.once:
+        sound = sound.filter("apad")
     for branch, rung in zip(_branches(sound, "asplit", sounds), sounds, strict=True):
-        options = {"c:a": "aac", "b:a": rung.bitrate, "ac": 2}
+        options = {"c:a": "aac", "b:a": rung.bitrate, "ac": 2, **_end(source)}
         outputs.append(ffmpeg.output(branch, pipe(len(outputs)), **options, **_muxer(start)))
     return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
 
@@ -109,6 +112,8 @@ def _inputs(
     if source.has_video:
         # From 0 and without a gap, so that every boundary has its key frame.
         steady = played.video.filter("fps", fps=str(rate), start_time=0).filter("setpts", "N/FR/TB")
+        if source.once:
+            steady = steady.filter("tpad", stop=-1, stop_mode="clone")
     else:
         steady = ffmpeg.input(
             f"color=c=0x101820:size={top.width}x{top.height}:rate={rate}", format="lavfi", re=None
@@ -121,10 +126,15 @@ def _inputs(
 def _pace(source: Source) -> dict[str, Any]:
     """Say who sets the pace: we, unless the other side sends at real time."""
     if source.path is not None:
-        return {"stream_loop": -1, "re": None}
+        return {"re": None} if source.once else {"stream_loop": -1, "re": None}
     if source.pump is not None:
         return {"re": None}
     return {} if SCHEMES[str(source.url).partition(":")[0]].paced else {"re": None}
+
+
+def _end(source: Source) -> dict[str, Any]:
+    """Let all renditions of what is played once end together, whichever of its streams is longer."""
+    return {} if not source.once or source.duration is None else {"t": decimal(source.duration, 6)}
 
 
 def _captioned(picture: Any, name: str, top: Rung) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -102,6 +103,19 @@ class Feed:
     def suspend(self) -> None:
         """Publish nothing until the run's resumption: a gap stands where the segment was to go on."""
         self._suspended = True
+
+    def finish(self, last: int, now: Instant) -> None:
+        """Publish what fills no part yet, since nothing more comes.
+
+        Args:
+            last: number of the last segment that any rendition has; no other one is opened for it.
+            now: this moment.
+        """
+        part = None if self._segmenter is None else self._segmenter.finish()
+        if part is not None and self._window.next_number <= last:
+            with contextlib.suppress(CadenceError):
+                if self._admits(part):
+                    self._publish(part, now)
 
     def _begin(self, init: InitSegment) -> None:
         if self._segmenter is not None:

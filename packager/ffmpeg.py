@@ -183,6 +183,13 @@ class Process:
         self._receive_errors()
         return status
 
+    async def ended_well(self) -> bool:
+        """Tell whether it comes to its end by itself, soon, and with status 0."""
+        try:
+            return await asyncio.wait_for(self.wait(), STOP_SECONDS) == 0
+        except TimeoutError:
+            return False
+
     async def stop(self) -> int:
         """End it if it runs (SIGTERM, then SIGKILL), close the pipes, give the exit status."""
         try:

@@ -24,6 +24,16 @@ class Lineup:
         return max(window.next_number for window in self._windows)
 
     @property
+    def last_number(self) -> int:
+        """Media sequence number of the newest segment of any of them, open ones too."""
+        return max(window.next_number - (window.open is None) for window in self._windows)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes any more."""
+        return any(window.ended for window in self._windows)
+
+    @property
     def least_number(self) -> int:
         """Media sequence number up to which all of them have segments."""
         return min(window.next_number for window in self._windows)
@@ -62,6 +72,12 @@ class Lineup:
             last = window.listed[-1]
             date = last.program_date_time + last.duration
             window.gap(LiveSegment(window.next_number, window.timeline, date, duration=duration))
+
+    def end(self) -> None:
+        """Let all of them end with the same number (EXT-X-ENDLIST)."""
+        self.align()
+        for window in self._windows:
+            window.end()
 
     def close(self) -> None:
         """Release everyone who waits."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from packager.audience import Audience
 from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
+from packager.finale import DVR, Finale
 from packager.inband import Inband
 from packager.ladder import AUDIO, AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, audio_rungs, cadence, rungs
 from packager.lineup import Lineup
@@ -25,6 +26,8 @@ from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
 from packager.pump import Pump
 from packager.punctuality import Punctuality
+from packager.recordings.collection import FOR_EVER, Retention
+from packager.recordings.note import Ending
 from packager.segmenter import CadenceError
 from packager.tools import Tools, ToolsError
 from packager.waiters import MAX_WAITERS
@@ -66,7 +69,7 @@ class ChannelOptions:
 
     Attributes:
         name: as in its addresses.
-        source: ``testsrc``, the path of a file that is played in a loop, or a URL that is pulled.
+        source: ``testsrc``, the path of a file (played in a loop, but for an event), or a URL that is pulled.
         ladder: names of :data:`packager.ladder.RUNGS`.
         bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
         part_duration: wanted seconds of a part.
@@ -75,6 +78,8 @@ class ChannelOptions:
         max_waiters: requests that may wait for one rendition at once.
         data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
+        event: whether it ends with its file, which is played once.
+        retention: for how long its events' recordings stay.
     """
 
     name: str
@@ -87,6 +92,8 @@ class ChannelOptions:
     max_waiters: int = MAX_WAITERS
     data: Path | None = None
     dvr_bytes: int = 0
+    event: bool = False
+    retention: Retention = FOR_EVER
 
 
 class Channel:
@@ -106,6 +113,7 @@ class Channel:
         inband: events on their way into the media.
         restarts: how often ffmpeg ended and was started again.
         archive: its DVR on disk; None where it has none.
+        finale: whether its event is over, and its recordings.
     """
 
     def __init__(
@@ -133,16 +141,26 @@ class Channel:
         self._feeds: list[Feed] = []
         self._disk_failed = False
         self._resumption = Resumption()
-        self.archive: Archive | None = None
-        if options.data is not None and options.dvr_window:
-            self.archive = Archive(options.data / "dvr", options.name, options.dvr_bytes)
+        self.archive = self._new_archive()
+        self.finale = Finale(options.name, options.data, options.retention if self.archive else None)
         self.cadence: Cadence
         self.renditions: dict[str, Rendition]
         self.presentation: Presentation
         self._adopt(*self._plan(AUDIO_FRAME_RATE if options.bitrates else Fraction(30)))
 
+    def _new_archive(self) -> Archive | None:
+        options = self.options
+        if options.data is None or not options.dvr_window:
+            return None
+        return Archive(options.data / DVR, options.name, options.dvr_bytes)
+
     def _plan(
-        self, frame_rate: Fraction, used: int = -1, archive: Archive | None = None
+        self,
+        frame_rate: Fraction,
+        used: int = -1,
+        archive: Archive | None = None,
+        *,
+        goes_on: bool = True,
     ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
         """Make windows, empty or of an archive; then it takes seconds for a window of a day.
 
@@ -150,12 +168,13 @@ class Channel:
             frame_rate: of the source.
             used: number up to which the archive has used them.
             archive: what the windows take up and go on with.
+            goes_on: whether more is to come, behind gaps for the time in between.
 
         Returns:
             What ``_adopt`` takes.
         """
         times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
-        number = max(self._numbers.first(times.segment_duration), used + 1)
+        number = max(self._numbers.first(times.segment_duration) if goes_on else 0, used + 1)
         lineup: list[Rung | AudioRung] = [*self._ladder, *self._sounds]
         renditions = {
             rung.name: Rendition(
@@ -190,7 +209,12 @@ class Channel:
 
     @property
     def state(self) -> str:
-        """``starting`` until every rendition has a segment; then ``live``, or ``down`` when nothing comes."""
+        """``starting`` until every rendition has a segment; then ``live``, or ``down`` when nothing comes.
+
+        ``ended`` once its event is over.
+        """
+        if self.finale.over.is_set():
+            return "ended"
         if not self.ready:
             return "starting"
         return "live" if self._flowing else "down"
@@ -230,38 +254,92 @@ class Channel:
         """
         self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
         await self._recall()
-        if self._pump is None:
-            source = await sources.found(self.options.source, self._tools, self.name)
-        else:
-            source = await sources.found_in(self._pump, self._tools, self.name)
-        frame_rate = AUDIO_FRAME_RATE if self.options.bitrates else source.frame_rate
-        former = self._lineup
-        if self.archive is not None:
-            self._adopt(*await self._take_up(frame_rate, self.archive))
-        elif frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
-            self._adopt(*self._plan(frame_rate))
-        if self._lineup is not former:
-            former.close()
         try:
-            async with (
-                self.archive.running() if self.archive else nullcontext(),
-                asyncio.TaskGroup() as group,
-            ):
-                pace = group.create_task(self._keep_pace())
-                await self._keep_running(source)
-                pace.cancel()
+            async with self.finale.running():
+                if (ending := await self.finale.recall()) is not None:
+                    await self._show_again(ending)
+                    await self._rest()
+                while not self._closed:
+                    await self._broadcast()
+                    if self.finale.over.is_set():
+                        await self.finale.seal(self._ending())
+                        await self._rest()
         except asyncio.CancelledError:
             self.close()
             raise
 
+    async def _broadcast(self) -> None:
+        """Be on air until the event is over, or the channel is closed."""
+        if self._pump is None:
+            source = await sources.found(self.options.source, self._tools, self.name)
+        else:
+            source = await sources.found_in(self._pump, self._tools, self.name)
+        source = replace(source, once=self._is_once(source))
+        frame_rate = AUDIO_FRAME_RATE if self.options.bitrates else source.frame_rate
+        former = self._lineup
+        if self.archive is not None:
+            self._adopt(*await self._take_up(frame_rate, self.archive))
+        elif former.ended or frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
+            self._adopt(*self._plan(frame_rate, former.next_number - 1 if former.ended else -1))
+        if self._lineup is not former:
+            former.close()
+        async with (
+            self.archive.running() if self.archive else nullcontext(),
+            asyncio.TaskGroup() as group,
+        ):
+            work = [
+                group.create_task(one)
+                for one in (self._keep_running(source), self.finale.over.wait(), self._keep_pace())
+            ]
+            await asyncio.wait(work[:2], return_when=asyncio.FIRST_COMPLETED)
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
+            if self.finale.over.is_set():
+                self._lineup.end()
+                if self.archive is not None:
+                    await self.archive.settle()
+
+    def _is_once(self, source: sources.Source) -> bool:
+        """Tell whether a source is played once: a file that is an event, of known length."""
+        return self.options.event and source.path is not None and source.duration is not None
+
+    def _ending(self) -> Ending:
+        """Tell what is needed to record the event that is over."""
+        first = {one.video: name for name, one in reversed(self.renditions.items())}
+        return Ending(
+            frame_rate=self.cadence.frame_rate.as_integer_ratio(),
+            segment_duration=self.cadence.segment_duration.as_integer_ratio(),
+            target_duration=self.target_duration,
+            master=self.presentation.multivariant().decode() if self.ready else "",
+            date_ranges=tuple(str(tag) for tag in self.presentation.date_ranges.tags()),
+            video=first.get(True),
+            audio=first.get(False),
+        )
+
+    async def _show_again(self, ending: Ending) -> None:
+        """Go on to serve an event that was over when an earlier process ended."""
+        if self.archive is not None:
+            frame_rate = Fraction(*ending.frame_rate)
+            self._adopt(*await self._take_up(frame_rate, self.archive, goes_on=False))
+            self._lineup.end()
+
+    async def _rest(self) -> None:
+        """Wait until another event is to begin; it has a DVR of its own."""
+        await self.finale.rest()
+        if self.archive is not None:
+            self.archive = self._new_archive()
+
     async def _keep_running(self, source: sources.Source) -> None:
         backoff, failures = FIRST_BACKOFF, 0
-        while not self._closed:
+        while not self._closed and not self.finale.over.is_set():
             wait = self._numbers.wait(self._lineup.next_number, self.cadence.segment_duration)
             await asyncio.sleep(wait)
             source = await self._renewed(source)
             started, before = time.monotonic(), self._lineup.next_number
             reason = await self._run_once(source)
+            if self.finale.over.is_set():
+                return
             if self._lineup.next_number != before and failures > QUIET_AFTER:
                 log.info("source was back", channel=self.name, failures=failures)
             failures = failures + 1 if self._lineup.next_number == before else 0
@@ -290,12 +368,14 @@ class Channel:
             log.warning("numbers can't be read", channel=self.name, reason=str(error))
 
     async def _take_up(
-        self, frame_rate: Fraction, archive: Archive
+        self, frame_rate: Fraction, archive: Archive, *, goes_on: bool = True
     ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
         """Make windows of what is on disk, while everybody else goes on."""
         times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
         used = await archive.load(times, self.renditions)
-        return await asyncio.to_thread(self._plan, frame_rate, used, archive)
+        if goes_on and self._lineup.ended:
+            used = max(used, self._lineup.next_number - 1)
+        return await asyncio.to_thread(self._plan, frame_rate, used, archive, goes_on=goes_on)
 
     async def _keep_pace(self) -> None:
         """Reserve numbers, and put gaps where segments don't come in time."""
@@ -336,6 +416,7 @@ class Channel:
         """Release everyone who waits."""
         self._closed = True
         self._lineup.close()
+        self.finale.close()
 
     async def _run_once(self, source: sources.Source) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
@@ -373,13 +454,17 @@ class Channel:
                 if source.pump is not None:
                     group.create_task(source.pump.give(process))
                 for index, feed in enumerate(feeds):
-                    group.create_task(self._drain(process, index, feed))
+                    group.create_task(self._drain(process, index, feed, once=source.once))
+            if source.once and await process.ended_well():
+                self.finale.over.set()
         except* (SourceEndedError, MediaError, CadenceError) as errors:
             reason = str(errors.exceptions[0])
         finally:
             self._flowing = False
             self._feeds = []
             self.pid = None
+            if self.finale.over.is_set():
+                self._finish(feeds)
             await process.stop()
             self._lineup.align()
         if "font" in process.errors.lower() and not self.ready:
@@ -389,7 +474,13 @@ class Channel:
         reason = last_error(process.errors) or reason
         return reason.replace(source.address, "") if source.url else reason
 
-    async def _drain(self, process: Process, index: int, feed: Feed) -> None:
+    def _finish(self, feeds: Sequence[Feed]) -> None:
+        """Publish the last frames of all renditions, in the segments that one of them has begun."""
+        last, now = self._lineup.last_number, Instant.now()
+        for feed in feeds:
+            feed.finish(last, now)
+
+    async def _drain(self, process: Process, index: int, feed: Feed, *, once: bool) -> None:
         patience = START_SECONDS
         while True:
             try:
@@ -397,6 +488,8 @@ class Channel:
                     data = await process.read(index)
             except TimeoutError as error:
                 raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s") from error
+            if not data and once:
+                return
             if not data:
                 raise SourceEndedError(f"output {index} ended")
             patience = STALL_SECONDS

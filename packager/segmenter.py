@@ -149,6 +149,10 @@ class Segmenter:
             decode_time += sample.duration
         return parts
 
+    def finish(self) -> CutPart | None:
+        """Give the samples that fill no part yet, as a segment's last part: nothing more comes."""
+        return self._close(ends_segment=True) if self._samples else None
+
     def _admit(self, decode_time: int, sample: Sample) -> bool:
         """Tell whether a sample is published; open its segment where it is a segment's first."""
         if sample.duration <= 0:

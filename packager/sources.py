@@ -92,7 +92,7 @@ class Source:
     """Where a channel's picture and sound come from.
 
     Attributes:
-        path: a file that is played in a loop.
+        path: a file that is played in a loop, or once.
         url: what is pulled.
         pump: what brings it to ffmpeg's standard input; where all three are None it is the test source.
         frame_rate: frames per second of what is made of it.
@@ -100,6 +100,8 @@ class Source:
         has_audio: whether it has sound; without, silence is made.
         options: ffmpeg's input options.
         stream: which of the pump's streams it is.
+        duration: seconds of a file, where they are known.
+        once: whether a file isn't looped.
     """
 
     path: Path | None = None
@@ -110,6 +112,8 @@ class Source:
     has_audio: bool = True
     options: dict[str, Any] = field(default_factory=dict)
     stream: int = 0
+    duration: Fraction | None = None
+    once: bool = False
 
     @property
     def made(self) -> bool:
@@ -192,7 +196,7 @@ async def _probed(found: Source, tools: Tools) -> Source:
     command = [str(tools.ffprobe), "-v", "error"]
     for name, value in found.options.items():
         command += [f"-{name}", str(value)]
-    command += ["-show_streams", "-of", "json", "-o", pipe(0), found.address]
+    command += ["-show_streams", "-show_format", "-of", "json", "-o", pipe(0), found.address]
     feed = None if found.pump is None else found.pump.give
     answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage, feed=feed))
     streams: list[dict[str, Any]] = answer.get("streams", [])
@@ -205,7 +209,16 @@ async def _probed(found: Source, tools: Tools) -> Source:
         frame_rate=STILL_FRAME_RATE if video is None else frame_rate(video),
         has_video=video is not None,
         has_audio=has_audio,
+        duration=_duration(answer.get("format", {})),
     )
+
+
+def _duration(form: dict[str, Any]) -> Fraction | None:
+    """Take the seconds of a file as ffprobe tells them; None where it doesn't."""
+    try:
+        return Fraction(str(form.get("duration"))) or None
+    except ValueError:
+        return None
 
 
 async def found(source: str, tools: Tools, channel: str) -> Source:

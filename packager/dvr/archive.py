@@ -39,6 +39,9 @@ CALM_WRITES = 20
 DRAIN_SECONDS = 2.0
 """How long the channel's end waits for what is finished to be on disk."""
 
+SETTLE_SECONDS = 30.0
+"""How long the end of an event waits for the same."""
+
 CADENCE = "cadence"
 """File that tells for which times the segments were cut."""
 
@@ -237,6 +240,12 @@ class Archive:
                     async with asyncio.timeout(DRAIN_SECONDS):
                         await self._idle.wait()
                 task.cancel()
+
+    async def settle(self) -> None:
+        """Wait until all that is finished is on disk, or the disk took too long for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await self._idle.wait()
 
     async def _run(self) -> None:
         while True:

@@ -42,6 +42,9 @@ class Retention:
     size: int = 0
 
 
+FOR_EVER = Retention()
+
+
 class Recording:
     """One recording.
 
@@ -189,14 +192,14 @@ class Recordings:
                 kept -= recording.note.size
                 del self._known[recording.note.id]
                 self._doomed.append(recording)
-        for recording in [one for one in self._doomed if not one.is_read]:
-            self._doomed.remove(recording)
+        while (free := next((one for one in self._doomed if not one.is_read), None)) is not None:
+            self._doomed.remove(free)
             try:
-                await asyncio.to_thread(_remove, recording.path)
+                await asyncio.to_thread(_remove, free.path)
             except OSError as error:
                 log.warning("recording can't be removed", channel=self._channel, reason=str(error))
             else:
-                log.info("recording removed", channel=self._channel, recording=recording.note.id)
+                log.info("recording removed", channel=self._channel, recording=free.note.id)
 
     async def _keep(self) -> None:
         while True:

@@ -78,6 +78,11 @@ def encode(note: Note | Ending) -> bytes:
     return msgspec.json.encode(note) + b"\n"
 
 
+def sealed(ending: Ending) -> Ending:
+    """Note that the recording has been made."""
+    return msgspec.structs.replace(ending, sealed=True)
+
+
 _NOTE = msgspec.json.Decoder(Note)
 _ENDING = msgspec.json.Decoder(Ending)
 

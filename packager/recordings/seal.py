@@ -1,7 +1,7 @@
-"""Making a recording of a channel's DVR: the same files under another folder, playlists, and a note. It blocks.
+"""Making a recording of a channel's DVR: the same files in another folder, playlists, a note. It blocks.
 
-The segments are linked, not copied and not moved, for the channel still serves them. A recording appears with
-one renaming; what was interrupted is begun anew.
+The segments are linked, not copied and not moved, for the channel still serves them. A recording appears
+with one renaming; what was interrupted is begun anew.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import m3u8
 import pytest
 
 from origin.growing import hinted_part
-from origin.live import accepts_gzip
+from origin.prepared import accepts_gzip
 from packager.live import Channel, ChannelOptions
 from packager.tools import Tools
 from packager.window import LivePart, Window
