@@ -16,6 +16,12 @@ SAMPLE_RATE = 48_000
 AUDIO_FRAME_RATE = Fraction(SAMPLE_RATE, AAC_FRAME)
 """Frames per second of a channel that has only sound."""
 
+COPY = "source"
+"""Name of the rung that is the source's own picture, as it comes."""
+
+COPY_BITRATE = 5_000_000
+"""Bits per second that are told of it until they have been measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rung:
@@ -25,6 +31,11 @@ class Rung:
     width: int
     height: int
     bitrate: int
+
+    @property
+    def copied(self) -> bool:
+        """Whether it isn't encoded here."""
+        return self.name == COPY
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +59,28 @@ RUNGS = {
         Rung("240p", 426, 240, 400_000),
     )
 }
+SOURCE_RUNG = Rung(COPY, 0, 0, COPY_BITRATE)
 
 
 def rungs(names: Sequence[str]) -> tuple[Rung, ...]:
     """Look presets up.
 
     Args:
-        names: such as ``720p``, each once.
+        names: such as ``720p``, or ``source``, each once.
 
     Returns:
-        The rungs, largest first.
+        The rungs, the source's own first, then from large to small.
 
     Raises:
         ValueError: a name isn't a preset or comes twice, or there is none.
     """
-    unknown = [name for name in names if name not in RUNGS]
+    unknown = [name for name in names if name not in RUNGS and name != COPY]
     if unknown or not names or len(set(names)) != len(names):
         raise ValueError(
-            f"a ladder is made of {', '.join(RUNGS)}, each once; not of {', '.join(names) or 'nothing'}"
+            f"a ladder is made of {', '.join((COPY, *RUNGS))}, each once; not of {', '.join(names) or 'nothing'}"
         )
-    return tuple(sorted((RUNGS[name] for name in names), key=lambda rung: -rung.height))
+    encoded = sorted((RUNGS[name] for name in names if name != COPY), key=lambda rung: -rung.height)
+    return (SOURCE_RUNG, *encoded) if COPY in names else tuple(encoded)
 
 
 def audio_rungs(bitrates: Sequence[int]) -> tuple[AudioRung, ...]:
@@ -91,12 +104,16 @@ class Cadence:
         segment_duration: a whole number of these frames.
         part_target: whole milliseconds.
         target_duration: EXTINF values round to no more than this.
+        longest: of a channel that is cut at its source's own key frames: what no segment exceeds.
+        regular: whether every segment has ``segment_duration``.
     """
 
     frame_rate: Fraction
     segment_duration: Fraction
     part_target: Fraction
     target_duration: int
+    longest: Fraction | None = None
+    regular: bool = True
 
     @property
     def gop(self) -> int:

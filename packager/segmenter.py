@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
+from typing import Protocol
 
 from media.fragments import Sample
 
@@ -43,6 +44,7 @@ class CutPart:
         data: the samples' bytes.
         independent: whether it begins with a sync sample.
         ends_segment: whether the next part belongs to the next segment.
+        resumes: whether media is missing in front of it.
     """
 
     segment: int
@@ -52,6 +54,14 @@ class CutPart:
     data: bytes
     independent: bool
     ends_segment: bool
+    resumes: bool = False
+
+
+class Cutter(Protocol):
+    """What cuts one rendition."""
+
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+        """Take the next samples; give the parts that are finished now."""
 
 
 def whole_frames(duration: Fraction, frame_rate: Fraction) -> Fraction:
