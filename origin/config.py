@@ -59,7 +59,8 @@ class LiveOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     source: str = "testsrc"
-    ladder: tuple[Literal["1080p", "720p", "480p", "360p", "240p"], ...] = ("720p", "360p")
+    ladder: tuple[Literal["source", "1080p", "720p", "480p", "360p", "240p"], ...] = ("720p", "360p")
+    """Renditions; ``source`` is the source's own picture and sound as they come, not encoded again."""
     part_duration: Annotated[float, Meta(ge=0.1, le=2)] = 0.333
     segment_duration: Annotated[float, Meta(ge=1, le=10)] = 2.0
     dvr: Annotated[

@@ -22,6 +22,15 @@ THREADS = 2
 MOVFLAGS = "+frag_every_frame+empty_moov+default_base_moof+cmaf+frag_discont"
 """A fragment per frame, for the segmenter cuts by itself; frag_discont keeps the decode times exact."""
 
+FOLLOWING = {
+    "fps_mode": "passthrough",
+    "enc_time_base": -1,
+    "force_key_frames": "source",
+    "g": 10_000,
+    "keyint_min": 10_000,
+}
+"""What makes an encoder keep a source's times, and have key frames where the source has and nowhere else."""
+
 CLOCK = ":".join(
     f"%{{eif:mod(floor(time(0)/{unit}),{wrap}):d:2}}" for unit, wrap in ((3600, 24), (60, 60), (1, 60))
 )
@@ -62,6 +71,8 @@ def arguments(
     Returns:
         Everything behind the program's name.
     """
+    if ladder and ladder[0].copied:
+        return _keeping(source, ladder[1:], sounds, start)
     top = ladder[0] if ladder else None
     picture, sound = _inputs(source, name, top, cadence, captions=captions)
     outputs = [
@@ -74,16 +85,59 @@ def arguments(
         )
         for index, (branch, rung) in enumerate(zip(_branches(picture, "split", ladder), ladder, strict=True))
     ]
-    # Exact numbers of samples from the first on, whatever gaps the source has.
-    sound = sound.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0}).filter(
-        "asetpts", "N/SR/TB"
-    )
+    sound = _exact(sound)
     if source.once:
         sound = sound.filter("apad")
     for branch, rung in zip(_branches(sound, "asplit", sounds), sounds, strict=True):
-        options = {"c:a": "aac", "b:a": rung.bitrate, "ac": 2, **_end(source)}
+        options = {**_audio(rung), **_end(source)}
         outputs.append(ffmpeg.output(branch, pipe(len(outputs)), **options, **_muxer(start)))
     return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
+
+
+def _keeping(
+    source: Source, encoded: Sequence[Rung], sounds: Sequence[AudioRung], start: Fraction
+) -> list[str]:
+    """Compile the arguments of a channel whose first rendition is the source's own picture.
+
+    What is encoded beside it keeps its times and has its key frames at the same ones; the sound is kept where
+    players take its coding.
+    """
+    played = ffmpeg.input(source.address, **source.options, **_pace(source))
+    # Apple's players take HEVC only with its parameter sets in the sample entry.
+    tag = {"tag:v": "hvc1"} if source.video_codec == "hevc" else {}
+    copied = {"c:v": "copy", **tag, **_end(source)}
+    outputs = [ffmpeg.output(played["V:0"], pipe(0), **copied, **_muxer(start, late=True))]
+    for branch, rung in zip(_branches(played["V:0"], "split", encoded), encoded, strict=True):
+        outputs.append(
+            ffmpeg.output(
+                _scaled(branch, rung, test=False),
+                pipe(len(outputs)),
+                **_rate(rung),
+                **FOLLOWING,
+                **_end(source),
+                **_muxer(start),
+            )
+        )
+    if source.keeps_audio:
+        sound, options = played["a:0"], {"c:a": "copy"}
+    else:
+        sound, options = _exact(played.audio if source.has_audio else _silence()), _audio(sounds[0])
+    options |= _end(source)
+    outputs.append(ffmpeg.output(sound, pipe(len(outputs)), **options, **_muxer(start, late=True)))
+    return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
+
+
+def _exact(sound: Any) -> Any:
+    """Give sound exact numbers of samples from the first on, whatever gaps the source has."""
+    return sound.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0}).filter("asetpts", "N/SR/TB")
+
+
+def _silence() -> Any:
+    return ffmpeg.input(f"anullsrc=sample_rate={SAMPLE_RATE}", format="lavfi", re=None)
+
+
+def _audio(rung: AudioRung) -> dict[str, Any]:
+    return {"c:a": "aac", "b:a": rung.bitrate, "ac": 2}
 
 
 def _branches(stream: Any, name: str, rungs: Sequence[object]) -> Sequence[Any]:
@@ -119,8 +173,7 @@ def _inputs(
             f"color=c=0x101820:size={top.width}x{top.height}:rate={rate}", format="lavfi", re=None
         )
         steady = _labelled(steady, name, top) if captions else steady
-    silence = ffmpeg.input(f"anullsrc=sample_rate={SAMPLE_RATE}", format="lavfi", re=None)
-    return steady, played.audio if source.has_audio else silence
+    return steady, played.audio if source.has_audio else _silence()
 
 
 def _pace(source: Source) -> dict[str, Any]:
@@ -159,6 +212,10 @@ def _scaled(picture: Any, rung: Rung, *, test: bool) -> Any:
 
 
 def _video(rung: Rung, cadence: Cadence) -> dict[str, Any]:
+    return {**_rate(rung), "g": cadence.gop, "keyint_min": cadence.gop}
+
+
+def _rate(rung: Rung) -> dict[str, Any]:
     return {
         "c:v": "libx264",
         "preset": PRESET,
@@ -167,16 +224,15 @@ def _video(rung: Rung, cadence: Cadence) -> dict[str, Any]:
         "b:v": rung.bitrate,
         "maxrate": rung.bitrate * 5 // 4,
         "bufsize": rung.bitrate,
-        "g": cadence.gop,
-        "keyint_min": cadence.gop,
         "sc_threshold": 0,
     }
 
 
-def _muxer(start: Fraction) -> dict[str, Any]:
+def _muxer(start: Fraction, *, late: bool = False) -> dict[str, Any]:
+    """Say how a pipe is written; some codings say only with their first packets what they are (``late``)."""
     return {
         "format": "mp4",
-        "movflags": MOVFLAGS,
+        "movflags": MOVFLAGS + ("+delay_moov" if late else ""),
         "use_editlist": 0,
         "avoid_negative_ts": "disabled",
         "output_ts_offset": decimal(start, 6),

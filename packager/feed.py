@@ -11,10 +11,9 @@ from media.emsg import ID3_BRAND, with_brand
 from media.errors import MalformedError, UnsupportedError
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.inband import Inband, Place
-from packager.ladder import Cadence
 from packager.numbers import Numbers
 from packager.rendition import Rendition
-from packager.segmenter import CadenceError, CutPart, Segmenter
+from packager.segmenter import CadenceError, CutPart, Cutter
 from packager.wallclock import Instant, WallClock
 from packager.window import LivePart
 
@@ -37,10 +36,10 @@ class Feed:
         rendition: whose window the parts go to.
         clock: of this run.
         resumption: of this run.
-        cadence: the channel's.
+        segment_duration: the channel's, in seconds.
         numbers: the channel's, which say whether a segment may be opened already.
         inband: the channel's events, which go with the parts.
-        start: media time in seconds at which the run's first segment begins.
+        cutter: makes what cuts the rendition, from its timescale.
         on_part: called for each part with the seconds from its last frame's end to its being published.
 
     Attributes:
@@ -52,10 +51,10 @@ class Feed:
         rendition: Rendition,
         clock: WallClock,
         resumption: Resumption,
-        cadence: Cadence,
+        segment_duration: Fraction,
         numbers: Numbers,
         inband: Inband,
-        start: Fraction,
+        cutter: Callable[[int], Cutter],
         on_part: Callable[[float], None],
     ) -> None:
         self._name = rendition.name
@@ -68,11 +67,11 @@ class Feed:
         self._suspended = False
         self._init = b""
         self._entry: SampleEntry | None = None
-        self._cadence = cadence
-        self._start = start
+        self._segment_duration = segment_duration
+        self._cutter = cutter
         self._on_part = on_part
         self._reader = FragmentReader()
-        self._segmenter: Segmenter | None = None
+        self._segmenter: Cutter | None = None
         self._timescale = 1
         self._track_id = 0
         self._part_count = 0
@@ -111,11 +110,11 @@ class Feed:
             last: number of the last segment that any rendition has; no other one is opened for it.
             now: this moment.
         """
-        part = None if self._segmenter is None else self._segmenter.finish()
-        if part is not None and self._window.next_number <= last:
-            with contextlib.suppress(CadenceError):
-                if self._admits(part):
-                    self._publish(part, now)
+        for part in () if self._segmenter is None else self._segmenter.finish():
+            if self._window.next_number <= last:
+                with contextlib.suppress(CadenceError):
+                    if self._admits(part):
+                        self._publish(part, now)
 
     def _begin(self, init: InitSegment) -> None:
         if self._segmenter is not None:
@@ -128,12 +127,7 @@ class Feed:
         self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
         self._entry = parse_sample_entry(track.sample_entries[0])
         self._window.begin(self._init, self._entry)
-        self._segmenter = Segmenter(
-            timescale=track.timescale,
-            origin=self._start,
-            segment_duration=self._cadence.segment_duration,
-            part_target=self._cadence.part_target,
-        )
+        self._segmenter = self._cutter(track.timescale)
 
     def _fragment(self, fragment: Fragment, now: Instant) -> None:
         if self._segmenter is None:
@@ -150,7 +144,7 @@ class Feed:
         opens, self.segment = part.segment > self.segment, part.segment
         if not opens:
             return not self._suspended
-        early = not self._numbers.may_use(self._window.next_number, self._cadence.segment_duration)
+        early = not self._numbers.may_use(self._window.next_number, self._segment_duration)
         if self._suspended:
             if early:
                 # What comes late comes fast: gaps stand for it already.
@@ -161,6 +155,8 @@ class Feed:
             self._renew()
         elif early:
             raise CadenceError(f"segment {self._window.next_number} before its number's time")
+        elif part.resumes:
+            self._renew()
         return True
 
     def _renew(self) -> None:
@@ -184,7 +180,8 @@ class Feed:
             samples=part.samples,
             data=part.data,
         )
-        begin = Fraction(part.base_media_decode_time, self._timescale) + dating.offset
+        shown = part.base_media_decode_time + part.samples[0].composition_offset
+        begin = Fraction(shown, self._timescale) + dating.offset
         duration = Fraction(part.duration, self._timescale)
         self._window.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
         self._on_part(max(now.wall - float(begin + duration), 0.0))

@@ -38,7 +38,7 @@ class Cut:
 
     Attributes:
         segment: its index.
-        start: seconds of media time.
+        start: seconds of media time at which its first picture is shown.
         resumes: whether something is missing in front of it.
     """
 
@@ -55,7 +55,8 @@ class Cuts:
         longest: seconds that no segment exceeds; one without a key frame in time ends and the rest is lost.
 
     Attributes:
-        known: media time up to which all cuts are known.
+        known: media time up to which all cuts are known: no picture is shown before those that were decoded
+            before its group's key frame.
     """
 
     def __init__(self, segment_duration: Fraction, longest: Fraction) -> None:
@@ -174,6 +175,7 @@ class KeyedSegmenter:
         self._gatherer = _Gatherer(timescale, part_target)
         self._expected: int | None = None
         self._begun = -1
+        self._opened = 0
         self._held: deque[tuple[int, Sample, bytes]] = deque()
 
     def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
@@ -188,30 +190,43 @@ class KeyedSegmenter:
         if len(self._held) > MAX_HELD:
             raise CadenceError("the picture is too far behind the sound")
         parts: list[CutPart] = []
-        while self._held and (self._leads or self._known(self._held[0][0])):
-            parts += (self._lead if self._leads else self._follow)(*self._held.popleft())
+        while self._held:
+            time, sample, piece = self._held[0]
+            shown = Fraction(time + sample.composition_offset, self._timescale)
+            if self._leads:
+                parts += self._lead(time, shown, sample, piece)
+            elif shown + NEAR < self._cuts.known:
+                parts += self._follow(time, shown, sample, piece)
+            else:
+                break
+            self._held.popleft()
         return parts
 
-    def _known(self, time: int) -> bool:
-        return Fraction(time, self._timescale) + NEAR < self._cuts.known
+    def finish(self) -> list[CutPart]:
+        """Give what fills no part yet, since nothing more comes."""
+        parts: list[CutPart] = []
+        for time, sample, data in self._held:
+            shown = Fraction(time + sample.composition_offset, self._timescale)
+            parts += self._follow(time, shown, sample, data)
+        self._held.clear()
+        return parts + self._gatherer.end()
 
-    def _lead(self, time: int, sample: Sample, data: bytes) -> list[CutPart]:
-        cuts, start = self._cuts, Fraction(time, self._timescale)
-        end = Fraction(time + sample.duration, self._timescale)
-        cuts.known = end
-        if sample.is_sync and cuts.due(start):
-            return self._gatherer.add(cuts.open(start), time, sample, data)
+    def _lead(self, time: int, shown: Fraction, sample: Sample, data: bytes) -> list[CutPart]:
+        cuts = self._cuts
+        cuts.known = max(cuts.known, shown)
+        if sample.is_sync and cuts.due(shown):
+            self._opened = time
+            return self._gatherer.add(cuts.open(shown), time, sample, data)
         last = cuts.last
         if last is None or cuts.broken:
             return []
-        if end - last.start > cuts.longest:
-            cuts.end(start)
+        if time + sample.duration - self._opened > cuts.longest * self._timescale:
+            cuts.end(shown)
             return self._gatherer.end()
         return self._gatherer.add(last, time, sample, data)
 
-    def _follow(self, time: int, sample: Sample, data: bytes) -> list[CutPart]:
-        start = Fraction(time, self._timescale)
-        cut = self._cuts.at(start + NEAR) if sample.is_sync else self._cuts.at(start)
+    def _follow(self, time: int, shown: Fraction, sample: Sample, data: bytes) -> list[CutPart]:
+        cut = self._cuts.at(shown + NEAR) if sample.is_sync else self._cuts.at(shown)
         if cut is None:
             return self._gatherer.end()
         if cut.segment > self._begun:

@@ -79,7 +79,7 @@ def kept_cadence(
     groups = [after - before for before, after in itertools.pairwise(seen.keys)]
     regular = bool(groups) and max(groups) - min(groups) <= Fraction(3, 2) / frame_rate
     if regular:
-        group = whole_frames(sum(groups) / len(groups), frame_rate)
+        group = whole_frames((seen.keys[-1] - seen.keys[0]) / len(groups), frame_rate)
         segment = group * max(round(wanted / group), 1)
         longest = segment + 1 / frame_rate
     else:

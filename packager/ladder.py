@@ -76,9 +76,8 @@ def rungs(names: Sequence[str]) -> tuple[Rung, ...]:
     """
     unknown = [name for name in names if name not in RUNGS and name != COPY]
     if unknown or not names or len(set(names)) != len(names):
-        raise ValueError(
-            f"a ladder is made of {', '.join((COPY, *RUNGS))}, each once; not of {', '.join(names) or 'nothing'}"
-        )
+        allowed = ", ".join((COPY, *RUNGS))
+        raise ValueError(f"a ladder is made of {allowed}, each once; not of {', '.join(names) or 'nothing'}")
     encoded = sorted((RUNGS[name] for name in names if name != COPY), key=lambda rung: -rung.height)
     return (SOURCE_RUNG, *encoded) if COPY in names else tuple(encoded)
 

@@ -15,11 +15,13 @@ import structlog
 from media.errors import MediaError
 from packager import encoder, sources
 from packager.audience import Audience
+from packager.cutting import cutters
 from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
 from packager.finale import DVR, Finale
 from packager.inband import Inband
+from packager.keyframes import kept_cadence
 from packager.ladder import AUDIO, AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, audio_rungs, cadence, rungs
 from packager.lineup import Lineup
 from packager.numbers import Numbers
@@ -146,7 +148,15 @@ class Channel:
         self.cadence: Cadence
         self.renditions: dict[str, Rendition]
         self.presentation: Presentation
-        self._adopt(*self._plan(AUDIO_FRAME_RATE if options.bitrates else Fraction(30)))
+        self._adopt(*self._plan(self._cadence_for(sources.Source())))
+
+    def _cadence_for(self, source: sources.Source) -> Cadence:
+        wanted = self.options.segment_duration, self.options.part_duration
+        if self.options.bitrates:
+            return cadence(AUDIO_FRAME_RATE, *wanted)
+        if source.seen is not None:
+            return kept_cadence(source.seen, source.frame_rate, *wanted)
+        return cadence(source.frame_rate, *wanted)
 
     def _new_archive(self) -> Archive | None:
         options = self.options
@@ -156,7 +166,7 @@ class Channel:
 
     def _plan(
         self,
-        frame_rate: Fraction,
+        times: Cadence,
         used: int = -1,
         archive: Archive | None = None,
         *,
@@ -165,7 +175,7 @@ class Channel:
         """Make windows, empty or of an archive; then it takes seconds for a window of a day.
 
         Args:
-            frame_rate: of the source.
+            times: of the channel.
             used: number up to which the archive has used them.
             archive: what the windows take up and go on with.
             goes_on: whether more is to come, behind gaps for the time in between.
@@ -173,7 +183,6 @@ class Channel:
         Returns:
             What ``_adopt`` takes.
         """
-        times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
         number = max(self._numbers.first(times.segment_duration) if goes_on else 0, used + 1)
         lineup: list[Rung | AudioRung] = [*self._ladder, *self._sounds]
         renditions = {
@@ -270,17 +279,14 @@ class Channel:
 
     async def _broadcast(self) -> None:
         """Be on air until the event is over, or the channel is closed."""
-        if self._pump is None:
-            source = await sources.found(self.options.source, self._tools, self.name)
-        else:
-            source = await sources.found_in(self._pump, self._tools, self.name)
+        source = await self._find()
         source = replace(source, once=self._is_once(source))
-        frame_rate = AUDIO_FRAME_RATE if self.options.bitrates else source.frame_rate
-        former = self._lineup
+        times, former = self._cadence_for(source), self._lineup
+        self._tell(times)
         if self.archive is not None:
-            self._adopt(*await self._take_up(frame_rate, self.archive))
-        elif former.ended or frame_rate != self.cadence.frame_rate or self._numbers.reserved >= 0:
-            self._adopt(*self._plan(frame_rate, former.next_number - 1 if former.ended else -1))
+            self._adopt(*await self._take_up(times, self.archive))
+        elif former.ended or times != self.cadence or self._numbers.reserved >= 0:
+            self._adopt(*self._plan(times, former.next_number - 1 if former.ended else -1))
         if self._lineup is not former:
             former.close()
         async with (
@@ -299,6 +305,16 @@ class Channel:
                 self._lineup.end()
                 if self.archive is not None:
                     await self.archive.settle()
+
+    def _tell(self, times: Cadence) -> None:
+        log.info(
+            "cadence",
+            channel=self.name,
+            frame_rate=f"{float(times.frame_rate):.5g}",
+            segment=f"{float(times.segment_duration):.5g}",
+            part_target=f"{float(times.part_target):.4g}",
+            target_duration=times.target_duration,
+        )
 
     def _is_once(self, source: sources.Source) -> bool:
         """Tell whether a source is played once: a file that is an event, of known length."""
@@ -320,8 +336,12 @@ class Channel:
     async def _show_again(self, ending: Ending) -> None:
         """Go on to serve an event that was over when an earlier process ended."""
         if self.archive is not None:
-            frame_rate = Fraction(*ending.frame_rate)
-            self._adopt(*await self._take_up(frame_rate, self.archive, goes_on=False))
+            times = replace(
+                self._cadence_for(sources.Source(frame_rate=Fraction(*ending.frame_rate))),
+                segment_duration=Fraction(*ending.segment_duration),
+                target_duration=ending.target_duration,
+            )
+            self._adopt(*await self._take_up(times, self.archive, goes_on=False))
             self._lineup.end()
 
     async def _rest(self) -> None:
@@ -358,7 +378,14 @@ class Channel:
         await source.pump.flowing()
         if source.stream == source.pump.stream:
             return source
-        return await sources.found_in(source.pump, self._tools, self.name)
+        return await self._find()
+
+    async def _find(self) -> sources.Source:
+        """Look at the source; wait until it is there."""
+        keep = any(rung.copied for rung in self._ladder)
+        if self._pump is not None:
+            return await sources.found_in(self._pump, self._tools, self.name, keep=keep)
+        return await sources.found(self.options.source, self._tools, self.name, keep=keep)
 
     async def _recall(self) -> None:
         """Read the numbers that an earlier process reserved."""
@@ -368,14 +395,13 @@ class Channel:
             log.warning("numbers can't be read", channel=self.name, reason=str(error))
 
     async def _take_up(
-        self, frame_rate: Fraction, archive: Archive, *, goes_on: bool = True
+        self, times: Cadence, archive: Archive, *, goes_on: bool = True
     ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
         """Make windows of what is on disk, while everybody else goes on."""
-        times = cadence(frame_rate, self.options.segment_duration, self.options.part_duration)
         used = await archive.load(times, self.renditions)
         if goes_on and self._lineup.ended:
             used = max(used, self._lineup.next_number - 1)
-        return await asyncio.to_thread(self._plan, frame_rate, used, archive, goes_on=goes_on)
+        return await asyncio.to_thread(self._plan, times, used, archive, goes_on=goes_on)
 
     async def _keep_pace(self) -> None:
         """Reserve numbers, and put gaps where segments don't come in time."""
@@ -422,18 +448,20 @@ class Channel:
         """Run one ffmpeg to its end; give the reason of the end."""
         start = self._lineup.next_number * self.cadence.segment_duration
         clock, self._resumption = WallClock(), Resumption()
+        cuts = cutters(self.cadence, start, len(self.renditions))
+        step = self.cadence.segment_duration
         feeds = self._feeds = [
             Feed(
                 rendition,
                 clock,
                 self._resumption,
-                self.cadence,
+                step,
                 self._numbers,
                 self.inband,
-                start,
+                cut,
                 self._on_part,
             )
-            for rendition in self.renditions.values()
+            for rendition, cut in zip(self.renditions.values(), cuts, strict=True)
         ]
         words = encoder.arguments(
             source, self.name, self._ladder, self._sounds, self.cadence, start, captions=self._captions

@@ -63,6 +63,9 @@ class Cutter(Protocol):
     def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
         """Take the next samples; give the parts that are finished now."""
 
+    def finish(self) -> list[CutPart]:
+        """Give what fills no part yet, since nothing more comes."""
+
 
 def whole_frames(duration: Fraction, frame_rate: Fraction) -> Fraction:
     """Bring a segment duration to the nearest whole number of frames, so that key frames fall on boundaries.
@@ -159,9 +162,9 @@ class Segmenter:
             decode_time += sample.duration
         return parts
 
-    def finish(self) -> CutPart | None:
+    def finish(self) -> list[CutPart]:
         """Give the samples that fill no part yet, as a segment's last part: nothing more comes."""
-        return self._close(ends_segment=True) if self._samples else None
+        return [self._close(ends_segment=True)] if self._samples else []
 
     def _admit(self, decode_time: int, sample: Sample) -> bool:
         """Tell whether a sample is published; open its segment where it is a segment's first."""

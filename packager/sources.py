@@ -16,6 +16,7 @@ import structlog
 from packager.cage import Cage
 from packager.catalogue import CONTAINERS, DECODERS
 from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, pipe, run
+from packager.keyframes import Observed, observed
 from packager.pump import Pump
 from packager.tools import Tools, ToolsError
 
@@ -40,6 +41,14 @@ ANALYSE_MICROSECONDS = 2_000_000
 
 TIMEOUT_MICROSECONDS = 10_000_000
 """How long a pulled source may be silent before ffmpeg gives it up; a channel's own patience is shorter."""
+
+KEPT_VIDEO = ("h264", "hevc", "av1", "vp9")
+KEPT_AUDIO = ("aac", "ac3", "eac3", "opus", "flac")
+"""Codings that go out as they come, where a channel keeps its source's own."""
+
+SEEN_SECONDS = 6
+SEEN_FILE_SECONDS = 60
+"""How much of a source is looked at for its key frames, where they are kept."""
 
 PULLED_FORMATS = "hls,mpegts,mov,mp3,aac,ogg,flv,matroska,flac,webvtt"
 """What may come over HTTP: the formats of its streams, and of an HLS playlist's segments."""
@@ -98,6 +107,9 @@ class Source:
         frame_rate: frames per second of what is made of it.
         has_video: whether it has a picture; without, a still one is made.
         has_audio: whether it has sound; without, silence is made.
+        video_codec: ffmpeg's name of the picture's coding; empty without one.
+        audio_codec: of the sound's.
+        seen: its first seconds, where its own picture is kept.
         options: ffmpeg's input options.
         stream: which of the pump's streams it is.
         duration: seconds of a file, where they are known.
@@ -110,10 +122,18 @@ class Source:
     frame_rate: Fraction = STILL_FRAME_RATE
     has_video: bool = True
     has_audio: bool = True
+    video_codec: str = ""
+    audio_codec: str = ""
+    seen: Observed | None = None
     options: dict[str, Any] = field(default_factory=dict)
     stream: int = 0
     duration: Fraction | None = None
     once: bool = False
+
+    @property
+    def keeps_audio(self) -> bool:
+        """Whether its sound can go out as it comes."""
+        return self.audio_codec in KEPT_AUDIO
 
     @property
     def made(self) -> bool:
@@ -148,34 +168,39 @@ def is_url(source: str) -> bool:
     return parts.scheme in SCHEMES and bool(parts.hostname)
 
 
-async def inspect(source: str, tools: Tools) -> Source:
+async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
     """Find out what a configured source is.
 
     Args:
         source: ``testsrc``, a file's path, or a URL.
         tools: whose ffprobe looks into it.
+        keep: whether its own picture is to be kept.
 
     Raises:
-        ToolsError: it is none of these, or can't be read (a URL: now), or has neither picture nor sound.
+        ToolsError: it is none of these, or can't be read (a URL: now), or has neither picture nor sound, or
+            none that can be kept.
     """
     if source == TEST_SOURCE:
+        if keep:
+            raise ToolsError(f"live source {source!r} is made here: it has no picture of its own to keep")
         return Source()
     found = _pulled(source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
     try:
-        return await _probed(found, tools)
+        return await _probed(found, tools, keep=keep)
     except ToolsError as error:
         raise ToolsError(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
 
 
-async def inspect_pump(pump: Pump, tools: Tools) -> Source:
+async def inspect_pump(pump: Pump, tools: Tools, *, keep: bool = False) -> Source:
     """Find out what a stream is that somebody brings; wait until he does.
 
     Args:
         pump: which brings it.
         tools: whose ffprobe looks into it.
+        keep: as for ``inspect``.
 
     Raises:
-        ToolsError: it can't be read, or has neither picture nor sound.
+        ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
     """
     await pump.flowing()
     options = {
@@ -184,33 +209,39 @@ async def inspect_pump(pump: Pump, tools: Tools) -> Source:
         "analyzeduration": ANALYSE_MICROSECONDS,
         **_decoding(),
     }
-    return await _probed(Source(pump=pump, options=options, stream=pump.stream), tools)
+    return await _probed(Source(pump=pump, options=options, stream=pump.stream), tools, keep=keep)
 
 
-async def _probed(found: Source, tools: Tools) -> Source:
+async def _probed(found: Source, tools: Tools, *, keep: bool) -> Source:
     """Ask ffprobe what a source has.
 
     Raises:
-        ToolsError: it can't be read, or has neither picture nor sound.
+        ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
     """
     command = [str(tools.ffprobe), "-v", "error"]
     for name, value in found.options.items():
         command += [f"-{name}", str(value)]
+    if keep:
+        seconds = SEEN_SECONDS if found.path is None else SEEN_FILE_SECONDS
+        command += ["-show_packets", "-read_intervals", f"%+{seconds}"]
     command += ["-show_streams", "-show_format", "-of", "json", "-o", pipe(0), found.address]
     feed = None if found.pump is None else found.pump.give
     answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage, feed=feed))
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if _moves(stream)), None)
-    has_audio = any(stream.get("codec_type") == "audio" for stream in streams)
-    if video is None and not has_audio:
+    audio = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
+    if video is None and audio is None:
         raise ToolsError("it has neither video nor sound")
-    return replace(
+    source = replace(
         found,
         frame_rate=STILL_FRAME_RATE if video is None else frame_rate(video),
         has_video=video is not None,
-        has_audio=has_audio,
+        has_audio=audio is not None,
+        video_codec="" if video is None else str(video.get("codec_name", "")),
+        audio_codec="" if audio is None else str(audio.get("codec_name", "")),
         duration=_duration(answer.get("format", {})),
     )
+    return _kept(source, answer, video, audio) if keep else source
 
 
 def _duration(form: dict[str, Any]) -> Fraction | None:
@@ -221,25 +252,40 @@ def _duration(form: dict[str, Any]) -> Fraction | None:
         return None
 
 
-async def found(source: str, tools: Tools, channel: str) -> Source:
+def _kept(
+    source: Source, answer: dict[str, Any], video: dict[str, Any] | None, audio: dict[str, Any] | None
+) -> Source:
+    """Add what a channel must know that keeps a source's own picture."""
+    if video is None or source.video_codec not in KEPT_VIDEO:
+        what = f"a picture in {source.video_codec}" if source.video_codec else "no picture"
+        raise ToolsError(f"it has {what}; what can be kept is {', '.join(KEPT_VIDEO)}")
+    sound = audio["index"] if audio is not None and source.keeps_audio else None
+    loop = source.duration if source.path is not None else None
+    if loop is not None and loop > SEEN_FILE_SECONDS:
+        loop = None
+    return replace(source, seen=observed(answer.get("packets", ()), video["index"], sound, loop))
+
+
+async def found(source: str, tools: Tools, channel: str, *, keep: bool = False) -> Source:
     """Inspect a source; a URL is asked until it answers, told once when it doesn't and once when it does.
 
     Args:
         source: as for ``inspect``.
         tools: likewise.
         channel: the channel's name, for the log.
+        keep: as for ``inspect``.
 
     Raises:
         ToolsError: it isn't a URL and can't be played.
     """
     if is_url(source):
-        return await _until_there(lambda: inspect(source, tools), channel)
-    return await inspect(source, tools)
+        return await _until_there(lambda: inspect(source, tools, keep=keep), channel)
+    return await inspect(source, tools, keep=keep)
 
 
-async def found_in(pump: Pump, tools: Tools, channel: str) -> Source:
+async def found_in(pump: Pump, tools: Tools, channel: str, *, keep: bool = False) -> Source:
     """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
-    return await _until_there(lambda: inspect_pump(pump, tools), channel)
+    return await _until_there(lambda: inspect_pump(pump, tools, keep=keep), channel)
 
 
 async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str) -> Source:

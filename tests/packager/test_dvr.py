@@ -106,7 +106,7 @@ async def on_air(
     archive = channel.archive
     assert archive is not None
     used = await archive.load(channel.cadence, channel.renditions)
-    channel._adopt(*channel._plan(Fraction(30), used, archive))
+    channel._adopt(*channel._plan(channel.cadence, used, archive))
     async with archive.running():
         yield Station(channel, archive, material, number)
 
@@ -314,7 +314,7 @@ async def test_a_disk_that_hangs_costs_the_dvr_and_no_memory(
     assert archive is not None
     monkeypatch.setattr(Numbers, "first", lambda *_: NUMBER)
     await archive.load(channel.cadence, channel.renditions)
-    channel._adopt(*channel._plan(Fraction(30), -1, archive))
+    channel._adopt(*channel._plan(channel.cadence, -1, archive))
     station = Station(channel, archive, material, NUMBER)
     await station.segment(40, stored=False)  # nobody writes
     assert len(archive._puts) == archive_module.QUEUE_SEGMENTS

@@ -20,6 +20,7 @@ import pytest
 
 from packager import audience, live
 from packager.audience import Audience
+from packager.cutting import cutters
 from packager.feed import Feed, Resumption
 from packager.inband import Inband
 from packager.ladder import cadence
@@ -206,10 +207,10 @@ async def test_closing_a_channel_releases_who_waits_in_every_rendition(tools: To
 
 def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     window = Window(1, 5)
-    times = cadence(Fraction(30), 1.0, 0.25)
     rendition = Rendition("240p", window, video=True, bitrate=1)
     inband = Inband(["240p"], 1)
-    feed = Feed(rendition, WallClock(), Resumption(), times, Numbers(), inband, Fraction(5), lambda _: None)
+    (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
+    feed = Feed(rendition, WallClock(), Resumption(), Fraction(1), Numbers(), inband, cutter, lambda _: None)
     assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
 

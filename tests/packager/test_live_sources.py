@@ -89,8 +89,8 @@ async def upstream(tools: Tools, arguments: str) -> AsyncIterator[Upstream]:
 
 
 @contextlib.asynccontextmanager
-async def pulling(url: str, tools: Tools) -> AsyncIterator[Channel]:
-    options = ChannelOptions("pulled", url, ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+async def pulling(url: str, tools: Tools, ladder: tuple[str, ...] = ("240p",)) -> AsyncIterator[Channel]:
+    options = ChannelOptions("pulled", url, ladder=ladder, part_duration=0.25, segment_duration=1.0)
     channel = Channel(options, tools)
     task = asyncio.create_task(channel.run())
     try:
