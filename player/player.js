@@ -110,6 +110,7 @@ Object.defineProperty(window, "headwater", {
     get video() { return playback.video; },
     get audio() { return radio.audio; },
     stats: () => read(playback),
+    get analyser() { return radio.analyser; },
     radioLevel: () => radio.level(),
   }),
 });

@@ -1,13 +1,16 @@
-// Radio: one audio element, a card per station, a level meter drawn from what is really heard.
+// Radio: one audio element for all stations, its volume, and what becomes of it when a station goes away.
 
-import { byId, count, el, encodePath, say, syncRows } from "./dom.js";
+import { byId, el, encodePath, say, syncRows } from "./dom.js";
+import * as session from "./mediasession.js";
+import { Meter } from "./meter.js";
+import { NowPlaying, newToken } from "./nowplaying.js";
 import { Progress, Retry } from "./retry.js";
+import { StationCard } from "./station.js";
 
 const CHECK_EVERY_MS = 500;
+const FOLLOW_EVERY_MS = 200;
 const STUCK_MS = 8000;
-const BARS = 40;
-const CALM_FRAME_MS = 500;
-const STATES = { starting: "is starting", down: "is silent at the moment" };
+const VOLUME_KEY = "headwater.volume";
 
 export class RadioView {
   address = "/api/radio";
@@ -18,32 +21,48 @@ export class RadioView {
   #playing = null;
   #retry = new Retry();
   #progress = new Progress();
-  #context = null;
-  #analyser = null;
+  #now = new NowPlaying(this.audio);
+  #shown = "";
+  #meter = new Meter(this.audio, () => (byId("panel-radio").hidden ? null : this.#card?.canvas));
   #list = el("ul", { class: "stations" });
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "radio-status" });
   #empty = el("p", { class: "empty" }, "No station is configured. Add a [[radio]] section to headwater.toml, or start with --demo.");
 
+  /** @param onPlay called when a station begins, for what else makes sound to stop */
   constructor(onPlay) {
     this.onPlay = onPlay;
     this.audio.preload = "none";
-    const volume = el("input", { type: "range", min: 0, max: 1, step: 0.05, value: 1, id: "volume",
-      input: (event) => { this.audio.volume = Number(event.target.value); } });
     byId("panel-radio").append(
-      el("div", { class: "dial" }, el("h2", {}, "Stations"), el("label", { class: "field" }, el("span", {}, "Volume"), volume)),
+      el("div", { class: "dial" }, el("h2", {}, "Stations"), volumeControls(this.audio)),
       this.#list, this.#empty, this.#status);
     for (const trouble of ["error", "ended"]) this.audio.addEventListener(trouble, () => this.#lost());
-    this.audio.addEventListener("playing", () => say(this.#status, ""));
+    this.audio.addEventListener("playing", () => {
+      say(this.#status, "");
+      session.setState("playing");
+    });
+    this.audio.addEventListener("pause", () => {
+      // By the browser: headphones that were pulled out, a call. Live goes on meanwhile, so it isn't kept.
+      if (this.#playing && this.audio.paused && !this.audio.ended) this.#pause();
+    });
     this.audio.addEventListener("stalled", () => {
-      if (this.audio.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) say(this.#status, "The station is silent. Waiting for it …");
+      if (this.#playing && this.audio.readyState < HTMLMediaElement.HAVE_FUTURE_DATA) say(this.#status, "The station is silent. Waiting for it …");
     });
     setInterval(() => this.#check(), CHECK_EVERY_MS);
+    setInterval(() => this.#follow(), FOLLOW_EVERY_MS);
+  }
+
+  get analyser() {
+    return this.#meter.analyser;
+  }
+
+  get #card() {
+    return this.#playing && this.#rows.get(this.#playing.name)?.card;
   }
 
   update(items) {
     this.#items = items;
     this.#empty.hidden = items.length > 0;
-    syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeCard(item));
+    syncRows(this.#list, this.#rows, items, (item) => item.name, (item) => this.#makeRow(item));
     this.#show();
   }
 
@@ -58,30 +77,43 @@ export class RadioView {
     this.stop();
     this.#playing = item;
     this.onPlay();
-    this.#listen();
+    this.#meter.listen();
+    session.begin({ play: () => this.play(item), pause: () => this.#pause(), stop: () => this.stop() });
     this.#connect();
+    this.#show();
   }
 
   stop() {
-    this.#retry.reset();
-    this.#playing = null;
-    this.audio.pause();
+    this.#silence();
     this.audio.removeAttribute("src");
     this.audio.load();
+    session.setState("none");
+  }
+
+  level() {
+    return this.#meter.level();
+  }
+
+  /** Silent, but to be continued from the lock screen, which forgets an element without a source. */
+  #pause() {
+    this.#silence();
+    session.setState("paused");
+  }
+
+  #silence() {
+    this.#retry.reset();
+    this.#now.close();
+    this.#playing = null;
+    this.#shown = "";
+    this.audio.pause();
     say(this.#status, "");
     this.#show();
   }
 
-  /** Loudness now, 0 to 1; null while there is no meter. */
-  level() {
-    if (!this.#analyser || this.#context.state !== "running") return null;
-    const wave = new Float32Array(this.#analyser.fftSize);
-    this.#analyser.getFloatTimeDomainData(wave);
-    return Math.sqrt(wave.reduce((sum, value) => sum + value * value, 0) / wave.length);
-  }
-
   #connect() {
-    this.audio.src = this.#playing.url;
+    const token = newToken();
+    this.#now.open(this.#playing.events, token);
+    this.audio.src = `${this.#playing.url}?listener=${token}`;
     this.audio.play().catch((error) => {
       if (error.name !== "NotAllowedError") return;
       this.stop();
@@ -92,9 +124,8 @@ export class RadioView {
   #lost() {
     if (!this.#playing || !this.audio.hasAttribute("src")) return;
     const willTry = this.#retry.later(() => this.#connect());
+    if (!willTry) this.stop();
     say(this.#status, willTry ? "The station went away. Trying again …" : "The station doesn't answer. Press play to try once more.");
-    if (!willTry) this.#playing = null;
-    this.#show();
   }
 
   #check() {
@@ -109,86 +140,68 @@ export class RadioView {
     });
   }
 
-  #listen() {
-    if (this.#context) return void this.#context.resume();
-    this.#context = new AudioContext();
-    const join = () => {
-      // A suspended context would swallow the sound: the element is led through it only once it runs.
-      if (this.#context.state !== "running" || this.#analyser) return;
-      this.#analyser = new AnalyserNode(this.#context, { fftSize: 1024, smoothingTimeConstant: 0.82 });
-      const source = this.#context.createMediaElementSource(this.audio);
-      source.connect(this.#analyser).connect(this.#context.destination);
-      this.#draw();
-    };
-    this.#context.addEventListener("statechange", join);
-    join();
-  }
-
-  #draw() {
-    const bins = new Uint8Array(this.#analyser.frequencyBinCount);
-    const calm = matchMedia("(prefers-reduced-motion: reduce)");
-    const frame = () => {
-      const canvas = this.#playing && this.#rows.get(this.#playing.name)?.canvas;
-      if (canvas && !byId("panel-radio").hidden) {
-        this.#analyser.getByteFrequencyData(bins);
-        paint(canvas, bins);
-      }
-      if (calm.matches) setTimeout(frame, CALM_FRAME_MS);
-      else requestAnimationFrame(frame);
-    };
-    frame();
+  /** Shows a title when it is heard. */
+  #follow() {
+    const heard = this.#playing ? this.#now.heard() : [];
+    const current = heard.at(-1);
+    const key = current && `${current.media_time} ${current.title}`;
+    if (!current || key === this.#shown) return;
+    this.#shown = key;
+    this.#card?.showTitles(heard);
+    session.show(current.title, this.#playing.station || this.#playing.name);
   }
 
   #show() {
-    for (const [name, row] of this.#rows) {
-      const on = name === this.#playing?.name;
-      row.node.classList.toggle("on", on);
-      row.button.setAttribute("aria-pressed", String(on));
-      row.button.setAttribute("aria-label", `${on ? "Stop" : "Play"} ${name}`);
-    }
+    for (const [name, { card }] of this.#rows) card.mark(name === this.#playing?.name);
   }
 
-  #makeCard(item) {
-    const title = el("p", { class: "song" });
-    const facts = el("p", { class: "quiet" });
-    const canvas = el("canvas", { class: "meter", "aria-hidden": "true" });
-    const click = () => {
-      const on = item.name === this.#playing?.name;
+  #makeRow(item) {
+    const { name } = item;
+    const card = new StationCard(item, () => {
+      const on = name === this.#playing?.name;
       if (on) this.stop();
-      else this.play(this.#items.find((each) => each.name === item.name) ?? item);
-      history.replaceState(null, "", on ? "#radio" : `#radio/${encodePath(item.name)}`);
+      else this.play(this.#items.find((each) => each.name === name) ?? item);
+      history.replaceState(null, "", on ? "#radio" : `#radio/${encodePath(name)}`);
+    });
+    const update = (now) => {
+      card.update(now);
+      const sent = [...(now.history ?? []), now.now].filter(Boolean);
+      const heard = name === this.#playing?.name ? this.#now.heard() : sent;
+      // Just connected again: what was heard last stands until more is known.
+      if (heard.length || !this.#shown) card.showTitles(heard.length ? heard : sent);
     };
-    const button = el("button", { class: "play", type: "button", click });
-    const address = el("a", { class: "quiet", href: item.url }, location.origin + item.url);
-    return {
-      node: el("li", { class: "station" }, button,
-        el("div", { class: "about" }, el("h3", {}, item.name), title, facts, address), canvas),
-      button,
-      canvas,
-      update(now) {
-        say(title, now.title || "–");
-        say(facts, [
-          STATES[now.state] && `The station ${STATES[now.state]}`,
-          now.bitrate && `${now.bitrate} kbit/s`,
-          count(now.listeners ?? 0, "listener", "listeners"),
-        ].filter(Boolean).join(" · "));
-      },
-    };
+    return { node: card.node, card, update };
   }
 }
 
-function paint(canvas, bins) {
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  if (canvas.width !== width) canvas.width = width;
-  if (canvas.height !== height) canvas.height = height;
-  const pen = canvas.getContext("2d");
-  pen.clearRect(0, 0, width, height);
-  pen.fillStyle = getComputedStyle(canvas).color;
-  const step = width / BARS;
-  for (let bar = 0; bar < BARS; bar += 1) {
-    // Octaves, not hertz: each bar is about a third of one.
-    const bin = Math.min(bins.length - 1, Math.round(2 ** ((bar / (BARS - 1)) * 8)));
-    const tall = Math.max(2, (bins[bin] / 255) * height);
-    pen.fillRect(bar * step, height - tall, step * 0.6, tall);
+/** A slider and a mute button, as the listener left them the last time. */
+function volumeControls(audio) {
+  const slider = el("input", { type: "range", min: 0, max: 1, step: 0.05, id: "volume" });
+  const mute = el("button", { type: "button", class: "mute" }, "Mute");
+  const set = (volume, muted) => {
+    audio.volume = volume;
+    audio.muted = muted;
+  };
+  try {
+    const kept = JSON.parse(localStorage.getItem(VOLUME_KEY)) ?? {};
+    if (kept.volume >= 0 && kept.volume <= 1) set(kept.volume, kept.muted === true);
+  } catch {
+    // Storage is forbidden here, or somebody else's: then it is as loud as ever.
   }
+  const show = () => {
+    slider.value = String(audio.volume);
+    mute.setAttribute("aria-pressed", String(audio.muted));
+  };
+  slider.addEventListener("input", () => set(Number(slider.value), false));
+  mute.addEventListener("click", () => set(audio.volume, !audio.muted));
+  audio.addEventListener("volumechange", () => {
+    show();
+    try {
+      localStorage.setItem(VOLUME_KEY, JSON.stringify({ volume: audio.volume, muted: audio.muted }));
+    } catch {
+      // Not kept, then.
+    }
+  });
+  show();
+  return el("div", { class: "volume" }, mute, el("label", { class: "field" }, el("span", {}, "Volume"), slider));
 }

@@ -12,7 +12,7 @@ AUDIBLE = 0.005
 
 async def test_a_station_is_heard_at_real_time_with_its_title(tab: Tab) -> None:
     await tab.open("radio")
-    await tab.page.get_by_role("button", name="Play demo.mp3").click()
+    await tab.page.get_by_role("button", name="Play Headwater demo (demo.mp3)").click()
     await tab.until("headwater.audio.currentTime > 1")
     await tab.until(f"headwater.radioLevel() > {AUDIBLE}")
     pace = await tab.pace("audio", 3)
@@ -29,9 +29,9 @@ async def test_a_station_stops_and_the_volume_is_the_listeners(tab: Tab) -> None
     await tab.until("headwater.audio.currentTime > 1")
     await tab.page.get_by_label("Volume").fill("0.25")
     assert await tab.value("headwater.audio.volume") == 0.25
-    await tab.page.get_by_role("button", name="Stop demo.mp3").click()
+    await tab.page.get_by_role("button", name="Stop Headwater demo (demo.mp3)").click()
     await tab.until("headwater.audio.paused && !headwater.audio.hasAttribute('src')")
-    await tab.page.get_by_role("button", name="Play demo.mp3").wait_for()
+    await tab.page.get_by_role("button", name="Play Headwater demo (demo.mp3)").wait_for()
 
 
 async def test_a_video_silences_the_radio(tab: Tab) -> None:

@@ -1,0 +1,64 @@
+// One station's card: what plays there, what played before, and the button.
+
+import { count, el, say, syncRows } from "./dom.js";
+
+const STATES = { starting: "is starting", down: "is silent at the moment", idle: "waits for a listener" };
+const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg" };
+const MOST_BEFORE = 8;
+
+export class StationCard {
+  #name = el("span", {});
+  #mount = el("span", { class: "quiet" });
+  #song = el("p", { class: "song", dir: "auto" });
+  #facts = el("p", { class: "quiet" });
+  #before = el("ol", { class: "before", reversed: true });
+  #past = el("details", { class: "past", hidden: true }, el("summary", {}, "Played before"), this.#before);
+  #rows = new Map();
+  #item;
+  canvas = el("canvas", { class: "meter", "aria-hidden": "true" });
+
+  /** @param toggle called when the button is pressed */
+  constructor(item, toggle) {
+    this.button = el("button", { class: "play", type: "button", click: toggle });
+    const links = el("p", { class: "quiet links" }, el("a", { href: item.url }, location.origin + item.url));
+    this.node = el("li", { class: "station" }, this.button,
+      el("div", { class: "about" }, el("h3", {}, this.#name, " ", this.#mount), this.#song, this.#facts, links),
+      this.#past, this.canvas);
+  }
+
+  update(item) {
+    this.#item = item;
+    say(this.#name, item.station || item.name);
+    say(this.#mount, item.station && item.station !== item.name ? item.name : "");
+    say(this.#facts, [
+      STATES[item.state] && `The station ${STATES[item.state]}`,
+      count(item.listeners ?? 0, "listener", "listeners"),
+      item.bitrate && `${item.bitrate} kbit/s`,
+      KINDS[item.media_type],
+    ].filter(Boolean).join(" · "));
+  }
+
+  /** @param titles oldest first, up to the one that plays */
+  showTitles(titles) {
+    say(this.#song, titles.at(-1)?.title || "–");
+    const before = titles.slice(0, -1).filter((each) => each.title).slice(-MOST_BEFORE).reverse();
+    this.#past.hidden = before.length === 0;
+    syncRows(this.#before, this.#rows, before, (each) => `${each.media_time} ${each.started}`, makeTitle);
+  }
+
+  mark(on) {
+    this.node.classList.toggle("on", on);
+    this.button.setAttribute("aria-pressed", String(on));
+    const { station, name } = this.#item;
+    const label = station && station !== name ? `${station} (${name})` : name;
+    this.button.setAttribute("aria-label", `${on ? "Stop" : "Play"} ${label}`);
+  }
+}
+
+function makeTitle(title) {
+  const moment = new Date(title.started);
+  const shown = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const node = el("li", {}, el("time", { class: "quiet", datetime: title.started }, shown),
+    el("span", { dir: "auto" }, title.title));
+  return { node, update() {} };
+}

@@ -1,0 +1,250 @@
+"""Stations on the page: each title is shown when it is heard, not when it is sent."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import socket
+import subprocess
+import threading
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import PHONE, Tab, keep, open_tab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+TITLES = {440: ("Low", "A four"), 880: ("Middle", "A five"), 1760: ("High", "A six")}
+TONE_SECONDS = 4
+BITRATE = 64
+"""kbit/s: the burst of 64 KiB is eight seconds, so that titles come well before they are heard."""
+
+CLOSE_SECONDS = 1.0
+"""How far apart the audible change and the title's may be."""
+
+EARLY_SECONDS = 2.0
+"""How much before that the title was sent, at least."""
+
+PASSWORD = "sesame"
+HOSTILE = "<img src=x onerror=alert(1)> - \u202e</script>"
+HARMLESS = "<img src=x onerror=alert(1)> - </script>"
+
+RECORD = """(station) => {
+  const notes = { heard: [], shown: [], session: [], sent: [] };
+  const note = (list, value) => {
+    if (list.at(-1)?.value !== value) list.push({ value, at: performance.now() / 1000 });
+  };
+  const reader = new EventSource(`/events/radio/${station}`);
+  reader.addEventListener("title", (event) => note(notes.sent, JSON.parse(event.data).title));
+  const song = document.querySelector(".station.on .song");
+  const { analyser } = headwater;
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  setInterval(() => {
+    analyser.smoothingTimeConstant = 0;
+    analyser.getFloatFrequencyData(bins);
+    const loudest = bins.indexOf(Math.max(...bins));
+    const hertz = (loudest * analyser.context.sampleRate) / analyser.fftSize;
+    if (bins[loudest] > -60) note(notes.heard, hertz < 660 ? 440 : hertz < 1320 ? 880 : 1760);
+    note(notes.shown, song.textContent);
+    note(notes.session, navigator.mediaSession.metadata?.title ?? "");
+  }, 20);
+  window.notes = notes;
+}"""
+"""Notes when the audible tone, the title on the page and that of the media session change."""
+
+KEEP_ACTIONS = """
+  window.actions = {};
+  const set = MediaSession.prototype.setActionHandler;
+  MediaSession.prototype.setActionHandler = function (name, action) {
+    actions[name] = action;
+    return set.call(this, name, action);
+  };
+"""
+"""Keeps what the lock screen would call: a browser without a screen has no keys for it."""
+
+
+def tone(hertz: int, seconds: float, **tags: str) -> bytes:
+    """An MP3 of a sine, made by ffmpeg."""
+    source = ["-f", "lavfi", "-i", f"sine=frequency={hertz}:duration={seconds}:sample_rate=44100"]
+    words = [*source, "-ac", "2", "-b:a", f"{BITRATE}k", "-write_xing", "0"]
+    for name, value in tags.items():
+        words += ["-metadata", f"{name}={value}"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", *words, "-f", "mp3", "pipe:1"]
+    return subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
+
+
+@pytest.fixture(scope="module")
+def stations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("stations")
+    (folder / "music").mkdir()
+    for hertz, (artist, title) in TITLES.items():
+        data = tone(hertz, TONE_SECONDS, artist=artist, title=title)
+        (folder / "music" / f"{hertz}.mp3").write_bytes(data)
+    config = folder / "headwater.toml"
+    config.write_text(
+        f"""
+        [library]
+        path = "{folder}"
+        [[radio]]
+        name = "tones.mp3"
+        folder = "{folder / "music"}"
+        bitrate = {BITRATE}
+        title = "Tone FM"
+        [[radio]]
+        name = "open.mp3"
+        source = "publish"
+        bitrate = {BITRATE}
+        source_password = "{PASSWORD}"
+        """,
+        "utf-8",
+    )
+    server = start_server("--config", str(config), "--port", "0")
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(browser: Browser, stations: ServerProcess) -> AsyncIterator[Tab]:
+    tab = await open_tab(browser, stations.url, viewport=PHONE)
+    yield tab
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+class Source:
+    """A source client of the old protocol, which may send ten seconds ahead."""
+
+    def __init__(self, server: ServerProcess, mount: str) -> None:
+        self._url, self._mount = server.url, f"/radio/{mount}"
+        host, port = server.url.removeprefix("http://").split(":")
+        key = base64.b64encode(f"source:{PASSWORD}".encode()).decode()
+        self._fields = {"Authorization": f"Basic {key}"}
+        self.socket = socket.create_connection((host, int(port)))
+        lines = [f"SOURCE {self._mount} HTTP/1.0", f"Authorization: Basic {key}", "Content-Type: audio/mpeg"]
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert b" 200 " in self.socket.recv(4096)
+
+    def send(self, title: str, audio: bytes) -> None:
+        query = urlencode({"mode": "updinfo", "mount": self._mount, "song": title})
+        request = urllib.request.Request(f"{self._url}/admin/metadata?{query}", headers=self._fields)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert answer.status == 200
+        self.socket.sendall(audio)
+
+    def repeat(self, audio: bytes) -> None:
+        """Send the same for ever; the server makes it wait. Closing the connection ends it."""
+
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    self.socket.sendall(audio)
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What changed when, on the page's clock."""
+
+    changes: dict[str, list[dict[str, Any]]]
+
+    def moments(self, kind: str, value: object) -> list[float]:
+        return [note["at"] for note in self.changes[kind] if note["value"] == value]
+
+    def judge(self) -> list[dict[str, float]]:
+        """Compare each audible change with the title's, on the page, in the session, and as it was sent."""
+        found = []
+        for change in self.changes["heard"][1:]:
+            artist, title = TITLES[change["value"]]
+            shown, session = (
+                min((moment - change["at"] for moment in self.moments(kind, value)), key=abs)
+                for kind, value in (("shown", f"{artist} - {title}"), ("session", title))
+            )
+            sent = [moment - change["at"] for moment in self.moments("sent", f"{artist} - {title}")]
+            before = max(moment for moment in sent if moment < 0)
+            found.append({"shown": shown, "session": session, "sent": before})
+        return found
+
+
+async def noted(tab: Tab, changes: int) -> list[dict[str, float]]:
+    """Listen until there were so many audible changes, and as long as their titles have; then judge them."""
+    end = f"notes.heard[{changes}]?.at + {CLOSE_SECONDS} < performance.now() / 1000"
+    await tab.until(end)
+    return Notes(await tab.value("notes")).judge()[:changes]
+
+
+async def test_a_title_is_shown_within_a_second_of_the_change_that_is_heard(tab: Tab) -> None:
+    await tab.open("radio/tones.mp3")
+    await tab.until("headwater.audio.currentTime > 0.5 && headwater.radioLevel() !== null")
+    await tab.page.evaluate(RECORD, "tones.mp3")
+    judged = await noted(tab, 2)
+    keep("radio-titles-folder", {"changes": judged})
+    for change in judged:
+        assert abs(change["shown"]) < CLOSE_SECONDS
+        assert abs(change["session"]) < CLOSE_SECONDS
+    assert min(change["sent"] for change in judged) < -EARLY_SECONDS
+    session = "[navigator.mediaSession.metadata.artist, navigator.mediaSession.metadata.album]"
+    artist, album = await tab.value(session)
+    assert artist in {"Low", "Middle", "High"}
+    assert album == "Tone FM"
+    await tab.page.get_by_text("Played before").first.click()
+    before = await tab.page.locator(".before li").first.inner_text()
+    assert before.split("\n")[-1] in {" - ".join(title) for title in TITLES.values()}
+    await tab.screenshot("radio-history")
+
+
+async def test_a_published_title_is_shown_when_it_is_heard_and_as_text(
+    tab: Tab, stations: ServerProcess
+) -> None:
+    low, high = tone(440, 6), tone(880, 3)
+    await tab.open("radio")
+    await tab.until("document.querySelectorAll('.station').length === 2")
+    source = Source(stations, "open.mp3")
+    with contextlib.closing(source):
+        source.send("Low - A four", low)
+        await tab.page.get_by_role("button", name="Play open.mp3").click()
+        await tab.until("headwater.audio.currentTime > 0.3 && headwater.radioLevel() !== null")
+        await tab.page.evaluate(RECORD, "open.mp3")
+        source.send("Middle - A five", high)
+        source.send(HOSTILE, high)
+        source.repeat(high)
+        (change,) = await noted(tab, 1)
+        keep("radio-titles-published", change)
+        assert abs(change["shown"]) < CLOSE_SECONDS
+        assert abs(change["session"]) < CLOSE_SECONDS
+        assert change["sent"] < -EARLY_SECONDS
+        await tab.until(f"notes.shown.at(-1).value === {HARMLESS!r}")
+        assert await tab.value("document.querySelectorAll('main img, main script').length") == 0
+
+
+async def test_the_lock_screen_pauses_goes_on_and_stops(tab: Tab) -> None:
+    await tab.page.add_init_script(KEEP_ACTIONS)
+    await tab.open("radio/tones.mp3")
+    state = "navigator.mediaSession.playbackState"
+    await tab.until(f"headwater.audio.currentTime > 0.3 && {state} === 'playing'")
+    await tab.until("navigator.mediaSession.metadata?.title.startsWith('A ')")
+    assert await tab.value("navigator.mediaSession.metadata.artwork[0].src.startsWith('data:image/png')")
+    await tab.value("actions.pause()")
+    await tab.until(f"headwater.audio.paused && {state} === 'paused'")
+    assert await tab.value("navigator.mediaSession.metadata !== null")
+    await tab.page.get_by_role("button", name="Play Tone FM (tones.mp3)").wait_for()
+    await tab.value("actions.play()")
+    await tab.until(f"!headwater.audio.paused && headwater.audio.currentTime > 0.3 && {state} === 'playing'")
+    await tab.page.get_by_role("button", name="Stop Tone FM (tones.mp3)").wait_for()
+    await tab.value("actions.stop()")
+    await tab.until(f"!headwater.audio.hasAttribute('src') && {state} === 'none'")
+    assert await tab.value("navigator.mediaSession.metadata") is None
+    assert await tab.value("[actions.play, actions.pause, actions.stop]") == [None] * 3
