@@ -16,6 +16,7 @@ from origin.radio import nowplaying
 from origin.radio.mount import Mount
 from origin.recordings import describe
 from packager.catalogue import Entry, Title, titles
+from packager.simulcast import Simulcast
 
 UNCACHED = {"cache-control": "no-store"}
 
@@ -69,7 +70,10 @@ class Api:
 
     async def radio(self, _: Request) -> Response:
         """List the stations."""
-        return as_json([describe_station(mount) for mount in self._house.mounts.values()])
+        channels = self._house.simulcasts
+        return as_json(
+            [describe_station(mount, channels.get(mount.name)) for mount in self._house.mounts.values()]
+        )
 
     async def events(self, _: Request) -> Response:
         """List the event channels."""
@@ -122,14 +126,20 @@ def describe_title(title: Title) -> dict[str, object]:
     }
 
 
-def describe_station(mount: Mount) -> dict[str, object]:
-    """Describe a station, with its titles and what media time they have; the live edge's is beside them."""
+def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[str, object]:
+    """Describe a station, with its titles and what media time they have; the live edge's is beside them.
+
+    Args:
+        mount: it.
+        simulcast: its channel, where it has one.
+    """
     titles = [nowplaying.describe_title(title) for title in mount.now.titles]
     return {
         "name": mount.name,
         "station": mount.shown_name,
         "genre": mount.shown_genre,
         "url": f"/radio/{mount.name}",
+        "hls": None if simulcast is None else f"/live/{mount.name}/master.m3u8",
         "events": f"/events/radio/{mount.name}",
         "media_type": mount.media_type,
         "bitrate": mount.bitrate,
@@ -138,6 +148,7 @@ def describe_station(mount: Mount) -> dict[str, object]:
         "history": titles[:-1],
         "media_time": nowplaying.as_seconds(mount.media_time),
         "listeners": mount.listeners,
+        "viewers": 0 if simulcast is None else simulcast.channel.viewers,
         "peak": mount.peak,
         "state": mount.state,
     }

@@ -34,7 +34,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
         routes=[
             *files.routes(house.library, max_age=config.library.max_age, open_files=house.open_files),
             *vod.routes(house.titles, max_age=config.library.max_age),
-            *live.routes(house.channels),
+            *live.routes(house.broadcasts),
             *recordings.routes(house.channels),
             *metadata.routes(house.channels, keys, config.limits.metadata_bytes),
             *event.routes(house.channels, keys),
@@ -49,7 +49,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
         lifespan=lifespan,
     )
     return Edge(
-        live.Front(app, house.channels),
+        live.Front(app, house.broadcasts),
         traffic=house.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,

@@ -105,6 +105,12 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Another station, or a file, that is heard while there is no source."""
     on_demand: bool = False
     """Whether a relay is only asked for while somebody listens."""
+    hls: bool = True
+    """Whether ``/live/NAME/master.m3u8`` has it as HLS, too."""
+    hls_bitrates: Annotated[tuple[Annotated[int, Meta(ge=16, le=320)], ...], Meta(min_length=1)] = (64, 128)
+    """Of the AAC there, in kbit/s."""
+    hls_on_demand: bool = True
+    """Whether it is only encoded while somebody follows it."""
     lagging: Literal["drop", "skip"] = "drop"
     """What happens to a listener that is ``limits.queue_bytes`` behind."""
 
@@ -148,6 +154,8 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How far behind a reader may fall before it is dropped."""
     event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
     """Events, such as a station's titles, that are kept for readers who come later."""
+    hls_idle_seconds: Seconds = 90.0
+    """How long a station is encoded for HLS when nobody follows it any more."""
     connections: Count = 8192
     """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
     open_files: Annotated[int, Meta(ge=0)] = 256

@@ -19,11 +19,13 @@ from origin.config import Config, LiveOptions, seconds, size
 from origin.edge import Traffic, cross_origin_headers
 from origin.openfiles import OpenFiles
 from origin.radio.mount import Mount
+from origin.radio.simulcasts import make_simulcasts
 from origin.radio.stations import Stations, make_stations
 from origin.unserved import serves_channel
 from packager.catalogue import Catalogue
 from packager.live import Channel, ChannelOptions
 from packager.recordings.collection import Retention
+from packager.simulcast import Simulcast
 from packager.storage import Library, NotFoundError
 from packager.tools import Tools, ToolsError
 from packager.vod.titles import Titles
@@ -64,6 +66,9 @@ class House:
         traffic: counters of requests and bytes.
         registry: the metrics.
         stations: the mounts, and the passwords of those that take a source.
+        channels: the live channels.
+        simulcasts: the stations that are channels, too.
+        broadcasts: the channels of both, by name; a station's is replaced by another one at times.
         ending: whether the server is on its way out.
     """
 
@@ -83,6 +88,7 @@ class House:
         self.ending = False
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
+        self.simulcasts: dict[str, Simulcast] = {}
         self.mounts: dict[str, Mount] = {}
         self.stations = Stations()
         if tools is not None:
@@ -100,6 +106,11 @@ class House:
                 functools.partial(self._count, "events"),
             )
             self.mounts = self.stations.mounts
+        self.broadcasts = dict(self.channels)
+        if tools is not None:
+            self.simulcasts = make_simulcasts(
+                config, self.mounts, tools, self.broadcasts, lambda name: delay.labels(name).observe
+            )
         self.registry.register(metrics.HouseCollector(self))
         ProcessCollector(registry=self.registry)
 
@@ -144,6 +155,7 @@ class House:
     def health(self) -> dict[str, object]:
         """Tell whether the server lives, is ready, and how its services are."""
         states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
+        states |= {f"live/{one.name}": one.state for one in self.simulcasts.values()}
         states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
         ready = not self.ending
         troubles = {
@@ -171,7 +183,8 @@ class House:
         self.traffic.sent_bytes[area] += count
 
     def _services(self) -> list[Service]:
-        return [*self.channels.values(), *self.mounts.values(), *self.stations.hidden]
+        services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
+        return [*services, *self.mounts.values(), *self.stations.hidden]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service; one that breaks is started again, and the others don't notice."""

@@ -59,7 +59,7 @@ class HouseCollector(Collector):
             "headwater_live_blocked_requests", "Requests waiting.", labels=["channel"]
         )
         restarts = CounterMetricFamily("headwater_ffmpeg_restarts", "Times ffmpeg died.", labels=["channel"])
-        for channel in self._house.channels.values():
+        for channel in self._house.broadcasts.values():
             viewers.add_metric([channel.name], channel.viewers)
             blocked.add_metric([channel.name], channel.blocked)
             restarts.add_metric([channel.name], channel.restarts)

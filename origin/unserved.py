@@ -35,12 +35,19 @@ def unserved(config: Config) -> Iterator[str]:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.publish_key:
             yield f"live {channel.name!r}: publish_key: guards timed metadata; publishing isn't served yet"
+    yield from _of_stations(config)
+    for events in config.events:
+        yield f"events {events.name!r}: event channels aren't served yet"
+
+
+def _of_stations(config: Config) -> Iterator[str]:
+    channels = {channel.name for channel in config.live}
     for station in config.radio:
         if station.source_password and plan.kind(station) != "publish":
             yield f"radio {station.name!r}: source_password: only source = 'publish' takes source clients"
         if plan.lacks_fallback(station, config.radio):
             yield f"radio {station.name!r}: fallback {station.fallback!r}: neither another station nor a file"
+        if station.hls and station.name in channels:
+            yield f"radio {station.name!r}: hls: the live channel of that name has its address"
         if station.on_demand and plan.kind(station) != "relay":
             yield f"radio {station.name!r}: on_demand: only a relay is asked for on demand"
-    for events in config.events:
-        yield f"events {events.name!r}: event channels aren't served yet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 MAX_VIEWERS = 100_000
 """Most clients that are told apart; beyond, the longest silent ones aren't counted."""
@@ -14,10 +14,12 @@ class Audience:
 
     Args:
         seconds: how long a client counts after it asked.
+        on_seen: called whenever one asks.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, on_seen: Callable[[], None] = lambda: None) -> None:
         self.seconds = seconds
+        self._on_seen = on_seen
         self._seen: OrderedDict[Hashable, float] = OrderedDict()
 
     def saw(self, client: Hashable, now: float) -> None:
@@ -32,6 +34,7 @@ class Audience:
         self._forget(now)
         if len(self._seen) > MAX_VIEWERS:
             self._seen.popitem(last=False)
+        self._on_seen()
 
     def count(self, now: float) -> int:
         """Count the clients that asked in the last ``seconds``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate
 
 from media.errors import UnsupportedError
@@ -57,6 +58,11 @@ class AudioBlock:
     title: str
     cuts: tuple[int, ...]
     media_type: str = "audio/mpeg"
+
+    @property
+    def seconds(self) -> Fraction:
+        """Its duration."""
+        return Fraction(self.duration, self.timescale)
 
 
 class Pace:

@@ -181,7 +181,7 @@ def _pace(source: Source) -> dict[str, Any]:
     if source.path is not None:
         return {"re": None} if source.once else {"stream_loop": -1, "re": None}
     if source.pump is not None:
-        return {"re": None}
+        return {} if source.pump.paced else {"re": None}
     return {} if SCHEMES[str(source.url).partition(":")[0]].paced else {"re": None}
 
 

@@ -15,6 +15,7 @@ import structlog
 from media.errors import MediaError
 from packager import encoder, sources
 from packager.audience import Audience
+from packager.blocksupply import Timing
 from packager.cutting import cutters
 from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
@@ -26,7 +27,7 @@ from packager.ladder import AUDIO, AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, a
 from packager.lineup import Lineup
 from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
-from packager.pump import Pump
+from packager.pump import Supply
 from packager.punctuality import Punctuality
 from packager.recordings.collection import FOR_EVER, Retention
 from packager.recordings.note import Ending
@@ -106,6 +107,7 @@ class Channel:
         tools: the ffmpeg that it uses.
         pump: brings what is played; None: it is what the options say.
         on_part: called for each part with its delay in seconds: from its last frame's end to its being there.
+        on_viewer: called whenever somebody asks for a playlist.
 
     Attributes:
         name: the channel's.
@@ -123,8 +125,9 @@ class Channel:
         options: ChannelOptions,
         tools: Tools,
         *,
-        pump: Pump | None = None,
+        pump: Supply | None = None,
         on_part: Callable[[float], None] = lambda _: None,
+        on_viewer: Callable[[], None] = lambda: None,
     ) -> None:
         self.options = options
         self.name = options.name
@@ -133,6 +136,8 @@ class Channel:
         self._tools = tools
         self._pump = pump
         self._on_part = on_part
+        self._on_viewer = on_viewer
+        self._clock, self._start = WallClock(), Fraction(0)
         self._ladder = () if options.bitrates else rungs(options.ladder)
         self._sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self.inband = Inband([rung.name for rung in self._ladder or self._sounds], round(time.time() * 1000))
@@ -214,7 +219,7 @@ class Channel:
         self.cadence, self.renditions, self.presentation = times, renditions, presentation
         self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
         self._lineup = Lineup([rendition.window for rendition in renditions.values()])
-        self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration)
+        self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration, self._on_viewer)
 
     @property
     def state(self) -> str:
@@ -234,6 +239,12 @@ class Channel:
         return all(
             rendition.window.listed and rendition.window.timeline for rendition in self.renditions.values()
         )
+
+    @property
+    def timing(self) -> Timing:
+        """When what the ffmpeg that was started last is given is heard."""
+        slack = self._numbers.slack(self._lineup.next_number, self.cadence.segment_duration)
+        return Timing(self._start, self._clock, slack)
 
     @property
     def part_target(self) -> Fraction:
@@ -261,7 +272,8 @@ class Channel:
         Raises:
             ToolsError: this ffmpeg or this source can't make the channel.
         """
-        self._tools.require(f"live channel {self.name!r}", encoders=("libx264", "aac"))
+        encoders = ("libx264", "aac") if self._ladder else ("aac",)
+        self._tools.require(f"live channel {self.name!r}", encoders=encoders)
         await self._recall()
         try:
             async with self.finale.running():
@@ -438,6 +450,18 @@ class Channel:
             feed.suspend()
         self._lineup.fill(self.cadence.segment_duration)
 
+    def follow(self, former: Channel) -> None:
+        """Go on with the discontinuity sequence of a channel whose place this one takes (RFC 8216bis §6.2.2).
+
+        Args:
+            former: with the same renditions; it ran before this one was made, so its numbers are lower.
+        """
+        for name, rendition in self.renditions.items():
+            past, window = former.renditions[name].window, rendition.window
+            if past.listed:
+                left = past.discontinuity_sequence + sum(segment.discontinuity for segment in past.listed)
+                window.restore((), window.next_number, left + 1)
+
     def close(self) -> None:
         """Release everyone who waits."""
         self._closed = True
@@ -446,8 +470,9 @@ class Channel:
 
     async def _run_once(self, source: sources.Source) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
-        start = self._lineup.next_number * self.cadence.segment_duration
-        clock, self._resumption = WallClock(), Resumption()
+        start = self._start = self._lineup.next_number * self.cadence.segment_duration
+        clock = self._clock = WallClock()
+        self._resumption = Resumption()
         cuts = cutters(self.cadence, start, len(self.renditions))
         step = self.cadence.segment_duration
         feeds = self._feeds = [

@@ -54,9 +54,13 @@ class Numbers:
 
     def wait(self, number: int, segment_duration: Fraction) -> float:
         """Give the seconds until a number may be used; 0 when it may."""
+        return max(-self.slack(number, segment_duration), 0.0)
+
+    def slack(self, number: int, segment_duration: Fraction) -> float:
+        """Give the seconds that have passed since a number might be used; negative before that."""
         if number <= self.reserved:
-            return 0.0
-        return max(number * float(segment_duration) - self.steady(), 0.0)
+            return math.inf
+        return self.steady() - number * float(segment_duration)
 
     def may_use(self, number: int, segment_duration: Fraction) -> bool:
         """Tell whether a number may be used now."""

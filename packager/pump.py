@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from media.mpegts import TransportReader
 from media.pieces import PlainReader, StreamReader
@@ -30,6 +31,26 @@ READERS: Mapping[str, Callable[[], StreamReader]] = {
 """What can be pumped, by ffmpeg's name of the container."""
 
 
+class Supply(Protocol):
+    """What brings a channel its stream.
+
+    Attributes:
+        container: ffmpeg's name of the container of the stream that comes now.
+        stream: counts the streams: another one has other codecs, sizes or times.
+        paced: whether it comes at real time, so that ffmpeg needn't slow it down.
+    """
+
+    container: str
+    stream: int
+    paced: bool
+
+    async def flowing(self) -> None:
+        """Wait until something comes: for a stream that stands still no ffmpeg need be started."""
+
+    async def give(self, process: Process) -> None:
+        """Give the stream to an ffmpeg that was started with standard input, until the end of either."""
+
+
 class Pump:
     """Takes a stream and gives it to one ffmpeg after another.
 
@@ -43,6 +64,8 @@ class Pump:
         container: of the stream that comes now.
         stream: counts the streams: another one has other codecs, sizes or times.
     """
+
+    paced = False
 
     def __init__(self, container: str, max_ahead: int = MAX_AHEAD_BYTES) -> None:
         self.container = container

@@ -17,7 +17,7 @@ from packager.cage import Cage
 from packager.catalogue import CONTAINERS, DECODERS
 from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, pipe, run
 from packager.keyframes import Observed, observed
-from packager.pump import Pump
+from packager.pump import Supply
 from packager.tools import Tools, ToolsError
 
 log = structlog.get_logger()
@@ -29,6 +29,9 @@ PROBE_SECONDS = 20.0
 MAX_FRAME_RATE = 60
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between two questions to a URL that doesn't answer: doubled each time."""
+
+SOUNDS = ("mp3", "aac")
+"""Containers that have nothing but sound."""
 
 STILL_FRAME_RATE = Fraction(30)
 """Of the picture that is made where a source has only sound."""
@@ -118,7 +121,7 @@ class Source:
 
     path: Path | None = None
     url: str | None = None
-    pump: Pump | None = None
+    pump: Supply | None = None
     frame_rate: Fraction = STILL_FRAME_RATE
     has_video: bool = True
     has_audio: bool = True
@@ -191,7 +194,7 @@ async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
         raise ToolsError(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
 
 
-async def inspect_pump(pump: Pump, tools: Tools, *, keep: bool = False) -> Source:
+async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Source:
     """Find out what a stream is that somebody brings; wait until he does.
 
     Args:
@@ -209,7 +212,10 @@ async def inspect_pump(pump: Pump, tools: Tools, *, keep: bool = False) -> Sourc
         "analyzeduration": ANALYSE_MICROSECONDS,
         **_decoding(),
     }
-    return await _probed(Source(pump=pump, options=options, stream=pump.stream), tools, keep=keep)
+    source = Source(pump=pump, options=options, stream=pump.stream)
+    if pump.container in SOUNDS:
+        return replace(source, has_video=False)
+    return await _probed(source, tools, keep=keep)
 
 
 async def _probed(found: Source, tools: Tools, *, keep: bool) -> Source:
@@ -283,7 +289,7 @@ async def found(source: str, tools: Tools, channel: str, *, keep: bool = False) 
     return await inspect(source, tools, keep=keep)
 
 
-async def found_in(pump: Pump, tools: Tools, channel: str, *, keep: bool = False) -> Source:
+async def found_in(pump: Supply, tools: Tools, channel: str, *, keep: bool = False) -> Source:
     """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
     return await _until_there(lambda: inspect_pump(pump, tools, keep=keep), channel)
 

@@ -96,9 +96,21 @@ class WallClock:
                 del self._datings[min(self._datings)]
         return found
 
-    def _decide(self, now: Instant) -> Dating:
+    def date(self, media_time: Fraction, now: Instant) -> Fraction:
+        """Foretell the date of a media time that isn't in a dated segment yet, in seconds since the epoch.
+
+        Args:
+            media_time: in seconds.
+            now: this moment.
+        """
+        return media_time + (self._wanted(now) if self._in_force is None else self._in_force)
+
+    def _wanted(self, now: Instant) -> Fraction:
         known = [soonest for soonest in (self._soonest, self._soonest_before) if soonest is not None]
-        wanted = _milliseconds(min(known, default=0.0) + now.wall - now.monotonic)
+        return _milliseconds(min(known, default=0.0) + now.wall - now.monotonic)
+
+    def _decide(self, now: Instant) -> Dating:
+        wanted = self._wanted(now)
         if self._in_force is None:
             return Dating(wanted)
         difference = wanted - self._in_force

@@ -17,6 +17,7 @@ from origin.events.channel import ChannelLimits
 from origin.fanout import Ring
 from origin.radio.listeners import CLOSE_SECONDS, Listener, ListenerLimits, Listeners
 from origin.radio.nowplaying import NowPlaying
+from origin.radio.taps import Taps
 from origin.stream import Stream
 from packager.audioblocks import AudioBlock
 
@@ -78,6 +79,7 @@ class MountOptions:
         hold_seconds: how long listeners are kept when there is nothing to hear.
         on_demand: whether the source is only asked while somebody listens.
         events: what its event channel may cost.
+        lead_seconds: newest audio that who taps the mount gets at once.
     """
 
     title: str = ""
@@ -92,6 +94,7 @@ class MountOptions:
     hold_seconds: float = 30.0
     on_demand: bool = False
     events: ChannelLimits = field(default_factory=ChannelLimits)
+    lead_seconds: float = 0.0
 
 
 class Mount:
@@ -109,6 +112,7 @@ class Mount:
         title: of what is played now.
         now: its titles with their media times, and the event channel.
         audience: its listeners.
+        taps: those who carry its audio elsewhere.
         announced: what the source says of itself: ``name``, ``genre``, ``url``, ``description``.
         fallback: the mount that is heard here while the station is silent.
     """
@@ -136,6 +140,7 @@ class Mount:
         self._ring = Ring(max(limits.queue_bytes, limits.burst_bytes, RING_BYTES))
         self._closed = False
         self.audience = Listeners(name, self._ring, limits, clock, count)
+        self.taps = Taps(clock, self.options.lead_seconds)
         self.fallback: Mount | None = None
         self._dependents: list[Mount] = []
         # When the station, and when anything, was last heard here.
@@ -212,12 +217,17 @@ class Mount:
     @property
     def needs_fallback(self) -> bool:
         """Whether the fallback is to be heard here; a source that nobody asks for doesn't need one."""
-        return self.is_silent and (not self.options.on_demand or bool(len(self.audience)))
+        return self.is_silent and (not self.options.on_demand or self.is_heard)
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody hears it: listeners, or a mount that falls back to it."""
-        return bool(len(self.audience)) or any(mount.needs_fallback for mount in self._dependents)
+        """Whether it has anybody to play for, a mount that falls back to it included."""
+        return self.is_heard or any(mount.needs_fallback for mount in self._dependents)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether it has listeners, or somebody who carries its audio elsewhere."""
+        return bool(len(self.audience)) or bool(len(self.taps))
 
     async def run(self) -> None:
         """Carry the station's audio to the listeners until cancelled, or until the station ends."""
@@ -309,6 +319,7 @@ class Mount:
         duration = Fraction(block.duration, block.timescale)
         self._ring.append(block.data, self._label, block.cuts, duration)
         self._sounded = self._clock()
+        self.taps.put(block)
         await self.audience.flush()
         for mount in self._dependents:
             await mount.substitute(block)

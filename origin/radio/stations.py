@@ -14,6 +14,7 @@ from origin.radio.plan import kind, lacks_fallback, page_of, stream_of
 from origin.radio.relay import Relay, RelayOptions
 from packager.published import Published
 from packager.radio import Station, StationOptions
+from packager.simulcast import LEAD_SECONDS
 from packager.tools import Tools
 
 PASSWORD_BYTES = 12
@@ -109,6 +110,7 @@ def _presentation(options: RadioOptions, config: Config) -> MountOptions:
         max_listeners=config.limits.listeners,
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
+        lead_seconds=LEAD_SECONDS if options.hls else 0.0,
         events=ChannelLimits(
             history=config.limits.event_history,
             readers=config.limits.event_readers,

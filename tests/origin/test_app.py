@@ -120,7 +120,7 @@ def test_health_says_how_the_services_are(demo_server: ServerProcess) -> None:
         "status": "ok",
         "live": True,
         "ready": True,
-        "services": {"live/demo": "live", "radio/demo.mp3": "live"},
+        "services": {"live/demo": "live", "live/demo.mp3": "idle", "radio/demo.mp3": "live"},
     }
 
 

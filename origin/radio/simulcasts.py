@@ -1,0 +1,50 @@
+"""From the configuration to the stations' channels: ``/live/NAME/…`` of each, unless told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from origin.config import Config
+from origin.radio.mount import Mount
+from packager.live import Channel
+from packager.simulcast import Simulcast, SimulcastOptions
+from packager.tools import Tools
+
+
+def make_simulcasts(
+    config: Config,
+    mounts: Mapping[str, Mount],
+    tools: Tools,
+    channels: dict[str, Channel],
+    observer: Callable[[str], Callable[[float], None]],
+) -> dict[str, Simulcast]:
+    """Make the channels of a configuration's stations.
+
+    Args:
+        config: all options.
+        mounts: by name.
+        tools: the ffmpeg that they use.
+        channels: by name: where each channel is put; a live channel of the same name goes first.
+        observer: gives for a channel's name who is told its parts' delays.
+
+    Returns:
+        What keeps them, by name.
+    """
+    taken = {channel.name for channel in config.live}
+    return {
+        station.name: Simulcast(
+            SimulcastOptions(
+                station.name,
+                tuple(1000 * rate for rate in station.hls_bitrates),
+                station.hls_on_demand,
+                config.limits.hls_idle_seconds,
+                config.limits.blocked_requests,
+            ),
+            mounts[station.name].taps.tapped,
+            tools,
+            on_part=observer(station.name),
+            on_channel=lambda channel: channels.__setitem__(channel.name, channel),
+        )
+        for station in config.radio
+        if station.hls and station.name not in taken
+    }

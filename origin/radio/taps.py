@@ -1,0 +1,60 @@
+"""A mount's audio for others than listeners: what was heard lately at once, then each block as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from packager.audioblocks import AudioBlock
+from packager.blockqueue import BlockQueue
+
+QUEUE_SECONDS = 60.0
+"""How far who taps may be behind, in seconds of audio; then the oldest blocks are lost to it."""
+
+STALE_SECONDS = 4.0
+"""What was heard before a silence of so long doesn't lead to what is heard behind it."""
+
+
+class Taps:
+    """Those who tap a mount.
+
+    Args:
+        clock: monotonic seconds.
+        lead: seconds of audio that each is given at once.
+    """
+
+    def __init__(self, clock: Callable[[], float], lead: float = 0.0) -> None:
+        self._clock = clock
+        self._lead = lead
+        self._recent = BlockQueue(lead)
+        self._heard = 0.0
+        self._open: set[BlockQueue] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def put(self, block: AudioBlock) -> None:
+        """Give everyone a block that is heard now."""
+        self._forget_stale()
+        now = self._heard = self._clock()
+        if self._lead:
+            self._recent.put(block, now)
+        for queue in self._open:
+            queue.put(block, now)
+
+    @contextlib.contextmanager
+    def tapped(self) -> Iterator[BlockQueue]:
+        """Tap the mount while the context is open; give the queue."""
+        self._forget_stale()
+        queue = BlockQueue(QUEUE_SECONDS)
+        for block in self._recent:
+            queue.put(block, self._heard)
+        self._open.add(queue)
+        try:
+            yield queue
+        finally:
+            self._open.discard(queue)
+
+    def _forget_stale(self) -> None:
+        if self._clock() - self._heard > STALE_SECONDS:
+            self._recent.clear()

@@ -1,0 +1,96 @@
+"""A station's blocks into the standard input of its channel's ffmpeg, one after another where one dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media.mpegframe import FrameHeader, parse_frame_header
+from packager.audioblocks import AudioBlock
+from packager.blockqueue import BlockQueue
+from packager.ffmpeg import Process
+from packager.wallclock import Instant, WallClock
+
+HELD_SECONDS = 0.15
+"""What ffmpeg keeps of what it was given until more comes: the demuxer's packet, and the encoder's delay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When what an ffmpeg is given is heard.
+
+    Attributes:
+        start: media time of the first of it, in seconds.
+        clock: tells the dates of media times.
+        slack: how many seconds of it may come at once: so far its first segment's number is behind its time.
+    """
+
+    start: Fraction
+    clock: WallClock
+    slack: float
+
+
+class BlockSupply:
+    """Brings a channel a station's blocks; see :class:`packager.pump.Supply`.
+
+    Args:
+        timing: asked when an ffmpeg begins.
+        on_title: told which title is heard from a media time on, in seconds, with each block that has another
+            one than the block before.
+
+    Attributes:
+        queue: where the blocks come from.
+        container: ffmpeg's name of what comes.
+        stream: counts the changes of codec, sample rate and channels, with which one ffmpeg can't go on.
+    """
+
+    paced = True
+
+    def __init__(
+        self, queue: BlockQueue, timing: Callable[[], Timing], on_title: Callable[[str, Fraction], None]
+    ) -> None:
+        self.queue = queue
+        self.container = "mp3"
+        self.stream = 0
+        self._timing = timing
+        self._on_title = on_title
+        self._sound: tuple[str, int, int] | None = None
+
+    async def flowing(self) -> None:
+        """Wait for a block, and see what it is."""
+        sound = sound_of(await self.queue.first())
+        if sound != self._sound:
+            self._sound, self.container = sound, sound[0]
+            self.stream += 1
+
+    async def give(self, process: Process) -> None:
+        """Give an ffmpeg blocks until it ends, or until one comes that is of another stream.
+
+        Args:
+            process: started with standard input.
+        """
+        timing, heard = self._timing(), Fraction(0)
+        self.queue.trim(timing.slack)
+        now = Instant.now()
+        # The newest block may have come a while ago: what follows on its end is on its way since then.
+        age = now.monotonic - self.queue.arrived
+        timing.clock.observe(float(timing.start + self.queue.seconds) + age - HELD_SECONDS, now)
+        title: str | None = None
+        try:
+            while sound_of(block := await self.queue.first()) == self._sound:
+                self.queue.take()
+                if block.title != title:
+                    title = block.title
+                    self._on_title(title, timing.start + heard)
+                heard += block.seconds
+                await process.write(block.data)
+            process.close_stdin()
+        except BrokenPipeError:
+            pass  # whoever started it sees its end
+
+
+def sound_of(block: AudioBlock) -> tuple[str, int, int]:
+    """Give the codec, the sample rate in Hz and the channels of a block, which are the same in all of it."""
+    header: FrameHeader = parse_frame_header(block.data[:16])
+    return header.codec, header.sample_rate, header.channels

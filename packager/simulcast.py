@@ -1,0 +1,179 @@
+"""A station as a live channel too: the audio that its listeners hear, in AAC, with its titles as date ranges.
+
+The channel comes with its first viewer and goes some time after its last one. It begins with what the station
+sent just before, so that nobody waits for the first segments; and each time it is a new one, whose numbers
+are higher than those before, since they come from the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import structlog
+
+from media.id3 import write_id3v2
+from packager.blockqueue import BlockQueue
+from packager.blocksupply import BlockSupply
+from packager.dateranges import DateRangeError
+from packager.inband import TooManyEventsError
+from packager.live import Channel, ChannelOptions
+from packager.titleranges import TitleRanges, frames_of, quotable
+from packager.tools import Tools, ToolsError
+from packager.waiters import MAX_WAITERS
+from packager.wallclock import Instant
+
+SEGMENT_SECONDS = 4.0
+"""Of a segment: half the requests of a film's, and a second to hear it is all the same a part away."""
+
+PART_SECONDS = 1.0
+"""Of a part: stations give their audio in blocks of about a second."""
+
+LEAD_SECONDS = 3 * SEGMENT_SECONDS
+"""What a channel begins with of what was sent before: three segments, which players want to begin with."""
+
+IDLE_LOOK_SECONDS = 0.5
+"""Time between two looks at whether anybody is still there, at least."""
+
+log = structlog.get_logger()
+
+Tap = Callable[[], AbstractContextManager[BlockQueue]]
+"""Opens a station: a queue with what was sent in the last ``LEAD_SECONDS``, and then all that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulcastOptions:
+    """How a station is a channel.
+
+    Attributes:
+        name: of both.
+        bitrates: bits per second of the renditions.
+        on_demand: whether it only runs while somebody follows it.
+        idle_seconds: how long it then goes on behind the last one.
+        max_waiters: requests that may wait for one rendition at once.
+    """
+
+    name: str
+    bitrates: tuple[int, ...] = (64_000, 128_000)
+    on_demand: bool = True
+    idle_seconds: float = 90.0
+    max_waiters: int = MAX_WAITERS
+
+
+class Simulcast:
+    """Keeps a station's channel.
+
+    Args:
+        options: what it is.
+        tap: gives the station's audio.
+        tools: the ffmpeg that it uses.
+        on_part: as for :class:`packager.live.Channel`.
+        on_channel: told the channel, whenever another one takes the place of the last.
+
+    Attributes:
+        channel: the one that runs now, or will run.
+    """
+
+    def __init__(
+        self,
+        options: SimulcastOptions,
+        tap: Tap,
+        tools: Tools,
+        *,
+        on_part: Callable[[float], None] = lambda _: None,
+        on_channel: Callable[[Channel], None] = lambda _: None,
+    ) -> None:
+        self.options = options
+        self.name = options.name
+        self._tap = tap
+        self._tools = tools
+        self._on_part = on_part
+        self._on_channel = on_channel
+        self._wanted = asyncio.Event()
+        self._asked = 0.0
+        self._supply: BlockSupply
+        self._titles: TitleRanges
+        self.channel: Channel
+        self._renew()
+        if not options.on_demand:
+            self._wanted.set()
+
+    @property
+    def state(self) -> str:
+        """That of the channel; ``idle`` while nobody asks for it."""
+        return self.channel.state if self._wanted.is_set() else "idle"
+
+    async def run(self) -> None:
+        """Run the channel whenever somebody wants it, until cancelled.
+
+        Raises:
+            ToolsError: this ffmpeg can't make it.
+        """
+        while True:
+            await self._wanted.wait()
+            log.info("channel begins", station=self.name)
+            try:
+                await self._run_once()
+            except* ToolsError as errors:
+                raise errors.exceptions[0] from None
+            log.info("channel ends, nobody follows it", station=self.name)
+            self._renew(self.channel)
+
+    def close(self) -> None:
+        """Release everyone who waits."""
+        self.channel.close()
+
+    async def _run_once(self) -> None:
+        with self._tap() as queue:
+            self._supply.queue = queue
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(self.channel.run())
+                await self._until_idle()
+                running.cancel()
+
+    async def _until_idle(self) -> None:
+        while True:
+            left = self._asked + self.options.idle_seconds - time.monotonic()
+            if left <= 0 and self.options.on_demand:
+                break
+            await asyncio.sleep(max(left, IDLE_LOOK_SECONDS))
+        # Who asks from now on wants the next one.
+        self._wanted.clear()
+
+    def _note_viewer(self) -> None:
+        self._asked = time.monotonic()
+        self._wanted.set()
+
+    def _renew(self, former: Channel | None = None) -> None:
+        """Make a channel that nobody has seen yet; it goes on counting where the former one was."""
+        options = self.options
+        self._supply = BlockSupply(BlockQueue(0), lambda: self.channel.timing, self._announce)
+        self.channel = Channel(
+            ChannelOptions(
+                options.name,
+                bitrates=options.bitrates,
+                segment_duration=SEGMENT_SECONDS,
+                part_duration=PART_SECONDS,
+                max_waiters=options.max_waiters,
+            ),
+            self._tools,
+            pump=self._supply,
+            on_part=self._on_part,
+            on_viewer=self._note_viewer,
+        )
+        self._titles = TitleRanges(self.channel.presentation.date_ranges)
+        if former is not None:
+            self.channel.follow(former)
+        self._on_channel(self.channel)
+
+    def _announce(self, title: str, media_time: Fraction) -> None:
+        date = self.channel.timing.clock.date(media_time, Instant.now())
+        try:
+            if self._titles.change(title, date, time.monotonic()):
+                self.channel.inband.add(date, None, write_id3v2(frames_of(quotable(title))))
+        except (DateRangeError, TooManyEventsError) as error:
+            log.warning("title isn't told", station=self.name, reason=str(error))
