@@ -96,6 +96,10 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
     bitrate: Literal[32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320] = 128
     sample_rate: Literal[32000, 44100, 48000] = 44100
     shuffle: bool = False
+    loudness: Annotated[float, Meta(ge=-40, le=-5)] | None = None
+    """LUFS (EBU R 128) that all tracks of a folder are brought to; those that differ are encoded again."""
+    crossfade: Annotated[float, Meta(ge=0, le=15)] = 0.0
+    """Seconds in which a track's end and the next one's beginning are heard together; all are encoded."""
     title: str | None = None
     genre: str | None = None
     url: str | None = None

@@ -20,6 +20,7 @@ from media.errors import MediaError, UnsupportedError
 from media.id3 import Tags, parse_trailer
 from media.mpegaudio import Event, Frame, InfoFrame, MpegAudioReader
 from packager.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
+from packager.loudness import FILTERS, Loudness
 from packager.tools import Tools, ToolsError
 from packager.tracks import display, find_tracks, shuffled, track_title
 from packager.transcoder import Transcoder
@@ -52,6 +53,8 @@ class StationOptions:
         shuffle: play each round in a new order instead of the names' natural one.
         loop: begin again after the last track, with the folder read anew.
         prefill: seconds of audio given at once at the start, so that the first listener has a burst.
+        loudness: what all tracks are brought to, in LUFS (EBU R 128); None: they stay as they are.
+        crossfade: seconds in which a track's end and the next one's beginning are heard together.
     """
 
     name: str
@@ -62,6 +65,8 @@ class StationOptions:
     shuffle: bool = False
     loop: bool = True
     prefill: float = 5.0
+    loudness: float | None = None
+    crossfade: float = 0.0
 
     @property
     def sound(self) -> Sound:
@@ -84,7 +89,8 @@ class Station:
         self.options = options
         self._tools = tools
         self._played = 0
-        self._transcoder = Transcoder(options.sound, options.bitrate, tools)
+        self._transcoder = Transcoder(options.sound, options.bitrate, tools, options.crossfade)
+        self._loudness = Loudness(options.loudness, tools)
 
     @property
     def bitrate(self) -> int:
@@ -106,27 +112,33 @@ class Station:
                     pace.advance(block.duration)
                     yield block
         finally:
+            await self._loudness.stop()
             await self._transcoder.stop()
 
     async def _unpaced(self) -> AsyncGenerator[AudioBlock]:
+        if self.options.loudness is not None:
+            self._tools.require(f"the loudness of radio station {self.options.name!r}", filters=FILTERS)
         async with aclosing(self._tracks()) as tracks:
-            async for path in tracks:
-                async with aclosing(self._play(path)) as blocks:
+            async for path, following in tracks:
+                gain = await self._loudness.gain(path)
+                await self._loudness.expect(following)
+                async with aclosing(self._gather(self._sounds(path, gain), path)) as blocks:
                     async for block in blocks:
                         yield block
         async with aclosing(self._gather(self._transcoder.drain(), Path())) as blocks:
             async for block in blocks:
                 yield block
 
-    async def _tracks(self) -> AsyncGenerator[Path]:
+    async def _tracks(self) -> AsyncGenerator[tuple[Path, Path | None]]:
+        """Give track after track, each with the one behind it where that is known yet."""
         last: Path | None = None
         while True:
             played = self._played
             paths = await self._list()
             if self.options.shuffle:
                 paths = shuffled(paths, last)
-            for path in paths:
-                yield path
+            for pair in zip(paths, [*paths[1:], None], strict=True):
+                yield pair
             last = paths[-1]
             if not self.options.loop:
                 return
@@ -142,11 +154,6 @@ class Station:
             waiting = True
             await asyncio.sleep(RESCAN_SECONDS)
         return paths
-
-    async def _play(self, path: Path) -> AsyncGenerator[AudioBlock]:
-        async with aclosing(self._gather(self._sounds(path), path)) as blocks:
-            async for block in blocks:
-                yield block
 
     async def _gather(
         self, sounds: AsyncGenerator[tuple[str, Frame]], path: Path
@@ -170,7 +177,7 @@ class Station:
             yield gathered.take()
         self._played += gathered.frames
 
-    async def _sounds(self, path: Path) -> AsyncGenerator[tuple[str, Frame]]:
+    async def _sounds(self, path: Path, gain: float) -> AsyncGenerator[tuple[str, Frame]]:
         """Give a track's frames as the mount sends them, after those that are left of the track before."""
         async with aiofiles.open(path, "rb") as file:
             size: int = await file.seek(0, os.SEEK_END)
@@ -181,7 +188,8 @@ class Station:
                 head, understood = await _probe(events)
                 told = next((event.or_else(tags) for event in head if isinstance(event, Tags)), tags)
                 title = track_title(told, path)
-                if understood and fits(head, self.options):
+                as_it_is = not gain and not self.options.crossfade
+                if as_it_is and understood and fits(head, self.options):
                     async with aclosing(self._transcoder.drain()) as rest:
                         async for sound in rest:
                             yield sound
@@ -193,7 +201,7 @@ class Station:
                             yield title, event
                     return
         self._tools.require(f"radio station {self.options.name!r}", encoders=["libmp3lame"])
-        async with aclosing(self._transcoder.track(path, title)) as encoded:
+        async with aclosing(self._transcoder.track(path, title, gain)) as encoded:
             async for sound in encoded:
                 yield sound
         self._played += 1

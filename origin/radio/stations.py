@@ -84,6 +84,8 @@ def _folder(options: RadioOptions, name: str, path: Path, tools: Tools) -> Stati
             bitrate=options.bitrate,
             sample_rate=options.sample_rate,
             shuffle=options.shuffle,
+            loudness=options.loudness,
+            crossfade=options.crossfade,
         ),
         tools,
     )

@@ -1,0 +1,121 @@
+"""How loud tracks are, measured once each (EBU R 128), and by how much a station turns them up or down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from pathlib import Path
+
+import ffmpeg
+import structlog
+
+from packager.ffmpeg import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe, reading, run
+from packager.tools import Tools, ToolsError
+from packager.tracks import TRACKS, display
+
+FILTERS = ("ebur128", "ametadata", "volume", "alimiter")
+"""What ffmpeg needs to measure and to level."""
+
+MEASURED_SECONDS = 1200
+"""How much of a track is measured; what is longer is told by its beginning."""
+
+MEASURE_SECONDS = 60.0
+"""How long measuring may take; a track that takes longer is played as it is."""
+
+SILENT_LUFS = -69.0
+"""EBU Tech 3341's absolute gate is at -70: nothing of such a track was heard by the meter."""
+
+LARGEST_GAIN = 20.0
+"""Most decibels that a track is turned up: beyond, its noise would be what is heard."""
+
+UNHEARD_GAIN = 0.5
+"""Decibels below which a difference isn't worth encoding a track for."""
+
+_INTEGRATED = re.compile(rb"lavfi\.r128\.I=(-?[0-9.]+|-?inf|nan)")
+_log = structlog.get_logger()
+
+
+class Loudness:
+    """Knows a station's tracks by their loudness.
+
+    Args:
+        target: what all tracks are brought to, in LUFS; None: they stay as they are.
+        tools: ffmpeg.
+    """
+
+    def __init__(self, target: float | None, tools: Tools) -> None:
+        self._target = target
+        self._tools = tools
+        self._known: dict[tuple[Path, int, int], float] = {}
+        self._ahead: asyncio.Task[float] | None = None
+        self._expected: Path | None = None
+
+    async def expect(self, path: Path | None) -> None:
+        """Measure a track that will soon be asked for, while another is heard; None for no track."""
+        await self.stop()
+        if path is not None and self._target is not None:
+            self._expected, self._ahead = path, asyncio.create_task(self._gain(path))
+
+    async def gain(self, path: Path) -> float:
+        """Give the decibels by which a track is to be turned up; 0 when that wouldn't be heard."""
+        if self._ahead is None or self._expected != path:
+            return await self._gain(path)
+        return await self._ahead
+
+    async def stop(self) -> None:
+        """End a measurement that is under way."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.wait([ahead])
+
+    async def _gain(self, path: Path) -> float:
+        if self._target is None:
+            return 0.0
+        try:
+            status = await asyncio.to_thread(path.stat)
+            key = (path, status.st_size, status.st_mtime_ns)
+            if key not in self._known:
+                measured = await measure(path, self._tools)
+                if len(self._known) >= TRACKS:
+                    self._known.clear()
+                self._known[key] = measured
+        except (OSError, ToolsError) as error:
+            _log.warning("loudness unknown", track=display(path), reason=display(str(error)))
+            return 0.0
+        return gain_to(self._target, self._known[key])
+
+
+def gain_to(target: float, measured: float) -> float:
+    """Give the gain in decibels that brings a track to a loudness.
+
+    Args:
+        target: in LUFS.
+        measured: the track's, in LUFS.
+    """
+    if measured <= SILENT_LUFS:
+        return 0.0
+    gain = min(target - measured, LARGEST_GAIN)
+    return gain if abs(gain) >= UNHEARD_GAIN else 0.0
+
+
+async def measure(path: Path, tools: Tools) -> float:
+    """Measure a track's integrated loudness (ITU-R BS.1770), in LUFS.
+
+    Raises:
+        ToolsError: ffmpeg can't read it.
+    """
+    source = ffmpeg.input(
+        local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS, t=MEASURED_SECONDS
+    )
+    metered = source["a:0"].filter("ebur128", metadata=1)
+    told = metered.filter("ametadata", mode="print", key="lavfi.r128.I", file=pipe(0))
+    words = compile_arguments(ffmpeg.get_args(ffmpeg.output(told, "-", format="null", threads=1)))
+    text = await run([tools.ffmpeg, *words], limit=MEASURE_SECONDS, cage=reading(path))
+    found = _INTEGRATED.findall(text)
+    if not found:
+        raise ToolsError("nothing to hear in it")
+    with contextlib.suppress(ValueError):
+        return max(float(found[-1]), -70.0)
+    return -70.0
