@@ -50,7 +50,8 @@ run: setup
 	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(LIBRARY),--library "$(LIBRARY)")
 
 test: setup .venv/.setup-test
-	$(BIN)/pytest --cov --cov-report=term --cov-report=xml $(ARGS)
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup \
+		--cov --cov-report=term --cov-report=xml $(ARGS)
 
 check: setup
 	$(BIN)/ruff check
