@@ -20,7 +20,7 @@ import pytest
 
 from media.mpegaudio import Frame, MpegAudioReader
 from tests.clients.conftest import environment, program
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conftest import STOP_SECONDS, ServerProcess, start_server, wait_for
 
 PASSWORD = "sésame&?"
 SECONDS = 8.0
@@ -103,8 +103,13 @@ def running(*command: str, log: Path, env: dict[str, str] | None = None) -> Iter
     try:
         yield process
     finally:
-        process.kill()
-        process.wait()
+        # Asked first: a killed nginx would leave its worker behind.
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def frames(data: bytes) -> list[Frame]:
