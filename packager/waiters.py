@@ -1,25 +1,54 @@
-"""Those who wait for something to change: released together, a bounded number, never for ever."""
+"""Those who wait for something to change: released together, a bounded number, never for ever.
+
+What waits is an object with a method, not a task: a thousand of them cost the loop one turn.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 MAX_WAITERS = 10_000
 """Most requests that wait for one rendition at once, unless configured."""
+
+RELEASED_AT_ONCE = 1000
+"""How many are released before the loop does something else."""
 
 
 class TooManyWaitersError(Exception):
     """So many wait already that one more would only make all of them late."""
 
 
+class Waiter(Protocol):
+    """Who waits; each for one thing at a time."""
+
+    def release(self, holds: bool) -> None:  # called with it alone
+        """Wait no longer: the condition holds, or else the time is over or nothing comes any more."""
+
+
 @dataclass(slots=True)
 class _Group:
-    """Those who wait for the same."""
+    """Those who wait for the same, with the time when each of them gives up."""
 
     ready: Callable[[], bool]
-    members: dict[asyncio.Future[bool], None] = field(default_factory=dict)
+    members: dict[Waiter, float] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+
+
+class _Sleeper:
+    """A task that waits."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: asyncio.Future[bool]) -> None:
+        self.future = future
+
+    def release(self, holds: bool) -> None:
+        if not self.future.done():
+            self.future.set_result(holds)
 
 
 class Waiters:
@@ -29,39 +58,72 @@ class Waiters:
         limit: how many may wait at once.
 
     Attributes:
-        count: how many wait now.
         closed: whether nobody waits any more.
     """
 
     def __init__(self, limit: int = MAX_WAITERS) -> None:
         self._limit = limit
-        self.count = 0
         self.closed = False
         self._groups: dict[Hashable, _Group] = {}
+        self._keys: dict[Waiter, Hashable] = {}
+
+    @property
+    def count(self) -> int:
+        """How many wait now."""
+        return len(self._keys)
 
     def notify(self) -> None:
-        """Release those whose condition holds now."""
+        """Release those whose condition holds now, in the loop's next turn."""
         for key in [key for key, group in self._groups.items() if self.closed or group.ready()]:
-            self._release(self._groups.pop(key))
-
-    def _release(self, group: _Group) -> None:
-        holds = group.ready()
-        for waiter in group.members:
-            if not waiter.done():
-                waiter.set_result(holds)
+            group = self._groups.pop(key)
+            if group.timer is not None:
+                group.timer.cancel()
+            self._release(group.members, holds=group.ready())
 
     def close(self) -> None:
         """Release all who wait; nobody will wait again."""
         self.closed = True
         self.notify()
 
-    async def wait(self, ready: Callable[[], bool], seconds: float, key: Hashable = None) -> bool:
-        """Wait until a condition holds.
+    def add(self, waiter: Waiter, ready: Callable[[], bool], seconds: float, key: Hashable = None) -> None:
+        """Let somebody wait until a condition holds.
 
         Args:
-            ready: asked now and after every change.
+            waiter: whose ``release`` is called once, later, from the loop.
+            ready: asked after every change; it doesn't hold now.
             seconds: longest wait.
             key: names the condition, so that all who wait for it are one group; None: a group of one's own.
+
+        Raises:
+            TooManyWaitersError: as many as may wait already, or nothing comes any more.
+        """
+        if self.closed or len(self._keys) >= self._limit:
+            raise TooManyWaitersError(f"{len(self._keys)} requests are waiting")
+        key = id(waiter) if key is None else key
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(ready)
+        loop = asyncio.get_running_loop()
+        due = group.members[waiter] = loop.time() + max(seconds, 0)
+        self._keys[waiter] = key
+        if group.timer is None or due < group.timer.when():
+            if group.timer is not None:
+                group.timer.cancel()
+            group.timer = loop.call_at(due, self._expire, key)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Let somebody wait no longer, if he does; he isn't released then."""
+        key = self._keys.pop(waiter, None)
+        group = None if key is None else self._groups.get(key)
+        if group is not None:
+            group.members.pop(waiter, None)
+            if not group.members:
+                if group.timer is not None:
+                    group.timer.cancel()
+                del self._groups[key]
+
+    async def wait(self, ready: Callable[[], bool], seconds: float, key: Hashable = None) -> bool:
+        """Wait until a condition holds; as for ``add``, but it may hold now.
 
         Returns:
             Whether it holds; False after that time, or when this is closed.
@@ -71,25 +133,38 @@ class Waiters:
         """
         if self.closed or ready():
             return ready()
-        if self.count >= self._limit:
-            raise TooManyWaitersError(f"{self.count} requests are waiting")
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
-        key = waiter if key is None else key
-        group = self._groups.setdefault(key, _Group(ready))
-        group.members[waiter] = None
-        timer = loop.call_later(max(seconds, 0), _give_up, waiter)
-        self.count += 1
+        sleeper = _Sleeper(asyncio.get_running_loop().create_future())
+        self.add(sleeper, ready, seconds, key)
         try:
-            return await waiter
+            return await sleeper.future
         finally:
-            self.count -= 1
-            timer.cancel()
-            group.members.pop(waiter, None)
-            if not group.members and self._groups.get(key) is group:
-                del self._groups[key]
+            self.remove(sleeper)
 
+    def _expire(self, key: Hashable) -> None:
+        """Release those of a group whose time is over."""
+        group, loop = self._groups[key], asyncio.get_running_loop()
+        # A timer of the loop may come within its clock's resolution too early.
+        now = max(loop.time(), 0.0 if group.timer is None else group.timer.when())
+        late = {waiter: due for waiter, due in group.members.items() if due <= now}
+        for waiter in late:
+            del group.members[waiter]
+        if group.members:
+            group.timer = loop.call_at(min(group.members.values()), self._expire, key)
+        else:
+            del self._groups[key]
+        self._release(late, holds=False)
 
-def _give_up(waiter: asyncio.Future[bool]) -> None:
-    if not waiter.done():
-        waiter.set_result(False)
+    def _release(self, members: dict[Waiter, float], *, holds: bool) -> None:
+        for waiter in members:
+            del self._keys[waiter]
+        if members:
+            asyncio.get_running_loop().call_soon(self._run, deque(members), holds)
+
+    def _run(self, members: deque[Waiter], holds: bool) -> None:
+        try:
+            for _ in range(min(len(members), RELEASED_AT_ONCE)):
+                members.popleft().release(holds)
+        finally:
+            # The rest has its turn whatever happened to one of them.
+            if members:
+                asyncio.get_running_loop().call_soon(self._run, members, holds)
