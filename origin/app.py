@@ -49,7 +49,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
         lifespan=lifespan,
     )
     return Edge(
-        live.Front(app, house.broadcasts),
+        app,
         traffic=house.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,

@@ -96,6 +96,19 @@ class Ledger:
         )
 
 
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+"""What every answer says that doesn't say something else of it."""
+
+
+def edge_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
+    """What the edge adds to answers that pages of other origins may read.
+
+    Args:
+        allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
+    """
+    return [*cross_origin_headers(allow_origin), NO_SNIFFING]
+
+
 def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
     """What lets pages of other origins read an answer.
 
@@ -142,7 +155,7 @@ class Edge:
                 status = message["status"]
                 headers = [*message.get("headers", ()), *shared]
                 if not any(name == b"x-content-type-options" for name, _ in headers):
-                    headers.append((b"x-content-type-options", b"nosniff"))
+                    headers.append(NO_SNIFFING)
                 message = {**message, "headers": headers}
             elif message["type"] != ZERO_COPY:
                 sent += len(message.get("body", b""))

@@ -6,33 +6,72 @@ each of them one chunk of the body, from the same bytes that HLS players get as 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from origin.reload import LONGEST_BLOCK
 from origin.zerocopy import TruncatedFileError
 from packager.window import Window
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-LONGEST_BLOCK = 3
-"""RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""
-
 SEGMENTS_AHEAD = 1
 """How many segments beyond the one that is being made can be waited for: a player's clock may be ahead."""
 
 
-async def hinted_part(
-    window: Window, number: int, index: int, target_duration: int
-) -> bytes | memoryview | None:
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """That a part comes, or the numbers go on without it, or the channel ends.
+
+    Attributes:
+        window: the rendition's.
+        number: media sequence number.
+        index: part index.
+    """
+
+    window: Window
+    number: int
+    index: int
+
+    def has_come(self) -> bool:
+        """Tell whether it has."""
+        return self.window.ended or self.window.next_part > (self.number, self.index)
+
+    @property
+    def awaited(self) -> Hashable:
+        """What is waited for, the same for all who do."""
+        return "past", self.number, self.index
+
+    @property
+    def error_seconds(self) -> int:
+        """For how long caches may keep that too many wait."""
+        return self.window.target_duration
+
+    @property
+    def longest_wait(self) -> int:
+        """Seconds that one may wait for it."""
+        return LONGEST_BLOCK * self.window.target_duration
+
+    async def over(self) -> bool:
+        """Wait for it; False when it doesn't come in time.
+
+        Raises:
+            TooManyWaitersError: as many as may wait already.
+        """
+        return await self.window.waiters.wait(self.has_come, self.longest_wait, self.awaited)
+
+
+async def hinted_part(window: Window, number: int, index: int) -> bytes | memoryview | None:
     """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
 
     Args:
         window: the rendition's.
         number: media sequence number.
         index: part index.
-        target_duration: seconds, which bound the wait.
 
     Returns:
         The whole part, or None where it isn't there and isn't the next one, or didn't come.
@@ -42,18 +81,17 @@ async def hinted_part(
     """
     data = window.part(number, index)
     if data is None and window.next_part == (number, index):
-        await _passed(window, number, index, target_duration)
+        await Passing(window, number, index).over()
         data = window.part(number, index)
     return data
 
 
-async def begun(window: Window, number: int, target_duration: int) -> bool:
+async def begun(window: Window, number: int) -> bool:
     """Wait until a segment has its first part.
 
     Args:
         window: the rendition's.
         number: media sequence number.
-        target_duration: seconds, which bound the wait.
 
     Returns:
         Whether it has; False at once for one that is further ahead than players' clocks are.
@@ -62,17 +100,8 @@ async def begun(window: Window, number: int, target_duration: int) -> bool:
         TooManyWaitersError: as many as may wait already.
     """
     if window.next_number <= number <= window.next_number + SEGMENTS_AHEAD and not window.ended:
-        await _passed(window, number, 0, target_duration)
+        await Passing(window, number, 0).over()
     return window.part(number, 0) is not None
-
-
-async def _passed(window: Window, number: int, index: int, target_duration: int) -> bool:
-    """Wait until a part is there, or the numbers have gone on without it, or the channel has ended."""
-    return await window.waiters.wait(
-        lambda: window.ended or window.next_part > (number, index),
-        LONGEST_BLOCK * target_duration,
-        ("past", number, index),
-    )
 
 
 class GrowingSegment(Response):
@@ -83,12 +112,9 @@ class GrowingSegment(Response):
         number: media sequence number.
         media_type: Content-Type.
         cache_control: Cache-Control field.
-        target_duration: seconds, which bound the wait for each part.
     """
 
-    def __init__(
-        self, window: Window, number: int, media_type: str, cache_control: str, target_duration: int
-    ) -> None:
+    def __init__(self, window: Window, number: int, media_type: str, cache_control: str) -> None:
         super().__init__()
         self.raw_headers = [
             (b"content-type", media_type.encode("latin-1")),
@@ -96,7 +122,6 @@ class GrowingSegment(Response):
         ]
         self._window = window
         self._number = number
-        self._target_duration = target_duration
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request.
@@ -118,6 +143,6 @@ class GrowingSegment(Response):
                 if finished is None or finished.part_count > index:
                     raise TruncatedFileError(f"segment {self._number} has left memory before its reader")
                 break
-            elif not await _passed(self._window, self._number, index, self._target_duration):
+            elif not await Passing(self._window, self._number, index).over():
                 raise TruncatedFileError(f"part {index} of segment {self._number} didn't come")
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,7 +1,4 @@
-"""Answers that many clients get alike: their header fields are made once, whoever asks.
-
-Only for plain requests: preconditions and ranges go the way of every representation.
-"""
+"""Answers that many clients get alike: tags, compressions and header lines are made once, whoever asks."""
 
 from __future__ import annotations
 
@@ -13,45 +10,41 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from origin.answers import Reply, encoded
 from origin.representation import BytesRepresentation, RepresentationResponse
 from origin.selection import Headers, answer
 
 GZIP_LEVEL = 5
 KEPT = 256
-"""How many answers' header fields, and tags and compressions of playlists, are kept."""
+"""How many answers' header lines, and tags and compressions of playlists, are kept."""
 
 KEPT_BYTES = 16 << 20
 """Most bytes of playlists for which tags and compressions are kept; those of a day have megabytes."""
 
+FIELDS_KEPT = 256
+"""How many Accept-Encoding fields are kept with what they say."""
+
 T = TypeVar("T")
 
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?:,|$)", re.IGNORECASE)
-
-_CONDITIONS = frozenset(
-    (b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since")
-)
-
 _RANGES = frozenset((b"range", b"if-match", b"if-unmodified-since"))
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What of a request's head matters here.
+    """What of a request's header matters here.
 
     Attributes:
-        is_plain: whether it is a GET of the whole without preconditions.
         is_ranged: whether it has a range, or a precondition that may fail.
         accept_encoding: its Accept-Encoding field.
         agent: its User-Agent field.
     """
 
-    is_plain: bool
     is_ranged: bool = False
     accept_encoding: str = ""
     agent: bytes = b""
@@ -63,90 +56,114 @@ class Asked:
         return not self.is_ranged and accepts_gzip(self.accept_encoding)
 
     @classmethod
-    def by(cls, request: Request) -> Asked:
-        """Read a request."""
-        plain, ranged, encoding, agent = request.scope["method"] == "GET", False, "", b""
-        for name, value in request.scope["headers"]:
-            if name in _CONDITIONS:
-                plain, ranged = False, ranged or name in _RANGES
+    def by(cls, fields: Headers) -> Asked:
+        """Read a request's raw header fields, names in lower case."""
+        ranged, encoding, agent = False, "", b""
+        for name, value in fields:
+            if name in _RANGES:
+                ranged = True
             elif name == b"accept-encoding":
                 encoding = f"{encoding},{value.decode('latin-1')}" if encoding else value.decode("latin-1")
             elif name == b"user-agent":
                 agent = value
-        return cls(plain, ranged, encoding, agent)
+        return cls(ranged, encoding, agent)
 
 
-@functools.lru_cache(maxsize=KEPT)
+class Around(NamedTuple):
+    """What every answer on the connection has around its own header fields.
+
+    Attributes:
+        common: header lines of every answer of the server now.
+        edge: header lines of every answer of the wing.
+    """
+
+    common: bytes
+    edge: bytes
+
+    def head(self, status: int, fields: Headers) -> bytes:
+        """Write a header."""
+        return b"%b%b%b%b\r\n" % (STATUS_LINE[status], self.common, encoded(fields), self.edge)
+
+
+@functools.lru_cache(maxsize=FIELDS_KEPT)
 def accepts_gzip(field: str) -> bool:
     """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
     found = _GZIP.search(field)
     return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
 
 
-class PreparedResponse(Response):
-    """An answer of 200 whose header fields are there already.
-
-    Args:
-        headers: raw.
-        body: all of it.
-    """
-
-    def __init__(self, headers: Headers, body: bytes | memoryview) -> None:
-        self.background = None
-        self._start = {"type": "http.response.start", "status": 200, "headers": headers}
-        self._body = {"type": "http.response.body", "body": body}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        del scope, receive
-        await send(self._start)
-        await send(self._body)
-
-
-def text_response(asked: Asked, data: bytes, media_type: str, max_age: int, *, coded: bool) -> Response:
+def text_response(data: bytes, media_type: str, max_age: int, *, coded: bool) -> Response:
     """Answer with a playlist or a manifest.
 
     Args:
-        asked: the request.
         data: its bytes.
         media_type: Content-Type.
         max_age: seconds for which caches may keep it.
         coded: whether gzip is acceptable.
     """
     body, tag = _compressed(data) if coded else (data, _tag(data))
-    cache_control = f"public, max-age={max_age}"
-    extra = ((b"vary", b"Accept-Encoding"), *(((b"content-encoding", b"gzip"),) if coded else ()))
-    if asked.is_plain:
-        return PreparedResponse(_headers(len(body), media_type, tag, cache_control, extra), body)
-    headers = {name.decode(): value.decode() for name, value in extra}
+    headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
     representation = BytesRepresentation(body, media_type, tag)
-    return RepresentationResponse(representation, cache_control=cache_control, headers=headers)
+    return RepresentationResponse(representation, cache_control=f"public, max-age={max_age}", headers=headers)
 
 
-def media_response(
-    asked: Asked, data: bytes | memoryview, media_type: str, etag: str, cache_control: str
-) -> Response:
+def text_reply(data: bytes, media_type: str, max_age: int, around: Around, *, coded: bool) -> Reply:
+    """The same on the connection, for a GET of the whole without preconditions.
+
+    Args:
+        data: as for `text_response`, as are those not named here.
+        media_type: of it.
+        max_age: of it.
+        around: what else the header has.
+        coded: whether gzip is acceptable.
+    """
+    body, tag = _compressed(data) if coded else (data, _tag(data))
+    cache_control = f"public, max-age={max_age}"
+    head = _head(len(body), media_type, tag, cache_control, _coding(coded=coded), around)
+    return Reply(200, (head, body), len(body))
+
+
+def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_control: str) -> Response:
     """Answer with an init segment, a segment or a part.
 
     Args:
-        asked: the request.
         data: its bytes.
         media_type: Content-Type.
         etag: entity-tag, quotes included.
         cache_control: Cache-Control field.
     """
-    if asked.is_plain:
-        return PreparedResponse(_headers(len(data), media_type, etag, cache_control, ()), data)
     return RepresentationResponse(BytesRepresentation(data, media_type, etag), cache_control=cache_control)
 
 
+def media_reply(
+    data: bytes | memoryview, media_type: str, etag: str, cache_control: str, around: Around
+) -> Reply:
+    """The same on the connection, for a GET of the whole; the rest as for `text_reply`."""
+    return Reply(200, (_head(len(data), media_type, etag, cache_control, (), around), data), len(data))
+
+
+def reply_of(response: Response, around: Around) -> Reply:
+    """What an application's response of bytes is on the connection; the rest as for `text_reply`."""
+    head = around.head(response.status_code, response.raw_headers)
+    return Reply(response.status_code, (head, bytes(response.body)), len(response.body))
+
+
+def _coding(*, coded: bool) -> Headers:
+    return _CODED if coded else _UNCODED
+
+
+_UNCODED: Headers = ((b"vary", b"Accept-Encoding"),)
+_CODED: Headers = (*_UNCODED, (b"content-encoding", b"gzip"))
+
+
 @functools.lru_cache(maxsize=KEPT)
-def _headers(size: int, media_type: str, etag: str, cache_control: str, extra: Headers) -> Headers:
+def _head(size: int, media_type: str, etag: str, cache_control: str, extra: Headers, around: Around) -> bytes:
     # Of a plain GET nothing depends on the bytes but their number.
     representation = BytesRepresentation(memoryview(b"").cast("B"), media_type, etag)
     representation.size = size
     fields = [(b"cache-control", cache_control.encode("latin-1")), *extra]
-    return answer("GET", (), representation, time.time(), fields).headers
+    known = answer("GET", (), representation, time.time(), fields)
+    return around.head(known.status, known.headers)
 
 
 class _Kept(Generic[T]):

@@ -95,8 +95,8 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
         attachment = {"content-disposition": f'attachment; filename="{channel}-{recording.note.id}.mp4"'}
         return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
     if _PLAYLIST.fullmatch(name):
-        asked, data = Asked.by(request), await asyncio.to_thread(_read, recording, name)
-        return text_response(asked, data, MEDIA_TYPE, MAX_AGE, coded=asked.takes_gzip)
+        asked, data = Asked.by(request.scope["headers"]), await asyncio.to_thread(_read, recording, name)
+        return text_response(data, MEDIA_TYPE, MAX_AGE, coded=asked.takes_gzip)
     found = _MEDIA.fullmatch(name)
     if found is None:
         raise NotFoundError(name)

@@ -19,8 +19,9 @@ from origin import descriptors
 from origin.answers import Shortcuts
 from origin.app import build_app
 from origin.config import Config, LiveOptions, RadioOptions
-from origin.edge import Ledger
+from origin.edge import Ledger, edge_headers
 from origin.house import House
+from origin.liveshortcut import LiveShortcut
 from origin.server import Server, address_of, bind
 from origin.shortcut import FileShortcut
 from origin.unserved import unserved
@@ -71,7 +72,14 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
             build_app(house, PLAYER),
             http=wire_protocol(
                 _wire_limits(config),
-                Shortcuts({"media": FileShortcut(house.open_files, ledger)}),
+                Shortcuts(
+                    {
+                        "media": FileShortcut(house.open_files, ledger),
+                        "live": LiveShortcut(
+                            house.channels, ledger, edge_headers(config.server.allow_origin)
+                        ),
+                    }
+                ),
             ),
             ws="none",
             lifespan="on",

@@ -12,6 +12,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from origin import live
+from origin.answers import Shortcuts
+from origin.edge import Ledger, Traffic
+from origin.liveshortcut import LiveShortcut
 from origin.wire import WireLimits, wire_protocol
 from packager.live import Channel
 from tests.conftest import wait_for
@@ -40,11 +43,12 @@ def broadcasting(channel: Channel) -> Iterator[LiveServer]:
                 await task
 
     app = Starlette(routes=live.routes({channel.name: channel}), lifespan=lifespan)
+    shortcut = LiveShortcut({channel.name: channel}, Ledger(Traffic(), log_requests=False), ())
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=0,
-        http=wire_protocol(WireLimits()),
+        http=wire_protocol(WireLimits(), Shortcuts({"live": shortcut})),
         ws="none",
         loop="uvloop",
         log_config=None,

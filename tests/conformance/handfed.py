@@ -17,6 +17,9 @@ from starlette.types import Receive, Scope, Send
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from origin import live, metadata
+from origin.answers import Shortcuts
+from origin.edge import Edge, Ledger, Traffic, edge_headers
+from origin.liveshortcut import LiveShortcut
 from packager.inband import Place
 from packager.live import Channel, ChannelOptions
 from packager.segmenter import CutPart, Segmenter
@@ -50,10 +53,10 @@ class Track:
     fragments: list[Fragment]
 
 
-def make_material(tools: Tools, folder: Path) -> dict[str, Track]:
+def make_material(tools: Tools, folder: Path, seconds: int = SECONDS) -> dict[str, Track]:
     """Let ffmpeg encode picture and sound, each frame a fragment; give them by the rendition's name."""
-    inputs = f"-f lavfi -i testsrc2=size=128x72:rate=30:duration={SECONDS}"
-    inputs += f" -f lavfi -i sine=sample_rate=48000:duration={SECONDS}"
+    inputs = f"-f lavfi -i testsrc2=size=128x72:rate=30:duration={seconds}"
+    inputs += f" -f lavfi -i sine=sample_rate=48000:duration={seconds}"
     outputs = f"-map 0:v {_VIDEO} {_MUXER} {folder / '240p.mp4'}"
     outputs += f" -map 1:a -c:a aac {_MUXER} {folder / 'audio.mp4'}"
     command = f"{tools.ffmpeg} -nostdin -v error -y {inputs} {outputs}"
@@ -123,6 +126,9 @@ class HandFed:
 
     Attributes:
         address: of the server, once it runs.
+        traffic: what was asked and sent.
+        calls: how many requests came to the application.
+        shortcuts: what the connections answer by themselves.
     """
 
     def __init__(self, channel: Channel, material: dict[str, Track]) -> None:
@@ -133,14 +139,21 @@ class HandFed:
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         channels = {channel.name: channel}
-        app = Starlette(routes=[*live.routes(channels), *metadata.routes(channels, {})])
-        self._inner = live.Front(app, channels)
+        routes = [*live.routes(channels), *metadata.routes(channels, {})]
+        self.traffic = Traffic()
+        self.calls = 0
+        self._inner = Edge(
+            Starlette(routes=routes), traffic=self.traffic, allow_origin="*", log_requests=False
+        )
+        ledger = Ledger(self.traffic, log_requests=False)
+        self.shortcuts = Shortcuts({"live": LiveShortcut(channels, ledger, edge_headers("*"))})
         for rendition in channel.renditions.values():
             rendition.window.next_number = NUMBER
         self._begin(NUMBER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and see which loop does so."""
+        self.calls += 1
         self._loop = asyncio.get_running_loop()
         await self._inner(scope, receive, send)
 
@@ -201,15 +214,22 @@ class HandFed:
 
 @contextlib.contextmanager
 def on_air(
-    material: dict[str, Track], tools: Tools, folder: Path, options: ChannelOptions = OPTIONS
+    material: dict[str, Track],
+    tools: Tools,
+    folder: Path,
+    options: ChannelOptions = OPTIONS,
 ) -> Iterator[HandFed]:
     """Serve a channel that has nothing yet, until the block ends."""
-    fed = HandFed(Channel(options, tools), material)
-    with serving(fed, folder, "uvloop") as running:
+    channel = Channel(options, tools)
+    fed = HandFed(channel, material)
+    with serving(fed, folder, "uvloop", shortcuts=fed.shortcuts) as running:
         fed.address = running.address
         with running.connect() as client:
             client.ask("/")
-        yield fed
+        try:
+            yield fed
+        finally:
+            fed.in_loop(channel.close)
 
 
 def parts_of(text: str) -> list[tuple[int, int]]:

@@ -207,7 +207,7 @@ def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(c
 async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_numbers_go_on() -> None:
     window = Window(2, 7)
     window.append(LivePart(b"x", Fraction(1, 3), True), Fraction(0), ends_segment=False)
-    held = asyncio.create_task(hinted_part(window, 7, 1, 2))
+    held = asyncio.create_task(hinted_part(window, 7, 1))
     while window.waiters.count == 0:
         await asyncio.sleep(0)
     window.interrupt()

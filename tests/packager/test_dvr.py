@@ -344,7 +344,7 @@ async def test_a_reader_of_a_growing_segment_that_has_left_memory_sees_that_the_
                 await goes_on.wait()
 
         station._sources["240p"].publish()
-        response = GrowingSegment(station.window, NUMBER, "video/mp4", "no-store", 1)
+        response = GrowingSegment(station.window, NUMBER, "video/mp4", "no-store")
         task = asyncio.create_task(response({"type": "http", "method": "GET"}, receive, send))
         await until(lambda: sent)
         for _ in range(PARTS["240p"] * (MEMORY_TARGET_DURATIONS + 2)):

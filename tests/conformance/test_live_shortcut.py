@@ -1,0 +1,135 @@
+"""The connection's own answers for live channels are the application's, and cost nothing but themselves."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from packager.tools import Tools
+from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, make_material, on_air, parts_of
+from tests.conformance.raw import Answer, Client, wait_for
+
+PATH = "/live/test/240p/media.m3u8"
+BY_APPLICATION = "TE: trailers"
+"""A field that makes a request one for the parser, and changes nothing in its answer (RFC 9110 §10.1.4)."""
+
+GZIP = "Accept-Encoding: gzip"
+
+
+@pytest.fixture(scope="module")
+def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
+    return make_material(tools, tmp_path_factory.mktemp("material"), seconds=20)
+
+
+@pytest.fixture
+def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[HandFed]:
+    with on_air(material, tools, tmp_path) as fed:
+        fed.publish(8 * PARTS)
+        fed.calls = 0
+        yield fed
+
+
+def said(answer: Answer) -> tuple[int, dict[str, str], bytes]:
+    """All of an answer but the time of day."""
+    fields = dict(answer.fields)
+    assert len(fields) == len(answer.fields)
+    del fields["date"]
+    return answer.status, fields, answer.body
+
+
+NOW = (
+    PATH,
+    f"{PATH}?_HLS_msn={NUMBER}",
+    f"{PATH}?_HLS_msn={NUMBER + 7}&_HLS_part=4",
+    f"{PATH}?_HLS_msn={NUMBER + 7}&_HLS_part=4&_HLS_skip=YES",
+    f"{PATH}?_HLS_skip=v2&token=a%20b&_HLS_push=1",
+    f"{PATH}?_HLS_part=1",
+    f"{PATH}?_HLS_msn=x",
+    f"{PATH}?_HLS_msn={NUMBER + 99}",
+    f"/live/test/240p/{NUMBER + 7}.m4s",
+    f"/live/test/240p/{NUMBER + 7}.m4s?token=1",
+    f"/live/test/240p/{NUMBER + 7}.2.m4s",
+    f"/live/test/audio/{NUMBER + 7}.2.m4s",
+    f"/live/test/240p/init-{NUMBER}.mp4",
+    f"/live/test/240p/{NUMBER + 7}.9.m4s",
+    f"/live/test/240p/{NUMBER + 9}.0.m4s",
+    "/live/test/240p/1.m4s",
+    "/live/test/240p/nothing.mp4",
+    "/live/test/nothing/media.m3u8",
+    "/live/nothing/240p/media.m3u8",
+    "/live/test/master.m3u8",
+)
+NEXT = (
+    f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0",
+    f"{PATH}?_HLS_msn={NUMBER + 7}&_HLS_part=9",
+    f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0&_HLS_skip=YES&token=1",
+    f"/live/test/240p/{NUMBER + 8}.0.m4s",
+)
+
+
+@pytest.mark.parametrize("fields", [(), (GZIP,), ("User-Agent: x", "Accept-Encoding: br, gzip;q=0")])
+def test_whatever_is_asked_for_both_ways_say_the_same(fed: HandFed, fields: tuple[str, ...]) -> None:
+    with Client(fed.address) as client:
+        for target in NOW:
+            mine, other = client.ask(target, *fields), client.ask(target, BY_APPLICATION, *fields)
+            assert said(mine) == said(other), target
+
+
+def test_whatever_is_waited_for_both_ways_get_the_same(fed: HandFed) -> None:
+    with contextlib.ExitStack() as stack:
+        asked = [(target, *fields) for target in NEXT for fields in ((), (GZIP,))]
+        pairs = []
+        for target, *fields in asked:
+            pair = (stack.enter_context(Client(fed.address)), stack.enter_context(Client(fed.address)))
+            for client, way in zip(pair, ((), (BY_APPLICATION,)), strict=True):
+                client.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: a", *fields, *way, "", ""]))
+            pairs.append(pair)
+        wait_for(lambda: fed.channel.blocked == 2 * len(asked), "all to wait")
+        assert fed.calls == len(asked)
+        fed.publish(1)
+        for (mine, other), (target, *_) in zip(pairs, asked, strict=True):
+            answer = said(mine.answer())
+            assert answer == said(other.answer()), target
+            assert answer[0] == 200
+
+
+@pytest.mark.parametrize(("field", "status"), [("Range: bytes=0-9", 206), ("If-None-Match: *", 304)])
+def test_ranges_and_preconditions_go_to_the_application(fed: HandFed, field: str, status: int) -> None:
+    """RFC 9110 §13, §14: by the one decision that everything has; HEAD too."""
+    with Client(fed.address) as client:
+        for target in (PATH, f"/live/test/240p/{NUMBER + 7}.2.m4s"):
+            assert client.ask(target, field).status == status
+            assert client.ask(target, method="HEAD").status == 200
+    assert fed.calls == 4
+
+
+def test_players_that_follow_never_reach_the_application_and_are_counted(fed: HandFed) -> None:
+    """As viewers, as requests and by their bytes."""
+    fed.traffic.requests.clear()
+    fed.traffic.sent_bytes.clear()
+    sent = 0
+    with Client(fed.address) as client, Client(fed.address) as part:
+        for index in range(4):
+            part.send(f"GET /live/test/240p/{NUMBER + 8}.{index}.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send(f"GET {PATH}?_HLS_msn={NUMBER + 8}&_HLS_part={index} HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_for(lambda: fed.channel.blocked == 2, "both to wait")
+            fed.publish(1)
+            playlist = client.answer().body
+            assert parts_of(playlist.decode())[-1] == (NUMBER + 8, index)
+            sent += len(playlist) + len(part.answer().body)
+    assert fed.calls == 0
+    assert fed.channel.viewers == 1
+    wait_for(lambda: fed.traffic.requests["live", 200] == 8, "the last one to be counted")
+    assert fed.traffic.sent_bytes["live"] == sent
+
+
+def test_who_leaves_while_waiting_waits_no_longer(fed: HandFed) -> None:
+    """Row D8: at once, when the connection is reset."""
+    with Client(fed.address) as client:
+        client.send(f"GET {PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0 HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: fed.channel.blocked == 1, "the waiter")
+        client.reset()
+    wait_for(lambda: fed.channel.blocked == 0, "the waiter's end")
