@@ -61,7 +61,7 @@ class _Live:
         def render(asked: Asked, channel: Channel, suffix: str) -> Response:
             if not channel.cadence.regular:
                 # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
-                return _refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
+                return refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
             data = channel.presentation.manifest(time.time(), suffix)
             return _playlist(asked, data, max(channel.target_duration // 2, 1), mpd.MEDIA_TYPE)
 

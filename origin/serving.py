@@ -76,7 +76,7 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
                     {
                         "media": FileShortcut(house.open_files, ledger),
                         "live": LiveShortcut(
-                            house.channels, ledger, edge_headers(config.server.allow_origin)
+                            house.broadcasts, ledger, edge_headers(config.server.allow_origin)
                         ),
                     }
                 ),
