@@ -27,10 +27,14 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from origin.byteranges import Span
 from origin.edge import Ledger
-from origin.requesthead import PlainHead, WireLimits, target_of
+from origin.requesthead import PlainHead, WireLimits, part_range, read_plain, target_of
 from origin.selection import Headers
 from origin.zerocopy import Piece
+
+HEADS_KEPT = 512
+"""Heads that are kept as they were read; each has at most `requesthead.PLAIN_BYTES`."""
 
 
 class Reply(NamedTuple):
@@ -120,13 +124,13 @@ class WireAnswer(abc.ABC):
 class Responder(Protocol):
     """What answers requests of one area."""
 
-    def find(self, data: bytes, target: bytes, limits: WireLimits) -> WireAnswer | None:
+    def find(self, head: PlainHead, span: Span | None) -> WireAnswer | None:
         """Decide whether a request is answered here.
 
         Args:
-            data: Bytes as they came: usually one head, whole; perhaps more or less than that.
-            target: The target that it seems to have.
-            limits: What a request may cost.
+            head: The request, which others may share: equal heads are read once.
+            span: What its Range says, where that is one range with a first position. It isn't in the head
+                then; any other Range is.
 
         Returns:
             The answer, not begun; or None where the request has to go the application's way.
@@ -142,13 +146,43 @@ class Shortcuts:
 
     def __init__(self, responders: Mapping[str, Responder]) -> None:
         self._responders = {area.encode(): responder for area, responder in responders.items()}
+        self._known: dict[bytes, tuple[Responder, PlainHead]] = {}
         self._fields: tuple[Headers, bytes] = ((), b"")
 
     def find(self, data: bytes, limits: WireLimits) -> WireAnswer | None:
-        """The answer to a request, or None where the application has to give it."""
+        """Find who answers a request, by its head.
+
+        Args:
+            data: Bytes as they came: usually one head, whole; perhaps more or less than that.
+            limits: What a request may cost.
+
+        Returns:
+            The answer, or None where the application has to give it.
+        """
+        rest, span = part_range(data)
+        known = self._known.get(rest) or self._read(rest, limits)
+        if known is None:
+            return None
+        responder, head = known
+        if span is not None and (head.has_range or head.is_conditional):
+            # Several Range fields, or If-Range.
+            if (whole := read_plain(data, limits)) is None:
+                return None
+            head, span = whole, None
+        return responder.find(head, span)
+
+    def _read(self, data: bytes, limits: WireLimits) -> tuple[Responder, PlainHead] | None:
+        """Read a head that isn't known yet."""
         target = target_of(data)
         responder = self._responders.get(target[1 : target.find(b"/", 1)])
-        return None if responder is None else responder.find(data, target, limits)
+        if responder is None or (head := read_plain(data, limits)) is None:
+            return None
+        if not head.has_range:
+            # Of those with a Range no other client has the same.
+            if len(self._known) >= HEADS_KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[data] = responder, head
+        return responder, head
 
     def fields(self, default_headers: Headers) -> bytes:
         """Encode the header fields of every answer of the server, once for all that are alike."""

@@ -16,8 +16,6 @@ MAXIMUM_RANGES = 64
 _UNIT_AND_SET = re.compile(r"bytes=(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
 # RFC 9110 §14.1.1: first-pos "-" [ last-pos ] or "-" suffix-length. \d would know other scripts' digits.
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
-# What nearly all players and CDNs send; `select` would find the same in a longer way.
-_PLAIN = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 # Digits that always fit the largest file offset (2^63 - 1); any longer number is beyond every file's end.
 _SAFE_DIGITS = 18
 _BEYOND: int = 10**_SAFE_DIGITS
@@ -33,6 +31,10 @@ class ByteRange(NamedTuple):
     def length(self) -> int:
         """Number of bytes."""
         return self.last - self.first + 1
+
+
+Span = tuple[int, int | None]
+"""First and last position of one range as a client asks for it; None: to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,32 @@ WHOLE = Whole()
 UNSATISFIABLE = Unsatisfiable()
 
 
+def plain_span(value: bytes) -> Span | None:
+    """Read what nearly all players and CDNs put behind ``bytes=``: one range with a first position.
+
+    Returns:
+        The positions, or None where `select` has to read the field.
+    """
+    first, dash, last = value.partition(b"-")
+    if not dash or not first.isdigit() or len(value) > 2 * _SAFE_DIGITS + 1:
+        return None
+    if last:
+        return (int(first), int(last)) if last.isdigit() else None
+    return int(first), None
+
+
+def select_span(span: Span, size: int) -> ByteRange | None:
+    """Decide what one range with a first position selects, as `select` would in a longer way.
+
+    Returns:
+        The range; None where nothing or the whole representation is selected, and `select` knows which.
+    """
+    first, last = span
+    if first >= size or (last is not None and last < first):
+        return None
+    return ByteRange(first, size - 1 if last is None or last >= size else last)
+
+
 def select(field: str, size: int, part_overhead: int = 0) -> Selection:
     """Decide what a Range field selects.
 
@@ -69,8 +97,6 @@ def select(field: str, size: int, part_overhead: int = 0) -> Selection:
     Returns:
         `WHOLE` for a field that is to be ignored. The time is linear in the field's length.
     """
-    if plain := _PLAIN.fullmatch(field):
-        return _select_plain(int(plain[1]), plain[2], size)
     specs = _specs(field)
     if specs is None:
         return WHOLE
@@ -86,15 +112,6 @@ def select(field: str, size: int, part_overhead: int = 0) -> Selection:
     if sum(found.length for found in satisfiable) > size:
         return WHOLE
     return Partial(_coalesce(satisfiable, part_overhead))
-
-
-def _select_plain(first: int, digits: str, size: int) -> Selection:
-    """What one range with a first position selects."""
-    last = int(digits) if digits else size - 1
-    # RFC 9110 §14.1.1: a last-pos before the first-pos makes the field invalid.
-    if digits and last < first:
-        return WHOLE
-    return UNSATISFIABLE if first >= size else Partial((ByteRange(first, min(last, size - 1)),))
 
 
 def _specs(field: str) -> list[tuple[str, str]] | None:

@@ -40,7 +40,9 @@ class Connection(HttpToolsProtocol):
         self._status = self._body_from = 0
         self._watch: Watch
         self._zero_copy = False
-        self._is_excess = False
+        self._is_excess = self._may_answer = False
+        # Whether the next byte is the first of a request.
+        self._is_between = True
         # Of the request that is being read.
         self._gauge = HeadGauge(self.limits)
         self._in_body = False
@@ -59,6 +61,7 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
             transport.abort()
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
+        self._may_answer = self._zero_copy and not self._is_excess
         self._watch = Watch(self, transport, self.loop, self.limits, self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -108,7 +111,7 @@ class Connection(HttpToolsProtocol):
     def file_sender(self) -> FileSender:
         """The connection's sender of file bytes."""
         if self.sender is None:
-            self.sender = FileSender(self.loop, self.transport.get_extra_info("socket").fileno())
+            self.sender = FileSender(self.loop, self.transport)
         return self.sender
 
     def _exchanges(self) -> list[Exchange | WireAnswer]:
@@ -153,7 +156,8 @@ class Connection(HttpToolsProtocol):
             self._begin(*self.pipeline.pop())
         elif self._refusal is not None:
             self._refuse(self._refusal)
-        self._go_on()
+        if self._unread or self._ended or self.flow.read_paused:
+            self._go_on()
 
     def _go_on(self) -> None:
         """Take what came behind the request that has been answered."""
@@ -178,11 +182,12 @@ class Connection(HttpToolsProtocol):
             return True
         if self._status:
             raise RuntimeError("an answer replies once")
-        sender = self.file_sender()
-        self._status = reply.status
-        self._body_from = sender.sent + len(reply.pieces[0])
+        sender = self.sender or self.file_sender()
+        status, pieces, _, file_bytes, file = reply
+        self._status = status
+        self._body_from = sender.sent + len(pieces[0])
         try:
-            if not sender.begin(reply.pieces, reply.file_bytes, reply.file, self._on_sent):
+            if not sender.begin(pieces, file_bytes, file, self._on_sent):
                 return False
         except (OSError, TruncatedFileError) as error:
             self._end_answer(answer, error)
@@ -196,8 +201,8 @@ class Connection(HttpToolsProtocol):
 
     def _end_answer(self, answer: WireAnswer, error: Exception | None = None) -> None:
         """Such an answer has ended, well or not."""
-        sent = 0 if self.sender is None or not self._status else max(self.sender.sent - self._body_from, 0)
-        answer.ended(self._status, sent, self)
+        sent = self.sender.sent - self._body_from if self.sender is not None and self._status else 0
+        answer.ended(self._status, max(0, sent), self)
         if error is not None:
             log_failure(answer.path, error)
             # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
-from origin import byteranges
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 from origin.answers import Reply, encoded
-from origin.byteranges import ByteRange, Partial
+from origin.byteranges import ByteRange, Span, select_span
 from origin.representation import FileRepresentation
 from origin.requesthead import PlainHead
-from origin.selection import Answer, Headers, answer, select_ranges, shared_headers
+from origin.selection import Answer, Headers, answer, shared_headers
 from packager.storage import SETTLED_AFTER, LocalFile
 
 MAXIMUM_FILES = 256
@@ -62,8 +63,10 @@ class Resolved:
     """
 
     __slots__ = (
+        "_common",
         "_content",
         "_headers",
+        "_partial",
         "media_type",
         "renewed_from",
         "representation",
@@ -88,42 +91,60 @@ class Resolved:
         self._headers = headers
         fields = (*shared_headers(self.representation, headers, now), (b"content-type", media_type.encode()))
         self._content = encoded(fields)
+        self._common = self._partial = b""
 
     def borrow(self) -> FileRepresentation:
         """The file for one more answer, whose end gives it back."""
         self.shared.acquire()
         return FileRepresentation(self.shared.file, self.media_type, release=self.shared.release)
 
-    def reply(self, head: PlainHead, status_lines: Mapping[int, bytes], common: bytes) -> Reply:
+    def reply(self, head: PlainHead, span: Span | None, common: bytes) -> Reply:
         """Decide the answer to a request, as `origin/selection.py` does for every other.
 
         Args:
             head: The request.
-            status_lines: The status line of each status, by its number.
+            span: What its Range says, if that isn't in the head.
             common: Encoded header fields that every answer of the server has.
 
         Returns:
             The answer.
         """
-        if head.method == "GET" and not head.is_conditional:
+        if head.method == "GET" and not head.is_conditional and not head.has_range:
             size = self.representation.size
-            selection: byteranges.Selection = byteranges.WHOLE
-            if head.range is not None:
-                selection = select_ranges(head.range, self.representation)
-            if isinstance(selection, Partial) and len(selection.ranges) == 1:
-                part = selection.ranges[0]
-                field = b"content-range: bytes %d-%d/%d\r\n" % (part.first, part.last, size)
-                return self._file_answer(206, status_lines[206] + common, field, part)
-            if isinstance(selection, byteranges.Whole) and size:
-                return self._file_answer(200, status_lines[200] + common, b"", ByteRange(0, size - 1))
-        now = time.time()
-        general = answer(head.method, head.fields, self.representation, now, self._headers)
-        return _general(general, status_lines, common, self.shared.file.fd)
+            if span is not None:
+                part = select_span(span, size)
+                if part is not None:
+                    return self._part(part, common)
+            elif size:
+                return self._whole(size, common)
+        fields = head.fields
+        if span is not None:
+            fields = (
+                *fields,
+                (b"range", b"bytes=%d-%b" % (span[0], b"" if span[1] is None else b"%d" % span[1])),
+            )
+        general = answer(head.method, fields, self.representation, time.time(), self._headers)
+        return _general(general, common, self.shared.file.fd)
 
-    def _file_answer(self, status: int, start: bytes, field: bytes, part: ByteRange) -> Reply:
-        length = part.last + 1 - part.first
-        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (start, self._content, field, length)
-        return Reply(status, (head, part), length, length, self.shared.file.fd)
+    def _part(self, part: ByteRange, common: bytes) -> Reply:
+        if self._common is not common:
+            # What is the same for all ranges is made once, for as long as the second lasts.
+            start = b"%b%b%b" % (STATUS_LINE[206], common, self._content)
+            size = b"%d" % self.representation.size
+            self._partial = (
+                start.replace(b"%", b"%%")
+                + b"content-range: bytes %d-%d/"
+                + size
+                + b"\r\ncontent-length: %d\r\n\r\n"
+            )
+            self._common = common
+        first, last = part
+        length = last + 1 - first
+        return Reply(206, (self._partial % (first, last, length), part), length, length, self.shared.file.fd)
+
+    def _whole(self, size: int, common: bytes) -> Reply:
+        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[200], common, self._content, size)
+        return Reply(200, (head, ByteRange(0, size - 1)), size, size, self.shared.file.fd)
 
 
 class OpenFiles:
@@ -232,8 +253,8 @@ class OpenFiles:
             self._schedule()
 
 
-def _general(reply: Answer, status_lines: Mapping[int, bytes], common: bytes, file: int) -> Reply:
-    head = b"%b%b%b\r\n" % (status_lines[reply.status], common, encoded(reply.headers))
+def _general(reply: Answer, common: bytes, file: int) -> Reply:
+    head = b"%b%b%b\r\n" % (STATUS_LINE[reply.status], common, encoded(reply.headers))
     file_bytes = sum(piece.length for piece in reply.body if isinstance(piece, ByteRange))
     text_bytes = sum(len(piece) for piece in reply.body if not isinstance(piece, ByteRange))
     return Reply(reply.status, (head, *reply.body), file_bytes + text_bytes, file_bytes, file)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import httptools
 
+from origin.byteranges import Span, plain_span
+
 PLAIN_BYTES = 4096
 """Length of a head up to which it may be plain: longer ones are rare, and the parser reads them."""
 
@@ -27,7 +29,7 @@ _CONDITIONS = frozenset(
 _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer"})
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PlainHead:
     """The head of a request as nearly all are that ask for files: GET or HEAD, HTTP/1.1, without a body.
 
@@ -35,15 +37,15 @@ class PlainHead:
         method: GET or HEAD.
         target: The request target, in origin form.
         fields: Its header fields, names in lower case.
-        range: The value of its only Range field.
-        is_conditional: Whether it has preconditions, If-Range, or several Range fields.
+        is_conditional: Whether it has preconditions or If-Range.
+        has_range: Whether there is a Range among the fields.
     """
 
     method: str
     target: bytes
-    fields: list[tuple[bytes, bytes]]
-    range: str | None = None
+    fields: tuple[tuple[bytes, bytes], ...]
     is_conditional: bool = False
+    has_range: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,23 @@ def target_of(data: bytes) -> bytes:
     return data[start:end] if end > start else b""
 
 
+def part_range(data: bytes) -> tuple[bytes, Span | None]:
+    """Take a plain Range field out of a head: what is left is the same for all ranges that a client asks for.
+
+    Args:
+        data: All that has come of it.
+
+    Returns:
+        The head without the field's line, and what the field says; or the head as it is, and None.
+    """
+    start = data.find(b"\r\nRange: bytes=")
+    if start < 0 and (start := data.find(b"\r\nrange: bytes=")) < 0:
+        return data, None
+    end = data.find(b"\r", start + 15)
+    span = plain_span(data[start + 15 : end])
+    return (data, None) if span is None else (data[:start] + data[end:], span)
+
+
 def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
     """Read the head of a plain request.
 
@@ -190,21 +209,22 @@ def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
     if match is None:
         return None
     method, target, block = match.groups()
-    head = PlainHead("GET" if method == b"GET" else "HEAD", target, [])
-    hosts = []
+    fields, hosts = [], []
+    is_conditional = has_range = False
     for line in block[:-2].split(b"\r\n"):
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
         if name == b"host":
             hosts.append(value)
         elif name == b"range":
-            head.is_conditional = head.is_conditional or head.range is not None
-            head.range = value.decode("latin-1")
+            has_range = True
         elif name in _CONDITIONS:
-            head.is_conditional = True
+            is_conditional = True
         elif name in _NOT_PLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
             return None
-        head.fields.append((name, value))
-    # RFC 9112 §3.2, as `fault_of` has it.
+        fields.append((name, value))
+    # RFC 9112 §3.2, as `fault_of` has it. A Range that was taken out before is a field more.
     right = len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
-    return head if right and len(head.fields) <= limits.header_fields else None
+    if not right or len(fields) >= limits.header_fields:
+        return None
+    return PlainHead(method.decode("ascii"), target, tuple(fields), is_conditional, has_range)

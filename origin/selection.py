@@ -83,7 +83,8 @@ def answer(
     field = fields.get("range") if method == "GET" else None
     # RFC 9110 §13.2.2, last step: If-Range decides whether there is a Range at all.
     if field is not None and conditional.range_applies(fields.get("if-range"), validators, now):
-        selection = select_ranges(field, representation)
+        overhead = _part_overhead(representation) if "," in field else 0
+        selection = byteranges.select(field, representation.size, overhead)
     known.append((b"accept-ranges", b"bytes"))
     if isinstance(selection, byteranges.Unsatisfiable):
         known.append((b"content-range", byteranges.unsatisfied_range(representation.size).encode()))
@@ -114,12 +115,6 @@ def _validators(representation: Representation, now: float) -> conditional.Valid
         last_modified=None if modified is None else int(min(modified, now)),
         date_is_strong=modified is not None and modified <= now - SETTLED_AFTER,
     )
-
-
-def select_ranges(field: str, representation: Representation) -> byteranges.Selection:
-    """Decide what a Range field that counts selects of a representation."""
-    overhead = _part_overhead(representation) if "," in field else 0
-    return byteranges.select(field, representation.size, overhead)
 
 
 def _fields(request: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -6,12 +6,11 @@ ranges (`origin/selection.py`), the edge's header fields, the counters and the r
 
 from __future__ import annotations
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from origin.answers import Line, WireAnswer
+from origin.byteranges import Span
 from origin.edge import Ledger
 from origin.openfiles import OpenFiles, Resolved
-from origin.requesthead import PlainHead, WireLimits, read_plain
+from origin.requesthead import PlainHead
 
 AREA = "media"
 """Where requests for files are counted."""
@@ -23,19 +22,21 @@ class FileAnswer(WireAnswer):
     Args:
         resolved: The file.
         head: The request.
+        span: What its Range says, if that isn't in the head.
         ledger: Where it is counted.
     """
 
-    __slots__ = ("_is_held", "_resolved")
+    __slots__ = ("_is_held", "_resolved", "_span")
 
-    def __init__(self, resolved: Resolved, head: PlainHead, ledger: Ledger) -> None:
+    def __init__(self, resolved: Resolved, head: PlainHead, span: Span | None, ledger: Ledger) -> None:
         super().__init__(head, ledger, AREA)
         self._resolved = resolved
+        self._span = span
         self._is_held = False
 
     def begin(self, line: Line) -> None:
         """Send what is asked for."""
-        reply = self._resolved.reply(self.head, STATUS_LINE, line.fields(self))
+        reply = self._resolved.reply(self.head, self._span, line.fields(self))
         if not line.reply(self, reply):
             # The file must outlast those who find it.
             self._resolved.shared.acquire()
@@ -61,9 +62,7 @@ class FileShortcut:
         self._files = files
         self._ledger = ledger
 
-    def find(self, data: bytes, target: bytes, limits: WireLimits) -> FileAnswer | None:
-        """The answer to a plain request for a file that is open; see `Responder`."""
-        resolved = self._files.find(target)
-        if resolved is None or (head := read_plain(data, limits)) is None:
-            return None
-        return FileAnswer(resolved, head, self._ledger)
+    def find(self, head: PlainHead, span: Span | None) -> FileAnswer | None:
+        """The answer to a request for a file that is open; see `Responder`."""
+        resolved = self._files.find(head.target)
+        return None if resolved is None else FileAnswer(resolved, head, span, self._ledger)

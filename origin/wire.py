@@ -86,10 +86,9 @@ class WireProtocol(Connection):
 
     def _answer(self, data: bytes) -> bool:
         """Answer a request that needs no parser and no application. Returns whether it was one."""
-        if self._active is not None or self._gauge.is_open or self._in_body or not self._zero_copy:
+        if not self._is_between or self._active is not None or self._deaf or not self._may_answer:
             return False
-        if self._deaf or self._is_excess or self.transport.is_closing():
-            return False
+        # What the application wrote may still be on its way.
         if self.transport.get_write_buffer_size():
             return False
         answer = self.shortcuts.find(data, self.limits)
@@ -113,6 +112,7 @@ class WireProtocol(Connection):
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
+        self._is_between = False
         self._gauge.begin()
         if self._active is None:
             self._watch.since = self.loop.time()
@@ -177,7 +177,7 @@ class WireProtocol(Connection):
 
     def on_message_complete(self) -> None:
         """The request's last byte."""
-        self._in_body = False
+        self._in_body, self._is_between = False, True
         if self._endless is None:
             super().on_message_complete()
 

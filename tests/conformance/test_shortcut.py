@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from origin.files import open_file
 from origin.openfiles import OpenFiles
-from origin.requesthead import WireLimits, read_plain, target_of
+from origin.requesthead import WireLimits, part_range, read_plain, target_of
 from packager.storage import Library, LocalFile
 from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
 from tests.conformance.raw import Answer, wait_for
@@ -217,14 +217,61 @@ def test_a_plain_head_is_read_as_it_is() -> None:
     data = b"HEAD /media/a.mp4?x=1 HTTP/1.1\r\nhost:a:80\r\nRANGE: \tbytes=0-1 \r\nIf-Match: *\r\n\r\n"
     head = read_plain(data, WireLimits())
     assert head is not None
-    assert (head.method, head.target, head.range, head.is_conditional) == (
+    assert (head.method, head.target, head.has_range, head.is_conditional) == (
         "HEAD",
         b"/media/a.mp4?x=1",
-        "bytes=0-1",
+        True,
         True,
     )
-    assert head.fields == [(b"host", b"a:80"), (b"range", b"bytes=0-1"), (b"if-match", b"*")]
+    assert head.fields == ((b"host", b"a:80"), (b"range", b"bytes=0-1"), (b"if-match", b"*"))
     assert target_of(data) == b"/media/a.mp4?x=1"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rest", "span"),
+    [
+        (b"Range: bytes=5-9\r\nX: y\r\n", b"X: y\r\n", (5, 9)),
+        (b"X: y\r\nrange: bytes=5-\r\n", b"X: y\r\n", (5, None)),
+        (b"Range: bytes=-5\r\n", None, None),
+        (b"Range: bytes=\r\n", None, None),
+        (b"Range: bytes=1-2,4-5\r\n", None, None),
+        (b"Range: bytes=+1-2\r\n", None, None),
+        (b"Range: bytes=1_0-20\r\n", None, None),
+        (b"Range: bytes=1-2 \r\n", None, None),
+        (b"Range: bytes=\xd9\xa3-5\r\n", None, None),
+        (b"Range: bytes=" + b"1" * 40 + b"-\r\n", None, None),
+        (b"X-Range: bytes=5-9\r\n", None, None),
+        (b"Range: bytes=5-9", None, None),
+    ],
+)
+def test_a_plain_range_is_taken_out_of_a_head(
+    lines: bytes, rest: bytes | None, span: tuple[int, int | None] | None
+) -> None:
+    """RFC 9110 §14.1.1; what isn't plain stays, for those who know all of it."""
+    data = HEAD + lines + b"\r\n"
+    if rest is None and lines.endswith(b"9"):
+        # The line's end isn't there: what is left is no head.
+        assert read_plain(part_range(data[:-2])[0], WireLimits()) is None
+        return
+    assert part_range(data) == (data if rest is None else HEAD + rest + b"\r\n", span)
+
+
+def test_two_range_fields_are_one_list(counting: tuple[Running, Counting]) -> None:
+    """RFC 9110 §5.3: however the first of them looks; the head without it is known already."""
+    running, _ = counting
+    with running.connect() as client:
+        for fields in ((), ("Range: bytes=1-2",), ("Range: bytes=5-6",), ()):
+            client.ask("/media/small.mp3", *fields)
+        for _ in range(2):
+            answer = client.ask("/media/small.mp3", "Range: bytes=1-2", "Range: 4-5")
+            assert (answer["content-range"], answer.body) == ("bytes 1-5/10", b"12345")
+            assert client.ask("/media/small.mp3", "Range: bytes=1-2", "Range: bytes=4-5").status == 200
+            answer = client.ask("/media/small.mp3", "Range: bytes=1-2", 'If-Range: "other"')
+            assert (answer.status, answer.body) == (200, b"0123456789")
+            assert client.ask("/media/small.mp3", "Range: bytes=1-2").body == b"12"
+            assert client.ask("/media/small.mp3", "Range: bytes=2-1").status == 200
+            assert client.ask("/media/small.mp3", "Range: bytes=10-").status == 416
+            assert client.ask("/media/small.mp3", "Range: bytes=8-99").body == b"89"
 
 
 async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from origin.answers import Line, Reply, Shortcuts, WireAnswer
+from origin.byteranges import Span
 from origin.edge import Ledger, Traffic
-from origin.requesthead import WireLimits, read_plain
+from origin.requesthead import PlainHead, WireLimits
 from tests.conformance.conftest import Loop, Running, serving
 from tests.conformance.raw import Client, wait_for
 
@@ -51,10 +52,7 @@ class House:
         self.ends: list[tuple[int, int]] = []
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def find(self, data: bytes, target: bytes, limits: WireLimits) -> Held | None:
-        head = read_plain(data, limits)
-        if head is None:
-            return None
+    def find(self, head: PlainHead, span: Span | None) -> Held | None:
         self.loop = asyncio.get_running_loop()
         answer = Held(head, Ledger(self.traffic, log_requests=False), "live")
         answer.house = self
