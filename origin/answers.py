@@ -2,7 +2,7 @@
 
 An ASGI task, a scope and a dozen calls cost more than most answers. So before a request goes that way, the
 connection shows its head to the responder of its area (`Shortcuts`). A responder knows a request when it is
-whole and plain (`read_plain`) and when it can decide it at once; everything else it leaves to the
+whole and plain (`read_fields`) and when it can decide it at once; everything else it leaves to the
 application, which decides by the same pure functions. What it gives back is a `WireAnswer`, and the
 connection (`Line`) calls `begin` on it. From there all kinds are one: whenever the answer has its bytes, it
 hands them over by `line.reply`, once. An answer that is complete replies within `begin`; so does one whose
@@ -29,12 +29,20 @@ from typing import NamedTuple, Protocol
 
 from origin.byteranges import Span
 from origin.edge import Ledger
-from origin.requesthead import PlainHead, WireLimits, part_range, read_plain, target_of
+from origin.requesthead import (
+    PLAIN_BYTES,
+    PlainFields,
+    RequestLine,
+    WireLimits,
+    part_range,
+    read_fields,
+    read_line,
+)
 from origin.selection import Headers
 from origin.zerocopy import Piece
 
-HEADS_KEPT = 512
-"""Heads that are kept as they were read; each has at most `requesthead.PLAIN_BYTES`."""
+HEADS_KEPT = 1024
+"""First lines, and header fields, that are kept as they were read; each has at most `PLAIN_BYTES`."""
 
 
 class Reply(NamedTuple):
@@ -77,7 +85,7 @@ class WireAnswer(abc.ABC):
     """An answer on its way.
 
     Args:
-        head: The request.
+        request: The request's first line.
         ledger: Where it is counted.
         area: Under which name.
 
@@ -86,10 +94,10 @@ class WireAnswer(abc.ABC):
         started: When the request came, by the monotonic clock.
     """
 
-    __slots__ = ("_area", "_ledger", "head", "keep_alive", "started")
+    __slots__ = ("_area", "_ledger", "keep_alive", "request", "started")
 
-    def __init__(self, head: PlainHead, ledger: Ledger, area: str) -> None:
-        self.head = head
+    def __init__(self, request: RequestLine, ledger: Ledger, area: str) -> None:
+        self.request = request
         self.keep_alive = True
         self.started = time.monotonic()
         self._ledger = ledger
@@ -98,7 +106,7 @@ class WireAnswer(abc.ABC):
     @property
     def path(self) -> str:
         """The path of the address that was asked for."""
-        return urllib.parse.unquote(self.head.target.partition(b"?")[0].decode("ascii"))
+        return urllib.parse.unquote(self.request.target.partition(b"?")[0].decode("ascii"))
 
     @abc.abstractmethod
     def begin(self, line: Line) -> None:
@@ -118,19 +126,20 @@ class WireAnswer(abc.ABC):
         """
         self._ledger.count(self._area, status, sent)
         if self._ledger.log_requests:
-            self._ledger.write(self.head.method, self.path, status, sent, self.started, line.client_host)
+            self._ledger.write(self.request.method, self.path, status, sent, self.started, line.client_host)
 
 
 class Responder(Protocol):
     """What answers requests of one area."""
 
-    def find(self, head: PlainHead, span: Span | None) -> WireAnswer | None:
+    def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> WireAnswer | None:
         """Decide whether a request is answered here.
 
         Args:
-            head: The request, which others may share: equal heads are read once.
-            span: What its Range says, where that is one range with a first position. It isn't in the head
-                then; any other Range is.
+            request: Its first line.
+            fields: Its header fields. Equal ones are read once, and are the same object then.
+            span: What its Range says, where that is one range with a first position. It isn't among the
+                fields then; any other Range is.
 
         Returns:
             The answer, not begun; or None where the request has to go the application's way.
@@ -146,7 +155,8 @@ class Shortcuts:
 
     def __init__(self, responders: Mapping[str, Responder]) -> None:
         self._responders = {area.encode(): responder for area, responder in responders.items()}
-        self._known: dict[bytes, tuple[Responder, PlainHead]] = {}
+        self._lines: dict[bytes, tuple[Responder, RequestLine]] = {}
+        self._blocks: dict[bytes, PlainFields] = {}
         self._fields: tuple[Headers, bytes] = ((), b"")
 
     def find(self, data: bytes, limits: WireLimits) -> WireAnswer | None:
@@ -159,30 +169,40 @@ class Shortcuts:
         Returns:
             The answer, or None where the application has to give it.
         """
+        if len(data) > PLAIN_BYTES or len(data) > limits.header_bytes:
+            return None
         rest, span = part_range(data)
-        known = self._known.get(rest) or self._read(rest, limits)
+        end = rest.find(b"\r\n") + 2
+        line, block = rest[:end], rest[end:]
+        known = self._lines.get(line) or self._read_line(line, limits)
         if known is None:
             return None
-        responder, head = known
-        if span is not None and (head.has_range or head.is_conditional):
+        fields = self._blocks.get(block) or self._read_block(block, limits)
+        if span is not None and fields is not None and (fields.has_range or fields.is_conditional):
             # Several Range fields, or If-Range.
-            if (whole := read_plain(data, limits)) is None:
-                return None
-            head, span = whole, None
-        return responder.find(head, span)
+            fields, span = read_fields(data[end:], limits), None
+        return None if fields is None else known[0].find(known[1], fields, span)
 
-    def _read(self, data: bytes, limits: WireLimits) -> tuple[Responder, PlainHead] | None:
-        """Read a head that isn't known yet."""
-        target = target_of(data)
-        responder = self._responders.get(target[1 : target.find(b"/", 1)])
-        if responder is None or (head := read_plain(data, limits)) is None:
+    def _read_line(self, line: bytes, limits: WireLimits) -> tuple[Responder, RequestLine] | None:
+        """Read a first line that isn't known yet."""
+        start = line.find(b"/") + 1
+        responder = self._responders.get(line[start : line.find(b"/", start)])
+        if responder is None or (request := read_line(line, limits)) is None:
             return None
-        if not head.has_range:
-            # Of those with a Range no other client has the same.
-            if len(self._known) >= HEADS_KEPT:
-                del self._known[next(iter(self._known))]
-            self._known[data] = responder, head
-        return responder, head
+        if len(self._lines) >= HEADS_KEPT:
+            del self._lines[next(iter(self._lines))]
+        found = self._lines[line] = responder, request
+        return found
+
+    def _read_block(self, block: bytes, limits: WireLimits) -> PlainFields | None:
+        """Read header fields that aren't known yet."""
+        fields = read_fields(block, limits)
+        # Those with a Range no other client has the same.
+        if fields is not None and not fields.has_range:
+            if len(self._blocks) >= HEADS_KEPT:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[block] = fields
+        return fields
 
     def fields(self, default_headers: Headers) -> bytes:
         """Encode the header fields of every answer of the server, once for all that are alike."""

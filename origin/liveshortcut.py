@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from media.m3u8 import MEDIA_TYPE
-from origin.answers import Line, Reply, WireAnswer, encoded
+from origin.answers import HEADS_KEPT, Line, Reply, WireAnswer, encoded
+from origin.byteranges import Span
 from origin.directives import DirectiveError, Directives
 from origin.edge import Ledger
 from origin.growing import Passing
@@ -21,7 +22,7 @@ from origin.live import refusal
 from origin.livenames import Kind, Named, cache_control, media_type, read_name
 from origin.prepared import Around, Asked, media_reply, reply_of, text_reply
 from origin.reload import Reload, kept_until, read_query
-from origin.requesthead import PLAIN_BYTES, PlainHead, WireLimits, read_plain
+from origin.requesthead import PlainFields, RequestLine
 from origin.selection import Headers
 from origin.stored import media_tag
 from packager.live import Channel
@@ -35,11 +36,6 @@ AREA = "live"
 TARGETS_KEPT = 1024
 """How many request targets are kept with what they ask for: many ask for the same."""
 
-HEADS_KEPT = 1024
-"""How many headers are kept with what they say: a player sends the same with each request."""
-
-_VERSION = b" HTTP/1.1\r\n"
-_PROBE = b"GET /" + _VERSION
 _TARGET = re.compile(
     rb"/live/([A-Za-z0-9._~-]+)/([A-Za-z0-9._~-]+)/([A-Za-z0-9._~-]+)(?:\?([A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*))?"
 )
@@ -84,21 +80,25 @@ class Asker(NamedTuple):
     """What a player's header says, in every request the same.
 
     Attributes:
-        fields: its header fields.
         coded: whether playlists may come compressed.
         agent: tells it from other players at its address.
     """
 
-    fields: list[tuple[bytes, bytes]]
     coded: bool
     agent: int
+
+
+@functools.lru_cache(maxsize=HEADS_KEPT)
+def _asker(fields: PlainFields) -> Asker:
+    asked = Asked.by(fields.fields)
+    return Asker(asked.takes_gzip, hash(asked.agent))
 
 
 class LiveAnswer(WireAnswer):
     """An answer that may have to wait for a part.
 
     Args:
-        head: The request.
+        request: The request's first line.
         wing: What all of them share.
         rendition: Of which rendition it is.
         awaited: What must have come.
@@ -107,9 +107,9 @@ class LiveAnswer(WireAnswer):
     __slots__ = ("_awaited", "_line", "_rendition", "_wing")
 
     def __init__(
-        self, head: PlainHead, wing: LiveShortcut, rendition: Rendition, awaited: Reload | Passing
+        self, request: RequestLine, wing: LiveShortcut, rendition: Rendition, awaited: Reload | Passing
     ) -> None:
-        super().__init__(head, wing.ledger, AREA)
+        super().__init__(request, wing.ledger, AREA)
         self._wing = wing
         self._rendition = rendition
         self._awaited = awaited
@@ -159,7 +159,7 @@ class PlaylistAnswer(LiveAnswer):
     """A media playlist, once it has what is asked for.
 
     Args:
-        head: The request.
+        request: The request's first line.
         wing: What all of them share.
         reload: What is asked for.
         asker: Who asks.
@@ -167,8 +167,8 @@ class PlaylistAnswer(LiveAnswer):
 
     __slots__ = ("_asker", "_reload")
 
-    def __init__(self, head: PlainHead, wing: LiveShortcut, reload: Reload, asker: Asker) -> None:
-        super().__init__(head, wing, reload.rendition, reload)
+    def __init__(self, request: RequestLine, wing: LiveShortcut, reload: Reload, asker: Asker) -> None:
+        super().__init__(request, wing, reload.rendition, reload)
         self._reload = reload
         self._asker = asker
 
@@ -190,7 +190,7 @@ class MediaAnswer(LiveAnswer):
     """A part, a segment or an init segment from memory; a part once it is complete.
 
     Args:
-        head: The request.
+        request: The request's first line.
         wing: What all of them share.
         channel: Of which channel it is.
         rendition: And of which rendition.
@@ -200,10 +200,10 @@ class MediaAnswer(LiveAnswer):
     __slots__ = ("_channel", "_target")
 
     def __init__(
-        self, head: PlainHead, wing: LiveShortcut, channel: Channel, rendition: Rendition, target: Target
+        self, request: RequestLine, wing: LiveShortcut, channel: Channel, rendition: Rendition, target: Target
     ) -> None:
         named = target.named
-        super().__init__(head, wing, rendition, Passing(rendition.window, named.number, named.index))
+        super().__init__(request, wing, rendition, Passing(rendition.window, named.number, named.index))
         self._channel = channel
         self._target = target
 
@@ -238,50 +238,29 @@ class LiveShortcut:
         self.ledger = ledger
         self.edge = encoded(headers)
         self._channels = channels
-        self._askers: dict[bytes, Asker] = {}
 
-    def find(self, data: bytes, target: bytes, limits: WireLimits) -> LiveAnswer | None:
+    def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> LiveAnswer | None:
         """The answer to a plain request for a playlist or for media; see `Responder`."""
-        asked = _read_target(target)
+        if span is not None or fields.has_range or fields.is_conditional or request.method != "GET":
+            return None
+        asked = _read_target(request.target)
         channel = None if asked is None else self._channels.get(asked.channel)
         if asked is None or channel is None or not channel.ready:
             return None
         rendition = channel.renditions.get(asked.rendition)
-        asker = self._asker(data, len(target), limits)
-        if rendition is None or asker is None:
+        if rendition is None:
             return None
-        head = PlainHead("GET", target, asker.fields)
         if asked.wanted is None:
             is_held = asked.named.kind is Kind.PART and _is_next(rendition, asked.named)
             if is_held or asked.named.in_memory(rendition.window) is not None:
-                return MediaAnswer(head, self, channel, rendition, asked)
+                return MediaAnswer(request, self, channel, rendition, asked)
             return None
         reload = Reload(channel, rendition, asked.wanted)
         try:
             reload.check()
         except DirectiveError:
             return None
-        return PlaylistAnswer(head, self, reload, asker)
-
-    def _asker(self, data: bytes, target_bytes: int, limits: WireLimits) -> Asker | None:
-        """Read the header of a plain GET of the whole; None where it is anything else."""
-        line_end = 4 + target_bytes + len(_VERSION)
-        if data[:4] != b"GET " or data[4 + target_bytes : line_end] != _VERSION:
-            return None
-        if len(data) > min(PLAIN_BYTES, limits.header_bytes, limits.target_bytes):
-            return None
-        fields = data[line_end:]
-        known = self._askers.get(fields)
-        if known is None:
-            head = read_plain(_PROBE + fields, limits)
-            if head is None or head.range is not None or head.is_conditional:
-                return None
-            asked = Asked.by(head.fields)
-            known = Asker(head.fields, asked.takes_gzip, hash(asked.agent))
-            if len(self._askers) >= HEADS_KEPT:
-                del self._askers[next(iter(self._askers))]
-            self._askers[fields] = known
-        return known
+        return PlaylistAnswer(request, self, reload, _asker(fields))
 
 
 def _is_next(rendition: Rendition, named: Named) -> bool:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from origin.answers import Reply, encoded
 from origin.byteranges import ByteRange, Span, select_span
 from origin.representation import FileRepresentation
-from origin.requesthead import PlainHead
+from origin.requesthead import PlainFields
 from origin.selection import Answer, Headers, answer, shared_headers
 from packager.storage import SETTLED_AFTER, LocalFile
 
@@ -98,18 +98,19 @@ class Resolved:
         self.shared.acquire()
         return FileRepresentation(self.shared.file, self.media_type, release=self.shared.release)
 
-    def reply(self, head: PlainHead, span: Span | None, common: bytes) -> Reply:
+    def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
         """Decide the answer to a request, as `origin/selection.py` does for every other.
 
         Args:
-            head: The request.
-            span: What its Range says, if that isn't in the head.
+            method: GET or HEAD.
+            request: The request's header fields.
+            span: What its Range says, if that isn't among them.
             common: Encoded header fields that every answer of the server has.
 
         Returns:
             The answer.
         """
-        if head.method == "GET" and not head.is_conditional and not head.has_range:
+        if method == "GET" and not request.is_conditional and not request.has_range:
             size = self.representation.size
             if span is not None:
                 part = select_span(span, size)
@@ -117,13 +118,13 @@ class Resolved:
                     return self._part(part, common)
             elif size:
                 return self._whole(size, common)
-        fields = head.fields
+        fields = request.fields
         if span is not None:
             fields = (
                 *fields,
                 (b"range", b"bytes=%d-%b" % (span[0], b"" if span[1] is None else b"%d" % span[1])),
             )
-        general = answer(head.method, fields, self.representation, time.time(), self._headers)
+        general = answer(method, fields, self.representation, time.time(), self._headers)
         return _general(general, common, self.shared.file.fd)
 
     def _part(self, part: ByteRange, common: bytes) -> Reply:

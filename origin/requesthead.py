@@ -18,10 +18,8 @@ _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+
 
 
 # RFC 9112 §3, §5, narrower than the grammar where that saves a rule: what it doesn't know isn't plain.
-_PLAIN = re.compile(
-    rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*) HTTP/1\.1\r\n"
-    rb"((?:[A-Za-z0-9!#$%&'*+\-.^_`|~]+:[\t\x20-\x7e\x80-\xff]*\r\n)+)\r\n"
-)
+_LINE = re.compile(rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*) HTTP/1\.1\r\n")
+_FIELDS = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+\-.^_`|~]+:[\t\x20-\x7e\x80-\xff]*\r\n)+\r\n")
 _CONDITIONS = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
 )
@@ -30,19 +28,28 @@ _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"e
 
 
 @dataclass(frozen=True, slots=True)
-class PlainHead:
-    """The head of a request as nearly all are that ask for files: GET or HEAD, HTTP/1.1, without a body.
+class RequestLine:
+    """The first line of a plain request: GET or HEAD, HTTP/1.1.
 
     Attributes:
         method: GET or HEAD.
         target: The request target, in origin form.
-        fields: Its header fields, names in lower case.
-        is_conditional: Whether it has preconditions or If-Range.
-        has_range: Whether there is a Range among the fields.
     """
 
     method: str
     target: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainFields:
+    """The header fields of a plain request: of one without a body, on a connection that stays open.
+
+    Attributes:
+        fields: Names in lower case, and values.
+        is_conditional: Whether there are preconditions or If-Range.
+        has_range: Whether there is a Range.
+    """
+
     fields: tuple[tuple[bytes, bytes], ...]
     is_conditional: bool = False
     has_range: bool = False
@@ -167,13 +174,6 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     return parsed.path or b"/", parsed.query or b""
 
 
-def target_of(data: bytes) -> bytes:
-    """The target that a head seems to ask for, for a look whether it is known; b"" where none is seen."""
-    start = 4 if data.startswith(b"GET /") else 5 if data.startswith(b"HEAD /") else 0
-    end = data.find(b" ", start, start + PLAIN_BYTES) if start else 0
-    return data[start:end] if end > start else b""
-
-
 def part_range(data: bytes) -> tuple[bytes, Span | None]:
     """Take a plain Range field out of a head: what is left is the same for all ranges that a client asks for.
 
@@ -191,27 +191,38 @@ def part_range(data: bytes) -> tuple[bytes, Span | None]:
     return (data, None) if span is None else (data[:start] + data[end:], span)
 
 
-def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
-    """Read the head of a plain request.
+def read_line(line: bytes, limits: WireLimits) -> RequestLine | None:
+    """Read the first line of a plain request.
 
     Args:
-        data: All that has come of it.
+        line: The line with its end.
         limits: What it may cost.
 
     Returns:
-        None when it is anything but one whole and right head, without a body, that leaves the connection
-        open: then the parser, which knows all of HTTP, says what it is.
+        None when it is anything else: then the parser, which knows all of HTTP, says what it is.
     """
-    length = len(data)
-    if length > PLAIN_BYTES or length > limits.header_bytes or length > limits.target_bytes:
+    match = _LINE.fullmatch(line)
+    if match is None or len(match[2]) > limits.target_bytes:
         return None
-    match = _PLAIN.fullmatch(data)
-    if match is None:
+    return RequestLine(match[1].decode("ascii"), match[2])
+
+
+def read_fields(block: bytes, limits: WireLimits) -> PlainFields | None:
+    """Read the header fields of a plain request.
+
+    Args:
+        block: All that has come behind the request's first line.
+        limits: What they may cost.
+
+    Returns:
+        None when it is anything but the whole and right fields of one request without a body that leaves the
+        connection open.
+    """
+    if _FIELDS.fullmatch(block) is None:
         return None
-    method, target, block = match.groups()
     fields, hosts = [], []
     is_conditional = has_range = False
-    for line in block[:-2].split(b"\r\n"):
+    for line in block[:-4].split(b"\r\n"):
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
         if name == b"host":
@@ -227,4 +238,4 @@ def read_plain(data: bytes, limits: WireLimits) -> PlainHead | None:
     right = len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
     if not right or len(fields) >= limits.header_fields:
         return None
-    return PlainHead(method.decode("ascii"), target, tuple(fields), is_conditional, has_range)
+    return PlainFields(tuple(fields), is_conditional, has_range)

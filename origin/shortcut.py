@@ -10,7 +10,7 @@ from origin.answers import Line, WireAnswer
 from origin.byteranges import Span
 from origin.edge import Ledger
 from origin.openfiles import OpenFiles, Resolved
-from origin.requesthead import PlainHead
+from origin.requesthead import PlainFields, RequestLine
 
 AREA = "media"
 """Where requests for files are counted."""
@@ -21,22 +21,31 @@ class FileAnswer(WireAnswer):
 
     Args:
         resolved: The file.
-        head: The request.
-        span: What its Range says, if that isn't in the head.
+        request: The request's first line.
+        fields: Its header fields.
+        span: What its Range says, if that isn't among the fields.
         ledger: Where it is counted.
     """
 
-    __slots__ = ("_is_held", "_resolved", "_span")
+    __slots__ = ("_fields", "_is_held", "_resolved", "_span")
 
-    def __init__(self, resolved: Resolved, head: PlainHead, span: Span | None, ledger: Ledger) -> None:
-        super().__init__(head, ledger, AREA)
+    def __init__(
+        self,
+        resolved: Resolved,
+        request: RequestLine,
+        fields: PlainFields,
+        span: Span | None,
+        ledger: Ledger,
+    ) -> None:
+        super().__init__(request, ledger, AREA)
+        self._fields = fields
         self._resolved = resolved
         self._span = span
         self._is_held = False
 
     def begin(self, line: Line) -> None:
         """Send what is asked for."""
-        reply = self._resolved.reply(self.head, self._span, line.fields(self))
+        reply = self._resolved.reply(self.request.method, self._fields, self._span, line.fields(self))
         if not line.reply(self, reply):
             # The file must outlast those who find it.
             self._resolved.shared.acquire()
@@ -62,7 +71,7 @@ class FileShortcut:
         self._files = files
         self._ledger = ledger
 
-    def find(self, head: PlainHead, span: Span | None) -> FileAnswer | None:
+    def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FileAnswer | None:
         """The answer to a request for a file that is open; see `Responder`."""
-        resolved = self._files.find(head.target)
-        return None if resolved is None else FileAnswer(resolved, head, span, self._ledger)
+        resolved = self._files.find(request.target)
+        return None if resolved is None else FileAnswer(resolved, request, fields, span, self._ledger)

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from origin.answers import Line, Reply, Shortcuts, WireAnswer
 from origin.byteranges import Span
 from origin.edge import Ledger, Traffic
-from origin.requesthead import PlainHead, WireLimits
+from origin.requesthead import PlainFields, RequestLine, WireLimits
 from tests.conformance.conftest import Loop, Running, serving
 from tests.conformance.raw import Client, wait_for
 
@@ -52,9 +52,9 @@ class House:
         self.ends: list[tuple[int, int]] = []
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def find(self, head: PlainHead, span: Span | None) -> Held | None:
+    def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> Held | None:
         self.loop = asyncio.get_running_loop()
-        answer = Held(head, Ledger(self.traffic, log_requests=False), "live")
+        answer = Held(request, Ledger(self.traffic, log_requests=False), "live")
         answer.house = self
         self.waiting.append(answer)
         return answer
