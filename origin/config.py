@@ -158,7 +158,7 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """How far behind a reader may fall before it is dropped."""
     event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
     """Events, such as a station's titles, that are kept for readers who come later."""
-    hls_idle_seconds: Seconds = 90.0
+    hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0
     """How long a station is encoded for HLS when nobody follows it any more."""
     connections: Count = 8192
     """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""

@@ -45,11 +45,11 @@ class TitleRanges:
         title = quotable(title)
         if title == self._title:
             return False
-        before, self._open, self._title = self._open, None, title
-        if before is not None:
+        if self._open is not None:
             # A tag of the same ID that says what the first one didn't (RFC 8216bis §4.4.5.1).
-            over = max(date - before.start_date, Fraction(0))
-            self._ranges.add(replace(before, duration=over, client_attributes={}), now)
+            over = max(date - self._open.start_date, Fraction(0))
+            self._ranges.add(replace(self._open, duration=over, client_attributes={}), now)
+        self._open, self._title = None, title
         if title:
             self._count += 1
             name = f"title-{round(date * 1000)}-{self._count}"

@@ -1,0 +1,269 @@
+"""Stations as HLS, from a real server: what phones behind CDNs hear is what the station's listeners hear."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import m3u8
+import numpy as np
+import pytest
+
+from tests.conftest import HEADWATER, ServerProcess, start_server, wait_for
+
+TONES = {"Ada - Low": 500, "Ada - Middle": 900, "High": 1500}
+TUNE_SECONDS = 3
+OTHER_TONE = 2500
+"""What the source client sends, in another sample rate and mono."""
+
+PASSWORD = "sesame"
+SAMPLE_RATE = 8000
+STEP = SAMPLE_RATE // 20
+"""Samples of what one tone is looked for in: a twentieth of a second."""
+
+
+def tone(frequency: int, seconds: int) -> list[str]:
+    return [
+        "ffmpeg",
+        "-nostdin",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        f"sine=frequency={frequency}:duration={seconds}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("music")
+    for number, (title, frequency) in enumerate(TONES.items()):
+        words = ["-ac", "2", "-ar", "44100", "-b:a", "128k", "-metadata", f"title={title}"]
+        subprocess.run([*tone(frequency, TUNE_SECONDS), *words, str(folder / f"{number}.mp3")], check=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    config = tmp_path_factory.mktemp("config") / "headwater.toml"
+    stations = {
+        "tones.mp3": f'folder = "{music}"',
+        "short.mp3": f'folder = "{music}"\nhls_bitrates = [96]',
+        "never.mp3": f'folder = "{music}"\nhls = false',
+        "talk.mp3": f'source = "publish"\nsource_password = "{PASSWORD}"\nfallback = "tones.mp3"',
+    }
+    text = "".join(f'[[radio]]\nname = "{name}"\n{keys}\n' for name, keys in stations.items())
+    config.write_text(f'[library]\npath = "{music}"\n[limits]\nhls_idle_seconds = 10\n{text}')
+    server = start_server("--config", str(config), "--port", "0")
+    yield server
+    if server.process.poll() is None:
+        server.stop()
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{server.url}/live/", timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def judge(server: ServerProcess) -> Iterator[subprocess.Popen[str]]:
+    """Judges a station while other tests are under way."""
+    command = [str(HEADWATER), "check", f"{server.url}/live/tones.mp3/master.m3u8"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        yield process
+        process.kill()
+
+
+def read(client: httpx.Client, path: str) -> m3u8.M3U8:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    return m3u8.loads(answer.text)
+
+
+def read_until(client: httpx.Client, path: str, enough: Callable[[list[m3u8.Segment]], bool]) -> m3u8.M3U8:
+    """Read a playlist until its segments are enough."""
+    return wait_for(
+        lambda: [found for found in [read(client, path)] if enough(whole(found))], what=f"{path} with enough"
+    )[0]
+
+
+def encoders(server: ServerProcess, station: str) -> list[int]:
+    """The ffmpegs that make a station's channel: told by how many renditions they have."""
+    outputs = {"short.mp3": 1}.get(station, 2)
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.children()}
+    return [pid for pid, line in lines.items() if line.count(b"output_ts_offset") == outputs]
+
+
+def dominant(path: Path) -> list[int]:
+    """The loudest frequency in each twentieth of a second of what ffmpeg decodes."""
+    words = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-ac", "1", "-ar", str(SAMPLE_RATE)]
+    samples = np.frombuffer(
+        subprocess.run([*words, "-f", "s16le", "-"], check=True, capture_output=True).stdout, "<i2"
+    ).astype(float)
+    window = np.hanning(STEP)
+    return [
+        int(np.argmax(np.abs(np.fft.rfft(samples[at : at + STEP] * window)))) * 20
+        for at in range(0, len(samples) - STEP, STEP)
+    ]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A stretch of one tone: when it begins, in seconds since the epoch."""
+
+    begin: float
+    frequency: int
+
+
+def heard(client: httpx.Client, name: str, listed: list[m3u8.Segment]) -> list[Heard]:
+    """Decode segments of one timeline; tell the tones in their order, by the playlist's dates."""
+    data = client.get(f"{name}/{listed[0].init_section.uri}").content
+    data += b"".join(client.get(f"{name}/{segment.uri}").content for segment in listed)
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        file.write(data)
+        file.flush()
+        found = dominant(Path(file.name))
+    begin = listed[0].current_program_date_time.timestamp()
+    changes = [0] + [at for at in range(1, len(found)) if found[at] != found[at - 1]]
+    # Where two tones meet, a step has something of both.
+    stretches = [
+        Heard(begin + at / 20, found[at])
+        for at, end in itertools.pairwise([*changes, len(found)])
+        if end - at > 3
+    ]
+    return [
+        one for at, one in enumerate(stretches) if at == 0 or stretches[at - 1].frequency != one.frequency
+    ]
+
+
+def whole(playlist: m3u8.M3U8) -> list[m3u8.Segment]:
+    return [segment for segment in playlist.segments if segment.uri and not segment.gap_tag]
+
+
+def test_a_station_that_nobody_asks_for_has_no_encoder(server: ServerProcess, client: httpx.Client) -> None:
+    wait_for(lambda: '"state":"live"' in httpx.get(f"{server.url}/api/radio").text, what="the station")
+    for station in ("tones.mp3", "talk.mp3"):
+        assert httpx.head(f"{server.url}/radio/{station}").status_code == 200
+    health = httpx.get(f"{server.url}/health").json()
+    assert health["services"]["live/tones.mp3"] == "idle"
+    assert server.children() == []
+    assert client.get("never.mp3/master.m3u8").status_code == 404
+    assert httpx.get(f"{server.url}/api/live").json() == []
+    addresses = {item["name"]: item["hls"] for item in httpx.get(f"{server.url}/api/radio").json()}
+    assert addresses["tones.mp3"] == "/live/tones.mp3/master.m3u8"
+    assert addresses["never.mp3"] is None
+
+
+def test_a_channel_goes_with_its_last_viewer_and_the_next_one_has_higher_numbers(
+    server: ServerProcess, client: httpx.Client, judge: subprocess.Popen[str]
+) -> None:
+    assert judge.poll() is None
+    assert [variant.uri for variant in read(client, "short.mp3/master.m3u8").playlists] == ["96k/media.m3u8"]
+    before = read(client, "short.mp3/96k/media.m3u8")
+    last = before.media_sequence + len(before.segments) - 1
+    (encoder,) = encoders(server, "short.mp3")
+    # Ten seconds are configured; who only takes segments is no viewer, since a CDN does that for ever.
+    wait_for(lambda: encoders(server, "short.mp3") == [], what="the encoder's end")
+    assert not Path(f"/proc/{encoder}").exists()
+    health = httpx.get(f"{server.url}/health").json()
+    assert health["services"]["live/short.mp3"] == "idle"
+    after = read(client, "short.mp3/96k/media.m3u8")
+    assert after.media_sequence > last
+    # §6.2.2: the discontinuity between them has left the playlist
+    assert after.discontinuity_sequence > before.discontinuity_sequence
+
+
+def test_the_programme_is_heard_with_each_title_at_its_tune(
+    server: ServerProcess, client: httpx.Client
+) -> None:
+    # It begins with what was heard just before: no more than what is there then need be waited for.
+    master = read(client, "tones.mp3/master.m3u8")
+    assert [variant.uri for variant in master.playlists] == ["128k/media.m3u8", "64k/media.m3u8"]
+    for variant in master.playlists:
+        assert variant.stream_info.codecs == "mp4a.40.2"
+        assert variant.stream_info.resolution is None
+
+    playlist = read_until(client, "tones.mp3/64k/media.m3u8", lambda segments: len(segments) >= 3)
+    assert not any(segment.discontinuity for segment in playlist.segments)
+    assert all(part.independent == "YES" for segment in playlist.segments for part in segment.parts)
+    tones = heard(client, "tones.mp3/64k", whole(playlist))
+    order = list(TONES.values())
+    at = order.index(tones[0].frequency)
+    assert [one.frequency for one in tones] == [order[(at + index) % 3] for index in range(len(tones))]
+    text = client.get("tones.mp3/64k/media.m3u8").text
+    said = re.findall(r'CLASS="headwater.title",START-DATE="([^"]+)",X-TITLE="([^"]+)"', text)
+    starts = [
+        (np.datetime64(date.rstrip("Z")).astype("datetime64[ms]").astype(int) / 1000, title)
+        for date, title in said
+    ]
+    assert len(tones) >= 4
+    # the first one may have begun before; a step is a twentieth of a second, the codecs' delays as much again
+    for one in tones[1:]:
+        near = min(starts, key=lambda start: abs(start[0] - one.begin))
+        assert TONES[near[1]] == one.frequency
+        assert abs(near[0] - one.begin) < 0.15
+    stations = {item["name"]: item for item in httpx.get(f"{server.url}/api/radio").json()}
+    assert (stations["tones.mp3"]["listeners"], stations["tones.mp3"]["peak"]) == (0, 0)
+    assert stations["tones.mp3"]["viewers"] >= 1
+
+
+def test_our_own_judge_is_content_with_a_stations_playlists(judge: subprocess.Popen[str]) -> None:
+    said, _ = judge.communicate(timeout=120)
+    assert judge.returncode == 0, said
+    assert ", 0 didn't" in said
+
+
+def test_hls_plays_on_when_the_stations_source_is_killed(server: ServerProcess, client: httpx.Client) -> None:
+    target = f"icecast://source:{PASSWORD}@127.0.0.1:{urlsplit(server.url).port}/radio/talk.mp3"
+    words = ["-ac", "1", "-ar", "48000", "-b:a", "64k", "-content_type", "audio/mpeg", "-f", "mp3", target]
+    paced = [*tone(OTHER_TONE, 600)]
+    paced.insert(paced.index("-f"), "-re")
+    source = subprocess.Popen([*paced, *words])
+    try:
+        wait_for(
+            lambda: any(
+                one.frequency == OTHER_TONE
+                for one in heard(
+                    client, "talk.mp3/128k", whole(read(client, "talk.mp3/128k/media.m3u8"))[-1:]
+                )
+            ),
+            what="the source client's tone",
+        )
+        os.kill(source.pid, signal.SIGKILL)
+    finally:
+        source.kill()
+        source.wait()
+    killed = time.time()
+
+    playlist = read_until(
+        client,
+        "talk.mp3/128k/media.m3u8",
+        lambda segments: segments[-1].current_program_date_time.timestamp() > killed + 3,
+    )
+    segments = playlist.segments
+    assert heard(client, "talk.mp3/128k", whole(playlist)[-1:])[0].frequency in TONES.values()
+    numbers = [int(segment.uri.partition(".")[0]) for segment in segments if segment.uri]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    # §4.4.4.3: 48 kHz mono, then 44.1 kHz stereo
+    assert any(segment.discontinuity for segment in segments)
+
+
+def test_the_end_leaves_no_encoder(server: ServerProcess, client: httpx.Client) -> None:
+    read(client, "tones.mp3/master.m3u8")
+    running = server.children()
+    assert encoders(server, "tones.mp3")
+    assert server.stop() == 0
+    assert not [pid for pid in running if Path(f"/proc/{pid}").exists()]
+    assert "Traceback" not in server.text()
