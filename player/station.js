@@ -21,6 +21,7 @@ export class StationCard {
   constructor(item, toggle) {
     this.button = el("button", { class: "play", type: "button", click: toggle });
     const links = el("p", { class: "quiet links" }, el("a", { href: item.url }, location.origin + item.url));
+    if (item.hls) links.append(" · ", el("a", { href: item.hls, title: "For phones and players of HLS" }, "HLS"));
     this.node = el("li", { class: "station" }, this.button,
       el("div", { class: "about" }, el("h3", {}, this.#name, " ", this.#mount), this.#song, this.#facts, links),
       this.#past, this.canvas);
