@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from origin import api, event, files, live, metadata, page, recordings, vod
+from origin import api, captions, event, files, live, metadata, page, recordings, vod
 from origin.edge import Edge
 from origin.house import House
 from origin.radio.routes import routes as radio_routes
@@ -38,6 +38,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *recordings.routes(house.channels),
             *metadata.routes(house.channels, keys, config.limits.metadata_bytes),
             *event.routes(house.channels, keys),
+            *captions.routes(house.channels, keys, config.limits.captions_bytes),
             *radio_routes(
                 house.mounts,
                 passwords=house.stations.passwords,

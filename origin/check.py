@@ -57,7 +57,9 @@ async def check(url: str) -> Report:
         CheckError: it doesn't answer, or without end.
     """
     report = Report()
-    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
+    # Lengths and ranges are judged of the bytes themselves.
+    plain = {"accept-encoding": "identity"}
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain) as client:
         judge = _Judge(client, report)
         try:
             async with client.stream("GET", url) as answer:
@@ -119,6 +121,10 @@ class _Judge:
             if information.audio:
                 known = ("AUDIO", information.audio) in groups
                 expect(known, where, f"AUDIO group {information.audio!r} isn't there (RFC 8216bis §4.4.6.2)")
+            if information.subtitles:
+                known = ("SUBTITLES", information.subtitles) in groups
+                told = f"SUBTITLES group {information.subtitles!r} isn't there"
+                expect(known, where, f"{told} (RFC 8216bis §4.4.6.2)")
         names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
         for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
             await self.playlist(urljoin(url, name))

@@ -23,6 +23,9 @@ ENVIRONMENT_PREFIX = "HEADWATER_"
 Name = Annotated[
     str, Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}$", description="1 to 64 letters, digits, '.', '_', '-'")
 ]
+Language = Annotated[
+    str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}$", description="a language such as en, pt-BR")
+]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
@@ -82,6 +85,8 @@ class LiveOptions(Struct, frozen=True, forbid_unknown_fields=True):
         | None
     ) = None
     """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
+    captions: tuple[Language, ...] = ()
+    """Languages in which captions may be published."""
     publish_key: str | None = None
 
 
@@ -168,6 +173,8 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Time for which such a file is served without being looked up again."""
     metadata_bytes: Count = 16 << 10
     """Body of a request that publishes timed metadata."""
+    captions_bytes: Count = 1 << 20
+    """A WebVTT file that is published; and a channel's captions of one language that aren't over."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played files."""
 
@@ -364,3 +371,7 @@ def _check_names(config: Config) -> None:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
+    for channel in config.live:
+        languages = [language.lower() for language in channel.captions]
+        if len(set(languages)) < len(languages):
+            raise ConfigError(f"live {channel.name!r}: captions: each language once")

@@ -218,4 +218,6 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
             seconds(options.recordings),
             size(options.dvr_size if options.recordings_size is None else options.recordings_size),
         ),
+        captions=options.captions,
+        caption_bytes=config.limits.captions_bytes,
     )

@@ -111,13 +111,14 @@ class _Live:
             return refusal(404, NOT_FOUND_SECONDS)
         name: str = request.path_params["name"]
         window, target_duration = rendition.window, channel.target_duration
-        named = read_name(name)
+        named, text = read_name(name).of(window), rendition.language is not None
         data = named.in_memory(window)
         try:
             if data is None and named.kind is Kind.SEGMENT:
                 if stored := window.stored(named.number):
                     return await _from_disk(stored, name, rendition, target_duration)
-                if await begun(window, named.number):
+                # A text's segment isn't its parts in a row: it is there when it is complete.
+                if not text and await begun(window, named.number):
                     return GrowingSegment(window, named.number, media_type(rendition), cache_control(window))
             elif data is None and named.kind is Kind.PART:
                 if stored := window.stored(named.number):
@@ -130,7 +131,11 @@ class _Live:
             return answer
         if data is None:
             return refusal(404, kept_until(named.number, channel, window, target_duration))
-        return media_response(data, media_type(rendition), media_tag(name, len(data)), cache_control(window))
+        tag, kind = media_tag(name, len(data)), media_type(rendition)
+        if text:
+            coded = Asked.by(request.scope["headers"]).takes_gzip
+            return text_response(bytes(data), kind, int(window.retention), coded=coded, immutable_tag=tag)
+        return media_response(data, kind, tag, cache_control(window))
 
     def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
         channel = self._channels.get(request.path_params["channel"])

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from media import webvtt
 from packager.presentation import Rendition
 from packager.window import Window
 
@@ -15,7 +16,7 @@ NAMES_KEPT = 1024
 
 _NUMBER = r"(0|[1-9][0-9]{0,14})"
 _INIT = re.compile(rf"init-{_NUMBER}\.mp4")
-_SEGMENT = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})?\.m4s")
+_SEGMENT = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})?\.(m4s|vtt)")
 
 
 class Kind(Enum):
@@ -35,11 +36,17 @@ class Named:
         kind: of what.
         number: media sequence number.
         index: of a part, else 0.
+        extension: how names of such a rendition's media end.
     """
 
     kind: Kind
     number: int = -1
     index: int = 0
+    extension: str = "m4s"
+
+    def of(self, window: Window) -> Named:
+        """Give what it stands for in a rendition: in one of captions media isn't called as elsewhere."""
+        return self if self.extension == window.extension else NOTHING
 
     def in_memory(self, window: Window) -> bytes | memoryview | None:
         """Give its bytes, where it is there and in memory."""
@@ -50,20 +57,25 @@ class Named:
         return window.init(self.number) if self.kind is Kind.INIT else None
 
 
+NOTHING = Named(Kind.NOTHING)
+
+
 @functools.lru_cache(maxsize=NAMES_KEPT)
 def read_name(name: str) -> Named:
     """Read a name; those of many players are the same."""
     if found := _SEGMENT.fullmatch(name):
         if found[2] is None:
-            return Named(Kind.SEGMENT, int(found[1]))
-        return Named(Kind.PART, int(found[1]), int(found[2]))
+            return Named(Kind.SEGMENT, int(found[1]), extension=found[3])
+        return Named(Kind.PART, int(found[1]), int(found[2]), found[3])
     if found := _INIT.fullmatch(name):
         return Named(Kind.INIT, int(found[1]))
-    return Named(Kind.NOTHING)
+    return NOTHING
 
 
 def media_type(rendition: Rendition) -> str:
     """Give the Content-Type of a rendition's media."""
+    if rendition.language is not None:
+        return webvtt.MEDIA_TYPE
     return "video/mp4" if rendition.video else "audio/mp4"
 
 

@@ -195,16 +195,25 @@ class MediaAnswer(LiveAnswer):
         channel: Of which channel it is.
         rendition: And of which rendition.
         target: What is asked for.
+        coded: Whether a text may come compressed.
     """
 
-    __slots__ = ("_channel", "_target")
+    __slots__ = ("_channel", "_coded", "_target")
 
     def __init__(
-        self, request: RequestLine, wing: LiveShortcut, channel: Channel, rendition: Rendition, target: Target
+        self,
+        request: RequestLine,
+        wing: LiveShortcut,
+        channel: Channel,
+        rendition: Rendition,
+        target: Target,
+        *,
+        coded: bool,
     ) -> None:
         named = target.named
         super().__init__(request, wing, rendition, Passing(rendition.window, named.number, named.index))
         self._channel = channel
+        self._coded = coded
         self._target = target
 
     def _answer(self, around: Around) -> Reply:
@@ -212,8 +221,11 @@ class MediaAnswer(LiveAnswer):
         data = target.named.in_memory(rendition.window)
         if data is None:
             return self._instead(around)
-        tag, kept = media_tag(target.name, len(data)), cache_control(rendition.window)
-        return media_reply(data, media_type(rendition), tag, kept, around)
+        window, tag, kind = rendition.window, media_tag(target.name, len(data)), media_type(rendition)
+        if rendition.language is not None:
+            text, kept = bytes(data), int(window.retention)
+            return text_reply(text, kind, kept, around, coded=self._coded, immutable_tag=tag)
+        return media_reply(data, kind, tag, cache_control(window), around)
 
     def _instead(self, around: Around) -> Reply:
         window = self._rendition.window
@@ -251,9 +263,11 @@ class LiveShortcut:
         if rendition is None:
             return None
         if asked.wanted is None:
-            is_held = asked.named.kind is Kind.PART and _is_next(rendition, asked.named)
-            if is_held or asked.named.in_memory(rendition.window) is not None:
-                return MediaAnswer(request, self, channel, rendition, asked)
+            named = asked.named.of(rendition.window)
+            is_held = named.kind is Kind.PART and _is_next(rendition, named)
+            if is_held or named.in_memory(rendition.window) is not None:
+                coded = _asker(fields).coded
+                return MediaAnswer(request, self, channel, rendition, asked, coded=coded)
             return None
         reload = Reload(channel, rendition, asked.wanted)
         try:

@@ -92,22 +92,34 @@ def accepts_gzip(field: str) -> bool:
     return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
 
 
-def text_response(data: bytes, media_type: str, max_age: int, *, coded: bool) -> Response:
-    """Answer with a playlist or a manifest.
+def text_response(
+    data: bytes, media_type: str, max_age: int, *, coded: bool, immutable_tag: str | None = None
+) -> Response:
+    """Answer with a playlist, a manifest or captions.
 
     Args:
         data: its bytes.
         media_type: Content-Type.
         max_age: seconds for which caches may keep it.
         coded: whether gzip is acceptable.
+        immutable_tag: entity-tag of what its address always stands for; None where that changes.
     """
-    body, tag = _compressed(data) if coded else (data, _tag(data))
+    body, tag = _compressed(data) if coded else (data, immutable_tag or _tag(data))
     headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
     representation = BytesRepresentation(body, media_type, tag)
-    return RepresentationResponse(representation, cache_control=f"public, max-age={max_age}", headers=headers)
+    caching = _caching(max_age, immutable_tag)
+    return RepresentationResponse(representation, cache_control=caching, headers=headers)
 
 
-def text_reply(data: bytes, media_type: str, max_age: int, around: Around, *, coded: bool) -> Reply:
+def text_reply(
+    data: bytes,
+    media_type: str,
+    max_age: int,
+    around: Around,
+    *,
+    coded: bool,
+    immutable_tag: str | None = None,
+) -> Reply:
     """The same on the connection, for a GET of the whole without preconditions.
 
     Args:
@@ -116,10 +128,11 @@ def text_reply(data: bytes, media_type: str, max_age: int, around: Around, *, co
         max_age: of it.
         around: what else the header has.
         coded: whether gzip is acceptable.
+        immutable_tag: of it.
     """
-    body, tag = _compressed(data) if coded else (data, _tag(data))
-    cache_control = f"public, max-age={max_age}"
-    head = _head(len(body), media_type, tag, cache_control, _coding(coded=coded), around)
+    body, tag = _compressed(data) if coded else (data, immutable_tag or _tag(data))
+    caching = _caching(max_age, immutable_tag)
+    head = _head(len(body), media_type, tag, caching, _coding(coded=coded), around)
     return Reply(200, (head, body), len(body))
 
 
@@ -146,6 +159,10 @@ def reply_of(response: Response, around: Around) -> Reply:
     """What an application's response of bytes is on the connection; the rest as for `text_reply`."""
     head = around.head(response.status_code, response.raw_headers)
     return Reply(response.status_code, (head, bytes(response.body)), len(response.body))
+
+
+def _caching(max_age: int, immutable_tag: str | None) -> str:
+    return f"public, max-age={max_age}{', immutable' if immutable_tag else ''}"
 
 
 def _coding(*, coded: bool) -> Headers:

@@ -10,6 +10,7 @@ from media.codecs import SampleEntry, parse_sample_entry
 from media.emsg import ID3_BRAND, with_brand
 from media.errors import MalformedError, UnsupportedError
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from packager.captions import Follower
 from packager.inband import Inband, Place
 from packager.numbers import Numbers
 from packager.rendition import Rendition
@@ -40,6 +41,7 @@ class Feed:
         numbers: the channel's, which say whether a segment may be opened already.
         inband: the channel's events, which go with the parts.
         cutter: makes what cuts the rendition, from its timescale.
+        follow: called behind each part, where captions follow this rendition.
         on_part: called for each part with the seconds from its last frame's end to its being published.
 
     Attributes:
@@ -55,6 +57,7 @@ class Feed:
         numbers: Numbers,
         inband: Inband,
         cutter: Callable[[int], Cutter],
+        follow: Follower | None,
         on_part: Callable[[float], None],
     ) -> None:
         self._name = rendition.name
@@ -69,6 +72,7 @@ class Feed:
         self._entry: SampleEntry | None = None
         self._segment_duration = segment_duration
         self._cutter = cutter
+        self._follow = follow
         self._on_part = on_part
         self._reader = FragmentReader()
         self._segmenter: Cutter | None = None
@@ -184,4 +188,6 @@ class Feed:
         begin = Fraction(shown, self._timescale) + dating.offset
         duration = Fraction(part.duration, self._timescale)
         self._window.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
+        if self._follow is not None:
+            self._follow(self._window, dating.offset)
         self._on_part(max(now.wall - float(begin + duration), 0.0))

@@ -16,6 +16,7 @@ from media.errors import MediaError
 from packager import encoder, sources
 from packager.audience import Audience
 from packager.blocksupply import Timing
+from packager.captions import MAX_CAPTION_BYTES, Captions
 from packager.cutting import cutters
 from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
@@ -31,6 +32,7 @@ from packager.pump import Supply
 from packager.punctuality import Punctuality
 from packager.recordings.collection import FOR_EVER, Retention
 from packager.recordings.note import Ending
+from packager.rendition import CAPTIONS_PREFIX
 from packager.segmenter import CadenceError
 from packager.tools import Tools, ToolsError
 from packager.waiters import MAX_WAITERS
@@ -83,6 +85,8 @@ class ChannelOptions:
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
+        captions: languages, as BCP 47 tags.
+        caption_bytes: most bytes of one language's captions that aren't over.
     """
 
     name: str
@@ -97,6 +101,8 @@ class ChannelOptions:
     dvr_bytes: int = 0
     event: bool = False
     retention: Retention = FOR_EVER
+    captions: tuple[str, ...] = ()
+    caption_bytes: int = MAX_CAPTION_BYTES
 
 
 class Channel:
@@ -115,6 +121,7 @@ class Channel:
         renditions: by name, video from large to small, then the sound; sound from the best on.
         presentation: its playlists.
         inband: events on their way into the media.
+        captions: cues on their way into their renditions.
         restarts: how often ffmpeg ended and was started again.
         archive: its DVR on disk; None where it has none.
         finale: whether its event is over, and its recordings.
@@ -141,9 +148,10 @@ class Channel:
         self._ladder = () if options.bitrates else rungs(options.ladder)
         self._sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self.inband = Inband([rung.name for rung in self._ladder or self._sounds], round(time.time() * 1000))
+        self.captions = Captions(options.captions, options.caption_bytes)
         self._flowing = False
         self._closed = False
-        self._captions = "drawtext" in tools.filters
+        self._labelled = "drawtext" in tools.filters
         self._numbers = Numbers(None if options.data is None else options.data / "number")
         self._feeds: list[Feed] = []
         self._disk_failed = False
@@ -205,6 +213,17 @@ class Channel:
             )
             for rung in lineup
         }
+        for language, track in self.captions.tracks.items():
+            name = CAPTIONS_PREFIX + language
+            window = Window(
+                times.target_duration,
+                number,
+                self.options.dvr_window,
+                self.options.max_waiters,
+                None if archive is None else archive.shelf(name),
+                track.document,
+            )
+            renditions[name] = Rendition(name, window, video=False, bitrate=0, language=language)
         presentation = Presentation(renditions, times)
         if archive is not None:
             windows = {name: rendition.window for name, rendition in renditions.items()}
@@ -219,6 +238,9 @@ class Channel:
         self.cadence, self.renditions, self.presentation = times, renditions, presentation
         self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
         self._lineup = Lineup([rendition.window for rendition in renditions.values()])
+        self.captions.adopt(
+            {one.language: one.window for one in renditions.values() if one.language is not None}
+        )
         self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration, self._on_viewer)
 
     @property
@@ -473,7 +495,8 @@ class Channel:
         start = self._start = self._lineup.next_number * self.cadence.segment_duration
         clock = self._clock = WallClock()
         self._resumption = Resumption()
-        cuts = cutters(self.cadence, start, len(self.renditions))
+        made = [rendition for rendition in self.renditions.values() if rendition.language is None]
+        cuts = cutters(self.cadence, start, len(made))
         step = self.cadence.segment_duration
         feeds = self._feeds = [
             Feed(
@@ -484,12 +507,14 @@ class Channel:
                 self._numbers,
                 self.inband,
                 cut,
+                # Captions follow the first one alone.
+                None if index else self.captions.follow,
                 self._on_part,
             )
-            for rendition, cut in zip(self.renditions.values(), cuts, strict=True)
+            for index, (rendition, cut) in enumerate(zip(made, cuts, strict=True))
         ]
         words = encoder.arguments(
-            source, self.name, self._ladder, self._sounds, self.cadence, start, captions=self._captions
+            source, self.name, self._ladder, self._sounds, self.cadence, start, captions=self._labelled
         )
         try:
             process = await Process.start(
@@ -521,7 +546,7 @@ class Channel:
             await process.stop()
             self._lineup.align()
         if "font" in process.errors.lower() and not self.ready:
-            self._captions = False
+            self._labelled = False
         if source.pump is not None and source.pump.stream != source.stream:
             return "another stream follows"
         reason = last_error(process.errors) or reason

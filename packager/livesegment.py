@@ -9,6 +9,13 @@ from typing import Protocol
 
 from media.codecs import SampleEntry
 
+TEXT = SampleEntry(b"wvtt", "wvtt", b"", ())
+"""What the timelines of WebVTT say of themselves (ISO/IEC 14496-30)."""
+
+
+MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
+"""How the names of segments and parts end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
@@ -23,6 +30,11 @@ class Timeline:
     number: int
     init: bytes
     entry: SampleEntry
+
+    @property
+    def has_map(self) -> bool:
+        """Whether players need the init segment: of WebVTT they don't."""
+        return self.entry.kind != TEXT.kind
 
 
 @dataclass(frozen=True, slots=True)

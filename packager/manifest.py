@@ -162,7 +162,9 @@ class LiveManifest:
             offered = [
                 self._representation(rendition, timeline, stretch, suffix)
                 for rendition in self._renditions.values()
-                if rendition.video is video and (timeline := timeline_at(rendition.window, stretch.number))
+                if rendition.video is video
+                and rendition.language is None
+                and (timeline := timeline_at(rendition.window, stretch.number))
             ]
             if offered:
                 # Events go with the pictures, or where there are none with the sound.
@@ -187,7 +189,7 @@ class LiveManifest:
                 start_number=stretch.number,
                 presentation_time_offset=round(stretch.media_time * timescale),
                 availability_time_offset=self._cadence.segment_duration - self._cadence.part_target,
-                initialization=init_uri(timeline) + suffix,
+                initialization=f"{init_uri(timeline)}{suffix}",
                 media=f"$Number$.m4s{suffix}",
             ),
             resolution=(entry.width, entry.height) if rendition.video else None,

@@ -15,7 +15,7 @@ from media import m3u8
 from packager.dateranges import DateRanges
 from packager.ladder import Cadence
 from packager.manifest import LiveManifest
-from packager.rendition import Rendition, init_uri, leading, part_uri, segment_uri
+from packager.rendition import LANGUAGE_NAMES, Rendition, init_uri, leading, part_uri, segment_uri
 from packager.window import LiveSegment, Window
 
 __all__ = ["Presentation", "Rendition", "media_playlist", "multivariant_playlist"]
@@ -33,6 +33,7 @@ PARTS_KEPT = 3
 """§6.2.2: part tags go once they are more than three target durations behind the end."""
 
 AUDIO_GROUP = "audio"
+CAPTIONS_GROUP = "captions"
 
 MAX_RENDERED = 64
 """Most rendered playlists that are kept; different query parameters make different ones."""
@@ -100,7 +101,7 @@ def media_playlist(
         skipped_segments=skipped,
         date_ranges=[str(tag) for tag in tags],
         removed_date_ranges=removed,
-        preload_hint=None if window.ended else part_uri(*window.next_part) + suffix,
+        preload_hint=None if window.ended else part_uri(*window.next_part, window.extension) + suffix,
         rendition_reports=reports,
         ended=window.ended,
     )
@@ -163,12 +164,13 @@ def _segment(
     # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
     with_parts = not finished or distance <= PARTS_KEPT * target_duration
     parts = enumerate(segment.parts) if with_parts else ()
+    extension = window.extension
     return m3u8.Segment(
-        uri=segment_uri(segment.number) + suffix if finished else None,
+        uri=segment_uri(segment.number, extension) + suffix if finished else None,
         duration=segment.duration,
-        map=None if segment.timeline is None else m3u8.Map(init_uri(segment.timeline) + suffix),
+        map=None if (init := init_uri(segment.timeline)) is None else m3u8.Map(init + suffix),
         parts=[
-            m3u8.Part(part_uri(segment.number, index) + suffix, part.duration, part.independent)
+            m3u8.Part(part_uri(segment.number, index, extension) + suffix, part.duration, part.independent)
             for index, part in parts
         ],
         discontinuity=segment.discontinuity,
@@ -188,16 +190,20 @@ def multivariant_playlist(
         suffix: as for :func:`media_playlist`.
 
     Returns:
-        The playlist: a variant for each video rendition, sound as one group; without video, a variant for
-        each audio rendition.
+        The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
+        a variant for each audio rendition.
     """
     shown = leading(renditions)
     pictures = shown[0].video
-    sound = [rendition for rendition in renditions if rendition not in shown]
+    sound = [one for one in renditions if one not in shown and one.language is None]
+    captions = [one for one in renditions if one.language is not None]
+    # §4.4.6.2: BANDWIDTH counts what is played together, the largest of each group.
+    largest = sorted(captions, key=lambda one: -one.window.peak_bandwidth)[:1]
     variants = []
     for rendition in shown:
-        played = [rendition, *sound[:1]]
-        entries = [one.window.timeline.entry for one in played if one.window.timeline is not None]
+        heard = [rendition, *sound[:1]]
+        played = [*heard, *largest]
+        entries = [one.window.timeline.entry for one in heard if one.window.timeline is not None]
         variants.append(
             m3u8.Variant(
                 uri=f"{rendition.name}/media.m3u8{suffix}",
@@ -207,6 +213,7 @@ def multivariant_playlist(
                 resolution=(entries[0].width, entries[0].height) if entries and pictures else None,
                 frame_rate=cadence.frame_rate if pictures else None,
                 audio=AUDIO_GROUP if sound else None,
+                subtitles=CAPTIONS_GROUP if captions else None,
             )
         )
     media = [
@@ -220,6 +227,19 @@ def multivariant_playlist(
             channels=None if rendition.window.timeline is None else rendition.window.timeline.entry.channels,
         )
         for index, rendition in enumerate(sound)
+    ]
+    media += [
+        m3u8.Media(
+            type="SUBTITLES",
+            group_id=CAPTIONS_GROUP,
+            name=LANGUAGE_NAMES.get(rendition.language.lower(), rendition.language),
+            uri=f"{rendition.name}/media.m3u8{suffix}",
+            language=rendition.language,
+            # Shown to those who asked their player for captions, and to who chooses them.
+            autoselect=True,
+        )
+        for rendition in captions
+        if rendition.language is not None
     ]
     return m3u8.MultivariantPlaylist(variants, media)
 

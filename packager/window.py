@@ -7,12 +7,20 @@ a shelf (a disk), the bytes leave memory behind the live edge, and only what the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from fractions import Fraction
 
 from media.codecs import SampleEntry
-from packager.livesegment import LivePart, LiveSegment, Shelf, Stored, Timeline
+from packager.livesegment import (
+    MEDIA_EXTENSION,
+    TEXT_EXTENSION,
+    LivePart,
+    LiveSegment,
+    Shelf,
+    Stored,
+    Timeline,
+)
 from packager.waiters import MAX_WAITERS, Waiters
 
 __all__ = ["LivePart", "LiveSegment", "Shelf", "Stored", "Timeline", "Window"]
@@ -42,6 +50,7 @@ class Window:
         dvr_window: seconds that stay listed beyond the live window.
         max_waiters: how many requests may wait at once.
         shelf: where finished segments go; None keeps them in memory.
+        compose: gives a finished segment's bytes where they aren't those of its parts in a row.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class Window:
         dvr_window: float = 0,
         max_waiters: int = MAX_WAITERS,
         shelf: Shelf | None = None,
+        compose: Callable[[LiveSegment], bytes] | None = None,
     ) -> None:
         self.target_duration = target_duration
         self.listed: deque[LiveSegment] = deque()
@@ -73,8 +83,14 @@ class Window:
         self._gap_duration = Fraction(0)
         self._timelines: dict[int, Timeline] = {}
         self._shelf = shelf
+        self._compose = compose
         self._released = first_number
         self._memory_duration = Fraction(0)
+
+    @property
+    def extension(self) -> str:
+        """How the names of its segments and parts end."""
+        return MEDIA_EXTENSION if self._compose is None else TEXT_EXTENSION
 
     @property
     def timeline(self) -> Timeline | None:
@@ -264,13 +280,10 @@ class Window:
         self.waiters.notify()
 
     def _finish(self, segment: LiveSegment) -> None:
-        data = b"".join(part.data for part in segment.parts)
-        view, start, parts = memoryview(data), 0, []
-        for part in segment.parts:
-            parts.append(replace(part, data=view[start : start + len(part.data)]))
-            start += len(part.data)
         self.open = None
-        finished = replace(segment, data=data, parts=tuple(parts))
+        finished = (
+            _joined(segment) if self._compose is None else replace(segment, data=self._compose(segment))
+        )
         self._measure(finished)
         self._list(finished)
 
@@ -358,3 +371,13 @@ class Window:
         if back < len(self.listed):
             return self.listed[-1 - back]
         return self._retired[len(self.listed) - 1 - back][1]
+
+
+def _joined(segment: LiveSegment) -> LiveSegment:
+    """Give a segment its bytes, once: those of its parts, which become views of them."""
+    data = b"".join(part.data for part in segment.parts)
+    view, start, parts = memoryview(data), 0, []
+    for part in segment.parts:
+        parts.append(replace(part, data=view[start : start + len(part.data)]))
+        start += len(part.data)
+    return replace(segment, data=data, parts=tuple(parts))

@@ -104,7 +104,7 @@ class RenditionShelf:
 
     def path(self, number: int) -> str:
         """Tell where a stored segment is."""
-        return f"{self._base}{number}.m4s"
+        return self._base + self.folder.name_of(number)
 
 
 class Archive:

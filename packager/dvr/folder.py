@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from media import webvtt
 from media.codecs import parse_sample_entry
 from media.errors import MediaError
 from media.fragments import FragmentReader, InitSegment
@@ -20,7 +21,9 @@ from packager.dvr import index
 from packager.dvr.files import TEMPORARY, write_all, write_whole
 from packager.dvr.index import Line
 from packager.dvr.restore import Found
+from packager.livesegment import TEXT
 from packager.manifest import parse_time
+from packager.rendition import extension_of, segment_uri
 from packager.window import LiveSegment, Timeline
 
 INDEX = "index"
@@ -54,12 +57,17 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._extension = extension_of(path.name)
         self.troubles = 0
         self._inits: set[int] = set()
         self._lines = 0
         self._live = 0
         self._first = 0
         self._ragged = False
+
+    def name_of(self, number: int) -> str:
+        """Name a segment's file."""
+        return segment_uri(number, self._extension)
 
     def load(self) -> Found:
         """Read what is there, and put it in order.
@@ -74,7 +82,7 @@ class Folder:
         kept: dict[int, Line] = {}
         for number, line in lines.items():
             # A gap's line tells of a date; a segment's line is true if its file is what it was.
-            whole = sizes.get(f"{number}.m4s") == line.size and line.init in timelines
+            whole = sizes.get(self.name_of(number)) == line.size and line.init in timelines
             if not line.parts or whole:
                 kept[number] = line
             elif kept:
@@ -82,7 +90,7 @@ class Folder:
         while kept and not next(iter(kept.values())).parts:
             del kept[next(iter(kept))]
         used = {line.init for line in kept.values()}
-        segments = {f"{number}.m4s" for number, line in kept.items() if line.parts}
+        segments = {self.name_of(number) for number, line in kept.items() if line.parts}
         self._set_aside(sorted(sizes.keys() - segments - {f"init-{number}.mp4" for number in timelines}))
         for number in timelines.keys() - used:
             (self.path / f"init-{number}.mp4").unlink(missing_ok=True)
@@ -114,13 +122,15 @@ class Folder:
             if timeline.number not in self._inits:
                 write_whole(self.path / f"init-{timeline.number}.mp4", timeline.init)
                 self._inits.add(timeline.number)
-            time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data))
+            time, timescale = 0, 1
+            if timeline.has_map:
+                time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data))
             line = index.line_of(segment, left, Fraction(time, timescale))
-            write_whole(self.path / f"{segment.number}.m4s", segment.data)
+            write_whole(self.path / self.name_of(segment.number), segment.data)
         try:
             self._append(index.encode(line))
         except OSError:
-            (self.path / f"{segment.number}.m4s").unlink(missing_ok=True)
+            (self.path / self.name_of(segment.number)).unlink(missing_ok=True)
             raise
         return line
 
@@ -139,7 +149,7 @@ class Folder:
             OSError: it can't be removed.
         """
         size = 0
-        path = self.path / f"{number}.m4s"
+        path = self.path / self.name_of(number)
         with contextlib.suppress(FileNotFoundError):
             size = path.stat().st_size
             path.unlink()
@@ -223,7 +233,9 @@ def read_timelines(folder: Path) -> dict[int, Timeline]:
 
 
 def _parse_init(number: int, data: bytes) -> Timeline | None:
-    """Read an init segment as it was written; None where it isn't one."""
+    """Read an init segment as it was written, or what stands for that of a text; None where it is neither."""
+    if data == webvtt.HEADER:
+        return Timeline(number, data, TEXT)
     reader = FragmentReader()
     try:
         reader.receive_data(data)

@@ -70,9 +70,16 @@ def line_of(segment: LiveSegment, left: int, decode_time: Fraction = Fraction(0)
         left=left,
         init=None if segment.timeline is None else segment.timeline.number,
         discontinuity=segment.discontinuity,
-        parts=tuple(len(part.data) for part in segment.parts),
+        parts=_part_sizes(segment),
         decode_time=decode_time.as_integer_ratio(),
     )
+
+
+def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:
+    """Give the bytes of each part; a text, which isn't its parts in a row, counts as one."""
+    if segment.parts and segment.timeline is not None and not segment.timeline.has_map:
+        return (len(segment.data),)
+    return tuple(len(part.data) for part in segment.parts)
 
 
 def segment_of(line: Line, timeline: Timeline | None) -> LiveSegment:

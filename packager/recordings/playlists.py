@@ -38,7 +38,7 @@ def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
 
 
 def media_playlist(
-    segments: Sequence[LiveSegment], target_duration: int, date_ranges: Sequence[str]
+    segments: Sequence[LiveSegment], target_duration: int, date_ranges: Sequence[str], extension: str
 ) -> m3u8.MediaPlaylist:
     """Say what one rendition has.
 
@@ -46,14 +46,15 @@ def media_playlist(
         segments: without the gaps that all renditions share.
         target_duration: as it was live: no segment is longer, rounded.
         date_ranges: EXT-X-DATERANGE tags.
+        extension: how the segments' names end.
     """
     return m3u8.MediaPlaylist(
         target_duration=target_duration,
         segments=[
             m3u8.Segment(
-                uri=segment_uri(segment.number),
+                uri=segment_uri(segment.number, extension),
                 duration=segment.duration,
-                map=None if segment.timeline is None else m3u8.Map(init_uri(segment.timeline)),
+                map=None if (uri := init_uri(segment.timeline)) is None else m3u8.Map(uri),
                 discontinuity=segment.discontinuity,
                 program_date_time=segment.program_date_time,
                 gap=segment.gap,

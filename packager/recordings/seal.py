@@ -18,6 +18,7 @@ from packager.dvr.restore import Found, last_number, line_up
 from packager.recordings import note as notes
 from packager.recordings.note import Ending, Note
 from packager.recordings.playlists import media_playlist, without_common_gaps
+from packager.rendition import extension_of, segment_uri
 from packager.window import LiveSegment
 
 NOTE = "recording"
@@ -54,7 +55,8 @@ def seal(dvr: Path, recordings: Path, ending: Ending) -> Note | None:
     clear(draft)
     for rendition, kept in segments.items():
         _link(dvr / rendition, draft / rendition, kept)
-        playlist = media_playlist(kept, ending.target_duration, ending.date_ranges)
+        extension = extension_of(rendition)
+        playlist = media_playlist(kept, ending.target_duration, ending.date_ranges, extension)
         write_whole(draft / rendition / MEDIA, playlist.render().encode())
     write_whole(draft / MASTER, ending.master.encode())
     made = _note(name, segments, ending)
@@ -93,7 +95,7 @@ def _link(source: Path, target: Path, segments: list[LiveSegment]) -> None:
     target.mkdir(parents=True)
     timelines = {one.timeline.number for one in segments if one.timeline is not None}
     names = [f"init-{number}.mp4" for number in sorted(timelines)]
-    names += [f"{one.number}.m4s" for one in segments if not one.gap]
+    names += [segment_uri(one.number, extension_of(source.name)) for one in segments if not one.gap]
     for name in names:
         os.link(source / name, target / name)
     # Appended to and replaced in its own folder: a copy, unlike the segments.

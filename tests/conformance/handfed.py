@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from origin import live, metadata
+from origin import captions, live, metadata
 from origin.answers import Shortcuts
 from origin.edge import Edge, Ledger, Traffic, edge_headers
 from origin.liveshortcut import LiveShortcut
@@ -81,7 +81,8 @@ class Source:
 
     def __init__(self, channel: Channel, name: str, track: Track, number: int, down: int) -> None:
         self._name, self._window = name, channel.renditions[name].window
-        self._inband = channel.inband
+        self._inband, self._captions = channel.inband, channel.captions
+        self._leads = name == next(iter(channel.renditions))
         self._track_id, self._timescale = track.init.tracks[0].track_id, track.init.tracks[0].timescale
         self._down = down
         self._parts = self._cut(channel, track, number)
@@ -115,6 +116,8 @@ class Source:
             Fraction(part.base_media_decode_time, self._timescale) + self._down,
             ends_segment=part.ends_segment,
         )
+        if self._leads:
+            self._captions.follow(self._window, Fraction(self._down))
 
 
 class HandFed:
@@ -139,7 +142,8 @@ class HandFed:
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         channels = {channel.name: channel}
-        routes = [*live.routes(channels), *metadata.routes(channels, {})]
+        wings = live.routes(channels), metadata.routes(channels, {}), captions.routes(channels, {})
+        routes = [route for wing in wings for route in wing]
         self.traffic = Traffic()
         self.calls = 0
         self._inner = Edge(
@@ -208,7 +212,7 @@ class HandFed:
         self.in_loop(end)
 
     def _begin(self, number: int) -> None:
-        for name in self.channel.renditions:
+        for name in self._material:
             self._sources[name] = Source(self.channel, name, self._material[name], number, self._down)
 
 

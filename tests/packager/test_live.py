@@ -210,7 +210,8 @@ def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     rendition = Rendition("240p", window, video=True, bitrate=1)
     inband = Inband(["240p"], 1)
     (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
-    feed = Feed(rendition, WallClock(), Resumption(), Fraction(1), Numbers(), inband, cutter, lambda _: None)
+    clock, second = WallClock(), Fraction(1)
+    feed = Feed(rendition, clock, Resumption(), second, Numbers(), inband, cutter, None, lambda _: None)
     assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
 

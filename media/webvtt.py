@@ -1,0 +1,201 @@
+"""WebVTT (W3C): cues read from text as it comes, without I/O, and segments of HLS written (RFC 8216 §3.5).
+
+The reader is strict where leniency would lose a caption without a word: whoever sends what no player would
+show is told the line. Styles, regions and comments are passed over.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from media.errors import MalformedError, UnsupportedError
+
+MEDIA_TYPE = "text/vtt"
+HEADER = b"WEBVTT\n"
+"""A file without cues."""
+
+MAX_LINE = 4096
+"""Most characters of a line."""
+
+MAX_CUE_LINES = 32
+"""Most lines of one cue's text; a screen shows three or four."""
+
+TICKS = 90_000
+"""Ticks per second of an MPEG-2 timestamp."""
+
+_WRAP = 1 << 33
+_END_OF_LINE = re.compile(r"\r\n|\r|\n")
+_TIME = r"(?:([0-9]{2,6}):)?([0-5][0-9]):([0-5][0-9])\.([0-9]{3})"
+_TIMING = re.compile(rf"[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t]+(.*))?", re.ASCII)
+_SETTING = re.compile(r"(?:vertical|line|position|size|align):[A-Za-z0-9.,%-]{1,40}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A caption.
+
+    Attributes:
+        start: milliseconds.
+        end: milliseconds, above the start.
+        text: one or more lines, in which ``-->`` doesn't occur.
+        settings: where it is shown (§4.4), or nothing.
+    """
+
+    start: int
+    end: int
+    text: str
+    settings: str = ""
+
+
+class CueReader:
+    """Reads a file, or a body that never ends; the same text whole or cut anywhere gives the same cues."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._pending = ""
+        self._after_return = False
+        self._line = 0
+        self._state: Callable[[str], None] = self._signature
+        self._timing: tuple[int, int, str] = (0, 0, "")
+        self._text: list[str] = []
+        self._found: list[Cue] = []
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes; ``cues`` gives what they complete.
+
+        Raises:
+            MalformedError: with the number of the line; the cues before it can still be had.
+            UnsupportedError: likewise, of an X-TIMESTAMP-MAP.
+        """
+        self._receive(self._decoder.decode(data))
+
+    def receive_eof(self) -> None:
+        """Take notice of the end, which completes the last cue.
+
+        Raises:
+            MalformedError: it ends inside a cue's head, or without any.
+        """
+        self._receive(self._decoder.decode(b"", final=True))
+        if self._pending:
+            self._take(self._pending)
+            self._pending = ""
+        if self._state == self._signature:
+            raise MalformedError("line 1: the file is empty")
+        self._take("")
+
+    def cues(self) -> Iterator[Cue]:
+        """Give the cues that are complete, each once."""
+        found, self._found = self._found, []
+        return iter(found)
+
+    def _receive(self, text: str) -> None:
+        if not text:
+            return
+        if self._after_return and text[0] == "\n":
+            text = text[1:]  # the second half of a CR LF that was cut
+        self._after_return = text.endswith("\r")
+        # §6.1: a NUL counts as U+FFFD.
+        *lines, self._pending = _END_OF_LINE.split(self._pending + text.replace("\0", "\ufffd"))
+        for line in lines:
+            self._take(line)
+        if len(self._pending) > MAX_LINE:
+            self._take(self._pending)
+
+    def _take(self, line: str) -> None:
+        self._line += 1
+        if len(line) > MAX_LINE:
+            raise self._wrong(f"more than {MAX_LINE} characters")
+        self._state(line)
+
+    def _wrong(self, reason: str) -> MalformedError:
+        return MalformedError(f"line {self._line}: {reason}")
+
+    def _signature(self, line: str) -> None:
+        # §4.1: a byte order mark may stand before it.
+        if not re.fullmatch(r"\ufeff?WEBVTT(?:[ \t].*)?", line):
+            raise self._wrong("a file begins with WEBVTT")
+        self._state = self._header
+
+    def _header(self, line: str) -> None:
+        if line.startswith("X-TIMESTAMP-MAP"):
+            raise UnsupportedError(f"line {self._line}: X-TIMESTAMP-MAP is of another channel's time")
+        if "-->" in line:
+            raise self._wrong("no empty line between the header and the first cue")
+        if not line:
+            self._state = self._between
+
+    def _between(self, line: str) -> None:
+        if not line:
+            return
+        if re.match(r"NOTE(?:[ \t]|$)", line) or re.fullmatch(r"(?:STYLE|REGION)[ \t]*", line):
+            self._state = self._passed_over
+        elif "-->" in line:
+            self._head(line)
+        else:
+            # A cue's identifier, which goes: two files that both count from 1 mean different cues.
+            self._state = self._head
+
+    def _passed_over(self, line: str) -> None:
+        if "-->" in line:  # §4.1: neither comments nor styles nor regions have it
+            raise self._wrong("no empty line between a comment, style or region and the cue behind it")
+        if not line:
+            self._state = self._between
+
+    def _head(self, line: str) -> None:
+        found = _TIMING.fullmatch(line)
+        if found is None:
+            raise self._wrong("expected a cue's times, such as 00:01.000 --> 00:02.500")
+        start, end = _milliseconds(found.groups()[:4]), _milliseconds(found.groups()[4:8])
+        if end <= start:  # §4.4
+            raise self._wrong("a cue ends before it begins")
+        settings = " ".join(word for word in (found[9] or "").split() if _SETTING.fullmatch(word))
+        self._timing = (start, end, settings)
+        self._state = self._body
+
+    def _body(self, line: str) -> None:
+        if "-->" in line:  # §4.4: a cue's text doesn't have it
+            raise self._wrong("--> in a cue's text, or no empty line before the next cue")
+        if line:
+            if len(self._text) >= MAX_CUE_LINES:
+                raise self._wrong(f"a cue of more than {MAX_CUE_LINES} lines")
+            self._text.append(line)
+            return
+        start, end, settings = self._timing
+        if self._text:
+            self._found.append(Cue(start, end, "\n".join(self._text), settings))
+        self._text = []
+        self._state = self._between
+
+
+def segment(cues: Iterable[Cue], origin: int) -> bytes:
+    """Write a segment of HLS.
+
+    Args:
+        cues: in the order of their starts, their times counted from the origin.
+        origin: media time in whole seconds.
+
+    Returns:
+        A WebVTT file.
+    """
+    # RFC 8216 §3.5: which MPEG-2 timestamp belongs to which time of cues; it has 33 bits.
+    mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % _WRAP}\n"
+    blocks = (f"\n{_head(cue)}\n{cue.text}\n" for cue in cues)
+    return HEADER + mapped.encode() + "".join(blocks).encode()
+
+
+def timestamp(milliseconds: int) -> str:
+    """Write a time (§4.2)."""
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{rest:03d}"
+
+
+def _head(cue: Cue) -> str:
+    return f"{timestamp(cue.start)} --> {timestamp(cue.end)} {cue.settings}".rstrip()
+
+
+def _milliseconds(groups: tuple[str | None, ...]) -> int:
+    hours, minutes, seconds, rest = (int(group or 0) for group in groups)
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000 + rest
