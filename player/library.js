@@ -8,6 +8,8 @@ const GROUPS = [
   ["Not playable in a browser", (item) => !item.playable],
 ];
 
+const CODECS = { h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", aac: "AAC", mp3: "MP3", opus: "Opus", ac3: "AC-3", eac3: "E-AC-3", flac: "FLAC" };
+
 export class LibraryView {
   address = "/api/library";
   everyMs = 20000;
@@ -78,7 +80,7 @@ function describe(item) {
     item.width && `${item.width} × ${item.height}`,
     item.duration && clock(item.duration),
     item.size && bytes(item.size),
-    item.codecs && String(item.codecs).replaceAll(",", ", "),
+    item.codecs && item.codecs.split(/, */).map((codec) => CODECS[codec] ?? codec).join(", "),
   ].filter(Boolean).join(" · ");
 }
 

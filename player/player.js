@@ -98,7 +98,9 @@ stage.onMode = (mode) => {
   location.hash = `library/${encodePath(key)}?${options}`;
 };
 playback.video.addEventListener("play", () => radio.stop());
-radio.audio.addEventListener("playing", () => refresh(false)); // now one more is listening
+// Now one more is listening, or watching.
+radio.audio.addEventListener("playing", () => refresh(false));
+playback.video.addEventListener("playing", () => route.view === "live" && refresh(false));
 addEventListener("hashchange", open);
 document.addEventListener("visibilitychange", () => document.hidden || refresh(false));
 open();

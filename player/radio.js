@@ -176,7 +176,7 @@ export class RadioView {
 
 /** A slider and a mute button, as the listener left them the last time. */
 function volumeControls(audio) {
-  const slider = el("input", { type: "range", min: 0, max: 1, step: 0.05, id: "volume" });
+  const slider = el("input", { type: "range", min: 0, max: 1, step: 0.05, id: "volume", "aria-label": "Volume" });
   const mute = el("button", { type: "button", class: "mute" }, "Mute");
   const set = (volume, muted) => {
     audio.volume = volume;

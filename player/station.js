@@ -2,7 +2,7 @@
 
 import { count, el, say, syncRows } from "./dom.js";
 
-const STATES = { starting: "is starting", down: "is silent at the moment", idle: "waits for a listener" };
+const STATES = { starting: "Starting", down: "Silent at the moment", idle: "Waiting for a listener" };
 const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg" };
 const MOST_BEFORE = 8;
 
@@ -32,7 +32,7 @@ export class StationCard {
     say(this.#name, item.station || item.name);
     say(this.#mount, item.station && item.station !== item.name ? item.name : "");
     say(this.#facts, [
-      STATES[item.state] && `The station ${STATES[item.state]}`,
+      item.title && STATES[item.state],
       count(item.listeners ?? 0, "listener", "listeners"),
       item.bitrate && `${item.bitrate} kbit/s`,
       KINDS[item.media_type],
@@ -41,7 +41,7 @@ export class StationCard {
 
   /** @param titles oldest first, up to the one that plays */
   showTitles(titles) {
-    say(this.#song, titles.at(-1)?.title || "–");
+    say(this.#song, titles.at(-1)?.title || STATES[this.#item.state] || "No title");
     const before = titles.slice(0, -1).filter((each) => each.title).slice(-MOST_BEFORE).reverse();
     this.#past.hidden = before.length === 0;
     syncRows(this.#before, this.#rows, before, (each) => `${each.media_time} ${each.started}`, makeTitle);

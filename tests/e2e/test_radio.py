@@ -24,11 +24,32 @@ async def test_a_station_is_heard_at_real_time_with_its_title(tab: Tab) -> None:
     await tab.screenshot("radio")
 
 
-async def test_a_station_stops_and_the_volume_is_the_listeners(tab: Tab) -> None:
+async def test_by_keyboard_a_station_is_muted_made_louder_and_stopped_and_the_volume_is_kept(
+    tab: Tab,
+) -> None:
     await tab.open("radio/demo.mp3")
     await tab.until("headwater.audio.currentTime > 1")
-    await tab.page.get_by_label("Volume").fill("0.25")
-    assert await tab.value("headwater.audio.volume") == 0.25
+    mute = tab.page.get_by_role("button", name="Mute", exact=True)
+    await mute.focus()
+    await tab.page.keyboard.press("Space")
+    assert await tab.value("headwater.audio.muted")
+    assert await mute.get_attribute("aria-pressed") == "true"
+    await tab.page.keyboard.press("Tab")
+    await tab.page.keyboard.press("Home")
+    await tab.page.keyboard.press("ArrowRight")
+    assert await tab.value("[headwater.audio.muted, headwater.audio.volume]") == [False, 0.05]
+    await tab.page.keyboard.press("Tab")
+    await tab.page.keyboard.press("Enter")
+    await tab.until("headwater.audio.paused && !headwater.audio.hasAttribute('src')")
+    await tab.open("radio")
+    await tab.page.get_by_role("button", name="Play Headwater demo (demo.mp3)").wait_for()
+    assert await tab.value("headwater.audio.volume") == 0.05
+    assert await tab.page.get_by_label("Volume").input_value() == "0.05"
+
+
+async def test_a_station_stops(tab: Tab) -> None:
+    await tab.open("radio/demo.mp3")
+    await tab.until("headwater.audio.currentTime > 0.3")
     await tab.page.get_by_role("button", name="Stop Headwater demo (demo.mp3)").click()
     await tab.until("headwater.audio.paused && !headwater.audio.hasAttribute('src')")
     await tab.page.get_by_role("button", name="Play Headwater demo (demo.mp3)").wait_for()
