@@ -29,11 +29,10 @@ async def test_by_keyboard_a_station_is_muted_made_louder_and_stopped_and_the_vo
 ) -> None:
     await tab.open("radio/demo.mp3")
     await tab.until("headwater.audio.currentTime > 1")
-    mute = tab.page.get_by_role("button", name="Mute", exact=True)
-    await mute.focus()
+    await tab.page.get_by_role("button", name="Mute", exact=True).focus()
     await tab.page.keyboard.press("Space")
     assert await tab.value("headwater.audio.muted")
-    assert await mute.get_attribute("aria-pressed") == "true"
+    await tab.page.get_by_role("button", name="Mute", exact=True, pressed=True).wait_for()
     await tab.page.keyboard.press("Tab")
     await tab.page.keyboard.press("Home")
     await tab.page.keyboard.press("ArrowRight")
