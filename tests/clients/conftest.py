@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.clients.films import make_film
-from tests.conftest import ServerProcess, start_server
+from tests.clients.programs import environment
+from tests.clients.stations import PASSWORD, TITLES, station
+from tests.conftest import ServerProcess, start_server, wait_for
 
 DATA_SIZE = 20 * (1 << 20) + 777
 FILM_SIZE = 100 << 20
 TIMEOUT_SECONDS = 120.0
 LONG_AGO = 1_700_000_000
-SETTINGS = {"LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "no_proxy": "127.0.0.1"}
-"""Clients speak English and have no configuration of their own."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,6 @@ def program(name: str, package: str) -> str:
     if path is None:
         pytest.skip(f"{name} isn't installed (Debian: apt-get install {package})")
     return path
-
-
-def environment() -> dict[str, str]:
-    """Ours, without what would make a client behave differently."""
-    ours = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    return {**ours, **SETTINGS}
 
 
 def run(*command: str, cwd: Path | None = None) -> Result:
@@ -85,3 +79,51 @@ def origin(library: Path) -> Iterator[ServerProcess]:
     server = start_server("--library", str(library), "--port", "0")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tones of some seconds with tags, and a playlist of them."""
+    folder = tmp_path_factory.mktemp("music")
+    for number, title in enumerate(TITLES, 1):
+        artist, name = title.split(" - ")
+        source = ["-f", "lavfi", "-i", f"sine=frequency={300 * number}:duration=4"]
+        words = [*source, "-ac", "2", "-ar", "44100", "-b:a", "128k"]
+        tags = ["-metadata", f"title={name}", "-metadata", f"artist={artist}"]
+        path = str(folder / f"{number}.mp3")
+        subprocess.run(["ffmpeg", "-v", "error", *words, *tags, path], check=True, env=environment())
+    (folder / "list.m3u").write_text("".join(f"{folder / f'{number}.mp3'}\n" for number in (1, 2)))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def radio(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("radio")
+    config = folder / "headwater.toml"
+    config.write_text(
+        f"""
+        [library]
+        path = "{folder}"
+        [[radio]]
+        name = "folder.mp3"
+        folder = "{music}"
+        title = "Folder FM"
+        genre = "Tones"
+        [[radio]]
+        name = "open.mp3"
+        source = "publish"
+        source_password = "{PASSWORD}"
+        [[radio]]
+        name = "list.mp3"
+        folder = "{music / "list.m3u"}"
+        [log]
+        requests = true
+        """,
+        "utf-8",
+    )
+    server = start_server("--config", str(config), "--port", "0")
+    try:
+        wait_for(lambda: station(server, "folder.mp3").get("listeners") == 0, what="the station")
+        yield server
+    finally:
+        server.stop()

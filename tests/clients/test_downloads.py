@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import DATA_SIZE, TIMEOUT_SECONDS, environment, program, run
+from tests.clients.conftest import DATA_SIZE, TIMEOUT_SECONDS, program, run
+from tests.clients.programs import environment
 from tests.conftest import ServerProcess, start_server, wait_for
 
 HAVE = 7_654_321

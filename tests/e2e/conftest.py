@@ -98,7 +98,8 @@ def keep(name: str, facts: dict[str, Any]) -> None:
     (ARTIFACTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
 
 
-def _executable() -> str:
+def executable() -> str:
+    """Find Chromium, or fail with how to get it."""
     for name in (os.environ.get("CHROMIUM"), *BROWSERS):
         if name and (path := shutil.which(name)):
             return path
@@ -109,7 +110,7 @@ def _executable() -> str:
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=_executable(), args=FLAGS, ignore_default_args=["--mute-audio"]
+            executable_path=executable(), args=FLAGS, ignore_default_args=["--mute-audio"]
         )
         yield browser
         await browser.close()

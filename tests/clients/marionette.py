@@ -1,0 +1,95 @@
+"""Firefox by Marionette, its own remote control: JSON in netstrings over TCP (Debian has no geckodriver)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import wait_for
+
+PREFERENCES = {
+    "marionette.port": 0,
+    "media.autoplay.default": 0,
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "app.update.enabled": False,
+    "browser.shell.checkDefaultBrowser": False,
+}
+"""Any free port; sound without a click; no talk with others."""
+
+ANSWER_SECONDS = 60.0
+
+
+class Firefox:
+    """A headless Firefox with one page."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS)
+        self._file = self._connection.makefile("rwb")
+        self._number = 0
+        self._receive()
+        self._ask("WebDriver:NewSession")
+
+    @classmethod
+    @contextlib.contextmanager
+    def running(cls, profile: Path, environment: Mapping[str, str]) -> Iterator[Firefox]:
+        """Run Firefox until the block ends.
+
+        Args:
+            profile: a folder for it that isn't there yet.
+            environment: its variables.
+        """
+        profile.mkdir()
+        lines = [f'user_pref("{name}", {json.dumps(value)});' for name, value in PREFERENCES.items()]
+        (profile / "user.js").write_text("\n".join(lines))
+        program = shutil.which("firefox-esr") or "firefox-esr"
+        words = [program, "--headless", "--no-remote", "--marionette", "--profile", str(profile)]
+        process = subprocess.Popen(
+            words,
+            env={**environment, "HOME": str(profile)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        port = profile / "MarionetteActivePort"
+        try:
+            number = int(wait_for(lambda: port.exists() and port.read_text(), what="Firefox's port"))
+            with contextlib.closing(cls(number)) as firefox:
+                yield firefox
+        finally:
+            process.terminate()
+            process.wait(60)
+
+    def go(self, url: str) -> None:
+        """Load a page."""
+        self._ask("WebDriver:Navigate", url=url)
+
+    def evaluate(self, script: str) -> Any:
+        """Evaluate a script in the page; give the value of its last statement."""
+        words = {"script": "return eval(arguments[0])", "args": [script]}
+        return self._ask("WebDriver:ExecuteScript", **words)["value"]
+
+    def close(self) -> None:
+        """End the conversation."""
+        self._file.close()
+        self._connection.close()
+
+    def _ask(self, command: str, **values: Any) -> Any:
+        self._number += 1
+        message = json.dumps([0, self._number, command, values]).encode()
+        self._file.write(b"%d:%b" % (len(message), message))
+        self._file.flush()
+        _, _, error, answer = self._receive()
+        if error is not None:
+            raise RuntimeError(f"{command}: {error}")
+        return answer
+
+    def _receive(self) -> Any:
+        size = b""
+        while not size.endswith(b":"):
+            size += self._file.read(1)
+        return json.loads(self._file.read(int(size[:-1])))

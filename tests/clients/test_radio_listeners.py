@@ -1,0 +1,294 @@
+"""Radio with the programs that people listen with, all at once: players, browsers, curl, nginx between them.
+
+``HEADWATER_WATCH_SECONDS=60`` lets them listen for longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.clients.conftest import program
+from tests.clients.marionette import Firefox
+from tests.clients.programs import environment
+from tests.clients.stations import HEARD, frames, running, station
+from tests.conftest import ARTIFACTS, ServerProcess, wait_for
+from tests.e2e.conftest import FLAGS, executable
+
+SECONDS = float(os.environ.get("HEADWATER_WATCH_SECONDS", "10"))
+"""How long each one listens."""
+
+PACKAGES = {
+    "curl": "curl",
+    "mpv": "mpv",
+    "ffplay": "ffmpeg",
+    "ffmpeg": "ffmpeg",
+    "cvlc": "vlc-bin vlc-plugin-base",
+    "nginx": "nginx-light",
+    "firefox-esr": "firefox-esr",
+}
+UNPRIVILEGED = 65534
+ADDRESS = "/radio/folder.mp3"
+STALL_SECONDS = 3.0
+"""Blocks come each second, and a player has four seconds of burst."""
+
+LISTEN = """
+const audio = document.createElement('audio');
+document.body.append(audio);
+audio.dataset.waits = 0;
+audio.addEventListener('playing', () => { audio.dataset.playing = 1; });
+audio.addEventListener('waiting', () => { if (audio.dataset.playing) audio.dataset.waits++; });
+audio.src = '%s';
+audio.play();
+"""
+FACTS = "(audio => [audio.currentTime, audio.paused, +audio.dataset.waits])(document.querySelector('audio'))"
+
+
+@dataclass
+class Heard:
+    """What the listeners said and got.
+
+    Attributes:
+        texts: words of each program.
+        saved: what curl got.
+        through_nginx: what came through nginx.
+        longest_wait: seconds without any of that.
+        browsers: media seconds played for each second, and how often it stalled.
+    """
+
+    texts: dict[str, str] = field(default_factory=dict)
+    saved: bytes = b""
+    through_nginx: bytearray = field(default_factory=bytearray)
+    longest_wait: float = 0.0
+    browsers: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+
+def commands(folder: Path, url: str) -> dict[str, tuple[str, ...]]:
+    """The players' command lines, by name."""
+    vlc: tuple[str, ...] = ("cvlc", "-vv", "--no-color", "--aout=adummy", "--no-dbus", url)
+    if os.geteuid() == 0:
+        # It refuses to run as root.
+        ids = (f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups")
+        vlc = ("setpriv", *ids, *vlc)
+    return {
+        "curl": ("curl", "-sSN", "-A", "curl", "-o", str(folder / "saved.mp3"), url),
+        "mpv": ("mpv", "--no-config", "--ao=null", "--vo=null", "--ytdl=no", "--term-status-msg=", url),
+        "ffplay": ("ffplay", "-v", "verbose", "-nostats", "-nodisp", url),
+        "cvlc": vlc,
+        "ffmpeg": ("ffmpeg", "-nostdin", "-v", "verbose", "-nostats", "-i", url, "-f", "null", "-"),
+    }
+
+
+NGINX = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {origin}; }} }}
+}}
+"""
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, origin: str) -> Iterator[str]:
+    """nginx with its default buffering before the server; gives its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = folder / "nginx.conf"
+    config.write_text(NGINX.format(folder=folder, port=port, origin=origin))
+    with running("nginx", "-c", str(config), "-p", str(folder), log=folder / "log"):
+        wait_for(lambda: is_open(port), what="nginx")
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def reading(url: str, heard: Heard) -> Iterator[None]:
+    """Read in a thread of its own until the block ends."""
+    over = threading.Event()
+
+    def read() -> None:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            last = time.monotonic()
+            while not over.is_set():
+                heard.through_nginx += answer.read1(65536)
+                now = time.monotonic()
+                heard.longest_wait, last = max(heard.longest_wait, now - last), now
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(60)
+
+
+@contextlib.contextmanager
+def chromium(url: str) -> Iterator[Callable[[str], Any]]:
+    """Chromium on the player page; gives what evaluates a script in it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+        page = browser.new_page()
+        page.goto(url)
+        yield page.evaluate
+        browser.close()
+
+
+@contextlib.contextmanager
+def firefox(url: str, folder: Path) -> Iterator[Callable[[str], Any]]:
+    """The same for Firefox."""
+    with Firefox.running(folder, environment()) as browser:
+        browser.go(url)
+        yield browser.evaluate
+
+
+def plays(page: Callable[[str], Any]) -> bool:
+    """Whether a page's audio element is on its way."""
+    return bool(page(FACTS)[0] > 0.5)
+
+
+@pytest.fixture(scope="module")
+def heard(radio: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Heard:
+    """What everybody hears who is installed, listening at the same time."""
+    heard, folder = Heard(), tmp_path_factory.mktemp("listeners")
+    installed = {name for name in PACKAGES if shutil.which(name)}
+    wanted = {
+        name: words for name, words in commands(folder, radio.url + ADDRESS).items() if name in installed
+    }
+    with contextlib.ExitStack() as stack:
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        os.chmod(home, 0o777)
+        environments = {"ffplay": {"SDL_AUDIODRIVER": "dummy"}, "cvlc": {"HOME": home}}
+        players = {
+            name: stack.enter_context(running(*words, log=folder / name, env=environments.get(name)))
+            for name, words in wanted.items()
+        }
+        pages = {"chromium": stack.enter_context(chromium(radio.url))}
+        if "firefox-esr" in installed:
+            profile = folder / "firefox"
+            pages["firefox-esr"] = stack.enter_context(firefox(radio.url, profile))
+        if "nginx" in installed:
+            door = stack.enter_context(nginx(folder, radio.url))
+            stack.enter_context(reading(door + ADDRESS, heard))
+        for page in pages.values():
+            page(LISTEN % ADDRESS)
+        count = len(players) + len(pages) + ("nginx" in installed)
+        wait_for(lambda: station(radio, "folder.mp3")["listeners"] == count, what=f"all {count} listeners")
+        for name, page in pages.items():
+            wait_for(functools.partial(plays, page), what=f"{name}'s playing")
+        before = {name: (page(FACTS), time.monotonic()) for name, page in pages.items()}
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            assert station(radio, "folder.mp3")["listeners"] == count, "one went away or came twice"
+            for name, process in players.items():
+                assert process.poll() is None, (folder / name).read_text("utf-8", "replace")
+            time.sleep(0.5)
+        for name, page in pages.items():
+            (first, since), (last, now) = before[name], (page(FACTS), time.monotonic())
+            heard.browsers[name] = ((last[0] - first[0]) / (now - since), last[2])
+        for process in players.values():
+            process.send_signal(signal.SIGTERM)
+        for process in players.values():
+            process.wait(30)
+    wait_for(lambda: station(radio, "folder.mp3")["listeners"] == 0, what="everybody's leaving")
+    heard.texts = {name: (folder / name).read_text("utf-8", "replace") for name in players}
+    if "curl" in players:
+        heard.saved = (folder / "saved.mp3").read_bytes()
+    return heard
+
+
+def keep(name: str, facts: dict[str, object]) -> None:
+    """Keep what was seen of a client, beside the other artifacts."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    with (ARTIFACTS / "radio-listeners.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"client": name, "seconds": SECONDS, **facts}, ensure_ascii=False) + "\n")
+
+
+def test_curl_gets_real_time_and_whole_frames(heard: Heard) -> None:
+    program("curl", PACKAGES["curl"])
+    data = heard.saved
+    keep("curl", {"bytes": len(data), "frames": len(frames(data))})
+    # A burst of at most 64 KiB, then 16,000 bytes a second; those who came later were waited for.
+    assert len(data) > 16_000 * (SECONDS - 2)
+    assert data[:2] == b"\xff\xfb"
+    assert len(frames(data)) >= len(data) // 418 - 2
+
+
+TITLES_OF = {
+    "mpv": "icy-title: (.*)",
+    "ffplay": "Metadata update for StreamTitle: (.*)",
+    "ffmpeg": "Metadata update for StreamTitle: (.*)",
+    "cvlc": "New Icy-Title=(.*)",
+}
+TROUBLES = "buffer too late|playback too late|underflow|(?i:invalid data|error while|header missing)"
+
+
+@pytest.mark.parametrize("name", TITLES_OF)
+def test_a_player_plays_without_a_trouble_and_shows_the_titles(name: str, heard: Heard) -> None:
+    program(name, PACKAGES[name])
+    text = heard.texts[name]
+    titles = {title.strip() for title in re.findall(TITLES_OF[name], text)}
+    troubles = re.findall(TROUBLES, text)
+    keep(name, {"titles": sorted(titles), "troubles": troubles})
+    assert titles == HEARD
+    assert troubles == []
+
+
+@pytest.mark.parametrize("name", ["chromium", "firefox-esr"])
+def test_a_browsers_audio_element_plays_at_real_time_without_a_stall(name: str, heard: Heard) -> None:
+    if name != "chromium":
+        program(name, PACKAGES[name])
+    pace, waits = heard.browsers[name]
+    keep(name, {"pace": round(pace, 3), "stalls": waits})
+    assert pace == pytest.approx(1, abs=0.1)
+    assert waits == 0
+
+
+def test_behind_nginx_as_it_comes_nothing_stalls(heard: Heard) -> None:
+    program("nginx", PACKAGES["nginx"])
+    data = bytes(heard.through_nginx)
+    keep("nginx", {"bytes": len(data), "longest_wait": round(heard.longest_wait, 3)})
+    assert heard.longest_wait < STALL_SECONDS
+    assert len(data) > 16_000 * (SECONDS - 2)
+    assert len(frames(data)) >= len(data) // 418 - 2
+
+
+def test_what_a_listener_got_is_logged_and_counted(radio: ServerProcess) -> None:
+    with urllib.request.urlopen(f"{radio.url}/radio/list.mp3", timeout=60) as answer:
+        got = len(answer.read(40_000))
+
+    def line() -> str:
+        return next(
+            (one for one in radio.text().splitlines() if "/radio/list.mp3" in one and "request" in one), ""
+        )
+
+    logged = int(re.findall(r"bytes=(\d+)", wait_for(line, what="the line"))[0])
+    # In chunks, and what was on its way when it left.
+    assert got < logged < got + 256 * 1024
+    with urllib.request.urlopen(f"{radio.url}/metrics", timeout=30) as answer:
+        counted = re.findall(r'sent_bytes_total{area="radio"} (\S+)', answer.read().decode())
+    assert float(counted[0]) >= logged

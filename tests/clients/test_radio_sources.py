@@ -1,0 +1,135 @@
+"""Radio with the programs that people send with: ffmpeg, ezstream, liquidsoap, ices, MPD."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from pathlib import Path
+
+from tests.clients.conftest import program
+from tests.clients.stations import PASSWORD, TITLES, heard, port_of, running, station
+from tests.conftest import ServerProcess, wait_for
+
+
+def has_said(server: ServerProcess, words: str, count: int) -> bool:
+    """Whether the log has these words so many times by now."""
+    return server.text().count(words) >= count
+
+
+def test_ffmpeg_publishes_and_gets_its_place_back(radio: ServerProcess, tmp_path: Path) -> None:
+    secret = "s%C3%A9same%26%3F"
+    url = f"icecast://source:{secret}@127.0.0.1:{port_of(radio)}/radio/open.mp3"
+    source = ("-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-ac", "1", "-b:a", "64k")
+    about = ("-ice_name", "Küche", "-ice_genre", "Tone", "-content_type", "audio/mpeg", "-f", "mp3", url)
+    for stay in (1, 2):
+        with running("ffmpeg", "-nostdin", "-v", "info", *source, *about, log=tmp_path / "log") as process:
+            wait_for(functools.partial(has_said, radio, "source connected", stay), what="the source")
+            wait_for(lambda: station(radio, "open.mp3"), what="its audio")
+            shown = station(radio, "open.mp3")
+            assert (shown["server_name"], shown["genre"], shown["server_type"]) == (
+                "Küche",
+                "Tone",
+                "audio/mpeg",
+            )
+            found = {
+                (one.header.sample_rate, one.header.channels) for one in heard(radio, "open.mp3", 16_000)
+            }
+            assert found == {(48000, 1)}
+            assert process.poll() is None, (tmp_path / "log").read_text()
+        wait_for(functools.partial(has_said, radio, "source gone", stay), what="the source's end")
+
+
+def test_ezstream_publishes_with_titles(radio: ServerProcess, music: Path, tmp_path: Path) -> None:
+    config = tmp_path / "ezstream.xml"
+    password = PASSWORD.replace("&", "&amp;")
+    config.write_text(
+        f"""<?xml version="1.0" encoding="UTF-8"?>
+        <ezstream>
+          <servers><server><protocol>HTTP</protocol><hostname>127.0.0.1</hostname><tls>none</tls>
+            <port>{port_of(radio)}</port><user>source</user><password>{password}</password></server></servers>
+          <streams><stream><mountpoint>/radio/open.mp3</mountpoint><format>MP3</format>
+            <stream_name>EZ</stream_name></stream></streams>
+          <intakes><intake><type>playlist</type><filename>{music / "list.m3u"}</filename></intake></intakes>
+        </ezstream>""",
+        "utf-8",
+    )
+    config.chmod(0o600)
+    command = (program("ezstream", "ezstream"), "-v", "-c", str(config))
+    seen = set[object]()
+    with running(*command, log=tmp_path / "log", env={"HOME": str(tmp_path)}):
+        wait_for(lambda: station(radio, "open.mp3"), what="the source")
+        assert len(heard(radio, "open.mp3", 30_000)) > 60
+
+        def all_titles() -> bool:
+            seen.add(station(radio, "open.mp3").get("title"))
+            return len([title for title in seen if title]) >= 2
+
+        wait_for(all_titles, what="both titles")
+    assert {title for title in seen if title} == set(TITLES)
+
+
+def test_liquidsoap_publishes_with_titles(radio: ServerProcess, music: Path, tmp_path: Path) -> None:
+    script = tmp_path / "radio.liq"
+    place = f'host="127.0.0.1", port={port_of(radio)}, user="source", password="{PASSWORD}"'
+    script.write_text(
+        f"""
+        set("init.allow_root", true)
+        s = mksafe(playlist(mode="normal", reload_mode="never", "{music / "list.m3u"}"))
+        output.icecast(%mp3(bitrate=128), {place}, mount="/radio/open.mp3", name="Liquid", s)
+        """,
+        "utf-8",
+    )
+    with running(program("liquidsoap", "liquidsoap"), str(script), log=tmp_path / "log"):
+        wait_for(lambda: station(radio, "open.mp3").get("server_name") == "Liquid", what="the source")
+        wait_for(lambda: station(radio, "open.mp3").get("title") in TITLES, what="a title")
+        assert len(heard(radio, "open.mp3", 30_000)) > 60
+
+
+def test_a_playlist_is_a_station_too(radio: ServerProcess) -> None:
+    assert len(heard(radio, "list.mp3", 30_000)) > 60
+
+
+def test_mpd_publishes_with_titles(radio: ServerProcess, music: Path, tmp_path: Path) -> None:
+    program("mpd", "mpd")
+    control, config = tmp_path / "socket", tmp_path / "mpd.conf"
+    (tmp_path / "lists").mkdir()
+    config.write_text(
+        f"""
+        music_directory "{music}"
+        playlist_directory "{tmp_path / "lists"}"
+        db_file "{tmp_path / "db"}"
+        state_file "{tmp_path / "state"}"
+        log_file "/dev/stderr"
+        bind_to_address "{control}"
+        audio_output {{
+            type "shout"
+            encoder "lame"
+            name "MPD"
+            host "127.0.0.1"
+            port "{port_of(radio)}"
+            mount "/radio/open.mp3"
+            user "source"
+            password "{PASSWORD}"
+            bitrate "128"
+            format "44100:16:2"
+        }}
+        """,
+        "utf-8",
+    )
+
+    def ask(*words: str) -> bool:
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.settimeout(30)
+            connection.connect(str(control))
+            connection.sendall("\n".join(["command_list_begin", *words, "command_list_end", ""]).encode())
+            file = connection.makefile("rb")
+            file.readline()
+            return file.readline() == b"OK\n"
+        return False
+
+    with running("mpd", "--no-daemon", str(config), log=tmp_path / "log"):
+        wait_for(lambda: ask("add 1.mp3", "add 2.mp3", "repeat 1", "play"), what="MPD's playing")
+        wait_for(lambda: station(radio, "open.mp3").get("server_name") == "MPD", what="the source")
+        wait_for(lambda: station(radio, "open.mp3").get("title") in TITLES, what="a title")
+        assert len(heard(radio, "open.mp3", 30_000)) > 60
