@@ -28,6 +28,9 @@ START_SECONDS = 240.0
 """Longest wait for a server to be up; the first start makes the demo's media."""
 
 STOP_SECONDS = 30.0
+OURS = ("HEADWATER_WATCH_SECONDS",)
+"""Variables for the tests alone: the server knows each that begins with its name, or refuses it."""
+
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
 
@@ -93,7 +96,7 @@ def start_server(
     process = subprocess.Popen(
         [str(HEADWATER), "serve", *arguments],
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={**{name: value for name, value in os.environ.items() if name not in OURS}, **(env or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
