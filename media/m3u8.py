@@ -6,6 +6,7 @@ A playlist is a frozen dataclass with ``render()``; every line ends in LF. Durat
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,9 @@ from fractions import Fraction
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
 """RFC 8216bis §4: the Content-Type of a playlist."""
+
+DATES_KEPT = 64
+"""How many minutes' texts are kept."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -24,14 +28,28 @@ def decimal(seconds: Fraction | int, places: int = 5) -> str:
         seconds: an exact duration, not negative.
         places: digits behind the point; more digits than the timescale has say nothing more.
     """
-    scaled = round(Fraction(seconds) * 10**places)
+    scaled = _scaled(seconds, 10**places)
     return f"{scaled // 10**places}.{scaled % 10**places:0{places}d}"
 
 
 def date_time(seconds: Fraction) -> str:
     """Write seconds since the epoch as the ISO 8601 text of EXT-X-PROGRAM-DATE-TIME (§4.4.4.6), to the ms."""
-    moment = EPOCH + timedelta(milliseconds=round(seconds * 1000))
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    minute, rest = divmod(_scaled(seconds, 1000), 60_000)
+    return f"{_minute(minute)}:{rest // 1000:02d}.{rest % 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=DATES_KEPT)
+def _minute(minutes: int) -> str:
+    """Write minutes since the epoch, up to the minute; the segments of one share it."""
+    return (EPOCH + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M")
+
+
+def _scaled(seconds: Fraction | int, scale: int) -> int:
+    """Give ``round(seconds * scale)``, by integers: playlists of hours have a hundred thousand of them."""
+    denominator = seconds.denominator
+    whole, rest = divmod(seconds.numerator * scale, denominator)
+    # Halves to the even one, as everywhere.
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def quoted(value: str) -> str:

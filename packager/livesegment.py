@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
+from msgspec import Struct
+
 from media.codecs import SampleEntry
 
 TEXT = SampleEntry(b"wvtt", "wvtt", b"", ())
@@ -46,17 +48,21 @@ class LivePart:
     independent: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True, gc=False):
     """A finished segment's bytes outside of memory.
 
     Attributes:
         part_sizes: bytes of each of its parts, which are all of its bytes.
-        decode_time: seconds of its first sample.
+        decode_ratio: seconds of its first sample, as numerator and denominator.
     """
 
     part_sizes: Sequence[int]
-    decode_time: Fraction
+    decode_ratio: tuple[int, int]
+
+    @property
+    def decode_time(self) -> Fraction:
+        """Seconds of its first sample."""
+        return Fraction(*self.decode_ratio)
 
     @property
     def size(self) -> int:
@@ -77,9 +83,8 @@ class Shelf(Protocol):
         """Tell where a stored segment is."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiveSegment:
-    """A segment of the window, finished or the open one at its end.
+class LiveSegment(Struct, frozen=True, gc=False):
+    """A segment of the window, finished or the open one at its end; light, for a day has many.
 
     Attributes:
         number: media sequence number.

@@ -5,6 +5,7 @@ A playlist is rendered once per state: all who wait for a part get the same byte
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections import deque
@@ -162,21 +163,29 @@ def _segment(
 ) -> m3u8.Segment:
     finished = segment is not window.open
     # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
-    with_parts = not finished or distance <= PARTS_KEPT * target_duration
-    parts = enumerate(segment.parts) if with_parts else ()
+    with_parts = segment.parts and (not finished or distance <= PARTS_KEPT * target_duration)
     extension = window.extension
     return m3u8.Segment(
         uri=segment_uri(segment.number, extension) + suffix if finished else None,
         duration=segment.duration,
-        map=None if (init := init_uri(segment.timeline)) is None else m3u8.Map(init + suffix),
-        parts=[
-            m3u8.Part(part_uri(segment.number, index, extension) + suffix, part.duration, part.independent)
-            for index, part in parts
-        ],
+        map=None if (init := init_uri(segment.timeline)) is None else _map(init + suffix),
+        parts=_parts(segment, extension, suffix) if with_parts else (),
         discontinuity=segment.discontinuity,
         program_date_time=segment.program_date_time,
         gap=segment.gap,
     )
+
+
+def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.Part]:
+    return [
+        m3u8.Part(part_uri(segment.number, index, extension) + suffix, part.duration, part.independent)
+        for index, part in enumerate(segment.parts)
+    ]
+
+
+@functools.lru_cache(maxsize=MAX_HISTORIES)
+def _map(uri: str) -> m3u8.Map:
+    return m3u8.Map(uri)
 
 
 def multivariant_playlist(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from fractions import Fraction
+
+from msgspec.structs import replace
 
 from media.codecs import SampleEntry
 from packager.livesegment import (
@@ -146,13 +147,23 @@ class Window:
             discontinuity_sequence: EXT-X-DISCONTINUITY-SEQUENCE of a playlist that begins with the first one.
         """
         self.discontinuity_sequence = discontinuity_sequence
+        # By duration, of which there are few: sums of fractions are slow, and a day has many segments.
+        alike: dict[int, list[LiveSegment]] = {}
         for segment in segments:
-            if segment.timeline is not None:
-                self._timeline = self._timelines[segment.timeline.number] = segment.timeline
-            self._measure(segment)
-            self._append(segment)
-            self._evict()
+            timeline = segment.timeline
+            if timeline is not None and timeline is not self._timeline:
+                self._timeline = self._timelines[timeline.number] = timeline
+            alike.setdefault(id(segment.duration), []).append(segment)
+            self.listed.append(segment)
+        for group in alike.values():
+            duration, sizes = group[0].duration, [segment.size for segment in group]
+            self._measure(group[sizes.index(max(sizes))])
+            self._listed_bytes += sum(sizes)
+            self._listed_duration += len(group) * duration
+            self._gap_duration += sum(segment.gap for segment in group) * duration
+        self._published = self._listed_duration
         self.next_number = self._released = next_number
+        self._evict()
 
     def confirm(self, number: int, stored: Stored) -> bool:
         """Learn that a segment is on the shelf; False when its bytes are wanted no more."""
@@ -378,6 +389,6 @@ def _joined(segment: LiveSegment) -> LiveSegment:
     data = b"".join(part.data for part in segment.parts)
     view, start, parts = memoryview(data), 0, []
     for part in segment.parts:
-        parts.append(replace(part, data=view[start : start + len(part.data)]))
+        parts.append(LivePart(view[start : start + len(part.data)], part.duration, part.independent))
         start += len(part.data)
     return replace(segment, data=data, parts=tuple(parts))

@@ -275,7 +275,7 @@ class Archive:
         self.used += line.size
         if not window.confirm(put.segment.number, stored_of(line)):
             # It came too late: it is a gap in the playlist, and stays one.
-            gap = replace(put.segment, parts=(), data=b"", gap=True)
+            gap = msgspec.structs.replace(put.segment, parts=(), data=b"", gap=True)
             self.remove(_Removal(put.shelf, put.segment.number, (), oldest=False))
             self._puts.appendleft(replace(put, segment=gap))
             self._failed("the disk is too slow")

@@ -36,6 +36,10 @@ MAX_ASIDE = 64
 MAX_INDEX_BYTES = 256 << 20
 """Longest index that is read; a longer one isn't ours."""
 
+SIZES_CHECKED = 4096
+"""Of so many segments behind the newest one the length is looked at, of the others only whether they are
+there: each was synchronised before its line was written, and what is lost since shows when it is read."""
+
 MAX_INIT_BYTES = 1 << 20
 
 COMPACT_SLACK = 4096
@@ -76,31 +80,42 @@ class Folder:
             OSError: the folder can't be made or read.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lines, self.troubles = index.decode(self._read_index())
-        sizes = self._sizes()
+        data = self._read_index()
+        lines, self.troubles = index.decode(data)
+        unknown = self._names()
         timelines = read_timelines(self.path)
+        checked = max(lines, default=0) - SIZES_CHECKED
         kept: dict[int, Line] = {}
         for number, line in lines.items():
             # A gap's line tells of a date; a segment's line is true if its file is what it was.
-            whole = sizes.get(self.name_of(number)) == line.size and line.init in timelines
-            if not line.parts or whole:
-                kept[number] = line
-            elif kept:
-                self.troubles += 1  # those before the first are removed before their lines are
-        while kept and not next(iter(kept.values())).parts:
-            del kept[next(iter(kept))]
+            if line.parts:
+                name = self.name_of(number)
+                if not (unknown.get(name) and line.init in timelines and self._is_whole(line, checked)):
+                    self.troubles += bool(kept)  # those before the first are removed before their lines are
+                    continue
+                del unknown[name]
+            elif not kept:
+                continue
+            kept[number] = line
         used = {line.init for line in kept.values()}
-        segments = {self.name_of(number) for number, line in kept.items() if line.parts}
-        self._set_aside(sorted(sizes.keys() - segments - {f"init-{number}.mp4" for number in timelines}))
-        for number in timelines.keys() - used:
-            (self.path / f"init-{number}.mp4").unlink(missing_ok=True)
+        for number in timelines:
+            unknown.pop(f"init-{number}.mp4", None)
+            if number not in used:
+                (self.path / f"init-{number}.mp4").unlink(missing_ok=True)
+        self._set_aside(sorted(unknown))
         self._inits = {number for number in timelines if number in used}
+        self._lines = self._live = len(kept)
         try:
-            self._write_index(kept.values())
+            if data.count(b"\n") != len(kept) or not data.endswith(b"\n"):
+                self._write_index(kept.values())
         except OSError:
             # A full disk is no reason not to show what it has; the next line begins behind a torn one's end.
             self._ragged = True
         return Found(kept, {number: timelines[number] for number in self._inits})
+
+    def _is_whole(self, line: Line, checked: int) -> bool:
+        """Tell whether a segment's file is as long as it was; not of those long there."""
+        return line.number < checked or (self.path / self.name_of(line.number)).stat().st_size == line.size
 
     def store(self, segment: LiveSegment, left: int) -> Line:
         """Write a segment, and append its line; of a gap, the line.
@@ -171,17 +186,17 @@ class Folder:
         except FileNotFoundError:
             return b""
 
-    def _sizes(self) -> dict[str, int | None]:
-        """Give the sizes of the files that are there, None for what is no file; unfinished ones go."""
-        sizes: dict[str, int | None] = {}
+    def _names(self) -> dict[str, bool]:
+        """Give the names that are there, and whether each is a file; unfinished ones go."""
+        names = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
-                if entry.name.endswith(TEMPORARY) and entry.is_file(follow_symlinks=False):
+                regular = entry.is_file(follow_symlinks=False)
+                if regular and entry.name.endswith(TEMPORARY):
                     Path(entry.path).unlink()
                 elif entry.name not in (INDEX, ASIDE):
-                    regular = entry.is_file(follow_symlinks=False)
-                    sizes[entry.name] = entry.stat().st_size if regular else None
-        return sizes
+                    names[entry.name] = regular
+        return names
 
     def _set_aside(self, names: Sequence[str]) -> None:
         if not names:

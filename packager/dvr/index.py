@@ -6,6 +6,7 @@ have torn it, and then its segment is a gap.
 
 from __future__ import annotations
 
+import functools
 from array import array
 from fractions import Fraction
 from typing import Annotated
@@ -19,11 +20,14 @@ from packager.window import LiveSegment, Stored, Timeline
 MAX_PARTS = 1000
 """Most parts of a segment that a line may tell of."""
 
+DURATIONS_KEPT = 256
+"""How many segments' durations are kept; there are a handful of different ones."""
+
 _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _Ratio = tuple[int, Annotated[int, Meta(ge=1)]]
 
 
-class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """What a playlist says of a segment.
 
     Attributes:
@@ -84,23 +88,27 @@ def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:
 
 def segment_of(line: Line, timeline: Timeline | None) -> LiveSegment:
     """Make of a line what a window lists: a stored segment, or a gap."""
-    stored = None
-    if line.parts:
-        stored = stored_of(line)
+    stored = stored_of(line) if line.parts else None
     return LiveSegment(
         line.number,
         timeline,
         Fraction(*line.date),
         discontinuity=line.discontinuity,
         gap=stored is None,
-        duration=Fraction(*line.duration),
+        duration=_duration(line.duration),
         stored=stored,
     )
 
 
 def stored_of(line: Line) -> Stored:
     """Tell a window of a segment's bytes on disk; in an array, as there are many of them for a long time."""
-    return Stored(array("L", line.parts), Fraction(*line.decode_time))
+    return Stored(array("L", line.parts), line.decode_time)
+
+
+@functools.lru_cache(maxsize=DURATIONS_KEPT)
+def _duration(ratio: tuple[int, int]) -> Fraction:
+    """Make a fraction; most segments share theirs."""
+    return Fraction(*ratio)
 
 
 def encode(line: Line) -> bytes:

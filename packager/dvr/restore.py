@@ -64,7 +64,8 @@ def line_up(
     for line in common:
         for name, one in found.items():
             own = one.lines.get(line.number)
-            timeline = None if own is None or own.init is None else one.timelines.get(own.init)
+            init = None if own is None else own.init
+            timeline = None if init is None else one.timelines.get(init)
             if own is None or not own.parts or timeline is None:
                 gap = Line(line.number, line.date, line.duration, discontinuity=line.discontinuity)
                 segments[name].append(segment_of(gap, timelines[name]))

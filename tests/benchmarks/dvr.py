@@ -6,14 +6,24 @@
 from __future__ import annotations
 
 import gc
+import os
 import statistics
+import struct
+import sys
+import tempfile
 import time
 import tracemalloc
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 
 from media.codecs import SampleEntry
+from media.initsegment import write_init_segment
+from media.isobmff import box
+from packager.dvr.folder import INDEX, Folder
+from packager.dvr.index import Line, encode
+from packager.dvr.restore import line_up
 from packager.ladder import cadence
 from packager.presentation import Presentation
 from packager.rendition import Rendition
@@ -22,9 +32,15 @@ from packager.window import LivePart, LiveSegment, Stored, Window
 DAY = 43_200
 HOUR = 1_800
 PARTS = 6
+FIRST = 890_000_000
+"""Number of the first segment."""
+
+AVCC = bytes.fromhex("0142c01effe1000467640000010004") + b"\x68\xee\x3c\x80"
+
 ROUNDS = 200
 """Segments over which the rendering is measured."""
 
+SAMPLE_ENTRY = box(b"avc1", bytes(24), struct.pack(">HH", 640, 360), bytes(50), box(b"avcC", AVCC))
 ENTRY = SampleEntry(b"avc1", "avc1.64001f", b"", (), width=1280, height=720)
 
 
@@ -43,7 +59,9 @@ class AtOnce:
         """Tell the window."""
         if self.pending is not None and self.window is not None:
             sizes = array("L", [len(part.data) for part in self.pending.parts])
-            self.window.confirm(self.pending.number, Stored(sizes, self.pending.program_date_time))
+            self.window.confirm(
+                self.pending.number, Stored(sizes, self.pending.program_date_time.as_integer_ratio())
+            )
 
     def remove(self, number: int, timelines: Sequence[int]) -> None:
         """Forget the segment."""
@@ -53,12 +71,13 @@ class AtOnce:
         return f"{number}.m4s"
 
 
-def publish(window: Window, shelf: AtOnce) -> None:
-    """Publish a segment of two seconds and 12 kB."""
+def publish(window: Window, shelf: AtOnce, on_part: Callable[[], object] = lambda: None) -> None:
+    """Publish a segment of two seconds and 12 kB; ``on_part`` is called after each of its parts."""
     number = window.next_number
     for index in range(PARTS):
         part = LivePart(bytes(2000), Fraction(1, 3), index == 0)
         window.append(part, Fraction(2 * number) + Fraction(index, 3), ends_segment=index == PARTS - 1)
+        on_part()
     shelf.settle()
 
 
@@ -69,8 +88,8 @@ def measure(segments: int) -> tuple[float, float, float, float, int]:
         segments: how many it lists.
 
     Returns:
-        Milliseconds to publish a segment, to render the playlist, to render its delta update; bytes of memory
-        of each listed segment, its rendered lines included; bytes of the playlist.
+        Milliseconds of CPU to publish a segment, to render the playlist, to render its delta update; bytes of
+        memory of each listed segment, its rendered lines included; bytes of the playlist.
     """
     times = cadence(Fraction(30), 2.0, 0.333)
     shelf = AtOnce()
@@ -87,23 +106,105 @@ def measure(segments: int) -> tuple[float, float, float, float, int]:
     tracemalloc.stop()
     columns: list[list[float]] = [[], [], []]
     for _ in range(ROUNDS):
-        began = time.perf_counter()
+        began = time.process_time()
         publish(window, shelf)
-        published = time.perf_counter()
+        published = time.process_time()
         presentation.media("720p")
-        rendered = time.perf_counter()
+        rendered = time.process_time()
         presentation.media("720p", skip=True)
-        ends = (published, rendered, time.perf_counter())
+        ends = (published, rendered, time.process_time())
         for column, start, end in zip(columns, (began, *ends), ends, strict=False):
             column.append(1000 * (end - start))
     publishing, whole, delta = (statistics.median(column) for column in columns)
     return publishing, whole, delta, memory, size
 
 
-if __name__ == "__main__":
+def broadcast() -> Iterator[float]:
+    """Publish a day as players see it, in which each part has its delta update, and each segment a playlist.
+
+    Yields:
+        Seconds of CPU of each hour.
+    """
+    times = cadence(Fraction(30), 2.0, 0.333)
+    shelf = AtOnce()
+    window = shelf.window = Window(times.target_duration, 0, dvr_window=2.0 * DAY, shelf=shelf)
+    window.begin(b"init", ENTRY)
+    presentation = Presentation({"720p": Rendition("720p", window, True, 3_000_000)}, times)
+    for _ in range(DAY // HOUR):
+        began = time.process_time()
+        for _ in range(HOUR):
+            publish(window, shelf, lambda: presentation.media("720p", skip=True))
+            presentation.media("720p")
+        yield time.process_time() - began
+
+
+def take_up(folder: Path) -> tuple[float, float, float]:
+    """Measure a start on a day's DVR of three renditions.
+
+    Args:
+        folder: an empty one.
+
+    Returns:
+        Seconds from the beginning to the first playlist of each; of CPU; megabytes of memory.
+    """
+    names, times = ("720p", "360p", "audio"), cadence(Fraction(30), 2.0, 0.333)
+    for name in names:
+        _fill(folder / name)
+    resident = _resident()
+    began, cpu = time.perf_counter(), time.process_time()
+    found = {name: Folder(folder / name).load() for name in names}
+    segments, sequence = line_up(found, FIRST + DAY, times.segment_duration)
+    renditions = {}
+    for name in names:
+        window = Window(times.target_duration, FIRST + DAY, dvr_window=2.0 * DAY, shelf=AtOnce())
+        window.restore(segments[name], FIRST + DAY, sequence)
+        renditions[name] = Rendition(name, window, name != "audio", 1_000_000)
+    presentation = Presentation(renditions, times)
+    for name in names:
+        presentation.media(name)
+    return time.perf_counter() - began, time.process_time() - cpu, (_resident() - resident) / 1e6
+
+
+def _fill(folder: Path) -> None:
+    """Make a day's files of one rendition, all bytes of them zero."""
+    folder.mkdir(parents=True)
+    init = write_init_segment(track_id=1, handler=b"vide", timescale=90_000, sample_entry=SAMPLE_ENTRY)
+    (folder / f"init-{FIRST}.mp4").write_bytes(init)
+    with (folder / INDEX).open("wb") as file:
+        for number in range(FIRST, FIRST + DAY):
+            # As after the clock has been mended a little: no whole number of seconds.
+            date = ((2 * number * 90_000 + number % 7), 90_000)
+            file.write(encode(Line(number, date, (2, 1), init=FIRST, parts=(2000,) * PARTS)))
+            (folder / f"{number}.m4s").touch()
+            os.truncate(folder / f"{number}.m4s", 2000 * PARTS)
+
+
+def _resident() -> int:
+    """Bytes of memory that the process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> Iterator[str]:
+    """Measure.
+
+    Yields:
+        A line for each result.
+    """
     for count in (HOUR, DAY):
         publishing, whole, delta, memory, size = measure(count)
-        print(  # noqa: T201  # its purpose
+        yield (
             f"{count:6} segments: publish {publishing:.3f} ms, playlist {whole:.2f} ms ({size} bytes),"
             f" delta update {delta:.3f} ms, {memory:.0f} bytes of memory each"
         )
+    hours = list(broadcast())
+    first, last = statistics.median(hours[:3]), statistics.median(hours[-3:])
+    yield f"a day: {sum(hours):.1f} s of CPU; an hour at its beginning {first:.2f} s, at its end {last:.2f} s"
+    with tempfile.TemporaryDirectory(prefix="headwater-dvr-") as folder:
+        seconds, cpu, megabytes = take_up(Path(folder))
+    yield f"a start on a day of three renditions: {seconds:.2f} s ({cpu:.2f} s of CPU), {megabytes:.0f} MB"
+
+
+if __name__ == "__main__":
+    for line in main():
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
