@@ -26,6 +26,10 @@ class Piece:
 class StreamReader(Protocol):
     """Cuts a stream into pieces, without I/O."""
 
+    @property
+    def signature(self) -> bytes:
+        """What decoders must know of the stream: as long as it stays, it is the same codecs and sizes."""
+
     def receive_data(self, data: bytes) -> list[Piece]:
         """Take the next bytes of the stream.
 
@@ -39,6 +43,8 @@ class StreamReader(Protocol):
 
 class PlainReader:
     """Of streams that a decoder finds its way into by itself, at any byte: MPEG audio, ADTS."""
+
+    signature = b""
 
     def receive_data(self, data: bytes) -> list[Piece]:
         """Give the bytes as they come."""

@@ -119,7 +119,8 @@ def _keeping(
             )
         )
     if source.keeps_audio:
-        sound, options = played["a:0"], {"c:a": "copy"}
+        unframed = {"bsf:a": "aac_adtstoasc"} if source.framed else {}
+        sound, options = played["a:0"], {"c:a": "copy", **unframed}
     else:
         sound, options = _exact(played.audio if source.has_audio else _silence()), _audio(sounds[0])
     options |= _end(source)

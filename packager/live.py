@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -28,6 +30,7 @@ from packager.ladder import AUDIO, AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, a
 from packager.lineup import Lineup
 from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
+from packager.pull import Puller
 from packager.pump import Supply
 from packager.punctuality import Punctuality
 from packager.recordings.collection import FOR_EVER, Retention
@@ -141,7 +144,7 @@ class Channel:
         self.restarts = 0
         self.pid: int | None = None
         self._tools = tools
-        self._pump = pump
+        self._pump = self._given = pump
         self._on_part = on_part
         self._on_viewer = on_viewer
         self._clock, self._start = WallClock(), Fraction(0)
@@ -313,6 +316,25 @@ class Channel:
 
     async def _broadcast(self) -> None:
         """Be on air until the event is over, or the channel is closed."""
+        async with self._supplied():
+            await self._transmit()
+
+    @contextlib.asynccontextmanager
+    async def _supplied(self) -> AsyncGenerator[None]:
+        """Fetch what is pulled over HTTP, where we do that."""
+        if self._given is not None or urlsplit(self.options.source).scheme not in ("http", "https"):
+            yield
+            return
+        puller = Puller(self.options.source, self.name)
+        async with asyncio.TaskGroup() as group:
+            pulling = group.create_task(puller.run())
+            try:
+                self._pump = await puller.decided()
+                yield
+            finally:
+                pulling.cancel()
+
+    async def _transmit(self) -> None:
         source = await self._find()
         source = replace(source, once=self._is_once(source))
         times, former = self._cadence_for(source), self._lineup
@@ -520,7 +542,7 @@ class Channel:
             process = await Process.start(
                 [self._tools.ffmpeg, *words],
                 outputs=len(feeds),
-                stdin=source.pump is not None,
+                stdin=source.feed is not None,
                 cage=source.cage,
             )
         except ToolsError as error:
@@ -529,8 +551,8 @@ class Channel:
         reason = ""
         try:
             async with asyncio.TaskGroup() as group:
-                if source.pump is not None:
-                    group.create_task(source.pump.give(process))
+                if source.feed is not None:
+                    group.create_task(source.feed(process))
                 for index, feed in enumerate(feeds):
                     group.create_task(self._drain(process, index, feed, once=source.once))
             if source.once and await process.ended_well():
@@ -550,7 +572,7 @@ class Channel:
         if source.pump is not None and source.pump.stream != source.stream:
             return "another stream follows"
         reason = last_error(process.errors) or reason
-        return reason.replace(source.address, "") if source.url else reason
+        return reason.replace(source.url, "") if source.url else reason
 
     def _finish(self, feeds: Sequence[Feed]) -> None:
         """Publish the last frames of all renditions, in the segments that one of them has begun."""

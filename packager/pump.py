@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from media.flv import FlvReader
 from media.mpegts import TransportReader
 from media.pieces import PlainReader, StreamReader
 from packager.ffmpeg import Process
@@ -23,8 +24,12 @@ from packager.replay import Replay
 MAX_AHEAD_BYTES = 8 << 20
 """How far who brings a stream may be ahead of ffmpeg before he must wait."""
 
+MAX_HEADLESS_BYTES = 1 << 19
+"""How much is waited for an access point; some streams don't mark theirs."""
+
 READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mpegts": TransportReader,
+    "flv": FlvReader,
     "mp3": PlainReader,
     "aac": PlainReader,
 }
@@ -36,13 +41,15 @@ class Supply(Protocol):
 
     Attributes:
         container: ffmpeg's name of the container of the stream that comes now.
-        stream: counts the streams: another one has other codecs, sizes or times.
         paced: whether it comes at real time, so that ffmpeg needn't slow it down.
     """
 
     container: str
-    stream: int
     paced: bool
+
+    @property
+    def stream(self) -> object:
+        """What is to be known of the stream: as long as it stays, it has the same codecs and sizes."""
 
     async def flowing(self) -> None:
         """Wait until something comes: for a stream that stands still no ffmpeg need be started."""
@@ -62,21 +69,19 @@ class Pump:
 
     Attributes:
         container: of the stream that comes now.
-        stream: counts the streams: another one has other codecs, sizes or times.
     """
 
     paced = False
 
     def __init__(self, container: str, max_ahead: int = MAX_AHEAD_BYTES) -> None:
         self.container = container
-        self.stream = 0
         self._max_ahead = max_ahead
         self._reader = READERS[container]()
         self._replay = Replay()
         self._queue: deque[bytes | None] = deque()
         self._queued = 0
         self._attached = False
-        self._received = 0
+        self._received = self._begun = 0
         self._changed = asyncio.Event()
 
     def begin(self, container: str) -> None:
@@ -85,7 +90,12 @@ class Pump:
         self.container = container
         self._reader = READERS[container]()
         self._replay.clear()
-        self.stream += 1
+        self._begun = self._received
+
+    @property
+    def stream(self) -> object:
+        """As for ``Supply``."""
+        return self.container, self._reader.signature
 
     async def receive(self, data: bytes) -> None:
         """Take the stream's next bytes; wait while ffmpeg is too far behind.
@@ -96,7 +106,7 @@ class Pump:
         for piece in self._reader.receive_data(data):
             if piece.changes:
                 self.receive_eof()
-                self.stream += 1
+                self._begun = self._received
             self._replay.receive(piece)
             self._received += len(piece.data)
             if self._attached:
@@ -114,10 +124,15 @@ class Pump:
         self._notify()
 
     async def flowing(self) -> None:
-        """Wait until something comes: for a stream that stands still no ffmpeg need be started."""
+        """Wait until something comes with which ffmpeg can begin."""
         before = self._received
-        while self._received == before:
+        while self._received == before or not self._beginnable:
             await self._changed.wait()
+
+    @property
+    def _beginnable(self) -> bool:
+        headless = self._received - self._begun > MAX_HEADLESS_BYTES
+        return isinstance(self._reader, PlainReader) or self._replay.reachable or headless
 
     async def give(self, process: Process) -> None:
         """Give the stream to an ffmpeg, from the last access point on, until the end of either.

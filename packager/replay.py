@@ -26,6 +26,11 @@ class Replay:
         self._bytes = 0
         self._reachable = False
 
+    @property
+    def reachable(self) -> bool:
+        """Whether decoding can begin with what is kept."""
+        return self._reachable
+
     def receive(self, piece: Piece) -> None:
         """Take note of what came."""
         if piece.changes:

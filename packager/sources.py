@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +16,7 @@ import structlog
 
 from packager.cage import Cage
 from packager.catalogue import CONTAINERS, DECODERS
-from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, pipe, run
+from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, Process, local_input, pipe, run
 from packager.keyframes import Observed, observed
 from packager.pump import Supply
 from packager.tools import Tools, ToolsError
@@ -41,6 +42,9 @@ MEMORY_BYTES = 4 << 30
 
 ANALYSE_MICROSECONDS = 2_000_000
 """How much of a pulled stream is looked at before it is played; ffmpeg's own choice is up to 5 s."""
+
+KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
+"""How little an ffmpeg need look at a stream that ffprobe has seen, so that it begins at once."""
 
 TIMEOUT_MICROSECONDS = 10_000_000
 """How long a pulled source may be silent before ffmpeg gives it up; a channel's own patience is shorter."""
@@ -112,9 +116,11 @@ class Source:
         has_audio: whether it has sound; without, silence is made.
         video_codec: ffmpeg's name of the picture's coding; empty without one.
         audio_codec: of the sound's.
+        framed: whether its sound is AAC with a header on each frame, which MP4 hasn't (ADTS).
         seen: its first seconds, where its own picture is kept.
         options: ffmpeg's input options.
-        stream: which of the pump's streams it is.
+        inner: options with which a URL is opened.
+        stream: what the pump said of its stream.
         duration: seconds of a file, where they are known.
         once: whether a file isn't looped.
     """
@@ -127,9 +133,11 @@ class Source:
     has_audio: bool = True
     video_codec: str = ""
     audio_codec: str = ""
+    framed: bool = False
     seen: Observed | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    stream: int = 0
+    inner: dict[str, Any] = field(default_factory=dict)
+    stream: object = None
     duration: Fraction | None = None
     once: bool = False
 
@@ -144,6 +152,26 @@ class Source:
         return self.path is None and self.url is None and self.pump is None
 
     @property
+    def feed(self) -> Callable[[Process], Coroutine[Any, Any, None]] | None:
+        """What gives ffmpeg its standard input; None where it has none."""
+        if self.pump is not None:
+            return self.pump.give
+        return None if self.url is None else self._give_script
+
+    async def _give_script(self, process: Process) -> None:
+        """Name the URL where no other process sees it: its arguments would show passwords to everybody."""
+        with contextlib.suppress(BrokenPipeError):
+            await process.write(self.script.encode())
+            process.close_stdin()
+
+    @property
+    def script(self) -> str:
+        """The URL and what it is opened with, in the words of ffmpeg's concat demuxer."""
+        quoted = str(self.url).replace("'", r"'\''")
+        options = "".join(f"option {name} {value}\n" for name, value in self.inner.items())
+        return f"ffconcat version 1.0\nfile '{quoted}'\n{options}"
+
+    @property
     def cage(self) -> Cage:
         """What the channel's ffmpeg may do: read its file or the network, and nothing else."""
         read = () if self.path is None else (str(self.path),)
@@ -152,9 +180,7 @@ class Source:
     @property
     def address(self) -> str:
         """How ffmpeg's arguments name it."""
-        if self.pump is not None:
-            return "pipe:0"
-        return local_input(self.path) if self.path is not None else self.url or ""
+        return local_input(self.path) if self.path is not None else "pipe:0"
 
 
 def playable(source: str) -> bool:
@@ -168,7 +194,7 @@ def is_url(source: str) -> bool:
         parts = urlsplit(source)
     except ValueError:
         return False
-    return parts.scheme in SCHEMES and bool(parts.hostname)
+    return parts.scheme in SCHEMES and bool(parts.hostname) and source.isprintable()
 
 
 async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
@@ -215,7 +241,7 @@ async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Sou
     source = Source(pump=pump, options=options, stream=pump.stream)
     if pump.container in SOUNDS:
         return replace(source, has_video=False)
-    return await _probed(source, tools, keep=keep)
+    return replace(await _probed(source, tools, keep=keep), options={**options, **KNOWN})
 
 
 async def _probed(found: Source, tools: Tools, *, keep: bool) -> Source:
@@ -231,8 +257,7 @@ async def _probed(found: Source, tools: Tools, *, keep: bool) -> Source:
         seconds = SEEN_SECONDS if found.path is None else SEEN_FILE_SECONDS
         command += ["-show_packets", "-read_intervals", f"%+{seconds}"]
     command += ["-show_streams", "-show_format", "-of", "json", "-o", pipe(0), found.address]
-    feed = None if found.pump is None else found.pump.give
-    answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage, feed=feed))
+    answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage, feed=found.feed))
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if _moves(stream)), None)
     audio = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
@@ -245,6 +270,7 @@ async def _probed(found: Source, tools: Tools, *, keep: bool) -> Source:
         has_audio=audio is not None,
         video_codec="" if video is None else str(video.get("codec_name", "")),
         audio_codec="" if audio is None else str(audio.get("codec_name", "")),
+        framed=audio is not None and audio.get("codec_name") == "aac" and not audio.get("extradata_size"),
         duration=_duration(answer.get("format", {})),
     )
     return _kept(source, answer, video, audio) if keep else source
@@ -324,13 +350,15 @@ def _pulled(source: str, tools: Tools) -> Source:
     if scheme.needs not in tools.protocols | tools.demuxers:
         raise ToolsError(f"live source {redacted(source)!r}: {tools.ffmpeg} lacks {scheme.needs}")
     options = {
-        "protocol_whitelist": scheme.protocols,
-        "format_whitelist": scheme.formats,
+        "f": "concat",
+        "safe": 0,
+        "protocol_whitelist": f"pipe,{scheme.protocols}",
+        "format_whitelist": f"concat,{scheme.formats}",
         "analyzeduration": ANALYSE_MICROSECONDS,
-        **scheme.options,
         **_decoding(),
     }
-    return Source(url=source, options=options)
+    inner = {"analyzeduration": ANALYSE_MICROSECONDS, **scheme.options}
+    return Source(url=source, options=options, inner=inner)
 
 
 def _located(source: str) -> Source:

@@ -119,6 +119,7 @@ async def test_a_transport_stream_over_http_is_pulled_at_its_own_frame_rate(tool
         await until(lambda: min(lengths(channel)) >= 4)
         assert channel.cadence.frame_rate == 25
         assert channel.restarts == 0
+        assert server.served == 1
         assert {segment.duration for segment in channel.renditions["240p"].window.listed} == {Fraction(1)}
 
 
@@ -174,10 +175,16 @@ def hls(tools: Tools, tmp_path: Path) -> Iterator[str]:
         encoder.wait()
 
 
-async def test_an_hls_stream_is_pulled(tools: Tools, hls: str) -> None:
-    async with pulling(hls, tools) as channel:
-        await until(lambda: min(lengths(channel)) >= 5)
+async def test_an_hls_stream_is_pulled_and_nobody_sees_its_password_among_the_processes(
+    tools: Tools, hls: str
+) -> None:
+    url = hls.replace("http://", "http://someone:secret@") + "?key=hidden"
+    async with pulling(url, tools) as channel:
+        await until(lambda: min(lengths(channel)) >= 3)
         assert channel.restarts == 0
+        words = await asyncio.to_thread(Path(f"/proc/{channel.pid}/cmdline").read_text)
+        assert "ffmpeg" in words
+        assert not [secret for secret in ("someone", "secret", "hidden") if secret in words]
 
 
 async def test_an_srt_stream_is_pulled(tools: Tools) -> None:

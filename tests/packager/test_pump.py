@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from fractions import Fraction
 
 from packager.live import Channel, ChannelOptions
 from packager.pump import Pump
 from packager.tools import Tools
+from packager.window import LiveSegment
 
 LIMIT_SECONDS = 60.0
 OPTIONS = ChannelOptions("pumped", "", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
@@ -96,6 +99,32 @@ async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(tools: Tools) 
         pump.begin("mpegts")
         async with bringing(pump, tools, BOTH):
             await until(lambda: channel.renditions["240p"].window.next_number > number and channel.pid)
+
+
+async def test_a_picture_that_changes_its_size_goes_on_behind_a_discontinuity_with_an_init_of_its_own(
+    tools: Tools,
+) -> None:
+    pump = Pump("mpegts")
+    channel = Channel(replace(OPTIONS, ladder=("source",)), tools, pump=pump)
+    async with running(channel):
+        async with bringing(pump, tools, BOTH):
+            await until(lambda: channel.ready)
+        async with bringing(pump, tools, BOTH.replace("320x240", "160x120")):
+            window = channel.renditions["source"].window
+            await until(lambda: window.timeline and window.timeline.entry.width == 160 and window.open)
+            number = window.next_number
+            await until(lambda: window.next_number > number + 1)
+    shown = [one for one in window.listed if one.timeline is not None and one.data]
+    assert [key for key, _ in itertools.groupby(width_of(one) for one in shown)] == [320, 160]
+    (changed,) = [one for one in window.listed if one.discontinuity and width_of(one) == 160]
+    assert changed.parts[0].independent
+    playlist = channel.presentation.media("source").decode()
+    # RFC 8216bis §4.4.4.3: the discontinuity, and a map of its own for what is behind it
+    assert f'#EXT-X-MAP:URI="init-{changed.number}.mp4"' in playlist.partition("#EXT-X-DISCONTINUITY\n")[2]
+
+
+def width_of(segment: LiveSegment) -> int:
+    return 0 if segment.timeline is None else segment.timeline.entry.width
 
 
 async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by_nothing_else(

@@ -1,0 +1,135 @@
+"""Streams on their way to a decoder: what it needs first, and what it can't follow, in MPEG-TS and FLV."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.errors import MalformedError
+from media.flv import FILE_HEADER, FlvReader
+from media.mpegts import TransportReader
+from media.pieces import Piece, StreamReader
+from packager.replay import Replay
+
+SECONDS = 3
+
+
+def made(path: Path, size: str, video: str = "libx264 -bf 2", rate: int = 48000) -> bytes:
+    words = (
+        f"-v error -f lavfi -i testsrc2=size={size}:rate=25 -f lavfi -i sine=sample_rate={rate} -t {SECONDS}"
+    )
+    words += f" -c:v {video} -g 25 -pix_fmt yuv420p -c:a aac {path}"
+    subprocess.run(["ffmpeg", *words.split()], check=True)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("streams")
+    hevc = "libx265 -preset ultrafast -x265-params log-level=none:keyint=25"
+    return {
+        "small.ts": made(folder / "small.ts", "160x120"),
+        "large.ts": made(folder / "large.ts", "320x240"),
+        "hevc.ts": made(folder / "hevc.ts", "160x120", hevc),
+        "small.flv": made(folder / "small.flv", "160x120", rate=44100),
+        "large.flv": made(folder / "large.flv", "320x240", rate=44100),
+    }
+
+
+def reader_of(name: str) -> StreamReader:
+    return FlvReader() if name.endswith("flv") else TransportReader()
+
+
+def read(name: str, data: bytes, step: int = 1 << 20) -> list[Piece]:
+    reader, found = reader_of(name), list[Piece]()
+    for start in range(0, len(data), step):
+        found += reader.receive_data(data[start : start + step])
+    return found
+
+
+def facts(data: bytes, path: Path, entries: str) -> list[str]:
+    path.write_bytes(data)
+    command = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", entries, "-of", "csv=p=0"]
+    listed = subprocess.run([*command, str(path)], check=True, capture_output=True, text=True).stdout
+    return [line.strip(",") for line in listed.splitlines() if line.strip(",")]
+
+
+@pytest.mark.parametrize("name", ["small.ts", "hevc.ts", "small.flv"])
+def test_a_stream_comes_through_whole_and_its_key_frames_are_access_points(
+    streams: dict[str, bytes], name: str, tmp_path: Path
+) -> None:
+    data = streams[name]
+    for step in (1 << 20, 101):
+        found = read(name, data, step)
+        assert b"".join(piece.data for piece in found) == data
+        flags = facts(data, tmp_path / name, "packet=flags")
+        assert sum(piece.access for piece in found) == sum("K" in line for line in flags) == SECONDS
+        assert not any(piece.changes for piece in found)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "size"),
+    [
+        ("small.ts", "large.ts", "320,240"),
+        ("large.ts", "small.ts", "160,120"),
+        ("small.ts", "hevc.ts", "160,120"),
+        ("small.flv", "large.flv", "320,240"),
+    ],
+    ids=["a larger picture", "a smaller picture", "another codec", "FLV's new sequence headers"],
+)
+def test_what_a_decoder_can_not_follow_is_told_and_a_new_one_begins_with_it(
+    streams: dict[str, bytes], first: str, second: str, size: str, tmp_path: Path
+) -> None:
+    skipped = FILE_HEADER if second.endswith("flv") else 0
+    found = read(first, streams[first] + streams[second][skipped:], 997)
+    changes = [index for index, piece in enumerate(found) if piece.changes]
+    assert changes
+    before = b"".join(piece.data for piece in found[: changes[0]])
+    sizes = set(facts(before, tmp_path / first, "frame=width,height"))
+    assert sizes == set(facts(streams[first], tmp_path / first, "stream=width,height"))
+    replay = Replay()
+    for piece in found:
+        replay.receive(piece)
+    codec = "hevc" if second.startswith("hevc") else "h264"
+    said = facts(replay.beginning(), tmp_path / second, "stream=codec_name,width,height")
+    assert set(said) == {f"{codec},{size}"}
+
+
+@pytest.mark.parametrize("name", ["small.ts", "small.flv"])
+def test_a_jump_of_the_times_is_a_change_at_the_next_key_frame(
+    streams: dict[str, bytes], name: str, tmp_path: Path
+) -> None:
+    data = streams[name]
+    ahead = {"small.ts": "-output_ts_offset 90000", "small.flv": "-output_ts_offset 900"}[name]
+    path, later = tmp_path / name, tmp_path / f"later-{name}"
+    path.write_bytes(data)
+    words = f"-v error -i {path} -c copy {ahead} {later}"
+    subprocess.run(["ffmpeg", *words.split()], check=True)
+    for jump in (later.read_bytes(), data):  # forwards, and back again
+        found = read(name, data + jump[FILE_HEADER if name.endswith("flv") else 0 :])
+        changes = [index for index, piece in enumerate(found) if piece.changes]
+        if jump == data and name.endswith("flv"):
+            continue  # three seconds back are within what interleaving explains
+        assert len(changes) == 1
+        behind = b"".join(piece.data for piece in found[changes[0] :])
+        flags = facts(behind, tmp_path / f"behind-{name}", "packet=flags")
+        assert "K" in flags[0]
+        assert sum("K" in line for line in flags) == SECONDS
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(max_size=300), max_size=12), st.integers(0, 3000), st.binary(max_size=40))
+def test_no_input_breaks_a_reader(chunks: list[bytes], where: int, damage: bytes) -> None:
+    transport = b"".join(b"\x47" + chunk.ljust(187, b"\0")[:187] for chunk in chunks)
+    flv = b"FLV\1\5\0\0\0\x09\0\0\0\0" + b"".join(
+        bytes([9, *len(chunk).to_bytes(3, "big"), 0, 0, 0, 0, 0, 0, 0]) + chunk + b"\0\0\0\0"
+        for chunk in chunks
+    )
+    for whole, reader in ((transport, TransportReader()), (flv, FlvReader())):
+        with contextlib.suppress(MalformedError):
+            reader.receive_data(whole[:where] + damage + whole[where:])
