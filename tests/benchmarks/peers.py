@@ -26,7 +26,8 @@ http {{
   client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   types {{ video/mp4 mp4; }}
-  server {{ listen 127.0.0.1:{port}; location /media/ {{ alias {library}/; }} }}
+  server {{ listen 127.0.0.1:{port}; location /media/ {{ alias {library}/; }}
+    location /live/ {{ root {library}; }} }}
 }}
 """
 

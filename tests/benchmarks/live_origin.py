@@ -1,0 +1,118 @@
+"""A live channel without an encoder, for measurements: parts of given sizes come by a timer, or don't.
+
+``python -m tests.benchmarks.live_origin WAITING PART_BYTES`` prints its port, then for each part its number,
+its index and the moment when it was published, by the clock that all processes of a machine share. Parts
+begin to come once so many requests wait; with 0 none ever does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sys
+import time
+from collections.abc import AsyncIterator
+from fractions import Fraction
+
+import uvicorn
+import uvloop
+from starlette.applications import Starlette
+
+from media.codecs import SampleEntry
+from origin import live
+from origin.answers import Shortcuts
+from origin.edge import Edge, Ledger, Traffic, edge_headers
+from origin.liveshortcut import LiveShortcut
+from origin.wire import WireLimits, wire_protocol
+from packager.live import Channel, ChannelOptions
+from packager.tools import discover
+from packager.window import LivePart
+
+PARTS_OF_SEGMENT = 6
+FIRST_NUMBER = 1000
+LISTED = 12
+"""Segments that are there from the start."""
+
+AUDIO_BYTES = 5_500
+PART_SECONDS = Fraction(1, 3)
+
+
+def channel_of(part_bytes: int) -> Channel:
+    """Make the channel, with its first segments."""
+    channel = Channel(ChannelOptions("test", ladder=("360p",)), asyncio.run(discover()))
+    entry = SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=640, height=360)
+    for rendition in channel.renditions.values():
+        rendition.window.next_number = FIRST_NUMBER - LISTED
+        rendition.window.begin(b"init", entry)
+    for number, index in itertools.product(
+        range(FIRST_NUMBER - LISTED, FIRST_NUMBER), range(PARTS_OF_SEGMENT)
+    ):
+        publish(channel, number, index, part_bytes)
+    return channel
+
+
+def publish(channel: Channel, number: int, index: int, part_bytes: int) -> None:
+    """Publish a part of each rendition."""
+    for name, rendition in channel.renditions.items():
+        part = LivePart(bytes(part_bytes if name == "360p" else AUDIO_BYTES), PART_SECONDS, index == 0)
+        date = 2 * number + index * PART_SECONDS
+        rendition.window.append(part, date, ends_segment=index == PARTS_OF_SEGMENT - 1)
+
+
+async def feed(channel: Channel, waiting: int, part_bytes: int) -> None:
+    """Publish part after part, from when so many wait on."""
+    while channel.blocked < waiting:
+        await asyncio.sleep(0.05)
+    due = time.monotonic()
+    for number in itertools.count(FIRST_NUMBER):
+        for index in range(PARTS_OF_SEGMENT):
+            due += float(PART_SECONDS)
+            await asyncio.sleep(due - time.monotonic())
+            print(number, index, time.monotonic(), flush=True)  # noqa: T201  # its report
+            publish(channel, number, index, part_bytes)
+
+
+async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
+    """Serve until killed."""
+    channels = {channel.name: channel}
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with asyncio.TaskGroup() as group:
+            feeding = group.create_task(feed(channel, waiting, part_bytes)) if waiting else None
+            yield
+            if feeding is not None:
+                feeding.cancel()
+
+    traffic = Traffic()
+    app = Edge(
+        Starlette(routes=live.routes(channels), lifespan=lifespan),
+        traffic=traffic,
+        allow_origin="*",
+        log_requests=False,
+    )
+    shortcut = LiveShortcut(channels, Ledger(traffic, log_requests=False), edge_headers("*"))
+    config = uvicorn.Config(
+        app,
+        http=wire_protocol(WireLimits(), Shortcuts({"live": shortcut})),
+        port=0,
+        ws="none",
+        loop="uvloop",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=4096,
+    )
+    server = uvicorn.Server(config)
+
+    async def tell() -> None:
+        while not server.started:
+            await asyncio.sleep(0.01)
+        print(server.servers[0].sockets[0].getsockname()[1], flush=True)  # noqa: T201
+
+    await asyncio.gather(server.serve(), tell())
+
+
+if __name__ == "__main__":
+    uvloop.run(main(channel_of(int(sys.argv[2])), int(sys.argv[1]), int(sys.argv[2])))
