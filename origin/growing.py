@@ -47,11 +47,6 @@ class Passing:
         return "past", self.number, self.index
 
     @property
-    def error_seconds(self) -> int:
-        """For how long caches may keep that too many wait."""
-        return self.window.target_duration
-
-    @property
     def longest_wait(self) -> int:
         """Seconds that one may wait for it."""
         return LONGEST_BLOCK * self.window.target_duration

@@ -100,59 +100,43 @@ class LiveAnswer(WireAnswer):
     Args:
         request: The request's first line.
         wing: What all of them share.
-        rendition: Of which rendition it is.
-        awaited: What must have come.
+        channel: Of which channel it is.
+        rendition: And of which rendition.
     """
 
-    __slots__ = ("_awaited", "_line", "_rendition", "_wing")
+    __slots__ = ("_channel", "_line", "_rendition", "_wing")
 
     def __init__(
-        self, request: RequestLine, wing: LiveShortcut, rendition: Rendition, awaited: Reload | Passing
+        self, request: RequestLine, wing: LiveShortcut, channel: Channel, rendition: Rendition
     ) -> None:
         super().__init__(request, wing.ledger, AREA)
         self._wing = wing
+        self._channel = channel
         self._rendition = rendition
-        self._awaited = awaited
         self._line: Line
-
-    def begin(self, line: Line) -> None:
-        """Reply, or wait for the part."""
-        self._line, awaited = line, self._awaited
-        if awaited.has_come():
-            self._reply(self._answer(self._around()))
-            return
-        try:
-            awaited.window.waiters.add(self, awaited.has_come, awaited.longest_wait, awaited.awaited)
-        except TooManyWaitersError:
-            self._reply(self._come_again(self._around()))
-
-    def release(self, holds: bool) -> None:
-        """Reply: what was waited for has come, or else it doesn't in time."""
-        around = self._around()
-        self._reply(self._answer(around) if holds else self._instead(around))
 
     def hang_up(self) -> None:
         """The client has gone: nobody waits any more."""
-        self._awaited.window.waiters.remove(self)
+        self._rendition.window.waiters.remove(self)
         super().hang_up()
+
+    @abc.abstractmethod
+    def release(self, holds: bool) -> None:
+        """Reply: what was waited for has come, or else it doesn't in time."""
+
+    def _wait(self, awaited: Reload | Passing, refused_seconds: int) -> None:
+        waiters = self._rendition.window.waiters
+        try:
+            waiters.add(self, awaited.has_come, awaited.longest_wait, awaited.awaited)
+        except TooManyWaitersError:
+            self._refuse(503, refused_seconds)
 
     def _around(self) -> Around:
         return Around(self._line.fields(self), self._wing.edge)
 
-    def _reply(self, reply: Reply) -> None:
-        self._line.reply(self, reply)
-
-    def _come_again(self, around: Around) -> Reply:
-        seconds = self._awaited.window.target_duration
-        return reply_of(refusal(503, self._awaited.error_seconds, retry_after=seconds), around)
-
-    @abc.abstractmethod
-    def _answer(self, around: Around) -> Reply:
-        """Give what is asked for."""
-
-    @abc.abstractmethod
-    def _instead(self, around: Around) -> Reply:
-        """Say that it didn't come."""
+    def _refuse(self, status: int, kept: int, text: str = "") -> None:
+        later = self._rendition.window.target_duration if status == 503 else None
+        self._line.reply(self, reply_of(refusal(status, kept, text, retry_after=later), self._around()))
 
 
 class PlaylistAnswer(LiveAnswer):
@@ -168,22 +152,34 @@ class PlaylistAnswer(LiveAnswer):
     __slots__ = ("_asker", "_reload")
 
     def __init__(self, request: RequestLine, wing: LiveShortcut, reload: Reload, asker: Asker) -> None:
-        super().__init__(request, wing, reload.rendition, reload)
+        super().__init__(request, wing, reload.channel, reload.rendition)
         self._reload = reload
         self._asker = asker
 
     def begin(self, line: Line) -> None:
         """Count the viewer, and reply or wait."""
+        self._line, reload = line, self._reload
         viewer = (line.client_host or "", self._asker.agent)
-        self._reload.channel.audience.saw(viewer, self.started)
-        super().begin(line)
+        reload.channel.audience.saw(viewer, self.started)
+        if reload.has_come():
+            self.release(holds=True)
+            return
+        try:
+            reload.check()
+        except DirectiveError as error:
+            self._refuse(400, reload.too_early_seconds, str(error))
+        else:
+            self._wait(reload, reload.error_seconds)
 
-    def _answer(self, around: Around) -> Reply:
+    def release(self, holds: bool) -> None:
+        """Reply with the playlist, or that it doesn't come."""
         reload = self._reload
-        return text_reply(reload.render(), MEDIA_TYPE, reload.max_age, around, coded=self._asker.coded)
-
-    def _instead(self, around: Around) -> Reply:
-        return self._come_again(around)
+        if holds:
+            text, kept = reload.render(), reload.max_age
+            reply = text_reply(text, MEDIA_TYPE, kept, self._around(), coded=self._asker.coded)
+            self._line.reply(self, reply)
+        else:
+            self._refuse(503, reload.error_seconds)
 
 
 class MediaAnswer(LiveAnswer):
@@ -195,10 +191,11 @@ class MediaAnswer(LiveAnswer):
         channel: Of which channel it is.
         rendition: And of which rendition.
         target: What is asked for.
+        data: Its bytes, or None where they are waited for.
         coded: Whether a text may come compressed.
     """
 
-    __slots__ = ("_channel", "_coded", "_target")
+    __slots__ = ("_coded", "_data", "_target")
 
     def __init__(
         self,
@@ -207,30 +204,41 @@ class MediaAnswer(LiveAnswer):
         channel: Channel,
         rendition: Rendition,
         target: Target,
+        data: bytes | memoryview | None,
         *,
         coded: bool,
     ) -> None:
-        named = target.named
-        super().__init__(request, wing, rendition, Passing(rendition.window, named.number, named.index))
-        self._channel = channel
+        super().__init__(request, wing, channel, rendition)
         self._coded = coded
+        self._data = data
         self._target = target
 
-    def _answer(self, around: Around) -> Reply:
-        rendition, target = self._rendition, self._target
-        data = target.named.in_memory(rendition.window)
-        if data is None:
-            return self._instead(around)
-        window, tag, kind = rendition.window, media_tag(target.name, len(data)), media_type(rendition)
+    def begin(self, line: Line) -> None:
+        """Reply, or wait for the part."""
+        self._line = line
+        if self._data is not None:
+            self._line.reply(self, self._answer(self._data))
+        else:
+            window, named = self._rendition.window, self._target.named
+            self._wait(Passing(window, named.number, named.index), window.target_duration)
+
+    def release(self, holds: bool) -> None:
+        """Reply with the part, or that it hasn't come: whatever is waited for may pass without it."""
+        del holds
+        window, named = self._rendition.window, self._target.named
+        data = named.in_memory(window)
+        if data is not None:
+            self._line.reply(self, self._answer(data))
+        else:
+            self._refuse(404, kept_until(named.number, self._channel, window, window.target_duration))
+
+    def _answer(self, data: bytes | memoryview) -> Reply:
+        rendition, around = self._rendition, self._around()
+        window, tag, kind = rendition.window, media_tag(self._target.name, len(data)), media_type(rendition)
         if rendition.language is not None:
             text, kept = bytes(data), int(window.retention)
             return text_reply(text, kind, kept, around, coded=self._coded, immutable_tag=tag)
         return media_reply(data, kind, tag, cache_control(window), around)
-
-    def _instead(self, around: Around) -> Reply:
-        window = self._rendition.window
-        kept = kept_until(self._target.named.number, self._channel, window, window.target_duration)
-        return reply_of(refusal(404, kept), around)
 
 
 class LiveShortcut:
@@ -262,19 +270,14 @@ class LiveShortcut:
         rendition = channel.renditions.get(asked.rendition)
         if rendition is None:
             return None
-        if asked.wanted is None:
-            named = asked.named.of(rendition.window)
-            is_held = named.kind is Kind.PART and _is_next(rendition, named)
-            if is_held or named.in_memory(rendition.window) is not None:
-                coded = _asker(fields).coded
-                return MediaAnswer(request, self, channel, rendition, asked, coded=coded)
+        asker = _asker(fields)
+        if asked.wanted is not None:
+            return PlaylistAnswer(request, self, Reload(channel, rendition, asked.wanted), asker)
+        named = asked.named.of(rendition.window)
+        data = named.in_memory(rendition.window)
+        if data is None and not (named.kind is Kind.PART and _is_next(rendition, named)):
             return None
-        reload = Reload(channel, rendition, asked.wanted)
-        try:
-            reload.check()
-        except DirectiveError:
-            return None
-        return PlaylistAnswer(request, self, reload, _asker(fields))
+        return MediaAnswer(request, self, channel, rendition, asked, data, coded=asker.coded)
 
 
 def _is_next(rendition: Rendition, named: Named) -> bool:

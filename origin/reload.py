@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from starlette.datastructures import QueryParams
 
@@ -34,8 +34,7 @@ def read_query(query: bytes) -> Directives:
     return directives.parse(QueryParams(query).multi_items())
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
+class Reload(NamedTuple):
     """What a player wants of a media playlist.
 
     Attributes:

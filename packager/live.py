@@ -239,6 +239,7 @@ class Channel:
     def _adopt(self, times: Cadence, renditions: dict[str, Rendition], presentation: Presentation) -> None:
         """Go on with these windows; only before anything was published."""
         self.cadence, self.renditions, self.presentation = times, renditions, presentation
+        self._ready = False
         self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
         self._lineup = Lineup([rendition.window for rendition in renditions.values()])
         self.captions.adopt(
@@ -261,9 +262,11 @@ class Channel:
     @property
     def ready(self) -> bool:
         """Whether every rendition has a finished segment, so that playlists can be played."""
-        return all(
+        # Once they have one they always do: looking again at each request would be in vain.
+        self._ready = self._ready or all(
             rendition.window.listed and rendition.window.timeline for rendition in self.renditions.values()
         )
+        return self._ready
 
     @property
     def timing(self) -> Timing:

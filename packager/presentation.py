@@ -268,7 +268,7 @@ class Presentation:
         self._renditions = renditions
         self._cadence = cadence
         self._rendered: dict[_Key, bytes] = {}
-        self._state: tuple[int, ...] = ()
+        self._state: list[int] = []
         self.date_ranges = DateRanges()
         self._histories: dict[tuple[str, str], History] = {}
         self._manifest = LiveManifest(renditions, cadence)
@@ -343,8 +343,8 @@ class Presentation:
 
     def _recall(self, key: _Key) -> bytes | None:
         # Rendition reports are of the other renditions' state, too.
-        versions = (rendition.window.version for rendition in self._renditions.values())
-        state = (self.date_ranges.version, *versions)
+        state = [rendition.window.version for rendition in self._renditions.values()]
+        state.append(self.date_ranges.version)
         if state != self._state or len(self._rendered) >= MAX_RENDERED:
             self._state = state
             self._rendered.clear()

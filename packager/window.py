@@ -52,6 +52,9 @@ class Window:
         max_waiters: how many requests may wait at once.
         shelf: where finished segments go; None keeps them in memory.
         compose: gives a finished segment's bytes where they aren't those of its parts in a row.
+
+    Attributes:
+        retention: for how many seconds a segment stays fetchable at least, from its publication on.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Window:
         self._published = Fraction(0)
         self._listed_duration = Fraction(0)
         self._longest_playlist = Fraction(0)
+        self.retention = self._keep
         self._bytes = 0
         self._listed_bytes = 0
         self._gap_duration = Fraction(0)
@@ -108,11 +112,6 @@ class Window:
     def next_part(self) -> tuple[int, int]:
         """Media sequence number and part index of the part to come."""
         return (self.next_number, 0 if self.open is None else len(self.open.parts))
-
-    @property
-    def retention(self) -> Fraction:
-        """For how many seconds a segment stays fetchable at least, from its publication on."""
-        return self._keep + self._longest_playlist
 
     @property
     def average_bandwidth(self) -> int:
@@ -342,7 +341,9 @@ class Window:
             and self._listed_duration - self.listed[0].duration >= self._keep
         ):
             self._retire()
-        self._longest_playlist = max(self._longest_playlist, self._listed_duration)
+        if self._listed_duration > self._longest_playlist:
+            self._longest_playlist = self._listed_duration
+            self.retention = self._keep + self._longest_playlist
         # §6.2.2: fetchable for its own duration and that of the longest playlist that had it.
         while self._retired and (
             self._published - self._retired[0][0] >= self._retired[0][1].duration + self._longest_playlist
