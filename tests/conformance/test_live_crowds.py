@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gzip
 import re
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 
 from media.m3u8 import MediaPlaylist
-from packager import presentation
+from origin import descriptors, prepared
 from packager.live import ChannelOptions
 from packager.tools import Tools
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, HandFed, Track, make_material, on_air
@@ -19,6 +22,8 @@ from tests.conformance.raw import Client, wait_for
 
 PATH = "/live/test/240p/media.m3u8"
 CROWD = 200
+HERD = 2000
+DESCRIPTORS = 3 * HERD + 200
 FEW = ChannelOptions(
     OPTIONS.name,
     ladder=OPTIONS.ladder,
@@ -30,7 +35,7 @@ FEW = ChannelOptions(
 
 @pytest.fixture(scope="module")
 def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"))
+    return make_material(tools, tmp_path_factory.mktemp("material"), seconds=12)
 
 
 @pytest.fixture
@@ -41,33 +46,67 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
 
 
 @contextlib.contextmanager
-def asking(fed: HandFed, count: int, target: str) -> Iterator[list[Client]]:
+def asking(fed: HandFed, count: int, target: str, *fields: str) -> Iterator[list[Client]]:
     """Let so many clients ask, each on its connection."""
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(Client(fed.address)) for _ in range(count)]
         for client in clients:
-            client.send(f"GET {target} HTTP/1.1\r\nHost: origin\r\n\r\n")
+            client.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: origin", *fields, "", ""]))
         yield clients
 
 
-def test_a_crowd_is_released_by_one_part_and_one_rendering(
+@contextlib.contextmanager
+def many_descriptors() -> Iterator[None]:
+    """Let this process have both ends of a herd's connections."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors.raise_limit() < DESCRIPTORS:
+        pytest.skip(f"{DESCRIPTORS} descriptors aren't allowed here")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def tasks(fed: HandFed) -> int:
+    """How many tasks the server's loop has."""
+    found: list[int] = []
+    fed.in_loop(lambda: found.append(len(asyncio.all_tasks())))
+    return found[0]
+
+
+def test_a_herd_is_released_by_one_part_and_one_rendering(
     fed: HandFed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row L7: one playlist is built, however many wait."""
-    rendered = []
-    whole = presentation.media_playlist
+    """Row L7: one playlist is built and compressed once, however many wait; none of them is a task."""
+    rendered: list[bytes] = []
+    coded: list[bytes] = []
+    render, compress = MediaPlaylist.render, gzip.compress
 
-    def counting(*args: Any, **rest: Any) -> MediaPlaylist:
-        rendered.append(1)
-        return whole(*args, **rest)
+    def rendering(playlist: MediaPlaylist) -> str:
+        rendered.append(b"")
+        return render(playlist)
 
-    monkeypatch.setattr(presentation, "media_playlist", counting)
-    with asking(fed, CROWD, f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0") as clients:
-        wait_for(lambda: fed.channel.blocked == CROWD, "the crowd")
+    def compressing(data: bytes, *details: Any, **rest: Any) -> bytes:
+        coded.append(data)
+        return compress(data, *details, **rest)
+
+    monkeypatch.setattr(MediaPlaylist, "render", rendering)
+    monkeypatch.setattr(gzip, "compress", compressing)
+    target = f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0"
+    alone = tasks(fed)
+    with (
+        many_descriptors(),
+        asking(fed, HERD // 2, target) as plain,
+        asking(fed, HERD // 2, target, "Accept-Encoding: gzip") as packed,
+    ):
+        wait_for(lambda: fed.channel.blocked == HERD, "the herd")
+        assert tasks(fed) == alone
+        made = prepared._head.cache_info().misses
         fed.publish(1, "240p")
-        answers = {client.answer().body for client in clients}
-    assert len(answers) == 1
-    assert len(rendered) == 1
+        answers = {client.answer().body for client in plain}
+        (packed_answer,) = {client.answer().body for client in packed}
+    assert answers == {gzip.decompress(packed_answer)}
+    assert len(rendered) == len(coded) == 1
+    # One header for each coding, in each of the seconds (Date) that it took.
+    assert prepared._head.cache_info().misses - made < HERD // 20
     assert fed.channel.blocked == 0
 
 
