@@ -132,7 +132,7 @@ class Recordings:
 
     def __iter__(self) -> Iterator[Recording]:
         """Give them, the latest first."""
-        return iter(sorted(self._known.values(), key=lambda one: one.note.start, reverse=True))
+        return iter(sorted(self._known.values(), key=_age))
 
     def get(self, name: str) -> Recording | None:
         """Find a recording by its name."""
@@ -176,17 +176,21 @@ class Recordings:
             return
         recording = self._known[note.id] = Recording(note, self._path / note.id)
         log.info("event recorded", channel=self._channel, recording=note.id, seconds=round(note.duration, 1))
-        await self.expire()
         with recording.reading(), contextlib.suppress(NotFoundError):
+            await self.expire(time.time())
             head, _ = await asyncio.to_thread(recording.movie)
             head.close()
 
-    async def expire(self) -> None:
-        """Remove what is too old or too much, as far as nobody reads it; never the latest for its size."""
+    async def expire(self, now: float) -> None:
+        """Remove what is too old or too much, as far as nobody reads it; never the latest for its size.
+
+        Args:
+            now: seconds since the epoch.
+        """
         kept = 0
         for index, recording in enumerate(self):
             kept += recording.note.size
-            old = 0 < self._retention.seconds < time.time() - recording.note.end
+            old = 0 < self._retention.seconds < now - recording.note.end
             much = 0 < self._retention.size < kept and index > 0
             if old or much:
                 kept -= recording.note.size
@@ -203,7 +207,7 @@ class Recordings:
 
     async def _keep(self) -> None:
         while True:
-            await self.expire()
+            await self.expire(time.time())
             await asyncio.sleep(RETENTION_SECONDS)
 
     @contextlib.asynccontextmanager
@@ -215,6 +219,12 @@ class Recordings:
                 yield
             finally:
                 task.cancel()
+
+
+def _age(recording: Recording) -> tuple[float, int, str]:
+    """Give a key by which the latest is first; of one second the one with the higher number."""
+    _, _, number = recording.note.id.partition("-")
+    return -recording.note.start, -int(number or 0), recording.note.id
 
 
 def _remove(path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,94 +21,20 @@ from packager.datalock import DataInUseError, DataLock
 from packager.dvr import archive as archive_module
 from packager.dvr import folder as folder_module
 from packager.dvr import index
-from packager.dvr.archive import Archive
 from packager.dvr.folder import Folder
 from packager.dvr.index import Line
 from packager.dvr.restore import Found, line_up
 from packager.live import Channel
 from packager.numbers import Numbers
 from packager.tools import Tools
-from packager.window import MEMORY_TARGET_DURATIONS, LiveSegment, Window
+from packager.window import MEMORY_TARGET_DURATIONS, LiveSegment
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track, make_material, segments_of
-
-PARTS = {"240p": 5, "audio": 4}
-LIMIT_SECONDS = 30.0
+from tests.packager.station import LIMIT_SECONDS, PARTS, Station, on_air, until
 
 
 @pytest.fixture(scope="module")
 def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
     return make_material(tools, tmp_path_factory.mktemp("material"))
-
-
-class Station:
-    """A channel with a DVR whose segments come when the test says so."""
-
-    def __init__(self, channel: Channel, archive: Archive, material: dict[str, Track], number: int) -> None:
-        self.channel = channel
-        self.archive = archive
-        self._sources = {
-            name: Source(channel, name, material[name], number, 0) for name in channel.renditions
-        }
-
-    @property
-    def window(self) -> Window:
-        return self.channel.renditions["240p"].window
-
-    def text(self, name: str = "240p") -> str:
-        return self.channel.presentation.media(name).decode()
-
-    async def segment(self, count: int = 1, *, stored: bool = True) -> None:
-        """Publish so many segments of all renditions, and wait until they are on disk."""
-        for _ in range(count):
-            for name, source in self._sources.items():
-                for _ in range(PARTS[name]):
-                    source.publish()
-            if stored:
-                await until(lambda: all(self.is_settled(name) for name in self._sources))
-
-    def is_settled(self, name: str) -> bool:
-        window = self.channel.renditions[name].window
-        newest = window.at(window.next_number - 1)
-        return newest is not None and newest.stored is not None
-
-    def bytes_of(self, name: str) -> dict[int, bytes]:
-        """The listed segments' bytes, from memory or disk."""
-        window, found = self.channel.renditions[name].window, {}
-        for one in window.listed:
-            if not one.gap:
-                where = window.stored(one.number)
-                found[one.number] = one.data or (Path(where[0]).read_bytes() if where else b"")
-        return found
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
-@contextlib.asynccontextmanager
-async def on_air(
-    data: Path,
-    material: dict[str, Track],
-    tools: Tools,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    number: int = NUMBER,
-    dvr: float = 3600,
-    dvr_bytes: int = 0,
-    part_duration: float = 0.25,
-) -> AsyncIterator[Station]:
-    """Run a channel as a process would, but for its encoder."""
-    options = replace(OPTIONS, data=data, dvr_window=dvr, dvr_bytes=dvr_bytes, part_duration=part_duration)
-    monkeypatch.setattr(Numbers, "first", lambda *_: number)
-    channel = Channel(options, tools)
-    archive = channel.archive
-    assert archive is not None
-    used = await archive.load(channel.cadence, channel.renditions)
-    channel._adopt(*channel._plan(channel.cadence, used, archive))
-    async with archive.running():
-        yield Station(channel, archive, material, number)
 
 
 @pytest.fixture
