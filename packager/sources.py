@@ -93,12 +93,15 @@ SCHEMES = {
     "rtsp": Scheme(
         "rtsp,rtp,tcp,udp",
         "rtsp,sdp,rtp,mpegts",
-        {"rtsp_transport": "tcp", "timeout": TIMEOUT_MICROSECONDS},
+        # Not TCP alone: some servers have only UDP.
+        {"rtsp_flags": "prefer_tcp", "timeout": TIMEOUT_MICROSECONDS},
         paced=True,
         needs="rtsp",
     ),
     "srt": Scheme("srt", "mpegts", {}, paced=True, needs="srt"),
-    "udp": Scheme("udp", "mpegts", {"timeout": TIMEOUT_MICROSECONDS}, paced=True, needs="udp"),
+    "udp": Scheme(
+        "udp", "mpegts", {"timeout": TIMEOUT_MICROSECONDS, "overrun_nonfatal": 1}, paced=True, needs="udp"
+    ),
 }
 """What can be pulled, by the scheme of its URL."""
 

@@ -1,0 +1,130 @@
+"""Channels of other servers' streams, watched by ffmpeg over HTTP: VLC's RTSP, MPEG-TS in UDP, Icecast."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from packager.live import Channel, ChannelOptions
+from packager.tools import Tools
+from tests import icecast
+from tests.conftest import wait_for
+from tests.live_server import broadcasting
+
+SECONDS, RATE = 3, 25
+PICTURE = f"-re -f lavfi -i testsrc2=size=320x240:rate={RATE}"
+SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=48000"
+H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p -c:a aac -ac 2"
+UNPRIVILEGED = 65534
+MOVING = 20
+"""How many different pictures at least are in three seconds of a test picture."""
+
+
+@contextlib.contextmanager
+def child(argv: Sequence[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environment}
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def open_to_all(folder: Path) -> None:
+    """Let servers read a folder that don't run as root."""
+    for one in (folder, *folder.parents[:2]):
+        one.chmod(one.stat().st_mode | 0o055)
+
+
+@contextlib.contextmanager
+def rtsp_by_vlc(folder: Path) -> Iterator[str]:
+    """Serve a film in a loop."""
+    if shutil.which("cvlc") is None:
+        pytest.skip("VLC isn't installed (vlc-bin)")
+    film, home = folder / "film.mp4", folder / "home"
+    words = f"-v error {PICTURE} {SOUND} -t 20 {H264} {film}".replace("-re ", "")
+    subprocess.run(["ffmpeg", *words.split()], check=True)
+    home.mkdir()
+    url = f"rtsp://127.0.0.1:{free_port(socket.SOCK_STREAM)}/live"
+    vlc = [
+        "cvlc",
+        "-I",
+        "dummy",
+        "--no-dbus",
+        "--loop",
+        "--sout-keep",
+        f"--sout=#rtp{{sdp={url}}}",
+        str(film),
+    ]
+    if os.geteuid() == 0:
+        # It refuses to run as root.
+        home.chmod(0o777)
+        open_to_all(folder)
+        ids = (f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups")
+        vlc = ["setpriv", *ids, *vlc]
+    with child(vlc, HOME=str(home)):
+        yield url
+
+
+@contextlib.contextmanager
+def udp_by_ffmpeg(folder: Path) -> Iterator[str]:
+    url = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    words = f"-nostdin -v quiet {PICTURE} {SOUND} {H264} -f mpegts {url}?pkt_size=1316"
+    with child(["ffmpeg", *words.split()]):
+        yield url
+
+
+@contextlib.contextmanager
+def radio_by_icecast(folder: Path) -> Iterator[str]:
+    if not icecast.is_installed():
+        pytest.skip("Icecast isn't installed")
+    open_to_all(folder)
+    with icecast.running(folder) as server:
+        words = f"-nostdin -v quiet {SOUND} -c:a libmp3lame -content_type audio/mpeg -f mp3"
+        with child(["ffmpeg", *words.split(), server.source_url("live.mp3")]):
+            yield f"{server.url}/live.mp3"
+
+
+@pytest.mark.parametrize(
+    ("serving", "pictures"),
+    [(rtsp_by_vlc, MOVING), (udp_by_ffmpeg, MOVING), (radio_by_icecast, 1)],
+    ids=["RTSP", "UDP", "Icecast, with a picture that is made"],
+)
+def test_a_pulled_stream_is_watched_with_its_picture_and_its_sound(
+    tools: Tools,
+    tmp_path: Path,
+    serving: Callable[[Path], contextlib.AbstractContextManager[str]],
+    pictures: int,
+) -> None:
+    with serving(tmp_path) as url:
+        options = ChannelOptions("pulled", url, ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+        with broadcasting(Channel(options, tools)) as server:
+            wait_for(lambda: server.channel.ready, what="the channel")
+            words = f"-v error -i {server.url}/master.m3u8 -map 0:v:0 -map 0:a:0 -t {SECONDS} -f framemd5 -"
+            watched = subprocess.run(
+                ["ffmpeg", *words.split()], check=True, capture_output=True, text=True, timeout=120
+            )
+    rows = [line.split(",") for line in watched.stdout.splitlines() if not line.startswith("#")]
+    shown, heard = ([row for row in rows if row[0] == index] for index in "01")
+    assert watched.stderr == ""
+    assert len(shown) >= SECONDS * server.channel.cadence.frame_rate - 1
+    assert len(heard) >= SECONDS * 48000 / 1024 - 2
+    assert len({row[5] for row in shown}) >= pictures
+    silence = 1  # packets of silence all have the same hash
+    assert len({row[5] for row in heard}) > silence
