@@ -12,10 +12,10 @@ import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from origin.answers import Reply, Shortcuts, WireAnswer
+from origin.answers import Repeat, Reply, Shortcuts, WireAnswer
 from origin.exchange import Exchange, log_failure, refusal
 from origin.progress import Awaited, Watch
-from origin.requesthead import HeadGauge, WireLimits
+from origin.requesthead import HeadGauge, RequestLine, WireLimits
 from origin.zerocopy import FileSender, TruncatedFileError
 
 log = structlog.get_logger()
@@ -41,6 +41,9 @@ class Connection(HttpToolsProtocol):
         self._watch: Watch
         self._zero_copy = False
         self._is_excess = self._may_answer = False
+        # The request before, and what answers it again: then nothing else is under way.
+        self._before: RequestLine | None = None
+        self._repeat: Repeat | None = None
         # Whether the next byte is the first of a request.
         self._is_between = True
         # Of the request that is being read.
@@ -103,6 +106,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The server ends: a running response may go on, nothing else."""
         self._unread = b""
+        self._repeat = None
         if self._active is None:
             self.transport.close()
         else:
@@ -193,6 +197,32 @@ class Connection(HttpToolsProtocol):
             self._end_answer(answer, error)
         else:
             self._end_answer(answer)
+        return True
+
+    def _reply_again(self, repeat: Repeat, data: bytes) -> bool:
+        """Answer the request before once more, with another range. Returns whether it was that."""
+        self._repeat = None
+        again = repeat.reply(data, self.shortcuts.fields(self.server_state.default_headers))
+        if again is None:
+            return False
+        head, part, file = again
+        sender = self.sender or self.file_sender()
+        sent = sender.sent
+        error: Exception | None = None
+        try:
+            is_sent = sender.begin_range(head, part, file, self._on_sent)
+        except (OSError, TruncatedFileError) as caught:
+            is_sent, error = False, caught
+        if is_sent:
+            repeat.count(part.last + 1 - part.first)
+            self.server_state.total_requests += 1
+            self._watch.since = self.loop.time()
+            self._repeat = repeat
+            return True
+        self._status, self._body_from = 206, sent + len(head)
+        answer = self._active = repeat.answer(part)
+        if error is not None:
+            self._end_answer(answer, error)
         return True
 
     def _on_sent(self, error: Exception | None) -> None:

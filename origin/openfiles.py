@@ -60,13 +60,17 @@ class Resolved:
         now: Seconds since the epoch.
         valid_until: When it must have been looked up again, by the monotonic clock.
         renewed_from: From when one request may look it up again.
+
+    Attributes:
+        is_fresh: Whether anybody may be answered without a look at the clock.
     """
 
     __slots__ = (
-        "_common",
         "_content",
         "_headers",
+        "_made_for",
         "_partial",
+        "is_fresh",
         "media_type",
         "renewed_from",
         "representation",
@@ -91,7 +95,13 @@ class Resolved:
         self._headers = headers
         fields = (*shared_headers(self.representation, headers, now), (b"content-type", media_type.encode()))
         self._content = encoded(fields)
-        self._common = self._partial = b""
+        # What is the same for all ranges, and the common fields that it was made with.
+        self._partial = self._made_for = b""
+        self.is_fresh = True
+
+    def age(self) -> None:
+        """Be fresh no longer."""
+        self.is_fresh = False
 
     def borrow(self) -> FileRepresentation:
         """The file for one more answer, whose end gives it back."""
@@ -110,42 +120,42 @@ class Resolved:
         Returns:
             The answer.
         """
+        size, file = self.representation.size, self.shared.file.fd
         if method == "GET" and not request.is_conditional and not request.has_range:
-            size = self.representation.size
-            if span is not None:
-                part = select_span(span, size)
-                if part is not None:
-                    return self._part(part, common)
-            elif size:
-                return self._whole(size, common)
+            part = ByteRange(0, size - 1) if span is None else select_span(span, size)
+            if part is not None and size:
+                length = part.length
+                if span is None:
+                    return Reply(200, (self._whole_head(common), part), length, length, file)
+                return Reply(206, (self.part_head(part, common), part), length, length, file)
         fields = request.fields
         if span is not None:
-            fields = (
-                *fields,
-                (b"range", b"bytes=%d-%b" % (span[0], b"" if span[1] is None else b"%d" % span[1])),
-            )
+            last = b"" if span[1] is None else b"%d" % span[1]
+            fields = (*fields, (b"range", b"bytes=%d-%b" % (span[0], last)))
         general = answer(method, fields, self.representation, time.time(), self._headers)
-        return _general(general, common, self.shared.file.fd)
+        return _general(general, common, file)
 
-    def _part(self, part: ByteRange, common: bytes) -> Reply:
-        if self._common is not common:
-            # What is the same for all ranges is made once, for as long as the second lasts.
+    def part_head(self, part: ByteRange, common: bytes) -> bytes:
+        """The header of an answer of 206 with one range.
+
+        Args:
+            part: The range.
+            common: Encoded header fields that every answer of the server has; the same object while they are
+                the same.
+        """
+        if self._made_for is not common:
+            # What is the same for all ranges is made once, for as long as a second lasts.
             start = b"%b%b%b" % (STATUS_LINE[206], common, self._content)
             size = b"%d" % self.representation.size
-            self._partial = (
-                start.replace(b"%", b"%%")
-                + b"content-range: bytes %d-%d/"
-                + size
-                + b"\r\ncontent-length: %d\r\n\r\n"
-            )
-            self._common = common
+            fields = b"content-range: bytes %d-%d/" + size + b"\r\ncontent-length: %d\r\n\r\n"
+            self._partial = start.replace(b"%", b"%%") + fields
+            self._made_for = common
         first, last = part
-        length = last + 1 - first
-        return Reply(206, (self._partial % (first, last, length), part), length, length, self.shared.file.fd)
+        return self._partial % (first, last, last + 1 - first)
 
-    def _whole(self, size: int, common: bytes) -> Reply:
-        head = b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[200], common, self._content, size)
-        return Reply(200, (head, ByteRange(0, size - 1)), size, size, self.shared.file.fd)
+    def _whole_head(self, common: bytes) -> bytes:
+        size = self.representation.size
+        return b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[200], common, self._content, size)
 
 
 class OpenFiles:
@@ -216,11 +226,11 @@ class OpenFiles:
             return file.close
         shared = SharedFile(file)
         shared.acquire()
-        if (old := self._files.pop(target, None)) is not None:
-            old.shared.release()
+        if target in self._files:
+            self._drop(target)
         elif len(self._files) >= self._maximum:
-            self._files.pop(next(iter(self._files))).shared.release()
-        self._files[target] = Resolved(
+            self._drop(next(iter(self._files)))
+        kept = self._files[target] = Resolved(
             shared,
             media_type,
             (*headers, *self._headers),
@@ -228,16 +238,22 @@ class OpenFiles:
             valid_until=looked_up + self._valid_seconds,
             renewed_from=looked_up + self._valid_seconds / 2,
         )
+        asyncio.get_running_loop().call_later(self._valid_seconds / 2, kept.age)
         self._schedule()
         return shared.release
+
+    def _drop(self, target: bytes) -> None:
+        dropped = self._files.pop(target)
+        dropped.age()
+        dropped.shared.release()
 
     def close(self) -> None:
         """Keep nothing any more: the server has ended."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        while self._files:
-            self._files.popitem()[1].shared.release()
+        for target in list(self._files):
+            self._drop(target)
 
     def _schedule(self) -> None:
         if self._sweep is None:
@@ -248,8 +264,8 @@ class OpenFiles:
         """A file that nobody asks for isn't kept from being deleted for good."""
         self._sweep = None
         now = time.monotonic()
-        for path in [path for path, file in self._files.items() if now >= file.valid_until]:
-            self._files.pop(path).shared.release()
+        for target in [target for target, file in self._files.items() if now >= file.valid_until]:
+            self._drop(target)
         if self._files:
             self._schedule()
 

@@ -174,6 +174,15 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     return parsed.path or b"/", parsed.query or b""
 
 
+def _range_value(data: bytes) -> tuple[int, int]:
+    """Where in a head the value of a Range field in bytes stands: first position and end, or -1 twice."""
+    start = data.find(b"\r\nRange: bytes=")
+    if start < 0 and (start := data.find(b"\r\nrange: bytes=")) < 0:
+        return -1, -1
+    start += len(b"\r\nRange: bytes=")
+    return start, data.find(b"\r", start)
+
+
 def part_range(data: bytes) -> tuple[bytes, Span | None]:
     """Take a plain Range field out of a head: what is left is the same for all ranges that a client asks for.
 
@@ -183,12 +192,17 @@ def part_range(data: bytes) -> tuple[bytes, Span | None]:
     Returns:
         The head without the field's line, and what the field says; or the head as it is, and None.
     """
-    start = data.find(b"\r\nRange: bytes=")
-    if start < 0 and (start := data.find(b"\r\nrange: bytes=")) < 0:
+    start, end = _range_value(data)
+    span = None if start < 0 else plain_span(data[start:end])
+    if span is None:
         return data, None
-    end = data.find(b"\r", start + 15)
-    span = plain_span(data[start + 15 : end])
-    return (data, None) if span is None else (data[:start] + data[end:], span)
+    return data[: start - len(b"\r\nRange: bytes=")] + data[end:], span
+
+
+def around_range(data: bytes) -> tuple[bytes, bytes]:
+    """What stands before and behind the value of the Range field that `part_range` takes out."""
+    start, end = _range_value(data)
+    return data[:start], data[end:]
 
 
 def read_line(line: bytes, limits: WireLimits) -> RequestLine | None:

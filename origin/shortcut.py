@@ -6,11 +6,11 @@ ranges (`origin/selection.py`), the edge's header fields, the counters and the r
 
 from __future__ import annotations
 
-from origin.answers import Line, WireAnswer
-from origin.byteranges import Span
+from origin.answers import Again, Line, WireAnswer
+from origin.byteranges import ByteRange, Span, plain_span, select_span
 from origin.edge import Ledger
 from origin.openfiles import OpenFiles, Resolved
-from origin.requesthead import PlainFields, RequestLine
+from origin.requesthead import PlainFields, RequestLine, around_range
 
 AREA = "media"
 """Where requests for files are counted."""
@@ -20,24 +20,25 @@ class FileAnswer(WireAnswer):
     """An answer whose bytes are those of an open file and what stands around them.
 
     Args:
+        wing: What all of them share.
         resolved: The file.
         request: The request's first line.
         fields: Its header fields.
         span: What its Range says, if that isn't among the fields.
-        ledger: Where it is counted.
     """
 
-    __slots__ = ("_fields", "_is_held", "_resolved", "_span")
+    __slots__ = ("_fields", "_is_held", "_resolved", "_span", "_wing")
 
     def __init__(
         self,
+        wing: FileShortcut,
         resolved: Resolved,
         request: RequestLine,
         fields: PlainFields,
         span: Span | None,
-        ledger: Ledger,
     ) -> None:
-        super().__init__(request, ledger, AREA)
+        super().__init__(request, wing.ledger, AREA)
+        self._wing = wing
         self._fields = fields
         self._resolved = resolved
         self._span = span
@@ -47,9 +48,12 @@ class FileAnswer(WireAnswer):
         """Send what is asked for."""
         reply = self._resolved.reply(self.request.method, self._fields, self._span, line.fields(self))
         if not line.reply(self, reply):
-            # The file must outlast those who find it.
-            self._resolved.shared.acquire()
-            self._is_held = True
+            self.hold()
+
+    def hold(self) -> None:
+        """Keep the file open until the end: it must outlast those who find it."""
+        self._resolved.shared.acquire()
+        self._is_held = True
 
     def ended(self, status: int, sent: int, line: Line) -> None:
         """Give the file back."""
@@ -57,6 +61,68 @@ class FileAnswer(WireAnswer):
             self._is_held = False
             self._resolved.shared.release()
         super().ended(status, sent, line)
+
+    def again(self, data: bytes) -> FileRepeat | None:
+        """What answers this request with other ranges, if it has nothing but one."""
+        request, fields = self.request, self._fields
+        if self._span is None or fields.is_conditional or fields.has_range or request.method != "GET":
+            return None
+        return None if self._wing.ledger.log_requests else FileRepeat(self._wing, request, fields, data)
+
+
+class FileRepeat:
+    """A request for a range that a connection repeats, as players and CDNs do: only the range differs.
+
+    Args:
+        wing: What all of them share.
+        request: The request's first line.
+        fields: Its header fields, without the range.
+        data: The whole head.
+    """
+
+    __slots__ = ("_before", "_behind", "_fields", "_request", "_resolved", "_wing")
+
+    def __init__(self, wing: FileShortcut, request: RequestLine, fields: PlainFields, data: bytes) -> None:
+        self._wing = wing
+        self._request = request
+        self._fields = fields
+        self._before, self._behind = around_range(data)
+        self._resolved: Resolved | None = None
+
+    def reply(self, data: bytes, common: bytes) -> Again | None:
+        """Answer the request with another range.
+
+        Args:
+            data: A head.
+            common: Encoded header fields that every answer of the server has.
+
+        Returns:
+            The answer, of 206; None where it is another request or another answer.
+        """
+        if not (data.startswith(self._before) and data.endswith(self._behind)):
+            return None
+        resolved = self._resolved
+        if resolved is None or not resolved.is_fresh:
+            resolved = self._resolved = self._wing.files.find(self._request.target)
+            if resolved is None:
+                return None
+        span = plain_span(data[len(self._before) : -len(self._behind)])
+        part = None if span is None else select_span(span, resolved.representation.size)
+        if part is None:
+            return None
+        return resolved.part_head(part, common), part, resolved.shared.file.fd
+
+    def count(self, length: int) -> None:
+        """Count an answer that is sent."""
+        self._wing.ledger.count(AREA, 206, length)
+
+    def answer(self, part: ByteRange) -> FileAnswer:
+        """The last answer as one that goes on."""
+        if self._resolved is None:
+            raise RuntimeError("there was no answer")
+        answer = FileAnswer(self._wing, self._resolved, self._request, self._fields, part)
+        answer.hold()
+        return answer
 
 
 class FileShortcut:
@@ -68,10 +134,10 @@ class FileShortcut:
     """
 
     def __init__(self, files: OpenFiles, ledger: Ledger) -> None:
-        self._files = files
-        self._ledger = ledger
+        self.files = files
+        self.ledger = ledger
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FileAnswer | None:
         """The answer to a request for a file that is open; see `Responder`."""
-        resolved = self._files.find(request.target)
-        return None if resolved is None else FileAnswer(resolved, request, fields, span, self._ledger)
+        resolved = self.files.find(request.target)
+        return None if resolved is None else FileAnswer(self, resolved, request, fields, span)

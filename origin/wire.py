@@ -42,6 +42,8 @@ class WireProtocol(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self._repeat is not None and self._reply_again(self._repeat, data):
+            return
         if self._unread:
             self._unread += data
             self.flow.pause_reading()
@@ -96,6 +98,9 @@ class WireProtocol(Connection):
             return False
         self._active, self._status = answer, 0
         answer.begin(self)
+        if self._active is not answer and answer.request is self._before and answer.keep_alive:
+            self._repeat = answer.again(data)
+        self._before = answer.request
         return True
 
     def _go_on(self) -> None:

@@ -88,18 +88,53 @@ class FileSender:
             TruncatedFileError: The file was too short; what there was has been sent.
             OSError: The connection is gone, or there is no descriptor left to wait with.
         """
-        self._file = file
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             pieces = (b"".join([_read(file, piece) for piece in pieces]),)
         self._pieces = list(pieces)
+        self._file = file
         if self._step(MSG_MORE if 0 < length <= MORE_LIMIT else 0):
             return True
-        # Each turn of the loop that finds the socket writable sends one more step.
+        self._wait(done)
+        return False
+
+    def begin_range(self, head: bytes, part: ByteRange, file: int, done: Done) -> bool:
+        """Send bytes and one range of a file, which is what `begin` does in a longer way.
+
+        Args:
+            head: What goes before the file's bytes.
+            part: The range.
+            file: Descriptor of a regular file, open until the sending has ended.
+            done: As for `begin`, which says what is returned and raised, too.
+        """
+        first, last = part
+        length = last + 1 - first
+        if length <= READ_LIMIT:
+            return self.begin((head, part), length, file, done)
+        sent = taken = 0
+        try:
+            sent = self._socket.send(head, MSG_MORE if length <= MORE_LIMIT else 0)
+            if sent == len(head):
+                taken = os.sendfile(self._fd, file, first, min(STEP, length))
+                if not taken:
+                    raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
+        except BlockingIOError:
+            pass
+        finally:
+            self.sent += sent + taken
+        if taken == length:
+            return True
+        rest = ByteRange(first + taken, last)
+        self._pieces = [rest] if sent == len(head) else [memoryview(head)[sent:], rest]
+        self._file = file
+        self._wait(done)
+        return False
+
+    def _wait(self, done: Done) -> None:
+        """Have each turn of the loop that finds the socket writable send one more step."""
         if self._waiting < 0:
             self._waiting = os.dup(self._fd)
         self._done = done
         self._loop.add_writer(self._waiting, self._continue)
-        return False
 
     async def send(self, head: bytes, file: int, offset: int, count: int) -> None:
         """Send bytes and then a range of a file; returns when the kernel has them all.
@@ -124,7 +159,7 @@ class FileSender:
             else:
                 ended.set_exception(error)
 
-        if self.begin([head, ByteRange(offset, offset + count - 1)], count, file, done):
+        if self.begin_range(head, ByteRange(offset, offset + count - 1), file, done):
             return
         try:
             await ended

@@ -12,7 +12,6 @@ from typing import Literal
 
 import pytest
 import uvicorn
-from blockbuster import BlockBuster
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -59,6 +58,7 @@ def serving(
     certificate: tuple[Path, Path] | None = None,
     shortcuts: Shortcuts | None = None,
     at_end: Callable[[], None] | None = None,
+    grace: int = 1,
 ) -> Iterator[Running]:
     """Run a server in a thread until the block ends; with a key and certificate by TLS."""
     key, chain = certificate or (None, None)
@@ -73,7 +73,7 @@ def serving(
         log_config=None,
         access_log=False,
         timeout_keep_alive=keep_alive,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=grace,
         ssl_keyfile=key,
         ssl_certfile=chain,
     )
@@ -89,12 +89,6 @@ def serving(
         thread.join()
         if at_end is not None:
             at_end()
-
-
-@pytest.fixture(autouse=True)
-def sendfile_may_touch_the_disk(nothing_blocks_the_event_loop: BlockBuster) -> None:
-    """The socket never blocks; what the disk costs is bounded by a step, as in every server that uses it."""
-    nothing_blocks_the_event_loop.functions["os.sendfile"].can_block_in("origin/zerocopy.py", "_step")
 
 
 @pytest.fixture(scope="session")

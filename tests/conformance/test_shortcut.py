@@ -307,3 +307,64 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
     ):
         await representation.close()
     assert lookups == 7
+
+
+def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
+    counting: tuple[Running, Counting],
+) -> None:
+    """RFC 9110 §14: whatever comes between them; also when the file is looked up again."""
+    running, app = counting
+    other, whole = os.urandom(1 << 20), FILM * 16
+    put(running.library / "other.mp4", other)
+    expected: list[tuple[int, bytes]] = []
+    found: list[tuple[int, bytes]] = []
+    fields: dict[str, tuple[int, bytes]] = {
+        "bytes=5-99": (206, whole[5:100]),
+        "bytes=70000-200000": (206, whole[70_000:200_001]),
+        "bytes=0-5000000": (206, whole[:5_000_001]),
+        "bytes=16777000-": (206, whole[16_777_000:]),
+        "bytes=9-8": (200, whole),
+        "bytes=-7": (206, whole[-7:]),
+        "bytes=99999999-": (416, b"Range Not Satisfiable\n"),
+        "bytes=1-1,3-3": (206, whole[1:4]),
+        "bytes=+1-2": (200, whole),
+    }
+    with running.connect() as client:
+        for field, answer in fields.items():
+            for target, want in (
+                ("/media/film.mp4", (206, whole[1:3])),
+                ("/media/film.mp4", (206, whole[1:3])),
+                ("/media/film.mp4", (206, whole[1:3])),
+                ("/media/other.mp4", (206, other[1:3])),
+                ("/media/film.mp4", (206, whole[1:3])),
+            ):
+                expected.append(want)
+                got = client.ask(target, "Range: bytes=1-2")
+                found.append((got.status, got.body))
+            expected += [answer, (206, whole[3:4])]
+            for value in (field, "bytes=3-3"):
+                got = client.ask("/media/film.mp4", f"Range: {value}")
+                found.append((got.status, got.body))
+    assert found == expected
+    wait_for(lambda: sum(app.wing.traffic.requests.values()) == len(found), "the last one to be counted")
+    wait_for(lambda: app.wing.traffic.sent_bytes["media"] == sum(len(body) for _, body in found), "the bytes")
+
+
+def test_a_repeated_range_that_the_client_takes_slowly_is_whole_and_what_follows_too(
+    counting: tuple[Running, Counting],
+) -> None:
+    """RFC 9112 §9.3.2: with requests behind it, and its file replaced meanwhile."""
+    running, _ = counting
+    with running.connect(receive_buffer=4096) as client:
+        for _ in range(4):
+            client.ask("/media/film.mp4", "Range: bytes=0-1")
+        client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: origin\r\nRange: bytes=7-16000000\r\n\r\n")
+        assert client.socket.recv(10, socket.MSG_PEEK)
+        put(running.library / "film.mp4", b"new")
+        client.send("GET /media/small.mp3 HTTP/1.1\r\nHost: origin\r\n\r\n")
+        assert client.answer().body == (FILM * 16)[7:16_000_001]
+        assert client.answer().body == b"0123456789"
+        wait_for(
+            lambda: client.ask("/media/film.mp4", "Range: bytes=0-9").body == b"new", "the new file's bytes"
+        )
+    wait_for(lambda: running.open_files() == 0, "all files to be closed")

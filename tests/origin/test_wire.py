@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 import structlog
-from blockbuster import BlockBuster
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,11 +29,6 @@ from tests.conformance.raw import wait_for
 
 LIMITS = WireLimits(header_seconds=0.5, stalled_seconds=1.0, linger_seconds=0.5)
 BIG = 64 * 1024 * 1024
-
-
-@pytest.fixture(autouse=True)
-def sendfile_may_touch_the_disk(nothing_blocks_the_event_loop: BlockBuster) -> None:
-    nothing_blocks_the_event_loop.functions["os.sendfile"].can_block_in("origin/zerocopy.py", "_step")
 
 
 @pytest.fixture(scope="module", params=["asyncio", "uvloop"])
@@ -472,7 +466,7 @@ def test_the_end_of_the_server_lets_a_download_finish(library: Path, loop: Loop)
     """A running answer has its grace; idle connections are closed at once."""
     app = Starlette(routes=files.routes(Library(library)))
     with (
-        serving(app, library, loop) as running,
+        serving(app, library, loop, grace=30) as running,
         running.connect() as idle,
         running.connect(receive_buffer=4096) as busy,
     ):
