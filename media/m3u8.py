@@ -7,7 +7,7 @@ A playlist is a frozen dataclass with ``render()``; every line ends in LF. Durat
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -30,6 +30,21 @@ def decimal(seconds: Fraction | int, places: int = 5) -> str:
     """
     scaled = _scaled(seconds, 10**places)
     return f"{scaled // 10**places}.{scaled % 10**places:0{places}d}"
+
+
+def adding_up(durations: Iterable[Fraction], places: int = 5) -> Iterator[Fraction]:
+    """Round durations in a row so that they add up to their rounded sum: players add what is written.
+
+    Args:
+        durations: seconds, exact.
+        places: digits behind the point.
+    """
+    total, written = Fraction(0), 0
+    for duration in durations:
+        total += duration
+        end = _scaled(total, 10**places)
+        yield Fraction(end - written, 10**places)
+        written = end
 
 
 def date_time(seconds: Fraction) -> str:

@@ -181,8 +181,9 @@ def segment(cues: Iterable[Cue], origin: int) -> bytes:
         A WebVTT file.
     """
     # RFC 8216 §3.5: which MPEG-2 timestamp belongs to which time of cues; it has 33 bits.
-    mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % _WRAP}\n"
-    blocks = (f"\n{_head(cue)}\n{cue.text}\n" for cue in cues)
+    mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % _WRAP}\n\n"
+    # An empty line behind the last one too: some readers put segments one behind the other.
+    blocks = (f"{_head(cue)}\n{cue.text}\n\n" for cue in cues)
     return HEADER + mapped.encode() + "".join(blocks).encode()
 
 

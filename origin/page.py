@@ -44,7 +44,7 @@ FILES = {
 # hls.js hands the video element a MediaSource by a blob: address; all else comes from this server alone.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "media-src 'self' blob:; worker-src 'self' blob:; "
+    "media-src 'self' blob: data:; worker-src 'self' blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {

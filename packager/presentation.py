@@ -177,9 +177,11 @@ def _segment(
 
 
 def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.Part]:
+    # hls.js takes a segment for loaded when its parts reach its end, to the microsecond.
+    durations = m3u8.adding_up(part.duration for part in segment.parts)
     return [
-        m3u8.Part(part_uri(segment.number, index, extension) + suffix, part.duration, part.independent)
-        for index, part in enumerate(segment.parts)
+        m3u8.Part(part_uri(segment.number, index, extension) + suffix, duration, part.independent)
+        for index, (part, duration) in enumerate(zip(segment.parts, durations, strict=True))
     ]
 
 

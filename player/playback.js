@@ -17,6 +17,7 @@ export class Playback extends EventTarget {
   #progress = new Progress();
   #troubled = false;
   #mediaErrorAt = -Infinity;
+  #language = null;
   source = null;
   hls = null;
   recoveries = 0;
@@ -58,6 +59,14 @@ export class Playback extends EventTarget {
     if (!this.hls) return;
     if (index < 0) this.hls.loadLevel = -1;
     else this.hls.nextLevel = index;
+    this.#changed();
+  }
+
+  /** -1 shows none; the language stays chosen for whatever is played next. */
+  setCaptions(index) {
+    if (!this.hls) return;
+    this.#language = this.hls.subtitleTracks[index]?.lang ?? null;
+    this.hls.subtitleTrack = index;
     this.#changed();
   }
 
@@ -108,10 +117,18 @@ export class Playback extends EventTarget {
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.#changed());
     hls.on(Hls.Events.LEVELS_UPDATED, () => this.#changed());
     hls.on(Hls.Events.LEVEL_SWITCHED, () => this.#changed());
+    hls.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => this.#recallCaptions(hls));
+    hls.on(Hls.Events.SUBTITLE_TRACK_SWITCH, () => this.#changed());
     hls.on(Hls.Events.ERROR, (_, data) => data.fatal && this.#onHlsError(hls, data));
     hls.loadSource(url);
     hls.attachMedia(this.video);
     this.hls = hls;
+  }
+
+  #recallCaptions(hls) {
+    const index = hls.subtitleTracks.findIndex((track) => track.lang === this.#language);
+    if (index >= 0) hls.subtitleTrack = index;
+    this.#changed();
   }
 
   #onHlsError(hls, data) {

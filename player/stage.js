@@ -14,9 +14,13 @@ export class Stage {
     this.onMode = () => {};
     byId("modes").addEventListener("change", (event) => this.onMode(event.target.value));
     byId("quality").addEventListener("change", (event) => playback.setLevel(Number(event.target.value)));
+    byId("captions").addEventListener("change", (event) => playback.setCaptions(Number(event.target.value)));
     byId("edge").addEventListener("click", () => playback.goToEdge());
     playback.addEventListener("message", (event) => say(byId("status"), event.detail));
-    playback.addEventListener("change", () => this.#levels());
+    playback.addEventListener("change", () => {
+      this.#levels();
+      this.#captions();
+    });
     setInterval(() => this.#refresh(), REFRESH_MS);
   }
 
@@ -42,17 +46,20 @@ export class Stage {
 
   #levels() {
     const { hls, source } = this.playback;
-    const select = byId("quality");
     const levels = hls?.levels ?? [];
     byId("idle").hidden = source !== null;
     byId("quality-box").hidden = levels.length < 2;
     const names = levels.map(levelName);
     const playing = hls?.autoLevelEnabled && names[hls.currentLevel];
     const labels = [playing ? `Automatic (${playing})` : "Automatic", ...names];
-    while (select.options.length > labels.length) select.remove(select.options.length - 1);
-    while (select.options.length < labels.length) select.append(el("option", { value: select.options.length - 1 }));
-    labels.forEach((label, index) => say(select.options[index], label));
-    select.value = String(hls ? (hls.autoLevelEnabled ? -1 : hls.manualLevel) : -1);
+    offer(byId("quality"), labels, hls && !hls.autoLevelEnabled ? hls.manualLevel : -1);
+  }
+
+  #captions() {
+    const { hls } = this.playback;
+    const tracks = hls?.subtitleTracks ?? [];
+    byId("captions-box").hidden = tracks.length === 0;
+    offer(byId("captions"), ["Off", ...tracks.map((track) => track.name)], hls?.subtitleTrack ?? -1);
   }
 
   #refresh() {
@@ -64,4 +71,12 @@ export class Stage {
     byId("edge").classList.toggle("at-edge", stats.latency !== null && !behind && !stats.paused);
     say(byId("edge"), behind || stats.paused ? "Go to live" : "Live");
   }
+}
+
+/** Puts labels into a select; the first one's value is -1, and they count up from there. */
+function offer(select, labels, chosen) {
+  while (select.options.length > labels.length) select.remove(select.options.length - 1);
+  while (select.options.length < labels.length) select.append(el("option", { value: select.options.length - 1 }));
+  labels.forEach((label, index) => say(select.options[index], label));
+  select.value = String(chosen);
 }

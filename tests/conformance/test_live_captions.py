@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -210,6 +211,18 @@ def test_captions_go_on_at_the_right_time_behind_a_discontinuity(fed: HandFed) -
     assert near(before.cues) == [(0.0, 6.0, "across")]
     # The media goes on without a gap, but two seconds later: what was to come is two seconds nearer.
     assert near(behind.cues) == [(-2.0, 4.0, "across")]
+
+
+def test_ffmpeg_reads_the_rendition_to_its_end(fed: HandFed, tools: Tools) -> None:
+    assert post(fed, FILE).status == 201
+    fed.publish(5 * PARTS)
+    fed.end()
+    url = f"http://{fed.address[0]}:{fed.address[1]}{EN}media.m3u8"
+    options = f"-nostdin -v error -live_start_index 0 -i {url} -f srt -"
+    command = [str(tools.ffmpeg), *options.split()]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    # A cue that is in three segments with the same times is one to it.
+    assert re.findall("now|long", answer) == ["now", "long"]
 
 
 def test_a_body_without_end_is_taken_cue_by_cue(fed: HandFed) -> None:

@@ -161,7 +161,7 @@ def test_ffmpeg_reads_a_segment(tools: Tools, tmp_path: Path) -> None:
 def test_a_segment_tells_which_media_time_its_times_count_from() -> None:
     # RFC 8216 §3.5: 33 bits of 90 kHz; 1,795,000,000 s are 161,550,000,000,000 ticks.
     assert segment([], 1_795_000_000) == (
-        b"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:%d\n" % (161_550_000_000_000 % 8_589_934_592)
+        b"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:%d\n\n" % (161_550_000_000_000 % 8_589_934_592)
     )
-    assert segment([], 0).endswith(b"MPEGTS:0\n")
+    assert segment([], 0).endswith(b"MPEGTS:0\n\n")
     assert timestamp(360_003_007) == "100:00:03.007"

@@ -36,7 +36,7 @@ async def test_the_page_is_html_that_may_load_from_its_own_server_only(client: h
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == "'self'"
     assert policy["style-src"] == "'self'"
-    assert policy["media-src"] == "'self' blob:"
+    assert policy["media-src"] == "'self' blob: data:"
 
 
 async def test_everything_that_the_page_and_its_modules_name_is_served(client: httpx.AsyncClient) -> None:

@@ -1,0 +1,170 @@
+"""Timed metadata and captions in real players: hls.js on the page, dash.js, ffmpeg, the judge."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.e2e.conftest import Tab, keep, open_tab
+from tests.e2e.scripts import script
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+CONFIG = """
+[server]
+port = 0
+
+[[live]]
+name = "test"
+ladder = ["360p", "240p"]
+captions = ["en", "de"]
+segment_duration = 2.0
+"""
+
+FRAME_SECONDS = 1 / 30
+LATE_SECONDS = 0.5
+"""By which a browser may tell a cue late: it looks four times a second, on an idle machine."""
+
+LISTEN = """
+() => {
+  window.fired = [];
+  const { video } = headwater;
+  const listen = (track) => track.addEventListener("cuechange", () => {
+    for (const cue of track.activeCues) {
+      const { startTime: start, endTime: end, type, value, text } = cue;
+      fired.push({ kind: track.kind, lang: track.language, start, end, type, value, text,
+        at: video.currentTime,
+        date: headwater.hls.playingDate.getTime() / 1000 + start - video.currentTime });
+    }
+  });
+  for (const track of video.textTracks) listen(track);
+  video.textTracks.addEventListener("addtrack", (event) => listen(event.track));
+}
+"""
+"""Writes down each cue when it becomes active, with the program's date of its begin."""
+
+
+@pytest.fixture(scope="module")
+def timed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("timed")
+    (folder / "library").mkdir()
+    (folder / "headwater.toml").write_text(CONFIG)
+    server = start_server("--config", "headwater.toml", cwd=folder)
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tab(browser: Browser, timed_server: ServerProcess) -> AsyncIterator[Tab]:
+    tab = await open_tab(browser, timed_server.url)
+    await tab.open("live/test")
+    await tab.value(f"void ({LISTEN})()")
+    await tab.playing()
+    yield tab
+    await tab.page.context.close()
+    assert tab.troubles == []
+
+
+async def post(server: ServerProcess, path: str, body: str, media_type: str) -> dict[str, Any]:
+    async with httpx.AsyncClient(timeout=30) as client:
+        headers = {"content-type": media_type}
+        answer = await client.post(f"{server.url}/live/test/{path}", content=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def seconds(date: str) -> float:
+    return datetime.fromisoformat(date).timestamp()
+
+
+async def test_hls_js_reads_an_event_from_the_media_when_it_is_on(
+    tab: Tab, timed_server: ServerProcess
+) -> None:
+    body = json.dumps({"class": "song", "duration": 5, "id3": {"TIT2": "Größe", "WOAR": "http://a.example/"}})
+    told = await post(timed_server, "metadata", body, "application/json")
+    title = "fired.find((cue) => cue.kind === 'metadata' && cue.value?.key === 'TIT2')"
+    await tab.until(title)
+    cue = await tab.value(title)
+    keep("live-event", cue)
+    assert cue["value"]["data"] == "Größe"
+    assert cue["type"] == "https://aomedia.org/emsg/ID3"
+    assert cue["date"] == pytest.approx(seconds(told["start"]), abs=FRAME_SECONDS)
+    assert -FRAME_SECONDS < cue["at"] - cue["start"] < LATE_SECONDS
+    found = await tab.value("fired.filter((cue) => cue.type?.includes('ID3')).map((cue) => cue.value)")
+    told_frames = {(frame["key"], frame.get("info", ""), frame["data"]) for frame in found}
+    assert told_frames >= {("TXXX", "ID", told["id"]), ("TXXX", "CLASS", "song")}
+    assert ("WOAR", "", "http://a.example/") in told_frames
+
+
+async def test_the_page_shows_captions_at_their_time(tab: Tab, timed_server: ServerProcess) -> None:
+    select = tab.page.get_by_label("Captions")
+    assert await select.locator("option").all_text_contents() == ["Off", "English", "Deutsch"]
+    await select.select_option("Deutsch")
+    text = "WEBVTT\n\n00:00.500 --> 00:05.500\nzwei Sätze,\nlang\n\n00:05.500 --> 00:06.500\nnoch einer\n"
+    told = await post(timed_server, "captions/de", text, "text/vtt")
+    await post(timed_server, "captions/en", text.replace("zwei", "two"), "text/vtt")
+    await tab.until("fired.some((cue) => cue.text === 'noch einer')")
+    await tab.screenshot("captions")
+    cues = await tab.value("fired.filter((cue) => cue.kind !== 'metadata')")
+    keep("live-captions", {"cues": cues})
+    zero = seconds(told["start"])
+    assert {(cue["text"], cue["lang"]) for cue in cues} == {("zwei Sätze,\nlang", "de"), ("noch einer", "de")}
+    for text, begin, end in (("zwei Sätze,\nlang", 0.5, 5.5), ("noch einer", 5.5, 6.5)):
+        shown = [cue for cue in cues if cue["text"] == text]
+        assert {round(cue["end"] - cue["start"], 3) for cue in shown} == {end - begin}
+        assert {round(cue["start"], 3) for cue in shown} == {round(shown[0]["start"], 3)}
+        assert shown[0]["date"] == pytest.approx(zero + begin, abs=FRAME_SECONDS)
+        assert -FRAME_SECONDS < shown[0]["at"] - shown[0]["start"] < LATE_SECONDS
+    # A cue that spans segments and parts is one cue to the player.
+    shown_now = "[...headwater.video.textTracks].find((track) => track.language === 'de').cues.length"
+    assert await tab.value(shown_now) == 2
+    await select.select_option("Off")
+    await tab.until("headwater.hls.subtitleTrack === -1")
+
+
+async def test_dash_js_is_told_the_event(browser: Browser, timed_server: ServerProcess) -> None:
+    page = await browser.new_page()
+    await page.set_content("<video muted autoplay></video>")
+    await page.add_script_tag(path=script("dashjs"))
+    await page.evaluate(
+        """(url) => {
+          window.heard = [];
+          window.video = document.querySelector("video");
+          window.player = dashjs.MediaPlayer().create();
+          player.initialize(video, url, true);
+          player.on("https://aomedia.org/emsg/ID3", ({ event }) => heard.push({
+            at: player.time(), start: event.calculatedPresentationTime, size: event.messageData.length }));
+        }""",
+        f"{timed_server.url}/live/test/manifest.mpd",
+    )
+    async with asyncio.timeout(60):
+        while not await page.evaluate("video.currentTime > 0 && video.readyState >= 3"):
+            await asyncio.sleep(0.1)
+        await post(timed_server, "metadata", '{"id3": {"TIT2": "dash"}}', "application/json")
+        while not (heard := await page.evaluate("heard")):
+            await asyncio.sleep(0.1)
+    await page.close()
+    assert len(heard) == 1
+    assert heard[0]["size"] > 10
+
+
+async def test_the_judge_is_content_with_captions_and_events(timed_server: ServerProcess) -> None:
+    url = f"{timed_server.url}/live/test/master.m3u8"
+    feed = "WEBVTT\n\n" + "".join(f"00:{at:02}.000 --> 00:{at + 1:02}.000\nword {at}\n\n" for at in range(40))
+    await post(timed_server, "captions/en", feed, "text/vtt")
+    for number in range(8):
+        await post(timed_server, "metadata", json.dumps({"id3": {"TIT2": str(number)}}), "application/json")
+    words = [str(HEADWATER), "check", url]
+    judged = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=120)
+    assert judged.returncode == 0, judged.stdout
