@@ -27,9 +27,7 @@ class Station:
     def __init__(self, channel: Channel, archive: Archive, material: dict[str, Track], number: int) -> None:
         self.channel = channel
         self.archive = archive
-        self._sources = {
-            name: Source(channel, name, material[name], number, 0) for name in channel.renditions
-        }
+        self._sources = {name: Source(channel, name, track, number, 0) for name, track in material.items()}
 
     @property
     def window(self) -> Window:
@@ -45,7 +43,7 @@ class Station:
                 for _ in range(PARTS[name]):
                     source.publish()
             if stored:
-                await until(lambda: all(self.is_settled(name) for name in self._sources))
+                await until(lambda: all(self.is_settled(name) for name in self.channel.renditions))
 
     def is_settled(self, name: str) -> bool:
         window = self.channel.renditions[name].window
@@ -79,9 +77,11 @@ async def on_air(
     dvr: float = 3600,
     dvr_bytes: int = 0,
     part_duration: float = 0.25,
+    captions: tuple[str, ...] = (),
 ) -> AsyncIterator[Station]:
     """Run a channel as a process would, but for its encoder."""
     options = replace(OPTIONS, data=data, dvr_window=dvr, dvr_bytes=dvr_bytes, part_duration=part_duration)
+    options = replace(options, captions=captions)
     monkeypatch.setattr(Numbers, "first", lambda *_: number)
     channel = Channel(options, tools)
     archive = channel.archive

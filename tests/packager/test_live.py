@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -166,7 +167,7 @@ async def test_a_source_that_is_not_there_is_told_in_one_line(tools: Tools, sour
 
 async def test_a_stalled_ffmpeg_is_started_again(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "STALL_SECONDS", 1.0)
-    channel = Channel(small(), tools)
+    channel = Channel(replace(small(), captions=("en",)), tools)
     async with running(channel):
         await until(lambda: channel.ready, "readiness")
         assert channel.pid is not None
@@ -179,7 +180,7 @@ async def test_a_stalled_ffmpeg_is_started_again(tools: Tools, monkeypatch: pyte
 
 
 async def test_renditions_go_on_with_the_same_number_after_a_kill(tools: Tools) -> None:
-    channel = Channel(small(), tools)
+    channel = Channel(replace(small(), captions=("en",)), tools)
     windows = [rendition.window for rendition in channel.renditions.values()]
     async with running(channel):
         await until(lambda: channel.ready, "readiness")
