@@ -178,30 +178,29 @@ export class RadioView {
 function volumeControls(audio) {
   const slider = el("input", { type: "range", min: 0, max: 1, step: 0.05, id: "volume", "aria-label": "Volume" });
   const mute = el("button", { type: "button", class: "mute" }, "Mute");
+  // Not by "volumechange", which is lost when the station is stopped at once.
   const set = (volume, muted) => {
     audio.volume = volume;
     audio.muted = muted;
+    slider.value = String(volume);
+    mute.setAttribute("aria-pressed", String(muted));
   };
+  const choose = (volume, muted) => {
+    set(volume, muted);
+    try {
+      localStorage.setItem(VOLUME_KEY, JSON.stringify({ volume, muted }));
+    } catch {
+      // Storage is forbidden here: not kept, then.
+    }
+  };
+  slider.addEventListener("input", () => choose(Number(slider.value), false));
+  mute.addEventListener("click", () => choose(audio.volume, !audio.muted));
+  set(1, false);
   try {
     const kept = JSON.parse(localStorage.getItem(VOLUME_KEY)) ?? {};
     if (kept.volume >= 0 && kept.volume <= 1) set(kept.volume, kept.muted === true);
   } catch {
-    // Storage is forbidden here, or somebody else's: then it is as loud as ever.
+    // Forbidden, or somebody else's: then it is as loud as ever.
   }
-  const show = () => {
-    slider.value = String(audio.volume);
-    mute.setAttribute("aria-pressed", String(audio.muted));
-  };
-  slider.addEventListener("input", () => set(Number(slider.value), false));
-  mute.addEventListener("click", () => set(audio.volume, !audio.muted));
-  audio.addEventListener("volumechange", () => {
-    show();
-    try {
-      localStorage.setItem(VOLUME_KEY, JSON.stringify({ volume: audio.volume, muted: audio.muted }));
-    } catch {
-      // Not kept, then.
-    }
-  });
-  show();
   return el("div", { class: "volume" }, mute, el("label", { class: "field" }, el("span", {}, "Volume"), slider));
 }

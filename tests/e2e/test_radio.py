@@ -40,7 +40,7 @@ async def test_by_keyboard_a_station_is_muted_made_louder_and_stopped_and_the_vo
     await tab.page.keyboard.press("Tab")
     await tab.page.keyboard.press("Enter")
     await tab.until("headwater.audio.paused && !headwater.audio.hasAttribute('src')")
-    await tab.open("radio")
+    await tab.page.reload()
     await tab.page.get_by_role("button", name="Play Headwater demo (demo.mp3)").wait_for()
     assert await tab.value("headwater.audio.volume") == 0.05
     assert await tab.page.get_by_label("Volume").input_value() == "0.05"
