@@ -173,18 +173,15 @@ class Feed:
         dating = self._clock.dating(part.segment, now)
         if dating.stepped and self._window.open is None:
             self._renew()
-        end = part.base_media_decode_time + part.duration
-        events = self._inband.boxes(
-            self._name, Place(part.base_media_decode_time, end, self._timescale, dating.offset)
-        )
-        data = events + write_fragment(
+        shown = part.base_media_decode_time + part.samples[0].composition_offset
+        place = Place(shown, shown + part.duration, self._timescale, dating.offset)
+        data = self._inband.boxes(self._name, place) + write_fragment(
             sequence_number=self._part_count,
             track_id=self._track_id,
             base_media_decode_time=part.base_media_decode_time,
             samples=part.samples,
             data=part.data,
         )
-        shown = part.base_media_decode_time + part.samples[0].composition_offset
         begin = Fraction(shown, self._timescale) + dating.offset
         duration = Fraction(part.duration, self._timescale)
         self._window.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)

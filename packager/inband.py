@@ -48,7 +48,7 @@ class Place:
     """Where a part lies.
 
     Attributes:
-        begin: decode time of its first sample in ticks.
+        begin: presentation time of its first sample in ticks.
         end: of what follows it.
         timescale: ticks per second.
         offset: seconds to add to a media time for its date.

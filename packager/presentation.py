@@ -277,8 +277,13 @@ class Presentation:
 
     @property
     def edge(self) -> Fraction | None:
-        """Date of the end of the newest that any variant has, in seconds since the epoch; None before any."""
+        """Date of the end of the newest that any variant has, in seconds since the epoch.
+
+        None before there is any, and when nothing comes any more.
+        """
         windows = [rendition.window for rendition in leading(self._renditions.values())]
+        if any(window.ended for window in windows):
+            return None
         newest = [window.open or window.listed[-1] for window in windows if window.open or window.listed]
         return max((segment.program_date_time + segment.duration for segment in newest), default=None)
 

@@ -300,6 +300,12 @@ def test_only_the_channels_languages_and_who_may_publish_are_let_in(fed: HandFed
     assert post(fed, FILE, host="evil.example").status == 403
 
 
+def test_nothing_is_taken_of_what_comes_when_all_is_over(fed: HandFed) -> None:
+    fed.end()
+    answer = post(fed, FILE)
+    assert (answer.status, answer.body) == (503, b"nothing is on air\n")
+
+
 def test_feeds_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MAX_FEEDS", 1)
     head = "POST /live/test/captions/en HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/vtt\r\n"

@@ -192,6 +192,12 @@ def test_an_event_that_comes_late_happens_late_or_for_what_is_left(
     }
 
 
+def test_nothing_is_taken_when_all_is_over(fed: HandFed) -> None:
+    fed.end()
+    assert post(fed, {"id": "late"}).status == 503
+    assert b"EXT-X-DATERANGE" not in get(fed, "media.m3u8")
+
+
 def test_the_end_of_a_planned_event_is_told_in_playlists_only(fed: HandFed) -> None:
     assert post(fed, {"id": "ad", "planned_duration": 2}).status == 201
     fed.publish(1)

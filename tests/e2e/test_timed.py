@@ -26,9 +26,10 @@ port = 0
 
 [[live]]
 name = "test"
-ladder = ["360p", "240p"]
+ladder = ["240p"]
 captions = ["en", "de"]
-segment_duration = 2.0
+part_duration = 0.25
+segment_duration = 1.0
 """
 
 FRAME_SECONDS = 1 / 30
@@ -111,7 +112,7 @@ async def test_the_page_shows_captions_at_their_time(tab: Tab, timed_server: Ser
     select = tab.page.get_by_label("Captions")
     assert await select.locator("option").all_text_contents() == ["Off", "English", "Deutsch"]
     await select.select_option("Deutsch")
-    text = "WEBVTT\n\n00:00.500 --> 00:05.500\nzwei Sätze,\nlang\n\n00:05.500 --> 00:06.500\nnoch einer\n"
+    text = "WEBVTT\n\n00:00.500 --> 00:03.500\nzwei Sätze,\nlang\n\n00:03.500 --> 00:04.500\nnoch einer\n"
     told = await post(timed_server, "captions/de", text, "text/vtt")
     await post(timed_server, "captions/en", text.replace("zwei", "two"), "text/vtt")
     await tab.until("fired.some((cue) => cue.text === 'noch einer')")
@@ -120,7 +121,7 @@ async def test_the_page_shows_captions_at_their_time(tab: Tab, timed_server: Ser
     keep("live-captions", {"cues": cues})
     zero = seconds(told["start"])
     assert {(cue["text"], cue["lang"]) for cue in cues} == {("zwei Sätze,\nlang", "de"), ("noch einer", "de")}
-    for text, begin, end in (("zwei Sätze,\nlang", 0.5, 5.5), ("noch einer", 5.5, 6.5)):
+    for text, begin, end in (("zwei Sätze,\nlang", 0.5, 3.5), ("noch einer", 3.5, 4.5)):
         shown = [cue for cue in cues if cue["text"] == text]
         assert {round(cue["end"] - cue["start"], 3) for cue in shown} == {end - begin}
         assert {round(cue["start"], 3) for cue in shown} == {round(shown[0]["start"], 3)}
