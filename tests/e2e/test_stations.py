@@ -244,6 +244,10 @@ async def test_the_lock_screen_pauses_goes_on_and_stops(tab: Tab) -> None:
     await tab.value("actions.play()")
     await tab.until(f"!headwater.audio.paused && headwater.audio.currentTime > 0.3 && {state} === 'playing'")
     await tab.page.get_by_role("button", name="Stop Tone FM (tones.mp3)").wait_for()
+    # As a browser does when headphones are pulled out: the station isn't kept waiting, and the page shows it.
+    await tab.value("headwater.audio.pause()")
+    await tab.page.get_by_role("button", name="Play Tone FM (tones.mp3)").wait_for()
+    assert await tab.value(state) == "paused"
     await tab.value("actions.stop()")
     await tab.until(f"!headwater.audio.hasAttribute('src') && {state} === 'none'")
     assert await tab.value("navigator.mediaSession.metadata") is None
