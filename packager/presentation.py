@@ -5,18 +5,16 @@ A playlist is rendered once per state: all who wait for a part get the same byte
 
 from __future__ import annotations
 
-import functools
-import itertools
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from media import m3u8
 from packager.dateranges import DateRanges
+from packager.history import History, listed
 from packager.ladder import Cadence
 from packager.manifest import LiveManifest
-from packager.rendition import LANGUAGE_NAMES, Rendition, init_uri, leading, part_uri, segment_uri
+from packager.rendition import LANGUAGE_NAMES, Rendition, leading, part_uri
 from packager.window import LiveSegment, Window
 
 __all__ = ["Presentation", "Rendition", "media_playlist", "multivariant_playlist"]
@@ -122,58 +120,14 @@ def _recent(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fract
     return found
 
 
-class History:
-    """The lines of a playlist's older segments, which never change: each is made once.
-
-    For hours of them that is what makes the cost of a playlist independent of its length but for a copy.
-    """
-
-    def __init__(self) -> None:
-        self._lines: deque[tuple[int, m3u8.Map | None, str]] = deque()
-
-    def lines(self, window: Window, count: int, suffix: str) -> tuple[list[str], m3u8.Map | None]:
-        """Give the lines of a window's first segments, and the EXT-X-MAP that is in force behind them.
-
-        Args:
-            window: always the same rendition's.
-            count: of how many segments; none of them is listed with its parts any more.
-            suffix: always the same.
-        """
-        if not count:
-            return [], None
-        first = window.listed[0].number
-        while self._lines and self._lines[0][0] < first:
-            self._lines.popleft()
-        known = self._lines[-1][0] - first + 1 if self._lines else 0
-        for segment in itertools.islice(window.listed, known, count):
-            said = _segment(segment, segment.duration, window, 0, suffix)
-            before = self._lines[-1][1] if self._lines else None
-            self._lines.append((segment.number, said.map or before, "\n".join(said.lines(before))))
-        kept = list(itertools.islice(self._lines, count))
-        opening = window.listed[0]
-        text = [one[2] for one in kept]
-        said = _segment(opening, opening.duration, window, 0, suffix)
-        # The first one says its map, which went with the segments before it.
-        text[0] = "\n".join(said.lines(None))
-        return text, kept[-1][1]
-
-
 def _segment(
     segment: LiveSegment, distance: Fraction, window: Window, target_duration: int, suffix: str
 ) -> m3u8.Segment:
     finished = segment is not window.open
     # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
     with_parts = segment.parts and (not finished or distance <= PARTS_KEPT * target_duration)
-    extension = window.extension
-    return m3u8.Segment(
-        uri=segment_uri(segment.number, extension) + suffix if finished else None,
-        duration=segment.duration,
-        map=None if (init := init_uri(segment.timeline)) is None else _map(init + suffix),
-        parts=_parts(segment, extension, suffix) if with_parts else (),
-        discontinuity=segment.discontinuity,
-        program_date_time=segment.program_date_time,
-        gap=segment.gap,
-    )
+    parts = _parts(segment, window.extension, suffix) if with_parts else ()
+    return listed(segment, window.extension, suffix, parts, finished=finished)
 
 
 def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.Part]:
@@ -183,11 +137,6 @@ def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.P
         m3u8.Part(part_uri(segment.number, index, extension) + suffix, duration, part.independent)
         for index, (part, duration) in enumerate(zip(segment.parts, durations, strict=True))
     ]
-
-
-@functools.lru_cache(maxsize=MAX_HISTORIES)
-def _map(uri: str) -> m3u8.Map:
-    return m3u8.Map(uri)
 
 
 def multivariant_playlist(

@@ -12,6 +12,7 @@ import m3u8
 import pytest
 
 from media.codecs import SampleEntry
+from packager import history
 from packager.ladder import AUDIO_FRAME_RATE, RUNGS, audio_rungs, cadence, rungs
 from packager.presentation import Presentation, Rendition, media_playlist
 from packager.window import LivePart, Window
@@ -247,7 +248,10 @@ def test_a_ladder_is_sorted_from_large_to_small_and_made_of_presets() -> None:
             rungs(names)
 
 
-def test_lines_that_were_kept_are_those_that_would_be_made_anew() -> None:
+@pytest.mark.parametrize("block", [1, 2, 5, 256])
+def test_lines_that_were_kept_are_those_that_would_be_made_anew(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     presentation, renditions = channel(6 * 4)
     window = renditions["720p"].window
     for step in range(1, 6 * 40):
@@ -257,7 +261,12 @@ def test_lines_that_were_kept_are_those_that_would_be_made_anew() -> None:
             window.gap(renditions["audio"].window.listed[-1])
         publish(window, 1)
         publish(renditions["audio"].window, 1)
-        kept = re.sub("#EXT-X-RENDITION-REPORT.*\n", "", text(presentation))
+        with monkeypatch.context() as patch:
+            patch.setattr(history, "BLOCK", block)
+            # Some states go by without anybody's asking.
+            kept = re.sub("#EXT-X-RENDITION-REPORT.*\n", "", text(presentation)) if step % 11 else ""
+        if not kept:
+            continue
         assert kept == media_playlist(window, CADENCE).render()
         first = kept.index("#EXT-X-PROGRAM-DATE-TIME")
         assert "#EXT-X-MAP" in kept[:first]
