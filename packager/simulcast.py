@@ -55,6 +55,7 @@ class SimulcastOptions:
         on_demand: whether it only runs while somebody follows it.
         idle_seconds: how long it then goes on behind the last one.
         max_waiters: requests that may wait for one rendition at once.
+        segment_duration: wanted seconds of a segment.
     """
 
     name: str
@@ -62,6 +63,7 @@ class SimulcastOptions:
     on_demand: bool = True
     idle_seconds: float = 90.0
     max_waiters: int = MAX_WAITERS
+    segment_duration: float = SEGMENT_SECONDS
 
 
 class Simulcast:
@@ -156,7 +158,7 @@ class Simulcast:
             ChannelOptions(
                 options.name,
                 bitrates=options.bitrates,
-                segment_duration=SEGMENT_SECONDS,
+                segment_duration=options.segment_duration,
                 part_duration=PART_SECONDS,
                 max_waiters=options.max_waiters,
             ),
@@ -176,4 +178,4 @@ class Simulcast:
             if self._titles.change(title, date, time.monotonic()):
                 self.channel.inband.add(date, None, write_id3v2(frames_of(quotable(title))))
         except (DateRangeError, TooManyEventsError) as error:
-            log.warning("title isn't told", station=self.name, reason=str(error))
+            log.debug("title isn't told", station=self.name, reason=str(error))

@@ -1,0 +1,100 @@
+"""packager.simulcast with a real ffmpeg: what becomes of a channel whose encoder or station falters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from packager.blockqueue import BlockQueue
+from packager.intake import Intake, Throttle
+from packager.simulcast import Simulcast, SimulcastOptions
+from packager.tools import Tools
+from packager.window import Window
+from tests.packager.test_live import until
+
+OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False, segment_duration=2.0)
+
+
+@pytest.fixture(scope="module")
+def tone() -> bytes:
+    """Five minutes of a sine as MP3."""
+    source = ["-f", "lavfi", "-i", "sine=frequency=700:duration=300:sample_rate=44100", "-b:a", "64k"]
+    command = ["ffmpeg", "-nostdin", "-v", "error", *source, "-write_xing", "0", "-f", "mp3", "pipe:1"]
+    return subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
+
+
+class Mount:
+    """Plays a tone in blocks at real time while it sounds."""
+
+    def __init__(self, audio: bytes) -> None:
+        self._audio = audio
+        self.queue = BlockQueue(60.0)
+        self.sounds = asyncio.Event()
+        self.sounds.set()
+
+    @contextlib.contextmanager
+    def tapped(self) -> Iterator[BlockQueue]:
+        yield self.queue
+
+    async def play(self) -> None:
+        intake, throttle = Intake("a tone"), Throttle(0.0)
+        for block in intake.receive(self._audio):
+            if not self.sounds.is_set():
+                await self.sounds.wait()
+                throttle = Throttle(0.0)
+            await throttle.wait(block)
+            self.queue.put(block, time.monotonic())
+
+
+@contextlib.asynccontextmanager
+async def on_air(mount: Mount, tools: Tools) -> AsyncIterator[Simulcast]:
+    simulcast = Simulcast(OPTIONS, mount.tapped, tools)
+    tasks = [asyncio.create_task(work) for work in (mount.play(), simulcast.run())]
+    try:
+        yield simulcast
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def numbers(window: Window) -> list[int]:
+    return [segment.number for segment in window.listed]
+
+
+async def test_a_channel_goes_on_over_its_encoders_death_and_its_stations_silence(
+    tools: Tools, tone: bytes
+) -> None:
+    mount = Mount(tone)
+    async with on_air(mount, tools) as simulcast:
+        channel = simulcast.channel
+        windows = [channel.renditions[name].window for name in ("96k", "64k")]
+        # Nobody has asked: this one is always on.
+        await until(lambda: channel.ready, "the first segment")
+        assert (simulcast.state, channel.viewers) == ("live", 0)
+        assert channel.pid is not None
+        os.kill(channel.pid, signal.SIGKILL)
+        await until(lambda: any(segment.discontinuity for segment in windows[0].listed), "the next encoder")
+        assert channel.restarts == 1
+        mount.sounds.clear()
+        await until(lambda: any(segment.gap for segment in windows[0].listed), "a gap")
+        await until(lambda: channel.pid is None, "the encoder's end")
+        gaps = sum(segment.gap for segment in windows[0].listed)
+        mount.sounds.set()
+        await until(
+            lambda: not windows[1].listed[-1].gap and len(windows[1].listed) > gaps + 2, "the station again"
+        )
+        for window in windows:
+            assert numbers(window) == list(range(window.listed[0].number, window.next_number))
+            assert window.listed[0].parts[0].independent
+        # A title that goes on is told once, whatever happened to the encoder.
+        (title,) = channel.presentation.date_ranges.tags()
+        assert title.client_attributes == {"X-TITLE": "a tone"}
+    assert simulcast.channel.pid is None
