@@ -23,11 +23,13 @@ class Intake:
     Attributes:
         title: of what is played, for the blocks from now on; tags in the stream set it too.
         bitrate: of the newest frame in kbit/s, 0 when it doesn't say.
+        frames: that came so far.
     """
 
     def __init__(self, title: str = "") -> None:
         self.title = title
         self.bitrate = 0
+        self.frames = 0
         self._reader = MpegAudioReader()
         self._header: FrameHeader | None = None
         self._data: list[bytes] = []
@@ -74,6 +76,7 @@ class Intake:
 
     def _add(self, frame: Frame) -> None:
         self._header = frame.header
+        self.frames += 1
         self._data.append(frame.data)
         self._duration += frame.header.samples
         self.bitrate = frame.header.bitrate // 1000 or self.bitrate

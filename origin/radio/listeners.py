@@ -118,6 +118,7 @@ class Listeners:
         # In the order of their coming, in which memory has them too: a flush meets each in its turn.
         self._present: dict[Listener, None] = {}
         self._young: deque[Listener] = deque()
+        self._framed: tuple[bytes | memoryview, bytes] = (b"", b"")
         self._settled = 0
         self.peak = 0
         self.dropped = 0
@@ -161,7 +162,7 @@ class Listeners:
         newest, block = self._ring.newest
         if block is None:
             return 0
-        plain, chunk = block.data, as_chunk(block.data)
+        plain, chunk = block.data, self._chunk_of(block.data)
         sent = 0
         for listener in some:
             stream, cursor = listener.stream, listener.cursor
@@ -192,9 +193,18 @@ class Listeners:
         before = stream.sent
         for data, label in blocks:
             interleaver = listener.interleaver
-            pieces = [data] if interleaver is None else interleaver.feed(data, label)
-            stream.write(as_chunk(*pieces) if stream.chunked else b"".join(pieces))
+            if interleaver is not None:
+                pieces = interleaver.feed(data, label)
+                stream.write(as_chunk(*pieces) if stream.chunked else b"".join(pieces))
+            else:
+                stream.write(self._chunk_of(data) if stream.chunked else bytes(data))
         return stream.sent - before
+
+    def _chunk_of(self, data: bytes | memoryview) -> bytes:
+        """Frame a block: once for all, as those that read slowly may keep it for a while."""
+        if self._framed[0] is not data:
+            self._framed = (data, as_chunk(data))
+        return self._framed[1]
 
     def _fell_out(self, listener: Listener) -> None:
         self._lag(listener)

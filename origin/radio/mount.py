@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -139,6 +140,7 @@ class Mount:
         limits = ListenerLimits(self.options.burst_bytes, self.options.queue_bytes, self.options.skips)
         self._ring = Ring(max(limits.queue_bytes, limits.burst_bytes, RING_BYTES))
         self._closed = False
+        self._dismiss: Callable[[], None] | None = None
         self.audience = Listeners(name, self._ring, limits, clock, count)
         self.taps = Taps(clock, self.options.lead_seconds)
         self.fallback: Mount | None = None
@@ -201,6 +203,10 @@ class Mount:
             return "down"
         return "starting" if self._sounded is None else "live"
 
+    def has_ended(self) -> bool:
+        """Tell whether it was closed: nothing is heard here any more."""
+        return self._closed
+
     @property
     def full(self) -> bool:
         """Whether another listener would be too many."""
@@ -243,6 +249,8 @@ class Mount:
     def close(self) -> None:
         """End all listeners: those that read at once, the others after ``CLOSE_SECONDS``."""
         self._closed = True
+        if self._dismiss is not None:
+            self._dismiss()
         self.audience.close()
         self.now.channel.close()
 
@@ -274,10 +282,21 @@ class Mount:
         """The station's genre, in its own words."""
         return self.options.genre or self.announced.get("genre", "various")
 
-    def begin(self, announced: dict[str, str]) -> None:
-        """Take note that a source begins, and what it says of itself."""
+    @contextlib.contextmanager
+    def sourced(self, announced: dict[str, str], dismiss: Callable[[], None]) -> Iterator[None]:
+        """Have a source client for as long as the context is open.
+
+        Args:
+            announced: what it says of itself.
+            dismiss: sends it away; called when the mount ends before it.
+        """
         self.announced = announced
         self.started = time.time()
+        self._dismiss = dismiss
+        try:
+            yield
+        finally:
+            self._dismiss = None
 
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Let a listener in whose response's head is out; its ``done`` tells when it has gone."""

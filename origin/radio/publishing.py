@@ -82,13 +82,12 @@ class Publishing:
             # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
             await _refusal("a source is there already\n", 403 if legacy else 409)(scope, receive, send)
             return
-        mount.begin(_announced(request))
         log = _log.bind(mount=name, client=request.client.host if request.client else None)
         log.info("source connected", method=scope["method"], agent=_agent(request), type=media_type)
         if legacy:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
-            status, reason = await self._carry(session, receive)
+            status, reason = await self._carry(mount, _announced(request), session, receive)
         finally:
             session.close()
         log.info("source gone", reason=reason or "its end")
@@ -99,24 +98,45 @@ class Publishing:
         else:
             await Response(status_code=200, headers=_CLOSING)(scope, receive, send)
 
-    async def _carry(self, session: Session, receive: Receive) -> tuple[int, str]:
+    async def _carry(
+        self, mount: Mount, announced: dict[str, str], session: Session, receive: Receive
+    ) -> tuple[int, str]:
         """Feed the session until its source ends; give the status, and why it was thrown out."""
         try:
-            while True:
-                async with asyncio.timeout(self._silent_seconds):
-                    message = await receive()
-                if message["type"] == "http.disconnect":
-                    break
-                if data := message.get("body", b""):
-                    await session.feed(data)
-                if not message.get("more_body", False):
-                    break
-            await session.finish()
+            async with asyncio.timeout(None) as limit:
+
+                def dismiss() -> None:
+                    if not limit.expired():
+                        limit.reschedule(asyncio.get_running_loop().time())
+
+                with mount.sourced(announced, dismiss):
+                    await self._feed(mount, session, receive, limit)
         except TimeoutError:
-            return 408, f"nothing was sent for {self._silent_seconds:g} s"
+            if mount.has_ended():
+                return 503, "the station ends"
+            return 408, f"no audio was sent for {self._silent_seconds:g} s"
         except MediaError as error:
             return 415, f"not audio that a station carries: {error}"
         return 200, ""
+
+    async def _feed(self, mount: Mount, session: Session, receive: Receive, limit: asyncio.Timeout) -> None:
+        """Give the session what comes, as long as frames are among it: a byte now and then is no source."""
+        loop = asyncio.get_running_loop()
+        frames, heard = 0, loop.time()
+        while not mount.has_ended():
+            limit.reschedule(heard + self._silent_seconds)
+            message = await receive()
+            if mount.has_ended():
+                return
+            # What it is made to wait for being ahead is not its silence.
+            limit.reschedule(None)
+            if data := message.get("body", b""):
+                await session.feed(data)
+            if not message.get("more_body", False):
+                await session.finish()
+                return
+            if session.intake.frames > frames:
+                frames, heard = session.intake.frames, loop.time()
 
     def _refuse(self, name: str, request: Request) -> Response | None:
         if name not in self._mounts:

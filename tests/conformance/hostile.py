@@ -1,4 +1,4 @@
-"""Hostile input to HTTP (A), to files and ranges (B) and to resources (L): the tests of each row.
+"""Hostile input to HTTP (A), files and ranges (B), radio (G) and resources (L): the tests of each row.
 
 What concerns live channels, packaging and the rest of L is the business of those wings.
 """
@@ -25,6 +25,10 @@ SERVER = "test_hostile_server.py::"
 FILES = "test_http_files.py::"
 WIRE = "test_wire.py::"
 SHORTCUT = "test_shortcut.py::"
+RADIO = "test_hostile_radio.py::"
+SOURCES = "test_radio_sources.py::"
+FALLBACK = "test_radio_fallback.py::"
+ICY = "test_icy.py::"
 
 _FRAMING = HTTP + "test_ambiguous_framing_is_refused_and_nothing_behind_it_is_answered"
 _FAULTY = HTTP + "test_a_faulty_head_for_a_file_that_is_open_is_refused_like_any_other"
@@ -45,10 +49,16 @@ ROWS = {
         HTTP + "test_slow_heads_are_timed_out_and_others_are_served_meanwhile",
         WIRE + "test_a_connection_without_a_request_is_closed_without_a_word",
     ),
-    "A11": Row(later="no route takes a body yet: comes with ingest"),
+    "A11": held(
+        RADIO + "test_a_source_that_stalls_with_an_open_socket_loses_its_place",
+        RADIO + "test_a_source_that_sends_a_byte_now_and_then_loses_its_place",
+    ),
     "A12": held(HTTP + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up"),
     "A13": held(HTTP + "test_a_thousand_pipelined_requests_are_answered_in_order_and_cost_no_memory"),
-    "A14": Row(later="no route takes a body yet: comes with ingest"),
+    "A14": held(
+        SOURCES + "test_a_refusal_has_its_exact_length_and_closes",
+        RADIO + "test_wrong_passwords_by_the_hundred_change_nothing",
+    ),
     "A15": held(HTTP + "test_what_follows_an_upgrade_is_no_second_request"),
     "A16": held(WIRE + "test_a_header_field_cannot_be_split"),
     "A17": held(SERVER + "test_a_request_is_one_line_of_the_log_without_control_characters"),
@@ -86,6 +96,36 @@ ROWS = {
         HTTP + "test_a_file_larger_than_any_disk_has_its_last_bytes",
         FILES + "test_an_empty_file_has_no_range",
     ),
+    "G1": held(
+        ICY + "test_what_could_harm_a_player_is_taken_out_of_titles",
+        ICY + "test_a_title_that_is_too_long_is_cut_at_a_characters_edge",
+        ICY + "test_any_title_makes_a_block_with_two_fields",
+    ),
+    "G2": held(
+        "test_radio.py::test_titles_are_only_sent_to_those_who_ask",
+        "test_radio.py::test_titles_are_only_for_those_who_ask_with_a_single_one",
+    ),
+    "G3": held(
+        SOURCES + "test_a_source_of_the_old_protocol_is_answered_at_once",
+        SOURCES + "test_a_refusal_has_its_exact_length_and_closes",
+        RADIO + "test_wrong_passwords_by_the_hundred_change_nothing",
+    ),
+    "G4": Row(later="mounts call nobody back; heads that are too long are A8"),
+    "G5": held(SOURCES + "test_a_refusal_has_its_exact_length_and_closes"),
+    "G6": held(SOURCES + "test_titles_are_only_taken_with_the_sources_password"),
+    "G7": held(
+        RADIO + "test_a_crowd_whose_process_is_stopped_is_dropped",
+        "test_radio_faults.py::test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_miss_nothing",
+    ),
+    "G8": held(
+        FALLBACK + "test_a_source_of_another_codec_ends_the_listeners_of_the_first",
+        FALLBACK + "test_a_picture_of_16_mb_in_the_stream_is_dropped",
+        RADIO + "test_sources_that_are_killed_and_come_back_otherwise_cost_no_listener",
+        RADIO + "test_a_source_of_garbage_is_sent_away",
+    ),
+    "G9": held(FALLBACK + "test_a_station_that_would_hear_itself_is_refused"),
+    "G10": held(RADIO + "test_children_have_no_connection_of_the_server"),
+    "G11": held("test_radio.py::test_the_status_is_json_that_is_safe_inside_html"),
     "L1": held(SERVER + "test_a_server_without_descriptors_does_not_spin_and_recovers"),
     "L4": held(
         HTTP + "test_connections_beyond_the_limit_are_told_so_and_the_others_go_on",

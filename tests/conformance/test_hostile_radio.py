@@ -1,0 +1,399 @@
+"""Radio's faults at a real server (G, A11): nothing stays behind, and nobody else is harmed.
+
+What was counted before, during and after each is kept in ``artifacts/radio-faults.jsonl``.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from media.mpegaudio import Frame, MpegAudioReader
+from tests.conformance.raw import Client
+from tests.conftest import ARTIFACTS, ServerProcess, start_server, wait_for
+
+PASSWORD = "sesame"
+KEY = base64.b64encode(f"source:{PASSWORD}".encode()).decode()
+CROWD = 150
+MEMORY_BYTES = 12 << 20
+"""What the allocator may keep of memory that was used for a moment."""
+
+CONFIG = """
+[library]
+path = "{folder}"
+[[radio]]
+name = "loud"
+folder = "{folder}/loud"
+bitrate = 320
+[[radio]]
+name = "open"
+source = "publish"
+source_password = "{password}"
+[[radio]]
+name = "vanishing"
+folder = "{folder}/vanishing"
+bitrate = 64
+[limits]
+queue_bytes = 196608
+burst_bytes = 32768
+source_seconds = 2
+hold_seconds = 120
+shutdown_seconds = 60
+"""
+
+LISTENERS = """
+import select, socket, sys
+port, path, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+poll, present = select.poll(), {}
+for _ in range(count):
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+    one.connect(("127.0.0.1", port))
+    one.sendall(f"GET {path} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
+    one.setblocking(False)
+    poll.register(one, select.POLLIN)
+    present[one.fileno()] = one
+print("in", flush=True)
+while present:
+    for number, _ in poll.poll():
+        if not present[number].recv(65536):
+            poll.unregister(number)
+            present.pop(number).close()
+"""
+
+
+@dataclass(frozen=True)
+class State:
+    """What a server holds."""
+
+    listeners: int
+    descriptors: int
+    children: int
+    resident_bytes: int
+
+
+def tone(path: Path, seconds: int, *arguments: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source = ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, *arguments, str(path)], check=True)
+    return path
+
+
+def start(folder: Path) -> ServerProcess:
+    config = folder / "headwater.toml"
+    config.write_text(CONFIG.format(folder=folder, password=PASSWORD))
+    return start_server("--config", str(config), "--port", "0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("radio")
+    tone(folder / "loud" / "1.mp3", 60, "-ac", "2", "-b:a", "320k")
+    tone(folder / "spare.mp3", 2, "-ac", "2", "-b:a", "64k")
+    (folder / "vanishing").mkdir()
+    shutil.copy(folder / "spare.mp3", folder / "vanishing" / "1.mp3")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[ServerProcess]:
+    running = start(folder)
+    try:
+        wait_for(lambda: metric(running, "listeners", "loud") == 0, what="the station")
+        # Everything that is made at the first use is there.
+        with crowd(running, "loud", 20):
+            wait_for(lambda: metric(running, "listeners", "loud") == 20, what="the first listeners")
+        wait_for(lambda: metric(running, "listeners", "loud") == 0, what="their leaving")
+        yield running
+        assert running.stop() == 0
+    finally:
+        running.process.kill()
+        running.process.wait()
+
+
+def port_of(server: ServerProcess) -> int:
+    return int(server.url.rpartition(":")[2])
+
+
+def metric(server: ServerProcess, name: str, mount: str) -> int:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    found = re.search(rf'^headwater_radio_{name}\{{mount="{mount}"\}} (\S+)$', text, re.MULTILINE)
+    return -1 if found is None else round(float(found[1]))
+
+
+def state(server: ServerProcess) -> State:
+    pid = server.process.pid
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    listeners = sum(metric(server, "listeners", mount) for mount in ("loud", "open", "vanishing"))
+    return State(listeners, len(os.listdir(f"/proc/{pid}/fd")), len(server.children()), resident)
+
+
+@contextlib.contextmanager
+def leaving_nothing(server: ServerProcess, fault: str) -> Iterator[Callable[[], None]]:
+    """Check that all is as it was when the block has ended; gives what notes the state in between."""
+    before = state(server)
+    during: list[State] = []
+    yield lambda: during.append(state(server))
+
+    def restored() -> bool:
+        now = state(server)
+        # Tracks that change may begin and end an ffmpeg and its pipes meanwhile.
+        return now.listeners == before.listeners and now.descriptors <= before.descriptors + 2
+
+    try:
+        wait_for(restored, what="the state before")
+    finally:
+        after = state(server)
+        ARTIFACTS.mkdir(exist_ok=True)
+        states = {"before": asdict(before), "during": [*map(asdict, during)], "after": asdict(after)}
+        with (ARTIFACTS / "radio-faults.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"fault": fault, **states}) + "\n")
+    assert after.resident_bytes < before.resident_bytes + MEMORY_BYTES
+
+
+@contextlib.contextmanager
+def crowd(server: ServerProcess, mount: str, count: int = CROWD) -> Iterator[subprocess.Popen[bytes]]:
+    """Listeners in one process of their own, which is killed at the end of the block."""
+    words = [sys.executable, "-c", LISTENERS, str(port_of(server)), f"/radio/{mount}", str(count)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"in\n"
+            yield process
+        finally:
+            process.kill()
+
+
+class Hearing:
+    """A listener in a thread."""
+
+    def __init__(self, url: str) -> None:
+        self.data = bytearray()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._listen, args=(url,))
+        self._thread.start()
+
+    def _listen(self, url: str) -> None:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            while not self._over.is_set() and (part := answer.read1(65536)):
+                self.data += part
+
+    def frames(self) -> list[Frame]:
+        reader = MpegAudioReader()
+        reader.receive_data(bytes(self.data))
+        return [event for event in reader.events() if isinstance(event, Frame)]
+
+    def end(self) -> None:
+        """Leave; there must be audio on its way still."""
+        self._over.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+
+@contextlib.contextmanager
+def source(server: ServerProcess, rate: int = 44100, channels: int = 2) -> Iterator[subprocess.Popen[bytes]]:
+    """ffmpeg as the source of ``open``, once it is heard."""
+    url = f"icecast://source:{PASSWORD}@127.0.0.1:{port_of(server)}/radio/open"
+    tones = ["-re", "-f", "lavfi", "-i", f"sine=sample_rate={rate}", "-ac", str(channels), "-b:a", "64k"]
+    words = ["-flush_packets", "1", "-write_xing", "0", "-content_type", "audio/mpeg", "-f", "mp3", url]
+    count = server.text().count("source connected")
+    with subprocess.Popen(["ffmpeg", "-nostdin", "-v", "error", *tones, *words]) as process:
+        try:
+            wait_for(lambda: server.text().count("source connected") > count, what="the source")
+            yield process
+        finally:
+            process.kill()
+
+
+def gone(server: ServerProcess, count: int) -> None:
+    wait_for(lambda: server.text().count("source gone") >= count, what="the source's going")
+
+
+def test_sources_that_are_killed_and_come_back_otherwise_cost_no_listener(server: ServerProcess) -> None:
+    with leaving_nothing(server, "source killed, another sample rate after it") as note:
+        count = server.text().count("source gone")
+        with source(server):
+            wait_for(lambda: metric(server, "listeners", "open") == 0 and is_live(server), what="its audio")
+            hearing = Hearing(f"{server.url}/radio/open")
+            wait_for(lambda: hearing.frames(), what="audio")
+            note()
+        gone(server, count + 1)
+        with source(server, rate=22050, channels=1):
+            wait_for(lambda: hearing.frames()[-1].header.sample_rate == 22050, what="the other's audio")
+            note()
+            # Frame by frame, over the change too.
+            found = hearing.frames()
+            assert bytes(hearing.data).startswith(b"".join(frame.data for frame in found))
+            rates = [frame.header.sample_rate for frame in found]
+            assert rates == sorted(rates, reverse=True)
+            assert metric(server, "listeners", "open") == 1
+            hearing.end()
+        gone(server, count + 2)
+
+
+def is_live(server: ServerProcess) -> bool:
+    with urllib.request.urlopen(f"{server.url}/status-json.xsl", timeout=30) as answer:
+        sources = json.load(answer)["icestats"]["source"]
+    return any(one["listenurl"].endswith("/open") for one in sources)
+
+
+def test_a_source_that_stalls_with_an_open_socket_loses_its_place(server: ServerProcess) -> None:
+    """A11."""
+    with leaving_nothing(server, "source stalled") as note:
+        count = server.text().count("source gone")
+        with source(server) as stalled:
+            wait_for(lambda: is_live(server), what="its audio")
+            stalled.send_signal(signal.SIGSTOP)
+            gone(server, count + 1)
+            note()
+        assert "no audio was sent for 2 s" in server.text()
+
+
+def begin(server: ServerProcess) -> Client:
+    client = Client(("127.0.0.1", port_of(server)))
+    client.send(
+        f"SOURCE /radio/open HTTP/1.0\r\nAuthorization: Basic {KEY}\r\nContent-Type: audio/mpeg\r\n\r\n"
+    )
+    return client
+
+
+def test_a_source_that_sends_a_byte_now_and_then_loses_its_place(server: ServerProcess) -> None:
+    """A11: bytes that never become audio keep nobody's place."""
+    with leaving_nothing(server, "source of a byte now and then"), begin(server) as client:
+        started, count = time.monotonic(), server.text().count("source gone")
+        with contextlib.suppress(OSError):
+            while server.text().count("source gone") == count:
+                assert time.monotonic() < started + 30
+                client.send(b"\xff")
+                time.sleep(0.2)
+
+
+def test_a_source_of_garbage_is_sent_away(server: ServerProcess) -> None:
+    """G8."""
+    with leaving_nothing(server, "source of garbage"), begin(server) as client:
+        count = server.text().count("source gone")
+        with contextlib.suppress(OSError):
+            for seed in range(200):
+                client.send(bytes((seed * step) % 251 for step in range(4096)))
+        gone(server, count + 1)
+
+
+def test_wrong_passwords_by_the_hundred_change_nothing(server: ServerProcess) -> None:
+    """G3."""
+    with leaving_nothing(server, "wrong passwords"):
+        for number in range(300):
+            wrong = base64.b64encode(f"source:{number}".encode()).decode()
+            with Client(("127.0.0.1", port_of(server))) as client:
+                fields = (f"Authorization: Basic {wrong}", "Content-Type: audio/mpeg", "Expect: 100-continue")
+                # A14: no 100 before it.
+                assert client.ask("/radio/open", *fields, method="PUT").status == 401
+        with source(server):
+            wait_for(lambda: is_live(server), what="the right one's audio")
+
+
+def came(server: ServerProcess, dropped: int) -> int:
+    """Count those that listen to ``loud``, and those that were dropped, as a busy machine may do."""
+    return metric(server, "listeners", "loud") + metric(server, "dropped_total", "loud") - dropped
+
+
+def test_a_crowd_whose_process_is_stopped_is_dropped(server: ServerProcess) -> None:
+    """G7."""
+    with leaving_nothing(server, f"{CROWD} listeners stopped") as note:
+        dropped = metric(server, "dropped_total", "loud")
+        with crowd(server, "loud") as stopped:
+            wait_for(lambda: came(server, dropped) >= CROWD, what="the crowd")
+            stopped.send_signal(signal.SIGSTOP)
+            hearing = Hearing(f"{server.url}/radio/loud")
+            wait_for(
+                lambda: metric(server, "dropped_total", "loud") >= dropped + CROWD, what="their being dropped"
+            )
+            note()
+        found = hearing.frames()
+        assert len(found) > 5 * 38
+        assert bytes(hearing.data).startswith(b"".join(frame.data for frame in found))
+        hearing.end()
+
+
+def test_a_crowd_that_is_killed_is_gone(server: ServerProcess) -> None:
+    with leaving_nothing(server, f"{2 * CROWD} listeners killed") as note:
+        dropped = metric(server, "dropped_total", "loud")
+        with crowd(server, "loud", 2 * CROWD):
+            wait_for(lambda: came(server, dropped) >= 2 * CROWD, what="the crowd")
+            note()
+        wait_for(lambda: metric(server, "listeners", "loud") == 0, what="their leaving")
+
+
+def test_a_folder_that_is_emptied_and_spoilt_plays_again_when_there_is_music(
+    server: ServerProcess, folder: Path
+) -> None:
+    music = folder / "vanishing"
+    with leaving_nothing(server, "folder emptied, then a corrupt MP3") as note:
+        hearing = Hearing(f"{server.url}/radio/vanishing")
+        (music / "1.mp3").unlink()
+        wait_for(lambda: "no tracks" in server.text(), what="the folder's being found empty")
+        note()
+        (music / "0.mp3").write_bytes(b"\xff\xfb\x90\x00" * 5000)
+        wait_for(lambda: "track skipped" in server.text(), what="the corrupt one's being skipped")
+        note()
+        size = len(hearing.data)
+        shutil.copy(folder / "spare.mp3", music / "1.mp3")
+        wait_for(lambda: len(hearing.data) > size + 16_000, what="music again")
+        assert metric(server, "listeners", "vanishing") == 1
+        hearing.end()
+
+
+def test_children_have_no_connection_of_the_server(server: ServerProcess, folder: Path) -> None:
+    """G10: Icecast CVE-2014-9018."""
+    other = tone(folder / "vanishing" / "other.mp3", 30, "-ac", "1", "-ar", "22050")
+    try:
+        seen: set[str] = set()
+
+        def look() -> bool:
+            for child in server.children():
+                with contextlib.suppress(OSError):
+                    # Until it is what it is started as, it has what the server has.
+                    if "ffmpeg" not in os.readlink(f"/proc/{child}/exe"):
+                        continue
+                    seen.update(os.readlink(link) for link in Path(f"/proc/{child}/fd").iterdir())
+            return bool(seen)
+
+        wait_for(look, what="an ffmpeg")
+        # Its standard input is one of a pair, whose other end the server has.
+        own = {os.readlink(link) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()}
+        assert not {target for target in seen & own if target.startswith("socket:")}
+    finally:
+        other.unlink()
+
+
+def test_the_end_doesnt_wait_for_sources_or_for_those_that_dont_read(folder: Path, tmp_path: Path) -> None:
+    """M1: a source, stopped or not, is sent away at once; the grace would be 60 s."""
+    shutil.copytree(folder / "loud", tmp_path / "loud")
+    (tmp_path / "vanishing").mkdir()
+    server = start(tmp_path)
+    try:
+        with source(server) as stalled, crowd(server, "loud", 20) as stopped:
+            wait_for(lambda: is_live(server), what="the source's audio")
+            stalled.send_signal(signal.SIGSTOP)
+            stopped.send_signal(signal.SIGSTOP)
+            started = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - started < 20
+    finally:
+        server.process.kill()
+        server.process.wait()
