@@ -32,7 +32,6 @@ def build_app(house: House, player: Path) -> ASGIApp:
 
     app = Starlette(
         routes=[
-            *files.routes(house.library, max_age=config.library.max_age, open_files=house.open_files),
             *vod.routes(house.titles, max_age=config.library.max_age),
             *live.routes(house.broadcasts),
             *recordings.routes(house.channels),
@@ -50,7 +49,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
         lifespan=lifespan,
     )
     return Edge(
-        app,
+        files.Files(house.library, max_age=config.library.max_age, open_files=house.open_files, app=app),
         traffic=house.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,

@@ -97,6 +97,10 @@ def select(field: str, size: int, part_overhead: int = 0) -> Selection:
     Returns:
         `WHOLE` for a field that is to be ignored. The time is linear in the field's length.
     """
+    if field.startswith("bytes=") and (span := plain_span(field[6:].encode("ascii", "replace"))):
+        part = select_span(span, size)
+        if part is not None:
+            return Partial((part,))
     specs = _specs(field)
     if specs is None:
         return WHOLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import enum
+import functools
 import re
 import time
 from collections.abc import Mapping
@@ -12,6 +13,9 @@ from datetime import date
 from email.utils import formatdate
 
 # RFC 9110 §8.8.3: opaque-tag = DQUOTE *etagc DQUOTE; the weakness mark is case-sensitive.
+DATES_KEPT = 256
+"""How many dates are kept as they are written: those of files that are asked for."""
+
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)+")
 
@@ -150,6 +154,7 @@ def parse_date(text: str, now: float) -> int | None:
     return None
 
 
+@functools.lru_cache(maxsize=DATES_KEPT)
 def format_date(moment: float) -> str:
     """An IMF-fixdate (RFC 9110 §5.6.7) for seconds since the epoch."""
     return formatdate(int(moment), usegmt=True)

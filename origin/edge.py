@@ -154,7 +154,7 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), *shared]
-                if not any(name == b"x-content-type-options" for name, _ in headers):
+                if NO_SNIFFING not in headers and not any(name == NO_SNIFFING[0] for name, _ in headers):
                     headers.append(NO_SNIFFING)
                 message = {**message, "headers": headers}
             elif message["type"] != ZERO_COPY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from origin.stream import STREAM, Stream
 from origin.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
 
 log = structlog.get_logger()
+
+LINES_KEPT = 512
+"""Header fields that are kept as they are written: most are the same in all answers."""
 
 JOIN_LIMIT = 16 * 1024
 """Bytes of body up to which copying them behind the header is cheaper than a second write."""
@@ -50,6 +54,15 @@ def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> byte
     head = [STATUS_LINE[status], *(b"%b: %b\r\n" % field for field in default_headers)]
     head.append(b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text))
     return b"".join((*head, b"connection: close\r\n\r\n", text))
+
+
+@functools.lru_cache(maxsize=LINES_KEPT)
+def _line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A field's name in lower case, and the field as a line of HTTP/1; RuntimeError where it can't be one."""
+    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+        raise RuntimeError(f"Invalid header field {name!r}.")
+    lowered = name.lower()
+    return lowered, b"%b: %b\r\n" % (lowered, value)
 
 
 class Exchange(RequestResponseCycle):
@@ -156,9 +169,7 @@ class Exchange(RequestResponseCycle):
         lines = [STATUS_LINE[status]]
         closes = False
         for name, value in (*self.default_headers, *headers):
-            if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
-                raise RuntimeError(f"Invalid header field {name!r}.")
-            lowered = name.lower()
+            lowered, line = _line(name, value)
             if lowered == b"content-length":
                 self.chunked_encoding = False
                 self.expected_content_length = int(value)
@@ -166,7 +177,7 @@ class Exchange(RequestResponseCycle):
                 continue
             elif lowered == b"connection" and b"close" in value.lower():
                 self.keep_alive, closes = False, True
-            lines += (lowered, b": ", value, b"\r\n")
+            lines.append(line)
         lines += self._framing(closes)
         lines.append(b"\r\n")
         self._head = b"".join(lines)

@@ -7,9 +7,9 @@ import errno
 
 import structlog
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from origin.edge import NO_SNIFFING
 from origin.mediatypes import media_type
 from origin.openfiles import OpenFiles
 from origin.representation import RepresentationResponse
@@ -21,45 +21,48 @@ NOT_FOUND_MAX_AGE = 5
 """Seconds for which a cache may keep the answer that there is no such file."""
 
 _ALLOWED = "GET, HEAD, OPTIONS"
-_NO_SNIFFING = {"x-content-type-options": "nosniff"}
+
+PREFIX = "/media/"
+"""Where the files are."""
 
 RETRY_SECONDS = 1
 """When a client may ask again for a file that the system could not open."""
 
 
-def routes(
-    library: Library,
-    *,
-    max_age: int = 3600,
-    not_found_max_age: int = NOT_FOUND_MAX_AGE,
-    open_files: OpenFiles | None = None,
-) -> list[BaseRoute]:
-    """The routes of this wing.
+class Files:
+    """The ASGI application of this wing: it sees every method, and answers each itself.
 
     Args:
         library: The files.
         max_age: Seconds for which caches may keep a file.
         not_found_max_age: Seconds for which they may keep a 404.
         open_files: Where files are kept for the requests that follow; None keeps none.
+        app: What answers for all other addresses; None: nobody does.
     """
-    kept = OpenFiles(0) if open_files is None else open_files
-    return [Route("/media/{path:path}", _Files(library, max_age, not_found_max_age, kept))]
 
-
-class _Files:
-    """The ASGI application behind the route: it sees every method, and answers each itself."""
-
-    def __init__(self, library: Library, max_age: int, not_found_max_age: int, open_files: OpenFiles) -> None:
+    def __init__(
+        self,
+        library: Library,
+        *,
+        max_age: int = 3600,
+        not_found_max_age: int = NOT_FOUND_MAX_AGE,
+        open_files: OpenFiles | None = None,
+        app: ASGIApp | None = None,
+    ) -> None:
         self._library = library
-        self._headers = {"cache-control": f"public, max-age={max_age}", **_NO_SNIFFING}
-        self._raw_headers = tuple((name.encode(), value.encode()) for name, value in self._headers.items())
+        self._headers = ((b"cache-control", b"public, max-age=%d" % max_age), NO_SNIFFING)
         self._absent_cache_control = f"public, max-age={not_found_max_age}"
-        self._open_files = open_files
+        self._open_files = OpenFiles(0) if open_files is None else open_files
+        self._app = app or Response("Not Found\n", 404)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. A router would cost more than most answers."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
         query: bytes = scope["query_string"]
         target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        response = await self._respond(scope["method"], scope["path_params"]["path"], target)
+        response = await self._respond(scope["method"], scope["path"][len(PREFIX) :], target)
         await response(scope, receive, send)
 
     async def _respond(self, method: str, path: str, target: bytes) -> Response:
@@ -70,7 +73,7 @@ class _Files:
             return _refusal("Method Not Allowed\n", 405, {"allow": _ALLOWED})
         try:
             representation = await self._open_files.get(
-                target, lambda: open_file(self._library, path), media_type(path), self._raw_headers
+                target, lambda: open_file(self._library, path), media_type(path), self._headers
             )
         except NotFoundError:
             # One answer for everything that isn't there or isn't to be seen.
@@ -84,8 +87,8 @@ class _Files:
         if (representation.etag or "").startswith("W/"):
             # A cache that kept a weak tag would renew it for ever, and never join it with the strong one that
             # the file has two seconds later.
-            headers = {**headers, "cache-control": "no-cache"}
-        return RepresentationResponse(representation, headers=headers)
+            headers = ((b"cache-control", b"no-cache"), NO_SNIFFING)
+        return RepresentationResponse(representation, raw_headers=headers)
 
 
 async def open_file(library: Library, name: str) -> LocalFile:
@@ -116,4 +119,5 @@ def _close_unwanted(opening: asyncio.Future[LocalFile]) -> None:
 
 
 def _refusal(text: str, status: int, headers: dict[str, str]) -> Response:
-    return Response(text, status, {**headers, **_NO_SNIFFING}, "text/plain; charset=utf-8")
+    headers = {**headers, "x-content-type-options": "nosniff"}
+    return Response(text, status, headers, "text/plain; charset=utf-8")

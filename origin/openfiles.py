@@ -106,7 +106,8 @@ class Resolved:
     def borrow(self) -> FileRepresentation:
         """The file for one more answer, whose end gives it back."""
         self.shared.acquire()
-        return FileRepresentation(self.shared.file, self.media_type, release=self.shared.release)
+        shared, etag = self.shared, self.representation.etag
+        return FileRepresentation(shared.file, self.media_type, release=shared.release, etag=etag)
 
     def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
         """Decide the answer to a request, as `origin/selection.py` does for every other.

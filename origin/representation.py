@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.responses import Response
 
 from origin.byteranges import ByteRange
-from origin.selection import answer
+from origin.selection import Headers, answer
 from origin.zerocopy import ZERO_COPY, TruncatedFileError
 from packager.storage import LocalFile
 
@@ -63,6 +63,7 @@ class FileRepresentation:
         media_type: Its Content-Type.
         now: Seconds since the epoch, by which a file that changed just now gets a weak tag.
         release: What to call instead of closing the file.
+        etag: Its entity-tag, where that is known.
     """
 
     def __init__(
@@ -71,9 +72,10 @@ class FileRepresentation:
         media_type: str,
         now: float | None = None,
         release: Callable[[], None] | None = None,
+        etag: str | None = None,
     ) -> None:
         self.size = file.size
-        self.etag: str | None = file.validator(time.time() if now is None else now)
+        self.etag = etag or file.validator(time.time() if now is None else now)
         self.last_modified: float | None = file.modified
         self.media_type = media_type
         self._file = file
@@ -145,6 +147,7 @@ class RepresentationResponse(Response):
         representation: What to send; it is closed when the answer has ended, in whatever way.
         cache_control: Cache-Control field.
         headers: More fields, for every status.
+        raw_headers: Fields that are encoded already, names in lower case.
     """
 
     def __init__(
@@ -153,13 +156,15 @@ class RepresentationResponse(Response):
         *,
         cache_control: str | None = None,
         headers: Mapping[str, str] | None = None,
+        raw_headers: Headers = (),
     ) -> None:
-        super().__init__()
+        self.background = None
         self.representation = representation
         extra = [] if cache_control is None else [("cache-control", cache_control)]
         extra += (headers or {}).items()
         self.raw_headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in extra
+            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in extra),
+            *raw_headers,
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -71,7 +71,7 @@ def answer(
     validators = _validators(representation, now)
     known = [*extra, *_validator_headers(validators)]
     outcome = conditional.Outcome.PROCEED
-    if fields:
+    if fields.keys() - {"range"}:
         outcome = conditional.evaluate(method, fields, validators, now)
     if outcome is conditional.Outcome.NOT_MODIFIED:
         # RFC 9110 §15.4.5: what a 200 would have said of validators and caching, and no content.

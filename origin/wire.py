@@ -48,17 +48,22 @@ class WireProtocol(Connection):
             self._unread += data
             self.flow.pause_reading()
         elif not self._answer(data):
-            self._take(data)
+            self._take(data, data)
 
-    def _take(self, data: bytes) -> None:
-        """Take bytes head by head, as far as their turn has come; the rest waits, and its client with it."""
+    def _take(self, data: bytes, tried: bytes = b"") -> None:
+        """Take bytes head by head, as far as their turn has come; the rest waits, and its client with it.
+
+        Args:
+            data: What has come.
+            tried: What needs the parser, as is known already.
+        """
         start, self._is_taking = 0, True
         while start < len(data) and not self._is_behind():
             end = self._head_end.find(data, start)
             piece, start = data[start:end], end
             if self._endless is not None:
                 self._endless.feed(piece)
-            elif not self._deaf and not self._answer(piece):
+            elif not self._deaf and (piece is tried or not self._answer(piece)):
                 self._parse(piece)
         self._is_taking = False
         self._unread = data[start:]

@@ -50,8 +50,8 @@ from origin.edge import Edge, Traffic
 from origin.openfiles import OpenFiles
 from origin.wire import WireLimits, wire_protocol
 from packager.storage import Library
-routes = files.routes(Library(pathlib.Path(sys.argv[1])), open_files=OpenFiles())
-app = Edge(Starlette(routes=routes), traffic=Traffic(), allow_origin="*", log_requests=False)
+own = files.Files(Library(pathlib.Path(sys.argv[1])), open_files=OpenFiles(), app=Starlette())
+app = Edge(own, traffic=Traffic(), allow_origin="*", log_requests=False)
 uvicorn.run(app, http=wire_protocol(WireLimits()), port=int(sys.argv[2]), ws="none", lifespan="off",
     log_config=None, access_log=False, server_header=False)
 """

@@ -12,7 +12,6 @@ from typing import Literal
 
 import pytest
 import uvicorn
-from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from origin import files
@@ -126,8 +125,8 @@ def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) ->
     """Make the files wing."""
     traffic = Traffic()
     open_files = OpenFiles(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
-    routes = files.routes(Library(library), max_age=max_age, open_files=open_files)
-    app = Edge(Starlette(routes=routes), traffic=traffic, allow_origin="*", log_requests=False)
+    own = files.Files(Library(library), max_age=max_age, open_files=open_files)
+    app = Edge(own, traffic=traffic, allow_origin="*", log_requests=False)
     shortcuts = Shortcuts({"media": FileShortcut(open_files, Ledger(traffic, log_requests=False))})
     return FilesWing(app, shortcuts, traffic, open_files.close)
 
@@ -154,8 +153,8 @@ def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterato
     loop, _, variant = request.param.partition("-")
     wing = files_wing(media_library)
     if request.param == "nothing kept":
-        routes = files.routes(Library(media_library), max_age=600)
-        app = Edge(Starlette(routes=routes), traffic=wing.traffic, allow_origin="*", log_requests=False)
+        own = files.Files(Library(media_library), max_age=600)
+        app = Edge(own, traffic=wing.traffic, allow_origin="*", log_requests=False)
         with serving(app, media_library, "uvloop") as running:
             yield running
         return

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 import structlog
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin import files
@@ -55,7 +54,7 @@ def make_big(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def origin(library: Path, loop: Loop) -> Iterator[Running]:
-    app = Starlette(routes=files.routes(Library(library)))
+    app = files.Files(Library(library))
     with serving(app, library, loop, LIMITS) as running:
         yield running
 
@@ -464,7 +463,7 @@ def test_a_client_that_goes_in_mid_body_leaves_nothing_behind(
 
 def test_the_end_of_the_server_lets_a_download_finish(library: Path, loop: Loop) -> None:
     """A running answer has its grace; idle connections are closed at once."""
-    app = Starlette(routes=files.routes(Library(library)))
+    app = files.Files(Library(library))
     with (
         serving(app, library, loop, grace=30) as running,
         running.connect() as idle,
@@ -483,7 +482,7 @@ def test_the_end_of_the_grace_cuts_a_download_without_noise(
     library: Path, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No traceback, no open file."""
-    app = Starlette(routes=files.routes(Library(library)))
+    app = files.Files(Library(library))
     with serving(app, library, loop) as running, running.connect(receive_buffer=4096) as client:
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.socket.recv(100)
@@ -510,7 +509,7 @@ def test_files_are_copied_where_sendfile_cannot_go(
 ) -> None:
     """Line 19: over TLS the same bytes, by a bounded copy."""
     extensions: list[bool] = []
-    inner: ASGIApp = Starlette(routes=files.routes(Library(library)))
+    inner: ASGIApp = files.Files(Library(library))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         extensions.append(ZERO_COPY in scope.get("extensions", {}))
