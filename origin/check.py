@@ -17,6 +17,9 @@ import m3u8
 
 MAX_VARIANTS = 32
 MAX_PLAYLIST_BYTES = 4 << 20
+LONGEST_SEGMENT = 86_400.0
+"""Seconds; what claims to last longer isn't judged as a segment."""
+
 TIMEOUT_SECONDS = 30.0
 PLAYLIST_TYPES = ("application/vnd.apple.mpegurl", "audio/mpegurl")
 
@@ -80,8 +83,8 @@ class _Judge:
         self._client = client
         self._report = report
 
-    async def playlist(self, url: str) -> None:
-        """Judge a playlist and what it names."""
+    async def playlist(self, url: str, *, named: bool = False) -> None:
+        """Judge a playlist and what it names; ``named`` tells that another playlist named it."""
         text = await self._playlist_text(url)
         if text is None:
             return
@@ -90,13 +93,18 @@ class _Judge:
         except (ValueError, KeyError, m3u8.ParseError) as error:
             self._report.expect(False, url, f"the m3u8 package can't read it: {error}")
             return
-        if playlist.is_variant:
+        if playlist.is_variant and named:
+            # Or it might name itself.
+            self._report.expect(
+                False, url, "is a multivariant playlist in another one (RFC 8216bis §4.4.6.2)"
+            )
+        elif playlist.is_variant:
             await self._multivariant(url, playlist)
         else:
             await self._media(url, text, playlist)
 
     async def _playlist_text(self, url: str) -> str | None:
-        answer = await self._client.get(url)
+        answer, content = await self._fetch(url)
         expect = self._report.expect
         if not expect(answer.status_code == 200, url, f"answers {answer.status_code}"):
             return None
@@ -104,9 +112,26 @@ class _Judge:
         expect(media_type in PLAYLIST_TYPES, url, f"is sent as {media_type!r} (RFC 8216bis §4)")
         expect("cache-control" in answer.headers, url, "has no Cache-Control (RFC 8216bis Appendix B)")
         expect("age" not in answer.headers, url, "an origin sends no Age (RFC 9111 §5.1)")
-        text = answer.content[:MAX_PLAYLIST_BYTES].decode("utf-8", "replace")
+        coding = answer.headers.get("content-encoding", "identity")
+        expect(
+            coding == "identity", url, f"is coded as {coding!r} for who doesn't take it (RFC 9110 §12.5.3)"
+        )
+        large = f"is larger than {MAX_PLAYLIST_BYTES} bytes"
+        if not expect(len(content) <= MAX_PLAYLIST_BYTES, url, large):
+            return None
+        text = content.decode("utf-8", "replace")
         started = expect(text.startswith("#EXTM3U"), url, "doesn't begin with #EXTM3U (RFC 8216bis §4.4.1.1)")
         return text if started else None
+
+    async def _fetch(self, url: str) -> tuple[httpx.Response, bytes]:
+        """Fetch a playlist as it was sent, and not much more of it than one may have."""
+        content = bytearray()
+        async with self._client.stream("GET", url) as answer:
+            async for data in answer.aiter_raw():
+                content += data
+                if len(content) > MAX_PLAYLIST_BYTES:
+                    break
+        return answer, bytes(content)
 
     async def _multivariant(self, url: str, playlist: m3u8.M3U8) -> None:
         groups = {(media.type, media.group_id) for media in playlist.media}
@@ -127,7 +152,7 @@ class _Judge:
                 expect(known, where, f"{told} (RFC 8216bis §4.4.6.2)")
         names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
         for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
-            await self.playlist(urljoin(url, name))
+            await self.playlist(urljoin(url, name), named=True)
 
     async def _media(self, url: str, text: str, playlist: m3u8.M3U8) -> None:
         expect = self._report.expect
@@ -135,7 +160,10 @@ class _Judge:
         expect(target > 0, url, "has no EXT-X-TARGETDURATION (RFC 8216bis §4.4.3.1)")
         for segment in playlist.segments:
             if segment.uri:
-                rounded = int((segment.duration or 0) + 0.5)
+                duration = segment.duration or 0.0
+                if not expect(0 <= duration < LONGEST_SEGMENT, url, f"has an EXTINF of {duration} s"):
+                    continue
+                rounded = int(duration + 0.5)
                 said = f"lasts {segment.duration} s, more than the target duration {target}"
                 expect(rounded <= target, f"{url} {segment.uri}", f"{said} (RFC 8216bis §4.4.3.1)")
         for problem in part_problems(text):
@@ -155,7 +183,8 @@ class _Judge:
         """A live playlist has a new segment within one and a half target durations (§6.2.2)."""
         before = (playlist.media_sequence or 0) + len(playlist.segments)
         await asyncio.sleep(target * 1.5 + 0.5)
-        again = m3u8.loads((await self._client.get(url)).text, uri=url)
+        _, content = await self._fetch(url)
+        again = m3u8.loads(content.decode("utf-8", "replace"), uri=url)
         after = (again.media_sequence or 0) + len(again.segments)
         expect = self._report.expect
         expect(after > before or again.is_endlist, url, "doesn't go on in time (RFC 8216bis §6.2.2)")

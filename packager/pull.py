@@ -22,6 +22,9 @@ SILENT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds until it is asked again: doubled each time."""
 
+QUIET_AFTER = 3
+"""Failures in a row that are told; those behind them aren't news."""
+
 MAX_REDIRECTS = 5
 HEAD_BYTES = 4096
 """How much of a stream is looked at to see what it is."""
@@ -85,7 +88,9 @@ class Puller:
         self._url = url
         self._channel = channel
         self._decided = asyncio.Event()
-        self._told = False
+        # Whether a stream comes, whether one ever came, and how often none did since one came for long.
+        self._there = self._played = False
+        self._failures = 0
         self.pump: Pump | None = None
 
     async def decided(self) -> Pump | None:
@@ -114,10 +119,10 @@ class Puller:
                     if self.pump is not None:
                         self.pump.receive_eof()
                 if asyncio.get_running_loop().time() - began > LONGEST_PAUSE:
-                    pause = FIRST_PAUSE
-                if not self._told:
+                    pause, self._failures = FIRST_PAUSE, 0
+                if not self._failures or (self._there and self._failures < QUIET_AFTER):
                     _log.warning("source isn't there", channel=self._channel, reason=reason)
-                self._told = True
+                self._there, self._failures = False, self._failures + 1
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -151,7 +156,7 @@ class Puller:
         else:
             self.pump.begin(container)
         self._decided.set()
-        if self._told:
+        if self._failures > 0 and (self._failures <= QUIET_AFTER or not self._played):
             _log.info("source is there", channel=self._channel)
-        self._told = False
+        self._there = self._played = True
         await self.pump.receive(head)

@@ -1,6 +1,7 @@
-"""Hostile input to HTTP (A), files and ranges (B), radio (G) and resources (L): the tests of each row.
+"""Hostile input to HTTP (A), files (B), playlists (D), ffmpeg (F), radio (G), resources (L); crashes (M).
 
-What concerns live channels, packaging and the rest of L is the business of those wings.
+The tests of each row, or why it has none yet. What concerns publishers and events is the business of those
+wings.
 """
 
 from __future__ import annotations
@@ -29,6 +30,17 @@ RADIO = "test_hostile_radio.py::"
 SOURCES = "test_radio_sources.py::"
 FALLBACK = "test_radio_fallback.py::"
 ICY = "test_icy.py::"
+LIVE = "test_live_hostile.py::"
+FAULTS = "test_live_faults.py::"
+PULLED = "test_live_sources.py::"
+CAGE = "test_cage.py::"
+FFMPEG = "test_ffmpeg.py::"
+CHECK = "test_check.py::"
+DVR = "test_dvr.py::"
+TIME = "test_live_time.py::"
+CLI = "test_cli.py::"
+WIRED = "test_live_playlists.py::"
+DIRECTIVES = "test_directives.py::"
 
 _FRAMING = HTTP + "test_ambiguous_framing_is_refused_and_nothing_behind_it_is_answered"
 _FAULTY = HTTP + "test_a_faulty_head_for_a_file_that_is_open_is_refused_like_any_other"
@@ -96,6 +108,71 @@ ROWS = {
         HTTP + "test_a_file_larger_than_any_disk_has_its_last_bytes",
         FILES + "test_an_empty_file_has_no_range",
     ),
+    "D1": held(
+        CAGE + "test_a_playlist_in_disguise_opens_nothing",
+        LIVE + "test_a_list_of_addresses_that_is_called_a_film_opens_none_of_them",
+    ),
+    "D2": held(LIVE + "test_a_list_of_addresses_that_is_called_a_film_opens_none_of_them"),
+    "D3": held(LIVE + "test_a_pulled_playlist_opens_no_file_even_where_ffmpeg_would"),
+    "D4": held(
+        LIVE + "test_a_playlist_that_leads_nowhere_is_given_up",
+        CHECK + "test_a_hostile_playlist_is_judged_within_limits",
+    ),
+    "D5": held(LIVE + "test_a_list_of_addresses_that_is_called_a_film_opens_none_of_them"),
+    "D6": held(CHECK + "test_a_hostile_playlist_is_judged_within_limits"),
+    "D7": held(
+        LIVE + "test_what_is_fetched_is_never_inflated",
+        CHECK + "test_a_playlist_that_was_packed_is_not_inflated",
+    ),
+    "D8": held(
+        WIRED + "test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once",
+        DIRECTIVES + "test_what_lies_too_far_ahead_is_refused",
+    ),
+    "D9": held(DIRECTIVES + "test_a_suffix_never_ends_an_attribute_or_a_line"),
+    "D10": held(WIRED + "test_names_of_channels_that_are_not_there_leave_nothing_behind"),
+    "D11": Row(later="no XML is read: manifests are only written"),
+    "F1": held(
+        FFMPEG + "test_a_file_is_a_file_whatever_its_name_looks_like",
+        LIVE + "test_a_path_is_one_word_of_the_arguments_and_no_option",
+    ),
+    "F2": held(
+        LIVE + "test_a_ladder_is_made_of_known_names",
+        LIVE + "test_a_path_is_one_word_of_the_arguments_and_no_option",
+    ),
+    "F3": held(
+        LIVE + "test_a_decoder_that_is_not_named_does_not_run_in_a_channel",
+        CAGE + "test_a_decoder_that_nobody_needs_does_not_run",
+    ),
+    "F4": held(
+        CAGE + "test_a_hostile_program_fails_at_each_attempt",
+        CAGE + "test_the_network_is_open_to_who_needs_it_and_nothing_else_is",
+    ),
+    "F5": held(
+        LIVE + "test_a_redirect_leads_to_http_and_nowhere_else",
+        LIVE + "test_the_decoder_of_a_fetched_stream_has_no_network",
+        PULLED + "test_a_redirect_to_another_protocol_is_not_followed",
+    ),
+    "F6": held(
+        LIVE + "test_a_picture_of_67_million_pixels_does_not_run_in_a_channel",
+        CAGE + "test_a_picture_of_67_million_pixels_is_refused",
+        CAGE + "test_a_hostile_program_fails_at_each_attempt",
+    ),
+    "F7": held(
+        "test_live.py::test_a_stalled_ffmpeg_is_started_again",
+        FFMPEG + "test_only_the_newest_errors_are_kept",
+        PULLED + "test_a_source_that_is_broken_for_long_is_told_in_a_few_lines_and_plays_when_it_is_mended",
+    ),
+    "F8": held(PULLED + "test_kills_in_a_row_leave_no_descriptor_no_zombie_and_a_discontinuity_each"),
+    "F9": held(
+        FFMPEG + "test_children_die_with_a_parent_that_is_killed",
+        CLI + "test_a_server_that_is_killed_leaves_no_ffmpeg",
+    ),
+    "F10": held(
+        CLI + "test_a_missing_ffmpeg_is_one_line_where_something_needs_it",
+        CLI + "test_without_ffmpeg_files_are_still_served",
+        "test_tools.py::test_a_program_that_is_not_ffmpeg_is_refused",
+        "test_tools.py::test_a_missing_encoder_is_named_with_what_needs_it",
+    ),
     "G1": held(
         ICY + "test_what_could_harm_a_player_is_taken_out_of_titles",
         ICY + "test_a_title_that_is_too_long_is_cut_at_a_characters_edge",
@@ -127,13 +204,47 @@ ROWS = {
     "G10": held(RADIO + "test_children_have_no_connection_of_the_server"),
     "G11": held("test_radio.py::test_the_status_is_json_that_is_safe_inside_html"),
     "L1": held(SERVER + "test_a_server_without_descriptors_does_not_spin_and_recovers"),
+    "L2": held(
+        DVR + "test_a_full_disk_shortens_the_dvr_and_live_goes_on",
+        DVR + "test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers",
+    ),
+    "L3": held(DVR + "test_a_crash_at_any_step_of_a_write_leaves_all_segments_that_were_stored"),
     "L4": held(
         HTTP + "test_connections_beyond_the_limit_are_told_so_and_the_others_go_on",
         HTTP + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up",
     ),
+    "L6": held(
+        TIME + "test_a_wall_clock_stepped_by_an_hour_is_one_discontinuity_and_the_right_date_again",
+        TIME + "test_setting_the_clock_moves_no_number",
+    ),
+    "L7": held("test_live_crowds.py::test_a_herd_is_released_by_one_part_and_one_rendering"),
     "L8": Row(later="needs 100,000 connections of one machine: a benchmark, not a test"),
     "L9": held(SERVER + "test_paths_that_nobody_knows_do_not_grow_the_metrics"),
     "L12": held(HTTP + "test_connections_to_a_vanished_client_are_noticed_by_the_kernel"),
     "L13": Row(later="comes with the tests of clients over a bad network"),
+    "M1": held(CLI + "test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback"),
+    "M2": Row(later="no hand-over of the listening socket yet: comes with operations"),
+    "M3": Row(later="no reload yet: comes with operations"),
+    "M4": held(
+        DVR + "test_every_stored_segment_is_listed_and_the_same_bytes_after_kill_9",
+        FAULTS + "test_a_number_is_never_used_twice_when_ffmpeg_and_then_the_server_are_killed",
+    ),
+    "M5": held(DVR + "test_a_crash_at_any_step_of_a_write_leaves_all_segments_that_were_stored"),
+    "M6": held(
+        DVR + "test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on",
+        DVR + "test_an_index_of_noise_loses_the_dvr_and_nothing_else",
+        DVR + "test_a_line_that_was_torn_anywhere_costs_only_its_own_segment",
+    ),
+    "M7": held(
+        PULLED + "test_kills_in_a_row_leave_no_descriptor_no_zombie_and_a_discontinuity_each",
+        "test_live.py::test_the_page_plays_on_when_the_encoder_is_killed",
+    ),
+    "M8": held(FAULTS + "test_a_channel_that_breaks_is_started_again_and_the_others_do_not_notice"),
+    "M9": held(
+        CLI + "test_a_taken_port_is_one_line",
+        CLI + "test_a_library_that_cannot_be_read_is_one_line",
+        DVR + "test_a_second_server_on_the_same_data_folder_ends_with_one_line",
+    ),
+    "M10": Row(later="takes days: comes with the soak"),
 }
 """By the rows' names."""

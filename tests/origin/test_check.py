@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gzip
 import http.server
 import subprocess
 import threading
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.check import part_problems
+from origin.check import CheckError, check, part_problems
 from tests.conftest import HEADWATER, ServerProcess, wait_for
 from tests.origin.test_app import live_is_on
 
@@ -68,6 +71,64 @@ def test_an_address_that_does_not_answer_is_one_line() -> None:
 def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> None:
     (tmp_path / "a.m3u8").write_text("<html>")
     assert "doesn't begin with #EXTM3U" in run(f"{careless_server}/a.m3u8").stdout
+
+
+HOSTILE = {
+    "itself": b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nitself.m3u8\n",
+    "nan": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:nan,\na.ts\n#EXT-X-ENDLIST\n",
+    "huge": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1e308,\na.ts\n#EXT-X-ENDLIST\n",
+    "negative": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:-1,\na.ts\n#EXT-X-ENDLIST\n",
+    "word": b"#EXTM3U\n#EXT-X-TARGETDURATION:two\n#EXTINF:x,\na.ts\n#EXT-X-ENDLIST\n",
+    "mark": b"\xef\xbb\xbf#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-ENDLIST\n",
+    "returns": b"#EXTM3U\r#EXT-X-TARGETDURATION:2\r#EXTINF:1,\ra.ts\r",
+    "nul": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\na\0.ts\n#EXT-X-ENDLIST\n",
+    "quote": b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a,NAME=b\n#EXT-X-STREAM-INF:BANDWIDTH=x\nb.m3u8\n',
+    "part": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=x\n#EXT-X-PART:DURATION=\n",
+    "lines": b"#EXTM3U\n" + b"\n" * 1_000_000,
+    "line": b"#EXTM3U\n#" + b"x" * (8 << 20),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_playlist_is_judged_within_limits(tmp_path: Path, name: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n")
+            writer.write(HOSTILE[name])
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    findings: list[str] = []
+    try:
+        async with asyncio.timeout(30):
+            report = await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/itself.m3u8")
+            findings = report.findings
+    except CheckError as error:
+        findings = [str(error)]
+    finally:
+        server.close()
+    assert findings
+    assert not any("\n" in finding for finding in findings)
+
+
+async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
+    bomb = gzip.compress(b"#EXTM3U\n" + bytes(64 << 20))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        fields = b"Content-Type: application/vnd.apple.mpegurl\r\nContent-Encoding: gzip\r\n"
+        writer.write(b"HTTP/1.0 200 OK\r\n" + fields + b"\r\n" + bomb)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        report = await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.m3u8")
+    finally:
+        server.close()
+    assert any("is coded as 'gzip'" in finding for finding in report.findings)
+    assert any("doesn't begin with #EXTM3U" in finding for finding in report.findings)
 
 
 def test_an_endless_stream_is_not_judged(demo_server: ServerProcess) -> None:

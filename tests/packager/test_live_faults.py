@@ -21,6 +21,8 @@ import m3u8
 import pytest
 from structlog.testing import capture_logs
 
+from origin import house
+from origin.config import Config, LibraryOptions, LiveOptions
 from packager import encoder, live
 from packager.ladder import Rung
 from packager.live import Channel, ChannelOptions
@@ -215,3 +217,30 @@ async def test_a_channel_with_a_folder_has_its_numbers_on_disk_before_it_uses_th
             kept = int(await asyncio.to_thread((tmp_path / "demo" / "number").read_text))
             assert kept >= number
             await asyncio.sleep(0.1)
+
+
+async def test_a_channel_that_breaks_is_started_again_and_the_others_do_not_notice(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(house, "REVIVE_SECONDS", 0.1)
+    channels = [LiveOptions(name, ladder=("240p",), segment_duration=1.0) for name in ("broken", "whole")]
+    home = house.House(Config(library=LibraryOptions(path=str(tmp_path)), live=tuple(channels)), tools)
+    broken, whole = home.channels.values()
+    fill = broken._lineup.align
+
+    def fail() -> None:
+        monkeypatch.setattr(broken._lineup, "align", fill)
+        raise ZeroDivisionError
+
+    async with home.running():
+        await until(lambda: broken.ready and whole.ready and broken.pid)
+        pid = whole.pid
+        monkeypatch.setattr(broken._lineup, "align", fail)
+        assert broken.pid is not None
+        with capture_logs() as logs:
+            os.kill(broken.pid, signal.SIGKILL)
+            await until(lambda: any(line["event"] == "service broke" for line in logs))
+            number = broken.renditions["240p"].window.next_number
+            await until(lambda: broken.renditions["240p"].window.next_number > number)
+        assert (whole.restarts, whole.pid) == (0, pid)
+        home.close()

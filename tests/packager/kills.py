@@ -1,0 +1,76 @@
+"""A channel whose ffmpeg is killed again and again; and what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from packager.live import Channel
+
+LIMIT_SECONDS = 60.0
+SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is more of after the kills: descriptors, children, discontinuities, segments."""
+
+    descriptors: int
+    children: int
+    discontinuities: int
+    numbers: int
+
+
+def children() -> set[str]:
+    """Process ids of this process's children, zombies included."""
+    listed = Path("/proc/self/task").glob("*/children")
+    return {pid for path in listed for pid in path.read_text().split()}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def kill_again_and_again(channel: Channel, *, times: int, every: float) -> Report:
+    """Run a channel and kill its ffmpeg.
+
+    Args:
+        channel: it.
+        times: how often.
+        every: seconds that an ffmpeg gets to run.
+    """
+    task = asyncio.create_task(channel.run())
+    try:
+        await until(lambda: channel.ready and channel.pid)
+        before, others = len(os.listdir("/proc/self/fd")), children() - {str(channel.pid)}
+        window = next(iter(channel.renditions.values())).window
+        number, discontinuities, seen = window.next_number, 0, window.next_number
+        for kill in range(1, times + 1):
+            await asyncio.sleep(every)
+            await until(lambda: channel.pid and window.open)  # in the middle of a segment
+            assert channel.pid is not None
+            restarts = channel.restarts
+            os.kill(channel.pid, SIGNALS[kill % len(SIGNALS)])
+            while channel.restarts == restarts:
+                await asyncio.sleep(0.02)
+            for segment in [one for one in window.listed if one.number >= seen]:
+                discontinuities += segment.discontinuity
+            seen = window.next_number
+        await until(lambda: channel.state == "live")
+        return Report(
+            len(os.listdir("/proc/self/fd")) - before,
+            len(children() - others),
+            discontinuities,
+            window.next_number - number,
+        )
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
