@@ -1,8 +1,13 @@
-// Live channels: tuned in on arrival, numbers and states kept fresh.
+// Live channels: tuned in on arrival, numbers and states kept fresh; and the replays of what is over.
 
-import { byId, count, el, encodePath, say, syncRows } from "./dom.js";
+import { byId, bytes, clock, count, el, encodePath, say, syncRows } from "./dom.js";
 
-const STATES = { live: "on air", starting: "starting", down: "down: the source will be started again by itself" };
+const STATES = {
+  live: "on air",
+  starting: "starting",
+  down: "down: the source will be started again by itself",
+  ended: "over",
+};
 
 export class LiveView {
   address = "/api/live";
@@ -10,17 +15,23 @@ export class LiveView {
   #items = [];
   #rows = new Map();
   #list = el("ul", { class: "rows" });
+  #replayRows = new Map();
+  #replayList = el("ul", { class: "rows" });
+  #replays = el("div", { hidden: true }, el("h2", {}, "Replays"), this.#replayList);
   #empty = el("p", { class: "empty" }, "No channel is configured. Add a [[live]] section to headwater.toml, or start with --demo.");
 
   constructor(stage) {
     this.stage = stage;
-    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty);
+    byId("panel-live").append(el("h2", {}, "Channels"), this.#list, this.#empty, this.#replays);
   }
 
   update(items) {
     this.#items = items;
     this.#empty.hidden = items.length > 0;
     syncRows(this.#list, this.#rows, items, (item) => item.name, makeRow);
+    const replays = this.#recorded();
+    this.#replays.hidden = replays.length === 0;
+    syncRows(this.#replayList, this.#replayRows, replays, (item) => item.key, makeReplayRow);
     const current = items.find((item) => item.name === this.stage.playback.source?.key);
     if (current) say(byId("facts"), describe(current));
   }
@@ -28,7 +39,10 @@ export class LiveView {
   enter(path) {
     if (!path && this.stage.playback.source) return undefined;
     const item = path ? this.#items.find((each) => each.name === path) : this.#items[0];
+    const replay = this.#recorded().find((each) => each.key === path);
     for (const [name, row] of this.#rows) row.mark(name === item?.name);
+    for (const [key, row] of this.#replayRows) row.mark(key === replay?.key);
+    if (replay) return this.#present(replay);
     if (!item) return this.stage.clear(path ? `There is no channel “${path}”.` : "");
     const { source } = this.stage.playback;
     if (source?.mode === "live" && source.key === item.name) return undefined;
@@ -39,6 +53,45 @@ export class LiveView {
       source: { key: item.name, mode: "live", url: item.hls, start: 0, buffer: 0, level: -1 },
     }, true);
   }
+
+  /** All channels' recordings, each with a key that the address bar can say. */
+  #recorded() {
+    return this.#items.flatMap((item) => (item.recordings ?? []).map((one) => ({
+      ...one,
+      key: `${item.name}/${one.id}`,
+      title: `${item.name}, ${new Date(one.start * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}`,
+    })));
+  }
+
+  #present(replay) {
+    if (this.stage.playback.source?.key === replay.key) return undefined;
+    return this.stage.present({
+      title: replay.title,
+      facts: describeReplay(replay),
+      modes: [],
+      source: { key: replay.key, mode: "hls", url: replay.hls, start: 0, buffer: 0, level: -1 },
+    }, true);
+  }
+}
+
+function describeReplay(item) {
+  return [clock(item.duration), bytes(item.size)].join(" · ");
+}
+
+function marker(link) {
+  return (on) => (on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"));
+}
+
+function makeReplayRow(item) {
+  const facts = el("span", { class: "quiet" });
+  const link = el("a", { class: "row", href: `#live/${encodePath(item.key)}` },
+    el("span", { class: "name" }, item.title), facts);
+  const file = item.mp4 && el("a", { class: "quiet", href: item.mp4, download: true, "aria-label": `Download ${item.title} as MP4` }, "MP4");
+  return {
+    node: el("li", { class: "with-file" }, link, ...(file ? [file] : [])),
+    mark: marker(link),
+    update: (now) => say(facts, describeReplay(now)),
+  };
 }
 
 function describe(item) {
@@ -58,7 +111,7 @@ function makeRow(item) {
     el("span", { class: "name" }, dot, item.name), facts);
   return {
     node: el("li", {}, link),
-    mark: (on) => (on ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")),
+    mark: marker(link),
     update(now) {
       dot.dataset.state = now.state;
       say(facts, describe(now));

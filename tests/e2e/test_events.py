@@ -1,0 +1,106 @@
+"""An event in the browser: its DVR by date, its end, and its replay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.async_api import Browser
+
+from tests.conftest import ServerProcess, start_server, wait_for
+from tests.e2e.conftest import open_tab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+ON_DISK = 9
+"""So many segments of a second: the last six target durations are in memory, what is before them isn't."""
+
+SOUGHT = """date => {
+    const { details } = headwater.hls.levels[headwater.hls.currentLevel];
+    const part = details.fragments.find(one => date >= one.programDateTime
+        && date < one.programDateTime + 1000 * one.duration);
+    headwater.video.currentTime = part.start + (date - part.programDateTime) / 1000;
+    return part.sn;
+}"""
+"""Seeks as a page does that knows a date: by the segments' EXT-X-PROGRAM-DATE-TIME."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A channel of one picture with a DVR on disk."""
+    folder = tmp_path_factory.mktemp("event")
+    (folder / "library").mkdir()
+    (folder / "headwater.toml").write_text(
+        f'[server]\nport = 0\ndata = "{folder / "data"}"\n[library]\npath = "{folder / "library"}"\n'
+        '[[live]]\nname = "talk"\nsource = "testsrc"\nladder = ["240p"]\nsegment_duration = 1.0\ndvr = "1h"\n'
+    )
+    server = start_server("--config", str(folder / "headwater.toml"))
+    yield server
+    server.stop()
+
+
+def dates(server: ServerProcess) -> list[tuple[str, float]]:
+    """Names and dates of the listed segments."""
+    answer = httpx.get(f"{server.url}/live/talk/240p/media.m3u8", timeout=30)
+    lines, found, date = answer.text.splitlines(), [], 0.0
+    for line in lines if answer.status_code == 200 else ():
+        if line.startswith("#EXT-X-PROGRAM-DATE-TIME:"):
+            date = datetime.fromisoformat(line.partition(":")[2]).astimezone(UTC).timestamp()
+        elif line.endswith(".m4s") and not line.startswith("#"):
+            found.append((line, date))
+    return found
+
+
+async def test_a_date_in_the_part_on_disk_is_played_then_the_end_and_then_the_replay(
+    browser: Browser, server: ServerProcess
+) -> None:
+    listed = await asyncio.to_thread(wait_for, lambda: (found := dates(server))[ON_DISK:] and found)
+    tab = await open_tab(browser, server.url)
+    requested: list[str] = []
+    tab.page.on("request", lambda request: requested.append(Path(request.url).name))
+    await tab.open("live/talk")
+    await tab.playing()
+    # The second segment of all: it is on disk alone.
+    name, date = listed[1]
+    number = await tab.page.evaluate(SOUGHT, 1000 * (date + 0.5))
+    assert number == int(name.removesuffix(".m4s"))
+    await tab.until(f"Math.abs(headwater.hls.playingDate - {1000 * (date + 0.5)}) < 2500")
+    await tab.playing()
+    assert name in requested
+    seekable = await tab.value("headwater.video.seekable.end(0) - headwater.video.seekable.start(0)")
+    assert seekable > ON_DISK - 1, "what the page's own controls offer to seek in"
+
+    ended = await asyncio.to_thread(httpx.post, f"{server.url}/live/talk/end", timeout=60)
+    assert ended.status_code == 200
+    recording = ended.json()["recording"]
+    await tab.until("headwater.hls.levels[headwater.hls.currentLevel].details.live === false")
+    await tab.value("headwater.video.currentTime = headwater.video.duration - 0.5")
+    await tab.until("headwater.video.ended")
+
+    replay = tab.page.get_by_role("link", name="talk, ")
+    await replay.first.click(timeout=30_000)
+    await tab.playing()
+    assert await tab.value("headwater.hls.url") == f"{server.url}{recording['hls']}"
+    length = await tab.value("headwater.video.duration")
+    assert length == pytest.approx(recording["duration"], abs=0.2)
+    async with tab.page.expect_download() as downloading:
+        await tab.page.get_by_role("link", name="Download talk").click()
+    download = await downloading.value
+    assert download.suggested_filename == f"talk-{recording['id']}.mp4"
+    await tab.screenshot("replay")
+    # The MP4 plays in the page's element, too, with sound and picture to the end.
+    await tab.value(
+        "window.film = Object.assign(document.createElement('video'),"
+        f" {{src: '{recording['mp4']}', muted: true}}), film.play(), 0"
+    )
+    await tab.until("film.readyState >= 3 && film.videoHeight === 240")
+    assert await tab.value("film.duration") == pytest.approx(recording["duration"], abs=0.2)
+    await tab.value("film.currentTime = film.duration - 0.3, 0")
+    await tab.until("film.ended")
+    assert await tab.value("film.error") is None
+    await tab.page.context.close()
+    assert tab.troubles == []
