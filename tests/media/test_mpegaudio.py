@@ -71,6 +71,8 @@ MODES = {
     "mono": ("-ac", "1", "-ar", "48000", "-b:a", "64k"),
     "mpeg2": ("-ac", "2", "-ar", "22050", "-b:a", "56k"),
     "mpeg2 mono vbr": ("-ac", "1", "-ar", "24000", "-q:a", "6"),
+    "abr": ("-ac", "2", "-ar", "44100", "-abr", "1", "-b:a", "112k"),
+    "mpeg2.5 stereo": ("-ac", "2", "-ar", "11025", "-b:a", "32k"),
     "mpeg2.5": ("-ac", "1", "-ar", "8000", "-b:a", "16k"),
     "without info frame": ("-ac", "2", "-ar", "32000", "-b:a", "320k", "-write_xing", "0"),
     "id3v2.3 and id3v1": (
@@ -94,6 +96,18 @@ def test_frames_are_the_packets_that_ffprobe_finds(mode: str, tmp_path: Path) ->
     events = read(path.read_bytes())
     assert [len(frame.data) for frame in frames(events)] == packet_sizes(path)
     assert Tags("Tone", "Maker") in events
+
+
+@pytest.mark.parametrize("mode", ["cbr", "vbr", "mpeg2.5"])
+def test_garbage_between_frames_changes_nothing_for_us_or_for_ffprobe(mode: str, tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp3", *MODES[mode], "-write_xing", "0", "-id3v2_version", "0")
+    whole = [frame.data for frame in frames(read(path.read_bytes()))]
+    garbage = bytes(range(1, 128)) * 3
+    spoilt = tmp_path / "b.mp3"
+    spoilt.write_bytes(b"".join(data + garbage * (number % 20 == 19) for number, data in enumerate(whole)))
+    assert [frame.data for frame in frames(read(spoilt.read_bytes()))] == whole
+    # Its parser gives garbage with the frame before or behind it; it finds as many frames.
+    assert len(packet_sizes(spoilt)) == pytest.approx(len(whole), abs=len(whole) // 20 + 1)
 
 
 @pytest.mark.parametrize("mode", ["cbr", "mpeg2", "mono"])

@@ -14,8 +14,9 @@ from origin.radio.mount import MountOptions
 from tests.radio_server import FRAME_BYTES, Client, Server, one_mount, until
 
 SECOND = 39
-CROWD = 400
-STOPPED = 120
+CROWD = 250
+STOPPED = 100
+LEAVING = 200
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +76,7 @@ async def test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_mis
         # 256 KiB of queue, what the kernel keeps on both sides, and a block that was on its way.
         assert (pushed - 1) * SECOND * FRAME_BYTES > options.queue_bytes
         expected = list(range(pushed * SECOND))
-        assert all(frames(bytes(data)) == expected for data in heard[::40])
+        assert all(frames(bytes(data)) == expected for data in heard[::30])
         assert all(len(data) == size for data in heard)
         assert (mount.listeners, mount.dropped) == (CROWD - STOPPED, STOPPED)
         # The readers' own copies are in this process too.
@@ -85,7 +86,8 @@ async def test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_mis
 
 
 async def test_a_crowd_that_leaves_at_once_leaves_nothing_behind() -> None:
-    async with one_mount() as (feed, mount, server):
+    # Nothing is played meanwhile, and a busy machine takes its time.
+    async with one_mount(MountOptions(hold_seconds=600)) as (feed, mount, server):
         feed.push(SECOND)
         await feed.settled()
         (await server.open()).abort()
@@ -93,8 +95,8 @@ async def test_a_crowd_that_leaves_at_once_leaves_nothing_behind() -> None:
         gc.collect()
         before = (len(asyncio.all_tasks()), descriptors())
         for _ in range(2):
-            crowd = await gather(server, CROWD)
-            await until(lambda: mount.listeners == CROWD)
+            crowd = await gather(server, LEAVING)
+            await until(lambda: mount.listeners == LEAVING)
             for client in crowd:
                 client.abort()
             await until(lambda: mount.listeners == 0, "the crowd's leaving")

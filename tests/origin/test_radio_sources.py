@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import json
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -244,6 +246,35 @@ async def test_a_source_far_ahead_of_real_time_is_made_to_wait() -> None:
         # Ten seconds ahead and two of real time; the rest waits in buffers.
         assert len(mount.audience) == 0
         assert 10 <= mount.media_time <= 16
+
+
+@pytest.mark.parametrize("end", ["eof", "reset", "garbage", "stall"])
+async def test_of_a_source_nothing_stays_however_it_ends(end: str) -> None:
+    async with one_published(silent_seconds=0.5) as (mount, server):
+
+        async def bring() -> None:
+            source = await begin(server, "SOURCE", AUTH, MPEG)
+            await head(source)
+            source.writer.write(audio(0, SECOND))
+            await until(lambda: mount.state == "live")
+            if end == "eof":
+                source.writer.write_eof()
+            elif end == "garbage":
+                source.writer.write(bytes(200_000))
+            elif end == "reset":
+                source.abort()
+            await until(lambda: not mount.station.available, "the source's end")
+            source.abort()
+
+        def held() -> tuple[int, int]:
+            gc.collect()
+            return len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+
+        await bring()
+        before = held()
+        for _ in range(5):
+            await bring()
+        await until(lambda: held() <= before, "the tasks and descriptors of before")
 
 
 # Titles
