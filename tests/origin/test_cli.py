@@ -181,7 +181,8 @@ def test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback(numbe
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert not any(thread.is_alive() for thread in threads)
     assert b"".join(reader.got).endswith(b"event: end\ndata: {}\n\n")
-    assert reader.ended - started < 1
+    # At once: the download has its grace.
+    assert reader.ended < started + took
     assert "Traceback" not in server.text()
     assert "rror" not in server.text()
 

