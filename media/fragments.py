@@ -239,7 +239,9 @@ class FragmentReader:
             declared = int.from_bytes(self._buffer[8:16], "big")
         if declared > limit:
             raise UnsupportedError(f"box {kind.decode('latin-1')!r} of {declared} bytes: more than {limit}")
-        return kind, header(self._buffer, 0, max(declared, LARGEST_HEADER)).size
+        if declared >= LARGEST_HEADER:
+            return kind, declared
+        return kind, header(self._buffer, 0, LARGEST_HEADER).size
 
     def _init_segment(self, data: bytes) -> InitSegment:
         payload = data[header(data, 0, len(data)).payload :]

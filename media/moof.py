@@ -6,11 +6,11 @@ Nothing is believed before it is bounded: a run may name 2^32 - 1 samples in twe
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from media.errors import MalformedError, UnsupportedError
-from media.isobmff import Box, walk
+from media.isobmff import Box, box, full_box, walk
 
 MAX_SAMPLES = 1 << 16
 """Most samples of one movie fragment; a minute of AAC has 2,813."""
@@ -118,6 +118,8 @@ def parse_moof(
         MalformedError: it is cut off, contradicts itself or names an unknown track.
         UnsupportedError: it has more than ``MAX_SAMPLES`` samples.
     """
+    if (lone := _lone_sample(data, position, defaults)) is not None:
+        return lone
     sequence_number = 0
     fragments: list[TrackFragment] = []
     (outer,) = walk(data)
@@ -131,6 +133,44 @@ def parse_moof(
             left -= len(fragment.samples)
             fragments.append(fragment)
     return sequence_number, tuple(fragments)
+
+
+def _lone_layout(fill: bytes, *, with_first_flags: bool) -> bytes:
+    """Write a ``moof`` of one sample as ffmpeg does with a fragment per frame, its values all alike."""
+    said = _DESCRIPTION_INDEX | _DEFAULT_DURATION | _DEFAULT_SIZE | _DEFAULT_FLAGS | _DEFAULT_BASE_IS_MOOF
+    given = _DATA_OFFSET | (_FIRST_SAMPLE_FLAGS if with_first_flags else 0)
+    tfhd = full_box(b"tfhd", 0, said, 5 * fill)
+    tfdt = full_box(b"tfdt", 1, 0, 2 * fill)
+    trun = full_box(b"trun", 1, given, b"\0\0\0\1", (2 if with_first_flags else 1) * fill)
+    return box(b"moof", full_box(b"mfhd", 0, 0, fill), box(b"traf", tfhd, tfdt, trun))
+
+
+def _lone_layouts() -> Iterator[tuple[int, tuple[int, int]]]:
+    """Give such boxes by their length: the bits that are the same in all of them, and what these are."""
+    for with_first_flags in (False, True):
+        empty, full = (_lone_layout(4 * fill, with_first_flags=with_first_flags) for fill in (b"\0", b"\xff"))
+        fixed = int.from_bytes(empty, "big")
+        yield len(empty), (~(fixed ^ int.from_bytes(full, "big")), fixed)
+
+
+_LONE = dict(_lone_layouts())
+_LONE_VALUES = struct.Struct(">20x I 20x I 4x III 12x Q 16x i")
+
+
+def _lone_sample(
+    data: bytes, position: int, known: Mapping[int, Defaults]
+) -> tuple[int, tuple[TrackFragment, ...]] | None:
+    """Read the kind of box of which a live stream has a hundred a second; None where it is any other."""
+    layout = _LONE.get(len(data))
+    if layout is None or int.from_bytes(data, "big") & layout[0] != layout[1]:
+        return None
+    sequence_number, track_id, duration, size, flags, time, offset = _LONE_VALUES.unpack_from(data)
+    if track_id not in known or time >= LONGEST_TIME:
+        return None
+    if len(data) > _LONE_VALUES.size:
+        flags = int.from_bytes(data[_LONE_VALUES.size :], "big")
+    sample = Sample(duration, size, not flags & NON_SYNC)
+    return sequence_number, (TrackFragment(track_id, time, (sample,), ((position + offset, size),)),)
 
 
 def _traf(

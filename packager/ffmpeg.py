@@ -158,6 +158,39 @@ class Process:
             except BlockingIOError:
                 await _readable(descriptor)
 
+    async def drain(self, index: int, receive: Callable[[bytes], None]) -> None:
+        """Give an output's bytes to a function as they come, until its end.
+
+        Cheaper than `read` for what comes a hundred times a second: nobody is woken up in between.
+
+        Args:
+            index: of the output.
+            receive: takes the bytes; what it raises is raised.
+        """
+        descriptor, loop = self._outputs[index], asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def take() -> None:
+            try:
+                data = os.read(descriptor, READ_BYTES)
+                if data:
+                    receive(data)
+            except BlockingIOError:
+                return
+            except Exception as error:  # noqa: BLE001  # whatever it is, it's for who waits
+                loop.remove_reader(descriptor)
+                ended.set_exception(error)
+            else:
+                if not data:
+                    loop.remove_reader(descriptor)
+                    ended.set_result(None)
+
+        loop.add_reader(descriptor, take)
+        try:
+            await ended
+        finally:
+            loop.remove_reader(descriptor)
+
     async def write(self, data: bytes) -> None:
         """Give it bytes on standard input, waiting while it doesn't take them.
 

@@ -584,16 +584,23 @@ class Channel:
             feed.finish(last, now)
 
     async def _drain(self, process: Process, index: int, feed: Feed, *, once: bool) -> None:
-        patience = START_SECONDS
-        while True:
-            try:
-                async with asyncio.timeout(patience):
-                    data = await process.read(index)
-            except TimeoutError as error:
-                raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s") from error
-            if not data and once:
-                return
-            if not data:
-                raise SourceEndedError(f"output {index} ended")
-            patience = STALL_SECONDS
+        """Feed a rendition until its output ends, or gives nothing for too long."""
+        loop = asyncio.get_running_loop()
+        patience, heard = START_SECONDS, loop.time()
+
+        def receive(data: bytes) -> None:
+            nonlocal patience, heard
+            patience, heard = STALL_SECONDS, loop.time()
             self._flowing |= feed.receive(data, Instant.now())
+
+        draining = asyncio.ensure_future(process.drain(index, receive))
+        try:
+            while not draining.done():
+                if loop.time() >= heard + patience:
+                    raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s")
+                await asyncio.wait((draining,), timeout=heard + patience - loop.time())
+        finally:
+            draining.cancel()
+        draining.result()
+        if not once:
+            raise SourceEndedError(f"output {index} ended")

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media import moof as movie_fragment
 from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
 from media.fragments import (
     Fragment,
@@ -25,7 +26,7 @@ from media.fragments import (
     write_fragment,
     write_fragment_header,
 )
-from media.isobmff import box, full_box
+from media.isobmff import box, full_box, walk
 
 FFMPEG = shutil.which("ffmpeg") or "ffmpeg"
 FFPROBE = shutil.which("ffprobe") or "ffprobe"
@@ -123,6 +124,44 @@ def test_a_stream_with_flipped_bytes_gives_events_or_a_media_error(data: st.Data
     except MediaError:
         return
     assert all(isinstance(event, InitSegment | Fragment) for event in events)
+
+
+@functools.cache
+def frames() -> tuple[bytes, ...]:
+    """The moofs of a stream without B-frames, as live channels have it: one sample in each."""
+    command = (
+        f"{FFMPEG} -nostdin -loglevel error -f lavfi -i testsrc2=size=64x64:rate=30 -t 1 -c:v libx264"
+        " -tune zerolatency -g 15 -pix_fmt yuv420p -f mp4 -use_editlist 0"
+        " -movflags +frag_every_frame+empty_moov+default_base_moof+cmaf+frag_discont pipe:1"
+    )
+    data = subprocess.run(command.split(), check=True, capture_output=True).stdout
+    return tuple(data[one.start : one.end] for one in walk(data) if one.kind == b"moof")
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_what_is_read_in_one_go_is_what_is_read_box_by_box(data: st.DataObject) -> None:
+    """A moof that only looks like one of a single frame is read, or refused, as every other."""
+    broken = bytearray(data.draw(st.sampled_from(frames())))
+    for _ in range(data.draw(st.integers(0, 2))):
+        broken[data.draw(st.integers(0, len(broken) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    known = {1: movie_fragment.Defaults(1, 2, 3)}
+
+    def read_moof() -> object:
+        try:
+            return movie_fragment.parse_moof(bytes(broken), 1000, known)
+        except MediaError as error:
+            return type(error)
+
+    at_once = read_moof()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(movie_fragment, "_LONE", {})
+        assert at_once == read_moof()
+
+
+def test_the_frames_of_a_live_stream_are_read_in_one_go() -> None:
+    assert len(frames()) == 30
+    assert all(movie_fragment._lone_sample(one, 0, {1: movie_fragment.Defaults()}) for one in frames())
 
 
 @settings(max_examples=60, deadline=None)
