@@ -106,9 +106,9 @@ def encoders(server: ServerProcess, station: str) -> list[int]:
     return [pid for pid, line in lines.items() if line.count(b"output_ts_offset") == outputs]
 
 
-def dominant(path: Path) -> list[int]:
+def dominant(*played: str) -> list[int]:
     """The loudest frequency in each twentieth of a second of what ffmpeg decodes."""
-    words = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-ac", "1", "-ar", str(SAMPLE_RATE)]
+    words = ["ffmpeg", "-nostdin", "-v", "error", *played, "-ac", "1", "-ar", str(SAMPLE_RATE)]
     samples = np.frombuffer(
         subprocess.run([*words, "-f", "s16le", "-"], check=True, capture_output=True).stdout, "<i2"
     ).astype(float)
@@ -134,7 +134,7 @@ def heard(client: httpx.Client, name: str, listed: list[m3u8.Segment]) -> list[H
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         file.write(data)
         file.flush()
-        found = dominant(Path(file.name))
+        found = dominant("-i", file.name)
     begin = listed[0].current_program_date_time.timestamp()
     changes = [0] + [at for at in range(1, len(found)) if found[at] != found[at - 1]]
     # Where two tones meet, a step has something of both.
@@ -227,6 +227,16 @@ def test_the_programme_is_heard_with_each_title_at_its_tune(
         near = min(starts, key=lambda start: abs(start[0] - one.begin))
         assert TONES[near[1]] == one.frequency
         assert abs(near[0] - one.begin) < 0.15
+
+
+def test_ffmpeg_plays_the_multivariant_playlist(server: ServerProcess, client: httpx.Client) -> None:
+    read_until(client, "tones.mp3/128k/media.m3u8", lambda segments: len(segments) >= 3)
+    url = f"{server.url}/live/tones.mp3/master.m3u8"
+    found = dominant("-live_start_index", "0", "-t", str(2 * TUNE_SECONDS), "-i", url)
+    assert len(found) == pytest.approx(20 * 2 * TUNE_SECONDS, abs=2)
+    # Only where two tunes meet, a twentieth of a second may have something of both.
+    assert {frequency for frequency in found if found.count(frequency) > 5} <= set(TONES.values())
+    assert sum(frequency in TONES.values() for frequency in found) > 0.95 * len(found)
 
 
 def test_our_own_judge_is_content_with_a_stations_playlists(judge: subprocess.Popen[str]) -> None:
