@@ -12,7 +12,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from media.mpegaudio import Frame, MpegAudioReader
-from origin.radio.mount import Mount, MountOptions
+from origin.radio.mount import Mount
+from origin.radio.options import MountOptions
 from origin.radio.routes import routes
 from origin.wire import WireProtocol
 from packager.audioblocks import AudioBlock

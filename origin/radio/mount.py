@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Protocol
 
 import structlog
 
-from media.icy import METAINT, metadata_block
-from origin.events.channel import ChannelLimits
+from media.icy import metadata_block
 from origin.fanout import Ring
 from origin.radio.listeners import CLOSE_SECONDS, Listener, ListenerLimits, Listeners
 from origin.radio.nowplaying import NowPlaying
+from origin.radio.options import MountOptions, Source
 from origin.radio.taps import Taps
 from origin.stream import Stream
 from packager.audioblocks import AudioBlock
@@ -38,64 +36,6 @@ RING_BYTES = 128 * 1024
 """Least size of a ring: two seconds of the highest bitrate, whatever is configured."""
 
 _log = structlog.get_logger()
-
-
-class Source(Protocol):
-    """What a mount plays: a station of a folder, a source client, another server's stream."""
-
-    @property
-    def media_type(self) -> str:
-        """Such as ``audio/mpeg``."""
-        ...
-
-    @property
-    def bitrate(self) -> int:
-        """In kbit/s."""
-        ...
-
-    @property
-    def available(self) -> bool:
-        """False when it is known to have nothing to give now."""
-        ...
-
-    def blocks(self) -> AsyncGenerator[AudioBlock]:
-        """Give audio at real time."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class MountOptions:
-    """How a mount presents itself, and its limits.
-
-    Attributes:
-        title: the station's name; when empty, what the source says, or the mount's name.
-        genre: of the station; when empty, what the source says.
-        url: of the station's page; when empty, what the source says.
-        public: whether directories may list it.
-        burst_bytes: newest audio that a listener gets at once.
-        queue_bytes: how far a listener may fall behind before it is dropped.
-        skips: whether such a listener is set forward instead.
-        max_listeners: connections beyond get 503.
-        metaint: bytes of audio between two metadata blocks.
-        hold_seconds: how long listeners are kept when there is nothing to hear.
-        on_demand: whether the source is only asked while somebody listens.
-        events: what its event channel may cost.
-        lead_seconds: newest audio that who taps the mount gets at once.
-    """
-
-    title: str = ""
-    genre: str = ""
-    url: str = ""
-    public: bool = False
-    burst_bytes: int = 64 * 1024
-    queue_bytes: int = 512 * 1024
-    skips: bool = False
-    max_listeners: int = 5000
-    metaint: int = METAINT
-    hold_seconds: float = 30.0
-    on_demand: bool = False
-    events: ChannelLimits = field(default_factory=ChannelLimits)
-    lead_seconds: float = 0.0
 
 
 class Mount:

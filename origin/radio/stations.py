@@ -9,7 +9,8 @@ from pathlib import Path
 
 from origin.config import Config, RadioOptions
 from origin.events.channel import ChannelLimits
-from origin.radio.mount import Mount, MountOptions, Source
+from origin.radio.mount import Mount
+from origin.radio.options import MountOptions, Source
 from origin.radio.plan import kind, lacks_fallback, page_of, stream_of
 from origin.radio.relay import Relay, RelayOptions
 from packager.published import Published

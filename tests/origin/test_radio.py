@@ -8,7 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.icy import metadata_block
-from origin.radio.mount import SILENCE_SECONDS, Mount, MountOptions
+from origin.radio.mount import SILENCE_SECONDS, Mount
+from origin.radio.options import MountOptions
 from origin.radio.routes import wants_titles
 from origin.radio.status import status
 from packager.audioblocks import AudioBlock

@@ -13,7 +13,7 @@ import pytest
 from origin.api import describe_station
 from origin.events.channel import HEARTBEAT_SECONDS, ChannelLimits
 from origin.radio.hearing import KEPT_SECONDS, MAX_GONE, Hearings
-from origin.radio.mount import MountOptions
+from origin.radio.options import MountOptions
 from tests.eventstream import Message, read
 from tests.radio_server import FRAME_BYTES, LIMIT, Client, Server, numbers, one_mount, until
 

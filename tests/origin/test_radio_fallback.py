@@ -11,7 +11,8 @@ import pytest
 from media.mpegaudio import Frame, MpegAudioReader
 from origin.config import Config, ConfigError, LimitOptions, RadioOptions, load
 from origin.radio import mount as mount_module
-from origin.radio.mount import Mount, MountOptions
+from origin.radio.mount import Mount
+from origin.radio.options import MountOptions
 from origin.radio.stations import make_stations
 from origin.unserved import unserved
 from packager.published import Published

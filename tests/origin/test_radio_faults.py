@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from media.mpegaudio import Frame, MpegAudioReader
-from origin.radio.mount import MountOptions
+from origin.radio.options import MountOptions
 from tests.radio_server import FRAME_BYTES, Client, Server, one_mount, until
 
 SECOND = 39

@@ -13,7 +13,8 @@ import pytest
 from media.mpegaudio import Frame, MpegAudioReader
 from origin.radio import mount as mounts_module
 from origin.radio import relay
-from origin.radio.mount import Mount, MountOptions
+from origin.radio.mount import Mount
+from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from tests import icecast
 from tests.radio_server import FRAME_BYTES, Server, numbers, one_mount, serving, until

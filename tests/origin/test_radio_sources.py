@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from origin.radio.mount import Mount, MountOptions
+from origin.radio.mount import Mount
+from origin.radio.options import MountOptions
 from origin.radio.publishing import read_query
 from packager.published import Published
 from tests.radio_server import (

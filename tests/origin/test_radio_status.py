@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from origin.radio.mount import Mount, MountOptions
+from origin.radio.mount import Mount
+from origin.radio.options import MountOptions
 from origin.radio.status import status
 from tests import icecast
 from tests.radio_server import Feed, until

@@ -1,0 +1,69 @@
+"""What a mount plays, and how it presents itself: what is decided before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from media.icy import METAINT
+from origin.events.channel import ChannelLimits
+from packager.audioblocks import AudioBlock
+
+
+class Source(Protocol):
+    """What a mount plays: a station of a folder, a source client, another server's stream."""
+
+    @property
+    def media_type(self) -> str:
+        """Such as ``audio/mpeg``."""
+        ...
+
+    @property
+    def bitrate(self) -> int:
+        """In kbit/s."""
+        ...
+
+    @property
+    def available(self) -> bool:
+        """False when it is known to have nothing to give now."""
+        ...
+
+    def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Give audio at real time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """How a mount presents itself, and its limits.
+
+    Attributes:
+        title: the station's name; when empty, what the source says, or the mount's name.
+        genre: of the station; when empty, what the source says.
+        url: of the station's page; when empty, what the source says.
+        public: whether directories may list it.
+        burst_bytes: newest audio that a listener gets at once.
+        queue_bytes: how far a listener may fall behind before it is dropped.
+        skips: whether such a listener is set forward instead.
+        max_listeners: connections beyond get 503.
+        metaint: bytes of audio between two metadata blocks.
+        hold_seconds: how long listeners are kept when there is nothing to hear.
+        on_demand: whether the source is only asked while somebody listens.
+        events: what its event channel may cost.
+        lead_seconds: newest audio that who taps the mount gets at once.
+    """
+
+    title: str = ""
+    genre: str = ""
+    url: str = ""
+    public: bool = False
+    burst_bytes: int = 64 * 1024
+    queue_bytes: int = 512 * 1024
+    skips: bool = False
+    max_listeners: int = 5000
+    metaint: int = METAINT
+    hold_seconds: float = 30.0
+    on_demand: bool = False
+    events: ChannelLimits = field(default_factory=ChannelLimits)
+    lead_seconds: float = 0.0
