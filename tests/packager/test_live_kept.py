@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import httpx
 import m3u8
 import pytest
+from structlog.testing import capture_logs
 
+from origin.check import check
 from packager.live import Channel, ChannelOptions
 from packager.tools import Tools, ToolsError
 from packager.window import LiveSegment
+from tests.conftest import wait_for
+from tests.live_server import broadcasting
 
 LIMIT_SECONDS = 60.0
 OPTIONS = ChannelOptions("kept", ladder=("source",), part_duration=0.25, segment_duration=1.0)
@@ -182,3 +187,58 @@ async def test_a_picture_that_can_not_be_kept_is_told_in_one_line(
     with pytest.raises(ToolsError, match=codec or "keep") as caught:
         await Channel(replace(OPTIONS, source=source), tools).run()
     assert "\n" not in str(caught.value)
+
+
+RATES = [
+    # frames per second, samples per second, rung, wanted part, wanted segment
+    ("24", 44100, "source", 1.0, 2.0),
+    ("60", 48000, "source", 0.2, 1.0),
+    ("30000/1001", 44100, "240p", 0.5, 1.0),
+    ("50", 48000, "240p", 0.333, 1.0),
+]
+
+
+async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was_chosen(
+    tools: Tools, tmp_path: Path
+) -> None:
+    channels = []
+    for index, (rate, samples, rung, part, segment) in enumerate(RATES):
+        path = tmp_path / f"{index}.mp4"
+        words = (
+            f"-v error -f lavfi -i testsrc2=size=320x240:rate={rate} -f lavfi -i sine=sample_rate={samples}"
+        )
+        words += (
+            f" -t 4 -c:v libx264 -preset ultrafast -force_key_frames expr:gte(t,n_forced) -c:a aac {path}"
+        )
+        command = ["ffmpeg", *words.split(), str(path)]
+        await asyncio.to_thread(subprocess.run, command, check=True)
+        options = ChannelOptions(
+            rate, str(path), ladder=(rung,), part_duration=part, segment_duration=segment
+        )
+        channels.append(Channel(options, tools))
+    with capture_logs() as logs:
+        async with contextlib.AsyncExitStack() as stack:
+            for channel in channels:
+                await stack.enter_async_context(running(channel))
+            for channel in channels:
+                await until(functools.partial(has_segments, channel, 3))
+                assert channel.restarts == 0
+    for channel, (rate, _, _, part, segment) in zip(channels, RATES, strict=True):
+        assert channel.cadence.frame_rate == Fraction(rate)
+        assert abs(channel.part_target - Fraction(part)) < Fraction(part) / 4
+        assert abs(channel.cadence.segment_duration - Fraction(segment)) < Fraction(1, 10)
+        assert_cut_by_the_rules(channel)
+        (told,) = [line for line in logs if line["event"] == "cadence" and line["channel"] == rate]
+        assert float(told["part_target"]) == pytest.approx(float(channel.part_target))
+        assert told["target_duration"] == channel.target_duration
+
+
+def test_the_checker_finds_nothing_wrong_with_a_kept_source(tools: Tools, films: dict[str, Path]) -> None:
+    source = films["H.264 with B-frames at odd places and AC-3"]
+    with broadcasting(Channel(replace(OPTIONS, source=str(source)), tools)) as server:
+        wait_for(lambda: server.channel.ready, what="the channel")
+        report = asyncio.run(check(f"{server.url}/master.m3u8"))
+        # ISO/IEC 23009-1 §5.3.9.5.3: numbers of one duration don't tell where such segments are
+        assert httpx.get(f"{server.url}/manifest.mpd", timeout=30).status_code == 404
+    assert report.findings == []
+    assert report.passed > 20

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +24,9 @@ PICTURE = f"-re -f lavfi -i testsrc2=size=320x240:rate={RATE}"
 SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=48000"
 H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p -c:a aac -ac 2"
 UNPRIVILEGED = 65534
+GONE_SECONDS = float(os.environ.get("GONE_SECONDS", "30"))
+"""How long a source is gone; for ten minutes: ``GONE_SECONDS=600 pytest --timeout=900 -k watches``."""
+
 MOVING = 20
 """How many different pictures at least are in three seconds of a test picture."""
 
@@ -85,9 +89,13 @@ def rtsp_by_vlc(folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def udp_by_ffmpeg(folder: Path) -> Iterator[str]:
     url = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
-    words = f"-nostdin -v quiet {PICTURE} {SOUND} {H264} -f mpegts {url}?pkt_size=1316"
-    with child(["ffmpeg", *words.split()]):
+    with child(sender(url)):
         yield url
+
+
+def sender(url: str) -> list[str]:
+    words = f"-nostdin -v quiet {PICTURE} {SOUND} {H264} -f mpegts {url}?pkt_size=1316"
+    return ["ffmpeg", *words.split()]
 
 
 @contextlib.contextmanager
@@ -128,3 +136,37 @@ def test_a_pulled_stream_is_watched_with_its_picture_and_its_sound(
     assert len({row[5] for row in shown}) >= pictures
     silence = 1  # packets of silence all have the same hash
     assert len({row[5] for row in heard}) > silence
+
+
+def frames(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_who_watches_plays_on_when_the_source_was_gone_for_half_a_minute(
+    tools: Tools, tmp_path: Path
+) -> None:
+    url, seen = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}", tmp_path / "seen"
+    options = ChannelOptions("pulled", url, ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+    with broadcasting(Channel(options, tools)) as server:
+        channel = server.channel
+        with child(sender(url)):
+            wait_for(lambda: channel.ready, what="the channel")
+            words = f"-nostdin -v quiet -i {server.url}/master.m3u8 -map 0:v:0 -flush_packets 1"
+            watching = subprocess.Popen(["ffmpeg", *words.split(), "-f", "framecrc", str(seen)])
+            wait_for(lambda: frames(seen) > RATE, what="a second to be watched")
+        try:
+            gone = time.monotonic()
+            wait_for(lambda: channel.state == "down", what="the gap")
+            wait_for(lambda: time.monotonic() > gone + GONE_SECONDS, GONE_SECONDS + 30, "the time")
+            window = channel.renditions["240p"].window
+            assert window.listed[-1].gap
+            # EXT-X-GAP comes as segments would (RFC 8216bis §6.2.1)
+            assert sum(segment.gap for segment in window.listed) >= 5
+            before = frames(seen)
+            with child(sender(url)):
+                wait_for(lambda: channel.state == "live", what="the source's return")
+                wait_for(lambda: frames(seen) > before + 2 * RATE, what="two more seconds to be watched")
+            assert watching.poll() is None
+        finally:
+            watching.kill()
+            watching.wait()

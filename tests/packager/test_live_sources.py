@@ -229,10 +229,7 @@ async def test_an_srt_stream_is_pulled(tools: Tools) -> None:
             await sending
 
 
-@pytest.mark.parametrize("gone_seconds", [1.0, 30.0])
-async def test_a_source_that_is_gone_for_a_while_is_gaps_and_then_goes_on(
-    tools: Tools, gone_seconds: float
-) -> None:
+async def test_a_source_that_is_gone_for_a_second_is_a_gap_and_then_goes_on(tools: Tools) -> None:
     async with (
         upstream(tools, BOTH) as server,
         pulling(f"http://127.0.0.1:{server.port}/a.ts", tools) as channel,
@@ -242,7 +239,7 @@ async def test_a_source_that_is_gone_for_a_while_is_gaps_and_then_goes_on(
         with capture_logs() as logs:
             await server.stop()
             await until(lambda: channel.state == "down")
-            await asyncio.sleep(gone_seconds)
+            await asyncio.sleep(1.0)
             await server.start()
             await until(lambda: channel.state == "live" and window.open is not None)
             number = window.next_number
@@ -250,8 +247,6 @@ async def test_a_source_that_is_gone_for_a_while_is_gaps_and_then_goes_on(
         numbers = [segment.number for segment in window.listed]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
         assert any(segment.discontinuity and segment.data for segment in window.listed)
-        if gone_seconds > 5:
-            assert sum(segment.gap for segment in window.listed) >= 5
         assert len(logs) <= 6
         assert all("\n" not in str(line) for line in logs)
 
