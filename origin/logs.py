@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import queue
 import sys
-from typing import Literal
+import threading
+from typing import Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 MAX_VALUE = 2048
 """Longest text that one field of a log line carries; clients choose some of them."""
+
+LINES_WAITING = 1000
+"""Lines that wait for whoever reads the log, at most; those beyond are counted and dropped."""
+
+LAST_SECONDS = 1.0
+"""How long the end of the program waits for them."""
+
+
+class LineWriter(logging.Handler):
+    """Writes lines in a thread of its own: a terminal or a pipe that takes nothing holds nobody up.
+
+    Args:
+        stream: where to.
+        style: of the one line that is its own, about those that were dropped.
+    """
+
+    def __init__(self, stream: TextIO, style: Literal["text", "json"]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._style = style
+        self._lines: queue.Queue[str | None] = queue.Queue(LINES_WAITING)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line, to be written soon."""
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+
+    def close(self) -> None:
+        """Write what waits, if that is soon done."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put_nowait(None)
+            self._thread.join(LAST_SECONDS)
+        super().close()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            dropped, self._dropped = self._dropped, 0
+            # A full disk or a closed pipe: there is nobody left to tell.
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(f"{line}\n{self._told(dropped)}")
+                self._stream.flush()
+
+    def _told(self, dropped: int) -> str:
+        if not dropped:
+            return ""
+        if self._style == "json":
+            return (
+                json.dumps({"event": "log lines were dropped", "count": dropped, "level": "warning"}) + "\n"
+            )
+        return f"[warning] log lines were dropped: count={dropped}\n"
 
 
 def configure(level: str, style: Literal["text", "json"]) -> None:
@@ -37,7 +96,7 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
     )
-    handler = logging.StreamHandler()
+    handler = LineWriter(sys.stderr, style)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

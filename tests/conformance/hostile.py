@@ -29,6 +29,7 @@ SHORTCUT = "test_shortcut.py::"
 RADIO = "test_hostile_radio.py::"
 SOURCES = "test_radio_sources.py::"
 FALLBACK = "test_radio_fallback.py::"
+NETWORKS = "test_bad_networks.py::"
 ICY = "test_icy.py::"
 LIVE = "test_live_hostile.py::"
 FAULTS = "test_live_faults.py::"
@@ -76,7 +77,7 @@ ROWS = {
     "A15": held(HTTP + "test_what_follows_an_upgrade_is_no_second_request"),
     "A16": held(WIRE + "test_a_header_field_cannot_be_split"),
     "A17": held(SERVER + "test_a_request_is_one_line_of_the_log_without_control_characters"),
-    "A18": Row(later="no HTTP/2 yet"),
+    "A18": Row(later="HTTP/2 isn't offered: its preface and an upgrade to it are refused (A7, A15)"),
     "B1": held(
         HTTP + "test_thousands_of_ranges_are_ignored_in_linear_time",
         FILES + "test_a_hostile_set_gets_the_file_once",
@@ -219,15 +220,25 @@ ROWS = {
         HTTP + "test_connections_beyond_the_limit_are_told_so_and_the_others_go_on",
         HTTP + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up",
     ),
+    "L5": Row(later="to starve a machine proves little in a test; what is late for that is a gap in time"),
     "L6": held(
         TIME + "test_a_wall_clock_stepped_by_an_hour_is_one_discontinuity_and_the_right_date_again",
         TIME + "test_setting_the_clock_moves_no_number",
     ),
     "L7": held("test_live_crowds.py::test_a_herd_is_released_by_one_part_and_one_rendering"),
-    "L8": Row(later="needs 100,000 connections of one machine: a benchmark, not a test"),
+    "L8": held(SERVER + "test_thousands_of_short_connections_leave_nothing_behind"),
     "L9": held(SERVER + "test_paths_that_nobody_knows_do_not_grow_the_metrics"),
+    "L10": held(
+        SERVER + "test_a_log_that_nobody_reads_holds_nobody_up",
+        SERVER + "test_a_log_that_cannot_be_written_holds_nobody_up",
+    ),
+    "L11": held("test_vod.py::test_indexes_are_dropped_when_they_take_more_than_their_share"),
     "L12": held(HTTP + "test_connections_to_a_vanished_client_are_noticed_by_the_kernel"),
-    "L13": Row(later="comes with the tests of clients over a bad network"),
+    "L13": held(
+        NETWORKS + "test_a_late_a_slow_and_a_crumbling_network_bring_every_byte",
+        NETWORKS + "test_a_network_that_cuts_every_connection_is_outlasted_by_ranges",
+        NETWORKS + "test_a_client_in_a_black_hole_is_let_go",
+    ),
     "M1": held(CLI + "test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback"),
     "M2": Row(later="no hand-over of the listening socket yet: comes with operations"),
     "M3": Row(later="no reload yet: comes with operations"),
