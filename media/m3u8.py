@@ -11,9 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from math import lcm
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
 """RFC 8216bis §4: the Content-Type of a playlist."""
+
+RATIOS_KEPT = 256
+"""How many durations of parts are kept."""
 
 DATES_KEPT = 64
 """How many minutes' texts are kept."""
@@ -39,12 +43,22 @@ def adding_up(durations: Iterable[Fraction], places: int = 5) -> Iterator[Fracti
         durations: seconds, exact.
         places: digits behind the point.
     """
-    total, written = Fraction(0), 0
+    # By integers, and the few results once: this is done for each part of each playlist.
+    scale, total, denominator, written = 10**places, 0, 1, 0
     for duration in durations:
-        total += duration
-        end = _scaled(total, 10**places)
-        yield Fraction(end - written, 10**places)
+        common = (
+            denominator if duration.denominator == denominator else lcm(denominator, duration.denominator)
+        )
+        total = total * (common // denominator) + duration.numerator * (common // duration.denominator)
+        denominator = common
+        end = _rounded(total * scale, denominator)
+        yield _ratio(end - written, scale)
         written = end
+
+
+@functools.lru_cache(maxsize=RATIOS_KEPT)
+def _ratio(numerator: int, denominator: int) -> Fraction:
+    return Fraction(numerator, denominator)
 
 
 def date_time(seconds: Fraction) -> str:
@@ -61,8 +75,11 @@ def _minute(minutes: int) -> str:
 
 def _scaled(seconds: Fraction | int, scale: int) -> int:
     """Give ``round(seconds * scale)``, by integers: playlists of hours have a hundred thousand of them."""
-    denominator = seconds.denominator
-    whole, rest = divmod(seconds.numerator * scale, denominator)
+    return _rounded(seconds.numerator * scale, seconds.denominator)
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    whole, rest = divmod(numerator, denominator)
     # Halves to the even one, as everywhere.
     return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 

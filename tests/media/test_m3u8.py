@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import m3u8
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.m3u8 import (
@@ -19,6 +19,7 @@ from media.m3u8 import (
     Segment,
     ServerControl,
     Variant,
+    adding_up,
     date_time,
     decimal,
     quoted,
@@ -151,3 +152,13 @@ def test_what_a_quoted_string_cannot_say_is_refused(value: str) -> None:
 def test_date_and_time_are_to_the_millisecond_in_utc() -> None:
     assert date_time(Fraction(1_700_000_000_1234, 10_000)) == "2023-11-14T22:13:20.123Z"
     assert date_time(Fraction(1_700_000_000_9996, 10_000)) == "2023-11-14T22:13:21.000Z"
+
+
+@settings(max_examples=200)
+@given(st.lists(st.fractions(min_value=0, max_value=3, max_denominator=100_000), max_size=20))
+def test_written_durations_in_a_row_add_up_to_their_written_sum(durations: list[Fraction]) -> None:
+    written = list(adding_up(durations))
+    assert decimal(sum(written, Fraction(0))) == decimal(sum(durations, Fraction(0)))
+    assert all(
+        abs(one - other) <= Fraction(1, 100_000) for one, other in zip(written, durations, strict=True)
+    )
