@@ -123,9 +123,12 @@ export class RadioView {
 
   #lost() {
     if (!this.#playing || !this.audio.hasAttribute("src")) return;
+    // Also said by a machine without a sound device.
+    const unplayable = this.audio.error?.code === MediaError.MEDIA_ERR_DECODE;
     const willTry = this.#retry.later(() => this.#connect());
     if (!willTry) this.stop();
-    say(this.#status, willTry ? "The station went away. Trying again …" : "The station doesn't answer. Press play to try once more.");
+    const reason = unplayable ? "The sound can't be played." : "The station went away.";
+    say(this.#status, willTry ? `${reason} Trying again …` : "The station doesn't answer. Press play to try once more.");
   }
 
   #check() {

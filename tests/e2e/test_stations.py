@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,10 +21,13 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.conftest import ServerProcess, start_server
+from tests.clients.marionette import Firefox
+from tests.clients.programs import environment
+from tests.conftest import ServerProcess, start_server, wait_for
 from tests.e2e.conftest import PHONE, Tab, keep, open_tab
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = pytest.mark.e2e
+in_session = pytest.mark.asyncio(loop_scope="session")
 
 TITLES = {440: ("Low", "A four"), 880: ("Middle", "A five"), 1760: ("High", "A six")}
 TONE_SECONDS = 4
@@ -59,6 +66,9 @@ RECORD = """(station) => {
   window.notes = notes;
 }"""
 """Notes when the audible tone, the title on the page and that of the media session change."""
+
+ENOUGH = f"notes.heard[%d]?.at + {CLOSE_SECONDS} < performance.now() / 1000"
+"""Whether the tone has changed so often, and the title had its time since."""
 
 KEEP_ACTIONS = """
   window.actions = {};
@@ -181,11 +191,11 @@ class Notes:
 
 async def noted(tab: Tab, changes: int) -> list[dict[str, float]]:
     """Listen until there were so many audible changes, and as long as their titles have; then judge them."""
-    end = f"notes.heard[{changes}]?.at + {CLOSE_SECONDS} < performance.now() / 1000"
-    await tab.until(end)
+    await tab.until(ENOUGH % changes)
     return Notes(await tab.value("notes")).judge()[:changes]
 
 
+@in_session
 async def test_a_title_is_shown_within_a_second_of_the_change_that_is_heard(tab: Tab) -> None:
     await tab.open("radio/tones.mp3")
     await tab.until("headwater.audio.currentTime > 0.5 && headwater.radioLevel() !== null")
@@ -206,6 +216,7 @@ async def test_a_title_is_shown_within_a_second_of_the_change_that_is_heard(tab:
     await tab.screenshot("radio-history")
 
 
+@in_session
 async def test_a_published_title_is_shown_when_it_is_heard_and_as_text(
     tab: Tab, stations: ServerProcess
 ) -> None:
@@ -230,6 +241,7 @@ async def test_a_published_title_is_shown_when_it_is_heard_and_as_text(
         assert await tab.value("document.querySelectorAll('main img, main script').length") == 0
 
 
+@in_session
 async def test_the_lock_screen_pauses_goes_on_and_stops(tab: Tab) -> None:
     await tab.page.add_init_script(KEEP_ACTIONS)
     await tab.open("radio/tones.mp3")
@@ -252,3 +264,44 @@ async def test_the_lock_screen_pauses_goes_on_and_stops(tab: Tab) -> None:
     await tab.until(f"!headwater.audio.hasAttribute('src') && {state} === 'none'")
     assert await tab.value("navigator.mediaSession.metadata") is None
     assert await tab.value("[actions.play, actions.pause, actions.stop]") == [None] * 3
+
+
+@contextlib.contextmanager
+def sound() -> Iterator[dict[str, str]]:
+    """Run a sound server without a sound card; give the variables by which programs find it."""
+    with tempfile.TemporaryDirectory(prefix="headwater-sound-") as folder:
+        address = Path(folder) / "native"
+        modules = ["module-null-sink", f"module-native-protocol-unix socket={address} auth-anonymous=1"]
+        command = ["pulseaudio", "--daemonize=no", "--exit-idle-time=-1", "-n"]
+        for module in modules:
+            command += ["-L", module]
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(address.exists, what="the sound server")
+            yield {"PULSE_SERVER": f"unix:{address}"}
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+@pytest.mark.skipif(
+    not (shutil.which("firefox-esr") and shutil.which("pulseaudio")),
+    reason="Firefox or a sound server isn't installed (Debian: firefox-esr, pulseaudio)",
+)
+def test_in_firefox_too_a_title_is_shown_when_it_is_heard(stations: ServerProcess, tmp_path: Path) -> None:
+    with sound() as variables, Firefox.running(tmp_path / "firefox", {**environment(), **variables}) as page:
+        page.go(f"{stations.url}/#radio/tones.mp3")
+        heard = "headwater.audio.currentTime > 0.5 && headwater.radioLevel() !== null"
+        wait_for(lambda: page.evaluate(heard), what="sound in Firefox")
+        page.evaluate(f"({RECORD})('tones.mp3')")
+        wait_for(lambda: page.evaluate(ENOUGH % 2), what="two changes of the tone")
+        judged = Notes(page.evaluate("notes")).judge()[:2]
+        keep("radio-titles-firefox", {"changes": judged})
+        assert all(abs(change["shown"]) < CLOSE_SECONDS for change in judged)
+        assert all(abs(change["session"]) < CLOSE_SECONDS for change in judged)
+        assert min(change["sent"] for change in judged) < -EARLY_SECONDS
