@@ -41,6 +41,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *radio_routes(
                 house.mounts,
                 passwords=house.stations.passwords,
+                max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
             ),
             *api.routes(house),

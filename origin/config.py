@@ -110,6 +110,8 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
     source_password: str | None = None
     """What source clients of user ``source`` need; made and shown at the start when absent."""
+    listener_password: str | None = None
+    """What listeners need, or an address signed with it; such a station isn't in HLS."""
     fallback: str | None = None
     """Another station, or a file, that is heard while there is no source."""
     on_demand: bool = False
@@ -150,6 +152,8 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Requests per live rendition that may wait for a part at once."""
     listeners: Count = 5_000
     """Listeners per station."""
+    all_listeners: Count = 8_000
+    """Listeners of all stations together."""
     burst_bytes: Count = 64 << 10
     queue_bytes: Count = 512 << 10
     """How far behind a listener may fall before it is dropped."""

@@ -52,6 +52,7 @@ class MountOptions:
         on_demand: whether the source is only asked while somebody listens.
         events: what its event channel may cost.
         lead_seconds: newest audio that who taps the mount gets at once.
+        listener_password: what listeners need; empty for none.
     """
 
     title: str = ""
@@ -67,3 +68,4 @@ class MountOptions:
     on_demand: bool = False
     events: ChannelLimits = field(default_factory=ChannelLimits)
     lead_seconds: float = 0.0
+    listener_password: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -11,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
+from origin.radio.admission import may_listen, refusal
 from origin.radio.following import Following, token_of
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
@@ -42,6 +44,9 @@ class Listening:
         mount = self._mounts.get(scope["path_params"]["name"])
         if mount is None:
             await PlainTextResponse("no such station\n", 404)(scope, receive, send)
+            return
+        if not may_listen(Request(scope), mount.options.listener_password, time.time()):
+            await refusal()(scope, receive, send)
             return
         heading = scope["method"] == "HEAD"
         if mount.state == "down" or (not heading and (mount.full or self._full())):

@@ -46,5 +46,5 @@ def make_simulcasts(
             on_channel=lambda channel: channels.__setitem__(channel.name, channel),
         )
         for station in config.radio
-        if station.hls and station.name not in taken
+        if station.hls and not station.listener_password and station.name not in taken
     }

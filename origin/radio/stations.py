@@ -114,6 +114,7 @@ def _presentation(options: RadioOptions, config: Config) -> MountOptions:
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
         lead_seconds=LEAD_SECONDS if options.hls else 0.0,
+        listener_password=options.listener_password or "",
         events=ChannelLimits(
             history=config.limits.event_history,
             readers=config.limits.event_readers,

@@ -81,7 +81,10 @@ WRONG = [
     ("[sever]\nport = 1", "sever: unknown key; allowed: server, library"),
     ('[server]\nport = "x"', "server.port: expected 'int', got 'str'"),
     ("[server]\nport = 70000", "server.port: expected 'int' <= 65535"),
-    ('[[live]]\nname = "a"\nladder = ["700p"]', "live[0].ladder[0]: not possible; allowed: 1080p, 720p"),
+    (
+        '[[live]]\nname = "a"\nladder = ["700p"]',
+        "live[0].ladder[0]: not possible; allowed: source, 1080p, 720p",
+    ),
     ('[[live]]\nname = "../a"', "live[0].name: not possible; allowed: 1 to 64 letters"),
     ('[[live]]\nname = ".."', "live[0].name: not possible"),
     ('[[live]]\nname = "a"\nspeed = 1', "live[0].speed: unknown key; allowed: name, source, ladder"),

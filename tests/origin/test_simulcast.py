@@ -61,6 +61,7 @@ def server(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         "tones.mp3": f'folder = "{music}"',
         "short.mp3": f'folder = "{music}"\nhls_bitrates = [96]',
         "never.mp3": f'folder = "{music}"\nhls = false',
+        "locked.mp3": f'folder = "{music}"\nlistener_password = "{PASSWORD}"',
         "talk.mp3": f'source = "publish"\nsource_password = "{PASSWORD}"\nfallback = "tones.mp3"',
     }
     text = "".join(f'[[radio]]\nname = "{name}"\n{keys}\n' for name, keys in stations.items())
@@ -171,7 +172,8 @@ def test_a_station_that_nobody_asks_for_has_no_encoder(server: ServerProcess, cl
     health = httpx.get(f"{server.url}/health").json()
     assert health["services"]["live/tones.mp3"] == "idle"
     assert server.children() == []
-    assert client.get("never.mp3/master.m3u8").status_code == 404
+    for station in ("never.mp3", "locked.mp3"):
+        assert client.get(f"{station}/master.m3u8").status_code == 404
     assert httpx.get(f"{server.url}/api/live").json() == []
     addresses = {item["name"]: item["hls"] for item in httpx.get(f"{server.url}/api/radio").json()}
     assert addresses["tones.mp3"] == "/live/tones.mp3/master.m3u8"
