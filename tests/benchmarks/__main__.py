@@ -11,8 +11,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import radio, ranges, slow
+from tests.benchmarks import live, packaging, radio, ranges, slow, stages
 
+PARTS = (ranges, slow, radio, live, packaging, stages)
 RESULTS = Path("artifacts/benchmarks.jsonl")
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     reference: dict[str, float] = {}
     with RESULTS.open("a", encoding="utf-8") as results:
         words = tuple(sys.argv[1:])
-        for figure in itertools.chain(ranges.run(words), slow.run(words), radio.run(words)):
+        for figure in itertools.chain.from_iterable(part.run(words) for part in PARTS):
             first = reference.setdefault(figure.benchmark, figure.value)
             ratio = figure.value / first
             place = f"{figure.benchmark:28} {figure.server:14}"
