@@ -37,6 +37,9 @@ TYPES = {
 }
 """What may be sent, by Content-Type, and what its listeners are told."""
 
+OGG_TYPES = ("application/ogg", "audio/ogg")
+OGG = "; Ogg isn't carried: every listener would need the headers of the stream, which aren't kept"
+
 ANNOUNCED_CHARS = 200
 """Longest name, genre or address that is taken from a source."""
 
@@ -148,7 +151,8 @@ class Publishing:
             return _refusal("the password of this station's source is needed\n", 401, _CHALLENGE)
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
-            return _refusal(f"Content-Type must be one of {', '.join(sorted(TYPES))}\n", 415)
+            reason = OGG if _declared(request) in OGG_TYPES else ""
+            return _refusal(f"Content-Type must be one of {', '.join(sorted(TYPES))}{reason}\n", 415)
         return None
 
 

@@ -13,6 +13,7 @@ import structlog
 from media.errors import MediaError
 from media.icy import Deinterleaver
 from origin.radio.publishing import TYPES
+from origin.radio.shoutcast import ERRORS, IcyTransport
 from packager.audioblocks import AudioBlock
 from packager.intake import Intake, Throttle
 
@@ -68,7 +69,7 @@ class Relay:
         """Give what the other server plays, with its titles, for as long as the generator is asked."""
         limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
         async with httpx.AsyncClient(
-            timeout=limits, follow_redirects=True, max_redirects=MAX_REDIRECTS, trust_env=False
+            transport=IcyTransport(), timeout=limits, follow_redirects=True, max_redirects=MAX_REDIRECTS
         ) as client:
             while True:
                 try:
@@ -79,7 +80,7 @@ class Relay:
                         async for block in blocks:
                             yield block
                     reason = "it ended"
-                except (httpx.HTTPError, httpx.InvalidURL, RelayError, MediaError) as error:
+                except (httpx.HTTPError, httpx.InvalidURL, *ERRORS, RelayError, MediaError) as error:
                     reason = str(error) or type(error).__name__
                 finally:
                     self.available = False

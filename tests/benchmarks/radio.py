@@ -54,15 +54,13 @@ def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        music = folder / "music"
-        music.mkdir()
-        (music / "numbers.mp3").write_bytes(b"".join(map(_frame, range(FRAMES))))
+        write_numbers(folder)
         for crowd in wanted:
             least: dict[tuple[str, str], Figure] = {}
             for _ in range(ROUNDS):
                 with _icecast(folder, crowd[0]) as server:
                     _keep_least(least, _costs(server, "/numbers", *crowd))
-                with _headwater(folder) as server:
+                with running_headwater(folder) as server:
                     _keep_least(least, _costs(server, "/radio/numbers", *crowd))
             yield from least.values()
 
@@ -76,6 +74,13 @@ def _keep_least(least: dict[tuple[str, str], Figure], figures: Iterator[Figure])
 
 def _name(count: int, titles: bool) -> str:
     return f"radio, {count:,} listeners{' with titles' if titles else ''}"
+
+
+def write_numbers(folder: Path) -> None:
+    """Write a minute of numbered frames as the music in a folder."""
+    music = folder / "music"
+    music.mkdir()
+    (music / "numbers.mp3").write_bytes(b"".join(map(_frame, range(FRAMES))))
 
 
 def _frame(number: int) -> bytes:
@@ -125,7 +130,8 @@ def _icecast(folder: Path, count: int) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
-def _headwater(folder: Path) -> Iterator[Peer]:
+def running_headwater(folder: Path) -> Iterator[Peer]:
+    """Ours, with one station of numbered frames (``write_numbers``)."""
     port = peers.free_port()
     config = folder / "headwater.toml"
     config.write_text(CONFIG.format(folder=folder, port=port))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import subprocess
+import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from tests import icecast
-from tests.radio_server import FRAME_BYTES, Server, numbers, one_mount, serving, until
+from tests.radio_server import FRAME_BYTES, Server, numbered_frame, numbers, one_mount, serving, until
 
 SECOND = 39
 AS_BEFORE = MountOptions(burst_bytes=512 * 1024)
@@ -87,6 +88,35 @@ async def test_on_demand_the_other_server_is_only_asked_while_somebody_listens(
             assert copy.state == "idle"
 
 
+@pytest.mark.parametrize("portion", [1, 3, 4096])
+async def test_a_shoutcast_server_of_the_older_kind_is_relayed_with_its_titles(portion: int) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readuntil(b"\r\n\r\n")
+        assert b"icy-metadata: 1" in asked.lower()
+        # As SHOUTcast 1.9.8 writes it.
+        head = b"ICY 200 OK\r\nicy-notice1:<BR>SHOUTcast<BR>\r\nicy-name:Old FM\r\nicy-pub:0\r\n"
+        head += b"content-type:audio/mpeg\r\nicy-metaint:16680\r\nicy-br:128\r\n\r\n"
+        frames = [numbered_frame(number) for number in range(160)]
+        title = b"\2" + b"StreamTitle='Old song';".ljust(32, b"\0")
+        parts = [b"".join(frames[start : start + 40]) for start in range(0, 160, 40)]
+        data = head + parts[0] + title + parts[1] + b"\0" + parts[2] + b"\0" + parts[3]
+        for start in range(0, 40, portion):
+            writer.write(data[start : min(start + portion, 40)])
+            await writer.drain()
+        writer.write(data[40:])
+        await reader.read()
+        writer.close()
+
+    old = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with old:
+        url = f"http://127.0.0.1:{old.sockets[0].getsockname()[1]}/"
+        async with relaying(url) as (copy, server):
+            await until(lambda: copy.title == "Old song", "the title")
+            listener = await server.open(path="/radio/copy")
+            found = numbers(await listener.body(2 * SECOND * FRAME_BYTES))
+            assert found == list(range(len(found)))
+
+
 @pytest.mark.parametrize("path", ["/radio/nothing", "/status-json.xsl"])
 async def test_what_is_no_stream_is_not_relayed(path: str) -> None:
     async with one_mount() as (_, _, upstream), relaying(f"{upstream.url}{path}") as (copy, server):
@@ -126,16 +156,22 @@ def frames(data: bytes) -> list[Frame]:
     return [event for event in reader.events() if isinstance(event, Frame)]
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may look into, as nobody may into pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
 async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "FIRST_PAUSE", 0.2)
     monkeypatch.setattr(relay, "LONGEST_PAUSE", 0.5)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
     with contextlib.ExitStack() as first:
-        server = await asyncio.to_thread(first.enter_context, icecast.running(tmp_path))
+        server = await asyncio.to_thread(first.enter_context, icecast.running(open_folder))
         await asyncio.to_thread(first.enter_context, feeding(server.source_url("tone")))
         async with relaying(f"{server.url}/tone", MountOptions()) as (copy, door):
             await until(lambda: copy.state == "live")
@@ -147,7 +183,7 @@ async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
             await asyncio.to_thread(first.close)
             await until(lambda: not copy.station.available, "Icecast's end")
             with contextlib.ExitStack() as second:
-                again = icecast.running(tmp_path, port=server.port)
+                again = icecast.running(open_folder, port=server.port)
                 await asyncio.to_thread(second.enter_context, again)
                 await asyncio.to_thread(second.enter_context, feeding(server.source_url("tone")))
                 await until(lambda: copy.station.available, "its return")

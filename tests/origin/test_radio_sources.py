@@ -168,6 +168,14 @@ async def test_a_refusal_has_its_exact_length_and_closes(method: str, fields: li
         assert not mount.station.available
 
 
+async def test_ogg_is_refused_with_its_reason() -> None:
+    async with one_published() as (_mount, server):
+        client = await begin(server, "PUT", AUTH, "Content-Type: application/ogg")
+        assert (await head(client)).startswith("HTTP/1.1 415 ")
+        async with asyncio.timeout(LIMIT):
+            assert b"Ogg isn't carried" in await client.reader.read()
+
+
 async def test_a_station_that_isnt_there_or_takes_no_source_is_told_apart() -> None:
     async with one_published() as (_mount, server):
         assert (await server.open(AUTH, MPEG, method="PUT", path="/radio/other")).status == 404

@@ -1,0 +1,112 @@
+"""HTTP to older SHOUTcast servers, which begin answers with ``ICY 200 OK`` instead of a version of HTTP."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any
+
+import httpcore
+import httpx
+
+ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+)
+"""What requests and bodies fail with, beside httpx's own."""
+
+_ICY, _HTTP = b"ICY ", b"HTTP/1.0 "
+READ_BYTES = 64 * 1024
+
+
+class IcyTransport(httpx.AsyncBaseTransport):
+    """A transport for ``httpx.AsyncClient`` that takes such answers for HTTP/1.0's, which they are else."""
+
+    def __init__(self) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=_Backend()
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Ask; see httpx. Errors are those of httpcore (``ERRORS``)."""
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        answer = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method, url, headers=request.headers.raw, extensions=dict(request.extensions)
+            )
+        )
+        if not isinstance(answer.stream, AsyncIterable):
+            raise TypeError("the answer's body isn't asynchronous")
+        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    def __init__(self, answer: httpcore.Response) -> None:
+        self._answer = answer
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._answer.aiter_stream():
+            yield part
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
+
+
+class _Backend(httpcore.AnyIOBackend):
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await super().connect_tcp(host, port, timeout, local_address, socket_options))
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection, the first bytes of whose answer may be replaced."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._begun = False
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        data = await self._stream.read(max_bytes, timeout)
+        if self._begun:
+            return data
+        self._begun = True
+        while data and len(data) < len(_ICY) and _ICY.startswith(data):
+            more = await self._stream.read(max_bytes, timeout)
+            if not more:
+                break
+            data += more
+        return _HTTP + data[len(_ICY) :] if data.startswith(_ICY) else data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
