@@ -24,6 +24,9 @@ MAX_CAPTION_BYTES = 1 << 20
 CUE_COST = 64
 """Bytes that a cue counts beside its text."""
 
+MAX_AT_ONCE = 200
+"""Most cues of one part or segment; of more, those that begin last: the others were told before."""
+
 LATE_TARGET_DURATIONS = 3
 """A cue that was over so long ago is no use to anybody: players are no further behind."""
 
@@ -120,7 +123,7 @@ class CaptionTrack:
             kept
             for kept in self._begun(self._edge)
             if kept.end > begin or (kept.told is None and kept.end > self._since)
-        ]
+        ][-MAX_AT_ONCE:]
         for kept in told:
             kept.told = reference.number if kept.told is None else kept.told
             if kept.timeline != timeline:
@@ -135,7 +138,8 @@ class CaptionTrack:
         begin = _milliseconds(segment.program_date_time)
         end = _milliseconds(segment.program_date_time + segment.duration)
         kept = (one for one in self._begun(end) if one.end > begin or one.told == segment.number)
-        return self._written([one for one in kept if one.told is not None], segment.program_date_time)
+        told = [one for one in kept if one.told is not None]
+        return self._written(told[-MAX_AT_ONCE:], segment.program_date_time)
 
     def _begun(self, end: int) -> Iterator[_Kept]:
         for kept in self._kept:

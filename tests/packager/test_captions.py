@@ -10,6 +10,7 @@ import m3u8
 import pytest
 
 from media.webvtt import Cue
+from packager import captions
 from packager.captions import CaptionTrack, TooManyCuesError
 from packager.livesegment import LivePart, LiveSegment
 from packager.tools import Tools
@@ -108,6 +109,14 @@ def test_what_is_over_makes_room_and_what_does_not_fit_is_not_begun() -> None:
     channel.segment(4)
     assert channel.track.add(two, Fraction(NUMBER)) == 2, "over four seconds ago"
     assert [len(times(channel.text(NUMBER + number))) for number in range(5)] == [2, 2, 0, 0, 0]
+
+
+def test_of_a_flood_of_cues_the_last_ones_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "MAX_AT_ONCE", 3)
+    channel = Channel()
+    channel.track.add([Cue(at, 900, f"cue {at}") for at in range(9)], Fraction(NUMBER))
+    channel.segment()
+    assert re.findall(r"cue \d", channel.text(NUMBER)) == ["cue 6", "cue 7", "cue 8"]
 
 
 def test_a_segment_that_is_cut_short_has_what_was_told() -> None:
