@@ -378,4 +378,4 @@ def _check_names(config: Config) -> None:
     for channel in config.live:
         languages = [language.lower() for language in channel.captions]
         if len(set(languages)) < len(languages):
-            raise ConfigError(f"live {channel.name!r}: captions: each language once")
+            raise ConfigError(f"live: captions of {channel.name!r}: each language once")

@@ -89,6 +89,8 @@ WRONG = [
     ('[[live]]\nname = ".."', "live[0].name: not possible"),
     ('[[live]]\nname = "a"\nspeed = 1', "live[0].speed: unknown key; allowed: name, source, ladder"),
     ('[[live]]\nname = "a"\ndvr = "2 weeks"', "live[0].dvr: not possible; allowed: a duration such as 90s"),
+    ('[[live]]\nname = "a"\ncaptions = ["e n"]', "live[0].captions[0]: not possible; allowed: a language"),
+    ('[[live]]\nname = "a"\ncaptions = ["en", "EN"]', "live: captions of 'a': each language once"),
     ('[[radio]]\nsource = "folder"', "radio[0]: object missing required field 'name'"),
     ('[[radio]]\nname = "a"\n[[radio]]\nname = "a"', "radio: the name 'a' is used twice"),
     ("[server", "not valid TOML"),
