@@ -21,14 +21,11 @@ from media.errors import MediaError
 from media.m3u8 import date_time
 from media.webvtt import Cue, CueReader
 from origin.admission import RefusalError, authorize, require_type
-from packager.captions import CaptionTrack, TooManyCuesError
+from packager.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
 from packager.live import Channel
 
 MAX_BODY = 1 << 20
 """Most bytes of a file, unless configured."""
-
-MAX_FEEDS = 16
-"""Most bodies that are being received for one channel at once."""
 
 LONGEST_OFFSET = 86_400
 """Seconds by which cues may be shifted."""
@@ -63,7 +60,6 @@ class _Captions:
         self._channels = channels
         self._publish_keys = publish_keys
         self._max_body = max_body
-        self._feeds: dict[str, int] = {}
 
     async def publish(self, request: Request) -> Response:
         """Take the captions of a request's body."""
@@ -78,31 +74,28 @@ class _Captions:
             if track is None:
                 raise RefusalError(404, "the channel has no captions of this language")
             zero = _zero(request, channel)
-            await self._receive(request, channel.name, track, zero, taken)
+            async with channel.captions.feeding():
+                await self._receive(request, track, zero, taken)
         except RefusalError as error:
             return error.response()
         except TooManyCuesError as error:
             return RefusalError(409, f"{error}; {taken.cues} cues were taken").response()
         except MediaError as error:
             return RefusalError(422, f"{error}; {taken.cues} cues were taken").response()
+        except TooManyFeedsError as error:
+            return RefusalError(503, str(error)).response()
+        except TimeoutError:
+            return RefusalError(503, f"the channel ends; {taken.cues} cues were taken").response()
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         answer = {"cues": taken.cues, "late": taken.late, "start": date_time(zero)}
         return Response(msgspec.json.encode(answer), 201, {"cache-control": "no-store"}, "application/json")
 
-    async def _receive(
-        self, request: Request, name: str, track: CaptionTrack, zero: Fraction, taken: _Taken
-    ) -> None:
-        if self._feeds.get(name, 0) >= MAX_FEEDS:
-            raise RefusalError(503, f"{MAX_FEEDS} feeds of captions are there already")
-        self._feeds[name] = self._feeds.get(name, 0) + 1
-        try:
-            if "content-length" in request.headers:
-                await self._file(request, track, zero, taken)
-            else:
-                await _endless(request, track, zero, taken)
-        finally:
-            self._feeds[name] -= 1
+    async def _receive(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
+        if "content-length" in request.headers:
+            await self._file(request, track, zero, taken)
+        else:
+            await _endless(request, track, zero, taken)
 
     async def _file(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
         if int(request.headers["content-length"]) > self._max_body:

@@ -8,8 +8,10 @@ time. A cue that spans several is in each of them, with the same times.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -27,6 +29,9 @@ CUE_COST = 64
 MAX_AT_ONCE = 200
 """Most cues of one part or segment; of more, those that begin last: the others were told before."""
 
+MAX_FEEDS = 16
+"""Most who bring a channel captions at once."""
+
 LATE_TARGET_DURATIONS = 3
 """A cue that was over so long ago is no use to anybody: players are no further behind."""
 
@@ -36,6 +41,10 @@ ORIGIN_STEP = 43_200
 
 class TooManyCuesError(Exception):
     """More than fit; none of them was taken."""
+
+
+class TooManyFeedsError(Exception):
+    """So many bring captions already."""
 
 
 @dataclass(slots=True)
@@ -178,6 +187,31 @@ class Captions:
     def __init__(self, languages: Iterable[str], max_bytes: int = MAX_CAPTION_BYTES) -> None:
         self.tracks = {language: CaptionTrack(max_bytes) for language in languages}
         self._windows: Mapping[str, Window] = {}
+        self._feeds: set[asyncio.Timeout] = set()
+        self._closed = False
+
+    @contextlib.asynccontextmanager
+    async def feeding(self) -> AsyncIterator[None]:
+        """Be one of those who bring captions, for as long as it takes or until ``close``.
+
+        Raises:
+            TooManyFeedsError: there are as many as may be.
+            TimeoutError: nothing is taken any more.
+        """
+        if len(self._feeds) >= MAX_FEEDS:
+            raise TooManyFeedsError(f"{MAX_FEEDS} feeds of captions are there already")
+        async with asyncio.timeout(0 if self._closed else None) as feed:
+            self._feeds.add(feed)
+            try:
+                yield
+            finally:
+                self._feeds.discard(feed)
+
+    def close(self) -> None:
+        """Let all go who bring captions."""
+        self._closed = True
+        for feed in self._feeds:
+            feed.reschedule(0)
 
     def adopt(self, windows: Mapping[str, Window]) -> None:
         """Publish into these windows from now on, by language."""

@@ -512,6 +512,7 @@ class Channel:
     def close(self) -> None:
         """Release everyone who waits."""
         self._closed = True
+        self.captions.close()
         self._lineup.close()
         self.finale.close()
 

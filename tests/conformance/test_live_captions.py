@@ -14,7 +14,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from origin import captions
+from packager import captions
 from packager.tools import Tools
 from tests.conformance.handfed import (
     NUMBER,
@@ -313,3 +313,14 @@ def test_feeds_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> Non
         client.send(f"{head}Transfer-Encoding: chunked\r\n\r\n20\r\nWEBVTT\n\n00:00.000 --> 00:01.000\n\r\n")
         wait_for(lambda: post(fed, FILE).status == 503, "the other feed to count")
     wait_for(lambda: post(fed, FILE).status == 201, "it to be gone")
+
+
+def test_a_feed_is_let_go_when_the_channel_ends(fed: HandFed) -> None:
+    head = "POST /live/test/captions/en HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/vtt\r\n"
+    body = "WEBVTT\n\n00:00.000 --> 00:01.000\nheard\n\n"
+    with Client(fed.address) as client:
+        client.send(f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n{body}\r\n")
+        wait_for(lambda: len(fed.channel.captions.tracks["en"]._kept) == 1, "the cue")
+        fed.in_loop(fed.channel.close)
+        answer = client.answer()
+    assert (answer.status, answer.body) == (503, b"the channel ends; 1 cues were taken\n")
