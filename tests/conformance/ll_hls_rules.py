@@ -16,6 +16,7 @@ CUT = "tests/packager/test_segmenter.py::"
 DIRECTIVES = "tests/origin/test_directives.py::"
 CHANNEL = "tests/packager/test_live.py::"
 RANGES = "tests/conformance/test_live_dateranges.py::"
+CAPTIONS = "tests/conformance/test_live_captions.py::"
 EVENT = WIRE + "test_line_7_an_ended_channel_has_no_hint_and_ignores_directives"
 BACK = WIRE + "test_line_21_a_source_that_comes_back_begins_behind_a_discontinuity_and_is_counted"
 
@@ -102,8 +103,9 @@ RULES = (
     Rule("6.2.1-M7", "the same for parts", (WIRE + "test_everything_that_a_playlist_lists_is_there",)),
     Rule(
         "6.2.1-S4",
-        "playlists are gzipped for who accepts it",
+        "playlists and captions are gzipped for who accepts it",
         (
+            CAPTIONS + "test_texts_are_cached_compressed_and_served_in_ranges",
             WIRE + "test_line_27_playlists_are_gzipped_on_request_and_media_never_is",
             LIVE + "test_gzip_is_sent_to_who_accepts_it",
         ),
@@ -329,6 +331,7 @@ RULES = (
         (
             WIRE + "test_line_13_and_21_what_one_rendition_lacks_is_a_gap_at_the_same_place",
             CHANNEL + "test_renditions_go_on_with_the_same_number_after_a_kill",
+            CAPTIONS + "test_captions_go_on_at_the_right_time_behind_a_discontinuity",
         ),
     ),
     Rule(
@@ -359,7 +362,10 @@ RULES = (
     Rule(
         "6.2.4-M2j",
         "all have the same EXT-X-SERVER-CONTROL",
-        (WIRE + "test_line_15_server_control_holds_back_as_much_as_the_draft_wants",),
+        (
+            WIRE + "test_line_15_server_control_holds_back_as_much_as_the_draft_wants",
+            CAPTIONS + "test_the_rendition_promises_what_the_picture_promises",
+        ),
     ),
     Rule(
         "6.2.4-S2",
