@@ -25,7 +25,7 @@ def main() -> None:
         words = tuple(sys.argv[1:])
         for figure in itertools.chain.from_iterable(part.run(words) for part in PARTS):
             first = reference.setdefault(figure.benchmark, figure.value)
-            ratio = figure.value / first
+            ratio = figure.value / first if figure.ratio is None else figure.ratio
             place = f"{figure.benchmark:28} {figure.server:14}"
             print(f"{place} {figure.value:10.3f} {figure.unit:16} {ratio:6.2f} x", flush=True)  # noqa: T201  # its purpose
             results.write(json.dumps({**asdict(figure), "ratio": round(ratio, 3)}) + "\n")

@@ -1,12 +1,13 @@
-"""A load of HTTP requests by wrk, and what it costs a server: interleaved rounds, of which the best counts.
+"""A load of HTTP requests by wrk, and what it costs a server, in rounds in which all servers take turns.
 
-Other programs on the same cores only ever add to a round's cost, and what they add differs from one round to
-the next; so servers take turns in short rounds, and the least of each is compared.
+Other programs on the same cores add to a round's cost, and what they add differs from one round to the next;
+so servers are compared within each short round, and the median of these ratios counts.
 """
 
 from __future__ import annotations
 
 import re
+import statistics
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from pathlib import Path
 from tests.benchmarks import peers
 from tests.benchmarks.peers import Peer
 
-ROUNDS = 3
-ROUND_SECONDS = 2
+ROUNDS = 5
+ROUND_SECONDS = 1
 CONNECTIONS = 16
 
 _SCRIPT = """
@@ -31,12 +32,13 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement: ``value`` in ``unit``, lower is better."""
+    """One measurement: ``value`` in ``unit``, lower is better, and its ``ratio`` to the first peer's if known."""
 
     benchmark: str
     server: str
     value: float
     unit: str
+    ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ class Workload:
         request: Lua that defines ``request``.
         by_bytes: whether the cost is per gigabyte, not per request.
         connections: how many wrk keeps open.
+        seconds: how long a round is for each server.
     """
 
     name: str
     request: str
     by_bytes: bool = False
     connections: int = CONNECTIONS
+    seconds: int = ROUND_SECONDS
 
     @property
     def unit(self) -> str:
@@ -67,7 +71,7 @@ def measure(
     folder: Path,
     beside: Callable[[Peer], None] | None = None,
 ) -> Iterator[Figure]:
-    """Give each server's least cost of a workload.
+    """Give each server's usual cost of a workload, and how it compares with the first server's.
 
     Args:
         workload: what is asked.
@@ -83,13 +87,16 @@ def measure(
     for _ in range(ROUNDS):
         for server in servers:
             before = server.cpu_seconds()
-            requests, sent = run(server, script, workload.connections, ROUND_SECONDS)
+            requests, sent = run(server, script, workload.connections, workload.seconds)
             used = server.cpu_seconds() - before
             costs[server.name].append(used / sent * 1e9 if workload.by_bytes else used / requests * 1e6)
             if beside is not None:
                 beside(server)
+    first = costs[servers[0].name]
     for server in servers:
-        yield Figure(workload.name, server.name, min(costs[server.name]), workload.unit)
+        own = costs[server.name]
+        ratio = statistics.median(cost / other for cost, other in zip(own, first, strict=True))
+        yield Figure(workload.name, server.name, statistics.median(own), workload.unit, ratio)
 
 
 def run(server: Peer, script: Path, connections: int, seconds: int) -> tuple[int, int]:
