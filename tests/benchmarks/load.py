@@ -32,7 +32,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement: ``value`` in ``unit``, lower is better, and its ``ratio`` to the first peer's if known."""
+    """One measurement: ``value`` in ``unit``, lower is better; perhaps its ``ratio`` to the first peer's."""
 
     benchmark: str
     server: str

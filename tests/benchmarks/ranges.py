@@ -45,7 +45,7 @@ def _ranges(
 WORKLOADS = (
     _ranges("1 MiB ranges", 1 << 20),
     _ranges("64 KiB ranges", 64 << 10),
-    Workload("20 MB files", _PLAIN.format(name="whole.mp4"), by_bytes=True),
+    Workload("20 MB files", _PLAIN.format(name="whole.mp4"), by_bytes=True, seconds=3),
     Workload("2 KB file", _PLAIN.format(name="small.mp4")),
     Workload("8 ranges of 4 KiB", _EIGHT_RANGES),
     _ranges("64 KiB, 1 client", 64 << 10, 1),
