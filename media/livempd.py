@@ -78,6 +78,8 @@ class DynamicManifest:
         clock: address of the clock (``HTTP_ISO``).
         periods: in order.
         ended: whether nothing comes any more.
+        settled: whether everybody who was there knows it: then it is of type static, which has no live edge
+            that leaves it behind. To a player on the way that would change what all times count from.
     """
 
     publish_time: str
@@ -89,6 +91,7 @@ class DynamicManifest:
     clock: str
     periods: Sequence[Period]
     ended: bool = False
+    settled: bool = False
 
     def render(self) -> bytes:
         """Write the manifest as XML in UTF-8."""
@@ -96,19 +99,21 @@ class DynamicManifest:
             "MPD",
             xmlns=NAMESPACE,
             profiles=ISOFF_LIVE,
-            type="static" if self.ended else "dynamic",
+            type="static" if self.settled else "dynamic",
             availabilityStartTime=EPOCH,
             publishTime=self.publish_time,
             maxSegmentDuration=duration(self.max_segment_duration),
             minBufferTime=duration(self.min_buffer),
         )
+        if not self.settled:
+            mpd.set("timeShiftBufferDepth", duration(self.time_shift_depth))
+            mpd.set("suggestedPresentationDelay", duration(self.latency.target))
         if self.ended:
-            # §5.3.1.2: what is over is a static presentation, which has no live edge that leaves it behind.
+            # §5.3.1.2: its end is known.
             last = self.periods[-1]
             mpd.set("mediaPresentationDuration", duration(last.start + (last.duration or 0)))
         else:
-            mpd.set("timeShiftBufferDepth", duration(self.time_shift_depth))
-            mpd.set("suggestedPresentationDelay", duration(self.latency.target))
+            # §5.4.1: without it nothing is ever updated.
             mpd.set("minimumUpdatePeriod", duration(self.update_period))
         mpd.append(self.latency.element())
         mpd.extend(period.element() for period in self.periods)

@@ -36,6 +36,9 @@ MOST_DRIFT = Fraction(3, 10)
 MAX_RENDERED = 64
 """Most rendered manifests that are kept; different query parameters make different ones."""
 
+SETTLED_UPDATES = 5
+"""So many target durations behind the end nobody is left who doesn't know of it: players ask in each."""
+
 READ_KEPT = 32
 """How many init segments' timescales are kept."""
 
@@ -84,7 +87,8 @@ class LiveManifest:
         self._follow(reference)
         # With numbers and one duration a manifest changes only with its periods and its oldest segment.
         having = tuple(rendition.window.timeline for rendition in self._renditions.values())
-        state = (reference.listed[0].number, self._stretches[-1].number, reference.ended, having)
+        settled = self._is_settled(reference, now)
+        state = (settled, reference.listed[0].number, self._stretches[-1].number, reference.ended, having)
         if state != self._state or len(self._rendered) >= MAX_RENDERED:
             self._state = state
             self._rendered.clear()
@@ -153,7 +157,14 @@ class LiveManifest:
                 for index, stretch in enumerate(self._stretches)
             ],
             ended=reference.ended,
+            settled=self._is_settled(reference, now),
         )
+
+    def _is_settled(self, reference: Window, now: float) -> bool:
+        """Tell whether it was over so long ago that all players have asked for the manifest since."""
+        newest = reference.listed[-1]
+        end = newest.program_date_time + newest.duration
+        return reference.ended and now > end + SETTLED_UPDATES * self._cadence.target_duration
 
     def _period(self, stretch: Stretch, *, last: bool, suffix: str) -> livempd.Period:
         reference = next(iter(self._renditions.values())).window

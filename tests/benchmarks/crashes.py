@@ -23,7 +23,7 @@ from tests.conftest import ServerProcess, start_server, wait_for
 
 TIMES = 30
 LONGEST_SECONDS = 2.5
-"""How long the server lives behind its first playlist, at most."""
+"""How long the server lives behind the first segment that is new, at most."""
 
 CHECKED = 40
 """Segments of the past that are compared each time, besides those of the last life."""
@@ -61,6 +61,7 @@ def live(client: httpx.Client, server: ServerProcess, known: Known, chance: rand
     for name, segment in chance.sample(past, min(CHECKED, len(past))):
         if fetch(client, server.url, name, segment) != known[name, segment]:
             raise AssertionError(f"{name}/{segment} has other bytes")
+    wait_for(lambda: ("360p", (listed(client, server.url, "360p") or [""])[-1]) not in known)
     time.sleep(chance.uniform(0, LONGEST_SECONDS))
     for name in RENDITIONS:
         for segment in listed(client, server.url, name):

@@ -13,6 +13,7 @@ from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server, wait_for
 from tests.e2e.conftest import open_tab
+from tests.e2e.test_players import DASHJS, SHAKA, Watching
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -104,3 +105,31 @@ async def test_a_date_in_the_part_on_disk_is_played_then_the_end_and_then_the_re
     assert await tab.value("film.error") is None
     await tab.page.context.close()
     assert tab.troubles == []
+
+
+@pytest.mark.parametrize(("package", "start"), [("dashjs", DASHJS), ("shaka-player", SHAKA)])
+async def test_dash_players_come_to_the_end_and_play_what_is_over_from_its_beginning(
+    browser: Browser, server: ServerProcess, package: str, start: str
+) -> None:
+    channel, manifest = f"{server.url}/live/talk", f"{server.url}/live/talk/manifest.mpd"
+    await asyncio.to_thread(httpx.post, f"{channel}/start", timeout=60)
+    await asyncio.to_thread(wait_for, lambda: dates(server)[3:])
+    page = await browser.new_page()
+    watching = Watching(page)
+    await watching.play(package, start, manifest)
+    assert (await asyncio.to_thread(httpx.post, f"{channel}/end", timeout=60)).status_code == 200
+    await watching.until(f"video.currentTime > {dates(server)[-1][1]} - 1")
+    await page.close()
+
+    def is_static() -> bool:
+        return 'type="static"' in httpx.get(manifest, timeout=30).text
+
+    await asyncio.to_thread(wait_for, is_static)
+    page = await browser.new_page()
+    watching = Watching(page)
+    await watching.play(package, start, manifest)
+    # What is over is played from its beginning, not from a live edge that is gone, and to its end.
+    assert await page.evaluate("video.currentTime") < dates(server)[1][1] + 1
+    await watching.until("video.ended")
+    assert (await watching.facts())["troubles"] == []
+    await page.close()

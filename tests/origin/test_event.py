@@ -144,9 +144,14 @@ def test_an_ended_playlist_ignores_directives_and_hints_are_not_found(
 
 def test_the_dash_manifest_of_what_is_over_is_static(hall: Hall, film: dict[str, Any]) -> None:
     del film
-    manifest = ElementTree.fromstring(hall.text("/live/film/manifest.mpd"))
-    assert manifest.get("type") == "static"
-    assert manifest.get("minimumUpdatePeriod") is None
+
+    def current() -> ElementTree.Element:
+        return ElementTree.fromstring(hall.text("/live/film/manifest.mpd"))
+
+    # Until all players know that it is over it goes on as they know it, with an end.
+    assert current().get("minimumUpdatePeriod") is None
+    wait_for(lambda: current().get("type") == "static", what="a static manifest")
+    manifest = current()
     assert manifest.get("timeShiftBufferDepth") is None
     (period,) = manifest.findall(f"{NAMESPACE}Period")
     start, end = period.get("start", ""), manifest.get("mediaPresentationDuration", "")
