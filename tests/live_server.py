@@ -22,18 +22,22 @@ from tests.conftest import wait_for
 
 @dataclass(frozen=True)
 class LiveServer:
-    """The channel and where it is served; ``url`` ends without a slash."""
+    """The channel and where it is served; ``url`` ends without a slash; what touches it runs in ``loop``."""
 
     channel: Channel
     url: str
+    loop: asyncio.AbstractEventLoop
 
 
 @contextlib.contextmanager
 def broadcasting(channel: Channel) -> Iterator[LiveServer]:
     """Run the channel and its server until the block ends."""
 
+    loops: list[asyncio.AbstractEventLoop] = []
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        loops.append(asyncio.get_running_loop())
         task = asyncio.create_task(channel.run())
         try:
             yield
@@ -61,7 +65,7 @@ def broadcasting(channel: Channel) -> Iterator[LiveServer]:
     try:
         wait_for(lambda: server.started, what="the server's start")
         port = server.servers[0].sockets[0].getsockname()[1]
-        yield LiveServer(channel, f"http://127.0.0.1:{port}/live/{channel.name}")
+        yield LiveServer(channel, f"http://127.0.0.1:{port}/live/{channel.name}", loops[0])
     finally:
         server.should_exit = True
         thread.join(30)

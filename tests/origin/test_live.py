@@ -369,7 +369,7 @@ def test_shutdown_releases_everyone_who_waits(tools: Tools) -> None:
             waiting = [pool.submit(httpx.get, f"{server.url}/240p/media.m3u8", timeout=30) for _ in range(4)]
             wait_for(lambda: channel.blocked == 4, what="four blocked requests")
             begin = time.monotonic()
-            channel.close()
+            server.loop.call_soon_threadsafe(channel.close)
             answers = [request.result() for request in waiting]
         assert [answer.status_code for answer in answers] == [503] * 4
         assert all(answer.headers["retry-after"] == "2" for answer in answers)

