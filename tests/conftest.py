@@ -20,6 +20,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from packager.tools import Tools, discover
+from tests.conformance.handfed import Track, make_material
 
 T = TypeVar("T")
 
@@ -55,6 +56,12 @@ def tools() -> Tools:
     """The machine's ffmpeg; asked in a thread, so that tests with a loop of their own can use it too."""
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(lambda: asyncio.run(discover())).result()
+
+
+@pytest.fixture(scope="session")
+def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
+    """What channels that are fed by hand publish; nothing changes it."""
+    return make_material(tools, tmp_path_factory.mktemp("material"))
 
 
 @dataclass

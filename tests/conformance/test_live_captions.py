@@ -22,7 +22,6 @@ from tests.conformance.handfed import (
     PARTS,
     HandFed,
     Track,
-    make_material,
     on_air,
     segments_of,
 )
@@ -30,11 +29,6 @@ from tests.conformance.raw import Answer, Client, wait_for
 
 EN = "/live/test/captions-en/"
 FILE = "WEBVTT\n\n1\n00:00.000 --> 00:00.500\nnow\n\n2\n00:00.700 --> 00:03.200 align:start\nlong\nlines\n"
-
-
-@pytest.fixture(scope="module")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture

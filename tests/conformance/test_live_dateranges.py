@@ -16,17 +16,12 @@ from starlette.applications import Starlette
 from origin import live, metadata
 from packager.tools import Tools
 from tests.conformance.conftest import serving
-from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, make_material, on_air
+from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
 
 PATH = "/live/test/240p/media.m3u8"
 JSON = "Content-Type: application/json"
 LOCAL = "Host: 127.0.0.1"
-
-
-@pytest.fixture(scope="module")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture

@@ -18,16 +18,11 @@ import pytest
 from media.id3 import write_id3v2
 from packager import inband
 from packager.tools import Tools
-from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, make_material, on_air
+from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
 
 TICKS = 15360
 """ffmpeg's timescale for thirty frames a second."""
-
-
-@pytest.fixture(scope="module")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"))
 
 
 @pytest.fixture

@@ -15,15 +15,10 @@ from packager.captions import CaptionTrack, TooManyCuesError
 from packager.livesegment import LivePart, LiveSegment
 from packager.tools import Tools
 from packager.window import Window
-from tests.conformance.handfed import NUMBER, Track, make_material
+from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import Station, on_air
 
 PICTURE = LivePart(b"picture", Fraction(1, 2), independent=True)
-
-
-@pytest.fixture(scope="module")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"))
 
 
 class Channel:
