@@ -97,7 +97,10 @@ def follow(scenario: Scenario, peer: Peer, process: subprocess.Popen[bytes]) -> 
     grown = peer.resident_bytes() - memory
     crowd.leave()
     report = (line.split() for line in process.stdout.read().decode().splitlines())
-    published = {(int(number), int(index)): float(moment) for number, index, moment in report}
+    published, releases = {}, []
+    for number, index, when, release in report:
+        published[int(number), int(index)] = float(when)
+        releases.append(float(release))
     late: dict[Position, list[float]] = {position: [] for position in sorted(published)[WARM_UP:PARTS]}
     for position, moment in crowd.received:
         if position in late:
@@ -105,6 +108,7 @@ def follow(scenario: Scenario, peer: Peer, process: subprocess.Popen[bytes]) -> 
     figures = {
         "p50": (_typical(late.values(), 50) * 1e3, "ms"),
         "p99": (_typical(late.values(), 99) * 1e3, "ms"),
+        "CPU of a release": (statistics.median(releases[WARM_UP:]) * 1e3, "ms"),
         "CPU": (cpu / seconds / PLAYERS * 1e5, "% / 1000"),
         "RSS": (grown / PLAYERS / 1024, "KiB / player"),
     }

@@ -1,8 +1,9 @@
 """A live channel without an encoder, for measurements: parts of given sizes come by a timer, or don't.
 
 ``python -m tests.benchmarks.live_origin WAITING PART_BYTES`` prints its port, then for each part its number,
-its index and the moment when it was published, by the clock that all processes of a machine share. Parts
-begin to come once so many requests wait; with 0 none ever does.
+its index, the moment when it was published, by the clock that all processes of a machine share, and the
+seconds of CPU until all who waited for it had been written to. Parts begin to come once so many requests
+wait; with 0 none ever does.
 """
 
 from __future__ import annotations
@@ -69,8 +70,11 @@ async def feed(channel: Channel, waiting: int, part_bytes: int) -> None:
         for index in range(PARTS_OF_SEGMENT):
             due += float(PART_SECONDS)
             await asyncio.sleep(due - time.monotonic())
-            print(number, index, time.monotonic(), flush=True)  # noqa: T201  # its report
+            moment, used = time.monotonic(), time.thread_time()
             publish(channel, number, index, part_bytes)
+            # By the loop's next turn all who waited have been written to.
+            await asyncio.sleep(0)
+            print(number, index, moment, time.thread_time() - used, flush=True)  # noqa: T201  # its report
 
 
 async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
