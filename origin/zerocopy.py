@@ -90,6 +90,11 @@ class FileSender:
         """
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             pieces = (b"".join([_read(file, piece) for piece in pieces]),)
+        elif not length and len(pieces) == 2:
+            # A header and bytes from memory: nearly always the kernel takes both in one call.
+            pieces = self._offer(*pieces)
+            if not pieces:
+                return True
         self._pieces = list(pieces)
         self._file = file
         if self._step(MSG_MORE if 0 < length <= MORE_LIMIT else 0):
@@ -223,6 +228,21 @@ class FileSender:
         except BlockingIOError:
             return False
         return not pieces
+
+    def _offer(self, head: Piece, body: Piece) -> Sequence[Piece]:
+        """Send of bytes what the kernel takes now. Returns the rest."""
+        if isinstance(head, ByteRange) or isinstance(body, ByteRange):
+            return (head, body)
+        try:
+            sent = self._socket.sendmsg((head, body))
+        except BlockingIOError:
+            return (head, body)
+        self.sent += sent
+        if sent == len(head) + len(body):
+            return ()
+        if sent < len(head):
+            return (memoryview(head)[sent:], body)
+        return (memoryview(body)[sent - len(head) :],)
 
     def _send_together(self, flags: int) -> None:
         """Send the bytes up to the next range in one call."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from packager.tools import Tools
+from packager.window import LivePart
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, make_material, on_air, parts_of
 from tests.conformance.raw import Answer, Client, wait_for
 
@@ -133,3 +136,17 @@ def test_who_leaves_while_waiting_waits_no_longer(fed: HandFed) -> None:
         wait_for(lambda: fed.channel.blocked == 1, "the waiter")
         client.reset()
     wait_for(lambda: fed.channel.blocked == 0, "the waiter's end")
+
+
+def test_a_slow_reader_of_a_large_part_gets_all_its_bytes(fed: HandFed) -> None:
+    """What the kernel doesn't take at once follows when it can, and the next answer behind it."""
+    large = random.Random(1).randbytes(6 << 20)
+    window = fed.channel.renditions["240p"].window
+    part = LivePart(large, Fraction(1, 4), independent=True)
+    with Client(fed.address, receive_buffer=4096) as client:
+        client.send(f"GET /live/test/240p/{NUMBER + 8}.0.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: fed.channel.blocked == 1, "the waiter")
+        fed.in_loop(lambda: window.append(part, Fraction(NUMBER + 8), ends_segment=False))
+        assert client.answer().body == large
+        assert client.ask(PATH).status == 200
+    assert fed.calls == 0
