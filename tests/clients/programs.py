@@ -7,6 +7,9 @@ import os
 SETTINGS = {"LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "no_proxy": "127.0.0.1"}
 """Clients speak English and have no configuration of their own."""
 
+UNPRIVILEGED = 65534
+"""The user that programs become that refuse to run as root."""
+
 
 def environment() -> dict[str, str]:
     """Ours, without what would make a client behave differently."""

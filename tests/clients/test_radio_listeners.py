@@ -27,7 +27,7 @@ from playwright.sync_api import sync_playwright
 
 from tests.clients.conftest import program
 from tests.clients.marionette import Firefox
-from tests.clients.programs import environment
+from tests.clients.programs import UNPRIVILEGED, environment
 from tests.clients.stations import HEARD, frames, running, station
 from tests.conftest import ARTIFACTS, ServerProcess, wait_for
 from tests.e2e.conftest import FLAGS, executable
@@ -44,7 +44,6 @@ PACKAGES = {
     "nginx": "nginx-light",
     "firefox-esr": "firefox-esr",
 }
-UNPRIVILEGED = 65534
 ADDRESS = "/radio/folder.mp3"
 STALL_SECONDS = 3.0
 """Blocks come each second, and a player has four seconds of burst."""
