@@ -7,11 +7,12 @@ its own, no change of user, the foreground) is given here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -69,7 +70,7 @@ class Cache:
     """A running cache.
 
     Attributes:
-        kind: nginx, varnish or trafficserver.
+        kind: nginx, varnish, trafficserver, or background for Traffic Server that fetches whole files.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -101,9 +102,13 @@ def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
         folder: An empty folder for all that it writes.
     """
     port = free_port()
-    command = {"nginx": _nginx, "varnish": _varnish, "trafficserver": _traffic_server}[kind](
-        urlsplit(origin).netloc, port, folder
-    )
+    makers: dict[str, Callable[[str, int, Path], list[str]]] = {
+        "nginx": _nginx,
+        "varnish": _varnish,
+        "trafficserver": _traffic_server,
+        "background": functools.partial(_traffic_server, remap="background"),
+    }
+    command = makers[kind](urlsplit(origin).netloc, port, folder)
     log = folder / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -161,7 +166,7 @@ def _varnish(origin: str, port: int, folder: Path) -> list[str]:
     return [path, "-F", "-j", "none", "-n", str(folder), *listen, "-s", "malloc,256M", "-f", str(config)]
 
 
-def _traffic_server(origin: str, port: int, folder: Path) -> list[str]:
+def _traffic_server(origin: str, port: int, folder: Path, remap: str = "remap") -> list[str]:
     path = program("traffic_server", "trafficserver")
     if not (TRAFFIC_SERVER_MODULES / "slice.so").exists():
         pytest.skip("slice.so isn't installed (Debian: apt-get install trafficserver-experimental-plugins)")
@@ -170,7 +175,7 @@ def _traffic_server(origin: str, port: int, folder: Path) -> list[str]:
     config = folder / "etc"
     records = _write("trafficserver/records.config", config / "records.config", PORT=str(port))
     records.write_text(records.read_text("utf-8") + TRAFFIC_SERVER_TEST_RECORDS, "utf-8")
-    _write("trafficserver/remap.config", config / "remap.config", ORIGIN=origin)
+    _write(f"trafficserver/{remap}.config", config / "remap.config", ORIGIN=origin)
     (config / "storage.config").write_text(f"{folder}/cache 256M\n", "utf-8")
     (config / "ip_allow.yaml").write_text(TRAFFIC_SERVER_ADMITTED, "utf-8")
     (folder / "runroot.yaml").write_text(TRAFFIC_SERVER_LAYOUT.format(folder=folder), "utf-8")

@@ -6,10 +6,11 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from tests.cdn.caches import SLICE, Cache
+from tests.cdn.caches import SLICE, Cache, running
 from tests.cdn.conftest import EXPIRING_SECONDS, NEW, Origin, Traffic, noise
 from tests.conformance.raw import Answer, Client
 from tests.conftest import wait_for
@@ -261,3 +262,28 @@ def test_a_file_of_this_very_second_doesnt_spoil_the_cache(lasting: Cache, lasti
         return answer.body == film
 
     wait_for(whole, what="the whole file")
+
+
+def test_a_whole_file_is_fetched_behind_a_range_that_went_through(
+    lasting_origin: Origin, tmp_path: Path
+) -> None:
+    """Traffic Server's background_fetch: RFC 9110 §15.3.7 for the first, then all ranges from the cache."""
+    data = lasting_origin.publish("background.mp4", noise("background", SIZE))
+    with running("background", lasting_origin.server.url, tmp_path) as cache:
+        before = lasting_origin.traffic()
+        answer = ask(cache, "background.mp4", "Range: bytes=5-9")
+        assert (answer.status, answer.body) == (206, data[5:10])
+        assert cost(lasting_origin, before, 2).requests == {206: 1, 200: 1}
+
+        def is_kept() -> bool:
+            """Whether a range costs the origin nothing any more."""
+            known = lasting_origin.traffic()
+            return ask(cache, "background.mp4", "Range: bytes=0-0").status == 206 and (
+                lasting_origin.traffic() == known
+            )
+
+        wait_for(is_kept, what="the whole file to be kept")
+        before = lasting_origin.traffic()
+        for field, first, last in RANGES:
+            assert ask(cache, "background.mp4", f"Range: {field}").body == data[first : last + 1]
+        assert lasting_origin.traffic() == before
