@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import structlog
 
@@ -24,13 +22,13 @@ from packager.dvr.archive import Archive
 from packager.feed import Feed, Resumption
 from packager.ffmpeg import Process, last_error
 from packager.finale import DVR, Finale
+from packager.finder import Finder
 from packager.inband import Inband
 from packager.keyframes import kept_cadence
 from packager.ladder import AUDIO, AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, audio_rungs, cadence, rungs
 from packager.lineup import Lineup
 from packager.numbers import Numbers
 from packager.presentation import Presentation, Rendition
-from packager.pull import Puller
 from packager.pump import Supply
 from packager.punctuality import Punctuality
 from packager.recordings.collection import FOR_EVER, Retention
@@ -144,11 +142,12 @@ class Channel:
         self.restarts = 0
         self.pid: int | None = None
         self._tools = tools
-        self._pump = self._given = pump
         self._on_part = on_part
         self._on_viewer = on_viewer
         self._clock, self._start = WallClock(), Fraction(0)
         self._ladder = () if options.bitrates else rungs(options.ladder)
+        keep = any(rung.copied for rung in self._ladder)
+        self._finder = Finder(options.source, tools, options.name, pump, keep=keep)
         self._sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self.inband = Inband([rung.name for rung in self._ladder or self._sounds], round(time.time() * 1000))
         self.captions = Captions(options.captions, options.caption_bytes)
@@ -319,26 +318,11 @@ class Channel:
 
     async def _broadcast(self) -> None:
         """Be on air until the event is over, or the channel is closed."""
-        async with self._supplied():
+        async with self._finder.running():
             await self._transmit()
 
-    @contextlib.asynccontextmanager
-    async def _supplied(self) -> AsyncGenerator[None]:
-        """Fetch what is pulled over HTTP, where we do that."""
-        if self._given is not None or urlsplit(self.options.source).scheme not in ("http", "https"):
-            yield
-            return
-        puller = Puller(self.options.source, self.name)
-        async with asyncio.TaskGroup() as group:
-            pulling = group.create_task(puller.run())
-            try:
-                self._pump = await puller.decided()
-                yield
-            finally:
-                pulling.cancel()
-
     async def _transmit(self) -> None:
-        source = await self._find()
+        source = await self._finder.find()
         source = replace(source, once=self._is_once(source))
         times, former = self._cadence_for(source), self._lineup
         self._tell(times)
@@ -414,7 +398,7 @@ class Channel:
         while not self._closed and not self.finale.over.is_set():
             wait = self._numbers.wait(self._lineup.next_number, self.cadence.segment_duration)
             await asyncio.sleep(wait)
-            source = await self._renewed(source)
+            source = await self._finder.renewed(source)
             started, before = time.monotonic(), self._lineup.next_number
             reason = await self._run_once(source)
             if self.finale.over.is_set():
@@ -429,22 +413,6 @@ class Channel:
                 log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
             await asyncio.sleep(backoff)
             backoff = min(2 * backoff, LONGEST_BACKOFF)
-
-    async def _renewed(self, source: sources.Source) -> sources.Source:
-        """Wait until a stream that is brought comes; look again at one that isn't what it was."""
-        if source.pump is None:
-            return source
-        await source.pump.flowing()
-        if source.stream == source.pump.stream:
-            return source
-        return await self._find()
-
-    async def _find(self) -> sources.Source:
-        """Look at the source; wait until it is there."""
-        keep = any(rung.copied for rung in self._ladder)
-        if self._pump is not None:
-            return await sources.found_in(self._pump, self._tools, self.name, keep=keep)
-        return await sources.found(self.options.source, self._tools, self.name, keep=keep)
 
     async def _recall(self) -> None:
         """Read the numbers that an earlier process reserved."""
