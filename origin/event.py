@@ -38,10 +38,11 @@ def routes(channels: Mapping[str, Channel], publish_keys: Mapping[str, str]) -> 
                 raise RefusalError(409, "nothing is on air")
         except RefusalError as error:
             return _refusal(error)
-        await channel.finale.end()
-        latest = next(iter(channel.finale.recordings or ()), None)
+        done = await channel.finale.end()
+        latest = next(iter(channel.finale.recordings or ()), None) if done else None
         recording = None if latest is None else describe(channel.name, latest)
-        return _answer({"state": channel.state, "recording": recording}, 200)
+        # RFC 9110 §15.3.3: it has ended, but what comes of it isn't there yet.
+        return _answer({"state": channel.state, "recording": recording}, 200 if done else 202)
 
     async def start(request: Request) -> Response:
         try:

@@ -29,6 +29,9 @@ RECORDINGS = "recordings"
 GONE = ".gone"
 """Folder of what is being removed."""
 
+END_SECONDS = 10.0
+"""How long who ends an event waits for its recording, which a slow disk may take longer for."""
+
 MAX_ENDING_BYTES = 4 << 20
 """Longest such file that is read: 500 date ranges have less than 2 MiB."""
 
@@ -63,10 +66,13 @@ class Finale:
         """Whether the event is over and all is done that comes of it."""
         return self._resting.is_set()
 
-    async def end(self) -> None:
-        """End the event, and wait until its recording is there."""
+    async def end(self) -> bool:
+        """End the event, and wait for its recording; False where that takes longer than anybody waits."""
         self.over.set()
-        await self._resting.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self._resting.wait()
+        return self._resting.is_set()
 
     def begin(self) -> bool:
         """Begin another event, once the last one is over; False while it isn't to end."""
