@@ -1,4 +1,4 @@
-"""Radio with the programs that people send with: ffmpeg, ezstream, liquidsoap, ices, MPD."""
+"""Radio with the programs that people send with: ffmpeg, ezstream, liquidsoap, MPD."""
 
 from __future__ import annotations
 

@@ -112,10 +112,12 @@ class RingMachine(RuleBasedStateMachine):
         self.starts: list[int] = []
         self.cuts: set[int] = set()
         self.present: list[Listener] = []
+        self.forgotten = 0
 
     def oldest(self) -> int:
         """The ring keeps whole blocks, as many of the newest as fit (the definition, not the code)."""
-        fitting = [start for start in self.starts if len(self.all) - start <= self.CAPACITY]
+        kept = [start for start in self.starts if start >= self.forgotten]
+        fitting = [start for start in kept if len(self.all) - start <= self.CAPACITY]
         return fitting[0] if fitting else len(self.all)
 
     @rule(target=listeners, burst=st.integers(0, 60))
@@ -151,6 +153,14 @@ class RingMachine(RuleBasedStateMachine):
         assert self.all[listener.position :].startswith(data)
         assert data or listener.position == len(self.all)
         listener.position += len(data)
+
+    @rule()
+    def change_the_source(self) -> None:
+        """Nothing of the one before is heard any more; who hasn't read it has lagged."""
+        self.ring.clear()
+        self.forgotten = len(self.all)
+        for listener in self.present:
+            listener.lagged = listener.lagged or listener.position < self.forgotten
 
     @rule(listener=consumes(listeners))
     def leave(self, listener: Listener) -> None:
