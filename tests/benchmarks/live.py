@@ -148,7 +148,7 @@ def costs(words: Sequence[str]) -> Iterator[Figure]:
                     path.write_bytes(answer.read())
                 fields = f'{{["Accept-Encoding"] = "{coding}"}}'
                 script = f'request = function() return wrk.format("GET", "{target}", {fields}) end'
-                yield from load.measure(Workload(workload, script), [nginx, ours], folder)
+                yield from load.measure(Workload(workload, script, seconds=3), [nginx, ours], folder)
 
 
 def run(words: Sequence[str] = ()) -> Iterator[Figure]:

@@ -109,6 +109,11 @@ class Crowd:
         )
 
 
+def beyond(playlist: str, position: Position) -> Position:
+    """The part that comes behind one: the next that is listed, or the one that is hinted at."""
+    return min((name for name in listed(playlist) if name > position), default=hinted(playlist))
+
+
 async def follow(
     address: tuple[str, int],
     rendition: str,
@@ -126,13 +131,14 @@ async def follow(
             query = f"_HLS_msn={position[0]}&_HLS_part={position[1]}{skip}"
             answer = await client.get(f"{rendition}/media.m3u8?{query}", coded=coded)
             assert answer.status == 200, (query, answer)
-            names = listed(answer.text)
-            assert position in names, f"{position} isn't in the answer to {query}"
             crowd.playlists[rendition, position].append(time.monotonic())
-            part = await client.get(f"{rendition}/{position[0]}.{position[1]}.m4s")
-            assert part.status == 200
-            crowd.parts[rendition, position][hashlib.sha256(part.content).digest()] += 1
-            position = [*names, hinted(answer.text)][names.index(position) + 1]
+            # §6.2.5.2: where a segment ended early, since its source was late, the next one has begun.
+            assert max(*listed(answer.text), hinted(answer.text)) > position
+            if position in listed(answer.text):
+                part = await client.get(f"{rendition}/{position[0]}.{position[1]}.m4s")
+                assert part.status == 200
+                crowd.parts[rendition, position][hashlib.sha256(part.content).digest()] += 1
+            position = beyond(answer.text, position)
 
 
 async def follow_directly(
@@ -145,5 +151,4 @@ async def follow_directly(
             query = f"_HLS_msn={position[0]}&_HLS_part={position[1]}"
             answer = await client.get(f"{rendition}/media.m3u8?{query}")
             crowd.direct[rendition, position] = time.monotonic()
-            names = listed(answer.text)
-            position = [*names, hinted(answer.text)][names.index(position) + 1]
+            position = beyond(answer.text, position)
