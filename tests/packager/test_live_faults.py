@@ -176,11 +176,11 @@ def test_a_number_is_never_used_twice_when_ffmpeg_and_then_the_server_are_killed
     arguments = configuration(tmp_path, str(tmp_path / "data") if kept else "")
     ledger, newest = Ledger(), 0
     with httpx.Client(timeout=30) as client:
-        for _ in range(3):
+        for _ in range(2):
             server = start_server(*arguments)
             try:
                 ledger.await_beyond(ledger.highest, server, client)
-                for _ in range(3):
+                for _ in range(2):
                     (encoder_pid,) = wait_for(server.children, what="ffmpeg")
                     os.kill(encoder_pid, signal.SIGKILL)
                     before = ledger.look(server, client)
@@ -189,8 +189,8 @@ def test_a_number_is_never_used_twice_when_ffmpeg_and_then_the_server_are_killed
                 newest = ledger.look(server, client)
             finally:
                 server.stop(signal.SIGKILL)
-    # of each of three servers at least one number, in both renditions; a slow machine has gaps for the rest
-    assert len({name.split(".")[0] for name in ledger.known}) >= 6
+    # of each of two servers at least one number, in both renditions; a slow machine has gaps for the rest
+    assert len({name.split(".")[0] for name in ledger.known}) >= 4
 
 
 async def test_a_channel_whose_folder_can_not_be_written_goes_on_and_says_so_once(

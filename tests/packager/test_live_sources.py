@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -123,16 +125,25 @@ def lengths(channel: Channel) -> list[int]:
     return [len(rendition.window.listed) for rendition in channel.renditions.values()]
 
 
-async def test_a_transport_stream_over_http_is_pulled_at_its_own_frame_rate(tools: Tools) -> None:
+@pytest.mark.parametrize("container", ["mpegts", "flv"])
+async def test_a_stream_over_http_is_fetched_once_and_pulled_at_its_own_frame_rate(
+    tools: Tools, container: str
+) -> None:
     async with (
-        upstream(tools, BOTH) as server,
-        pulling(f"http://127.0.0.1:{server.port}/a.ts", tools) as channel,
+        upstream(tools, BOTH.replace("-f mpegts", f"-f {container}")) as server,
+        pulling(f"http://127.0.0.1:{server.port}/stream", tools) as channel,
     ):
-        await until(lambda: min(lengths(channel)) >= 4)
+        await until(lambda: min(lengths(channel)) >= 2 and channel.pid)
         assert channel.cadence.frame_rate == 25
-        assert channel.restarts == 0
-        assert server.served == 1
         assert {segment.duration for segment in channel.renditions["240p"].window.listed} == {Fraction(1)}
+        assert channel.pid is not None
+        # What runs on behind a kill was fetched by the same request.
+        os.kill(channel.pid, signal.SIGKILL)
+        window = channel.renditions["240p"].window
+        await until(lambda: channel.restarts and channel.state == "live" and not window.listed[-1].gap)
+        number = window.next_number
+        await until(lambda: window.next_number > number + 1)
+        assert server.served == 1
 
 
 @pytest.mark.parametrize(
