@@ -1,0 +1,84 @@
+"""packager.waiters: who is released when, in which order, and what a fault of one costs the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from packager.waiters import RELEASED_AT_ONCE, TooManyWaitersError, Waiters
+
+LONG_SECONDS = 30.0
+
+
+class One:
+    """Somebody who waits, and writes down how it ended."""
+
+    def __init__(self, told: list[tuple[One, bool]], failing: Callable[[], None] = lambda: None) -> None:
+        self._told = told
+        self._failing = failing
+
+    def release(self, holds: bool) -> None:
+        self._told.append((self, holds))
+        self._failing()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LONG_SECONDS):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_a_group_is_released_in_its_order_with_one_look_at_its_condition() -> None:
+    waiters, told, looks, there = Waiters(), list[tuple[One, bool]](), list[bool](), list[bool]()
+
+    def ready() -> bool:
+        looks.append(True)
+        return bool(there)
+
+    crowd = [One(told) for _ in range(2 * RELEASED_AT_ONCE + 1)]
+    for one in crowd:
+        waiters.add(one, ready, LONG_SECONDS, "part")
+    waiters.notify()
+    assert waiters.count == len(crowd)
+    there.append(True)
+    waiters.notify()
+    assert waiters.count == 0
+    assert told == []
+    await until(lambda: len(told) == len(crowd))
+    assert told == [(one, True) for one in crowd]
+    assert len(looks) <= 4
+
+
+async def test_each_gives_up_at_its_own_time() -> None:
+    """The one that came first has the most patience; who has left isn't told."""
+    waiters, told = Waiters(), list[tuple[One, bool]]()
+    late, gone, soon = (One(told) for _ in range(3))
+    waiters.add(late, lambda: False, 0.2, "part")
+    waiters.add(gone, lambda: False, 0.01, "part")
+    waiters.add(soon, lambda: False, 0.01, "part")
+    waiters.remove(gone)
+    await until(lambda: (soon, False) in told)
+    await until(lambda: (late, False) in told)
+    assert len(told) == 2
+    assert waiters.count == 0
+    waiters.remove(late)
+
+
+async def test_a_fault_of_one_doesnt_keep_the_others() -> None:
+    waiters, told, faults = Waiters(), list[tuple[One, bool]](), list[object]()
+
+    def fail() -> None:
+        raise ValueError("mine")
+
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    crowd = [One(told), One(told, fail), One(told)]
+    for one in crowd:
+        waiters.add(one, lambda: False, LONG_SECONDS, "part")
+    waiters.close()
+    await until(lambda: len(told) == 3)
+    assert told == [(one, False) for one in crowd]
+    assert [str(fault) for fault in faults] == ["mine"]
+    with pytest.raises(TooManyWaitersError):
+        waiters.add(One(told), lambda: False, LONG_SECONDS)
