@@ -167,6 +167,7 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         wait_for(lambda: not troubles(), what="the end of the trouble")
         assert server.text().count("DVR isn't kept") == 1
+        wait_for(lambda: "DVR is kept again" in server.text(), what="the line of it in the log")
         assert server.text().count("DVR is kept again") == 1
         assert "source ended" not in server.text()
     finally:
