@@ -19,7 +19,7 @@ class BlockQueue:
     Attributes:
         seconds: of audio that wait.
         arrived: when the newest block came, in seconds of a monotonic clock.
-        dropped: blocks that went unheard.
+        dropped: blocks that went since there were too many.
     """
 
     def __init__(self, limit: float) -> None:
@@ -40,14 +40,15 @@ class BlockQueue:
         self._blocks.append(block)
         self.arrived = now
         self.seconds += block.seconds
-        self.trim(self._limit)
+        while self.seconds > self._limit and len(self._blocks) > 1:
+            self.take()
+            self.dropped += 1
         self._filled.set()
 
     def trim(self, seconds: float) -> None:
-        """Drop the oldest blocks until no more than so much audio waits; the newest one stays."""
-        while self.seconds > seconds and len(self._blocks) > 1:
+        """Drop the oldest blocks until no more than so much audio waits, if any."""
+        while self._blocks and self.seconds > seconds:
             self.take()
-            self.dropped += 1
 
     def clear(self) -> None:
         """Drop all."""

@@ -12,7 +12,7 @@ from packager.blockqueue import BlockQueue
 from packager.ffmpeg import Process
 from packager.wallclock import Instant, WallClock
 
-HELD_SECONDS = 0.15
+HELD_SECONDS = 0.2
 """What ffmpeg keeps of what it was given until more comes: the demuxer's packet, and the encoder's delay."""
 
 
@@ -71,10 +71,10 @@ class BlockSupply:
             process: started with standard input.
         """
         timing, heard = self._timing(), Fraction(0)
-        self.queue.trim(timing.slack)
         now = Instant.now()
         # The newest block may have come a while ago: what follows on its end is on its way since then.
-        age = now.monotonic - self.queue.arrived
+        age = max(now.monotonic - self.queue.arrived, 0.0)
+        self.queue.trim(timing.slack - age)
         timing.clock.observe(float(timing.start + self.queue.seconds) + age - HELD_SECONDS, now)
         title: str | None = None
         try:

@@ -28,7 +28,7 @@ from packager.waiters import MAX_WAITERS
 from packager.wallclock import Instant
 
 SEGMENT_SECONDS = 4.0
-"""Of a segment: half the requests of a film's, and a second to hear it is all the same a part away."""
+"""Of a segment; longer than two blocks, so that one that is a little late isn't taken for silence."""
 
 PART_SECONDS = 1.0
 """Of a part: stations give their audio in blocks of about a second."""
@@ -55,7 +55,6 @@ class SimulcastOptions:
         on_demand: whether it only runs while somebody follows it.
         idle_seconds: how long it then goes on behind the last one.
         max_waiters: requests that may wait for one rendition at once.
-        segment_duration: wanted seconds of a segment.
     """
 
     name: str
@@ -63,7 +62,6 @@ class SimulcastOptions:
     on_demand: bool = True
     idle_seconds: float = 90.0
     max_waiters: int = MAX_WAITERS
-    segment_duration: float = SEGMENT_SECONDS
 
 
 class Simulcast:
@@ -158,7 +156,7 @@ class Simulcast:
             ChannelOptions(
                 options.name,
                 bitrates=options.bitrates,
-                segment_duration=options.segment_duration,
+                segment_duration=SEGMENT_SECONDS,
                 part_duration=PART_SECONDS,
                 max_waiters=options.max_waiters,
             ),

@@ -34,6 +34,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 SOUNDS = ("mp3", "aac")
 """Containers that have nothing but sound."""
 
+SOUND_ANALYSE_MICROSECONDS = 200_000
+"""How much of them is looked at: their first frame says everything, and more only comes with time."""
+
 STILL_FRAME_RATE = Fraction(30)
 """Of the picture that is made where a source has only sound."""
 
@@ -243,7 +246,8 @@ async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Sou
     }
     source = Source(pump=pump, options=options, stream=pump.stream)
     if pump.container in SOUNDS:
-        return replace(source, has_video=False)
+        brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
+        return replace(source, has_video=False, options=brief)
     return replace(await _probed(source, tools, keep=keep), options={**options, **KNOWN})
 
 

@@ -19,7 +19,7 @@ from packager.tools import Tools
 from packager.window import Window
 from tests.packager.test_live import until
 
-OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False, segment_duration=2.0)
+OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,13 @@ async def on_air(mount: Mount, tools: Tools) -> AsyncIterator[Simulcast]:
         await asyncio.wait(tasks)
 
 
+def sounds_from(window: Window, number: int) -> bool:
+    """Tell whether a segment has come with at least this number that is neither a gap nor cut short."""
+    return any(
+        segment.number >= number and not segment.gap and segment.duration >= 4 for segment in window.listed
+    )
+
+
 def numbers(window: Window) -> list[int]:
     return [segment.number for segment in window.listed]
 
@@ -81,19 +88,16 @@ async def test_a_channel_goes_on_over_its_encoders_death_and_its_stations_silenc
         assert (simulcast.state, channel.viewers) == ("live", 0)
         assert channel.pid is not None
         os.kill(channel.pid, signal.SIGKILL)
-        await until(lambda: any(segment.discontinuity for segment in windows[0].listed), "the next encoder")
-        assert channel.restarts == 1
+        killed = windows[0].next_number
+        await until(lambda: sounds_from(windows[0], killed), "the next encoder")
+        assert any(segment.discontinuity for segment in windows[0].listed)
         mount.sounds.clear()
         await until(lambda: any(segment.gap for segment in windows[0].listed), "a gap")
-        await until(lambda: channel.pid is None, "the encoder's end")
-        gaps = sum(segment.gap for segment in windows[0].listed)
+        silent = windows[1].next_number
         mount.sounds.set()
-        await until(
-            lambda: not windows[1].listed[-1].gap and len(windows[1].listed) > gaps + 2, "the station again"
-        )
+        await until(lambda: sounds_from(windows[1], silent), "the station again")
         for window in windows:
             assert numbers(window) == list(range(window.listed[0].number, window.next_number))
-            assert window.listed[0].parts[0].independent
         # A title that goes on is told once, whatever happened to the encoder.
         (title,) = channel.presentation.date_ranges.tags()
         assert title.client_attributes == {"X-TITLE": "a tone"}
