@@ -63,6 +63,7 @@ class Resolved:
 
     Attributes:
         is_fresh: Whether anybody may be answered without a look at the clock.
+        is_claimed: Whether somebody was told to look it up again.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class Resolved:
         "_headers",
         "_made_for",
         "_partial",
+        "is_claimed",
         "is_fresh",
         "media_type",
         "renewed_from",
@@ -98,6 +100,7 @@ class Resolved:
         # What is the same for all ranges, and the common fields that it was made with.
         self._partial = self._made_for = b""
         self.is_fresh = True
+        self.is_claimed = False
 
     def age(self) -> None:
         """Be fresh no longer."""
@@ -179,11 +182,31 @@ class OpenFiles:
         self._sweep: asyncio.TimerHandle | None = None
 
     def find(self, target: bytes) -> Resolved | None:
-        """The file that a target led to a moment ago, or None when it has to be looked up."""
+        """The file that a target led to a moment ago, for an answer on the connection.
+
+        Returns:
+            None when it has to be looked up, by `get`. While it is valid, one asker of many hears so.
+        """
+        found = self._files.get(target)
+        if found is None or (now := time.monotonic()) < found.renewed_from:
+            return found
+        if now >= found.valid_until:
+            return None
+        if found.is_claimed or target in self._lookups:
+            return found
+        found.is_claimed = True
+        return None
+
+    def fresh(self, target: bytes) -> Resolved | None:
+        """The same for one who comes again and needn't look at the clock; None: ask `find`."""
+        found = self._files.get(target)
+        return found if found is not None and found.is_fresh else None
+
+    def _valid(self, target: bytes) -> Resolved | None:
+        """The file that a target led to, unless it is due to be looked up and nobody does so yet."""
         found = self._files.get(target)
         if found is None:
             return None
-        # While one request looks it up again, in time, those beside it needn't.
         until = found.valid_until if target in self._lookups else found.renewed_from
         return found if time.monotonic() < until else None
 
@@ -198,12 +221,12 @@ class OpenFiles:
             media_type: Its Content-Type.
             headers: Raw header fields of every answer.
         """
-        if (kept := self.find(target)) is not None:
+        if (kept := self._valid(target)) is not None:
             return kept.borrow()
         if (lookup := self._lookups.get(target)) is not None:
             # One of a crowd that comes at once looks it up for all, unless it is nothing to keep.
             await asyncio.wait((lookup,))
-            if (kept := self.find(target)) is not None:
+            if (kept := self._valid(target)) is not None:
                 return kept.borrow()
         own = asyncio.get_running_loop().create_future()
         self._lookups.setdefault(target, own)

@@ -103,7 +103,7 @@ class FileRepeat:
             return None
         resolved = self._resolved
         if resolved is None or not resolved.is_fresh:
-            resolved = self._resolved = self._wing.files.find(self._request.target)
+            resolved = self._resolved = self._wing.files.fresh(self._request.target)
             if resolved is None:
                 return None
         span = plain_span(data[len(self._before) : -len(self._behind)])

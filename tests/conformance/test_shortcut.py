@@ -368,3 +368,23 @@ def test_a_repeated_range_that_the_client_takes_slowly_is_whole_and_what_follows
             lambda: client.ask("/media/film.mp4", "Range: bytes=0-9").body == b"new", "the new file's bytes"
         )
     wait_for(lambda: running.open_files() == 0, "all files to be closed")
+
+
+async def test_one_of_many_that_ask_in_one_turn_looks_the_file_up_again(library: Path) -> None:
+    """The others have it as it was, and then as it is."""
+    own = Library(library)
+    open_files = OpenFiles(valid_seconds=1000.0)
+    first = await open_files.get(b"/media/small.mp3", lambda: open_file(own, "small.mp3"), "audio/mpeg", ())
+    kept = open_files.find(b"/media/small.mp3")
+    assert kept is not None
+    kept.renewed_from = 0.0
+    assert [open_files.find(b"/media/small.mp3") for _ in range(4)] == [None, kept, kept, kept]
+    second = await open_files.get(b"/media/small.mp3", lambda: open_file(own, "small.mp3"), "audio/mpeg", ())
+    assert second.descriptor() != first.descriptor()
+    found = open_files.find(b"/media/small.mp3")
+    assert found is not None
+    assert found is not kept
+    assert (open_files.fresh(b"/media/small.mp3"), kept.is_fresh) == (found, False)
+    for representation in (first, second):
+        await representation.close()
+    open_files.close()
