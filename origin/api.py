@@ -11,10 +11,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.house import House
+from origin.live.recordings import describe
 from origin.mediatypes import media_type
 from origin.radio import nowplaying
 from origin.radio.mount import Mount
-from origin.recordings import describe
 from packager.catalogue import Entry, Title, titles
 from packager.simulcast import Simulcast
 

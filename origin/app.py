@@ -9,9 +9,11 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from origin import api, captions, event, files, live, metadata, page, recordings, vod
+from origin import api, files, page, vod
 from origin.edge import Edge
 from origin.house import House
+from origin.live import captions, event, metadata, recordings
+from origin.live import routes as live
 from origin.radio.routes import routes as radio_routes
 
 

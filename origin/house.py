@@ -23,7 +23,7 @@ from origin.radio.simulcasts import make_simulcasts
 from origin.radio.stations import Stations, make_stations
 from origin.unserved import serves_channel
 from packager.catalogue import Catalogue
-from packager.live import Channel, ChannelOptions
+from packager.live.channel import Channel, ChannelOptions
 from packager.recordings.collection import Retention
 from packager.simulcast import Simulcast
 from packager.storage import Library, NotFoundError

@@ -21,7 +21,7 @@ from origin.app import build_app
 from origin.config import Config, LiveOptions, RadioOptions
 from origin.edge import Ledger, edge_headers
 from origin.house import House
-from origin.liveshortcut import LiveShortcut
+from origin.live.shortcut import LiveShortcut
 from origin.server import Server, address_of, bind
 from origin.shortcut import FileShortcut
 from origin.unserved import unserved

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from origin.config import Config, LiveOptions
 from origin.radio import plan
-from packager import sources
+from packager.sources import source as sources
 
 
 def serves_channel(options: LiveOptions) -> bool:

@@ -10,7 +10,7 @@ from media.mpegframe import FrameHeader, parse_frame_header
 from packager.audioblocks import AudioBlock
 from packager.blockqueue import BlockQueue
 from packager.ffmpeg import Process
-from packager.wallclock import Instant, WallClock
+from packager.live.wallclock import Instant, WallClock
 
 HELD_SECONDS = 0.2
 """What ffmpeg keeps of what it was given until more comes: the demuxer's packet, and the encoder's delay."""
@@ -32,7 +32,7 @@ class Timing:
 
 
 class BlockSupply:
-    """Brings a channel a station's blocks; see :class:`packager.pump.Supply`.
+    """Brings a channel a station's blocks; see :class:`packager.sources.pump.Supply`.
 
     Args:
         timing: asked when an ffmpeg begins.

@@ -19,13 +19,13 @@ import structlog
 from media.id3 import write_id3v2
 from packager.blockqueue import BlockQueue
 from packager.blocksupply import BlockSupply
-from packager.dateranges import DateRangeError
-from packager.inband import TooManyEventsError
-from packager.live import Channel, ChannelOptions
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.dateranges import DateRangeError
+from packager.live.inband import TooManyEventsError
+from packager.live.waiters import MAX_WAITERS
+from packager.live.wallclock import Instant
 from packager.titleranges import TitleRanges, frames_of, quotable
 from packager.tools import Tools, ToolsError
-from packager.waiters import MAX_WAITERS
-from packager.wallclock import Instant
 
 SEGMENT_SECONDS = 4.0
 """Of a segment; longer than two blocks, so that one that is a little late isn't taken for silence."""
@@ -71,7 +71,7 @@ class Simulcast:
         options: what it is.
         tap: gives the station's audio.
         tools: the ffmpeg that it uses.
-        on_part: as for :class:`packager.live.Channel`.
+        on_part: as for :class:`packager.live.channel.Channel`.
         on_channel: told the channel, whenever another one takes the place of the last.
 
     Attributes:

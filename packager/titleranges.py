@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from media.daterange import DateRange
-from packager.dateranges import DateRanges
+from packager.live.dateranges import DateRanges
 
 TITLE_CLASS = "headwater.title"
 """CLASS of these ranges; the title is their attribute X-TITLE."""

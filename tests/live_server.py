@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.applications import Starlette
 
-from origin import live
 from origin.answers import Shortcuts
 from origin.edge import Ledger, Traffic
-from origin.liveshortcut import LiveShortcut
+from origin.live import routes as live
+from origin.live.shortcut import LiveShortcut
 from origin.wire import WireLimits, wire_protocol
-from packager.live import Channel
+from packager.live.channel import Channel
 from tests.conftest import wait_for
 
 

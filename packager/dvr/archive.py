@@ -22,8 +22,8 @@ from packager.dvr.files import clear
 from packager.dvr.folder import Folder
 from packager.dvr.index import stored_of
 from packager.dvr.restore import Found, last_number, line_up, within
-from packager.ladder import Cadence
-from packager.window import LiveSegment, Window
+from packager.live.ladder import Cadence
+from packager.live.window import LiveSegment, Window
 
 log = structlog.get_logger()
 

@@ -21,10 +21,10 @@ from packager.dvr import index
 from packager.dvr.files import TEMPORARY, write_all, write_whole
 from packager.dvr.index import Line
 from packager.dvr.restore import Found
-from packager.livesegment import TEXT
-from packager.manifest import parse_time
-from packager.rendition import extension_of, segment_uri
-from packager.window import LiveSegment, Timeline
+from packager.live.livesegment import TEXT
+from packager.live.manifest import parse_time
+from packager.live.rendition import extension_of, segment_uri
+from packager.live.window import LiveSegment, Timeline
 
 INDEX = "index"
 ASIDE = "aside"

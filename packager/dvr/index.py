@@ -14,8 +14,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from packager.numbers import MAX_NUMBER
-from packager.window import LiveSegment, Stored, Timeline
+from packager.live.numbers import MAX_NUMBER
+from packager.live.window import LiveSegment, Stored, Timeline
 
 MAX_PARTS = 1000
 """Most parts of a segment that a line may tell of."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from packager.dvr.index import Line, segment_of
-from packager.window import LiveSegment, Timeline
+from packager.live.window import LiveSegment, Timeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from media.isobmff import header
 from media.moof import Defaults, parse_moof
 from media.progressive import MovieTrack, TrackTables, write_head
 from media.trackbox import TrackFacts
-from packager.rendition import segment_uri
-from packager.window import LiveSegment, Timeline
+from packager.live.rendition import segment_uri
+from packager.live.window import LiveSegment, Timeline
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition, picture first: segments of the same numbers, stored ones or gaps."""

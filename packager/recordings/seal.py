@@ -15,11 +15,11 @@ from packager.dvr.files import clear, write_whole
 from packager.dvr.folder import INDEX, Folder, read_timelines
 from packager.dvr.index import decode
 from packager.dvr.restore import Found, last_number, line_up
+from packager.live.rendition import extension_of, segment_uri
+from packager.live.window import LiveSegment
 from packager.recordings import note as notes
 from packager.recordings.note import Ending, Note
 from packager.recordings.playlists import media_playlist, without_common_gaps
-from packager.rendition import extension_of, segment_uri
-from packager.window import LiveSegment
 
 NOTE = "recording"
 MASTER = "master.m3u8"

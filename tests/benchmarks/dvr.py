@@ -24,10 +24,10 @@ from media.isobmff import box
 from packager.dvr.folder import INDEX, Folder
 from packager.dvr.index import Line, encode
 from packager.dvr.restore import line_up
-from packager.ladder import cadence
-from packager.presentation import Presentation
-from packager.rendition import Rendition
-from packager.window import LivePart, LiveSegment, Stored, Window
+from packager.live.ladder import cadence
+from packager.live.presentation import Presentation
+from packager.live.rendition import Rendition
+from packager.live.window import LivePart, LiveSegment, Stored, Window
 
 DAY = 43_200
 HOUR = 1_800

@@ -21,14 +21,14 @@ import uvloop
 from starlette.applications import Starlette
 
 from media.codecs import SampleEntry
-from origin import live
 from origin.answers import Shortcuts
 from origin.edge import Edge, Ledger, Traffic, edge_headers
-from origin.liveshortcut import LiveShortcut
+from origin.live import routes as live
+from origin.live.shortcut import LiveShortcut
 from origin.wire import WireLimits, wire_protocol
-from packager.live import Channel, ChannelOptions
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.window import LivePart
 from packager.tools import discover
-from packager.window import LivePart
 
 PARTS_OF_SEGMENT = 6
 FIRST_NUMBER = 1000

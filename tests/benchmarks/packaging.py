@@ -19,8 +19,9 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from packager import encoder, sources
-from packager.ladder import AUDIO, cadence, rungs
+from packager.live import encoder
+from packager.live.ladder import AUDIO, cadence, rungs
+from packager.sources import source as sources
 from packager.tools import discover
 from tests.benchmarks.load import Figure
 from tests.benchmarks.peers import Peer, free_port

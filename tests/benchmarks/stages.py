@@ -26,13 +26,13 @@ from urllib.parse import urlsplit
 from playwright.async_api import async_playwright
 
 from media.fragments import Fragment, FragmentReader
-from packager import encoder
-from packager.feed import Feed
 from packager.ffmpeg import Process
-from packager.live import Channel, ChannelOptions
+from packager.live import encoder
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.feed import Feed
+from packager.live.wallclock import Instant
+from packager.live.window import LivePart, Window
 from packager.tools import Tools, discover
-from packager.wallclock import Instant
-from packager.window import LivePart, Window
 from tests.benchmarks.load import Figure
 from tests.conftest import start_server, wait_for
 from tests.e2e.conftest import FLAGS, executable, open_tab

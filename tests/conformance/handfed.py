@@ -16,15 +16,16 @@ from starlette.types import Receive, Scope, Send
 
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from origin import captions, live, metadata
 from origin.answers import Shortcuts
 from origin.edge import Edge, Ledger, Traffic, edge_headers
-from origin.liveshortcut import LiveShortcut
-from packager.inband import Place
-from packager.live import Channel, ChannelOptions
-from packager.segmenter import CutPart, Segmenter
+from origin.live import captions, metadata
+from origin.live import routes as live
+from origin.live.shortcut import LiveShortcut
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.inband import Place
+from packager.live.segmenter import CutPart, Segmenter
+from packager.live.window import LivePart
 from packager.tools import Tools
-from packager.window import LivePart
 from tests.conformance.conftest import serving
 
 SECONDS = 50

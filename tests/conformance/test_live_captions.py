@@ -14,7 +14,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from packager import captions
+from packager.live import captions
 from packager.tools import Tools
 from tests.conformance.handfed import (
     NUMBER,

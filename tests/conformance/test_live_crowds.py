@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from media.m3u8 import MediaPlaylist
-from origin import descriptors, prepared
-from packager.live import ChannelOptions
+from origin import descriptors
+from origin.live import prepared
+from packager.live.channel import ChannelOptions
 from packager.tools import Tools
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, HandFed, Track, make_material, on_air
 from tests.conformance.raw import Client, wait_for

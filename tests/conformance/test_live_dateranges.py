@@ -13,7 +13,8 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
-from origin import live, metadata
+from origin.live import metadata
+from origin.live import routes as live
 from packager.tools import Tools
 from tests.conformance.conftest import serving
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air

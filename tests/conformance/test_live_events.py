@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from media.id3 import write_id3v2
-from packager import inband
+from packager.live import inband
 from packager.tools import Tools
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from packager.live.window import LivePart
 from packager.tools import Tools
-from packager.window import LivePart
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, make_material, on_air, parts_of
 from tests.conformance.raw import Answer, Client, wait_for
 

@@ -14,7 +14,7 @@ from media.errors import MalformedError
 from media.flv import FILE_HEADER, FlvReader
 from media.mpegts import TransportReader
 from media.pieces import Piece, StreamReader
-from packager.replay import Replay
+from packager.sources.replay import Replay
 
 SECONDS = 3
 

@@ -19,11 +19,11 @@ import httpx
 import m3u8
 import pytest
 
-from origin.growing import hinted_part
-from origin.prepared import accepts_gzip
-from packager.live import Channel, ChannelOptions
+from origin.live.growing import hinted_part
+from origin.live.prepared import accepts_gzip
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.window import LivePart, Window
 from packager.tools import Tools
-from packager.window import LivePart, Window
 from tests.conftest import wait_for
 from tests.live_server import LiveServer, broadcasting
 

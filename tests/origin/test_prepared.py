@@ -1,8 +1,8 @@
-"""origin.prepared: what is kept of playlists has bounds, however long they are."""
+"""origin.live.prepared: what is kept of playlists has bounds, however long they are."""
 
 from __future__ import annotations
 
-from origin import prepared
+from origin.live import prepared
 
 
 def test_playlists_of_megabytes_are_kept_within_a_bound_of_bytes() -> None:

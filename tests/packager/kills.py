@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from packager.live import Channel
+from packager.live.channel import Channel
 
 LIMIT_SECONDS = 60.0
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)

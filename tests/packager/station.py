@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from packager.dvr.archive import Archive
-from packager.live import Channel
-from packager.numbers import Numbers
+from packager.live.channel import Channel
+from packager.live.numbers import Numbers
+from packager.live.window import Window
 from packager.tools import Tools
-from packager.window import Window
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 
 PARTS = {"240p": 5, "audio": 4}

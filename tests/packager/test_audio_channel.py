@@ -1,4 +1,4 @@
-"""packager.live without pictures: a channel that is only sound, from a real ffmpeg."""
+"""packager.live.channel without pictures: a channel that is only sound, from a real ffmpeg."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
-from packager.live import Channel, ChannelOptions
+from packager.live.channel import Channel, ChannelOptions
 from packager.tools import Tools
 from tests.packager.test_live import running, until
 

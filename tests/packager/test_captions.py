@@ -1,4 +1,4 @@
-"""packager.captions: times that stay, what is forgotten, and captions in the DVR and in recordings."""
+"""packager.live.captions: times that stay, what is forgotten, and captions in the DVR and in recordings."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import m3u8
 import pytest
 
 from media.webvtt import Cue
-from packager import captions
-from packager.captions import CaptionTrack, TooManyCuesError
-from packager.livesegment import LivePart, LiveSegment
+from packager.live import captions
+from packager.live.captions import CaptionTrack, TooManyCuesError
+from packager.live.livesegment import LivePart, LiveSegment
+from packager.live.window import Window
 from packager.tools import Tools
-from packager.window import Window
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import Station, on_air
 

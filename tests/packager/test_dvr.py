@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from origin.growing import GrowingSegment
+from origin.live.growing import GrowingSegment
 from origin.zerocopy import TruncatedFileError
 from packager.datalock import DataInUseError, DataLock
 from packager.dvr import archive as archive_module
@@ -24,10 +24,10 @@ from packager.dvr import index
 from packager.dvr.folder import Folder
 from packager.dvr.index import Line
 from packager.dvr.restore import Found, line_up
-from packager.live import Channel
-from packager.numbers import Numbers
+from packager.live.channel import Channel
+from packager.live.numbers import Numbers
+from packager.live.window import MEMORY_TARGET_DURATIONS, LiveSegment
 from packager.tools import Tools
-from packager.window import MEMORY_TARGET_DURATIONS, LiveSegment
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track, make_material, segments_of
 from tests.packager.station import LIMIT_SECONDS, PARTS, Station, on_air, until
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from packager.dvr.folder import INDEX, Folder
-from packager.live import Channel
+from packager.live.channel import Channel
+from packager.live.window import LiveSegment
 from packager.tools import Tools
-from packager.window import LiveSegment
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, make_material
 from tests.packager.station import PARTS
 

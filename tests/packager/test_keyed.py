@@ -9,9 +9,9 @@ from fractions import Fraction
 import pytest
 
 from media.fragments import Sample
-from packager.keyed import Cuts, KeyedSegmenter
-from packager.keyframes import Observed, kept_cadence
-from packager.segmenter import CadenceError, CutPart
+from packager.live.keyed import Cuts, KeyedSegmenter
+from packager.live.segmenter import CadenceError, CutPart
+from packager.sources.keyframes import Observed, kept_cadence
 
 PART = Fraction(1, 4)
 

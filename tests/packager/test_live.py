@@ -19,19 +19,20 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from packager import audience, live
-from packager.audience import Audience
-from packager.cutting import cutters
-from packager.feed import Feed, Resumption
-from packager.inband import Inband
-from packager.ladder import cadence
-from packager.live import Channel, ChannelOptions
-from packager.numbers import Numbers
-from packager.rendition import Rendition
-from packager.sources import frame_rate
+from packager.live import audience
+from packager.live import channel as live
+from packager.live.audience import Audience
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.cutting import cutters
+from packager.live.feed import Feed, Resumption
+from packager.live.inband import Inband
+from packager.live.ladder import cadence
+from packager.live.numbers import Numbers
+from packager.live.rendition import Rendition
+from packager.live.wallclock import Instant, WallClock
+from packager.live.window import Window
+from packager.sources.source import frame_rate
 from packager.tools import Tools, ToolsError
-from packager.wallclock import Instant, WallClock
-from packager.window import Window
 
 LIMIT_SECONDS = 60.0
 

@@ -23,11 +23,12 @@ from structlog.testing import capture_logs
 
 from origin import house
 from origin.config import Config, LibraryOptions, LiveOptions
-from packager import encoder, live
-from packager.ladder import Rung
-from packager.live import Channel, ChannelOptions
+from packager.live import channel as live
+from packager.live import encoder
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.ladder import Rung
+from packager.live.window import Window
 from packager.tools import Tools
-from packager.window import Window
 from tests.conftest import ServerProcess, start_server, wait_for
 
 LIMIT_SECONDS = 30.0

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from packager import encoder
 from packager.cage import Cage
 from packager.ffmpeg import MAX_PIXELS, QUIET, local_input, pipe, run
-from packager.ladder import AUDIO, cadence, rungs
-from packager.pull import Puller, recognise
-from packager.pump import Pump
-from packager.sources import Source, inspect
+from packager.live import encoder
+from packager.live.ladder import AUDIO, cadence, rungs
+from packager.sources.pull import Puller, recognise
+from packager.sources.pump import Pump
+from packager.sources.source import Source, inspect
 from packager.tools import Tools, ToolsError
 
 
@@ -124,7 +124,7 @@ def nothing_new() -> bytes:
 async def test_a_playlist_that_leads_nowhere_is_given_up(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, document: Callable[[], bytes]
 ) -> None:
-    monkeypatch.setattr("packager.sources.PROBE_SECONDS", 3.0)
+    monkeypatch.setattr("packager.sources.source.PROBE_SECONDS", 3.0)
     async with serving(Web({"/list.m3u8": document()})) as web:
         begin = time.monotonic()
         with pytest.raises(ToolsError) as caught:

@@ -19,9 +19,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from origin.check import check
-from packager.live import Channel, ChannelOptions
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.window import LiveSegment
 from packager.tools import Tools, ToolsError
-from packager.window import LiveSegment
 from tests.conftest import wait_for
 from tests.live_server import broadcasting
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.live import Channel, ChannelOptions
+from packager.live.channel import Channel, ChannelOptions
 from packager.tools import Tools
 from tests import icecast
 from tests.conftest import wait_for

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager import live
-from packager.live import Channel, ChannelOptions
-from packager.sources import Source, inspect, is_url, playable, redacted
+from packager.live import channel as live
+from packager.live.channel import Channel, ChannelOptions
+from packager.sources.source import Source, inspect, is_url, playable, redacted
 from packager.tools import Tools, ToolsError
 from tests.packager.kills import kill_again_and_again
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from packager.numbers import MARGIN_SECONDS, Numbers
-from packager.punctuality import Punctuality
-from packager.wallclock import BUCKET_SECONDS, LONGEST_SLEW, Instant, WallClock
+from packager.live.numbers import MARGIN_SECONDS, Numbers
+from packager.live.punctuality import Punctuality
+from packager.live.wallclock import BUCKET_SECONDS, LONGEST_SLEW, Instant, WallClock
 
 TWO = Fraction(2)
 

@@ -1,4 +1,4 @@
-"""packager.presentation: playlists, judged by RFC 8216bis and read by the m3u8 package."""
+"""packager.live.presentation: playlists, judged by RFC 8216bis and read by the m3u8 package."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import m3u8
 import pytest
 
 from media.codecs import SampleEntry
-from packager import history
-from packager.ladder import AUDIO_FRAME_RATE, RUNGS, audio_rungs, cadence, rungs
-from packager.presentation import Presentation, Rendition, media_playlist
-from packager.window import LivePart, Window
+from packager.live import history
+from packager.live.ladder import AUDIO_FRAME_RATE, RUNGS, audio_rungs, cadence, rungs
+from packager.live.presentation import Presentation, Rendition, media_playlist
+from packager.live.window import LivePart, Window
 
 VIDEO = SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=1280, height=720)
 SOUND = SampleEntry(b"mp4a", "mp4a.40.2", b"", (), channels=2, sample_rate=48000)

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from fractions import Fraction
 
-from packager.live import Channel, ChannelOptions
-from packager.pump import Pump
+from packager.live.channel import Channel, ChannelOptions
+from packager.live.window import LiveSegment
+from packager.sources.pump import Pump
 from packager.tools import Tools
-from packager.window import LiveSegment
 
 LIMIT_SECONDS = 60.0
 OPTIONS = ChannelOptions("pumped", "", ladder=("240p",), part_duration=0.25, segment_duration=1.0)

@@ -14,7 +14,7 @@ import m3u8
 import pytest
 from structlog.testing import capture_logs
 
-from packager.finale import Finale
+from packager.live.finale import Finale
 from packager.recordings.collection import Recording, Recordings, Retention
 from packager.storage import NotFoundError
 from packager.tools import Tools

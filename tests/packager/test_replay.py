@@ -13,8 +13,8 @@ import pytest
 from media.errors import MalformedError
 from media.mpegts import PACKET, TransportReader
 from packager.ffmpeg import QUIET, Process, pipe
-from packager.pump import Pump
-from packager.replay import Replay
+from packager.sources.pump import Pump
+from packager.sources.replay import Replay
 from packager.tools import Tools
 
 GOP, RATE, SECONDS = 25, 25, 12

@@ -1,4 +1,4 @@
-"""packager.segmenter: parts and segments by arithmetic alone (RFC 8216bis §4.4.3.7, §6.2.2)."""
+"""packager.live.segmenter: parts and segments by arithmetic alone (RFC 8216bis §4.4.3.7, §6.2.2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.fragments import Sample
-from packager.segmenter import CadenceError, CutPart, Segmenter, part_target, whole_frames
+from packager.live.segmenter import CadenceError, CutPart, Segmenter, part_target, whole_frames
 
 NTSC = Fraction(30000, 1001)
 VIDEO = {

@@ -14,9 +14,9 @@ import pytest
 
 from packager.blockqueue import BlockQueue
 from packager.intake import Intake, Throttle
+from packager.live.window import Window
 from packager.simulcast import Simulcast, SimulcastOptions
 from packager.tools import Tools
-from packager.window import Window
 from tests.packager.test_live import until
 
 OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False)

@@ -11,7 +11,7 @@ import pytest
 from packager.audioblocks import AudioBlock
 from packager.blockqueue import BlockQueue
 from packager.blocksupply import sound_of
-from packager.dateranges import DateRangeError, DateRanges
+from packager.live.dateranges import DateRangeError, DateRanges
 from packager.titleranges import MAX_TITLE, TitleRanges, frames_of, quotable
 
 NOON = Fraction(1_795_172_400)

@@ -1,4 +1,4 @@
-"""packager.waiters: who is released when, in which order, and what a fault of one costs the others."""
+"""packager.live.waiters: who is released when, in which order, and what a fault of one costs the others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from packager.waiters import RELEASED_AT_ONCE, TooManyWaitersError, Waiters
+from packager.live.waiters import RELEASED_AT_ONCE, TooManyWaitersError, Waiters
 
 LONG_SECONDS = 30.0
 

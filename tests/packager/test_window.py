@@ -1,4 +1,4 @@
-"""packager.window and packager.waiters: numbers, eviction, what stays fetchable, and who is released."""
+"""packager.live.{window,waiters}: numbers, eviction, what stays fetchable, and who is released."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from fractions import Fraction
 import pytest
 
 from media.codecs import SampleEntry
-from packager.waiters import TooManyWaitersError, Waiters
-from packager.window import LISTED_SEGMENTS, LISTED_TARGET_DURATIONS, LivePart, Window
+from packager.live.waiters import TooManyWaitersError, Waiters
+from packager.live.window import LISTED_SEGMENTS, LISTED_TARGET_DURATIONS, LivePart, Window
 
 ENTRY = SampleEntry(b"avc1", "avc1.42c01e", b"", (), width=640, height=360)
 

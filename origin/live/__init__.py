@@ -1,0 +1,1 @@
+"""Live channels over HTTP."""

@@ -1,0 +1,146 @@
+"""Captions from outside: ``POST /live/NAME/captions/LANGUAGE`` with WebVTT, a file or a body without end.
+
+Of a file (with Content-Length) all cues are taken or none; of a body that comes bit by bit, each as soon as
+it is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from media import webvtt
+from media.errors import MediaError
+from media.m3u8 import date_time
+from media.webvtt import Cue, CueReader
+from origin.live.admission import RefusalError, authorize, require_type
+from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
+from packager.live.channel import Channel
+
+MAX_BODY = 1 << 20
+"""Most bytes of a file, unless configured."""
+
+LONGEST_OFFSET = 86_400
+"""Seconds by which cues may be shifted."""
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What became of a body's cues."""
+
+    cues: int = 0
+    late: int = 0
+
+
+def routes(
+    channels: Mapping[str, Channel], publish_keys: Mapping[str, str], max_body: int = MAX_BODY
+) -> list[BaseRoute]:
+    """The routes of this wing.
+
+    Args:
+        channels: by name.
+        publish_keys: by the channel's name; who publishes on any other must be on this machine.
+        max_body: most bytes of a file.
+    """
+    wing = _Captions(channels, publish_keys, max_body)
+    return [Route("/live/{channel}/captions/{language}", wing.publish, methods=["POST"])]
+
+
+class _Captions:
+    def __init__(
+        self, channels: Mapping[str, Channel], publish_keys: Mapping[str, str], max_body: int
+    ) -> None:
+        self._channels = channels
+        self._publish_keys = publish_keys
+        self._max_body = max_body
+
+    async def publish(self, request: Request) -> Response:
+        """Take the captions of a request's body."""
+        taken = _Taken()
+        try:
+            channel = self._channels.get(request.path_params["channel"])
+            if channel is None:
+                raise RefusalError(404, "Not Found")
+            authorize(request, self._publish_keys.get(channel.name))
+            require_type(request, webvtt.MEDIA_TYPE)
+            track = channel.captions.tracks.get(request.path_params["language"])
+            if track is None:
+                raise RefusalError(404, "the channel has no captions of this language")
+            zero = _zero(request, channel)
+            async with channel.captions.feeding():
+                await self._receive(request, track, zero, taken)
+        except RefusalError as error:
+            return error.response()
+        except TooManyCuesError as error:
+            return RefusalError(409, f"{error}; {taken.cues} cues were taken").response()
+        except MediaError as error:
+            return RefusalError(422, f"{error}; {taken.cues} cues were taken").response()
+        except TooManyFeedsError as error:
+            return RefusalError(503, str(error)).response()
+        except TimeoutError:
+            return RefusalError(503, f"the channel ends; {taken.cues} cues were taken").response()
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        answer = {"cues": taken.cues, "late": taken.late, "start": date_time(zero)}
+        return Response(msgspec.json.encode(answer), 201, {"cache-control": "no-store"}, "application/json")
+
+    async def _receive(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
+        if "content-length" in request.headers:
+            await self._file(request, track, zero, taken)
+        else:
+            await _endless(request, track, zero, taken)
+
+    async def _file(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
+        if int(request.headers["content-length"]) > self._max_body:
+            raise RefusalError(413, f"more than {self._max_body} bytes")
+        reader, cues = CueReader(), list[Cue]()
+        async for data in request.stream():
+            reader.receive_data(data)
+            cues += reader.cues()
+        reader.receive_eof()
+        _take(track, [*cues, *reader.cues()], zero, taken)
+
+
+async def _endless(request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
+    reader = CueReader()
+    try:
+        async for data in request.stream():
+            reader.receive_data(data)
+            _take(track, list(reader.cues()), zero, taken)
+        reader.receive_eof()
+    finally:
+        # Those before a line that is wrong, or before the connection's end, count.
+        _take(track, list(reader.cues()), zero, taken)
+
+
+def _take(track: CaptionTrack, cues: list[Cue], zero: Fraction, taken: _Taken) -> None:
+    taken.late += track.add(cues, zero)
+    taken.cues += len(cues)
+
+
+def _zero(request: Request, channel: Channel) -> Fraction:
+    """Tell from which date cue times count: ``start``, or what is on air now; shifted by ``offset`` seconds.
+
+    Raises:
+        RefusalError: 400, or 503 while nothing is on air.
+    """
+    edge = channel.presentation.edge
+    if edge is None:
+        raise RefusalError(503, "nothing is on air")
+    parameters = request.query_params
+    try:
+        start, offset = parameters.get("start"), float(parameters.get("offset", "0"))
+        date = None if start is None else datetime.fromisoformat(start)
+    except ValueError as error:
+        raise RefusalError(400, "start: an ISO 8601 date; offset: a number of seconds") from error
+    if not abs(offset) <= LONGEST_OFFSET or (date is not None and date.tzinfo is None):
+        raise RefusalError(400, f"start: a date with a zone; offset: at most {LONGEST_OFFSET} seconds")
+    zero = edge if date is None else Fraction(round(date.timestamp() * 1000), 1000)
+    return zero + Fraction(round(offset * 1000), 1000)

@@ -1,0 +1,199 @@
+"""Timed metadata: ``POST /live/NAME/metadata`` with JSON puts an event on a channel's time.
+
+It is told twice: as a date range in the playlists, and as an ID3 tag in the media itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from fractions import Fraction
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from media.daterange import CLIENT_ATTRIBUTE, DateRange
+from media.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
+from media.m3u8 import date_time
+from origin.live.admission import RefusalError, authorize, require_type
+from packager.live.channel import Channel
+from packager.live.dateranges import DateRangeError
+from packager.live.inband import TooManyEventsError
+
+MAX_BODY = 16 << 10
+"""Most bytes of a request's body, unless configured."""
+
+MAX_ATTRIBUTES = 32
+"""Most attributes of one date range, and frames of one tag."""
+
+Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r'^[^"\x00-\x1f\x7f]*$')]
+FrameText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*$")]
+Length = Annotated[float, Meta(ge=0, le=86_400)]
+
+
+class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body: everything is optional."""
+
+    id: Text | None = None
+    """A new name, or that of a range with a planned duration, which now gets its duration."""
+    class_: Text | None = msgspec.field(default=None, name="class")
+    start: datetime | None = None
+    """ISO 8601 with a zone; without it the range begins with what is on air now."""
+    duration: Length | None = None
+    """Seconds; 0 where there is no planned duration either."""
+    planned_duration: Length | None = None
+    attributes: dict[str, Text | float] = {}
+    """Names begin with ``X-``."""
+    id3: dict[str, FrameText] | str = {}
+    """Frames of the tag in the media, such as ``TIT2`` or ``TXXX:description``; or a whole tag in base64."""
+
+
+def routes(
+    channels: Mapping[str, Channel], publish_keys: Mapping[str, str], max_body: int = MAX_BODY
+) -> list[BaseRoute]:
+    """The routes of this wing.
+
+    Args:
+        channels: by name.
+        publish_keys: by the channel's name; who publishes on any other must be on this machine.
+        max_body: most bytes of a request's body.
+    """
+    counter = itertools.count(1)
+
+    async def publish(request: Request) -> Response:
+        try:
+            channel = channels.get(request.path_params["channel"])
+            if channel is None:
+                raise RefusalError(404, "Not Found")
+            authorize(request, publish_keys.get(channel.name))
+            metadata = await _body(request, max_body)
+            tag = date_range(metadata, channel, f"{int(time.time() * 1000)}-{next(counter)}")
+            _publish(channel, tag, id3_tag(metadata, tag))
+        except RefusalError as error:
+            return error.response()
+        except (DateRangeError, TooManyEventsError) as error:
+            return RefusalError(409, str(error)).response()
+        answer = msgspec.json.encode({"id": tag.id, "start": date_time(tag.start_date)})
+        return Response(answer, 201, {"cache-control": "no-store"}, "application/json")
+
+    return [Route("/live/{channel}/metadata", publish, methods=["POST"])]
+
+
+async def _body(request: Request, limit: int) -> Metadata:
+    require_type(request, "application/json")
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise RefusalError(413, f"more than {limit} bytes")
+    try:
+        return msgspec.json.decode(data, type=Metadata)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusalError(400, str(error).replace("\n", " ")) from error
+
+
+def _publish(channel: Channel, tag: DateRange, id3: bytes) -> None:
+    """Put the event on playlists and media; the end of a planned one only on playlists, as it was told."""
+    ranges = channel.presentation.date_ranges
+    if ranges.start_of(tag.id) is None:
+        channel.inband.check()
+        ranges.add(tag, time.monotonic())
+        duration = tag.planned_duration if tag.duration is None else tag.duration
+        channel.inband.add(tag.start_date, duration or None, id3)
+    else:
+        ranges.add(tag, time.monotonic())
+
+
+def date_range(metadata: Metadata, channel: Channel, new_id: str) -> DateRange:
+    """Make the tag.
+
+    Args:
+        metadata: what was published.
+        channel: on which.
+        new_id: for a range that nobody named.
+
+    Returns:
+        The tag; it begins with the newest media where the publisher doesn't say otherwise.
+
+    Raises:
+        RefusalError: 400, or 503 while nothing is on air.
+    """
+    names = metadata.attributes
+    if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
+        raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, with names such as X-TITLE")
+    edge = channel.presentation.edge
+    if edge is None:
+        raise RefusalError(503, "nothing is on air")
+    start = edge
+    if metadata.start is not None:
+        if metadata.start.tzinfo is None:
+            raise RefusalError(400, "start: a date with a zone")
+        start = Fraction(round(metadata.start.timestamp() * 1000), 1000)
+    known = channel.presentation.date_ranges.start_of(metadata.id or "")
+    if metadata.start is None and known is not None:
+        start = known
+    duration = metadata.duration
+    if duration is None and metadata.planned_duration is None:
+        duration = 0
+    return DateRange(
+        metadata.id or new_id,
+        start,
+        metadata.class_,
+        None if duration is None else _milliseconds(duration),
+        None if metadata.planned_duration is None else _milliseconds(metadata.planned_duration),
+        names,
+    )
+
+
+def id3_tag(metadata: Metadata, tag: DateRange) -> bytes:
+    """Make the ID3 tag that says in the media what the date range says in the playlists.
+
+    Args:
+        metadata: what was published; its frames stand behind those of the range.
+        tag: the date range.
+
+    Returns:
+        An ID3v2.4 tag.
+
+    Raises:
+        RefusalError: 400: a frame that can't be written, or what isn't a tag.
+    """
+    if isinstance(metadata.id3, str):
+        return _given_tag(metadata.id3)
+    names = metadata.id3
+    if len(names) > MAX_ATTRIBUTES or not all(FRAME_NAME.fullmatch(name) for name in names):
+        raise RefusalError(400, f"id3: at most {MAX_ATTRIBUTES} frames, such as TIT2, WOAR or TXXX:name")
+    try:
+        return write_id3v2([*_described(tag), *names.items()])
+    except ValueError as error:
+        raise RefusalError(400, f"id3: {error}") from error
+
+
+def _described(tag: DateRange) -> Iterator[tuple[str, str]]:
+    """Give the frames that name a range, so that who reads them finds it in the playlist."""
+    yield "TXXX:ID", tag.id
+    if tag.class_ is not None:
+        yield "TXXX:CLASS", tag.class_
+    for name, value in sorted(tag.client_attributes.items()):
+        yield f"TXXX:{name}", value if isinstance(value, str) else f"{value:g}"
+
+
+def _given_tag(text: str) -> bytes:
+    try:
+        data = b64decode(text, validate=True)
+    except ValueError as error:
+        raise RefusalError(400, "id3: neither frames by name nor base64") from error
+    if not is_whole_id3v2(data):
+        raise RefusalError(400, "id3: not one whole ID3v2.4 tag")
+    return data
+
+
+def _milliseconds(seconds: float) -> Fraction:
+    return Fraction(round(seconds * 1000), 1000)

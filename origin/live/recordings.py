@@ -1,0 +1,208 @@
+"""Recordings over HTTP: an event that is over as VOD, and as one MP4 that is put together as it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from media.m3u8 import MEDIA_TYPE
+from origin.live.prepared import Asked, text_response
+from origin.live.stored import media_tag
+from origin.representation import FileRepresentation, Representation, RepresentationResponse
+from origin.zerocopy import TruncatedFileError
+from packager.live.channel import Channel
+from packager.recordings.collection import Recording
+from packager.recordings.movie import Layout
+from packager.storage import LocalFile, NotFoundError
+
+log = structlog.get_logger()
+
+MOVIE = "event.mp4"
+
+MAX_AGE = 3600
+"""Seconds for which caches may keep what is of a recording: it never changes, but may be removed."""
+
+NOT_FOUND_SECONDS = 2
+"""For how long caches may keep the answer that there is none."""
+
+_PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/media\.m3u8")
+_MEDIA = re.compile(r"([A-Za-z0-9-]+)/((?:init-)?(?:0|[1-9][0-9]{0,14})\.(?:m4s|mp4|vtt))")
+_TYPES = {"m4s": "video/mp4", "mp4": "video/mp4", "vtt": "text/vtt"}
+
+
+def describe(channel: str, recording: Recording) -> dict[str, object]:
+    """Describe a recording for scripts and the page."""
+    note, base = recording.note, f"/live/{quote(channel)}/recordings/{recording.note.id}"
+    return {
+        "id": note.id,
+        "start": note.start,
+        "duration": note.duration,
+        "size": note.size,
+        "hls": f"{base}/master.m3u8",
+        "mp4": None if recording.obstacle else f"{base}/{MOVIE}",
+    }
+
+
+def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
+    """The routes of this wing.
+
+    Args:
+        channels: by name.
+    """
+
+    async def endpoint(request: Request) -> Response:
+        path = request.path_params
+        channel = channels.get(path["channel"])
+        recordings = None if channel is None else channel.finale.recordings
+        recording = None if recordings is None else recordings.get(path["id"])
+        if recording is None:
+            return not_found()
+        try:
+            return await _answer(request, path["channel"], recording, path["name"])
+        except NotFoundError as error:
+            return not_found(str(error) if path["name"] == MOVIE else "")
+        except OSError as error:
+            log.error("recording can't be read", recording=str(recording.path), reason=str(error))
+            return PlainTextResponse("Service Unavailable\n", 503, {"retry-after": "2"})
+
+    return [Route("/live/{channel}/recordings/{id}/{name:path}", endpoint)]
+
+
+def not_found(reason: str = "") -> Response:
+    """Answer that there is no such thing."""
+    caching = {"cache-control": f"public, max-age={NOT_FOUND_SECONDS}"}
+    return PlainTextResponse(f"{reason or 'Not Found'}\n", 404, caching)
+
+
+async def _answer(request: Request, channel: str, recording: Recording, name: str) -> Response:
+    """Answer with a file of a recording.
+
+    Raises:
+        NotFoundError: it has none of that name.
+        OSError: it can't be read.
+    """
+    if name == MOVIE:
+        with recording.reading():
+            head, layout = await asyncio.to_thread(recording.movie)
+        attachment = {"content-disposition": f'attachment; filename="{channel}-{recording.note.id}.mp4"'}
+        return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
+    if _PLAYLIST.fullmatch(name):
+        asked, data = Asked.by(request.scope["headers"]), await asyncio.to_thread(_read, recording, name)
+        return text_response(data, MEDIA_TYPE, MAX_AGE, coded=asked.takes_gzip)
+    found = _MEDIA.fullmatch(name)
+    if found is None:
+        raise NotFoundError(name)
+    return await recorded(recording, found[1], found[2])
+
+
+async def recorded(recording: Recording, rendition: str, name: str) -> Response:
+    """Answer with a segment or an init segment of a recording, as it was answered when it was live.
+
+    Raises:
+        NotFoundError: it has none of that name.
+        OSError: it can't be read.
+    """
+    file = await asyncio.to_thread(recording.open, f"{rendition}/{name}")
+    sound = rendition != recording.note.video and name.endswith((".m4s", ".mp4"))
+    media_type = "audio/mp4" if sound and rendition == recording.note.audio else _TYPES[name[-3:]]
+    representation = FileRepresentation(file, media_type)
+    representation.etag, representation.last_modified = media_tag(name, file.size), None
+    return RecordedResponse(recording, representation)
+
+
+def _read(recording: Recording, name: str) -> bytes:
+    with recording.open(name) as file:
+        return file.pread(0, file.size)
+
+
+class RecordedResponse(RepresentationResponse):
+    """An answer whose files aren't removed before its end.
+
+    Args:
+        recording: what is read from.
+        representation: what is sent.
+        headers: more fields.
+    """
+
+    def __init__(
+        self, recording: Recording, representation: Representation, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(representation, cache_control=f"public, max-age={MAX_AGE}", headers=headers)
+        self._recording = recording
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        with self._recording.reading():
+            await super().__call__(scope, receive, send)
+
+
+class MovieRepresentation:
+    """The MP4 of a recording: its head, then the segments' files one behind the other.
+
+    Args:
+        recording: what it is of.
+        head: the open file of the head, which it owns and closes.
+        layout: the files behind it.
+    """
+
+    def __init__(self, recording: Recording, head: LocalFile, layout: Layout) -> None:
+        self.size = head.size + layout.size
+        self.etag: str | None = f'"{recording.note.id}-{self.size:x}"'
+        self.last_modified: float | None = recording.note.end
+        self.media_type = "video/mp4" if recording.note.video else "audio/mp4"
+        self._recording = recording
+        self._head = head
+        self._layout = layout
+        self._open: tuple[int, int, LocalFile] | None = None
+        self._reading: asyncio.Future[bytes] | None = None
+
+    def descriptor(self) -> int | None:
+        """None: no file holds exactly these bytes."""
+        return None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`, of one file, read in a thread."""
+        loop = asyncio.get_running_loop()
+        self._reading = loop.run_in_executor(None, self._read, offset, length)
+        # The thread goes on when the asker is cancelled: `close` waits for it before it closes the files.
+        return await asyncio.shield(self._reading)
+
+    def _read(self, offset: int, length: int) -> bytes:
+        if offset < self._head.size:
+            return self._head.pread(offset, min(length, self._head.size - offset))
+        offset -= self._head.size
+        if offset >= self._layout.size:
+            return b""
+        begin, end, file = self._file_at(offset)
+        if file.size != end - begin:
+            raise TruncatedFileError(f"{file.path} has {file.size} bytes, not {end - begin}")
+        return file.pread(offset - begin, min(length, end - offset))
+
+    def _file_at(self, offset: int) -> tuple[int, int, LocalFile]:
+        """Open the file at an offset behind the head, or give the one that is open."""
+        if self._open is not None:
+            if self._open[0] <= offset < self._open[1]:
+                return self._open
+            self._open[2].close()
+            self._open = None
+        name, begin, end = self._layout.at(offset)
+        self._open = (begin, end, self._recording.open(name))
+        return self._open
+
+    async def close(self) -> None:
+        """Close the files, as soon as nothing reads from them any more."""
+        try:
+            if self._reading is not None:
+                await asyncio.wait((self._reading,))
+        finally:
+            self._head.close()
+            if self._open is not None:
+                self._open[2].close()

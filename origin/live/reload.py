@@ -1,0 +1,123 @@
+"""A request for a live media playlist: what it waits for, what it then gets, and for how long that is true.
+
+Decisions alone; `routes.py` carries them out as ASGI, `shortcut.py` on the connection.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from starlette.datastructures import QueryParams
+
+from origin.live import directives
+from origin.live.directives import Directives
+from packager.live.channel import Channel
+from packager.live.presentation import Rendition
+from packager.live.window import Window
+
+LONGEST_BLOCK = 3
+"""RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""
+
+QUERIES_KEPT = 256
+"""How many query strings are kept with what they ask for."""
+
+
+@functools.lru_cache(maxsize=QUERIES_KEPT)
+def read_query(query: bytes) -> Directives:
+    """Read a query string; those of many players are the same.
+
+    Raises:
+        DirectiveError: as `directives.parse`.
+    """
+    return directives.parse(QueryParams(query).multi_items())
+
+
+class Reload(NamedTuple):
+    """What a player wants of a media playlist.
+
+    Attributes:
+        channel: the channel.
+        rendition: the rendition.
+        wanted: its directives.
+    """
+
+    channel: Channel
+    rendition: Rendition
+    wanted: Directives
+
+    @property
+    def window(self) -> Window:
+        """The rendition's window, where it waits."""
+        return self.rendition.window
+
+    @property
+    def error_seconds(self) -> int:
+        """For how long caches may keep a refusal."""
+        # Appendix B: with a directive, errors keep for four target durations, playlists for six.
+        return (1 if self.wanted.number is None else 4) * self.channel.target_duration
+
+    @property
+    def too_early_seconds(self) -> int:
+        """For how long caches may keep that it asks for what lies too far ahead."""
+        number = (self.wanted.number or 0) - directives.MAX_AHEAD
+        return kept_until(number, self.channel, self.window, self.error_seconds)
+
+    @property
+    def max_age(self) -> int:
+        """For how long caches may keep the playlist."""
+        target_duration = self.channel.target_duration
+        return max(target_duration // 2, 1) if self.wanted.number is None else 6 * target_duration
+
+    @property
+    def longest_wait(self) -> int:
+        """Seconds that it may wait."""
+        return LONGEST_BLOCK * self.channel.target_duration
+
+    @property
+    def awaited(self) -> Hashable:
+        """What it waits for, the same for all who do."""
+        return self.wanted.number, self.wanted.part
+
+    def check(self) -> None:
+        """Refuse what lies too far ahead.
+
+        Raises:
+            DirectiveError: it does.
+        """
+        window = self.window
+        if not window.ended:
+            last = window.last or (window.next_number - 1, 0)
+            directives.check(self.wanted, last, self.channel.cadence)
+
+    def has_come(self) -> bool:
+        """Tell whether the playlist has what is asked for (§6.2.5.2)."""
+        number, window = self.wanted.number, self.window
+        # §6.2.5.2: with EXT-X-ENDLIST the directives are ignored.
+        return number is None or window.ended or window.reached(number, self.wanted.part)
+
+    def render(self) -> bytes:
+        """Give the playlist as of now; the same object to all who ask in the same state."""
+        return self.channel.presentation.media(
+            self.rendition.name,
+            skip=self.wanted.skip,
+            skip_date_ranges=self.wanted.skip_date_ranges,
+            suffix=self.wanted.suffix,
+        )
+
+
+def kept_until(number: int, channel: Channel, window: Window, most: int) -> int:
+    """For how many seconds caches may keep that something isn't there: not until it may be.
+
+    Args:
+        number: media sequence number whose beginning makes the answer wrong; a past one never does.
+        channel: the channel.
+        window: the rendition's.
+        most: the longest that it's worth keeping.
+    """
+    ahead = number - window.next_number
+    if ahead < 0 or window.ended:
+        return most
+    # Segments of sources that break off are shorter; half of the time is always too early.
+    return min(most, int((ahead - 1) * channel.cadence.segment_duration / 2)) if ahead else 0

@@ -1,0 +1,74 @@
+"""Live segments that have left memory: the same answers as before, from their files."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import structlog
+
+from origin.representation import FileRepresentation
+from packager.live.window import Stored
+from packager.storage import LocalFile
+
+log = structlog.get_logger()
+
+
+def media_tag(name: str, size: int) -> str:
+    """Give the entity-tag of a segment or a part.
+
+    Args:
+        name: the last part of its address.
+        size: its length in bytes.
+    """
+    # One number always means the same bytes, so the name is as strong as a hash.
+    return f'"{name}-{size:x}"'
+
+
+async def open_segment(stored: tuple[str, Stored], name: str, media_type: str) -> FileRepresentation | None:
+    """Open a segment's file.
+
+    Args:
+        stored: where it is, and what it is to hold.
+        name: the last part of its address.
+        media_type: its Content-Type.
+
+    Returns:
+        What can be sent, with the validators that it had in memory; None where the file isn't what it was.
+    """
+    file = await asyncio.to_thread(_open, *stored)
+    if file is None:
+        return None
+    representation = FileRepresentation(file, media_type)
+    representation.etag, representation.last_modified = media_tag(name, file.size), None
+    return representation
+
+
+async def read_part(stored: tuple[str, Stored], index: int) -> bytes | None:
+    """Read a part out of its segment's file; None where there is no such part."""
+    if index >= len(stored[1].part_sizes):
+        return None
+    return await asyncio.to_thread(_read, *stored, index)
+
+
+def _open(path: str, stored: Stored) -> LocalFile | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        log.warning("DVR segment can't be opened", path=path, reason=error.strerror)
+        return None
+    file = LocalFile(descriptor, Path(path), os.fstat(descriptor))
+    if file.size != stored.size:
+        log.warning("DVR segment isn't what it was", path=path, size=file.size, expected=stored.size)
+        file.close()
+        return None
+    return file
+
+
+def _read(path: str, stored: Stored, index: int) -> bytes | None:
+    if (file := _open(path, stored)) is None:
+        return None
+    with file:
+        data = file.pread(sum(stored.part_sizes[:index]), stored.part_sizes[index])
+    return data if len(data) == stored.part_sizes[index] else None

@@ -1,0 +1,1 @@
+"""Live channels: one encoder's output as parts, segments and playlists."""

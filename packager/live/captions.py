@@ -1,0 +1,248 @@
+"""Captions of a live channel: cues come with dates, and go as WebVTT beside the picture, part by part.
+
+A language is a rendition like the others: it has the parts and segments of the channel's first one, in step
+with it. So its playlist says and promises the same (RFC 8216bis §6.2.4), and players near now have its words.
+A part has the cues of its time, and those that came too late for the part before; a segment has all of its
+time. A cue that spans several is in each of them, with the same times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from bisect import insort
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media import webvtt
+from media.webvtt import Cue
+from packager.live.livesegment import TEXT, LivePart, LiveSegment
+from packager.live.window import Window
+
+MAX_CAPTION_BYTES = 1 << 20
+"""Most bytes of one language's cues that aren't over; a film's subtitles have a tenth of it."""
+
+CUE_COST = 64
+"""Bytes that a cue counts beside its text."""
+
+MAX_AT_ONCE = 200
+"""Most cues of one part or segment; of more, those that begin last: the others were told before."""
+
+MAX_FEEDS = 16
+"""Most who bring a channel captions at once."""
+
+LATE_TARGET_DURATIONS = 3
+"""A cue that was over so long ago is no use to anybody: players are no further behind."""
+
+ORIGIN_STEP = 43_200
+"""Seconds: cue times count from a multiple of it, which is the same for all segments of half a day."""
+
+
+class TooManyCuesError(Exception):
+    """More than fit; none of them was taken."""
+
+
+class TooManyFeedsError(Exception):
+    """So many bring captions already."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A cue that isn't over.
+
+    Attributes:
+        start: milliseconds since the epoch.
+        end: likewise.
+        cue: its text.
+        told: media sequence number of the segment in which it was told first; None before.
+        timeline: that in which ``shift`` holds.
+        shift: milliseconds from media time to dates. It stays as it was, so that a cue has the same times
+            in all segments, although dates are corrected now and then.
+    """
+
+    start: int
+    end: int
+    cue: Cue
+    told: int | None = None
+    timeline: int = -1
+    shift: int = 0
+
+    @property
+    def cost(self) -> int:
+        return _cost(self.cue)
+
+
+class CaptionTrack:
+    """One language.
+
+    Args:
+        max_bytes: most bytes of cues that wait or are on.
+    """
+
+    def __init__(self, max_bytes: int = MAX_CAPTION_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._kept: list[_Kept] = []
+        self._bytes = 0
+        self._edge = 0
+        self._shift = 0
+        self._since = 0
+
+    def add(self, cues: Sequence[Cue], zero: Fraction) -> int:
+        """Take cues, all or none.
+
+        Args:
+            cues: their times count from ``zero``.
+            zero: seconds since the epoch.
+
+        Returns:
+            How many are too late to be shown.
+
+        Raises:
+            TooManyCuesError: they don't fit.
+        """
+        base = _milliseconds(zero)
+        timely = [cue for cue in cues if base + cue.end > self._since]
+        cost = sum(map(_cost, timely))
+        if self._bytes + cost > self._max_bytes:
+            raise TooManyCuesError(f"more than {self._max_bytes} bytes of captions that aren't over")
+        self._bytes += cost
+        for cue in timely:
+            insort(self._kept, _Kept(base + cue.start, base + cue.end, cue), key=lambda kept: kept.start)
+        return len(cues) - len(timely)
+
+    def follow(self, reference: LiveSegment, window: Window, offset: Fraction, *, ended: bool) -> None:
+        """Publish the part that goes with the newest one of another rendition.
+
+        Args:
+            reference: the segment that has that part.
+            window: where this one goes; its segments have the same numbers.
+            offset: seconds to add to a media time for its date, in this segment.
+            ended: whether the part is the segment's last one.
+        """
+        if window.open is None and (reference.discontinuity or window.timeline is None):
+            window.begin(webvtt.HEADER, TEXT)
+        duration = reference.parts[-1].duration
+        end = reference.program_date_time + reference.duration
+        self._edge, self._shift = _milliseconds(end), _milliseconds(offset)
+        self._since = self._edge - 1000 * LATE_TARGET_DURATIONS * window.target_duration
+        begin = _milliseconds(end - duration)
+        timeline = 0 if window.timeline is None else window.timeline.number
+        told = [
+            kept
+            for kept in self._begun(self._edge)
+            if kept.end > begin or (kept.told is None and kept.end > self._since)
+        ][-MAX_AT_ONCE:]
+        for kept in told:
+            kept.told = reference.number if kept.told is None else kept.told
+            if kept.timeline != timeline:
+                kept.timeline, kept.shift = timeline, self._shift
+        data = self._written(told, reference.program_date_time)
+        window.append(LivePart(data, duration, independent=True), end - duration, ends_segment=ended)
+        if ended:
+            self._forget()
+
+    def document(self, segment: LiveSegment) -> bytes:
+        """Write a segment that is complete, or was cut short."""
+        begin = _milliseconds(segment.program_date_time)
+        end = _milliseconds(segment.program_date_time + segment.duration)
+        kept = (one for one in self._begun(end) if one.end > begin or one.told == segment.number)
+        told = [one for one in kept if one.told is not None]
+        return self._written(told[-MAX_AT_ONCE:], segment.program_date_time)
+
+    def _begun(self, end: int) -> Iterator[_Kept]:
+        for kept in self._kept:
+            if kept.start >= end:
+                return
+            yield kept
+
+    def _written(self, told: Iterable[_Kept], date: Fraction) -> bytes:
+        """Write cues.
+
+        Args:
+            told: the cues, each with the shift of the timeline.
+            date: of the segment's beginning.
+        """
+        media_time = (_milliseconds(date) - self._shift) // 1000
+        origin = max(media_time // ORIGIN_STEP - 1, 0) * ORIGIN_STEP
+        return webvtt.segment((_local(kept, origin) for kept in told), origin)
+
+    def _forget(self) -> None:
+        """Let go what no segment to come has any more."""
+        self._kept = [kept for kept in self._kept if kept.end > self._edge]
+        self._bytes = sum(kept.cost for kept in self._kept)
+
+
+class Captions:
+    """All languages of a channel.
+
+    Args:
+        languages: BCP 47 tags.
+        max_bytes: most bytes of each one's cues that wait or are on.
+
+    Attributes:
+        tracks: by language.
+    """
+
+    def __init__(self, languages: Iterable[str], max_bytes: int = MAX_CAPTION_BYTES) -> None:
+        self.tracks = {language: CaptionTrack(max_bytes) for language in languages}
+        self._windows: Mapping[str, Window] = {}
+        self._feeds: set[asyncio.Timeout] = set()
+        self._closed = False
+
+    @contextlib.asynccontextmanager
+    async def feeding(self) -> AsyncIterator[None]:
+        """Be one of those who bring captions, for as long as it takes or until ``close``.
+
+        Raises:
+            TooManyFeedsError: there are as many as may be.
+            TimeoutError: nothing is taken any more.
+        """
+        if len(self._feeds) >= MAX_FEEDS:
+            raise TooManyFeedsError(f"{MAX_FEEDS} feeds of captions are there already")
+        async with asyncio.timeout(0 if self._closed else None) as feed:
+            self._feeds.add(feed)
+            try:
+                yield
+            finally:
+                self._feeds.discard(feed)
+
+    def close(self) -> None:
+        """Let all go who bring captions."""
+        self._closed = True
+        for feed in self._feeds:
+            feed.reschedule(0)
+
+    def adopt(self, windows: Mapping[str, Window]) -> None:
+        """Publish into these windows from now on, by language."""
+        self._windows = windows
+
+    def follow(self, reference: Window, offset: Fraction) -> None:
+        """Publish the parts that go with the newest part of the reference.
+
+        Args:
+            reference: the window of the channel's first rendition.
+            offset: seconds to add to a media time for its date.
+        """
+        segment = reference.open or reference.listed[-1]
+        for language, window in self._windows.items():
+            self.tracks[language].follow(segment, window, offset, ended=reference.open is None)
+
+
+Follower = Callable[[Window, Fraction], None]
+"""What is called behind each part of a channel's first rendition; see ``Captions.follow``."""
+
+
+def _local(kept: _Kept, origin: int) -> Cue:
+    """Give a cue whose times count from an origin in seconds of media time."""
+    base = kept.shift + 1000 * origin
+    start, end = max(kept.start - base, 0), max(kept.end - base, 1)
+    return Cue(start, end, kept.cue.text, kept.cue.settings)
+
+
+def _cost(cue: Cue) -> int:
+    return CUE_COST + len(cue.text.encode()) + len(cue.settings)
+
+
+def _milliseconds(seconds: Fraction) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,241 @@
+"""The arguments of a live channel's one ffmpeg: a source, a ladder of H.264, AAC renditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import ffmpeg
+
+from media.m3u8 import decimal
+from packager.ffmpeg import compile_arguments, pipe
+from packager.live.ladder import SAMPLE_RATE, AudioRung, Cadence, Rung
+from packager.sources.source import SCHEMES, Source
+
+PRESET = "ultrafast"
+"""x264's preset: a ladder beside a browser on two cores."""
+
+THREADS = 2
+"""Threads of each video encoder."""
+
+MOVFLAGS = "+frag_every_frame+empty_moov+default_base_moof+cmaf+frag_discont"
+"""A fragment per frame, for the segmenter cuts by itself; frag_discont keeps the decode times exact."""
+
+FOLLOWING = {
+    "fps_mode": "passthrough",
+    "enc_time_base": -1,
+    "force_key_frames": "source",
+    "g": 10_000,
+    "keyint_min": 10_000,
+}
+"""What makes an encoder keep a source's times, and have key frames where the source has and nowhere else."""
+
+CLOCK = ":".join(
+    f"%{{eif:mod(floor(time(0)/{unit}),{wrap}):d:2}}" for unit, wrap in ((3600, 24), (60, 60), (1, 60))
+)
+"""drawtext's words for the time of day (UTC) at which the frame was made."""
+
+MILLISECONDS = "%{eif:mod(floor(time(0)*1000),1000):d:3}"
+
+STYLE = {"fontcolor": "white", "box": 1, "boxcolor": "black@0.6", "x": "(w-tw)/2"}
+
+TONE = (
+    "aevalsrc='0.15*sin(2*PI*220*pow(2,mod(floor(t)*5,24)/12)*t)"
+    f"+0.3*sin(2*PI*1000*t)*lt(mod(t,1),0.05)':s={SAMPLE_RATE}"
+)
+"""Another note each second, with a beep at its beginning."""
+
+
+def arguments(
+    source: Source,
+    name: str,
+    ladder: Sequence[Rung],
+    sounds: Sequence[AudioRung],
+    cadence: Cadence,
+    start: Fraction,
+    *,
+    captions: bool,
+) -> list[str]:
+    """Compile ffmpeg's arguments; output pipe i is the i-th rung, those behind the ladder the sounds.
+
+    Args:
+        source: what is played.
+        name: the channel's name, shown in the test picture.
+        ladder: the video renditions, or none.
+        sounds: the audio renditions.
+        cadence: the channel's.
+        start: decode time in seconds of the first frame.
+        captions: whether drawtext can write the clock and the name.
+
+    Returns:
+        Everything behind the program's name.
+    """
+    if ladder and ladder[0].copied:
+        return _keeping(source, ladder[1:], sounds, start)
+    top = ladder[0] if ladder else None
+    picture, sound = _inputs(source, name, top, cadence, captions=captions)
+    outputs = [
+        ffmpeg.output(
+            _scaled(branch, rung, test=source.made or not source.has_video),
+            pipe(index),
+            **_video(rung, cadence),
+            **_end(source),
+            **_muxer(start),
+        )
+        for index, (branch, rung) in enumerate(zip(_branches(picture, "split", ladder), ladder, strict=True))
+    ]
+    sound = _exact(sound)
+    if source.once:
+        sound = sound.filter("apad")
+    for branch, rung in zip(_branches(sound, "asplit", sounds), sounds, strict=True):
+        options = {**_audio(rung), **_end(source)}
+        outputs.append(ffmpeg.output(branch, pipe(len(outputs)), **options, **_muxer(start)))
+    return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
+
+
+def _keeping(
+    source: Source, encoded: Sequence[Rung], sounds: Sequence[AudioRung], start: Fraction
+) -> list[str]:
+    """Compile the arguments of a channel whose first rendition is the source's own picture.
+
+    What is encoded beside it keeps its times and has its key frames at the same ones; the sound is kept where
+    players take its coding.
+    """
+    played = ffmpeg.input(source.address, **source.options, **_pace(source))
+    # Apple's players take HEVC only with its parameter sets in the sample entry.
+    tag = {"tag:v": "hvc1"} if source.video_codec == "hevc" else {}
+    copied = {"c:v": "copy", **tag, **_end(source)}
+    outputs = [ffmpeg.output(played["V:0"], pipe(0), **copied, **_muxer(start, late=True))]
+    for branch, rung in zip(_branches(played["V:0"], "split", encoded), encoded, strict=True):
+        outputs.append(
+            ffmpeg.output(
+                _scaled(branch, rung, test=False),
+                pipe(len(outputs)),
+                **_rate(rung),
+                **FOLLOWING,
+                **_end(source),
+                **_muxer(start),
+            )
+        )
+    if source.keeps_audio:
+        unframed = {"bsf:a": "aac_adtstoasc"} if source.framed else {}
+        sound, options = played["a:0"], {"c:a": "copy", **unframed}
+    else:
+        sound, options = _exact(played.audio if source.has_audio else _silence()), _audio(sounds[0])
+    options |= _end(source)
+    outputs.append(ffmpeg.output(sound, pipe(len(outputs)), **options, **_muxer(start, late=True)))
+    return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
+
+
+def _exact(sound: Any) -> Any:
+    """Give sound exact numbers of samples from the first on, whatever gaps the source has."""
+    return sound.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0}).filter("asetpts", "N/SR/TB")
+
+
+def _silence() -> Any:
+    return ffmpeg.input(f"anullsrc=sample_rate={SAMPLE_RATE}", format="lavfi", re=None)
+
+
+def _audio(rung: AudioRung) -> dict[str, Any]:
+    return {"c:a": "aac", "b:a": rung.bitrate, "ac": 2}
+
+
+def _branches(stream: Any, name: str, rungs: Sequence[object]) -> Sequence[Any]:
+    """Give a stream once for each rung, by the filter of this name where there are several."""
+    if len(rungs) < 2:
+        return [stream] * len(rungs)
+    split = stream.filter_multi_output(name, len(rungs))
+    return [split[index] for index in range(len(rungs))]
+
+
+def _inputs(
+    source: Source, name: str, top: Rung | None, cadence: Cadence, *, captions: bool
+) -> tuple[Any, Any]:
+    """Give the picture (None where no rendition wants one) and the sound."""
+    rate = cadence.frame_rate
+    if source.made:
+        tone = ffmpeg.input(TONE, format="lavfi", re=None)
+        if top is None:
+            return None, tone
+        test = f"testsrc2=size={top.width}x{top.height}:rate={rate}"
+        picture = ffmpeg.input(test, format="lavfi", re=None)
+        return _captioned(picture, name, top) if captions else picture, tone
+    played = ffmpeg.input(source.address, **source.options, **_pace(source))
+    if top is None:
+        return None, played.audio
+    if source.has_video:
+        # From 0 and without a gap, so that every boundary has its key frame.
+        steady = played.video.filter("fps", fps=str(rate), start_time=0).filter("setpts", "N/FR/TB")
+        if source.once:
+            steady = steady.filter("tpad", stop=-1, stop_mode="clone")
+    else:
+        steady = ffmpeg.input(
+            f"color=c=0x101820:size={top.width}x{top.height}:rate={rate}", format="lavfi", re=None
+        )
+        steady = _labelled(steady, name, top) if captions else steady
+    return steady, played.audio if source.has_audio else _silence()
+
+
+def _pace(source: Source) -> dict[str, Any]:
+    """Say who sets the pace: we, unless the other side sends at real time."""
+    if source.path is not None:
+        return {"re": None} if source.once else {"stream_loop": -1, "re": None}
+    if source.pump is not None:
+        return {} if source.pump.paced else {"re": None}
+    return {} if SCHEMES[str(source.url).partition(":")[0]].paced else {"re": None}
+
+
+def _end(source: Source) -> dict[str, Any]:
+    """Let all renditions of what is played once end together, whichever of its streams is longer."""
+    return {} if not source.once or source.duration is None else {"t": decimal(source.duration, 6)}
+
+
+def _captioned(picture: Any, name: str, top: Rung) -> Any:
+    size = top.height // 10
+    clock = f"{CLOCK}.{MILLISECONDS}"
+    return _labelled(
+        picture.filter("drawtext", text=clock, fontsize=size, y=f"h-{2 * size}", **STYLE), name, top
+    )
+
+
+def _labelled(picture: Any, name: str, top: Rung) -> Any:
+    size = top.height // 10
+    return picture.filter("drawtext", text=name, expansion="none", fontsize=size // 2, y=size, **STYLE)
+
+
+def _scaled(picture: Any, rung: Rung, *, test: bool) -> Any:
+    if test:
+        return picture.filter("scale", rung.width, rung.height).filter("format", "yuv420p")
+    fitted = picture.filter("scale", rung.width, rung.height, force_original_aspect_ratio="decrease")
+    padded = fitted.filter("pad", rung.width, rung.height, "(ow-iw)/2", "(oh-ih)/2")
+    return padded.filter("setsar", 1).filter("format", "yuv420p")
+
+
+def _video(rung: Rung, cadence: Cadence) -> dict[str, Any]:
+    return {**_rate(rung), "g": cadence.gop, "keyint_min": cadence.gop}
+
+
+def _rate(rung: Rung) -> dict[str, Any]:
+    return {
+        "c:v": "libx264",
+        "preset": PRESET,
+        "tune": "zerolatency",
+        "threads": THREADS,
+        "b:v": rung.bitrate,
+        "maxrate": rung.bitrate * 5 // 4,
+        "bufsize": rung.bitrate,
+        "sc_threshold": 0,
+    }
+
+
+def _muxer(start: Fraction, *, late: bool = False) -> dict[str, Any]:
+    """Say how a pipe is written; some codings say only with their first packets what they are (``late``)."""
+    return {
+        "format": "mp4",
+        "movflags": MOVFLAGS + ("+delay_moov" if late else ""),
+        "use_editlist": 0,
+        "avoid_negative_ts": "disabled",
+        "output_ts_offset": decimal(start, 6),
+        "flush_packets": 1,
+    }
