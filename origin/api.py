@@ -16,7 +16,7 @@ from origin.mediatypes import media_type
 from origin.radio import nowplaying
 from origin.radio.mount import Mount
 from packager.catalogue import Entry, Title, titles
-from packager.simulcast import Simulcast
+from packager.radio.simulcast import Simulcast
 
 UNCACHED = {"cache-control": "no-store"}
 

@@ -24,8 +24,8 @@ from origin.radio.stations import Stations, make_stations
 from origin.unserved import serves_channel
 from packager.catalogue import Catalogue
 from packager.live.channel import Channel, ChannelOptions
+from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
-from packager.simulcast import Simulcast
 from packager.storage import Library, NotFoundError
 from packager.tools import Tools, ToolsError
 from packager.vod.titles import Titles

@@ -16,7 +16,7 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
 from origin.wire import WireProtocol
-from packager.audioblocks import AudioBlock
+from packager.radio.audioblocks import AudioBlock
 
 FRAME_BYTES = 417
 SEND_BUFFER = 64 * 1024

@@ -18,7 +18,7 @@ from origin.radio.nowplaying import NowPlaying
 from origin.radio.options import MountOptions, Source
 from origin.radio.taps import Taps
 from origin.stream import Stream
-from packager.audioblocks import AudioBlock
+from packager.radio.audioblocks import AudioBlock
 
 SILENCE_SECONDS = 5.0
 """A station that gives nothing for so long is down."""

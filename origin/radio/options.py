@@ -8,7 +8,7 @@ from typing import Protocol
 
 from media.icy import METAINT
 from origin.events.channel import ChannelLimits
-from packager.audioblocks import AudioBlock
+from packager.radio.audioblocks import AudioBlock
 
 
 class Source(Protocol):

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
 from origin.radio.mount import Mount
-from packager.published import InUseError, Published, Session
+from packager.radio.published import InUseError, Published, Session
 
 USER = "source"
 SILENT_SECONDS = 10.0

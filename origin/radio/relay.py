@@ -14,8 +14,8 @@ from media.errors import MediaError
 from media.icy import Deinterleaver
 from origin.radio.publishing import TYPES
 from origin.radio.shoutcast import ERRORS, IcyTransport
-from packager.audioblocks import AudioBlock
-from packager.intake import Intake, Throttle
+from packager.radio.audioblocks import AudioBlock
+from packager.radio.intake import Intake, Throttle
 
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 10.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from origin.config import Config
 from origin.radio.mount import Mount
 from packager.live.channel import Channel
-from packager.simulcast import Simulcast, SimulcastOptions
+from packager.radio.simulcast import Simulcast, SimulcastOptions
 from packager.tools import Tools
 
 

@@ -13,9 +13,9 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions, Source
 from origin.radio.plan import kind, lacks_fallback, page_of, stream_of
 from origin.radio.relay import Relay, RelayOptions
-from packager.published import Published
-from packager.radio import Station, StationOptions
-from packager.simulcast import LEAD_SECONDS
+from packager.radio.published import Published
+from packager.radio.simulcast import LEAD_SECONDS
+from packager.radio.station import Station, StationOptions
 from packager.tools import Tools
 
 PASSWORD_BYTES = 12

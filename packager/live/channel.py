@@ -13,7 +13,6 @@ from pathlib import Path
 import structlog
 
 from media.errors import MediaError
-from packager.blocksupply import Timing
 from packager.dvr.archive import Archive
 from packager.ffmpeg import Process, last_error
 from packager.live import encoder
@@ -42,6 +41,7 @@ from packager.live.segmenter import CadenceError
 from packager.live.waiters import MAX_WAITERS
 from packager.live.wallclock import Instant, WallClock
 from packager.live.window import Window
+from packager.radio.blocksupply import Timing
 from packager.recordings.collection import FOR_EVER, Retention
 from packager.recordings.note import Ending
 from packager.sources import source as sources

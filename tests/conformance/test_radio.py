@@ -15,7 +15,7 @@ import pytest_asyncio
 from media.icy import metadata_block
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
-from packager.radio import Station, StationOptions
+from packager.radio.station import Station, StationOptions
 from packager.tools import Tools
 from tests.radio_server import FRAME_BYTES, LIMIT, Server, numbers, one_mount, serving, until
 

@@ -12,7 +12,7 @@ from origin.radio.mount import SILENCE_SECONDS, Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import wants_titles
 from origin.radio.status import status
-from packager.audioblocks import AudioBlock
+from packager.radio.audioblocks import AudioBlock
 from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving, until
 
 

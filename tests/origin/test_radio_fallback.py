@@ -15,7 +15,7 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.stations import make_stations
 from origin.unserved import unserved
-from packager.published import Published
+from packager.radio.published import Published
 from packager.tools import Tools
 from tests.radio_server import FRAME_BYTES, Client, Feed, numbered_frame, numbers, serving, until
 

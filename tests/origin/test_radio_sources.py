@@ -13,7 +13,7 @@ import pytest
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.publishing import read_query
-from packager.published import Published
+from packager.radio.published import Published
 from tests.radio_server import (
     FRAME_BYTES,
     LIMIT,

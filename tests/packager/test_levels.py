@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packager.crossfade import Crossfader
-from packager.loudness import LARGEST_GAIN, Loudness, gain_to, measure
-from packager.radio import Station, StationOptions
+from packager.radio.crossfade import Crossfader
+from packager.radio.loudness import LARGEST_GAIN, Loudness, gain_to, measure
+from packager.radio.station import Station, StationOptions
 from packager.tools import Tools
 from tests.packager.test_radio import FITTING, audio, packets, play
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.tracks import find_tracks
+from packager.radio.tracks import find_tracks
 
 
 def make(folder: Path, *names: str) -> None:

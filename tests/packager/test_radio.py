@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from media.id3 import Tags
 from media.mpegaudio import Frame, MpegAudioReader
-from packager.audioblocks import LATE_SECONDS, AudioBlock, Pace
-from packager.radio import Station, StationOptions
+from packager.radio.audioblocks import LATE_SECONDS, AudioBlock, Pace
+from packager.radio.station import Station, StationOptions
+from packager.radio.tracks import find_tracks, natural, shuffled, track_title
 from packager.tools import Tools
-from packager.tracks import find_tracks, natural, shuffled, track_title
 
 FITTING = ("-ac", "2", "-ar", "44100", "-b:a", "128k")
 

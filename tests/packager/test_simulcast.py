@@ -1,4 +1,4 @@
-"""packager.simulcast with a real ffmpeg: what becomes of a channel whose encoder or station falters."""
+"""packager.radio.simulcast with a real ffmpeg: what becomes of a channel whose encoder or station falters."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from packager.blockqueue import BlockQueue
-from packager.intake import Intake, Throttle
 from packager.live.window import Window
-from packager.simulcast import Simulcast, SimulcastOptions
+from packager.radio.blockqueue import BlockQueue
+from packager.radio.intake import Intake, Throttle
+from packager.radio.simulcast import Simulcast, SimulcastOptions
 from packager.tools import Tools
 from tests.packager.test_live import until
 

@@ -8,11 +8,11 @@ from fractions import Fraction
 import m3u8
 import pytest
 
-from packager.audioblocks import AudioBlock
-from packager.blockqueue import BlockQueue
-from packager.blocksupply import sound_of
 from packager.live.dateranges import DateRangeError, DateRanges
-from packager.titleranges import MAX_TITLE, TitleRanges, frames_of, quotable
+from packager.radio.audioblocks import AudioBlock
+from packager.radio.blockqueue import BlockQueue
+from packager.radio.blocksupply import sound_of
+from packager.radio.titleranges import MAX_TITLE, TitleRanges, frames_of, quotable
 
 NOON = Fraction(1_795_172_400)
 

@@ -19,11 +19,11 @@ import structlog
 from media.errors import MediaError, UnsupportedError
 from media.id3 import Tags, parse_trailer
 from media.mpegaudio import Event, Frame, InfoFrame, MpegAudioReader
-from packager.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
-from packager.loudness import FILTERS, Loudness
+from packager.radio.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
+from packager.radio.loudness import FILTERS, Loudness
+from packager.radio.tracks import display, find_tracks, shuffled, track_title
+from packager.radio.transcoder import Transcoder
 from packager.tools import Tools, ToolsError
-from packager.tracks import display, find_tracks, shuffled, track_title
-from packager.transcoder import Transcoder
 
 READ_BYTES = 64 * 1024
 """How much of a track is read at once."""

@@ -11,8 +11,8 @@ import ffmpeg
 import structlog
 
 from packager.ffmpeg import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe, reading, run
+from packager.radio.tracks import TRACKS, display
 from packager.tools import Tools, ToolsError
-from packager.tracks import TRACKS, display
 
 FILTERS = ("ebur128", "ametadata", "volume", "alimiter")
 """What ffmpeg needs to measure and to level."""

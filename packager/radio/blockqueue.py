@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 
-from packager.audioblocks import AudioBlock
+from packager.radio.audioblocks import AudioBlock
 
 
 class BlockQueue:

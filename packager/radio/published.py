@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from packager.audioblocks import AudioBlock
-from packager.intake import Intake, Throttle
+from packager.radio.audioblocks import AudioBlock
+from packager.radio.intake import Intake, Throttle
 
 QUEUE_BLOCKS = 4
 """Blocks that wait for the mount; then the source waits."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from media.mpegframe import FrameHeader, parse_frame_header
-from packager.audioblocks import AudioBlock
-from packager.blockqueue import BlockQueue
 from packager.ffmpeg import Process
 from packager.live.wallclock import Instant, WallClock
+from packager.radio.audioblocks import AudioBlock
+from packager.radio.blockqueue import BlockQueue
 
 HELD_SECONDS = 0.2
 """What ffmpeg keeps of what it was given until more comes: the demuxer's packet, and the encoder's delay."""

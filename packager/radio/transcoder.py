@@ -16,8 +16,6 @@ import ffmpeg
 
 from media.errors import MediaError
 from media.mpegaudio import Frame, MpegAudioReader
-from packager.audioblocks import Sound
-from packager.crossfade import SAMPLE_BYTES, Crossfader
 from packager.ffmpeg import (
     LOCAL_PROTOCOLS,
     Process,
@@ -27,6 +25,8 @@ from packager.ffmpeg import (
     pipe,
     reading,
 )
+from packager.radio.audioblocks import Sound
+from packager.radio.crossfade import SAMPLE_BYTES, Crossfader
 from packager.tools import Tools, ToolsError
 
 T = TypeVar("T")

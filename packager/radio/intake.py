@@ -9,7 +9,7 @@ from itertools import accumulate
 from media.id3 import Tags
 from media.mpegaudio import Frame, MpegAudioReader
 from media.mpegframe import FrameHeader
-from packager.audioblocks import BLOCK_SECONDS, AudioBlock, Pace
+from packager.radio.audioblocks import BLOCK_SECONDS, AudioBlock, Pace
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 

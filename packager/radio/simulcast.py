@@ -17,14 +17,14 @@ from fractions import Fraction
 import structlog
 
 from media.id3 import write_id3v2
-from packager.blockqueue import BlockQueue
-from packager.blocksupply import BlockSupply
 from packager.live.channel import Channel, ChannelOptions
 from packager.live.dateranges import DateRangeError
 from packager.live.inband import TooManyEventsError
 from packager.live.waiters import MAX_WAITERS
 from packager.live.wallclock import Instant
-from packager.titleranges import TitleRanges, frames_of, quotable
+from packager.radio.blockqueue import BlockQueue
+from packager.radio.blocksupply import BlockSupply
+from packager.radio.titleranges import TitleRanges, frames_of, quotable
 from packager.tools import Tools, ToolsError
 
 SEGMENT_SECONDS = 4.0

@@ -1,0 +1,1 @@
+"""A station's audio: tracks, frames, sources, encoding."""
