@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from origin.stream import Stream
-from origin.zerocopy import ZERO_COPY
+from origin.http1.stream import Stream
+from origin.http1.zerocopy import ZERO_COPY
 
 log = structlog.get_logger()
 

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from origin.answers import Reply, encoded
 from origin.byteranges import ByteRange, Span, select_span
+from origin.http1.answers import Reply, encoded
+from origin.http1.requesthead import PlainFields
 from origin.representation import FileRepresentation
-from origin.requesthead import PlainFields
 from origin.selection import Answer, Headers, answer, shared_headers
 from packager.storage import SETTLED_AFTER, LocalFile
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from starlette.responses import Response
 
 from origin.byteranges import ByteRange
+from origin.http1.zerocopy import ZERO_COPY, TruncatedFileError
 from origin.selection import Headers, answer
-from origin.zerocopy import ZERO_COPY, TruncatedFileError
 from packager.storage import LocalFile
 
 if TYPE_CHECKING:

@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from origin import descriptors
-from origin.answers import Shortcuts
 from origin.app import build_app
 from origin.config import Config, LiveOptions, RadioOptions
 from origin.edge import Ledger, edge_headers
+from origin.fileshortcut import FileShortcut
 from origin.house import House
+from origin.http1.answers import Shortcuts
 from origin.live.shortcut import LiveShortcut
 from origin.server import Server, address_of, bind
-from origin.shortcut import FileShortcut
 from origin.unserved import unserved
 from origin.wire import WireLimits, wire_protocol
 from packager import cage

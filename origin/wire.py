@@ -14,12 +14,12 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.flow_control import service_unavailable
 
-from origin.answers import Shortcuts
-from origin.connection import Connection
-from origin.exchange import Exchange
-from origin.requesthead import WireLimits, fault_of, split_target
-from origin.takeover import HeadEnd, has_endless_body
-from origin.zerocopy import ZERO_COPY
+from origin.http1.answers import Shortcuts
+from origin.http1.connection import Connection
+from origin.http1.exchange import Exchange
+from origin.http1.requesthead import WireLimits, fault_of, split_target
+from origin.http1.takeover import HeadEnd, has_endless_body
+from origin.http1.zerocopy import ZERO_COPY
 
 __all__ = ["WireLimits", "WireProtocol", "wire_protocol"]
 

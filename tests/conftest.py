@@ -47,7 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["media", "packager", "origin"]) as blockbuster:
         # The one place that sends files: from the page cache, in bounded steps, to a socket that never waits.
-        blockbuster.functions["os.sendfile"].can_block_in("origin/zerocopy.py", {"_step", "begin_range"})
+        blockbuster.functions["os.sendfile"].can_block_in(
+            "origin/http1/zerocopy.py", {"_step", "begin_range"}
+        )
         yield blockbuster
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.applications import Starlette
 
-from origin.answers import Shortcuts
 from origin.edge import Ledger, Traffic
+from origin.http1.answers import Shortcuts
 from origin.live import routes as live
 from origin.live.shortcut import LiveShortcut
 from origin.wire import WireLimits, wire_protocol

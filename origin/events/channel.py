@@ -15,7 +15,7 @@ import structlog
 
 from origin.events import sse
 from origin.events.log import EventLog
-from origin.stream import Stream, as_chunk
+from origin.http1.stream import Stream, as_chunk
 
 HEARTBEAT_SECONDS = 15.0
 """After so long a silence comes a comment, so that proxies keep the connection and the dead are noticed."""

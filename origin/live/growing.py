@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from origin.http1.zerocopy import TruncatedFileError
 from origin.live.reload import LONGEST_BLOCK
-from origin.zerocopy import TruncatedFileError
 from packager.live.window import Window
 
 if TYPE_CHECKING:

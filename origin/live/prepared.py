@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from origin.answers import Reply, encoded
+from origin.http1.answers import Reply, encoded
 from origin.representation import BytesRepresentation, RepresentationResponse
 from origin.selection import Headers, answer
 

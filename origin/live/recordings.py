@@ -14,10 +14,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.m3u8 import MEDIA_TYPE
+from origin.http1.zerocopy import TruncatedFileError
 from origin.live.prepared import Asked, text_response
 from origin.live.stored import media_tag
 from origin.representation import FileRepresentation, Representation, RepresentationResponse
-from origin.zerocopy import TruncatedFileError
 from packager.live.channel import Channel
 from packager.recordings.collection import Recording
 from packager.recordings.movie import Layout

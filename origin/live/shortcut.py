@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from media.m3u8 import MEDIA_TYPE
-from origin.answers import HEADS_KEPT, Line, Reply, WireAnswer, encoded
 from origin.byteranges import Span
 from origin.edge import Ledger
+from origin.http1.answers import HEADS_KEPT, Line, Reply, WireAnswer, encoded
+from origin.http1.requesthead import PlainFields, RequestLine
 from origin.live.directives import DirectiveError, Directives
 from origin.live.growing import Passing
 from origin.live.names import Kind, Named, cache_control, media_type, read_name
@@ -23,7 +24,6 @@ from origin.live.prepared import Around, Asked, media_reply, reply_of, text_repl
 from origin.live.reload import Reload, kept_until, read_query
 from origin.live.routes import refusal
 from origin.live.stored import media_tag
-from origin.requesthead import PlainFields, RequestLine
 from origin.selection import Headers
 from packager.live.channel import Channel
 from packager.live.presentation import Rendition

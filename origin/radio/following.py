@@ -11,9 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from origin.events import sse
 from origin.events.channel import Reader
+from origin.http1.stream import STREAM
 from origin.radio.hearing import TOKEN
 from origin.radio.mount import Mount
-from origin.stream import STREAM
 
 SEND_BUFFER_BYTES = 16 * 1024
 """What the kernel keeps for one reader (twice that, on Linux)."""

@@ -15,8 +15,8 @@ import structlog
 
 from media.icy import Interleaver
 from origin.fanout import Cursor, LaggedError, Ring
+from origin.http1.stream import Stream, as_chunk
 from origin.radio.hearing import Hearing
-from origin.stream import Stream, as_chunk
 
 PROBE_SECONDS = 2.0
 """A connection that ends sooner is a player's probe and doesn't raise the peak."""

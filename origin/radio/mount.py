@@ -13,11 +13,11 @@ import structlog
 
 from media.icy import metadata_block
 from origin.fanout import Ring
+from origin.http1.stream import Stream
 from origin.radio.listeners import CLOSE_SECONDS, Listener, ListenerLimits, Listeners
 from origin.radio.nowplaying import NowPlaying
 from origin.radio.options import MountOptions, Source
 from origin.radio.taps import Taps
-from origin.stream import Stream
 from packager.radio.audioblocks import AudioBlock
 
 SILENCE_SECONDS = 5.0

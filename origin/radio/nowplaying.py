@@ -15,9 +15,9 @@ from fractions import Fraction
 
 from media.icy import clean_title
 from origin.events.channel import ChannelLimits, EventChannel, Reader
+from origin.http1.stream import Stream
 from origin.radio.hearing import Hearings, Place
 from origin.radio.listeners import Listener
-from origin.stream import Stream
 
 TITLE_CHARS = 1000
 """Longest title that is told: about what ICY's own blocks have room for."""

@@ -12,13 +12,13 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
+from origin.http1.stream import STREAM
 from origin.radio.admission import may_listen, refusal
 from origin.radio.following import Following, token_of
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
 from origin.radio.publishing import SILENT_SECONDS, Metadata, Publishing
 from origin.radio.status import status
-from origin.stream import STREAM
 
 SEND_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps for one listener (twice that, on Linux): four seconds of 128 kbit/s."""

@@ -21,8 +21,8 @@ import uvloop
 from starlette.applications import Starlette
 
 from media.codecs import SampleEntry
-from origin.answers import Shortcuts
 from origin.edge import Edge, Ledger, Traffic, edge_headers
+from origin.http1.answers import Shortcuts
 from origin.live import routes as live
 from origin.live.shortcut import LiveShortcut
 from origin.wire import WireLimits, wire_protocol

@@ -15,10 +15,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from origin import files
-from origin.answers import Shortcuts
 from origin.edge import Edge, Ledger, Traffic, cross_origin_headers
+from origin.fileshortcut import FileShortcut
+from origin.http1.answers import Shortcuts
 from origin.openfiles import OpenFiles
-from origin.shortcut import FileShortcut
 from origin.wire import WireLimits, wire_protocol
 from packager.storage import Library
 from tests.conformance.raw import Answer, Client, wait_for

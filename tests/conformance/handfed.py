@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from origin.answers import Shortcuts
 from origin.edge import Edge, Ledger, Traffic, edge_headers
+from origin.http1.answers import Shortcuts
 from origin.live import captions, metadata
 from origin.live import routes as live
 from origin.live.shortcut import LiveShortcut

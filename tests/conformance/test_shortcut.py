@@ -14,8 +14,8 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from origin.files import open_file
+from origin.http1.requesthead import PlainFields, RequestLine, WireLimits, part_range, read_fields, read_line
 from origin.openfiles import OpenFiles
-from origin.requesthead import PlainFields, RequestLine, WireLimits, part_range, read_fields, read_line
 from packager.storage import Library, LocalFile
 from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
 from tests.conformance.raw import Answer, wait_for

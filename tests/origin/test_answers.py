@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from starlette.responses import PlainTextResponse
 
-from origin.answers import Line, Reply, Shortcuts, WireAnswer
 from origin.byteranges import Span
 from origin.edge import Ledger, Traffic
-from origin.requesthead import PlainFields, RequestLine, WireLimits
+from origin.http1.answers import Line, Reply, Shortcuts, WireAnswer
+from origin.http1.requesthead import PlainFields, RequestLine, WireLimits
 from tests.conformance.conftest import Loop, Running, serving
 from tests.conformance.raw import Client, wait_for
 

@@ -16,10 +16,10 @@ from starlette.types import Message
 
 from origin.byteranges import ByteRange
 from origin.files import open_file
+from origin.http1.zerocopy import ZERO_COPY, TruncatedFileError
 from origin.mediatypes import media_type
 from origin.representation import BytesRepresentation, FileRepresentation, RepresentationResponse
 from origin.selection import answer
-from origin.zerocopy import ZERO_COPY, TruncatedFileError
 from packager.storage import Library, LocalFile
 
 DATA = bytes(range(256)) * 20

@@ -1,6 +1,6 @@
 import pytest
 
-from origin.takeover import HeadEnd, has_endless_body
+from origin.http1.takeover import HeadEnd, has_endless_body
 
 HEAD = b"SOURCE /radio/x HTTP/1.0\r\nContent-Type: audio/mpeg\r\n\r\n"
 

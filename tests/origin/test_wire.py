@@ -20,8 +20,8 @@ import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin import files
+from origin.http1.zerocopy import ZERO_COPY
 from origin.wire import WireLimits
-from origin.zerocopy import ZERO_COPY
 from packager.storage import Library
 from tests.conformance.conftest import FILM, Loop, Running, serving
 from tests.conformance.raw import wait_for

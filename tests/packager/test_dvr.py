@@ -15,8 +15,8 @@ import pytest
 from starlette.types import Message
 from structlog.testing import capture_logs
 
+from origin.http1.zerocopy import TruncatedFileError
 from origin.live.growing import GrowingSegment
-from origin.zerocopy import TruncatedFileError
 from packager.datalock import DataInUseError, DataLock
 from packager.dvr import archive as archive_module
 from packager.dvr import folder as folder_module

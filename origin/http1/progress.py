@@ -9,8 +9,8 @@ import sys
 import termios
 from typing import Protocol
 
-from origin.requesthead import WireLimits
-from origin.zerocopy import FileSender
+from origin.http1.requesthead import WireLimits
+from origin.http1.zerocopy import FileSender
 
 SHORTEST_CHECK = 0.05
 """Seconds between two looks at a client, at least."""

@@ -12,11 +12,11 @@ import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from origin.answers import Repeat, Reply, Shortcuts, WireAnswer
-from origin.exchange import Exchange, log_failure, refusal
-from origin.progress import Awaited, Watch
-from origin.requesthead import HeadGauge, RequestLine, WireLimits
-from origin.zerocopy import FileSender, TruncatedFileError
+from origin.http1.answers import Repeat, Reply, Shortcuts, WireAnswer
+from origin.http1.exchange import Exchange, log_failure, refusal
+from origin.http1.progress import Awaited, Watch
+from origin.http1.requesthead import HeadGauge, RequestLine, WireLimits
+from origin.http1.zerocopy import FileSender, TruncatedFileError
 
 log = structlog.get_logger()
 
@@ -167,7 +167,7 @@ class Connection(HttpToolsProtocol):
         """Take what came behind the request that has been answered."""
         raise NotImplementedError
 
-    # Answers without the application (origin/answers.py)
+    # Answers without the application (origin/http1/answers.py)
 
     @property
     def client_host(self) -> str | None:

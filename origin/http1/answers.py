@@ -29,7 +29,7 @@ from typing import NamedTuple, Protocol
 
 from origin.byteranges import ByteRange, Span
 from origin.edge import Ledger
-from origin.requesthead import (
+from origin.http1.requesthead import (
     PLAIN_BYTES,
     PlainFields,
     RequestLine,
@@ -38,8 +38,8 @@ from origin.requesthead import (
     read_fields,
     read_line,
 )
+from origin.http1.zerocopy import Piece
 from origin.selection import Headers
-from origin.zerocopy import Piece
 
 HEADS_KEPT = 1024
 """First lines, and header fields, that are kept as they were read; each has at most `PLAIN_BYTES`."""

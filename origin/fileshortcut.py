@@ -6,11 +6,11 @@ ranges (`origin/selection.py`), the edge's header fields, the counters and the r
 
 from __future__ import annotations
 
-from origin.answers import Again, Line, WireAnswer
 from origin.byteranges import ByteRange, Span, plain_span, select_span
 from origin.edge import Ledger
+from origin.http1.answers import Again, Line, WireAnswer
+from origin.http1.requesthead import PlainFields, RequestLine, around_range
 from origin.openfiles import OpenFiles, Resolved
-from origin.requesthead import PlainFields, RequestLine, around_range
 
 AREA = "media"
 """Where requests for files are counted."""

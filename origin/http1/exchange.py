@@ -18,8 +18,8 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from origin.stream import STREAM, Stream
-from origin.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
+from origin.http1.stream import STREAM, Stream
+from origin.http1.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""HTTP/1 on a connection: what wire.py's protocol class is made of."""
