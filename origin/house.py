@@ -18,6 +18,7 @@ from origin import metrics
 from origin.config import Config, LiveOptions, seconds, size
 from origin.edge import Traffic, cross_origin_headers
 from origin.openfiles import OpenFiles
+from origin.pulse import Pulse
 from origin.radio.mount import Mount
 from origin.radio.simulcasts import make_simulcasts
 from origin.radio.stations import Stations, make_stations
@@ -69,6 +70,7 @@ class House:
         channels: the live channels.
         simulcasts: the stations that are channels, too.
         broadcasts: the channels of both, by name; a station's is replaced by another one at times.
+        pulse: how late the event loop is.
         ending: whether the server is on its way out.
     """
 
@@ -85,6 +87,7 @@ class House:
         )
         self.titles = Titles(self.library, config.limits.vod_index_bytes)
         self.catalogue = Catalogue(self.library.root, tools, self._obstacle)
+        self.pulse = Pulse()
         self.ending = False
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
@@ -140,6 +143,7 @@ class House:
         """Run all services while the context is open; end them with it."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._supervise(service)) for service in self._services()]
+            tasks.append(group.create_task(self.pulse.run()))
             try:
                 yield
             finally:
@@ -168,6 +172,8 @@ class House:
             for channel in self.channels.values()
             if channel.finale.trouble
         }
+        if self.pulse.trouble is not None:
+            troubles["server"] = self.pulse.trouble
         good = ready and not troubles and all(state in GOOD_STATES for state in states.values())
         health: dict[str, object] = {
             "status": "ok" if good else "degraded",

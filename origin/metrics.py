@@ -37,6 +37,11 @@ class HouseCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Give every metric with its present value."""
         yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
+        yield GaugeMetricFamily(
+            "headwater_loop_lag_seconds",
+            "How late the event loop was, at most, in the last fifteen seconds.",
+            self._house.pulse.lag,
+        )
         yield from self._traffic()
         yield from self._live()
         yield from self._radio()

@@ -116,12 +116,14 @@ def test_the_lists_name_what_there_is(demo_server: ServerProcess) -> None:
 
 def test_health_says_how_the_services_are(demo_server: ServerProcess) -> None:
     wait_for(lambda: live_is_on(demo_server), what="the channel")
-    assert fetch_json(f"{demo_server.url}/health") == {
+    well = {
         "status": "ok",
         "live": True,
         "ready": True,
         "services": {"live/demo": "live", "live/demo.mp3": "idle", "radio/demo.mp3": "live"},
     }
+    # A busy machine may have starved it for a moment.
+    wait_for(lambda: fetch_json(f"{demo_server.url}/health") == well, what="all well")
 
 
 def test_metrics_count_requests_bytes_and_parts(demo_server: ServerProcess) -> None:
@@ -137,6 +139,7 @@ def test_metrics_count_requests_bytes_and_parts(demo_server: ServerProcess) -> N
     assert after['headwater_live_part_delay_seconds_count{channel="demo"}'] > 0
     assert {name.partition("{")[0] for name in after} >= {
         "headwater_tasks",
+        "headwater_loop_lag_seconds",
         "process_resident_memory_bytes",
         "headwater_live_viewers",
         "headwater_live_blocked_requests",

@@ -1,0 +1,71 @@
+"""A server that gets no processor for a while: it says so, and its channel goes on where time is."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import ServerProcess, start_server, wait_for
+
+CONFIG = """
+[server]
+port = 0
+
+[[live]]
+name = "test"
+ladder = ["240p"]
+part_duration = 0.25
+segment_duration = 1.0
+"""
+STARVED_SECONDS = 2.5
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "headwater.toml").write_text(CONFIG)
+    server = start_server("--config", "headwater.toml", "--library", "library", cwd=tmp_path)
+    yield server
+    server.stop()
+
+
+def test_a_starved_server_says_so_and_its_channel_goes_on_in_order(server: ServerProcess) -> None:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+
+        def health() -> dict[str, Any]:
+            answer: dict[str, Any] = client.get("/health").json()
+            return answer
+
+        def listed() -> list[int]:
+            text = client.get("/live/test/240p/media.m3u8").text
+            return [int(number) for number in re.findall(r"^(\d+)\.m4s$", text, re.MULTILINE)]
+
+        def lag() -> float:
+            found = re.search(
+                r"^headwater_loop_lag_seconds (\S+)$", client.get("/metrics").text, re.MULTILINE
+            )
+            assert found is not None
+            return float(found[1])
+
+        client.get("/live/test/master.m3u8").raise_for_status()
+        before = listed()[-1]
+        os.kill(server.process.pid, signal.SIGSTOP)
+        time.sleep(STARVED_SECONDS)
+        os.kill(server.process.pid, signal.SIGCONT)
+        troubled = wait_for(lambda: (now := health())["status"] == "degraded" and now, what="the trouble")
+        assert re.fullmatch(r"the event loop is up to \d+\.\d s late", troubled["troubles"]["server"])
+        assert lag() > STARVED_SECONDS - 0.5
+        wait_for(lambda: listed()[-1] >= before + 4, what="the channel")
+        numbers = listed()
+        assert all(after == number + 1 for number, after in itertools.pairwise(numbers))
+        # What was late is over: neither the channel nor the server is told of for ever.
+        wait_for(lambda: health()["status"] == "ok", what="the end of the trouble")
