@@ -4,59 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 
 import structlog
 
-from media.errors import MediaError
 from packager.dvr.archive import Archive
-from packager.ffmpeg import Process, last_error
 from packager.live import encoder
 from packager.live.audience import Audience
-from packager.live.captions import MAX_CAPTION_BYTES, Captions
+from packager.live.captions import Captions
 from packager.live.cutting import cutters
 from packager.live.feed import Feed, Resumption
 from packager.live.finale import DVR, Finale
 from packager.live.inband import Inband
 from packager.live.ladder import (
     AUDIO,
-    AUDIO_FRAME_RATE,
-    AudioRung,
     Cadence,
-    Rung,
     audio_rungs,
-    cadence,
     rungs,
 )
 from packager.live.lineup import Lineup
 from packager.live.numbers import Numbers
+from packager.live.options import ChannelOptions
+from packager.live.plan import Plan, Planner
 from packager.live.presentation import Presentation, Rendition
 from packager.live.punctuality import Punctuality
-from packager.live.rendition import CAPTIONS_PREFIX
-from packager.live.segmenter import CadenceError
-from packager.live.waiters import MAX_WAITERS
-from packager.live.wallclock import Instant, WallClock
-from packager.live.window import Window
+from packager.live.run import Run
+from packager.live.wallclock import WallClock
 from packager.radio.blocksupply import Timing
-from packager.recordings.collection import FOR_EVER, Retention
 from packager.recordings.note import Ending
-from packager.sources import source as sources
 from packager.sources.finder import Finder
-from packager.sources.keyframes import kept_cadence
 from packager.sources.pump import Supply
-from packager.tools import Tools, ToolsError
+from packager.sources.source import Source
+from packager.tools import Tools
+
+__all__ = ["Channel", "ChannelOptions"]
 
 log = structlog.get_logger()
-
-START_SECONDS = 20.0
-"""How long a started ffmpeg may take to its first output."""
-
-STALL_SECONDS = 4.0
-"""How long any output of a running ffmpeg may pause before it counts as stalled."""
 
 FIRST_BACKOFF = 0.2
 LONGEST_BACKOFF = 5.0
@@ -73,47 +59,6 @@ LONGEST_NAP = 0.25
 
 VIEWER_TARGET_DURATIONS = 3
 """A viewer counts for so many target durations after a playlist."""
-
-
-class SourceEndedError(Exception):
-    """ffmpeg closed a pipe, or gives nothing any more; the text says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelOptions:
-    """What a channel is.
-
-    Attributes:
-        name: as in its addresses.
-        source: ``testsrc``, the path of a file (played in a loop, but for an event), or a URL that is pulled.
-        ladder: names of :data:`packager.live.ladder.RUNGS`.
-        bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
-        part_duration: wanted seconds of a part.
-        segment_duration: wanted seconds of a segment.
-        dvr_window: seconds that stay in the playlists beyond the live window.
-        max_waiters: requests that may wait for one rendition at once.
-        data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
-        dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
-        event: whether it ends with its file, which is played once.
-        retention: for how long its events' recordings stay.
-        captions: languages, as BCP 47 tags.
-        caption_bytes: most bytes of one language's captions that aren't over.
-    """
-
-    name: str
-    source: str = sources.TEST_SOURCE
-    ladder: tuple[str, ...] = ("720p", "360p")
-    bitrates: tuple[int, ...] = ()
-    part_duration: float = 0.333
-    segment_duration: float = 2.0
-    dvr_window: float = 0.0
-    max_waiters: int = MAX_WAITERS
-    data: Path | None = None
-    dvr_bytes: int = 0
-    event: bool = False
-    retention: Retention = FOR_EVER
-    captions: tuple[str, ...] = ()
-    caption_bytes: int = MAX_CAPTION_BYTES
 
 
 class Channel:
@@ -150,7 +95,6 @@ class Channel:
         self.options = options
         self.name = options.name
         self.restarts = 0
-        self.pid: int | None = None
         self._tools = tools
         self._on_part = on_part
         self._on_viewer = on_viewer
@@ -161,27 +105,18 @@ class Channel:
         self._sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self.inband = Inband([rung.name for rung in self._ladder or self._sounds], round(time.time() * 1000))
         self.captions = Captions(options.captions, options.caption_bytes)
-        self._flowing = False
+        self._run: Run | None = None
         self._closed = False
         self._labelled = "drawtext" in tools.filters
         self._numbers = Numbers(None if options.data is None else options.data / "number")
-        self._feeds: list[Feed] = []
         self._disk_failed = False
-        self._resumption = Resumption()
         self.archive = self._new_archive()
         self.finale = Finale(options.name, options.data, options.retention if self.archive else None)
         self.cadence: Cadence
         self.renditions: dict[str, Rendition]
         self.presentation: Presentation
-        self._adopt(*self._plan(self._cadence_for(sources.Source())))
-
-    def _cadence_for(self, source: sources.Source) -> Cadence:
-        wanted = self.options.segment_duration, self.options.part_duration
-        if self.options.bitrates:
-            return cadence(AUDIO_FRAME_RATE, *wanted)
-        if source.seen is not None:
-            return kept_cadence(source.seen, source.frame_rate, *wanted)
-        return cadence(source.frame_rate, *wanted)
+        self._planner = Planner(options, self._ladder, self._sounds, self.captions, self._numbers)
+        self._adopt(self._planner.afresh(self._planner.cadence(Source())))
 
     def _new_archive(self) -> Archive | None:
         options = self.options
@@ -189,65 +124,10 @@ class Channel:
             return None
         return Archive(options.data / DVR, options.name, options.dvr_bytes)
 
-    def _plan(
-        self,
-        times: Cadence,
-        used: int = -1,
-        archive: Archive | None = None,
-        *,
-        goes_on: bool = True,
-    ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
-        """Make windows, empty or of an archive; then it takes seconds for a window of a day.
-
-        Args:
-            times: of the channel.
-            used: number up to which the archive has used them.
-            archive: what the windows take up and go on with.
-            goes_on: whether more is to come, behind gaps for the time in between.
-
-        Returns:
-            What ``_adopt`` takes.
-        """
-        number = max(self._numbers.first(times.segment_duration) if goes_on else 0, used + 1)
-        lineup: list[Rung | AudioRung] = [*self._ladder, *self._sounds]
-        renditions = {
-            rung.name: Rendition(
-                rung.name,
-                Window(
-                    times.target_duration,
-                    number,
-                    self.options.dvr_window,
-                    self.options.max_waiters,
-                    None if archive is None else archive.shelf(rung.name),
-                ),
-                video=rung in self._ladder,
-                bitrate=rung.bitrate,
-            )
-            for rung in lineup
-        }
-        for language, track in self.captions.tracks.items():
-            name = CAPTIONS_PREFIX + language
-            window = Window(
-                times.target_duration,
-                number,
-                self.options.dvr_window,
-                self.options.max_waiters,
-                None if archive is None else archive.shelf(name),
-                track.document,
-            )
-            renditions[name] = Rendition(name, window, video=False, bitrate=0, language=language)
-        presentation = Presentation(renditions, times)
-        if archive is not None:
-            windows = {name: rendition.window for name, rendition in renditions.items()}
-            archive.restore(windows, number, times.segment_duration)
-            # The first playlist makes the lines of all that is listed; nobody waits for it here.
-            for name in renditions:
-                presentation.media(name)
-        return times, renditions, presentation
-
-    def _adopt(self, times: Cadence, renditions: dict[str, Rendition], presentation: Presentation) -> None:
+    def _adopt(self, plan: Plan) -> None:
         """Go on with these windows; only before anything was published."""
-        self.cadence, self.renditions, self.presentation = times, renditions, presentation
+        times, renditions = plan.cadence, plan.renditions
+        self.cadence, self.renditions, self.presentation = times, renditions, plan.presentation
         self._ready = False
         self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
         self._lineup = Lineup([rendition.window for rendition in renditions.values()])
@@ -266,7 +146,12 @@ class Channel:
             return "ended"
         if not self.ready:
             return "starting"
-        return "live" if self._flowing else "down"
+        return "live" if self._run is not None and self._run.flowing else "down"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of its ffmpeg while it runs."""
+        return None if self._run is None else self._run.pid
 
     @property
     def ready(self) -> bool:
@@ -334,12 +219,13 @@ class Channel:
     async def _transmit(self) -> None:
         source = await self._finder.find()
         source = replace(source, once=self._is_once(source))
-        times, former = self._cadence_for(source), self._lineup
+        times, former = self._planner.cadence(source), self._lineup
+        used = former.next_number - 1 if former.ended else -1
         self._tell(times)
         if self.archive is not None:
-            self._adopt(*await self._take_up(times, self.archive))
+            self._adopt(await self._planner.take_up(times, self.archive, used))
         elif former.ended or times != self.cadence or self._numbers.reserved >= 0:
-            self._adopt(*self._plan(times, former.next_number - 1 if former.ended else -1))
+            self._adopt(self._planner.afresh(times, used))
         if self._lineup is not former:
             former.close()
         async with (
@@ -369,7 +255,7 @@ class Channel:
             target_duration=times.target_duration,
         )
 
-    def _is_once(self, source: sources.Source) -> bool:
+    def _is_once(self, source: Source) -> bool:
         """Tell whether a source is played once: a file that is an event, of known length."""
         return self.options.event and source.path is not None and source.duration is not None
 
@@ -390,11 +276,11 @@ class Channel:
         """Go on to serve an event that was over when an earlier process ended."""
         if self.archive is not None:
             times = replace(
-                self._cadence_for(sources.Source(frame_rate=Fraction(*ending.frame_rate))),
+                self._planner.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),
                 segment_duration=Fraction(*ending.segment_duration),
                 target_duration=ending.target_duration,
             )
-            self._adopt(*await self._take_up(times, self.archive, goes_on=False))
+            self._adopt(await self._planner.take_up(times, self.archive, goes_on=False))
             self._lineup.end()
 
     async def _rest(self) -> None:
@@ -403,7 +289,7 @@ class Channel:
         if self.archive is not None:
             self.archive = self._new_archive()
 
-    async def _keep_running(self, source: sources.Source) -> None:
+    async def _keep_running(self, source: Source) -> None:
         backoff, failures = FIRST_BACKOFF, 0
         while not self._closed and not self.finale.over.is_set():
             wait = self._numbers.wait(self._lineup.next_number, self.cadence.segment_duration)
@@ -430,15 +316,6 @@ class Channel:
             await asyncio.to_thread(self._numbers.load)
         except OSError as error:
             log.warning("numbers can't be read", channel=self.name, reason=str(error))
-
-    async def _take_up(
-        self, times: Cadence, archive: Archive, *, goes_on: bool = True
-    ) -> tuple[Cadence, dict[str, Rendition], Presentation]:
-        """Make windows of what is on disk, while everybody else goes on."""
-        used = await archive.load(times, self.renditions)
-        if goes_on and self._lineup.ended:
-            used = max(used, self._lineup.next_number - 1)
-        return await asyncio.to_thread(self._plan, times, used, archive, goes_on=goes_on)
 
     async def _keep_pace(self) -> None:
         """Reserve numbers, and put gaps where segments don't come in time."""
@@ -469,10 +346,8 @@ class Channel:
             self._disk_failed = False
 
     def _fill(self) -> None:
-        self._flowing = False
-        self._resumption.segment = max((feed.segment for feed in self._feeds), default=-1) + 1
-        for feed in self._feeds:
-            feed.suspend()
+        if self._run is not None:
+            self._run.suspend()
         self._lineup.fill(self.cadence.segment_duration)
 
     def follow(self, former: Channel) -> None:
@@ -494,20 +369,29 @@ class Channel:
         self._lineup.close()
         self.finale.close()
 
-    async def _run_once(self, source: sources.Source) -> str:
+    async def _run_once(self, source: Source) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
-        start = self._start = self._lineup.next_number * self.cadence.segment_duration
-        clock = self._clock = WallClock()
-        self._resumption = Resumption()
+        self._start = self._lineup.next_number * self.cadence.segment_duration
+        self._clock, resumption = WallClock(), Resumption()
+        run = self._run = Run(source, self._feeds(resumption), resumption, self._lineup, self.finale.over)
+        words = encoder.arguments(
+            source, self.name, self._ladder, self._sounds, self.cadence, self._start, captions=self._labelled
+        )
+        reason = await run.play([self._tools.ffmpeg, *words])
+        if "font" in run.errors.lower() and not self.ready:
+            self._labelled = False
+        return reason
+
+    def _feeds(self, resumption: Resumption) -> list[Feed]:
+        """Make what brings one run into the windows."""
         made = [rendition for rendition in self.renditions.values() if rendition.language is None]
-        cuts = cutters(self.cadence, start, len(made))
-        step = self.cadence.segment_duration
-        feeds = self._feeds = [
+        cuts = cutters(self.cadence, self._start, len(made))
+        return [
             Feed(
                 rendition,
-                clock,
-                self._resumption,
-                step,
+                self._clock,
+                resumption,
+                self.cadence.segment_duration,
                 self._numbers,
                 self.inband,
                 cut,
@@ -517,69 +401,3 @@ class Channel:
             )
             for index, (rendition, cut) in enumerate(zip(made, cuts, strict=True))
         ]
-        words = encoder.arguments(
-            source, self.name, self._ladder, self._sounds, self.cadence, start, captions=self._labelled
-        )
-        try:
-            process = await Process.start(
-                [self._tools.ffmpeg, *words],
-                outputs=len(feeds),
-                stdin=source.feed is not None,
-                cage=source.cage,
-            )
-        except ToolsError as error:
-            return str(error)
-        self.pid = process.pid
-        reason = ""
-        try:
-            async with asyncio.TaskGroup() as group:
-                if source.feed is not None:
-                    group.create_task(source.feed(process))
-                for index, feed in enumerate(feeds):
-                    group.create_task(self._drain(process, index, feed, once=source.once))
-            if source.once and await process.ended_well():
-                self.finale.over.set()
-        except* (SourceEndedError, MediaError, CadenceError) as errors:
-            reason = str(errors.exceptions[0])
-        finally:
-            self._flowing = False
-            self._feeds = []
-            self.pid = None
-            if self.finale.over.is_set():
-                self._finish(feeds)
-            await process.stop()
-            self._lineup.align()
-        if "font" in process.errors.lower() and not self.ready:
-            self._labelled = False
-        if source.pump is not None and source.pump.stream != source.stream:
-            return "another stream follows"
-        reason = last_error(process.errors) or reason
-        return reason.replace(source.url, "") if source.url else reason
-
-    def _finish(self, feeds: Sequence[Feed]) -> None:
-        """Publish the last frames of all renditions, in the segments that one of them has begun."""
-        last, now = self._lineup.last_number, Instant.now()
-        for feed in feeds:
-            feed.finish(last, now)
-
-    async def _drain(self, process: Process, index: int, feed: Feed, *, once: bool) -> None:
-        """Feed a rendition until its output ends, or gives nothing for too long."""
-        loop = asyncio.get_running_loop()
-        patience, heard = START_SECONDS, loop.time()
-
-        def receive(data: bytes) -> None:
-            nonlocal patience, heard
-            patience, heard = STALL_SECONDS, loop.time()
-            self._flowing |= feed.receive(data, Instant.now())
-
-        draining = asyncio.ensure_future(process.drain(index, receive))
-        try:
-            while not draining.done():
-                if loop.time() >= heard + patience:
-                    raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s")
-                await asyncio.wait((draining,), timeout=heard + patience - loop.time())
-        finally:
-            draining.cancel()
-        draining.result()
-        if not once:
-            raise SourceEndedError(f"output {index} ended")

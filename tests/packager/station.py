@@ -86,7 +86,6 @@ async def on_air(
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None
-    used = await archive.load(channel.cadence, channel.renditions)
-    channel._adopt(*channel._plan(channel.cadence, used, archive))
+    channel._adopt(await channel._planner.take_up(channel.cadence, archive))
     async with archive.running():
         yield Station(channel, archive, material, number)

@@ -239,8 +239,7 @@ async def test_a_disk_that_hangs_costs_the_dvr_and_no_memory(
     archive = channel.archive
     assert archive is not None
     monkeypatch.setattr(Numbers, "first", lambda *_: NUMBER)
-    await archive.load(channel.cadence, channel.renditions)
-    channel._adopt(*channel._plan(channel.cadence, -1, archive))
+    channel._adopt(await channel._planner.take_up(channel.cadence, archive))
     station = Station(channel, archive, material, NUMBER)
     await station.segment(40, stored=False)  # nobody writes
     assert len(archive._puts) == archive_module.QUEUE_SEGMENTS

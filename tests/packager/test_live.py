@@ -19,8 +19,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from packager.live import audience
-from packager.live import channel as live
+from packager.live import audience, run
 from packager.live.audience import Audience
 from packager.live.channel import Channel, ChannelOptions
 from packager.live.cutting import cutters
@@ -167,7 +166,7 @@ async def test_a_source_that_is_not_there_is_told_in_one_line(tools: Tools, sour
 
 
 async def test_a_stalled_ffmpeg_is_started_again(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(run, "STALL_SECONDS", 1.0)
     channel = Channel(replace(small(), captions=("en",)), tools)
     async with running(channel):
         await until(lambda: channel.ready, "readiness")

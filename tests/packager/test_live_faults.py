@@ -23,8 +23,7 @@ from structlog.testing import capture_logs
 
 from origin import house
 from origin.config import Config, LibraryOptions, LiveOptions
-from packager.live import channel as live
-from packager.live import encoder
+from packager.live import encoder, run
 from packager.live.channel import Channel, ChannelOptions
 from packager.live.ladder import Rung
 from packager.live.window import Window
@@ -55,7 +54,7 @@ async def until(condition: Callable[[], object]) -> None:
 async def test_a_late_source_is_a_gap_in_time_and_the_same_run_goes_on_behind_a_discontinuity(
     tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "STALL_SECONDS", 60.0)
+    monkeypatch.setattr(run, "STALL_SECONDS", 60.0)
     channel = Channel(OPTIONS, tools)
     windows = [rendition.window for rendition in channel.renditions.values()]
     window = windows[0]

@@ -1,0 +1,48 @@
+"""What a live channel is, as its configuration says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from packager.live.captions import MAX_CAPTION_BYTES
+from packager.live.waiters import MAX_WAITERS
+from packager.recordings.collection import FOR_EVER, Retention
+from packager.sources.source import TEST_SOURCE
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOptions:
+    """What a channel is.
+
+    Attributes:
+        name: as in its addresses.
+        source: ``testsrc``, the path of a file (played in a loop, but for an event), or a URL that is pulled.
+        ladder: names of :data:`packager.live.ladder.RUNGS`.
+        bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
+        part_duration: wanted seconds of a part.
+        segment_duration: wanted seconds of a segment.
+        dvr_window: seconds that stay in the playlists beyond the live window.
+        max_waiters: requests that may wait for one rendition at once.
+        data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
+        dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
+        event: whether it ends with its file, which is played once.
+        retention: for how long its events' recordings stay.
+        captions: languages, as BCP 47 tags.
+        caption_bytes: most bytes of one language's captions that aren't over.
+    """
+
+    name: str
+    source: str = TEST_SOURCE
+    ladder: tuple[str, ...] = ("720p", "360p")
+    bitrates: tuple[int, ...] = ()
+    part_duration: float = 0.333
+    segment_duration: float = 2.0
+    dvr_window: float = 0.0
+    max_waiters: int = MAX_WAITERS
+    data: Path | None = None
+    dvr_bytes: int = 0
+    event: bool = False
+    retention: Retention = FOR_EVER
+    captions: tuple[str, ...] = ()
+    caption_bytes: int = MAX_CAPTION_BYTES

@@ -1,0 +1,134 @@
+"""What a channel's start is planned with: its cadence, and windows, empty ones or those of an archive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from packager.dvr.archive import Archive
+from packager.live.captions import Captions
+from packager.live.ladder import AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, cadence
+from packager.live.livesegment import LiveSegment
+from packager.live.numbers import Numbers
+from packager.live.options import ChannelOptions
+from packager.live.presentation import Presentation
+from packager.live.rendition import CAPTIONS_PREFIX, Rendition
+from packager.live.window import Window
+from packager.sources.keyframes import kept_cadence
+from packager.sources.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a channel goes on with.
+
+    Attributes:
+        cadence: the times that its renditions share.
+        renditions: by name, video from large to small, then the sound, then captions.
+        presentation: their playlists.
+    """
+
+    cadence: Cadence
+    renditions: dict[str, Rendition]
+    presentation: Presentation
+
+
+class Planner:
+    """Plans the starts of one channel.
+
+    Args:
+        options: what it is.
+        ladder: its video renditions, or none.
+        sounds: its audio renditions.
+        captions: its captions.
+        numbers: which say with which one new windows begin.
+    """
+
+    def __init__(
+        self,
+        options: ChannelOptions,
+        ladder: Sequence[Rung],
+        sounds: Sequence[AudioRung],
+        captions: Captions,
+        numbers: Numbers,
+    ) -> None:
+        self._options = options
+        self._ladder = ladder
+        self._lineup: Sequence[Rung | AudioRung] = (*ladder, *sounds)
+        self._captions = captions
+        self._numbers = numbers
+
+    def cadence(self, source: Source) -> Cadence:
+        """Choose the times for a source."""
+        wanted = self._options.segment_duration, self._options.part_duration
+        if self._options.bitrates:
+            return cadence(AUDIO_FRAME_RATE, *wanted)
+        if source.seen is not None:
+            return kept_cadence(source.seen, source.frame_rate, *wanted)
+        return cadence(source.frame_rate, *wanted)
+
+    def afresh(self, times: Cadence, used: int = -1) -> Plan:
+        """Plan with windows that are empty.
+
+        Args:
+            times: of the channel.
+            used: number up to which earlier windows have used them.
+        """
+        return self._plan(times, self._next(times, used))
+
+    async def take_up(
+        self, times: Cadence, archive: Archive, used: int = -1, *, goes_on: bool = True
+    ) -> Plan:
+        """Plan with windows that have what is on disk, while everybody else goes on.
+
+        Args:
+            times: as for ``afresh``.
+            archive: what the windows take up and go on with.
+            used: likewise; the archive tells what it has used.
+            goes_on: whether more is to come, behind gaps for the time in between.
+        """
+        names = [rung.name for rung in self._lineup]
+        names += [CAPTIONS_PREFIX + language for language in self._captions.tracks]
+        used = max(used, await archive.load(times, names))
+        number = self._next(times, used) if goes_on else used + 1
+        # It takes seconds for windows of a day.
+        return await asyncio.to_thread(self._restored, times, number, archive)
+
+    def _next(self, times: Cadence, used: int) -> int:
+        """Give the number to go on with."""
+        return max(self._numbers.first(times.segment_duration), used + 1)
+
+    def _restored(self, times: Cadence, number: int, archive: Archive) -> Plan:
+        plan = self._plan(times, number, archive)
+        windows = {name: rendition.window for name, rendition in plan.renditions.items()}
+        archive.restore(windows, number, times.segment_duration)
+        # The first playlist makes the lines of all that is listed; nobody waits for it here.
+        for name in windows:
+            plan.presentation.media(name)
+        return plan
+
+    def _plan(self, times: Cadence, number: int, archive: Archive | None = None) -> Plan:
+        """Make empty windows that begin with a number, and what shows them."""
+
+        def window(name: str, compose: Callable[[LiveSegment], bytes] | None = None) -> Window:
+            return Window(
+                times.target_duration,
+                number,
+                self._options.dvr_window,
+                self._options.max_waiters,
+                None if archive is None else archive.shelf(name),
+                compose,
+            )
+
+        renditions = {
+            rung.name: Rendition(
+                rung.name, window(rung.name), video=rung in self._ladder, bitrate=rung.bitrate
+            )
+            for rung in self._lineup
+        }
+        for language, track in self._captions.tracks.items():
+            name = CAPTIONS_PREFIX + language
+            text = window(name, track.document)
+            renditions[name] = Rendition(name, text, video=False, bitrate=0, language=language)
+        return Plan(times, renditions, Presentation(renditions, times))

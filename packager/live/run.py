@@ -1,0 +1,144 @@
+"""One run of a channel's ffmpeg: its pipes go to feeds until it ends, and it tells why it did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from media.errors import MediaError
+from packager.ffmpeg import Process, last_error
+from packager.live.feed import Feed, Resumption
+from packager.live.lineup import Lineup
+from packager.live.segmenter import CadenceError
+from packager.live.wallclock import Instant
+from packager.sources.source import Source
+from packager.tools import ToolsError
+
+START_SECONDS = 20.0
+"""How long a started ffmpeg may take to its first output."""
+
+STALL_SECONDS = 4.0
+"""How long any output of a running ffmpeg may pause before it counts as stalled."""
+
+
+class SourceEndedError(Exception):
+    """ffmpeg closed a pipe, or gives nothing any more; the text says which."""
+
+
+class Run:
+    """One ffmpeg, from its start to its end; ``play`` is called once.
+
+    Args:
+        source: what it plays.
+        feeds: one for each of its output pipes, in their order.
+        resumption: that of the feeds.
+        lineup: of the windows that the feeds publish in.
+        over: set once a source that is played once came to its end; where it is set at ffmpeg's end, from
+            wherever that comes, the feeds' last frames are published.
+
+    Attributes:
+        pid: ffmpeg's process id while it runs.
+        flowing: whether parts come.
+        errors: what ffmpeg wrote to standard error, once it has ended.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        feeds: Sequence[Feed],
+        resumption: Resumption,
+        lineup: Lineup,
+        over: asyncio.Event,
+    ) -> None:
+        self.pid: int | None = None
+        self.flowing = False
+        self.errors = ""
+        self._source = source
+        self._feeds = feeds
+        self._resumption = resumption
+        self._lineup = lineup
+        self._over = over
+
+    def suspend(self) -> None:
+        """Publish nothing of the segments that were begun: gaps stand for them. Parts go on with the next."""
+        self.flowing = False
+        self._resumption.segment = max((feed.segment for feed in self._feeds), default=-1) + 1
+        for feed in self._feeds:
+            feed.suspend()
+
+    async def play(self, argv: Sequence[str | Path]) -> str:
+        """Run ffmpeg to its end, and leave all windows at the same number.
+
+        Args:
+            argv: its path, then its arguments, with as many outputs as there are feeds.
+
+        Returns:
+            The reason of its end in one line, without the source's URL.
+        """
+        source = self._source
+        try:
+            process = await Process.start(
+                argv, outputs=len(self._feeds), stdin=source.feed is not None, cage=source.cage
+            )
+        except ToolsError as error:
+            return str(error)
+        self.pid = process.pid
+        reason = ""
+        try:
+            await self._pump(process)
+        except* (SourceEndedError, MediaError, CadenceError) as errors:
+            reason = str(errors.exceptions[0])
+        finally:
+            await self._end(process)
+        self.errors = process.errors
+        if source.pump is not None and source.pump.stream != source.stream:
+            return "another stream follows"
+        reason = last_error(process.errors) or reason
+        return reason.replace(source.url, "") if source.url else reason
+
+    async def _pump(self, process: Process) -> None:
+        """Bring it its input and the feeds its output, until all pipes end or one of them does too early."""
+        async with asyncio.TaskGroup() as group:
+            if self._source.feed is not None:
+                group.create_task(self._source.feed(process))
+            for index, feed in enumerate(self._feeds):
+                group.create_task(self._drain(process, index, feed))
+        if self._source.once and await process.ended_well():
+            self._over.set()
+
+    async def _end(self, process: Process) -> None:
+        self.flowing = False
+        self.pid = None
+        if self._over.is_set():
+            self._finish()
+        await process.stop()
+        self._lineup.align()
+
+    def _finish(self) -> None:
+        """Publish the last frames of all renditions, in the segments that one of them has begun."""
+        last, now = self._lineup.last_number, Instant.now()
+        for feed in self._feeds:
+            feed.finish(last, now)
+
+    async def _drain(self, process: Process, index: int, feed: Feed) -> None:
+        """Feed a rendition until its output ends, or gives nothing for too long."""
+        loop = asyncio.get_running_loop()
+        patience, heard = START_SECONDS, loop.time()
+
+        def receive(data: bytes) -> None:
+            nonlocal patience, heard
+            patience, heard = STALL_SECONDS, loop.time()
+            self.flowing |= feed.receive(data, Instant.now())
+
+        draining = asyncio.ensure_future(process.drain(index, receive))
+        try:
+            while not draining.done():
+                if loop.time() >= heard + patience:
+                    raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s")
+                await asyncio.wait((draining,), timeout=heard + patience - loop.time())
+        finally:
+            draining.cancel()
+        draining.result()
+        if not self._source.once:
+            raise SourceEndedError(f"output {index} ended")
