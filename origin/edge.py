@@ -151,19 +151,22 @@ class Edge:
 
         async def count(message: Message) -> None:
             nonlocal status, sent
-            if message["type"] == "http.response.start":
+            kind = message["type"]
+            if kind == "http.response.start":
                 status = message["status"]
                 headers = [*message.get("headers", ()), *shared]
                 if NO_SNIFFING not in headers and not any(name == NO_SNIFFING[0] for name, _ in headers):
                     headers.append(NO_SNIFFING)
-                message = {**message, "headers": headers}
-            elif message["type"] != ZERO_COPY:
-                sent += len(message.get("body", b""))
-                self._ledger.count_bytes(area, len(message.get("body", b"")))
+                await send({**message, "headers": headers})
+                return
+            if kind != ZERO_COPY:
+                size = len(message.get("body", b""))
+                sent += size
+                self._ledger.count_bytes(area, size)
             try:
                 await send(message)
             finally:
-                if message["type"] == ZERO_COPY:
+                if kind == ZERO_COPY:
                     size = scope["extensions"][ZERO_COPY].pop("sent", 0)
                     sent += size
                     self._ledger.count_bytes(area, size)

@@ -62,7 +62,13 @@ class Files:
             return
         query: bytes = scope["query_string"]
         target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        response = await self._respond(scope["method"], scope["path"][len(PREFIX) :], target)
+        method: str = scope["method"]
+        kept = self._open_files.valid(target) if method in ("GET", "HEAD") else None
+        response: Response
+        if kept is not None:
+            response = kept.response()
+        else:
+            response = await self._respond(method, scope["path"][len(PREFIX) :], target)
         await response(scope, receive, send)
 
     async def _respond(self, method: str, path: str, target: bytes) -> Response:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from origin.byteranges import ByteRange, Span, select_span
 from origin.http1.answers import Reply, encoded
 from origin.http1.requesthead import PlainFields
-from origin.representation import FileRepresentation
+from origin.representation import FileRepresentation, RepresentationResponse
 from origin.selection import Answer, Headers, answer, shared_headers
 from packager.storage import SETTLED_AFTER, LocalFile
 
@@ -57,6 +57,7 @@ class Resolved:
         shared: The open file, which this is a user of.
         media_type: Its Content-Type.
         headers: Raw header fields of every answer (Cache-Control and the like).
+        edge: Those that the server's edge adds to answers of the application.
         now: Seconds since the epoch.
         valid_until: When it must have been looked up again, by the monotonic clock.
         renewed_from: From when one request may look it up again.
@@ -70,7 +71,9 @@ class Resolved:
         "_content",
         "_headers",
         "_made_for",
+        "_own",
         "_partial",
+        "_shared",
         "is_claimed",
         "is_fresh",
         "media_type",
@@ -85,6 +88,7 @@ class Resolved:
         shared: SharedFile,
         media_type: str,
         headers: Headers,
+        edge: Headers,
         now: float,
         valid_until: float,
         renewed_from: float,
@@ -94,9 +98,10 @@ class Resolved:
         self.valid_until = valid_until
         self.renewed_from = renewed_from
         self.representation = FileRepresentation(shared.file, media_type, now)
-        self._headers = headers
-        fields = (*shared_headers(self.representation, headers, now), (b"content-type", media_type.encode()))
-        self._content = encoded(fields)
+        self._own, self._headers = headers, (*headers, *edge)
+        content_type = (b"content-type", media_type.encode())
+        self._shared = (*shared_headers(self.representation, headers, now), content_type)
+        self._content = encoded((*self._shared, *edge))
         # What is the same for all ranges, and the common fields that it was made with.
         self._partial = self._made_for = b""
         self.is_fresh = True
@@ -111,6 +116,10 @@ class Resolved:
         self.shared.acquire()
         shared, etag = self.shared, self.representation.etag
         return FileRepresentation(shared.file, self.media_type, release=shared.release, etag=etag)
+
+    def response(self) -> RepresentationResponse:
+        """The application's answer to one more GET or HEAD."""
+        return RepresentationResponse(self.borrow(), raw_headers=self._own, shared=self._shared)
 
     def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
         """Decide the answer to a request, as `origin/selection.py` does for every other.
@@ -202,7 +211,7 @@ class OpenFiles:
         found = self._files.get(target)
         return found if found is not None and found.is_fresh else None
 
-    def _valid(self, target: bytes) -> Resolved | None:
+    def valid(self, target: bytes) -> Resolved | None:
         """The file that a target led to, unless it is due to be looked up and nobody does so yet."""
         found = self._files.get(target)
         if found is None:
@@ -221,12 +230,12 @@ class OpenFiles:
             media_type: Its Content-Type.
             headers: Raw header fields of every answer.
         """
-        if (kept := self._valid(target)) is not None:
+        if (kept := self.valid(target)) is not None:
             return kept.borrow()
         if (lookup := self._lookups.get(target)) is not None:
             # One of a crowd that comes at once looks it up for all, unless it is nothing to keep.
             await asyncio.wait((lookup,))
-            if (kept := self._valid(target)) is not None:
+            if (kept := self.valid(target)) is not None:
                 return kept.borrow()
         own = asyncio.get_running_loop().create_future()
         self._lookups.setdefault(target, own)
@@ -257,7 +266,8 @@ class OpenFiles:
         kept = self._files[target] = Resolved(
             shared,
             media_type,
-            (*headers, *self._headers),
+            headers,
+            self._headers,
             now,
             valid_until=looked_up + self._valid_seconds,
             renewed_from=looked_up + self._valid_seconds / 2,

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from origin import byteranges, conditional
 from origin.byteranges import ByteRange
@@ -30,8 +29,7 @@ _RELEVANT = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes out.
 
     Attributes:
@@ -46,6 +44,40 @@ class Answer:
 
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+
+def plain_answer(
+    method: str, request: Iterable[tuple[bytes, bytes]], size: int, shared: Headers
+) -> Answer | None:
+    """Decide the answer to nearly all requests: GETs of the whole or of one range, without conditions.
+
+    Args:
+        method: The request's method.
+        request: Its raw header fields, names in lower case.
+        size: Length of the representation in bytes.
+        shared: Raw header fields that its answers of 200 and 206 have in common, Content-Type among them.
+
+    Returns:
+        What `answer` would say in a longer way; None where it has to.
+    """
+    if method != "GET":
+        return None
+    field = None
+    for name, value in request:
+        if name in _RELEVANT:
+            if name != b"range" or field is not None:
+                return None
+            field = value
+    if field is None:
+        body = (ByteRange(0, size - 1),) if size else ()
+        return Answer(200, (*shared, (b"content-length", b"%d" % size)), body)
+    span = byteranges.plain_span(field[6:]) if field.startswith(b"bytes=") else None
+    part = None if span is None else byteranges.select_span(span, size)
+    if part is None:
+        return None
+    first, last = part
+    content = (b"content-range", b"bytes %d-%d/%d" % (first, last, size))
+    return Answer(206, (*shared, content, (b"content-length", b"%d" % (last + 1 - first))), (part,))
 
 
 def answer(

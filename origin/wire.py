@@ -7,7 +7,6 @@ large, that don't say for which host they are. `uvicorn.Config(app, http=WirePro
 
 from __future__ import annotations
 
-import asyncio
 import urllib.parse
 from typing import Any
 
@@ -161,18 +160,10 @@ class WireProtocol(Connection):
         # After an upgrade that isn't taken, the parser reads nothing more.
         keep_alive = version != "1.0" and not upgrading and self.parser.should_keep_alive()
         exchange = Exchange(
-            self.file_sender,
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
+            self,
+            self.scope,
             expect_100_continue=self.expect_100_continue and version == "1.1",
             keep_alive=keep_alive,
-            on_response=self.on_response_complete,
         )
         self.cycle = exchange
         if self._active is None and has_endless_body(method, self.scope["path"], self.headers):

@@ -207,7 +207,7 @@ class Shortcuts:
         Returns:
             The answer, or None where the application has to give it.
         """
-        if len(data) > PLAIN_BYTES or len(data) > limits.header_bytes:
+        if not self._responders or len(data) > PLAIN_BYTES or len(data) > limits.header_bytes:
             return None
         rest, span = part_range(data)
         end = rest.find(b"\r\n") + 2

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable, Scope
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGIReceiveEvent,
+    ASGISendCallable,
+    HTTPScope,
+    Scope,
+)
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     HEADER_RE,
@@ -18,8 +25,12 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
+from origin.byteranges import ByteRange
 from origin.http1.stream import STREAM, Stream
-from origin.http1.zerocopy import ZERO_COPY, FileSender, TruncatedFileError
+from origin.http1.zerocopy import ZERO_COPY, TruncatedFileError
+
+if TYPE_CHECKING:
+    from origin.http1.connection import Connection
 
 log = structlog.get_logger()
 
@@ -56,8 +67,7 @@ def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> byte
     return b"".join((*head, b"connection: close\r\n\r\n", text))
 
 
-@functools.lru_cache(maxsize=LINES_KEPT)
-def _line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+def _made_line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     """A field's name in lower case, and the field as a line of HTTP/1; RuntimeError where it can't be one."""
     if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
         raise RuntimeError(f"Invalid header field {name!r}.")
@@ -65,18 +75,37 @@ def _line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     return lowered, b"%b: %b\r\n" % (lowered, value)
 
 
+_line = functools.lru_cache(maxsize=LINES_KEPT)(_made_line)
+
+
 class Exchange(RequestResponseCycle):
     """A request-response cycle that can also send files without copying and end a body by closing.
 
     Args:
-        file_sender: Gives the connection's sender of files; called only when there is a file to send.
-        details: What uvicorn's own cycle takes.
+        connection: Where the request came.
+        scope: What it says.
+        expect_100_continue: Whether its client waits until somebody wants its body.
+        keep_alive: Whether the connection stays open behind the response.
     """
 
-    def __init__(self, file_sender: Callable[[], FileSender], **details: Any) -> None:
-        super().__init__(**details)
-        self._file_sender = file_sender
-        self._loop = asyncio.get_running_loop()
+    def __init__(
+        self, connection: Connection, scope: HTTPScope, *, expect_100_continue: bool, keep_alive: bool
+    ) -> None:
+        super().__init__(
+            scope,
+            connection.transport,
+            connection.flow,
+            connection.logger,
+            connection.access_logger,
+            connection.access_log,
+            connection.server_state.default_headers,
+            asyncio.Event(),
+            expect_100_continue,
+            keep_alive,
+            connection.on_response_complete,
+        )
+        self._connection = connection
+        self._loop = connection.loop
         self._head = b""
         self._bodyless = self.scope["method"] == "HEAD"
         self._close_delimited = False
@@ -166,10 +195,11 @@ class Exchange(RequestResponseCycle):
             self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method, path, version, status)
         # RFC 9112 §6.3: these never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
-        lines = [STATUS_LINE[status]]
+        lines = [STATUS_LINE[status], self._connection.shortcuts.fields(self.default_headers)]
         closes = False
-        for name, value in (*self.default_headers, *headers):
-            lowered, line = _line(name, value)
+        for name, value in headers:
+            # Ranges hardly ever come again.
+            lowered, line = _made_line(name, value) if name == b"content-range" else _line(name, value)
             if lowered == b"content-length":
                 self.chunked_encoding = False
                 self.expected_content_length = int(value)
@@ -252,22 +282,26 @@ class Exchange(RequestResponseCycle):
                 head, end = head + b"%x\r\n" % count, b"\r\n" + (b"0\r\n\r\n" if last else b"")
             else:
                 self._count(count)
-            if not await self._sent(head, message["file"], message["offset"], count):
+            part = ByteRange(message["offset"], message["offset"] + count - 1)
+            if not await self._sent(head, part, message["file"]):
                 return
             if end:
                 self.transport.write(end)
         if last:
             self._finish()
 
-    async def _sent(self, head: bytes, file: int, offset: int, count: int) -> bool:
+    async def _sent(self, head: bytes, part: ByteRange, file: int) -> bool:
         """Send a head and a range of a file. Returns False when the client has gone."""
-        await self._emptied()
+        if self.transport.get_write_buffer_size():
+            await self._emptied()
         if self.disconnected:
             return False
-        sender = self._file_sender()
+        sender = self._connection.sender or self._connection.file_sender()
         before = sender.sent + len(head)
         try:
-            await sender.send(head, file, offset, count)
+            # Most ranges find room in the kernel at once: then nobody waits.
+            if not sender.begin_range(head, part, file):
+                await sender.rest()
         except OSError as error:
             log_failure(self.scope["path"], error)
             self._cut()
@@ -283,8 +317,6 @@ class Exchange(RequestResponseCycle):
 
     async def _emptied(self) -> None:
         """Wait until the transport has written everything: the file's bytes go past its buffer."""
-        if not self.transport.get_write_buffer_size():
-            return
         self.transport.set_write_buffer_limits(high=0)
         try:
             while self.transport.get_write_buffer_size() and not self.disconnected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from origin.byteranges import Span, plain_span
 
 PLAIN_BYTES = 4096
 """Length of a head up to which it may be plain: longer ones are rare, and the parser reads them."""
+
+HOSTS_KEPT = 64
+"""Values of Host that are known to be right or wrong; each is at most as long as a header may be."""
 
 # RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing.
 _HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
@@ -144,7 +148,7 @@ def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequenc
     if version not in ("1.0", "1.1"):
         return 400 if version == "0.9" else 505
     # RFC 9112 §3.2: exactly one Host in HTTP/1.1, never more than one, and a valid one.
-    if len(hosts) > 1 or (not hosts and version == "1.1") or not all(map(_HOST.fullmatch, hosts)):
+    if len(hosts) > 1 or (not hosts and version == "1.1") or not all(map(_is_host, hosts)):
         return 400
     # RFC 9112 §6.1: a Transfer-Encoding in HTTP/1.0 means that the framing can't be trusted.
     if codings and version == "1.0":
@@ -155,6 +159,12 @@ def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequenc
         return 501 if coding.rpartition(b",")[2].strip(b" \t") == b"chunked" else 400
     # RFC 9110 §9.1, §9.3.6: this is no proxy.
     return 501 if method == "CONNECT" else None
+
+
+@functools.lru_cache(maxsize=HOSTS_KEPT)
+def _is_host(value: bytes) -> bool:
+    """Whether it can be the value of a Host field; nearly all requests have the same few."""
+    return _HOST.fullmatch(value) is not None
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:
@@ -249,7 +259,7 @@ def read_fields(block: bytes, limits: WireLimits) -> PlainFields | None:
             return None
         fields.append((name, value))
     # RFC 9112 §3.2, as `fault_of` has it. A Range that was taken out before is a field more.
-    right = len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+    right = len(hosts) == 1 and _is_host(hosts[0])
     if not right or len(fields) >= limits.header_fields:
         return None
     return PlainFields(tuple(fields), is_conditional, has_range)

@@ -72,14 +72,15 @@ class FileSender:
         """Whether bytes are left that the kernel hasn't taken yet."""
         return self._done is not None
 
-    def begin(self, pieces: Sequence[Piece], length: int, file: int, done: Done) -> bool:
+    def begin(self, pieces: Sequence[Piece], length: int, file: int, done: Done | None) -> bool:
         """Send bytes and ranges of a file.
 
         Args:
             pieces: What to send, in this order.
             length: Of all ranges together.
             file: Descriptor of a regular file, open until the sending has ended; none without ranges.
-            done: Called at the end, with the reason if it is an early one; not when the end is now.
+            done: Called at the end, with the reason if it is an early one; not when the end is now. None: the
+                caller awaits `rest`.
 
         Returns:
             Whether the kernel has all the bytes already.
@@ -99,17 +100,19 @@ class FileSender:
         self._file = file
         if self._step(MSG_MORE if 0 < length <= MORE_LIMIT else 0):
             return True
-        self._wait(done)
+        if done is not None:
+            self._wait(done)
         return False
 
-    def begin_range(self, head: bytes, part: ByteRange, file: int, done: Done) -> bool:
+    def begin_range(self, head: bytes, part: ByteRange, file: int, done: Done | None = None) -> bool:
         """Send bytes and one range of a file, which is what `begin` does in a longer way.
 
         Args:
             head: What goes before the file's bytes.
             part: The range.
             file: Descriptor of a regular file, open until the sending has ended.
-            done: As for `begin`, which says what is returned and raised, too.
+            done: As for `begin`, which says what is returned and raised, too; without it, `rest` is to be
+                awaited where the kernel hasn't all the bytes yet.
         """
         first, last = part
         length = last + 1 - first
@@ -131,7 +134,8 @@ class FileSender:
         rest = ByteRange(first + taken, last)
         self._pieces = [rest] if sent == len(head) else [memoryview(head)[sent:], rest]
         self._file = file
-        self._wait(done)
+        if done is not None:
+            self._wait(done)
         return False
 
     def _wait(self, done: Done) -> None:
@@ -141,14 +145,8 @@ class FileSender:
         self._done = done
         self._loop.add_writer(self._waiting, self._continue)
 
-    async def send(self, head: bytes, file: int, offset: int, count: int) -> None:
-        """Send bytes and then a range of a file; returns when the kernel has them all.
-
-        Args:
-            head: What goes before the file's bytes.
-            file: Descriptor of a regular file.
-            offset: Position of the first byte.
-            count: Number of bytes.
+    async def rest(self) -> None:
+        """Send what `begin_range` has left; returns when the kernel has all the bytes.
 
         Raises:
             TruncatedFileError: The file was too short; what there was has been sent.
@@ -164,8 +162,7 @@ class FileSender:
             else:
                 ended.set_exception(error)
 
-        if self.begin_range(head, ByteRange(offset, offset + count - 1), file, done):
-            return
+        self._wait(done)
         try:
             await ended
         finally:
