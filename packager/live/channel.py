@@ -1,4 +1,4 @@
-"""A live channel: one ffmpeg whose pipes become renditions, and that is started again when it dies."""
+"""A live channel: what it publishes, and what keeps it going from one event to the next."""
 
 from __future__ import annotations
 
@@ -14,23 +14,19 @@ import structlog
 from packager.dvr.archive import Archive
 from packager.live import encoder
 from packager.live.audience import Audience
+from packager.live.backoff import Backoff
 from packager.live.captions import Captions
 from packager.live.cutting import cutters
 from packager.live.feed import Feed, Resumption
 from packager.live.finale import DVR, Finale
 from packager.live.inband import Inband
-from packager.live.ladder import (
-    AUDIO,
-    Cadence,
-    audio_rungs,
-    rungs,
-)
+from packager.live.ladder import AUDIO, Cadence, audio_rungs, rungs
 from packager.live.lineup import Lineup
 from packager.live.numbers import Numbers
 from packager.live.options import ChannelOptions
+from packager.live.pace import Pace
 from packager.live.plan import Plan, Planner
 from packager.live.presentation import Presentation, Rendition
-from packager.live.punctuality import Punctuality
 from packager.live.run import Run
 from packager.live.wallclock import WallClock
 from packager.radio.blocksupply import Timing
@@ -43,19 +39,6 @@ from packager.tools import Tools
 __all__ = ["Channel", "ChannelOptions"]
 
 log = structlog.get_logger()
-
-FIRST_BACKOFF = 0.2
-LONGEST_BACKOFF = 5.0
-"""Seconds from an ffmpeg's end to the next one's start: doubled each time, up to the longest."""
-
-STEADY_SECONDS = 10.0
-"""An ffmpeg that ran so long starts the backoff anew."""
-
-QUIET_AFTER = 3
-"""Attempts in a row without a segment that are told; those behind them aren't news."""
-
-LONGEST_NAP = 0.25
-"""Seconds between two looks at a channel's punctuality, at most."""
 
 VIEWER_TARGET_DURATIONS = 3
 """A viewer counts for so many target durations after a playlist."""
@@ -109,7 +92,7 @@ class Channel:
         self._closed = False
         self._labelled = "drawtext" in tools.filters
         self._numbers = Numbers(None if options.data is None else options.data / "number")
-        self._disk_failed = False
+        self._pace = Pace(options.name, self._numbers, self._suspend)
         self.archive = self._new_archive()
         self.finale = Finale(options.name, options.data, options.retention if self.archive else None)
         self.cadence: Cadence
@@ -128,8 +111,6 @@ class Channel:
         """Go on with these windows; only before anything was published."""
         times, renditions = plan.cadence, plan.renditions
         self.cadence, self.renditions, self.presentation = times, renditions, plan.presentation
-        self._ready = False
-        self._punctuality = Punctuality(times.target_duration, float(times.segment_duration))
         self._lineup = Lineup([rendition.window for rendition in renditions.values()])
         self.captions.adopt(
             {one.language: one.window for one in renditions.values() if one.language is not None}
@@ -156,11 +137,7 @@ class Channel:
     @property
     def ready(self) -> bool:
         """Whether every rendition has a finished segment, so that playlists can be played."""
-        # Once they have one they always do: looking again at each request would be in vain.
-        self._ready = self._ready or all(
-            rendition.window.listed and rendition.window.timeline for rendition in self.renditions.values()
-        )
-        return self._ready
+        return self._lineup.ready
 
     @property
     def timing(self) -> Timing:
@@ -196,7 +173,7 @@ class Channel:
         """
         encoders = ("libx264", "aac") if self._ladder else ("aac",)
         self._tools.require(f"live channel {self.name!r}", encoders=encoders)
-        await self._recall()
+        await self._pace.recall()
         try:
             async with self.finale.running():
                 if (ending := await self.finale.recall()) is not None:
@@ -234,7 +211,11 @@ class Channel:
         ):
             work = [
                 group.create_task(one)
-                for one in (self._keep_running(source), self.finale.over.wait(), self._keep_pace())
+                for one in (
+                    self._keep_running(source),
+                    self.finale.over.wait(),
+                    self._pace.keep(self._lineup, self.cadence),
+                )
             ]
             await asyncio.wait(work[:2], return_when=asyncio.FIRST_COMPLETED)
             for task in work:
@@ -275,12 +256,7 @@ class Channel:
     async def _show_again(self, ending: Ending) -> None:
         """Go on to serve an event that was over when an earlier process ended."""
         if self.archive is not None:
-            times = replace(
-                self._planner.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),
-                segment_duration=Fraction(*ending.segment_duration),
-                target_duration=ending.target_duration,
-            )
-            self._adopt(await self._planner.take_up(times, self.archive, goes_on=False))
+            self._adopt(await self._planner.recall(ending, self.archive))
             self._lineup.end()
 
     async def _rest(self) -> None:
@@ -290,7 +266,7 @@ class Channel:
             self.archive = self._new_archive()
 
     async def _keep_running(self, source: Source) -> None:
-        backoff, failures = FIRST_BACKOFF, 0
+        backoff = Backoff(self.name)
         while not self._closed and not self.finale.over.is_set():
             wait = self._numbers.wait(self._lineup.next_number, self.cadence.segment_duration)
             await asyncio.sleep(wait)
@@ -299,75 +275,9 @@ class Channel:
             reason = await self._run_once(source)
             if self.finale.over.is_set():
                 return
-            if self._lineup.next_number != before and failures > QUIET_AFTER:
-                log.info("source was back", channel=self.name, failures=failures)
-            failures = failures + 1 if self._lineup.next_number == before else 0
-            if time.monotonic() - started >= STEADY_SECONDS:
-                backoff = FIRST_BACKOFF
             self.restarts += 1
-            if failures <= QUIET_AFTER:
-                log.warning("source ended", channel=self.name, reason=reason, again_in=backoff)
-            await asyncio.sleep(backoff)
-            backoff = min(2 * backoff, LONGEST_BACKOFF)
-
-    async def _recall(self) -> None:
-        """Read the numbers that an earlier process reserved."""
-        try:
-            await asyncio.to_thread(self._numbers.load)
-        except OSError as error:
-            log.warning("numbers can't be read", channel=self.name, reason=str(error))
-
-    async def _keep_pace(self) -> None:
-        """Reserve numbers, and put gaps where segments don't come in time."""
-        least, version = -1, -1
-        while True:
-            lineup, now = self._lineup, time.monotonic()
-            if lineup.version != version:
-                self._punctuality.flowed(now)
-            if self.ready and least != (least := lineup.least_number):
-                self._punctuality.published(now)
-            if self._punctuality.wait(now) == 0:
-                self._fill()
-                self._punctuality.filled(now)
-                least = lineup.least_number
-            version = lineup.version
-            if self._numbers.wants(lineup.next_number):
-                await self._reserve()
-            await asyncio.sleep(min(max(self._punctuality.wait(time.monotonic()), 0.01), LONGEST_NAP))
-
-    async def _reserve(self) -> None:
-        try:
-            await asyncio.to_thread(self._numbers.reserve, self._lineup.next_number)
-        except OSError as error:
-            if not self._disk_failed:
-                log.warning("numbers can't be kept", channel=self.name, reason=str(error))
-            self._disk_failed = True
-        else:
-            self._disk_failed = False
-
-    def _fill(self) -> None:
-        if self._run is not None:
-            self._run.suspend()
-        self._lineup.fill(self.cadence.segment_duration)
-
-    def follow(self, former: Channel) -> None:
-        """Go on with the discontinuity sequence of a channel whose place this one takes (RFC 8216bis §6.2.2).
-
-        Args:
-            former: with the same renditions; it ran before this one was made, so its numbers are lower.
-        """
-        for name, rendition in self.renditions.items():
-            past, window = former.renditions[name].window, rendition.window
-            if past.listed:
-                left = past.discontinuity_sequence + sum(segment.discontinuity for segment in past.listed)
-                window.restore((), window.next_number, left + 1)
-
-    def close(self) -> None:
-        """Release everyone who waits."""
-        self._closed = True
-        self.captions.close()
-        self._lineup.close()
-        self.finale.close()
+            published = self._lineup.next_number != before
+            await asyncio.sleep(backoff.ended(reason, time.monotonic() - started, published=published))
 
     async def _run_once(self, source: Source) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
@@ -401,3 +311,27 @@ class Channel:
             )
             for index, (rendition, cut) in enumerate(zip(made, cuts, strict=True))
         ]
+
+    def _suspend(self) -> None:
+        """Publish nothing of what comes too late: gaps stand for it."""
+        if self._run is not None:
+            self._run.suspend()
+
+    def follow(self, former: Channel) -> None:
+        """Go on with the discontinuity sequence of a channel whose place this one takes (RFC 8216bis §6.2.2).
+
+        Args:
+            former: with the same renditions; it ran before this one was made, so its numbers are lower.
+        """
+        for name, rendition in self.renditions.items():
+            past, window = former.renditions[name].window, rendition.window
+            if past.listed:
+                left = past.discontinuity_sequence + sum(segment.discontinuity for segment in past.listed)
+                window.restore((), window.next_number, left + 1)
+
+    def close(self) -> None:
+        """Release everyone who waits."""
+        self._closed = True
+        self.captions.close()
+        self._lineup.close()
+        self.finale.close()

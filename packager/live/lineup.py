@@ -17,6 +17,14 @@ class Lineup:
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self._windows = windows
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether each of them has a finished segment, so that playlists can be played."""
+        # Once they have one they always do: looking again at each request would be in vain.
+        self._ready = self._ready or all(window.listed and window.timeline for window in self._windows)
+        return self._ready
 
     @property
     def next_number(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from packager.dvr.archive import Archive
 from packager.live.captions import Captions
@@ -15,6 +16,7 @@ from packager.live.options import ChannelOptions
 from packager.live.presentation import Presentation
 from packager.live.rendition import CAPTIONS_PREFIX, Rendition
 from packager.live.window import Window
+from packager.recordings.note import Ending
 from packager.sources.keyframes import kept_cadence
 from packager.sources.source import Source
 
@@ -57,6 +59,9 @@ class Planner:
         self._ladder = ladder
         self._lineup: Sequence[Rung | AudioRung] = (*ladder, *sounds)
         self._captions = captions
+        self._names = [rung.name for rung in self._lineup] + [
+            CAPTIONS_PREFIX + language for language in captions.tracks
+        ]
         self._numbers = numbers
 
     def cadence(self, source: Source) -> Cadence:
@@ -77,29 +82,36 @@ class Planner:
         """
         return self._plan(times, self._next(times, used))
 
-    async def take_up(
-        self, times: Cadence, archive: Archive, used: int = -1, *, goes_on: bool = True
-    ) -> Plan:
-        """Plan with windows that have what is on disk, while everybody else goes on.
+    async def take_up(self, times: Cadence, archive: Archive, used: int = -1) -> Plan:
+        """Plan with windows that have what is on disk, behind it gaps for the time in between.
 
         Args:
             times: as for ``afresh``.
             archive: what the windows take up and go on with.
-            used: likewise; the archive tells what it has used.
-            goes_on: whether more is to come, behind gaps for the time in between.
+            used: as for ``afresh``; the archive tells what it has used.
         """
-        names = [rung.name for rung in self._lineup]
-        names += [CAPTIONS_PREFIX + language for language in self._captions.tracks]
-        used = max(used, await archive.load(times, names))
-        number = self._next(times, used) if goes_on else used + 1
-        # It takes seconds for windows of a day.
-        return await asyncio.to_thread(self._restored, times, number, archive)
+        used = max(used, await archive.load(times, self._names))
+        return await self._restored(times, self._next(times, used), archive)
+
+    async def recall(self, ending: Ending, archive: Archive) -> Plan:
+        """Plan with windows that have what is on disk of an event that is over; nothing comes behind it."""
+        times = replace(
+            self.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),
+            segment_duration=Fraction(*ending.segment_duration),
+            target_duration=ending.target_duration,
+        )
+        return await self._restored(times, await archive.load(times, self._names) + 1, archive)
 
     def _next(self, times: Cadence, used: int) -> int:
         """Give the number to go on with."""
         return max(self._numbers.first(times.segment_duration), used + 1)
 
-    def _restored(self, times: Cadence, number: int, archive: Archive) -> Plan:
+    async def _restored(self, times: Cadence, number: int, archive: Archive) -> Plan:
+        """Plan with the windows that an archive has loaded; everybody else goes on meanwhile."""
+        # It takes seconds for windows of a day.
+        return await asyncio.to_thread(self._restore, times, number, archive)
+
+    def _restore(self, times: Cadence, number: int, archive: Archive) -> Plan:
         plan = self._plan(times, number, archive)
         windows = {name: rendition.window for name, rendition in plan.renditions.items()}
         archive.restore(windows, number, times.segment_duration)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.live import channel as live
+from packager.live import backoff
 from packager.live.channel import Channel, ChannelOptions
 from packager.sources.source import Source, inspect, is_url, playable, redacted
 from packager.tools import Tools, ToolsError
@@ -286,7 +286,7 @@ async def test_a_source_that_is_not_there_yet_is_told_once_and_waited_for(tools:
 async def test_kills_in_a_row_leave_no_descriptor_no_zombie_and_a_discontinuity_each(
     tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LONGEST_BACKOFF", 0.4)
+    monkeypatch.setattr(backoff, "LONGEST_BACKOFF", 0.4)
     options = ChannelOptions("killed", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
     report = await kill_again_and_again(Channel(options, tools), times=8, every=0.0)
     assert report.descriptors <= 2
