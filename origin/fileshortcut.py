@@ -80,9 +80,10 @@ class FileRepeat:
         data: The whole head.
     """
 
-    __slots__ = ("_before", "_behind", "_fields", "_request", "_resolved", "_wing")
+    __slots__ = ("_before", "_behind", "_fields", "_request", "_resolved", "_wing", "status")
 
     def __init__(self, wing: FileShortcut, request: RequestLine, fields: PlainFields, data: bytes) -> None:
+        self.status = 206
         self._wing = wing
         self._request = request
         self._fields = fields

@@ -97,13 +97,19 @@ class WireProtocol(Connection):
         # What the application wrote may still be on its way.
         if self.transport.get_write_buffer_size():
             return False
+        repeat = self.shortcuts.repeat(data)
+        if repeat is not None and self._reply_again(repeat, data):
+            return True
         answer = self.shortcuts.find(data, self.limits)
         if answer is None:
             return False
         self._active, self._status = answer, 0
         answer.begin(self)
-        if self._active is not answer and answer.request is self._before and answer.keep_alive:
-            self._repeat = answer.again(data)
+        if self._active is not answer and answer.keep_alive:
+            if answer.request is self._before:
+                self._repeat = answer.again(data)
+            if repeat is None and (repeat := answer.for_all(data)) is not None:
+                self.shortcuts.keep(data, repeat)
         self._before = answer.request
         return True
 

@@ -41,6 +41,9 @@ from origin.http1.requesthead import (
 from origin.http1.zerocopy import Piece
 from origin.selection import Headers
 
+REPEATS_KEPT = 64
+"""Heads of requests that several connections repeat to the byte, as players of one kind do."""
+
 HEADS_KEPT = 1024
 """First lines, and header fields, that are kept as they were read; each has at most `PLAIN_BYTES`."""
 
@@ -141,23 +144,37 @@ class WireAnswer(abc.ABC):
         del data
         return None
 
+    def for_all(self, data: bytes) -> Repeat | None:
+        """What answers this request, the same to the byte, to whoever else sends it.
+
+        Args:
+            data: Its whole head.
+        """
+        del data
+        return None
+
 
 class Repeat(Protocol):
-    """A request that a connection repeats with nothing but other ranges, as players and CDNs do.
+    """A request that comes again: with nothing but other ranges on its connection, or the same on others.
 
     It spares what `Shortcuts` and `WireAnswer` cost, for answers that are sent at once: a good part of the
     time of a short one.
+
+    Attributes:
+        status: Of its answers.
     """
 
+    status: int
+
     def reply(self, data: bytes, common: bytes) -> Again | None:
-        """Answer a request, if it is this one with another range.
+        """Answer a request, if it is this one.
 
         Args:
             data: Bytes as they came.
             common: Encoded header fields that every answer of the server has.
 
         Returns:
-            The answer, of 206; None where it is another request or another answer.
+            The answer; None where it is another request or another answer.
         """
 
     def count(self, length: int) -> None:
@@ -196,6 +213,17 @@ class Shortcuts:
         self._lines: dict[bytes, tuple[Responder, RequestLine]] = {}
         self._blocks: dict[bytes, PlainFields] = {}
         self._fields: tuple[Headers, bytes] = ((), b"")
+        self._repeats: dict[bytes, Repeat] = {}
+
+    def repeat(self, data: bytes) -> Repeat | None:
+        """What answers a head that came before to the byte, if anything does."""
+        return self._repeats.get(data)
+
+    def keep(self, data: bytes, repeat: Repeat) -> None:
+        """Let a repeat answer whoever sends a head."""
+        if data not in self._repeats and len(self._repeats) >= REPEATS_KEPT:
+            del self._repeats[next(iter(self._repeats))]
+        self._repeats[data] = repeat
 
     def find(self, data: bytes, limits: WireLimits) -> WireAnswer | None:
         """Find who answers a request, by its head.

@@ -200,7 +200,7 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _reply_again(self, repeat: Repeat, data: bytes) -> bool:
-        """Answer the request before once more, with another range. Returns whether it was that."""
+        """Answer a request that came before once more. Returns whether it was that."""
         self._repeat = None
         again = repeat.reply(data, self.shortcuts.fields(self.server_state.default_headers))
         if again is None:
@@ -219,7 +219,7 @@ class Connection(HttpToolsProtocol):
             self._watch.since = self.loop.time()
             self._repeat = repeat
             return True
-        self._status, self._body_from = 206, sent + len(head)
+        self._status, self._body_from = repeat.status, sent + len(head)
         answer = self._active = repeat.answer(part)
         if error is not None:
             self._end_answer(answer, error)

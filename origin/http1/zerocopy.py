@@ -91,6 +91,8 @@ class FileSender:
         """
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             pieces = (b"".join([_read(file, piece) for piece in pieces]),)
+        elif length > READ_LIMIT and len(pieces) == 2 and isinstance(pieces[1], ByteRange):
+            return self.begin_range(bytes(pieces[0]), pieces[1], file, done)
         elif not length and len(pieces) == 2:
             # A header and bytes from memory: nearly always the kernel takes both in one call.
             pieces = self._offer(*pieces)

@@ -148,11 +148,17 @@ def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_c
     return RepresentationResponse(BytesRepresentation(data, media_type, etag), cache_control=cache_control)
 
 
-def media_reply(
-    data: bytes | memoryview, media_type: str, etag: str, cache_control: str, around: Around
-) -> Reply:
-    """The same on the connection, for a GET of the whole; the rest as for `text_reply`."""
-    return Reply(200, (_head(len(data), media_type, etag, cache_control, (), around), data), len(data))
+def media_head(size: int, media_type: str, etag: str, cache_control: str, around: Around) -> bytes:
+    """The header of the same on the connection, for a GET of the whole.
+
+    Args:
+        size: its length in bytes.
+        media_type: as for `media_response`, as are those not named here.
+        etag: of it.
+        cache_control: of it.
+        around: what else the header has.
+    """
+    return _head(size, media_type, etag, cache_control, (), around)
 
 
 def reply_of(response: Response, around: Around) -> Reply:

@@ -133,6 +133,7 @@ class HandFed:
         traffic: what was asked and sent.
         calls: how many requests came to the application.
         shortcuts: what the connections answer by themselves.
+        channels: what the server has; may be taken away.
     """
 
     def __init__(self, channel: Channel, material: dict[str, Track]) -> None:
@@ -142,7 +143,7 @@ class HandFed:
         self._down = 0
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        channels = {channel.name: channel}
+        channels = self.channels = {channel.name: channel}
         wings = live.routes(channels), metadata.routes(channels, {}), captions.routes(channels, {})
         routes = [route for wing in wings for route in wing]
         self.traffic = Traffic()

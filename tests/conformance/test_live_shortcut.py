@@ -150,3 +150,47 @@ def test_a_slow_reader_of_a_large_part_gets_all_its_bytes(fed: HandFed) -> None:
         assert client.answer().body == large
         assert client.ask(PATH).status == 200
     assert fed.calls == 0
+
+
+def test_what_players_of_one_kind_ask_again_is_the_applications_answer_for_as_long_as_it_is_there(
+    fed: HandFed,
+) -> None:
+    """Their requests are the same to the byte; nobody reads them again, and the kernel has the bytes."""
+    large = random.Random(2).randbytes(100_001)
+    window = fed.channel.renditions["240p"].window
+    part = LivePart(large, Fraction(1, 4), independent=True)
+    fed.in_loop(lambda: window.append(part, Fraction(NUMBER + 8), ends_segment=False))
+    target = f"/live/test/240p/{NUMBER + 8}.0.m4s"
+    with Client(fed.address) as client, Client(fed.address) as other:
+        expected = said(client.ask(target, BY_APPLICATION))
+        assert expected[2] == large
+        fed.traffic.requests.clear()
+        fed.traffic.sent_bytes.clear()
+        for asking in (client, client, other, other, client, other):
+            assert said(asking.ask(target)) == expected
+            assert said(asking.ask(f"{target}?token=1")) == expected
+            assert asking.ask(target, "Range: bytes=1-2").body == large[1:3]
+            assert asking.ask(f"/live/test/240p/{NUMBER + 8}.1x.m4s").status == 404
+        wait_for(lambda: fed.traffic.requests["live", 200] == 12, "all to be counted")
+        wait_for(lambda: fed.traffic.requests["live", 206] == 6, "ranges to be counted")
+        del fed.channels["test"]
+        assert client.ask(target).status == other.ask(target).status == 404
+
+
+def test_slow_readers_of_one_large_part_get_all_its_bytes_and_its_copy_goes_with_the_last(
+    fed: HandFed,
+) -> None:
+    large = random.Random(3).randbytes(6 << 20)
+    window = fed.channel.renditions["240p"].window
+    part = LivePart(large, Fraction(1, 4), independent=True)
+    fed.in_loop(lambda: window.append(part, Fraction(NUMBER + 8), ends_segment=False))
+    target = f"/live/test/240p/{NUMBER + 8}.0.m4s"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(fed.address, receive_buffer=4096)) for _ in range(5)]
+        for client in clients:
+            client.send(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+        clients.pop().reset()
+        for client in clients:
+            assert client.answer().body == large
+            assert client.ask(target).body == large
+    assert fed.calls == 0
