@@ -6,6 +6,7 @@ What waits is an object with a method, not a task: a thousand of them cost the l
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class _Group:
     ready: Callable[[], bool]
     members: dict[Waiter, float] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    # The timer can't be asked: uvloop's has no time where it was due already.
+    due: float = math.inf
 
 
 class _Sleeper:
@@ -106,10 +109,10 @@ class Waiters:
         loop = asyncio.get_running_loop()
         due = group.members[waiter] = loop.time() + max(seconds, 0)
         self._keys[waiter] = key
-        if group.timer is None or due < group.timer.when():
+        if due < group.due:
             if group.timer is not None:
                 group.timer.cancel()
-            group.timer = loop.call_at(due, self._expire, key)
+            group.due, group.timer = due, loop.call_at(due, self._expire, key)
 
     def remove(self, waiter: Waiter) -> None:
         """Let somebody wait no longer, if he does; he isn't released then."""
@@ -144,12 +147,13 @@ class Waiters:
         """Release those of a group whose time is over."""
         group, loop = self._groups[key], asyncio.get_running_loop()
         # A timer of the loop may come within its clock's resolution too early.
-        now = max(loop.time(), 0.0 if group.timer is None else group.timer.when())
+        now = max(loop.time(), group.due)
         late = {waiter: due for waiter, due in group.members.items() if due <= now}
         for waiter in late:
             del group.members[waiter]
         if group.members:
-            group.timer = loop.call_at(min(group.members.values()), self._expire, key)
+            group.due = min(group.members.values())
+            group.timer = loop.call_at(group.due, self._expire, key)
         else:
             del self._groups[key]
         self._release(late, holds=False)

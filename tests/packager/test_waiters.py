@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import uvloop
 
 from packager.live.waiters import RELEASED_AT_ONCE, TooManyWaitersError, Waiters
 
@@ -49,6 +50,16 @@ async def test_a_group_is_released_in_its_order_with_one_look_at_its_condition()
     await until(lambda: len(told) == len(crowd))
     assert told == [(one, True) for one in crowd]
     assert len(looks) <= 4
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_who_has_no_time_left_gives_up_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def wait() -> bool:
+        async with asyncio.timeout(LONG_SECONDS):
+            return await Waiters().wait(lambda: False, 0)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert not runner.run(wait())
 
 
 async def test_each_gives_up_at_its_own_time() -> None:
