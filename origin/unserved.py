@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from origin.config import Config, LiveOptions
 from origin.radio import plan
 from packager.sources import source as sources
+from packager.sources.schemes import SCHEMES, redacted
 
 
 def serves_channel(options: LiveOptions) -> bool:
@@ -25,11 +26,11 @@ def unserved(config: Config) -> Iterator[str]:
             yield f"server.{key}: publishing by this protocol isn't served yet"
     for channel in config.live:
         if not serves_channel(channel):
-            schemes = ", ".join(sources.SCHEMES)
+            schemes = ", ".join(SCHEMES)
             allowed = (
                 f"only {sources.TEST_SOURCE!r}, files that are there and URLs of {schemes} can be played yet"
             )
-            named = sources.redacted(channel.source)
+            named = redacted(channel.source)
             yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
         if channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"

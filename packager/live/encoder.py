@@ -11,7 +11,8 @@ import ffmpeg
 from media.m3u8 import decimal
 from packager.ffmpeg import compile_arguments, pipe
 from packager.live.ladder import SAMPLE_RATE, AudioRung, Cadence, Rung
-from packager.sources.source import SCHEMES, Source
+from packager.sources.schemes import SCHEMES
+from packager.sources.source import Source
 
 PRESET = "ultrafast"
 """x264's preset: a ladder beside a browser on two cores."""

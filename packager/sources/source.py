@@ -19,6 +19,7 @@ from packager.catalogue import CONTAINERS, DECODERS
 from packager.ffmpeg import LOCAL_PROTOCOLS, MAX_PIXELS, Process, local_input, pipe, run
 from packager.sources.keyframes import Observed, observed
 from packager.sources.pump import Supply
+from packager.sources.schemes import SCHEMES, is_url, redacted
 from packager.tools import Tools, ToolsError
 
 log = structlog.get_logger()
@@ -49,9 +50,6 @@ ANALYSE_MICROSECONDS = 2_000_000
 KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
 """How little an ffmpeg need look at a stream that ffprobe has seen, so that it begins at once."""
 
-TIMEOUT_MICROSECONDS = 10_000_000
-"""How long a pulled source may be silent before ffmpeg gives it up; a channel's own patience is shorter."""
-
 KEPT_VIDEO = ("h264", "hevc", "av1", "vp9")
 KEPT_AUDIO = ("aac", "ac3", "eac3", "opus", "flac")
 """Codings that go out as they come, where a channel keeps its source's own."""
@@ -59,54 +57,6 @@ KEPT_AUDIO = ("aac", "ac3", "eac3", "opus", "flac")
 SEEN_SECONDS = 6
 SEEN_FILE_SECONDS = 60
 """How much of a source is looked at for its key frames, where they are kept."""
-
-PULLED_FORMATS = "hls,mpegts,mov,mp3,aac,ogg,flv,matroska,flac,webvtt"
-"""What may come over HTTP: the formats of its streams, and of an HLS playlist's segments."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scheme:
-    """How a kind of URL is pulled.
-
-    Attributes:
-        protocols: what ffmpeg may open, however it is redirected.
-        formats: the demuxers that may run.
-        options: ffmpeg's further input options.
-        paced: whether what comes is given at real time; where it may come in bursts, we set the pace.
-        needs: the protocol or demuxer that ffmpeg must have.
-    """
-
-    protocols: str
-    formats: str
-    options: dict[str, Any]
-    paced: bool
-    needs: str
-
-
-_HTTP = Scheme(
-    "http,https,tcp,tls,crypto",
-    PULLED_FORMATS,
-    {"rw_timeout": TIMEOUT_MICROSECONDS},
-    paced=False,
-    needs="http",
-)
-SCHEMES = {
-    "http": _HTTP,
-    "https": _HTTP,
-    "rtsp": Scheme(
-        "rtsp,rtp,tcp,udp",
-        "rtsp,sdp,rtp,mpegts",
-        # Not TCP alone: some servers have only UDP.
-        {"rtsp_flags": "prefer_tcp", "timeout": TIMEOUT_MICROSECONDS},
-        paced=True,
-        needs="rtsp",
-    ),
-    "srt": Scheme("srt", "mpegts", {}, paced=True, needs="srt"),
-    "udp": Scheme(
-        "udp", "mpegts", {"timeout": TIMEOUT_MICROSECONDS, "overrun_nonfatal": 1}, paced=True, needs="udp"
-    ),
-}
-"""What can be pulled, by the scheme of its URL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +142,6 @@ class Source:
 def playable(source: str) -> bool:
     """Tell whether a source is the test source, a file that is there, or a URL that can be pulled."""
     return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
-
-
-def is_url(source: str) -> bool:
-    """Tell whether a configured source is pulled."""
-    try:
-        parts = urlsplit(source)
-    except ValueError:
-        return False
-    return parts.scheme in SCHEMES and bool(parts.hostname) and source.isprintable()
 
 
 async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
@@ -342,14 +283,6 @@ async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str) -> So
             if told:
                 log.info("source is there", channel=channel)
             return answer
-
-
-def redacted(source: str) -> str:
-    """Name a source without what may be secret in it: user, password and query."""
-    if not is_url(source):
-        return source
-    parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _pulled(source: str, tools: Tools) -> Source:

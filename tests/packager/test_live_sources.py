@@ -21,7 +21,8 @@ from structlog.testing import capture_logs
 
 from packager.live import backoff
 from packager.live.channel import Channel, ChannelOptions
-from packager.sources.source import Source, inspect, is_url, playable, redacted
+from packager.sources.schemes import is_url, redacted
+from packager.sources.source import Source, inspect, playable
 from packager.tools import Tools, ToolsError
 from tests.packager.kills import kill_again_and_again
 

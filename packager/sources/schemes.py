@@ -1,0 +1,75 @@
+"""Which URLs can be pulled, what ffmpeg may do for each kind, and what of them may be told. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_MICROSECONDS = 10_000_000
+"""How long a pulled source may be silent before ffmpeg gives it up; a channel's own patience is shorter."""
+
+PULLED_FORMATS = "hls,mpegts,mov,mp3,aac,ogg,flv,matroska,flac,webvtt"
+"""What may come over HTTP: the formats of its streams, and of an HLS playlist's segments."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How a kind of URL is pulled.
+
+    Attributes:
+        protocols: what ffmpeg may open, however it is redirected.
+        formats: the demuxers that may run.
+        options: ffmpeg's further input options.
+        paced: whether what comes is given at real time; where it may come in bursts, we set the pace.
+        needs: the protocol or demuxer that ffmpeg must have.
+    """
+
+    protocols: str
+    formats: str
+    options: dict[str, Any]
+    paced: bool
+    needs: str
+
+
+_HTTP = Scheme(
+    "http,https,tcp,tls,crypto",
+    PULLED_FORMATS,
+    {"rw_timeout": TIMEOUT_MICROSECONDS},
+    paced=False,
+    needs="http",
+)
+SCHEMES = {
+    "http": _HTTP,
+    "https": _HTTP,
+    "rtsp": Scheme(
+        "rtsp,rtp,tcp,udp",
+        "rtsp,sdp,rtp,mpegts",
+        # Not TCP alone: some servers have only UDP.
+        {"rtsp_flags": "prefer_tcp", "timeout": TIMEOUT_MICROSECONDS},
+        paced=True,
+        needs="rtsp",
+    ),
+    "srt": Scheme("srt", "mpegts", {}, paced=True, needs="srt"),
+    "udp": Scheme(
+        "udp", "mpegts", {"timeout": TIMEOUT_MICROSECONDS, "overrun_nonfatal": 1}, paced=True, needs="udp"
+    ),
+}
+"""What can be pulled, by the scheme of its URL."""
+
+
+def is_url(source: str) -> bool:
+    """Tell whether a configured source is pulled."""
+    try:
+        parts = urlsplit(source)
+    except ValueError:
+        return False
+    return parts.scheme in SCHEMES and bool(parts.hostname) and source.isprintable()
+
+
+def redacted(source: str) -> str:
+    """Name a source without what may be secret in it: user, password and query."""
+    if not is_url(source):
+        return source
+    parts = urlsplit(source)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
