@@ -10,9 +10,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.edge import NO_SNIFFING
+from origin.http1.zerocopy import ZERO_COPY
 from origin.mediatypes import media_type
-from origin.openfiles import OpenFiles
+from origin.openfiles import OpenFiles, SharedFile
 from origin.representation import RepresentationResponse
+from origin.selection import PlainAnswer
 from packager.storage import Library, LocalFile, NotFoundError
 
 log = structlog.get_logger()
@@ -62,13 +64,12 @@ class Files:
             return
         query: bytes = scope["query_string"]
         target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        method: str = scope["method"]
-        kept = self._open_files.valid(target) if method in ("GET", "HEAD") else None
-        response: Response
-        if kept is not None:
-            response = kept.response()
-        else:
-            response = await self._respond(method, scope["path"][len(PREFIX) :], target)
+        if ZERO_COPY in scope.get("extensions", ()) and (kept := self._open_files.valid(target)) is not None:
+            plain = kept.plain_answer(scope["method"], scope["headers"])
+            if plain is not None:
+                await _send_plain(plain, kept.shared, send)
+                return
+        response = await self._respond(scope["method"], scope["path"][len(PREFIX) :], target)
         await response(scope, receive, send)
 
     async def _respond(self, method: str, path: str, target: bytes) -> Response:
@@ -95,6 +96,19 @@ class Files:
             # the file has two seconds later.
             headers = ((b"cache-control", b"no-cache"), NO_SNIFFING)
         return RepresentationResponse(representation, raw_headers=headers)
+
+
+async def _send_plain(answer: PlainAnswer, shared: SharedFile, send: Send) -> None:
+    """Send what `RepresentationResponse` would, without making one."""
+    status, headers, (first, last) = answer
+    # The file must outlast those who find it.
+    shared.acquire()
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        count = last + 1 - first
+        await send({"type": ZERO_COPY, "file": shared.file.fd, "offset": first, "count": count})
+    finally:
+        shared.release()
 
 
 async def open_file(library: Library, name: str) -> LocalFile:

@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from origin.byteranges import ByteRange, Span, select_span
 from origin.http1.answers import Reply, encoded
 from origin.http1.requesthead import PlainFields
-from origin.representation import FileRepresentation, RepresentationResponse
-from origin.selection import Answer, Headers, answer, shared_headers
+from origin.representation import FileRepresentation
+from origin.selection import Answer, Headers, PlainAnswer, answer, plain_answer, shared_headers
 from packager.storage import SETTLED_AFTER, LocalFile
 
 MAXIMUM_FILES = 256
@@ -71,7 +71,6 @@ class Resolved:
         "_content",
         "_headers",
         "_made_for",
-        "_own",
         "_partial",
         "_shared",
         "is_claimed",
@@ -98,7 +97,7 @@ class Resolved:
         self.valid_until = valid_until
         self.renewed_from = renewed_from
         self.representation = FileRepresentation(shared.file, media_type, now)
-        self._own, self._headers = headers, (*headers, *edge)
+        self._headers = (*headers, *edge)
         content_type = (b"content-type", media_type.encode())
         self._shared = (*shared_headers(self.representation, headers, now), content_type)
         self._content = encoded((*self._shared, *edge))
@@ -117,9 +116,9 @@ class Resolved:
         shared, etag = self.shared, self.representation.etag
         return FileRepresentation(shared.file, self.media_type, release=shared.release, etag=etag)
 
-    def response(self) -> RepresentationResponse:
-        """The application's answer to one more GET or HEAD."""
-        return RepresentationResponse(self.borrow(), raw_headers=self._own, shared=self._shared)
+    def plain_answer(self, method: str, request: Headers) -> PlainAnswer | None:
+        """The application's answer to a request that is a plain one; see `selection.plain_answer`."""
+        return plain_answer(method, request, self.representation.size, self._shared)
 
     def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
         """Decide the answer to a request, as `origin/selection.py` does for every other.

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from origin.byteranges import ByteRange
 from origin.http1.zerocopy import ZERO_COPY, TruncatedFileError
-from origin.selection import Answer, Headers, answer, plain_answer
+from origin.selection import Headers, answer
 from packager.storage import LocalFile
 
 if TYPE_CHECKING:
@@ -148,8 +148,6 @@ class RepresentationResponse(Response):
         cache_control: Cache-Control field.
         headers: More fields, for every status.
         raw_headers: Fields that are encoded already, names in lower case.
-        shared: What answers of 200 and 206 are known to have in common, these and Content-Type among it;
-            it spares making that.
     """
 
     def __init__(
@@ -159,11 +157,9 @@ class RepresentationResponse(Response):
         cache_control: str | None = None,
         headers: Mapping[str, str] | None = None,
         raw_headers: Headers = (),
-        shared: Headers = (),
     ) -> None:
         self.background = None
         self.representation = representation
-        self._shared = shared
         self.raw_headers = [*raw_headers]
         if headers:
             self.raw_headers[:0] = [
@@ -176,22 +172,21 @@ class RepresentationResponse(Response):
         """Answer the request of `scope`."""
         del receive  # That a client has gone shows in the sending; a file needn't listen for it.
         try:
-            status, headers, body = self._answer(scope["method"], scope["headers"])
-            self.status_code = status
-            await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+            reply = answer(
+                scope["method"], scope["headers"], self.representation, time.time(), self.raw_headers
+            )
+            self.status_code = reply.status
+            await send(
+                {"type": "http.response.start", "status": reply.status, "headers": list(reply.headers)}
+            )
             descriptor = None
             if ZERO_COPY in scope.get("extensions", ()):
                 descriptor = self.representation.descriptor()
-            await self._send_body(body, descriptor, send)
+            await self._send_body(reply.body, descriptor, send)
         finally:
             await self.representation.close()
         if self.background is not None:
             await self.background()
-
-    def _answer(self, method: str, request: Headers) -> Answer:
-        size = self.representation.size
-        plain = plain_answer(method, request, size, self._shared) if self._shared else None
-        return plain or answer(method, request, self.representation, time.time(), self.raw_headers)
 
     async def _send_body(self, body: Sequence[bytes | ByteRange], descriptor: int | None, send: Send) -> None:
         for left, piece in enumerate(body, 1 - len(body)):

@@ -29,6 +29,20 @@ _RELEVANT = frozenset(
 )
 
 
+class PlainAnswer(NamedTuple):
+    """What goes out of a whole representation or of one range of it, which isn't empty.
+
+    Attributes:
+        status: 200 or 206.
+        headers: Raw header fields.
+        part: The range.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    part: ByteRange
+
+
 class Answer(NamedTuple):
     """What goes out.
 
@@ -48,7 +62,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 def plain_answer(
     method: str, request: Iterable[tuple[bytes, bytes]], size: int, shared: Headers
-) -> Answer | None:
+) -> PlainAnswer | None:
     """Decide the answer to nearly all requests: GETs of the whole or of one range, without conditions.
 
     Args:
@@ -60,7 +74,7 @@ def plain_answer(
     Returns:
         What `answer` would say in a longer way; None where it has to.
     """
-    if method != "GET":
+    if method != "GET" or not size:
         return None
     field = None
     for name, value in request:
@@ -69,15 +83,14 @@ def plain_answer(
                 return None
             field = value
     if field is None:
-        body = (ByteRange(0, size - 1),) if size else ()
-        return Answer(200, (*shared, (b"content-length", b"%d" % size)), body)
+        return PlainAnswer(200, (*shared, (b"content-length", b"%d" % size)), ByteRange(0, size - 1))
     span = byteranges.plain_span(field[6:]) if field.startswith(b"bytes=") else None
     part = None if span is None else byteranges.select_span(span, size)
     if part is None:
         return None
     first, last = part
     content = (b"content-range", b"bytes %d-%d/%d" % (first, last, size))
-    return Answer(206, (*shared, content, (b"content-length", b"%d" % (last + 1 - first))), (part,))
+    return PlainAnswer(206, (*shared, content, (b"content-length", b"%d" % (last + 1 - first))), part)
 
 
 def answer(

@@ -146,7 +146,8 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self, exchange: Any, app: ASGI3Application) -> None:
         self._active = exchange
-        self._start_asgi_task(exchange, app)
+        # The exchange takes it out of the set at its end: a callback would cost the loop another turn.
+        self.tasks.add(self.loop.create_task(exchange.run_asgi(app)))
 
     def on_response_complete(self) -> None:
         """The response's last byte is on its way: the next request's turn."""

@@ -139,20 +139,24 @@ class Exchange(RequestResponseCycle):
             self._stream.hang_up()
 
     async def run_asgi(self, app: ASGI3Application) -> None:
-        """Run the application for this request, to whatever end."""
+        """Run the application for this request, to whatever end, in a task of the server."""
+        self._app = app
+        try:
+            await super().run_asgi(self._guarded)
+        finally:
+            if (task := asyncio.current_task()) is not None:
+                self._connection.tasks.discard(task)
 
-        async def guarded(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-            try:
-                await app(scope, receive, send)
-            except asyncio.CancelledError:
-                # Only the end of the server cancels a request, and its task ends with this.
-                self._cut()
-            except TruncatedFileError as error:
-                # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
-                log_failure(self.scope["path"], error)
-                self._cut()
-
-        await super().run_asgi(guarded)
+    async def _guarded(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            # Only the end of the server cancels a request, and its task ends with this.
+            self._cut()
+        except TruncatedFileError as error:
+            # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
+            log_failure(self.scope["path"], error)
+            self._cut()
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next event of the request: its body, then its client's going."""
