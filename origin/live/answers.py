@@ -245,7 +245,7 @@ def _media_head(target: Target, rendition: Rendition, data: bytes | memoryview, 
 class MediaRepeat:
     """A request for media that many players send, to the byte.
 
-    It holds nothing that its answers are made of: that may go at any time, and others answer then.
+    It holds no media: those may go at any time, and others answer then.
 
     Args:
         wing: What all answers share.
@@ -254,10 +254,12 @@ class MediaRepeat:
         data: The whole head.
     """
 
-    __slots__ = ("_data", "_request", "_target", "_wing", "status")
+    __slots__ = ("_data", "_head", "_made_for", "_request", "_target", "_wing", "status")
 
     def __init__(self, wing: Wing, request: RequestLine, target: Target, data: bytes) -> None:
         self.status = 200
+        # The answers' header, and the common fields that it was made with.
+        self._head = self._made_for = b""
         self._data = data
         self._wing = wing
         self._request = request
@@ -271,10 +273,10 @@ class MediaRepeat:
         copy = None if found is None else self._wing.copies.of(found[2])
         if found is None or copy is None:
             return None
-        if copy.made_for is not common:
-            copy.head = _media_head(self._target, *found[1:], Around(common, self._wing.edge))
-            copy.made_for = common
-        return copy.head, copy.span, copy.fd
+        if self._made_for is not common:
+            self._head = _media_head(self._target, *found[1:], Around(common, self._wing.edge))
+            self._made_for = common
+        return self._head, copy.span, copy.fd
 
     def count(self, length: int) -> None:
         """Count an answer that is sent."""

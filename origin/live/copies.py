@@ -31,17 +31,14 @@ class Copy:
     Attributes:
         fd: Its descriptor.
         span: All its bytes.
-        head: The header that it is sent with.
-        made_for: The common header lines with which that was made.
 
     Raises:
         OSError: There is no descriptor left, or no memory.
     """
 
-    __slots__ = ("fd", "head", "made_for", "span")
+    __slots__ = ("fd", "span")
 
     def __init__(self, data: Media) -> None:
-        self.head = self.made_for = b""
         self.span = ByteRange(0, len(data) - 1)
         self.fd = -1
         self.fd = os.memfd_create("headwater-media", os.MFD_CLOEXEC)
