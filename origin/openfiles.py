@@ -206,9 +206,13 @@ class OpenFiles:
         return None
 
     def fresh(self, target: bytes) -> Resolved | None:
-        """The same for one who comes again and needn't look at the clock; None: ask `find`."""
+        """The same for one who comes again and seldom needs to look at the clock; None: ask `find`."""
         found = self._files.get(target)
-        return found if found is not None and found.is_fresh else None
+        if found is None or found.is_fresh:
+            return found
+        # While somebody looks it up, a thousand connections aren't to find each other's way anew.
+        is_looked_up = found.is_claimed or target in self._lookups
+        return found if is_looked_up and time.monotonic() < found.valid_until else None
 
     def valid(self, target: bytes) -> Resolved | None:
         """The file that a target led to, unless it is due to be looked up and nobody does so yet."""

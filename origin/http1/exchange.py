@@ -67,12 +67,19 @@ def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> byte
     return b"".join((*head, b"connection: close\r\n\r\n", text))
 
 
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+
 def _made_line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """A field's name in lower case, and the field as a line of HTTP/1; RuntimeError where it can't be one."""
+    """A field as a line of HTTP/1, behind its name if that is about the framing.
+
+    Raises:
+        RuntimeError: It can't be one.
+    """
     if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
         raise RuntimeError(f"Invalid header field {name!r}.")
     lowered = name.lower()
-    return lowered, b"%b: %b\r\n" % (lowered, value)
+    return lowered if lowered in _FRAMING else b"", b"%b: %b\r\n" % (lowered, value)
 
 
 _line = functools.lru_cache(maxsize=LINES_KEPT)(_made_line)
@@ -144,7 +151,7 @@ class Exchange(RequestResponseCycle):
         try:
             await super().run_asgi(self._guarded)
         finally:
-            if (task := asyncio.current_task()) is not None:
+            if (task := asyncio.current_task(self._loop)) is not None:
                 self._connection.tasks.discard(task)
 
     async def _guarded(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -203,13 +210,15 @@ class Exchange(RequestResponseCycle):
         closes = False
         for name, value in headers:
             # Ranges hardly ever come again.
-            lowered, line = _made_line(name, value) if name == b"content-range" else _line(name, value)
-            if lowered == b"content-length":
+            framing, line = _made_line(name, value) if name == b"content-range" else _line(name, value)
+            if not framing:
+                pass
+            elif framing == b"content-length":
                 self.chunked_encoding = False
                 self.expected_content_length = int(value)
-            elif lowered == b"transfer-encoding":
+            elif framing == b"transfer-encoding":
                 continue
-            elif lowered == b"connection" and b"close" in value.lower():
+            elif b"close" in value.lower():
                 self.keep_alive, closes = False, True
             lines.append(line)
         lines += self._framing(closes)

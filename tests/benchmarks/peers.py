@@ -126,8 +126,7 @@ def nginx(library: Path, folder: Path) -> Iterator[Peer]:
     config.write_text(NGINX_CONFIG.format(folder=folder, library=library, port=port))
     program = shutil.which("nginx") or "nginx"
     with running("nginx", [program, "-c", str(config), "-p", str(folder)], port) as peer:
-        children = Path(f"/proc/{peer.pids[0]}/task/{peer.pids[0]}/children").read_text().split()
-        yield Peer(peer.name, peer.url, (*peer.pids, *map(int, children)))
+        yield Peer(peer.name, peer.url, (*peer.pids, *_children(peer.pids[0])))
 
 
 @contextlib.contextmanager
@@ -150,6 +149,16 @@ def running(name: str, command: list[str], port: int) -> Iterator[Peer]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that a server has started to do its work; it listens before they are there."""
+    end = time.monotonic() + START_SECONDS
+    while not (children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        if time.monotonic() > end:
+            raise TimeoutError(f"process {pid} starts no other")
+        time.sleep(0.05)
+    return [int(child) for child in children]
 
 
 def _wait_for(port: int) -> None:

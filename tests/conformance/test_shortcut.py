@@ -378,7 +378,13 @@ async def test_one_of_many_that_ask_in_one_turn_looks_the_file_up_again(library:
     kept = open_files.find(b"/media/small.mp3")
     assert kept is not None
     kept.renewed_from = 0.0
+    kept.age()
+    assert open_files.fresh(b"/media/small.mp3") is None
     assert [open_files.find(b"/media/small.mp3") for _ in range(4)] == [None, kept, kept, kept]
+    # Those who come again stay on their short way meanwhile, but not with what is out of date.
+    assert open_files.fresh(b"/media/small.mp3") is kept
+    kept.valid_until = 0.0
+    assert open_files.fresh(b"/media/small.mp3") is None
     second = await open_files.get(b"/media/small.mp3", lambda: open_file(own, "small.mp3"), "audio/mpeg", ())
     assert second.descriptor() != first.descriptor()
     found = open_files.find(b"/media/small.mp3")
