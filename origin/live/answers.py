@@ -16,7 +16,7 @@ from origin.live.copies import Copies, Copy
 from origin.live.directives import DirectiveError, Directives
 from origin.live.growing import Passing
 from origin.live.names import Named, cache_control, media_type
-from origin.live.prepared import Around, media_head, reply_of, text_reply
+from origin.live.prepared import Around, LatestReply, media_head, reply_of, text_reply
 from origin.live.reload import Reload, kept_until
 from origin.live.routes import refusal
 from origin.live.stored import media_tag
@@ -37,12 +37,14 @@ class Wing:
         ledger: Where requests are counted.
         edge: Header lines that the server's edge gives every answer.
         copies: What the kernel sends from.
+        latest: The latest reply with a playlist.
     """
 
     channels: Mapping[str, Channel]
     ledger: Ledger
     edge: bytes
     copies: Copies = field(default_factory=Copies)
+    latest: LatestReply = field(default_factory=LatestReply)
 
 
 class Target(NamedTuple):
@@ -155,7 +157,7 @@ class PlaylistAnswer(LiveAnswer):
         reload = self._reload
         if holds:
             text, kept = reload.render(), reload.max_age
-            reply = text_reply(text, MEDIA_TYPE, kept, self._around(), coded=self._asker.coded)
+            reply = self._wing.latest.of(text, MEDIA_TYPE, kept, self._around(), coded=self._asker.coded)
             self._line.reply(self, reply)
         else:
             self._refuse(503, reload.error_seconds)

@@ -136,6 +136,25 @@ def text_reply(
     return Reply(200, (head, body), len(body))
 
 
+class LatestReply:
+    """The latest reply with a playlist, given on to whoever gets the same next: all of a release do."""
+
+    __slots__ = ("_made_of", "_reply")
+
+    def __init__(self) -> None:
+        self._made_of: tuple[bytes, bytes, int, bool] = (b"", b"", 0, False)
+        self._reply: Reply | None = None
+
+    def of(self, data: bytes, media_type: str, max_age: int, around: Around, *, coded: bool) -> Reply:
+        """As `text_reply`; always with the same media type and the same fields of the edge."""
+        text, common, age, was_coded = self._made_of
+        same = text is data and common is around.common and age == max_age and was_coded is coded
+        if self._reply is None or not same:
+            self._made_of = data, around.common, max_age, coded
+            self._reply = text_reply(data, media_type, max_age, around, coded=coded)
+        return self._reply
+
+
 def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_control: str) -> Response:
     """Answer with an init segment, a segment or a part.
 
