@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -61,22 +62,28 @@ def is_installed() -> bool:
 
 
 @contextlib.contextmanager
-def running(folder: Path, prefix: Sequence[str] = (), port: int = 0, clients: int = 100) -> Iterator[Icecast]:
+def running(prefix: Sequence[str] = (), port: int = 0, clients: int = 100) -> Iterator[Icecast]:
     """Run Icecast until the block ends.
 
     Args:
-        folder: for its configuration and logs; must be open to all.
         prefix: words in front of its command, such as ``taskset -c 0``.
         port: to listen on, 0 for a free one.
         clients: most listeners.
     """
-    port = port or _free_port()
+    # It refuses to run as root, and nobody may look into pytest's folders.
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        with _running(Path(name), prefix, port or _free_port(), clients) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def _running(folder: Path, prefix: Sequence[str], port: int, clients: int) -> Iterator[Icecast]:
     (folder / "log").mkdir(exist_ok=True)
     (folder / "log").chmod(0o777)
     config = folder / "icecast.xml"
     text = CONFIG.format(folder=folder, port=port, password=PASSWORD, clients=clients)
     config.write_text(text)
-    # It refuses to run as root.
     user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups") if os.geteuid() == 0 else ()
     process = subprocess.Popen(
         [*prefix, *user, "icecast2", "-c", str(config)],

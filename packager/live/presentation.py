@@ -79,12 +79,16 @@ def media_playlist(
     skipped = older if skip and not window.ended else 0
     lines, last_map = ([], None) if skipped else (history or History()).lines(window, older, suffix)
     ranges, removed = date_ranges or DateRanges(), None
+    # The hinted part counts: players have it before they ask for the list again.
+    hinted = Fraction(0) if window.ended else cadence.part_target
     tags = ranges.tags()
     if skipped and ranges_since is not None:
         tags, removed = ranges.tags(ranges_since), ranges.removed
     return m3u8.MediaPlaylist(
         target_duration=target_duration,
-        segments=[_segment(segment, end, window, target_duration, suffix) for segment, end in recent],
+        segments=[
+            _segment(segment, end + hinted, window, target_duration, suffix) for segment, end in recent
+        ],
         older=lines,
         older_map=last_map,
         media_sequence_number=window.listed[0].number if window.listed else window.next_number,

@@ -115,7 +115,7 @@ def _costs(server: Peer, path: str, count: int, titles: bool) -> Iterator[Figure
 @contextlib.contextmanager
 def _icecast(folder: Path, count: int) -> Iterator[Peer]:
     prefix = ("taskset", "-c", peers.SERVER_CORE)
-    with icecast.running(folder, prefix, clients=count + 100) as server:
+    with icecast.running(prefix, clients=count + 100) as server:
         source = ["-re", "-stream_loop", "-1", "-i", str(folder / "music" / "numbers.mp3"), "-c", "copy"]
         output = ["-write_xing", "0", "-id3v2_version", "0", "-content_type", "audio/mpeg", "-f", "mp3"]
         words = ["ffmpeg", "-nostdin", "-v", "error", *source, *output, server.source_url("numbers")]

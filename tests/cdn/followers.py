@@ -99,15 +99,6 @@ class Crowd:
     parts: dict[tuple[str, Position], Counter[bytes]] = field(default_factory=lambda: defaultdict(Counter))
     direct: dict[tuple[str, Position], float] = field(default_factory=dict)
 
-    def lateness(self) -> list[float]:
-        """Seconds from a direct player's having a playlist to another's having it, in order."""
-        return sorted(
-            moment - self.direct[what]
-            for what, moments in self.playlists.items()
-            for moment in moments
-            if what in self.direct
-        )
-
 
 def beyond(playlist: str, position: Position) -> Position:
     """The part that comes behind one: the next that is listed, or the one that is hinted at."""

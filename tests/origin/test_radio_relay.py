@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import subprocess
-import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -156,22 +154,14 @@ def frames(data: bytes) -> list[Frame]:
     return [event for event in reader.events() if isinstance(event, Frame)]
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that other users may look into, as nobody may into pytest's."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
-
-
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
 async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
-    open_folder: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(relay, "FIRST_PAUSE", 0.2)
     monkeypatch.setattr(relay, "LONGEST_PAUSE", 0.5)
     with contextlib.ExitStack() as first:
-        server = await asyncio.to_thread(first.enter_context, icecast.running(open_folder))
+        server = await asyncio.to_thread(first.enter_context, icecast.running())
         await asyncio.to_thread(first.enter_context, feeding(server.source_url("tone")))
         async with relaying(f"{server.url}/tone", MountOptions()) as (copy, door):
             await until(lambda: copy.state == "live")
@@ -183,7 +173,7 @@ async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
             await asyncio.to_thread(first.close)
             await until(lambda: not copy.station.available, "Icecast's end")
             with contextlib.ExitStack() as second:
-                again = icecast.running(open_folder, port=server.port)
+                again = icecast.running(port=server.port)
                 await asyncio.to_thread(second.enter_context, again)
                 await asyncio.to_thread(second.enter_context, feeding(server.source_url("tone")))
                 await until(lambda: copy.station.available, "its return")

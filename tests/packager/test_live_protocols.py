@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,12 +51,6 @@ def free_port(kind: socket.SocketKind) -> int:
         return port
 
 
-def open_to_all(folder: Path) -> None:
-    """Let servers read a folder that don't run as root."""
-    for one in (folder, *folder.parents[:2]):
-        one.chmod(one.stat().st_mode | 0o055)
-
-
 @contextlib.contextmanager
 def rtsp_by_vlc(folder: Path) -> Iterator[str]:
     """Serve a film in a loop."""
@@ -79,7 +74,6 @@ def rtsp_by_vlc(folder: Path) -> Iterator[str]:
     if os.geteuid() == 0:
         # It refuses to run as root.
         home.chmod(0o777)
-        open_to_all(folder)
         ids = (f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups")
         vlc = ["setpriv", *ids, *vlc]
     with child(vlc, HOME=str(home)):
@@ -102,8 +96,7 @@ def sender(url: str) -> list[str]:
 def radio_by_icecast(folder: Path) -> Iterator[str]:
     if not icecast.is_installed():
         pytest.skip("Icecast isn't installed")
-    open_to_all(folder)
-    with icecast.running(folder) as server:
+    with icecast.running() as server:
         words = f"-nostdin -v quiet {SOUND} -c:a libmp3lame -content_type audio/mpeg -f mp3"
         with child(["ffmpeg", *words.split(), server.source_url("live.mp3")]):
             yield f"{server.url}/live.mp3"
@@ -116,11 +109,13 @@ def radio_by_icecast(folder: Path) -> Iterator[str]:
 )
 def test_a_pulled_stream_is_watched_with_its_picture_and_its_sound(
     tools: Tools,
-    tmp_path: Path,
     serving: Callable[[Path], contextlib.AbstractContextManager[str]],
     pictures: int,
 ) -> None:
-    with serving(tmp_path) as url:
+    # Some servers don't run as root, and nobody may look into pytest's folders.
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        Path(folder).chmod(0o755)
+        url = stack.enter_context(serving(Path(folder)))
         options = ChannelOptions("pulled", url, ladder=("240p",), part_duration=0.25, segment_duration=1.0)
         with broadcasting(Channel(options, tools)) as server:
             wait_for(lambda: server.channel.ready, what="the channel")
