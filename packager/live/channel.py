@@ -276,7 +276,8 @@ class Channel:
             if self.finale.over.is_set():
                 return
             self.restarts += 1
-            published = self._lineup.next_number != before
+            # Gaps are published in its place while a source is gone: they are no success of it.
+            published = self._lineup.has_media_since(before)
             await asyncio.sleep(backoff.ended(reason, time.monotonic() - started, published=published))
 
     async def _run_once(self, source: Source) -> str:

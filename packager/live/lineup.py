@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -55,6 +56,14 @@ class Lineup:
     def waiting(self) -> int:
         """How many requests wait for any of them."""
         return sum(window.waiters.count for window in self._windows)
+
+    def has_media_since(self, number: int) -> bool:
+        """Whether any segment with this number or a later one is more than a gap."""
+        return any(
+            not segment.gap
+            for window in self._windows
+            for segment in itertools.takewhile(lambda one: one.number >= number, reversed(window.listed))
+        )
 
     def align(self) -> None:
         """Bring all to the same media sequence number, with gaps where one fell short."""
