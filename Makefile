@@ -50,7 +50,7 @@ run: setup
 	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(LIBRARY),--library "$(LIBRARY)")
 
 test: setup .venv/.setup-test
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup \
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
 		--cov --cov-report=term --cov-report=xml $(ARGS)
 
 check: setup

@@ -35,14 +35,6 @@ OURS = ("HEADWATER_WATCH_SECONDS",)
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares a server in one process: a file's tests, and all that look at the demo."""
-    demos = {item.path for item in items if "demo_server" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("demo" if item.path in demos else str(item.path)))
-
-
 @pytest.fixture(autouse=True)
 def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["media", "packager", "origin"]) as blockbuster:

@@ -146,8 +146,11 @@ def test_who_watches_plays_on_when_the_source_was_gone_for_half_a_minute(
         channel = server.channel
         with child(sender(url)):
             wait_for(lambda: channel.ready, what="the channel")
-            words = f"-nostdin -v quiet -max_reload 100000 -i {server.url}/master.m3u8 -map 0:v:0 -flush_packets 1"
-            watching = subprocess.Popen(["ffmpeg", *words.split(), "-f", "framecrc", str(seen)])
+            # By itself ffmpeg gives up after a hundred looks without media.
+            words = f"-nostdin -v quiet -max_reload 100000 -i {server.url}/master.m3u8 -map 0:v:0"
+            watching = subprocess.Popen(
+                ["ffmpeg", *words.split(), "-flush_packets", "1", "-f", "framecrc", str(seen)]
+            )
             wait_for(lambda: frames(seen) > RATE, what="a second to be watched")
         try:
             gone = time.monotonic()
