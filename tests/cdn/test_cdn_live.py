@@ -89,7 +89,9 @@ class Looks:
 async def plain(address: tuple[str, int], rendition: str) -> str:
     """The rendition's playlist as it is now."""
     async with connected(address) as client:
-        answer = await client.get(f"{rendition}/media.m3u8")
+        # 503: a channel that has just begun, on a slow machine.
+        while (answer := await client.get(f"{rendition}/media.m3u8")).status == 503:
+            await asyncio.sleep(LOOK_SECONDS)
         assert answer.status == 200
         return answer.text
 

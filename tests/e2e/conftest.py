@@ -33,7 +33,7 @@ FLAGS = (
 )
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-PATIENCE_SECONDS = 40.0
+PATIENCE_SECONDS = 90.0
 POLL_SECONDS = 0.1
 
 
