@@ -19,8 +19,7 @@ import pytest
 
 from tests.conftest import HEADWATER, ServerProcess, start_server, wait_for
 
-SHUTDOWN_SECONDS = 10.0
-"""Three on a free machine, of which the download's grace is one and a half."""
+SHUTDOWN_SECONDS = 3.0
 
 
 def run(
