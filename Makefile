@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PORT ?= 8000
 LIBRARY ?=
 MINUTES ?= 60
+# Tests wait for media at real time more than they compute: one process more than there are processors.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
@@ -23,7 +25,7 @@ help:
 	@echo "make test                 set up and run all tests, real browser included"
 	@echo "make check                lint, format and type checks"
 	@echo "make bench                measure beside the peers"
-	@echo "make soak                 an hour of three live channels (MINUTES=60)"
+	@echo "make soak                 an hour of live channels and a station (MINUTES=60)"
 
 .tools/bin/uv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }
@@ -50,7 +52,7 @@ run: setup
 	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(LIBRARY),--library "$(LIBRARY)")
 
 test: setup .venv/.setup-test
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term --cov-report=xml $(ARGS)
 
 check: setup
@@ -66,7 +68,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks
 
 soak: setup
-	$(BIN)/python -m tests.benchmarks.soak $(MINUTES)
+	$(BIN)/python -m tests.benchmarks.soak $(MINUTES) $(ARGS)
 
 clean:
 	rm -rf .venv .tools player/vendor artifacts .coverage* coverage.xml .mypy_cache .ruff_cache .pytest_cache

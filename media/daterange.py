@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from media.m3u8 import attributes, date_time, decimal, quoted
+from media.m3u8values import attributes, date_time, decimal, quoted
 
 CLIENT_ATTRIBUTE = re.compile(r"X-[A-Z0-9-]{1,64}", re.ASCII)
 """Names that publishers may define (§4.4.5.1): they begin with ``X-``."""

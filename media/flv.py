@@ -7,7 +7,7 @@ of the times.
 from __future__ import annotations
 
 from media.errors import MalformedError
-from media.pieces import Piece
+from media.pieces import CLOCK_RATE, Piece
 
 FILE_HEADER = 13
 """Bytes in front of the first tag: the header (§E.2) and the size of the tag before it, which is none."""
@@ -23,6 +23,9 @@ AUDIO, VIDEO, SCRIPT = 8, 9, 18
 AVC, AAC, KEY_FRAME = 7, 10, 1
 SEQUENCE_HEADER, CODED = 0, 1
 
+TICKS = CLOCK_RATE // 1000
+"""Of the pieces' clock in a millisecond, in which times are written here."""
+
 LONGEST_STEP = 3000
 """Milliseconds that times may go on, or back to what is still being interleaved, from tag to tag."""
 
@@ -37,6 +40,7 @@ class FlvReader:
         self._headers: dict[int, bytes] = {}
         self._seen_video = False
         self._time: int | None = None
+        self._elapsed = 0
         self._jumped = False
 
     @property
@@ -84,6 +88,8 @@ class FlvReader:
         time = int.from_bytes(tag[7:8] + tag[4:7], "big")
         if self._time is not None and abs(time - self._time) > LONGEST_STEP:
             self._jumped = True
+        elif self._time is not None:
+            self._elapsed += TICKS * (time - self._time)
         self._time = time
         self._seen_video |= kind == VIDEO
         access = _is_key_frame(body) if kind == VIDEO else not self._seen_video
@@ -91,8 +97,8 @@ class FlvReader:
             return []
         if self._jumped:
             self._jumped = False
-            return [*self._anew(), Piece(tag, access=True)]
-        return [Piece(tag, access=access)]
+            return [*self._anew(), Piece(tag, access=True, clock=self._elapsed)]
+        return [Piece(tag, access=access, clock=self._elapsed)]
 
     def _header(self, kind: int, tag: bytes, body: bytes) -> list[Piece]:
         former, self._headers[kind] = self._headers.get(kind), tag

@@ -23,8 +23,6 @@ from media.moof import (
 )
 from media.movie import Track, parse_movie
 
-__all__ = ["Fragment", "FragmentReader", "InitSegment", "Sample", "write_fragment", "write_fragment_header"]
-
 MAX_METADATA = 1 << 20
 """Largest box other than ``mdat`` that the reader takes, in bytes."""
 
@@ -35,6 +33,7 @@ SYNC_FLAGS = DEPENDS_ON_NONE
 OTHER_FLAGS = DEPENDS_ON_OTHERS | NON_SYNC
 """Sample flags (§8.8.3.1) of what decoding can begin with, and of everything else."""
 
+_EMPTY_FIXED = struct.Struct(">I4sI4sIII4sI4sIIII4sIQ")
 _MOOF_FIXED = struct.Struct(">I4sI4sIII4sI4sIIIII4sIQ")
 _TRUN_FIXED = struct.Struct(">I4sIIi")
 
@@ -124,6 +123,28 @@ def write_fragment(
         samples=samples,
     )
     return b"".join((head, data))
+
+
+def write_empty_fragment(
+    *, sequence_number: int, track_id: int, base_media_decode_time: int, duration: int
+) -> bytes:
+    """Write a ``moof`` that says of a time that no samples are in it, and an ``mdat`` without bytes.
+
+    Args:
+        sequence_number: as for :func:`write_fragment_header`.
+        track_id: likewise.
+        base_media_decode_time: where that time begins, in ticks, not negative.
+        duration: its ticks.
+    """
+    size = _EMPTY_FIXED.size
+    moof = _EMPTY_FIXED.pack(
+        *(size, b"moof", 16, b"mfhd", 0, sequence_number & 0xFFFF_FFFF),
+        *(size - 24, b"traf"),
+        # §8.8.7: duration-is-empty, default-base-is-moof, default duration
+        *(20, b"tfhd", 0x03_0008, track_id, duration),
+        *(20, b"tfdt", 0x0100_0000, base_media_decode_time),
+    )
+    return moof + media_data_header(0)
 
 
 @dataclass(frozen=True, slots=True)

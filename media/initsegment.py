@@ -27,7 +27,7 @@ def write_init_segment(
 
     Args:
         track_id: what the fragments call the track, not 0.
-        handler: ``b"vide"`` or ``b"soun"``.
+        handler: ``b"vide"``, ``b"soun"`` or ``b"text"``.
         timescale: ticks per second of the fragments' times.
         sample_entry: the codec's whole sample entry, which refers to data reference 1.
         language: three letters of ISO 639-2/T.

@@ -11,38 +11,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
-from media.mpd import ISOFF_LIVE, NAMESPACE, AdaptationSet, decimal, duration, encoded
+from media.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, Period, decimal, duration, encoded
 
-HTTP_ISO = "urn:mpeg:dash:utc:http-iso:2014"
-"""§5.8.5.7: the clock is read at an address that answers with ISO 8601 text."""
+LATENCY_REFERENCE = 0
+"""By which the service description names the adaptation sets' ProducerReferenceTime (annex K.3.2)."""
 
 EPOCH = "1970-01-01T00:00:00Z"
 """Availability starts with the epoch: then a period's start is its date, on every node and for ever."""
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A stretch without a break (§5.3.2).
-
-    Attributes:
-        id: unique in the presentation, for ever.
-        start: seconds since the availability start.
-        duration: seconds, of a period that is over; None for the one that goes on.
-        adaptation_sets: what it offers.
-    """
-
-    id: str
-    start: Fraction
-    duration: Fraction | None
-    adaptation_sets: Sequence[AdaptationSet]
-
-    def element(self) -> Element:
-        """Build it."""
-        element = Element("Period", id=self.id, start=duration(self.start))
-        if self.duration is not None:
-            element.set("duration", duration(self.duration))
-        element.extend(one.element() for one in self.adaptation_sets)
-        return element
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +34,9 @@ class Latency:
         """Build the ServiceDescription; latencies are written in milliseconds."""
         description = Element("ServiceDescription", id="0")
         low, wanted, high = (str(round(1000 * value)) for value in (self.least, self.target, self.most))
-        SubElement(description, "Latency", referenceId="0", min=low, target=wanted, max=high)
+        SubElement(
+            description, "Latency", referenceId=str(LATENCY_REFERENCE), min=low, target=wanted, max=high
+        )
         SubElement(description, "PlaybackRate", min=decimal(self.slowest), max=decimal(self.fastest))
         return description
 
@@ -79,7 +56,8 @@ class DynamicManifest:
         periods: in order.
         ended: whether nothing comes any more.
         settled: whether everybody who was there knows it: then it is of type static, which has no live edge
-            that leaves it behind. To a player on the way that would change what all times count from.
+            that leaves it behind; times count from its beginning. To a player on the way that would change
+            what all times count from.
     """
 
     publish_time: str
@@ -100,22 +78,24 @@ class DynamicManifest:
             xmlns=NAMESPACE,
             profiles=ISOFF_LIVE,
             type="static" if self.settled else "dynamic",
-            availabilityStartTime=EPOCH,
             publishTime=self.publish_time,
             maxSegmentDuration=duration(self.max_segment_duration),
             minBufferTime=duration(self.min_buffer),
         )
         if not self.settled:
+            mpd.set("availabilityStartTime", EPOCH)
             mpd.set("timeShiftBufferDepth", duration(self.time_shift_depth))
             mpd.set("suggestedPresentationDelay", duration(self.latency.target))
         if self.ended:
             # §5.3.1.2: its end is known.
-            last = self.periods[-1]
-            mpd.set("mediaPresentationDuration", duration(last.start + (last.duration or 0)))
+            end = max((one.start + (one.duration or 0) for one in self.periods), default=Fraction(0))
+            mpd.set("mediaPresentationDuration", duration(end))
         else:
             # §5.4.1: without it nothing is ever updated.
             mpd.set("minimumUpdatePeriod", duration(self.update_period))
-        mpd.append(self.latency.element())
+        if not self.settled:
+            mpd.append(self.latency.element())
         mpd.extend(period.element() for period in self.periods)
-        SubElement(mpd, "UTCTiming", schemeIdUri=HTTP_ISO, value=self.clock)
+        if not self.settled:
+            SubElement(mpd, "UTCTiming", schemeIdUri=HTTP_ISO, value=self.clock)
         return encoded(mpd)

@@ -6,102 +6,15 @@ A playlist is a frozen dataclass with ``render()``; every line ends in LF. Durat
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from math import lcm
+from typing import NamedTuple
+
+from media.m3u8values import attributes, date_time, decimal, quoted, text, yes
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
 """RFC 8216bis §4: the Content-Type of a playlist."""
-
-RATIOS_KEPT = 256
-"""How many durations of parts are kept."""
-
-DATES_KEPT = 64
-"""How many minutes' texts are kept."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def decimal(seconds: Fraction | int, places: int = 5) -> str:
-    """Write seconds as a decimal-floating-point of §4.2, rounded to the nearest.
-
-    Args:
-        seconds: an exact duration, not negative.
-        places: digits behind the point; more digits than the timescale has say nothing more.
-    """
-    scaled = _scaled(seconds, 10**places)
-    return f"{scaled // 10**places}.{scaled % 10**places:0{places}d}"
-
-
-def adding_up(durations: Iterable[Fraction], places: int = 5) -> Iterator[Fraction]:
-    """Round durations in a row so that they add up to their rounded sum: players add what is written.
-
-    Args:
-        durations: seconds, exact.
-        places: digits behind the point.
-    """
-    # By integers, and the few results once: this is done for each part of each playlist.
-    scale, total, denominator, written = 10**places, 0, 1, 0
-    for duration in durations:
-        common = (
-            denominator if duration.denominator == denominator else lcm(denominator, duration.denominator)
-        )
-        total = total * (common // denominator) + duration.numerator * (common // duration.denominator)
-        denominator = common
-        end = _rounded(total * scale, denominator)
-        yield _ratio(end - written, scale)
-        written = end
-
-
-@functools.lru_cache(maxsize=RATIOS_KEPT)
-def _ratio(numerator: int, denominator: int) -> Fraction:
-    return Fraction(numerator, denominator)
-
-
-def date_time(seconds: Fraction) -> str:
-    """Write seconds since the epoch as the ISO 8601 text of EXT-X-PROGRAM-DATE-TIME (§4.4.4.6), to the ms."""
-    minute, rest = divmod(_scaled(seconds, 1000), 60_000)
-    return f"{_minute(minute)}:{rest // 1000:02d}.{rest % 1000:03d}Z"
-
-
-@functools.lru_cache(maxsize=DATES_KEPT)
-def _minute(minutes: int) -> str:
-    """Write minutes since the epoch, up to the minute; the segments of one share it."""
-    return (EPOCH + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M")
-
-
-def _scaled(seconds: Fraction | int, scale: int) -> int:
-    """Give ``round(seconds * scale)``, by integers: playlists of hours have a hundred thousand of them."""
-    return _rounded(seconds.numerator * scale, seconds.denominator)
-
-
-def _rounded(numerator: int, denominator: int) -> int:
-    whole, rest = divmod(numerator, denominator)
-    # Halves to the even one, as everywhere.
-    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
-
-
-def quoted(value: str) -> str:
-    """Make a quoted-string of §4.2, which has no escapes: quotes, CR and LF can't be in one.
-
-    Raises:
-        ValueError: the value has one of them.
-    """
-    if any(character in value for character in '"\r\n'):
-        raise ValueError(f"not possible in a quoted-string: {value!r}")
-    return f'"{value}"'
-
-
-def attributes(pairs: Iterable[tuple[str, str | None]]) -> str:
-    """Join the attributes that have a value: ``NAME=value,NAME=value`` (§4.2)."""
-    return ",".join(f"{name}={value}" for name, value in pairs if value is not None)
-
-
-def _yes(flag: bool) -> str | None:
-    return "YES" if flag else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +41,8 @@ class Part:
             (
                 ("DURATION", decimal(self.duration)),
                 ("URI", quoted(self.uri)),
-                ("INDEPENDENT", _yes(self.independent)),
-                ("GAP", _yes(self.gap)),
+                ("INDEPENDENT", yes(self.independent)),
+                ("GAP", yes(self.gap)),
             )
         )
 
@@ -193,9 +106,9 @@ class ServerControl:
 
         return "#EXT-X-SERVER-CONTROL:" + attributes(
             (
-                ("CAN-BLOCK-RELOAD", _yes(self.can_block_reload)),
+                ("CAN-BLOCK-RELOAD", yes(self.can_block_reload)),
                 ("CAN-SKIP-UNTIL", seconds(self.can_skip_until)),
-                ("CAN-SKIP-DATERANGES", _yes(self.can_skip_dateranges)),
+                ("CAN-SKIP-DATERANGES", yes(self.can_skip_dateranges)),
                 ("HOLD-BACK", seconds(self.hold_back)),
                 ("PART-HOLD-BACK", seconds(self.part_hold_back)),
             )
@@ -220,6 +133,25 @@ class RenditionReport:
         )
 
 
+class Older(NamedTuple):
+    """Lines of segments that were written for an earlier playlist.
+
+    Attributes:
+        first: those of the first segments.
+        lasting: text of those behind them, whole lines; the same object in many playlists.
+        last: lines of those behind that.
+        map: the EXT-X-MAP in force behind all of them.
+    """
+
+    first: Sequence[str] = ()
+    lasting: bytes = b""
+    last: Sequence[str] = ()
+    map: Map | None = None
+
+
+NONE_OLDER = Older()
+
+
 @dataclass(frozen=True, slots=True)
 class MediaPlaylist:
     """A media playlist (§4.4.3 to §4.4.5).
@@ -227,8 +159,7 @@ class MediaPlaylist:
     Attributes:
         target_duration: whole seconds.
         segments: in order; the last may be one without a URI.
-        older: lines of the segments before those, made earlier.
-        older_map: the EXT-X-MAP in force behind them.
+        older: the segments before those.
         media_sequence_number: of the first segment, skipped ones counted.
         discontinuity_sequence: discontinuities that have left the playlist; None writes no tag.
         playlist_type: ``VOD``, ``EVENT`` or None.
@@ -238,6 +169,7 @@ class MediaPlaylist:
         date_ranges: EXT-X-DATERANGE tags, each as its line.
         removed_date_ranges: IDs of those that went lately, for a delta update that skips some; else None.
         preload_hint: URI of the part to come, or None.
+        map_hint: URI of its init segment where that isn't the one in force, or None.
         rendition_reports: how far the other renditions are.
         ended: whether EXT-X-ENDLIST closes it.
         i_frames_only: whether each segment is one I-frame.
@@ -245,8 +177,7 @@ class MediaPlaylist:
 
     target_duration: int
     segments: Sequence[Segment]
-    older: Sequence[str] = ()
-    older_map: Map | None = None
+    older: Older = NONE_OLDER
     media_sequence_number: int = 0
     discontinuity_sequence: int | None = None
     playlist_type: str | None = None
@@ -256,6 +187,7 @@ class MediaPlaylist:
     date_ranges: Sequence[str] = ()
     removed_date_ranges: Sequence[str] | None = None
     preload_hint: str | None = None
+    map_hint: str | None = None
     rendition_reports: Sequence[RenditionReport] = ()
     ended: bool = False
     i_frames_only: bool = False
@@ -269,20 +201,35 @@ class MediaPlaylist:
 
     def render(self) -> str:
         """Write the playlist."""
+        return b"".join(self.pieces()).decode()
+
+    def pieces(self) -> tuple[bytes, ...]:
+        """Write the playlist; what of it lasts is a piece of its own, the second of three."""
+        start, end = self._start_lines(), self._end_lines()
+        if not self.older.lasting:
+            return (text([*start, *end]),)
+        return text(start), self.older.lasting, text(end)
+
+    def _start_lines(self) -> list[str]:
         lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", f"#EXT-X-TARGETDURATION:{self.target_duration}"]
-        lines += self._header_lines()
-        lines += self.older
-        previous_map = self.older_map
+        return [*lines, *self._header_lines(), *self.older.first]
+
+    def _end_lines(self) -> list[str]:
+        lines = [*self.older.last]
+        previous_map = self.older.map
         for segment in self.segments:
             lines += segment.lines(previous_map)
             previous_map = segment.map or previous_map
         lines += self.date_ranges
+        if self.map_hint is not None:
+            # Before the part's: players that know of one hint take the last.
+            lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=MAP,URI={quoted(self.map_hint)}")
         if self.preload_hint is not None:
             lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=PART,URI={quoted(self.preload_hint)}")
         lines += [str(report) for report in self.rendition_reports]
         if self.ended:
             lines.append("#EXT-X-ENDLIST")
-        return "\n".join(lines) + "\n"
+        return lines
 
     def _header_lines(self) -> list[str]:
         lines = []
@@ -297,7 +244,6 @@ class MediaPlaylist:
             lines.append(f"#EXT-X-PLAYLIST-TYPE:{self.playlist_type}")
         if self.i_frames_only:
             lines.append("#EXT-X-I-FRAMES-ONLY")
-        lines.append("#EXT-X-INDEPENDENT-SEGMENTS")
         if self.skipped_segments:
             removed = self.removed_date_ranges
             skip = (
@@ -306,81 +252,3 @@ class MediaPlaylist:
             )
             lines.append(f"#EXT-X-SKIP:{attributes(skip)}")
         return lines
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """EXT-X-STREAM-INF and its URI (§4.4.6.2); rates in bits per second, frame rate in frames per second."""
-
-    uri: str
-    bandwidth: int
-    average_bandwidth: int | None = None
-    codecs: str | None = None
-    resolution: tuple[int, int] | None = None
-    frame_rate: Fraction | None = None
-    audio: str | None = None
-    subtitles: str | None = None
-
-    def lines(self) -> list[str]:
-        """Render the tag and the URI."""
-        width_height = None if self.resolution is None else f"{self.resolution[0]}x{self.resolution[1]}"
-        tag = "#EXT-X-STREAM-INF:" + attributes(
-            (
-                ("BANDWIDTH", str(self.bandwidth)),
-                (
-                    "AVERAGE-BANDWIDTH",
-                    None if self.average_bandwidth is None else str(self.average_bandwidth),
-                ),
-                ("CODECS", None if self.codecs is None else quoted(self.codecs)),
-                ("RESOLUTION", width_height),
-                ("FRAME-RATE", None if self.frame_rate is None else decimal(self.frame_rate, 3)),
-                ("AUDIO", None if self.audio is None else quoted(self.audio)),
-                ("SUBTITLES", None if self.subtitles is None else quoted(self.subtitles)),
-            )
-        )
-        return [tag, self.uri]
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """EXT-X-MEDIA (§4.4.6.1): an alternative rendition; ``type`` is AUDIO or SUBTITLES."""
-
-    type: str
-    group_id: str
-    name: str
-    uri: str | None = None
-    language: str | None = None
-    default: bool = False
-    autoselect: bool = False
-    channels: int | None = None
-
-    def __str__(self) -> str:
-        return "#EXT-X-MEDIA:" + attributes(
-            (
-                ("TYPE", self.type),
-                ("GROUP-ID", quoted(self.group_id)),
-                ("NAME", quoted(self.name)),
-                ("LANGUAGE", None if self.language is None else quoted(self.language)),
-                ("DEFAULT", "YES" if self.default else "NO"),
-                ("AUTOSELECT", "YES" if self.autoselect or self.default else "NO"),
-                ("CHANNELS", None if self.channels is None else quoted(str(self.channels))),
-                ("URI", None if self.uri is None else quoted(self.uri)),
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class MultivariantPlaylist:
-    """A multivariant playlist (§4.4.6)."""
-
-    variants: Sequence[Variant]
-    media: Sequence[Media] = field(default=())
-    version: int = 6
-
-    def render(self) -> str:
-        """Write the playlist."""
-        lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", "#EXT-X-INDEPENDENT-SEGMENTS"]
-        lines += [str(item) for item in self.media]
-        for variant in self.variants:
-            lines += variant.lines()
-        return "\n".join(lines) + "\n"

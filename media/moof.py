@@ -6,6 +6,8 @@ Nothing is believed before it is bounded: a run may name 2^32 - 1 samples in twe
 from __future__ import annotations
 
 import struct
+import sys
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -122,7 +124,10 @@ def parse_moof(
         return lone
     sequence_number = 0
     fragments: list[TrackFragment] = []
-    (outer,) = walk(data)
+    boxes = list(walk(data))
+    if len(boxes) != 1:
+        raise MalformedError(f"{len(boxes)} boxes where one moof is")
+    (outer,) = boxes
     left = MAX_SAMPLES
     end = position
     for child in walk(data, outer.payload, outer.end):
@@ -244,21 +249,32 @@ def _trun(
         offset += 4
     present = [bool(flags & bit) for bit in _PER_SAMPLE]
     width = sum(present)
-    values = _unpack(data, trun, offset, f">{count * width}I")
+    values = _table(data, trun, offset, count * width)
     given = iter(range(width))
     columns = [values[next(given) :: width] if there else None for there in present]
     durations, sizes, sample_flags, offsets = (
-        column if column is not None else (default,) * count
+        column if column is not None else array("L", [default]) * count
         for column, default in zip(
             columns, (defaults.duration, defaults.size, defaults.flags, 0), strict=True
         )
     )
     if first_flags is not None and count:
-        sample_flags = (first_flags, *sample_flags[1:])
+        sample_flags[0] = first_flags
     if version:  # §8.8.8.2: composition offsets are signed from version 1 on
-        offsets = tuple(value - (1 << 32) if value >> 31 else value for value in offsets)
+        offsets = array("l", [value - (1 << 32) if value >> 31 else value for value in offsets])
     rows = zip(durations, sizes, sample_flags, offsets, strict=True)
     return [Sample(length, size, not flag & NON_SYNC, shift) for length, size, flag, shift in rows], start
+
+
+def _table(data: bytes, parent: Box, offset: int, count: int) -> array[int]:
+    """Read numbers of 32 bits in a row."""
+    start = parent.payload + offset
+    if start + 4 * count > parent.end:
+        raise MalformedError(f"{parent.kind.decode('latin-1')!r} of {parent.size} bytes is too short")
+    numbers = array("I", data[start : start + 4 * count])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
 
 
 def _unpack(data: bytes, parent: Box, offset: int, layout: str) -> tuple[int, ...]:

@@ -131,7 +131,7 @@ def parse_movie(data: bytes | memoryview) -> Movie:
     if len(traks) > MAX_TRACKS:
         raise MalformedError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
     _, timescale = _timescale(view, _need(singles, b"mvhd", "moov"))
-    tracks = tuple(_track(view, trak) for trak in traks)
+    tracks = tuple([_track(view, trak) for trak in traks])
     if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
         raise MalformedError("two tracks have the same ID")
     return Movie(timescale, tracks, fragmented=b"mvex" in singles)
@@ -179,7 +179,9 @@ def _timescale(data: memoryview, full: Box) -> tuple[int, int]:
 
 def _sample_entries(data: memoryview, stsd: Box) -> tuple[bytes, ...]:
     (count,) = _fields(data, stsd, 4, ">I")
-    entries = tuple(bytes(data[entry.start : entry.end]) for entry in walk(data, stsd.payload + 8, stsd.end))
+    entries = tuple(
+        [bytes(data[entry.start : entry.end]) for entry in walk(data, stsd.payload + 8, stsd.end)]
+    )
     if len(entries) != count:
         raise MalformedError(f"stsd: {len(entries)} sample entries where it says {count}")
     return entries

@@ -25,6 +25,7 @@ from media.id3 import (
     parse_id3v2,
 )
 from media.mpegframe import FrameHeader, parse_frame_header
+from media.xing import InfoFrame, parse_info_frame
 
 GARBAGE_BYTES = 64 * 1024
 """Most bytes between two frames that are searched for the next one before the input counts as malformed."""
@@ -42,13 +43,6 @@ class Frame:
 
     header: FrameHeader
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class InfoFrame:
-    """A Xing, Info or VBRI frame stood here; ``variable`` says whether it announced a variable bitrate."""
-
-    variable: bool
 
 
 Event = Frame | InfoFrame | Tags
@@ -155,7 +149,7 @@ class MpegAudioReader:
         data = self._peek(header.size)
         self._position += header.size
         self._stream, self._synced, self._garbage = header, True, 0
-        info = _info_frame(header, data)
+        info = parse_info_frame(header, data)
         self._ready.append(info or Frame(header, data))
         return True
 
@@ -216,18 +210,3 @@ class MpegAudioReader:
         if self._garbage > GARBAGE_BYTES:
             raise self._refused or MalformedError(f"no MPEG audio frame in {GARBAGE_BYTES} bytes")
         return True
-
-
-def _info_frame(header: FrameHeader, data: bytes) -> InfoFrame | None:
-    """Recognise the frame that encoders put first: Xing or Info behind the side information, VBRI at 36."""
-    if header.codec != "mp3":
-        return None
-    if header.version == 1:
-        offset = 21 if header.channels == 1 else 36
-    else:
-        offset = 13 if header.channels == 1 else 21
-    if not data[1] & 1 and not data.startswith((b"Xing", b"Info"), offset):
-        offset += 2  # encoders disagree whether the CRC moves it
-    if data.startswith((b"Xing", b"Info"), offset):
-        return InfoFrame(variable=data.startswith(b"Xing", offset))
-    return InfoFrame(variable=True) if data.startswith(b"VBRI", 36) else None

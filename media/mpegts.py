@@ -6,23 +6,29 @@ Tables, access points, and what a decoder can't follow: other streams, other siz
 from __future__ import annotations
 
 import re
+import struct
 
 from media.errors import MalformedError
-from media.pieces import Piece
+from media.pieces import CLOCK_RATE, Piece
+from media.programtables import (
+    CLOCK_WRAP,
+    PACKET,
+    PAT_PID,
+    SYNC,
+    ProgramMap,
+    payload_offset,
+    read_program_association,
+    read_program_map,
+    section_of,
+)
 
-PACKET = 188
-SYNC = 0x47
-PAT_PID = 0
+NULL_PID = 0x1FFF
 MAX_RESYNC = 64 * PACKET
 """How many bytes without a packet's beginning are skipped before it isn't a transport stream."""
 
 H264, HEVC = 0x1B, 0x24
 VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, H264, HEVC})
 """Stream types (table 2-34) of MPEG-1, -2 and -4 video, H.264, H.265."""
-
-CLOCK_RATE = 90_000
-CLOCK_WRAP = 1 << 33
-"""§2.4.3.5: the base of the program clock reference counts so fast and so far."""
 
 LONGEST_STEP = 3 * CLOCK_RATE
 """How far the clock may go from one reference to the next (§2.7.2 wants 0.1 s); beyond, it has jumped."""
@@ -40,6 +46,9 @@ class TransportReader:
     """Cuts a transport stream at its random access points, without I/O.
 
     Without video each packet with the random access indicator of any stream is one.
+
+    Attributes:
+        lost: how many packets didn't come, as far as their counters tell: they count to 15.
     """
 
     def __init__(self) -> None:
@@ -53,11 +62,14 @@ class TransportReader:
         self._streams: bytes | None = None
         self._clock_pid: int | None = None
         self._clock: int | None = None
+        self._elapsed: int | None = None
         self._jumped: int | None = None
         self._accesses = False
         # An access unit that isn't decided about: its packets, and what its stream says in them.
         self._pending: tuple[bytearray, bytearray] | None = None
         self._parameters = b""
+        self._counters: dict[int, int] = {}
+        self.lost = 0
 
     @property
     def signature(self) -> bytes:
@@ -98,15 +110,15 @@ class TransportReader:
 
     def _take(self, packet: bytes) -> None:
         pid = (packet[1] & 0x1F) << 8 | packet[2]
-        starts, adaptation = bool(packet[1] & 0x40), packet[3] >> 4 & 3
-        payload = 4 + (1 + packet[4] if adaptation & 2 else 0)
+        starts, adaptation, payload = bool(packet[1] & 0x40), packet[3] >> 4 & 3, payload_offset(packet)
+        flags = packet[5] if adaptation & 2 and packet[4] else 0
+        if adaptation & 1:
+            self._count(pid, packet[3] & 15, breaks=bool(flags & 0x80))
         if pid == PAT_PID or pid == self._pmt_pid:
             self._settle()
             self._flush()
-            section = packet[payload + 1 + packet[payload] :] if payload < PACKET and adaptation & 1 else b""
-            self._table(packet, pid, section if starts else b"")
+            self._table(packet, pid, section_of(packet))
             return
-        flags = packet[5] if adaptation & 2 and packet[4] else 0
         if flags & 0x10 and pid == self._clock_pid:  # §2.4.3.5: a clock reference
             self._tick(int.from_bytes(packet[6:11], "big") >> 7)
         if flags & 0x40 and starts and (self._video is None or self._video[0] == pid):
@@ -118,26 +130,31 @@ class TransportReader:
             self._pending[0].extend(packet)
             if self._video is not None and self._video[0] == pid:
                 self._pending[1].extend(packet[payload:])
-        elif self._jumped is None:
-            self._run += packet
         else:
-            self._leave_out(packet)
+            self._pass_on(packet)
         if self._pending is not None and self._told(self._pending[1]):
             self._settle()
 
+    def _count(self, pid: int, counter: int, *, breaks: bool) -> None:
+        """Count what is missing in front of a packet with a payload (§2.4.3.3); one may come twice."""
+        former, self._counters[pid] = self._counters.get(pid, counter), counter
+        if pid != NULL_PID and not breaks and counter != former:
+            self.lost += (counter - former - 1) % 16
+
     def _flush(self) -> None:
         if self._run:
-            self._found.append(Piece(bytes(self._run)))
+            self._found.append(Piece(bytes(self._run), clock=self._elapsed))
             self._run.clear()
 
     def _table(self, packet: bytes, pid: int, section: bytes) -> None:
         """Take a packet of the PAT or the PMT (§2.4.4)."""
         if pid == PAT_PID:
             self._pat = packet
-            self._receive_pat(section)
+            self._pmt_pid = read_program_association(section) or self._pmt_pid
             self._found.append(Piece(packet, header=True))
             return
-        streams = self._receive_pmt(section) if len(section) >= 12 else None
+        program = read_program_map(section)
+        streams = None if program is None else self._receive_pmt(program)
         changes = streams is not None and self._streams not in (None, streams)
         self._streams = streams or self._streams
         if changes:
@@ -152,13 +169,19 @@ class TransportReader:
             self._flush()
             # Without access points there is nothing to wait for.
             self._jumped = 0 if self._accesses else MAX_SKIPPED
+        elif self._clock is not None:
+            self._elapsed = (self._elapsed or 0) + (clock - self._clock) % CLOCK_WRAP
         self._clock = clock
 
-    def _leave_out(self, packet: bytes) -> None:
-        self._jumped = (self._jumped or 0) + PACKET
+    def _pass_on(self, packets: bytes) -> None:
+        """Give packets with which nothing begins; behind a jump of the clock they are left out."""
+        if self._jumped is None:
+            self._run += packets
+            return
+        self._jumped += len(packets)
         if self._jumped > MAX_SKIPPED:
             self._jumped = None
-            self._found.append(Piece(packet, changes=True))
+            self._found.append(Piece(packets, changes=True))
 
     def _told(self, unit: bytearray) -> bool:
         """Tell whether enough of an access unit is there: its first slice, or as much as is looked at."""
@@ -178,43 +201,29 @@ class TransportReader:
         packets, unit = self._pending
         self._pending = None
         told = self._sequence_parameters(bytes(unit))
-        changes = self._jumped is not None or bool(told and self._parameters and told != self._parameters)
-        self._parameters, self._jumped = told or self._parameters, None
-        self._found.append(Piece(bytes(packets), access=True, changes=changes))
+        if self._parameters and not told:
+            # §2.14.1: an access point of such video has them; this is the picture of another coding.
+            self._pass_on(bytes(packets))
+            return
+        changes = self._jumped is not None or bool(self._parameters and told != self._parameters)
+        self._parameters, self._jumped = told, None
+        self._found.append(Piece(bytes(packets), access=True, changes=changes, clock=self._elapsed))
 
     def _sequence_parameters(self, unit: bytes) -> bytes:
-        """Give the sequence parameter set of an access unit, which has its profile and its size."""
-        kind = None if self._video is None else self._video[1]
+        """Give the sequence parameter sets of an access unit, which have its profile and its size."""
+        kind, found = None if self._video is None else self._video[1], list[bytes]()
         for match in START_CODE.finditer(unit) if kind in (H264, HEVC) else ():
             header = match[1][0]
             if header & 0x1F == 7 if kind == H264 else header >> 1 & 0x3F == 33:
                 end = unit.find(b"\0\0\1", match.end())
-                return unit[match.start() : end if end >= 0 else len(unit)].rstrip(b"\0")
-        return b""
+                one = unit[match.start() : end if end >= 0 else len(unit)].rstrip(b"\0")
+                found += [] if one in found else [one]
+        return b"".join(found)
 
-    def _receive_pat(self, section: bytes) -> None:
-        if len(section) < 8:
-            return
-        end = min(3 + _section_length(section) - 4, len(section))
-        for entry in range(8, end - 3, 4):
-            if section[entry : entry + 2] != b"\0\0":  # §2.4.4.3: program 0 is the network's table
-                self._pmt_pid = int.from_bytes(section[entry + 2 : entry + 4], "big") & 0x1FFF
-                return
-
-    def _receive_pmt(self, section: bytes) -> bytes:
-        """Take the program's streams (§2.4.4.8); give their types and numbers."""
-        self._clock_pid = int.from_bytes(section[8:10], "big") & 0x1FFF
-        end = min(3 + _section_length(section) - 4, len(section))
-        entry = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
-        self._video, streams = None, bytearray(section[8:10])
-        while entry + 5 <= end:
-            pid = int.from_bytes(section[entry + 1 : entry + 3], "big") & 0x1FFF
-            if section[entry] in VIDEO_TYPES and self._video is None:
-                self._video = (pid, section[entry])
-            streams += section[entry : entry + 3]
-            entry += 5 + (int.from_bytes(section[entry + 3 : entry + 5], "big") & 0xFFF)
-        return bytes(streams)
-
-
-def _section_length(section: bytes) -> int:
-    return int.from_bytes(section[1:3], "big") & 0xFFF
+    def _receive_pmt(self, program: ProgramMap) -> bytes:
+        """Take the program's streams; give their types and numbers."""
+        self._clock_pid = program.clock_pid
+        videos = [one for one in program.streams if one.kind in VIDEO_TYPES]
+        self._video = (videos[0].pid, videos[0].kind) if videos else None
+        told = [struct.pack(">BH", one.kind, one.pid) for one in program.streams]
+        return struct.pack(">H", program.clock_pid) + b"".join(told)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+CLOCK_RATE = 90_000
+"""Ticks per second of the pieces' clock."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -15,12 +18,14 @@ class Piece:
         access: whether they begin with a picture with which decoding can begin.
         header: whether a decoder needs them first, wherever it begins.
         changes: whether a decoder of what came before can't go on with them.
+        clock: the stream's own time at them in ticks, which doesn't wrap; None where they don't say it.
     """
 
     data: bytes
     access: bool = False
     header: bool = False
     changes: bool = False
+    clock: int | None = None
 
 
 class StreamReader(Protocol):
@@ -39,13 +44,3 @@ class StreamReader(Protocol):
         Raises:
             MalformedError: it is no such stream.
         """
-
-
-class PlainReader:
-    """Of streams that a decoder finds its way into by itself, at any byte: MPEG audio, ADTS."""
-
-    signature = b""
-
-    def receive_data(self, data: bytes) -> list[Piece]:
-        """Give the bytes as they come."""
-        return [Piece(data)]

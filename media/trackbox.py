@@ -12,7 +12,13 @@ from media.isobmff import box, full_box
 IDENTITY = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 """The matrix that leaves a picture as it is (§8.3.2)."""
 
-_HANDLER_NAMES = {b"vide": b"VideoHandler\0", b"soun": b"SoundHandler\0"}
+_HANDLER_NAMES = {b"vide": b"VideoHandler\0", b"soun": b"SoundHandler\0", b"text": b"TextHandler\0"}
+_MEDIA_HEADERS = {
+    b"vide": full_box(b"vmhd", 0, 1, bytes(8)),
+    b"soun": full_box(b"smhd", 0, 0, bytes(4)),
+    b"text": full_box(b"nmhd", 0, 0),
+}
+"""§8.4.5: what stands for the kind of media; of text nothing (§12.5.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class TrackFacts:
 
     Attributes:
         track_id: not 0, unique in the movie.
-        handler: ``b"vide"`` or ``b"soun"``.
+        handler: ``b"vide"``, ``b"soun"`` or ``b"text"``.
         timescale: ticks per second of its media.
         sample_entry: the codec's whole sample entry, which refers to data reference 1.
         language: three letters of ISO 639-2/T.
@@ -65,21 +71,20 @@ def trak(
     Returns:
         The box.
     """
-    video = facts.handler == b"vide"
     version, times = _times(">{0}{0}II{0}", 0, 0, facts.track_id, 0, duration)
     tkhd = full_box(
         b"tkhd",
         version,
         7,  # §8.3.2.3: enabled, in the movie, in the preview
         times,
-        struct.pack(">8xHHHH", 0, 0, 0 if video else 0x0100, 0),
+        struct.pack(">8xHHHH", 0, 0, 0x0100 if facts.handler == b"soun" else 0, 0),
         facts.matrix,
         struct.pack(">II", *(round(length * (1 << 16)) for length in facts.display_size)),
     )
     version, times = _times(">{0}{0}I{0}", 0, 0, facts.timescale, media_duration)
     mdhd = full_box(b"mdhd", version, 0, times, struct.pack(">HH", _packed(facts.language), 0))
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), facts.handler, bytes(12), _HANDLER_NAMES[facts.handler])
-    media_header = full_box(b"vmhd", 0, 1, bytes(8)) if video else full_box(b"smhd", 0, 0, bytes(4))
+    media_header = _MEDIA_HEADERS[facts.handler]
     dref = full_box(b"dref", 0, 0, struct.pack(">I", 1), full_box(b"url ", 0, 1))
     stsd = full_box(b"stsd", 0, 0, struct.pack(">I", 1), facts.sample_entry)
     minf = box(b"minf", media_header, box(b"dinf", dref), box(b"stbl", stsd, *tables))

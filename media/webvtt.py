@@ -26,7 +26,9 @@ MAX_CUE_LINES = 32
 TICKS = 90_000
 """Ticks per second of an MPEG-2 timestamp."""
 
-_WRAP = 1 << 33
+WRAP = 1 << 33
+"""Where it begins anew."""
+
 _END_OF_LINE = re.compile(r"\r\n|\r|\n")
 _TIME = r"(?:([0-9]{2,6}):)?([0-5][0-9]):([0-5][0-9])\.([0-9]{3})"
 _TIMING = re.compile(rf"[ \t]*{_TIME}[ \t]*-->[ \t]*{_TIME}(?:[ \t]+(.*))?", re.ASCII)
@@ -181,7 +183,7 @@ def segment(cues: Iterable[Cue], origin: int) -> bytes:
         A WebVTT file.
     """
     # RFC 8216 §3.5: which MPEG-2 timestamp belongs to which time of cues; it has 33 bits.
-    mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % _WRAP}\n\n"
+    mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % WRAP}\n\n"
     # An empty line behind the last one too: some readers put segments one behind the other.
     blocks = (f"{_head(cue)}\n{cue.text}\n\n" for cue in cues)
     return HEADER + mapped.encode() + "".join(blocks).encode()

@@ -15,7 +15,7 @@ from origin.live.recordings import describe
 from origin.mediatypes import media_type
 from origin.radio import nowplaying
 from origin.radio.mount import Mount
-from packager.catalogue import Entry, Title, titles
+from packager.catalogue import Entry, Facts, Title, titles
 from packager.radio.simulcast import Simulcast
 
 UNCACHED = {"cache-control": "no-store"}
@@ -41,7 +41,7 @@ class Api:
         self._house = house
 
     async def library(self, _: Request) -> Response:
-        """List the adaptive titles, then the files."""
+        """List the adaptive titles, then the files; what they carry is null while nobody has looked."""
         entries = await self._house.catalogue.entries()
         listed = [
             *(describe_title(title) for title in titles(entries)),
@@ -93,7 +93,8 @@ class Api:
 
 def describe_file(entry: Entry) -> dict[str, object]:
     """Describe one file, with the addresses that it plays at."""
-    facts, path = entry.facts, quote(entry.path)
+    facts, path = entry.facts or Facts(), quote(entry.path)
+    known = entry.facts is not None
     return {
         "kind": "file",
         "path": entry.path,
@@ -104,18 +105,19 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "width": facts.width,
         "height": facts.height,
         "codecs": ", ".join(facts.codecs),
-        "playable": facts.reason is None,
+        "playable": facts.reason is None if known else None,
         "reason": facts.reason,
         "media": f"/media/{path}",
-        "hls": None if facts.obstacle else f"/vod/{path}/master.m3u8",
+        "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
     }
 
 
 def describe_title(title: Title) -> dict[str, object]:
     """Describe an adaptive title; its progressive address is the tallest rendition's that plays."""
-    playable = [entry for entry in title.renditions if entry.facts.reason is None]
-    best = (playable or title.renditions)[-1]
-    packaged = any(entry.facts.obstacle is None for entry in title.renditions)
+    playable = [entry for entry in title.renditions if entry.facts and entry.facts.reason is None]
+    unknown = [entry for entry in title.renditions if entry.facts is None]
+    best = (playable or unknown or title.renditions)[-1]
+    packaged = any(entry.facts and entry.facts.obstacle is None for entry in title.renditions)
     return {
         **describe_file(best),
         "kind": "title",
@@ -137,8 +139,8 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
     titles = [nowplaying.describe_title(title) for title in mount.now.titles]
     return {
         "name": mount.name,
-        "station": mount.shown_name,
-        "genre": mount.shown_genre,
+        "station": mount.shown.name,
+        "genre": mount.shown.genre,
         "url": f"/radio/{mount.name}",
         "hls": None if simulcast is None else f"/live/{mount.name}/master.m3u8",
         "events": f"/events/radio/{mount.name}",

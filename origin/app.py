@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from origin import api, files, page, vod
@@ -15,6 +17,16 @@ from origin.house import House
 from origin.live import captions, event, metadata, recordings
 from origin.live import routes as live
 from origin.radio.routes import routes as radio_routes
+
+
+async def _not_found(_: Request, __: Exception) -> Response:
+    """No wing knows the address: the same answer as where a wing has no such file."""
+    return Response("Not Found\n", 404, files.ABSENT, "text/plain; charset=utf-8")
+
+
+async def _incomplete(_: Request, __: Exception) -> Response:
+    """The client ended in the middle of its body: no error of ours. RFC 9112 §8: it may still read that."""
+    return Response("Bad Request\n", 400, {"connection": "close"}, "text/plain; charset=utf-8")
 
 
 def build_app(house: House, player: Path) -> ASGIApp:
@@ -50,6 +62,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *page.routes(player),
         ],
         lifespan=lifespan,
+        exception_handlers={404: _not_found, ClientDisconnect: _incomplete},
     )
     return Edge(
         files.Files(house.library, max_age=config.library.max_age, open_files=house.open_files, app=app),

@@ -182,7 +182,7 @@ def _coalesce(ranges: Sequence[ByteRange], part_overhead: int) -> tuple[ByteRang
             joined.append((order, part))
     # RFC 9110 §14.2: a client that asks for ranges out of order may need them so.
     joined.sort(key=lambda item: item[0])
-    return tuple(part for _, part in joined)
+    return tuple([part for _, part in joined])
 
 
 def content_range(part: ByteRange, size: int) -> str:

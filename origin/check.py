@@ -7,15 +7,20 @@ code with what it judges. A finding cites the clause that it rests on.
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
 import httpx
 import m3u8
 
+from origin import lowlatency
+from origin.errors import CommandError
+
 MAX_VARIANTS = 32
+MAX_ALIKE = 3
+"""Findings of one kind about one playlist that are told one by one."""
+
 MAX_PLAYLIST_BYTES = 4 << 20
 LONGEST_SEGMENT = 86_400.0
 """Seconds; what claims to last longer isn't judged as a segment."""
@@ -24,7 +29,11 @@ TIMEOUT_SECONDS = 30.0
 PLAYLIST_TYPES = ("application/vnd.apple.mpegurl", "audio/mpegurl")
 
 
-class CheckError(Exception):
+UNREADABLE = (m3u8.ParseError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What the m3u8 package raises for playlists that aren't well-formed: it doesn't say."""
+
+
+class CheckError(CommandError):
     """The address can't be judged at all; the text is one line."""
 
 
@@ -88,10 +97,8 @@ class _Judge:
         text = await self._playlist_text(url)
         if text is None:
             return
-        try:
-            playlist = m3u8.loads(text, uri=url)
-        except (ValueError, KeyError, m3u8.ParseError) as error:
-            self._report.expect(False, url, f"the m3u8 package can't read it: {error}")
+        playlist = self._read(url, text)
+        if playlist is None:
             return
         if playlist.is_variant and named:
             # Or it might name itself.
@@ -102,6 +109,21 @@ class _Judge:
             await self._multivariant(url, playlist)
         else:
             await self._media(url, text, playlist)
+
+    async def _try(self, url: str, judging: Awaitable[None]) -> None:
+        """Let one address that can't be fetched be a finding, and not the end of the rest."""
+        try:
+            await judging
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._report.expect(False, url, f"can't be fetched: {error or type(error).__name__}")
+
+    def _read(self, url: str, text: str) -> m3u8.M3U8 | None:
+        try:
+            return m3u8.loads(text, uri=url)
+        except UNREADABLE as error:
+            said = str(error).replace("\n", " ") or type(error).__name__
+            self._report.expect(False, url, f"the m3u8 package can't read it: {said}")
+            return None
 
     async def _playlist_text(self, url: str) -> str | None:
         answer, content = await self._fetch(url)
@@ -152,44 +174,91 @@ class _Judge:
                 expect(known, where, f"{told} (RFC 8216bis §4.4.6.2)")
         names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
         for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
-            await self.playlist(urljoin(url, name), named=True)
+            where = urljoin(url, name)
+            await self._try(where, self.playlist(where, named=True))
 
     async def _media(self, url: str, text: str, playlist: m3u8.M3U8) -> None:
         expect = self._report.expect
         target = playlist.target_duration or 0
         expect(target > 0, url, "has no EXT-X-TARGETDURATION (RFC 8216bis §4.4.3.1)")
-        for segment in playlist.segments:
-            if segment.uri:
-                duration = segment.duration or 0.0
-                if not expect(0 <= duration < LONGEST_SEGMENT, url, f"has an EXTINF of {duration} s"):
-                    continue
-                rounded = int(duration + 0.5)
-                said = f"lasts {segment.duration} s, more than the target duration {target}"
-                expect(rounded <= target, f"{url} {segment.uri}", f"{said} (RFC 8216bis §4.4.3.1)")
-        for problem in part_problems(text):
-            expect(False, url, problem)
+        self._tell(url, [self._segment_problem(segment, target) for segment in playlist.segments])
+        self._tell(url, list(lowlatency.control_problems(text)))
+        self._tell(url, list(lowlatency.part_problems(text)))
         await self._addresses(url, playlist)
         if not playlist.is_endlist:
+            await self._try(url, self._directives(url, text))
             await self._advances(url, playlist, target)
+
+    @staticmethod
+    def _segment_problem(segment: m3u8.Segment, target: int) -> str | None:
+        duration = segment.duration or 0.0
+        if not segment.uri:
+            return None
+        if not 0 <= duration < LONGEST_SEGMENT:
+            return f"{segment.uri} has an EXTINF of {duration} s"
+        said = f"{segment.uri} lasts {segment.duration} s, more than the target duration {target}"
+        return f"{said} (RFC 8216bis §4.4.3.1)" if int(duration + 0.5) > target else None
+
+    def _tell(self, url: str, problems: Sequence[str | None]) -> None:
+        """Count checks of one kind, and tell of the first that don't hold."""
+        wrong = [problem for problem in problems if problem is not None]
+        self._report.passed += len(problems) - len(wrong)
+        self._report.findings += [f"{url}: {problem}" for problem in wrong[:MAX_ALIKE]]
+        if len(wrong) > MAX_ALIKE:
+            self._report.findings.append(f"{url}: and {len(wrong) - MAX_ALIKE} more of that kind")
 
     async def _addresses(self, url: str, playlist: m3u8.M3U8) -> None:
         """Fetch the first and the last segment and the init segments, by ranges too."""
         whole = [segment.uri for segment in playlist.segments if segment.uri]
         names = [section.uri for section in playlist.segment_map if section.uri] + whole[:1] + whole[-1:]
         for name in dict.fromkeys(names):
-            await self.file(urljoin(url, name))
+            where = urljoin(url, name)
+            await self._try(where, self.file(where))
 
     async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
         """A live playlist has a new segment within one and a half target durations (§6.2.2)."""
         before = (playlist.media_sequence or 0) + len(playlist.segments)
         await asyncio.sleep(target * 1.5 + 0.5)
         _, content = await self._fetch(url)
-        again = m3u8.loads(content.decode("utf-8", "replace"), uri=url)
+        again = self._read(url, content.decode("utf-8", "replace"))
+        if again is None:
+            return
         after = (again.media_sequence or 0) + len(again.segments)
         expect = self._report.expect
         expect(after > before or again.is_endlist, url, "doesn't go on in time (RFC 8216bis §6.2.2)")
         expect(after >= before, url, "goes back (RFC 8216bis §6.2.2)")
         expect(again.target_duration == target, url, "changed its target duration (RFC 8216bis §4.4.3.1)")
+
+    async def _directives(self, url: str, text: str) -> None:
+        """Ask for what the server says that it can do (§6.2.5), and for what it hints at (§6.2.6)."""
+        control = lowlatency.attributes(text, "EXT-X-SERVER-CONTROL") or {}
+        expect, glue = self._report.expect, "&" if "?" in url else "?"
+        if control.get("CAN-BLOCK-RELOAD") == "YES":
+            before = lowlatency.progress(await self._again(url))
+            newer = await self._again(f"{url}{glue}_HLS_msn={before[0]}&_HLS_part={before[1]}")
+            said = "a blocked reload is answered with nothing newer (RFC 8216bis §6.2.5.2)"
+            expect(lowlatency.progress(newer) > before, url, said)
+        if "CAN-SKIP-UNTIL" in control:
+            before = lowlatency.progress(await self._again(url))
+            delta = await self._again(f"{url}{glue}_HLS_skip=YES")
+            said = "a delta update lacks segments (RFC 8216bis §6.2.5.1)"
+            expect(lowlatency.progress(delta) >= before, url, said)
+        if "\n#EXT-X-PART:" in text:
+            # A hinted part needn't come where the segmentation changes; not the next one, too.
+            came = await self._hinted(url) or await self._hinted(url)
+            expect(came, url, "no hinted part is answered with 200 (RFC 8216bis §6.2.6)")
+
+    async def _again(self, url: str) -> str:
+        """Fetch a playlist once more; nothing where it isn't answered with 200."""
+        answer, content = await self._fetch(url)
+        return content.decode("utf-8", "replace") if answer.status_code == 200 else ""
+
+    async def _hinted(self, url: str) -> bool:
+        hint = lowlatency.attributes(await self._again(url), "EXT-X-PRELOAD-HINT") or {}
+        if hint.get("TYPE") != "PART" or "BYTERANGE-START" in hint:
+            return True
+        part = await self._client.get(urljoin(url, hint.get("URI", "")))
+        return part.status_code == 200
 
     async def file(self, url: str) -> None:
         """Judge a file's answers to ranges and conditions."""
@@ -218,29 +287,3 @@ class _Judge:
             expect(
                 known.status_code == 304, url, f"If-None-Match gives {known.status_code} (RFC 9110 §13.1.2)"
             )
-
-
-def part_problems(text: str) -> Iterator[str]:
-    """Find parts that break RFC 8216bis §4.4.4.9: longer than the target, or shorter than 85 % of it.
-
-    Args:
-        text: a media playlist.
-
-    Yields:
-        One line for each part that is wrong.
-    """
-    target = re.search(r"^#EXT-X-PART-INF:.*PART-TARGET=([0-9.]+)", text, re.MULTILINE)
-    if target is None:
-        return
-    limit = float(target.group(1))
-    lines = text.splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
-        match = re.match(r"#EXT-X-PART:.*?DURATION=([0-9.]+)", line)
-        if match is None:
-            continue
-        duration = float(match.group(1))
-        if duration > limit:
-            yield f"a part of {duration} s is above PART-TARGET {limit} (RFC 8216bis §4.4.3.7)"
-        within = following.startswith("#EXT-X-PART:")
-        if within and duration < 0.85 * limit and "GAP=YES" not in line:
-            yield f"a part of {duration} s is below 85 % of PART-TARGET {limit} (RFC 8216bis §4.4.4.9)"

@@ -1,8 +1,13 @@
-"""The command line: exit status 0 when done, 1 when it failed, 2 for wrong use; errors are one line."""
+"""The command line: exit status 0 when done, 1 when it failed, 2 for wrong use; errors are one line.
+
+A command imports what it alone needs: a server that was killed is to be back within two seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -11,22 +16,16 @@ from typing import Any
 
 import click
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from media.errors import MediaError
-from origin import check as judge
-from origin import config as configuration
-from origin import logs, serving
-from origin.check import CheckError
+from origin import configsources, logs, starting
 from origin.config import Config, ConfigError
-from origin.server import BindError
+from origin.errors import CommandError
 from packager.datalock import DataInUseError
-from packager.storage import NotFoundError
+from packager.storage import CONFIGURATION, NotFoundError
 from packager.tools import ToolsError
-from packager.vod.export import export
 
-DEFAULT_CONFIG = Path("headwater.toml")
+DEFAULT_CONFIG = Path(CONFIGURATION)
 FAILED = 1
 WRONG_USE = 2
 
@@ -37,6 +36,10 @@ def main() -> None:
         cli.main(prog_name="headwater", standalone_mode=False)
     except click.exceptions.Abort:
         _end("stopped", FAILED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Nothing was asked for: that isn't an error of one line, but what can be asked for.
+        click.echo(error.format_message(), err=True)
+        sys.exit(WRONG_USE)
     except click.ClickException as error:
         message = error.format_message().replace("\n", " ")
         command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "headwater"
@@ -47,7 +50,7 @@ def main() -> None:
         _end(str(error), WRONG_USE)
     except NotFoundError as error:
         _end(f"{error}: no such file", FAILED)
-    except (BindError, DataInUseError, ToolsError, MediaError, CheckError) as error:
+    except (CommandError, DataInUseError, ToolsError, MediaError) as error:
         _end(str(error), FAILED)
     except OSError as error:
         _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
@@ -98,10 +101,11 @@ def serve(
     )
     config = load(file, options)
     if print_config:
-        click.echo(configuration.as_toml(config), nl=False)
+        click.echo(configsources.as_toml(config), nl=False)
         return
     logs.configure(config.log.level, config.log.format)
-    _run(lambda: serving.serve(config, demo=demo, own_library=_names_library(file, options)))
+    read = functools.partial(load, file, options)
+    _run(lambda: starting.serve(config, read, demo=demo, own_library=_names_library(file, options)))
 
 
 @cli.command()
@@ -113,12 +117,28 @@ def package(inputs: tuple[Path, ...], out: Path, verbose: bool) -> None:
 
     Files named TITLE.720p.mp4, TITLE.480p.mp4 become one adaptive title as well.
     """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from packager.vod.export import export
+
     logs.configure("debug" if verbose else "info", "text")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    bar = Progress(*columns, console=Console(stderr=True))
+    with contextlib.ExitStack() as shown:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, total: int) -> None:
+            if not tasks:
+                # Not before: an empty bar leaves a line above the error that ends it.
+                shown.enter_context(bar)
             if name not in tasks:
                 tasks[name] = bar.add_task(name, total=total)
             bar.update(tasks[name], completed=done)
@@ -136,6 +156,8 @@ def check(url: str, verbose: bool) -> None:
 
     URL is a playlist or a file. The exit status is 1 when something is wrong.
     """
+    from origin import check as judge
+
     logs.configure("debug" if verbose else "info", "text")
     report = asyncio.run(judge.check(url))
     for finding in report.findings:
@@ -145,7 +167,7 @@ def check(url: str, verbose: bool) -> None:
         sys.exit(FAILED)
 
 
-def load(file: Path | None, options: configuration.Layer) -> Config:
+def load(file: Path | None, options: configsources.Layer) -> Config:
     """Read the configuration; the file is ``headwater.toml`` of this folder where none is named.
 
     Raises:
@@ -153,10 +175,10 @@ def load(file: Path | None, options: configuration.Layer) -> Config:
     """
     if file is None and DEFAULT_CONFIG.is_file():
         file = DEFAULT_CONFIG
-    return configuration.load(file, os.environ, options)
+    return configsources.load(file, os.environ, options)
 
 
-def _layer(**sections: dict[str, Any]) -> configuration.Layer:
+def _layer(**sections: dict[str, Any]) -> configsources.Layer:
     """Keep what was given on the command line."""
     given = {
         section: {key: value for key, value in table.items() if value is not None}
@@ -165,12 +187,12 @@ def _layer(**sections: dict[str, Any]) -> configuration.Layer:
     return {section: table for section, table in given.items() if table}
 
 
-def _names_library(file: Path | None, options: configuration.Layer) -> bool:
+def _names_library(file: Path | None, options: configsources.Layer) -> bool:
     """Tell whether any source names a library: then the demo shows that one instead of its own films."""
     if file is None and DEFAULT_CONFIG.is_file():
         file = DEFAULT_CONFIG
-    layers = [options, configuration.read_environment(os.environ)]
-    layers += [] if file is None else [configuration.read_file(file)]
+    layers = [options, configsources.read_environment(os.environ)]
+    layers += [] if file is None else [configsources.read_file(file)]
     return any("path" in layer.get("library", {}) for layer in layers)
 
 

@@ -175,20 +175,19 @@ def _if_match(field: str, validators: Validators) -> bool:
     if field.strip(" \t") == "*":
         return True
     tags = parse_tags(field)
-    if tags is None:
-        # Not a list of tags: as with every field that doesn't parse, the request goes on without it.
-        return True
-    # RFC 9110 §13.1.1: strong comparison.
-    return validators.etag is not None and not _is_weak(validators.etag) and validators.etag in tags
+    # RFC 9110 §13.1.1: strong comparison; neither "*" nor a list of entity-tags is false (step 3).
+    if tags is None or validators.etag is None:
+        return False
+    return not _is_weak(validators.etag) and validators.etag in tags
 
 
 def _if_none_match(field: str, validators: Validators) -> bool:
     if field.strip(" \t") == "*":
         return False
     tags = parse_tags(field)
+    # RFC 9110 §13.1.2: weak comparison; neither "*" nor a list of entity-tags is true (step 3).
     if tags is None or validators.etag is None:
         return True
-    # RFC 9110 §13.1.2: weak comparison.
     opaque = validators.etag.removeprefix("W/")
     return all(tag.removeprefix("W/") != opaque for tag in tags)
 

@@ -1,24 +1,13 @@
-"""The configuration: frozen, validated options from defaults, a file, the environment and the command line.
+"""What can be configured: options, their defaults, and what they may be.
 
-Later sources win: defaults < ``headwater.toml`` < ``HEADWATER_SECTION_KEY`` < options. A key that isn't known
-or a value of the wrong type is one ``ConfigError`` that names the source, the key and what is allowed.
+Where their values come from is in ``configsources``, what is said of wrong ones in ``configwords``.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
-import typing
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
-
-from origin.radio import plan
-
-ENVIRONMENT_PREFIX = "HEADWATER_"
 
 Name = Annotated[
     str, Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}$", description="1 to 64 letters, digits, '.', '_', '-'")
@@ -38,20 +27,26 @@ class ConfigError(Exception):
 class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Where it listens and whom it answers."""
 
-    host: str = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Port = 8000
     rtmp_port: Port = 0
     srt_port: Port = 0
     data: str = ""
     """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
-    allow_origin: str = "*"
+    allow_origin: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+)?$",
+            description="an origin such as https://player.example, or '*'; empty: none",
+        ),
+    ] = "*"
     """Access-Control-Allow-Origin of media and lists."""
 
 
 class LibraryOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """The folder of files."""
 
-    path: str = "library"
+    path: Annotated[str, Meta(min_length=1)] = "library"
     follow_symlinks: bool = False
     max_age: Annotated[int, Meta(ge=0)] = 3600
     """Seconds for which caches may keep a file."""
@@ -179,6 +174,10 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Body of a request that publishes timed metadata."""
     captions_bytes: Count = 1 << 20
     """A WebVTT file that is published; and a channel's captions of one language that aren't over."""
+    udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
+    """What the system is asked to hold of a source in UDP; it grants up to its ``net.core.rmem_max``."""
+    dvr_waiting_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
+    """Memory of a channel for what its disk hasn't taken yet of its DVR; beyond it that is lost."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played files."""
 
@@ -204,108 +203,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log: LogOptions = LogOptions()
 
 
-Layer = Mapping[str, Any]
-"""One source's values: section name → table, or list of tables for live, radio and events."""
-
-
-def load(path: Path | None, environment: Mapping[str, str], options: Layer) -> Config:
-    """Read and validate all sources.
-
-    Args:
-        path: the TOML file, or None.
-        environment: variables, of which those with the prefix count.
-        options: what the command line set.
-
-    Raises:
-        ConfigError: a source can't be read, or has an unknown key or a wrong value.
-    """
-    merged: dict[str, Any] = {}
-    layers = [] if path is None else [(str(path), read_file(path))]
-    layers += [("the environment", read_environment(environment)), ("the command line", options)]
-    for origin, layer in layers:
-        validate(layer, origin)
-        for section, value in layer.items():
-            merged[section] = {**merged.get(section, {}), **value} if isinstance(value, Mapping) else value
-    config = validate(merged, "the configuration")
-    _check_names(config)
-    for fault in plan.faults(config.radio, config.server):
-        raise ConfigError(fault)
-    return config
-
-
-def read_file(path: Path) -> Layer:
-    """Read a TOML file.
-
-    Raises:
-        ConfigError: it isn't there, can't be read, or isn't TOML.
-    """
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-
-
-def read_environment(environment: Mapping[str, str]) -> Layer:
-    """Read ``HEADWATER_SECTION_KEY`` variables; values are text and converted by the key's type.
-
-    Raises:
-        ConfigError: a variable with the prefix names no key.
-    """
-    layer: dict[str, dict[str, Any]] = {}
-    for variable in sorted(environment):
-        if not variable.startswith(ENVIRONMENT_PREFIX):
-            continue
-        section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
-        table = _tables().get(section)
-        if table is None or key not in table.__struct_fields__:
-            sections = ", ".join(f"{ENVIRONMENT_PREFIX}{name.upper()}_…" for name in _tables())
-            known = _allowed_keys(table) if table else sections
-            raise ConfigError(f"{variable}: no such option; allowed: {known}")
-        kind = typing.get_type_hints(table, include_extras=True)[key]
-        try:
-            value = msgspec.convert(environment[variable], kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{variable}: {_reason(str(error), kind)}") from error
-        layer.setdefault(section, {})[key] = value
-    return layer
-
-
-def validate(layer: Layer, origin: str) -> Config:
-    """Check one source's values against the options.
-
-    Args:
-        layer: the values.
-        origin: what to call the source in an error.
-
-    Raises:
-        ConfigError: naming the key and what is allowed.
-    """
-    try:
-        return msgspec.convert(layer, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {_explain(str(error))}") from error
-
-
-def as_toml(config: Config) -> str:
-    """Write the configuration as TOML, secrets blotted out; what ``--print-config`` shows."""
-    lines: list[str] = []
-    for section in Config.__struct_fields__:
-        value = getattr(config, section)
-        tables = [value] if isinstance(value, Struct) else value
-        for table in tables:
-            lines.append(f"[{section}]" if isinstance(value, Struct) else f"[[{section}]]")
-            lines += [
-                f"{key} = {_toml_value(key, item)}"
-                for key in table.__struct_fields__
-                if (item := getattr(table, key)) is not None
-            ]
-            lines.append("")
-    return "\n".join(lines)
-
-
 def seconds(duration: str) -> float:
     """Read a duration such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``."""
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(duration[-1])
@@ -316,66 +213,3 @@ def size(text: str) -> int:
     """Read a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
     unit = {"M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1])
     return int(text[:-1]) * unit if unit else int(text)
-
-
-def _toml_value(key: str, value: object) -> str:
-    if re.search("password|token|key", key):
-        return '"********"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(key, item) for item in value) + "]"
-    return msgspec.json.encode(value).decode("utf-8")
-
-
-def _tables() -> dict[str, type[Struct]]:
-    """The sections that are one table each, by name."""
-    hints = typing.get_type_hints(Config)
-    return {name: kind for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, Struct)}
-
-
-def _allowed_keys(table: type[Struct]) -> str:
-    return ", ".join(table.__struct_fields__)
-
-
-def _explain(message: str) -> str:
-    """Turn msgspec's "… - at `$.server.port`" into "server.port: …; allowed: …"."""
-    reason, _, place = message.partition(" - at `$")
-    place = place.rstrip("`").removeprefix(".")
-    unknown = re.search(r"unknown field `(.*)`", reason)
-    kind = _kind_at(place)
-    if unknown is None:
-        return f"{place}: {_reason(reason, kind)}"
-    key = f"{place}.{unknown.group(1)}".removeprefix(".")
-    return f"{key}: unknown key; allowed: {_allowed_keys(kind)}"
-
-
-def _reason(message: str, kind: Any) -> str:
-    values = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-    if values:
-        return f"not possible; allowed: {', '.join(str(value) for value in values)}"
-    if typing.get_origin(kind) is Annotated and "matching regex" in message:
-        (meta,) = kind.__metadata__
-        return f"not possible; allowed: {meta.description}"
-    return message[:1].lower() + message[1:].replace("`", "'")
-
-
-def _kind_at(place: str) -> Any:
-    """Find the type behind a path such as ``live[0].ladder[1]``."""
-    kind: Any = Config
-    for step in re.findall(r"\w+|\[", place.replace("[...]", "[")):
-        if step == "[":
-            kind = typing.get_args(kind)[0]
-        elif not step.isdigit():
-            kind = typing.get_type_hints(kind, include_extras=True)[step]
-    return kind
-
-
-def _check_names(config: Config) -> None:
-    for section, named in (("live", config.live), ("radio", config.radio), ("events", config.events)):
-        names = [item.name for item in named]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
-    for channel in config.live:
-        languages = [language.lower() for language in channel.captions]
-        if len(set(languages)) < len(languages):
-            raise ConfigError(f"live: captions of {channel.name!r}: each language once")

@@ -14,10 +14,24 @@ from origin.http1.zerocopy import ZERO_COPY
 
 log = structlog.get_logger()
 
-AREAS = frozenset({"media", "vod", "live", "radio", "events", "relay", "api", "player", "health", "metrics"})
+AREAS = frozenset(
+    {
+        "media",
+        "vod",
+        "live",
+        "radio",
+        "status-json.xsl",
+        "events",
+        "relay",
+        "api",
+        "player",
+        "health",
+        "metrics",
+    }
+)
 """First path segments that are counted by name; a fixed set, so that no client can grow the metrics."""
 
-SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "events", "api"})
+SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
 """What pages of other origins may read."""
 
 EXPOSED = (
@@ -25,7 +39,8 @@ EXPOSED = (
     b"icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
 )
 ALLOWED = (
-    b"Accept, Cache-Control, Content-Type, Icy-MetaData, "
+    b"Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, "
+    b"Content-Type, Icy-MetaData, "
     b"If-Match, If-Modified-Since, If-None-Match, If-Range, Last-Event-ID, Range"
 )
 PREFLIGHT_SECONDS = b"86400"
@@ -177,6 +192,8 @@ class Edge:
         try:
             if shared and _is_preflight(scope):
                 await _answer_preflight(count)
+            elif scope["method"] == "OPTIONS" and scope["path"] == "*":
+                await _answer_ping(count)
             else:
                 await self._app(scope, receive, count)
         finally:
@@ -191,6 +208,13 @@ def _is_preflight(scope: Scope) -> bool:
     return scope["method"] == "OPTIONS" and any(
         name == b"access-control-request-method" for name, _ in scope["headers"]
     )
+
+
+async def _answer_ping(send: Send) -> None:
+    """RFC 9110 §9.3.7: of the server as a whole; libshout asks so for TLS, and takes any 2xx for none."""
+    headers = [(b"allow", b"GET, HEAD, POST, PUT, OPTIONS")]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _answer_preflight(send: Send) -> None:

@@ -22,6 +22,9 @@ log = structlog.get_logger()
 NOT_FOUND_MAX_AGE = 5
 """Seconds for which a cache may keep the answer that there is no such file."""
 
+ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
+"""What answers of 404 say to caches."""
+
 _ALLOWED = "GET, HEAD, OPTIONS"
 
 PREFIX = "/media/"
@@ -37,7 +40,6 @@ class Files:
     Args:
         library: The files.
         max_age: Seconds for which caches may keep a file.
-        not_found_max_age: Seconds for which they may keep a 404.
         open_files: Where files are kept for the requests that follow; None keeps none.
         app: What answers for all other addresses; None: nobody does.
     """
@@ -47,13 +49,11 @@ class Files:
         library: Library,
         *,
         max_age: int = 3600,
-        not_found_max_age: int = NOT_FOUND_MAX_AGE,
         open_files: OpenFiles | None = None,
         app: ASGIApp | None = None,
     ) -> None:
         self._library = library
         self._headers = ((b"cache-control", b"public, max-age=%d" % max_age), NO_SNIFFING)
-        self._absent_cache_control = f"public, max-age={not_found_max_age}"
         self._open_files = OpenFiles(0) if open_files is None else open_files
         self._app = app or Response("Not Found\n", 404)
 
@@ -84,7 +84,7 @@ class Files:
             )
         except NotFoundError:
             # One answer for everything that isn't there or isn't to be seen.
-            return _refusal("Not Found\n", 404, {"cache-control": self._absent_cache_control})
+            return _refusal("Not Found\n", 404, ABSENT)
         except OSError as error:
             # RFC 9110 §15.6.4: the asker isn't to blame, and it may be better soon.
             level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning

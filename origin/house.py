@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from media.errors import MediaError
-from origin import metrics
+from origin import allocator, metrics
 from origin.config import Config, LiveOptions, seconds, size
 from origin.edge import Traffic, cross_origin_headers
 from origin.openfiles import OpenFiles
@@ -23,8 +23,11 @@ from origin.radio.mount import Mount
 from origin.radio.simulcasts import make_simulcasts
 from origin.radio.stations import Stations, make_stations
 from origin.unserved import serves_channel
+from packager.beside import beside
 from packager.catalogue import Catalogue
-from packager.live.channel import Channel, ChannelOptions
+from packager.datalock import DataLock
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
 from packager.storage import Library, NotFoundError
@@ -45,7 +48,7 @@ EVENT_SECONDS = 86_400.0
 
 
 class Service(Protocol):
-    """A channel or a mount."""
+    """A channel, a mount, or what looks at the library."""
 
     name: str
 
@@ -62,6 +65,8 @@ class House:
     Args:
         config: all options.
         tools: ffmpeg, or None where there is none (then neither channels nor stations are configured).
+        lock: that of the data folder, which the channels wait for and which is released behind them; None
+            where they keep nothing.
 
     Attributes:
         traffic: counters of requests and bytes.
@@ -74,7 +79,7 @@ class House:
         ending: whether the server is on its way out.
     """
 
-    def __init__(self, config: Config, tools: Tools | None) -> None:
+    def __init__(self, config: Config, tools: Tools | None, lock: DataLock | None = None) -> None:
         self.config = config
         self.tools = tools
         self.traffic = Traffic()
@@ -89,6 +94,8 @@ class House:
         self.catalogue = Catalogue(self.library.root, tools, self._obstacle)
         self.pulse = Pulse()
         self.ending = False
+        self._lock = lock
+        self._work: asyncio.Task[None] | None = None
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
         self.simulcasts: dict[str, Simulcast] = {}
@@ -140,21 +147,33 @@ class House:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run all services while the context is open; end them with it."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._supervise(service)) for service in self._services()]
-            tasks.append(group.create_task(self.pulse.run()))
+        """Run all services until ``close``, or until the context ends."""
+        async with beside(self.pulse.run()), beside(allocator.tidy()), asyncio.TaskGroup() as group:
+            self._work = group.create_task(self._serve())
             try:
                 yield
             finally:
-                for task in tasks:
-                    task.cancel()
+                self._work.cancel()
+
+    async def _serve(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for service in self._services():
+                    group.create_task(self._supervise(service))
+        finally:
+            if self._lock is not None:
+                self._lock.release()
 
     def close(self) -> None:
-        """Release every waiting request and every listener: the server is ending."""
+        """Release every waiting request and every listener, and end all services: the server is ending.
+
+        Downloads go on; another server may have the data folder meanwhile.
+        """
         self.ending = True
         for service in self._services():
             service.close()
+        if self._work is not None:
+            self._work.cancel()
 
     def health(self) -> dict[str, object]:
         """Tell whether the server lives, is ready, and how its services are."""
@@ -174,6 +193,8 @@ class House:
         }
         if self.pulse.trouble is not None:
             troubles["server"] = self.pulse.trouble
+        elif self._lock is not None and not self._lock.held:
+            troubles["server"] = "live channels wait: another server uses the data folder"
         good = ready and not troubles and all(state in GOOD_STATES for state in states.values())
         health: dict[str, object] = {
             "status": "ok" if good else "degraded",
@@ -190,12 +211,14 @@ class House:
 
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
-        return [*services, *self.mounts.values(), *self.stations.hidden]
+        return [*services, *self.mounts.values(), *self.stations.hidden, self.catalogue]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service; one that breaks is started again, and the others don't notice."""
         while True:
             try:
+                if self._lock is not None and isinstance(service, Channel):
+                    await self._lock.wait()
                 await service.run()
             except ToolsError as error:
                 log.error("can't run", service=service.name, reason=str(error))
@@ -219,6 +242,7 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         max_waiters=config.limits.blocked_requests,
         data=Path(config.server.data).expanduser() / "live" / options.name if config.server.data else None,
         dvr_bytes=size(options.dvr_size),
+        dvr_waiting_bytes=config.limits.dvr_waiting_bytes,
         event=options.event,
         retention=Retention(
             seconds(options.recordings),
@@ -226,4 +250,5 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         ),
         captions=options.captions,
         caption_bytes=config.limits.captions_bytes,
+        receive_bytes=config.limits.udp_receive_bytes,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import queue
@@ -14,7 +15,10 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 MAX_VALUE = 2048
-"""Longest text that one field of a log line carries; clients choose some of them."""
+"""Most bytes of text that one field of a log line carries, as JSON writes it; clients choose some of them."""
+
+CHARACTER_BYTES = 12
+"""Bytes that one character takes at most, as JSON writes it."""
 
 LINES_WAITING = 1000
 """Lines that wait for whoever reads the log, at most; those beyond are counted and dropped."""
@@ -118,8 +122,10 @@ def sanitise(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
 
 def clean(text: str) -> str:
     """Escape what isn't printable and cut what is too long."""
-    if len(text) > MAX_VALUE:
-        text = text[:MAX_VALUE] + "…"
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    is_cut, text = len(text) > MAX_VALUE, text[:MAX_VALUE]
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    if len(text) > MAX_VALUE // CHARACTER_BYTES and len(json.dumps(text)) - 2 > MAX_VALUE:
+        sizes = itertools.accumulate(len(json.dumps(character)) - 2 for character in text)
+        is_cut, text = True, text[: sum(size <= MAX_VALUE for size in sizes)]
+    return f"{text}…" if is_cut else text

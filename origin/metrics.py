@@ -64,11 +64,21 @@ class HouseCollector(Collector):
             "headwater_live_blocked_requests", "Requests waiting.", labels=["channel"]
         )
         restarts = CounterMetricFamily("headwater_ffmpeg_restarts", "Times ffmpeg died.", labels=["channel"])
+        lost = CounterMetricFamily(
+            "headwater_source_lost_packets", "MPEG-TS packets that didn't come in UDP.", labels=["channel"]
+        )
+        dropped = CounterMetricFamily(
+            "headwater_source_dropped_datagrams",
+            "Datagrams for which the system had no room.",
+            labels=["channel"],
+        )
         for channel in self._house.broadcasts.values():
+            lost.add_metric([channel.name], channel.losses.packets)
+            dropped.add_metric([channel.name], channel.losses.datagrams)
             viewers.add_metric([channel.name], channel.viewers)
             blocked.add_metric([channel.name], channel.blocked)
             restarts.add_metric([channel.name], channel.restarts)
-        yield from (viewers, blocked, restarts)
+        yield from (viewers, blocked, restarts, lost, dropped)
 
     def _radio(self) -> Iterator[Metric]:
         listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])

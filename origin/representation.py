@@ -7,7 +7,6 @@ it, by a bounded copy where it doesn't (TLS).
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -55,7 +54,36 @@ class Representation(Protocol):
         """Release what it holds. Called once, when the answer has ended in whatever way."""
 
 
-class FileRepresentation:
+class ReadInThread:
+    """What reads by a function that blocks, and lets go only once nothing reads any more.
+
+    Args:
+        read: Gives up to so many bytes from a position; it may have other users.
+        release: Called at the end.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], release: Callable[[], None]) -> None:
+        self._read = read
+        self._release = release
+        self._reading: asyncio.Future[bytes] | None = None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`, read in a thread; b"" beyond the present end."""
+        loop = asyncio.get_running_loop()
+        self._reading = loop.run_in_executor(None, self._read, offset, length)
+        # The thread goes on when the asker is cancelled: only `close` knows when nothing reads any more.
+        return await asyncio.shield(self._reading)
+
+    async def close(self) -> None:
+        """Release it, as soon as nothing reads from it any more."""
+        try:
+            if self._reading is not None:
+                await asyncio.wait((self._reading,))
+        finally:
+            self._release()
+
+
+class FileRepresentation(ReadInThread):
     """An open file of the library, which it owns and closes, or uses and gives back.
 
     Args:
@@ -74,33 +102,16 @@ class FileRepresentation:
         release: Callable[[], None] | None = None,
         etag: str | None = None,
     ) -> None:
+        super().__init__(file.pread, release or file.close)
         self.size = file.size
         self.etag = etag or file.validator(time.time() if now is None else now)
         self.last_modified: float | None = file.modified
         self.media_type = media_type
         self._file = file
-        self._release = release or file.close
-        self._reading: asyncio.Future[bytes] | None = None
 
     def descriptor(self) -> int | None:
         """The file's descriptor."""
         return self._file.fd
-
-    async def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`, read in a thread; b"" beyond the file's present end."""
-        loop = asyncio.get_running_loop()
-        # By position: the descriptor may have other users.
-        self._reading = loop.run_in_executor(None, os.pread, self._file.fd, length, offset)
-        # The thread goes on when the asker is cancelled: only `close` knows when the descriptor is free.
-        return await asyncio.shield(self._reading)
-
-    async def close(self) -> None:
-        """Close the file, as soon as nothing reads from it any more."""
-        try:
-            if self._reading is not None:
-                await asyncio.wait((self._reading,))
-        finally:
-            self._release()
 
 
 class BytesRepresentation:

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Generator, Sequence
 
 import uvicorn
 
+from origin.errors import CommandError
+from origin.http1.connection import Connection
+
 BACKLOG = 2048
 POLL_SECONDS = 0.05
 
+LAST_REQUEST_SECONDS = 0.1
+"""For how long connections are served on when no more are taken: the next request may be on its way."""
+
+FIRST_REQUEST_SECONDS = 1.0
+"""The same for connections that have only just been made, or have sent half a request."""
 UNACKNOWLEDGED_SECONDS = 30.0
 KEEPALIVE_IDLE_SECONDS = 20
 KEEPALIVE_PROBE_SECONDS = 5
@@ -25,7 +35,15 @@ KEEPALIVE_PROBES = 3
 """A silent connection is asked after 20 s whether somebody is there, and given up after three unanswered."""
 
 
-class BindError(Exception):
+BIND_ADVICE = {
+    errno.EADDRINUSE: "stop what uses it or choose another with --port",
+    errno.EADDRNOTAVAIL: "--host is an address of this machine, or 0.0.0.0 for all of them",
+    errno.EACCES: "ports below 1024 are the administrator's: choose another with --port",
+}
+"""What to do where an address can't be listened on."""
+
+
+class BindError(CommandError):
     """The address can't be listened on; the text is one line that says what to do."""
 
 
@@ -50,24 +68,28 @@ def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SE
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        _notice_the_dead(sock, unacknowledged_seconds)
+        notice_the_dead(sock, unacknowledged_seconds)
         chosen = sockets[0].getsockname()[1] if sockets else port
         try:
             sock.bind((address[0], chosen, *address[2:]))
         except OSError as error:
             for other in (*sockets, sock):
                 other.close()
-            advice = "stop what uses it or choose another with --port"
+            advice = BIND_ADVICE.get(error.errno or 0, "choose another with --port or --host")
             raise BindError(f"{host}:{port}: {error.strerror}; {advice}") from error
         sockets.append(sock)
     return sockets
 
 
-def _notice_the_dead(sock: socket.socket, seconds: float) -> None:
+def notice_the_dead(sock: socket.socket, seconds: float) -> None:
     """Have the kernel end connections whose other end has vanished; its own patience is of hours.
 
     Connections inherit the options of the socket that they come from. A client that leaves no room for its
     bytes, and confirms just that, counts as gone too.
+
+    Args:
+        sock: which is listened on.
+        seconds: after which a client that confirms nothing is taken for gone.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
@@ -99,6 +121,7 @@ class Server(uvicorn.Server):
         self._on_listening = on_listening
         self._on_close = on_close
         self._grace = grace
+        self._ending = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -118,10 +141,22 @@ class Server(uvicorn.Server):
         if self.started:
             self._on_listening()
 
+    async def main_loop(self) -> None:
+        """Have Date written anew as each second begins, until the server is to end.
+
+        uvicorn looks at it ten times a second, which is half of what a server costs that has nothing to do,
+        and writes it up to a second late: files changed meanwhile would have a Last-Modified after it
+        (RFC 9110 §8.8.2.1).
+        """
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), 1 - time.time() % 1)
+
     def ask_to_end(self) -> None:
         """End soon; called again, end now."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._ending.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, release the waiting, let responses end, cancel those that don't."""
@@ -129,9 +164,11 @@ class Server(uvicorn.Server):
             server.close()
         for sock in sockets or ():
             sock.close()
+        # What was asked already is answered, and so is the request on its way; another server has the others.
+        for one in self._connections():
+            one.retire()
+        await asyncio.sleep(LAST_REQUEST_SECONDS)
         self._on_close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
         await self._wait_for_responses()
         tasks = list(self.server_state.tasks)
         for task in tasks:
@@ -148,7 +185,12 @@ class Server(uvicorn.Server):
         while self.server_state.connections or self.server_state.tasks:
             if self.force_exit or asyncio.get_running_loop().time() >= end:
                 return
+            for one in self._connections():
+                one.close_idle(LAST_REQUEST_SECONDS, FIRST_REQUEST_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
+
+    def _connections(self) -> list[Connection]:
+        return [one for one in self.server_state.connections if isinstance(one, Connection)]
 
 
 def address_of(sockets: Sequence[socket.socket], host: str) -> str:

@@ -4,90 +4,72 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-import sys
-from collections.abc import Iterator
+import socket
+from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 import uvicorn
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from origin import descriptors
+from origin import allocator, descriptors, inherited
 from origin.app import build_app
-from origin.config import Config, LiveOptions, RadioOptions
+from origin.config import Config
 from origin.edge import Ledger, edge_headers
 from origin.fileshortcut import FileShortcut
 from origin.house import House
 from origin.http1.answers import Shortcuts
+from origin.http1.requesthead import WireLimits
 from origin.live.shortcut import LiveShortcut
 from origin.server import Server, address_of, bind
 from origin.unserved import unserved
-from origin.wire import WireLimits, wire_protocol
+from origin.wire import wire_protocol
 from packager import cage
-from packager import demo as demo_media
-from packager.datalock import DataLock
-from packager.tools import Tools, ToolsError, discover
+from packager.datalock import DataInUseError, DataLock
+from packager.tools import Tools, ToolsError
 
 log = structlog.get_logger()
 
 PLAYER = Path(__file__).resolve().parent.parent / "player"
 
 
-async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
+async def serve(config: Config, asking: Awaitable[Tools], *, demo: bool, own_library: bool) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
         config: all options.
+        asking: gives ffmpeg, or says why there is none.
         demo: whether the demo's channel, station and (without an own library) films are added.
         own_library: whether the configuration names a library.
 
     Raises:
-        BindError: the address is taken.
+        CommandError: the address is taken.
         ToolsError: ffmpeg is missing and something configured needs it.
         DataInUseError: another server uses the data folder.
         OSError: the library can't be read.
     """
     with _ending_early():
-        sockets = bind(config.server.host, config.server.port, config.limits.unacknowledged_seconds)
+        patience = config.limits.unacknowledged_seconds
+        handed = inherited.sockets(os.environ, patience)
+        sockets = handed or bind(config.server.host, config.server.port, patience)
         config = _within(config, descriptors.raise_limit())
         try:
-            tools = await _tools(needed=demo or bool(config.live or config.radio))
-            if demo and tools is not None:
-                config = await _with_demo(config, tools, own_library=own_library)
-            for line in await asyncio.to_thread(lambda: list(unserved(config))):
-                log.warning("no effect", reason=line)
-            lock = await asyncio.to_thread(_lock, config)
-            house = await asyncio.to_thread(House, config, tools)
+            config, tools = await _equipped(config, asking, demo=demo, own_library=own_library)
+            lock = await asyncio.to_thread(_lock, config, patient=bool(handed))
+            house = await asyncio.to_thread(House, config, tools, lock)
             await asyncio.to_thread(house.check_library)
+            listening = _listening(config, house)
+            allocator.keep()
+            await _turn(handed, address_of(sockets, config.server.host))
         except BaseException:
             for sock in sockets:
                 sock.close()
             raise
-    ledger = Ledger(house.traffic, log_requests=config.log.requests)
     server = Server(
-        uvicorn.Config(
-            build_app(house, PLAYER),
-            http=wire_protocol(
-                _wire_limits(config),
-                Shortcuts(
-                    {
-                        "media": FileShortcut(house.open_files, ledger),
-                        "live": LiveShortcut(
-                            house.broadcasts, ledger, edge_headers(config.server.allow_origin)
-                        ),
-                    }
-                ),
-            ),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=round(config.limits.keep_alive_seconds),
-        ),
+        listening,
         on_listening=lambda: _announce(house, address_of(sockets, config.server.host), demo=demo),
         on_close=house.close,
         grace=config.limits.shutdown_seconds,
@@ -100,16 +82,77 @@ async def serve(config: Config, *, demo: bool, own_library: bool) -> None:
             lock.release()
 
 
-def _lock(config: Config) -> DataLock | None:
-    """Take the data folder for this server, where live channels keep something in it."""
+async def _turn(handed: Sequence[socket.socket], address: str) -> None:
+    """Wait until the server before listens no more on the sockets that were handed over, all being ready."""
+    if not inherited.is_free(handed):
+        line = f"Headwater is at [bold]{address}[/bold] as soon as the server that is there now ends"
+        Console().print(line, highlight=False, soft_wrap=True)
+        log.info("ready", waits_for="another server listens on this socket; end it with SIGTERM")
+        await inherited.turn(handed)
+
+
+async def _equipped(
+    config: Config, asking: Awaitable[Tools], *, demo: bool, own_library: bool
+) -> tuple[Config, Tools | None]:
+    """Find ffmpeg, make the demo's media where they are wanted, and say which options have no effect."""
+    tools = await _tools(asking, needed=demo or bool(config.live or config.radio))
+    if demo and tools is not None:
+        from origin.demonstration import with_demo
+
+        config = await with_demo(config, tools, own_library=own_library)
+    for line in await asyncio.to_thread(lambda: list(unserved(config))):
+        log.warning("no effect", reason=line)
+    return config, tools
+
+
+def _listening(config: Config, house: House) -> uvicorn.Config:
+    """Say how connections are served: by the application, and before it by what answers on the wire."""
+    ledger = Ledger(house.traffic, log_requests=config.log.requests)
+    edge = edge_headers(config.server.allow_origin)
+    shortcuts = Shortcuts(
+        {
+            "media": FileShortcut(house.open_files, ledger),
+            "live": LiveShortcut(house.broadcasts, ledger, edge),
+        }
+    )
+    return uvicorn.Config(
+        build_app(house, PLAYER),
+        http=wire_protocol(_wire_limits(config), shortcuts),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=round(config.limits.keep_alive_seconds),
+    )
+
+
+def _lock(config: Config, *, patient: bool) -> DataLock | None:
+    """Take the data folder for this server, where live channels keep something in it.
+
+    Args:
+        config: all options.
+        patient: whether the channels wait for it where another server has it, which is about to end.
+
+    Raises:
+        DataInUseError: another server has it, and nobody waits.
+        OSError: it can't be made or written.
+    """
     if not config.server.data or not config.live:
         return None
-    return DataLock(Path(config.server.data).expanduser())
-
-
-async def _tools(*, needed: bool) -> Tools | None:
+    lock = DataLock(Path(config.server.data).expanduser())
     try:
-        tools = await discover()
+        lock.take()
+    except DataInUseError as error:
+        if not patient:
+            raise
+        log.info("live channels wait", reason=str(error))
+    return lock
+
+
+async def _tools(asking: Awaitable[Tools], *, needed: bool) -> Tools | None:
+    try:
+        tools = await asking
     except ToolsError as error:
         if needed:
             raise
@@ -120,36 +163,6 @@ async def _tools(*, needed: bool) -> Tools | None:
         advice = "don't open files or streams of people you don't trust"
         log.warning("ffmpeg isn't caged", lacking=" and ".join(lacking), advice=advice)
     return tools
-
-
-async def _with_demo(config: Config, tools: Tools, *, own_library: bool) -> Config:
-    """Make the demo's media and add what shows them to the configuration."""
-    folder = demo_media.folder(demo_media.cache_folder(), tools)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("demo media", total=None)
-
-        def show(label: str, done: int, total: int) -> None:
-            bar.update(task, description=f"making {label}", completed=done, total=total)
-            if not console.is_terminal:
-                log.info("making demo media", item=label, done=done, of=total)
-
-        await demo_media.make(folder, tools, progress=show)
-    library = (
-        config.library
-        if own_library
-        else msgspec.structs.replace(config.library, path=str(folder / "library"))
-    )
-    live, radio = config.live, config.radio
-    if not any(channel.name == "demo" for channel in live):
-        live = (*live, LiveOptions(name="demo"))
-    if not any(station.name == "demo.mp3" for station in radio):
-        station = RadioOptions(
-            name="demo.mp3", folder=str(folder / "music"), title="Headwater demo", genre="demo"
-        )
-        radio = (*radio, station)
-    return msgspec.structs.replace(config, library=library, live=live, radio=radio)
 
 
 def _wire_limits(config: Config) -> WireLimits:

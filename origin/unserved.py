@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from origin.config import Config, LiveOptions
 from origin.radio import plan
-from packager.sources import source as sources
+from packager.sources.inspection import playable
 from packager.sources.schemes import SCHEMES, redacted
+from packager.sources.source import TEST_SOURCE
 
 
 def serves_channel(options: LiveOptions) -> bool:
     """Tell whether a channel's source can be played: the test source, a file, or what can be pulled."""
-    return sources.playable(options.source)
+    return playable(options.source)
 
 
 def unserved(config: Config) -> Iterator[str]:
@@ -27,9 +28,7 @@ def unserved(config: Config) -> Iterator[str]:
     for channel in config.live:
         if not serves_channel(channel):
             schemes = ", ".join(SCHEMES)
-            allowed = (
-                f"only {sources.TEST_SOURCE!r}, files that are there and URLs of {schemes} can be played yet"
-            )
+            allowed = f"only {TEST_SOURCE!r}, files that are there and URLs of {schemes} can be played yet"
             named = redacted(channel.source)
             yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
         if channel.event and not config.server.data:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 from starlette.requests import Request
@@ -16,7 +16,9 @@ from starlette.routing import BaseRoute, Route
 from media import mpd
 from media.errors import MediaError, UnsupportedError
 from media.m3u8 import MEDIA_TYPE
-from origin.representation import BytesRepresentation, Representation, RepresentationResponse
+from origin import coding
+from origin.prepared import Asked, text_response
+from origin.representation import BytesRepresentation, ReadInThread, Representation, RepresentationResponse
 from packager.storage import NotFoundError
 from packager.vod import OpenSegment, Titles
 
@@ -38,7 +40,7 @@ def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
         titles: the library as VOD.
         max_age: seconds for which caches may keep a playlist or a segment.
     """
-    vod = _Vod(titles, f"public, max-age={max_age}")
+    vod = _Vod(titles, max_age)
     return [
         Route("/vod/{path:path}/master.m3u8", vod.answers(vod.multivariant_playlist)),
         Route("/vod/{path:path}/manifest.mpd", vod.answers(vod.manifest)),
@@ -48,7 +50,7 @@ def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
     ]
 
 
-class SegmentRepresentation:
+class SegmentRepresentation(ReadInThread):
     """A segment that is read from its file as it is sent.
 
     Args:
@@ -58,51 +60,42 @@ class SegmentRepresentation:
     """
 
     def __init__(self, opened: OpenSegment, name: str, now: float) -> None:
+        super().__init__(opened.read, opened.close)
         self.size = opened.size
         self.last_modified: float | None = opened.file.modified
         self.media_type = _media_type(opened.track.video)
         # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.
         validator = opened.file.validator(now)
         self.etag: str | None = f'{validator[:-1]}-{name}-{PACKAGING}"'
-        self._opened = opened
-        self._reading: asyncio.Future[bytes] | None = None
 
     def descriptor(self) -> int | None:
         """None: no file holds exactly these bytes."""
         return None
 
-    async def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`, read in a thread."""
-        loop = asyncio.get_running_loop()
-        self._reading = loop.run_in_executor(None, self._opened.read, offset, length)
-        # The thread goes on when the asker is cancelled: `close` waits for it before it closes the file.
-        return await asyncio.shield(self._reading)
 
-    async def close(self) -> None:
-        """Close the file, as soon as nothing reads from it any more."""
-        try:
-            if self._reading is not None:
-                await asyncio.wait((self._reading,))
-        finally:
-            self._opened.close()
+class Text(NamedTuple):
+    """A playlist or a manifest, which is sent compressed to whoever takes that."""
+
+    data: bytes
+    media_type: str
 
 
 class _Vod:
     """The endpoints."""
 
-    def __init__(self, titles: Titles, cache_control: str) -> None:
+    def __init__(self, titles: Titles, max_age: int) -> None:
         self._titles = titles
-        self._cache_control = cache_control
+        self._max_age = max_age
 
     def answers(
-        self, select: Callable[[dict[str, str]], Awaitable[Representation]]
+        self, select: Callable[[dict[str, str]], Awaitable[Representation | Text]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """Make an endpoint that answers with what ``select`` finds, or with a line that says why not."""
 
         async def endpoint(request: Request) -> Response:
             path = request.path_params
             try:
-                representation = await select(path)
+                found = await select(path)
             except NotFoundError:
                 return _refusal(404, "Not Found")
             except MediaError as error:
@@ -112,23 +105,27 @@ class _Vod:
             except OSError as error:
                 log.error("vod_unreadable", path=path["path"], error=str(error))
                 return _refusal(503, "Service Unavailable", {"retry-after": "2"})
-            return RepresentationResponse(representation, cache_control=self._cache_control)
+            if isinstance(found, Text):
+                coded = Asked.by(request.scope["headers"]).takes_gzip
+                return text_response((found.data,), found.media_type, self._max_age, coded=coded)
+            return RepresentationResponse(found, cache_control=f"public, max-age={self._max_age}")
 
         return endpoint
 
-    async def multivariant_playlist(self, path: dict[str, str]) -> Representation:
-        return _playlist(await asyncio.to_thread(self._titles.multivariant_playlist, path["path"]))
+    async def multivariant_playlist(self, path: dict[str, str]) -> Text:
+        text = await asyncio.to_thread(self._titles.multivariant_playlist, path["path"])
+        return Text(text.encode(), MEDIA_TYPE)
 
-    async def manifest(self, path: dict[str, str]) -> Representation:
-        data = await asyncio.to_thread(self._titles.manifest, path["path"])
-        return BytesRepresentation(data, mpd.MEDIA_TYPE, _tag_of(data))
+    async def manifest(self, path: dict[str, str]) -> Text:
+        return Text(await asyncio.to_thread(self._titles.manifest, path["path"]), mpd.MEDIA_TYPE)
 
-    async def media_playlist(self, path: dict[str, str]) -> Representation:
-        return _playlist(await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"]))
+    async def media_playlist(self, path: dict[str, str]) -> Text:
+        text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"])
+        return Text(text.encode(), MEDIA_TYPE)
 
     async def init_segment(self, path: dict[str, str]) -> Representation:
         track = await asyncio.to_thread(self._titles.track, path["path"], path["track"])
-        return BytesRepresentation(track.init, _media_type(track.video), _tag_of(track.init))
+        return BytesRepresentation(track.init, _media_type(track.video), coding.tag((track.init,)))
 
     async def segment(self, path: dict[str, str]) -> Representation:
         if not _NUMBER.fullmatch(path["number"]):
@@ -147,15 +144,6 @@ class _Vod:
 def _close_unwanted(opening: asyncio.Future[OpenSegment]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
-
-
-def _playlist(text: str) -> Representation:
-    data = text.encode()
-    return BytesRepresentation(data, MEDIA_TYPE, _tag_of(data))
-
-
-def _tag_of(data: bytes) -> str:
-    return f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
 
 
 def _media_type(video: bool) -> str:

@@ -7,6 +7,7 @@ large, that don't say for which host they are. `uvicorn.Config(app, http=WirePro
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from typing import Any
 
@@ -20,7 +21,10 @@ from origin.http1.requesthead import WireLimits, fault_of, split_target
 from origin.http1.takeover import HeadEnd, has_endless_body
 from origin.http1.zerocopy import ZERO_COPY
 
-__all__ = ["WireLimits", "WireProtocol", "wire_protocol"]
+FRAMING_PER_BYTE = 16
+"""Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny chunks have 5."""
+
+_METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
 
 class _RefusedError(httptools.HttpParserError):
@@ -34,6 +38,8 @@ class WireProtocol(Connection):
         super().__init__(*args, **kwargs)
         self._head_end = HeadEnd()
         self._is_taking = False
+        # Of the body that is being read, and of what stands around its chunks.
+        self._body_bytes = self._framing_bytes = 0
         # The one whose body is the rest of the connection.
         self._endless: Exchange | None = None
 
@@ -76,6 +82,8 @@ class WireProtocol(Connection):
         return not self._gauge.is_open and not self._in_body
 
     def _parse(self, data: bytes) -> None:
+        is_all = self._is_between or self._gauge.is_open
+        bodys, before = self.cycle if self._in_body else None, self._body_bytes
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -84,15 +92,26 @@ class WireProtocol(Connection):
                 self._watch.stop()
                 self.handle_websocket_upgrade()
             return
+        except httptools.HttpParserInvalidMethodError:
+            # RFC 9110 §9.1: a method that isn't known, of which only the first bytes may be there yet.
+            self._refuse(501 if is_all and _METHOD.match(data) else 400)
+            return
         except httptools.HttpParserError:
             self._refuse(self._refusal or 400)
             return
-        if not self._gauge.parsed(len(data)):
-            self._refuse(431)
+        if (status := self._gauge.judge(data, is_all=is_all)) is not None:
+            self._refuse(status)
+        elif self._in_body and self.cycle is bodys:
+            self._framing_bytes += len(data) - (self._body_bytes - before)
+            # RFC 9112 §7.1.1: a server ought to limit the total length of chunk extensions.
+            if self._framing_bytes > self.limits.header_bytes + FRAMING_PER_BYTE * self._body_bytes:
+                self._refuse(400)
 
     def _answer(self, data: bytes) -> bool:
         """Answer a request that needs no parser and no application. Returns whether it was one."""
         if not self._is_between or self._active is not None or self._deaf or not self._may_answer:
+            return False
+        if self._retired:
             return False
         # What the application wrote may still be on its way.
         if self.transport.get_write_buffer_size():
@@ -128,6 +147,7 @@ class WireProtocol(Connection):
         """The first byte of a request."""
         super().on_message_begin()
         self._is_between = False
+        self._body_bytes = self._framing_bytes = 0
         self._gauge.begin()
         if self._active is None:
             self._watch.since = self.loop.time()
@@ -137,10 +157,16 @@ class WireProtocol(Connection):
         self.url += url
         if len(self.url) > self.limits.target_bytes:
             self._stop(414)
+        if self.parser.get_method() == b"SOURCE":
+            # RFC 9112 §2.2: a line may end with a bare LF, as darkice's do; nothing follows such a request.
+            self.parser.set_dangerous_leniencies(
+                lenient_optional_cr_before_lf=True, lenient_optional_lf_after_cr=True
+            )
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header field, or a trailer field, which nobody here asks for."""
-        name = name.lower()
+        # RFC 9112 §5.1: the whitespace behind a value isn't part of it; the parser leaves it there.
+        name, value = name.lower(), value.rstrip(b" \t")
         if not self._gauge.add(name, value):
             self._stop(431)
         if not self._gauge.is_open:
@@ -151,7 +177,7 @@ class WireProtocol(Connection):
 
     def on_headers_complete(self) -> None:
         """The header is complete: the application's turn, or the next in line."""
-        self._gauge.is_open, self._in_body = False, True
+        self._gauge.is_open = False
         method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
         if (status := fault_of(method, version, self._gauge.hosts, self._gauge.codings)) is not None:
             self._stop(status)
@@ -171,7 +197,7 @@ class WireProtocol(Connection):
             expect_100_continue=self.expect_100_continue and version == "1.1",
             keep_alive=keep_alive,
         )
-        self.cycle = exchange
+        self.cycle, self._in_body = exchange, True
         if self._active is None and has_endless_body(method, self.scope["path"], self.headers):
             self._endless = exchange
             exchange.keep_alive = False
@@ -181,6 +207,11 @@ class WireProtocol(Connection):
         else:
             # Its head stood behind the last bytes of a body; those behind it wait unread.
             self.pipeline.appendleft((exchange, app))
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of the request's body, out of their framing."""
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request's last byte."""

@@ -1,22 +1,27 @@
 """What is in the library: each file, what it carries, and whether browsers play it.
 
 ffprobe tells what a file carries; its answers are kept per (path, size, modification time), so that a listing
-after the first costs one walk over the folder.
+after the first costs one walk over the folder. A listing names all files at once; of a large library's first
+one the facts come later.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from packager.ffmpeg import LOCAL_PROTOCOLS, UNTRUSTED, local_input, pipe, reading, run
+from packager.arguments import LOCAL_PROTOCOLS, UNTRUSTED, local_input, pipe
+from packager.ffmpeg import reading, run
+from packager.storage import is_served
 from packager.tools import Tools, ToolsError
 
 MAX_FILES = 10_000
@@ -27,6 +32,8 @@ MAX_DEPTH = 8
 
 PROBE_SECONDS = 20.0
 PROBES_AT_ONCE = 2
+PATIENCE_SECONDS = 1.0
+"""For how long a listing waits until all is known."""
 PROBE_BYTES = 1 << 20
 """Most that ffprobe's answer about one file may be."""
 
@@ -41,7 +48,8 @@ CONTAINERS = {
 DECODERS = (
     "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4,mpeg2video,mpeg1video,h263,flv,"
     "vc1,wmv3,mjpeg,png,prores,theora,aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,dca,opus,libopus,vorbis,flac,"
-    "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,wmav2,mov_text,srt,ass"
+    "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,pcm_mulaw,pcm_alaw,adpcm_g722,adpcm_g726,"
+    "adpcm_g726le,wmav2,mov_text,srt,ass"
 )
 """Decoders that may run on files of the library: others are named, and not run."""
 
@@ -76,11 +84,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the library; ``path`` is relative, with slashes; ``size`` is in bytes."""
+    """One file of the library.
+
+    Attributes:
+        path: relative, with slashes.
+        size: in bytes.
+        facts: what it carries; None while nobody has looked.
+    """
 
     path: str
     size: int
-    facts: Facts
+    facts: Facts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +105,12 @@ class Title:
     renditions: tuple[Entry, ...]
 
 
+_Key = tuple[str, int, int]
+"""Path, size and modification time of a file."""
+
+
 class Catalogue:
-    """Lists a library's folder.
+    """Lists a library's folder; ``run`` looks at the files that listings have found.
 
     Args:
         root: the folder.
@@ -100,34 +118,64 @@ class Catalogue:
         obstacle: tells of a path why no HLS can be made of the file, or None; it may block.
     """
 
+    name = "library"
+
     def __init__(
         self, root: Path, tools: Tools | None, obstacle: Callable[[str], str | None] = lambda _: None
     ) -> None:
         self._root = root
         self._tools = tools
         self._obstacle = obstacle
-        self._known: dict[tuple[str, int, int], Facts] = {}
-        self._lock = asyncio.Lock()
+        self._known: dict[_Key, Facts] = {}
+        self._unknown: deque[_Key] = deque()
+        self._wanted = asyncio.Event()
+        self._complete = asyncio.Event()
 
-    async def entries(self) -> list[Entry]:
+    async def run(self) -> None:
+        """Find out about files whenever a listing has found new ones, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(PROBES_AT_ONCE):
+                    group.create_task(self._look())
+            if not self._unknown:
+                self._complete.set()
+
+    def close(self) -> None:
+        """Release who waits for what isn't known yet."""
+        self._complete.set()
+
+    async def entries(self, patience: float | None = PATIENCE_SECONDS) -> list[Entry]:
         """List every media file, in order of path.
+
+        Args:
+            patience: seconds in which facts may come before it goes without them; None: until all are there.
 
         Raises:
             OSError: the folder can't be read.
         """
-        async with self._lock:
-            found = await asyncio.to_thread(lambda: sorted(_walk(self._root)))
-            gate = asyncio.Semaphore(PROBES_AT_ONCE)
-            facts = await asyncio.gather(*(self._facts(key, gate) for key in found))
-            self._known = dict(zip(found, facts, strict=True))
-        return [Entry(path, size, fact) for (path, size, _), fact in zip(found, facts, strict=True)]
+        found = await asyncio.to_thread(lambda: sorted(_walk(self._root)))
+        self._known = {key: self._known[key] for key in found if key in self._known}
+        self._unknown = deque(key for key in found if key not in self._known)
+        if self._unknown:
+            self._complete.clear()
+            self._wanted.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._complete.wait()
+        return [Entry(key[0], key[1], self._known.get(key)) for key in found]
 
-    async def _facts(self, key: tuple[str, int, int], gate: asyncio.Semaphore) -> Facts:
-        if key in self._known:
-            return self._known[key]
-        async with gate:
-            obstacle = await asyncio.to_thread(self._obstacle, key[0])
-            facts = Facts() if self._tools is None else await probe(self._root / key[0], self._tools)
+    async def _look(self) -> None:
+        """Find out about one file after the other, until all are known."""
+        while self._unknown:
+            key = self._unknown.popleft()
+            if key not in self._known:
+                self._known[key] = await self._facts(key[0])
+
+    async def _facts(self, path: str) -> Facts:
+        obstacle = await asyncio.to_thread(self._obstacle, path)
+        facts = Facts() if self._tools is None else await probe(self._root / path, self._tools)
         return replace(facts, obstacle=obstacle)
 
 
@@ -211,15 +259,15 @@ def _reason(streams: Sequence[dict[str, Any]], suffix: str) -> str | None:
     return None
 
 
-def _walk(root: Path) -> Iterator[tuple[str, int, int]]:
-    """Give (relative path, size, mtime in ns) of each file whose ending is listed; not of hidden ones."""
+def _walk(root: Path) -> Iterator[_Key]:
+    """Give (relative path, size, mtime in ns) of each file whose ending is listed, and that is served."""
     count = 0
     for folder, folders, names in os.walk(root, onerror=_raise_at(root)):
         relative = Path(folder).relative_to(root)
         deep = len(relative.parts) >= MAX_DEPTH
-        folders[:] = [] if deep else sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [] if deep else sorted(name for name in folders if is_served(name))
         for name in sorted(names):
-            if name.startswith(".") or Path(name).suffix.lower() not in CONTAINERS:
+            if not is_served(name) or Path(name).suffix.lower() not in CONTAINERS:
                 continue
             try:
                 status = (Path(folder) / name).lstat()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from pathlib import Path
 
 NAME = "lock"
+
+ASK_SECONDS = 0.02
+"""Between two looks whether the server before has let go of the folder."""
 
 
 class DataInUseError(Exception):
@@ -19,23 +23,54 @@ class DataLock:
     Args:
         folder: the folder, which is made if it isn't there.
 
-    Raises:
-        DataInUseError: another process holds it.
-        OSError: it can't be made or written.
+    Attributes:
+        held: whether it is held.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._folder = folder
+        self._fd = -1
+
+    @property
+    def held(self) -> bool:
+        """Whether this process has the folder."""
+        return self._fd >= 0
+
+    def take(self) -> None:
+        """Hold it from now on; it blocks only as a disk does.
+
+        Raises:
+            DataInUseError: another process holds it.
+            OSError: it can't be made or written.
+        """
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self._folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            advice = "set server.data to a folder that can be written"
+            raise OSError(error.errno, f"{error.strerror}; {advice}", str(self._folder)) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.release()
+            os.close(fd)
             advice = "stop it, or set server.data to another folder"
-            raise DataInUseError(f"{folder}: another server uses this data folder; {advice}") from None
+            raise DataInUseError(f"{self._folder}: another server uses this data folder; {advice}") from None
         except BaseException:
-            self.release()
+            os.close(fd)
             raise
+        self._fd = fd
+
+    async def wait(self) -> None:
+        """Hold it as soon as the process that has it lets go; for as long as that one takes.
+
+        Raises:
+            OSError: it can't be made or written.
+        """
+        while not self.held:
+            try:
+                await asyncio.to_thread(self.take)
+            except DataInUseError:
+                await asyncio.sleep(ASK_SECONDS)
 
     def release(self) -> None:
         """Let another process have it. May be called again."""

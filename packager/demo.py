@@ -17,8 +17,9 @@ from pathlib import Path
 
 import ffmpeg
 
+from packager.arguments import QUIET
 from packager.cage import Cage
-from packager.ffmpeg import QUIET, Process, last_error
+from packager.ffmpeg import Process, last_error
 from packager.tools import Tools, ToolsError
 
 FRAME_RATE = 30

@@ -1,6 +1,6 @@
 """One ffmpeg child: started without a shell, its pipes drained, its errors kept short, its end never missed.
 
-Arguments are built with the ``ffmpeg`` package (ffmpeg-python); this module runs and watches what it built.
+Its arguments are those of ``arguments``; this module runs and watches what they make it.
 """
 
 from __future__ import annotations
@@ -12,30 +12,22 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from packager import launcher
 from packager.cage import Cage
+from packager.pipedrain import READ_BYTES, PipeDrain, capacity
 from packager.tools import ToolsError
 
 PIPE_BYTES = 1 << 20
 """Size asked for each output pipe: an unread pipe stalls all other outputs of the same ffmpeg."""
-
-READ_BYTES = 1 << 18
-"""Most bytes that one read takes from a pipe."""
 
 ERROR_BYTES = 64 << 10
 """How much of ffmpeg's standard error is kept: the newest."""
 
 STOP_SECONDS = 0.7
 """How long a child may take to end after SIGTERM before it gets SIGKILL."""
-
-QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error")
-"""Global options that every ffmpeg here gets."""
-
-LOCAL_PROTOCOLS = "file,pipe"
-"""What an ffmpeg that reads the library may open: never the network."""
 
 STRICT = Cage()
 """Reads nothing but the system's libraries, writes nothing but its pipes."""
@@ -49,26 +41,10 @@ INHERITED = (
 )  # fmt: skip
 """The server's variables that children see; others may hold secrets."""
 
-MAX_PIXELS = 36_000_000
-"""Pictures of files: 8K is 33 million pixels."""
-
-UNTRUSTED = ("-max_pixels", str(MAX_PIXELS))
-"""Options in front of an input that anybody may have made."""
-
 
 def reading(path: Path) -> Cage:
     """The cage of a program that reads one file."""
     return Cage(read=(str(path.absolute()),))
-
-
-def local_input(path: Path) -> str:
-    """Name a file so that ffmpeg takes it as a file, whatever its name looks like (``-x``, ``concat:…``)."""
-    return f"file:{path.absolute()}"
-
-
-def pipe(index: int) -> str:
-    """Name the output pipe number ``index`` (from 0) as ffmpeg's arguments want it."""
-    return f"pipe:{launcher.FIRST_PIPE + index}"
 
 
 class Process:
@@ -109,9 +85,8 @@ class Process:
         for end in (*read_ends, error_read):
             os.set_blocking(end, False)
         for end in read_ends:
-            with contextlib.suppress(
-                OSError
-            ):  # above the user's share of pipe memory: smaller is slower, not wrong
+            # Above the user's share of pipe memory: smaller is slower, not wrong.
+            with contextlib.suppress(OSError):
                 fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             child = await asyncio.create_subprocess_exec(
@@ -156,40 +131,30 @@ class Process:
             try:
                 return os.read(descriptor, READ_BYTES)
             except BlockingIOError:
-                await _readable(descriptor)
+                await readable(descriptor)
 
-    async def drain(self, index: int, receive: Callable[[bytes], None]) -> None:
+    async def drain(self, index: int, receive: Callable[[bytes], float]) -> None:
         """Give an output's bytes to a function as they come, until its end.
 
         Cheaper than `read` for what comes a hundred times a second: nobody is woken up in between.
 
         Args:
             index: of the output.
-            receive: takes the bytes; what it raises is raised.
+            receive: takes the bytes, and tells for how many seconds none are needed (0: for none); what it
+                raises is raised.
         """
-        descriptor, loop = self._outputs[index], asyncio.get_running_loop()
-        ended: asyncio.Future[None] = loop.create_future()
-
-        def take() -> None:
-            try:
-                data = os.read(descriptor, READ_BYTES)
-                if data:
-                    receive(data)
-            except BlockingIOError:
-                return
-            except Exception as error:  # noqa: BLE001  # whatever it is, it's for who waits
-                loop.remove_reader(descriptor)
-                ended.set_exception(error)
-            else:
-                if not data:
-                    loop.remove_reader(descriptor)
-                    ended.set_result(None)
-
-        loop.add_reader(descriptor, take)
+        drain = PipeDrain(self._outputs[index], receive)
+        exited = asyncio.ensure_future(self._child.wait())
+        exited.add_done_callback(lambda _: drain.wake())
         try:
-            await ended
+            await drain.ended
         finally:
-            loop.remove_reader(descriptor)
+            drain.stop()
+            exited.cancel()
+
+    def capacity(self, index: int) -> int:
+        """How many bytes an output's pipe holds before the program must wait."""
+        return capacity(self._outputs[index])
 
     async def write(self, data: bytes) -> None:
         """Give it bytes on standard input, waiting while it doesn't take them.
@@ -323,7 +288,8 @@ def last_error(errors: str) -> str:
     return re.sub(r"^\[[^\]]*\] ", "", lines[-1]).strip() if lines else ""
 
 
-async def _readable(descriptor: int) -> None:
+async def readable(descriptor: int) -> None:
+    """Wait until a descriptor has something to read."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
@@ -342,12 +308,3 @@ def _close(*descriptors: int) -> None:
     for number in descriptors:
         with contextlib.suppress(OSError):
             os.close(number)
-
-
-def compile_arguments(words: Iterable[str]) -> list[str]:
-    """Put the global options in front of arguments that ffmpeg-python compiled.
-
-    Args:
-        words: ``ffmpeg.get_args(stream)``.
-    """
-    return [*QUIET, *words]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,6 +36,15 @@ _ABSENT = frozenset(
 # O_NONBLOCK: the opening of a FIFO or a device must not wait for somebody at its other end.
 _OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _OPEN_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
+
+CONFIGURATION = "headwater.toml"
+"""Name of the configuration file that the server looks for."""
+
+UNFINISHED = ".part"
+"""How the names of files end that are still being written."""
+
+# Not in an address: what ends a name, what other servers take for a slash, and bytes that aren't UTF-8.
+_UNSAYABLE = re.compile("[\0\\\\\ud800-\udfff]")
 
 SETTLED_AFTER = 2.0
 """Seconds after its last change from which on a file's time of change tells its versions apart."""
@@ -168,23 +179,38 @@ class Library:
         root = Path(os.path.realpath(self.root, strict=True))
         if not target.is_relative_to(root):
             raise NotFoundError(path.name)
-        inside = target.relative_to(root)
+        inside = target.relative_to(root).parts
+        if any(map(is_hidden, inside)):
+            raise NotFoundError(path.name)
         # A link doesn't publish what is hidden; and opened again from the root without links, nothing that
         # is put in its way in the meantime leads elsewhere.
-        return _file(_open_beneath(root, _parts(inside.as_posix())), target)
+        return _file(_open_beneath(root, inside), target)
+
+
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder of this name is nobody's business, and all that is in it.
+
+    These are names with a first dot ("." and ".." among them), our own configuration, which has passwords and
+    may lie where the films are, and what a download or a copy hasn't finished.
+    """
+    lowered = part.lower()
+    return lowered.startswith(".") or lowered == CONFIGURATION or lowered.endswith(UNFINISHED)
+
+
+def is_served(part: str) -> bool:
+    """Whether an address may name a file or a folder of this name, and can."""
+    # Empty parts are absolute paths and doubled slashes.
+    return bool(part) and not is_hidden(part) and _UNSAYABLE.search(part) is None
 
 
 def _parts(name: str) -> list[str]:
     parts = name.split("/")
-    for part in parts:
-        # Empty parts are absolute paths and doubled slashes; a first dot is hidden files, "." and "..".
-        # A backslash separates folders for some other server of the same address.
-        if not part or part[0] == "." or "\0" in part or "\\" in part:
-            raise NotFoundError(name)
+    if not all(map(is_served, parts)):
+        raise NotFoundError(name)
     return parts
 
 
-def _open_beneath(root: Path, parts: list[str]) -> int:
+def _open_beneath(root: Path, parts: Sequence[str]) -> int:
     folder = os.open(root, _OPEN_FOLDER)
     try:
         for part in parts[:-1]:

@@ -5,14 +5,17 @@ import { byId, bytes, clock, el, encodePath, say, syncRows } from "./dom.js";
 const GROUPS = [
   ["Titles", (item) => item.playable && item.kind === "title"],
   ["Files", (item) => item.playable && item.kind !== "title"],
-  ["Not playable in a browser", (item) => !item.playable],
+  ["Being looked at", (item) => item.playable === null],
+  ["Not playable in a browser", (item) => item.playable === false],
 ];
 
 const CODECS = { h264: "H.264", hevc: "HEVC", av1: "AV1", vp9: "VP9", aac: "AAC", mp3: "MP3", opus: "Opus", ac3: "AC-3", eac3: "E-AC-3", flac: "FLAC" };
 
+const LOOKING_MS = 1000;
+const KNOWN_MS = 20000;
+
 export class LibraryView {
   address = "/api/library";
-  everyMs = 20000;
   #items = [];
   #groups;
   #empty = el("p", { class: "empty" }, "The library is empty. Put MP4 or MOV files into its folder; they appear here by themselves.");
@@ -25,6 +28,21 @@ export class LibraryView {
       return { belongs, list, box, rows: new Map() };
     });
     byId("panel-library").append(...this.#groups.map((group) => group.box), this.#empty);
+  }
+
+  /** A large library's list comes before all of it is looked at. */
+  get everyMs() {
+    return this.#items.some((item) => item.playable === null) ? LOOKING_MS : KNOWN_MS;
+  }
+
+  /** Whether it will be known soon how an item plays. */
+  isLooking(path) {
+    const item = this.#find(path);
+    return path ? item?.playable === null : !item && this.everyMs === LOOKING_MS;
+  }
+
+  #find(path) {
+    return this.#items.find(path ? (each) => each.path === path : (each) => each.playable);
   }
 
   update(items) {
@@ -40,15 +58,13 @@ export class LibraryView {
   /** @param path of the item, "" for whatever comes first; options from the address: mode, t, buffer, level */
   enter(path, options) {
     if (!path && this.stage.playback.source) return undefined;
-    const item = path
-      ? this.#items.find((each) => each.path === path)
-      : this.#items.find((each) => each.playable);
+    const item = this.#find(path);
     for (const row of byId("panel-library").querySelectorAll("a")) {
       if (item && row.dataset.path === item.path) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
     }
     if (!item) return this.stage.clear(path ? `“${path}” isn't in the library.` : "");
-    if (!item.playable) return this.stage.clear(`${item.path} can't be played here: ${item.reason}.`);
+    if (item.playable === false) return this.stage.clear(`${item.path} can't be played here: ${item.reason}.`);
     const modes = ["file", "hls"].filter((mode) => item[mode === "file" ? "media" : "hls"]);
     const wanted = options.get("mode") ?? (item.kind === "title" ? "hls" : "file");
     const mode = modes.includes(wanted) ? wanted : modes[0];
@@ -88,14 +104,14 @@ function makeRow(item) {
   const name = el("span", { class: "name" });
   const facts = el("span", { class: "quiet" });
   const address = `#library/${encodePath(item.path)}`;
-  const face = item.playable
+  const face = item.playable !== false
     ? el("a", { class: "row", href: address, "data-path": item.path }, name, facts)
     : el("div", { class: "row off" }, name, facts);
   return {
     node: el("li", {}, face),
     update(now) {
       say(name, now.kind === "title" ? now.name : now.path);
-      say(facts, now.playable ? describe(now) : `Not playable: ${now.reason ?? "browsers don't know this kind of file"}.`);
+      say(facts, now.playable !== false ? describe(now) : `Not playable: ${now.reason ?? "browsers don't know this kind of file"}.`);
     },
   };
 }

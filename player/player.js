@@ -63,8 +63,11 @@ async function refresh(entering) {
       if (view !== route.view) return;
       byId("notice").hidden = true;
       views[view].update(items);
-      if (entering) views[view].enter(route.path, route.options);
-      entered = true;
+      next = views[view].everyMs;
+      if (entering && !views[view].isLooking?.(route.path)) {
+        views[view].enter(route.path, route.options);
+        entered = true;
+      }
     } catch {
       if (view !== route.view) return;
       say(byId("notice"), "The server doesn't answer. This page goes on asking; check that headwater is running.");

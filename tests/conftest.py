@@ -9,20 +9,17 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from packager.tools import Tools, discover
-from tests.conformance.handfed import Track, make_material
-
-T = TypeVar("T")
+from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
+from tests.waiting import wait_for
 
 HEADWATER = Path(sys.executable).parent / "headwater"
 START_SECONDS = 240.0
@@ -32,7 +29,25 @@ STOP_SECONDS = 30.0
 OURS = ("HEADWATER_WATCH_SECONDS",)
 """Variables for the tests alone: the server knows each that begins with its name, or refuses it."""
 
+QUICK_WING = "media"
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread each wing's files over the run, so that neither browsers nor encoders come all at once.
+
+    What needs no media comes last: small pieces, which the processes share until all of them are done.
+    """
+    wings: dict[str, list[Path]] = {}
+    for path in dict.fromkeys(item.path for item in items):
+        wings.setdefault(path.parent.name, []).append(path)
+    places = {
+        path: (wing == QUICK_WING, (number + 0.5) / len(paths))
+        for wing, paths in wings.items()
+        for number, path in enumerate(paths)
+    }
+    items.sort(key=lambda item: places[item.path])
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +75,14 @@ def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return make_material(tools, tmp_path_factory.mktemp("material"))
 
 
+@pytest.fixture
+def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[HandFed]:
+    """A channel on a real socket, with eight segments and two parts."""
+    with on_air(material, tools, tmp_path) as fed:
+        fed.publish(8 * PARTS + 2)
+        yield fed
+
+
 @dataclass
 class ServerProcess:
     """A real ``headwater`` process; ``url`` ends without a slash."""
@@ -82,25 +105,18 @@ class ServerProcess:
         return self.process.wait(STOP_SECONDS)
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 120.0, what: str = "the condition") -> T:
-    """Wait until the condition gives something true, and give that."""
-    end = time.monotonic() + seconds
-    while not (result := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} didn't come true in {seconds:.0f} s")
-        time.sleep(0.05)
-    return result
-
-
 def start_server(
-    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+    *arguments: str,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> ServerProcess:
     """Start ``headwater serve`` with these arguments, and wait until it announces its address."""
     process = subprocess.Popen(
         [str(HEADWATER), "serve", *arguments],
         cwd=cwd,
         env={**{name: value for name, value in os.environ.items() if name not in OURS}, **(env or {})},
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -122,7 +138,7 @@ def start_server(
         return "" if match is None else match.group(1)
 
     try:
-        server.url = wait_for(announced, START_SECONDS, "the server's start")
+        server.url = wait_for(announced, "the server's start", START_SECONDS)
     except BaseException:
         process.kill()
         process.wait()
@@ -130,11 +146,14 @@ def start_server(
     return server
 
 
-@pytest.fixture(scope="session")
-def demo_server() -> Iterator[ServerProcess]:
-    """One server with the demo's films, channel and station for all tests that only look at it."""
+@pytest.fixture(scope="module")
+def demo_server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """One server with the demo's films, channel and station for all tests of a file that only look at it.
+
+    Its channel takes a quarter of a core: it isn't kept for those who don't look.
+    """
     server = start_server("--demo", "--port", "0")
     yield server
     server.stop()
     ARTIFACTS.mkdir(exist_ok=True)
-    (ARTIFACTS / "demo-server.log").write_text(server.text())
+    (ARTIFACTS / f"{request.path.stem}-demo-server.log").write_text(server.text())

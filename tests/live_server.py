@@ -1,4 +1,4 @@
-"""A live channel behind a real server in a thread, for tests that speak HTTP to it."""
+"""A live channel that runs: in a test's own loop, or behind a real server in a thread."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from starlette.applications import Starlette
 
 from origin.edge import Ledger, Traffic
 from origin.http1.answers import Shortcuts
+from origin.http1.requesthead import WireLimits
 from origin.live import routes as live
 from origin.live.shortcut import LiveShortcut
-from origin.wire import WireLimits, wire_protocol
+from origin.wire import wire_protocol
 from packager.live.channel import Channel
-from tests.conftest import wait_for
+from tests.waiting import wait_for
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,18 @@ class LiveServer:
     loop: asyncio.AbstractEventLoop
 
 
+@contextlib.asynccontextmanager
+async def running(channel: Channel) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a channel in this loop until the block ends; gives the task that does."""
+    task = asyncio.create_task(channel.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
 @contextlib.contextmanager
 def broadcasting(channel: Channel) -> Iterator[LiveServer]:
     """Run the channel and its server until the block ends."""
@@ -38,13 +51,8 @@ def broadcasting(channel: Channel) -> Iterator[LiveServer]:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         loops.append(asyncio.get_running_loop())
-        task = asyncio.create_task(channel.run())
-        try:
+        async with running(channel):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     app = Starlette(routes=live.routes({channel.name: channel}), lifespan=lifespan)
     shortcut = LiveShortcut({channel.name: channel}, Ledger(Traffic(), log_requests=False), ())

@@ -16,7 +16,10 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
 from origin.wire import WireProtocol
+from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock
+from tests.reading import events_of
+from tests.waiting import until
 
 FRAME_BYTES = 417
 SEND_BUFFER = 64 * 1024
@@ -32,10 +35,7 @@ def numbered_frame(number: int) -> bytes:
 def numbers(audio: bytes) -> list[int]:
     """Read the numbers of frames back; fails unless there is nothing but whole frames."""
     assert len(audio) % FRAME_BYTES == 0
-    reader = MpegAudioReader()
-    reader.receive_data(audio)
-    reader.receive_eof()
-    found = [event.data for event in reader.events() if isinstance(event, Frame)]
+    found = [event.data for event in events_of(MpegAudioReader(), audio) if isinstance(event, Frame)]
     assert b"".join(found) == audio
     return [int.from_bytes(frame[36:44], "big") for frame in found]
 
@@ -45,6 +45,7 @@ class Feed:
 
     media_type = "audio/mpeg"
     available = True
+    announced = NOTHING
     bitrate = 128
 
     def __init__(self) -> None:
@@ -153,6 +154,17 @@ class Server:
         self.clients.append(client)
         return client
 
+    async def begin(
+        self, method: str, *fields: str, path: str = "/radio/test", version: str = "HTTP/1.1"
+    ) -> Client:
+        """Send a source's head, without waiting for an answer."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        client = Client(reader, writer)
+        self.clients.append(client)
+        lines = [f"{method} {path} {version}", "Host: x", *fields, "", ""]
+        writer.write("\r\n".join(lines).encode("latin-1"))
+        return client
+
     async def source(self, mount: str, *fields: str, media_type: str = "audio/mpeg") -> Client:
         """Connect as a source of the old protocol, and wait until it may send."""
         typed = f"Content-Type: {media_type}"
@@ -204,13 +216,3 @@ async def one_mount(
     mount = Mount("test", feed, options, clock)
     async with serving({"test": mount}) as server:
         yield feed, mount, server
-
-
-async def until(condition: Callable[[], object], what: str = "the condition") -> None:
-    """Wait for a condition to come true."""
-    try:
-        async with asyncio.timeout(LIMIT):
-            while not condition():
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"{what} didn't come true within {LIMIT} s") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_the_check_sees_an_arrow_that_runs_the_other_way(tmp_path: Path) -> None
     module = tmp_path / "wrong.py"
     module.write_text("def f():\n    from origin.app import build_app\n")
     assert imported(module) == {"origin"}
+
+
+def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> None:
+    # A killed server is to be back within two seconds (M4), most of which go into imports.
+    late = ("httpx", "httpcore", "m3u8", "rich.progress", "packager.demo", "packager.vod.export")
+    code = f"import sys, origin.cli, origin.serving; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 def test_the_top_level_holds_only_the_rooms() -> None:

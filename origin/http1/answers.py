@@ -27,6 +27,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from origin import conditional
 from origin.byteranges import ByteRange, Span
 from origin.edge import Ledger
 from origin.http1.requesthead import (
@@ -213,6 +214,7 @@ class Shortcuts:
         self._lines: dict[bytes, tuple[Responder, RequestLine]] = {}
         self._blocks: dict[bytes, PlainFields] = {}
         self._fields: tuple[Headers, bytes] = ((), b"")
+        self._outdated = 0
         self._repeats: dict[bytes, Repeat] = {}
 
     def repeat(self, data: bytes) -> Repeat | None:
@@ -271,10 +273,16 @@ class Shortcuts:
         return fields
 
     def fields(self, default_headers: Headers) -> bytes:
-        """Encode the header fields of every answer of the server, once for all that are alike."""
-        if self._fields[0] is not default_headers:
-            # The server makes a new list when the second changes.
-            self._fields = (default_headers, encoded(default_headers))
+        """Encode the header fields of every answer of the server, once for all that are alike.
+
+        The server writes Date anew as each second begins, but may come late to that: here it is this second's
+        in any case, so that no Last-Modified is after it (RFC 9110 §8.8.2.1).
+        """
+        now = time.time()
+        if self._fields[0] is not default_headers or now >= self._outdated:
+            date = conditional.format_date(now).encode()
+            dated = [(name, date if name == b"date" else value) for name, value in default_headers]
+            self._fields, self._outdated = (default_headers, encoded(dated)), int(now) + 1
         return self._fields[1]
 
 

@@ -13,9 +13,11 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from origin.http1.answers import Repeat, Reply, Shortcuts, WireAnswer
-from origin.http1.exchange import Exchange, log_failure, refusal
-from origin.http1.progress import Awaited, Watch
-from origin.http1.requesthead import HeadGauge, RequestLine, WireLimits
+from origin.http1.exchange import Exchange, log_failure
+from origin.http1.headgauge import HeadGauge
+from origin.http1.progress import Awaited, Watch, unread_bytes
+from origin.http1.requesthead import RequestLine, WireLimits
+from origin.http1.responsehead import refusal
 from origin.http1.zerocopy import FileSender, TruncatedFileError
 
 log = structlog.get_logger()
@@ -55,6 +57,8 @@ class Connection(HttpToolsProtocol):
         self._ended = False
         self._deaf = False
         self._refusal: int | None = None
+        # The server ends: the next answer is the connection's last.
+        self._retired = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -79,6 +83,9 @@ class Connection(HttpToolsProtocol):
             self.sender.close()
         if isinstance(self._active, WireAnswer):
             self._end_answer(self._active)
+        # Exchanges refer to their connection: let go, all are freed now, not by a full collection some time.
+        self._active = None
+        del self.cycle
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more. Some still read the answers to what they have asked."""
@@ -101,6 +108,33 @@ class Connection(HttpToolsProtocol):
         if exchanges:
             exchanges[-1].keep_alive = False
         else:
+            self.transport.close()
+
+    def retire(self) -> None:
+        """The server is going to end: the next answer is the last, and says so (RFC 9112 §9.6)."""
+        self._retired = True
+        self._repeat = None
+        # A header that is out has promised that another request may come.
+        active = self._active
+        begun = self._status if isinstance(active, WireAnswer) else active and active.response_started
+        if active is not None and not begun:
+            active.keep_alive = False
+
+    def close_idle(self, seconds: float, first_seconds: float) -> None:
+        """Close where nothing is asked any more.
+
+        Args:
+            seconds: for which nothing has come behind an answer.
+            first_seconds: the same before the first one, or in the middle of a request.
+        """
+        awaited = self.awaited
+        if awaited is Awaited.NOTHING:
+            return
+        expected = awaited is Awaited.REQUEST and self._watch.served
+        if self.loop.time() < self._watch.since + (seconds if expected else first_seconds):
+            return
+        # Closing with unread bytes makes the kernel reset the connection: they are read first.
+        if not unread_bytes(self.transport):
             self.transport.close()
 
     def shutdown(self) -> None:
@@ -146,6 +180,7 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self, exchange: Any, app: ASGI3Application) -> None:
         self._active = exchange
+        exchange.keep_alive = exchange.keep_alive and not self._retired
         # The exchange takes it out of the set at its end: a callback would cost the loop another turn.
         self.tasks.add(self.loop.create_task(exchange.run_asgi(app)))
 
@@ -244,18 +279,35 @@ class Connection(HttpToolsProtocol):
 
     # Refusing
 
+    def _give_up_body(self) -> None:
+        """Let nobody wait for a body whose framing is broken.
+
+        RFC 9112 §8: what is incomplete by an error is answered with an error; but an answer that has begun
+        can only come to its end.
+        """
+        if self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()
+            self._in_body = False
+        elif isinstance(self._active, Exchange) and self.cycle is self._active:
+            if self._active.response_started:
+                self._active.keep_alive = False
+                self._active.half_close()
+            else:
+                self._active.hang_up()
+                self._active, self._in_body = None, False
+
     def _refuse(self, status: int) -> None:
         """Answer with an error, once the requests before it are answered, and close."""
         self._deaf = True
+        if self._in_body:
+            self._give_up_body()
         if self._active is not None:
             self._refusal = status
-            if self._in_body and isinstance(self._active, Exchange) and self.cycle is self._active:
-                # The application is waiting for a body that never comes to its end.
-                self._active.keep_alive = False
-                self._active.half_close()
             return
         self._refusal = None
-        self.transport.write(refusal(status, self.server_state.default_headers))
+        # The request of a body that comes behind its answer isn't answered twice.
+        if not self._in_body:
+            self.transport.write(refusal(status, self.server_state.default_headers))
         if self.scheme == "https":
             self.transport.close()
             return

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,15 +15,11 @@ from uvicorn._types import (
     Scope,
 )
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import (
-    HEADER_RE,
-    HEADER_VALUE_RE,
-    STATUS_LINE,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
 from origin.byteranges import ByteRange
+from origin.http1.responsehead import kept_line, made_line, status_line
 from origin.http1.stream import STREAM, Stream
 from origin.http1.zerocopy import ZERO_COPY, TruncatedFileError
 
@@ -33,9 +27,6 @@ if TYPE_CHECKING:
     from origin.http1.connection import Connection
 
 log = structlog.get_logger()
-
-LINES_KEPT = 512
-"""Header fields that are kept as they are written: most are the same in all answers."""
 
 JOIN_LIMIT = 16 * 1024
 """Bytes of body up to which copying them behind the header is cheaper than a second write."""
@@ -52,37 +43,6 @@ def log_failure(path: str, error: Exception) -> None:
         log.warning("file ended while it was sent", path=path, reason=str(error))
     elif not isinstance(error, ConnectionError | TimeoutError):
         log.warning("sending a file failed", path=path, reason=str(error))
-
-
-def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The answer to a request that no application gets to see; it says that the connection closes.
-
-    Args:
-        status: Of the answer.
-        default_headers: Raw header fields of every answer of the server.
-    """
-    text = STATUS_LINE[status].partition(b" ")[2]
-    head = [STATUS_LINE[status], *(b"%b: %b\r\n" % field for field in default_headers)]
-    head.append(b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % len(text))
-    return b"".join((*head, b"connection: close\r\n\r\n", text))
-
-
-_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-
-
-def _made_line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """A field as a line of HTTP/1, behind its name if that is about the framing.
-
-    Raises:
-        RuntimeError: It can't be one.
-    """
-    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
-        raise RuntimeError(f"Invalid header field {name!r}.")
-    lowered = name.lower()
-    return lowered if lowered in _FRAMING else b"", b"%b: %b\r\n" % (lowered, value)
-
-
-_line = functools.lru_cache(maxsize=LINES_KEPT)(_made_line)
 
 
 class Exchange(RequestResponseCycle):
@@ -144,6 +104,7 @@ class Exchange(RequestResponseCycle):
         self.message_event.set()
         if self._stream is not None:
             self._stream.hang_up()
+            self._stream = None
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application for this request, to whatever end, in a task of the server."""
@@ -206,11 +167,13 @@ class Exchange(RequestResponseCycle):
             self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method, path, version, status)
         # RFC 9112 §6.3: these never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
-        lines = [STATUS_LINE[status], self._connection.shortcuts.fields(self.default_headers)]
+        # RFC 9110 §6.6.1: the Date of the answer, which may have waited, not of the request.
+        common = self._connection.shortcuts.fields(self._connection.server_state.default_headers)
+        lines = [status_line(status, self.scope["method"]), common]
         closes = False
         for name, value in headers:
             # Ranges hardly ever come again.
-            framing, line = _made_line(name, value) if name == b"content-range" else _line(name, value)
+            framing, line = made_line(name, value) if name == b"content-range" else kept_line(name, value)
             if not framing:
                 pass
             elif framing == b"content-length":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import fcntl
+import math
 import sys
 import termios
 from typing import Protocol
@@ -14,6 +15,9 @@ from origin.http1.zerocopy import FileSender
 
 SHORTEST_CHECK = 0.05
 """Seconds between two looks at a client, at least."""
+
+STEP_SECONDS = 1.0
+"""Looks at clients that are being answered fall on multiples of this."""
 
 
 class Awaited(enum.Enum):
@@ -35,6 +39,16 @@ class Watched(Protocol):
 
     def expire(self, awaited: Awaited) -> None:
         """End the connection: the time for what it waits for is used up; NOTHING: for taking bytes."""
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has of a client and nobody has read."""
+    return _asked(transport, termios.FIONREAD)
+
+
+def _asked(transport: asyncio.Transport, question: int) -> int:
+    file = transport.get_extra_info("socket").fileno()
+    return int.from_bytes(fcntl.ioctl(file, question, bytes(4)), sys.byteorder)
 
 
 class Progress:
@@ -69,8 +83,7 @@ class Progress:
 
     def _unconfirmed(self) -> int:
         """Bytes in the kernel that the client's system hasn't confirmed."""
-        file = self._transport.get_extra_info("socket").fileno()
-        return int.from_bytes(fcntl.ioctl(file, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return _asked(self._transport, termios.TIOCOUTQ)
 
 
 class Watch:
@@ -96,7 +109,7 @@ class Watch:
         limits: WireLimits,
         keep_alive_seconds: float,
     ) -> None:
-        self._watched = watched
+        self._watched: Watched | None = watched
         self._loop = loop
         self._limits = limits
         self._keep_alive = keep_alive_seconds
@@ -109,24 +122,31 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = loop.call_later(self._interval, self._check)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Look no more, and forget the connection."""
+        self._watched = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _check(self) -> None:
+        watched = self._watched
+        if watched is None:
+            return
         now = self._loop.time()
         due = now + self._interval
-        if self._progress.seconds_without(now, self._watched.sender) >= self._limits.stalled_seconds:
+        if self._progress.seconds_without(now, watched.sender) >= self._limits.stalled_seconds:
             self._timer = None
-            self._watched.expire(Awaited.NOTHING)
+            watched.expire(Awaited.NOTHING)
             return
-        awaited = self._watched.awaited
+        awaited = watched.awaited
         if awaited is not Awaited.NOTHING:
             # RFC 9110 §15.5.9, RFC 9112 §9.5: a request that doesn't come to its end; a connection idle.
             waits_for_head = awaited is Awaited.HEAD or not self.served
             limit = self._limits.header_seconds if waits_for_head else self._keep_alive
             if now >= self.since + limit:
-                self._watched.expire(awaited)
+                watched.expire(awaited)
             due = min(due, max(self.since + limit, now + SHORTEST_CHECK))
+        elif self._interval >= STEP_SECONDS:
+            # While answers go out, a crowd is looked at together: each would wake the loop by itself else.
+            due = math.ceil(due / STEP_SECONDS) * STEP_SECONDS
         self._timer = self._loop.call_at(due, self._check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ PLAIN_BYTES = 4096
 HOSTS_KEPT = 64
 """Values of Host that are known to be right or wrong; each is at most as long as a header may be."""
 
-# RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing.
-_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+# RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing; an IPv6 address is a group of its own.
+_HOST = re.compile(
+    rb"(?:\[(?:([0-9A-Fa-f:.]+)|v[0-9A-Fa-f]+\.[0-9A-Za-z._~!$&'()*+,;=:-]+)\]"
+    rb"|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
 
 
 # RFC 9112 §3, §5, narrower than the grammar where that saves a rule: what it doesn't know isn't plain.
@@ -83,56 +87,6 @@ class WireLimits:
     linger_seconds: float = 2.0
 
 
-class HeadGauge:
-    """What has come of a request's head, against its limits.
-
-    Args:
-        limits: What a head may cost.
-
-    Attributes:
-        is_open: Whether a head has begun and isn't complete.
-        hosts: The values of its Host fields.
-        codings: The values of its Transfer-Encoding fields.
-    """
-
-    __slots__ = ("_began", "_bytes", "_fields", "_limits", "_unparsed", "codings", "hosts", "is_open")
-
-    def __init__(self, limits: WireLimits) -> None:
-        self._limits = limits
-        self.is_open = self._began = False
-        self._bytes = self._unparsed = self._fields = 0
-        self.hosts: list[bytes] = []
-        self.codings: list[bytes] = []
-
-    def begin(self) -> None:
-        """The first byte of a request."""
-        self.is_open = self._began = True
-        self._bytes = self._unparsed = self._fields = 0
-        self.hosts = []
-        self.codings = []
-
-    def add(self, name: bytes, value: bytes) -> bool:
-        """Count a field of the head or the trailer. Returns whether it is within the limits."""
-        self._fields += 1
-        self._bytes += len(name) + len(value) + 4
-        if name == b"host":
-            self.hosts.append(value.strip(b" \t"))
-        elif name == b"transfer-encoding":
-            self.codings.append(value)
-        return self._fields <= self._limits.header_fields and self._bytes <= self._limits.header_bytes
-
-    def parsed(self, length: int) -> bool:
-        """Count bytes that the parser has seen. Returns whether the head, if it isn't complete, may go on.
-
-        The parser reports whole fields only; this bounds what it keeps of one that doesn't end.
-        """
-        if not self.is_open:
-            return True
-        self._unparsed += 0 if self._began else length
-        self._began = False
-        return self._unparsed <= self._limits.header_bytes
-
-
 def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequence[bytes] = ()) -> int | None:
     """Judge the head of a request.
 
@@ -164,7 +118,14 @@ def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequenc
 @functools.lru_cache(maxsize=HOSTS_KEPT)
 def _is_host(value: bytes) -> bool:
     """Whether it can be the value of a Host field; nearly all requests have the same few."""
-    return _HOST.fullmatch(value) is not None
+    match = _HOST.fullmatch(value)
+    if match is None or match[1] is None:
+        return match is not None
+    try:
+        ipaddress.IPv6Address(match[1].decode("ascii"))
+    except ValueError:
+        return False
+    return True
 
 
 def split_target(target: bytes) -> tuple[bytes, bytes]:

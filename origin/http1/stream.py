@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 STREAM = "headwater.stream"
 """Type of the message behind ``http.response.start``: in it, ``take`` is called with the ``Stream``, and
@@ -32,7 +32,7 @@ class Stream:
 
     Attributes:
         closed: whether the client has gone, or the end was written.
-        sent: bytes that were written, framing included.
+        sent: bytes that were written, framing included; whoever writes past the stream adds them in the end.
         on_close: called once, when the client has gone before the end.
     """
 
@@ -85,32 +85,52 @@ class Stream:
             with contextlib.suppress(OSError):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
-    def offer(self, data: bytes) -> bool:
-        """Write bytes, framed already, if none wait before them; the same for a crowd, at little cost.
+    @property
+    def direct(self) -> int:
+        """The connection's descriptor, while bytes may be written on it past the transport; else -1.
 
-        Returns:
-            Whether they are on their way; else nothing of them was written.
+        The loop closes a descriptor after it has told so (``on_close``), never before; then it is another's.
         """
-        # The loop closes a descriptor after it has told so (``hang_up``), never before; then it is another's.
         if self.closed or (self._queued and self._transport.get_write_buffer_size()):
-            return False
-        size = len(data)
-        self.sent += size
-        try:
-            taken = os.write(self._socket, data) if self._socket >= 0 else 0
-        except OSError:
-            taken = 0  # no room, or an error that the transport meets too, with what is left to it
-        self._queued = taken < size
-        if self._queued:
-            self._transport.write(memoryview(data)[taken:])
-        return True
+            return -1
+        self._queued = False
+        return self._socket
+
+    def queue(self, data: memoryview) -> None:
+        """Leave bytes to the transport that couldn't be written past it; more go behind them."""
+        self._queued = True
+        self._transport.write(data)
 
     def write(self, data: bytes) -> None:
-        """Write bytes, framed already; they are kept as they are until the kernel takes them."""
-        if not self.offer(data):
-            self.sent += len(data)
-            self._queued = True
-            self._transport.write(data)
+        """Write bytes, framed already; they are kept as they are until the kernel takes them.
+
+        Past the transport where nothing waits there: to a crowd, that is the same at little cost.
+        """
+        self.sent += len(data)
+        descriptor, taken = self.direct, 0
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # no room, or an error that the transport meets too
+                taken = os.write(descriptor, data)
+        if taken < len(data):
+            self.queue(memoryview(data)[taken:])
+
+    def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> int:
+        """Write pieces of the body, not framed yet and not all empty: the kernel joins them, not we.
+
+        Returns:
+            How many bytes that was, framing included.
+        """
+        if self.chunked:
+            pieces = (b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n")
+        size = sum(map(len, pieces))
+        self.sent += size
+        descriptor, taken = self.direct, 0
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):  # as above
+                taken = os.writev(descriptor, pieces)
+        if taken < size:
+            self.queue(memoryview(b"".join(pieces))[taken:])
+        return size
 
     def end(self, patience: float) -> None:
         """Write the end of the body and close, once all is out.
@@ -135,10 +155,11 @@ class Stream:
         """Take note that the client has gone; called by the exchange."""
         if not self.closed:
             self.closed = True
-            if self.on_close is not None:
-                self.on_close()
+            on_close, self.on_close = self.on_close, None
+            if on_close is not None:
+                on_close()
 
 
-def as_chunk(*pieces: bytes | memoryview) -> bytes:
+def as_chunk(data: bytes | memoryview) -> bytes:
     """Frame bytes as one chunk (RFC 9112 §7.1), which must not be empty."""
-    return b"".join((b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n"))
+    return b"".join((b"%x\r\n" % len(data), data, b"\r\n"))

@@ -42,9 +42,13 @@ def authorize(request: Request, key: str | None) -> None:
     # What came through a proxy isn't from this machine, whoever the connection is from; and a page under a
     # foreign name that resolves to this machine isn't ours.
     forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
-    host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+    host = request.headers.get("host", "")
+    is_local = host in LOCAL_NAMES or host.rpartition(":")[0] in LOCAL_NAMES
+    # Fetch §3.2: browsers say whose page asks, also where it may send without having been let to before.
+    page = request.headers.get("origin")
+    is_foreign = page is not None and page.partition("://")[2] != host
     address = "" if request.client is None else request.client.host
-    if forwarded or host not in LOCAL_NAMES or not _is_loopback(address):
+    if forwarded or is_foreign or not is_local or not _is_loopback(address):
         raise RefusalError(403, "only from this machine, since the channel has no publish_key")
 
 

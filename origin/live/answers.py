@@ -16,12 +16,12 @@ from origin.live.copies import Copies, Copy
 from origin.live.directives import DirectiveError, Directives
 from origin.live.growing import Passing
 from origin.live.names import Named, cache_control, media_type
-from origin.live.prepared import Around, LatestReply, media_head, reply_of, text_reply
 from origin.live.reload import Reload, kept_until
 from origin.live.routes import refusal
 from origin.live.stored import media_tag
+from origin.prepared import Around, LatestReply, media_head, reply_of, text_reply
 from packager.live.channel import Channel
-from packager.live.presentation import Rendition
+from packager.live.rendition import Rendition
 from packager.live.waiters import TooManyWaitersError
 
 AREA = "live"
@@ -231,7 +231,7 @@ class MediaAnswer(LiveAnswer):
         rendition, around = self._rendition, self._around()
         if rendition.language is not None:
             window, kind = rendition.window, media_type(rendition)
-            text, kept, tag = bytes(data), int(window.retention), media_tag(self._target.name, len(data))
+            text, kept, tag = (bytes(data),), int(window.retention), media_tag(self._target.name, len(data))
             return text_reply(text, kind, kept, around, coded=self._coded, immutable_tag=tag)
         head, copy = _media_head(self._target, rendition, data, around), self.hold(data)
         if copy is None:

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from media import webvtt
 from media.errors import MediaError
-from media.m3u8 import date_time
+from media.m3u8values import date_time
 from media.webvtt import Cue, CueReader
 from origin.live.admission import RefusalError, authorize, require_type
 from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError

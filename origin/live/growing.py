@@ -6,6 +6,8 @@ each of them one chunk of the body, from the same bytes that HLS players get as 
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,14 +15,15 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from origin.http1.zerocopy import TruncatedFileError
-from origin.live.reload import LONGEST_BLOCK
+from origin.live.reload import LONGEST_BLOCK, awaited_segments
 from packager.live.window import Window
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-SEGMENTS_AHEAD = 1
-"""How many segments beyond the one that is being made can be waited for: a player's clock may be ahead."""
+LONGEST_HOLD = 9
+"""Seconds that one may wait for a segment in any case: three target durations of short ones are less, and
+players wait ten for the beginning of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +54,16 @@ class Passing:
         """Seconds that one may wait for it."""
         return LONGEST_BLOCK * self.window.target_duration
 
-    async def over(self) -> bool:
+    async def over(self, least: int = 0) -> bool:
         """Wait for it; False when it doesn't come in time.
+
+        Args:
+            least: seconds that one may wait in any case.
 
         Raises:
             TooManyWaitersError: as many as may wait already.
         """
-        return await self.window.waiters.wait(self.has_come, self.longest_wait, self.awaited)
+        return await self.window.waiters.wait(self.has_come, max(self.longest_wait, least), self.awaited)
 
 
 async def hinted_part(window: Window, number: int, index: int) -> bytes | memoryview | None:
@@ -89,14 +95,39 @@ async def begun(window: Window, number: int) -> bool:
         number: media sequence number.
 
     Returns:
-        Whether it has; False at once for one that is further ahead than players' clocks are.
+        Whether it has; False at once for one that doesn't come soon.
 
     Raises:
         TooManyWaitersError: as many as may wait already.
     """
-    if window.next_number <= number <= window.next_number + SEGMENTS_AHEAD and not window.ended:
-        await Passing(window, number, 0).over()
+    if comes(window, number):
+        await Passing(window, number, 0).over(LONGEST_HOLD)
     return window.part(number, 0) is not None
+
+
+async def completed(window: Window, number: int) -> None:
+    """Wait until a segment is complete; not at all for one that doesn't come soon.
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+
+    Raises:
+        TooManyWaitersError: as many as may wait already.
+    """
+    if comes(window, number):
+        await Passing(window, number, sys.maxsize).over(LONGEST_HOLD)
+
+
+def comes(window: Window, number: int) -> bool:
+    """Tell whether a segment is still to come, and due or so soon that it is waited for.
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+    """
+    ahead = number - window.next_number
+    return not window.ended and 0 <= ahead <= awaited_segments(window, time.time())
 
 
 class GrowingSegment(Response):

@@ -21,7 +21,7 @@ from starlette.routing import BaseRoute, Route
 
 from media.daterange import CLIENT_ATTRIBUTE, DateRange
 from media.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
-from media.m3u8 import date_time
+from media.m3u8values import date_time
 from origin.live.admission import RefusalError, authorize, require_type
 from packager.live.channel import Channel
 from packager.live.dateranges import DateRangeError

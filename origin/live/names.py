@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from media import webvtt
-from packager.live.presentation import Rendition
+from packager.live.rendition import Rendition
 from packager.live.window import Window
 
 NAMES_KEPT = 1024

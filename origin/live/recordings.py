@@ -13,14 +13,18 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from media import mpd, wvtt
 from media.m3u8 import MEDIA_TYPE
 from origin.http1.zerocopy import TruncatedFileError
-from origin.live.prepared import Asked, text_response
 from origin.live.stored import media_tag
+from origin.prepared import Asked, text_response
 from origin.representation import FileRepresentation, Representation, RepresentationResponse
 from packager.live.channel import Channel
+from packager.live.livesegment import TEXT_EXTENSION
+from packager.live.rendition import extension_of
 from packager.recordings.collection import Recording
 from packager.recordings.movie import Layout
+from packager.recordings.seal import MANIFEST
 from packager.storage import LocalFile, NotFoundError
 
 log = structlog.get_logger()
@@ -33,7 +37,7 @@ MAX_AGE = 3600
 NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is none."""
 
-_PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/media\.m3u8")
+_PLAYLIST = re.compile(r"master\.m3u8|[A-Za-z0-9-]+/media\.m3u8|manifest\.mpd")
 _MEDIA = re.compile(r"([A-Za-z0-9-]+)/((?:init-)?(?:0|[1-9][0-9]{0,14})\.(?:m4s|mp4|vtt))")
 _TYPES = {"m4s": "video/mp4", "mp4": "video/mp4", "vtt": "text/vtt"}
 
@@ -47,6 +51,7 @@ def describe(channel: str, recording: Recording) -> dict[str, object]:
         "duration": note.duration,
         "size": note.size,
         "hls": f"{base}/master.m3u8",
+        "dash": f"{base}/{MANIFEST}" if note.dash else None,
         "mp4": None if recording.obstacle else f"{base}/{MOVIE}",
     }
 
@@ -95,8 +100,9 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
         attachment = {"content-disposition": f'attachment; filename="{channel}-{recording.note.id}.mp4"'}
         return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
     if _PLAYLIST.fullmatch(name):
+        media_type = mpd.MEDIA_TYPE if name == MANIFEST else MEDIA_TYPE
         asked, data = Asked.by(request.scope["headers"]), await asyncio.to_thread(_read, recording, name)
-        return text_response(data, MEDIA_TYPE, MAX_AGE, coded=asked.takes_gzip)
+        return text_response((data,), media_type, MAX_AGE, coded=asked.takes_gzip)
     found = _MEDIA.fullmatch(name)
     if found is None:
         raise NotFoundError(name)
@@ -113,6 +119,8 @@ async def recorded(recording: Recording, rendition: str, name: str) -> Response:
     file = await asyncio.to_thread(recording.open, f"{rendition}/{name}")
     sound = rendition != recording.note.video and name.endswith((".m4s", ".mp4"))
     media_type = "audio/mp4" if sound and rendition == recording.note.audio else _TYPES[name[-3:]]
+    if sound and extension_of(rendition) == TEXT_EXTENSION:
+        media_type = wvtt.MEDIA_TYPE
     representation = FileRepresentation(file, media_type)
     representation.etag, representation.last_modified = media_tag(name, file.size), None
     return RecordedResponse(recording, representation)

@@ -6,6 +6,7 @@ Decisions alone; `routes.py` carries them out as ASGI, `shortcut.py` on the conn
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -14,11 +15,18 @@ from starlette.datastructures import QueryParams
 from origin.live import directives
 from origin.live.directives import Directives
 from packager.live.channel import Channel
-from packager.live.presentation import Rendition
+from packager.live.rendition import Rendition
 from packager.live.window import Window
 
 LONGEST_BLOCK = 3
 """RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""
+
+SEGMENTS_AHEAD = 1
+"""How many segments behind the next one are waited for: a player's clock may be ahead."""
+
+MOST_LATE_SECONDS = 10
+"""As many more are as are due by the clock, which players of DASH go by (ISO/IEC 23009-1 §5.3.9.5.3), while
+the encoder is no later than this. What comes late may come all at once."""
 
 QUERIES_KEPT = 256
 """How many query strings are kept with what they ask for."""
@@ -55,8 +63,7 @@ class Reload(NamedTuple):
     @property
     def error_seconds(self) -> int:
         """For how long caches may keep a refusal."""
-        # Appendix B: with a directive, errors keep for four target durations, playlists for six.
-        return (1 if self.wanted.number is None else 4) * self.channel.target_duration
+        return _refused_seconds(self.channel.target_duration, blocking=self.wanted.number is not None)
 
     @property
     def too_early_seconds(self) -> int:
@@ -97,14 +104,24 @@ class Reload(NamedTuple):
         # §6.2.5.2: with EXT-X-ENDLIST the directives are ignored.
         return number is None or window.ended or window.reached(number, self.wanted.part)
 
-    def render(self) -> bytes:
-        """Give the playlist as of now; the same object to all who ask in the same state."""
-        return self.channel.presentation.media(
+    def render(self) -> tuple[bytes, ...]:
+        """Give the playlist as of now, in pieces; the same object to all who ask in the same state."""
+        return self.channel.presentation.media_pieces(
             self.rendition.name,
             skip=self.wanted.skip,
             skip_date_ranges=self.wanted.skip_date_ranges,
             suffix=self.wanted.suffix,
         )
+
+
+def refused_seconds(query: bytes, target_duration: int) -> int:
+    """For how many seconds caches may keep that a playlist isn't given, whatever it was asked for with."""
+    return _refused_seconds(target_duration, blocking=b"_HLS_msn" in query or b"_HLS_part" in query)
+
+
+def _refused_seconds(target_duration: int, *, blocking: bool) -> int:
+    # Appendix B: with a directive, errors keep for four target durations, playlists for six.
+    return (4 if blocking else 1) * target_duration
 
 
 def kept_until(number: int, channel: Channel, window: Window, most: int) -> int:
@@ -119,5 +136,19 @@ def kept_until(number: int, channel: Channel, window: Window, most: int) -> int:
     ahead = number - window.next_number
     if ahead < 0 or window.ended:
         return most
-    # Segments of sources that break off are shorter; half of the time is always too early.
-    return min(most, int((ahead - 1) * channel.cadence.segment_duration / 2)) if ahead else 0
+    # What an encoder lacks may come at once; and segments of sources that break off are shorter: half of the
+    # time is always too early.
+    beyond = max(ahead - 1 - awaited_segments(window, time.time()), 0)
+    return min(most, int(beyond * channel.cadence.segment_duration / 2))
+
+
+def awaited_segments(window: Window, now: float) -> int:
+    """Tell how many segments behind the next one are waited for, too.
+
+    Args:
+        window: the rendition's.
+        now: seconds since the epoch.
+    """
+    newest = window.newest
+    late = 0.0 if newest is None else now - float(newest.program_date_time + newest.duration)
+    return SEGMENTS_AHEAD + int(min(max(late, 0.0), MOST_LATE_SECONDS) / window.target_duration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -10,20 +11,22 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from media import mpd
+from media import mpd, wvtt
 from media.m3u8 import MEDIA_TYPE
+from origin.coding import Pieces
+from origin.live.cues import fragmented, is_fragmented
 from origin.live.directives import DirectiveError
-from origin.live.growing import GrowingSegment, begun, hinted_part
-from origin.live.names import Kind, cache_control, media_type, read_name
-from origin.live.prepared import Asked, media_response, text_response
+from origin.live.growing import GrowingSegment, begun, comes, hinted_part
+from origin.live.names import Kind, Named, cache_control, media_type, read_name
 from origin.live.recordings import recorded
-from origin.live.reload import LONGEST_BLOCK, Reload, kept_until, read_query
+from origin.live.reload import LONGEST_BLOCK, Reload, kept_until, read_query, refused_seconds
 from origin.live.stored import media_tag, open_segment, read_part
+from origin.prepared import Asked, media_response, text_response
 from origin.representation import RepresentationResponse
 from packager.live.channel import Channel
-from packager.live.presentation import Rendition
+from packager.live.livesegment import MEDIA_EXTENSION, Stored
+from packager.live.rendition import Rendition
 from packager.live.waiters import TooManyWaitersError
-from packager.live.window import Stored
 from packager.storage import NotFoundError
 
 NOT_FOUND_SECONDS = 2
@@ -53,7 +56,7 @@ class _Live:
     async def multivariant_playlist(self, request: Request) -> Response:
         def render(asked: Asked, channel: Channel, suffix: str) -> Response:
             data = channel.presentation.multivariant(suffix)
-            return _playlist(asked, data, channel.target_duration)
+            return _playlist(asked, (data,), channel.target_duration)
 
         return await self._whole(request, render)
 
@@ -63,7 +66,7 @@ class _Live:
                 # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
                 return refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
             data = channel.presentation.manifest(time.time(), suffix)
-            return _playlist(asked, data, max(channel.target_duration // 2, 1), mpd.MEDIA_TYPE)
+            return _playlist(asked, (data,), max(channel.target_duration // 2, 1), mpd.MEDIA_TYPE)
 
         return await self._whole(request, render)
 
@@ -87,30 +90,46 @@ class _Live:
 
     async def media_playlist(self, request: Request) -> Response:
         channel, rendition = self._find(request)
-        if channel is None or rendition is None:
+        if channel is None:
             return refusal(404, NOT_FOUND_SECONDS)
+        query, target_duration = request.scope["query_string"], channel.target_duration
+        if rendition is None:
+            return refusal(404, refused_seconds(query, target_duration))
         asked = _note_viewer(request, channel)
-        target_duration = channel.target_duration
         try:
-            reload = Reload(channel, rendition, read_query(request.scope["query_string"]))
+            reload = Reload(channel, rendition, read_query(query))
         except DirectiveError as error:
-            return refusal(400, target_duration, str(error))
+            return refusal(400, refused_seconds(query, target_duration), str(error))
         try:
-            there = await _until_ready(channel) and await _until_there(reload)
+            if there := await _until_ready(channel):
+                # Its windows may have been replaced meanwhile.
+                reload = reload._replace(rendition=channel.renditions[rendition.name])
+                there = await _until_there(reload)
         except DirectiveError as error:
             return refusal(400, reload.too_early_seconds, str(error))
         except TooManyWaitersError:
             there = False
         if not there:
-            return refusal(503, reload.error_seconds, retry_after=target_duration)
+            return refusal(503, reload.error_seconds, retry_after=channel.target_duration)
         return _playlist(asked, reload.render(), reload.max_age)
 
     async def media(self, request: Request) -> Response:
         channel, rendition = self._find(request)
         if channel is None or rendition is None:
-            return refusal(404, NOT_FOUND_SECONDS)
+            return refusal(404, NOT_FOUND_SECONDS if channel is None else channel.target_duration)
+        if channel.archive is not None and not channel.ready:
+            # What a start finds in its folder is listed where players look: it isn't unknown before that.
+            with contextlib.suppress(TooManyWaitersError):
+                await _until_ready(channel)
+            rendition = channel.renditions[rendition.name]
+        return await self._named(request, channel, rendition)
+
+    async def _named(self, request: Request, channel: Channel, rendition: Rendition) -> Response:
+        """Answer with what a name in a rendition's folder stands for."""
         name: str = request.path_params["name"]
         window, target_duration = rendition.window, channel.target_duration
+        if is_fragmented(read_name(name), rendition):
+            return await _cues(name, channel, rendition)
         named, text = read_name(name).of(window), rendition.language is not None
         data = named.in_memory(window)
         try:
@@ -122,7 +141,8 @@ class _Live:
                     return GrowingSegment(window, named.number, media_type(rendition), cache_control(window))
             elif data is None and named.kind is Kind.PART:
                 if stored := window.stored(named.number):
-                    data = await read_part(stored, named.index)
+                    # Nor are its parts in it: they are gone with the segment's place in memory.
+                    data = None if text else await read_part(stored, named.index)
                 else:
                     data = await hinted_part(window, named.number, named.index)
         except TooManyWaitersError:
@@ -130,17 +150,43 @@ class _Live:
         if data is None and (answer := await _recorded(channel, rendition, name)) is not None:
             return answer
         if data is None:
-            return refusal(404, kept_until(named.number, channel, window, target_duration))
+            return _absent(name, named, channel, rendition)
         tag, kind = media_tag(name, len(data)), media_type(rendition)
         if text:
             coded = Asked.by(request.scope["headers"]).takes_gzip
-            return text_response(bytes(data), kind, int(window.retention), coded=coded, immutable_tag=tag)
+            return text_response((bytes(data),), kind, int(window.retention), coded=coded, immutable_tag=tag)
         return media_response(data, kind, tag, cache_control(window))
 
     def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
         channel = self._channels.get(request.path_params["channel"])
         rendition = None if channel is None else channel.renditions.get(request.path_params["rendition"])
         return channel, rendition
+
+
+async def _cues(name: str, channel: Channel, rendition: Rendition) -> Response:
+    """Answer with captions for DASH."""
+    named, window, target_duration = read_name(name), rendition.window, channel.target_duration
+    try:
+        data = await fragmented(named, channel, rendition)
+    except TooManyWaitersError:
+        return refusal(503, target_duration, retry_after=target_duration)
+    if data is None:
+        return _absent(name, named, channel, rendition)
+    return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
+
+
+def _absent(name: str, named: Named, channel: Channel, rendition: Rendition) -> Response:
+    """Answer for what isn't there: it never came, or hasn't come in time, or is none of ours."""
+    window, target_duration = rendition.window, channel.target_duration
+    if named.kind is Kind.SEGMENT and named.extension == MEDIA_EXTENSION:
+        if comes(window, named.number):
+            # It was waited for, and is due: an unknown one it isn't.
+            return refusal(503, 0, retry_after=target_duration)
+        if (nothing := channel.presentation.lost_segment(rendition.name, named.number)) is not None:
+            # By numbers and a clock players can't see that there is a gap (ISO/IEC 23009-1 §5.3.9.5.3).
+            kept = f"public, max-age={target_duration}"
+            return media_response(nothing, media_type(rendition), media_tag(name, len(nothing)), kept)
+    return refusal(404, kept_until(named.number, channel, window, target_duration))
 
 
 async def _recorded(channel: Channel, rendition: Rendition, name: str) -> Response | None:
@@ -169,10 +215,14 @@ async def _from_disk(
 
 async def _until_ready(channel: Channel) -> bool:
     """Wait for the first segment of every rendition; False when it doesn't come in time."""
-    if not channel.ready:
-        deadline = time.monotonic() + LONGEST_BLOCK * channel.target_duration
-        for rendition in channel.renditions.values():
-            await rendition.window.waiters.wait(rendition.window.has_segments, deadline - time.monotonic())
+    deadline = time.monotonic() + LONGEST_BLOCK * channel.target_duration
+    # A start looks at its source and its folder first, and then goes on with other windows.
+    while not channel.ready and (left := deadline - time.monotonic()) > 0:
+        windows = (rendition.window for rendition in channel.renditions.values())
+        lacking = next(window for window in windows if not window.has_segments())
+        if lacking.waiters.closed:
+            return False
+        await lacking.waiters.wait(lacking.has_segments, left)
     return channel.ready
 
 
@@ -195,8 +245,8 @@ def _note_viewer(request: Request, channel: Channel) -> Asked:
     return asked
 
 
-def _playlist(asked: Asked, data: bytes, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
-    return text_response(data, media_type, max_age, coded=asked.takes_gzip)
+def _playlist(asked: Asked, text: Pieces, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
+    return text_response(text, media_type, max_age, coded=asked.takes_gzip)
 
 
 def refusal(status: int, max_age: int, text: str = "", *, retry_after: int | None = None) -> Response:

@@ -17,11 +17,11 @@ from origin.http1.requesthead import PlainFields, RequestLine
 from origin.live.answers import Asker, LiveAnswer, MediaAnswer, PlaylistAnswer, Target, Wing
 from origin.live.directives import DirectiveError
 from origin.live.names import Kind, Named, read_name
-from origin.live.prepared import Asked
 from origin.live.reload import Reload, read_query
+from origin.prepared import Asked
 from origin.selection import Headers
 from packager.live.channel import Channel
-from packager.live.presentation import Rendition
+from packager.live.rendition import Rendition
 
 PLAYLIST = "media.m3u8"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from origin.representation import FileRepresentation
-from packager.live.window import Stored
+from packager.live.livesegment import Stored
 from packager.storage import LocalFile
 
 log = structlog.get_logger()
@@ -52,6 +52,11 @@ async def read_part(stored: tuple[str, Stored], index: int) -> bytes | None:
     return await asyncio.to_thread(_read, *stored, index)
 
 
+async def read_whole(stored: tuple[str, Stored]) -> bytes | None:
+    """Read a segment's file; None where it isn't what it was."""
+    return await asyncio.to_thread(_read, *stored, None)
+
+
 def _open(path: str, stored: Stored) -> LocalFile | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -66,9 +71,12 @@ def _open(path: str, stored: Stored) -> LocalFile | None:
     return file
 
 
-def _read(path: str, stored: Stored, index: int) -> bytes | None:
+def _read(path: str, stored: Stored, index: int | None) -> bytes | None:
+    """Read one part, or all of them."""
     if (file := _open(path, stored)) is None:
         return None
+    begin = 0 if index is None else sum(stored.part_sizes[:index])
+    length = stored.size if index is None else stored.part_sizes[index]
     with file:
-        data = file.pread(sum(stored.part_sizes[:index]), stored.part_sizes[index])
-    return data if len(data) == stored.part_sizes[index] else None
+        data = file.pread(begin, length)
+    return data if len(data) == length else None

@@ -1,7 +1,8 @@
 """Who hears a mount: entering with a burst, one paced flush for all, and who lags, leaves or is dropped.
 
-Nobody here waits for anybody: a flush writes the newest block to each listener's stream and looks how much
-its client has left untaken. A listener that leaves costs nothing but its entry.
+Nobody here waits for anybody: a flush writes the newest block to all who have had what is before it
+(:mod:`origin.radio.unison`), and what each of the others lacks, as far as its client takes it. A listener
+that leaves costs nothing but its entry.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from media.icy import Interleaver
 from origin.fanout import Cursor, LaggedError, Ring
 from origin.http1.stream import Stream, as_chunk
 from origin.radio.hearing import Hearing
+from origin.radio.unison import Unison
 
 PROBE_SECONDS = 2.0
 """A connection that ends sooner is a player's probe and doesn't raise the peak."""
@@ -115,8 +117,10 @@ class Listeners:
         self._limits = limits
         self._clock = clock
         self._count = count
-        # In the order of their coming, in which memory has them too: a flush meets each in its turn.
         self._present: dict[Listener, None] = {}
+        # Those of them that stand by themselves: new, behind, or with titles between their audio.
+        self._alone: dict[Listener, None] = {}
+        self._unisons = {chunked: Unison[Listener](self._fall_behind) for chunked in (False, True)}
         self._young: deque[Listener] = deque()
         self._framed: tuple[bytes | memoryview, bytes] = (b"", b"")
         self._settled = 0
@@ -133,21 +137,29 @@ class Listeners:
         listener.joined = self._clock()
         listener.start(stream, self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener)))
         stream.on_close = lambda: self._leave(listener)
-        self._present[listener] = None
+        self._present[listener] = self._alone[listener] = None
         self._young.append(listener)
         self._count(self._serve(listener))
 
     async def flush(self) -> None:
         """Write what is new to everybody: in one go, so that all hear it at about the same time."""
-        everybody = tuple(self._present)
-        for first in range(0, len(everybody), FLUSH_LISTENERS):
+        for unison in self._unisons.values():
+            self._begin(unison)
+            while unison.is_under_way:
+                self._count(unison.go_on(FLUSH_LISTENERS))
+                if unison.is_under_way:
+                    await asyncio.sleep(0)
+        alone = tuple(self._alone)
+        for first in range(0, len(alone), FLUSH_LISTENERS):
             if first:
                 await asyncio.sleep(0)
-            self._count(self._serve_all(everybody[first : first + FLUSH_LISTENERS]))
+            self._count(self._serve_some(alone[first : first + FLUSH_LISTENERS]))
         self._settle()
 
     def close(self) -> None:
         """End all: those that have everything in order, the others by cutting their connection."""
+        for unison in self._unisons.values():
+            self._disband(unison)
         for listener in tuple(self._present):
             self._count(self._serve(listener))
             stream = listener.stream
@@ -157,22 +169,67 @@ class Listeners:
                 stream.end(CLOSE_SECONDS)
             self._leave(listener)
 
-    def _serve_all(self, some: tuple[Listener, ...]) -> int:
-        """Write what some listeners haven't got yet; give the bytes. Most lack the newest block alone."""
+    def _begin(self, unison: Unison[Listener]) -> None:
+        """Have the newest block written to those that lack it alone."""
+        self._count(unison.finish())
+        newest, block = self._ring.newest
+        if not unison or block is None or unison.cursor.sequence > newest:
+            return
+        if unison.cursor.sequence < newest:
+            self._disband(unison)
+            return
+        unison.cursor.move_behind(block)
+        unison.begin(self._chunk_of(block.data) if unison is self._unisons[True] else block.data)
+
+    def _unite(self, listener: Listener) -> None:
+        """Let a listener that has had everything stand with the others that have."""
+        newest, _ = self._ring.newest
+        cursor, stream = listener.cursor, listener.stream
+        descriptor = stream.direct
+        if listener.interleaver is not None or cursor.cut is not None or cursor.sequence <= newest:
+            return
+        unison = self._unisons[stream.chunked]
+        if descriptor < 0 or unison.is_under_way or listener not in self._alone:
+            return
+        self._ring.leave(cursor)
+        if unison:
+            listener.cursor = unison.cursor
+        else:
+            unison.cursor = cursor
+        del self._alone[listener]
+        unison.add(listener, descriptor)
+
+    def _disband(self, unison: Unison[Listener]) -> None:
+        """Let each stand by itself, behind what is under way."""
+        self._count(unison.finish())
+        for listener in unison.members:
+            self._stand_alone(listener)
+
+    def _fall_behind(self, listener: Listener, rest: memoryview) -> None:
+        """Go on by itself with a listener whose client hasn't taken a whole block."""
+        self._stand_alone(listener)
+        listener.stream.queue(rest)
+
+    def _stand_alone(self, listener: Listener) -> None:
+        listener.stream.sent += self._unisons[listener.stream.chunked].remove(listener)
+        listener.cursor = self._ring.fork(listener.cursor, lambda: self._fell_out(listener))
+        self._alone[listener] = None
+
+    def _serve_some(self, alone: tuple[Listener, ...]) -> int:
+        """Write what some listeners haven't got yet; give the bytes. With titles, most lack the newest."""
         newest, block = self._ring.newest
         if block is None:
             return 0
-        plain, chunk = block.data, self._chunk_of(block.data)
-        sent = 0
-        for listener in some:
-            stream, cursor = listener.stream, listener.cursor
-            if cursor.sequence == newest and not cursor.offset and listener.interleaver is None:
-                data = chunk if stream.chunked else plain
-                if stream.offer(data):
-                    cursor.sequence, cursor.media_time = newest + 1, block.ends
-                    sent += len(data)
-                    continue
-            sent += self._serve(listener)
+        view, sent = memoryview(block.data), 0
+        for listener in alone:
+            cursor, interleaver = listener.cursor, listener.interleaver
+            lacks_newest = cursor.sequence == newest and cursor.cut is None
+            if lacks_newest and interleaver is not None and listener.stream.direct >= 0:
+                sent += listener.stream.write_pieces(interleaver.feed(view, block.label))
+                cursor.move_behind(block)
+            else:
+                sent += self._serve(listener)
+                self._unite(listener)
         return sent
 
     def _serve(self, listener: Listener) -> int:
@@ -181,7 +238,13 @@ class Listeners:
         if stream.closed:
             return 0
         if waiting := stream.buffered:
-            if waiting + self._ring.lag(cursor) > self._limits.queue_bytes:
+            behind = self._ring.lag(cursor)
+            if not behind:
+                # It has been given all: whether its client takes that in time shows with the next block.
+                return 0
+            # To be set forward, there must be more than the burst that it would get: it would go back else.
+            skippable = not self._limits.skips or behind > self._limits.burst_bytes
+            if skippable and waiting + behind > self._limits.queue_bytes:
                 self._lag(listener)
                 return 0
             if waiting >= WRITE_BYTES:
@@ -190,15 +253,16 @@ class Listeners:
             blocks = self._ring.read(cursor, WRITE_BYTES)
         except LaggedError:
             return 0
-        before = stream.sent
+        sent = 0
         for data, label in blocks:
             interleaver = listener.interleaver
             if interleaver is not None:
-                pieces = interleaver.feed(data, label)
-                stream.write(as_chunk(*pieces) if stream.chunked else b"".join(pieces))
+                sent += stream.write_pieces(interleaver.feed(data, label))
             else:
-                stream.write(self._chunk_of(data) if stream.chunked else bytes(data))
-        return stream.sent - before
+                written = self._chunk_of(data) if stream.chunked else bytes(data)
+                stream.write(written)
+                sent += len(written)
+        return sent
 
     def _chunk_of(self, data: bytes | memoryview) -> bytes:
         """Frame a block: once for all, as those that read slowly may keep it for a while."""
@@ -216,7 +280,9 @@ class Listeners:
             old = listener.cursor
             self._ring.leave(old)
             # Only whole frames are ever handed to a stream, so a cut of the ring continues them.
-            listener.cursor = self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener))
+            listener.cursor = self._ring.join(
+                self._limits.burst_bytes, lambda: self._fell_out(listener), old.link
+            )
             if listener.hearing is not None:
                 listener.hearing.skip(old.media_time, listener.cursor.media_time)
             return
@@ -231,7 +297,11 @@ class Listeners:
             return
         del self._present[listener]
         self._settled -= listener.settled
-        self._ring.leave(listener.cursor)
+        if listener in self._alone:
+            del self._alone[listener]
+            self._ring.leave(listener.cursor)
+        else:
+            listener.stream.sent += self._unisons[listener.stream.chunked].remove(listener)
         listener.finish()
 
     def _settle(self) -> None:

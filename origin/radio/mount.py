@@ -14,20 +14,17 @@ import structlog
 from media.icy import metadata_block
 from origin.fanout import Ring
 from origin.http1.stream import Stream
+from origin.radio.demand import Demand
+from origin.radio.greeting import Appearance, appearance, greeting
 from origin.radio.listeners import CLOSE_SECONDS, Listener, ListenerLimits, Listeners
 from origin.radio.nowplaying import NowPlaying
 from origin.radio.options import MountOptions, Source
+from origin.radio.silence import Silence
+from origin.radio.streamtype import StreamType
 from origin.radio.taps import Taps
 from packager.radio.audioblocks import AudioBlock
-
-SILENCE_SECONDS = 5.0
-"""A station that gives nothing for so long is down."""
-
-FALLBACK_SECONDS = 2.5
-"""A source that gives nothing for so long is replaced by the fallback: blocks come each second."""
-
-IDLE_SECONDS = 10.0
-"""How long a source that is asked for on demand plays on when nobody listens."""
+from packager.radio.oggchain import OggChain
+from packager.radio.oggintake import MEDIA_TYPE as OGG
 
 WATCH_SECONDS = 0.5
 """How often silence and demand are looked at."""
@@ -54,7 +51,6 @@ class Mount:
         now: its titles with their media times, and the event channel.
         audience: its listeners.
         taps: those who carry its audio elsewhere.
-        announced: what the source says of itself: ``name``, ``genre``, ``url``, ``description``.
         fallback: the mount that is heard here while the station is silent.
     """
 
@@ -67,16 +63,16 @@ class Mount:
         count: Callable[[int], None] = lambda _: None,
         count_events: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._clock = clock
         self.name = name
         self.station = station
         self.options = options or MountOptions()
         self.title = ""
         self.now = NowPlaying(name, self.options.events, clock, count_events)
-        self.announced: dict[str, str] = {}
         self.started = time.time()
         self._label = b""
-        self._media_type = ""
+        self._type = StreamType()
+        self._unlike = ""
+        self._chain = OggChain()
         limits = ListenerLimits(self.options.burst_bytes, self.options.queue_bytes, self.options.skips)
         self._ring = Ring(max(limits.queue_bytes, limits.burst_bytes, RING_BYTES))
         self._closed = False
@@ -85,13 +81,8 @@ class Mount:
         self.taps = Taps(clock, self.options.lead_seconds)
         self.fallback: Mount | None = None
         self._dependents: list[Mount] = []
-        # When the station, and when anything, was last heard here.
-        self._heard: float | None = None
-        self._sounded: float | None = None
-        self._begun = self._clock()
-        self._wanted = asyncio.Event()
-        self._unwanted = asyncio.Event()
-        self._asked = self._begun
+        self._silence = Silence(clock)
+        self._demand = Demand(clock)
 
     def fall_back_to(self, other: Mount) -> None:
         """Let another mount be heard here while the station is silent."""
@@ -105,7 +96,12 @@ class Mount:
     @property
     def media_type(self) -> str:
         """Such as ``audio/mpeg``."""
-        return self._media_type or self.station.media_type
+        return self._type.media_type(self.station.media_type)
+
+    @property
+    def has_own_titles(self) -> bool:
+        """Whether the audio's own headers tell the titles: Ogg's do, and Icecast has no ICY there either."""
+        return self.media_type == OGG
 
     @property
     def bitrate(self) -> int:
@@ -137,11 +133,11 @@ class Mount:
         """``live``; ``starting`` before it sounds; ``idle`` until it is asked for; ``down`` when silent."""
         if self._closed:
             return "down"
-        if self.options.on_demand and not self._wanted.is_set():
+        if self.options.on_demand and not self._demand.stands:
             return "idle"
-        if self._clock() - (self._begun if self._sounded is None else self._sounded) > SILENCE_SECONDS:
+        if self._silence.is_long:
             return "down"
-        return "starting" if self._sounded is None else "live"
+        return "live" if self._silence.is_broken else "starting"
 
     def has_ended(self) -> bool:
         """Tell whether it was closed: nothing is heard here any more."""
@@ -155,10 +151,7 @@ class Mount:
     @property
     def is_silent(self) -> bool:
         """Whether the station gives nothing, so that the fallback is heard."""
-        if not self.station.available:
-            return True
-        since = self._begun if self._heard is None else self._heard
-        return self._clock() - since > FALLBACK_SECONDS
+        return not self.station.available or self._silence.wants_fallback
 
     @property
     def needs_fallback(self) -> bool:
@@ -177,7 +170,7 @@ class Mount:
 
     async def run(self) -> None:
         """Carry the station's audio to the listeners until cancelled, or until the station ends."""
-        self._begun = self._clock()
+        self._silence.begin()
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch())
             try:
@@ -196,43 +189,26 @@ class Mount:
 
     def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
         """Write the response headers of a listener."""
-        options = self.options
-        values = [
-            ("content-type", self.media_type),
-            ("cache-control", "no-cache, no-store"),
-            ("x-accel-buffering", "no"),
-            ("icy-name", self.shown_name),
-            ("icy-genre", self.shown_genre),
-            ("icy-url", options.url or self.announced.get("url", "")),
-            ("icy-br", str(self.bitrate)),
-            ("icy-pub", str(int(options.public))),
-            ("connection", "close"),
-        ]
-        if with_titles:
-            values.append(("icy-metaint", str(options.metaint)))
-        return [(name.encode("ascii"), _header_value(value)) for name, value in values]
+        metaint = self.options.metaint if with_titles else None
+        return greeting(self._type.tell(self.station.media_type), self.shown, self.bitrate, metaint)
 
     @property
-    def shown_name(self) -> str:
-        """The station's name."""
-        return self.options.title or self.announced.get("name") or self.name
-
-    @property
-    def shown_genre(self) -> str:
-        """The station's genre, in its own words."""
-        return self.options.genre or self.announced.get("genre", "various")
+    def shown(self) -> Appearance:
+        """How the station presents itself now."""
+        return appearance(self.name, self.options, self.station.announced)
 
     @contextlib.contextmanager
-    def sourced(self, announced: dict[str, str], dismiss: Callable[[], None]) -> Iterator[None]:
+    def sourced(self, dismiss: Callable[[], None]) -> Iterator[None]:
         """Have a source client for as long as the context is open.
 
         Args:
-            announced: what it says of itself.
             dismiss: sends it away; called when the mount ends before it.
         """
-        self.announced = announced
         self.started = time.time()
         self._dismiss = dismiss
+        if self.state == "down":
+            # Its first second takes a second to come: who asks meanwhile isn't sent away.
+            self._silence.begin_anew()
         try:
             yield
         finally:
@@ -246,72 +222,68 @@ class Mount:
             return
         self.now.accompany(listener)
         self.audience.enter(listener, stream)
-        self._look_at_demand()
+        self._demand.look(heard=self.is_wanted)
 
     async def _play(self) -> None:
         async with aclosing(self.station.blocks()) as blocks:
             async for block in blocks:
-                self._heard = self._clock()
+                self._silence.hear()
+                self._unlike = ""
                 await self._publish(block)
 
     async def _play_on_demand(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._begun, self._sounded = self._clock(), None
+            await self._demand.begins()
+            self._silence.begin_anew()
             async with asyncio.TaskGroup() as group:
                 playing = group.create_task(self._play())
-                await self._unwanted.wait()
+                await self._demand.ends()
                 playing.cancel()
 
     async def substitute(self, block: AudioBlock) -> None:
-        """Take a block of the fallback, which is only of use while the own station is silent."""
-        if self.is_silent and not self._closed:
+        """Take a block of the fallback, which is only of use while the own station is silent.
+
+        A response has one type, so listeners are rather held than sent away for a fallback of another one.
+        """
+        if not self.is_silent or self._closed:
+            return
+        if self._type.suits(block) or not len(self.audience):
             await self._publish(block)
+        elif self._unlike != block.sort:
+            self._unlike = block.sort
+            heard = self._type.heard or self._type.told
+            _log.warning(
+                "fallback isn't of the listeners' type", mount=self.name, type=heard, not_heard=block.sort
+            )
 
     async def _publish(self, block: AudioBlock) -> None:
-        if block.media_type != self.media_type or not self._media_type:
-            self._change_type(block.media_type)
+        if not self._type.suits(block):
+            self._send_away(block)
+        self._type.turn_to(block)
         if block.title != self.title or not self._label:
             self.title = block.title
             self._label = metadata_block(block.title, self.options.url)
             self.now.change(block.title, self.media_time)
-        duration = Fraction(block.duration, block.timescale)
-        self._ring.append(block.data, self._label, block.cuts, duration)
-        self._sounded = self._clock()
+        piece = self._chain.carry(block)
+        self._ring.append(piece.data, self._label, piece.cuts, block.seconds, piece.lead, piece.link)
+        self._silence.sound()
         self.taps.put(block)
         await self.audience.flush()
         for mount in self._dependents:
             await mount.substitute(block)
 
-    def _change_type(self, media_type: str) -> None:
+    def _send_away(self, block: AudioBlock) -> None:
         """A response has one type, so its listeners come again for another."""
-        if self._media_type:
-            _log.info("type changes", mount=self.name, before=self._media_type, now=media_type)
-            self.audience.close()
-            self._ring.clear()
-        self._media_type = media_type
+        before = self._type.heard or self._type.told
+        _log.info("type changes", mount=self.name, before=before, now=block.sort)
+        self.audience.close()
+        self._ring.clear()
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            since = self._begun if self._sounded is None else self._sounded
-            if len(self.audience) and self._clock() - since > self.options.hold_seconds:
+            if len(self.audience) and self._silence.seconds > self.options.hold_seconds:
                 _log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
                 self.audience.close()
-            self._look_at_demand()
+            self._demand.look(heard=self.is_wanted)
             self.now.channel.beat()
-
-    def _look_at_demand(self) -> None:
-        now = self._clock()
-        if self.is_wanted:
-            self._asked = now
-            self._unwanted.clear()
-            self._wanted.set()
-        elif now - self._asked > IDLE_SECONDS:
-            self._wanted.clear()
-            self._unwanted.set()
-
-
-def _header_value(value: str) -> bytes:
-    """One line, in UTF-8 as Icecast and its players have it."""
-    return "".join(char for char in value if char.isprintable()).encode("utf-8", "replace")

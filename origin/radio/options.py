@@ -8,6 +8,7 @@ from typing import Protocol
 
 from media.icy import METAINT
 from origin.events.channel import ChannelLimits
+from packager.radio.announcement import Announcement
 from packager.radio.audioblocks import AudioBlock
 
 
@@ -29,6 +30,11 @@ class Source(Protocol):
         """False when it is known to have nothing to give now."""
         ...
 
+    @property
+    def announced(self) -> Announcement:
+        """What it says of itself."""
+        ...
+
     def blocks(self) -> AsyncGenerator[AudioBlock]:
         """Give audio at real time."""
         ...
@@ -42,7 +48,7 @@ class MountOptions:
         title: the station's name; when empty, what the source says, or the mount's name.
         genre: of the station; when empty, what the source says.
         url: of the station's page; when empty, what the source says.
-        public: whether directories may list it.
+        public: whether directories may list it, whatever the source says.
         burst_bytes: newest audio that a listener gets at once.
         queue_bytes: how far a listener may fall behind before it is dropped.
         skips: whether such a listener is set forward instead.

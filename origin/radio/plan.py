@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 SCHEMES = ("http://", "https://")
 
+OGG_ENDINGS = (".ogg", ".oga", ".opus")
+"""Endings of names and files that are Ogg; whatever its name, a station carries what its source declares."""
+
+
+AAC_ENDINGS = (".aac", ".aacp")
+"""Endings of names that say that a station is AAC."""
+
 
 def kind(options: RadioOptions) -> str:
     """Give what a station's source is: ``folder``, ``publish``, ``relay``, or "" for what isn't known."""
@@ -37,6 +44,18 @@ def lacks_fallback(options: RadioOptions, stations: Sequence[RadioOptions]) -> b
     return not Path(options.fallback).expanduser().is_file()
 
 
+def is_ogg(name: str) -> bool:
+    """Tell whether a station's or a file's name says that it is Ogg."""
+    return name.lower().endswith(OGG_ENDINGS)
+
+
+def expected_type(options: RadioOptions) -> str:
+    """Give the type that a station's listeners are told until its source tells another one."""
+    if is_ogg(options.name):
+        return "application/ogg"
+    return "audio/aac" if options.name.lower().endswith(AAC_ENDINGS) else "audio/mpeg"
+
+
 def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[str]:
     """Tell what can't be right.
 
@@ -51,10 +70,24 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
             yield f"{place}: source: not possible; {allowed}"
         elif kind(station) == "relay" and not stream_of(station).startswith(SCHEMES):
             yield f"{place}: url: a relay needs the stream's address, beginning with http:// or https://"
+        elif kind(station) == "folder" and is_ogg(station.name):
+            yield f"{place}: name: a folder goes out as MP3; Ogg is for the sources publish and relay"
+        if station.fallback is not None and _is_unlike(station, by_name):
+            yield f"{place}: fallback: not possible, one of the two is Ogg and the other isn't"
     edges = {station.name: tuple(_sources(station, by_name, server)) for station in stations}
     for station in stations:
         if loop := _way_back(station.name, edges):
             yield f"radio {station.name!r}: it would hear itself: {' → '.join(loop)}"
+
+
+def _is_unlike(station: RadioOptions, by_name: Mapping[str, RadioOptions]) -> bool:
+    """Tell whether a fallback can't be heard since it is known to be of another type: files are MP3."""
+    other = by_name.get(station.fallback or "")
+    if other is None:
+        return is_ogg(station.name) or is_ogg(station.fallback or "")
+    # A name without such an ending says nothing, but a folder is MP3.
+    plain = {one.name for one in (station, other) if kind(one) == "folder" or one.name.endswith(".mp3")}
+    return is_ogg(station.name) != is_ogg(other.name) and bool(plain)
 
 
 def _sources(

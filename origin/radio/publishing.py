@@ -20,7 +20,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
+from origin.radio.announcing import announced_bitrate, announcement_of
 from origin.radio.mount import Mount
+from packager.radio.oggintake import MEDIA_TYPE
 from packager.radio.published import InUseError, Published, Session
 
 USER = "source"
@@ -34,14 +36,16 @@ TYPES = {
     "audio/aac": "audio/aac",
     "audio/aacp": "audio/aac",
     "audio/x-aac": "audio/aac",
+    "application/ogg": MEDIA_TYPE,
+    "application/x-ogg": MEDIA_TYPE,
+    "audio/ogg": MEDIA_TYPE,
+    "audio/opus": MEDIA_TYPE,
+    "audio/vorbis": MEDIA_TYPE,
 }
 """What may be sent, by Content-Type, and what its listeners are told."""
 
-OGG_TYPES = ("application/ogg", "audio/ogg")
-OGG = "; Ogg isn't carried: every listener would need the headers of the stream, which aren't kept"
-
-ANNOUNCED_CHARS = 200
-"""Longest name, genre or address that is taken from a source."""
+AGENT_CHARS = 200
+"""Longest name of a source's program that is logged."""
 
 _CHALLENGE = {"www-authenticate": 'Basic realm="Headwater", charset="UTF-8"'}
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
@@ -50,7 +54,7 @@ _log = structlog.get_logger()
 
 
 class Publishing:
-    """The ASGI endpoint of source clients.
+    """Answers source clients.
 
     Args:
         mounts: by name.
@@ -80,7 +84,11 @@ class Publishing:
         legacy = scope["method"] == "SOURCE"
         media_type = _type_of(request)
         try:
-            session = mount.station.connect(media_type or "audio/mpeg", _bitrate(request))
+            session = mount.station.connect(
+                media_type or "audio/mpeg",
+                announced_bitrate(request.headers),
+                announcement_of(request.headers),
+            )
         except InUseError:
             # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
             await _refusal("a source is there already\n", 403 if legacy else 409)(scope, receive, send)
@@ -90,7 +98,7 @@ class Publishing:
         if legacy:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
-            status, reason = await self._carry(mount, _announced(request), session, receive)
+            status, reason = await self._carry(mount, session, receive)
         finally:
             session.close()
         log.info("source gone", reason=reason or "its end")
@@ -101,9 +109,7 @@ class Publishing:
         else:
             await Response(status_code=200, headers=_CLOSING)(scope, receive, send)
 
-    async def _carry(
-        self, mount: Mount, announced: dict[str, str], session: Session, receive: Receive
-    ) -> tuple[int, str]:
+    async def _carry(self, mount: Mount, session: Session, receive: Receive) -> tuple[int, str]:
         """Feed the session until its source ends; give the status, and why it was thrown out."""
         try:
             async with asyncio.timeout(None) as limit:
@@ -112,7 +118,7 @@ class Publishing:
                     if not limit.expired():
                         limit.reschedule(asyncio.get_running_loop().time())
 
-                with mount.sourced(announced, dismiss):
+                with mount.sourced(dismiss):
                     await self._feed(mount, session, receive, limit)
         except TimeoutError:
             if mount.has_ended():
@@ -151,8 +157,7 @@ class Publishing:
             return _refusal("the password of this station's source is needed\n", 401, _CHALLENGE)
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
-            reason = OGG if _declared(request) in OGG_TYPES else ""
-            return _refusal(f"Content-Type must be one of {', '.join(sorted(TYPES))}{reason}\n", 415)
+            return _refusal(f"Content-Type must be one of {', '.join(sorted(TYPES))}\n", 415)
         return None
 
 
@@ -233,20 +238,8 @@ def _type_of(request: Request) -> str | None:
     return TYPES.get(_declared(request))
 
 
-def _bitrate(request: Request) -> int:
-    value = request.headers.get("ice-bitrate", "")
-    return int(value) if value.isascii() and value.isdecimal() and len(value) < 5 else 0
-
-
-def _announced(request: Request) -> dict[str, str]:
-    found = {key: request.headers.get(f"ice-{key}", "") for key in ("name", "genre", "url", "description")}
-    # Header fields are Latin-1 to ASGI, and UTF-8 to those who write names into them.
-    texts = {key: _decoded(value.encode("latin-1"), "utf-8") for key, value in found.items()}
-    return {key: value[:ANNOUNCED_CHARS] for key, value in texts.items() if value}
-
-
 def _agent(request: Request) -> str:
-    return request.headers.get("user-agent", "")[:ANNOUNCED_CHARS]
+    return request.headers.get("user-agent", "")[:AGENT_CHARS]
 
 
 def _refusal(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:

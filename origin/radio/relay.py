@@ -1,4 +1,4 @@
-"""A station that is another server's stream: Icecast's, or any that plays MP3 or AAC over HTTP."""
+"""A station that is another server's stream: Icecast's, or any that plays MP3, AAC or Ogg over HTTP."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import structlog
 
 from media.errors import MediaError
 from media.icy import Deinterleaver
+from origin.radio.announcing import announced_bitrate, announcement_of
 from origin.radio.publishing import TYPES
 from origin.radio.shoutcast import ERRORS, IcyTransport
+from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock
-from packager.radio.intake import Intake, Throttle
+from packager.radio.intake import Throttle, intake_of
+from packager.sources.fetching import PullError
+from packager.sources.guard import Guard
 
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 10.0
@@ -43,11 +47,13 @@ class RelayOptions:
         name: of the mount, for the log.
         url: of the stream.
         bitrate: kbit/s that is told until a frame tells it.
+        media_type: that is told until the other server tells it.
     """
 
     name: str
     url: str
     bitrate: int = 128
+    media_type: str = "audio/mpeg"
 
 
 class Relay:
@@ -55,7 +61,8 @@ class Relay:
 
     def __init__(self, options: RelayOptions) -> None:
         self.options = options
-        self.media_type = "audio/mpeg"
+        self.media_type = options.media_type
+        self.announced = NOTHING
         self.available = False
         self._bitrate = 0
         self._pause = FIRST_PAUSE
@@ -69,7 +76,10 @@ class Relay:
         """Give what the other server plays, with its titles, for as long as the generator is asked."""
         limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
         async with httpx.AsyncClient(
-            transport=IcyTransport(), timeout=limits, follow_redirects=True, max_redirects=MAX_REDIRECTS
+            transport=IcyTransport(Guard(self.options.url)),
+            timeout=limits,
+            follow_redirects=True,
+            max_redirects=MAX_REDIRECTS,
         ) as client:
             while True:
                 try:
@@ -80,7 +90,14 @@ class Relay:
                         async for block in blocks:
                             yield block
                     reason = "it ended"
-                except (httpx.HTTPError, httpx.InvalidURL, *ERRORS, RelayError, MediaError) as error:
+                except (
+                    httpx.HTTPError,
+                    httpx.InvalidURL,
+                    *ERRORS,
+                    RelayError,
+                    PullError,
+                    MediaError,
+                ) as error:
                     reason = str(error) or type(error).__name__
                 finally:
                     self.available = False
@@ -90,20 +107,19 @@ class Relay:
 
     async def _carry(self, response: httpx.Response) -> AsyncGenerator[AudioBlock]:
         metaint = self._judge(response)
-        splitter, intake, throttle = Deinterleaver(metaint), Intake(), Throttle()
+        splitter, intake, throttle = Deinterleaver(metaint), intake_of(self.media_type), Throttle()
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():
             blocks: list[AudioBlock] = []
             for audio, title in splitter.receive_data(data):
                 if title != intake.title and metaint:
-                    blocks += intake.flush()
-                    intake.title = title
+                    blocks += intake.retitle(title)
                 blocks += intake.receive(audio)
             for block in blocks:
                 if not self.available:
                     _log.info("relay plays", mount=self.options.name, type=block.media_type)
                     self.available, self._pause = True, FIRST_PAUSE
-                self.media_type, self._bitrate = block.media_type, intake.bitrate
+                self.media_type, self._bitrate = block.media_type, intake.bitrate or self._bitrate
                 await throttle.wait(block)
                 yield block
 
@@ -115,6 +131,8 @@ class Relay:
         if declared not in TYPES:
             raise RelayError(f"it sends {declared[:50] or 'no type'}")
         self.media_type = TYPES[declared]
+        self._bitrate = announced_bitrate(response.headers)
+        self.announced = announcement_of(response.headers)
         value = response.headers.get("icy-metaint", "0")
         metaint = int(value) if value.isascii() and value.isdecimal() and len(value) < 8 else -1
         if not 0 <= metaint <= LARGEST_METAINT:
@@ -122,4 +140,8 @@ class Relay:
         return metaint
 
 
-_HEADERS = {"icy-metadata": "1", "accept": "audio/mpeg, audio/aac, */*;q=0.1", "user-agent": "Headwater"}
+_HEADERS = {
+    "icy-metadata": "1",
+    "accept": "audio/mpeg, audio/aac, application/ogg, */*;q=0.1",
+    "user-agent": "Headwater",
+}

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
 from origin.http1.stream import STREAM
+from origin.radio.addresses import playlist_of
 from origin.radio.admission import may_listen, refusal
 from origin.radio.following import Following, token_of
 from origin.radio.listeners import Listener
@@ -28,7 +29,7 @@ RETRY_SECONDS = 10
 
 
 class Listening:
-    """The ASGI endpoint of ``/radio/NAME``.
+    """Answers those who want to hear a station, or its playlist.
 
     Args:
         mounts: by name.
@@ -43,7 +44,8 @@ class Listening:
         """Answer one request."""
         mount = self._mounts.get(scope["path_params"]["name"])
         if mount is None:
-            await PlainTextResponse("no such station\n", 404)(scope, receive, send)
+            answer = playlist_of(self._mounts, Request(scope)) or _unknown()
+            await answer(scope, receive, send)
             return
         if not may_listen(Request(scope), mount.options.listener_password, time.time()):
             await refusal()(scope, receive, send)
@@ -54,7 +56,7 @@ class Listening:
             headers = {"retry-after": str(RETRY_SECONDS), "cache-control": "no-store"}
             await PlainTextResponse(reason, 503, headers)(scope, receive, send)
             return
-        with_titles = wants_titles(scope["headers"])
+        with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
         # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
         headers_out = mount.headers(with_titles=with_titles)
         await send({"type": "http.response.start", "status": 200, "headers": headers_out})
@@ -72,6 +74,28 @@ class Listening:
     def _full(self) -> bool:
         total = sum(mount.listeners for mount in self._mounts.values())
         return self._max_listeners is not None and total >= self._max_listeners
+
+
+class Endpoint:
+    """The ASGI endpoint of ``/radio/NAME``: whoever asks listens, or sends.
+
+    Args:
+        listening: answers GET and HEAD.
+        publishing: answers PUT and SOURCE.
+    """
+
+    def __init__(self, listening: Listening, publishing: Publishing) -> None:
+        self._listening = listening
+        self._publishing = publishing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        listens = scope["method"] in ("GET", "HEAD")
+        await (self._listening if listens else self._publishing)(scope, receive, send)
+
+
+def _unknown() -> Response:
+    return PlainTextResponse("no such station\n", 404)
 
 
 def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -99,14 +123,16 @@ def routes(
         silent_seconds: how long a source may send nothing.
     """
     passwords = passwords or {}
+    listening = Listening(mounts, max_listeners)
+    endpoint = Endpoint(listening, Publishing(mounts, passwords, silent_seconds))
 
     async def show_status(request: Request) -> Response:
-        text = status(mounts, str(request.base_url).rstrip("/"))
+        text = status(mounts, str(request.base_url).rstrip("/"), request.query_params.get("mount"))
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
     return [
-        Route("/radio/{name}", Listening(mounts, max_listeners), methods=["GET", "HEAD"]),
-        Route("/radio/{name}", Publishing(mounts, passwords, silent_seconds), methods=["PUT", "SOURCE"]),
+        # One route for all, so that Allow names all: RFC 9110 §15.5.6.
+        Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
         Route("/events/radio/{name}", Following(mounts), methods=["GET", "HEAD"]),
         Route("/admin/metadata", Metadata(mounts, passwords).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),

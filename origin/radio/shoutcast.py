@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
 
 import httpcore
 import httpx
+
+from packager.sources.guard import Guard
 
 ERRORS = (
     httpcore.TimeoutException,
@@ -22,15 +25,19 @@ READ_BYTES = 64 * 1024
 
 
 class IcyTransport(httpx.AsyncBaseTransport):
-    """A transport for ``httpx.AsyncClient`` that takes such answers for HTTP/1.0's, which they are else."""
+    """A transport for ``httpx.AsyncClient`` that takes such answers for HTTP/1.0's, which they are else.
 
-    def __init__(self) -> None:
+    Args:
+        guard: judges where it connects to.
+    """
+
+    def __init__(self, guard: Guard) -> None:
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=_Backend()
+            ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=_Backend(guard)
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Ask; see httpx. Errors are those of httpcore (``ERRORS``)."""
+        """Ask; see httpx. Errors are those of httpcore (``ERRORS``), and the guard's."""
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
@@ -64,6 +71,11 @@ class _Body(httpx.AsyncByteStream):
 
 
 class _Backend(httpcore.AnyIOBackend):
+    """Connects to the addresses that were judged, and to no others."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
     async def connect_tcp(
         self,
         host: str,
@@ -72,7 +84,17 @@ class _Backend(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await super().connect_tcp(host, port, timeout, local_address, socket_options))
+        try:
+            known = await self._guard.addresses(httpx.URL(scheme="http", host=host, port=port))
+        except OSError as error:
+            raise httpcore.ConnectError("its name isn't known") from error
+        for address in known[:-1]:
+            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return await self._connect(address, port, timeout, local_address, socket_options)
+        return await self._connect(known[-1], port, timeout, local_address, socket_options)
+
+    async def _connect(self, *arguments: Any) -> httpcore.AsyncNetworkStream:
+        return _Stream(await super().connect_tcp(*arguments))
 
 
 class _Stream(httpcore.AsyncNetworkStream):

@@ -11,8 +11,7 @@ from origin.config import Config, RadioOptions
 from origin.events.channel import ChannelLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions, Source
-from origin.radio.plan import kind, lacks_fallback, page_of, stream_of
-from origin.radio.relay import Relay, RelayOptions
+from origin.radio.plan import expected_type, kind, lacks_fallback, page_of, stream_of
 from packager.radio.published import Published
 from packager.radio.simulcast import LEAD_SECONDS
 from packager.radio.station import Station, StationOptions
@@ -71,9 +70,12 @@ def make_stations(
 
 def _source(options: RadioOptions, tools: Tools) -> Source:
     if kind(options) == "publish":
-        return Published(options.bitrate)
+        return Published(options.bitrate, expected_type(options))
     if kind(options) == "relay":
-        return Relay(RelayOptions(options.name, stream_of(options), options.bitrate))
+        # What speaks HTTP as a client takes long to import, and most servers have no need of it.
+        from origin.radio.relay import Relay, RelayOptions
+
+        return Relay(RelayOptions(options.name, stream_of(options), options.bitrate, expected_type(options)))
     return _folder(options, options.name, Path(options.folder), tools)
 
 

@@ -13,12 +13,13 @@ from origin.radio.mount import Mount
 _STARTED = time.time()
 
 
-def status(mounts: Mapping[str, Mount], base: str) -> str:
+def status(mounts: Mapping[str, Mount], base: str, only: str | None = None) -> str:
     """Write what Icecast 2.4 answers, except that ``source`` always is a list.
 
     Args:
         mounts: by name.
         base: the server's own address without a slash at its end.
+        only: the path of the one station that is asked for, such as ``/radio/demo.mp3``; None for all.
 
     Returns:
         JSON that is safe inside HTML too, in ASCII, with the stations that are heard now.
@@ -30,24 +31,29 @@ def status(mounts: Mapping[str, Mount], base: str) -> str:
         "location": "",
         "server_id": "Headwater",
         **_moment("server_start", _STARTED),
-        "source": [_describe(mount, base) for mount in mounts.values() if mount.state == "live"],
+        "source": [
+            _describe(mount, base)
+            for mount in mounts.values()
+            if mount.state == "live" and only in (None, f"/radio/{mount.name}")
+        ],
     }
     return json.dumps({"icestats": facts}).replace("<", "\\u003c")
 
 
 def _describe(mount: Mount, base: str) -> dict[str, object]:
+    shown = mount.shown
     return {
         "audio_info": f"bitrate={mount.bitrate}",
         "bitrate": mount.bitrate,
-        "genre": mount.shown_genre,
+        "genre": shown.genre,
         "ice-bitrate": mount.bitrate,
         "listener_peak": mount.peak,
         "listeners": mount.listeners,
         "listenurl": f"{base}/radio/{mount.name}",
-        "server_description": mount.announced.get("description") or mount.shown_name,
-        "server_name": mount.shown_name,
+        "server_description": shown.description,
+        "server_name": shown.name,
         "server_type": mount.media_type,
-        "server_url": mount.options.url or mount.announced.get("url", ""),
+        "server_url": shown.url,
         **_moment("stream_start", mount.started),
         "title": mount.title,
         "dummy": None,

@@ -21,10 +21,9 @@ from packager.dvr import index
 from packager.dvr.files import TEMPORARY, write_all, write_whole
 from packager.dvr.index import Line
 from packager.dvr.restore import Found
-from packager.live.livesegment import TEXT
-from packager.live.manifest import parse_time
+from packager.live.livesegment import TEXT, LiveSegment, Timeline
+from packager.live.periods import parse_time
 from packager.live.rendition import extension_of, segment_uri
-from packager.live.window import LiveSegment, Timeline
 
 INDEX = "index"
 ASIDE = "aside"
@@ -139,7 +138,7 @@ class Folder:
                 self._inits.add(timeline.number)
             time, timescale = 0, 1
             if timeline.has_map:
-                time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data))
+                time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data), shown=True)
             line = index.line_of(segment, left, Fraction(time, timescale))
             write_whole(self.path / self.name_of(segment.number), segment.data)
         try:

@@ -14,8 +14,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from packager.live.livesegment import LiveSegment, Stored, Timeline
 from packager.live.numbers import MAX_NUMBER
-from packager.live.window import LiveSegment, Stored, Timeline
 
 MAX_PARTS = 1000
 """Most parts of a segment that a line may tell of."""
@@ -38,7 +38,9 @@ class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, 
         init: number of its timeline, by which its init segment is named; None for a gap before any.
         discontinuity: whether it begins a timeline that isn't the first.
         parts: bytes of each part; none for a gap.
-        decode_time: seconds of its first sample.
+        presentation_time: seconds of media time at which its first picture is shown, or its first sound is
+            heard. In files by the name of what it was once taken for: the two differ where pictures are
+            decoded in another order.
     """
 
     number: _Number
@@ -48,7 +50,7 @@ class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, 
     init: _Number | None = None
     discontinuity: bool = False
     parts: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(max_length=MAX_PARTS)] = ()
-    decode_time: _Ratio = (0, 1)
+    presentation_time: _Ratio = msgspec.field(default=(0, 1), name="decode_time")
 
     @property
     def size(self) -> int:
@@ -59,13 +61,13 @@ class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, 
 _DECODER = msgspec.json.Decoder(Line)
 
 
-def line_of(segment: LiveSegment, left: int, decode_time: Fraction = Fraction(0)) -> Line:
+def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fraction(0)) -> Line:
     """Tell of a segment that was finished now, or of a gap.
 
     Args:
         segment: it, its parts in memory.
         left: discontinuities before it.
-        decode_time: seconds of its first sample.
+        presentation_time: as of the line.
     """
     return Line(
         number=segment.number,
@@ -75,7 +77,7 @@ def line_of(segment: LiveSegment, left: int, decode_time: Fraction = Fraction(0)
         init=None if segment.timeline is None else segment.timeline.number,
         discontinuity=segment.discontinuity,
         parts=_part_sizes(segment),
-        decode_time=decode_time.as_integer_ratio(),
+        presentation_time=presentation_time.as_integer_ratio(),
     )
 
 
@@ -83,7 +85,8 @@ def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:
     """Give the bytes of each part; a text, which isn't its parts in a row, counts as one."""
     if segment.parts and segment.timeline is not None and not segment.timeline.has_map:
         return (len(segment.data),)
-    return tuple(len(part.data) for part in segment.parts)
+    # From a list, for memory that doesn't grow: a tuple that does while it is made is kept for another one.
+    return tuple([len(part.data) for part in segment.parts])
 
 
 def segment_of(line: Line, timeline: Timeline | None) -> LiveSegment:
@@ -102,7 +105,7 @@ def segment_of(line: Line, timeline: Timeline | None) -> LiveSegment:
 
 def stored_of(line: Line) -> Stored:
     """Tell a window of a segment's bytes on disk; in an array, as there are many of them for a long time."""
-    return Stored(array("L", line.parts), line.decode_time)
+    return Stored(array("L", line.parts), line.presentation_time)
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)

@@ -6,12 +6,13 @@ gaps stand for the time in which no process ran.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from packager.dvr.index import Line, segment_of
-from packager.live.window import LiveSegment, Timeline
+from packager.live.livesegment import LiveSegment, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def within(found: Mapping[str, Found], next_number: int, segment_duration: Fract
 
 
 def line_up(
-    found: Mapping[str, Found], next_number: int, segment_duration: Fraction
+    found: Mapping[str, Found], next_number: int, segment_duration: Fraction, now: Fraction | None = None
 ) -> tuple[dict[str, list[LiveSegment]], int]:
     """Give what each rendition takes up.
 
@@ -53,12 +54,13 @@ def line_up(
         found: by rendition.
         next_number: with which publishing goes on.
         segment_duration: seconds for which a gap stands.
+        now: seconds since the epoch, before which the gaps end; None: they end when they end.
 
     Returns:
         By rendition: segments of the same numbers, up to the next one; EXT-X-DISCONTINUITY-SEQUENCE of the
         first.
     """
-    common = _common(found, next_number, segment_duration)
+    common = _common(found, next_number, segment_duration, now)
     segments: dict[str, list[LiveSegment]] = {name: [] for name in found}
     timelines: dict[str, Timeline | None] = dict.fromkeys(found)
     for line in common:
@@ -75,7 +77,9 @@ def line_up(
     return segments, common[0].left if common else 0
 
 
-def _common(found: Mapping[str, Found], next_number: int, segment_duration: Fraction) -> list[Line]:
+def _common(
+    found: Mapping[str, Found], next_number: int, segment_duration: Fraction, now: Fraction | None
+) -> list[Line]:
     """Give a line for each number from the first that any rendition has: its, or one for a gap."""
     known: dict[int, Line] = {}
     for one in found.values():
@@ -84,28 +88,42 @@ def _common(found: Mapping[str, Found], next_number: int, segment_duration: Frac
                 known[number] = line
     lines: list[Line] = []
     for number in sorted(known):
-        while lines and lines[-1].number + 1 < number:
-            lines.append(_gap(lines[-1], known[number].left, segment_duration))
-        lines.append(known[number])
-    while lines and lines[-1].number + 1 < next_number:
-        lines.append(_gap(lines[-1], 0, segment_duration))
+        following = known[number]
+        if lines:
+            until = Fraction(*following.date)
+            lines += _gaps(lines[-1], number, until, following.left, segment_duration)
+        lines.append(following)
+    if lines:
+        lines += _gaps(lines[-1], next_number, now, 0, segment_duration)
     return lines
 
 
-def _gap(before: Line, left: int, segment_duration: Fraction) -> Line:
-    """Make a line for a number without one.
+def _gaps(before: Line, number: int, until: Fraction | None, left: int, longest: Fraction) -> Iterator[Line]:
+    """Make lines for the numbers that have none.
+
+    Numbers may run ahead of the clock. §6.2.1: no segment's date may lie in another one; so where there is
+    too little time, the last gaps share what is left of it.
 
     Args:
         before: the line of the number before.
-        left: discontinuities before the next number that has a line: some may have been lost on the way.
-        segment_duration: seconds for which it stands.
+        number: of the segment behind them.
+        until: date of that one, or one before it; None where it isn't known.
+        left: discontinuities before that one, where it has a line: some may have been lost on the way.
+        longest: seconds for which a gap stands.
     """
-    counted = before.left + before.discontinuity
-    date = Fraction(*before.date) + Fraction(*before.duration)
-    return Line(
-        before.number + 1,
-        date.as_integer_ratio(),
-        segment_duration.as_integer_ratio(),
-        left=counted,
-        discontinuity=left > counted,
-    )
+    date, counted = Fraction(*before.date) + Fraction(*before.duration), before.left + before.discontinuity
+    count = number - before.number - 1
+    room = count * longest if until is None or until <= date else until - date
+    whole = min(count, math.ceil(room / longest) - 1) if room < count * longest else count
+    share = longest if whole == count else (room - whole * longest) / (count - whole)
+    for index in range(count):
+        duration = longest if index < whole else share
+        lost = left > counted
+        yield Line(
+            before.number + 1 + index,
+            date.as_integer_ratio(),
+            duration.as_integer_ratio(),
+            left=counted,
+            discontinuity=lost,
+        )
+        date, counted = date + duration, counted + lost

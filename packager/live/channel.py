@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 
 import structlog
 
+from packager.beside import beside
 from packager.dvr.archive import Archive
-from packager.live import encoder
 from packager.live.audience import Audience
-from packager.live.backoff import Backoff
 from packager.live.captions import Captions
-from packager.live.cutting import cutters
-from packager.live.feed import Feed, Resumption
 from packager.live.finale import DVR, Finale
 from packager.live.inband import Inband
 from packager.live.ladder import AUDIO, Cadence, audio_rungs, rungs
@@ -26,17 +23,16 @@ from packager.live.numbers import Numbers
 from packager.live.options import ChannelOptions
 from packager.live.pace import Pace
 from packager.live.plan import Plan, Planner
-from packager.live.presentation import Presentation, Rendition
-from packager.live.run import Run
-from packager.live.wallclock import WallClock
+from packager.live.presentation import Presentation
+from packager.live.rendition import Rendition
+from packager.live.runs import Runs
 from packager.radio.blocksupply import Timing
 from packager.recordings.note import Ending
 from packager.sources.finder import Finder
 from packager.sources.pump import Supply
 from packager.sources.source import Source
+from packager.sources.udp import Losses
 from packager.tools import Tools
-
-__all__ = ["Channel", "ChannelOptions"]
 
 log = structlog.get_logger()
 
@@ -61,7 +57,6 @@ class Channel:
         presentation: its playlists.
         inband: events on their way into the media.
         captions: cues on their way into their renditions.
-        restarts: how often ffmpeg ended and was started again.
         archive: its DVR on disk; None where it has none.
         finale: whether its event is over, and its recordings.
     """
@@ -77,39 +72,40 @@ class Channel:
     ) -> None:
         self.options = options
         self.name = options.name
-        self.restarts = 0
         self._tools = tools
-        self._on_part = on_part
         self._on_viewer = on_viewer
-        self._clock, self._start = WallClock(), Fraction(0)
-        self._ladder = () if options.bitrates else rungs(options.ladder)
-        keep = any(rung.copied for rung in self._ladder)
-        self._finder = Finder(options.source, tools, options.name, pump, keep=keep)
-        self._sounds = audio_rungs(options.bitrates) or (AUDIO,)
-        self.inband = Inband([rung.name for rung in self._ladder or self._sounds], round(time.time() * 1000))
+        ladder = () if options.bitrates else rungs(options.ladder)
+        sounds = audio_rungs(options.bitrates) or (AUDIO,)
+        self._encoders = ("libx264", "aac") if ladder else ("aac",)
+        keep = any(rung.copied for rung in ladder)
+        self._finder = Finder(
+            options.source, tools, options.name, pump, keep=keep, receive_bytes=options.receive_bytes
+        )
+        self.inband = Inband([rung.name for rung in ladder or sounds], round(time.time() * 1000))
         self.captions = Captions(options.captions, options.caption_bytes)
-        self._run: Run | None = None
-        self._closed = False
-        self._labelled = "drawtext" in tools.filters
         self._numbers = Numbers(None if options.data is None else options.data / "number")
-        self._pace = Pace(options.name, self._numbers, self._suspend)
+        self._runs = Runs(
+            self.name, tools, ladder, sounds, self._numbers, self.inband, self.captions, on_part
+        )
+        self._pace = Pace(options.name, self._numbers, self._runs.suspend)
         self.archive = self._new_archive()
         self.finale = Finale(options.name, options.data, options.retention if self.archive else None)
         self.cadence: Cadence
         self.renditions: dict[str, Rendition]
         self.presentation: Presentation
-        self._planner = Planner(options, self._ladder, self._sounds, self.captions, self._numbers)
+        self._planner = Planner(options, ladder, sounds, self.captions, self._numbers)
         self._adopt(self._planner.afresh(self._planner.cadence(Source())))
 
     def _new_archive(self) -> Archive | None:
         options = self.options
         if options.data is None or not options.dvr_window:
             return None
-        return Archive(options.data / DVR, options.name, options.dvr_bytes)
+        return Archive(options.data / DVR, options.name, options.dvr_bytes, options.dvr_waiting_bytes)
 
     def _adopt(self, plan: Plan) -> None:
-        """Go on with these windows; only before anything was published."""
+        """Go on with these windows."""
         times, renditions = plan.cadence, plan.renditions
+        self._plan = plan
         self.cadence, self.renditions, self.presentation = times, renditions, plan.presentation
         self._lineup = Lineup([rendition.window for rendition in renditions.values()])
         self.captions.adopt(
@@ -127,12 +123,17 @@ class Channel:
             return "ended"
         if not self.ready:
             return "starting"
-        return "live" if self._run is not None and self._run.flowing else "down"
+        return "live" if self._runs.flowing else "down"
 
     @property
     def pid(self) -> int | None:
         """Process id of its ffmpeg while it runs."""
-        return None if self._run is None else self._run.pid
+        return self._runs.pid
+
+    @property
+    def restarts(self) -> int:
+        """How often ffmpeg ended and was started again."""
+        return self._runs.restarts
 
     @property
     def ready(self) -> bool:
@@ -143,7 +144,7 @@ class Channel:
     def timing(self) -> Timing:
         """When what the ffmpeg that was started last is given is heard."""
         slack = self._numbers.slack(self._lineup.next_number, self.cadence.segment_duration)
-        return Timing(self._start, self._clock, slack)
+        return Timing(self._runs.start, self._runs.clock, slack)
 
     @property
     def part_target(self) -> Fraction:
@@ -154,6 +155,11 @@ class Channel:
     def target_duration(self) -> int:
         """EXT-X-TARGETDURATION in seconds."""
         return self.cadence.target_duration
+
+    @property
+    def losses(self) -> Losses:
+        """What was lost of a source that comes in UDP."""
+        return self._finder.losses
 
     @property
     def viewers(self) -> int:
@@ -171,15 +177,14 @@ class Channel:
         Raises:
             ToolsError: this ffmpeg or this source can't make the channel.
         """
-        encoders = ("libx264", "aac") if self._ladder else ("aac",)
-        self._tools.require(f"live channel {self.name!r}", encoders=encoders)
+        self._tools.require(f"live channel {self.name!r}", encoders=self._encoders)
         await self._pace.recall()
         try:
             async with self.finale.running():
                 if (ending := await self.finale.recall()) is not None:
                     await self._show_again(ending)
                     await self._rest()
-                while not self._closed:
+                while not self._runs.closed:
                     await self._broadcast()
                     if self.finale.over.is_set():
                         await self.finale.seal(self._ending())
@@ -194,25 +199,12 @@ class Channel:
             await self._transmit()
 
     async def _transmit(self) -> None:
-        source = await self._finder.find()
-        source = replace(source, once=self._is_once(source))
-        times, former = self._planner.cadence(source), self._lineup
-        used = former.next_number - 1 if former.ended else -1
-        self._tell(times)
-        if self.archive is not None:
-            self._adopt(await self._planner.take_up(times, self.archive, used))
-        elif former.ended or times != self.cadence or self._numbers.reserved >= 0:
-            self._adopt(self._planner.afresh(times, used))
-        if self._lineup is not former:
-            former.close()
-        async with (
-            self.archive.running() if self.archive else nullcontext(),
-            asyncio.TaskGroup() as group,
-        ):
+        source = await self._find()
+        async with self._archiving(), asyncio.TaskGroup() as group:
             work = [
                 group.create_task(one)
                 for one in (
-                    self._keep_running(source),
+                    self._runs.keep(source, self._plan, self._lineup, self.finale.over, self._finder.renewed),
                     self.finale.over.wait(),
                     self._pace.keep(self._lineup, self.cadence),
                 )
@@ -225,6 +217,47 @@ class Channel:
                 self._lineup.end()
                 if self.archive is not None:
                     await self.archive.settle()
+
+    async def _find(self) -> Source:
+        """Find the source, and go on with windows whose times are good for it.
+
+        What earlier processes left on disk is served meanwhile, and gaps in time: it may be gone for long.
+        """
+        used = self._lineup.used
+        past = None if self.archive is None else await self._planner.past(self.archive, used)
+        if past is None:
+            source, noted = await self._finder.find(), None
+        else:
+            self._replace(past)
+            source, noted = await self._find_meanwhile(), past.cadence
+        times, used = self._planner.cadence(source, noted), self._lineup.used
+        self._tell(times)
+        if self.archive is not None:
+            if times != noted:
+                self._replace(await self._planner.take_up(times, self.archive, used))
+        elif self._lineup.ended or times != self.cadence or (used < 0 and self._has_waited):
+            self._replace(self._planner.afresh(times, used))
+        return replace(source, once=self._is_once(source))
+
+    @property
+    def _has_waited(self) -> bool:
+        """Whether numbers were used by others since the windows were made."""
+        beyond = self._numbers.first(self.cadence.segment_duration) > self._lineup.next_number + 1
+        return beyond or self._numbers.reserved >= 0
+
+    async def _find_meanwhile(self) -> Source:
+        """Find the source while the windows go on with gaps."""
+        async with self._archiving(), beside(self._pace.keep(self._lineup, self.cadence)):
+            return await self._finder.find()
+
+    def _archiving(self) -> contextlib.AbstractAsyncContextManager[None]:
+        return self.archive.running() if self.archive else contextlib.nullcontext()
+
+    def _replace(self, plan: Plan) -> None:
+        """Go on with other windows; who waits at the former ones is released."""
+        former = self._lineup
+        self._adopt(plan)
+        former.close()
 
     def _tell(self, times: Cadence) -> None:
         log.info(
@@ -265,59 +298,6 @@ class Channel:
         if self.archive is not None:
             self.archive = self._new_archive()
 
-    async def _keep_running(self, source: Source) -> None:
-        backoff = Backoff(self.name)
-        while not self._closed and not self.finale.over.is_set():
-            wait = self._numbers.wait(self._lineup.next_number, self.cadence.segment_duration)
-            await asyncio.sleep(wait)
-            source = await self._finder.renewed(source)
-            started, before = time.monotonic(), self._lineup.next_number
-            reason = await self._run_once(source)
-            if self.finale.over.is_set():
-                return
-            self.restarts += 1
-            # Gaps are published in its place while a source is gone: they are no success of it.
-            published = self._lineup.has_media_since(before)
-            await asyncio.sleep(backoff.ended(reason, time.monotonic() - started, published=published))
-
-    async def _run_once(self, source: Source) -> str:
-        """Run one ffmpeg to its end; give the reason of the end."""
-        self._start = self._lineup.next_number * self.cadence.segment_duration
-        self._clock, resumption = WallClock(), Resumption()
-        run = self._run = Run(source, self._feeds(resumption), resumption, self._lineup, self.finale.over)
-        words = encoder.arguments(
-            source, self.name, self._ladder, self._sounds, self.cadence, self._start, captions=self._labelled
-        )
-        reason = await run.play([self._tools.ffmpeg, *words])
-        if "font" in run.errors.lower() and not self.ready:
-            self._labelled = False
-        return reason
-
-    def _feeds(self, resumption: Resumption) -> list[Feed]:
-        """Make what brings one run into the windows."""
-        made = [rendition for rendition in self.renditions.values() if rendition.language is None]
-        cuts = cutters(self.cadence, self._start, len(made))
-        return [
-            Feed(
-                rendition,
-                self._clock,
-                resumption,
-                self.cadence.segment_duration,
-                self._numbers,
-                self.inband,
-                cut,
-                # Captions follow the first one alone.
-                None if index else self.captions.follow,
-                self._on_part,
-            )
-            for index, (rendition, cut) in enumerate(zip(made, cuts, strict=True))
-        ]
-
-    def _suspend(self) -> None:
-        """Publish nothing of what comes too late: gaps stand for it."""
-        if self._run is not None:
-            self._run.suspend()
-
     def follow(self, former: Channel) -> None:
         """Go on with the discontinuity sequence of a channel whose place this one takes (RFC 8216bis §6.2.2).
 
@@ -327,12 +307,11 @@ class Channel:
         for name, rendition in self.renditions.items():
             past, window = former.renditions[name].window, rendition.window
             if past.listed:
-                left = past.discontinuity_sequence + sum(segment.discontinuity for segment in past.listed)
-                window.restore((), window.next_number, left + 1)
+                window.restore((), window.next_number, past.newest_discontinuity_sequence + 1)
 
     def close(self) -> None:
         """Release everyone who waits."""
-        self._closed = True
+        self._runs.closed = True
         self.captions.close()
         self._lineup.close()
         self.finale.close()

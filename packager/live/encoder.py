@@ -8,8 +8,8 @@ from typing import Any
 
 import ffmpeg
 
-from media.m3u8 import decimal
-from packager.ffmpeg import compile_arguments, pipe
+from media.m3u8values import decimal
+from packager.arguments import compile_arguments, pipe
 from packager.live.ladder import SAMPLE_RATE, AudioRung, Cadence, Rung
 from packager.sources.schemes import SCHEMES
 from packager.sources.source import Source

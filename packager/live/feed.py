@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -12,22 +11,57 @@ from media.errors import MalformedError, UnsupportedError
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.live.captions import Follower
 from packager.live.inband import Inband, Place
+from packager.live.livesegment import LivePart
+from packager.live.lookout import Lookout
 from packager.live.numbers import Numbers
 from packager.live.rendition import Rendition
-from packager.live.segmenter import CadenceError, CutPart, Cutter
+from packager.live.segmenter import CutPart, Cutter
 from packager.live.wallclock import Instant, WallClock
-from packager.live.window import LivePart
+
+MOST_OF_PIPE = 0.25
+"""Of what a pipe holds, the most that may usually come while it is left alone: a key frame may come, too."""
 
 
 class Resumption:
-    """From which segment of a run on its renditions publish; all of them from the same one.
+    """Which segments of a run its renditions publish; all of them the same ones.
 
     Attributes:
-        segment: its index in the run; earlier ones are dropped.
+        segment: index in the run of the one that comes next, at least; earlier ones are dropped.
+        admitted: index of the newest that any of them has begun.
+
+    Args:
+        segment_duration: the channel's, in seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, segment_duration: Fraction) -> None:
         self.segment = 0
+        self.admitted = -1
+        self._fast = float(segment_duration) / 2
+        self._line: int | None = None
+        self._skipped: float | None = None
+
+    def admit(self, segment: int, number: int) -> None:
+        """Note that a segment is published under a media sequence number."""
+        self.admitted = max(self.admitted, segment)
+        self._line, self._skipped = number - segment, None
+
+    def skips(self, segment: int, number: int, now: float) -> bool:
+        """Tell whether a gap stands for a segment that comes only now, behind a standstill.
+
+        An encoder that stood still makes up for it in no time: what gaps stand for is dropped then, so that
+        numbers and media times go on as they were, without another break. A source that stood still itself
+        comes no faster than before: of that one segment is dropped, and it goes on with later numbers.
+
+        Args:
+            segment: its index in the run; the first of its parts has come.
+            number: media sequence number that it would have.
+            now: this moment by the monotonic clock, in seconds.
+        """
+        late = self._line is not None and number - segment > self._line
+        skips = late and (self._skipped is None or now - self._skipped < self._fast)
+        if skips:
+            self._skipped = now
+        return skips
 
 
 class Feed:
@@ -79,6 +113,9 @@ class Feed:
         self._timescale = 1
         self._track_id = 0
         self._part_count = 0
+        self._largest = 0
+        self._lookout = Lookout()
+        self._looking = False
 
     def receive(self, data: bytes, now: Instant) -> bool:
         """Take what came from the pipe.
@@ -101,7 +138,30 @@ class Feed:
                 self._begin(event)
             else:
                 self._fragment(event, now)
-        return self._part_count > before
+        published = self._part_count > before
+        if self._looking:
+            self._looking = False
+            self._lookout.looked(whole=published)
+        return published
+
+    def rest(self, now: Instant, capacity: int) -> float:
+        """Tell for how long the pipe may be left alone: nothing is published before a part is whole.
+
+        Args:
+            now: this moment.
+            capacity: bytes that the pipe holds.
+
+        Returns:
+            Seconds, up to the moment when it will mostly be there; 0 where that can't be known, or the pipe
+            could become full.
+        """
+        end = None if self._segmenter is None else self._segmenter.foretold
+        awaited = None if end is None else self._clock.awaited(end / self._timescale)
+        if awaited is None or self._largest > MOST_OF_PIPE * capacity:
+            return 0.0
+        rest = max(awaited + self._lookout.lateness - now.monotonic, 0.0)
+        self._looking = rest > 0
+        return rest
 
     def suspend(self) -> None:
         """Publish nothing until the run's resumption: a gap stands where the segment was to go on."""
@@ -115,10 +175,8 @@ class Feed:
             now: this moment.
         """
         for part in () if self._segmenter is None else self._segmenter.finish():
-            if self._window.next_number <= last:
-                with contextlib.suppress(CadenceError):
-                    if self._admits(part):
-                        self._publish(part, now)
+            if self._window.next_number <= last and self._admits(part, now):
+                self._publish(part, now)
 
     def _begin(self, init: InitSegment) -> None:
         if self._segmenter is not None:
@@ -140,26 +198,25 @@ class Feed:
         end = start + sum(sample.duration for sample in fragment.samples)
         self._clock.observe(end / self._timescale, now)
         for part in self._segmenter.receive(start, fragment.samples, fragment.data):
-            if self._admits(part):
+            if self._admits(part, now):
                 self._publish(part, now)
 
-    def _admits(self, part: CutPart) -> bool:
+    def _admits(self, part: CutPart, now: Instant) -> bool:
         """Tell whether a part is published; a segment's first one decides for the segment."""
         opens, self.segment = part.segment > self.segment, part.segment
         if not opens:
             return not self._suspended
-        early = not self._numbers.may_use(self._window.next_number, self._segment_duration)
-        if self._suspended:
-            if early:
-                # What comes late comes fast: gaps stand for it already.
-                self._resumption.segment = max(self._resumption.segment, part.segment + 1)
-            if part.segment < self._resumption.segment:
-                return False
+        resumption, number = self._resumption, self._window.next_number
+        if resumption.admitted < part.segment >= resumption.segment:
+            early = not self._numbers.may_use(number, self._segment_duration)
+            if early or (self._suspended and resumption.skips(part.segment, number, now.monotonic)):
+                resumption.segment = part.segment + 1
+        if part.segment < resumption.segment:
+            self._suspended = True
+            return False
+        resumption.admit(part.segment, number)
+        if self._suspended or part.resumes:
             self._suspended = False
-            self._renew()
-        elif early:
-            raise CadenceError(f"segment {self._window.next_number} before its number's time")
-        elif part.resumes:
             self._renew()
         return True
 
@@ -170,6 +227,7 @@ class Feed:
 
     def _publish(self, part: CutPart, now: Instant) -> None:
         self._part_count += 1
+        self._largest = max(self._largest, len(part.data))
         dating = self._clock.dating(part.segment, now)
         if dating.stepped and self._window.open is None:
             self._renew()

@@ -61,11 +61,6 @@ class Finale:
         self._resting = asyncio.Event()
         self._again = asyncio.Event()
 
-    @property
-    def is_resting(self) -> bool:
-        """Whether the event is over and all is done that comes of it."""
-        return self._resting.is_set()
-
     async def end(self) -> bool:
         """End the event, and wait for its recording; False where that takes longer than anybody waits."""
         self.over.set()

@@ -3,6 +3,9 @@
 The picture leads: it opens a segment with the first key frame that is due, and says so. The other renditions
 hold back what may still belong to the segment before. A part is closed when the sample behind it is known: so
 its segment's last part is known to be that.
+
+A key frame inside a segment begins a part, too, where the part before it may end (RFC 8216bis §4.4.4.9).
+Where key frames come regularly, the part target is such that it always may (keyframes.py).
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.fragments import Sample
-from packager.live.segmenter import MAX_PART_SAMPLES, CadenceError, CutPart
+from media.moof import Sample
+from packager.live.segmenter import MAX_PART_SAMPLES, SHORTEST_PART, CadenceError, CutPart
 
 EARLIEST = Fraction(3, 10)
 """Seconds by which a key frame may come too soon; never more than a quarter of a segment duration."""
@@ -115,6 +118,7 @@ class _Gatherer:
 
     def __init__(self, timescale: int, part_target: Fraction) -> None:
         self._longest = math.floor(part_target * timescale)
+        self._shortest = SHORTEST_PART * part_target * timescale
         self._cut: Cut | None = None
         self._resumes = False
         self._start = 0
@@ -128,7 +132,7 @@ class _Gatherer:
             raise CadenceError(f"a sample of {sample.duration} ticks at {time}: none, or longer than a part")
         parts = self.end() if self._cut is not None and cut.segment != self._cut.segment else []
         full = self._duration + sample.duration > self._longest or len(self._samples) >= MAX_PART_SAMPLES
-        if self._samples and full:
+        if self._samples and (full or (sample.is_sync and self._may_end())):
             parts.append(self._close(ends_segment=False))
         if cut is not self._cut:
             self._cut, self._resumes = cut, cut.resumes
@@ -138,6 +142,14 @@ class _Gatherer:
         self._data.append(data)
         self._duration += sample.duration
         return parts
+
+    def _may_end(self) -> bool:
+        """Tell whether the part may end for a sample behind it with which players can join."""
+        # Of sound, and of nothing but key frames, that is every sample.
+        if self._samples[-1].is_sync:
+            return False
+        # §4.4.4.9: no part lasts less than 85 % of the target but independent ones and a segment's last.
+        return self._samples[0].is_sync or self._duration >= self._shortest
 
     def end(self) -> list[CutPart]:
         """Give the segment's last part."""
@@ -201,6 +213,9 @@ class KeyedSegmenter:
                 break
             self._held.popleft()
         return parts
+
+    foretold = None
+    """A key frame may end any part."""
 
     def finish(self) -> list[CutPart]:
         """Give what fills no part yet, since nothing more comes."""

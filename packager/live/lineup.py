@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Sequence
 from fractions import Fraction
 
-from packager.live.window import LiveSegment, Window
+from packager.live.livesegment import LiveSegment
+from packager.live.window import Window
 
 
 class Lineup:
@@ -24,7 +25,7 @@ class Lineup:
     def ready(self) -> bool:
         """Whether each of them has a finished segment, so that playlists can be played."""
         # Once they have one they always do: looking again at each request would be in vain.
-        self._ready = self._ready or all(window.listed and window.timeline for window in self._windows)
+        self._ready = self._ready or all(window.has_segments() for window in self._windows)
         return self._ready
 
     @property
@@ -33,9 +34,19 @@ class Lineup:
         return max(window.next_number for window in self._windows)
 
     @property
+    def used(self) -> int:
+        """The last number that any of them has listed; -1 where none has."""
+        return max(window.next_number - 1 if window.listed else -1 for window in self._windows)
+
+    @property
     def last_number(self) -> int:
         """Media sequence number of the newest segment of any of them, open ones too."""
         return max(window.next_number - (window.open is None) for window in self._windows)
+
+    @property
+    def discontinuity_sequence(self) -> int:
+        """Discontinuity sequence number of the newest segment of any of them."""
+        return max(window.newest_discontinuity_sequence for window in self._windows)
 
     @property
     def ended(self) -> bool:

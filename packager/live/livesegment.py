@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from media.codecs import SampleEntry
 
@@ -53,16 +54,16 @@ class Stored(Struct, frozen=True, gc=False):
 
     Attributes:
         part_sizes: bytes of each of its parts, which are all of its bytes.
-        decode_ratio: seconds of its first sample, as numerator and denominator.
+        shown_ratio: seconds of media time at which its first picture is shown, as numerator and denominator.
     """
 
     part_sizes: Sequence[int]
-    decode_ratio: tuple[int, int]
+    shown_ratio: tuple[int, int]
 
     @property
-    def decode_time(self) -> Fraction:
-        """Seconds of its first sample."""
-        return Fraction(*self.decode_ratio)
+    def presentation_time(self) -> Fraction:
+        """Seconds of media time at which its first picture is shown, or its first sound is heard."""
+        return Fraction(*self.shown_ratio)
 
     @property
     def size(self) -> int:
@@ -75,6 +76,12 @@ class Shelf(Protocol):
 
     def put(self, segment: LiveSegment) -> None:
         """Begin to store a segment, or note a gap; ``Window.confirm`` tells when it is done."""
+
+    def hold(self, size: int) -> bool:
+        """Reserve memory for a segment's bytes behind the live edge; False where there is no room."""
+
+    def release(self, size: int) -> None:
+        """Give so many of these bytes back."""
 
     def remove(self, number: int, timelines: Sequence[int]) -> None:
         """Begin to remove a segment, or the note of a gap, and the init segments of these timelines."""
@@ -111,9 +118,25 @@ class LiveSegment(Struct, frozen=True, gc=False):
     @property
     def part_count(self) -> int:
         """How many parts it has."""
-        return len(self.stored.part_sizes) if self.stored else len(self.parts)
+        # Captions are stored whole: while their parts are in memory, only those tell.
+        return len(self.parts) or (len(self.stored.part_sizes) if self.stored else 0)
+
+    @property
+    def presentation_time(self) -> Fraction:
+        """As for ``Stored``, of a segment on the shelf; 0 of others."""
+        return Fraction(0) if self.stored is None else self.stored.presentation_time
 
     @property
     def size(self) -> int:
         """Bytes of a finished segment, wherever they are."""
         return self.stored.size if self.stored else len(self.data)
+
+
+def joined(segment: LiveSegment) -> LiveSegment:
+    """Give a segment its bytes, once: those of its parts, which become views of them."""
+    data = b"".join(part.data for part in segment.parts)
+    view, start, parts = memoryview(data), 0, []
+    for part in segment.parts:
+        parts.append(LivePart(view[start : start + len(part.data)], part.duration, part.independent))
+        start += len(part.data)
+    return replace(segment, data=data, parts=tuple(parts))

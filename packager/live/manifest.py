@@ -6,19 +6,18 @@ segment by its number when its first part is due, and get it part by part while 
 
 from __future__ import annotations
 
-import functools
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from media import livempd, mpd
+from media import livempd, mpd, wvtt
 from media.emsg import ID3_SCHEME
-from media.fragments import FragmentReader, InitSegment
+from media.fragments import write_empty_fragment
 from packager.live.ladder import Cadence
+from packager.live.livesegment import MEDIA_EXTENSION, Timeline
+from packager.live.periods import Span, Stretches, read_track, timeline_at
 from packager.live.rendition import Rendition, init_uri
-from packager.live.window import LiveSegment, Timeline, Window
+from packager.live.window import Window
 
 CLOCK = "../../api/time"
 """Where players read this origin's clock, relative to the manifest."""
@@ -29,33 +28,21 @@ LATENCY_PARTS = 5
 LEAST_LATENCY = Fraction(3, 2)
 """Seconds that browsers need behind now, however short the parts are."""
 
-MOST_DRIFT = Fraction(3, 10)
-"""Seconds by which a segment's date may differ from where its period puts it; then a new period begins."""
+SOUND_PARTS = 2
+"""Part targets from a segment's beginning until a station has its first part: its sound comes in blocks, each
+as long as a part, and a part may end with a block's first frame."""
 
+TEXT_INIT_NUMBER = 0
+"""Of the init segment of all captions, whatever was begun anew."""
+
+TEXT_BANDWIDTH = 1000
+"""Bits per second of captions, as long as there were none."""
 
 MAX_RENDERED = 64
 """Most rendered manifests that are kept; different query parameters make different ones."""
 
 SETTLED_UPDATES = 5
 """So many target durations behind the end nobody is left who doesn't know of it: players ask in each."""
-
-READ_KEPT = 32
-"""How many init segments' timescales are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Segments that follow each other without a break.
-
-    Attributes:
-        number: media sequence number of the first one.
-        start: its date in seconds since the epoch.
-        media_time: its decode time in seconds.
-    """
-
-    number: int
-    start: Fraction
-    media_time: Fraction
 
 
 class LiveManifest:
@@ -69,12 +56,10 @@ class LiveManifest:
     def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
         self._renditions = renditions
         self._cadence = cadence
-        self._stretches: deque[Stretch] = deque()
-        self._ends: dict[int, Fraction] = {}
-        self._seen = -1
-        self._previous: LiveSegment | None = None
+        self._stretches = Stretches(renditions, cadence.segment_duration)
         self._state: tuple[object, ...] = ()
         self._rendered: dict[str, bytes] = {}
+        self._published = 0.0
 
     def render(self, suffix: str, now: float) -> bytes:
         """Give the manifest as of now; every rendition must have a timeline.
@@ -84,68 +69,32 @@ class LiveManifest:
             now: seconds since the epoch.
         """
         reference = next(iter(self._renditions.values())).window
-        self._follow(reference)
+        self._stretches.follow()
         # With numbers and one duration a manifest changes only with its periods and its oldest segment.
-        having = tuple(rendition.window.timeline for rendition in self._renditions.values())
+        having = [rendition.window.timeline for rendition in self._renditions.values()]
         settled = self._is_settled(reference, now)
-        state = (settled, reference.listed[0].number, self._stretches[-1].number, reference.ended, having)
+        state = (
+            settled,
+            reference.listed[0].number,
+            self._stretches.known[-1].number,
+            reference.ended,
+            having,
+        )
         if state != self._state or len(self._rendered) >= MAX_RENDERED:
+            # §5.3.1.2: another publishTime is another manifest.
+            self._published = now if state != self._state else self._published
             self._state = state
             self._rendered.clear()
         if suffix not in self._rendered:
             self._rendered[suffix] = self._manifest(reference, suffix, now).render()
         return self._rendered[suffix]
 
-    def _follow(self, window: Window) -> None:
-        """Look at the segments that came since the last time, and forget the periods that have left."""
-        new = []
-        for segment in reversed(window.listed):
-            if segment.number <= self._seen:
-                break
-            new.append(segment)
-        for segment in reversed(new):
-            self._admit(segment)
-            self._seen = segment.number
-        if window.open is not None and window.open.timeline is not None and self._breaks(window.open):
-            self._begin(window.open)
-        while len(self._stretches) > 1 and self._stretches[1].number <= window.listed[0].number:
-            self._ends.pop(self._stretches.popleft().number, None)
-
-    def _admit(self, segment: LiveSegment) -> None:
-        if segment.gap or segment.timeline is None:
-            self._previous = None
-            return
-        if self._breaks(segment):
-            self._begin(segment)
-        stretch = self._stretches[-1]
-        self._previous = segment
-        self._ends[stretch.number] = segment.program_date_time + segment.duration - stretch.start
-
-    def _breaks(self, segment: LiveSegment) -> bool:
-        """Tell whether a segment can't be in the period of those before it."""
-        if self._stretches and self._stretches[-1].number == segment.number:
-            return False
-        if self._previous is None or self._previous.timeline != segment.timeline:
-            return True
-        stretch = self._stretches[-1]
-        expected = stretch.start + (segment.number - stretch.number) * self._cadence.segment_duration
-        return abs(segment.program_date_time - expected) > MOST_DRIFT
-
-    def _begin(self, segment: LiveSegment) -> None:
-        if segment.timeline is None:
-            return
-        if segment.stored is not None:
-            start = segment.stored.decode_time
-        else:
-            start = Fraction(*read_time(segment.timeline.init, bytes(segment.parts[0].data)))
-        self._stretches.append(Stretch(segment.number, segment.program_date_time, start))
-
     def _manifest(self, reference: Window, suffix: str, now: float) -> livempd.DynamicManifest:
         step, part = self._cadence.segment_duration, self._cadence.part_target
         oldest, newest = reference.listed[0], reference.listed[-1]
-        target = max(LATENCY_PARTS * part, LEAST_LATENCY)
+        target, settled = max(LATENCY_PARTS * part, LEAST_LATENCY), self._is_settled(reference, now)
         return livempd.DynamicManifest(
-            publish_time=datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            publish_time=_date(self._published),
             update_period=step,
             time_shift_depth=newest.program_date_time + newest.duration - oldest.program_date_time,
             max_segment_duration=Fraction(self._cadence.target_duration),
@@ -153,11 +102,11 @@ class LiveManifest:
             latency=livempd.Latency(target, target / 2, 2 * target),
             clock=CLOCK,
             periods=[
-                self._period(stretch, last=index == len(self._stretches) - 1, suffix=suffix)
-                for index, stretch in enumerate(self._stretches)
+                self._period(span, suffix)
+                for span in self._stretches.spans(ended=reference.ended, settled=settled)
             ],
             ended=reference.ended,
-            settled=self._is_settled(reference, now),
+            settled=settled,
         )
 
     def _is_settled(self, reference: Window, now: float) -> bool:
@@ -166,43 +115,106 @@ class LiveManifest:
         end = newest.program_date_time + newest.duration
         return reference.ended and now > end + SETTLED_UPDATES * self._cadence.target_duration
 
-    def _period(self, stretch: Stretch, *, last: bool, suffix: str) -> livempd.Period:
-        reference = next(iter(self._renditions.values())).window
+    def _period(self, span: Span, suffix: str) -> mpd.Period:
         sets: list[mpd.AdaptationSet] = []
         for content, video in (("video", True), ("audio", False)):
             offered = [
-                self._representation(rendition, timeline, stretch, suffix)
+                self._representation(rendition, timeline, span, suffix)
                 for rendition in self._renditions.values()
                 if rendition.video is video
                 and rendition.language is None
-                and (timeline := timeline_at(rendition.window, stretch.number))
+                and (timeline := timeline_at(rendition.window, span.first))
             ]
             if offered:
                 # Events go with the pictures, or where there are none with the sound.
-                sets.append(mpd.AdaptationSet(content, offered, events=None if sets else ID3_SCHEME))
-        over = reference.ended or not last
-        duration = self._ends.get(stretch.number, Fraction(0)) if over else None
-        return livempd.Period(f"p{stretch.number}", stretch.start, duration, sets)
+                known = None if span.static else self._reference_time(offered, span)
+                scheme = None if sets else ID3_SCHEME
+                sets.append(mpd.AdaptationSet(content, offered, events=scheme, reference_time=known))
+        sets += (
+            mpd.AdaptationSet("text", [self._text(rendition, span, suffix)], rendition.language)
+            for rendition in self._renditions.values()
+            if rendition.language is not None
+        )
+        return mpd.Period(f"p{span.stretch.number}", span.start, span.length, sets)
+
+    def _reference_time(self, offered: list[mpd.Representation], span: Span) -> mpd.ReferenceTime:
+        """Tell when the period's first moment was encoded: that is its date."""
+        date = _date(float(span.start))
+        ticks = round(span.media_time * offered[0].segments.timescale)
+        return mpd.ReferenceTime(livempd.LATENCY_REFERENCE, date, ticks, CLOCK)
+
+    def media_time(self, number: int) -> Fraction | None:
+        """Give the media time in seconds at which a segment begins; None before any was published.
+
+        Args:
+            number: of a segment that is there, or the next one.
+        """
+        self._stretches.follow()
+        return self._stretches.media_time(number)
+
+    def lost_segment(self, rendition: Rendition, number: int) -> bytes | None:
+        """Give what stands for a segment that never came: players ask for it by the clock.
+
+        Args:
+            rendition: of pictures or sound.
+            number: media sequence number.
+
+        Returns:
+            A fragment of its time without samples; None where it came, or may come, or isn't known any more.
+        """
+        segment, begin = rendition.window.at(number), self.media_time(number)
+        if segment is None or not segment.gap or begin is None or not self._cadence.regular:
+            return None
+        timeline = segment.timeline or rendition.window.timeline
+        if timeline is None:
+            return None
+        track_id, timescale = read_track(timeline.init)
+        return write_empty_fragment(
+            sequence_number=number,
+            track_id=track_id,
+            base_media_decode_time=round(begin * timescale),
+            duration=round(segment.duration * timescale),
+        )
+
+    def _text(self, rendition: Rendition, span: Span, suffix: str) -> mpd.Representation:
+        """Offer captions: what HLS has as WebVTT, in movie fragments."""
+        return mpd.Representation(
+            id=rendition.name,
+            base_url=f"{rendition.name}/",
+            bandwidth=rendition.window.tally.peak_bandwidth or TEXT_BANDWIDTH,
+            codecs=wvtt.CODECS,
+            segments=self._template(wvtt.TIMESCALE, span, f"init-{TEXT_INIT_NUMBER}.mp4", suffix),
+        )
+
+    def _template(self, timescale: int, span: Span, init: str, suffix: str) -> mpd.NumberTemplate:
+        parts = 1 if any(one.video for one in self._renditions.values()) else SOUND_PARTS
+        step = self._cadence.segment_duration
+        early = step - parts * self._cadence.part_target
+        # Players multiply: what is rounded off a segment's duration would be a second in a week.
+        timescale *= (step * timescale).denominator
+        return mpd.NumberTemplate(
+            timescale=timescale,
+            duration=int(step * timescale),
+            start_number=span.first,
+            end_number=span.last,
+            presentation_time_offset=round(span.media_time * timescale),
+            # What is over is all there.
+            availability_time_offset=None if span.static else early,
+            initialization=f"{init}{suffix}",
+            media=f"$Number$.{MEDIA_EXTENSION}{suffix}",
+        )
 
     def _representation(
-        self, rendition: Rendition, timeline: Timeline, stretch: Stretch, suffix: str
+        self, rendition: Rendition, timeline: Timeline, span: Span, suffix: str
     ) -> mpd.Representation:
-        _, timescale = read_time(timeline.init)
+        _, timescale = read_track(timeline.init)
         entry, window = timeline.entry, rendition.window
         return mpd.Representation(
             id=rendition.name,
             base_url=f"{rendition.name}/",
-            bandwidth=window.peak_bandwidth or rendition.bitrate,
+            bandwidth=window.tally.peak_bandwidth or rendition.bitrate,
             codecs=entry.codec,
-            segments=mpd.NumberTemplate(
-                timescale=timescale,
-                duration=round(self._cadence.segment_duration * timescale),
-                start_number=stretch.number,
-                presentation_time_offset=round(stretch.media_time * timescale),
-                availability_time_offset=self._cadence.segment_duration - self._cadence.part_target,
-                initialization=f"{init_uri(timeline)}{suffix}",
-                media=f"$Number$.m4s{suffix}",
-            ),
+            segments=self._template(timescale, span, init_uri(timeline) or "", suffix),
             resolution=(entry.width, entry.height) if rendition.video else None,
             frame_rate=self._cadence.frame_rate if rendition.video else None,
             sample_rate=entry.sample_rate,
@@ -210,36 +222,7 @@ class LiveManifest:
         )
 
 
-def parse_time(init: bytes, fragment: bytes = b"") -> tuple[int, int]:
-    """Read when a fragment begins.
-
-    Args:
-        init: the init segment of its one track.
-        fragment: one fragment, or nothing.
-
-    Returns:
-        Its decode time in ticks, 0 without one; the ticks per second.
-    """
-    reader = FragmentReader()
-    reader.receive_data(init + fragment)
-    time, timescale = 0, 1
-    for event in reader.events():
-        if isinstance(event, InitSegment):
-            timescale = event.tracks[0].timescale
-        else:
-            time = event.base_media_decode_time
-    return time, timescale
-
-
-read_time = functools.lru_cache(maxsize=READ_KEPT)(parse_time)
-"""The same for those that are asked for again and again."""
-
-
-def timeline_at(window: Window, number: int) -> Timeline | None:
-    """Give the timeline of a segment, or of the first one behind it that isn't a gap; None without any."""
-    # From the segment on, not from the end: a window of hours has many periods' worth of segments.
-    for one in range(max(number, window.oldest_number), window.next_number):
-        segment = window.at(one)
-        if segment is not None and not segment.gap:
-            return segment.timeline
-    return window.timeline if window.open is None else window.open.timeline
+def _date(seconds: float) -> str:
+    """Write seconds since the epoch as ISO 8601, to the nearest millisecond."""
+    date = datetime.fromtimestamp(round(seconds * 1000) / 1000, UTC)
+    return date.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -7,6 +7,8 @@ the segment duration; so what an earlier one used must not lie beyond that. Two 
   source that ends early and often must then wait for its next number's time, at most a segment duration.
 - With a file, numbers are reserved in it before they are used, and may run ahead of the clock. It also
   outlives a clock that was set back.
+
+The file also tells how far discontinuity sequence numbers were, which never decrease either.
 """
 
 from __future__ import annotations
@@ -36,12 +38,14 @@ class Numbers:
 
     Attributes:
         reserved: up to which number the file vouches; -1 without one.
+        discontinuity_sequence: with which windows begin that take up nothing: beyond what was said before.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._began = Instant.now()
         self.reserved = -1
+        self.discontinuity_sequence = 0
 
     def steady(self) -> float:
         """The wall clock as it was at the start, gone on evenly: setting the clock doesn't move it."""
@@ -76,18 +80,25 @@ class Numbers:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            text = self._path.read_text("ascii").strip()
+            words = self._path.read_text("ascii").split()
         except (FileNotFoundError, UnicodeDecodeError):
             return
-        if text.isdecimal() and len(text) <= len(str(MAX_NUMBER)):
-            self.reserved = max(self.reserved, int(text))
+        digits = len(str(MAX_NUMBER))
+        if len(words) in (1, 2) and all(word.isdecimal() and len(word) <= digits for word in words):
+            self.reserved = max(self.reserved, int(words[0]))
+            # A version before this one wrote the number alone.
+            self.discontinuity_sequence = int(words[1]) if len(words) > 1 else 0
 
     def wants(self, next_number: int) -> bool:
         """Tell whether numbers should be reserved before this one is followed by another."""
         return self._path is not None and next_number + 1 > self.reserved
 
-    def reserve(self, next_number: int) -> None:
+    def reserve(self, next_number: int, discontinuity_sequence: int = 0) -> None:
         """Write that this number and the next ones may be in use; it blocks.
+
+        Args:
+            next_number: the number.
+            discontinuity_sequence: of the newest segment.
 
         Raises:
             OSError: it can't be written; the clock then binds.
@@ -96,6 +107,8 @@ class Numbers:
             return
         reserved = next_number + RESERVED_AHEAD
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        temporary.write_text(f"{reserved}\n", "ascii")
+        # Each of the segments that are reserved here may begin behind a discontinuity, and so does a start.
+        beyond = discontinuity_sequence + RESERVED_AHEAD + 2
+        temporary.write_text(f"{reserved} {beyond}\n", "ascii")
         temporary.replace(self._path)
-        self.reserved = max(self.reserved, reserved)
+        self.reserved, self.discontinuity_sequence = max(self.reserved, reserved), beyond

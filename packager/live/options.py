@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from packager.dvr.shelf import MAX_WAITING_BYTES
 from packager.live.captions import MAX_CAPTION_BYTES
 from packager.live.waiters import MAX_WAITERS
 from packager.recordings.collection import FOR_EVER, Retention
+from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.source import TEST_SOURCE
 
 
@@ -26,10 +28,12 @@ class ChannelOptions:
         max_waiters: requests that may wait for one rendition at once.
         data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
+        dvr_waiting_bytes: most bytes of it that wait in memory for a disk that is slow.
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
         captions: languages, as BCP 47 tags.
         caption_bytes: most bytes of one language's captions that aren't over.
+        receive_bytes: how much the system may hold of a source in UDP until it is taken.
     """
 
     name: str
@@ -42,7 +46,9 @@ class ChannelOptions:
     max_waiters: int = MAX_WAITERS
     data: Path | None = None
     dvr_bytes: int = 0
+    dvr_waiting_bytes: int = MAX_WAITING_BYTES
     event: bool = False
     retention: Retention = FOR_EVER
     captions: tuple[str, ...] = ()
     caption_bytes: int = MAX_CAPTION_BYTES
+    receive_bytes: int = RECEIVE_BYTES

@@ -52,26 +52,28 @@ class Pace:
             cadence: the channel's.
         """
         punctuality = Punctuality(cadence.target_duration, float(cadence.segment_duration))
-        least, version = -1, -1
+        least, version, late = -1, -1, False
         while True:
             now = time.monotonic()
             if lineup.version != version:
                 punctuality.flowed(now)
             if lineup.ready and least != (least := lineup.least_number):
                 punctuality.published(now)
-            if punctuality.wait(now) == 0:
+            # Looked at twice: if this process stood still, what came meanwhile is read in between.
+            late, was_late = punctuality.wait(now) == 0, late
+            if late and was_late:
                 self._on_late()
                 lineup.fill(cadence.segment_duration)
-                punctuality.filled(now)
+                punctuality.filled()
                 least = lineup.least_number
             version = lineup.version
             if self._numbers.wants(lineup.next_number):
-                await self._reserve(lineup.next_number)
+                await self._reserve(lineup.next_number, lineup.discontinuity_sequence)
             await asyncio.sleep(min(max(punctuality.wait(time.monotonic()), SHORTEST_NAP), LONGEST_NAP))
 
-    async def _reserve(self, number: int) -> None:
+    async def _reserve(self, number: int, discontinuity_sequence: int) -> None:
         try:
-            await asyncio.to_thread(self._numbers.reserve, number)
+            await asyncio.to_thread(self._numbers.reserve, number, discontinuity_sequence)
         except OSError as error:
             if not self._disk_failed:
                 log.warning("numbers can't be kept", channel=self._channel, reason=str(error))

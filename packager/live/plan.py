@@ -15,6 +15,7 @@ from packager.live.numbers import Numbers
 from packager.live.options import ChannelOptions
 from packager.live.presentation import Presentation
 from packager.live.rendition import CAPTIONS_PREFIX, Rendition
+from packager.live.wallclock import Instant
 from packager.live.window import Window
 from packager.recordings.note import Ending
 from packager.sources.keyframes import kept_cadence
@@ -64,13 +65,18 @@ class Planner:
         ]
         self._numbers = numbers
 
-    def cadence(self, source: Source) -> Cadence:
-        """Choose the times for a source."""
+    def cadence(self, source: Source, noted: Cadence | None = None) -> Cadence:
+        """Choose the times for a source.
+
+        Args:
+            source: what comes.
+            noted: for which what is on disk was cut; they stay if they are good for the source, too.
+        """
         wanted = self._options.segment_duration, self._options.part_duration
         if self._options.bitrates:
             return cadence(AUDIO_FRAME_RATE, *wanted)
         if source.seen is not None:
-            return kept_cadence(source.seen, source.frame_rate, *wanted)
+            return kept_cadence(source.seen, source.frame_rate, *wanted, noted=noted)
         return cadence(source.frame_rate, *wanted)
 
     def afresh(self, times: Cadence, used: int = -1) -> Plan:
@@ -93,6 +99,24 @@ class Planner:
         used = max(used, await archive.load(times, self._names))
         return await self._restored(times, self._next(times, used), archive)
 
+    async def past(self, archive: Archive, used: int = -1) -> Plan | None:
+        """Plan with windows that have what is on disk, before it is known what comes.
+
+        Args:
+            archive: as for ``take_up``.
+            used: likewise.
+
+        Returns:
+            None where there is nothing, or nothing that could go on with these options.
+        """
+        noted = await archive.noted()
+        if noted is None:
+            return None
+        keeps = any(rung.copied for rung in self._ladder)
+        if not keeps and noted != self.cadence(Source(frame_rate=noted.frame_rate)):
+            return None
+        return await self.take_up(noted, archive, used) if keeps == (noted.longest is not None) else None
+
     async def recall(self, ending: Ending, archive: Archive) -> Plan:
         """Plan with windows that have what is on disk of an event that is over; nothing comes behind it."""
         times = replace(
@@ -114,10 +138,10 @@ class Planner:
     def _restore(self, times: Cadence, number: int, archive: Archive) -> Plan:
         plan = self._plan(times, number, archive)
         windows = {name: rendition.window for name, rendition in plan.renditions.items()}
-        archive.restore(windows, number, times.segment_duration)
+        archive.restore(windows, number, times.segment_duration, Fraction(Instant.now().wall))
         # The first playlist makes the lines of all that is listed; nobody waits for it here.
         for name in windows:
-            plan.presentation.media(name)
+            plan.presentation.media_pieces(name)
         return plan
 
     def _plan(self, times: Cadence, number: int, archive: Archive | None = None) -> Plan:
@@ -131,6 +155,7 @@ class Planner:
                 self._options.max_waiters,
                 None if archive is None else archive.shelf(name),
                 compose,
+                self._numbers.discontinuity_sequence,
             )
 
         renditions = {

@@ -1,4 +1,4 @@
-"""What the playlists of a live channel say (RFC 8216bis); how it is written is in :mod:`media.m3u8`.
+"""What the media playlists of a live channel say (RFC 8216bis); how it is written is in :mod:`media.m3u8`.
 
 A playlist is rendered once per state: all who wait for a part get the same bytes.
 """
@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from media import m3u8
+from media.m3u8values import adding_up
 from packager.live.dateranges import DateRanges
 from packager.live.history import History, listed
 from packager.live.ladder import Cadence
+from packager.live.livesegment import LiveSegment
 from packager.live.manifest import LiveManifest
-from packager.live.rendition import LANGUAGE_NAMES, Rendition, leading, part_uri
-from packager.live.window import LiveSegment, Window
-
-__all__ = ["Presentation", "Rendition", "media_playlist", "multivariant_playlist"]
+from packager.live.rendition import Rendition, init_uri, leading, part_uri
+from packager.live.variants import multivariant_playlist
+from packager.live.window import Window
 
 PART_HOLD_BACK = 3
 """§4.4.3.8: PART-HOLD-BACK is at least two part targets, better three."""
@@ -30,9 +31,6 @@ SKIP_BOUNDARY = 6
 
 PARTS_KEPT = 3
 """§6.2.2: part tags go once they are more than three target durations behind the end."""
-
-AUDIO_GROUP = "audio"
-CAPTIONS_GROUP = "captions"
 
 MAX_RENDERED = 64
 """Most rendered playlists that are kept; different query parameters make different ones."""
@@ -77,37 +75,54 @@ def media_playlist(
     older -= sum(segment is not window.open for segment, _ in recent)
     # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
     skipped = older if skip and not window.ended else 0
-    lines, last_map = ([], None) if skipped else (history or History()).lines(window, older, suffix)
-    ranges, removed = date_ranges or DateRanges(), None
+    lines = m3u8.Older() if skipped else (history or History()).older(window, older, suffix)
+    tags, removed = _date_ranges(date_ranges or DateRanges(), ranges_since if skipped else None)
     # The hinted part counts: players have it before they ask for the list again.
     hinted = Fraction(0) if window.ended else cadence.part_target
-    tags = ranges.tags()
-    if skipped and ranges_since is not None:
-        tags, removed = ranges.tags(ranges_since), ranges.removed
     return m3u8.MediaPlaylist(
         target_duration=target_duration,
         segments=[
             _segment(segment, end + hinted, window, target_duration, suffix) for segment, end in recent
         ],
         older=lines,
-        older_map=last_map,
         media_sequence_number=window.listed[0].number if window.listed else window.next_number,
         discontinuity_sequence=window.discontinuity_sequence,
         part_target=cadence.part_target,
-        server_control=m3u8.ServerControl(
-            can_block_reload=True,
-            hold_back=Fraction(HOLD_BACK * target_duration),
-            part_hold_back=PART_HOLD_BACK * cadence.part_target,
-            can_skip_until=skip_until,
-            can_skip_dateranges=True,
-        ),
+        server_control=_server_control(cadence, skip_until),
         skipped_segments=skipped,
-        date_ranges=[str(tag) for tag in tags],
+        date_ranges=tags,
         removed_date_ranges=removed,
         preload_hint=None if window.ended else part_uri(*window.next_part, window.extension) + suffix,
+        map_hint=_map_hint(window, suffix),
         rendition_reports=reports,
         ended=window.ended,
     )
+
+
+def _server_control(cadence: Cadence, skip_until: Fraction) -> m3u8.ServerControl:
+    return m3u8.ServerControl(
+        can_block_reload=True,
+        hold_back=Fraction(HOLD_BACK * cadence.target_duration),
+        part_hold_back=PART_HOLD_BACK * cadence.part_target,
+        can_skip_until=skip_until,
+        can_skip_dateranges=True,
+    )
+
+
+def _date_ranges(ranges: DateRanges, since: float | None) -> tuple[list[str], Sequence[str] | None]:
+    """Give the tags; where those before a moment are skipped, also the IDs of those that went."""
+    if since is None:
+        return [str(tag) for tag in ranges.tags()], None
+    return [str(tag) for tag in ranges.tags(since)], ranges.removed
+
+
+def _map_hint(window: Window, suffix: str) -> str | None:
+    """Name the init segment that the next part needs, where it isn't the one before's (Appendix B.1)."""
+    if window.ended or window.open is not None or not window.listed:
+        return None
+    same = window.timeline is window.listed[-1].timeline
+    name = None if same else init_uri(window.timeline)
+    return None if name is None else name + suffix
 
 
 def _recent(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fraction]]:
@@ -129,83 +144,21 @@ def _segment(
 ) -> m3u8.Segment:
     finished = segment is not window.open
     # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
-    with_parts = segment.parts and (not finished or distance <= PARTS_KEPT * target_duration)
+    # §6.2.1: parts go that aren't at the live edge, which what has ended hasn't. hls.js would wait for the
+    # last one's middle to be buffered in all renditions; but sound and picture don't end together.
+    at_edge = not window.ended and distance <= PARTS_KEPT * target_duration
+    with_parts = segment.parts and (not finished or at_edge)
     parts = _parts(segment, window.extension, suffix) if with_parts else ()
     return listed(segment, window.extension, suffix, parts, finished=finished)
 
 
 def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.Part]:
     # hls.js takes a segment for loaded when its parts reach its end, to the microsecond.
-    durations = m3u8.adding_up(part.duration for part in segment.parts)
+    durations = adding_up(part.duration for part in segment.parts)
     return [
         m3u8.Part(part_uri(segment.number, index, extension) + suffix, duration, part.independent)
         for index, (part, duration) in enumerate(zip(segment.parts, durations, strict=True))
     ]
-
-
-def multivariant_playlist(
-    renditions: Sequence[Rendition], cadence: Cadence, *, suffix: str = ""
-) -> m3u8.MultivariantPlaylist:
-    """Say which renditions a channel has (§4.4.6).
-
-    Args:
-        renditions: the channel's, each with a timeline.
-        cadence: the channel's.
-        suffix: as for :func:`media_playlist`.
-
-    Returns:
-        The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
-        a variant for each audio rendition.
-    """
-    shown = leading(renditions)
-    pictures = shown[0].video
-    sound = [one for one in renditions if one not in shown and one.language is None]
-    captions = [one for one in renditions if one.language is not None]
-    # §4.4.6.2: BANDWIDTH counts what is played together, the largest of each group.
-    largest = sorted(captions, key=lambda one: -one.window.peak_bandwidth)[:1]
-    variants = []
-    for rendition in shown:
-        heard = [rendition, *sound[:1]]
-        played = [*heard, *largest]
-        entries = [one.window.timeline.entry for one in heard if one.window.timeline is not None]
-        variants.append(
-            m3u8.Variant(
-                uri=f"{rendition.name}/media.m3u8{suffix}",
-                bandwidth=sum(one.window.peak_bandwidth or one.bitrate for one in played),
-                average_bandwidth=sum(one.window.average_bandwidth or one.bitrate for one in played),
-                codecs=",".join(entry.codec for entry in entries),
-                resolution=(entries[0].width, entries[0].height) if entries and pictures else None,
-                frame_rate=cadence.frame_rate if pictures else None,
-                audio=AUDIO_GROUP if sound else None,
-                subtitles=CAPTIONS_GROUP if captions else None,
-            )
-        )
-    media = [
-        m3u8.Media(
-            type="AUDIO",
-            group_id=AUDIO_GROUP,
-            name=rendition.name,
-            uri=f"{rendition.name}/media.m3u8{suffix}",
-            default=index == 0,
-            autoselect=True,
-            channels=None if rendition.window.timeline is None else rendition.window.timeline.entry.channels,
-        )
-        for index, rendition in enumerate(sound)
-    ]
-    media += [
-        m3u8.Media(
-            type="SUBTITLES",
-            group_id=CAPTIONS_GROUP,
-            name=LANGUAGE_NAMES.get(rendition.language.lower(), rendition.language),
-            uri=f"{rendition.name}/media.m3u8{suffix}",
-            language=rendition.language,
-            # Shown to those who asked their player for captions, and to who chooses them.
-            autoselect=True,
-        )
-        for rendition in captions
-        if rendition.language is not None
-    ]
-    return m3u8.MultivariantPlaylist(variants, media)
 
 
 class Presentation:
@@ -222,7 +175,7 @@ class Presentation:
     def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
         self._renditions = renditions
         self._cadence = cadence
-        self._rendered: dict[_Key, bytes] = {}
+        self._rendered: dict[_Key, tuple[bytes, ...]] = {}
         self._state: list[int] = []
         self.date_ranges = DateRanges()
         self._histories: dict[tuple[str, str], History] = {}
@@ -237,19 +190,27 @@ class Presentation:
         windows = [rendition.window for rendition in leading(self._renditions.values())]
         if any(window.ended for window in windows):
             return None
-        newest = [window.open or window.listed[-1] for window in windows if window.open or window.listed]
+        newest = [segment for window in windows if (segment := window.newest) is not None]
         return max((segment.program_date_time + segment.duration for segment in newest), default=None)
 
-    def media(
+    def media(self, name: str, *, skip: bool = False, suffix: str = "") -> bytes:
+        """Give the bytes of a rendition's media playlist as of now; the rest as for `media_pieces`."""
+        return b"".join(self.media_pieces(name, skip=skip, suffix=suffix))
+
+    def media_pieces(
         self, name: str, *, skip: bool = False, skip_date_ranges: bool = False, suffix: str = ""
-    ) -> bytes:
-        """Give the bytes of a rendition's media playlist as of now.
+    ) -> tuple[bytes, ...]:
+        """Give the bytes of a rendition's media playlist as of now, in pieces.
 
         Args:
             name: the rendition's.
             skip: as for :func:`media_playlist`.
             skip_date_ranges: whether that may leave out the date ranges that players have.
             suffix: as for :func:`media_playlist`.
+
+        Returns:
+            Pieces, to be joined; the same object until something changes. A long one is the same object for
+            minutes.
         """
         key = (name, skip, skip_date_ranges, suffix)
         found = self._recall(key)
@@ -272,7 +233,7 @@ class Presentation:
                 ranges_since=now - boundary if skip_date_ranges else None,
                 history=None if skip else self._history(name, suffix),
             )
-            found = self._rendered[key] = playlist.render().encode()
+            found = self._rendered[key] = playlist.pieces()
         return found
 
     def multivariant(self, suffix: str = "") -> bytes:
@@ -281,12 +242,20 @@ class Presentation:
         found = self._recall(key)
         if found is None:
             playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
-            found = self._rendered[key] = playlist.render().encode()
-        return found
+            found = self._rendered[key] = (playlist.render().encode(),)
+        return found[0]
 
     def manifest(self, now: float, suffix: str = "") -> bytes:
         """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant."""
         return self._manifest.render(suffix, now)
+
+    def lost_segment(self, name: str, number: int) -> bytes | None:
+        """Give what DASH players get for a segment that never came, or None; see :class:`LiveManifest`."""
+        return self._manifest.lost_segment(self._renditions[name], number)
+
+    def media_time(self, number: int) -> Fraction | None:
+        """Give the media time of a segment's beginning in seconds, as the DASH manifest has it."""
+        return self._manifest.media_time(number)
 
     def _history(self, name: str, suffix: str) -> History:
         history = self._histories.pop((name, suffix), None) or History()
@@ -301,7 +270,7 @@ class Presentation:
         if dates:
             self.date_ranges.evict(min(dates), now, kept)
 
-    def _recall(self, key: _Key) -> bytes | None:
+    def _recall(self, key: _Key) -> tuple[bytes, ...] | None:
         # Rendition reports are of the other renditions' state, too.
         state = [rendition.window.version for rendition in self._renditions.values()]
         state.append(self.date_ranges.version)

@@ -35,9 +35,10 @@ class Punctuality:
         """Note that a part came."""
         self._flowed = now
 
-    def filled(self, now: float) -> None:
-        """Note that gaps were put: the next ones are due a segment later."""
-        self._due = now + self._segment_duration
+    def filled(self) -> None:
+        """Note that gaps were put: the next are due a segment after these were, however late these came."""
+        if self._due is not None:
+            self._due = max(self._due, self._flowed + self._silence) + self._segment_duration
 
     def wait(self, now: float) -> float:
         """Give the seconds until a gap is due, 0 when it is; before the first segment nothing is."""

@@ -21,6 +21,9 @@ START_SECONDS = 20.0
 STALL_SECONDS = 4.0
 """How long any output of a running ffmpeg may pause before it counts as stalled."""
 
+LAST_LOOK_SECONDS = 0.02
+"""For how long an output is looked at once more before its pause counts."""
+
 
 class SourceEndedError(Exception):
     """ffmpeg closed a pipe, or gives nothing any more; the text says which."""
@@ -124,19 +127,25 @@ class Run:
     async def _drain(self, process: Process, index: int, feed: Feed) -> None:
         """Feed a rendition until its output ends, or gives nothing for too long."""
         loop = asyncio.get_running_loop()
-        patience, heard = START_SECONDS, loop.time()
+        patience, heard, capacity = START_SECONDS, loop.time(), process.capacity(index)
 
-        def receive(data: bytes) -> None:
+        def receive(data: bytes) -> float:
             nonlocal patience, heard
             patience, heard = STALL_SECONDS, loop.time()
-            self.flowing |= feed.receive(data, Instant.now())
+            now = Instant.now()
+            if not feed.receive(data, now):
+                return 0.0
+            self.flowing = True
+            return feed.rest(now, capacity)
 
         draining = asyncio.ensure_future(process.drain(index, receive))
         try:
             while not draining.done():
-                if loop.time() >= heard + patience:
+                left = heard + patience - loop.time()
+                # If this process stood still, what came meanwhile is still in the pipe.
+                await asyncio.wait((draining,), timeout=max(left, LAST_LOOK_SECONDS))
+                if left <= 0 and loop.time() >= heard + patience and not draining.done():
                     raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s")
-                await asyncio.wait((draining,), timeout=heard + patience - loop.time())
         finally:
             draining.cancel()
         draining.result()

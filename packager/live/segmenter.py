@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import product
 from typing import Protocol
 
-from media.fragments import Sample
+from media.moof import Sample
 
 SHORTEST_PART = Fraction(85, 100)
 """RFC 8216bis §4.4.3.7: a part that isn't its segment's last has at least 85 % of the part target."""
@@ -65,6 +65,10 @@ class Cutter(Protocol):
 
     def finish(self) -> list[CutPart]:
         """Give what fills no part yet, since nothing more comes."""
+
+    @property
+    def foretold(self) -> int | None:
+        """Decode time at which the next part ends, in ticks; None where that can't be known."""
 
 
 def whole_frames(duration: Fraction, frame_rate: Fraction) -> Fraction:
@@ -130,6 +134,7 @@ class Segmenter:
         self._segment = -1
         self._boundary = math.ceil(self._origin)
         self._expected: int | None = None
+        self._usual = 0
         self._start = 0
         self._duration = 0
         self._samples: list[Sample] = []
@@ -166,6 +171,16 @@ class Segmenter:
         """Give the samples that fill no part yet, as a segment's last part: nothing more comes."""
         return [self._close(ends_segment=True)] if self._samples else []
 
+    @property
+    def foretold(self) -> int | None:
+        """Decode time at which the next part ends, if samples go on as they do; None before the first one."""
+        if self._expected is None or not self._usual:
+            return None
+        start = self._start if self._samples else self._expected
+        # The next sample opens a segment whose end isn't this one's.
+        ahead = self._boundary - start if start < self._boundary else self._longest
+        return start + min(self._longest // self._usual, math.ceil(ahead / self._usual)) * self._usual
+
     def _admit(self, decode_time: int, sample: Sample) -> bool:
         """Tell whether a sample is published; open its segment where it is a segment's first."""
         if sample.duration <= 0:
@@ -199,6 +214,7 @@ class Segmenter:
             self._start = decode_time
         self._samples.append(sample)
         self._data.append(data)
+        self._usual = sample.duration
         self._duration += sample.duration
         end = self._expected = decode_time + sample.duration
         ends_segment = end >= self._boundary

@@ -23,6 +23,13 @@ LONGEST_SLEW = Fraction(10, 1000)
 STEP = Fraction(1, 2)
 """From this difference on it isn't drift: somebody set the clock, or the source lost time for good."""
 
+SET_BACK = Fraction(10)
+"""Seconds by which no source's beginning was taken for later than it was: the clock was set back."""
+
+LONGEST_OVERLAP = Fraction(45, 100)
+"""Seconds: RFC 8216bis §6.2.1 lets a segment's date lie in the segment before by less than a second, and by
+less than that segment's duration."""
+
 KEPT_SEGMENTS = 8
 """How many segments' datings are kept for the renditions that come to them later."""
 
@@ -81,6 +88,19 @@ class WallClock:
         else:
             self._soonest = min(self._soonest, offset)
 
+    def awaited(self, media_time: float) -> float | None:
+        """Foretell when a frame comes that ends at a media time, at the soonest, by the monotonic clock.
+
+        Args:
+            media_time: in seconds.
+
+        Returns:
+            None before arrivals tell: an encoder that was just started catches up.
+        """
+        if self._soonest is None or self._soonest_before is None:
+            return None
+        return media_time + min(self._soonest, self._soonest_before)
+
     def dating(self, segment: int, now: Instant) -> Dating:
         """Give the dating of a segment; the first rendition that asks decides for all.
 
@@ -114,6 +134,9 @@ class WallClock:
         if self._in_force is None:
             return Dating(wanted)
         difference = wanted - self._in_force
+        if -SET_BACK < difference <= -STEP:
+            # An encoder that was starved when it began came late at first, and then caught up.
+            return Dating(self._in_force - LONGEST_OVERLAP)
         if abs(difference) >= STEP:
             return Dating(wanted, stepped=True)
         if abs(difference) <= DEAD_BAND:

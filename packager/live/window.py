@@ -1,11 +1,12 @@
-"""The live window of one rendition: media sequence numbers, part indexes, eviction.
+"""The live window of one rendition: media sequence numbers, part indexes, and who waits for the next.
 
-Nothing else counts them. The bytes are kept once: a finished segment's parts are views of it. Where there is
-a shelf (a disk), the bytes leave memory behind the live edge, and only what the playlist says of them stays.
+Nothing else counts them. What is finished is in ``finished``, its bytes in ``memory``, its init segments in
+``timelines``; ``eviction`` says what leaves.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -13,6 +14,8 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from media.codecs import SampleEntry
+from packager.live.eviction import Eviction
+from packager.live.finished import Finished
 from packager.live.livesegment import (
     MEDIA_EXTENSION,
     TEXT_EXTENSION,
@@ -21,25 +24,12 @@ from packager.live.livesegment import (
     Shelf,
     Stored,
     Timeline,
+    joined,
 )
+from packager.live.memory import Memory
+from packager.live.tally import Tally
+from packager.live.timelines import Timelines
 from packager.live.waiters import MAX_WAITERS, Waiters
-
-__all__ = ["LivePart", "LiveSegment", "Shelf", "Stored", "Timeline", "Window"]
-
-LISTED_SEGMENTS = 7
-"""Fewest segments that a playlist keeps once it has had so many."""
-
-LISTED_TARGET_DURATIONS = 10
-"""How many target durations a playlist keeps at least (RFC 8216bis §6.2.2 wants three)."""
-
-MAX_BYTES = 1 << 30
-"""Most bytes of one rendition in memory; the oldest segments go first."""
-
-MEMORY_TARGET_DURATIONS = 6
-"""How many target durations behind the end segments stay in memory where there is a shelf.
-
-Not more than the skip boundary: what delta updates skip never changes any more (RFC 8216bis §6.2.5.1).
-"""
 
 
 class Window:
@@ -52,9 +42,14 @@ class Window:
         max_waiters: how many requests may wait at once.
         shelf: where finished segments go; None keeps them in memory.
         compose: gives a finished segment's bytes where they aren't those of its parts in a row.
+        discontinuity_sequence: of the first segment.
+        clock: gives seconds that pass evenly.
 
     Attributes:
-        retention: for how many seconds a segment stays fetchable at least, from its publication on.
+        open: the segment that isn't finished, with the parts it has.
+        version: changes with all that playlists say.
+        ended: whether nothing comes any more.
+        waiters: who waits for what comes.
     """
 
     def __init__(
@@ -65,32 +60,21 @@ class Window:
         max_waiters: int = MAX_WAITERS,
         shelf: Shelf | None = None,
         compose: Callable[[LiveSegment], bytes] | None = None,
+        discontinuity_sequence: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target_duration = target_duration
-        self.listed: deque[LiveSegment] = deque()
         self.open: LiveSegment | None = None
-        self.next_number = first_number
-        self.discontinuity_sequence = 0
-        self.peak_bandwidth = 0
         self.version = 0
         self.ended = False
         self.waiters = Waiters(max_waiters)
-        self._keep = Fraction(dvr_window).limit_denominator(1000) + LISTED_TARGET_DURATIONS * target_duration
-        self._retired: deque[tuple[Fraction, LiveSegment]] = deque()
-        self._timeline: Timeline | None = None
-        self._begins = False
-        self._published = Fraction(0)
-        self._listed_duration = Fraction(0)
-        self._longest_playlist = Fraction(0)
-        self.retention = self._keep
-        self._bytes = 0
-        self._listed_bytes = 0
-        self._gap_duration = Fraction(0)
-        self._timelines: dict[int, Timeline] = {}
-        self._shelf = shelf
+        self.clock = clock
+        self._finished = Finished(target_duration, first_number, dvr_window, discontinuity_sequence)
+        self._memory = Memory(self._finished, target_duration, shelf, texts=compose is not None)
+        self._timelines = Timelines()
+        self._eviction = Eviction(self._finished, self._memory, self._timelines)
         self._compose = compose
-        self._released = first_number
-        self._memory_duration = Fraction(0)
+        self._begins = False
 
     @property
     def extension(self) -> str:
@@ -98,14 +82,34 @@ class Window:
         return MEDIA_EXTENSION if self._compose is None else TEXT_EXTENSION
 
     @property
+    def listed(self) -> deque[LiveSegment]:
+        """The finished segments of the playlist."""
+        return self._finished.listed
+
+    @property
+    def next_number(self) -> int:
+        """Media sequence number of the segment to come, or of the open one."""
+        return self._finished.next_number
+
+    @property
+    def discontinuity_sequence(self) -> int:
+        """Discontinuity sequence number of the first listed segment."""
+        return self._finished.discontinuity_sequence
+
+    @property
     def timeline(self) -> Timeline | None:
         """What is being published now, or was last."""
-        return self._timeline
+        return self._timelines.newest
+
+    @property
+    def newest(self) -> LiveSegment | None:
+        """The segment that is being made, else the last one that was finished; None before any."""
+        return self.open or (self.listed[-1] if self.listed else None)
 
     @property
     def last(self) -> tuple[int, int] | None:
         """Media sequence number and part index of the newest part (LAST-MSN, LAST-PART); None before any."""
-        newest = self.open or (self.listed[-1] if self.listed else None)
+        newest = self.newest
         return None if newest is None else (newest.number, max(newest.part_count - 1, 0))
 
     @property
@@ -114,26 +118,37 @@ class Window:
         return (self.next_number, 0 if self.open is None else len(self.open.parts))
 
     @property
-    def average_bandwidth(self) -> int:
-        """Bits per second over the listed segments."""
-        seconds = self._listed_duration - self._gap_duration
-        return 0 if not seconds else round(8 * self._listed_bytes / seconds)
+    def newest_discontinuity_sequence(self) -> int:
+        """Discontinuity sequence number of the newest segment, the open one too (§6.2.1)."""
+        begun = self.open is not None and self.open.discontinuity
+        return self.discontinuity_sequence + self.tally.discontinuities + begun
+
+    @property
+    def tally(self) -> Tally:
+        """What the listed segments amount to: their bytes and bandwidths."""
+        return self._finished.tally
 
     @property
     def kept(self) -> Fraction:
         """Seconds that stay listed."""
-        return self._keep
+        return self._finished.kept
+
+    @property
+    def retention(self) -> Fraction:
+        """For how many seconds a segment stays fetchable at least, from its publication on."""
+        return self._finished.retention
 
     @property
     def oldest_number(self) -> int:
         """Media sequence number of the oldest segment that is fetchable."""
-        return self.next_number - len(self.listed) - len(self._retired)
+        return self._finished.oldest_number
 
     def begin(self, init: bytes, entry: SampleEntry) -> None:
         """Start a timeline: what is appended from now on is decoded with this init segment."""
         self.interrupt()
         self._begins = bool(self.listed)
-        self._timeline = self._timelines[self.next_number] = Timeline(self.next_number, init, entry)
+        self._timelines.begin(self.next_number, init, entry)
+        self.version += 1
 
     def restore(
         self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int = 0
@@ -145,42 +160,31 @@ class Window:
             next_number: the number behind theirs.
             discontinuity_sequence: EXT-X-DISCONTINUITY-SEQUENCE of a playlist that begins with the first one.
         """
-        self.discontinuity_sequence = discontinuity_sequence
-        # By duration, of which there are few: sums of fractions are slow, and a day has many segments.
-        alike: dict[int, list[LiveSegment]] = {}
-        for segment in segments:
-            timeline = segment.timeline
-            if timeline is not None and timeline is not self._timeline:
-                self._timeline = self._timelines[timeline.number] = timeline
-            alike.setdefault(id(segment.duration), []).append(segment)
-            self.listed.append(segment)
-        for group in alike.values():
-            duration, sizes = group[0].duration, [segment.size for segment in group]
-            self._measure(group[sizes.index(max(sizes))])
-            self._listed_bytes += sum(sizes)
-            self._listed_duration += len(group) * duration
-            self._gap_duration += sum(segment.gap for segment in group) * duration
-        self._published = self._listed_duration
-        self.next_number = self._released = next_number
-        self._evict()
+        self._finished.restore(segments, next_number, discontinuity_sequence)
+        self._timelines.restore(self.listed)
+        self._memory.restore()
+        self._eviction.evict(self.clock())
 
     def confirm(self, number: int, stored: Stored) -> bool:
         """Learn that a segment is on the shelf; False when its bytes are wanted no more."""
-        if not self._released <= number < self.next_number:
-            return False
-        at = number - self.next_number
-        self.listed[at] = replace(self.listed[at], stored=stored)
-        return True
+        return self._memory.confirm(number, stored, self.clock())
+
+    def retire(self) -> bool:
+        """Take the oldest segment off the list, for want of room; it stays fetchable for its time.
+
+        Returns:
+            False when no more than what must be listed is.
+        """
+        retired = self._eviction.retire(self.clock())
+        self.version += retired
+        return retired
 
     def shorten(self) -> bool:
         """Forget the oldest segment, for want of room; False when only what is in memory is left."""
-        if self.oldest_number >= self._released or self.next_number - self.oldest_number <= LISTED_SEGMENTS:
-            return False
-        if not self._retired:
-            self._retire()
-            self.version += 1
-        self._forget()
-        return True
+        listed = len(self.listed)
+        shortened = self._eviction.shorten(self.clock())
+        self.version += listed - len(self.listed)
+        return shortened
 
     def append(self, part: LivePart, program_date_time: Fraction, *, ends_segment: bool) -> None:
         """Publish a part.
@@ -192,7 +196,7 @@ class Window:
         """
         if self.open is None:
             self.open = LiveSegment(
-                self.next_number, self._timeline, program_date_time, discontinuity=self._begins
+                self.next_number, self.timeline, program_date_time, discontinuity=self._begins
             )
             self._begins = False
         self.open = replace(
@@ -219,7 +223,7 @@ class Window:
         self._list(
             LiveSegment(
                 self.next_number,
-                self._timeline,
+                self.timeline,
                 like.program_date_time,
                 discontinuity=like.discontinuity,
                 gap=True,
@@ -241,33 +245,31 @@ class Window:
 
     def segment(self, number: int) -> bytes | None:
         """Give the bytes of a finished segment, listed or not long gone from the list."""
-        found = self._find(number)
+        found = self._finished.find(number)
         return None if found is None or found.gap else found.data or None
 
     def stored(self, number: int) -> tuple[str, Stored] | None:
         """Tell where the bytes of a finished segment are that have left memory."""
-        found = self._find(number)
-        if self._shelf is None or found is None or found.stored is None:
-            return None
-        return self._shelf.path(number), found.stored
+        return self._memory.stored(number)
 
     def at(self, number: int) -> LiveSegment | None:
         """Give what is known of a finished segment, listed or not long gone from the list."""
-        return self._find(number)
+        return self._finished.find(number)
 
     def part(self, number: int, index: int) -> bytes | memoryview | None:
         """Give the bytes of a published part."""
-        found = self.open if self.open is not None and self.open.number == number else self._find(number)
+        found = (
+            self.open if self.open is not None and self.open.number == number else self._finished.find(number)
+        )
         return None if found is None or index >= len(found.parts) else found.parts[index].data
 
     def init(self, number: int) -> bytes | None:
         """Give the init segment of the timeline that begins with a number."""
-        found = self._timelines.get(number)
-        return None if found is None else found.init
+        return self._timelines.init(number)
 
     def has_segments(self) -> bool:
-        """Tell whether a segment has been finished."""
-        return bool(self.listed)
+        """Tell whether a segment has been finished that can be played, or a gap behind one."""
+        return bool(self.listed) and self.timeline is not None
 
     def reached(self, number: int, part: int | None = None) -> bool:
         """Tell whether the playlist contains a segment or a part, or has contained it (§6.2.5.2).
@@ -277,7 +279,7 @@ class Window:
             part: index; None asks for the whole segment.
         """
         if number < self.next_number:
-            found = None if part is None else self._find(number)
+            found = None if part is None else self._finished.find(number)
             # §6.2.5.2: a part index past a finished segment's last means part 0 of the next segment.
             past = found is not None and not found.gap and part is not None and part >= found.part_count
             return not past or self.reached(number + 1, 0)
@@ -291,105 +293,11 @@ class Window:
 
     def _finish(self, segment: LiveSegment) -> None:
         self.open = None
-        finished = (
-            _joined(segment) if self._compose is None else replace(segment, data=self._compose(segment))
-        )
-        self._measure(finished)
+        finished = joined(segment) if self._compose is None else replace(segment, data=self._compose(segment))
+        self.tally.measure(finished)
         self._list(finished)
 
-    def _measure(self, segment: LiveSegment) -> None:
-        # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
-        if 2 * segment.duration >= self.target_duration:
-            self.peak_bandwidth = max(self.peak_bandwidth, round(8 * segment.size / segment.duration))
-
     def _list(self, segment: LiveSegment) -> None:
-        self._append(segment)
-        if self._shelf is not None:
-            self._memory_duration += segment.duration
-            self._shelf.put(segment)
-            self._release()
-        self._evict()
-
-    def _append(self, segment: LiveSegment) -> None:
-        self.listed.append(segment)
-        self.next_number = segment.number + 1
-        self._published += segment.duration
-        self._listed_duration += segment.duration
-        self._bytes += len(segment.data)
-        self._listed_bytes += segment.size
-        self._gap_duration += segment.duration * segment.gap
-
-    def _release(self) -> None:
-        """Let bytes leave memory; those that aren't on the shelf by then are a gap (§4.4.4.7)."""
-        boundary = MEMORY_TARGET_DURATIONS * self.target_duration
-        while True:
-            at = self._released - self.next_number
-            segment = self.listed[at]
-            if self._memory_duration - segment.duration < boundary:
-                return
-            self._released += 1
-            self._memory_duration -= segment.duration
-            self._bytes -= len(segment.data)
-            if segment.stored is None and not segment.gap:
-                self._listed_bytes -= segment.size
-                self._gap_duration += segment.duration
-            self.listed[at] = replace(segment, data=b"", parts=(), gap=segment.stored is None)
-
-    def _evict(self) -> None:
-        while (
-            len(self.listed) > LISTED_SEGMENTS
-            and self._listed_duration - self.listed[0].duration >= self._keep
-        ):
-            self._retire()
-        if self._listed_duration > self._longest_playlist:
-            self._longest_playlist = self._listed_duration
-            self.retention = self._keep + self._longest_playlist
-        # §6.2.2: fetchable for its own duration and that of the longest playlist that had it.
-        while self._retired and (
-            self._published - self._retired[0][0] >= self._retired[0][1].duration + self._longest_playlist
-        ):
-            self._forget()
-        while self._bytes > MAX_BYTES and len(self.listed) > LISTED_SEGMENTS:
-            if not self._retired:
-                self._retire()
-            self._forget()
-
-    def _retire(self) -> None:
-        oldest = self.listed.popleft()
-        self._listed_duration -= oldest.duration
-        self._listed_bytes -= oldest.size
-        self._gap_duration -= oldest.duration * oldest.gap
-        self.discontinuity_sequence += oldest.discontinuity
-        self._retired.append((self._published, oldest))
-
-    def _forget(self) -> None:
-        _, oldest = self._retired.popleft()
-        self._bytes -= len(oldest.data)
-        gone: list[int] = []
-        following = self._find(oldest.number + 1) or self.open
-        if following is not None and following.timeline is not oldest.timeline:
-            kept = following.number if following.timeline is None else following.timeline.number
-            gone = [number for number in self._timelines if number < kept]
-        for number in gone:
-            del self._timelines[number]
-        if self._shelf is not None:
-            self._shelf.remove(oldest.number, gone)
-
-    def _find(self, number: int) -> LiveSegment | None:
-        """Find a finished segment; numbers have no holes."""
-        back = self.next_number - 1 - number
-        if back < 0 or back >= len(self.listed) + len(self._retired):
-            return None
-        if back < len(self.listed):
-            return self.listed[-1 - back]
-        return self._retired[len(self.listed) - 1 - back][1]
-
-
-def _joined(segment: LiveSegment) -> LiveSegment:
-    """Give a segment its bytes, once: those of its parts, which become views of them."""
-    data = b"".join(part.data for part in segment.parts)
-    view, start, parts = memoryview(data), 0, []
-    for part in segment.parts:
-        parts.append(LivePart(view[start : start + len(part.data)], part.duration, part.independent))
-        start += len(part.data)
-    return replace(segment, data=data, parts=tuple(parts))
+        self._finished.append(segment)
+        self._memory.append(segment, self.clock())
+        self._eviction.evict(self.clock())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
@@ -9,6 +10,8 @@ from itertools import accumulate
 from media.errors import UnsupportedError
 from media.mpegaudio import Frame
 from media.mpegframe import FrameHeader
+from media.oggheaders import Link
+from media.oggpage import Page
 
 BLOCK_SECONDS = 1
 """Audio in one block: all listeners of a mount are written to once for each."""
@@ -40,8 +43,21 @@ class Sound:
 
 
 @dataclass(frozen=True, slots=True)
+class OggAudio:
+    """Pages of one logical stream.
+
+    Attributes:
+        link: the stream; it is another one where that is another object.
+        pages: as they came, at least one.
+    """
+
+    link: Link
+    pages: tuple[Page, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AudioBlock:
-    """Whole frames of one track.
+    """Whole frames of one track, or pages of one logical Ogg stream.
 
     Attributes:
         data: the frames.
@@ -50,6 +66,7 @@ class AudioBlock:
         title: of the track.
         cuts: where frames begin in ``data``.
         media_type: of the frames; a listener's stream has one.
+        ogg: the pages, in place of ``data`` and ``cuts``.
     """
 
     data: bytes
@@ -58,11 +75,24 @@ class AudioBlock:
     title: str
     cuts: tuple[int, ...]
     media_type: str = "audio/mpeg"
+    ogg: OggAudio | None = None
+
+    @property
+    def sort(self) -> str:
+        """The type with the codec (RFC 5334 §4): FFmpeg's players can't follow a chain into another one."""
+        return self.media_type if self.ogg is None else f"{self.media_type}; codecs={self.ogg.link.codec}"
 
     @property
     def seconds(self) -> Fraction:
         """Its duration."""
         return Fraction(self.duration, self.timescale)
+
+
+def beginnings(frames: Sequence[bytes]) -> tuple[int, ...]:
+    """Tell where each frame begins when all are joined."""
+    # Not tuple(): one that grows while it is made isn't taken from those that CPython keeps for use again,
+    # but goes there in the end, up to 2,000 of a length.
+    return (*accumulate(map(len, frames[:-1]), initial=0),)
 
 
 class Pace:
@@ -140,7 +170,7 @@ class BlockGatherer:
 
     def take(self) -> AudioBlock:
         """Give what is gathered."""
-        cuts = tuple(accumulate(map(len, self._data[:-1]), initial=0))
+        cuts = beginnings(self._data)
         data, duration = b"".join(self._data), self._duration
         self._data, self._duration = [], 0
         return AudioBlock(data, duration, self._sound.sample_rate, self.title, cuts)

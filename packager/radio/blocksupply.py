@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.mpegframe import FrameHeader, parse_frame_header
+from media.mpegframe import parse_frame_header
 from packager.ffmpeg import Process
 from packager.live.wallclock import Instant, WallClock
 from packager.radio.audioblocks import AudioBlock
 from packager.radio.blockqueue import BlockQueue
+from packager.radio.oggsplice import OggSplice
 
 HELD_SECONDS = 0.2
 """What ffmpeg keeps of what it was given until more comes: the demuxer's packet, and the encoder's delay."""
@@ -29,6 +30,23 @@ class Timing:
     start: Fraction
     clock: WallClock
     slack: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """With what one ffmpeg can go on.
+
+    Attributes:
+        container: ffmpeg's name of it.
+        sample_rate: in Hz.
+        channels: how many.
+        decoder: what else must be the same.
+    """
+
+    container: str
+    sample_rate: int
+    channels: int
+    decoder: bytes = b""
 
 
 class BlockSupply:
@@ -55,13 +73,13 @@ class BlockSupply:
         self.stream = 0
         self._timing = timing
         self._on_title = on_title
-        self._sound: tuple[str, int, int] | None = None
+        self._sound: Sound | None = None
 
     async def flowing(self) -> None:
         """Wait for a block, and see what it is."""
         sound = sound_of(await self.queue.first())
         if sound != self._sound:
-            self._sound, self.container = sound, sound[0]
+            self._sound, self.container = sound, sound.container
             self.stream += 1
 
     async def give(self, process: Process) -> None:
@@ -77,6 +95,7 @@ class BlockSupply:
         self.queue.trim(timing.slack - age)
         timing.clock.observe(float(timing.start + self.queue.seconds) + age - HELD_SECONDS, now)
         title: str | None = None
+        splice = OggSplice()
         try:
             while sound_of(block := await self.queue.first()) == self._sound:
                 self.queue.take()
@@ -84,13 +103,17 @@ class BlockSupply:
                     title = block.title
                     self._on_title(title, timing.start + heard)
                 heard += block.seconds
-                await process.write(block.data)
+                ogg = block.ogg
+                await process.write(splice.write(ogg, block.duration) if ogg else block.data)
             process.close_stdin()
         except BrokenPipeError:
             pass  # whoever started it sees its end
 
 
-def sound_of(block: AudioBlock) -> tuple[str, int, int]:
-    """Give the codec, the sample rate in Hz and the channels of a block, which are the same in all of it."""
-    header: FrameHeader = parse_frame_header(block.data[:16])
-    return header.codec, header.sample_rate, header.channels
+def sound_of(block: AudioBlock) -> Sound:
+    """Tell what a block is, which is the same in all of it."""
+    if block.ogg is not None:
+        link = block.ogg.link
+        return Sound("ogg", link.sample_rate, link.channels, link.decoder)
+    header = parse_frame_header(block.data[:16])
+    return Sound(header.codec, header.sample_rate, header.channels)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-SAMPLE_BYTES = 2
-LARGEST = 32767
+SAMPLE_BYTES = 4
+"""Of a float; 1.0 is full scale, and a sum may be beyond it."""
 
 
 class Crossfader:
@@ -17,7 +17,7 @@ class Crossfader:
 
     Args:
         samples: length of the fades, per channel; 0 for none, then everything passes at once.
-        channels: of the interleaved samples of 16 bits.
+        channels: of the interleaved samples, floats of 32 bits.
     """
 
     def __init__(self, samples: int, channels: int) -> None:
@@ -85,8 +85,7 @@ class Crossfader:
         old = self._frames(self._fading[self._mixed : self._mixed + len(samples)])
         mixed = old * np.cos(angles)[:, None] + self._frames(samples) * np.sin(angles)[:, None]
         self._mixed += len(samples)
-        result: npt.NDArray[np.int16] = np.clip(np.rint(mixed), -LARGEST - 1, LARGEST).astype("<i2")
-        return result.tobytes()
+        return mixed.astype("<f4").tobytes()
 
-    def _frames(self, samples: bytes) -> npt.NDArray[np.int16]:
-        return np.frombuffer(samples, "<i2").reshape(-1, self._channels)
+    def _frames(self, samples: bytes) -> npt.NDArray[np.float32]:
+        return np.frombuffer(samples, "<f4").reshape(-1, self._channels)

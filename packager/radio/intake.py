@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from itertools import accumulate
 
 from media.id3 import Tags
 from media.mpegaudio import Frame, MpegAudioReader
 from media.mpegframe import FrameHeader
-from packager.radio.audioblocks import BLOCK_SECONDS, AudioBlock, Pace
+from packager.radio.audioblocks import BLOCK_SECONDS, AudioBlock, Pace, beginnings
+from packager.radio.liveintake import LiveIntake
+from packager.radio.oggintake import MEDIA_TYPE, OggIntake
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 
@@ -17,48 +18,39 @@ AHEAD_SECONDS = 10.0
 """How far a source may be ahead of real time before it is made to wait: clocks differ a little."""
 
 
-class Intake:
-    """Gathers what a source sends; does no I/O. Tags, pictures and Xing frames fall away on the way.
+def intake_of(media_type: str) -> LiveIntake:
+    """Make what gathers a source's audio.
 
-    Attributes:
-        title: of what is played, for the blocks from now on; tags in the stream set it too.
-        bitrate: of the newest frame in kbit/s, 0 when it doesn't say.
-        frames: that came so far.
+    Args:
+        media_type: of ``MEDIA_TYPES``, or Ogg's; MP3 and AAC are told apart by what comes.
+    """
+    return OggIntake() if media_type == MEDIA_TYPE else Intake()
+
+
+class Intake(LiveIntake):
+    """That of MP3 and AAC: whole frames. Tags, pictures and Xing frames fall away on the way.
+
+    A block never mixes titles, sample rates, channels or codecs; tags in the stream set the title, too.
     """
 
-    def __init__(self, title: str = "") -> None:
-        self.title = title
-        self.bitrate = 0
-        self.frames = 0
-        self._reader = MpegAudioReader()
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader: MpegAudioReader = MpegAudioReader()
+        self._bitrate = 0
         self._header: FrameHeader | None = None
         self._data: list[bytes] = []
         self._duration = 0
 
-    def receive(self, data: bytes) -> list[AudioBlock]:
-        """Take bytes, cut anywhere; give the blocks that are complete.
+    @property
+    def bitrate(self) -> int:
+        """Of the newest frame that says it, in kbit/s; 0 when none does."""
+        return self._bitrate
 
-        A block never mixes titles, sample rates, channels or codecs.
-
-        Raises:
-            MalformedError: what comes is no audio.
-            UnsupportedError: it is audio that no mount carries.
-        """
-        self._reader.receive_data(data)
-        return self._gather()
-
-    def finish(self) -> list[AudioBlock]:
-        """Give what is left at the source's end, but for the part of a frame.
-
-        Raises:
-            MediaError: there was no audio at all.
-        """
-        self._reader.receive_eof()
-        return [*self._gather(), *self._take()]
-
-    def flush(self) -> list[AudioBlock]:
-        """Give the whole frames that are there, though they aren't a block yet."""
-        return self._take()
+    def retitle(self, title: str) -> list[AudioBlock]:
+        """Begin a new block with this title; give the whole frames that are there before it."""
+        blocks = self._take()
+        self.title = title
+        return blocks
 
     def _gather(self) -> list[AudioBlock]:
         blocks: list[AudioBlock] = []
@@ -79,12 +71,12 @@ class Intake:
         self.frames += 1
         self._data.append(frame.data)
         self._duration += frame.header.samples
-        self.bitrate = frame.header.bitrate // 1000 or self.bitrate
+        self._bitrate = frame.header.bitrate // 1000 or self._bitrate
 
     def _take(self) -> list[AudioBlock]:
         if self._header is None or not self._data:
             return []
-        cuts = tuple(accumulate(map(len, self._data[:-1]), initial=0))
+        cuts = beginnings(self._data)
         data, duration = b"".join(self._data), self._duration
         self._data, self._duration = [], 0
         media_type = MEDIA_TYPES[self._header.codec]

@@ -10,7 +10,8 @@ from pathlib import Path
 import ffmpeg
 import structlog
 
-from packager.ffmpeg import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe, reading, run
+from packager.arguments import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe
+from packager.ffmpeg import reading, run
 from packager.radio.tracks import TRACKS, display
 from packager.tools import Tools, ToolsError
 
@@ -38,6 +39,9 @@ _log = structlog.get_logger()
 
 class Loudness:
     """Knows a station's tracks by their loudness.
+
+    A file is measured once, by a process of its own, while the track before it is heard (``expect``): nobody
+    waits for it, and a round through the same files starts none.
 
     Args:
         target: what all tracks are brought to, in LUFS; None: they stay as they are.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
+from packager.radio.announcement import NOTHING, Announcement
 from packager.radio.audioblocks import AudioBlock
-from packager.radio.intake import Intake, Throttle
+from packager.radio.intake import Throttle, intake_of
 
 QUEUE_BLOCKS = 4
 """Blocks that wait for the mount; then the source waits."""
@@ -21,13 +22,18 @@ class Published:
 
     Args:
         bitrate: kbit/s that is told until a frame tells it.
+        media_type: that is told until a source tells it.
+
+    Attributes:
+        announced: what the newest source said of itself.
     """
 
-    def __init__(self, bitrate: int) -> None:
+    def __init__(self, bitrate: int, media_type: str = "audio/mpeg") -> None:
         self._told = bitrate
         self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(QUEUE_BLOCKS)
         self._session: Session | None = None
-        self.media_type = "audio/mpeg"
+        self.media_type = media_type
+        self.announced = NOTHING
 
     @property
     def bitrate(self) -> int:
@@ -39,12 +45,13 @@ class Published:
         """Whether a source is there, or its last audio still on the way."""
         return self._session is not None or not self._queue.empty()
 
-    def connect(self, media_type: str, bitrate: int = 0) -> Session:
+    def connect(self, media_type: str, bitrate: int = 0, announced: Announcement = NOTHING) -> Session:
         """Let a source in.
 
         Args:
             media_type: of what it says that it will send.
             bitrate: the same, in kbit/s; 0 when it doesn't say.
+            announced: what it says of itself.
 
         Raises:
             InUseError: one is there.
@@ -52,7 +59,8 @@ class Published:
         if self._session is not None:
             raise InUseError
         self.media_type, self._told = media_type, bitrate or self._told
-        self._session = Session(self)
+        self.announced = announced
+        self._session = Session(self, media_type)
         return self._session
 
     def set_title(self, title: str) -> bool:
@@ -80,11 +88,11 @@ class Published:
 class Session:
     """One source's stay, from connecting to ``close``."""
 
-    def __init__(self, station: Published) -> None:
+    def __init__(self, station: Published, media_type: str) -> None:
         self._station = station
         self._throttle = Throttle()
         self._early: list[AudioBlock] = []
-        self.intake = Intake()
+        self.intake = intake_of(media_type)
 
     async def feed(self, data: bytes) -> None:
         """Take bytes of the source, waiting where it is far ahead of real time.
@@ -96,8 +104,7 @@ class Session:
 
     def retitle(self, title: str) -> None:
         """Begin a new block with this title."""
-        self._early += self.intake.flush()
-        self.intake.title = title
+        self._early += self.intake.retitle(title)
 
     async def finish(self) -> None:
         """Send on what the source has left, at its orderly end.

@@ -17,9 +17,10 @@ from fractions import Fraction
 import structlog
 
 from media.id3 import write_id3v2
-from packager.live.channel import Channel, ChannelOptions
+from packager.live.channel import Channel
 from packager.live.dateranges import DateRangeError
 from packager.live.inband import TooManyEventsError
+from packager.live.options import ChannelOptions
 from packager.live.waiters import MAX_WAITERS
 from packager.live.wallclock import Instant
 from packager.radio.blockqueue import BlockQueue
@@ -165,7 +166,7 @@ class Simulcast:
             on_part=self._on_part,
             on_viewer=self._note_viewer,
         )
-        self._titles = TitleRanges(self.channel.presentation.date_ranges)
+        self._titles = TitleRanges(lambda: self.channel.presentation.date_ranges)
         if former is not None:
             self.channel.follow(former)
         self._on_channel(self.channel)

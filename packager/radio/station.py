@@ -1,6 +1,7 @@
 """A radio station: a folder of MP3s as one endless stream of whole frames at real time.
 
-Tracks that already are what the mount sends go out as they are; the others are encoded again by one ffmpeg.
+Tracks that already are what the mount sends go out as they are; the others are decoded by one ffmpeg and
+encoded again by another, which both run on from track to track.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ import structlog
 
 from media.errors import MediaError, UnsupportedError
 from media.id3 import Tags, parse_trailer
-from media.mpegaudio import Event, Frame, InfoFrame, MpegAudioReader
+from media.mpegaudio import Event, Frame, MpegAudioReader
+from media.xing import InfoFrame
+from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
+from packager.radio.decoders import Decoders, decode_alone
 from packager.radio.loudness import FILTERS, Loudness
-from packager.radio.tracks import display, find_tracks, shuffled, track_title
+from packager.radio.tracks import display, find_tracks, lacking, shuffled, track_title
 from packager.radio.transcoder import Transcoder
 from packager.tools import Tools, ToolsError
 
@@ -84,12 +88,17 @@ class Station:
 
     media_type = "audio/mpeg"
     available = True
+    announced = NOTHING
 
     def __init__(self, options: StationOptions, tools: Tools) -> None:
         self.options = options
         self._tools = tools
         self._played = 0
-        self._transcoder = Transcoder(options.sound, options.bitrate, tools, options.crossfade)
+        leveled = options.loudness is not None
+        self._decoders = Decoders(options.sound, tools)
+        self._transcoder = Transcoder(
+            options.sound, options.bitrate, tools, options.crossfade, limited=leveled
+        )
         self._loudness = Loudness(options.loudness, tools)
 
     @property
@@ -113,6 +122,7 @@ class Station:
                     yield block
         finally:
             await self._loudness.stop()
+            await self._decoders.stop()
             await self._transcoder.stop()
 
     async def _unpaced(self) -> AsyncGenerator[AudioBlock]:
@@ -150,7 +160,12 @@ class Station:
         waiting = False
         while not (paths := await asyncio.to_thread(find_tracks, self.options.folder)):
             if not waiting:
-                _log.warning("no tracks", station=self.options.name, folder=display(self.options.folder))
+                _log.warning(
+                    "no tracks",
+                    station=self.options.name,
+                    folder=display(self.options.folder.absolute()),
+                    reason=await asyncio.to_thread(lacking, self.options.folder),
+                )
             waiting = True
             await asyncio.sleep(RESCAN_SECONDS)
         return paths
@@ -190,21 +205,31 @@ class Station:
                 title = track_title(told, path)
                 as_it_is = not gain and not self.options.crossfade
                 if as_it_is and understood and fits(head, self.options):
-                    async with aclosing(self._transcoder.drain()) as rest:
+                    async with aclosing(self._transcoder.rest()) as rest:
                         async for sound in rest:
                             yield sound
-                    for event in head:
-                        if isinstance(event, Frame):
-                            yield title, event
-                    async for event in events:
-                        if isinstance(event, Frame):
-                            yield title, event
+                    async for frame in _frames(head, events):
+                        yield title, frame
                     return
-        self._tools.require(f"radio station {self.options.name!r}", encoders=["libmp3lame"])
-        async with aclosing(self._transcoder.track(path, title, gain)) as encoded:
-            async for sound in encoded:
-                yield sound
+                self._tools.require(f"radio station {self.options.name!r}", encoders=["libmp3lame"])
+                async with (
+                    aclosing(self._samples(path, head, events if understood else None)) as samples,
+                    aclosing(self._transcoder.track(samples, title, gain)) as encoded,
+                ):
+                    async for sound in encoded:
+                        yield sound
         self._played += 1
+
+    def _samples(
+        self, path: Path, head: list[Event], more: AsyncIterator[Event] | None
+    ) -> AsyncGenerator[bytes]:
+        """Decode a track of whose events the first have been read; ``more`` is None where they can't be."""
+        if more is None:
+            return decode_alone(path, self.options.sound, self._tools)
+        first = next((event.header for event in head if isinstance(event, Frame)), None)
+        info = next((event for event in head if isinstance(event, InfoFrame)), None)
+        unheard = info.unheard(first.samples) if info is not None and first is not None else ()
+        return self._decoders.track(_frames(head, more), unheard)
 
 
 def fits(head: list[Event], options: StationOptions) -> bool:
@@ -222,6 +247,16 @@ def fits(head: list[Event], options: StationOptions) -> bool:
             header.bitrate == 1000 * options.bitrate and options.sound.matches(header) for header in headers
         )
     )
+
+
+async def _frames(head: list[Event], more: AsyncIterator[Event]) -> AsyncGenerator[Frame]:
+    """Give the frames among events."""
+    for event in head:
+        if isinstance(event, Frame):
+            yield event
+    async for event in more:
+        if isinstance(event, Frame):
+            yield event
 
 
 async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:

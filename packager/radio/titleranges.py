@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -19,10 +20,10 @@ class TitleRanges:
     """The titles of one channel; each is heard until the next one begins.
 
     Args:
-        ranges: the channel's.
+        ranges: gives the channel's; before its first title it may have got others.
     """
 
-    def __init__(self, ranges: DateRanges) -> None:
+    def __init__(self, ranges: Callable[[], DateRanges]) -> None:
         self._ranges = ranges
         self._title = ""
         self._open: DateRange | None = None
@@ -45,16 +46,17 @@ class TitleRanges:
         title = quotable(title)
         if title == self._title:
             return False
+        ranges = self._ranges()
         if self._open is not None:
             # A tag of the same ID that says what the first one didn't (RFC 8216bis §4.4.5.1).
             over = max(date - self._open.start_date, Fraction(0))
-            self._ranges.add(replace(self._open, duration=over, client_attributes={}), now)
+            ranges.add(replace(self._open, duration=over, client_attributes={}), now)
         self._open, self._title = None, title
         if title:
             self._count += 1
             name = f"title-{round(date * 1000)}-{self._count}"
             tag = DateRange(name, date, TITLE_CLASS, client_attributes={"X-TITLE": title})
-            self._ranges.add(tag, now)
+            ranges.add(tag, now)
             self._open = tag
         return True
 

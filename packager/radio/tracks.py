@@ -54,6 +54,15 @@ def find_tracks(folder: Path) -> list[Path]:
     return found[:TRACKS]
 
 
+def lacking(folder: Path) -> str:
+    """Tell why `find_tracks` finds nothing, and what would help. Blocks: call it in a thread."""
+    if not folder.exists():
+        return "it isn't there: set the station's folder to one that has MP3s, or make it"
+    if not os.access(folder, os.R_OK):
+        return "it may not be read: change its permissions"
+    return "no MP3 is in it: put some there, they are heard by themselves"
+
+
 def _listed(playlist: Path) -> list[Path]:
     """Read a playlist's files; what isn't there, isn't an MP3 or is on another machine is left out."""
     try:

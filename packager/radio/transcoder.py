@@ -1,38 +1,27 @@
 """One encoder for all the tracks that don't fit a mount: it runs on from track to track, so nothing gaps.
 
-Each track has a short-lived decoder, whose samples go into the encoder behind those of the track before, or
-faded into them. The encoder's frames come out in order, and counting samples tells where one track ends.
+The samples of each go into it behind those of the track before, or faded into them. Its frames come out in
+order, and counting samples tells where one track ends.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 import ffmpeg
+import numpy as np
+import structlog
 
 from media.errors import MediaError
+from media.layer3 import RESERVOIR_BYTES, mute
 from media.mpegaudio import Frame, MpegAudioReader
-from packager.ffmpeg import (
-    LOCAL_PROTOCOLS,
-    Process,
-    compile_arguments,
-    last_error,
-    local_input,
-    pipe,
-    reading,
-)
+from packager.arguments import compile_arguments, pipe
+from packager.ffmpeg import Process, last_error
 from packager.radio.audioblocks import Sound
 from packager.radio.crossfade import SAMPLE_BYTES, Crossfader
+from packager.radio.decoder import in_time
 from packager.tools import Tools, ToolsError
-
-T = TypeVar("T")
-
-FFMPEG_SECONDS = 10.0
-"""How long ffmpeg may take or give nothing before its track is given up."""
 
 FRAME_SAMPLES = 1152
 """Of Layer III in MPEG-1, which all mounts' sample rates are (ISO/IEC 11172-3 §2.4.2.3)."""
@@ -46,6 +35,11 @@ PEAK = 0.89
 HELD_SECONDS = 2.0
 """What the encoder may keep back of what it was given; beyond, its frames are waited for."""
 
+REST_SECONDS = 1.0
+"""Silence that brings out the last of a track: more than ffmpeg takes at once and LAME looks ahead."""
+
+_log = structlog.get_logger()
+
 
 class Transcoder:
     """Encodes tracks one after another; see ``track``.
@@ -55,14 +49,18 @@ class Transcoder:
         bitrate: of its frames in kbit/s, constant.
         tools: ffmpeg.
         crossfade: seconds in which a track's end and the next one's beginning are heard together.
+        limited: whether tracks may be turned up, so that what gets too loud is limited.
     """
 
-    def __init__(self, sound: Sound, bitrate: int, tools: Tools, crossfade: float = 0.0) -> None:
+    def __init__(
+        self, sound: Sound, bitrate: int, tools: Tools, crossfade: float = 0.0, *, limited: bool = False
+    ) -> None:
         self._sound = sound
         self._unit = SAMPLE_BYTES * sound.channels
         self._crossfader = Crossfader(round(crossfade * sound.sample_rate), sound.channels)
         self._bitrate = bitrate
         self._tools = tools
+        self._limited = limited
         self._encoder: Process | None = None
         self._reader = MpegAudioReader()
         self._samples = 0
@@ -70,42 +68,62 @@ class Transcoder:
         self._title = ""
         # Titles of what is still in the encoder, each with the first frame that it is for.
         self._changes: deque[tuple[int, str]] = deque()
+        # Frames of silence that went into it before other tracks went out as they are; and those of it that
+        # lead the next one, whose first frames may have bits in them.
+        self._rests: deque[tuple[range, range]] = deque()
+        self._leading: deque[Frame] = deque()
+        self._lead_frames = -(-RESERVOIR_BYTES * 8 * sound.sample_rate // (FRAME_SAMPLES * 1000 * bitrate))
 
-    async def track(self, path: Path, title: str, gain: float = 0.0) -> AsyncGenerator[tuple[str, Frame]]:
+    async def track(
+        self, samples: AsyncIterator[bytes], title: str, gain: float = 0.0
+    ) -> AsyncGenerator[tuple[str, Frame]]:
         """Encode a track.
 
         Args:
-            path: an MP3, or what ffmpeg takes for one.
+            samples: of it, whole ones.
             title: of it.
             gain: decibels by which it is turned up.
 
         Yields:
             Titles and frames: at first the rest of the track before. About ``HELD_SECONDS`` of this one,
-            and what may yet fade, are given by the next call, or by ``drain``.
+            and what may yet fade, are given by the next call, or by ``rest`` or ``drain``.
 
         Raises:
-            ToolsError: the track can't be decoded to its end, or the encoder broke.
+            ToolsError: there is nothing to hear in the track, or the encoder broke.
             TimeoutError: ffmpeg hangs.
         """
-        encoder = await self._running()
-        decoder = await Process.start([self._tools.ffmpeg, *self._decoding(path, gain)], cage=reading(path))
-        begun, rest = False, b""
-        try:
-            while chunk := await _in_time(decoder.read()):
-                if not begun:
-                    await self._write(encoder, self._crossfader.begin())
-                    self._changes.append(((self._samples + DELAY_SAMPLES) // FRAME_SAMPLES, title))
-                    begun = True
-                chunk = rest + chunk
-                whole = len(chunk) - len(chunk) % self._unit
-                rest = chunk[whole:]
-                await self._write(encoder, self._crossfader.feed(chunk[:whole]))
-                async for sound in self._read_until(encoder, self._due()):
-                    yield sound
-            if await _in_time(decoder.wait()) != 0 or not begun:
-                raise ToolsError(last_error(decoder.errors) or "nothing to hear in it")
-        finally:
-            await decoder.stop()
+        encoder: Process | None = None
+        async for chunk in samples:
+            if not chunk:
+                continue
+            if encoder is None:
+                encoder = await self._running()
+                await self._write(encoder, self._crossfader.begin())
+                self._changes.append((self._frame_at(self._samples), title))
+            await self._write(encoder, self._crossfader.feed(_amplified(chunk, gain)))
+            async for sound in self._read_until(encoder, self._due()):
+                yield sound
+        if encoder is None:
+            raise ToolsError("nothing to hear in it")
+
+    async def rest(self) -> AsyncGenerator[tuple[str, Frame]]:
+        """Give all of the tracks so far; the encoder waits for the next one, after others that don't need it.
+
+        Raises:
+            ToolsError: it broke.
+            TimeoutError: it hangs.
+        """
+        encoder = self._encoder
+        if encoder is None or self._is_resting:
+            return
+        await self._write(encoder, self._crossfader.end())
+        heard = self._frame_at(self._samples + FRAME_SAMPLES - 1)
+        end = heard + self._lead_frames + round(REST_SECONDS * self._sound.sample_rate / FRAME_SAMPLES)
+        begin = end - self._lead_frames
+        self._rests.append((range(heard, begin), range(begin, end)))
+        await self._write(encoder, bytes((end * FRAME_SAMPLES - DELAY_SAMPLES - self._samples) * self._unit))
+        async for sound in self._read_until(encoder, heard):
+            yield sound
 
     async def drain(self) -> AsyncGenerator[tuple[str, Frame]]:
         """End the encoder and give what was in it; the next track has a new one.
@@ -118,7 +136,7 @@ class Transcoder:
         if encoder is None:
             return
         await self._write(encoder, self._crossfader.end())
-        if not self._samples:
+        if not self._samples or self._is_resting:
             await self.stop()
             return
         encoder.close_stdin()
@@ -133,16 +151,32 @@ class Transcoder:
         encoder, self._encoder = self._encoder, None
         self._reader = MpegAudioReader()
         self._samples = self._frames = 0
+        self._rests.clear()
+        self._leading.clear()
         self._changes.clear()
         self._crossfader.clear()
         if encoder is not None:
+            encoder.close_stdin()  # ffmpeg heeds no signal while it waits for samples
             await encoder.stop()
+
+    @property
+    def _is_resting(self) -> bool:
+        """Whether it got nothing but silence since the last track."""
+        return bool(self._rests) and self._frame_at(self._samples) == self._rests[-1][1].stop
+
+    @staticmethod
+    def _frame_at(samples: int) -> int:
+        """Give the first frame in which a sample is heard."""
+        return (samples + DELAY_SAMPLES) // FRAME_SAMPLES
 
     def _due(self) -> int:
         """Count the frames that must have come out by now."""
         return int((self._samples - HELD_SECONDS * self._sound.sample_rate) // FRAME_SAMPLES)
 
     async def _running(self) -> Process:
+        if self._encoder is not None and self._encoder.returncode is not None:
+            _log.warning("the encoder ended between tracks", reason=last_error(self._encoder.errors))
+            await self.stop()
         if self._encoder is None:
             self._encoder = await Process.start([self._tools.ffmpeg, *self._encoding()], stdin=True)
         return self._encoder
@@ -152,8 +186,7 @@ class Transcoder:
             return
         # The whole of it is taken though nobody reads the frames meanwhile: their pipe holds much more.
         try:
-            async with asyncio.timeout(FFMPEG_SECONDS):
-                await encoder.write(chunk)
+            await in_time(encoder.write(chunk))
         except (BrokenPipeError, TimeoutError) as error:
             reason = last_error(encoder.errors)
             await self.stop()
@@ -163,7 +196,11 @@ class Transcoder:
     async def _read_until(self, encoder: Process, due: int | None) -> AsyncGenerator[tuple[str, Frame]]:
         """Read frames until so many have come, or all."""
         while due is None or self._frames < due:
-            data = await _in_time(encoder.read())
+            try:
+                data = await in_time(encoder.read())
+            except TimeoutError:
+                await self.stop()
+                raise
             if data:
                 self._reader.receive_data(data)
             else:
@@ -174,36 +211,40 @@ class Transcoder:
                 reason = last_error(encoder.errors)
                 await self.stop()
                 raise ToolsError(f"the encoder broke: {reason or error}") from error
-            for frame in frames:
-                yield self._titled(), frame
+            for sound in self._heard(frames):
+                yield sound
             if not data:
                 if due is None:
                     return
                 await self.stop()
                 raise ToolsError("the encoder ended")
 
-    def _titled(self) -> str:
-        """Give the title of the next frame."""
-        while self._changes and self._changes[0][0] <= self._frames:
-            self._title = self._changes.popleft()[1]
-        self._frames += 1
-        return self._title
-
-    def _decoding(self, path: Path, gain: float) -> list[str]:
-        source = ffmpeg.input(local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS)["a:0"]
-        if gain:
-            source = source.filter("volume", f"{gain:.2f}dB")
-        if gain > 0:
-            source = source.filter("alimiter", limit=PEAK, level="disabled")
-        output = ffmpeg.output(
-            source, pipe(0), format="s16le", acodec="pcm_s16le", threads=1, **self._shape()
-        )
-        return compile_arguments(ffmpeg.get_args(output))
+    def _heard(self, frames: list[Frame]) -> Iterator[tuple[str, Frame]]:
+        """Give the next frames their titles; leave out those of a rest, but for what leads the next track."""
+        for frame in frames:
+            number = self._frames
+            self._frames += 1
+            while self._rests and number >= self._rests[0][1].stop:
+                self._rests.popleft()
+            unheard, lead = self._rests[0] if self._rests else (range(0), range(0))
+            if number in unheard:
+                continue
+            if number in lead:
+                self._leading.append(Frame(frame.header, mute(frame.data)))
+                continue
+            while self._changes and self._changes[0][0] <= number:
+                self._title = self._changes.popleft()[1]
+            while self._leading:
+                yield self._title, self._leading.popleft()
+            yield self._title, frame
 
     def _encoding(self) -> list[str]:
-        source = ffmpeg.input("pipe:0", format="s16le", protocol_whitelist="pipe", **self._shape())
+        shape = {"ar": self._sound.sample_rate, "ac": self._sound.channels}
+        source = ffmpeg.input("pipe:0", format="f32le", protocol_whitelist="pipe", **shape)["a:0"]
+        if self._limited:
+            source = source.filter("alimiter", limit=PEAK, level="disabled", latency=1)
         output = ffmpeg.output(
-            source["a:0"],
+            source,
             pipe(0),
             format="mp3",
             acodec="libmp3lame",
@@ -216,10 +257,10 @@ class Transcoder:
         )
         return compile_arguments(ffmpeg.get_args(output))
 
-    def _shape(self) -> dict[str, int]:
-        return {"ar": self._sound.sample_rate, "ac": self._sound.channels}
 
-
-async def _in_time(awaitable: Awaitable[T]) -> T:
-    async with asyncio.timeout(FFMPEG_SECONDS):
-        return await awaitable
+def _amplified(samples: bytes, gain: float) -> bytes:
+    """Turn samples up by decibels; what is too loud then is for the limiter."""
+    if not gain:
+        return samples
+    factor = np.float32(10 ** (gain / 20))
+    return (np.frombuffer(samples, "<f4") * factor).tobytes()

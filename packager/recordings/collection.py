@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from media.errors import MediaError
+from packager.beside import beside
 from packager.dvr.files import clear, write_whole
 from packager.recordings import note as notes
 from packager.recordings.movie import Layout, lay_out, make_head
@@ -213,12 +214,8 @@ class Recordings:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Keep to the retention while the context is open."""
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(self._keep())
-            try:
-                yield
-            finally:
-                task.cancel()
+        async with beside(self._keep()):
+            yield
 
 
 def _age(recording: Recording) -> tuple[float, int, str]:

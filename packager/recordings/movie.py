@@ -17,13 +17,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from media.errors import MalformedError, UnsupportedError
-from media.fragments import FragmentReader, InitSegment, Sample
+from media.fragments import FragmentReader, InitSegment
 from media.isobmff import header
-from media.moof import Defaults, parse_moof
+from media.moof import Defaults, Sample, parse_moof
 from media.progressive import MovieTrack, TrackTables, write_head
 from media.trackbox import TrackFacts
+from packager.live.livesegment import LiveSegment, Timeline
 from packager.live.rendition import segment_uri
-from packager.live.window import LiveSegment, Timeline
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition, picture first: segments of the same numbers, stored ones or gaps."""

@@ -54,6 +54,7 @@ class Note(Struct, frozen=True, forbid_unknown_fields=True):
         renditions: their names.
         video: name of the rendition that the MP4 takes its picture from.
         audio: likewise of its sound.
+        dash: whether it has a DASH manifest.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Note(Struct, frozen=True, forbid_unknown_fields=True):
     renditions: tuple[str, ...]
     video: str | None = None
     audio: str | None = None
+    dash: bool = False
 
 
 def name_of(start: Fraction) -> str:

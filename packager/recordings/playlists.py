@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from media import m3u8
+from packager.live.livesegment import LiveSegment
 from packager.live.rendition import init_uri, segment_uri
-from packager.live.window import LiveSegment
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition: segments of the same numbers, stored ones or gaps."""

@@ -11,21 +11,26 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
+from media import wvtt
 from packager.dvr.files import clear, write_whole
 from packager.dvr.folder import INDEX, Folder, read_timelines
 from packager.dvr.index import decode
 from packager.dvr.restore import Found, last_number, line_up
-from packager.live.rendition import extension_of, segment_uri
-from packager.live.window import LiveSegment
+from packager.live.livesegment import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
+from packager.live.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
+from packager.recordings import captions
 from packager.recordings import note as notes
+from packager.recordings.manifest import manifest
 from packager.recordings.note import Ending, Note
+from packager.recordings.periods import spans
 from packager.recordings.playlists import media_playlist, without_common_gaps
 
 NOTE = "recording"
 MASTER = "master.m3u8"
 MEDIA = "media.m3u8"
+MANIFEST = "manifest.mpd"
 HEAD = "event.head"
-"""Files of a recording besides its segments: what it is, its playlists, and the beginning of its MP4."""
+"""Files of a recording besides its segments: what it is, its playlists and manifest, its MP4's beginning."""
 
 MOST_OF_A_NAME = 100
 """Recordings that may begin in the same second."""
@@ -59,7 +64,7 @@ def seal(dvr: Path, recordings: Path, ending: Ending) -> Note | None:
         playlist = media_playlist(kept, ending.target_duration, ending.date_ranges, extension)
         write_whole(draft / rendition / MEDIA, playlist.render().encode())
     write_whole(draft / MASTER, ending.master.encode())
-    made = _note(name, segments, ending)
+    made = _note(name, segments, ending, dash=_write_manifest(draft, segments, ending))
     write_whole(draft / NOTE, notes.encode(made))
     draft.rename(recordings / name)
     return made
@@ -86,6 +91,26 @@ def read_back(folder: Path, renditions: Iterable[str]) -> dict[str, list[LiveSeg
     return listed(found, Fraction(1))
 
 
+def _write_manifest(draft: Path, segments: dict[str, list[LiveSegment]], ending: Ending) -> bool:
+    """Write what DASH players ask for; False where no two renditions have something at the same time."""
+    media = {name: kept for name, kept in segments.items() if extension_of(name) == MEDIA_EXTENSION}
+    languages = {
+        name: name.removeprefix(CAPTIONS_PREFIX) for name in segments if name.startswith(CAPTIONS_PREFIX)
+    }
+    periods = spans(media)
+    for name in languages:
+        there = {one.number for one in segments[name] if not one.gap}
+        write_whole(draft / name / captions.INIT, wvtt.INIT)
+        for chunk in (one for period in periods for one in captions.chunks(period)):
+            names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
+            texts = ((draft / name / file).read_bytes() for file in names)
+            write_whole(draft / name / chunk.name, captions.fragment(chunk, texts))
+    offered = manifest(periods, Fraction(*ending.frame_rate), languages)
+    if offered is not None:
+        write_whole(draft / MANIFEST, offered.render())
+    return offered is not None
+
+
 def _free_name(recordings: Path, name: str) -> str:
     names = [name, *(f"{name}-{number}" for number in range(1, MOST_OF_A_NAME))]
     return next((one for one in names if not (recordings / one).exists()), names[-1])
@@ -102,7 +127,7 @@ def _link(source: Path, target: Path, segments: list[LiveSegment]) -> None:
     write_whole(target / INDEX, (source / INDEX).read_bytes())
 
 
-def _note(name: str, segments: dict[str, list[LiveSegment]], ending: Ending) -> Note:
+def _note(name: str, segments: dict[str, list[LiveSegment]], ending: Ending, *, dash: bool) -> Note:
     rows = next(iter(segments.values()))
     first, last = rows[0], rows[-1]
     return Note(
@@ -116,4 +141,5 @@ def _note(name: str, segments: dict[str, list[LiveSegment]], ending: Ending) -> 
         renditions=tuple(segments),
         video=ending.video,
         audio=ending.audio,
+        dash=dash,
     )

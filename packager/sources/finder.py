@@ -1,16 +1,32 @@
-"""Where a channel's source is found: looked at, fetched over HTTP where we do that, looked at again."""
+"""Where a channel's source is found: looked at, fetched where we do that, looked at again."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import AsyncGenerator
+from typing import Protocol
 from urllib.parse import urlsplit
 
-from packager.sources import source as sources
-from packager.sources.pull import Puller
+from packager.beside import beside
+from packager.sources import inspection
+from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.pump import Supply
+from packager.sources.remux import Remuxer
+from packager.sources.source import Source
+from packager.sources.udp import DatagramPuller, Losses
 from packager.tools import Tools
+
+
+class Pulling(Protocol):
+    """Fetches a stream."""
+
+    async def decided(self) -> Supply | None:
+        """Wait until it is known what the stream is; None where ffmpeg must fetch it."""
+
+    async def run(self) -> None:
+        """Fetch for as long as it is asked; end only where the stream isn't one that is brought."""
 
 
 class Finder:
@@ -22,41 +38,71 @@ class Finder:
         channel: the channel's name, for the log.
         given: brings what is played; None: it is what ``source`` says.
         keep: whether the source's own picture is to be kept.
+        receive_bytes: how much the system may hold of what comes in UDP.
     """
 
-    def __init__(self, source: str, tools: Tools, channel: str, given: Supply | None, *, keep: bool) -> None:
+    def __init__(
+        self,
+        source: str,
+        tools: Tools,
+        channel: str,
+        given: Supply | None,
+        *,
+        keep: bool,
+        receive_bytes: int = RECEIVE_BYTES,
+    ) -> None:
         self._source = source
         self._tools = tools
         self._channel = channel
         self._given = self._supply = given
         self._keep = keep
+        self._receive_bytes = receive_bytes
+        self._puller: Pulling | None = None
+
+    @property
+    def losses(self) -> Losses:
+        """What was lost of what comes in UDP."""
+        return self._puller.losses if isinstance(self._puller, DatagramPuller) else Losses()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Fetch what is pulled over HTTP while the context is open."""
-        if self._given is not None or urlsplit(self._source).scheme not in ("http", "https"):
+        """Fetch what is pulled while the context is open."""
+        puller = None if self._given is not None else await self._new_puller()
+        if puller is None:
             yield
             return
-        puller = Puller(self._source, self._channel)
-        async with asyncio.TaskGroup() as group:
-            pulling = group.create_task(puller.run())
-            try:
-                self._supply = await puller.decided()
-                yield
-            finally:
-                pulling.cancel()
+        self._puller, self._supply = puller, None
+        async with beside(puller.run()):
+            yield
 
-    async def find(self) -> sources.Source:
+    async def _new_puller(self) -> Pulling | None:
+        """Make what fetches the source; None where it isn't fetched here."""
+        match urlsplit(self._source).scheme:
+            case "http" | "https":
+                # An HTTP client takes long to import, and most channels have no need of one.
+                await asyncio.to_thread(importlib.import_module, "packager.sources.pull")
+                from packager.sources.pull import Puller
+
+                return Puller(self._source, self._channel)
+            case "udp":
+                return DatagramPuller(self._source, self._channel, self._receive_bytes)
+            case "rtsp" | "srt":
+                return Remuxer(self._source, self._tools, self._channel)
+        return None
+
+    async def find(self) -> Source:
         """Look at the source; wait until it is there.
 
         Raises:
             ToolsError: it can't be played, however long one waits.
         """
+        if self._puller is not None:
+            self._supply = await self._puller.decided()
         if self._supply is not None:
-            return await sources.found_in(self._supply, self._tools, self._channel, keep=self._keep)
-        return await sources.found(self._source, self._tools, self._channel, keep=self._keep)
+            return await inspection.found_in(self._supply, self._tools, self._channel, keep=self._keep)
+        return await inspection.found(self._source, self._tools, self._channel, keep=self._keep)
 
-    async def renewed(self, source: sources.Source) -> sources.Source:
+    async def renewed(self, source: Source) -> Source:
         """Wait until a stream that is brought comes; look again at one that isn't what it was.
 
         Args:

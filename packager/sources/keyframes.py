@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 from packager.live.keyed import Cuts
 from packager.live.ladder import Cadence
-from packager.live.segmenter import part_target, whole_frames
+from packager.live.segmenter import SHORTEST_PART, part_target, whole_frames
 
 LONGEST_GROUP = Fraction(10)
 """Seconds between two key frames that are reckoned with at most, and where too few were seen to tell."""
@@ -65,7 +65,12 @@ def observed(
 
 
 def kept_cadence(
-    seen: Observed, frame_rate: Fraction, segment_duration: float, part_duration: float
+    seen: Observed,
+    frame_rate: Fraction,
+    segment_duration: float,
+    part_duration: float,
+    *,
+    noted: Cadence | None = None,
 ) -> Cadence:
     """Choose the cadence of a channel that is cut at its source's key frames.
 
@@ -74,31 +79,75 @@ def kept_cadence(
         frame_rate: frames per second.
         segment_duration: wanted seconds; groups of pictures of one length are put together to about that.
         part_duration: wanted seconds.
+        noted: that of what the channel has published before. What is seen of a source whose key frames come
+            irregularly is different each time: as long as it fits, that cadence stays.
     """
     wanted = Fraction(segment_duration).limit_denominator(1000)
+    part = Fraction(part_duration).limit_denominator(1000)
+    times = Cadence(
+        frame_rate=frame_rate,
+        segment_duration=whole_frames(wanted, frame_rate),
+        part_target=part_target(part, [1 / frame_rate, seen.audio_frame]) + SLACK,
+        target_duration=1,
+        regular=False,
+    )
     groups = [after - before for before, after in itertools.pairwise(seen.keys)]
-    regular = bool(groups) and max(groups) - min(groups) <= Fraction(3, 2) / frame_rate
-    if regular:
-        group = whole_frames((seen.keys[-1] - seen.keys[0]) / len(groups), frame_rate)
-        segment = group * max(round(wanted / group), 1)
-        longest = segment + 1 / frame_rate
-    else:
-        segment = whole_frames(wanted, frame_rate)
-        longest = segment + min(max(groups, default=LONGEST_GROUP), LONGEST_GROUP)
+    longest = times.segment_duration + min(max(groups, default=LONGEST_GROUP), LONGEST_GROUP)
+    irregular = _bounded(times, longest, seen)
+    if noted is not None and _fits(irregular, noted, seen):
+        return noted
+    if not groups or max(groups) - min(groups) > Fraction(3, 2) / frame_rate:
+        return irregular
+    group = whole_frames((seen.keys[-1] - seen.keys[0]) / len(groups), frame_rate)
+    segment = group * max(round(wanted / group), 1)
+    regular = replace(times, segment_duration=segment, regular=True)
+    if segment > group:
+        target = _filling(part, int(group * frame_rate), frame_rate, seen.audio_frame)
+        regular = replace(regular, part_target=target or times.part_target)
+    return _bounded(regular, segment + 1 / frame_rate, seen)
+
+
+def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fraction) -> Fraction | None:
+    """Choose a part target whose parts fill groups of pictures, for each of these begins a part.
+
+    Args:
+        wanted: seconds.
+        group: frames of a group of pictures.
+        frame_rate: frames per second.
+        audio_frame: seconds of a frame of the sound.
+
+    Returns:
+        Seconds, not more than twice or less than half of what is wanted; None where there is no such target.
+    """
+    fitting = []
+    for frames in range(1, group + 1):
+        target = Fraction(math.ceil(1000 * frames / frame_rate), 1000)
+        last, sound = Fraction(group % frames or frames, frames), target // audio_frame * audio_frame / target
+        # §4.4.4.9: a group's last part isn't its segment's last; of sound no part is short.
+        if min(last, sound) >= SHORTEST_PART and wanted / 2 <= target <= 2 * wanted:
+            fitting.append(target + SLACK)
+    return min(fitting, key=lambda target: abs(target - wanted), default=None)
+
+
+def _bounded(times: Cadence, longest: Fraction, seen: Observed) -> Cadence:
+    """Give times the target duration that segments of up to so many seconds need."""
+    segment = times.segment_duration
     if seen.loop is not None:
-        longest = max(_simulated(seen, seen.loop, segment), segment + 1 / frame_rate)
+        longest = max(_simulated(seen, seen.loop, segment), segment + 1 / times.frame_rate)
     longest = min(longest, segment + LONGEST_GROUP)
     # §4.4.3.1: EXTINF rounded to the nearest integer is bounded; sound may be a frame longer at either end.
-    target_duration = max(math.floor(longest + 2 * seen.audio_frame + Fraction(1, 2)), 1)
-    part = Fraction(part_duration).limit_denominator(1000)
-    return Cadence(
-        frame_rate=frame_rate,
-        segment_duration=segment,
-        part_target=part_target(part, [1 / frame_rate, seen.audio_frame]) + SLACK,
-        target_duration=target_duration,
-        longest=target_duration + Fraction(1, 2) - seen.audio_frame - SLACK,
-        regular=regular,
-    )
+    return _within(times, max(math.floor(longest + 2 * seen.audio_frame + Fraction(1, 2)), 1), seen)
+
+
+def _within(times: Cadence, target_duration: int, seen: Observed) -> Cadence:
+    longest = target_duration + Fraction(1, 2) - seen.audio_frame - SLACK
+    return replace(times, target_duration=target_duration, longest=longest)
+
+
+def _fits(irregular: Cadence, noted: Cadence, seen: Observed) -> bool:
+    """Tell whether a cadence is what irregular key frames need, or more than that."""
+    enough = irregular.target_duration <= noted.target_duration
+    return enough and noted == _within(irregular, noted.target_duration, seen)
 
 
 def _simulated(seen: Observed, loop: Fraction, segment_duration: Fraction) -> Fraction:

@@ -6,23 +6,32 @@ last access point, so that it begins at once and with a whole picture. Where the
 decoder can't go on, the ffmpeg that runs is told its end, and the next one begins behind it.
 
 ffmpeg reads it at real time (``-re``), so that what is told again doesn't come as a burst of early segments.
+Where that lets a live stream fall behind for good, it is told the end early, and the next one begins with the
+newest; ``pacing`` decides it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+import structlog
+
+from media.audiopieces import AudioReader
 from media.flv import FlvReader
 from media.mpegts import TransportReader
-from media.pieces import PlainReader, StreamReader
+from media.pieces import CLOCK_RATE, Piece, StreamReader
 from packager.ffmpeg import Process
+from packager.sources.pacing import Pacing
 from packager.sources.replay import Replay
 
-MAX_AHEAD_BYTES = 8 << 20
-"""How far who brings a stream may be ahead of ffmpeg before he must wait."""
+MAX_AHEAD_BYTES = 32 << 20
+"""How far who brings a stream may be ahead of ffmpeg before he must wait: seconds of the largest pictures."""
 
 MAX_HEADLESS_BYTES = 1 << 19
 """How much is waited for an access point; some streams don't mark theirs."""
@@ -30,10 +39,12 @@ MAX_HEADLESS_BYTES = 1 << 19
 READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mpegts": TransportReader,
     "flv": FlvReader,
-    "mp3": PlainReader,
-    "aac": PlainReader,
+    "mp3": AudioReader,
+    "aac": AudioReader,
 }
 """What can be pumped, by ffmpeg's name of the container."""
+
+_log = structlog.get_logger()
 
 
 class Supply(Protocol):
@@ -58,14 +69,31 @@ class Supply(Protocol):
         """Give the stream to an ffmpeg that was started with standard input, until the end of either."""
 
 
+class Signed(Protocol):
+    """What cuts a stream into pieces.
+
+    Attributes:
+        signature: as for ``StreamReader``.
+    """
+
+    @property
+    def signature(self) -> bytes:
+        """What decoders must know of the stream."""
+
+
 class Pump:
     """Takes a stream and gives it to one ffmpeg after another.
 
-    Who brings it never waits for an ffmpeg that isn't there, and is held back by one that is slow.
+    Who brings it never waits for an ffmpeg that isn't there, and is held back by one that is slow, or where
+    it comes faster than its own time.
 
     Args:
-        container: ffmpeg's name of it, one of ``READERS``.
+        container: ffmpeg's name of it, one of ``READERS``, or any where ``reader`` is given.
+        reader: cuts it outside of the pump, which gets its pieces.
         max_ahead: bytes that may be on their way.
+        cushion: seconds that are to wait in it, where the stream comes in bursts as long as that.
+        channel: name of the channel that it is for, for the log.
+        on_late: called instead of going on with the newest: who brings it begins anew with that.
 
     Attributes:
         container: of the stream that comes now.
@@ -73,66 +101,117 @@ class Pump:
 
     paced = False
 
-    def __init__(self, container: str, max_ahead: int = MAX_AHEAD_BYTES) -> None:
+    def __init__(
+        self,
+        container: str,
+        reader: Signed | None = None,
+        *,
+        max_ahead: int = MAX_AHEAD_BYTES,
+        cushion: float = 0.0,
+        channel: str = "",
+        on_late: Callable[[], None] | None = None,
+    ) -> None:
         self.container = container
         self._max_ahead = max_ahead
-        self._reader = READERS[container]()
-        self._replay = Replay()
-        self._queue: deque[bytes | None] = deque()
+        self._cut_by(reader)
+        self._cushion = cushion
+        self._pacing = Pacing(cushion)
+        self._channel = channel
+        self._on_late = on_late
+        self._replay = Replay(seconds=cushion)
+        self._queue: deque[Piece | None] = deque()
         self._queued = 0
         self._attached = False
         self._received = self._begun = 0
+        self._heard = -math.inf
         self._changed = asyncio.Event()
 
-    def begin(self, container: str) -> None:
-        """Let another stream follow, from a new connection, say; nothing of the one before goes with it."""
+    def begin(self, container: str, reader: Signed | None = None) -> None:
+        """Let another stream follow, from a new connection, say; nothing of the one before goes with it.
+
+        Args:
+            container: as for the pump.
+            reader: likewise.
+        """
         self.receive_eof()
         self.container = container
-        self._reader = READERS[container]()
+        self._cut_by(reader)
         self._replay.clear()
+        self._pacing.begin()
         self._begun = self._received
+
+    def _cut_by(self, reader: Signed | None) -> None:
+        self._cutter = None if reader is not None else READERS[self.container]()
+        self._signed = reader or self._cutter
 
     @property
     def stream(self) -> object:
         """As for ``Supply``."""
-        return self.container, self._reader.signature
+        return self.container, b"" if self._signed is None else self._signed.signature
 
     async def receive(self, data: bytes) -> None:
-        """Take the stream's next bytes; wait while ffmpeg is too far behind.
+        """Take the stream's next bytes; wait while ffmpeg is too far behind, or they come too early.
 
         Raises:
             MalformedError: they are no stream of this container.
         """
-        for piece in self._reader.receive_data(data):
+        if self._cutter is not None:
+            await self.take(self._cutter.receive_data(data))
+
+    async def take(self, pieces: Iterable[Piece]) -> None:
+        """Take the stream's next pieces; wait as ``receive`` does."""
+        for piece in pieces:
             if piece.changes:
                 self.receive_eof()
+                self._pacing.begin()
                 self._begun = self._received
             self._replay.receive(piece)
             self._received += len(piece.data)
+            self._heard = time.monotonic()
+            if piece.clock is not None:
+                self._pacing.received(piece.clock / CLOCK_RATE, time.monotonic(), access=piece.access)
             if self._attached:
-                self._queue.append(piece.data)
+                self._queue.append(piece)
                 self._queued += len(piece.data)
         self._notify()
+        self._keep_up()
         while self._attached and self._queued > self._max_ahead:
             await self._changed.wait()
+        while (wait := self._pacing.wait(time.monotonic())) > 0:
+            with contextlib.suppress(TimeoutError):
+                # Somebody may come who takes it.
+                await asyncio.wait_for(self._changed.wait(), wait)
+
+    def _keep_up(self) -> None:
+        """Let the next ffmpeg begin with the newest access point, where this one can't catch up any more."""
+        waiting = self._pacing.waiting
+        if self._pacing.late(time.monotonic()):
+            _log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
+            (self._on_late or self.receive_eof)()
 
     def receive_eof(self) -> None:
         """Take notice that the stream is over: the ffmpeg that runs gets to its end."""
         if self._attached:
             self._attached = False
             self._queue.append(None)
+        self._heard = -math.inf
         self._notify()
 
     async def flowing(self) -> None:
         """Wait until something comes with which ffmpeg can begin."""
         before = self._received
-        while self._received == before or not self._beginnable:
+        while not self._beginnable or (self._received == before and not self._lasting):
             await self._changed.wait()
+
+    @property
+    def _lasting(self) -> bool:
+        """Whether what came last lasts until more is due."""
+        return time.monotonic() < self._heard + self._cushion
 
     @property
     def _beginnable(self) -> bool:
         headless = self._received - self._begun > MAX_HEADLESS_BYTES
-        return isinstance(self._reader, PlainReader) or self._replay.reachable or headless
+        return isinstance(self._cutter, AudioReader) or self._replay.reachable or headless
 
     async def give(self, process: Process) -> None:
         """Give the stream to an ffmpeg, from the last access point on, until the end of either.
@@ -140,20 +219,25 @@ class Pump:
         Args:
             process: started with standard input.
         """
-        beginning = self._replay.beginning()
-        queue: deque[bytes | None] = deque([beginning])
+        beginning = Piece(self._replay.beginning(), clock=self._replay.clock)
+        queue: deque[Piece | None] = deque([beginning])
         self._queue = queue
-        self._queued, self._attached = len(beginning), True
+        self._queued, self._attached = len(beginning.data), True
+        self._pacing.attached(
+            None if beginning.clock is None else beginning.clock / CLOCK_RATE, time.monotonic()
+        )
         try:
             while True:
                 if not queue:
                     await self._changed.wait()
                     continue
-                data = queue.popleft()
-                if data is None:
+                piece = queue.popleft()
+                if piece is None:
                     break
-                await process.write(data)
-                self._queued -= len(data)
+                await process.write(piece.data)
+                self._queued -= len(piece.data)
+                if piece.clock is not None and queue is self._queue:
+                    self._pacing.given(piece.clock / CLOCK_RATE)
                 self._notify()
             process.close_stdin()
         except BrokenPipeError:
@@ -161,6 +245,7 @@ class Pump:
         finally:
             if queue is self._queue:
                 self._attached = False
+                self._pacing.detached()
             self._notify()
 
     def _notify(self) -> None:

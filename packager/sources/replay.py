@@ -1,13 +1,13 @@
-"""What an ffmpeg needs that begins in the middle of a stream: headers and the newest group of pictures."""
+"""What an ffmpeg needs that begins in the middle of a stream: headers and the newest groups of pictures."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from media.pieces import Piece
+from media.pieces import CLOCK_RATE, Piece
 
-MAX_GROUP_BYTES = 32 << 20
-"""Most bytes of the kept group; of a longer one nothing is kept until the next access point."""
+MAX_KEPT_BYTES = 32 << 20
+"""Most bytes that are kept; of a group that is longer nothing, until the next access point."""
 
 MAX_HEADERS = 16
 
@@ -16,20 +16,26 @@ class Replay:
     """Keeps what a decoder needs.
 
     Args:
-        max_bytes: of the kept group.
+        max_bytes: of what is kept.
+        seconds: how much is kept at least, of a stream that says its time; less is the newest group.
     """
 
-    def __init__(self, max_bytes: int = MAX_GROUP_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES, seconds: float = 0.0) -> None:
         self._max_bytes = max_bytes
+        self._seconds = seconds
         self._headers: deque[bytes] = deque(maxlen=MAX_HEADERS)
-        self._kept: list[bytes] = []
+        self._groups: deque[_Group] = deque()
         self._bytes = 0
-        self._reachable = False
 
     @property
     def reachable(self) -> bool:
         """Whether decoding can begin with what is kept."""
-        return self._reachable
+        return bool(self._groups)
+
+    @property
+    def clock(self) -> int | None:
+        """The stream's time where decoding begins, in ticks; None where it isn't known."""
+        return self._groups[0].clock if self._groups else None
 
     def receive(self, piece: Piece) -> None:
         """Take note of what came."""
@@ -38,18 +44,38 @@ class Replay:
         if piece.header and piece.data not in self._headers:
             self._headers.append(piece.data)
         if piece.access:
-            self._kept, self._bytes, self._reachable = [], 0, True
-        if self._reachable:
-            self._kept.append(piece.data)
+            self._groups.append(_Group(piece.clock))
+        if self._groups:
+            self._groups[-1].pieces.append(piece.data)
+            self._groups[-1].size += len(piece.data)
             self._bytes += len(piece.data)
-            if self._bytes > self._max_bytes:
-                self._kept, self._bytes, self._reachable = [], 0, False
+        while self._groups and (self._bytes > self._max_bytes or self._spare()):
+            self._bytes -= self._groups.popleft().size
+
+    def _spare(self) -> bool:
+        """Tell whether the oldest group isn't needed."""
+        if len(self._groups) < 2 or not self._seconds:
+            return len(self._groups) > 1
+        second, newest = self._groups[1].clock, self._groups[-1].clock
+        if second is None or newest is None:
+            return False
+        return newest - second >= self._seconds * CLOCK_RATE
 
     def clear(self) -> None:
         """Forget everything: what comes is another stream."""
         self._headers.clear()
-        self._kept, self._bytes, self._reachable = [], 0, False
+        self._groups.clear()
+        self._bytes = 0
 
     def beginning(self) -> bytes:
         """Give what a new decoder is to be told first."""
-        return b"".join([*self._headers, *self._kept])
+        return b"".join([*self._headers, *(data for group in self._groups for data in group.pieces)])
+
+
+class _Group:
+    """Pieces from an access point on, which is at ``clock``."""
+
+    def __init__(self, clock: int | None) -> None:
+        self.clock = clock
+        self.pieces: list[bytes] = []
+        self.size = 0

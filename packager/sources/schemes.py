@@ -13,6 +13,10 @@ PULLED_FORMATS = "hls,mpegts,mov,mp3,aac,ogg,flv,matroska,flac,webvtt"
 """What may come over HTTP: the formats of its streams, and of an HLS playlist's segments."""
 
 
+OPENED_FORMATS = "mov,matroska,ogg,flac,mp3,aac,mpegts,flv"
+"""What may come where only ffmpeg can tell what it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """How a kind of URL is pulled.
@@ -73,3 +77,12 @@ def redacted(source: str) -> str:
         return source
     parts = urlsplit(source)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def untold(text: str, url: str) -> str:
+    """Take out of a text, a program's error say, what may be secret in a URL, and the URL itself."""
+    parts = urlsplit(url)
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    for secret in (url, parts.query, f"{user}:{password}" if password else "", password):
+        text = text.replace(secret, "") if secret else text
+    return text.strip()

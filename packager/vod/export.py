@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from media.errors import UnsupportedError
+from media.errors import MediaError, UnsupportedError
 from packager.catalogue import RENDITION
 from packager.storage import Library, LocalFile, NotFoundError
 from packager.vod.index import FileIndex, OfferedTrack, read_index
@@ -57,10 +57,21 @@ def export(inputs: Sequence[Path], out: Path, progress: Progress = lambda *_: No
     return [out / item.name / MASTER_NAME for item in done] + list(_export_titles(done, out))
 
 
-def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
+def _opened(path: Path) -> LocalFile:
     absolute = path.absolute()
-    with Library(absolute.parent, follow_symlinks=True).open(absolute.name) as file:
-        index = read_index(file.pread, file.size)
+    try:
+        return Library(absolute.parent, follow_symlinks=True).open(absolute.name)
+    except NotFoundError:
+        # Not by its name alone: whoever asked knows it by its folder, too.
+        raise NotFoundError(str(path)) from None
+
+
+def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
+    with _opened(path) as file:
+        try:
+            index = read_index(file.pread, file.size)
+        except MediaError as error:
+            raise type(error)(f"{path}: {error}") from error
         total = sum(len(track.durations) for track in index.tracks)
         done = 0
         progress(path.name, done, total)

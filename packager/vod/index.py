@@ -14,9 +14,10 @@ import numpy as np
 
 from media.codecs import SampleEntry, parse_sample_entry
 from media.errors import MalformedError, UnsupportedError
+from media.faststart import MoovFinder
 from media.initsegment import write_init_segment
-from media.isobmff import LARGEST_HEADER, MAX_BOXES, header
-from media.movie import MAX_MOOV, Movie, Track, parse_movie
+from media.isobmff import LARGEST_HEADER
+from media.movie import Movie, Track, parse_movie
 from media.samples import Int64, SampleTable, parse_samples
 from packager.vod.timeline import Arrangement, arrange, cut_at_sync, cut_at_times, lead_in, place
 
@@ -26,7 +27,6 @@ MAX_SOUND_TRACKS = 8
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
 
-_FIRST_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"))
 _FRAGMENT_BYTES = 128
 _SAMPLE_BYTES = 16
 """What a fragment's header takes, and each sample in it; only for the declared bandwidth."""
@@ -151,26 +151,15 @@ def read_index(read: Read, size: int) -> FileIndex:
 
 def _read_moov(read: Read, size: int) -> bytes:
     """Go from box to box to the ``moov``, wherever in the file it is, and read its payload."""
-    position = 0
-    for _ in range(MAX_BOXES):
-        if size - position < 8:
-            break
-        head = read(position, min(LARGEST_HEADER, size - position))
-        if position == 0 and head[4:8] not in _FIRST_BOXES:
-            raise UnsupportedError("not an MP4 or QuickTime file")
-        found = header(head, 0, size - position)
-        if found.kind == b"moof":
-            break
-        if found.kind == b"moov":
-            if found.size > MAX_MOOV:
-                raise UnsupportedError(f"moov of {found.size} bytes: more than {MAX_MOOV}")
-            length = found.end - found.payload
-            moov = read(position + found.payload, length)
-            if len(moov) < length:
-                raise MalformedError("the file ends within its moov")
-            return moov
-        position += found.size
-    raise MalformedError("there is no moov")
+    finder = MoovFinder(size)
+    found = None
+    while found is None:
+        found = finder.receive(read(finder.position, LARGEST_HEADER))
+    length = found.end - found.payload
+    moov = read(found.payload, length)
+    if len(moov) < length:
+        raise MalformedError("the file ends within its moov")
+    return moov
 
 
 def index_movie(movie: Movie, size: int) -> FileIndex:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from media.mpd import AdaptationSet, Representation, SegmentTemplate, StaticManifest
+from media.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, rounded_up
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,
@@ -39,9 +39,10 @@ def manifest(files: Files) -> StaticManifest:
         sets.append(AdaptationSet("audio", offered, language, main=sound is sounds[0]))
     tracks = [*(video for _, video in videos), *sounds]
     return StaticManifest(
-        duration=max(Fraction(int(track.times[-1]), track.timescale) for track in tracks),
+        # Players take what lies beyond its end for played already, and may stop before they come to it.
+        duration=rounded_up(max(Fraction(int(track.times[-1]), track.timescale) for track in tracks)),
         max_segment_duration=max(max(track.durations) for track in tracks),
-        adaptation_sets=sets,
+        periods=[Period("0", Fraction(0), None, sets)],
     )
 
 

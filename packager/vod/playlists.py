@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from media.m3u8 import Map, Media, MediaPlaylist, MultivariantPlaylist, Segment, Variant
+from media.m3u8 import Map, MediaPlaylist, Segment
+from media.multivariant import Media, MultivariantPlaylist, Variant
 from packager.vod.index import FileIndex, OfferedTrack
 
 INIT_NAME = "init.mp4"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from media.errors import MalformedError, UnsupportedError
-from media.fragments import Sample, write_fragment_header
+from media.fragments import write_fragment_header
+from media.moof import Sample
 from media.samples import Int64
 from packager.vod.index import FileIndex, OfferedTrack, Read
 

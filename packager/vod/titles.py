@@ -15,7 +15,7 @@ import structlog
 
 from media.errors import MediaError, UnsupportedError
 from packager.catalogue import RENDITION
-from packager.storage import Library, LocalFile, NotFoundError
+from packager.storage import Library, LocalFile, NotFoundError, is_served
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import Files, media_playlist, multivariant_playlist, title_files
@@ -157,7 +157,7 @@ class Titles:
 
     def _rendition_names(self, folder: str, title: str) -> list[str]:
         parts = [*filter(None, folder.split("/")), title]
-        if any(part.startswith(".") or "\0" in part or "\\" in part for part in parts) or not title:
+        if not all(map(is_served, parts)):
             raise NotFoundError(title)
         names: list[tuple[int, str]] = []
         try:

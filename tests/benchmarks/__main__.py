@@ -11,9 +11,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.benchmarks import live, packaging, radio, ranges, slow, stages
+from tests.benchmarks import connections, live, packaging, radio, ranges, slow, stages
 
-PARTS = (ranges, slow, radio, live, packaging, stages)
+PARTS = (ranges, connections, slow, radio, live, packaging, stages)
 RESULTS = Path("artifacts/benchmarks.jsonl")
 
 
@@ -26,8 +26,11 @@ def main() -> None:
         for figure in itertools.chain.from_iterable(part.run(words) for part in PARTS):
             first = reference.setdefault(figure.benchmark, figure.value)
             ratio = figure.value / first if figure.ratio is None else figure.ratio
-            place = f"{figure.benchmark:28} {figure.server:14}"
-            print(f"{place} {figure.value:10.3f} {figure.unit:16} {ratio:6.2f} x", flush=True)  # noqa: T201  # its purpose
+            line = f"{figure.benchmark:28} {figure.server:14} {figure.value:10.3f} {figure.unit:16}"
+            line += f" {ratio:6.2f} x"
+            if figure.kernel is not None:
+                line += f"  {figure.kernel:4.0%} of it in the kernel"
+            print(line, flush=True)  # noqa: T201  # its purpose
             results.write(json.dumps({**asdict(figure), "ratio": round(ratio, 3)}) + "\n")
 
 

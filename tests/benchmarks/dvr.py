@@ -25,9 +25,11 @@ from packager.dvr.folder import INDEX, Folder
 from packager.dvr.index import Line, encode
 from packager.dvr.restore import line_up
 from packager.live.ladder import cadence
+from packager.live.livesegment import LivePart, LiveSegment, Stored
 from packager.live.presentation import Presentation
 from packager.live.rendition import Rendition
-from packager.live.window import LivePart, LiveSegment, Stored, Window
+from packager.live.window import Window
+from tests.conformance.handfed import media_clock
 
 DAY = 43_200
 HOUR = 1_800
@@ -63,6 +65,13 @@ class AtOnce:
                 self.pending.number, Stored(sizes, self.pending.program_date_time.as_integer_ratio())
             )
 
+    def hold(self, size: int) -> bool:
+        """There is room for everything."""
+        return True
+
+    def release(self, size: int) -> None:
+        """Nothing is counted."""
+
     def remove(self, number: int, timelines: Sequence[int]) -> None:
         """Forget the segment."""
 
@@ -96,6 +105,7 @@ def measure(segments: int) -> tuple[float, float, float, float, int]:
     gc.collect()
     tracemalloc.start()
     window = shelf.window = Window(times.target_duration, 0, dvr_window=2.0 * segments, shelf=shelf)
+    window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     presentation = Presentation({"720p": Rendition("720p", window, True, 3_000_000)}, times)
     for _ in range(2 * segments + 100):
@@ -128,6 +138,7 @@ def broadcast() -> Iterator[float]:
     times = cadence(Fraction(30), 2.0, 0.333)
     shelf = AtOnce()
     window = shelf.window = Window(times.target_duration, 0, dvr_window=2.0 * DAY, shelf=shelf)
+    window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     presentation = Presentation({"720p": Rendition("720p", window, True, 3_000_000)}, times)
     for _ in range(DAY // HOUR):

@@ -9,7 +9,8 @@ import argparse
 import asyncio
 from dataclasses import asdict
 
-from packager.live.channel import Channel, ChannelOptions
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
 from packager.tools import discover
 from tests.packager.kills import kill_again_and_again
 

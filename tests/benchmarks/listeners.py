@@ -1,7 +1,8 @@
 """A crowd of radio listeners: ``python -m tests.benchmarks.listeners PORT PATH COUNT SECONDS [titles]``.
 
 They come within some seconds, listen, and leave. What they saw is written as one line of JSON: how long the
-first byte of audio took, and how far apart listeners got the same frame (frames carry numbers). With
+first byte of audio took, and how far apart listeners got the same frame (frames carry numbers). When a frame
+came is told by the kernel, since reading thousands of sockets takes as long as writing to them. With
 ``titles`` they ask for metadata.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+import struct
 import sys
 import time
 from collections import defaultdict
@@ -18,6 +20,11 @@ JOIN_PER_SECOND = 400
 FRAME_HEAD = b"\xff\xfb\x90\x00"
 FRAME_BYTES = 417
 NUMBER = slice(36, 44)
+
+SO_TIMESTAMPNS = 35
+"""socket(7): each message comes with the wall clock's seconds and nanoseconds of its arrival."""
+
+TIMESPEC = struct.Struct("@ll")
 
 
 class Crowd:
@@ -40,6 +47,7 @@ class Crowd:
         """Connect one more and ask."""
         connection = socket.socket()
         started = time.monotonic()
+        connection.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         connection.connect(self._address)
         connection.sendall(self._request)
         connection.setblocking(False)
@@ -56,11 +64,11 @@ class Crowd:
 
     def _read(self, number: int, *, noting: bool) -> None:
         try:
-            data = self._sockets[number].recv(256 * 1024)
+            data, told, _, _ = self._sockets[number].recvmsg(256 * 1024, socket.CMSG_SPACE(TIMESPEC.size))
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, told = b"", []
         now = time.monotonic()
         if not data:
             self._poll.unregister(number)
@@ -75,7 +83,7 @@ class Crowd:
             start = data.rfind(FRAME_HEAD, 0, len(data) - NUMBER.stop)
             if start >= 0:
                 frame = data[start : start + FRAME_BYTES]
-                self.arrivals[int.from_bytes(frame[NUMBER], "big")].append(now)
+                self.arrivals[int.from_bytes(frame[NUMBER], "big")].append(_arrival(told))
 
     def leave(self) -> None:
         """Close all connections at once."""
@@ -87,6 +95,12 @@ class Crowd:
         """Seconds in which 99 of a hundred listeners get a frame, for those that most noted."""
         noted = [times for times in self.arrivals.values() if len(times) > count * 0.5]
         return [percentile(times, 0.99) - min(times) for times in noted]
+
+
+def _arrival(told: list[tuple[int, int, bytes]]) -> float:
+    """Seconds of the wall clock when the newest of what was read came."""
+    seconds, nanoseconds = next(TIMESPEC.unpack(data) for _, kind, data in told if kind == SO_TIMESTAMPNS)
+    return float(seconds + nanoseconds / 1e9)
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -25,11 +25,13 @@ from starlette.applications import Starlette
 from media.codecs import SampleEntry
 from origin.edge import Edge, Ledger, Traffic, edge_headers
 from origin.http1.answers import Shortcuts
+from origin.http1.requesthead import WireLimits
 from origin.live import routes as live
 from origin.live.shortcut import LiveShortcut
-from origin.wire import WireLimits, wire_protocol
-from packager.live.channel import Channel, ChannelOptions
-from packager.live.window import LivePart
+from origin.wire import wire_protocol
+from packager.live.channel import Channel
+from packager.live.livesegment import LivePart
+from packager.live.options import ChannelOptions
 from packager.tools import discover
 
 PARTS_OF_SEGMENT = 6
@@ -48,7 +50,7 @@ def channel_of(part_bytes: int) -> Channel:
     channel = Channel(ChannelOptions("test", ladder=("360p",)), asyncio.run(discover()))
     entry = SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=640, height=360)
     for rendition in channel.renditions.values():
-        rendition.window.next_number = FIRST_NUMBER - LISTED
+        rendition.window.restore((), FIRST_NUMBER - LISTED)
         rendition.window.begin(b"init", entry)
     for number, index in itertools.product(
         range(FIRST_NUMBER - LISTED, FIRST_NUMBER), range(PARTS_OF_SEGMENT)

@@ -32,13 +32,18 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement: ``value`` in ``unit``, lower is better; perhaps its ``ratio`` to the first peer's."""
+    """One measurement: ``value`` in ``unit``, lower is better; perhaps its ``ratio`` to the first peer's.
+
+    Attributes:
+        kernel: share of the value that the kernel took, of CPU time.
+    """
 
     benchmark: str
     server: str
     value: float
     unit: str
     ratio: float | None = None
+    kernel: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +87,25 @@ def measure(
     script = folder / "load.lua"
     script.write_text(_SCRIPT.format(request=workload.request))
     costs: dict[str, list[float]] = {server.name: [] for server in servers}
+    shares: dict[str, list[float]] = {server.name: [] for server in servers}
     for server in servers:
         run(server, script, workload.connections, 1)  # page cache, imports
     for _ in range(ROUNDS):
         for server in servers:
-            before = server.cpu_seconds()
+            before = server.cpu_times()
             requests, sent = run(server, script, workload.connections, workload.seconds)
-            used = server.cpu_seconds() - before
+            own, kernel = (after - start for after, start in zip(server.cpu_times(), before, strict=True))
+            used = own + kernel
             costs[server.name].append(used / sent * 1e9 if workload.by_bytes else used / requests * 1e6)
+            shares[server.name].append(kernel / used)
             if beside is not None:
                 beside(server)
     first = costs[servers[0].name]
     for server in servers:
-        own = costs[server.name]
-        ratio = statistics.median(cost / other for cost, other in zip(own, first, strict=True))
-        yield Figure(workload.name, server.name, statistics.median(own), workload.unit, ratio)
+        rounds = costs[server.name]
+        ratio = statistics.median(cost / other for cost, other in zip(rounds, first, strict=True))
+        share = statistics.median(shares[server.name])
+        yield Figure(workload.name, server.name, statistics.median(rounds), workload.unit, ratio, share)
 
 
 def run(server: Peer, script: Path, connections: int, seconds: int) -> tuple[int, int]:

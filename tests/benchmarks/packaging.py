@@ -21,7 +21,8 @@ from pathlib import Path
 
 from packager.live import encoder
 from packager.live.ladder import AUDIO, cadence, rungs
-from packager.sources import source as sources
+from packager.sources import inspection
+from packager.sources.source import TEST_SOURCE
 from packager.tools import discover
 from tests.benchmarks.load import Figure
 from tests.benchmarks.peers import Peer, free_port
@@ -30,7 +31,9 @@ NAME = "live: packaging"
 LADDER = ("720p", "360p")
 SEGMENT_SECONDS = 2.0
 PART_SECONDS = 0.333
-WARM_UP_SECONDS = 5
+WARM_UP_SECONDS = 20
+"""By then it is known when parts come, and pipes are left alone in between."""
+
 WINDOWS = 5
 WINDOW_SECONDS = 6
 START_SECONDS = 60
@@ -52,7 +55,7 @@ _MUXING = ("-f", "-movflags", "-use_editlist", "-avoid_negative_ts", "-output_ts
 async def bare(folder: Path) -> list[str]:
     """The command of an ffmpeg that encodes the same and writes HLS by itself."""
     tools = await discover()
-    source = await sources.found(sources.TEST_SOURCE, tools, "test")
+    source = await inspection.found(TEST_SOURCE, tools, "test")
     times = cadence(source.frame_rate, SEGMENT_SECONDS, PART_SECONDS)
     words = encoder.arguments(source, "test", rungs(LADDER), (AUDIO,), times, Fraction(0), captions=True)
     at = words.index("-filter_complex")

@@ -48,7 +48,8 @@ from starlette.applications import Starlette
 from origin import files
 from origin.edge import Edge, Traffic
 from origin.openfiles import OpenFiles
-from origin.wire import WireLimits, wire_protocol
+from origin.wire import wire_protocol
+from origin.http1.requesthead import WireLimits
 from packager.storage import Library
 own = files.Files(Library(pathlib.Path(sys.argv[1])), open_files=OpenFiles(), app=Starlette())
 app = Edge(own, traffic=Traffic(), allow_origin="*", log_requests=False)
@@ -73,11 +74,16 @@ class Peer:
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        ticks = 0
+        return sum(self.cpu_times())
+
+    def cpu_times(self) -> tuple[float, float]:
+        """Seconds in its own code so far, and in the kernel's."""
+        ticks = [0, 0]
         for pid in self.pids:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+            ticks = [ticks[0] + int(fields[11]), ticks[1] + int(fields[12])]
+        user, system = (count / os.sysconf("SC_CLK_TCK") for count in ticks)
+        return user, system
 
     def resident_bytes(self) -> int:
         """Memory that is its own and in use now."""

@@ -1,12 +1,14 @@
 """An hour of three channels whose viewers come and go: what grows, and does media stay with the clock?
 
-``make soak`` runs it, ``make soak MINUTES=5`` for another time. It prints a line a minute, then one for each
-question with its answer, and ends with status 1 when one isn't answered well.
+``make soak`` runs it, ``make soak MINUTES=5`` for another time. Listeners and readers of events come and go
+beside them, the configuration is read again, and now and then an ffmpeg is killed (`unrest`). It prints a
+line a minute, then one for each question with its answer, and ends with status 1 when one has a bad one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +28,8 @@ import httpx
 import m3u8
 
 from media.isobmff import walk
+from tests.benchmarks import unrest
+from tests.benchmarks.unrest import LONGEST_STAY, SHORTEST_STAY, STATION, Plan, Seen
 from tests.conftest import ServerProcess, start_server
 
 MINUTES = 60.0
@@ -33,7 +37,6 @@ WARM_UP = 0.2
 """The share of the run after which nothing may grow any more: by then every window is full."""
 
 VIEWERS = 24
-SHORTEST_STAY, LONGEST_STAY = 2.0, 40.0
 SAMPLE_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
 
@@ -95,6 +98,16 @@ class Sample:
     children: int
 
 
+Drift = defaultdict[int, list[tuple[float, float]]]
+"""Of one rendition, by the timeline: behind a discontinuity a new one begins when its source is back."""
+
+LOG_LINES = 60
+"""Of the server's log that are shown."""
+
+FEWEST_PARTS = 100
+"""Of a timeline whose drift is told."""
+
+
 def make_media(folder: Path) -> None:
     """A film of 29.97 frames a second with sound of 44.1 kHz, which no segment divides; a tune."""
     (folder / "music").mkdir()
@@ -103,7 +116,7 @@ def make_media(folder: Path) -> None:
     sound = ("-f", "lavfi", "-i", "sine=440:sample_rate=44100:duration=61")
     film = ("-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac", "-shortest", str(folder / "film.mp4"))
     subprocess.run(["ffmpeg", "-v", "error", *picture, *sound, *film], check=True)
-    tune = ("-c:a", "libmp3lame", "-b:a", "128k", str(folder / "music" / "tone.mp3"))
+    tune = ("-c:a", "libmp3lame", "-b:a", "128k", str(folder / "music" / STATION))
     subprocess.run(["ffmpeg", "-v", "error", *sound, *tune], check=True)
 
 
@@ -136,31 +149,52 @@ class Follower:
         self._count = count
         self._next: tuple[int, int] | None = None
         self._seen = ""
+        self.timeline = 0
+        """Discontinuities up to the end of the latest playlist."""
 
-    async def get(self, name: str) -> httpx.Response:
-        """Ask; whatever isn't 200 is an error."""
+    async def get(self, name: str, named: float | None = None) -> bytes:
+        """Ask; whatever isn't 200 is an error.
+
+        Args:
+            name: of the file.
+            named: when a playlist had it, by the monotonic clock.
+        """
+        asked = time.monotonic()
         response = await self._client.get(f"{self._folder}/{name}")
         self._count.answers += 1
         if response.status_code != 200:
-            self._count.errors.append(f"{response.status_code} for {self._folder}/{name}")
-        return response
+            error = f"{response.status_code} for {self._folder}/{name}"
+            late = "" if named is None else f", {asked - named:.1f} s behind its playlist"
+            self._count.errors.append(f"{error}{late}, answered in {time.monotonic() - asked:.1f} s")
+            raise LookupError(error)
+        return response.content
 
-    async def parts(self) -> tuple[float, list[bytes]]:
-        """Wait for the next part. Returns when the playlist with it came, and the bytes of all new ones."""
+    async def parts(self) -> tuple[float, list[tuple[bytes, float]]]:
+        """Wait for the next part.
+
+        Returns:
+            When the playlist with it came, and of all new ones the bytes and the seconds.
+
+        Raises:
+            LookupError: something isn't there.
+        """
         query = "" if self._next is None else "?_HLS_msn={}&_HLS_part={}".format(*self._next)
-        text = (await self.get(f"media.m3u8{query}")).text
-        moment = time.time()
+        text = (await self.get(f"media.m3u8{query}")).decode()
+        moment, named = time.time(), time.monotonic()
         playlist = m3u8.loads(text)
-        names = [part.uri for segment in playlist.segments for part in segment.parts]
+        gone = re.search(r"^#EXT-X-DISCONTINUITY-SEQUENCE:(\d+)", text, re.MULTILINE)
+        self.timeline = int(gone[1] if gone else 0) + text.count("#EXT-X-DISCONTINUITY\n")
+        lasting = {part.uri: part.duration for segment in playlist.segments for part in segment.parts}
+        names = list(lasting)
         fresh = names[-1:] if self._seen not in names else names[names.index(self._seen) + 1 :]
         if names:
             self._seen = names[-1]
         hint = re.search(r'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="(\d+)\.(\d+)', text)
         if hint is None:
             self._count.errors.append(f"no hint from {self._folder}")
-            raise RuntimeError(self._folder)
+            raise LookupError(self._folder)
         self._next = int(hint[1]), int(hint[2])
-        return moment, [(await self.get(name)).content for name in fresh]
+        return moment, [(await self.get(name, named), lasting[name]) for name in fresh]
 
 
 def inside(data: bytes, *path: bytes) -> bytes:
@@ -189,23 +223,23 @@ async def visit(client: httpx.AsyncClient, url: str, count: Count, end: float) -
             async with asyncio.timeout(random.uniform(SHORTEST_STAY, LONGEST_STAY)):
                 while True:
                     await follower.parts()
-        except TimeoutError:
+        except (TimeoutError, LookupError):
             continue
 
 
-async def measure(
-    client: httpx.AsyncClient, address: str, count: Count, drift: list[tuple[float, float]], end: float
-) -> None:
-    """Note, for each part, the wall clock less the media time at which it begins."""
+async def measure(client: httpx.AsyncClient, address: str, count: Count, drift: Drift, end: float) -> None:
+    """Note, for each part, the wall clock less the media time at which it ends: sound's last more or less."""
     follower = Follower(client, address, count)
-    text = (await follower.get("media.m3u8")).text
+    text = (await follower.get("media.m3u8")).decode()
     name = re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)[-1]
-    init = (await follower.get(name)).content
+    init = await follower.get(name)
     await follower.parts()
     while time.monotonic() < end:
-        moment, parts = await follower.parts()
-        if len(parts) == 1:
-            drift.append((moment, moment - decode_seconds(init, parts[0])))
+        with contextlib.suppress(LookupError):
+            moment, parts = await follower.parts()
+            if len(parts) == 1:
+                ((part, seconds),) = parts
+                drift[follower.timeline].append((moment, moment - decode_seconds(init, part) - seconds))
 
 
 def drifted(points: Sequence[tuple[float, float]]) -> float:
@@ -224,11 +258,11 @@ def slope(samples: Sequence[Sample]) -> float:
     return line.slope * 3600
 
 
-async def soak(server: ServerProcess, seconds: float) -> bool:
+async def soak(server: ServerProcess, config: Path, plan: Plan) -> bool:
     """Run it; print what was seen. Returns whether all is well."""
-    end = time.monotonic() + seconds
-    count, samples = Count(), []
-    drifts: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    end = time.monotonic() + 60 * plan.minutes
+    count, seen, samples = Count(), Seen(), []
+    drifts: defaultdict[str, Drift] = defaultdict(lambda: defaultdict(list))
     limits = httpx.Limits(max_connections=None)
     async with (
         httpx.AsyncClient(timeout=PATIENCE_SECONDS, limits=limits, trust_env=False) as client,
@@ -241,6 +275,12 @@ async def soak(server: ServerProcess, seconds: float) -> bool:
                 group.create_task(measure(client, f"{server.url}/live/{name}", count, drifts[name], end))
         for _ in range(VIEWERS):
             group.create_task(visit(client, server.url, count, end))
+        for _ in range(plan.listeners):
+            group.create_task(unrest.listen(client, server.url, seen, end))
+        for _ in range(plan.readers):
+            group.create_task(unrest.read(client, server.url, seen, end))
+        group.create_task(unrest.reload(server, config, plan.reload_minutes, seen, end))
+        group.create_task(unrest.kill(server, plan.kill_minutes, seen, end))
         while time.monotonic() < end:
             await asyncio.sleep(min(SAMPLE_SECONDS, max(end - time.monotonic(), 0.1)))
             samples.append(sample(server, await tasks_of(client, server.url)))
@@ -248,10 +288,10 @@ async def soak(server: ServerProcess, seconds: float) -> bool:
                 tell(f"{samples[-1]} {count.viewers} viewers, {count.answers} answers")
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-    return judge(samples, drifts, count)
+    return judge(samples, drifts, count, seen, server.text())
 
 
-def judge(samples: list[Sample], drifts: dict[str, list[tuple[float, float]]], count: Count) -> bool:
+def judge(samples: list[Sample], drifts: Mapping[str, Drift], count: Count, seen: Seen, log: str) -> bool:
     """Answer the questions, a line each."""
     steady = samples[int(len(samples) * WARM_UP) :]
     half = len(steady) // 2
@@ -261,17 +301,25 @@ def judge(samples: list[Sample], drifts: dict[str, list[tuple[float, float]]], c
             growth <= MOST_RSS_KIB_PER_HOUR,
             f"memory: {growth:+.0f} KiB an hour, {steady[-1].rss} KiB at the end",
         ),
-        (not count.errors, f"errors: {len(count.errors)} of {count.answers}, the first {count.errors[:3]}"),
+        (not count.errors, f"errors: {len(count.errors)} of {count.answers}, the first {count.errors[:9]}"),
         (count.answers > 0, f"{count.viewers} viewers came and went"),
+        *seen.answers(log),
     ]
+    pictures = [drifts[f"{channel}/{video}"] for channel, video in CHANNELS.items()]
+    new = sum(max(timelines) - min(timelines) for timelines in pictures if timelines)
+    answers.append((new <= seen.kills, f"{new} new timelines behind {seen.kills} kills"))
     for name in ("descriptors", "threads", "tasks", "children"):
         before = max(getattr(one, name) for one in steady[:half])
         after = max(getattr(one, name) for one in steady[half:])
         answers.append((after <= before + VIEWERS // 4, f"{name}: at most {before}, then {after}"))
-    for name, points in drifts.items():
-        late = drifted(points)
-        frames = abs(late) / FRAME_SECONDS
-        answers.append((frames < 1, f"drift of {name}: {late * 1000:+.1f} ms in {len(points)} parts"))
+    for name, timelines in drifts.items():
+        longest = max(timelines.values(), key=len)
+        answers.append((len(longest) >= FEWEST_PARTS, f"{name}: {len(timelines)} timelines"))
+        for points in timelines.values():
+            if len(points) >= FEWEST_PARTS:
+                late = drifted(points)
+                frames = abs(late) / FRAME_SECONDS
+                answers.append((frames < 1, f"drift of {name}: {late * 1000:+.1f} ms in {len(points)} parts"))
     for good, text in answers:
         tell(f"{'well' if good else 'BAD '}  {text}")
     return all(good for good, _ in answers)
@@ -284,18 +332,20 @@ def tell(text: str) -> None:
 
 def main() -> int:
     """Run for the minutes of the command line. Returns the exit status."""
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else MINUTES
+    plan = unrest.planned(MINUTES)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_media(folder)
         (folder / "headwater.toml").write_text(CONFIG)
         server = start_server("--config", "headwater.toml", "--library", "library", cwd=folder)
         try:
-            good = asyncio.run(soak(server, minutes * 60))
+            good = asyncio.run(soak(server, folder / "headwater.toml", plan))
         finally:
             status = server.stop()
     tell(f"the server ended with {status}; its log has {len(server.output)} lines")
-    tell(json.dumps({"minutes": minutes, "good": good}))
+    for line in server.output[:LOG_LINES]:
+        tell(f"    {line.rstrip()}")
+    tell(json.dumps({"minutes": plan.minutes, "good": good}))
     return 0 if good and status == 0 else 1
 
 

@@ -28,15 +28,18 @@ from playwright.async_api import async_playwright
 from media.fragments import Fragment, FragmentReader
 from packager.ffmpeg import Process
 from packager.live import encoder
-from packager.live.channel import Channel, ChannelOptions
+from packager.live.channel import Channel
 from packager.live.feed import Feed
+from packager.live.livesegment import LivePart
+from packager.live.options import ChannelOptions
 from packager.live.wallclock import Instant
-from packager.live.window import LivePart, Window
+from packager.live.window import Window
 from packager.tools import Tools, discover
 from tests.benchmarks.load import Figure
-from tests.conftest import start_server, wait_for
+from tests.conftest import start_server
 from tests.e2e.conftest import FLAGS, executable, open_tab
 from tests.live_server import broadcasting
+from tests.waiting import wait_for
 
 NAME = "live: stage"
 BITS = 16
@@ -149,7 +152,12 @@ async def through_a_pipe() -> float:
     # The launcher gives the first output the descriptor 3.
     words = [sys.executable, "-c", TELL_TIME.format(lines=PIPE_LINES, fd=3)]
     process = await Process.start(words, cage=None)
-    await process.drain(0, lambda data: told.append(time.time() - float(data.split()[-1])))
+
+    def receive(data: bytes) -> float:
+        told.append(time.time() - float(data.split()[-1]))
+        return 0.0
+
+    await process.drain(0, receive)
     await process.stop()
     return statistics.median(told)
 

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import wait_for
+from tests.certificates import self_signed
+from tests.waiting import wait_for
 
 HERE = Path(__file__).parent
 SLICE = 1 << 20
@@ -70,7 +71,8 @@ class Cache:
     """A running cache.
 
     Attributes:
-        kind: nginx, varnish, trafficserver, or background for Traffic Server that fetches whole files.
+        kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, or http2
+            for an nginx that keeps nothing, with TLS.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -97,13 +99,14 @@ def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
     """Run a cache until the block ends.
 
     Args:
-        kind: nginx, varnish or trafficserver.
+        kind: One of those that `Cache` names.
         origin: The origin's address as a URL without a slash at its end.
-        folder: An empty folder for all that it writes.
+        folder: An empty folder for all that it writes, and the certificate of the one with TLS.
     """
     port = free_port()
     makers: dict[str, Callable[[str, int, Path], list[str]]] = {
-        "nginx": _nginx,
+        "nginx": _caching_nginx,
+        "http2": _http2_nginx,
         "varnish": _varnish,
         "trafficserver": _traffic_server,
         "background": functools.partial(_traffic_server, remap="background"),
@@ -115,7 +118,7 @@ def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        wait_for(lambda: _listens(process, port, log), START_SECONDS, f"{kind}'s start")
+        wait_for(lambda: _listens(process, port, log), f"{kind}'s start", START_SECONDS)
         yield Cache(kind, ("127.0.0.1", port), log)
     finally:
         process.terminate()
@@ -147,12 +150,22 @@ def _write(source: str, target: Path, **values: str) -> Path:
     return target
 
 
-def _nginx(origin: str, port: int, folder: Path) -> list[str]:
+def _caching_nginx(origin: str, port: int, folder: Path) -> list[str]:
     path = program("nginx", "nginx")
     modules = subprocess.run([path, "-V"], capture_output=True, text=True, check=True, timeout=20).stderr
     if "http_slice_module" not in modules:
         pytest.skip("this nginx has no slice module (Debian: apt-get install nginx)")
-    config = _write("nginx.conf", folder / "nginx.conf", ORIGIN=origin, PORT=str(port), FOLDER=str(folder))
+    return _nginx(path, folder, "nginx.conf", ORIGIN=origin, PORT=str(port))
+
+
+def _http2_nginx(origin: str, port: int, folder: Path) -> list[str]:
+    made = self_signed(folder)
+    values = {"ORIGIN": origin, "PORT": str(port), "CHAIN": str(made.chain), "KEY": str(made.key)}
+    return _nginx(program("nginx", "nginx"), folder, "http2.conf", **values)
+
+
+def _nginx(path: str, folder: Path, name: str, **values: str) -> list[str]:
+    config = _write(name, folder / "nginx.conf", FOLDER=str(folder), **values)
     # One process: a worker of another user couldn't write into the test's folder.
     main = f"daemon off; master_process off; pid {folder}/nginx.pid;"
     return [path, "-c", str(config), "-p", str(folder), "-e", "stderr", "-g", main]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.cdn.caches import Cache, running
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
 
 KINDS = ("nginx", "varnish", "trafficserver")
 OLD, NEW = 1_700_000_000, 1_700_000_500

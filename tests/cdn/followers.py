@@ -90,7 +90,7 @@ class Crowd:
     """What a crowd has got.
 
     Attributes:
-        playlists: When the first playlist with a part came, and all others, by rendition and part.
+        playlists: When a playlist came to those who waited for it, by rendition and part.
         parts: The digests of what came as a part, with how often each did.
         direct: When a player without a cache before it had the playlist.
     """
@@ -98,6 +98,19 @@ class Crowd:
     playlists: dict[tuple[str, Position], list[float]] = field(default_factory=lambda: defaultdict(list))
     parts: dict[tuple[str, Position], Counter[bytes]] = field(default_factory=lambda: defaultdict(Counter))
     direct: dict[tuple[str, Position], float] = field(default_factory=dict)
+
+    def outdated(self) -> list[bool]:
+        """Of each playlist that was waited for: whether a player without a cache had one of a segment more.
+
+        A machine that is slow is so for both of them, and for the source; and who asks for a part that has
+        been there for a while is late by itself.
+        """
+        return [
+            moment > later
+            for (rendition, (number, index)), moments in self.playlists.items()
+            for moment in moments
+            if (later := self.direct.get((rendition, (number + 1, index)))) is not None
+        ]
 
 
 def beyond(playlist: str, position: Position) -> Position:
@@ -120,9 +133,11 @@ async def follow(
     async with connected(address) as client:
         while position[0] <= end:
             query = f"_HLS_msn={position[0]}&_HLS_part={position[1]}{skip}"
+            moments, waits = crowd.playlists[rendition, position], (rendition, position) not in crowd.direct
             answer = await client.get(f"{rendition}/media.m3u8?{query}", coded=coded)
             assert answer.status == 200, (query, answer)
-            crowd.playlists[rendition, position].append(time.monotonic())
+            if waits:
+                moments.append(time.monotonic())
             # §6.2.5.2: where a segment ended early, since its source was late, the next one has begun.
             assert max(*listed(answer.text), hinted(answer.text)) > position
             if position in listed(answer.text):

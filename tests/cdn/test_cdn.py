@@ -12,8 +12,8 @@ import pytest
 
 from tests.cdn.caches import SLICE, Cache, running
 from tests.cdn.conftest import EXPIRING_SECONDS, NEW, Origin, Traffic, noise
-from tests.conformance.raw import Answer, Client
-from tests.conftest import wait_for
+from tests.conformance.raw import PATIENCE, Answer, Client
+from tests.waiting import wait_for
 
 SIZE = 3 * SLICE + 777
 """Four slices, the last of them short."""
@@ -196,7 +196,9 @@ def test_a_file_that_is_replaced_over_and_over_is_never_mixed(
                 assert answer.status == 200
                 assert answer.closed == (len(answer.body) < SIZE)
                 assert answer.body == versions[answer["etag"]][1][: len(answer.body)]
-            if time.monotonic() >= end:
+            # A cache that is asked seldom, on a slow machine, has the first one for long.
+            waits = number == len(versions) - 1 and len(seen) == 1
+            if time.monotonic() >= end + (PATIENCE if waits else 0):
                 break
     assert len(seen) > 1
 

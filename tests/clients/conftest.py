@@ -15,7 +15,8 @@ import pytest
 from tests.clients.films import make_film
 from tests.clients.programs import environment
 from tests.clients.stations import PASSWORD, TITLES, station
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
 
 DATA_SIZE = 20 * (1 << 20) + 777
 FILM_SIZE = 100 << 20
@@ -111,6 +112,14 @@ def radio(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         genre = "Tones"
         [[radio]]
         name = "open.mp3"
+        source = "publish"
+        source_password = "{PASSWORD}"
+        [[radio]]
+        name = "open.ogg"
+        source = "publish"
+        source_password = "{PASSWORD}"
+        [[radio]]
+        name = "open.opus"
         source = "publish"
         source_password = "{PASSWORD}"
         [[radio]]

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import wait_for
+from tests.waiting import wait_for
 
 PREFERENCES = {
     "marionette.port": 0,

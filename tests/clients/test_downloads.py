@@ -14,7 +14,8 @@ import pytest
 
 from tests.clients.conftest import DATA_SIZE, TIMEOUT_SECONDS, program, run
 from tests.clients.programs import environment
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
 
 HAVE = 7_654_321
 """Bytes of an interrupted download, at no boundary of anything."""

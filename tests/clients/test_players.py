@@ -17,7 +17,8 @@ from packager.tools import Tools
 from tests.clients.conftest import FILM_SIZE, program, run
 from tests.clients.films import FRAME_RATE, KEY_FRAME_SECONDS
 from tests.clients.programs import UNPRIVILEGED, environment
-from tests.conftest import ServerProcess, wait_for
+from tests.conftest import ServerProcess
+from tests.waiting import wait_for
 
 SMALL_PART = FILM_SIZE // 4
 """Bytes that a seek may cost, of 100 MiB: the index, what a player reads ahead, and what it reads in vain."""

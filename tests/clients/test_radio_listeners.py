@@ -29,8 +29,9 @@ from tests.clients.conftest import program
 from tests.clients.marionette import Firefox
 from tests.clients.programs import UNPRIVILEGED, environment
 from tests.clients.stations import HEARD, frames, running, station
-from tests.conftest import ARTIFACTS, ServerProcess, wait_for
+from tests.conftest import ARTIFACTS, ServerProcess
 from tests.e2e.conftest import FLAGS, executable
+from tests.waiting import wait_for
 
 SECONDS = float(os.environ.get("HEADWATER_WATCH_SECONDS", "10"))
 """How long each one listens."""

@@ -1,4 +1,4 @@
-"""Radio with the programs that people send with: ffmpeg, ezstream, liquidsoap, MPD."""
+"""Radio with the programs that people send with: ffmpeg, ezstream, liquidsoap, MPD, darkice."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import socket
 from pathlib import Path
 
 from tests.clients.conftest import program
+from tests.clients.sound import RECORDED, sound
 from tests.clients.stations import PASSWORD, TITLES, heard, port_of, running, station
-from tests.conftest import ServerProcess, wait_for
+from tests.conftest import ServerProcess
+from tests.waiting import wait_for
 
 
 def has_said(server: ServerProcess, words: str, count: int) -> bool:
@@ -133,3 +135,44 @@ def test_mpd_publishes_with_titles(radio: ServerProcess, music: Path, tmp_path: 
         wait_for(lambda: station(radio, "open.mp3").get("server_name") == "MPD", what="the source")
         wait_for(lambda: station(radio, "open.mp3").get("title") in TITLES, what="a title")
         assert len(heard(radio, "open.mp3", 30_000)) > 60
+
+
+def test_darkice_publishes_what_it_records(radio: ServerProcess, tmp_path: Path) -> None:
+    """Icecast's older protocol as its oldest clients have it: lines that end with LF, and no Host."""
+    command = (program("darkice", "darkice"), "-c", str(tmp_path / "darkice.cfg"))
+    program("pulseaudio", "pulseaudio")
+    (tmp_path / "darkice.cfg").write_text(
+        f"""
+        [general]
+        duration = 0
+        bufferSecs = 1
+        reconnect = no
+        realtime = no
+        [input]
+        device = pulseaudio
+        paSourceName = {RECORDED}
+        sampleRate = 44100
+        bitsPerSample = 16
+        channel = 2
+        [icecast2-0]
+        format = mp3
+        bitrateMode = cbr
+        bitrate = 96
+        server = 127.0.0.1
+        port = {port_of(radio)}
+        mountPoint = radio/open.mp3
+        password = {PASSWORD}
+        name = Dark
+        description = Of the dark
+        public = yes
+        """,
+        "utf-8",
+    )
+    with sound() as variables, running(*command, log=tmp_path / "log", env=variables):
+        wait_for(lambda: station(radio, "open.mp3").get("server_name") == "Dark", what="the source")
+
+        def bitrates() -> set[int]:
+            return {one.header.bitrate for one in heard(radio, "open.mp3", 20_000)}
+
+        # Listeners begin with what was heard before.
+        wait_for(lambda: bitrates() == {96_000}, what="its audio alone")

@@ -18,15 +18,20 @@ from origin import files
 from origin.edge import Edge, Ledger, Traffic, cross_origin_headers
 from origin.fileshortcut import FileShortcut
 from origin.http1.answers import Shortcuts
+from origin.http1.requesthead import WireLimits
 from origin.openfiles import OpenFiles
-from origin.wire import WireLimits, wire_protocol
+from origin.wire import wire_protocol
 from packager.storage import Library
-from tests.conformance.raw import Answer, Client, wait_for
+from tests.conformance.raw import Answer, Client
+from tests.waiting import wait_for
 
 Loop = Literal["asyncio", "uvloop"]
 
 FILM = bytes(range(256)) * 4096
 """1 MiB in which every byte tells its position modulo 256."""
+
+ETAG, MODIFIED = '"6553f100-100000"', "Tue, 14 Nov 2023 22:13:20 GMT"
+"""Its validators in the library, which come of its time and its size."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class Running:
 
     def connect(self, receive_buffer: int | None = None) -> Client:
         return Client(self.address, receive_buffer)
+
+    def ask(self, *fields: str, target: str = "/media/film.mp4", method: str = "GET") -> Answer:
+        """Ask for something, the film unless it is told otherwise, on a connection of its own."""
+        with self.connect() as client:
+            return client.ask(target, *fields, method=method)
 
     def open_files(self) -> int:
         """Descriptors of this process that are files of the library."""
@@ -101,7 +111,8 @@ def media_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "empty.wav").write_bytes(b"")
     (root / "folder").mkdir()
     (root / "folder" / "söng nr 1.ogg").write_bytes(b"song")
-    (root / ".hidden.mp4").write_bytes(b"hidden")
+    for name in (".hidden.mp4", "headwater.toml", "film.mp4.part"):
+        (root / name).write_bytes(b"hidden")
     (root / "leads-out.mp4").symlink_to(outside / "secret.mp4")
     (root / "out").symlink_to(outside)
     os.mkfifo(root / "fifo.mp4")
@@ -161,3 +172,12 @@ def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterato
     shortcuts = wing.shortcuts if variant else None
     with serving(wing.app, media_library, loop, shortcuts=shortcuts, at_end=wing.close) as running:
         yield Insisting(running.address, running.library, running.server) if variant else running
+
+
+@pytest.fixture(scope="module", params=["application", "shortcut"])
+def origin(request: pytest.FixtureRequest, media_library: Path) -> Iterator[Running]:
+    """The files wing, answering by the application or by the shortcut what is open already."""
+    wing = files_wing(media_library)
+    shortcuts = wing.shortcuts if request.param == "shortcut" else None
+    with serving(wing.app, media_library, "uvloop", shortcuts=shortcuts, at_end=wing.close) as running:
+        yield running

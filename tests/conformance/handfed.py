@@ -21,29 +21,40 @@ from origin.http1.answers import Shortcuts
 from origin.live import captions, metadata
 from origin.live import routes as live
 from origin.live.shortcut import LiveShortcut
-from packager.live.channel import Channel, ChannelOptions
+from packager.live.channel import Channel
 from packager.live.inband import Place
+from packager.live.livesegment import LivePart
+from packager.live.options import ChannelOptions
 from packager.live.segmenter import CutPart, Segmenter
-from packager.live.window import LivePart
+from packager.live.window import Window
 from packager.tools import Tools
 from tests.conformance.conftest import serving
+from tests.conformance.raw import Answer, Client
 
 SECONDS = 50
 NUMBER = 1_795_000_000
 """Media sequence number of the first segment; segments are a second long and begin at that second."""
 
 OPTIONS = ChannelOptions("test", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+TARGET = 1
+"""EXT-X-TARGETDURATION in seconds."""
+
 PARTS = 5
 """Parts of a segment: at 30 frames a second four of seven frames and one of two."""
 
 SOUND_PARTS = 4
 """Of sound: of twelve frames of 1,024 samples, the last one of ten or eleven."""
 
-_VIDEO = "-c:v libx264 -preset ultrafast -tune zerolatency -g 30 -keyint_min 30 -sc_threshold 0 -threads 1"
+PATH, AUDIO = "/live/test/240p/media.m3u8", "/live/test/audio/media.m3u8"
+"""The media playlists of picture and sound."""
+
+_VIDEO = "-c:v libx264 -preset ultrafast -g 30 -keyint_min 30 -sc_threshold 0 -threads 1"
 _MUXER = (
-    "-f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof+cmaf+frag_discont -use_editlist 0"
-    f" -avoid_negative_ts disabled -output_ts_offset {NUMBER} -frag_duration 33000"
+    "-f mp4 -movflags +frag_keyframe+empty_moov+default_base_moof+frag_discont -use_editlist 0"
+    " -avoid_negative_ts disabled -frag_duration 33000"
 )
+REORDERED = Fraction(2, 30)
+"""Seconds from decoding to showing a key frame, where pictures are decoded in another order."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,28 @@ class Track:
     fragments: list[Fragment]
 
 
-def make_material(tools: Tools, folder: Path, seconds: int = SECONDS) -> dict[str, Track]:
-    """Let ffmpeg encode picture and sound, each frame a fragment; give them by the rendition's name."""
+def make_material(
+    tools: Tools, folder: Path, seconds: int = SECONDS, *, reordered: bool = False
+) -> dict[str, Track]:
+    """Let ffmpeg encode picture and sound, each frame a fragment.
+
+    Args:
+        tools: whose ffmpeg does it.
+        folder: for the files it makes.
+        seconds: how much.
+        reordered: whether there are B-frames; then each key frame is shown ``REORDERED`` behind its decoding.
+
+    Returns:
+        Both, by the rendition's name; the first picture is decoded at ``NUMBER``.
+    """
     inputs = f"-f lavfi -i testsrc2=size=128x72:rate=30:duration={seconds}"
     inputs += f" -f lavfi -i sine=sample_rate=48000:duration={seconds}"
-    outputs = f"-map 0:v {_VIDEO} {_MUXER} {folder / '240p.mp4'}"
-    outputs += f" -map 1:a -c:a aac {_MUXER} {folder / 'audio.mp4'}"
+    order = "-bf 3 -b-pyramid normal" if reordered else "-tune zerolatency"
+    # As CMAF ffmpeg has offsets below zero instead: key frames are shown at once.
+    muxer = _MUXER if reordered else _MUXER.replace("+frag_discont", "+frag_discont+cmaf")
+    muxer += f" -output_ts_offset {NUMBER + float(reordered * REORDERED):.6f}"
+    outputs = f"-map 0:v {_VIDEO} {order} {muxer} {folder / '240p.mp4'}"
+    outputs += f" -map 1:a -c:a aac {muxer} {folder / 'audio.mp4'}"
     command = f"{tools.ffmpeg} -nostdin -v error -y {inputs} {outputs}"
     subprocess.run(command.split(), check=True, timeout=120)
     return {name: _read(folder / f"{name}.mp4") for name in ("240p", "audio")}
@@ -75,6 +102,16 @@ def _read(path: Path) -> Track:
             fragments.append(event)
     assert init is not None
     return Track(init, fragments)
+
+
+def media_clock(window: Window) -> Callable[[], float]:
+    """A clock that goes with what is published by hand, however fast that is."""
+
+    def seconds() -> float:
+        newest = window.newest
+        return float(newest.program_date_time + newest.duration) if newest else 0.0
+
+    return seconds
 
 
 class Source:
@@ -154,7 +191,8 @@ class HandFed:
         ledger = Ledger(self.traffic, log_requests=False)
         self.shortcuts = Shortcuts({"live": LiveShortcut(channels, ledger, edge_headers("*"))})
         for rendition in channel.renditions.values():
-            rendition.window.next_number = NUMBER
+            rendition.window.restore((), NUMBER)
+            rendition.window.clock = media_clock(rendition.window)
         self._begin(NUMBER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -162,6 +200,17 @@ class HandFed:
         self.calls += 1
         self._loop = asyncio.get_running_loop()
         await self._inner(scope, receive, send)
+
+    def ask(self, target: str, *fields: str, method: str = "GET") -> Answer:
+        """Ask for something on a connection of its own."""
+        with Client(self.address) as client:
+            return client.ask(target, *fields, method=method)
+
+    def text(self, target: str = PATH) -> str:
+        """Give a playlist."""
+        answer = self.ask(target)
+        assert answer.status == 200, answer.body
+        return answer.body.decode()
 
     def in_loop(self, function: Callable[[], None]) -> None:
         """Call something where the channel lives, and wait for its end."""

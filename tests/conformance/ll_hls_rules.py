@@ -9,15 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 WIRE = "tests/conformance/test_live_playlists.py::"
+WAITING = "tests/conformance/test_live_waiting.py::"
+DELIVERY = "tests/conformance/test_live_delivery.py::"
 LIVE = "tests/origin/test_live.py::"
+HTTP2 = "tests/e2e/test_http2.py::"
 WINDOW = "tests/packager/test_window.py::"
 SAID = "tests/packager/test_presentation.py::"
 CUT = "tests/packager/test_segmenter.py::"
+RECORDED = "tests/origin/test_event.py::"
+KEPT = "tests/packager/test_live_kept.py::"
+KEYED = "tests/packager/test_keyed.py::"
 DIRECTIVES = "tests/origin/test_directives.py::"
 CHANNEL = "tests/packager/test_live.py::"
+TIME = "tests/packager/test_live_time.py::"
+DVR = "tests/packager/test_dvr.py::"
 RANGES = "tests/conformance/test_live_dateranges.py::"
 CAPTIONS = "tests/conformance/test_live_captions.py::"
-EVENT = WIRE + "test_line_7_an_ended_channel_has_no_hint_and_ignores_directives"
+EVENT = WAITING + "test_line_7_an_ended_channel_has_no_hint_and_ignores_directives"
+AVAILABILITY = (
+    "tests/conformance/test_live_availability.py::"
+    "test_line_18_whatever_a_playlist_named_stays_fetchable_with_the_same_bytes"
+)
 BACK = WIRE + "test_line_21_a_source_that_comes_back_begins_behind_a_discontinuity_and_is_counted"
 
 NO_ENCRYPTION = "Nothing is encrypted: no playlist has an EXT-X-KEY."
@@ -106,7 +118,7 @@ RULES = (
         "playlists and captions are gzipped for who accepts it",
         (
             CAPTIONS + "test_texts_are_cached_compressed_and_served_in_ranges",
-            WIRE + "test_line_27_playlists_are_gzipped_on_request_and_media_never_is",
+            DELIVERY + "test_line_27_playlists_are_gzipped_on_request_and_media_never_is",
             LIVE + "test_gzip_is_sent_to_who_accepts_it",
         ),
     ),
@@ -124,7 +136,7 @@ RULES = (
         "6.2.1-M9",
         "changes are atomic for clients",
         (
-            WIRE + "test_line_8_all_who_wait_for_the_same_part_get_the_same_bytes",
+            WAITING + "test_line_8_all_who_wait_for_the_same_part_get_the_same_bytes",
             SAID + "test_one_state_is_rendered_once",
         ),
     ),
@@ -157,7 +169,11 @@ RULES = (
     Rule(
         "6.2.1-M15",
         "where dates overlap, they do so in part",
-        (WIRE + "test_everything_that_a_playlist_lists_is_there",),
+        (
+            WIRE + "test_everything_that_a_playlist_lists_is_there",
+            TIME + "test_dates_that_were_told_too_late_are_corrected_without_two_segments_at_one_date",
+            DVR + "test_gaps_behind_what_is_taken_up_end_before_what_comes_next",
+        ),
     ),
     Rule("6.2.1-M16", "the later segment's date counts", reason=CLIENTS),
     Rule(
@@ -185,7 +201,10 @@ RULES = (
     Rule(
         "6.2.1-M22",
         "a segment comes within 1.5 target durations of the one before",
-        (LIVE + "test_dates_agree_between_renditions_and_with_the_wall_clock",),
+        (
+            LIVE + "test_dates_agree_between_renditions_and_with_the_wall_clock",
+            TIME + "test_a_gap_is_due_before_one_and_a_half_target_durations_and_then_every_segment",
+        ),
     ),
     Rule(
         "6.2.1-M23",
@@ -195,12 +214,13 @@ RULES = (
     Rule(
         "6.2.1-S8",
         "a presentation that is removed is 404 or 410",
-        (WIRE + "test_names_of_channels_that_are_not_there_leave_nothing_behind",),
+        (DELIVERY + "test_names_of_channels_that_are_not_there_leave_nothing_behind",),
     ),
     Rule(
         "6.2.1-M24",
         "its segments stay for a playlist's duration",
-        reason="A channel is removed with the server's end, by its operator.",
+        # The next event takes the place of one that is over. Otherwise a channel goes with its server.
+        (RECORDED + "test_an_event_that_is_ended_stays_over_restarts_until_the_next_one_begins",),
     ),
     Rule(
         "6.2.2-M1",
@@ -226,12 +246,16 @@ RULES = (
         (
             WIRE + "test_line_18_part_tags_go_three_targets_behind_the_end_and_stay_fetchable_as_long_again",
             SAID + "test_part_tags_end_three_target_durations_behind_the_end",
+            EVENT,
         ),
     ),
     Rule(
         "6.2.2-M4",
         "their parts stay fetchable as long again",
-        (WIRE + "test_line_18_part_tags_go_three_targets_behind_the_end_and_stay_fetchable_as_long_again",),
+        (
+            WIRE + "test_line_18_part_tags_go_three_targets_behind_the_end_and_stay_fetchable_as_long_again",
+            AVAILABILITY,
+        ),
     ),
     Rule(
         "6.2.2-M5",
@@ -243,8 +267,13 @@ RULES = (
     ),
     Rule(
         "6.2.2-M6",
+        # A start removes nothing: it begins with its first segment, as soon as that is there. Who watched
+        # before a restart without a DVR waits for it, and would stall for the other two as well.
         "no removal makes a playlist shorter than three target durations",
-        (WINDOW + "test_a_playlist_never_gets_shorter_than_seven_segments_or_ten_target_durations",),
+        (
+            AVAILABILITY,
+            WINDOW + "test_a_playlist_never_gets_shorter_than_seven_segments_or_ten_target_durations",
+        ),
     ),
     Rule(
         "6.2.2-M7",
@@ -258,6 +287,8 @@ RULES = (
             WIRE + "test_line_18_segments_stay_listed_and_then_fetchable_as_long_as_they_must",
             WINDOW
             + "test_a_segment_stays_fetchable_for_its_own_and_the_longest_playlists_duration_after_leaving",
+            WINDOW + "test_what_comes_all_at_once_after_a_standstill_takes_nothing_from_who_has_a_playlist",
+            AVAILABILITY,
         ),
     ),
     Rule(
@@ -276,13 +307,16 @@ RULES = (
     Rule(
         "6.2.2-M11",
         "and never goes back",
-        (BACK,),
+        (
+            BACK,
+            TIME + "test_discontinuity_sequences_go_on_beyond_what_was_said_before",
+        ),
     ),
     Rule(
         "6.2.2-S2",
         "answers tell how long a segment stays",
         (
-            WIRE + "test_line_26_playlists_and_errors_keep_by_appendix_b",
+            DELIVERY + "test_line_26_playlists_and_errors_keep_by_appendix_b",
             LIVE + "test_segments_have_ranges_strong_tags_and_a_long_life",
         ),
     ),
@@ -403,7 +437,7 @@ RULES = (
         "6.2.5.2-M1",
         "_HLS_msn waits for the segment",
         (
-            WIRE + "test_line_4_a_number_alone_waits_for_the_whole_segment",
+            WAITING + "test_line_4_a_number_alone_waits_for_the_whole_segment",
             LIVE + "test_a_request_for_a_segment_blocks_until_it_is_whole",
         ),
     ),
@@ -411,7 +445,7 @@ RULES = (
         "6.2.5.2-M2",
         "_HLS_msn and _HLS_part wait for the part",
         (
-            WIRE + "test_line_3_an_answer_waits_for_the_part_and_contains_it",
+            WAITING + "test_line_3_an_answer_waits_for_the_part_and_contains_it",
             LIVE + "test_a_request_for_the_next_part_blocks_until_the_playlist_contains_it",
         ),
     ),
@@ -419,21 +453,21 @@ RULES = (
         "6.2.5.2-M3",
         "a part past a segment's last is part 0 of the next",
         (
-            WIRE + "test_line_4_a_part_past_a_finished_segments_last_is_part_0_of_the_next",
+            WAITING + "test_line_4_a_part_past_a_finished_segments_last_is_part_0_of_the_next",
             WINDOW + "test_a_part_past_a_finished_segment_waits_for_the_next_segments_first",
         ),
     ),
     Rule(
         "6.2.5.2-M4",
         "the whole playlist is sent, also for what isn't in it any more",
-        (WIRE + "test_line_5_a_number_that_has_left_gets_the_whole_current_playlist_at_once",),
+        (WAITING + "test_line_5_a_number_that_has_left_gets_the_whole_current_playlist_at_once",),
     ),
     Rule("6.2.5.2-M5", "with EXT-X-ENDLIST both are ignored", (EVENT,)),
     Rule(
         "6.2.5.2-S1",
         "what is too far ahead is 400 at once",
         (
-            WIRE + "test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once",
+            WAITING + "test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once",
             DIRECTIVES + "test_what_lies_too_far_ahead_is_refused",
         ),
     ),
@@ -441,21 +475,21 @@ RULES = (
         "6.2.5.2-M6",
         "_HLS_part without _HLS_msn is 400",
         (
-            WIRE + "test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once",
+            WAITING + "test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once",
             DIRECTIVES + "test_what_can_not_be_obeyed_is_refused",
         ),
     ),
     Rule(
         "6.2.5.2-S2",
         "after three target durations 503",
-        (WIRE + "test_line_6_who_waits_longer_than_three_target_durations_gets_503",),
+        (WAITING + "test_line_6_who_waits_longer_than_three_target_durations_gets_503",),
     ),
     Rule("6.2.5.2-S3", "I-frame playlists block too", reason=NO_IFRAMES),
     Rule(
         "6.2.6-M1",
         "what is hinted at can be requested",
         (
-            WIRE + "test_line_14_the_hint_is_the_uri_that_the_next_part_then_has",
+            WAITING + "test_line_14_the_hint_is_the_uri_that_the_next_part_then_has",
             SAID + "test_a_preload_hint_is_the_uri_that_the_part_then_has",
         ),
     ),
@@ -463,7 +497,7 @@ RULES = (
         "6.2.6-M2",
         "no byte of a part goes before all can",
         (
-            WIRE + "test_line_14_the_hint_is_the_uri_that_the_next_part_then_has",
+            WAITING + "test_line_14_the_hint_is_the_uri_that_the_next_part_then_has",
             LIVE + "test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found",
         ),
     ),
@@ -476,7 +510,7 @@ RULES = (
     Rule(
         "6.2.6-S2",
         "what is neither there nor hinted at is 404",
-        (WIRE + "test_line_14_an_unknown_name_is_not_found_at_once",),
+        (WAITING + "test_line_14_an_unknown_name_is_not_found_at_once",),
     ),
     Rule(
         "6.2.6-S3",
@@ -488,14 +522,25 @@ RULES = (
     Rule(
         "6.2.6-S6",
         "one hint of a type",
-        (WIRE + "test_line_14_the_hint_is_the_uri_that_the_next_part_then_has",),
+        (WAITING + "test_line_14_the_hint_is_the_uri_that_the_next_part_then_has",),
     ),
 )
 """All of them, in the draft's order."""
 
 LINES = {
-    11: (SAID + "test_independent_is_said_of_exactly_the_parts_that_begin_with_a_key_frame",),
+    11: (
+        SAID + "test_independent_is_said_of_exactly_the_parts_that_begin_with_a_key_frame",
+        KEYED + "test_a_part_begins_with_a_key_frame_where_the_part_before_it_may_end",
+        KEPT + "test_kept_sources_go_out_packet_by_packet_and_are_cut_at_their_own_key_frames",
+        KEYED + "test_parts_fill_the_groups_of_pictures_of_which_a_segment_has_several",
+    ),
     24: (LIVE + "test_segments_of_all_renditions_begin_at_the_same_time_within_a_frame",),
-    28: ("reason: HTTP/2 isn't offered yet; TLS is the proxy's in front.",),
+    # TLS is the proxy's in front, and so is HTTP/2: tests/cdn/http2.conf.
+    28: (
+        HTTP2 + "test_all_that_a_viewer_plays_hears_and_reads_goes_over_one_connection",
+        HTTP2 + "test_an_awaited_playlist_holds_nothing_up_on_its_connection",
+        HTTP2 + "test_a_growing_dash_segment_comes_part_by_part",
+        HTTP2 + "test_hls_js_plays_with_low_latency_over_one_connection",
+    ),
 }
 """Lines of the project's own list whose tests don't have the line's number in their name."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -129,10 +127,3 @@ class Client:
             self._pending += more
         found, _, self._pending = self._pending.partition(end)
         return found
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain: {what}"
-        time.sleep(0.01)

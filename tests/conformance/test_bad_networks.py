@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from origin.wire import WireLimits
+from origin.http1.requesthead import WireLimits
 from tests.conformance.badnet import BadNetwork, Toxic
 from tests.conformance.conftest import FILM, Running, files_wing, serving
-from tests.conformance.raw import PATIENCE, Client, wait_for
+from tests.conformance.raw import PATIENCE, Client
+from tests.waiting import wait_for
 
 SHORT = FILM[: 64 * 1024]
 LONG = FILM * 16

@@ -25,7 +25,8 @@ import pytest
 
 from media.mpegaudio import Frame, MpegAudioReader
 from tests.conformance.raw import Client
-from tests.conftest import ARTIFACTS, ServerProcess, start_server, wait_for
+from tests.conftest import ARTIFACTS, ServerProcess, start_server
+from tests.waiting import wait_for
 
 PASSWORD = "sesame"
 KEY = base64.b64encode(f"source:{PASSWORD}".encode()).decode()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,8 @@ import pytest
 from tests.conformance.conftest import FILM
 from tests.conformance.hostile import ROWS
 from tests.conformance.raw import Client
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DESCRIPTORS = 64
@@ -100,20 +102,53 @@ def test_the_shortcut_counts_and_logs_as_the_application_does(server: ServerProc
     wait_for(lambda: logged() >= 20, what="the log's lines")
 
 
-@pytest.mark.parametrize("path", ["/media/%1b[2J", "/media/a%0ab%0d", "/media/%00", "/media/" + "x" * 8000])
+@pytest.mark.parametrize(
+    "name", ["%1b[2J", "a%0ab%0d", "%00", "%C2%85%E2%80%A8", "x" * 8000, "%1b" * 2600, "%F0%9F%8E%9E" * 600]
+)
 def test_a_request_is_one_line_of_the_log_without_control_characters(
-    server: ServerProcess, path: str
+    server: ServerProcess, name: str
 ) -> None:
-    """A17, A16: CVE-2020-7694, CVE-2011-4612."""
+    """A17, A16: CVE-2020-7694, CVE-2011-4612; one line for any reader, of 4 KiB at most."""
+
+    def lines() -> list[str]:
+        # As terminals and Unicode's own rules (UAX 14) break them.
+        return [line for line in plain(server).splitlines() if "status=404" in line]
+
+    before = len(lines())
     with Client(address_of(server)) as client:
-        assert client.ask(path, "User-Agent: \x7f".strip("\x7f")).status == 404
-    text = wait_for(lambda: server.text() if "status=404" in plain(server) else "", what="the log line")
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", re.sub(r"\x1b\[[0-9;]*m", "", text))
-    assert all(len(line.encode()) <= 9000 for line in text.splitlines())
+        assert client.ask(f"/media/{name}").status == 404
+    wait_for(lambda: len(lines()) > before, what="the log line")
+    assert len(lines()) == before + 1
+    assert re.search(r"path=.*status=404", lines()[-1])
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]", plain(server))
+    assert all(len(line.encode()) <= 4096 for line in server.text().splitlines())
+
+
+def test_no_file_is_younger_than_the_answer_that_brings_it(server: ServerProcess, library: Path) -> None:
+    """RFC 9110 §8.8.2.1: Last-Modified is never later than Date, when a second begins as little as later."""
+    with Client(address_of(server)) as client:
+        for number in range(24):
+            (library / "now.mp4").write_bytes(b"%d" % number)
+            answer = client.ask("/media/now.mp4")
+            assert answer["etag"].startswith('W/"')
+            modified, date = (parsedate_to_datetime(answer[name]) for name in ("last-modified", "date"))
+            assert modified <= date
+            # So that each tenth of a second sees one.
+            time.sleep(0.05)
 
 
 def plain(server: ServerProcess) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", server.text())
+
+
+@pytest.mark.parametrize("path", ["/media", "/media/none", "/nowhere", "/vod/none/master.m3u8"])
+def test_what_is_not_there_may_be_kept_for_a_short_time(server: ServerProcess, path: str) -> None:
+    """Line 27; RFC 9111 §4.2.2: else caches choose for how long."""
+    with Client(address_of(server)) as client:
+        answer = client.ask(path)
+        assert (answer.status, answer.body) == (404, b"Not Found\n")
+        assert answer["cache-control"] == "public, max-age=5"
+        assert answer["x-content-type-options"] == "nosniff"
 
 
 def test_paths_that_nobody_knows_do_not_grow_the_metrics(server: ServerProcess) -> None:
@@ -155,7 +190,7 @@ def started(
     running = ServerProcess(process)
     try:
         announced = re.compile(r"Headwater is at (http://\S+)/")
-        wait_for(lambda: announced.search(announcement.read_text()), 60, "the start")
+        wait_for(lambda: announced.search(announcement.read_text()), "the start", 60)
         running.url = announced.findall(announcement.read_text())[0]
         yield running
         assert running.stop() == 0
@@ -265,7 +300,7 @@ def test_a_server_without_descriptors_does_not_spin_and_recovers(poor_server: Se
         except (OSError, AssertionError):
             return False
 
-    wait_for(recovered, 10, "the recovery")
+    wait_for(recovered, "the recovery", 10)
 
 
 def test_every_row_has_its_test_or_its_reason() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
 import m3u8
 import pytest
@@ -25,8 +26,10 @@ from tests.conformance.handfed import (
     on_air,
     segments_of,
 )
-from tests.conformance.raw import Answer, Client, wait_for
+from tests.conformance.raw import Answer, Client
+from tests.waiting import wait_for
 
+MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 EN = "/live/test/captions-en/"
 FILE = "WEBVTT\n\n1\n00:00.000 --> 00:00.500\nnow\n\n2\n00:00.700 --> 00:03.200 align:start\nlong\nlines\n"
 
@@ -54,17 +57,6 @@ def post(
     with Client(fed.address) as client:
         client.send("\r\n".join(head).encode() + data)
         return client.answer()
-
-
-def get(fed: HandFed, target: str, *fields: str) -> Answer:
-    with Client(fed.address) as client:
-        return client.ask(target, *fields)
-
-
-def text(fed: HandFed, name: str) -> str:
-    answer = get(fed, EN + name)
-    assert answer.status == 200, name
-    return answer.body.decode()
 
 
 class Read:
@@ -113,33 +105,31 @@ def test_cues_are_in_each_segment_and_part_of_their_time_with_the_same_times(fed
     answer = post(fed, FILE)
     assert (answer.status, json.loads(answer.body)["cues"], json.loads(answer.body)["late"]) == (201, 2, 0)
     fed.publish(5 * PARTS)
-    segments = {number: near(Read(text(fed, f"{NUMBER + number}.vtt")).cues) for number in range(7)}
+    segments = {number: near(Read(fed.text(f"{EN}{NUMBER + number}.vtt")).cues) for number in range(7)}
     # now: 2.467 to 2.967; long: 3.167 to 5.667
     assert segments == {0: [], 1: [], 2: [FIRST], 3: [LONG], 4: [LONG], 5: [LONG], 6: []}
-    parts = {name: near(Read(text(fed, f"{NUMBER + 3}.{name}.vtt")).cues) for name in range(PARTS)}
+    parts = {name: near(Read(fed.text(f"{EN}{NUMBER + 3}.{name}.vtt")).cues) for name in range(PARTS)}
     assert parts == {0: [LONG], 1: [LONG], 2: [LONG], 3: [LONG], 4: [LONG]}
-    assert near(Read(text(fed, f"{NUMBER + 2}.3.vtt")).cues) == [FIRST]
-    assert "align:start" in text(fed, f"{NUMBER + 3}.vtt")
+    assert near(Read(fed.text(f"{EN}{NUMBER + 2}.3.vtt")).cues) == [FIRST]
+    assert "align:start" in fed.text(f"{EN}{NUMBER + 3}.vtt")
     # The same times to the letter, or players would show a cue twice.
-    assert len({text(fed, f"{NUMBER + number}.vtt").partition("\n\n")[2] for number in (3, 4, 5)}) == 1
+    assert len({fed.text(f"{EN}{NUMBER + number}.vtt").partition("\n\n")[2] for number in (3, 4, 5)}) == 1
 
 
 def test_a_late_cue_is_in_the_next_part_and_in_the_open_segment(fed: HandFed) -> None:
     assert json.loads(post(fed, FILE, "?offset=-1").body)["late"] == 0
     fed.publish(PARTS)
     late, on = (-1.0, -0.5, "now"), (-0.3, 2.2, "long\nlines")
-    assert near(Read(text(fed, f"{NUMBER + 2}.2.vtt")).cues) == [late, on]
-    assert near(Read(text(fed, f"{NUMBER + 2}.3.vtt")).cues) == [on]
-    assert near(Read(text(fed, f"{NUMBER + 2}.vtt")).cues) == [late, on]
+    assert near(Read(fed.text(f"{EN}{NUMBER + 2}.2.vtt")).cues) == [late, on]
+    assert near(Read(fed.text(f"{EN}{NUMBER + 2}.3.vtt")).cues) == [on]
+    assert near(Read(fed.text(f"{EN}{NUMBER + 2}.vtt")).cues) == [late, on]
     # Three target durations, of a second each, ago: no player is there.
     assert json.loads(post(fed, FILE, "?offset=-6.5").body)["late"] == 2
 
 
 def test_the_rendition_promises_what_the_picture_promises(fed: HandFed) -> None:
     fed.publish(10 * PARTS)
-    picture, words = (
-        get(fed, f"/live/test/{name}/media.m3u8").body.decode() for name in ("240p", "captions-en")
-    )
+    picture, words = (fed.text(f"/live/test/{name}/media.m3u8") for name in ("240p", "captions-en"))
 
     def common(playlist: str) -> list[str]:
         lines = re.sub(r"(\d)\.(?:m4s|vtt)", r"\1", playlist).splitlines()
@@ -163,13 +153,13 @@ def test_a_reload_blocks_until_the_part_is_there_and_a_hint_is_answered_with_it(
         fed.publish(1)
         assert f"{NUMBER + 2}.2.vtt" in client.answer().body.decode()
         assert hinted.answer().body.startswith(b"WEBVTT\n")
-    for name in (f"{NUMBER + 2}.vtt", f"{NUMBER + 2}.3.m4s", f"{NUMBER + 1}.m4s", f"init-{NUMBER}.mp4"):
-        assert get(fed, EN + name).status == 404, name
-    assert get(fed, f"/live/test/240p/{NUMBER + 1}.vtt").status == 404
+    for name in (f"{NUMBER + 2}.vtt", f"{NUMBER + 2}.3.m4s", f"init-{NUMBER}.mp4"):
+        assert fed.ask(EN + name).status == 404, name
+    assert fed.ask(f"/live/test/240p/{NUMBER + 1}.vtt").status == 404
 
 
 def test_the_multivariant_playlist_offers_the_languages(fed: HandFed) -> None:
-    playlist = m3u8.loads(get(fed, "/live/test/master.m3u8").body.decode())
+    playlist = m3u8.loads(fed.ask("/live/test/master.m3u8").body.decode())
     offered = [media for media in playlist.media if media.type == "SUBTITLES"]
     assert [(one.group_id, one.language, one.name, one.uri) for one in offered] == [
         ("captions", "en", "English", "captions-en/media.m3u8"),
@@ -177,19 +167,52 @@ def test_the_multivariant_playlist_offers_the_languages(fed: HandFed) -> None:
     ]
     assert {(one.default, one.autoselect) for one in offered} == {("NO", "YES")}
     assert [variant.stream_info.subtitles for variant in playlist.playlists] == ["captions"]
-    manifest = get(fed, "/live/test/manifest.mpd").body.decode()
-    assert "captions" not in manifest
+    manifest = ElementTree.fromstring(fed.ask("/live/test/manifest.mpd").body)
+    texts = [one for one in manifest.iter(f"{MPD}AdaptationSet") if one.get("contentType") == "text"]
+    assert [one.get("lang") for one in texts] == ["en", "pt-BR"]
+    assert {one.get("mimeType") for one in texts} == {"application/mp4"}
+    assert {one.get("codecs") for text in texts for one in text.iter(f"{MPD}Representation")} == {"wvtt"}
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_dash_has_a_segment_of_captions_once_it_is_complete(fed: HandFed, ahead: int) -> None:
+    """Players ask when the picture is due; an encoder that is late must not make it unknown to them."""
+    assert fed.ask(f"{EN}init-0.mp4")["content-type"] == "application/mp4"
+    whole = fed.ask(f"{EN}{NUMBER}.m4s")
+    assert (whole.status, whole["content-type"]) == (200, "application/mp4")
+    assert whole["cache-control"].endswith(", immutable")
+    assert fed.ask(f"{EN}{NUMBER}.m4s", "Range: bytes=4-7").body == b"moof"
+    window = fed.channel.renditions["captions-en"].window
+    with Client(fed.address) as client:
+        number = window.next_number + ahead
+        client.send(f"GET {EN}{number}.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_for(lambda: window.waiters.count == 1, "it to wait")
+        while window.next_number <= number:
+            fed.publish(1)
+        assert client.answer().status == 200
+    assert fed.ask(f"{EN}{NUMBER + 100}.m4s").status == 404
+
+
+def test_dash_has_no_words_in_a_segment_that_never_came(fed: HandFed) -> None:
+    assert post(fed, "WEBVTT\n\n00:00.000 --> 10:00.000\nalways\n").status < 300
+    fed.publish(2 * PARTS, "audio")
+    fed.restart()
+    number = fed.channel.renditions["captions-en"].window.next_number - 1
+    lost = fed.ask(f"{EN}{number}.m4s")
+    assert (lost.status, lost["content-type"]) == (200, "application/mp4")
+    # ISO/IEC 14496-30 §7.5: a sample without cues is an empty one.
+    assert lost.body.endswith(b"\0\0\0\x08vtte")
 
 
 def test_texts_are_cached_compressed_and_served_in_ranges(fed: HandFed) -> None:
     target = f"{EN}{NUMBER}.vtt"
-    plain, packed = get(fed, target), get(fed, target, "Accept-Encoding: gzip")
+    plain, packed = fed.ask(target), fed.ask(target, "Accept-Encoding: gzip")
     assert plain["content-type"] == packed["content-type"] == "text/vtt"
     assert plain["cache-control"].endswith(", immutable")
     assert packed["content-encoding"] == "gzip"
     assert gzip.decompress(packed.body) == plain.body
     assert packed["etag"] != plain["etag"]
-    ranged = get(fed, target, "Range: bytes=0-5", "Accept-Encoding: gzip")
+    ranged = fed.ask(target, "Range: bytes=0-5", "Accept-Encoding: gzip")
     assert (ranged.status, ranged.body) == (206, b"WEBVTT")
 
 
@@ -198,10 +221,10 @@ def test_captions_go_on_at_the_right_time_behind_a_discontinuity(fed: HandFed) -
     fed.publish(1)
     fed.restart(seconds=2)
     fed.publish(2 * PARTS)
-    playlist = get(fed, EN + "media.m3u8").body.decode()
-    picture = get(fed, "/live/test/240p/media.m3u8").body.decode()
+    playlist = fed.text(EN + "media.m3u8")
+    picture = fed.text()
     assert playlist.count("#EXT-X-DISCONTINUITY\n") == picture.count("#EXT-X-DISCONTINUITY\n") == 1
-    before, behind = (Read(text(fed, f"{NUMBER + number}.vtt")) for number in (2, 3))
+    before, behind = (Read(fed.text(f"{EN}{NUMBER + number}.vtt")) for number in (2, 3))
     assert near(before.cues) == [(0.0, 6.0, "across")]
     # The media goes on without a gap, but two seconds later: what was to come is two seconds nearer.
     assert near(behind.cues) == [(-2.0, 4.0, "across")]
@@ -234,13 +257,13 @@ def test_a_body_without_end_is_taken_cue_by_cue(fed: HandFed) -> None:
         client.send(chunk("\n00:00.500 --> 00:01.500\nsecond\n\n"))
         wait_for(lambda: len(kept._kept) == 2, "both cues")
         fed.publish(PARTS)
-        assert [cue[2] for cue in Read(text(fed, f"{NUMBER + 2}.vtt")).cues] == ["first", "second"]
+        assert [cue[2] for cue in Read(fed.text(f"{EN}{NUMBER + 2}.vtt")).cues] == ["first", "second"]
         # Times go on counting from the request's begin.
         client.send(chunk("00:01.000 --> 00:02.000\nthird\n\n00:02.000 --> 00:01.000\nwrong\n\n"))
         answer = client.answer()
     assert (answer.status, answer.body) == (422, b"line 12: a cue ends before it begins; 3 cues were taken\n")
     fed.publish(PARTS)
-    assert "third" in text(fed, f"{NUMBER + 3}.vtt")
+    assert "third" in fed.text(f"{EN}{NUMBER + 3}.vtt")
 
 
 def test_of_a_file_with_a_wrong_line_nothing_is_taken(fed: HandFed) -> None:
@@ -249,7 +272,7 @@ def test_of_a_file_with_a_wrong_line_nothing_is_taken(fed: HandFed) -> None:
     assert answer.status == 422
     assert answer.body.startswith(b"line 6: ")
     fed.publish(PARTS)
-    assert [cue[2] for cue in Read(text(fed, f"{NUMBER + 2}.vtt")).cues] == ["now"]
+    assert [cue[2] for cue in Read(fed.text(f"{EN}{NUMBER + 2}.vtt")).cues] == ["now"]
 
 
 @pytest.mark.parametrize(
@@ -274,14 +297,14 @@ def test_what_can_not_be_shown_is_refused(fed: HandFed, body: str, query: str, s
     assert answer.status == status
     assert answer.body.count(b"\n") == 1
     fed.publish(PARTS)
-    assert Read(text(fed, f"{NUMBER + 2}.vtt")).cues == []
+    assert Read(fed.text(f"{EN}{NUMBER + 2}.vtt")).cues == []
 
 
 def test_cues_may_count_from_a_date(fed: HandFed) -> None:
     date = datetime.fromtimestamp(NUMBER + 4, UTC).isoformat().replace("+00:00", "Z")
     assert post(fed, FILE, f"?start={date}").status == 201
     fed.publish(5 * PARTS)
-    assert near(Read(text(fed, f"{NUMBER + 4}.vtt")).cues) == [
+    assert near(Read(fed.text(f"{EN}{NUMBER + 4}.vtt")).cues) == [
         (1.53, 2.03, "now"),
         (2.23, 4.73, "long\nlines"),
     ]

@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import re
 import resource
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from typing import Any
 import pytest
 
 from media.m3u8 import MediaPlaylist
-from origin import descriptors
-from origin.live import prepared
-from packager.live.channel import ChannelOptions
+from origin import descriptors, prepared
+from origin.live import growing, reload
+from packager.live.options import ChannelOptions
 from packager.tools import Tools
-from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, HandFed, Track, make_material, on_air
-from tests.conformance.raw import Client, wait_for
+from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
+from tests.conformance.raw import Client
+from tests.waiting import wait_for
 
-PATH = "/live/test/240p/media.m3u8"
 CROWD = 200
 HERD = 2000
+WAIT_TARGET_DURATIONS = 120
 DESCRIPTORS = 3 * HERD + 200
 FEW = ChannelOptions(
     OPTIONS.name,
@@ -34,9 +36,11 @@ FEW = ChannelOptions(
 )
 
 
-@pytest.fixture(scope="module")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"), seconds=12)
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let those who came first wait until a slow machine has connected all of them."""
+    for module in (reload, growing):
+        monkeypatch.setattr(module, "LONGEST_BLOCK", WAIT_TARGET_DURATIONS)
 
 
 @pytest.fixture
@@ -79,18 +83,18 @@ def test_a_herd_is_released_by_one_part_and_one_rendering(
     """Row L7: one playlist is built and compressed once, however many wait; none of them is a task."""
     rendered: list[bytes] = []
     coded: list[bytes] = []
-    render, compress = MediaPlaylist.render, gzip.compress
+    render, compress = MediaPlaylist.pieces, zlib.compressobj
 
-    def rendering(playlist: MediaPlaylist) -> str:
+    def rendering(playlist: MediaPlaylist) -> tuple[bytes, ...]:
         rendered.append(b"")
         return render(playlist)
 
-    def compressing(data: bytes, *details: Any, **rest: Any) -> bytes:
-        coded.append(data)
-        return compress(data, *details, **rest)
+    def compressing(*details: Any) -> Any:
+        coded.append(b"")
+        return compress(*details)
 
-    monkeypatch.setattr(MediaPlaylist, "render", rendering)
-    monkeypatch.setattr(gzip, "compress", compressing)
+    monkeypatch.setattr(MediaPlaylist, "pieces", rendering)
+    monkeypatch.setattr(zlib, "compressobj", compressing)
     target = f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0"
     alone = tasks(fed)
     with (

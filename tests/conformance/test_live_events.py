@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -245,7 +246,9 @@ def test_the_dash_manifest_announces_the_events(fed: HandFed) -> None:
         manifest = client.ask("/live/test/manifest.mpd").body.decode()
     (video,) = re.findall(r'<AdaptationSet contentType="video".*?</AdaptationSet>', manifest, re.DOTALL)
     (sound,) = re.findall(r'<AdaptationSet contentType="audio".*?</AdaptationSet>', manifest, re.DOTALL)
-    # §5.3.7.2: before the elements that are an adaptation set's own
-    announced = '<InbandEventStream schemeIdUri="https://aomedia.org/emsg/ID3" value="" />'
-    assert re.search(rf"<AdaptationSet [^>]*>\s*{re.escape(announced)}\s*<Role ", video)
+    # §5.3.7.2: it and what else representations have too stand before the elements that are the set's own.
+    first, *others = ElementTree.fromstring(video)
+    announced = {"schemeIdUri": "https://aomedia.org/emsg/ID3", "value": ""}
+    assert (first.tag, first.attrib) == ("InbandEventStream", announced)
+    assert [one.tag for one in others[:2]] == ["ProducerReferenceTime", "Role"]
     assert "InbandEventStream" not in sound

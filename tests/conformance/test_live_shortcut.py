@@ -10,21 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from packager.live.window import LivePart
+from packager.live.livesegment import LivePart
 from packager.tools import Tools
-from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, make_material, on_air, parts_of
-from tests.conformance.raw import Answer, Client, wait_for
+from tests.conformance.handfed import NUMBER, PARTS, PATH, HandFed, Track, on_air, parts_of
+from tests.conformance.raw import Answer, Client
+from tests.waiting import wait_for
 
-PATH = "/live/test/240p/media.m3u8"
 BY_APPLICATION = "TE: trailers"
 """A field that makes a request one for the parser, and changes nothing in its answer (RFC 9110 §10.1.4)."""
 
 GZIP = "Accept-Encoding: gzip"
-
-
-@pytest.fixture(scope="module")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"), seconds=20)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from packager.radio.station import Station, StationOptions
 from packager.tools import Tools
-from tests.radio_server import FRAME_BYTES, LIMIT, Server, numbers, one_mount, serving, until
+from tests.radio_server import FRAME_BYTES, LIMIT, Server, numbers, one_mount, serving
+from tests.waiting import until
 
 BLOCK = 39 * FRAME_BYTES
 BURST = 64 * 1024

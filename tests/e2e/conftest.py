@@ -33,7 +33,10 @@ FLAGS = (
 )
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 120.0
+MOST_LOOKS = 5
+"""How often something is measured, until a busy machine has had time for it in one of them."""
+
 POLL_SECONDS = 0.1
 
 

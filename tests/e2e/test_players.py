@@ -13,22 +13,21 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import keep
+from tests.e2e.conftest import MOST_LOOKS, keep
 from tests.e2e.scripts import script
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 WATCH_SECONDS = float(os.environ.get("HEADWATER_WATCH_SECONDS", "8"))
 """How long each player plays; two minutes by hand."""
-
-START_SECONDS = 4.0
-"""What a program may take to its first segment."""
 
 SEGMENT_SECONDS = 2
 MOST_LATENCY_SECONDS = 4.0
@@ -136,17 +135,19 @@ async def test_a_dash_player_plays_close_to_now(
     await watching.play(package, start, f"{live_server.url}/live/test/manifest.mpd")
     # Players come from behind: they hurry by four percent.
     await watching.until(f"latency() > 0 && latency() < {MOST_LATENCY_SECONDS}")
-    before = await watching.page.evaluate("video.currentTime")
-    begin = time.monotonic()
-    latencies = await watching.watch(WATCH_SECONDS)
-    facts = await watching.facts()
-    pace = (facts["time"] - before) / (time.monotonic() - begin)
-    typical = sorted(latencies)[len(latencies) // 2]
-    keep(f"dash-{package}", {"latency": typical, "pace": pace, **facts, "latencies": latencies})
-    assert facts["troubles"] == []
+    for _ in range(MOST_LOOKS):
+        before, begin = await watching.facts(), time.monotonic()
+        latencies = await watching.watch(WATCH_SECONDS)
+        facts = await watching.facts()
+        pace = (facts["time"] - before["time"]) / (time.monotonic() - begin)
+        typical = sorted(latencies)[len(latencies) // 2]
+        keep(f"dash-{package}", {"latency": typical, "pace": pace, **facts, "latencies": latencies})
+        assert facts["troubles"] == []
+        if 0 < typical < MOST_LATENCY_SECONDS and 0.8 < pace < 1.2:
+            break
     assert 0 < typical < MOST_LATENCY_SECONDS
     assert 0.8 < pace < 1.2
-    assert facts["frames"] > 20 * WATCH_SECONDS
+    assert facts["frames"] - before["frames"] > 20 * WATCH_SECONDS
 
 
 @pytest.mark.parametrize(("package", "start"), [("dashjs", DASHJS), ("shaka-player", SHAKA)])
@@ -195,8 +196,17 @@ async def test_a_program_plays_every_segment_and_stays_near_the_end(
     player = await asyncio.create_subprocess_exec(
         *words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+
+    def asked() -> list[int]:
+        text = "".join(live_server.output[logged:])
+        return sorted({int(number) for number in re.findall(r"p/(\d+)(?:\.\d+)?\.m4s", text)})
+
     try:
-        await asyncio.sleep(START_SECONDS + WATCH_SECONDS)
+        await until(asked, f"{program}'s first segment")
+        await asyncio.sleep(WATCH_SECONDS)
+        await until(lambda: len(asked()) >= WATCH_SECONDS // SEGMENT_SECONDS, f"{program}'s segments")
+        # It may be three target durations behind.
+        await until(lambda: time.time() / SEGMENT_SECONDS - asked()[-1] < 6, f"{program} to be near the end")
         assert player.returncode is None, f"{program} ended with {player.returncode}"
     finally:
         if player.returncode is None:
@@ -204,10 +214,15 @@ async def test_a_program_plays_every_segment_and_stays_near_the_end(
         await asyncio.wait_for(player.wait(), PATIENCE_SECONDS)
     media = [line for line in live_server.output[logged:] if ".m4s" in line]
     assert {found[1] for line in media if (found := re.search(r"status=(\d+)", line))} <= {"200", "206"}
-    numbers = sorted(
-        {int(found[1]) for line in media if (found := re.search(r"p/(\d+)(?:\.\d+)?\.m4s", line))}
-    )
-    # None is left out, and the last is one of the newest: a player may be three target durations behind.
-    assert numbers == list(range(numbers[0], numbers[-1] + 1))
-    assert len(numbers) >= WATCH_SECONDS // SEGMENT_SECONDS
-    assert time.time() / SEGMENT_SECONDS - numbers[-1] < 6
+    # None is left out but what a starved encoder didn't make.
+    lacking = await asyncio.to_thread(gaps, live_server)
+    assert set(range(asked()[0], asked()[-1] + 1)) - lacking <= set(asked())
+
+
+def gaps(server: ServerProcess) -> set[int]:
+    """Numbers of the segments of which any picture is a gap."""
+    found: set[int] = set()
+    for name in ("360p", "240p"):
+        text = httpx.get(f"{server.url}/live/test/{name}/media.m3u8", timeout=60).raise_for_status().text
+        found |= {int(number) for number in re.findall(r"#EXT-X-GAP\n(?:#.*\n)*?(\d+)\.m4s", text)}
+    return found

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -23,8 +21,10 @@ from playwright.async_api import Browser
 
 from tests.clients.marionette import Firefox
 from tests.clients.programs import environment
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.clients.sound import sound
+from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import PHONE, Tab, keep, open_tab
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 in_session = pytest.mark.asyncio(loop_scope="session")
@@ -264,29 +264,6 @@ async def test_the_lock_screen_pauses_goes_on_and_stops(tab: Tab) -> None:
     await tab.until(f"!headwater.audio.hasAttribute('src') && {state} === 'none'")
     assert await tab.value("navigator.mediaSession.metadata") is None
     assert await tab.value("[actions.play, actions.pause, actions.stop]") == [None] * 3
-
-
-@contextlib.contextmanager
-def sound() -> Iterator[dict[str, str]]:
-    """Run a sound server without a sound card; give the variables by which programs find it."""
-    with tempfile.TemporaryDirectory(prefix="headwater-sound-") as folder:
-        address = Path(folder) / "native"
-        modules = ["module-null-sink", f"module-native-protocol-unix socket={address} auth-anonymous=1"]
-        command = ["pulseaudio", "--daemonize=no", "--exit-idle-time=-1", "-n"]
-        for module in modules:
-            command += ["-L", module]
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            wait_for(address.exists, what="the sound server")
-            yield {"PULSE_SERVER": f"unix:{address}"}
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 @pytest.mark.skipif(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx
 import pytest
@@ -19,6 +21,7 @@ from playwright.async_api import Browser
 from tests.conftest import HEADWATER, ServerProcess, start_server
 from tests.e2e.conftest import Tab, keep, open_tab
 from tests.e2e.scripts import script
+from tests.e2e.test_players import DASHJS, SHAKA, Watching
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -191,6 +194,66 @@ async def test_dash_js_is_told_the_event(browser: Browser, timed_server: ServerP
     await page.close()
     assert len(heard) == 1
     assert heard[0]["size"] > 10
+
+
+def presented(server: ServerProcess, date: str) -> float:
+    """When DASH presents what HLS has at a date: both name media times, which ffprobe reads of a segment.
+
+    A period begins with the epoch's seconds; the dates behind that follow an encoder that comes late.
+    """
+    base = f"{server.url}/live/test"
+    text = httpx.get(f"{base}/240p/media.m3u8", timeout=60).text
+    found = re.findall(r"DATE-TIME:(\S+)\n(?:#(?!EXT-X-PROGRAM).*\n)*(\d+\.m4s)\n", text)
+    names = (re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)[-1], found[-1][1])
+    data = b"".join(httpx.get(f"{base}/240p/{one}", timeout=60).raise_for_status().content for one in names)
+    words = "ffprobe -v error -select_streams v -show_entries packet=pts_time -of csv=p=0 pipe:0"
+    seen = subprocess.run(words.split(), input=data, capture_output=True, check=True, timeout=60)
+    media_time = float(seen.stdout.split()[0].strip(b",")) + seconds(date) - seconds(found[-1][0])
+    period = ElementTree.fromstring(httpx.get(f"{base}/manifest.mpd", timeout=60).text).findall("{*}Period")[
+        -1
+    ]
+    template = next(period.iter("{urn:mpeg:dash:schema:mpd:2011}SegmentTemplate"))
+    offset = int(template.get("presentationTimeOffset", "0")) / int(template.get("timescale", "1"))
+    return float(period.get("start", "")[2:-1]) + media_time - offset
+
+
+CUE = (
+    "[...video.textTracks].flatMap((track) => [...(track.cues ?? [])])"
+    ".find((cue) => cue.text?.includes('größer {}'))"
+)
+"""The cue of a player: those of the players before it are in the window, too."""
+
+
+@pytest.mark.parametrize(
+    ("package", "start", "enable"),
+    [
+        ("dashjs", DASHJS, "player.enableText(true); player.setTextTrack(0)"),
+        (
+            "shaka-player",
+            SHAKA,
+            "player.selectTextTrack(player.getTextTracks()[0]); player.setTextTrackVisibility?.(true)",
+        ),
+    ],
+)
+async def test_a_dash_player_has_a_caption_at_its_time(
+    browser: Browser, timed_server: ServerProcess, package: str, start: str, enable: str
+) -> None:
+    page = await browser.new_page()
+    watching = Watching(page)
+    await watching.play(package, start, f"{timed_server.url}/live/test/manifest.mpd")
+    await page.evaluate(f"() => {{ {enable} }}")
+    feed = f"WEBVTT\n\n00:01.000 --> 00:04.500 align:start\n<i>größer {package}</i> & mehr\n"
+    told = await post(timed_server, "captions/en", feed, "text/vtt")
+    found = CUE.format(package)
+    await watching.until(f"{found} !== undefined")
+    cue = await page.evaluate(f"(({{startTime, endTime, text}}) => ({{startTime, endTime, text}}))({found})")
+    keep(f"dash-captions-{package}", cue)
+    begins = await asyncio.to_thread(presented, timed_server, told["start"])
+    assert cue["startTime"] == pytest.approx(begins + 1, abs=DATE_SECONDS)
+    assert "größer" in cue["text"]
+    await watching.until(f"video.currentTime > {cue['startTime']}")
+    assert (await watching.facts())["troubles"] == []
+    await page.close()
 
 
 async def test_the_judge_is_content_with_captions_and_events(timed_server: ServerProcess) -> None:

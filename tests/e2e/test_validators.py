@@ -12,8 +12,9 @@ from urllib.parse import urljoin
 import pytest
 from playwright.async_api import Browser
 
-from tests.conftest import ServerProcess, wait_for
+from tests.conftest import ServerProcess
 from tests.e2e.scripts import script
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 

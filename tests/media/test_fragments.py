@@ -18,15 +18,9 @@ from hypothesis import strategies as st
 
 from media import moof as movie_fragment
 from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
-from media.fragments import (
-    Fragment,
-    FragmentReader,
-    InitSegment,
-    Sample,
-    write_fragment,
-    write_fragment_header,
-)
+from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment, write_fragment_header
 from media.isobmff import box, full_box, walk
+from media.moof import Sample
 
 FFMPEG = shutil.which("ffmpeg") or "ffmpeg"
 FFPROBE = shutil.which("ffprobe") or "ffprobe"
@@ -136,6 +130,15 @@ def frames() -> tuple[bytes, ...]:
     )
     data = subprocess.run(command.split(), check=True, capture_output=True).stdout
     return tuple(data[one.start : one.end] for one in walk(data) if one.kind == b"moof")
+
+
+def test_a_moof_that_is_shorter_than_its_bytes_is_malformed() -> None:
+    (whole, *_) = frames()
+    for shorter in (8, len(whole) - 8):
+        with pytest.raises(MalformedError):
+            movie_fragment.parse_moof(
+                shorter.to_bytes(4, "big") + whole[4:], 0, {1: movie_fragment.Defaults()}
+            )
 
 
 @settings(max_examples=200, deadline=None)

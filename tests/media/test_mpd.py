@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from media.mpd import AdaptationSet, Representation, SegmentTemplate, StaticManifest, duration
+from media.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, duration
 
 NAMES = {"": "urn:mpeg:dash:schema:mpd:2011"}
 
@@ -19,7 +19,8 @@ def manifest(base_url: str = "video/") -> ElementTree.Element:
     )
     sound = Representation("a0", "audio/", 64_000, "mp4a.40.2", segments, sample_rate=48_000, channels=6)
     sets = [AdaptationSet("video", [picture]), AdaptationSet("audio", [sound], "deu", main=False)]
-    return ElementTree.fromstring(StaticManifest(Fraction(541, 90), Fraction(2), sets).render())
+    periods = [Period("0", Fraction(0), None, sets)]
+    return ElementTree.fromstring(StaticManifest(Fraction(541, 90), Fraction(2), periods).render())
 
 
 def one(root: ElementTree.Element, path: str) -> ElementTree.Element:

@@ -8,35 +8,20 @@ from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
 from media.id3 import Tags
-from media.mpegaudio import GARBAGE_BYTES, TAG_BYTES, Event, Frame, InfoFrame, MpegAudioReader
+from media.mpegaudio import GARBAGE_BYTES, TAG_BYTES, Event, Frame, MpegAudioReader
 from media.mpegframe import parse_frame_header
+from media.xing import InfoFrame
+from tests.reading import events_of, outcome_of
 
 ZOO = Path(__file__).parents[3] / "shared" / "zoo" / "files"
 
 
 def read(*chunks: bytes) -> list[Event]:
-    reader = MpegAudioReader()
-    events: list[Event] = []
-    for chunk in chunks:
-        reader.receive_data(chunk)
-        events += reader.events()
-    reader.receive_eof()
-    events += reader.events()
-    return events
+    return list(events_of(MpegAudioReader(), *chunks))
 
 
 def outcome(*chunks: bytes) -> tuple[list[Event], type[MediaError] | None]:
-    reader = MpegAudioReader()
-    events: list[Event] = []
-    try:
-        for chunk in chunks:
-            reader.receive_data(chunk)
-            events.extend(reader.events())
-        reader.receive_eof()
-        events.extend(reader.events())
-    except MediaError as error:
-        return events, type(error)
-    return events, None
+    return outcome_of(MpegAudioReader(), *chunks)
 
 
 def frames(events: list[Event]) -> list[Frame]:
@@ -137,11 +122,14 @@ def test_files_of_other_makers_have_the_packets_that_ffprobe_finds(path: Path) -
     assert found in (expected, expected[:-1])
 
 
-def test_the_info_frame_of_a_variable_bitrate_is_told_and_left_out(tmp_path: Path) -> None:
+def test_the_info_frame_tells_bitrate_mode_frames_and_delay_and_is_left_out(tmp_path: Path) -> None:
     variable = read(make(tmp_path / "v.mp3", *MODES["vbr"]).read_bytes())
     constant = read(make(tmp_path / "c.mp3", *MODES["cbr"]).read_bytes())
-    assert [event for event in variable if isinstance(event, InfoFrame)] == [InfoFrame(variable=True)]
-    assert [event for event in constant if isinstance(event, InfoFrame)] == [InfoFrame(variable=False)]
+    for events, mode in ((variable, True), (constant, False)):
+        (info,) = (event for event in events if isinstance(event, InfoFrame))
+        assert (info.variable, info.frames) == (mode, len(frames(events)))
+        # LAME puts 576 samples before; with those behind, whole frames of 1152 samples for 2 s of 44.1 kHz.
+        assert (info.delay, info.padding) == (576, info.frames * 1152 - 576 - 88200)
     for events in (variable, constant):
         assert not any(b"Xing" in frame.data or b"Info" in frame.data for frame in frames(events))
 

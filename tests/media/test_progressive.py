@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from media.fragments import FragmentReader, InitSegment, Sample
+from media.fragments import FragmentReader, InitSegment
 from media.isobmff import walk
-from media.moof import Defaults, parse_moof
+from media.moof import Defaults, Sample, parse_moof
 from media.progressive import WIDE_FROM, MovieTrack, TrackTables, write_head
 from media.trackbox import TrackFacts
 from packager.tools import Tools

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from origin.edge import Ledger, Traffic
 from origin.http1.answers import Line, Reply, Shortcuts, WireAnswer
 from origin.http1.requesthead import PlainFields, RequestLine, WireLimits
 from tests.conformance.conftest import Loop, Running, serving
-from tests.conformance.raw import Client, wait_for
+from tests.conformance.raw import Client
+from tests.waiting import wait_for
 
 BODY = bytes(100_000)
 TEXT = b"HTTP/1.1 200 OK\r\n%bcontent-length: 100000\r\n\r\n"
@@ -106,6 +109,28 @@ def test_held_answers_are_released_together(origin: Running, house: House) -> No
     assert house.traffic.requests["live", 200] == 2 * len(clients)
     for client in clients:
         client.socket.close()
+
+
+def test_date_is_the_answers_own_where_the_server_is_late_with_it(
+    origin: Running, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9110 §6.6.1, of both ways to answer; else a file may be younger than its answer (§8.8.2.1)."""
+
+    async def late(_: int) -> bool:
+        return origin.server.should_exit
+
+    monkeypatch.setattr(origin.server, "on_tick", late)
+    origin.server.server_state.default_headers = [(b"date", b"Sun, 06 Nov 1994 08:49:37 GMT"), (b"x-a", b"b")]
+    with origin.connect() as client:
+        for target in ("/held/x", "/other"):
+            asked = time.time() // 1
+            ask(client, target)
+            if target == "/held/x":
+                wait_for(lambda: len(house.waiting) == 1, "it to wait")
+                house.release()
+            answer = client.answer()
+            assert asked <= parsedate_to_datetime(answer["date"]).timestamp() <= time.time()
+            assert answer["x-a"] == "b"
 
 
 def test_requests_behind_a_held_answer_wait_for_it(origin: Running, house: House) -> None:

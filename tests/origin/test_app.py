@@ -15,7 +15,9 @@ import m3u8
 import pytest
 
 from packager.tools import Tools
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conformance.raw import Client
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
 
 
 def fetch(url: str, **headers: str) -> tuple[int, Message, bytes]:
@@ -32,6 +34,23 @@ def fetch_json(url: str) -> Any:
     status, headers, body = fetch(url)
     assert (status, headers["content-type"]) == (200, "application/json")
     return json.loads(body)
+
+
+def test_who_ends_in_the_middle_of_a_body_is_no_error_of_ours(demo_server: ServerProcess) -> None:
+    """RFC 9112 §8: who only sends no more hears 400; who has gone leaves no traceback in the log."""
+    host, _, port = demo_server.url.removeprefix("http://").rpartition(":")
+    head = f"POST /live/demo/metadata HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    for still_reads in (True, False):
+        with Client((host, int(port))) as client:
+            client.send(f"{head}Content-Length: 10\r\n\r\n{{")
+            if not still_reads:
+                client.reset()
+                continue
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.answer().status == 400
+            assert client.is_closed()
+    assert fetch(f"{demo_server.url}/health")[0] == 200
+    assert "Traceback" not in demo_server.text()
 
 
 def samples(server: ServerProcess) -> dict[str, float]:
@@ -92,8 +111,18 @@ def test_the_title_adapts_between_three_renditions_cut_alike(demo_server: Server
     assert sum(cuts[0]) == pytest.approx(72, abs=0.01)
 
 
+def known_library(server: ServerProcess) -> list[dict[str, Any]]:
+    """The list once all files are looked at."""
+
+    def known() -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = fetch_json(f"{server.url}/api/library")
+        return items if all(item["playable"] is not None for item in items) else []
+
+    return wait_for(known, "the library's list")
+
+
 def test_the_lists_name_what_there_is(demo_server: ServerProcess) -> None:
-    library = fetch_json(f"{demo_server.url}/api/library")
+    library = known_library(demo_server)
     assert [(item["kind"], item["path"]) for item in library] == [
         ("title", "film"),
         ("file", "film.240p.mp4"),
@@ -161,7 +190,14 @@ def test_unknown_paths_do_not_grow_the_metrics(demo_server: ServerProcess) -> No
 
 @pytest.mark.parametrize(
     "path",
-    ["/media/film.720p.mp4", "/vod/film/master.m3u8", "/live/demo/master.m3u8", "/api/library", "/media/no"],
+    [
+        "/media/film.720p.mp4",
+        "/vod/film/master.m3u8",
+        "/live/demo/master.m3u8",
+        "/api/library",
+        "/status-json.xsl",
+        "/media/no",
+    ],
 )
 def test_pages_of_other_origins_may_read_media_and_lists(demo_server: ServerProcess, path: str) -> None:
     wait_for(lambda: live_is_on(demo_server), what="the channel")
@@ -172,21 +208,36 @@ def test_pages_of_other_origins_may_read_media_and_lists(demo_server: ServerProc
     assert headers.get_all("x-content-type-options") == ["nosniff"]
 
 
-def test_a_preflight_for_range_is_answered(demo_server: ServerProcess) -> None:
+# Ranges and titles, a password, and what players tell of themselves (CTA-5004 §2.1: hls.js, dash.js, Shaka).
+ASKED = "range, icy-metadata, authorization, cmcd-object, cmcd-request, cmcd-session, cmcd-status"
+
+
+def test_a_preflight_for_what_players_send_is_answered(demo_server: ServerProcess) -> None:
     request = urllib.request.Request(
         f"{demo_server.url}/media/film.720p.mp4",
         method="OPTIONS",
         headers={
             "Origin": "http://elsewhere.example",
             "Access-Control-Request-Method": "GET",
-            "Access-Control-Request-Headers": "range, icy-metadata",
+            "Access-Control-Request-Headers": ASKED,
         },
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         allowed = {name.strip().lower() for name in answer.headers["access-control-allow-headers"].split(",")}
-        assert {"range", "icy-metadata"} <= allowed
+        assert set(ASKED.split(", ")) <= allowed
         assert "GET" in answer.headers["access-control-allow-methods"]
         assert answer.headers["access-control-allow-origin"] == "*"
+
+
+# RFC 9110 §9.3.7: it is asked of the server as a whole, here as libshout 2.4.6 asks for TLS (RFC 2817 §3.1).
+def test_options_of_the_server_is_answered_without_the_upgrade(demo_server: ServerProcess) -> None:
+    host, _, port = demo_server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), 60) as connection:
+        connection.sendall(
+            b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: TLS/1.0, HTTP/1.1\r\n\r\n"
+        )
+        answer = connection.makefile("rb").readline()
+    assert answer.startswith(b"HTTP/1.1 204 ")
 
 
 def test_somebodys_own_folder_is_served_instead_of_the_films(tools: Tools, tmp_path: Path) -> None:
@@ -199,7 +250,7 @@ def test_somebodys_own_folder_is_served_instead_of_the_films(tools: Tools, tmp_p
     subprocess.run([str(tools.ffmpeg), "-nostdin", "-v", "error", *source, str(old)], check=True)
     server = start_server("--demo", "--library", str(tmp_path), "--port", "0")
     try:
-        beach, avi = fetch_json(f"{server.url}/api/library")
+        beach, avi = known_library(server)
         assert (beach["path"], beach["playable"]) == ("a holiday/beach.mov", True)
         assert fetch(server.url + beach["hls"])[0] == 200
         assert fetch(server.url + beach["media"])[2] == film.read_bytes()

@@ -8,15 +8,17 @@ import gzip
 import http.server
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from origin.check import CheckError, check, part_problems
-from tests.conftest import HEADWATER, ServerProcess, wait_for
+from origin.check import CheckError, Report, check
+from origin.lowlatency import control_problems, part_problems, progress
+from tests.conftest import HEADWATER, ServerProcess
 from tests.origin.test_app import live_is_on
+from tests.waiting import wait_for
 
 
 def run(url: str) -> subprocess.CompletedProcess[str]:
@@ -73,6 +75,17 @@ def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> No
     assert "doesn't begin with #EXTM3U" in run(f"{careless_server}/a.m3u8").stdout
 
 
+async def judged(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> Report:
+    """Have a server judged that answers so."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        return await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/itself.m3u8")
+    finally:
+        server.close()
+
+
 HOSTILE = {
     "itself": b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nitself.m3u8\n",
     "nan": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:nan,\na.ts\n#EXT-X-ENDLIST\n",
@@ -84,6 +97,7 @@ HOSTILE = {
     "nul": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\na\0.ts\n#EXT-X-ENDLIST\n",
     "quote": b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a,NAME=b\n#EXT-X-STREAM-INF:BANDWIDTH=x\nb.m3u8\n',
     "part": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=x\n#EXT-X-PART:DURATION=\n",
+    "report": b'#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-RENDITION-REPORT:URI="a",LAST-PRT=1\n',
     "lines": b"#EXTM3U\n" + b"\n" * 1_000_000,
     "line": b"#EXTM3U\n#" + b"x" * (8 << 20),
 }
@@ -99,18 +113,30 @@ async def test_a_hostile_playlist_is_judged_within_limits(tmp_path: Path, name: 
             await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    findings: list[str] = []
     try:
         async with asyncio.timeout(30):
-            report = await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/itself.m3u8")
-            findings = report.findings
+            findings = (await judged(answer)).findings
     except CheckError as error:
         findings = [str(error)]
-    finally:
-        server.close()
     assert findings
     assert not any("\n" in finding for finding in findings)
+
+
+async def test_an_address_that_breaks_off_is_a_finding_and_the_rest_is_judged() -> None:
+    segments = b"#EXTINF:9.5,\n0.m4s\n" * 5
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + segments + b"#EXT-X-ENDLIST\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = b"Content-Type: application/vnd.apple.mpegurl\r\n"
+        told = b"HTTP/1.0 200 OK\r\n" + fields + b"\r\n" + playlist
+        writer.write(told if b".m3u8" in head else b"nothing\r\n\r\n")
+        writer.close()
+
+    report = await judged(answer)
+    assert any("/0.m4s: can't be fetched: " in finding for finding in report.findings)
+    assert sum("lasts 9.5 s, more than the target duration 2" in finding for finding in report.findings) == 3
+    assert any(finding.endswith("and 2 more of that kind") for finding in report.findings)
 
 
 async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
@@ -122,11 +148,7 @@ async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
         writer.write(b"HTTP/1.0 200 OK\r\n" + fields + b"\r\n" + bomb)
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    try:
-        report = await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.m3u8")
-    finally:
-        server.close()
+    report = await judged(answer)
     assert any("is coded as 'gzip'" in finding for finding in report.findings)
     assert any("doesn't begin with #EXTM3U" in finding for finding in report.findings)
 
@@ -152,4 +174,51 @@ def test_parts_are_held_against_their_target(durations: tuple[float, ...], probl
     lines += [
         f'#EXT-X-PART:DURATION={duration},URI="{index}.m4s"' for index, duration in enumerate(durations)
     ]
-    assert len(list(part_problems("\n".join([*lines, "#EXTINF:3,", "0.m4s", ""])))) == problems
+    assert (
+        len(list(part_problems("\n".join([*lines, f"#EXTINF:{sum(durations)},", "0.m4s", ""])))) == problems
+    )
+
+
+LOW_LATENCY = """#EXTM3U
+#EXT-X-TARGETDURATION:2
+#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=12.0,HOLD-BACK=6.0,PART-HOLD-BACK=3.0
+#EXT-X-PART-INF:PART-TARGET=1.0
+#EXT-X-MEDIA-SEQUENCE:7
+#EXT-X-PROGRAM-DATE-TIME:2026-11-20T12:00:00.000Z
+#EXT-X-PART:DURATION=1.0,URI="7.0.m4s",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.9,URI="7.1.m4s"
+#EXTINF:1.9,
+7.m4s
+#EXT-X-PART:DURATION=0.5,URI="8.0.m4s",INDEPENDENT=YES
+#EXT-X-PART:DURATION=1.0,URI="8.1.m4s"
+#EXT-X-PRELOAD-HINT:TYPE=PART,URI="8.2.m4s"
+"""
+
+
+def test_a_playlist_of_low_latency_that_holds_has_no_problems() -> None:
+    assert not [*control_problems(LOW_LATENCY), *part_problems(LOW_LATENCY)]
+    assert progress(LOW_LATENCY) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("HOLD-BACK=6.0", "HOLD-BACK=5.0", "HOLD-BACK is 5.0, less than three target durations"),
+        ("CAN-SKIP-UNTIL=12.0", "CAN-SKIP-UNTIL=11", "CAN-SKIP-UNTIL is 11, less than six"),
+        (",PART-HOLD-BACK=3.0", "", "has no PART-HOLD-BACK"),
+        ("PART-HOLD-BACK=3.0", "PART-HOLD-BACK=1.5", "PART-HOLD-BACK is 1.5, less than two part targets"),
+        ("#EXT-X-PART-INF:PART-TARGET=1.0\n", "", "has parts, but no EXT-X-PART-INF"),
+        ('#EXT-X-PRELOAD-HINT:TYPE=PART,URI="8.2.m4s"\n', "", "no EXT-X-PRELOAD-HINT"),
+        ('URI="8.2.m4s"\n', 'URI="8.2.m4s"\n#EXT-X-ENDLIST\n', "EXT-X-ENDLIST and EXT-X-PRELOAD-HINT"),
+        ("#EXT-X-PROGRAM-DATE-TIME:2026-11-20T12:00:00.000Z\n", "", "no EXT-X-PROGRAM-DATE-TIME"),
+        ("#EXTINF:1.9", "#EXTINF:2.1", "the parts of 7.m4s last 1.900 s, it 2.100 s"),
+        ("DURATION=0.5,URI", "DURATION=1.5,URI", "a part of 1.5 s is above PART-TARGET 1.0"),
+        ('URI="8.0.m4s",INDEPENDENT=YES', 'URI="8.0.m4s"', "a part of 0.5 s is below 85 %"),
+    ],
+)
+def test_what_a_playlist_of_low_latency_breaks_is_told(right: str, wrong: str, words: str) -> None:
+    assert right in LOW_LATENCY
+    text = LOW_LATENCY.replace(right, wrong, 1)
+    (problem,) = [*control_problems(text), *part_problems(text)]
+    assert words in problem
+    assert "(RFC 8216bis " in problem

@@ -170,9 +170,9 @@ def test_a_weak_validator_continues_nothing() -> None:
     assert evaluate("GET", {"if-none-match": '"a"'}, weak, NOW) is Outcome.NOT_MODIFIED
 
 
-def test_a_list_that_does_not_parse_neither_matches_nor_fails() -> None:
-    """RFC 9110 §13.1; line 15."""
-    assert evaluate("GET", {"if-match": "a"}, LONG_AGO, NOW) is Outcome.PROCEED
+def test_a_list_that_does_not_parse_matches_nothing() -> None:
+    """RFC 9110 §13.1.1, §13.1.2: step 3 of each; line 15."""
+    assert evaluate("GET", {"if-match": "a"}, LONG_AGO, NOW) is Outcome.FAILED
     assert evaluate("GET", {"if-none-match": "a"}, LONG_AGO, NOW) is Outcome.PROCEED
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import HEADWATER, ServerProcess, start_server, wait_for
+from packager.live.memory import MEMORY_TARGET_DURATIONS
+from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.waiting import wait_for
 
 CHANNEL = 'name = "demo"\nsource = "testsrc"\nladder = ["240p"]\npart_duration = 0.25\nsegment_duration = 1.0'
 RENDITIONS = ("240p", "audio")
@@ -161,9 +163,17 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
 
         wait_for(troubles, what="the trouble")
         assert troubles() == {"live/demo": "DVR: File too large"}
-        wait_for(lambda: "#EXT-X-GAP" in playlist(client, server, "240p"), what="the gap")
-        live_edge = playable(playlist(client, server, "240p"))[-1]
-        assert fetch(client, server, "240p", live_edge)
+        unstored = playable(playlist(client, server, "240p"))[-1]
+        before = fetch(client, server, "240p", unstored)
+
+        def behind_the_live_edge() -> bool:
+            # RFC 8216bis §6.2.1: what was published isn't taken back, nor is it another one.
+            text = playlist(client, server, "240p")
+            assert unstored in playable(text)
+            return len(playable(text.partition(f"\n{unstored}\n")[2])) > MEMORY_TARGET_DURATIONS
+
+        wait_for(behind_the_live_edge, what="a segment in memory that would be on disk")
+        assert fetch(client, server, "240p", unstored) == before
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         wait_for(lambda: not troubles(), what="the end of the trouble")
         assert server.text().count("DVR isn't kept") == 1

@@ -19,10 +19,11 @@ import httpx
 import m3u8
 import pytest
 
-from origin.config import validate
+from origin.configsources import validate
 from origin.unserved import unserved
 from packager.tools import Tools
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
 
 FILM_SECONDS = 4.4
 FRAMES = 110
@@ -178,6 +179,22 @@ def test_a_recording_is_vod_of_the_same_segments(hall: Hall, film: dict[str, Any
     assert float(played["format"]["duration"]) == pytest.approx(FILM_SECONDS, abs=0.1)
 
 
+def test_its_dash_manifest_is_static_and_ffmpeg_plays_the_same_frames_by_it(
+    hall: Hall, film: dict[str, Any], tools: Tools
+) -> None:
+    answer = hall.get(film["dash"])
+    assert answer.headers["content-type"] == "application/dash+xml"
+    manifest = ElementTree.fromstring(answer.text)
+    assert manifest.get("type") == "static"
+    assert float(manifest.get("mediaPresentationDuration", "")[2:-1]) == pytest.approx(FILM_SECONDS, abs=0.05)
+    url = hall.server.url + film["dash"]
+    command = [str(tools.ffmpeg), "-nostdin", "-v", "error", "-xerror", "-i", url, "-f", "framecrc", "-"]
+    played = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert played.stderr == ""
+    pictures = [line for line in played.stdout.splitlines() if line.startswith("0,")]
+    assert len(pictures) == FRAMES
+
+
 def test_its_mp4_has_the_segments_packets_in_time(
     hall: Hall, film: dict[str, Any], tools: Tools, tmp_path: Path
 ) -> None:
@@ -252,6 +269,9 @@ def test_an_event_that_is_ended_stays_over_restarts_until_the_next_one_begins(
     wait_for(lambda: len(hall.segments(path)) >= 3, what="three segments")
     assert hall.post("/live/talk/start").status_code == 409
     number = int(hall.segments(path)[-1].removesuffix(".m4s"))
+    # Fetch §3.2.2: any page may have a browser send a POST without a body; it is told whose page that is.
+    foreign = hall.client.post(f"{hall.server.url}/live/talk/end", headers={"Origin": "https://evil.example"})
+    assert foreign.status_code == 403
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(hall.text, f"{path}?_HLS_msn={number + 2}")
         ended = hall.post("/live/talk/end")

@@ -90,6 +90,51 @@ def test_a_cursor_knows_the_media_time_of_its_next_byte() -> None:
     assert cursors[5].media_time == Fraction(1, 2)
 
 
+def test_who_begins_gets_the_lead_and_who_goes_on_gets_what_stands_before_the_first_cut() -> None:
+    ring = Ring(100)
+    before = ring.join()
+    ring.append(b"HHaabb", cuts=(2, 4), lead=b"hh", link=1)
+    ring.append(b"ccdd", cuts=(0, 2), lead=b"hh", link=1)
+    ring.append(b"EHHee", cuts=(3,), lead=b"HH", link=2)
+    everything = b"aabbccddEHHee"
+    # Nobody who begins is given what ends a link that it hasn't heard.
+    assert taken(ring, before) == b"hh" + everything
+    assert taken(ring, ring.join(99)) == b"hh" + everything
+    assert taken(ring, ring.join(11)) == b"hhbbccddEHHee"
+    assert taken(ring, ring.join(7)) == b"hhddEHHee"
+    assert taken(ring, ring.join(5)) == b"HHee"
+    late = ring.join(0)
+    ring.append(b"ff", lead=b"HH", link=2)
+    assert taken(ring, late) == b"HHff"
+    assert taken(ring, before) == b"ff"
+
+
+def test_one_that_lagged_gets_the_lead_of_another_link_and_not_of_its_own() -> None:
+    ring = Ring(8)
+    cursor = ring.join()
+    ring.append(b"aa", lead=b"h", link=1)
+    assert taken(ring, cursor) == b"haa"
+    for _ in range(5):
+        ring.append(b"bb", lead=b"h", link=1)
+    with pytest.raises(LaggedError):
+        ring.read(cursor, 100)
+    again = ring.join(4, link=cursor.link)
+    assert taken(ring, again) == b"bbbb"
+    for _ in range(5):
+        ring.append(b"cc", lead=b"H", link=2)
+    assert taken(ring, ring.join(4, link=again.link)) == b"Hcccc"
+
+
+def test_a_block_in_which_nobody_can_begin_is_entered_behind_its_end() -> None:
+    ring = Ring(100)
+    ring.append(b"aaaa", cuts=(4,), lead=b"hx", link=1)
+    cursor = ring.join(100)
+    assert ring.read(cursor, 100) == [(b"hx", b"")]
+    ring.append(b"bb", lead=b"h", link=1)
+    assert taken(ring, cursor) == b"bb"
+    assert ring.lag(cursor) == 0
+
+
 class Listener:
     """What a listener should have seen, kept beside its cursor."""
 

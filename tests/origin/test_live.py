@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,12 +18,15 @@ import m3u8
 import pytest
 
 from origin.live.growing import hinted_part
-from origin.live.prepared import accepts_gzip
-from packager.live.channel import Channel, ChannelOptions
-from packager.live.window import LivePart, Window
+from origin.live.reload import awaited_segments
+from origin.prepared import accepts_gzip
+from packager.live.channel import Channel
+from packager.live.livesegment import LivePart
+from packager.live.options import ChannelOptions
+from packager.live.window import Window
 from packager.tools import Tools
-from tests.conftest import wait_for
 from tests.live_server import LiveServer, broadcasting
+from tests.waiting import wait_for
 
 NAMES = ("360p", "240p", "audio")
 OPTIONS = ChannelOptions("test", ladder=("360p", "240p"), part_duration=0.25, segment_duration=1.0)
@@ -34,6 +35,8 @@ OPTIONS = ChannelOptions("test", ladder=("360p", "240p"), part_duration=0.25, se
 @pytest.fixture(scope="module")
 def live(tools: Tools) -> Iterator[LiveServer]:
     with broadcasting(Channel(OPTIONS, tools)) as server:
+        # A busy machine may take longer than a request waits for the first segment.
+        wait_for(lambda: server.channel.ready, "the channel")
         yield server
 
 
@@ -139,12 +142,19 @@ def test_dates_agree_between_renditions_and_with_the_wall_clock(client: httpx.Cl
         dates.append(next(one.program_date_time for one in segments if one.uri == f"{number - 1}.m4s"))
     assert abs(dates[0] - dates[1]).total_seconds() == 0
     assert abs(dates[0] - dates[2]).total_seconds() < 0.034
+    # The part that is there since just now ended just now. A starved machine is late, and so were its first
+    # dates, which then are corrected by less than a frame a segment.
+    wait_for(lambda: -0.1 < lateness(client) < 0.6, what="a part at its date")
+
+
+def lateness(client: httpx.Client) -> float:
+    """Seconds from the end of a part, by the playlist's date, to its being there."""
+    number, _ = newest(playlist(client))
     text = playlist(client, "360p", f"?_HLS_msn={number + 1}&_HLS_part=0")
     now = time.time()
     segment = next(one for one in m3u8.loads(text).segments if one.uri == f"{number}.m4s")
-    # the part that is there since just now ended just now; a loaded machine is late
-    late = now - (segment.program_date_time.timestamp() + 1.0 + 0.267)
-    assert -0.1 < late < 0.6
+    began: float = segment.program_date_time.timestamp()
+    return now - (began + 1.0 + 0.267)
 
 
 def test_a_request_for_the_next_part_blocks_until_the_playlist_contains_it(client: httpx.Client) -> None:
@@ -194,7 +204,8 @@ def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(c
     for name in (
         f"{number + 5}.0.m4s",
         f"{number - 1}.99.m4s",
-        f"{number + 5}.m4s",
+        # No encoder is so late that this one could be due.
+        f"{number + 50}.m4s",
         "init-1.mp4",
         "01.m4s",
         "x",
@@ -202,6 +213,14 @@ def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(c
         begin = time.monotonic()
         assert client.get(f"360p/{name}").status_code == 404
         assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize(("late", "awaited"), [(-1, 1), (0.9, 1), (2.0, 2), (5.0, 3), (600, 6)])
+def test_as_many_segments_are_waited_for_as_a_late_encoder_owes(late: float, awaited: int) -> None:
+    window = Window(2, 7)
+    assert awaited_segments(window, 100 + late) == 1
+    window.append(LivePart(b"x", Fraction(2), True), Fraction(98), ends_segment=True)
+    assert awaited_segments(window, 100 + late) == awaited
 
 
 async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_numbers_go_on() -> None:
@@ -225,6 +244,8 @@ async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_number
         ("br", False),
         ("gzip;q=0", False),
         ("gzip; q=0.000, br", False),
+        ("*, gzip;q=0", False),
+        ("*;q=0, gzip", True),
         ("xgzip", False),
     ],
 )
@@ -325,52 +346,3 @@ def test_a_channel_tells_its_state(live: LiveServer, client: httpx.Client) -> No
     assert live.channel.state == "live"
     assert list(live.channel.renditions) == list(NAMES)
     assert live.channel.restarts == 0
-
-
-def test_a_killed_ffmpeg_comes_back_behind_a_discontinuity_and_players_read_on(tools: Tools) -> None:
-    channel = Channel(
-        ChannelOptions("test", ladder=("240p",), part_duration=0.25, segment_duration=1.0), tools
-    )
-    with broadcasting(channel) as server, httpx.Client(base_url=server.url + "/", timeout=30) as client:
-        first = playlist(client, "240p")
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"{server.url}/master.m3u8", "-t", "6"]
-        player = subprocess.Popen(
-            [*command, "-map", "0:v", "-f", "framecrc", "-"], stdout=subprocess.PIPE, text=True
-        )
-        try:
-            assert player.stdout is not None
-            lines = iter(player.stdout)
-            shown = [next(line for line in lines if not line.startswith("#"))]
-            assert channel.pid is not None
-            os.kill(channel.pid, signal.SIGKILL)
-            wait_for(lambda: channel.restarts == 1 and channel.state == "live", what="the restart")
-            shown += lines
-            assert player.wait(60) == 0
-        finally:
-            player.kill()
-            player.wait()
-            if player.stdout is not None:
-                player.stdout.close()
-        # six seconds at 30 frames a second, of which the break took some
-        assert len(shown) > 100
-        for name in ("240p", "audio"):
-            text = playlist(client, name)
-            assert text.count("#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=") == 1
-            uris = [segment.uri for segment in m3u8.loads(text).segments if segment.uri]
-            numbers = [int(uri.split(".")[0]) for uri in uris]
-            assert numbers == list(range(numbers[0], numbers[-1] + 1))
-            assert numbers[0] >= m3u8.loads(first).media_sequence
-
-
-def test_shutdown_releases_everyone_who_waits(tools: Tools) -> None:
-    channel = Channel(ChannelOptions("test", ladder=("240p",), segment_duration=2.0), tools)
-    with ThreadPoolExecutor(4) as pool:
-        with broadcasting(channel) as server:
-            waiting = [pool.submit(httpx.get, f"{server.url}/240p/media.m3u8", timeout=30) for _ in range(4)]
-            wait_for(lambda: channel.blocked == 4, what="four blocked requests")
-            begin = time.monotonic()
-            server.loop.call_soon_threadsafe(channel.close)
-            answers = [request.result() for request in waiting]
-        assert [answer.status_code for answer in answers] == [503] * 4
-        assert all(answer.headers["retry-after"] == "2" for answer in answers)
-        assert time.monotonic() - begin < 5

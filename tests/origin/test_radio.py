@@ -8,12 +8,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from media.icy import metadata_block
-from origin.radio.mount import SILENCE_SECONDS, Mount
+from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import wants_titles
+from origin.radio.silence import SILENCE_SECONDS
 from origin.radio.status import status
 from packager.radio.audioblocks import AudioBlock
-from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving, until
+from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving
+from tests.waiting import until
 
 
 async def test_all_listeners_get_the_same_audio_from_where_they_joined() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
-from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving, until
+from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving
+from tests.waiting import until
 
 PASSWORD = "sésame&?"
 LOCKED = MountOptions(listener_password=PASSWORD)

@@ -15,7 +15,8 @@ from origin.events.channel import HEARTBEAT_SECONDS, ChannelLimits
 from origin.radio.hearing import KEPT_SECONDS, MAX_GONE, Hearings
 from origin.radio.options import MountOptions
 from tests.eventstream import Message, read
-from tests.radio_server import FRAME_BYTES, LIMIT, Client, Server, numbers, one_mount, until
+from tests.radio_server import FRAME_BYTES, LIMIT, Client, Server, numbers, one_mount
+from tests.waiting import until
 
 FRAME = Fraction(1152, 44100)
 """Seconds of one frame (ISO/IEC 11172-3)."""

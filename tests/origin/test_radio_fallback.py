@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from media.mpegaudio import Frame, MpegAudioReader
-from origin.config import Config, ConfigError, LimitOptions, RadioOptions, load
-from origin.radio import mount as mount_module
-from origin.radio.mount import Mount
+from origin.config import Config, ConfigError, LimitOptions, RadioOptions
+from origin.configsources import load
+from origin.radio import silence
+from origin.radio.mount import WATCH_SECONDS, Mount
 from origin.radio.options import MountOptions
 from origin.radio.stations import make_stations
 from origin.unserved import unserved
 from packager.radio.published import Published
 from packager.tools import Tools
-from tests.radio_server import FRAME_BYTES, Client, Feed, numbered_frame, numbers, serving, until
+from tests.radio_server import FRAME_BYTES, Client, Feed, numbered_frame, numbers, serving
+from tests.waiting import until
 
 SECOND = 39
 AUTH = "Authorization: Basic c291cmNlOnB3"  # source:pw, by coreutils' base64
@@ -70,7 +72,7 @@ async def test_a_source_that_dies_is_replaced_by_another_mount_and_comes_back() 
 async def test_a_source_that_stalls_with_an_open_socket_is_replaced_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mount_module, "FALLBACK_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "FALLBACK_SECONDS", 0.5)
     main, feed = Mount("main", Published(128)), Feed()
     spare = Mount("spare", feed)
     main.fall_back_to(spare)
@@ -96,7 +98,7 @@ async def test_without_a_fallback_listeners_are_held_for_a_named_time_and_then_l
         assert numbers(await listener.body(SECOND * FRAME_BYTES)) == list(range(SECOND))
         source.abort()
         now += 29
-        await asyncio.sleep(2 * mount_module.WATCH_SECONDS)
+        await asyncio.sleep(2 * WATCH_SECONDS)
         assert main.listeners == 1
         now += 2
         # RFC 9112 §7.1: the last chunk says that this was all.
@@ -192,6 +194,33 @@ def test_a_station_that_would_hear_itself_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=r"radio '[abc]': it would hear itself: . → "):
         load(None, {}, {"radio": entries(stations)})
+
+
+@pytest.mark.parametrize(
+    ("stations", "words"),
+    [
+        ([("a.ogg", "folder", None, None)], "name: a folder goes out as MP3"),
+        ([("a.ogg", "publish", None, "music.mp3")], "fallback: not possible"),
+        ([("a.mp3", "publish", None, "spare.OGA")], "fallback: not possible"),
+        ([("a.ogg", "publish", None, "b"), ("b", "folder", None, None)], "fallback: not possible"),
+        ([("a.mp3", "publish", None, "b.opus"), ("b.opus", "publish", None, None)], "fallback: not possible"),
+    ],
+)
+def test_ogg_and_what_cant_be_it_are_told_apart_by_their_names(
+    stations: list[tuple[str, str, str | None, str | None]], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"radio 'a\.\w+': {words}"):
+        load(None, {}, {"radio": entries(stations)})
+
+
+def test_a_name_says_what_listeners_are_told_before_there_is_a_source(tools: Tools) -> None:
+    both = [("a.ogg", "publish", None, "b.ogg"), ("b.ogg", "publish", None, None)]
+    plain = [("c", "publish", None, "a.ogg"), ("d.mp3", "relay", "http://radio.example/d", None)]
+    plain += [("e.AAC", "publish", None, None)]
+    stations = make_stations(load(None, {}, {"radio": entries([*both, *plain])}), tools, lambda _: None)
+    types = {name: mount.media_type for name, mount in stations.mounts.items()}
+    ogg, mpeg = "application/ogg", "audio/mpeg"
+    assert types == {"a.ogg": ogg, "b.ogg": ogg, "c": mpeg, "d.mp3": mpeg, "e.AAC": "audio/aac"}
 
 
 @pytest.mark.parametrize(

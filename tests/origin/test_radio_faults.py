@@ -11,7 +11,9 @@ import pytest
 
 from media.mpegaudio import Frame, MpegAudioReader
 from origin.radio.options import MountOptions
-from tests.radio_server import FRAME_BYTES, Client, Server, one_mount, until
+from tests.radio_server import FRAME_BYTES, Client, Server, one_mount
+from tests.reading import events_of
+from tests.waiting import until
 
 SECOND = 39
 CROWD = 250
@@ -49,10 +51,11 @@ async def gather(server: Server, count: int) -> list[Client]:
 
 
 def frames(data: bytes) -> list[int]:
-    reader = MpegAudioReader()
-    reader.receive_data(data)
-    reader.receive_eof()
-    return [int.from_bytes(one.data[36:44], "big") for one in reader.events() if isinstance(one, Frame)]
+    return [
+        int.from_bytes(one.data[36:44], "big")
+        for one in events_of(MpegAudioReader(), data)
+        if isinstance(one, Frame)
+    ]
 
 
 # G7
@@ -86,8 +89,8 @@ async def test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_mis
 
 
 async def test_a_crowd_that_leaves_at_once_leaves_nothing_behind() -> None:
-    # Nothing is played meanwhile, and a busy machine takes its time.
-    async with one_mount(MountOptions(hold_seconds=600)) as (feed, mount, server):
+    # Nothing is played meanwhile, and a busy machine takes its time: for the mount there is none.
+    async with one_mount(clock=lambda: 1000.0) as (feed, mount, server):
         feed.push(SECOND)
         await feed.settled()
         (await server.open()).abort()

@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from urllib.parse import quote
 
 import pytest
+from structlog.testing import capture_logs
 
 from media.mpegaudio import Frame, MpegAudioReader
-from origin.radio import mount as mounts_module
-from origin.radio import relay
+from origin.radio import demand, relay
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from tests import icecast
-from tests.radio_server import FRAME_BYTES, Server, numbered_frame, numbers, one_mount, serving, until
+from tests.packager.test_guard import answering, outside
+from tests.radio_server import FRAME_BYTES, Server, numbered_frame, numbers, one_mount, serving
+from tests.waiting import until
 
 SECOND = 39
 AS_BEFORE = MountOptions(burst_bytes=512 * 1024)
@@ -30,13 +32,16 @@ async def relaying(url: str, options: MountOptions = AS_BEFORE) -> AsyncIterator
 
 
 async def test_the_same_frames_and_titles_come_out_of_a_relay() -> None:
-    async with one_mount(AS_BEFORE) as (feed, _mount, upstream):
+    about = MountOptions(title="Küche", genre="Tones", url="http://u.example", burst_bytes=512 * 1024)
+    async with one_mount(about) as (feed, _mount, upstream):
         for number in range(6):
             feed.push(SECOND, f"Title {number // 3}'s")
         await feed.settled()
         async with relaying(f"{upstream.url}/radio/test") as (copy, server):
             await until(lambda: copy.media_time > 5)
             listener = await server.open(path="/radio/copy")
+            told = {"icy-name": "Küche", "icy-genre": "Tones", "icy-url": "http://u.example"}
+            assert told.items() <= listener.headers.items()
             found = numbers(await listener.body(5 * SECOND * FRAME_BYTES))
             assert found == list(range(len(found)))
             await until(lambda: copy.title == "Title 1\u2019s", "the title")
@@ -69,7 +74,7 @@ def numbered_end(number: int) -> bytes:
 async def test_on_demand_the_other_server_is_only_asked_while_somebody_listens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mounts_module, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(demand, "IDLE_SECONDS", 0.2)
     async with one_mount(AS_BEFORE) as (feed, mount, upstream):
         feed.push(SECOND)
         await feed.settled()
@@ -123,6 +128,19 @@ async def test_what_is_no_stream_is_not_relayed(path: str) -> None:
         assert not copy.station.available
         copy.close()
         assert (await server.open(path="/radio/copy")).status == 503
+
+
+async def test_no_redirect_leads_a_relay_from_the_network_into_this_machine() -> None:
+    address = outside()
+    async with answering() as (inside, asked):
+        redirect = f"HTTP/1.1 302 Found\r\nLocation: http://localhost:{inside}/\r\nContent-Length: 0\r\n\r\n"
+        async with answering(redirect.encode(), address) as (port, requests):
+            with capture_logs() as logs:
+                async with relaying(f"http://{address}:{port}/"):
+                    await until(lambda: [line for line in logs if line["event"] == "relay broke"])
+            assert requests
+        assert not asked
+    assert "private address" in next(line["reason"] for line in logs if line["event"] == "relay broke")
 
 
 # Icecast itself

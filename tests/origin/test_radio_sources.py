@@ -14,17 +14,8 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.publishing import read_query
 from packager.radio.published import Published
-from tests.radio_server import (
-    FRAME_BYTES,
-    LIMIT,
-    Client,
-    Feed,
-    Server,
-    numbered_frame,
-    numbers,
-    serving,
-    until,
-)
+from tests.radio_server import FRAME_BYTES, LIMIT, Client, Feed, Server, numbered_frame, numbers, serving
+from tests.waiting import until
 
 PASSWORD = "sesame"
 KEY = base64.b64encode(f"source:{PASSWORD}".encode()).decode()
@@ -46,17 +37,6 @@ async def one_published(silent_seconds: float = 10.0) -> AsyncIterator[tuple[Mou
         yield mount, server
 
 
-async def begin(server: Server, method: str, *fields: str, version: str = "HTTP/1.1") -> Client:
-    """Send a source's head, without waiting for an answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    client = Client(reader, writer)
-    server.clients.append(client)
-    writer.write(
-        "\r\n".join([f"{method} /radio/test {version}", "Host: x", *fields, "", ""]).encode("latin-1")
-    )
-    return client
-
-
 async def head(client: Client) -> str:
     async with asyncio.timeout(LIMIT):
         return (await client.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -71,12 +51,12 @@ async def heard(server: Server, frames: int) -> list[int]:
 # RFC 9110 §10.1.1: 100 before the content is sent; the answer is the request's, at its end.
 async def test_a_put_without_a_length_is_told_to_go_on_and_answered_at_its_end() -> None:
     async with one_published() as (mount, server):
-        source = await begin(server, "PUT", AUTH, MPEG, "Expect: 100-continue", "Ice-Name: N\u00c3\u00a4me")
+        source = await server.begin("PUT", AUTH, MPEG, "Expect: 100-continue", "Ice-Name: N\u00c3\u00a4me")
         assert await head(source) == "HTTP/1.1 100 Continue\r\n\r\n"
         source.writer.write(audio(0, 2 * SECOND))
         await until(lambda: mount.state == "live")
         assert await heard(server, 2 * SECOND) == list(range(2 * SECOND))
-        assert mount.shown_name == "N\u00e4me"
+        assert mount.shown.name == "N\u00e4me"
         source.writer.write_eof()
         assert (await head(source)).startswith("HTTP/1.1 200 ")
         await until(lambda: not mount.station.available)
@@ -84,16 +64,19 @@ async def test_a_put_without_a_length_is_told_to_go_on_and_answered_at_its_end()
 
 @pytest.mark.parametrize("version", ["HTTP/1.0", "ICE/1.0"])
 @pytest.mark.parametrize("size", [1, 100_000])
-async def test_a_source_of_the_old_protocol_is_answered_at_once(version: str, size: int) -> None:
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+async def test_a_source_of_the_old_protocol_is_answered_at_once(version: str, size: int, end: str) -> None:
+    """darkice ends lines with LF alone (RFC 9112 §2.2 allows to take it), and looks for this version."""
     async with one_published() as (mount, server):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        request = f"SOURCE /radio/test {version}\r\n{AUTH}\r\n{MPEG}\r\nice-bitrate: 128\r\n\r\n".encode()
+        lines = [f"SOURCE /radio/test {version}", AUTH, MPEG, "ice-bitrate: 128"]
+        request = f"{end.join(lines)}\r\n\r\n".encode()
         for start in range(0, len(request), size):
             writer.write(request[start : start + size])
             await asyncio.sleep(0)
         client = Client(reader, writer)
         server.clients.append(client)
-        assert (await head(client)).startswith("HTTP/1.1 200 ")
+        assert (await head(client)).startswith("HTTP/1.0 200 OK\r\n")
         # It looks like a request, and is audio.
         writer.write(b"GET / HTTP/1.1\r\n\r\n" + audio(0, SECOND))
         await until(lambda: mount.state == "live")
@@ -115,10 +98,10 @@ async def test_a_put_may_have_framing(framing: str) -> None:
     async with one_published() as (_mount, server):
         data = audio(0, SECOND)
         if framing == "chunked":
-            source = await begin(server, "PUT", AUTH, MPEG, "Transfer-Encoding: chunked")
+            source = await server.begin("PUT", AUTH, MPEG, "Transfer-Encoding: chunked")
             source.writer.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data))
         else:
-            source = await begin(server, "PUT", AUTH, MPEG, f"Content-Length: {len(data)}")
+            source = await server.begin("PUT", AUTH, MPEG, f"Content-Length: {len(data)}")
             source.writer.write(data)
         assert (await head(source)).startswith("HTTP/1.1 200 ")
         assert await heard(server, SECOND) == list(range(SECOND))
@@ -151,15 +134,15 @@ ADMIN = f"Authorization: Basic {base64.b64encode(f'admin:{PASSWORD}'.encode()).d
         ("PUT", [MPEG, "Authorization: Basic %%%"], 401),
         ("PUT", [MPEG, f"Authorization: Bearer {KEY}"], 401),
         ("PUT", [AUTH], 415),
-        ("PUT", [AUTH, "Content-Type: application/ogg"], 415),
+        ("PUT", [AUTH, "Content-Type: audio/flac"], 415),
         ("SOURCE", [AUTH, "Content-Type: video/webm"], 415),
     ],
 )
 async def test_a_refusal_has_its_exact_length_and_closes(method: str, fields: list[str], status: int) -> None:
     async with one_published() as (mount, server):
-        client = await begin(server, method, *fields)
+        client = await server.begin(method, *fields)
         answer = await head(client)
-        assert answer.startswith(f"HTTP/1.1 {status} ")
+        assert answer.startswith(f"HTTP/{'1.0' if method == 'SOURCE' else '1.1'} {status} ")
         lines = dict(line.lower().split(": ", 1) for line in answer.strip().split("\r\n")[1:])
         async with asyncio.timeout(LIMIT):
             body = await client.reader.read()
@@ -168,12 +151,13 @@ async def test_a_refusal_has_its_exact_length_and_closes(method: str, fields: li
         assert not mount.station.available
 
 
-async def test_ogg_is_refused_with_its_reason() -> None:
+async def test_what_isnt_carried_is_refused_with_what_is() -> None:
     async with one_published() as (_mount, server):
-        client = await begin(server, "PUT", AUTH, "Content-Type: application/ogg")
+        client = await server.begin("PUT", AUTH, "Content-Type: video/ogg")
         assert (await head(client)).startswith("HTTP/1.1 415 ")
         async with asyncio.timeout(LIMIT):
-            assert b"Ogg isn't carried" in await client.reader.read()
+            answer = await client.reader.read()
+        assert all(kind in answer for kind in (b"audio/mpeg", b"audio/aac", b"application/ogg"))
 
 
 async def test_a_station_that_isnt_there_or_takes_no_source_is_told_apart() -> None:
@@ -186,20 +170,20 @@ async def test_a_station_that_isnt_there_or_takes_no_source_is_told_apart() -> N
 @pytest.mark.parametrize(("method", "status"), [("PUT", 409), ("SOURCE", 403)])
 async def test_a_second_source_is_refused_and_the_first_plays_on(method: str, status: int) -> None:
     async with one_published() as (mount, server):
-        first = await begin(server, "SOURCE", AUTH, MPEG)
+        first = await server.begin("SOURCE", AUTH, MPEG)
         await head(first)
         assert (await server.open(AUTH, MPEG, method=method)).status == status
         first.writer.write(audio(0, SECOND))
         await until(lambda: mount.state == "live")
         first.abort()
         await until(lambda: not mount.station.available)
-        again = await begin(server, "SOURCE", AUTH, MPEG)
-        assert (await head(again)).startswith("HTTP/1.1 200 ")
+        again = await server.begin("SOURCE", AUTH, MPEG)
+        assert (await head(again)).startswith("HTTP/1.0 200 ")
 
 
 async def test_a_source_that_stalls_loses_its_place() -> None:
     async with one_published(silent_seconds=0.3) as (mount, server):
-        source = await begin(server, "SOURCE", AUTH, MPEG, version="HTTP/1.0")
+        source = await server.begin("SOURCE", AUTH, MPEG, version="HTTP/1.0")
         await head(source)
         source.writer.write(audio(0, SECOND))
         await until(lambda: mount.state == "live")
@@ -210,7 +194,7 @@ async def test_a_source_that_stalls_loses_its_place() -> None:
 
 async def test_garbage_is_refused() -> None:
     async with one_published() as (mount, server):
-        source = await begin(server, "PUT", AUTH, MPEG, "Expect: 100-continue")
+        source = await server.begin("PUT", AUTH, MPEG, "Expect: 100-continue")
         await head(source)
         source.writer.write(bytes(200_000))
         assert (await head(source)).startswith("HTTP/1.1 415 ")
@@ -220,7 +204,7 @@ async def test_garbage_is_refused() -> None:
 
 async def test_listeners_stay_between_two_sources_and_hear_the_next() -> None:
     async with one_published() as (mount, server):
-        first = await begin(server, "SOURCE", AUTH, MPEG)
+        first = await server.begin("SOURCE", AUTH, MPEG)
         first.writer.write(audio(0, SECOND))
         await until(lambda: mount.state == "live")
         listener = await server.open()
@@ -230,14 +214,14 @@ async def test_listeners_stay_between_two_sources_and_hear_the_next() -> None:
         await first.writer.drain()
         first.abort()
         await until(lambda: not mount.station.available)
-        second = await begin(server, "SOURCE", AUTH, MPEG)
+        second = await server.begin("SOURCE", AUTH, MPEG)
         second.writer.write(audio(500, SECOND))
         assert numbers(await listener.body(SECOND * FRAME_BYTES)) == list(range(500, 500 + SECOND))
 
 
 async def test_a_source_far_ahead_of_real_time_is_made_to_wait() -> None:
     async with one_published() as (mount, server):
-        source = await begin(server, "SOURCE", AUTH, MPEG)
+        source = await server.begin("SOURCE", AUTH, MPEG)
         sent = 0
 
         async def send() -> None:
@@ -262,7 +246,7 @@ async def test_of_a_source_nothing_stays_however_it_ends(end: str) -> None:
     async with one_published(silent_seconds=0.5) as (mount, server):
 
         async def bring() -> None:
-            source = await begin(server, "SOURCE", AUTH, MPEG)
+            source = await server.begin("SOURCE", AUTH, MPEG)
             await head(source)
             source.writer.write(audio(0, SECOND))
             await until(lambda: mount.state == "live")
@@ -297,7 +281,7 @@ async def update(server: Server, query: str, *fields: str) -> tuple[int, bytes]:
 
 async def test_a_title_belongs_to_the_audio_that_follows_it() -> None:
     async with one_published() as (mount, server):
-        source = await begin(server, "SOURCE", AUTH, MPEG)
+        source = await server.begin("SOURCE", AUTH, MPEG)
         await head(source)
         source.writer.write(audio(0, SECOND))
         await until(lambda: mount.state == "live")

@@ -14,7 +14,8 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.status import status
 from tests import icecast
-from tests.radio_server import Feed, until
+from tests.radio_server import Feed
+from tests.waiting import until
 
 
 def ask(server: icecast.Icecast) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -19,7 +21,9 @@ import m3u8
 import numpy as np
 import pytest
 
-from tests.conftest import HEADWATER, ServerProcess, start_server, wait_for
+from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.ogg import encoded
+from tests.waiting import wait_for
 
 TONES = {"Ada - Low": 500, "Ada - Middle": 900, "High": 1500}
 TUNE_SECONDS = 3
@@ -62,6 +66,7 @@ def server(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         "short.mp3": f'folder = "{music}"\nhls_bitrates = [96]',
         "never.mp3": f'folder = "{music}"\nhls = false',
         "locked.mp3": f'folder = "{music}"\nlistener_password = "{PASSWORD}"',
+        "vorbis.ogg": f'source = "publish"\nsource_password = "{PASSWORD}"',
         "talk.mp3": f'source = "publish"\nsource_password = "{PASSWORD}"\nfallback = "tones.mp3"',
     }
     text = "".join(f'[[radio]]\nname = "{name}"\n{keys}\n' for name, keys in stations.items())
@@ -247,6 +252,34 @@ def test_our_own_judge_is_content_with_a_stations_playlists(judge: subprocess.Po
     assert ", 0 didn't" in said
 
 
+def test_a_chain_of_ogg_is_heard_over_its_titles_without_a_break(
+    server: ServerProcess, client: httpx.Client
+) -> None:
+    path, tunes = "vorbis.ogg/128k/media.m3u8", [title for title in TONES if " - " in title]
+    links = [
+        encoded("vorbis", title.partition(" - ")[2], seconds=6, source=f"sine=frequency={TONES[title]}")
+        for title in tunes
+    ]
+    chain = b"".join(4 * links)
+    key = base64.b64encode(f"source:{PASSWORD}".encode()).decode()
+    fields = [f"Authorization: Basic {key}", "Content-Type: audio/ogg", f"Content-Length: {len(chain)}"]
+    head = "\r\n".join(["PUT /radio/vorbis.ogg HTTP/1.1", "Host: x", *fields, "", ""])
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as source:
+        # All at once: it is read at real time, ten seconds ahead at most.
+        source.sendall(head.encode() + chain)
+        radio = f"{server.url}/radio/vorbis.ogg"
+        wait_for(lambda: httpx.head(radio).status_code == 200, what="the station")
+        playlist = read_until(client, path, lambda segments: len(segments) >= 4)
+        found = heard(client, "vorbis.ogg/128k", whole(playlist))
+        text = client.get(path).text
+    assert len(found) >= 2
+    assert {one.frequency for one in found} == {TONES[title] for title in tunes}
+    assert "#EXT-X-DISCONTINUITY\n" not in text
+    assert set(re.findall('X-TITLE="(.*)"', text)) == {
+        f"Maker - {title.partition(' - ')[2]}" for title in tunes
+    }
+
+
 def test_hls_plays_on_when_the_stations_source_is_killed(server: ServerProcess, client: httpx.Client) -> None:
     path = "talk.mp3/128k/media.m3u8"
     target = f"icecast://source:{PASSWORD}@127.0.0.1:{urlsplit(server.url).port}/radio/talk.mp3"
@@ -265,14 +298,17 @@ def test_hls_plays_on_when_the_stations_source_is_killed(server: ServerProcess, 
     playlist = read_until(
         client,
         path,
-        lambda segments: segments and segments[-1].current_program_date_time.timestamp() > killed + 3,
+        # §4.4.4.3: 48 kHz mono, then 44.1 kHz stereo
+        lambda segments: (
+            segments
+            and segments[-1].current_program_date_time.timestamp() > killed + 3
+            and any(segment.discontinuity for segment in segments)
+        ),
     )
     segments = playlist.segments
     assert frequencies(client, whole(playlist)) <= set(TONES.values())
     numbers = [int(segment.uri.partition(".")[0]) for segment in segments if segment.uri]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    # §4.4.4.3: 48 kHz mono, then 44.1 kHz stereo
-    assert any(segment.discontinuity for segment in segments)
 
 
 def test_the_end_leaves_no_encoder(server: ServerProcess, client: httpx.Client) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import ServerProcess, start_server, wait_for
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
 
 CONFIG = """
 [server]
@@ -56,8 +57,8 @@ def test_a_starved_server_says_so_and_its_channel_goes_on_in_order(server: Serve
             assert found is not None
             return float(found[1])
 
-        client.get("/live/test/master.m3u8").raise_for_status()
-        before = listed()[-1]
+        # 503: a channel that has just begun, on a slow machine.
+        before = wait_for(listed, what="the first segment")[-1]
         os.kill(server.process.pid, signal.SIGSTOP)
         time.sleep(STARVED_SECONDS)
         os.kill(server.process.pid, signal.SIGCONT)

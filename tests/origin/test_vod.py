@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 from collections.abc import Iterator
@@ -107,16 +108,42 @@ def test_a_title_plays_each_of_its_renditions(url: str, library: Path) -> None:
 def test_everything_has_its_type_a_strong_tag_and_a_time_to_keep(
     client: httpx.Client, path: str, media_type: str
 ) -> None:
-    answer = client.get(path)
+    plain = {"accept-encoding": "identity"}
+    answer = client.get(path, headers=plain)
     assert answer.status_code == 200
+    assert "content-encoding" not in answer.headers
     assert answer.headers["content-type"] == media_type
     assert answer.headers["cache-control"] == "public, max-age=600"
     assert answer.headers["etag"].startswith('"')
-    head = client.head(path)
+    head = client.head(path, headers=plain)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == str(len(answer.content))
-    again = client.get(path, headers={"if-none-match": answer.headers["etag"]})
+    again = client.get(path, headers={**plain, "if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["master.m3u8", "video/media.m3u8", "manifest.mpd", "video/0.m4s"])
+def test_texts_are_compressed_for_whoever_takes_that_and_media_are_not(
+    client: httpx.Client, path: str
+) -> None:
+    path = f"bframes.mp4/{path}"
+    plain = client.get(path, headers={"accept-encoding": "identity"})
+    with client.stream("GET", path, headers={"accept-encoding": "br;q=1, gzip"}) as coded:
+        sent = b"".join(coded.iter_raw())
+    assert coded.headers["content-length"] == str(len(sent))
+    if path.endswith(".m4s"):
+        assert "vary" not in coded.headers
+        assert sent == plain.content
+        return
+    assert plain.headers["vary"] == coded.headers["vary"] == "Accept-Encoding"
+    assert coded.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(sent) == plain.content
+    # RFC 9110 §8.8.3.3: each has its own tag, by which it is known again.
+    tags = [plain.headers["etag"], coded.headers["etag"]]
+    assert len(set(tags)) == 2
+    for tag, coding in zip(tags, ("identity", "gzip"), strict=True):
+        known = client.get(path, headers={"accept-encoding": coding, "if-none-match": tag})
+        assert (known.status_code, known.content) == (304, b"")
 
 
 def test_each_segment_has_a_tag_of_its_own(client: httpx.Client) -> None:

@@ -138,3 +138,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, f"nothing happened for {seconds} s"
         time.sleep(0.02)
+
+
+def indexed(folder: Path, size: str, seconds: int) -> tuple[Path, Path]:
+    """Make the same film with its index at the end and in front, as ffmpeg writes it."""
+    made, last, first = folder / "made.mp4", folder / "last.mp4", folder / "first.mp4"
+    words = f"-f lavfi -i testsrc2=size={size}:rate=25 -f lavfi -i sine=sample_rate=44100 -t {seconds}"
+    words += " -c:v libx264 -preset ultrafast -bf 2 -g 25 -c:a aac"
+    run_ffmpeg(*words.split(), made)
+    run_ffmpeg("-i", made, "-c", "copy", last)
+    run_ffmpeg("-i", made, "-c", "copy", "-movflags", "+faststart", first)
+    return last, first

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from packager.live.channel import Channel
+from tests.live_server import running
+from tests.waiting import until
 
-LIMIT_SECONDS = 60.0
 SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT)
 
 
@@ -32,12 +31,6 @@ def children() -> set[str]:
     return {pid for path in listed for pid in path.read_text().split()}
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 async def kill_again_and_again(channel: Channel, *, times: int, every: float) -> Report:
     """Run a channel and kill its ffmpeg.
 
@@ -46,8 +39,7 @@ async def kill_again_and_again(channel: Channel, *, times: int, every: float) ->
         times: how often.
         every: seconds that an ffmpeg gets to run.
     """
-    task = asyncio.create_task(channel.run())
-    try:
+    async with running(channel):
         await until(lambda: channel.ready and channel.pid)
         before, others = len(os.listdir("/proc/self/fd")), children() - {str(channel.pid)}
         window = next(iter(channel.renditions.values())).window
@@ -70,7 +62,3 @@ async def kill_again_and_again(channel: Channel, *, times: int, every: float) ->
             discontinuities,
             window.next_number - number,
         )
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

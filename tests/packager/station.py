@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from packager.dvr import archive as archive_module
 from packager.dvr.archive import Archive
 from packager.live.channel import Channel
 from packager.live.numbers import Numbers
 from packager.live.window import Window
 from packager.tools import Tools
-from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
+from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track, media_clock
+from tests.waiting import until
 
 PARTS = {"240p": 5, "audio": 4}
-LIMIT_SECONDS = 30.0
+SETTLE_SECONDS = 120.0
+"""The machine may be slow: for what is finished to be on disk tests wait longer than an event's end does."""
 
 
 class Station:
@@ -27,6 +29,8 @@ class Station:
     def __init__(self, channel: Channel, archive: Archive, material: dict[str, Track], number: int) -> None:
         self.channel = channel
         self.archive = archive
+        for rendition in channel.renditions.values():
+            rendition.window.clock = media_clock(rendition.window)
         self._sources = {name: Source(channel, name, track, number, 0) for name, track in material.items()}
 
     @property
@@ -60,12 +64,6 @@ class Station:
         return found
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 @contextlib.asynccontextmanager
 async def on_air(
     data: Path,
@@ -83,6 +81,7 @@ async def on_air(
     options = replace(OPTIONS, data=data, dvr_window=dvr, dvr_bytes=dvr_bytes, part_duration=part_duration)
     options = replace(options, captions=captions)
     monkeypatch.setattr(Numbers, "first", lambda *_: number)
+    monkeypatch.setattr(archive_module, "SETTLE_SECONDS", SETTLE_SECONDS)
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None

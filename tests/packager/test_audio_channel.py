@@ -10,9 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
 
-from packager.live.channel import Channel, ChannelOptions
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
 from packager.tools import Tools
-from tests.packager.test_live import running, until
+from tests.live_server import running
+from tests.waiting import until
 
 OPTIONS = ChannelOptions("tones", bitrates=(64_000, 128_000), part_duration=0.25, segment_duration=1.0)
 AAC_FRAME = Fraction(1024, 48_000)
@@ -57,7 +59,7 @@ async def test_a_channel_of_sound_alone_is_cut_at_the_same_frames_in_all_renditi
         assert {later - earlier for earlier, later in itertools.pairwise(times)} == {1024}
     assert durations[0] == durations[1]
     # twice the bits, as far as the tone needs them
-    sizes = [rendition.window.average_bandwidth for rendition in channel.renditions.values()]
+    sizes = [rendition.window.tally.average_bandwidth for rendition in channel.renditions.values()]
     assert sizes[0] > 1.3 * sizes[1]
     manifest = ElementTree.fromstring(channel.presentation.manifest(0))
     sets = manifest.findall("{*}Period/{*}AdaptationSet")

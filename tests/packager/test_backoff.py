@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 from media.codecs import SampleEntry
 from packager.live.backoff import LONGEST_BACKOFF, QUIET_AFTER, STEADY_SECONDS, Backoff
 from packager.live.lineup import Lineup
-from packager.live.window import LivePart, Window
+from packager.live.livesegment import LivePart
+from packager.live.window import Window
 
 ENTRY = SampleEntry(b"avc1", "avc1.42c01e", b"", (), width=640, height=360)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from packager.arguments import MAX_PIXELS, QUIET, local_input, pipe
 from packager.cage import Cage, missing
 from packager.catalogue import probe
-from packager.ffmpeg import MAX_PIXELS, QUIET, Process, local_input, pipe, reading, run
+from packager.ffmpeg import Process, reading, run
 from packager.tools import Tools, ToolsError
 
 PYTHON = os.path.realpath(sys.executable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
+from xml.etree import ElementTree
 
 import m3u8
 import pytest
@@ -18,6 +19,7 @@ from packager.tools import Tools
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import Station, on_air
 
+MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 PICTURE = LivePart(b"picture", Fraction(1, 2), independent=True)
 
 
@@ -171,6 +173,23 @@ async def test_a_recording_has_the_captions(
     assert all(one.init_section is None for one in playlist.segments)
     folder = recording.path / "captions-en"
     assert {number: (folder / f"{number}.vtt").read_bytes() for number in live} == live
+    manifest = ElementTree.fromstring((recording.path / "manifest.mpd").read_bytes())
+    (words,) = [
+        one for one in manifest.iterfind(f"{MPD}Period/{MPD}AdaptationSet") if one.get("lang") == "en"
+    ]
+    assert (words.get("contentType"), words.get("mimeType")) == ("text", "application/mp4")
+    assert words.findtext(f"{MPD}Representation/{MPD}BaseURL") == "captions-en/"
+    template = words.find(f"{MPD}Representation/{MPD}SegmentTemplate")
+    assert template is not None
+    assert (template.get("initialization"), template.get("media")) == ("init-0.mp4", "$Number$.m4s")
+    assert template.get("presentationTimeOffset") == str(1000 * NUMBER)
+    # Sound of 235 frames is the longest.
+    assert [dict(one.attrib) for one in template.iter(f"{MPD}S")] == [{"t": str(1000 * NUMBER), "d": "5014"}]
+    joined = tmp_path / "words.mp4"
+    joined.write_bytes(b"".join((folder / name).read_bytes() for name in ("init-0.mp4", f"{NUMBER}.m4s")))
+    # Once, although it may be in two segments.
+    assert joined.read_bytes().count(b"payl") == 1
+    assert f"paylat {NUMBER}".encode() in joined.read_bytes()
     assert recording.note.audio == "audio"
     with recording.movie()[0] as head:
         assert head.size > 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
-from packager.catalogue import Catalogue, Entry, Facts, titles
+from packager.beside import beside
+from packager.catalogue import PROBES_AT_ONCE, Catalogue, Entry, Facts, titles
 from packager.tools import Tools
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=10:duration=1")
@@ -21,7 +24,9 @@ def make(tools: Tools, path: Path, *arguments: str) -> None:
 
 
 async def listed(root: Path, tools: Tools | None) -> dict[str, Facts]:
-    return {entry.path: entry.facts for entry in await Catalogue(root, tools).entries()}
+    catalogue = Catalogue(root, tools)
+    async with beside(catalogue.run()):
+        return {entry.path: entry.facts or Facts() for entry in await catalogue.entries(None)}
 
 
 async def test_what_browsers_play_has_no_reason_and_the_rest_says_why(tools: Tools, tmp_path: Path) -> None:
@@ -64,25 +69,64 @@ async def test_a_changed_file_is_asked_again_and_an_unchanged_one_is_not(
     path = tmp_path / "film.mp4"
     make(tools, path, *H264)
     catalogue = Catalogue(tmp_path, tools)
-    (first,) = await catalogue.entries()
-    (again,) = await catalogue.entries()
-    assert again.facts is first.facts
-    path.unlink()
-    make(tools, path, *PICTURE, "-c:v", "mpeg4")
-    (changed,) = await catalogue.entries()
+    async with beside(catalogue.run()):
+        (first,) = await catalogue.entries(None)
+        (again,) = await catalogue.entries(None)
+        assert again.facts is first.facts
+        path.unlink()
+        make(tools, path, *PICTURE, "-c:v", "mpeg4")
+        (changed,) = await catalogue.entries(None)
+    assert changed.facts is not None
     assert changed.facts.codecs == ("mpeg4",)
+
+
+async def test_a_list_of_many_files_comes_before_all_is_known_of_them_and_completes_itself(
+    tmp_path: Path,
+) -> None:
+    for number in range(20):
+        (tmp_path / f"{number:02}.mp4").write_bytes(b"1234")
+    gate, under_way, most = threading.Event(), 0, 0
+
+    def obstacle(path: str) -> str | None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        if path > "04.mp4":
+            gate.wait()
+        under_way -= 1
+        return None
+
+    catalogue = Catalogue(tmp_path, None, obstacle)
+    async with beside(catalogue.run()):
+        try:
+            entries = await catalogue.entries(0.3)
+            assert len(entries) == 20
+            assert entries[-1].facts is None
+        finally:
+            gate.set()
+        entries = await catalogue.entries(None)
+    assert all(entry.facts is not None for entry in entries)
+    assert most == PROBES_AT_ONCE
 
 
 async def test_without_ffprobe_files_are_still_listed(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"1234")
-    (entry,) = await Catalogue(tmp_path, None).entries()
-    assert (entry.path, entry.size, entry.facts) == ("film.mp4", 4, Facts())
+    assert await listed(tmp_path, None) == {"film.mp4": Facts()}
 
 
 async def test_a_link_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "real.mp4").write_bytes(b"1")
     (tmp_path / "link.mp4").symlink_to(tmp_path / "real.mp4")
-    assert [entry.path for entry in await Catalogue(tmp_path, None).entries()] == ["real.mp4"]
+    assert list(await listed(tmp_path, None)) == ["real.mp4"]
+
+
+async def test_names_that_no_address_can_say_are_not_listed(tmp_path: Path) -> None:
+    """RFC 3629 §3, RFC 3986 §2.5: an address is UTF-8, and names on a disk are any bytes."""
+    for name in (b"good.mp4", b"n\xe4me.mp4", b"back\\slash.mp4", "n\u00e4me.mp4".encode()):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"")
+    (tmp_path / os.fsdecode(b"f\xf6lder")).mkdir()
+    (tmp_path / os.fsdecode(b"f\xf6lder") / "inside.mp4").write_bytes(b"")
+    assert list(await listed(tmp_path, None)) == ["good.mp4", "n\u00e4me.mp4"]
 
 
 async def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

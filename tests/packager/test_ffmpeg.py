@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from packager.ffmpeg import ERROR_BYTES, QUIET, Process, last_error, local_input, pipe, reading, run
+from packager.arguments import QUIET, local_input, pipe
+from packager.ffmpeg import ERROR_BYTES, Process, last_error, reading, run
 from packager.tools import Tools, ToolsError
 
 ENDLESS = ("-re", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25", "-f", "mpegts")
@@ -97,7 +98,8 @@ async def test_no_descriptor_of_the_server_reaches_the_child(tmp_path: Path) -> 
 async def test_children_die_with_a_parent_that_is_killed(tools: Tools) -> None:
     script = (
         "import asyncio, sys\n"
-        "from packager.ffmpeg import Process, QUIET, pipe\n"
+        "from packager.arguments import QUIET, pipe\n"
+        "from packager.ffmpeg import Process\n"
         "async def main():\n"
         f"    p = await Process.start([{str(tools.ffmpeg)!r}, *QUIET, *{ENDLESS!r}, pipe(0)])\n"
         "    await p.read()\n"

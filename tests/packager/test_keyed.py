@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from fractions import Fraction
 
 import pytest
 
-from media.fragments import Sample
+from media.moof import Sample
 from packager.live.keyed import Cuts, KeyedSegmenter
+from packager.live.ladder import Cadence
 from packager.live.segmenter import CadenceError, CutPart
 from packager.sources.keyframes import Observed, kept_cadence
 
@@ -67,11 +69,42 @@ def test_parts_are_whole_follow_each_other_and_know_that_they_are_the_last_of_th
             assert part.base_media_decode_time + part.duration == following.base_media_decode_time
             assert part.ends_segment == (following.segment > part.segment)
             length = Fraction(part.duration, timescale)
-            # RFC 8216bis §4.4.3.7
+            # RFC 8216bis §4.4.4.9
             assert length <= PART
-            assert part.ends_segment or length >= PART * Fraction(85, 100)
+            assert part.ends_segment or part.independent or length >= PART * Fraction(85, 100)
             assert part.independent == part.samples[0].is_sync
         assert all(next(group).independent for _, group in itertools.groupby(parts, lambda one: one.segment))
+
+
+def test_a_part_begins_with_a_key_frame_where_the_part_before_it_may_end() -> None:
+    # ten frames a part, of which 85 % are nine (RFC 8216bis §4.4.4.9)
+    picture = KeyedSegmenter(
+        timescale=25, part_target=Fraction(2, 5), cuts=Cuts(Fraction(2), Fraction(5)), leads=True
+    )
+    keys = (0, 4, 23, 36, 50)
+    parts = picture.receive(0, [Sample(1, 1, is_sync=frame in keys) for frame in range(60)], bytes(60))
+    # Frame 4 is in a part that is independent itself, before 23 there are nine; but before 36 only three.
+    assert [part.base_media_decode_time for part in parts] == [0, 4, 14, 23, 33, 43, 50][: len(parts)]
+    assert [part.base_media_decode_time for part in parts if part.independent] == [0, 4, 23]
+
+
+@pytest.mark.parametrize(
+    ("frame_rate", "group", "audio_frame"),
+    [(25, 25, 1024), (24, 24, 1024), (30, 30, 1024), (50, 48, 1024), (25, 12, 960), (60, 45, 1024)],
+)
+def test_parts_fill_the_groups_of_pictures_of_which_a_segment_has_several(
+    frame_rate: int, group: int, audio_frame: int
+) -> None:
+    rate, sound = Fraction(frame_rate), Fraction(audio_frame, 48_000)
+    keys = tuple(Fraction(group * index, frame_rate) for index in range(9))
+    chosen = kept_cadence(Observed(keys, sound), rate, 2.0, 0.333)
+    assert chosen.regular
+    assert chosen.segment_duration > Fraction(group, frame_rate)
+    frames = math.floor(chosen.part_target * rate)
+    last = group % frames or frames
+    # RFC 8216bis §4.4.4.9: at least 85 %, for the last part of a group isn't its segment's
+    for length in (last / rate, frames / rate, chosen.part_target // sound * sound):
+        assert length >= chosen.part_target * Fraction(85, 100)
 
 
 def test_a_segment_without_a_key_frame_in_time_ends_and_what_comes_before_the_next_one_is_left_out() -> None:
@@ -124,3 +157,34 @@ def test_durations_come_from_the_groups_that_were_seen(
     assert chosen.longest is not None
     # RFC 8216bis §4.4.3.1, with a frame of sound on top
     assert chosen.longest + Fraction(1024, 48000) < target + Fraction(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("keys", "stays"),
+    [
+        ([0, 1, 4, 5, 9], True),  # what was seen then
+        ([0, 1, 3, 4, 5, 6], True),  # less of it
+        ([0, 1, 2, 3], True),  # so little that it looks regular
+        ([0, 1, 6, 7], False),  # §4.4.3.1: a segment of seven seconds is none of that target duration
+        ([0], False),
+    ],
+)
+def test_a_cadence_stays_as_long_as_what_is_seen_of_irregular_key_frames_fits(
+    keys: list[int], stays: bool
+) -> None:
+    def chosen(keys: list[int], noted: Cadence | None = None) -> Cadence:
+        seen = Observed(tuple(Fraction(key) for key in keys))
+        return kept_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted)
+
+    noted = chosen([0, 1, 4, 5, 9])
+    assert chosen(keys, noted) == (noted if stays else chosen(keys))
+    assert chosen(keys) == noted if keys == [0, 1, 4, 5, 9] else chosen(keys) != noted
+
+
+def test_a_cadence_of_regular_key_frames_does_not_stay_where_they_are_others() -> None:
+    noted, now = (
+        kept_cadence(Observed(tuple(Fraction(step * key) for key in range(4))), Fraction(25), 2.0, 0.333)
+        for step in (2, 3)
+    )
+    seen = Observed(tuple(Fraction(3 * key) for key in range(4)))
+    assert kept_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted) == now != noted

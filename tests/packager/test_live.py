@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import itertools
 import json
@@ -11,7 +10,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,37 +19,20 @@ import pytest
 
 from packager.live import audience, run
 from packager.live.audience import Audience
-from packager.live.channel import Channel, ChannelOptions
+from packager.live.channel import Channel
 from packager.live.cutting import cutters
 from packager.live.feed import Feed, Resumption
 from packager.live.inband import Inband
 from packager.live.ladder import cadence
 from packager.live.numbers import Numbers
+from packager.live.options import ChannelOptions
 from packager.live.rendition import Rendition
 from packager.live.wallclock import Instant, WallClock
 from packager.live.window import Window
-from packager.sources.source import frame_rate
+from packager.sources.inspection import frame_rate
 from packager.tools import Tools, ToolsError
-
-LIMIT_SECONDS = 60.0
-
-
-@contextlib.asynccontextmanager
-async def running(channel: Channel) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(channel.run())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
-    assert condition(), what
+from tests.live_server import running
+from tests.waiting import until
 
 
 def small(name: str = "small", source: str = "testsrc", segment_duration: float = 1.0) -> ChannelOptions:
@@ -212,7 +193,7 @@ def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     inband = Inband(["240p"], 1)
     (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
     clock, second = WallClock(), Fraction(1)
-    feed = Feed(rendition, clock, Resumption(), second, Numbers(), inband, cutter, None, lambda _: None)
+    feed = Feed(rendition, clock, Resumption(second), second, Numbers(), inband, cutter, None, lambda _: None)
     assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
 

@@ -14,13 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from packager.arguments import MAX_PIXELS, QUIET, local_input, pipe
 from packager.cage import Cage
-from packager.ffmpeg import MAX_PIXELS, QUIET, local_input, pipe, run
+from packager.ffmpeg import run
 from packager.live import encoder
 from packager.live.ladder import AUDIO, cadence, rungs
-from packager.sources.pull import Puller, recognise
+from packager.sources.inspection import inspect
+from packager.sources.pull import Puller
 from packager.sources.pump import Pump
-from packager.sources.source import Source, inspect
+from packager.sources.recognition import recognise
+from packager.sources.source import Source
 from packager.tools import Tools, ToolsError
 
 
@@ -124,7 +127,7 @@ def nothing_new() -> bytes:
 async def test_a_playlist_that_leads_nowhere_is_given_up(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, document: Callable[[], bytes]
 ) -> None:
-    monkeypatch.setattr("packager.sources.source.PROBE_SECONDS", 3.0)
+    monkeypatch.setattr("packager.sources.inspection.PROBE_SECONDS", 3.0)
     async with serving(Web({"/list.m3u8": document()})) as web:
         begin = time.monotonic()
         with pytest.raises(ToolsError) as caught:
@@ -235,6 +238,6 @@ def test_streams_are_recognised_by_their_first_bytes() -> None:
     assert recognise(b"\xff\xfb\x90\x00") == "mp3"
     assert recognise(b"\xff\xf1\x50\x80") == "aac"
     assert recognise(b"\x12\x34", "audio/mpeg; charset=x") == "mp3"
-    # what ffmpeg fetches itself, whatever its server calls it
+    # what is decoded from its beginning, whatever its server calls it
     for head in (b"#EXTM3U\n", b"OggS\0", b"fLaC", b"\0\0\0\x20ftypisom", b"\x1aE\xdf\xa3"):
         assert recognise(head, "audio/mpeg") is None

@@ -8,10 +8,9 @@ import functools
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,13 +19,17 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.live import backoff
-from packager.live.channel import Channel, ChannelOptions
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
+from packager.sources.inspection import inspect, playable
 from packager.sources.schemes import is_url, redacted
-from packager.sources.source import Source, inspect, playable
+from packager.sources.source import Source
 from packager.tools import Tools, ToolsError
+from tests.live_server import running
 from tests.packager.kills import kill_again_and_again
+from tests.upstream import Upstream, upstream
+from tests.waiting import until
 
-LIMIT_SECONDS = 60.0
 BROKEN_SECONDS = 8
 
 PICTURE = "-re -f lavfi -i testsrc2=size=320x240:rate=25"
@@ -35,91 +38,12 @@ H264 = "-c:v libx264 -preset ultrafast -tune zerolatency -g 25 -pix_fmt yuv420p"
 BOTH = f"{PICTURE} {SOUND} {H264} -c:a aac -f mpegts pipe:1"
 
 
-class Upstream:
-    """A server of another make: to each connection it sends what an ffmpeg of its own gives."""
-
-    def __init__(self, tools: Tools, arguments: str) -> None:
-        self._argv = [str(tools.ffmpeg), "-nostdin", "-v", "error", *arguments.split()]
-        self.spoils = False
-        self._server: asyncio.Server | None = None
-        self._tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self.port = 0
-        self.served = 0
-
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def stop(self) -> None:
-        """Be gone: no connection stays, and none is taken."""
-        if self._server is not None:
-            self._server.close()
-        self.hang_up()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def hang_up(self) -> None:
-        # Not cancelled: a child that is just being started would stay behind.
-        for writer in self._tasks.values():
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks[task] = writer
-        self.served += 1
-        child = await asyncio.create_subprocess_exec(*self._argv, stdout=asyncio.subprocess.PIPE)
-        assert child.stdout is not None
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n")
-            while data := await child.stdout.read(1 << 16):
-                writer.write(spoiled(data) if self.spoils else data)
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.communicate()
-            writer.transport.abort()
-            del self._tasks[task]
-
-
-def spoiled(data: bytes) -> bytes:
-    """Turn bytes here and there; ffmpeg has something to say of each picture then."""
-    found = bytearray(data)
-    for position in range(100, len(found), 997):
-        found[position] ^= 0xFF
-    return bytes(found)
-
-
-@contextlib.asynccontextmanager
-async def upstream(tools: Tools, arguments: str) -> AsyncIterator[Upstream]:
-    server = Upstream(tools, arguments)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
-
-
 @contextlib.asynccontextmanager
 async def pulling(url: str, tools: Tools, ladder: tuple[str, ...] = ("240p",)) -> AsyncIterator[Channel]:
     options = ChannelOptions("pulled", url, ladder=ladder, part_duration=0.25, segment_duration=1.0)
     channel = Channel(options, tools)
-    task = asyncio.create_task(channel.run())
-    try:
+    async with running(channel):
         yield channel
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def lengths(channel: Channel) -> list[int]:
@@ -145,6 +69,21 @@ async def test_a_stream_over_http_is_fetched_once_and_pulled_at_its_own_frame_ra
         number = window.next_number
         await until(lambda: window.next_number > number + 1)
         assert server.served == 1
+
+
+async def test_what_is_only_decoded_from_its_beginning_is_fetched_for_each_ffmpeg_which_has_no_network(
+    tools: Tools,
+) -> None:
+    async with (
+        upstream(tools, BOTH.replace("-f mpegts", "-f matroska")) as server,
+        pulling(f"http://127.0.0.1:{server.port}/stream", tools) as channel,
+    ):
+        await until(lambda: min(lengths(channel)) >= 2 and channel.pid)
+        assert channel.cadence.frame_rate == 25
+        # What is it, what has it, and to be played.
+        assert server.served == 3 + channel.restarts
+        words = await asyncio.to_thread(Path(f"/proc/{channel.pid}/cmdline").read_text)
+        assert "protocol_whitelist\0pipe\0" in words
 
 
 @pytest.mark.parametrize(
@@ -209,36 +148,6 @@ async def test_an_hls_stream_is_pulled_and_nobody_sees_its_password_among_the_pr
         words = await asyncio.to_thread(Path(f"/proc/{channel.pid}/cmdline").read_text)
         assert "ffmpeg" in words
         assert not [secret for secret in ("someone", "secret", "hidden") if secret in words]
-
-
-async def test_an_srt_stream_is_pulled(tools: Tools) -> None:
-    if "srt" not in tools.protocols:
-        pytest.skip("this ffmpeg has no SRT")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    async def listen() -> None:
-        words = BOTH.replace("pipe:1", f"srt://127.0.0.1:{port}?mode=listener").split()
-        while True:  # it takes one caller
-            sender = await asyncio.create_subprocess_exec(
-                str(tools.ffmpeg), "-nostdin", "-v", "quiet", *words
-            )
-            try:
-                await sender.wait()
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    sender.kill()
-                await sender.wait()
-
-    sending = asyncio.create_task(listen())
-    try:
-        async with pulling(f"srt://127.0.0.1:{port}", tools) as channel:
-            await until(lambda: min(lengths(channel)) >= 2)
-    finally:
-        sending.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await sending
 
 
 async def test_a_source_that_is_gone_for_a_second_is_a_gap_and_then_goes_on(tools: Tools) -> None:

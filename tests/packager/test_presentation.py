@@ -14,8 +14,10 @@ import pytest
 from media.codecs import SampleEntry
 from packager.live import history
 from packager.live.ladder import AUDIO_FRAME_RATE, RUNGS, audio_rungs, cadence, rungs
-from packager.live.presentation import Presentation, Rendition, media_playlist
-from packager.live.window import LivePart, Window
+from packager.live.livesegment import LivePart
+from packager.live.presentation import Presentation, media_playlist
+from packager.live.rendition import Rendition
+from packager.live.window import Window
 
 VIDEO = SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=1280, height=720)
 SOUND = SampleEntry(b"mp4a", "mp4a.40.2", b"", (), channels=2, sample_rate=48000)
@@ -163,6 +165,24 @@ def test_a_discontinuity_has_its_map_and_its_date_before_its_first_part() -> Non
     assert lines[at + 1] == '#EXT-X-MAP:URI="init-53.mp4"'
     assert lines[at + 2].startswith("#EXT-X-PROGRAM-DATE-TIME:")
     assert lines[at + 3].startswith('#EXT-X-PART:DURATION=0.33333,URI="53.0.m4s"')
+
+
+def test_a_new_init_segment_is_hinted_before_the_part_that_needs_it() -> None:
+    presentation, renditions = channel(6 * 2)
+    hints = [line for line in text(presentation).splitlines() if "PRELOAD-HINT" in line]
+    assert hints == ['#EXT-X-PRELOAD-HINT:TYPE=PART,URI="52.0.m4s"']
+    window = renditions["720p"].window
+    window.begin(b"new", VIDEO)
+    # Appendix B.1: it has another init segment than the part before; §4.4.5.3: the hinted URI is the tag's
+    hints = [line for line in text(presentation).splitlines() if "PRELOAD-HINT" in line]
+    assert hints == [
+        '#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="init-52.mp4"',
+        '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="52.0.m4s"',
+    ]
+    publish(window, 1)
+    said = text(presentation)
+    assert '#EXT-X-MAP:URI="init-52.mp4"' in said
+    assert "TYPE=MAP" not in said
 
 
 def test_a_gap_is_said() -> None:

@@ -7,17 +7,29 @@ import contextlib
 import itertools
 import os
 import signal
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from fractions import Fraction
 
-from packager.live.channel import Channel, ChannelOptions
-from packager.live.window import LiveSegment
+import pytest
+from structlog.testing import capture_logs
+
+from media.mpegts import TransportReader
+from media.pieces import CLOCK_RATE
+from packager.live.channel import Channel
+from packager.live.livesegment import LiveSegment
+from packager.live.options import ChannelOptions
+from packager.sources import pacing
 from packager.sources.pump import Pump
 from packager.tools import Tools
+from tests.live_server import running
+from tests.waiting import until
 
-LIMIT_SECONDS = 60.0
+BURST = 6.0
+"""Seconds of a stream that come at once."""
+
 OPTIONS = ChannelOptions("pumped", "", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
 SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=44100"
 BOTH = (
@@ -47,23 +59,6 @@ async def bringing(pump: Pump, tools: Tools, arguments: str) -> AsyncIterator[No
         with contextlib.suppress(ProcessLookupError):
             maker.kill()
         await maker.communicate()
-
-
-@contextlib.asynccontextmanager
-async def running(channel: Channel) -> AsyncIterator[None]:
-    task = asyncio.create_task(channel.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(tools: Tools) -> None:
@@ -127,10 +122,68 @@ def width_of(segment: LiveSegment) -> int:
     return 0 if segment.timeline is None else segment.timeline.entry.width
 
 
+@pytest.fixture(scope="module")
+def film(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Three quarters of a minute, with a key frame each second."""
+    path = tmp_path_factory.mktemp("film") / "film.ts"
+    words = BOTH.replace("-re ", "").replace("pipe:1", f"-t 45 {path}").split()
+    subprocess.run([str(tools.ffmpeg), "-nostdin", "-v", "error", *words], check=True)
+    return path.read_bytes()
+
+
+async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_without_a_break(
+    tools: Tools, film: bytes
+) -> None:
+    pump = Pump("mpegts")
+    channel = Channel(OPTIONS, tools, pump=pump)
+
+    async def bring() -> None:
+        for start in range(0, len(film), 1 << 14):
+            await pump.receive(film[start : start + (1 << 14)])
+
+    async with running(channel):
+        bringing_it = asyncio.create_task(bring())
+        await until(lambda: len(channel.renditions["240p"].window.listed) >= 4)
+        window = channel.renditions["240p"].window
+        assert not any(segment.gap or segment.discontinuity for segment in window.listed)
+        assert channel.restarts == 0
+        bringing_it.cancel()
+
+
+async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
+    tools: Tools, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "WINDOW_SECONDS", 3.0)
+    pump = Pump("mpegts", channel="burst")
+    channel = Channel(OPTIONS, tools, pump=pump)
+    clock = 0.0
+
+    async def bring() -> None:
+        nonlocal clock
+        reader, begin, burst = TransportReader(), time.monotonic(), 0.0
+        for start in range(0, len(film), 4096):
+            data = film[start : start + 4096]
+            clock = max([clock, *((piece.clock or 0) / CLOCK_RATE for piece in reader.receive_data(data))])
+            if channel.pid is not None:
+                burst = BURST  # now that it is played, and not before, so much comes at once
+            await asyncio.sleep(max(begin + clock - burst - time.monotonic(), 0))
+            await pump.receive(data)
+
+    with capture_logs() as logs:
+        async with running(channel):
+            live = asyncio.create_task(bring())
+            await until(lambda: any(line["event"].startswith("source is ahead") for line in logs))
+            live.cancel()
+    (told,) = [line for line in logs if line["event"].startswith("source is ahead")]
+    assert told["channel"] == "burst"
+    # The rest is what its unevenness asks for.
+    assert told["seconds"] > 2
+
+
 async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by_nothing_else(
     tools: Tools,
 ) -> None:
     pump = Pump("mp3", max_ahead=1 << 16)
-    async with asyncio.timeout(LIMIT_SECONDS):
+    async with asyncio.timeout(60):
         for _ in range(100):
             await pump.receive(bytes(1 << 16))  # nobody takes it

@@ -8,13 +8,16 @@ import itertools
 import json
 import os
 import subprocess
+from fractions import Fraction
 from pathlib import Path
+from xml.etree import ElementTree
 
 import m3u8
 import pytest
 from structlog.testing import capture_logs
 
 from packager.live.finale import Finale
+from packager.live.manifest import LiveManifest
 from packager.recordings.collection import Recording, Recordings, Retention
 from packager.storage import NotFoundError
 from packager.tools import Tools
@@ -22,11 +25,6 @@ from tests.conformance.handfed import NUMBER, Track, make_material
 from tests.packager.station import Station, on_air
 
 SAMPLE_RATE = 48_000
-
-
-@pytest.fixture(scope="module")
-def material(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Track]:
-    return make_material(tools, tmp_path_factory.mktemp("material"))
 
 
 async def finish(station: Station) -> None:
@@ -102,6 +100,57 @@ async def test_a_break_is_a_discontinuity_in_the_playlists_and_no_time_in_the_mp
     # Picture and sound are as far from each other behind the break as they were live.
     (video_live, video), (audio_live, audio) = behind
     assert video - audio == pytest.approx(video_live - audio_live, abs=3 / SAMPLE_RATE)
+
+
+def shown(tools: Tools, init: Path, segment: Path) -> tuple[Fraction, Fraction]:
+    """When a segment's first picture is shown, and when its last one is over, in seconds by ffprobe."""
+    command = [str(tools.ffprobe), "-v", "error", "-show_packets", "-show_streams", "-of", "json", "-"]
+    data = init.read_bytes() + segment.read_bytes()
+    answer = json.loads(
+        subprocess.run(command, input=data, check=True, capture_output=True, timeout=60).stdout
+    )
+    tick, packets = Fraction(answer["streams"][0]["time_base"]), answer["packets"]
+    assert any(packet["pts"] > packet["dts"] for packet in packets), "B-frames"
+    ends = (packet["pts"] + packet["duration"] for packet in packets)
+    return min(packet["pts"] for packet in packets) * tick, max(ends) * tick
+
+
+async def test_where_pictures_are_shown_behind_their_decoding_dash_says_when_they_are_shown(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = await asyncio.to_thread(make_material, tools, tmp_path, 5, reordered=True)
+    data = tmp_path / "data"
+    async with on_air(data, material, tools, monkeypatch) as station:
+        await station.segment(2)
+    async with on_air(data, material, tools, monkeypatch, number=NUMBER + 2) as station:
+        await station.segment(2)
+        manifest = LiveManifest(station.channel.renditions, station.channel.cadence)
+        live = ElementTree.fromstring(manifest.render("", 0.0))
+        await finish(station)
+        await station.channel.finale.seal(station.channel._ending())
+        assert station.channel.finale.recordings is not None
+        (recording,) = station.channel.finale.recordings
+    recorded = ElementTree.parse(recording.path / "manifest.mpd").getroot()
+    template = "{*}AdaptationSet[@contentType='video']//{*}SegmentTemplate"
+    for root in (live, recorded):
+        periods = root.findall("{*}Period")
+        assert len(periods) == 2
+        for period, first in zip(periods, (NUMBER, NUMBER + 2), strict=True):
+            (told,) = period.findall(template)
+            scale = int(told.attrib["timescale"])
+            media = [recording.path / "240p" / f"{number}.m4s" for number in (first, first + 1)]
+            init = recording.path / "240p" / f"init-{first}.mp4"
+            (begin, middle), (following, end) = [shown(tools, init, one) for one in media]
+            assert middle == following
+            # ISO/IEC 23009-1 §5.3.9.2: with which presentation time of the media the period begins
+            assert Fraction(int(told.attrib["presentationTimeOffset"]), scale) == begin
+            if root is recorded:
+                # §5.3.9.6: the earliest presentation time of each segment
+                entries = told.findall("{*}SegmentTimeline/{*}S")
+                assert Fraction(int(entries[0].attrib["t"]), scale) == begin
+        # The end of all is the longest rendition's: here the picture's.
+        length = periods[-1].get("duration")
+        assert length == (f"PT{float(end - begin):.3f}S" if root is recorded else None)
 
 
 async def test_segments_are_shared_with_the_dvr_and_not_copied(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.fragments import Sample
+from media.moof import Sample
 from packager.live.segmenter import CadenceError, CutPart, Segmenter, part_target, whole_frames
 
 NTSC = Fraction(30000, 1001)
@@ -191,3 +191,21 @@ def test_the_bytes_of_the_parts_are_the_bytes_of_the_samples_in_order() -> None:
 )
 def test_a_segment_is_a_whole_number_of_frames(wanted: int, rate: Fraction, seconds: Fraction) -> None:
     assert whole_frames(Fraction(wanted), rate) == seconds
+
+
+@pytest.mark.parametrize("rate", sorted(RATES))
+def test_the_end_of_the_next_part_is_foretold(rate: Fraction) -> None:
+    timescale, ticks = RATES[rate]
+    duration = whole_frames(Fraction(2), rate)
+    segmenter = Segmenter(
+        timescale=timescale, origin=Fraction(0), segment_duration=duration, part_target=Fraction(7, 20)
+    )
+    foretold: list[int | None] = []
+    ends: list[int] = []
+    for index in range(int(4 * duration * rate)):
+        parts = segmenter.receive(index * ticks, [Sample(ticks, 0, is_sync=True)], b"")
+        if parts:
+            ends.append(parts[0].base_media_decode_time + parts[0].duration)
+            foretold.append(segmenter.foretold)
+    assert len(ends) > 20
+    assert foretold[:-1] == ends[1:]

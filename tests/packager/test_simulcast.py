@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from packager.live.window import Window
+from packager.radio import simulcast as simulcast_module
 from packager.radio.blockqueue import BlockQueue
 from packager.radio.intake import Intake, Throttle
 from packager.radio.simulcast import Simulcast, SimulcastOptions
 from packager.tools import Tools
-from tests.packager.test_live import until
+from tests.waiting import until
 
 OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False)
 
@@ -44,7 +45,8 @@ class Mount:
         yield self.queue
 
     async def play(self) -> None:
-        intake, throttle = Intake("a tone"), Throttle(0.0)
+        intake, throttle = Intake(), Throttle(0.0)
+        intake.title = "a tone"
         for block in intake.receive(self._audio):
             if not self.sounds.is_set():
                 await self.sounds.wait()
@@ -54,8 +56,10 @@ class Mount:
 
 
 @contextlib.asynccontextmanager
-async def on_air(mount: Mount, tools: Tools) -> AsyncIterator[Simulcast]:
+async def on_air(mount: Mount, tools: Tools, idle_seconds: int = 0) -> AsyncIterator[Simulcast]:
     simulcast = Simulcast(OPTIONS, mount.tapped, tools)
+    since = int(time.time())
+    await until(lambda: time.time() >= since + idle_seconds, "its time")
     tasks = [asyncio.create_task(work) for work in (mount.play(), simulcast.run())]
     try:
         yield simulcast
@@ -102,3 +106,14 @@ async def test_a_channel_goes_on_over_its_encoders_death_and_its_stations_silenc
         (title,) = channel.presentation.date_ranges.tags()
         assert title.client_attributes == {"X-TITLE": "a tone"}
     assert simulcast.channel.pid is None
+
+
+async def test_titles_are_told_though_nobody_asked_for_a_while(
+    tools: Tools, tone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel that has waited for some segments' time begins with others, whose numbers are the clock's."""
+    monkeypatch.setattr(simulcast_module, "SEGMENT_SECONDS", 1.0)
+    monkeypatch.setattr(simulcast_module, "PART_SECONDS", 0.5)
+    async with on_air(Mount(tone), tools, idle_seconds=3) as simulcast:
+        await until(lambda: simulcast.channel.ready, "the first segment")
+        assert b'X-TITLE="a tone"' in simulcast.channel.presentation.media("64k")

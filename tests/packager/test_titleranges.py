@@ -11,7 +11,7 @@ import pytest
 from packager.live.dateranges import DateRangeError, DateRanges
 from packager.radio.audioblocks import AudioBlock
 from packager.radio.blockqueue import BlockQueue
-from packager.radio.blocksupply import sound_of
+from packager.radio.blocksupply import Sound, sound_of
 from packager.radio.titleranges import MAX_TITLE, TitleRanges, frames_of, quotable
 
 NOON = Fraction(1_795_172_400)
@@ -28,7 +28,7 @@ def lines(ranges: DateRanges) -> list[m3u8.model.DateRange]:
 
 def test_a_title_is_a_range_that_ends_where_the_next_one_begins() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(ranges)
+    titles = TitleRanges(lambda: ranges)
     assert titles.change("Ada - One", NOON, 0.0)
     assert not titles.change("Ada - One", NOON + 3, 3.0)
     assert titles.change("Two", NOON + Fraction("5.25"), 5.0)
@@ -45,7 +45,7 @@ def test_a_title_is_a_range_that_ends_where_the_next_one_begins() -> None:
 
 def test_a_range_goes_when_it_is_over_and_no_segment_touches_it_any_more() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(ranges)
+    titles = TitleRanges(lambda: ranges)
     for number in range(3):
         titles.change(str(number), NOON + 10 * number, 0.0)
     ranges.evict(NOON + 15, 20.0, 24.0)
@@ -54,7 +54,7 @@ def test_a_range_goes_when_it_is_over_and_no_segment_touches_it_any_more() -> No
 
 def test_more_titles_than_a_playlist_may_have_are_refused_and_the_others_stay() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(ranges)
+    titles = TitleRanges(lambda: ranges)
     for number in range(250):
         titles.change(str(number), NOON + number, 0.0)
     with pytest.raises(DateRangeError):
@@ -113,7 +113,7 @@ def test_what_an_ffmpeg_can_go_on_with_is_told_by_the_frames_header() -> None:
     # ISO/IEC 11172-3 §2.4.1.3: mode 11 is a single channel; sampling_frequency 00 is 44.1 kHz, 01 is 48 kHz
     stereo, mono = (b"\xff\xfb\x90" + bytes([mode]) for mode in (0x00, 0xC0))
     other = b"\xff\xfb\x94\x00"
-    sounds = [
+    found = [
         sound_of(AudioBlock(data + bytes(500), 1152, 44_100, "", (0,))) for data in (stereo, mono, other)
     ]
-    assert sounds == [("mp3", 44_100, 2), ("mp3", 44_100, 1), ("mp3", 48_000, 2)]
+    assert found == [Sound("mp3", 44_100, 2), Sound("mp3", 44_100, 1), Sound("mp3", 48_000, 2)]

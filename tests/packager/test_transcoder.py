@@ -66,4 +66,4 @@ async def test_a_track_that_breaks_off_leaves_the_next_ones_whole(tmp_path: Path
     assert [entry["event"] for entry in logs] == ["track skipped"]
     assert {block.title for block in played} == {"Maker - 1", "Maker - 3"}
     assert sum(block.duration for block in played) / 44100 == pytest.approx(2.0, abs=0.15)
-    assert not encoders(tmp_path)
+    assert not encoders()

@@ -146,7 +146,8 @@ def test_a_media_playlist_says_what_rfc_8216bis_asks_of_vod() -> None:
     playlist = m3u8.loads(titles_of(films.film("bframes.mp4")).media_playlist("bframes.mp4", "video"))
     assert playlist.version == "6" or playlist.version == 6
     assert playlist.playlist_type == "vod"
-    assert playlist.is_independent_segments
+    # §4.4.2.1: the multivariant playlist has the tag, so the media playlists should not
+    assert not playlist.is_independent_segments
     assert playlist.is_endlist
     assert playlist.segment_map[0].uri == "init.mp4"
     assert all(round(segment.duration) <= playlist.target_duration for segment in playlist.segments)

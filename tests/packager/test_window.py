@@ -1,15 +1,19 @@
-"""packager.live.{window,waiters}: numbers, eviction, what stays fetchable, and who is released."""
+"""The live window with what it keeps, and waiters: numbers, eviction, what is fetchable, who is released."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
 
 from media.codecs import SampleEntry
+from packager.live.finished import LISTED_SEGMENTS, LISTED_TARGET_DURATIONS
+from packager.live.livesegment import LivePart, LiveSegment, Stored
 from packager.live.waiters import TooManyWaitersError, Waiters
-from packager.live.window import LISTED_SEGMENTS, LISTED_TARGET_DURATIONS, LivePart, Window
+from packager.live.window import Window
+from tests.conformance.handfed import media_clock
 
 ENTRY = SampleEntry(b"avc1", "avc1.42c01e", b"", (), width=640, height=360)
 
@@ -19,13 +23,14 @@ def segment(window: Window, parts: int = 2, *, finish: bool = True, duration: Fr
     for index in range(parts):
         window.append(
             LivePart(f"{number}.{index};".encode(), duration, index == 0),
-            Fraction(1000 + number),
+            Fraction(1000) + (number * parts + index) * duration,
             ends_segment=finish and index == parts - 1,
         )
 
 
 def filled(segments: int, first: int = 100) -> Window:
     window = Window(2, first)
+    window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     for _ in range(segments):
         segment(window)
@@ -75,6 +80,27 @@ def test_a_segment_stays_fetchable_for_its_own_and_the_longest_playlists_duratio
     assert window.segment(first - after - 1) is None
 
 
+def test_what_comes_all_at_once_after_a_standstill_takes_nothing_from_who_has_a_playlist() -> None:
+    now = 0.0
+    window = Window(2, 100, clock=lambda: now)
+    window.begin(b"init", ENTRY)
+    for _ in range(15):
+        segment(window)
+        now += 2
+    listed = [one.number for one in window.listed]
+    # As much as three playlists have, in no time.
+    for _ in range(3 * len(listed)):
+        segment(window)
+    # RFC 8216bis §6.2.2: fetchable for the duration of the playlist that had it
+    now += 2 * len(listed)
+    segment(window)
+    assert all(window.segment(number) is not None for number in listed)
+    assert all(window.part(number, 1) is not None for number in listed)
+    now += 4
+    segment(window)
+    assert all(window.segment(number) is None for number in listed)
+
+
 def test_memory_of_a_window_stays_bounded_over_a_long_run() -> None:
     window = filled(500)
     held = [number for number in range(100, 600) if window.segment(number) is not None]
@@ -119,6 +145,19 @@ def test_the_discontinuity_sequence_counts_what_has_left() -> None:
     assert seen[-1] == (102, 1)
 
 
+def test_an_init_segment_that_nothing_followed_keeps_its_name_and_bytes() -> None:
+    window = filled(1)
+    for init in (b"one", b"two", b"two"):
+        window.begin(init, ENTRY)
+    assert window.init(101) == b"one", "it was hinted at (RFC 8216bis Appendix B.1)"
+    segment(window)
+    timeline = window.listed[-1].timeline
+    assert timeline is not None
+    assert window.init(timeline.number) == b"two"
+    window.begin(b"three", ENTRY)
+    assert window.init(timeline.number) == b"two"
+
+
 def test_a_gap_has_a_number_and_no_bytes() -> None:
     window, other = filled(1), filled(2)
     window.gap(other.listed[-1])
@@ -147,8 +186,8 @@ def test_the_peak_bandwidth_is_of_segments_of_half_a_target_duration_and_more() 
     window.append(LivePart(bytes(1000), Fraction(2), True), Fraction(0), ends_segment=True)
     window.append(LivePart(bytes(500), Fraction(2), True), Fraction(2), ends_segment=True)
     window.append(LivePart(bytes(1000), Fraction(1, 10), True), Fraction(4), ends_segment=True)
-    assert window.peak_bandwidth == 4000
-    assert window.average_bandwidth == round(8 * 2500 / 4.1)
+    assert window.tally.peak_bandwidth == 4000
+    assert window.tally.average_bandwidth == round(8 * 2500 / 4.1)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +208,37 @@ def test_what_a_playlist_contains(number: int, part: int | None, there: bool) ->
     window = filled(2)
     segment(window, 1, finish=False)
     assert window.reached(number, part) == there
+
+
+class Whole:
+    """A shelf that stores each segment as one piece, as those of captions are."""
+
+    def put(self, segment: LiveSegment) -> None:
+        """Keep nothing: the test confirms."""
+
+    def hold(self, size: int) -> bool:
+        """There is room for everything."""
+        return True
+
+    def release(self, size: int) -> None:
+        """Nothing is counted."""
+
+    def remove(self, number: int, timelines: Sequence[int]) -> None:
+        """Nothing is there to be removed."""
+
+    def path(self, number: int) -> str:
+        """Tell where it would be."""
+        return str(number)
+
+
+def test_a_segment_that_is_stored_whole_still_counts_its_parts() -> None:
+    window = Window(2, 100, shelf=Whole(), compose=lambda _: b"whole")
+    window.begin(b"init", ENTRY)
+    segment(window, 3)
+    assert window.confirm(100, Stored((5,), (0, 1)))
+    # §4.4.5.4: LAST-PART is the index of the last part; §6.2.5.2: that part is there
+    assert window.last == (100, 2)
+    assert window.reached(100, 2)
 
 
 def test_a_part_past_a_finished_segment_waits_for_the_next_segments_first() -> None:

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import functools
-import gzip
-import hashlib
 import re
 import time
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from origin import coding
+from origin.coding import Pieces
 from origin.http1.answers import Reply, encoded
 from origin.representation import BytesRepresentation, RepresentationResponse
 from origin.selection import Headers, answer
 
-GZIP_LEVEL = 5
 KEPT = 256
-"""How many answers' header lines, and tags and compressions of playlists, are kept."""
-
-KEPT_BYTES = 16 << 20
-"""Most bytes of playlists for which tags and compressions are kept; those of a day have megabytes."""
+"""How many answers' header lines are kept."""
 
 FIELDS_KEPT = 256
 """How many Accept-Encoding fields are kept with what they say."""
 
-T = TypeVar("T")
-
-_GZIP = re.compile(r"(?:^|,)\s*(?:gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?:,|$)", re.IGNORECASE)
+_GZIP = re.compile(r"(?:^|,)\s*(?P<coding>gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?=,|$)", re.IGNORECASE)
 _RANGES = frozenset((b"range", b"if-match", b"if-unmodified-since"))
 
 
@@ -88,31 +80,32 @@ class Around(NamedTuple):
 @functools.lru_cache(maxsize=FIELDS_KEPT)
 def accepts_gzip(field: str) -> bool:
     """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
-    found = _GZIP.search(field)
+    # RFC 9110 §12.5.3: "*" is any coding that isn't named.
+    found = max(_GZIP.finditer(field), key=lambda named: named["coding"] != "*", default=None)
     return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
 
 
 def text_response(
-    data: bytes, media_type: str, max_age: int, *, coded: bool, immutable_tag: str | None = None
+    text: Pieces, media_type: str, max_age: int, *, coded: bool, immutable_tag: str | None = None
 ) -> Response:
     """Answer with a playlist, a manifest or captions.
 
     Args:
-        data: its bytes.
+        text: its bytes.
         media_type: Content-Type.
         max_age: seconds for which caches may keep it.
         coded: whether gzip is acceptable.
         immutable_tag: entity-tag of what its address always stands for; None where that changes.
     """
-    body, tag = _compressed(data) if coded else (data, immutable_tag or _tag(data))
+    body, tag = _coded(text) if coded else (text, immutable_tag or coding.tag(text))
     headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
-    representation = BytesRepresentation(body, media_type, tag)
+    representation = BytesRepresentation(b"".join(body), media_type, tag)
     caching = _caching(max_age, immutable_tag)
     return RepresentationResponse(representation, cache_control=caching, headers=headers)
 
 
 def text_reply(
-    data: bytes,
+    text: Pieces,
     media_type: str,
     max_age: int,
     around: Around,
@@ -123,17 +116,17 @@ def text_reply(
     """The same on the connection, for a GET of the whole without preconditions.
 
     Args:
-        data: as for `text_response`, as are those not named here.
+        text: as for `text_response`, as are those not named here.
         media_type: of it.
         max_age: of it.
         around: what else the header has.
         coded: whether gzip is acceptable.
         immutable_tag: of it.
     """
-    body, tag = _compressed(data) if coded else (data, immutable_tag or _tag(data))
-    caching = _caching(max_age, immutable_tag)
-    head = _head(len(body), media_type, tag, caching, _coding(coded=coded), around)
-    return Reply(200, (head, body), len(body))
+    body, tag = _coded(text) if coded else (text, immutable_tag or coding.tag(text))
+    size = sum(map(len, body))
+    head = _head(size, media_type, tag, _caching(max_age, immutable_tag), _coding(coded=coded), around)
+    return Reply(200, (head, *body), size)
 
 
 class LatestReply:
@@ -142,16 +135,16 @@ class LatestReply:
     __slots__ = ("_made_of", "_reply")
 
     def __init__(self) -> None:
-        self._made_of: tuple[bytes, bytes, int, bool] = (b"", b"", 0, False)
+        self._made_of: tuple[Pieces, bytes, int, bool] = ((), b"", 0, False)
         self._reply: Reply | None = None
 
-    def of(self, data: bytes, media_type: str, max_age: int, around: Around, *, coded: bool) -> Reply:
+    def of(self, text: Pieces, media_type: str, max_age: int, around: Around, *, coded: bool) -> Reply:
         """As `text_reply`; always with the same media type and the same fields of the edge."""
-        text, common, age, was_coded = self._made_of
-        same = text is data and common is around.common and age == max_age and was_coded is coded
+        latest, common, age, was_coded = self._made_of
+        same = latest is text and common is around.common and age == max_age and was_coded is coded
         if self._reply is None or not same:
-            self._made_of = data, around.common, max_age, coded
-            self._reply = text_reply(data, media_type, max_age, around, coded=coded)
+            self._made_of = text, around.common, max_age, coded
+            self._reply = text_reply(text, media_type, max_age, around, coded=coded)
         return self._reply
 
 
@@ -186,6 +179,10 @@ def reply_of(response: Response, around: Around) -> Reply:
     return Reply(response.status_code, (head, bytes(response.body)), len(response.body))
 
 
+def _coded(text: Pieces) -> tuple[Pieces, str]:
+    return (coding.gzip(text),), coding.gzip_tag(text)
+
+
 def _caching(max_age: int, immutable_tag: str | None) -> str:
     return f"public, max-age={max_age}{', immutable' if immutable_tag else ''}"
 
@@ -206,36 +203,3 @@ def _head(size: int, media_type: str, etag: str, cache_control: str, extra: Head
     fields = [(b"cache-control", cache_control.encode("latin-1")), *extra]
     known = answer("GET", (), representation, time.time(), fields)
     return around.head(known.status, known.headers)
-
-
-class _Kept(Generic[T]):
-    """What was made of texts, for the latest ones within bounds of number and bytes."""
-
-    def __init__(self, make: Callable[[bytes], T]) -> None:
-        self._make = make
-        self._made: OrderedDict[bytes, T] = OrderedDict()
-        self._bytes = 0
-
-    def __call__(self, data: bytes) -> T:
-        """Make it, or give what was made of the same text."""
-        if data in self._made:
-            self._made.move_to_end(data)
-            return self._made[data]
-        made = self._made[data] = self._make(data)
-        self._bytes += len(data)
-        while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
-            self._bytes -= len(self._made.popitem(last=False)[0])
-        return made
-
-
-def _make_tag(data: bytes) -> str:
-    return f'"{hashlib.blake2b(data, digest_size=12).hexdigest()}"'
-
-
-def _compress(data: bytes) -> tuple[bytes, str]:
-    coded = gzip.compress(data, GZIP_LEVEL, mtime=0)
-    return coded, _make_tag(coded)
-
-
-_tag = _Kept(_make_tag)
-_compressed = _Kept(_compress)

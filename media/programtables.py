@@ -1,0 +1,135 @@
+"""A transport stream's tables, one packet each (ISO/IEC 13818-1 §2.4.4), and its timestamps (§2.4.3.7)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+PACKET = 188
+SYNC = 0x47
+PAT_PID = 0
+CLOCK_WRAP = 1 << 33
+"""§2.4.3.5, §2.4.3.7: clock references and timestamps count 90,000 times a second, and so far."""
+
+_POLYNOMIAL = 0x04C1_1DB7
+
+
+@dataclass(frozen=True, slots=True)
+class ElementaryStream:
+    """One stream of a program.
+
+    Attributes:
+        kind: stream type (table 2-34).
+        pid: of its packets.
+        descriptors: what else its entry says.
+    """
+
+    kind: int
+    pid: int
+    descriptors: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramMap:
+    """A program: which PID has its clock, and its streams."""
+
+    clock_pid: int
+    streams: tuple[ElementaryStream, ...]
+
+
+def read_program_association(section: bytes) -> int | None:
+    """Give the PID of the first program's map (§2.4.4.3); None where the section has none."""
+    if len(section) < 8:
+        return None
+    end = min(3 + _length(section) - 4, len(section))
+    for entry in range(8, end - 3, 4):
+        if section[entry : entry + 2] != b"\0\0":  # program 0 is the network's table
+            return int.from_bytes(section[entry + 2 : entry + 4], "big") & 0x1FFF
+    return None
+
+
+def read_program_map(section: bytes) -> ProgramMap | None:
+    """Read a program map (§2.4.4.8); None of a section that is too short for one."""
+    if len(section) < 12:
+        return None
+    end = min(3 + _length(section) - 4, len(section))
+    entry = 12 + (int.from_bytes(section[10:12], "big") & 0xFFF)
+    streams: list[ElementaryStream] = []
+    while entry + 5 <= end:
+        pid = int.from_bytes(section[entry + 1 : entry + 3], "big") & 0x1FFF
+        following = entry + 5 + (int.from_bytes(section[entry + 3 : entry + 5], "big") & 0xFFF)
+        streams.append(ElementaryStream(section[entry], pid, section[entry + 5 : following]))
+        entry = following
+    return ProgramMap(int.from_bytes(section[8:10], "big") & 0x1FFF, tuple(streams))
+
+
+def payload_offset(packet: bytes) -> int:
+    """Give where a packet's payload begins; its size where it has none."""
+    adaptation = packet[3] >> 4 & 3
+    if not adaptation & 1:
+        return PACKET
+    return min(4 + (1 + packet[4] if adaptation & 2 else 0), PACKET)
+
+
+def section_of(packet: bytes) -> bytes:
+    """Give the section that begins in a packet; empty where none does."""
+    start = payload_offset(packet)
+    if start >= PACKET or not packet[1] & 0x40:
+        return b""
+    return packet[start + 1 + packet[start] :]
+
+
+def write_tables(program: ProgramMap, pid: int) -> bytes:
+    """Write the two packets that say what a stream has.
+
+    Args:
+        program: its only one.
+        pid: of its map.
+
+    Raises:
+        ValueError: they don't fit into a packet each.
+    """
+    entries = b"".join(
+        struct.pack(">BHH", one.kind, 0xE000 | one.pid, 0xF000 | len(one.descriptors)) + one.descriptors
+        for one in program.streams
+    )
+    association = _table(PAT_PID, 0, struct.pack(">HH", 1, 0xE000 | pid))
+    return association + _table(pid, 2, struct.pack(">HH", 0xE000 | program.clock_pid, 0xF000) + entries)
+
+
+def _table(pid: int, table: int, content: bytes) -> bytes:
+    # Number 1, version 0, in force, the only section.
+    section = struct.pack(">BHHBBB", table, 0xB000 | len(content) + 9, 1, 0xC1, 0, 0) + content
+    section += struct.pack(">I", checksum(section))
+    packet = struct.pack(">BHBB", SYNC, 0x4000 | pid, 0x10, 0) + section
+    if len(packet) > PACKET:
+        raise ValueError("a table longer than a packet")
+    return packet.ljust(PACKET, b"\xff")
+
+
+def checksum(data: Iterable[int]) -> int:
+    """Compute the CRC of a section (annex A)."""
+    value = 0xFFFF_FFFF
+    for byte in data:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (_POLYNOMIAL if value & 0x8000_0000 else 0)) & 0xFFFF_FFFF
+    return value
+
+
+def timestamp(packet: bytes) -> int | None:
+    """Give when what begins in a packet is decoded, or shown where it says only that; None for nothing."""
+    start = payload_offset(packet)
+    header = packet[start : start + 19]
+    if not packet[1] & 0x40 or len(header) < 14 or header[:3] != b"\0\0\1":
+        return None
+    flags = header[7] >> 6
+    if flags < 2:
+        return None
+    told = header[14:19] if flags == 3 and len(header) == 19 else header[9:14]
+    return (told[0] >> 1 & 7) << 30 | told[1] << 22 | (told[2] >> 1) << 15 | told[3] << 7 | told[4] >> 1
+
+
+def _length(section: bytes) -> int:
+    return int.from_bytes(section[1:3], "big") & 0xFFF

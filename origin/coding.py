@@ -1,0 +1,150 @@
+"""What is made of texts that come in pieces: entity-tags, and gzip (RFC 1952).
+
+A playlist of a day has megabytes, of which a few lines are new each time. What was made of a long piece is
+kept, for the texts that have it too: the parts of a deflate stream may be made apart (RFC 1951 §3.2), and the
+checksum of a whole follows from those of its parts.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
+
+Pieces = tuple[bytes, ...]
+"""A text; its pieces joined in this order."""
+
+GZIP_LEVEL = 5
+
+LONG_BYTES = 16 * 1024
+"""From this size on, a piece is expected to come again."""
+
+KEPT = 256
+"""How many texts, and how many long pieces, are kept with what was made of them."""
+
+KEPT_BYTES = 16 << 20
+"""Most bytes of them."""
+
+_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""RFC 1952 §2.3: deflate, no fields, no time, unknown system."""
+
+_END = b"\x03\x00"
+"""RFC 1951 §3.2.6: a last block of no bytes."""
+
+_POLYNOMIAL = 0xEDB88320
+"""Of CRC-32, the lowest bit being the highest power (RFC 1952 §8)."""
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class _Deflated(NamedTuple):
+    """A piece as whole blocks of a deflate stream, which refer to nothing before them."""
+
+    data: bytes
+    crc: int
+    size: int
+
+
+class _Kept(Generic[K, T]):
+    """What was made of texts, for the latest ones within bounds of number and bytes."""
+
+    def __init__(self, make: Callable[[K], T], size: Callable[[K], int]) -> None:
+        self._make = make
+        self._size = size
+        self._made: OrderedDict[K, T] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, data: K) -> T:
+        """Make it, or give what was made of the same."""
+        if data in self._made:
+            self._made.move_to_end(data)
+            return self._made[data]
+        made = self._made[data] = self._make(data)
+        self._bytes += self._size(data)
+        while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
+            self._bytes -= self._size(self._made.popitem(last=False)[0])
+        return made
+
+
+def _make_digest(piece: bytes) -> bytes:
+    return hashlib.blake2b(piece, digest_size=12).digest()
+
+
+def _make_deflated(piece: bytes) -> _Deflated:
+    coder = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    data = coder.compress(piece) + coder.flush(zlib.Z_FULL_FLUSH)
+    return _Deflated(data, zlib.crc32(piece), len(piece))
+
+
+def _make_tag(pieces: Pieces) -> str:
+    digests = [(_digest if len(piece) >= LONG_BYTES else _make_digest)(piece) for piece in pieces]
+    whole = digests[0] if len(digests) == 1 else _make_digest(b"".join(digests))
+    return f'"{whole.hex()}"'
+
+
+def _make_gzip(pieces: Pieces) -> bytes:
+    crc, size, blocks = 0, 0, []
+    for piece in pieces:
+        deflated = (_deflated if len(piece) >= LONG_BYTES else _make_deflated)(piece)
+        crc = crc32_joined(crc, deflated.crc, deflated.size)
+        size += deflated.size
+        blocks.append(deflated.data)
+    end = crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
+    return b"".join((_HEAD, *blocks, _END, end))
+
+
+def _total(pieces: Pieces) -> int:
+    return sum(map(len, pieces))
+
+
+_digest = _Kept(_make_digest, len)
+_deflated = _Kept(_make_deflated, len)
+
+tag = _Kept(_make_tag, _total)
+"""The entity-tag of a text, quotes included; it tells texts apart, not how they are divided."""
+
+gzip = _Kept(_make_gzip, _total)
+"""A text in gzip."""
+
+
+def gzip_tag(pieces: Pieces) -> str:
+    """The entity-tag of a text's gzip (RFC 9110 §8.8.3.3: each coding has its own)."""
+    return f'{tag(pieces)[:-1]}-gzip"'
+
+
+def crc32_joined(first: int, second: int, size: int) -> int:
+    """The checksum of two texts joined.
+
+    Args:
+        first: the first one's.
+        second: the second one's.
+        size: how many bytes the second one has.
+    """
+    # The first one's is that of a polynomial, which the second one's bytes multiply by x to the 8 * size.
+    return _product(_power(size), first) ^ second
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _power(size: int) -> int:
+    """X to the 8 * size, modulo the polynomial."""
+    power, square = 1 << 31, 1 << 23
+    while size:
+        if size & 1:
+            power = _product(square, power)
+        square = _product(square, square)
+        size >>= 1
+    return power
+
+
+def _product(one: int, other: int) -> int:
+    """The product of two polynomials modulo the checksum's."""
+    result = 0
+    for bit in range(31, -1, -1):
+        if one >> bit & 1:
+            result ^= other
+        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
+    return result

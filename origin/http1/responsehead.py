@@ -1,0 +1,48 @@
+"""The head of an HTTP/1 response: its status line and its fields as lines (RFC 9112 §4, §5)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
+
+LINES_KEPT = 512
+"""Header fields that are kept as they are written: most are the same in all answers."""
+
+
+def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The answer to a request that no application gets to see; it says that the connection closes.
+
+    Args:
+        status: Of the answer.
+        default_headers: Raw header fields of every answer of the server.
+    """
+    text = STATUS_LINE[status].partition(b" ")[2]
+    head = [STATUS_LINE[status], *(b"%b: %b\r\n" % field for field in default_headers)]
+    head.append(b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n")
+    return b"".join((*head, b"content-length: %d\r\nconnection: close\r\n\r\n" % len(text), text))
+
+
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
+
+
+def made_line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A field as a line of HTTP/1, behind its name if that is about the framing; kept by `kept_line`.
+
+    Raises:
+        RuntimeError: It can't be one.
+    """
+    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+        raise RuntimeError(f"Invalid header field {name!r}.")
+    lowered = name.lower()
+    return lowered if lowered in _FRAMING else b"", b"%b: %b\r\n" % (lowered, value)
+
+
+kept_line = functools.lru_cache(maxsize=LINES_KEPT)(made_line)
+
+
+def status_line(status: int, method: str) -> bytes:
+    """The first line: in Icecast's older protocol, clients such as darkice look for this very version."""
+    line = STATUS_LINE[status]
+    return line if method != "SOURCE" else line.replace(b"HTTP/1.1", b"HTTP/1.0", 1)

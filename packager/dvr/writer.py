@@ -1,0 +1,133 @@
+"""What waits for a channel's disk goes there, in order and off the event loop; the oldest makes room for it.
+
+The channel never waits for the disk: what is live goes on from memory. A segment that isn't on disk when the
+live edge is past it stays in memory until it is, for what was published is never taken back (RFC 8216bis
+§6.2.1); only where more wait than there is memory for, it becomes a gap in the DVR.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Mapping, Sequence
+
+from packager.dvr.index import Line, stored_of
+from packager.dvr.shelf import Put, Queue, Removal, RenditionShelf
+from packager.dvr.trouble import Trouble
+from packager.live.livesegment import LiveSegment
+from packager.live.window import Window
+
+RETRY_SECONDS = 1.0
+"""How long the disk is left alone once it has failed."""
+
+ATTEMPTS = 3
+"""How often a segment is written where removing the oldest ones may make room for it."""
+
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
+
+
+class Writer:
+    """That of one channel.
+
+    Args:
+        queue: what waits.
+        shelves: those of the renditions that are published now.
+        trouble: is told how the disk does.
+        max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
+            them are listed, for what has left the list stays fetchable as long again (§6.2.2).
+
+    Attributes:
+        used: bytes of the stored segments.
+    """
+
+    def __init__(
+        self, queue: Queue, shelves: Mapping[str, RenditionShelf], trouble: Trouble, max_bytes: int
+    ) -> None:
+        self._queue = queue
+        self._shelves = shelves
+        self._trouble = trouble
+        self._max_bytes = max_bytes
+        self.used = 0
+
+    async def run(self) -> None:
+        """Write and remove for ever."""
+        while True:
+            self._queue.look()
+            await self._remove_all()
+            put = self._queue.take_put()
+            if put is None:
+                await self._queue.work()
+            else:
+                await self._store(put)
+
+    async def _store(self, put: Put) -> None:
+        window = put.shelf.window
+        segment = None if window is None else window.at(put.number)
+        if window is None or segment is None:
+            return
+        line = await self._write(put, segment)
+        if line is None:
+            # Whatever is listed is wanted: the disk may be there again.
+            self._queue.put_back(put)
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        if not line.parts:
+            return
+        self.used += line.size
+        if not window.confirm(put.number, stored_of(line)):
+            # It came too late: it is a gap in the playlist, and stays one.
+            self._queue.remove(Removal(put.shelf, put.number, (), oldest=False))
+            if window.at(put.number) is not None:
+                self._queue.put(put)
+            return
+        self._trouble.succeeded()
+        while self._max_bytes and 2 * self._listed_bytes > self._max_bytes and self._retire():
+            pass
+        while self._max_bytes and self.used > self._max_bytes and self._shorten():
+            await self._remove_all()
+
+    async def _write(self, put: Put, segment: LiveSegment) -> Line | None:
+        """Write a segment, or note a gap; None where the disk fails."""
+        for _ in range(ATTEMPTS):
+            try:
+                return await asyncio.to_thread(put.shelf.folder.store, segment, put.left)
+            except OSError as error:
+                self._trouble.failed(error.strerror or str(error))
+                if error.errno not in _NO_ROOM or not self._shorten():
+                    break
+                await self._remove_all()
+        return None
+
+    async def _remove_all(self) -> None:
+        removals = self._queue.take_removals()
+        if removals:
+            try:
+                self.used -= await asyncio.to_thread(_remove, removals)
+            except OSError as error:
+                self._trouble.failed(str(error))
+
+    @property
+    def _windows(self) -> list[Window]:
+        return [shelf.window for shelf in self._shelves.values() if shelf.window is not None]
+
+    @property
+    def _listed_bytes(self) -> int:
+        return sum(window.tally.size for window in self._windows)
+
+    def _retire(self) -> bool:
+        """Let all renditions take the oldest number off their lists; False when none is to go."""
+        windows = [window for window in self._windows if window.listed]
+        oldest = min(window.listed[0].number for window in windows)
+        retired = [window.retire() for window in windows if window.listed[0].number == oldest]
+        return any(retired)
+
+    def _shorten(self) -> bool:
+        """Let all renditions forget the oldest number; False when nothing is left to forget."""
+        windows = self._windows
+        oldest = min(window.oldest_number for window in windows)
+        shortened = [window.shorten() for window in windows if window.oldest_number == oldest]
+        return any(shortened)
+
+
+def _remove(removals: Sequence[Removal]) -> int:
+    return sum(one.shelf.folder.remove(one.number, one.timelines, oldest=one.oldest) for one in removals)

@@ -1,0 +1,205 @@
+"""One ffmpeg that decodes track after track: counting samples tells where each begins and ends.
+
+Behind a track's last frame it gets silence, whose samples nobody hears: they bring out what it still holds of
+the track, and leave nothing of it for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import ffmpeg
+from ffmpeg.nodes import FilterableStream
+
+from media.layer3 import Shape
+from packager.arguments import compile_arguments, pipe
+from packager.ffmpeg import Process, last_error
+from packager.radio.audioblocks import Sound
+from packager.radio.crossfade import SAMPLE_BYTES
+from packager.tools import Tools, ToolsError
+
+T = TypeVar("T")
+
+FFMPEG_SECONDS = 10.0
+"""How long ffmpeg may take or give nothing before its track is given up."""
+
+AHEAD_SECONDS = 2.0
+"""Most audio that is in a decoder: more than the 1,024 bytes that it waits for, at 8 kbit/s."""
+
+BATCH_SECONDS = 0.5
+"""Audio that a decoder is given at once."""
+
+FIRST_FRAMES = 8
+"""Frames of silence that ffmpeg gets first: by these, not by a track's, it finds out what it decodes."""
+
+LAST_FRAMES = 5
+"""Frames of silence behind a track: two for the delay of decoder and resampler, and 1,024 bytes, which the
+demuxer takes at once (they have 480 or more each: 160 kbit/s, 576 samples at 24 kHz)."""
+
+
+class Decoder:
+    """One running ffmpeg, made by ``start``.
+
+    Attributes:
+        shape: of all frames that it gets.
+    """
+
+    def __init__(self, process: Process, shape: Shape, sound: Sound) -> None:
+        self.shape = shape
+        self._process = process
+        self._rate = sound.sample_rate
+        self._unit = SAMPLE_BYTES * sound.channels
+        self._batch = bytearray()
+        self._batched = 0
+        # Samples that it was given, at its shape's rate, and that came out, at the mount's.
+        self._written = 0
+        self._position = 0
+        self._rest = b""
+        # Positions that nobody hears, rising.
+        self._unheard: tuple[range, ...] = ()
+
+    @classmethod
+    async def start(cls, shape: Shape, sound: Sound, tools: Tools) -> Decoder:
+        """Start it.
+
+        Raises:
+            ToolsError: that isn't possible.
+        """
+        source = ffmpeg.input(
+            "pipe:0", format="mp3", protocol_whitelist="pipe", probesize=2048, analyzeduration=0, threads=1
+        )
+        # By the frames' times a gap is filled where ffmpeg gives up a frame: counts stay true for days.
+        timed = source["a:0"].filter("aresample", sound.sample_rate, min_hard_comp=0.001, **{"async": 1})
+        decoder = cls(await Process.start(decoding(timed, sound, tools), stdin=True), shape, sound)
+        decoder._add(shape.silence, FIRST_FRAMES)
+        await decoder._send()
+        return decoder
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more, though nobody has stopped it."""
+        return self._process.returncode is not None
+
+    @property
+    def reason(self) -> str:
+        """What it said last."""
+        return last_error(self._process.errors)
+
+    def begin(self, unheard: tuple[range, ...]) -> None:
+        """Begin a track: nothing that came before it will be heard.
+
+        Args:
+            unheard: samples of the track that aren't either, at its own rate.
+        """
+        self._batch.clear()
+        self._batched = 0
+        start = self._written
+        parts = (range(self._at(start + part.start), self._at(start + part.stop)) for part in unheard)
+        self._unheard = (range(self._at(start)), *parts)
+
+    async def feed(self, frame: bytes) -> bytes:
+        """Take the track's next frame.
+
+        Args:
+            frame: whole, of the decoder's shape, and decodable.
+
+        Returns:
+            Samples that are due.
+
+        Raises:
+            ToolsError: the decoder broke.
+            TimeoutError: it hangs.
+        """
+        self._add(frame)
+        if self._batched < BATCH_SECONDS * self.shape.sample_rate:
+            return b""
+        await self._send()
+        return await self._read(self._at(self._written) - round(AHEAD_SECONDS * self._rate))
+
+    async def finish(self) -> bytes:
+        """End the track.
+
+        Returns:
+            The rest of its samples.
+
+        Raises:
+            ToolsError: the decoder broke.
+            TimeoutError: it hangs, or has lost count of its frames.
+        """
+        end = self._at(self._written + self._batched)
+        earlier = (part for part in self._unheard if part.start < end)  # it may end before it said it would
+        self._unheard = (*earlier, range(end, sys.maxsize))
+        self._add(self.shape.silence, LAST_FRAMES)
+        await self._send()
+        return await self._read(end)
+
+    async def stop(self) -> None:
+        """End it: at once where it waits for frames, since ffmpeg heeds no signal there."""
+        self._process.close_stdin()
+        await self._process.stop()
+
+    def _at(self, samples: int) -> int:
+        """Give the position of a sample of the input in what comes out."""
+        return (2 * samples * self._rate + self.shape.sample_rate) // (2 * self.shape.sample_rate)
+
+    def _add(self, frame: bytes, count: int = 1) -> None:
+        self._batch += frame * count
+        self._batched += self.shape.samples * count
+
+    async def _send(self) -> None:
+        batch = bytes(self._batch)
+        self._batch.clear()
+        self._written += self._batched
+        self._batched = 0
+        try:
+            # What is in the decoder at most is less than its pipes hold: it takes this while nobody reads.
+            await in_time(self._process.write(batch))
+        except BrokenPipeError as error:
+            raise ToolsError(f"the decoder broke: {self.reason or 'it ended'}") from error
+
+    async def _read(self, until: int) -> bytes:
+        """Read up to a position or somewhat further; give what of it is heard."""
+        heard: list[bytes] = []
+        while self._position < until:
+            data = self._rest + await in_time(self._process.read())
+            if len(data) == len(self._rest):
+                raise ToolsError(f"the decoder broke: {self.reason or 'it ended'}")
+            count = len(data) // self._unit
+            self._rest = data[count * self._unit :]
+            heard += self._heard(self._position, count, data)
+            self._position += count
+            if self._position > self._at(self._written):
+                raise ToolsError("the decoder gives more than it was given")
+        return b"".join(heard)
+
+    def _heard(self, first: int, count: int, data: bytes) -> Iterator[bytes]:
+        start = 0
+        for unheard in (*self._unheard, range(first + count, first + count)):
+            stop = min(max(unheard.start - first, start), count)
+            yield data[start * self._unit : stop * self._unit]
+            start = min(max(unheard.stop - first, start), count)
+
+
+async def in_time(awaitable: Awaitable[T]) -> T:
+    """Wait for an ffmpeg, for no longer than ``FFMPEG_SECONDS``."""
+    async with asyncio.timeout(FFMPEG_SECONDS):
+        return await awaitable
+
+
+def decoding(source: FilterableStream, sound: Sound, tools: Tools) -> list[str | Path]:
+    """Write the command that decodes a stream to samples on the first output pipe."""
+    output = ffmpeg.output(
+        source,
+        pipe(0),
+        format="f32le",
+        acodec="pcm_f32le",
+        ar=sound.sample_rate,
+        ac=sound.channels,
+        flush_packets=1,
+        threads=1,
+    )
+    return [tools.ffmpeg, *compile_arguments(ffmpeg.get_args(output))]

@@ -1,0 +1,101 @@
+"""What the DASH manifest of a recording says (ISO/IEC 23009-1): periods, and the segments in them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from media import wvtt
+from media.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest
+from packager.live.livesegment import MEDIA_EXTENSION, LiveSegment, Timeline
+from packager.live.manifest import TEXT_BANDWIDTH
+from packager.live.periods import read_track
+from packager.live.rendition import init_uri
+from packager.recordings import captions
+from packager.recordings.periods import Span
+
+
+def manifest(
+    periods: Sequence[Span], frame_rate: Fraction, languages: Mapping[str, str] | None = None
+) -> StaticManifest | None:
+    """Offer a recording.
+
+    Args:
+        periods: it.
+        frame_rate: frames per second of its pictures.
+        languages: of the renditions that are captions.
+
+    Returns:
+        A static manifest; None where all renditions never have a segment of the same number.
+    """
+    if not periods:
+        return None
+    offered = [
+        Period(
+            f"p{one.number}", one.start, one.length, [*_sets(one, frame_rate), *_texts(one, languages or {})]
+        )
+        for one in periods
+    ]
+    longest = max(one.duration for period in periods for row in period.rows for one in row.values())
+    return StaticManifest(periods[-1].start + periods[-1].length, longest, offered)
+
+
+def _texts(period: Span, languages: Mapping[str, str]) -> list[AdaptationSet]:
+    """Offer a period's captions."""
+    if not languages:
+        return []
+    cut = captions.chunks(period)
+    segments = SegmentTemplate(
+        timescale=wvtt.TIMESCALE,
+        times=[cut[0].begin, *(one.end for one in cut)],
+        initialization=captions.INIT,
+        media=f"$Number$.{MEDIA_EXTENSION}",
+        start_number=cut[0].number,
+        presentation_time_offset=cut[0].begin,
+    )
+    return [
+        AdaptationSet(
+            "text", [Representation(name, f"{name}/", TEXT_BANDWIDTH, wvtt.CODECS, segments)], language
+        )
+        for name, language in languages.items()
+    ]
+
+
+def _sets(period: Span, frame_rate: Fraction) -> list[AdaptationSet]:
+    rows, began = period.rows, period.began
+    offered: dict[str, list[Representation]] = {"video": [], "audio": []}
+    for name, first in rows[0].items():
+        if first.timeline is not None:
+            kind = "video" if first.timeline.entry.width else "audio"
+            listed = [row[name] for row in rows if row[name].presentation_time < began + period.length]
+            offered[kind].append(_representation(name, first.timeline, listed, began, frame_rate))
+    return [AdaptationSet(kind, found) for kind, found in offered.items() if found]
+
+
+def _representation(
+    name: str, timeline: Timeline, listed: Sequence[LiveSegment], began: Fraction, frame_rate: Fraction
+) -> Representation:
+    _, timescale = read_track(timeline.init)
+    # Sound begins with its first whole frame. §5.3.9.6: its segment is that of the period's first moment all
+    # the same; a player that finds none there waits for it, or seeks.
+    starts = [min(listed[0].presentation_time, began), *(one.presentation_time for one in listed[1:])]
+    ends = [*starts, listed[-1].presentation_time + listed[-1].duration]
+    entry = timeline.entry
+    return Representation(
+        id=name,
+        base_url=f"{name}/",
+        bandwidth=max(round(8 * one.size / one.duration) for one in listed),
+        codecs=entry.codec,
+        segments=SegmentTemplate(
+            timescale=timescale,
+            times=[round(time * timescale) for time in ends],
+            initialization=init_uri(timeline) or "",
+            media=f"$Number$.{MEDIA_EXTENSION}",
+            start_number=listed[0].number,
+            presentation_time_offset=round(began * timescale),
+        ),
+        resolution=(entry.width, entry.height) if entry.width else None,
+        frame_rate=frame_rate if entry.width else None,
+        sample_rate=entry.sample_rate,
+        channels=entry.channels,
+    )

@@ -1,0 +1,179 @@
+"""Bounded requests for what an HLS playlist lists: nobody's server makes us take more than a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from media.m3u8reader import MAX_PLAYLIST_BYTES, Resource
+
+MAX_SEGMENT_BYTES = 64 << 20
+"""Largest segment: ten seconds at 50 Mbit/s."""
+
+LONGEST_REQUEST = 30.0
+"""Seconds in which a playlist or a segment must be there, however slowly it drips."""
+
+RETRIES = 2
+RETRY_PAUSE = 0.5
+"""How often a segment is asked for again, and the seconds until then."""
+
+KEY_BYTES = 16
+MAX_KEYS = 16
+"""How many keys are kept; a playlist that has another one for each segment has those of some minutes."""
+
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
+
+
+class PullError(Exception):
+    """The answer is no stream that can be brought; the text says why, and nothing of the address."""
+
+
+class Fetcher:
+    """Fetches over one client.
+
+    Args:
+        client: follows redirects, and has limits of its own for silence.
+    """
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self._keys: dict[str, bytes] = {}
+
+    async def playlist(self, url: str) -> tuple[bytes, str]:
+        """Fetch a playlist; give it and its address behind redirects.
+
+        Raises:
+            PullError: it can't be had, or is too large.
+        """
+        try:
+            async with asyncio.timeout(LONGEST_REQUEST), self._client.stream("GET", url) as response:
+                return await body(response), str(response.url)
+        except TimeoutError as error:
+            raise PullError("a playlist takes too long") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise PullError(type(error).__name__) from error
+
+    async def segment(self, base: str, resource: Resource) -> bytes:
+        """Fetch a segment, or an init segment, if need be again.
+
+        Args:
+            base: address of its playlist.
+            resource: what the playlist says.
+
+        Returns:
+            Its bytes, deciphered.
+
+        Raises:
+            PullError: it can't be had, is too large, or isn't encrypted as the playlist says.
+        """
+        url = resolve(base, resource.uri)
+        data = await self._again_and_again(url, resource.span)
+        if resource.key is None:
+            return data
+        key = await self._key(resolve(base, resource.key.uri))
+        # It is large, and a library takes long to import.
+        return await asyncio.to_thread(_deciphered, data, key, resource.key.iv)
+
+    async def _key(self, url: str) -> bytes:
+        """Fetch a key, if it isn't known."""
+        if url not in self._keys:
+            key = await self._again_and_again(url, None, KEY_BYTES)
+            if len(key) != KEY_BYTES:
+                raise PullError(f"a key of {len(key)} bytes")
+            if len(self._keys) >= MAX_KEYS:
+                del self._keys[next(iter(self._keys))]
+            self._keys[url] = key
+        return self._keys[url]
+
+    async def _again_and_again(
+        self, url: str, span: tuple[int, int] | None, limit: int = MAX_SEGMENT_BYTES
+    ) -> bytes:
+        for _ in range(RETRIES):
+            try:
+                return await self._segment(url, span, limit)
+            except PullError:
+                await asyncio.sleep(RETRY_PAUSE)
+        return await self._segment(url, span, limit)
+
+    async def _segment(self, url: str, span: tuple[int, int] | None, limit: int) -> bytes:
+        headers = {} if span is None else {"range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
+        try:
+            async with (
+                asyncio.timeout(LONGEST_REQUEST),
+                self._client.stream("GET", url, headers=headers) as response,
+            ):
+                data = await body(response, limit)
+        except TimeoutError as error:
+            raise PullError("a segment takes too long") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise PullError(type(error).__name__) from error
+        if span is not None and response.status_code == 200:
+            # RFC 9110 §14.2: a server may ignore Range.
+            data = data[span[0] : span[0] + span[1]]
+        return data
+
+
+def _deciphered(data: bytes, key: bytes, iv: bytes) -> bytes:
+    """Decipher AES-128 in CBC mode with PKCS7 padding (RFC 8216bis §4.4.4.4).
+
+    Raises:
+        PullError: it isn't that, or of another key.
+    """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.padding import PKCS7
+
+    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
+    unpadder = PKCS7(8 * KEY_BYTES).unpadder()
+    try:
+        plain: bytes = unpadder.update(decryptor.update(data) + decryptor.finalize())
+        rest: bytes = unpadder.finalize()
+    except ValueError as error:
+        raise PullError("a segment isn't encrypted with its key") from error
+    return plain + rest
+
+
+def resolve(base: str, uri: str) -> str:
+    """Give the address of what a playlist names.
+
+    Raises:
+        PullError: it isn't HTTP: nothing else is asked for what somebody else's playlist says.
+    """
+    try:
+        url = urljoin(base, uri)
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise PullError("a playlist names no address") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise PullError("a playlist names something that isn't HTTP")
+    return url
+
+
+async def body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> bytes:
+    """Take an answer's content, as far as it was coded decoded.
+
+    Args:
+        response: whose content wasn't read yet.
+        limit: most bytes, of what is decoded too.
+
+    Raises:
+        PullError: it isn't a success, or too large, or coded in a way that wasn't asked for.
+    """
+    if response.status_code not in (200, 206):
+        raise PullError(f"it answers {response.status_code}")
+    coding = response.headers.get("content-encoding", "identity").lower()
+    if coding not in ("identity", "gzip", "x-gzip", "deflate"):
+        raise PullError("it answers in a coding that nobody asked for")
+    inflater = None if coding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
+    found = bytearray()
+    try:
+        async for data in response.aiter_raw():
+            # One byte beyond the limit says enough: ten kilobytes may hold ten gigabytes.
+            found += data if inflater is None else inflater.decompress(data, limit + 1 - len(found))
+            if len(found) > limit:
+                raise PullError(f"it answers with more than {limit} bytes")
+    except zlib.error as error:
+        raise PullError("its coding is broken") from error
+    return bytes(found)

@@ -1,0 +1,248 @@
+"""HLS of another server, fetched here and brought to ffmpeg as one stream.
+
+So the bytes are ours: where the playlist says that a stream changes (EXT-X-DISCONTINUITY, EXT-X-MAP), or its
+segments do, ffmpeg is begun anew, which would not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Protocol
+
+from media.errors import UnsupportedError
+from media.fragmentjoin import FragmentJoiner
+from media.id3 import id3v2_size
+from media.m3u8reader import MediaListing, Resource, VariantListing, read_playlist
+from media.transportjoin import TransportJoiner
+from packager.sources.fetching import Fetcher, PullError, resolve
+from packager.sources.hlscursor import BEGIN_SEGMENTS, Cursor, Step, pause
+from packager.sources.pump import Pump, Signed
+from packager.sources.recognition import HEAD_BYTES, recognise
+
+MP4 = "mp4"
+"""ffmpeg's name of what fragments are joined to."""
+
+FRAGMENT_BOXES = frozenset((b"ftyp", b"styp", b"moof", b"sidx", b"emsg", b"prft"))
+"""With which a segment of movie fragments may begin."""
+
+GULP = 64 << 10
+"""How many bytes are looked into before everybody else has a turn."""
+
+STILL_TARGET_DURATIONS = 4
+"""How long a live playlist may have nothing new."""
+
+MAX_MISSES = 3
+"""How often in a row a playlist may be missed while it is followed."""
+
+
+class Delivery(Protocol):
+    """Makes the pump, or lets it begin anew."""
+
+    def __call__(
+        self, container: str, reader: Signed | None, *, cushion: float, on_late: Callable[[], None]
+    ) -> Pump:
+        """Give the pump, ready for another stream.
+
+        Args:
+            container: as for the pump.
+            reader: likewise.
+            cushion: seconds that are to wait in it.
+            on_late: as for the pump.
+        """
+
+
+class _Playlist:
+    """One media playlist that is followed; what is known of it outlives connections."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.cursor = Cursor()
+        self.rest()
+
+    def rest(self) -> None:
+        """Forget what belongs to one connection."""
+        self.steps: deque[Step] = deque()
+        self.listing: MediaListing | None = None
+        self.due = self.changed = 0.0
+        self.misses = 0
+        self.map: Resource | None = None
+        self.era = 0
+        self.position = Fraction(0)
+
+    @property
+    def place(self) -> tuple[int, Fraction]:
+        """Where its next step is: behind how many breaks, and seconds behind the last one."""
+        return (self.era + 1, Fraction(0)) if self.steps[0].breaks else (self.era, self.position)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes behind its steps."""
+        return self.listing is not None and self.listing.ended
+
+
+class HlsPull:
+    """Brings one address; ``carry`` is called again when the connection was lost.
+
+    Args:
+        deliver: where the stream goes.
+    """
+
+    def __init__(self, deliver: Delivery) -> None:
+        self._deliver = deliver
+        self._playlists: list[_Playlist] = []
+        self._pump: Pump | None = None
+        self._joiner: FragmentJoiner | TransportJoiner | None = None
+        self._era = 0
+        self._late = self._was_live = False
+
+    async def carry(self, fetcher: Fetcher, url: str) -> None:
+        """Bring the stream to its end.
+
+        Args:
+            fetcher: over a client.
+            url: of a multivariant or a media playlist.
+
+        Raises:
+            PullError: it can't be had any more.
+            MalformedError: it breaks the rules.
+            UnsupportedError: it can't be brought as one stream.
+        """
+        addresses = await self._addresses(fetcher, url)
+        if len(addresses) != len(self._playlists):
+            self._playlists = [_Playlist() for _ in addresses]
+        for one, address in zip(self._playlists, addresses, strict=True):
+            one.rest()
+            one.url = address
+        self._pump, self._joiner, self._era, self._late = None, None, 0, False
+        while await self._reload(fetcher):
+            if (following := self._next()) is not None:
+                await self._bring(fetcher, following, following.steps.popleft())
+            else:
+                await asyncio.sleep(max(self._due - time.monotonic(), 0))
+        await self._finish()
+
+    async def _finish(self) -> None:
+        """Give what the joiner still holds."""
+        if self._joiner is not None and self._pump is not None:
+            await self._pump.take(self._joiner.receive_eof())
+
+    @property
+    def _due(self) -> float:
+        """When a playlist is to be asked for again."""
+        return min(one.due for one in self._playlists if not one.steps and not one.ended)
+
+    async def _addresses(self, fetcher: Fetcher, url: str) -> list[str]:
+        """Give the best variant's media playlist, and that of its sound where it has one of its own."""
+        data, base = await fetcher.playlist(url)
+        found = read_playlist(data)
+        if not isinstance(found, VariantListing):
+            return [base]
+        best = max(found.variants, key=lambda one: one.bandwidth)
+        return [resolve(base, uri) for uri in (best.uri, *best.audio[:1])]
+
+    async def _reload(self, fetcher: Fetcher) -> bool:
+        """Ask for the playlists whose time it is; tell whether anything more comes."""
+        if self._late:
+            self._late = False
+            self._pump = None
+            for one in self._playlists:
+                one.cursor.rewind()
+                one.steps.clear()
+                one.due = 0.0
+        for one in self._playlists:
+            if not one.steps and not one.ended and time.monotonic() >= one.due:
+                await self._read(fetcher, one)
+        return any(one.steps or not one.ended for one in self._playlists)
+
+    async def _read(self, fetcher: Fetcher, one: _Playlist) -> None:
+        asked = time.monotonic()
+        try:
+            data, base = await fetcher.playlist(one.url)
+        except PullError:
+            one.misses += 1
+            if one.misses >= MAX_MISSES or one.listing is None:
+                raise
+            one.due = asked + one.listing.target_duration / 2
+            return
+        listing, one.misses = read_playlist(data), 0
+        if isinstance(listing, VariantListing):
+            raise UnsupportedError("a multivariant playlist in another one")
+        if listing.locked:
+            raise UnsupportedError(f"its segments are encrypted by {listing.locked}: only AES-128 is taken")
+        if listing.ended and self._was_live and one.listing is None:
+            raise PullError("it is over")
+        self._was_live |= not listing.ended
+        one.url, one.listing = base, listing
+        one.steps.extend(one.cursor.take(listing))
+        one.due = asked + pause(listing, changed=bool(one.steps))
+        if one.steps or not one.changed:
+            one.changed = asked
+        elif not one.ended and asked - one.changed > STILL_TARGET_DURATIONS * listing.target_duration:
+            raise PullError("its playlist stands still")
+
+    def _next(self) -> _Playlist | None:
+        """Choose the playlist whose segment is next in time, once every one has told its own."""
+        if any(not one.steps and not one.ended for one in self._playlists):
+            return None
+        ready = [one for one in self._playlists if one.steps]
+        return min(ready, key=lambda one: one.place)
+
+    async def _bring(self, fetcher: Fetcher, one: _Playlist, step: Step) -> None:
+        if step.breaks:
+            if len(self._playlists) > 1 and not step.segment.discontinuity:
+                raise PullError("segments were missed")
+            one.era, one.position = one.era + 1, Fraction(0)
+        one.position += step.segment.duration
+        try:
+            data = await fetcher.segment(one.url, step.segment.resource)
+            if one.era > self._era or self._pump is None:
+                await self._begin(one, data)
+            if step.segment.map is not None and step.segment.map != one.map:
+                await self._hand_on(one, await fetcher.segment(one.url, step.segment.map))
+                one.map = step.segment.map
+        except PullError:
+            if len(self._playlists) > 1 or self._pump is None:
+                raise
+            # The next one begins another stream: that this one is missed is a break.
+            self._pump = None
+        else:
+            await self._hand_on(one, data)
+
+    async def _begin(self, one: _Playlist, data: bytes) -> None:
+        """Begin a stream with a segment."""
+        await self._finish()
+        self._era, self._joiner, container = one.era, None, MP4
+        for each in self._playlists:
+            each.map = None
+        if data[4:8] in FRAGMENT_BOXES:
+            self._joiner = FragmentJoiner(len(self._playlists))
+        else:
+            start = id3v2_size(data) or 0
+            found = recognise(data[start : start + HEAD_BYTES])
+            if found is None:
+                raise UnsupportedError("segments that can't be brought as one stream")
+            container = found
+            if len(self._playlists) > 1:
+                self._joiner, container = TransportJoiner(), "mpegts"
+        cushion = 0.0 if one.listing is None else float(BEGIN_SEGMENTS * one.listing.target_duration)
+        self._pump = self._deliver(container, self._joiner, cushion=cushion, on_late=self._fall_behind)
+
+    async def _hand_on(self, one: _Playlist, data: bytes) -> None:
+        if self._pump is None:
+            return
+        if self._joiner is None:
+            data = data[id3v2_size(data) or 0 :]
+        for start in range(0, len(data), GULP):
+            gulp = data[start : start + GULP]
+            if self._joiner is None:
+                await self._pump.receive(gulp)
+            else:
+                await self._pump.take(self._joiner.receive_data(self._playlists.index(one), gulp))
+            await asyncio.sleep(0)
+
+    def _fall_behind(self) -> None:
+        self._late = True

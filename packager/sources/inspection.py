@@ -1,0 +1,244 @@
+"""Looking into what a live channel is to play: ffprobe tells what it has; a URL is asked until it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+
+from packager.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, pipe
+from packager.catalogue import CONTAINERS, DECODERS
+from packager.ffmpeg import run
+from packager.sources.keyframes import observed
+from packager.sources.pump import Supply
+from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, redacted
+from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
+from packager.tools import Tools, ToolsError
+
+log = structlog.get_logger()
+
+PROBE_SECONDS = 20.0
+MAX_FRAME_RATE = 60
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+"""Seconds between two questions to a URL that doesn't answer: doubled each time."""
+
+SOUNDS = ("mp3", "aac", "ogg")
+"""Containers that have nothing but sound."""
+
+SOUND_ANALYSE_MICROSECONDS = 200_000
+"""How much of them is looked at: their first frame says everything, and more only comes with time."""
+
+ANALYSE_MICROSECONDS = 2_000_000
+"""How much of a pulled stream is looked at before it is played; ffmpeg's own choice is up to 5 s."""
+
+KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
+"""How little an ffmpeg need look at a stream that ffprobe has seen, so that it begins at once."""
+
+SEEN_SECONDS = 6
+SEEN_FILE_SECONDS = 60
+"""How much of a source is looked at for its key frames, where they are kept."""
+
+
+def playable(source: str) -> bool:
+    """Tell whether a source is the test source, a file that is there, or a URL that can be pulled."""
+    return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
+
+
+async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
+    """Find out what a configured source is.
+
+    Args:
+        source: ``testsrc``, a file's path, or a URL.
+        tools: whose ffprobe looks into it.
+        keep: whether its own picture is to be kept.
+
+    Raises:
+        ToolsError: it is none of these, or can't be read (a URL: now), or has neither picture nor sound, or
+            none that can be kept.
+    """
+    if source == TEST_SOURCE:
+        if keep:
+            raise ToolsError(f"live source {source!r} is made here: it has no picture of its own to keep")
+        return Source()
+    found = pulled(source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
+    try:
+        return await probed(found, tools, keep=keep)
+    except ToolsError as error:
+        raise ToolsError(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
+
+
+async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Source:
+    """Find out what a stream is that somebody brings; wait until he does.
+
+    Args:
+        pump: which brings it.
+        tools: whose ffprobe looks into it.
+        keep: as for ``inspect``.
+
+    Raises:
+        ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
+    """
+    await pump.flowing()
+    options = {
+        **({"f": pump.container} if pump.container else {"format_whitelist": OPENED_FORMATS}),
+        "protocol_whitelist": "pipe",
+        "analyzeduration": ANALYSE_MICROSECONDS,
+        **_decoding(),
+    }
+    source = Source(pump=pump, options=options, stream=pump.stream)
+    if pump.container in SOUNDS:
+        brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
+        return replace(source, has_video=False, options=brief)
+    return replace(await probed(source, tools, keep=keep), options={**options, **KNOWN})
+
+
+async def probed(found: Source, tools: Tools, *, keep: bool = False) -> Source:
+    """Ask ffprobe what a source has.
+
+    Raises:
+        ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
+    """
+    command = [str(tools.ffprobe), "-v", "error"]
+    for name, value in found.options.items():
+        command += [f"-{name}", str(value)]
+    if keep:
+        seconds = SEEN_SECONDS if found.path is None else SEEN_FILE_SECONDS
+        command += ["-show_packets", "-read_intervals", f"%+{seconds}"]
+    command += ["-show_streams", "-show_format", "-of", "json", "-o", pipe(0), found.address]
+    answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage, feed=found.feed))
+    streams: list[dict[str, Any]] = answer.get("streams", [])
+    video = next((stream for stream in streams if _moves(stream)), None)
+    audio = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
+    if video is None and audio is None:
+        raise ToolsError("it has neither video nor sound")
+    source = replace(
+        found,
+        frame_rate=STILL_FRAME_RATE if video is None else frame_rate(video),
+        has_video=video is not None,
+        has_audio=audio is not None,
+        video_codec="" if video is None else str(video.get("codec_name", "")),
+        audio_codec="" if audio is None else str(audio.get("codec_name", "")),
+        framed=audio is not None and audio.get("codec_name") == "aac" and not audio.get("extradata_size"),
+        duration=_duration(answer.get("format", {})),
+    )
+    return _kept(source, answer, video, audio) if keep else source
+
+
+def _duration(form: dict[str, Any]) -> Fraction | None:
+    """Take the seconds of a file as ffprobe tells them; None where it doesn't."""
+    try:
+        return Fraction(str(form.get("duration"))) or None
+    except ValueError:
+        return None
+
+
+def _kept(
+    source: Source, answer: dict[str, Any], video: dict[str, Any] | None, audio: dict[str, Any] | None
+) -> Source:
+    """Add what a channel must know that keeps a source's own picture."""
+    if video is None or source.video_codec not in KEPT_VIDEO:
+        what = f"a picture in {source.video_codec}" if source.video_codec else "no picture"
+        raise ToolsError(f"it has {what}; what can be kept is {', '.join(KEPT_VIDEO)}")
+    sound = audio["index"] if audio is not None and source.keeps_audio else None
+    loop = source.duration if source.path is not None else None
+    if loop is not None and loop > SEEN_FILE_SECONDS:
+        loop = None
+    return replace(source, seen=observed(answer.get("packets", ()), video["index"], sound, loop))
+
+
+async def found(source: str, tools: Tools, channel: str, *, keep: bool = False) -> Source:
+    """Inspect a source; a URL is asked until it answers, told once when it doesn't and once when it does.
+
+    Args:
+        source: as for ``inspect``.
+        tools: likewise.
+        channel: the channel's name, for the log.
+        keep: as for ``inspect``.
+
+    Raises:
+        ToolsError: it isn't a URL and can't be played.
+    """
+    if is_url(source):
+        return await _until_there(lambda: inspect(source, tools, keep=keep), channel)
+    return await inspect(source, tools, keep=keep)
+
+
+async def found_in(pump: Supply, tools: Tools, channel: str, *, keep: bool = False) -> Source:
+    """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
+    return await _until_there(lambda: inspect_pump(pump, tools, keep=keep), channel)
+
+
+async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str) -> Source:
+    pause, told = FIRST_PAUSE, False
+    while True:
+        try:
+            answer = await ask()
+        except ToolsError as error:
+            if not told:
+                log.warning("source isn't there", channel=channel, reason=str(error))
+            told = True
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            if told:
+                log.info("source is there", channel=channel)
+            return answer
+
+
+def pulled(source: str, tools: Tools) -> Source:
+    """Say how an ffmpeg fetches a URL.
+
+    Raises:
+        ToolsError: it can't.
+    """
+    scheme = SCHEMES[urlsplit(source).scheme]
+    if scheme.needs not in tools.protocols | tools.demuxers:
+        raise ToolsError(f"live source {redacted(source)!r}: {tools.ffmpeg} lacks {scheme.needs}")
+    options = {
+        "f": "concat",
+        "safe": 0,
+        "protocol_whitelist": f"pipe,{scheme.protocols}",
+        "format_whitelist": f"concat,{scheme.formats}",
+        "analyzeduration": ANALYSE_MICROSECONDS,
+        **_decoding(),
+    }
+    inner = {"analyzeduration": ANALYSE_MICROSECONDS, **scheme.options}
+    return Source(url=source, options=options, inner=inner)
+
+
+def _located(source: str) -> Source:
+    path = Path(source).expanduser().absolute()
+    if path.suffix.lower() not in CONTAINERS or not path.is_file():
+        allowed = f"neither {TEST_SOURCE!r} nor a media file that is there nor a URL of {', '.join(SCHEMES)}"
+        raise ToolsError(f"live source {source!r}: {allowed}")
+    container = CONTAINERS[path.suffix.lower()]
+    return Source(path, options={"f": container, "protocol_whitelist": LOCAL_PROTOCOLS, **_decoding()})
+
+
+def _decoding() -> dict[str, Any]:
+    return {"codec_whitelist": DECODERS, "max_pixels": MAX_PIXELS}
+
+
+def _moves(stream: dict[str, Any]) -> bool:
+    """Tell whether a stream is video, not the picture of a cover."""
+    return stream.get("codec_type") == "video" and not stream.get("disposition", {}).get("attached_pic")
+
+
+def frame_rate(stream: dict[str, Any]) -> Fraction:
+    """Take the frame rate of a stream as ffprobe tells it; 30 where it tells nothing usable."""
+    numerator, _, denominator = str(stream.get("avg_frame_rate", "")).partition("/")
+    if not (numerator.isdecimal() and denominator.isdecimal() and int(denominator)):
+        return STILL_FRAME_RATE
+    told = Fraction(int(numerator), int(denominator))
+    common = [Fraction(24000, 1001), Fraction(30000, 1001), Fraction(60000, 1001)]
+    near = min((*common, Fraction(round(told))), key=lambda rate: abs(rate - told))
+    while near > MAX_FRAME_RATE:
+        near /= 2
+    return near if near >= 1 else STILL_FRAME_RATE

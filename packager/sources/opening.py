@@ -1,0 +1,94 @@
+"""What comes over HTTP and can only be decoded from its beginning: MP4, Matroska, Ogg, FLAC.
+
+It is fetched here all the same, anew for each ffmpeg: so that this has no network, and the address and its
+redirects lead where they may. Where its index is at its end, that is fetched first (``indexfirst``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import httpx
+
+from media.errors import MediaError
+from packager.ffmpeg import Process
+from packager.sources.asking import Asking
+from packager.sources.fetching import PullError
+from packager.sources.indexfirst import content
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An answer, and its content in the order in which it is given."""
+
+    answer: httpx.Response
+    content: AsyncGenerator[bytes]
+
+    async def aclose(self) -> None:
+        await self.content.aclose()
+        await self.answer.aclose()
+
+
+class Opening:
+    """Brings one URL; see :class:`packager.sources.pump.Supply`.
+
+    Args:
+        client: over which it is fetched.
+        url: of what.
+        asking: counts the attempts.
+
+    Attributes:
+        container: empty: ffmpeg is to tell it.
+        stream: always the same.
+    """
+
+    container = ""
+    paced = False
+    stream: object = None
+
+    def __init__(self, client: httpx.AsyncClient, url: str, asking: Asking) -> None:
+        self._client = client
+        self._url = url
+        self._asking = asking
+        self._opened: _Opened | None = None
+
+    async def flowing(self) -> None:
+        """Wait until its server brings something playable; that waits for who is given it."""
+        while self._opened is None:
+            try:
+                self._opened = await self._ask()
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                await self._asking.fails(type(error).__name__)  # its text may have the address in it
+            except (PullError, MediaError) as error:
+                await self._asking.fails(str(error))
+        self._asking.begins()
+
+    async def _ask(self) -> _Opened:
+        request = self._client.build_request("GET", self._url)
+        async with contextlib.AsyncExitStack() as stack:
+            answer = await self._client.send(request, stream=True)
+            stack.push_async_callback(answer.aclose)
+            if answer.status_code != 200:
+                raise PullError(f"it answers {answer.status_code}")
+            opened = _Opened(answer, await content(self._client, answer))
+            stack.pop_all()
+        return opened
+
+    async def give(self, process: Process) -> None:
+        """Give it to an ffmpeg from its beginning, until the end of either.
+
+        Args:
+            process: started with standard input.
+        """
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            try:
+                async for data in opened.content:
+                    await process.write(data)
+            except (BrokenPipeError, httpx.HTTPError):
+                pass  # whoever started it sees its end
+            finally:
+                await opened.aclose()
+        process.close_stdin()

@@ -1,0 +1,49 @@
+"""What a stream is, by its first bytes. Pure."""
+
+from __future__ import annotations
+
+HEAD_BYTES = 4096
+"""How much of a stream is looked at to see what it is."""
+
+PACKET = 188
+TYPES = {
+    "video/mp2t": "mpegts",
+    "video/x-flv": "flv",
+    "audio/mpeg": "mp3",
+    "audio/aac": "aac",
+    "audio/aacp": "aac",
+}
+"""Containers by media type; for what doesn't begin with a frame."""
+
+PLAYLIST = b"#EXTM3U"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def is_playlist(head: bytes) -> bool:
+    """Tell whether a stream is an HLS playlist (RFC 8216bis §4.4.1.1)."""
+    return head.removeprefix(BYTE_ORDER_MARK).startswith(PLAYLIST)
+
+
+def recognise(head: bytes, media_type: str = "") -> str | None:
+    """Tell what a stream is.
+
+    Args:
+        head: its first bytes, up to ``HEAD_BYTES``.
+        media_type: what its server calls it.
+
+    Returns:
+        ffmpeg's name of the container; None where it isn't one that is brought.
+    """
+    if head.startswith(b"FLV"):
+        return "flv"
+    # ISO/IEC 13818-1 §2.4.3.2: a packet each 188 bytes
+    for start in range(min(PACKET, max(len(head) - 2 * PACKET, 0))):
+        if head[start] == head[start + PACKET] == head[start + 2 * PACKET] == 0x47:
+            return "mpegts"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:  # ISO/IEC 13818-7 §6.2: layer 0 is ADTS
+        return "aac"
+    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
+        return "mp3"
+    if head[:4] in (b"OggS", b"fLaC", b"\x1aE\xdf\xa3") or head[4:8] == b"ftyp" or head.lstrip()[:1] == b"#":
+        return None
+    return TYPES.get(media_type.partition(";")[0].strip().lower())

@@ -1,0 +1,194 @@
+"""RTSP and SRT: a program in front fetches them and brings them as MPEG-TS.
+
+What decodes gets them from here, and not from there: so changes of codec, size or clock are seen, and a
+decoder's end loses no connection. Of RTSP an ffmpeg makes MPEG-TS. SRT carries it already, and ffmpeg's
+library brings it byte for byte (rawinput.py): an ffmpeg would hide other codecs and streams, and copies SRT
+only where that library isn't there. All are told the URL where no other process sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes.util
+import functools
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ffmpeg
+
+from media.errors import MediaError
+from media.mpegts import TransportReader
+from media.pieces import CLOCK_RATE, Piece
+from packager.arguments import compile_arguments, pipe
+from packager.cage import Cage
+from packager.ffmpeg import Process, last_error
+from packager.sources import inspection, rawinput
+from packager.sources.asking import Asking
+from packager.sources.progress import Progress
+from packager.sources.pump import Pump
+from packager.sources.schemes import untold
+from packager.sources.source import Source
+from packager.sources.udp import GATHER_SECONDS
+from packager.tools import Tools, ToolsError
+
+START_SECONDS = 20.0
+"""How long it may take until the first bytes come."""
+
+SILENT_SECONDS = 6.0
+"""How long nothing may come later."""
+
+CARRIED_VIDEO = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
+CARRIED_AUDIO = ("aac", "mp2", "mp3", "ac3", "eac3", "opus")
+"""What MPEG-TS carries, by ffmpeg's names; other sound is encoded."""
+
+INTERPRETER = str(Path(sys.executable).resolve())
+"""Not by the link of a virtual environment: what that says of itself isn't to be read in a cage."""
+
+MUXER = {"format": "mpegts", "muxdelay": 0, "muxpreload": 0, "pes_payload_size": 0, "flush_packets": 1}
+
+
+@functools.cache
+def raw_library() -> str | None:
+    """Find the library with which ffmpeg fetches; None where there is none. It blocks."""
+    return ctypes.util.find_library("avformat")
+
+
+class Remuxer:
+    """Fetches one URL, and again when it ends; see ``run``.
+
+    Args:
+        url: of RTSP or SRT.
+        tools: whose ffmpeg fetches it.
+        channel: its name, for the log.
+
+    Attributes:
+        pump: where the stream goes; None until it was seen that it can be brought.
+    """
+
+    def __init__(self, url: str, tools: Tools, channel: str) -> None:
+        self._url = url
+        self._tools = tools
+        self._channel = channel
+        self._asking = Asking(channel)
+        self._decided = asyncio.Event()
+        self._output: dict[str, Any] | None = None
+        self._raw: str | None = None
+        self.pump: Pump | None = None
+
+    async def decided(self) -> Pump | None:
+        """Wait until it is known what the stream is; None where ffmpeg must fetch it."""
+        await self._decided.wait()
+        return self.pump
+
+    async def run(self) -> None:
+        """Fetch for as long as it is asked; end only where the stream isn't one that is brought."""
+        loop = asyncio.get_running_loop()
+        if urlsplit(self._url).scheme == "srt":
+            self._raw = await asyncio.to_thread(raw_library)
+        while True:
+            began = loop.time()
+            try:
+                source = inspection.pulled(self._url, self._tools)
+                self._output = self._output or await self._outputs(source)
+                if self._output is None:
+                    self._decided.set()
+                    return
+                reason = await self._carry(source, self._output)
+            except (ToolsError, MediaError) as error:
+                reason = str(error)
+                self._output = None
+            finally:
+                if self.pump is not None:
+                    self.pump.receive_eof()
+            await asyncio.sleep(self._asking.ends(untold(reason, self._url), loop.time() - began))
+
+    async def _outputs(self, source: Source) -> dict[str, Any] | None:
+        """Choose the options of what is brought; None where it can't be carried.
+
+        Raises:
+            ToolsError: nothing is there.
+        """
+        if urlsplit(self._url).scheme == "srt":
+            return {"c": "copy"}  # it is MPEG-TS already
+        found = await inspection.probed(source, self._tools)
+        if found.video_codec not in ("", *CARRIED_VIDEO):
+            return None
+        # RTSP says parameter sets beside the stream, and who begins later needs them.
+        video = {"c:v": "copy", "bsf:v": "dump_extra=freq=keyframe"} if found.has_video else {}
+        return {**video, "c:a": "copy" if found.audio_codec in CARRIED_AUDIO else "aac"}
+
+    async def _carry(self, source: Source, output: dict[str, Any]) -> str:
+        """Bring a connection's stream to its end; give the reason of the end.
+
+        Raises:
+            ToolsError: nothing came, or nothing comes any more.
+        """
+        argv, cage, told = self._program(source, output)
+        process = await Process.start(argv, stdin=True, cage=cage)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                await process.write(told.encode())
+            process.close_stdin()
+            came = await self._bring(process)
+            if await process.wait() == rawinput.INCAPABLE:
+                self._raw = None
+        finally:
+            await process.stop()
+        reason = last_error(process.errors) or "it ended"
+        if not came:
+            raise ToolsError(reason)
+        return reason
+
+    def _program(self, source: Source, output: dict[str, Any]) -> tuple[list[str], Cage, str]:
+        """Give the arguments of what fetches the URL, its cage, and what it is told on standard input."""
+        if self._raw is not None:
+            cage = replace(source.cage, read=(sys.base_prefix, rawinput.__file__))
+            return [INTERPRETER, "-I", "-S", rawinput.__file__, self._raw], cage, f"{self._url}\n"
+        played = ffmpeg.input(source.address, **source.options)
+        wanted = ffmpeg.output(played["V:0?"], played["a:0?"], pipe(0), **output, **MUXER)
+        argv = [str(self._tools.ffmpeg), *compile_arguments(ffmpeg.get_args(wanted))]
+        return argv, source.cage, source.script
+
+    async def _bring(self, process: Process) -> bool:
+        """Bring what the program gives; tell whether it gave anything."""
+        loop, reader = asyncio.get_running_loop(), TransportReader()
+        pump: Pump | None = None
+        patience, progress = START_SECONDS, Progress(loop.time())
+        while True:
+            try:
+                async with asyncio.timeout(patience):
+                    data = await process.read()
+            except TimeoutError as error:
+                raise ToolsError(f"it gave nothing for {patience:.0f} s") from error
+            if not data:
+                return pump is not None
+            if pump is None:
+                pump, patience = self._deliver(reader), SILENT_SECONDS
+            pieces = reader.receive_data(data)
+            if self._raw is None and (wrong := _noted(progress, pieces, loop.time())) is not None:
+                raise ToolsError(wrong)
+            await pump.take(pieces)
+            if self._raw is not None:
+                # A message of SRT is a few packets: each look costs.
+                await asyncio.sleep(GATHER_SECONDS)
+
+    def _deliver(self, reader: TransportReader) -> Pump:
+        """Give the pump, ready for another stream."""
+        if self.pump is None:
+            self.pump = Pump("mpegts", reader, channel=self._channel)
+        else:
+            self.pump.begin("mpegts", reader)
+        self._decided.set()
+        self._asking.begins()
+        return self.pump
+
+
+def _noted(progress: Progress, pieces: Sequence[Piece], now: float) -> str | None:
+    """Note what a copying ffmpeg gave; tell what is wrong with it."""
+    clock = max((piece.clock / CLOCK_RATE for piece in pieces if piece.clock is not None), default=None)
+    return progress.received(clock, now, access=any(piece.access for piece in pieces))

@@ -1,0 +1,128 @@
+"""Who watches a channel that has troubles: hls.js in a browser, and ffmpeg."""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.async_api import Browser
+
+from packager.tools import Tools
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import Tab, keep, open_tab
+from tests.waiting import until
+
+RECOVERY_SECONDS = 120.0
+FRAMES = 50
+"""Of what comes behind a trouble, that a viewer must have played."""
+
+HOUR = 3600
+FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+STEP_SECONDS = 1
+"""How long a process goes on by the time that it had, where the clock was set."""
+
+
+@dataclass
+class Spectator:
+    """An ffmpeg that plays a channel, and how many frames it has decoded."""
+
+    process: asyncio.subprocess.Process
+    frames: int = 0
+
+    async def count(self) -> None:
+        """Note its progress until it ends."""
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            if line.startswith(b"frame="):
+                self.frames = int(line[6:])
+
+
+@asynccontextmanager
+async def spectator(tools: Tools, url: str) -> AsyncIterator[Spectator]:
+    """Let ffmpeg play a channel; it asks as often as it takes for a playlist with something new."""
+    command = [str(tools.ffmpeg), "-nostdin", "-v", "fatal", "-progress", "pipe:1", "-max_reload", "1000"]
+    command += ["-i", url, "-map", "v:0", "-f", "null", "-"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    seen = Spectator(process)
+    counting = asyncio.create_task(seen.count())
+    try:
+        yield seen
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await counting
+
+
+@dataclass
+class Audience:
+    """Both viewers of a channel.
+
+    Attributes:
+        server: Whose channel it is.
+        clock: A file with the seconds by which the server's clock is ahead.
+        ahead: These seconds.
+    """
+
+    server: ServerProcess
+    tab: Tab
+    other: Spectator
+    clock: Path
+    ahead: int = 0
+
+    async def plays_on(self) -> None:
+        """Wait until both have played seconds of what came later than now, by the server's clock."""
+        date = f"headwater.hls?.playingDate?.getTime() / 1000 > {time.time() + self.ahead + 2}"
+        await self.tab.until(f"{date} && !headwater.video.paused", RECOVERY_SECONDS)
+        await self.tab.playing(RECOVERY_SECONDS)
+        assert await self.tab.value("window.sameDocument")
+        frames = self.other.frames
+        await until(lambda: self.other.frames > frames + FRAMES, "ffmpeg's playing", RECOVERY_SECONDS)
+
+    async def plays_on_an_hour_later(self) -> None:
+        """Set the server's clock an hour forward, and wait for the same; the steady clock is as it was."""
+        self.ahead += HOUR
+        self.clock.write_text(f"+{self.ahead}\n")
+        await self.plays_on()
+
+
+@asynccontextmanager
+async def watched(browser: Browser, tools: Tools, folder: Path, config: str) -> AsyncIterator[Audience]:
+    """Start a server of one channel, "test", with a clock of its own, and have it watched by both, who play.
+
+    Args:
+        browser: Where one of them watches.
+        tools: The other is its ffmpeg.
+        folder: Where the server starts.
+        config: Its configuration.
+    """
+    (folder / "library").mkdir()
+    (folder / "headwater.toml").write_text(config)
+    clock = folder / "clock"
+    clock.write_text("+0\n")
+    (library,) = glob.glob(FAKETIME)
+    stepped = {
+        "LD_PRELOAD": library,
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        # Asked each time, the file would keep the server and its ffmpegs busier than all else does.
+        "FAKETIME_CACHE_DURATION": str(STEP_SECONDS),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    server = await asyncio.to_thread(start_server, "--config", "headwater.toml", cwd=folder, env=stepped)
+    try:
+        tab = await open_tab(browser, server.url)
+        await tab.open("live/test")
+        await tab.value("void (window.sameDocument = true)")
+        await tab.playing(RECOVERY_SECONDS)
+        async with spectator(tools, f"{server.url}/live/test/master.m3u8") as other:
+            await until(lambda: other.frames > FRAMES, "ffmpeg's playing", RECOVERY_SECONDS)
+            yield Audience(server, tab, other, clock)
+            keep(folder.name, {"log": server.output, "player": await tab.stats()})
+            await tab.page.context.close()
+    finally:
+        await asyncio.to_thread(server.stop)

@@ -1,0 +1,130 @@
+"""A server replaced on its own listening socket (M2): nobody is refused, and every request is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+from tests.conftest import START_SECONDS
+from tests.succession import Succession, end, start
+from tests.waiting import wait_for
+
+REQUESTS = 100
+
+CHANNEL = """
+[server]
+data = "{data}"
+
+[[live]]
+name = "test"
+ladder = ["240p"]
+segment_duration = 1.0
+dvr = "1m"
+"""
+
+
+class Asker:
+    """Asks for a file again and again, by a connection of its own each time or by one that is kept."""
+
+    def __init__(self, address: tuple[str, int], *, keeps: bool) -> None:
+        self.answers = 0
+        self.errors: list[Exception] = []
+        self._address = address
+        self._fields = {} if keeps else {"connection": "close"}
+        self._over = threading.Event()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._ask)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join()
+
+    def _ask(self) -> None:
+        # It connects again where it was told that the connection closes. While nobody serves, the kernel
+        # keeps who connects.
+        with contextlib.closing(HTTPConnection(*self._address, timeout=START_SECONDS)) as connection:
+            while not self._over.is_set():
+                try:
+                    connection.request("GET", "/media/film.mp4", headers=self._fields)
+                    self.answers += connection.getresponse().read() == b"film"
+                except (OSError, HTTPException) as error:
+                    self.errors.append(error)
+                    connection.close()
+
+    def has(self, count: int) -> bool:
+        return bool(self.errors) or self.answers >= count
+
+
+def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    with contextlib.ExitStack() as stack:
+        servers = Succession(tmp_path, stack)
+        askers = [Asker(servers.address, keeps=keeps) for keeps in (True, True, False)]
+
+        def more() -> None:
+            for asker in askers:
+                wait_for(functools.partial(asker.has, asker.answers + REQUESTS), what="answers")
+
+        first = servers.start()
+        with contextlib.ExitStack() as asking:
+            for asker in askers:
+                asking.enter_context(asker.running())
+            more()
+            end(first)
+            second = servers.start()
+            more()
+            third = servers.start()
+            end(second)
+            more()
+        end(third)
+    assert [asker.errors for asker in askers] == [[], [], []]
+
+
+def test_a_channel_goes_on_behind_the_server_before_whose_folder_the_next_one_waits_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "test.toml").write_text(CHANNEL.format(data=tmp_path / "data"))
+    with contextlib.ExitStack() as stack:
+        servers = Succession(tmp_path, stack, "--config", str(tmp_path / "test.toml"))
+        url = "http://{}:{}/live/test/240p/".format(*servers.address)
+
+        def playlist() -> str:
+            with urllib.request.urlopen(f"{url}media.m3u8", timeout=START_SECONDS) as answer:
+                return str(answer.read().decode())
+
+        before = servers.start()
+        listed = playlist()
+        name = re.findall(r"^(\d+)\.m4s$", listed, re.MULTILINE)[-1]
+        with urllib.request.urlopen(f"{url}{name}.m4s", timeout=START_SECONDS) as answer:
+            data = answer.read()
+        after = servers.start()
+        assert "live channels wait" in servers.logs[1].read_text()
+        end(before)
+        # RFC 8216bis §6.2.2: the same number is the same segment for ever.
+        with urllib.request.urlopen(f"{url}{name}.m4s", timeout=START_SECONDS) as answer:
+            assert answer.read() == data
+        wait_for(lambda: "\n#EXT-X-DISCONTINUITY\n" in playlist(), what="media of the next server")
+        numbers = [int(number) for number in re.findall(r"^(\d+)\.m4s$", playlist(), re.MULTILINE)]
+        assert int(name) in numbers
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        end(after)
+
+
+def test_a_socket_that_is_not_tcp_is_refused_in_one_line(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "socket"))
+        server = start(sock, tmp_path, tmp_path / "log")
+        assert server.wait(START_SECONDS) == 1
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert "LISTEN_FDS" in line

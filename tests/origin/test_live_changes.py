@@ -1,0 +1,112 @@
+"""Live channels over HTTP while they start, end, or lose their ffmpeg."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import m3u8
+import pytest
+from starlette.applications import Starlette
+
+from origin.live import routes
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
+from packager.tools import Tools
+from tests.live_server import broadcasting, running
+from tests.waiting import wait_for
+
+
+def test_a_killed_ffmpeg_comes_back_behind_a_discontinuity_and_players_read_on(tools: Tools) -> None:
+    channel = Channel(
+        ChannelOptions("test", ladder=("240p",), part_duration=0.25, segment_duration=1.0), tools
+    )
+    with broadcasting(channel) as server, httpx.Client(base_url=server.url + "/", timeout=30) as client:
+        wait_for(lambda: channel.ready, "the channel")
+        first = client.get("240p/media.m3u8").raise_for_status().text
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"{server.url}/master.m3u8", "-t", "6"]
+        player = subprocess.Popen(
+            [*command, "-map", "0:v", "-f", "framecrc", "-"], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert player.stdout is not None
+            lines = iter(player.stdout)
+            shown = [next(line for line in lines if not line.startswith("#"))]
+            assert channel.pid is not None
+            os.kill(channel.pid, signal.SIGKILL)
+            wait_for(lambda: channel.restarts == 1 and channel.state == "live", what="the restart")
+            shown += lines
+            assert player.wait(60) == 0
+        finally:
+            player.kill()
+            player.wait()
+            if player.stdout is not None:
+                player.stdout.close()
+        # six seconds at 30 frames a second, of which the break took some
+        assert len(shown) > 100
+        for name in ("240p", "audio"):
+            text = client.get(f"{name}/media.m3u8").raise_for_status().text
+            assert text.count("#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=") == 1
+            uris = [segment.uri for segment in m3u8.loads(text).segments if segment.uri]
+            numbers = [int(uri.split(".")[0]) for uri in uris]
+            assert numbers == list(range(numbers[0], numbers[-1] + 1))
+            assert numbers[0] >= m3u8.loads(first).media_sequence
+
+
+def test_shutdown_releases_everyone_who_waits(tools: Tools) -> None:
+    channel = Channel(ChannelOptions("test", ladder=("240p",), segment_duration=2.0), tools)
+    with ThreadPoolExecutor(4) as pool:
+        with broadcasting(channel) as server:
+            waiting = [pool.submit(httpx.get, f"{server.url}/240p/media.m3u8", timeout=30) for _ in range(4)]
+            wait_for(lambda: channel.blocked == 4, what="four blocked requests")
+            begin = time.monotonic()
+            server.loop.call_soon_threadsafe(channel.close)
+            answers = [request.result() for request in waiting]
+        assert [answer.status_code for answer in answers] == [503] * 4
+        assert all(answer.headers["retry-after"] == "2" for answer in answers)
+        assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("name", ["master.m3u8", "240p/media.m3u8"])
+async def test_who_asks_while_a_channel_looks_into_its_folder_gets_the_playlist_and_no_refusal(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # Only a refusal that comes without waiting is looked for: ffmpeg has the time that it needs.
+    monkeypatch.setattr(routes, "LONGEST_BLOCK", 100)
+    (tmp_path / "number").write_text("1\n")
+    options = ChannelOptions("test", ladder=("240p",), segment_duration=1.0, data=tmp_path)
+    channel = Channel(options, tools)
+    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel})))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/") as client:
+        asking = asyncio.create_task(client.get(name, timeout=100))
+        while not channel.blocked:
+            await asyncio.sleep(0)
+        async with running(channel):
+            answer = await asking
+    assert (answer.status_code, answer.text[:7]) == (200, "#EXTM3U")
+
+
+async def test_who_asks_for_a_segment_while_a_channel_looks_into_its_dvr_gets_it(
+    tools: Tools, tmp_path: Path
+) -> None:
+    options = ChannelOptions("test", ladder=("240p",), segment_duration=1.0, data=tmp_path, dvr_window=60)
+    former = Channel(options, tools)
+    async with running(former):
+        while not former.ready:
+            await asyncio.sleep(0.05)
+    number = former.renditions["240p"].window.oldest_number
+    channel = Channel(options, tools)
+    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel})))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/") as client:
+        asking = asyncio.create_task(client.get(f"240p/{number}.m4s", timeout=100))
+        while not (channel.blocked or asking.done()):
+            await asyncio.sleep(0)
+        async with running(channel):
+            answer = await asking
+    assert (answer.status_code, answer.content[4:8]) == (200, b"moof")

@@ -1,0 +1,56 @@
+"""SIGHUP (M3): a wrong configuration is one line in the log and changes nothing; a good one sets the log."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import urllib.request
+from pathlib import Path
+
+from tests.conftest import ServerProcess, start_server
+from tests.waiting import wait_for
+
+LIBRARY = '[library]\npath = "library"\n'
+
+
+def hang_up(server: ServerProcess, path: Path, text: str, told: str) -> list[str]:
+    """Write another configuration and tell the server; give the lines that it logs of it, up to this one."""
+    path.write_text(text)
+    before = len(server.output)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: told in "".join(server.output[before:]), what=told)
+    with urllib.request.urlopen(f"{server.url}/health", timeout=60) as answer:
+        assert answer.status == 200
+    return server.output[before:]
+
+
+def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    path = tmp_path / "headwater.toml"
+    path.write_text(f"[server]\nport = 0\n{LIBRARY}")
+    server = start_server(cwd=tmp_path)
+    try:
+        wrong = hang_up(server, path, f'[server]\nport = "high"\n{LIBRARY}', "isn't taken")
+        assert [line for line in wrong if "headwater.toml" in line and "server.port" in line] == wrong
+        assert len(wrong) == 1
+        torn = hang_up(server, path, "[server\n", "isn't taken")
+        assert len(torn) == 1
+        good = f'[server]\nport = 0\n{LIBRARY}max_age = 5\n[log]\nformat = "json"\n[[live]]\nname = "new"\n'
+        (line,) = hang_up(server, path, good, "read again")
+        assert json.loads(line)["needs_restart"] == "library.max_age, live 'new'"
+    finally:
+        assert server.stop() == 0
+    assert "Traceback" not in server.text()
+
+
+def test_a_server_ends_with_the_terminal_that_it_was_started_in(tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    terminal, stdin = pty.openpty()
+    server = start_server("--port", "0", "--library", str(tmp_path / "library"), stdin=stdin)
+    os.close(stdin)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: "read again" in server.text(), what="the configuration's being read")
+    os.close(terminal)
+    assert server.stop(signal.SIGHUP) == 0

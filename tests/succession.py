@@ -1,0 +1,65 @@
+"""Servers that follow each other on one listening socket, each started as systemd does it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import HEADWATER, START_SECONDS, STOP_SECONDS
+from tests.waiting import wait_for
+
+
+def start(sock: socket.socket, folder: Path, log: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start a server as systemd does, with a socket as its descriptor 3."""
+    steps = (
+        f"os.dup2({sock.fileno()}, 3)",
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')",
+        f"os.execv({str(HEADWATER)!r}, ['headwater', 'serve', '--library', {str(folder)!r}, *{options!r}])",
+    )
+    with log.open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", f"import os; {'; '.join(steps)}"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(sock.fileno(),),
+        )
+
+
+def announced(log: Path) -> str:
+    found = re.search(r"Headwater is at (\S+)", log.read_text())
+    return "" if found is None else found[1]
+
+
+class Succession:
+    """Servers that follow each other on one socket."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, *options: str) -> None:
+        self.sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.address: tuple[str, int] = self.sock.getsockname()
+        self.logs: list[Path] = []
+        self._folder = folder
+        self._stack = stack
+        self._options = options
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start one more, and wait until it says where it is or will be."""
+        log = self._folder / f"{len(self.logs)}.log"
+        self.logs.append(log)
+        server = start(self.sock, self._folder, log, *self._options)
+        self._stack.callback(server.wait)
+        self._stack.callback(server.kill)
+        url = wait_for(functools.partial(announced, log), "the server's start", START_SECONDS)
+        assert url == "http://{}:{}/".format(*self.address)
+        return server
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(STOP_SECONDS) == 0

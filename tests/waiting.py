@@ -1,0 +1,30 @@
+"""Waiting for a condition: never for a fixed time, and for long, since machines are slow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], what: str = "the condition", seconds: float = 120.0) -> T:
+    """Wait until the condition gives something true, and give that."""
+    end = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} didn't come true in {seconds:.0f} s")
+        time.sleep(0.02)
+    return result
+
+
+async def until(condition: Callable[[], object], what: str = "the condition", seconds: float = 120.0) -> None:
+    """The same in an event loop: wait until the condition gives something true."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"{what} didn't come true in {seconds:.0f} s") from None
