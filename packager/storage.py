@@ -66,7 +66,7 @@ class LocalFile:
 
     __slots__ = ("_fd", "identity", "modified", "path", "size")
 
-    def __init__(self, fd: int, path: Path, status: os.stat_result) -> None:
+    def __init__(self, fd: int, path: str, status: os.stat_result) -> None:
         self._fd = fd
         self.path = path
         self.size = status.st_size
@@ -228,7 +228,7 @@ def _file(fd: int, path: Path) -> LocalFile:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise NotFoundError(path.name)
-        return LocalFile(fd, path, status)
+        return LocalFile(fd, str(path), status)
     except BaseException:
         os.close(fd)
         raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 
 import structlog
 
@@ -63,7 +62,7 @@ def _open(path: str, stored: Stored) -> LocalFile | None:
     except OSError as error:
         log.warning("DVR segment can't be opened", path=path, reason=error.strerror)
         return None
-    file = LocalFile(descriptor, Path(path), os.fstat(descriptor))
+    file = LocalFile(descriptor, path, os.fstat(descriptor))
     if file.size != stored.size:
         log.warning("DVR segment isn't what it was", path=path, size=file.size, expected=stored.size)
         file.close()

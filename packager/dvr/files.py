@@ -1,4 +1,8 @@
-"""Files of the DVR and of recordings: written whole or not at all, removed with their folders. It blocks."""
+"""Files of the DVR and of recordings: written whole or not at all, removed with their folders. It blocks.
+
+A file with a number in its name is called by a string, never by a ``Path``: pathlib interns what it is made
+of, and CPython's table of interned strings grows with names that are long gone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ TEMPORARY = ".tmp"
 """What the name of a file ends in while it is written."""
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: str | Path, data: bytes) -> None:
     """Write a file under another name, synchronise it and rename it.
 
     Args:
@@ -20,16 +24,49 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: it can't be written; then nothing of it is left.
     """
-    temporary = path.with_name(f"{path.name}{TEMPORARY}")
+    temporary = f"{path}{TEMPORARY}"
     try:
-        with temporary.open("wb", buffering=0) as file:
+        with open(temporary, "wb", buffering=0) as file:
             write_all(file.fileno(), data)
             os.fdatasync(file.fileno())
-        temporary.replace(path)
+        os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            os.unlink(temporary)
         raise
+
+
+def read_whole(path: str) -> bytes:
+    """Read a file.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def size_of(path: str) -> int:
+    """Tell how many bytes a file has.
+
+    Raises:
+        OSError: it isn't there, or can't be looked at.
+    """
+    return os.stat(path).st_size
+
+
+def remove_file(path: str) -> int:
+    """Remove a file; give how many bytes it had, none where it isn't there.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    try:
+        size = os.stat(path).st_size
+        os.unlink(path)
+    except FileNotFoundError:
+        return 0
+    return size
 
 
 def write_all(descriptor: int, data: bytes) -> None:

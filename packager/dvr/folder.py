@@ -18,7 +18,7 @@ from media.codecs import parse_sample_entry
 from media.errors import MediaError
 from media.fragments import FragmentReader, InitSegment
 from packager.dvr import index
-from packager.dvr.files import TEMPORARY, write_all, write_whole
+from packager.dvr.files import TEMPORARY, remove_file, size_of, write_all, write_whole
 from packager.dvr.index import Line
 from packager.dvr.restore import Found
 from packager.live.livesegment import TEXT, LiveSegment, Timeline
@@ -60,6 +60,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._base = f"{path}/"
         self._extension = extension_of(path.name)
         self.troubles = 0
         self._inits: set[int] = set()
@@ -68,9 +69,12 @@ class Folder:
         self._first = 0
         self._ragged = False
 
-    def name_of(self, number: int) -> str:
-        """Name a segment's file."""
-        return segment_uri(number, self._extension)
+    def place_of(self, number: int) -> str:
+        """Tell where a segment's file is."""
+        return self._base + segment_uri(number, self._extension)
+
+    def _init_of(self, timeline: int) -> str:
+        return f"{self._base}init-{timeline}.mp4"
 
     def load(self) -> Found:
         """Read what is there, and put it in order.
@@ -88,7 +92,7 @@ class Folder:
         for number, line in lines.items():
             # A gap's line tells of a date; a segment's line is true if its file is what it was.
             if line.parts:
-                name = self.name_of(number)
+                name = segment_uri(number, self._extension)
                 if not (unknown.get(name) and line.init in timelines and self._is_whole(line, checked)):
                     self.troubles += bool(kept)  # those before the first are removed before their lines are
                     continue
@@ -100,7 +104,7 @@ class Folder:
         for number in timelines:
             unknown.pop(f"init-{number}.mp4", None)
             if number not in used:
-                (self.path / f"init-{number}.mp4").unlink(missing_ok=True)
+                remove_file(self._init_of(number))
         self._set_aside(sorted(unknown))
         self._inits = {number for number in timelines if number in used}
         self._lines = self._live = len(kept)
@@ -114,7 +118,7 @@ class Folder:
 
     def _is_whole(self, line: Line, checked: int) -> bool:
         """Tell whether a segment's file is as long as it was; not of those long there."""
-        return line.number < checked or (self.path / self.name_of(line.number)).stat().st_size == line.size
+        return line.number < checked or size_of(self.place_of(line.number)) == line.size
 
     def store(self, segment: LiveSegment, left: int) -> Line:
         """Write a segment, and append its line; of a gap, the line.
@@ -134,17 +138,17 @@ class Folder:
         else:
             timeline = segment.timeline
             if timeline.number not in self._inits:
-                write_whole(self.path / f"init-{timeline.number}.mp4", timeline.init)
+                write_whole(self._init_of(timeline.number), timeline.init)
                 self._inits.add(timeline.number)
             time, timescale = 0, 1
             if timeline.has_map:
                 time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data), shown=True)
             line = index.line_of(segment, left, Fraction(time, timescale))
-            write_whole(self.path / self.name_of(segment.number), segment.data)
+            write_whole(self.place_of(segment.number), segment.data)
         try:
             self._append(index.encode(line))
         except OSError:
-            (self.path / self.name_of(segment.number)).unlink(missing_ok=True)
+            remove_file(self.place_of(segment.number))
             raise
         return line
 
@@ -162,13 +166,9 @@ class Folder:
         Raises:
             OSError: it can't be removed.
         """
-        size = 0
-        path = self.path / self.name_of(number)
-        with contextlib.suppress(FileNotFoundError):
-            size = path.stat().st_size
-            path.unlink()
+        size = remove_file(self.place_of(number))
         for timeline in timelines:
-            (self.path / f"init-{timeline}.mp4").unlink(missing_ok=True)
+            remove_file(self._init_of(timeline))
             self._inits.discard(timeline)
         if not oldest:
             return size

@@ -150,7 +150,6 @@ class RenditionShelf:
         self.folder = folder
         self.window: Window | None = None
         self.left = 0
-        self._base = f"{folder.path}/"
 
     def put(self, segment: LiveSegment) -> None:
         """Begin to store a segment, or note a gap."""
@@ -171,4 +170,4 @@ class RenditionShelf:
 
     def path(self, number: int) -> str:
         """Tell where a stored segment is."""
-        return self._base + self.folder.name_of(number)
+        return self.folder.place_of(number)

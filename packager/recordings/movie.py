@@ -110,7 +110,7 @@ def make_head(folder: Path, listed: Listed) -> bytes:
                 found.append([])
                 continue
             track.check(segment.timeline)
-            found.append(_runs(folder / name / segment_uri(segment.number), segment, track, position))
+            found.append(_runs(f"{folder}/{name}/{segment_uri(segment.number)}", segment, track, position))
             position += segment.size
         mixer.add(found, begins=any(segment.discontinuity for segment in row))
         if count % BREATH_ROWS == 0:
@@ -222,7 +222,7 @@ class _Mixer:
         ]
 
 
-def _runs(path: Path, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
+def _runs(path: str, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
     """Read where a segment's samples are; ``position`` is where its file begins in the movie's data."""
     sizes = [] if segment.stored is None else segment.stored.part_sizes
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)

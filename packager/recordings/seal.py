@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from media import wvtt
-from packager.dvr.files import clear, write_whole
+from packager.dvr.files import clear, read_whole, write_whole
 from packager.dvr.folder import INDEX, Folder, read_timelines
 from packager.dvr.index import decode
 from packager.dvr.restore import Found, last_number, line_up
@@ -103,8 +103,8 @@ def _write_manifest(draft: Path, segments: dict[str, list[LiveSegment]], ending:
         write_whole(draft / name / captions.INIT, wvtt.INIT)
         for chunk in (one for period in periods for one in captions.chunks(period)):
             names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
-            texts = ((draft / name / file).read_bytes() for file in names)
-            write_whole(draft / name / chunk.name, captions.fragment(chunk, texts))
+            texts = (read_whole(f"{draft}/{name}/{file}") for file in names)
+            write_whole(f"{draft}/{name}/{chunk.name}", captions.fragment(chunk, texts))
     offered = manifest(periods, Fraction(*ending.frame_rate), languages)
     if offered is not None:
         write_whole(draft / MANIFEST, offered.render())
@@ -122,7 +122,7 @@ def _link(source: Path, target: Path, segments: list[LiveSegment]) -> None:
     names = [f"init-{number}.mp4" for number in sorted(timelines)]
     names += [segment_uri(one.number, extension_of(source.name)) for one in segments if not one.gap]
     for name in names:
-        os.link(source / name, target / name)
+        os.link(f"{source}/{name}", f"{target}/{name}")
     # Appended to and replaced in its own folder: a copy, unlike the segments.
     write_whole(target / INDEX, (source / INDEX).read_bytes())
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 
 from packager.dvr import archive as archive_module
 from packager.dvr import trouble, writer
+from packager.dvr.files import TEMPORARY
 from packager.dvr.folder import INDEX, Folder
 from packager.live.channel import Channel
 from packager.live.livesegment import LiveSegment
@@ -81,7 +83,7 @@ def test_an_error_at_any_step_costs_one_segment_at_most_and_never_shows_half_of_
         with monkeypatch.context() as patch:
             patch.setattr(os, "write", failing(os.write, count, at, half=True))
             patch.setattr(os, "fdatasync", failing(os.fdatasync, count, at, half=False))
-            patch.setattr(Path, "replace", failing(Path.replace, count, at, half=False))
+            patch.setattr(os, "replace", failing(os.replace, count, at, half=False))
             for segment in segments:
                 try:
                     folder.store(segment, 0)
@@ -94,6 +96,27 @@ def test_an_error_at_any_step_costs_one_segment_at_most_and_never_shows_half_of_
         assert failed == 1
         assert whole(folder.path, segments) == stored
     assert steps > 4 * COUNT, "write, synchronise and rename of each segment, and its line"
+
+
+def test_names_of_segments_are_not_interned(
+    tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPython's table of interned strings would grow with them, long after they have gone."""
+    folder, interned, real = Folder(tmp_path), [], sys.intern
+    folder.load()
+
+    def intern(name: str) -> str:
+        interned.append(name)
+        return real(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "intern", intern)
+        assert (Path(tmp_path) / "seen").name in interned
+        for segment in segments:
+            folder.store(segment, 0)
+        for segment in segments:
+            folder.remove(segment.number, [NUMBER])
+    assert not [name for name in interned if name.endswith((".m4s", ".mp4", TEMPORARY))]
 
 
 def test_short_writes_are_gone_on_with(
@@ -300,7 +323,7 @@ def _write_until(
     with monkeypatch.context() as patch, contextlib.suppress(Crash):
         patch.setattr(os, "write", step(os.write, torn=True))
         patch.setattr(os, "fdatasync", step(os.fdatasync, torn=False))
-        patch.setattr(Path, "replace", step(Path.replace, torn=False))
+        patch.setattr(os, "replace", step(os.replace, torn=False))
         for segment in segments:
             folder.store(segment, 0)
             stored.add(segment.number)

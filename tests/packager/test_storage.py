@@ -46,7 +46,7 @@ def test_an_open_file_knows_its_facts(root: Path) -> None:
     with Library(root).open("film.mp4") as file:
         assert file.size == 10
         assert file.modified == pytest.approx(THEN + 0.25, abs=0.001)
-        assert file.path == root / "film.mp4"
+        assert file.path == str(root / "film.mp4")
         status = os.stat(root / "film.mp4")
         assert file.identity == (status.st_dev, status.st_ino, 10, status.st_mtime_ns)
         assert file.pread(3, 4) == b"3456"
