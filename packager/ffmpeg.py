@@ -26,6 +26,9 @@ PIPE_BYTES = 1 << 20
 ERROR_BYTES = 64 << 10
 """How much of ffmpeg's standard error is kept: the newest."""
 
+EXIT_SECONDS = 10.0
+"""How long a child may take to end by itself behind the end of its output."""
+
 STOP_SECONDS = 0.7
 """How long a child may take to end after SIGTERM before it gets SIGKILL."""
 
@@ -102,9 +105,11 @@ class Process:
                 env={name: os.environ[name] for name in INHERITED if name in os.environ} | ENVIRONMENT,
                 start_new_session=True,  # Ctrl-C is for the server, which then ends its children
             )
-        except OSError as error:
+        except BaseException as error:
             _close(*read_ends, error_read)
-            raise ToolsError(f"{program} can't be started: {error.strerror}") from error
+            if isinstance(error, OSError):
+                raise ToolsError(f"{program} can't be started: {error.strerror}") from error
+            raise
         finally:
             _close(*write_ends, error_write)
         return cls(child, read_ends, error_read)
@@ -184,7 +189,7 @@ class Process:
     async def ended_well(self) -> bool:
         """Tell whether it comes to its end by itself, soon, and with status 0."""
         try:
-            return await asyncio.wait_for(self.wait(), STOP_SECONDS) == 0
+            return await asyncio.wait_for(self.wait(), EXIT_SECONDS) == 0
         except TimeoutError:
             return False
 

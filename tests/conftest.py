@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -22,14 +23,18 @@ from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_a
 from tests.waiting import wait_for
 
 HEADWATER = Path(sys.executable).parent / "headwater"
-START_SECONDS = 240.0
-"""Longest wait for a server to be up; the first start makes the demo's media."""
+START_SECONDS = 900.0
+"""Longest wait for a server to be up; the first start makes the demo's media, in all workers at once."""
 
-STOP_SECONDS = 30.0
+STOP_SECONDS = 120.0
 OURS = ("HEADWATER_WATCH_SECONDS",)
 """Variables for the tests alone: the server knows each that begins with its name, or refuses it."""
 
 QUICK_WING = "media"
+PATIENT_WINGS = {"clients", "e2e"}
+PATIENT_SECONDS = 1500
+"""How long a test of these wings may take: it waits for live media, and may be a server's first start."""
+
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
 
@@ -48,6 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for number, path in enumerate(paths)
     }
     items.sort(key=lambda item: places[item.path])
+    for item in items:
+        if item.path.parent.name in PATIENT_WINGS:
+            item.add_marker(pytest.mark.timeout(PATIENT_SECONDS))
 
 
 @pytest.fixture(autouse=True)
@@ -96,8 +104,32 @@ class ServerProcess:
 
     def children(self) -> list[int]:
         """Process ids of the ffmpegs that it runs now."""
-        listed = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for path in listed for pid in path.read_text().split()]
+        found: list[int] = []
+        for path in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
+            # A thread may end between being listed and being looked at.
+            with contextlib.suppress(OSError):
+                found += map(int, path.read_text().split())
+        return found
+
+    def command_lines(self) -> dict[int, bytes]:
+        """Their command lines, by process id."""
+        found: dict[int, bytes] = {}
+        for pid in self.children():
+            with contextlib.suppress(OSError):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return found
+
+    def encoder(self, word: bytes = b"") -> int:
+        """Wait until there is exactly one with this word in its command line; give its process id.
+
+        A channel whose encoder stood still for long is between two of them for a moment.
+        """
+
+        def only() -> list[int]:
+            pids = [pid for pid, line in self.command_lines().items() if line and word in line]
+            return pids if len(pids) == 1 else []
+
+        return wait_for(only, "one encoder")[0]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to end; give the exit status."""

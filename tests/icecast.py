@@ -13,14 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import kept_port
+
 PASSWORD = "hackme"
-START_SECONDS = 30.0
+START_SECONDS = 120.0
+STOP_SECONDS = 120.0
 
 CONFIG = """
 <icecast>
   <limits>
     <clients>{clients}</clients><sources>4</sources><queue-size>524288</queue-size>
-    <client-timeout>30</client-timeout><header-timeout>15</header-timeout><source-timeout>10</source-timeout>
+    <client-timeout>30</client-timeout><header-timeout>15</header-timeout><source-timeout>60</source-timeout>
     <burst-on-connect>1</burst-on-connect><burst-size>65535</burst-size>
   </limits>
   <authentication>
@@ -71,9 +74,9 @@ def running(prefix: Sequence[str] = (), port: int = 0, clients: int = 100) -> It
         clients: most listeners.
     """
     # It refuses to run as root, and nobody may look into pytest's folders.
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, kept_port() as free:
         Path(name).chmod(0o755)
-        with _running(Path(name), prefix, port or _free_port(), clients) as server:
+        with _running(Path(name), prefix, port or free, clients) as server:
             yield server
 
 
@@ -96,14 +99,7 @@ def _running(folder: Path, prefix: Sequence[str], port: int, clients: int) -> It
         yield Icecast(process.pid, port)
     finally:
         process.terminate()
-        process.wait(30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        process.wait(STOP_SECONDS)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

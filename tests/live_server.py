@@ -76,5 +76,5 @@ def broadcasting(channel: Channel) -> Iterator[LiveServer]:
         yield LiveServer(channel, f"http://127.0.0.1:{port}/live/{channel.name}", loops[0])
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(120)
     assert not thread.is_alive()

@@ -33,7 +33,8 @@ def start(sock: socket.socket, folder: Path, log: Path, *options: str) -> subpro
 
 
 def announced(log: Path) -> str:
-    found = re.search(r"Headwater is at (\S+)", log.read_text())
+    # With what is behind it: the line may be read while it is written.
+    found = re.search(r"Headwater is at (\S+)\s", log.read_text())
     return "" if found is None else found[1]
 
 

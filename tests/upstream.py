@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from packager.tools import Tools
+from tests.ports import kept_port
 
 
 class Upstream:
@@ -69,9 +70,11 @@ def spoiled(data: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def upstream(tools: Tools, arguments: str) -> AsyncIterator[Upstream]:
+    """Run one; its port is kept for it while it is away."""
     server = Upstream(tools, arguments)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
+    with kept_port() as server.port:
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.stop()

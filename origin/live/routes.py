@@ -27,6 +27,7 @@ from packager.live.channel import Channel
 from packager.live.livesegment import MEDIA_EXTENSION, Stored
 from packager.live.rendition import Rendition
 from packager.live.waiters import TooManyWaitersError
+from packager.live.window import Window
 from packager.storage import NotFoundError
 
 NOT_FOUND_SECONDS = 2
@@ -117,7 +118,7 @@ class _Live:
         channel, rendition = self._find(request)
         if channel is None or rendition is None:
             return refusal(404, NOT_FOUND_SECONDS if channel is None else channel.target_duration)
-        if channel.archive is not None and not channel.ready:
+        if _is_starting(channel, rendition.window):
             # What a start finds in its folder is listed where players look: it isn't unknown before that.
             with contextlib.suppress(TooManyWaitersError):
                 await _until_ready(channel)
@@ -178,6 +179,9 @@ async def _cues(name: str, channel: Channel, rendition: Rendition) -> Response:
 def _absent(name: str, named: Named, channel: Channel, rendition: Rendition) -> Response:
     """Answer for what isn't there: it never came, or hasn't come in time, or is none of ours."""
     window, target_duration = rendition.window, channel.target_duration
+    if named.kind is not Kind.NOTHING and _is_starting(channel, window):
+        # Its folder may have it.
+        return refusal(503, 0, retry_after=target_duration)
     if named.kind is Kind.SEGMENT and named.extension == MEDIA_EXTENSION:
         if comes(window, named.number):
             # It was waited for, and is due: an unknown one it isn't.
@@ -211,6 +215,11 @@ async def _from_disk(
     if representation is None:
         return refusal(404, target_duration)
     return RepresentationResponse(representation, cache_control=cache_control(rendition.window))
+
+
+def _is_starting(channel: Channel, window: Window) -> bool:
+    """Tell whether a channel still looks what there is in its folder."""
+    return channel.archive is not None and not channel.ready and not window.waiters.closed
 
 
 async def _until_ready(channel: Channel) -> bool:

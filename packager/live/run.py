@@ -8,6 +8,7 @@ from pathlib import Path
 
 from media.errors import MediaError
 from packager.ffmpeg import Process, last_error
+from packager.lastlook import LAST_LOOK_SECONDS
 from packager.live.feed import Feed, Resumption
 from packager.live.lineup import Lineup
 from packager.live.segmenter import CadenceError
@@ -20,9 +21,6 @@ START_SECONDS = 20.0
 
 STALL_SECONDS = 4.0
 """How long any output of a running ffmpeg may pause before it counts as stalled."""
-
-LAST_LOOK_SECONDS = 0.02
-"""For how long an output is looked at once more before its pause counts."""
 
 
 class SourceEndedError(Exception):

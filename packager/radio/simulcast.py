@@ -139,11 +139,15 @@ class Simulcast:
     async def _until_idle(self) -> None:
         while True:
             left = self._asked + self.options.idle_seconds - time.monotonic()
-            if left <= 0 and self.options.on_demand:
+            if left <= 0 and self.options.on_demand and not self._is_waited_for():
                 break
             await asyncio.sleep(max(left, IDLE_LOOK_SECONDS))
         # Who asks from now on wants the next one.
         self._wanted.clear()
+
+    def _is_waited_for(self) -> bool:
+        """Tell whether somebody who asked long ago still has no answer: a start may take its time."""
+        return any(one.window.waiters.count for one in self.channel.renditions.values())
 
     def _note_viewer(self) -> None:
         self._asked = time.monotonic()

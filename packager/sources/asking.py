@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -24,8 +25,10 @@ class Asking:
 
     def __init__(self, channel: str) -> None:
         self._channel = channel
-        # Whether a stream comes, whether one ever came, and how often none did since one came for long.
+        # Whether a stream comes, since when, whether one ever came, and how often none did since one came for
+        # long. An attempt may be long without one: a host that doesn't answer takes its time.
         self._there = self._played = False
+        self._since = 0.0
         self._failures = 0
         self._pause = FIRST_PAUSE
 
@@ -33,19 +36,20 @@ class Asking:
         """Note that a stream comes."""
         if self._failures > 0 and (self._failures <= QUIET_AFTER or not self._played):
             _log.info("source is there", channel=self._channel)
+        if not self._there:
+            self._since = time.monotonic()
         self._there = self._played = True
 
-    def ends(self, reason: str, seconds: float) -> float:
+    def ends(self, reason: str) -> float:
         """Note that none comes any more.
 
         Args:
             reason: in a line without the source's URL.
-            seconds: that the attempt lasted.
 
         Returns:
             The seconds until the next one.
         """
-        if seconds > LONGEST_PAUSE:
+        if self._there and time.monotonic() - self._since > LONGEST_PAUSE:
             self._pause, self._failures = FIRST_PAUSE, 0
         if not self._failures or (self._there and self._failures < QUIET_AFTER):
             _log.warning("source isn't there", channel=self._channel, reason=reason)
@@ -59,4 +63,4 @@ class Asking:
         Args:
             reason: as for ``ends``.
         """
-        await asyncio.sleep(self.ends(reason, 0.0))
+        await asyncio.sleep(self.ends(reason))

@@ -64,7 +64,6 @@ class Puller:
             self._url, timeout=limits, follow_redirects=True, max_redirects=MAX_REDIRECTS, headers=HEADERS
         ) as client:
             while True:
-                began = asyncio.get_running_loop().time()
                 try:
                     if not await self._fetch(client):
                         self._opening = Opening(client, self._url, self._asking)
@@ -78,8 +77,7 @@ class Puller:
                 finally:
                     if self.pump is not None:
                         self.pump.receive_eof()
-                seconds = asyncio.get_running_loop().time() - began
-                await asyncio.sleep(self._asking.ends(reason, seconds))
+                await asyncio.sleep(self._asking.ends(reason))
 
     async def _fetch(self, client: httpx.AsyncClient) -> bool:
         """Bring a stream to its end; False where it must be decoded from its beginning."""

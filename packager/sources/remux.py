@@ -27,6 +27,7 @@ from media.pieces import CLOCK_RATE, Piece
 from packager.arguments import compile_arguments, pipe
 from packager.cage import Cage
 from packager.ffmpeg import Process, last_error
+from packager.lastlook import patiently
 from packager.sources import inspection, rawinput
 from packager.sources.asking import Asking
 from packager.sources.progress import Progress
@@ -87,11 +88,9 @@ class Remuxer:
 
     async def run(self) -> None:
         """Fetch for as long as it is asked; end only where the stream isn't one that is brought."""
-        loop = asyncio.get_running_loop()
         if urlsplit(self._url).scheme == "srt":
             self._raw = await asyncio.to_thread(raw_library)
         while True:
-            began = loop.time()
             try:
                 source = inspection.pulled(self._url, self._tools)
                 self._output = self._output or await self._outputs(source)
@@ -105,7 +104,7 @@ class Remuxer:
             finally:
                 if self.pump is not None:
                     self.pump.receive_eof()
-            await asyncio.sleep(self._asking.ends(untold(reason, self._url), loop.time() - began))
+            await asyncio.sleep(self._asking.ends(untold(reason, self._url)))
 
     async def _outputs(self, source: Source) -> dict[str, Any] | None:
         """Choose the options of what is brought; None where it can't be carried.
@@ -161,8 +160,7 @@ class Remuxer:
         patience, progress = START_SECONDS, Progress(loop.time())
         while True:
             try:
-                async with asyncio.timeout(patience):
-                    data = await process.read()
+                data = await patiently(process.read, patience)
             except TimeoutError as error:
                 raise ToolsError(f"it gave nothing for {patience:.0f} s") from error
             if not data:

@@ -15,6 +15,7 @@ import structlog
 
 from media.errors import MediaError
 from media.mpegts import TransportReader
+from packager.lastlook import patiently
 from packager.sources.asking import Asking
 from packager.sources.datagrams import RECEIVE_BYTES, Endpoint, read_address
 from packager.sources.pump import Pump
@@ -79,9 +80,7 @@ class DatagramPuller:
 
     async def run(self) -> None:
         """Receive until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
             try:
                 address = read_address(self._url)
                 self._endpoint = await Endpoint.open(address, self._receive_bytes)
@@ -95,7 +94,7 @@ class DatagramPuller:
             except MediaError as error:
                 reason = str(error)
             self.pump.receive_eof()
-            await asyncio.sleep(self._asking.ends(reason, loop.time() - began))
+            await asyncio.sleep(self._asking.ends(reason))
 
     def _settle(self) -> None:
         """Keep what this socket has lost."""
@@ -105,20 +104,18 @@ class DatagramPuller:
     async def _receive(self, endpoint: Endpoint) -> None:
         loop = asyncio.get_running_loop()
         flows: bool | None = None
-        heard = loop.time()
         while True:
             try:
-                async with asyncio.timeout(SILENT_SECONDS):
-                    data = await endpoint.receive()
+                data = await patiently(endpoint.receive, SILENT_SECONDS)
             except TimeoutError:
                 if flows is not False:
                     self.pump.receive_eof()
-                    self._asking.ends("nothing comes", loop.time() - heard)
+                    self._asking.ends("nothing comes")
                 flows = False
                 continue
             if not flows:
                 self._begin()
-                flows, heard = True, loop.time()
+                flows = True
             await self.pump.take(self._reader.receive_data(data))
             self._tell(loop.time())
             await asyncio.sleep(GATHER_SECONDS)

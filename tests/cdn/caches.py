@@ -20,14 +20,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.certificates import self_signed
+from tests.ports import kept_port
 from tests.waiting import wait_for
 
 HERE = Path(__file__).parent
 SLICE = 1 << 20
 """Bytes of a slice, in the configurations of nginx and Traffic Server."""
 
-START_SECONDS = 60.0
-STOP_SECONDS = 30.0
+START_SECONDS = 240.0
+STOP_SECONDS = 120.0
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
 """Servers lie where an ordinary user's PATH doesn't look."""
 
@@ -103,7 +104,11 @@ def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
         origin: The origin's address as a URL without a slash at its end.
         folder: An empty folder for all that it writes, and the certificate of the one with TLS.
     """
-    port = free_port()
+    with kept_port() as port:
+        yield from _running(kind, origin, folder, port)
+
+
+def _running(kind: str, origin: str, folder: Path, port: int) -> Iterator[Cache]:
     makers: dict[str, Callable[[str, int, Path], list[str]]] = {
         "nginx": _caching_nginx,
         "http2": _http2_nginx,
@@ -125,14 +130,6 @@ def running(kind: str, origin: str, folder: Path) -> Iterator[Cache]:
         process.wait(STOP_SECONDS)
 
 
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _listens(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:
     if process.poll() is not None:
         raise AssertionError(f"ended with status {process.returncode}:\n{log.read_text('utf-8')}")
@@ -152,7 +149,7 @@ def _write(source: str, target: Path, **values: str) -> Path:
 
 def _caching_nginx(origin: str, port: int, folder: Path) -> list[str]:
     path = program("nginx", "nginx")
-    modules = subprocess.run([path, "-V"], capture_output=True, text=True, check=True, timeout=20).stderr
+    modules = subprocess.run([path, "-V"], capture_output=True, text=True, check=True, timeout=120).stderr
     if "http_slice_module" not in modules:
         pytest.skip("this nginx has no slice module (Debian: apt-get install nginx)")
     return _nginx(path, folder, "nginx.conf", ORIGIN=origin, PORT=str(port))
@@ -175,7 +172,8 @@ def _varnish(origin: str, port: int, folder: Path) -> list[str]:
     path = program("varnishd", "varnish")
     host, _, origin_port = origin.rpartition(":")
     config = _write("varnish.vcl", folder / "varnish.vcl", HOST=host, PORT=origin_port)
-    listen = ("-a", f"127.0.0.1:{port}", "-T", "none")
+    # A client that stands still between its connection and its request isn't to be sent away.
+    listen = ("-a", f"127.0.0.1:{port}", "-T", "none", "-p", "timeout_idle=120")
     return [path, "-F", "-j", "none", "-n", str(folder), *listen, "-s", "malloc,256M", "-f", str(config)]
 
 

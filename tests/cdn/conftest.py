@@ -22,7 +22,7 @@ OLD, NEW = 1_700_000_000, 1_700_000_500
 """Modification times of a file and of its successor, both long settled."""
 
 LASTING_SECONDS, EXPIRING_SECONDS = 3600, 1
-TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 120.0
 
 _COUNT = re.compile(r'^headwater_requests_total\{area="media",status="(\d+)"\} (\S+)', re.MULTILINE)
 _BYTES = re.compile(r'^headwater_sent_bytes_total\{area="media"\} (\S+)', re.MULTILINE)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 Position = tuple[int, int]
 """Media sequence number and part index."""
@@ -139,7 +139,7 @@ async def follow(
             if waits:
                 moments.append(time.monotonic())
             # §6.2.5.2: where a segment ended early, since its source was late, the next one has begun.
-            assert max(*listed(answer.text), hinted(answer.text)) > position
+            assert max([*listed(answer.text), hinted(answer.text)]) > position
             if position in listed(answer.text):
                 part = await client.get(f"{rendition}/{position[0]}.{position[1]}.m4s")
                 assert part.status == 200

@@ -20,6 +20,7 @@ from origin.fileshortcut import FileShortcut
 from origin.http1.answers import Shortcuts
 from origin.http1.requesthead import WireLimits
 from origin.openfiles import OpenFiles
+from origin.radio import listeners, silence
 from origin.wire import wire_protocol
 from packager.storage import Library
 from tests.conformance.raw import Answer, Client
@@ -98,6 +99,13 @@ def serving(
         thread.join()
         if at_end is not None:
             at_end()
+
+
+@pytest.fixture
+def patient_stations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no station be down, and cut no listener off at its end, because this process stood still."""
+    monkeypatch.setattr(silence, "SILENCE_SECONDS", 30.0)
+    monkeypatch.setattr(listeners, "CLOSE_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="session")

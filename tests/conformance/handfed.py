@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
@@ -18,7 +19,8 @@ from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from origin.edge import Edge, Ledger, Traffic, edge_headers
 from origin.http1.answers import Shortcuts
-from origin.live import captions, metadata
+from origin.http1.requesthead import WireLimits
+from origin.live import captions, growing, metadata, reload
 from origin.live import routes as live
 from origin.live.shortcut import LiveShortcut
 from packager.live.channel import Channel
@@ -44,6 +46,12 @@ PARTS = 5
 
 SOUND_PARTS = 4
 """Of sound: of twelve frames of 1,024 samples, the last one of ten or eleven."""
+
+HELD_TARGET_DURATIONS = 100
+"""How long a request may wait, where the draft says three: a test that stands still publishes late."""
+
+PATIENT = WireLimits(header_seconds=120.0, stalled_seconds=600.0)
+"""For clients that are late to ask, or to read: some wait until others have had all."""
 
 PATH, AUDIO = "/live/test/240p/media.m3u8", "/live/test/audio/media.m3u8"
 """The media playlists of picture and sound."""
@@ -88,7 +96,7 @@ def make_material(
     outputs = f"-map 0:v {_VIDEO} {order} {muxer} {folder / '240p.mp4'}"
     outputs += f" -map 1:a -c:a aac {muxer} {folder / 'audio.mp4'}"
     command = f"{tools.ffmpeg} -nostdin -v error -y {inputs} {outputs}"
-    subprocess.run(command.split(), check=True, timeout=120)
+    subprocess.run(command.split(), check=True, timeout=240)
     return {name: _read(folder / f"{name}.mp4") for name in ("240p", "audio")}
 
 
@@ -219,7 +227,7 @@ class HandFed:
             function()
 
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(call(), self._loop).result(20)
+        asyncio.run_coroutine_threadsafe(call(), self._loop).result(120)
 
     def publish(self, parts: int = 1, *names: str) -> None:
         """Publish so many parts of these renditions; or of the picture, and the sound that goes with it."""
@@ -273,11 +281,26 @@ def on_air(
     tools: Tools,
     folder: Path,
     options: ChannelOptions = OPTIONS,
+    *,
+    patient: bool = True,
 ) -> Iterator[HandFed]:
-    """Serve a channel that has nothing yet, until the block ends."""
+    """Serve a channel that has nothing yet, until the block ends.
+
+    Args:
+        material: what it publishes, by rendition.
+        tools: the channel's.
+        folder: the server's.
+        options: the channel's.
+        patient: whether requests wait for ``HELD_TARGET_DURATIONS``; else for as long as they do elsewhere.
+    """
     channel = Channel(options, tools)
     fed = HandFed(channel, material)
-    with serving(fed, folder, "uvloop", shortcuts=fed.shortcuts) as running:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        serving(fed, folder, "uvloop", PATIENT, shortcuts=fed.shortcuts) as running,
+    ):
+        for module in (reload, growing) if patient else ():
+            patch.setattr(module, "LONGEST_BLOCK", HELD_TARGET_DURATIONS)
         fed.address = running.address
         with running.connect() as client:
             client.ask("/")

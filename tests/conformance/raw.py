@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -33,6 +34,10 @@ KEY = base64.b64encode(f"source:{PASSWORD}".encode()).decode()
 CROWD = 150
 MEMORY_BYTES = 12 << 20
 """What the allocator may keep of memory that was used for a moment."""
+
+SOURCE_SECONDS, IMPATIENT_SECONDS = 120, 2
+"""How long a source may send nothing: where it is to be heard, which a busy machine may keep it from; and
+where that is what it is sent away for."""
 
 CONFIG = """
 [library]
@@ -52,7 +57,7 @@ bitrate = 64
 [limits]
 queue_bytes = 196608
 burst_bytes = 32768
-source_seconds = 2
+source_seconds = {source_seconds}
 hold_seconds = 120
 shutdown_seconds = 60
 """
@@ -95,9 +100,9 @@ def tone(path: Path, seconds: int, *arguments: str) -> Path:
     return path
 
 
-def start(folder: Path) -> ServerProcess:
-    config = folder / "headwater.toml"
-    config.write_text(CONFIG.format(folder=folder, password=PASSWORD))
+def start(folder: Path, source_seconds: int = SOURCE_SECONDS) -> ServerProcess:
+    config = folder / f"{source_seconds}.toml"
+    config.write_text(CONFIG.format(folder=folder, password=PASSWORD, source_seconds=source_seconds))
     return start_server("--config", str(config), "--port", "0")
 
 
@@ -111,14 +116,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[ServerProcess]:
-    running = start(folder)
+@contextlib.contextmanager
+def started(folder: Path, source_seconds: int = SOURCE_SECONDS) -> Iterator[ServerProcess]:
+    running = start(folder, source_seconds)
     try:
         wait_for(lambda: metric(running, "listeners", "loud") == 0, what="the station")
         # Everything that is made at the first use is there.
         with crowd(running, "loud", 20):
-            wait_for(lambda: metric(running, "listeners", "loud") == 20, what="the first listeners")
+            wait_for(lambda: came(running, 0) >= 20, what="the first listeners")
         wait_for(lambda: metric(running, "listeners", "loud") == 0, what="their leaving")
         yield running
         assert running.stop() == 0
@@ -127,12 +132,24 @@ def server(folder: Path) -> Iterator[ServerProcess]:
         running.process.wait()
 
 
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[ServerProcess]:
+    with started(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient_server(folder: Path) -> Iterator[ServerProcess]:
+    with started(folder, IMPATIENT_SECONDS) as running:
+        yield running
+
+
 def port_of(server: ServerProcess) -> int:
     return int(server.url.rpartition(":")[2])
 
 
 def metric(server: ServerProcess, name: str, mount: str) -> int:
-    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=120) as answer:
         text = answer.read().decode()
     found = re.search(rf'^headwater_radio_{name}\{{mount="{mount}"\}} (\S+)$', text, re.MULTILINE)
     return -1 if found is None else round(float(found[1]))
@@ -191,7 +208,19 @@ class Hearing:
         self._thread.start()
 
     def _listen(self, url: str) -> None:
-        with urllib.request.urlopen(url, timeout=60) as answer:
+        while not self._over.is_set():
+            try:
+                self._hear(url)
+                return
+            except urllib.error.HTTPError as error:
+                # A source that stands still for some seconds is silent, which is told to who comes then.
+                if error.code != 503:
+                    raise
+                error.close()
+                time.sleep(0.1)
+
+    def _hear(self, url: str) -> None:
+        with urllib.request.urlopen(url, timeout=120) as answer:
             while not self._over.is_set() and (part := answer.read1(65536)):
                 self.data += part
 
@@ -203,7 +232,7 @@ class Hearing:
     def end(self) -> None:
         """Leave; there must be audio on its way still."""
         self._over.set()
-        self._thread.join(60)
+        self._thread.join(150)
         assert not self._thread.is_alive()
 
 
@@ -249,21 +278,23 @@ def test_sources_that_are_killed_and_come_back_otherwise_cost_no_listener(server
 
 
 def is_live(server: ServerProcess) -> bool:
-    with urllib.request.urlopen(f"{server.url}/status-json.xsl", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.url}/status-json.xsl", timeout=120) as answer:
         sources = json.load(answer)["icestats"]["source"]
     return any(one["listenurl"].endswith("/open") for one in sources)
 
 
-def test_a_source_that_stalls_with_an_open_socket_loses_its_place(server: ServerProcess) -> None:
+def test_a_source_that_stalls_with_an_open_socket_loses_its_place(impatient_server: ServerProcess) -> None:
     """A11."""
+    server = impatient_server
     with leaving_nothing(server, "source stalled") as note:
         count = server.text().count("source gone")
         with source(server) as stalled:
-            wait_for(lambda: is_live(server), what="its audio")
+            # A busy machine may have made it stall before that.
+            wait_for(lambda: is_live(server) or server.text().count("source gone") > count, what="its audio")
             stalled.send_signal(signal.SIGSTOP)
             gone(server, count + 1)
             note()
-        assert "no audio was sent for 2 s" in server.text()
+        assert f"no audio was sent for {IMPATIENT_SECONDS} s" in server.text()
 
 
 def begin(server: ServerProcess) -> Client:
@@ -274,21 +305,24 @@ def begin(server: ServerProcess) -> Client:
     return client
 
 
-def test_a_source_that_sends_a_byte_now_and_then_loses_its_place(server: ServerProcess) -> None:
+def test_a_source_that_sends_a_byte_now_and_then_loses_its_place(impatient_server: ServerProcess) -> None:
     """A11: bytes that never become audio keep nobody's place."""
+    server = impatient_server
+    count = server.text().count("source gone")
     with leaving_nothing(server, "source of a byte now and then"), begin(server) as client:
-        started, count = time.monotonic(), server.text().count("source gone")
+        began = time.monotonic()
         with contextlib.suppress(OSError):
             while server.text().count("source gone") == count:
-                assert time.monotonic() < started + 30
+                assert time.monotonic() < began + 120
                 client.send(b"\xff")
                 time.sleep(0.2)
+        gone(server, count + 1)
 
 
 def test_a_source_of_garbage_is_sent_away(server: ServerProcess) -> None:
     """G8."""
+    count = server.text().count("source gone")
     with leaving_nothing(server, "source of garbage"), begin(server) as client:
-        count = server.text().count("source gone")
         with contextlib.suppress(OSError):
             for seed in range(200):
                 client.send(bytes((seed * step) % 251 for step in range(4096)))
@@ -325,8 +359,8 @@ def test_a_crowd_whose_process_is_stopped_is_dropped(server: ServerProcess) -> N
                 lambda: metric(server, "dropped_total", "loud") >= dropped + CROWD, what="their being dropped"
             )
             note()
+        wait_for(lambda: len(hearing.frames()) > 5 * 38, what="audio of some seconds")
         found = hearing.frames()
-        assert len(found) > 5 * 38
         assert bytes(hearing.data).startswith(b"".join(frame.data for frame in found))
         hearing.end()
 
@@ -346,6 +380,7 @@ def test_a_folder_that_is_emptied_and_spoilt_plays_again_when_there_is_music(
     music = folder / "vanishing"
     with leaving_nothing(server, "folder emptied, then a corrupt MP3") as note:
         hearing = Hearing(f"{server.url}/radio/vanishing")
+        wait_for(lambda: hearing.data, what="music")
         (music / "1.mp3").unlink()
         wait_for(lambda: "no tracks" in server.text(), what="the folder's being found empty")
         note()
@@ -353,7 +388,9 @@ def test_a_folder_that_is_emptied_and_spoilt_plays_again_when_there_is_music(
         wait_for(lambda: "track skipped" in server.text(), what="the corrupt one's being skipped")
         note()
         size = len(hearing.data)
-        shutil.copy(folder / "spare.mp3", music / "1.mp3")
+        # Renamed, so that no half of it is found.
+        shutil.copy(folder / "spare.mp3", folder / "1.mp3")
+        (folder / "1.mp3").rename(music / "1.mp3")
         wait_for(lambda: len(hearing.data) > size + 16_000, what="music again")
         assert metric(server, "listeners", "vanishing") == 1
         hearing.end()
@@ -376,7 +413,10 @@ def test_children_have_no_connection_of_the_server(server: ServerProcess, folder
 
         wait_for(look, what="an ffmpeg")
         # Its standard input is one of a pair, whose other end the server has.
-        own = {os.readlink(link) for link in Path(f"/proc/{server.process.pid}/fd").iterdir()}
+        own: set[str] = set()
+        for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                own.add(os.readlink(link))
         assert not {target for target in seen & own if target.startswith("socket:")}
     finally:
         other.unlink()
@@ -392,9 +432,10 @@ def test_the_end_doesnt_wait_for_sources_or_for_those_that_dont_read(folder: Pat
             wait_for(lambda: is_live(server), what="the source's audio")
             stalled.send_signal(signal.SIGSTOP)
             stopped.send_signal(signal.SIGSTOP)
-            started = time.monotonic()
-            assert server.stop() == 0
-            assert time.monotonic() - started < 20
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(120) == 0
+            assert time.monotonic() - began < 50
     finally:
         server.process.kill()
         server.process.wait()

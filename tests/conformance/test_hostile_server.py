@@ -19,8 +19,8 @@ import pytest
 
 from tests.conformance.conftest import FILM
 from tests.conformance.hostile import ROWS
-from tests.conformance.raw import Client
-from tests.conftest import ServerProcess, start_server
+from tests.conformance.raw import PATIENCE, Client
+from tests.conftest import START_SECONDS, ServerProcess, start_server
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -128,9 +128,11 @@ def test_no_file_is_younger_than_the_answer_that_brings_it(server: ServerProcess
     """RFC 9110 §8.8.2.1: Last-Modified is never later than Date, when a second begins as little as later."""
     with Client(address_of(server)) as client:
         for number in range(24):
+            began = time.monotonic()
             (library / "now.mp4").write_bytes(b"%d" % number)
             answer = client.ask("/media/now.mp4")
-            assert answer["etag"].startswith('W/"')
+            # Two seconds later, as a machine that stands still may be, the tag is a strong one.
+            assert answer["etag"].startswith('W/"') or time.monotonic() - began > 1.5
             modified, date = (parsedate_to_datetime(answer[name]) for name in ("last-modified", "date"))
             assert modified <= date
             # So that each tenth of a second sees one.
@@ -190,7 +192,7 @@ def started(
     running = ServerProcess(process)
     try:
         announced = re.compile(r"Headwater is at (http://\S+)/")
-        wait_for(lambda: announced.search(announcement.read_text()), "the start", 60)
+        wait_for(lambda: announced.search(announcement.read_text()), "the start", START_SECONDS)
         running.url = announced.findall(announcement.read_text())[0]
         yield running
         assert running.stop() == 0
@@ -244,11 +246,13 @@ def test_a_log_that_cannot_be_written_holds_nobody_up(library: Path) -> None:
             assert client.ask("/media/film.mp4", "Range: bytes=0-1").body == FILM[:2]
 
 
-def in_time_wait(port: int) -> int:
-    """Connections of a port that the kernel keeps because this side closed first (RFC 9293 §3.6)."""
+def in_time_wait(port: int) -> set[str]:
+    """Clients of a port whose connections the kernel keeps because this side closed first (RFC 9293 §3.6)."""
     lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    states = ((line.split()[1], line.split()[3]) for line in lines)
-    return sum(state == "06" and int(local.partition(":")[2], 16) == port for local, state in states)
+    found = (line.split()[1:4] for line in lines)
+    return {
+        remote for local, remote, state in found if state == "06" and int(local.partition(":")[2], 16) == port
+    }
 
 
 def test_thousands_of_short_connections_leave_nothing_behind(server: ServerProcess) -> None:
@@ -263,7 +267,8 @@ def test_thousands_of_short_connections_leave_nothing_behind(server: ServerProce
         with Client(address) as client:
             assert client.ask("/media/film.mp4", "Range: bytes=5-6").body == FILM[5:7]
     wait_for(lambda: len(list(descriptors.iterdir())) <= before, what="the connections to be gone")
-    assert in_time_wait(address[1]) == waiting
+    # Those of before go meanwhile, on a slow machine.
+    assert in_time_wait(address[1]) <= waiting
 
 
 def cpu_seconds(pid: int) -> float:
@@ -279,14 +284,15 @@ def test_a_server_without_descriptors_does_not_spin_and_recovers(poor_server: Se
         crowd = []
         for _ in range(120):
             sock = socket.socket()
-            sock.settimeout(5)
+            sock.settimeout(PATIENCE)
             sock.connect(address)
             crowd.append(sock)
         try:
             time.sleep(0.5)
-            before = cpu_seconds(poor_server.process.pid)
+            began, before = time.monotonic(), cpu_seconds(poor_server.process.pid)
             time.sleep(2)
-            assert cpu_seconds(poor_server.process.pid) - before < 0.2
+            used = cpu_seconds(poor_server.process.pid) - before
+            assert used < 0.1 * (time.monotonic() - began)
             # Who was let in is served.
             assert first.ask("/media/film.mp4").body == FILM
         finally:
@@ -300,7 +306,7 @@ def test_a_server_without_descriptors_does_not_spin_and_recovers(poor_server: Se
         except (OSError, AssertionError):
             return False
 
-    wait_for(recovered, "the recovery", 10)
+    wait_for(recovered, "the recovery")
 
 
 def test_every_row_has_its_test_or_its_reason() -> None:

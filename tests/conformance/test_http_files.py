@@ -251,7 +251,7 @@ def test_curl_continues_a_download(files_origin: Running, tmp_path: Path) -> Non
     target = tmp_path / "film.mp4"
     target.write_bytes(FILM[:300_000])
     command = [curl, "-sS", "-C", "-", "-o", str(target), f"http://{host}:{port}/media/film.mp4"]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=180)
     assert target.read_bytes() == FILM
 
 

@@ -237,7 +237,7 @@ def test_ffmpeg_reads_the_rendition_to_its_end(fed: HandFed, tools: Tools) -> No
     url = f"http://{fed.address[0]}:{fed.address[1]}{EN}media.m3u8"
     options = f"-nostdin -v error -live_start_index 0 -i {url} -f srt -"
     command = [str(tools.ffmpeg), *options.split()]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout
     # A cue that is in three segments with the same times is one to it.
     assert re.findall("now|long", answer) == ["now", "long"]
 

@@ -16,7 +16,6 @@ import pytest
 
 from media.m3u8 import MediaPlaylist
 from origin import descriptors, prepared
-from origin.live import growing, reload
 from packager.live.options import ChannelOptions
 from packager.tools import Tools
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
@@ -25,7 +24,6 @@ from tests.waiting import wait_for
 
 CROWD = 200
 HERD = 2000
-WAIT_TARGET_DURATIONS = 120
 DESCRIPTORS = 3 * HERD + 200
 FEW = ChannelOptions(
     OPTIONS.name,
@@ -34,13 +32,6 @@ FEW = ChannelOptions(
     segment_duration=OPTIONS.segment_duration,
     max_waiters=3,
 )
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let those who came first wait until a slow machine has connected all of them."""
-    for module in (reload, growing):
-        monkeypatch.setattr(module, "LONGEST_BLOCK", WAIT_TARGET_DURATIONS)
 
 
 @pytest.fixture
@@ -52,11 +43,12 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
 
 @contextlib.contextmanager
 def asking(fed: HandFed, count: int, target: str, *fields: str) -> Iterator[list[Client]]:
-    """Let so many clients ask, each on its connection."""
+    """Let so many clients ask, each on its connection; at once, since none may be silent for long."""
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(Client(fed.address)) for _ in range(count)]
-        for client in clients:
-            client.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: origin", *fields, "", ""]))
+        clients = []
+        for _ in range(count):
+            clients.append(stack.enter_context(Client(fed.address)))
+            clients[-1].send("\r\n".join([f"GET {target} HTTP/1.1", "Host: origin", *fields, "", ""]))
         yield clients
 
 

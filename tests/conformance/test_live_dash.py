@@ -13,9 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from origin.live.growing import LONGEST_HOLD
 from packager.tools import Tools
-from tests.conformance.handfed import NUMBER, PARTS, SOUND_PARTS, HandFed
+from tests.conformance.handfed import HELD_TARGET_DURATIONS, NUMBER, PARTS, SOUND_PARTS, TARGET, HandFed
 from tests.conformance.raw import Client
 from tests.waiting import wait_for
 
@@ -148,7 +147,8 @@ def test_line_25_a_segment_that_is_due_is_waited_for_however_late_the_encoder_is
     assert fed.channel.blocked == 0
     begin = time.monotonic()
     assert fed.ask(f"/live/test/audio/{NUMBER + 100}.m4s").status == 404
-    assert time.monotonic() - begin < LONGEST_HOLD
+    # Nothing of it waits: who waits for nothing does so for much longer.
+    assert time.monotonic() - begin < HELD_TARGET_DURATIONS * TARGET
 
 
 def test_a_head_of_the_open_segment_is_answered_at_once(fed: HandFed) -> None:
@@ -238,7 +238,7 @@ def test_a_segment_that_never_came_is_a_time_without_samples(
         command = (
             f"{tools.ffprobe} -v warning -count_packets -show_entries stream=nb_read_packets {path}".split()
         )
-        probed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        probed = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
         assert probed.stderr == ""
         counts += re.findall(r"nb_read_packets=(\d+)", probed.stdout)
     assert counts == ["30", "30"]

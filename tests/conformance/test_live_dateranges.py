@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import m3u8
 import pytest
@@ -14,6 +16,7 @@ from starlette.applications import Starlette
 
 from origin.live import metadata
 from origin.live import routes as live
+from packager.live import presentation
 from packager.tools import Tools
 from tests.conformance.conftest import serving
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed, Track
@@ -31,6 +34,14 @@ def post(
     with Client(fed.address) as client:
         client.send("\r\n".join(lines).encode() + data)
         return client.answer()
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Stop the clock by which playlists forget: the machine may stand still for longer than they remember."""
+    now = time.monotonic()
+    monkeypatch.setattr(presentation, "time", SimpleNamespace(monotonic=lambda: now))
+    return now
 
 
 def tags(playlist: str) -> list[str]:
@@ -97,12 +108,14 @@ def test_a_range_stays_as_long_as_it_touches_a_listed_segment(fed: HandFed) -> N
     assert not seen[-1][1]
 
 
-def test_v2_skips_the_ranges_that_the_player_has(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_v2_skips_the_ranges_that_the_player_has(
+    fed: HandFed, now: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fed.publish(PARTS)
     assert post(fed, {"id": "old", "planned_duration": 5}).status == 201
     listed = fed.channel.presentation.date_ranges
     # CAN-SKIP-UNTIL is six target durations, of a second each: this one came seven seconds ago.
-    monkeypatch.setattr(listed, "_listed", [type(one)(one.tag, one.added - 7) for one in listed._listed])
+    monkeypatch.setattr(listed, "_listed", [type(one)(one.tag, now - 7) for one in listed._listed])
     assert post(fed, {"id": "new", "planned_duration": 5}).status == 201
     assert len(tags(fed.text())) == len(tags(fed.text(PATH + "?_HLS_skip=YES"))) == 2
     delta = fed.text(PATH + "?_HLS_skip=v2")
@@ -113,7 +126,7 @@ def test_v2_skips_the_ranges_that_the_player_has(fed: HandFed, monkeypatch: pyte
     assert "CAN-SKIP-DATERANGES=YES" in delta
 
 
-def test_ranges_that_went_lately_are_told_in_delta_updates(fed: HandFed) -> None:
+def test_ranges_that_went_lately_are_told_in_delta_updates(fed: HandFed, now: float) -> None:
     for name in ("a", "b"):
         assert post(fed, {"id": name, "duration": 1}).status == 201
     fed.publish(25 * PARTS)

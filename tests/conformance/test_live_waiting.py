@@ -6,10 +6,23 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from tests.conformance.handfed import NUMBER, PARTS, PATH, TARGET, HandFed, parts_of, segments_of
+from packager.tools import Tools
+from tests.conformance.handfed import (
+    HELD_TARGET_DURATIONS,
+    NUMBER,
+    PARTS,
+    PATH,
+    TARGET,
+    HandFed,
+    Track,
+    on_air,
+    parts_of,
+    segments_of,
+)
 from tests.conformance.raw import Answer
 from tests.waiting import wait_for
 
@@ -57,8 +70,8 @@ def test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once(
     begin = time.monotonic()
     answer = fed.ask(f"{PATH}?{query}")
     assert answer.status == status
-    # Nothing of it waits: who waits for nothing does so for three target durations.
-    assert time.monotonic() - begin < 3 * TARGET
+    # Nothing of it waits: who waits for nothing does so for much longer.
+    assert time.monotonic() - begin < HELD_TARGET_DURATIONS * TARGET
     assert fed.channel.blocked == 0
     if status == 200:
         assert "EXT-X-SKIP" not in answer.body.decode()
@@ -113,13 +126,18 @@ def test_line_5_a_number_that_has_left_gets_the_whole_current_playlist_at_once(f
     assert fed.text(f"{PATH}?_HLS_msn={NUMBER}&_HLS_part=3") == plain
 
 
-def test_line_6_who_waits_longer_than_three_target_durations_gets_503(fed: HandFed) -> None:
-    begin = time.monotonic()
-    answer = fed.ask(f"{PATH}?_HLS_msn={NUMBER + 9}")
-    assert answer.status == 503
-    assert answer["retry-after"] == str(TARGET)
-    assert time.monotonic() - begin >= 3 * TARGET
-    assert answer["cache-control"] == "public, max-age=4"
+def test_line_6_who_waits_longer_than_three_target_durations_gets_503(
+    material: dict[str, Track], tools: Tools, tmp_path: Path
+) -> None:
+    with on_air(material, tools, tmp_path, patient=False) as fed:
+        fed.publish(8 * PARTS + 2)
+        begin = time.monotonic()
+        answer = fed.ask(f"{PATH}?_HLS_msn={NUMBER + 9}")
+        assert answer.status == 503
+        assert answer["retry-after"] == str(TARGET)
+        # The loop's clock has milliseconds, and may be one of them early.
+        assert time.monotonic() - begin > 3 * TARGET - 0.1
+        assert answer["cache-control"] == "public, max-age=4"
 
 
 def test_line_6_the_end_of_the_server_releases_who_waits(fed: HandFed, asking: Asking) -> None:
@@ -129,7 +147,7 @@ def test_line_6_the_end_of_the_server_releases_who_waits(fed: HandFed, asking: A
     begin = time.monotonic()
     fed.in_loop(fed.channel.close)
     assert [each.result().status for each in held] == [503] * 4
-    assert time.monotonic() - begin < 2 * TARGET
+    assert time.monotonic() - begin < HELD_TARGET_DURATIONS * TARGET
 
 
 def test_line_6_a_source_that_dies_releases_who_waits_for_its_segment(fed: HandFed, asking: Asking) -> None:
@@ -184,4 +202,4 @@ def test_line_14_the_hint_is_the_uri_that_the_next_part_then_has(fed: HandFed, a
 def test_line_14_an_unknown_name_is_not_found_at_once(fed: HandFed, name: str) -> None:
     begin = time.monotonic()
     assert fed.ask(f"/live/test/240p/{name}").status == 404
-    assert time.monotonic() - begin < 3 * TARGET
+    assert time.monotonic() - begin < HELD_TARGET_DURATIONS * TARGET

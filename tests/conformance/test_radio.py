@@ -15,10 +15,13 @@ import pytest_asyncio
 from media.icy import metadata_block
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
+from packager.radio import decoder
 from packager.radio.station import Station, StationOptions
 from packager.tools import Tools
 from tests.radio_server import FRAME_BYTES, LIMIT, Server, numbers, one_mount, serving
 from tests.waiting import until
+
+pytestmark = pytest.mark.usefixtures("patient_stations")
 
 BLOCK = 39 * FRAME_BYTES
 BURST = 64 * 1024
@@ -223,7 +226,11 @@ def tone(path: Path, frequency: int, title: str, *arguments: str, seconds: float
 
 
 @pytest_asyncio.fixture
-async def radio(tmp_path: Path, tools: Tools) -> AsyncIterator[tuple[Server, Mount]]:
+async def radio(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Server, Mount]]:
+    # No track is given up because the machine is busy.
+    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 120)
     tone(tmp_path / "1.mp3", 300, "First")
     tone(tmp_path / "2.mp3", 500, "Sëcond\u2019s", "-ar", "22050", "-ac", "1", "-b:a", "56k")
     tone(tmp_path / "3.mp3", 700, "Third", "-q:a", "4")
@@ -240,7 +247,7 @@ async def run(*command: str) -> tuple[str, str]:
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
@@ -260,26 +267,28 @@ async def test_ffprobe_reads_the_station_and_its_title(radio: tuple[Server, Moun
     assert (stream["codec_name"], stream["sample_rate"], stream["channels"]) == ("mp3", "44100", 2)
     assert stream["bit_rate"] == "128000"
     assert (tags["icy-name"], tags["icy-br"]) == ("Test FM", "128")
-    assert tags["StreamTitle"] in ("Maker - First", "Maker - Sëcond\u2019s")
+    # The first, unless ffprobe came late.
+    assert tags["StreamTitle"] in ("Maker - First", "Maker - Sëcond\u2019s", "Maker - Third")
 
 
 async def test_ffmpeg_decodes_over_track_changes_without_an_error_and_at_real_time(
     radio: tuple[Server, Mount],
 ) -> None:
     server, mount = radio
-    started = time.monotonic()
+    began = time.monotonic()
     url = f"{server.url}/radio/demo.mp3"
     words = ["-v", "verbose", "-nostats", "-icy", "1", "-i", url, "-t", "9", "-f", "null", "-"]
     _, err = await run("ffmpeg", "-nostdin", *words)
-    elapsed = time.monotonic() - started
+    elapsed = time.monotonic() - began
+    ahead = float(mount.media_time) - (time.time() - mount.started)
     titles = re.findall("Metadata update for StreamTitle: (.*)", err)
     order = ["Maker - First", "Maker - Sëcond\u2019s", "Maker - Third"]
     assert len(titles) >= 3
     assert all(order.index(after) == (order.index(title) + 1) % 3 for title, after in pairwise(titles))
     assert not re.findall(r"(?i)invalid|error|missing|overread|incorrect", err), err
-    # The station begins with 5 s at once and is at most a block ahead; a busy machine makes it longer.
-    assert elapsed > 9 - 5 - 1.1
-    assert elapsed < 30
+    # The station begins with 5 s at once and is at most a block ahead; a busy machine makes it late.
+    assert ahead < 5 + 1.1
+    assert elapsed < 120
     await until(lambda: mount.listeners == 0)
 
 
@@ -287,12 +296,15 @@ async def test_the_status_is_shaped_as_icecasts_with_a_list_of_sources(radio: tu
     server, mount = radio
     listener = await server.open(path="/radio/demo.mp3")
     await until(lambda: mount.listeners == 1)
-    client = await server.open("Connection: close", path="/status-json.xsl")
-    async with asyncio.timeout(LIMIT):
-        answer = json.loads(await client.reader.read())
+    title = None
+    while title != mount.title:  # a track that ended meanwhile
+        title = mount.title
+        client = await server.open("Connection: close", path="/status-json.xsl")
+        async with asyncio.timeout(LIMIT):
+            answer = json.loads(await client.reader.read())
     assert client.headers["content-type"].startswith("application/json")
     (source,) = answer["icestats"]["source"]
     assert source["listenurl"] == "http://radio.example/radio/demo.mp3"
     assert (source["listeners"], source["server_name"], source["server_type"]) == (1, "Test FM", "audio/mpeg")
-    assert source["title"] == mount.title
+    assert source["title"] == title
     await listener.close()

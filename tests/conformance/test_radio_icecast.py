@@ -13,6 +13,8 @@ from packager.radio.published import Published
 from tests.radio_server import FRAME_BYTES, Client, Feed, Server, numbered_frame, numbers, one_mount, serving
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("patient_stations")
+
 SECONDS = 12
 """Blocks that are more than the kernel keeps for one listener, and that its transport has room for."""
 

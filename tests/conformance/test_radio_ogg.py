@@ -26,6 +26,8 @@ from tests.ogg import ENCODERS, SECONDS, encoded, judged, packets
 from tests.radio_server import LIMIT, Client, Feed, Server, serving
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("patient_stations")
+
 PASSWORD = "pw"
 AUTH = "Authorization: Basic c291cmNlOnB3"  # source:pw, by coreutils' base64
 OGG = "application/ogg"

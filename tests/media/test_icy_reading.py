@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.icy import Deinterleaver, Interleaver, metadata_block, parse_title
@@ -7,6 +7,7 @@ from media.icy import Deinterleaver, Interleaver, metadata_block, parse_title
 TITLES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=30)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=50), TITLES), max_size=12), st.integers(1, 40))
 def test_what_is_interleaved_comes_apart_again_however_it_is_cut(
     parts: list[tuple[bytes, str]], size: int

@@ -4,7 +4,7 @@ import subprocess
 from itertools import groupby
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.layer3 import CHANGE_FRAMES, Mender, Shape, shape_of
@@ -102,6 +102,7 @@ def test_silence_is_a_frame_of_the_shape_in_which_ffmpeg_hears_nothing(head: byt
     assert not answer.stderr
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([STEREO, MONO, SLOW]), st.binary(max_size=36)), max_size=30))
 def test_whatever_comes_each_frame_is_answered_by_one_while_a_track_has_its_shape(
     parts: list[tuple[bytes, bytes]],

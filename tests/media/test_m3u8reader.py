@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import m3u8
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, UnsupportedError
@@ -166,6 +166,7 @@ def test_a_playlist_as_large_as_may_be_is_read_in_linear_time() -> None:
     assert min(seconds(200_000) for _ in range(2)) < 30 * few
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.lists(st.sampled_from(["#EXTINF:1,", "a", "#EXT-X-MAP:URI=", '"', ","])))
 def test_anything_is_read_or_refused_in_its_own_words(data: bytes, words: list[str]) -> None:
     for found in (data, HEAD.encode() + data, (HEAD + "\n".join(words)).encode() + data):

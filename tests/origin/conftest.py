@@ -1,4 +1,4 @@
-"""A server for tests of the wire: on each event loop, with short limits, and a file no buffers can hold."""
+"""Servers for tests of the wire: on each event loop, patient and hasty, and a file no buffers can hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from origin.http1.requesthead import WireLimits
 from packager.storage import Library
 from tests.conformance.conftest import FILM, Loop, Running, serving
 
-LIMITS = WireLimits(header_seconds=0.5, stalled_seconds=1.0, linger_seconds=0.5)
+HASTY = WireLimits(header_seconds=0.5, stalled_seconds=1.0)
 BIG = 64 * 1024 * 1024
 
 
@@ -41,5 +41,13 @@ def make_big(path: Path) -> None:
 @pytest.fixture(scope="module")
 def origin(library: Path, loop: Loop) -> Iterator[Running]:
     app = files.Files(Library(library))
-    with serving(app, library, loop, LIMITS) as running:
+    with serving(app, library, loop) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(library: Path, loop: Loop) -> Iterator[Running]:
+    """One with short times, for those who don't keep them: who is only late would be dropped, too."""
+    app = files.Files(Library(library))
+    with serving(app, library, loop, HASTY) as running:
         yield running

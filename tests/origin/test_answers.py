@@ -18,7 +18,7 @@ from origin.edge import Ledger, Traffic
 from origin.http1.answers import Line, Reply, Shortcuts, WireAnswer
 from origin.http1.requesthead import PlainFields, RequestLine, WireLimits
 from tests.conformance.conftest import Loop, Running, serving
-from tests.conformance.raw import Client
+from tests.conformance.raw import PATIENCE, Client
 from tests.waiting import wait_for
 
 BODY = bytes(100_000)
@@ -78,10 +78,17 @@ def house() -> House:
     return House()
 
 
+@pytest.fixture
+def limits() -> WireLimits:
+    """Patient, but for tests that say another: who is only late is nobody's subject."""
+    return WireLimits()
+
+
 @pytest.fixture(params=["asyncio", "uvloop"])
-def origin(house: House, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
+def origin(
+    house: House, tmp_path: Path, limits: WireLimits, request: pytest.FixtureRequest
+) -> Iterator[Running]:
     loop: Loop = request.param
-    limits = WireLimits(header_seconds=0.2, stalled_seconds=1.0)
     app = PlainTextResponse("by the application")
     with serving(app, tmp_path, loop, limits, shortcuts=Shortcuts({"held": house})) as running:
         yield running
@@ -133,7 +140,8 @@ def test_date_is_the_answers_own_where_the_server_is_late_with_it(
             assert answer["x-a"] == "b"
 
 
-def test_requests_behind_a_held_answer_wait_for_it(origin: Running, house: House) -> None:
+@pytest.mark.parametrize("limits", [WireLimits(header_seconds=5.0)])
+def test_requests_behind_a_held_answer_wait_for_it(origin: Running, house: House, limits: WireLimits) -> None:
     """RFC 9112 §9.3.2: in order, whoever answers them; longer than a head may take, too."""
     with origin.connect() as client:
         ask(client)
@@ -141,10 +149,10 @@ def test_requests_behind_a_held_answer_wait_for_it(origin: Running, house: House
         ask(client, "/other")
         ask(client, count=2)
         client.send("GET /other HTTP/1.1\r\n")
-        client.socket.settimeout(0.5)
+        client.socket.settimeout(limits.header_seconds + 0.5)
         with pytest.raises(TimeoutError):
             client.socket.recv(1)
-        client.socket.settimeout(20)
+        client.socket.settimeout(PATIENCE)
         house.release()
         assert client.answer().body == BODY
         assert client.answer().body == b"by the application"
@@ -188,6 +196,7 @@ def test_a_client_that_ends_its_side_still_gets_its_answer(origin: Running, hous
         assert client.is_closed()
 
 
+@pytest.mark.parametrize("limits", [WireLimits(stalled_seconds=1.0)])
 def test_a_client_that_takes_nothing_is_dropped(origin: Running, house: House) -> None:
     """Line 23 of the files' list; what it didn't take isn't counted."""
     with origin.connect(receive_buffer=4096) as client:

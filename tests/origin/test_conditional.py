@@ -179,7 +179,11 @@ def test_a_list_that_does_not_parse_matches_nothing() -> None:
 def test_no_list_of_tags_costs_more_than_linear_time() -> None:
     """Also those that almost parse."""
     for unit in ('"a",', ", ", '"', " ", "W/", '"a" '):
-        started = time.process_time()
-        for prefix in ("", '"a"'):
-            parse_tags(prefix + unit * (200_000 // len(unit)) + "!")
-        assert time.process_time() - started < 1
+        # The best of some: a processor that another system takes away counts as ours.
+        costs: list[float] = []
+        while len(costs) < 5 and min(costs, default=1.0) >= 1:
+            started = time.process_time()
+            for prefix in ("", '"a"'):
+                parse_tags(prefix + unit * (200_000 // len(unit)) + "!")
+            costs.append(time.process_time() - started)
+        assert min(costs) < 1

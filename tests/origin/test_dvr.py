@@ -6,7 +6,7 @@ import re
 import resource
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import httpx
@@ -14,7 +14,10 @@ import pytest
 
 from packager.live.memory import MEMORY_TARGET_DURATIONS
 from tests.conftest import HEADWATER, ServerProcess, start_server
+from tests.patience import CLIENT_SECONDS, patient_server
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(1800)
 
 CHANNEL = 'name = "demo"\nsource = "testsrc"\nladder = ["240p"]\npart_duration = 0.25\nsegment_duration = 1.0'
 RENDITIONS = ("240p", "audio")
@@ -34,7 +37,7 @@ def configuration(tmp_path: Path) -> tuple[str, str]:
 
 @pytest.fixture
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=30) as client:
+    with httpx.Client(timeout=CLIENT_SECONDS) as client:
         yield client
 
 
@@ -61,6 +64,12 @@ def stored(tmp_path: Path, name: str) -> set[str]:
     index = tmp_path / "data" / "live" / "demo" / "dvr" / name / "index"
     lines = index.read_text().splitlines() if index.exists() else []
     return {f"{found[1]}.m4s" for line in lines if (found := re.match(r'\{"number":(\d+),.*"parts"', line))}
+
+
+def unstored(tmp_path: Path, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of these renditions' segments that aren't on disk."""
+    whole = {name: stored(tmp_path, name) for name in RENDITIONS}
+    return [key for key in known if key[1] not in whole[key[0]]]
 
 
 def look(
@@ -95,32 +104,44 @@ def test_every_stored_segment_is_listed_and_the_same_bytes_after_kill_9(
 ) -> None:
     known: dict[tuple[str, str], tuple[bytes, str]] = {}
     newest = 0
+    # An ffmpeg that is late makes no more breaks.
+    env = patient_server(tmp_path)
     for starts in range(KILLS):
-        server = start_server(*configuration)
+        server = start_server(*configuration, env=env)
         try:
             newest = look(client, server, known, starts, newest)
+            # At most the newest is on its way there, but a disk may stand still for a while.
+            wait_for(lambda: len(unstored(tmp_path, known)) <= len(RENDITIONS), what="the segments on disk")
         finally:
             server.stop(signal.SIGKILL)
-        whole = {name: stored(tmp_path, name) for name in RENDITIONS}
-        lost = [key for key in known if key[1] not in whole[key[0]]]
-        assert len(lost) <= len(RENDITIONS), "at most what was on its way to disk"
-        for key in lost:
+        for key in unstored(tmp_path, known):
             del known[key]
     assert len({segment for _, segment in known}) > KILLS * 7
 
 
+def whole_with_parts(text: str) -> str:
+    """Give the number of a whole segment whose parts are listed still, or nothing."""
+    found = re.findall(r'#EXT-X-PART:.*URI="(\d+)\.1\.m4s"', text)
+    return next((number for number in found if f"{number}.m4s" in playable(text)), "")
+
+
 def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditions(
-    configuration: tuple[str, str], client: httpx.Client
+    tmp_path: Path, configuration: tuple[str, str], client: httpx.Client
 ) -> None:
     server = start_server(*configuration)
     try:
-        wait_for(lambda: playable(playlist(client, server, "240p")), what="a segment")
-        text = playlist(client, server, "240p")
-        first = playable(text)[0]
-        (part,) = re.findall(rf'URI="({first.removesuffix(".m4s")}\.1\.m4s)"', text)
+        number = wait_for(lambda: whole_with_parts(playlist(client, server, "240p")), what="a segment")
+        first, part = f"{number}.m4s", f"{number}.1.m4s"
         url = f"{server.url}/live/demo/240p/"
         fresh, fresh_part = client.get(url + first), client.get(url + part)
-        wait_for(lambda: len(playable(playlist(client, server, "240p"))) >= 10, what="ten segments")
+        assert fresh.status_code == fresh_part.status_code == 200
+
+        def is_behind() -> bool:
+            text = playlist(client, server, "240p")
+            is_old = len(playable(text.partition(f"\n{first}\n")[2])) >= 9
+            return is_old and first in stored(tmp_path, "240p")
+
+        wait_for(is_behind, what="nine segments more, and this one on disk")
         later, later_part = client.get(url + first), client.get(url + part)
         changing = {"date"}
         for one, other in ((fresh, later), (fresh_part, later_part)):
@@ -139,7 +160,14 @@ def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditio
         assert client.get(url + missing).status_code == 404
         (folder,) = Path(configuration[1]).parent.glob("data/live/demo/dvr/240p")
         (folder / first).write_bytes(b"short")
-        assert client.get(url + first).status_code == 404
+
+        def is_gone() -> bool:
+            # It may still be in memory for a moment.
+            answer = client.get(url + first)
+            assert answer.status_code == 404 or answer.content == fresh.content
+            return answer.status_code == 404
+
+        wait_for(is_gone, what="its end")
         (folder / first).unlink()
         assert client.get(url + first).status_code == 404
     finally:
@@ -147,9 +175,9 @@ def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditio
 
 
 def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
-    configuration: tuple[str, str], client: httpx.Client
+    tmp_path: Path, configuration: tuple[str, str], client: httpx.Client
 ) -> None:
-    server = start_server(*configuration)
+    server = start_server(*configuration, env=patient_server(tmp_path))
     try:
         wait_for(lambda: len(playable(playlist(client, server, "240p"))) >= 2, what="two segments")
         pid = server.process.pid
@@ -159,7 +187,8 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
             health = client.get(f"{server.url}/health").json()
             found: dict[str, str] = health.get("troubles", {})
             assert not found or health["status"] == "degraded"
-            return found
+            # A busy machine starves the server, too, which it tells by this name.
+            return {name: trouble for name, trouble in found.items() if name != "server"}
 
         wait_for(troubles, what="the trouble")
         assert troubles() == {"live/demo": "DVR: File too large"}
@@ -176,8 +205,8 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
         assert fetch(client, server, "240p", unstored) == before
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         wait_for(lambda: not troubles(), what="the end of the trouble")
-        assert server.text().count("DVR isn't kept") == 1
         wait_for(lambda: "DVR is kept again" in server.text(), what="the line of it in the log")
+        assert server.text().count("DVR isn't kept") == 1
         assert server.text().count("DVR is kept again") == 1
         assert "source ended" not in server.text()
     finally:
@@ -188,7 +217,7 @@ def test_a_second_server_on_the_same_data_folder_ends_with_one_line(configuratio
     server = start_server(*configuration)
     try:
         second = subprocess.run(
-            [str(HEADWATER), "serve", *configuration], capture_output=True, text=True, timeout=60
+            [str(HEADWATER), "serve", *configuration], capture_output=True, text=True, timeout=240
         )
         assert second.returncode == 1
         (line,) = [line for line in second.stderr.splitlines() if "data folder" in line]

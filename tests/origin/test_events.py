@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from origin.events import sse
@@ -11,6 +11,7 @@ from origin.events.log import EventLog
 from tests.eventstream import Message, read
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_comes_out_with_its_lines_joined_by_lf(text: str) -> None:
     expected = re.sub("\r\n|\r", "\n", text)
@@ -46,6 +47,7 @@ def test_an_event_without_an_id_leaves_the_last_one_as_it_was() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(
     capacity=st.integers(1, 8), before=st.integers(0, 20), seen=st.integers(0, 20), after=st.integers(0, 20)
 )

@@ -9,12 +9,18 @@ import pytest
 
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
+from tests.patience import bear_silence
 from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving
 from tests.waiting import until
 
 PASSWORD = "sésame&?"
 LOCKED = MountOptions(listener_password=PASSWORD)
 PATH = "/radio/test"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    bear_silence(monkeypatch)
 
 
 def basic(credentials: str) -> str:

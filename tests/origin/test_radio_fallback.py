@@ -18,11 +18,17 @@ from origin.radio.stations import make_stations
 from origin.unserved import unserved
 from packager.radio.published import Published
 from packager.tools import Tools
+from tests.patience import bear_silence
 from tests.radio_server import FRAME_BYTES, Client, Feed, numbered_frame, numbers, serving
 from tests.waiting import until
 
 SECOND = 39
 AUTH = "Authorization: Basic c291cmNlOnB3"  # source:pw, by coreutils' base64
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    bear_silence(monkeypatch)
 
 
 def audio(first: int, count: int) -> bytes:
@@ -63,6 +69,7 @@ async def test_a_source_that_dies_is_replaced_by_another_mount_and_comes_back() 
             assert own == list(range(base, base + 3 * SECOND))
             source.abort()
             found = await read_until(listener, lambda number: number >= 100_000)
+            await until(lambda: not main.station.available, "the source's end")
             spare_numbers = [number for number in found if number >= 100_000]
             assert all(after == before + 1 for before, after in pairwise(spare_numbers))
         assert main.listeners == 1

@@ -11,6 +11,7 @@ import pytest
 
 from media.mpegaudio import Frame, MpegAudioReader
 from origin.radio.options import MountOptions
+from tests.patience import bear_silence
 from tests.radio_server import FRAME_BYTES, Client, Server, one_mount
 from tests.reading import events_of
 from tests.waiting import until
@@ -19,6 +20,11 @@ SECOND = 39
 CROWD = 250
 STOPPED = 100
 LEAVING = 200
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    bear_silence(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +79,7 @@ async def test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_mis
             feed.push(SECOND)
             pushed += 1
             size += SECOND * FRAME_BYTES
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 for client, data in zip(readers, heard, strict=True):
                     data += await client.reader.readexactly(SECOND * FRAME_BYTES)
         # 256 KiB of queue, what the kernel keeps on both sides, and a block that was on its way.
@@ -124,7 +130,7 @@ async def test_a_listener_that_lags_may_be_set_forward_to_whole_frames() -> None
             pushed += 1
         feed.push(SECOND)
         data = b""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 part = await slow.reader.read(65536)
                 data += part

@@ -17,11 +17,20 @@ from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from tests import icecast
 from tests.packager.test_guard import answering, outside
+from tests.patience import PATIENCE_SECONDS, bear_silence
 from tests.radio_server import FRAME_BYTES, Server, numbered_frame, numbers, one_mount, serving
 from tests.waiting import until
 
 SECOND = 39
 AS_BEFORE = MountOptions(burst_bytes=512 * 1024)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No relay asks again, and no station is down, since the machine stood still."""
+    bear_silence(monkeypatch)
+    for name in ("CONNECT_SECONDS", "SILENT_SECONDS"):
+        monkeypatch.setattr(relay, name, PATIENCE_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -162,7 +171,7 @@ def set_title(server: icecast.Icecast, title: str) -> None:
     manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     manager.add_password(None, server.url, "source", icecast.PASSWORD)
     opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
-    with opener.open(f"{server.url}/admin/metadata?{query}", timeout=30) as answer:
+    with opener.open(f"{server.url}/admin/metadata?{query}", timeout=120) as answer:
         assert b"<return>1</return>" in answer.read()
 
 
@@ -172,6 +181,7 @@ def frames(data: bytes) -> list[Frame]:
     return [event for event in reader.events() if isinstance(event, Frame)]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
 async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
     monkeypatch: pytest.MonkeyPatch,
@@ -181,7 +191,9 @@ async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
     with contextlib.ExitStack() as first:
         server = await asyncio.to_thread(first.enter_context, icecast.running())
         await asyncio.to_thread(first.enter_context, feeding(server.source_url("tone")))
-        async with relaying(f"{server.url}/tone", MountOptions()) as (copy, door):
+        # However long it takes until there is another one.
+        holding = MountOptions(hold_seconds=PATIENCE_SECONDS)
+        async with relaying(f"{server.url}/tone", holding) as (copy, door):
             await until(lambda: copy.state == "live")
             assert copy.media_type == "audio/mpeg"
             listener = await door.open(path="/radio/copy")

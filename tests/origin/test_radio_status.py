@@ -14,13 +14,14 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.status import status
 from tests import icecast
+from tests.patience import bear_silence
 from tests.radio_server import Feed
-from tests.waiting import until
+from tests.waiting import until, wait_for
 
 
 def ask(server: icecast.Icecast) -> dict[str, Any]:
     """Give its status; an empty one while it has no source, when what Icecast sends isn't JSON."""
-    with urllib.request.urlopen(f"{server.url}/status-json.xsl", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.url}/status-json.xsl", timeout=120) as answer:
         text = answer.read()
     try:
         found: dict[str, Any] = json.loads(text)["icestats"]
@@ -34,19 +35,16 @@ def icecasts_status() -> dict[str, Any]:
     words = ["ffmpeg", "-nostdin", "-v", "error", *source, "-content_type", "audio/mpeg", "-f", "mp3"]
     with icecast.running() as server, subprocess.Popen([*words, server.source_url("tone")]) as process:
         try:
-            for _ in range(300):
-                found = ask(server)
-                if "source" in found:
-                    return found
-                process.poll()
-                subprocess.run(["sleep", "0.1"], check=True)
-            raise AssertionError("Icecast's source didn't come")
+            return wait_for(
+                lambda: found if "source" in (found := ask(server)) else {}, what="Icecast's source"
+            )
         finally:
             process.kill()
 
 
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
-async def test_the_status_has_all_that_icecasts_has() -> None:
+async def test_the_status_has_all_that_icecasts_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    bear_silence(monkeypatch)
     theirs = await asyncio.to_thread(icecasts_status)
     feed = Feed()
     mount = Mount("tone", feed, MountOptions(title="T"))

@@ -209,7 +209,7 @@ async def test_a_file_opened_for_nobody_is_closed(tmp_path: Path) -> None:
     class Slow(Library):
         def open(self, name: str) -> LocalFile:
             started.set()
-            if not go_on.wait(20):
+            if not go_on.wait(120):
                 raise TimeoutError
             opened.append(super().open(name))
             return opened[0]
@@ -217,12 +217,12 @@ async def test_a_file_opened_for_nobody_is_closed(tmp_path: Path) -> None:
     started, go_on = threading.Event(), threading.Event()
     (tmp_path / "film.mp4").write_bytes(DATA)
     task = asyncio.ensure_future(open_file(Slow(tmp_path), "film.mp4"))
-    await asyncio.to_thread(started.wait, 20)
+    await asyncio.to_thread(started.wait, 120)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     go_on.set()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             await asyncio.sleep(0.01)
             try:

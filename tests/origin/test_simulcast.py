@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import functools
 import itertools
 import os
 import re
@@ -23,7 +25,11 @@ import pytest
 
 from tests.conftest import HEADWATER, ServerProcess, start_server
 from tests.ogg import encoded
+from tests.origin.test_check import Judgement, judge_live, standstills
+from tests.patience import CLIENT_SECONDS, patient_server
 from tests.waiting import wait_for
+
+pytestmark = pytest.mark.timeout(1800)
 
 TONES = {"Ada - Low": 500, "Ada - Middle": 900, "High": 1500}
 TUNE_SECONDS = 3
@@ -60,7 +66,9 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    config = tmp_path_factory.mktemp("config") / "headwater.toml"
+    """A server whose ffmpegs may be late."""
+    folder = tmp_path_factory.mktemp("config")
+    config = folder / "headwater.toml"
     stations = {
         "tones.mp3": f'folder = "{music}"',
         "short.mp3": f'folder = "{music}"\nhls_bitrates = [96]',
@@ -70,8 +78,8 @@ def server(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
         "talk.mp3": f'source = "publish"\nsource_password = "{PASSWORD}"\nfallback = "tones.mp3"',
     }
     text = "".join(f'[[radio]]\nname = "{name}"\n{keys}\n' for name, keys in stations.items())
-    config.write_text(f'[library]\npath = "{music}"\n[limits]\nhls_idle_seconds = 10\n{text}')
-    server = start_server("--config", str(config), "--port", "0")
+    config.write_text(f'[library]\npath = "{music}"\n[limits]\nhls_idle_seconds = 30\n{text}')
+    server = start_server("--config", str(config), "--port", "0", env=patient_server(folder))
     yield server
     if server.process.poll() is None:
         server.stop()
@@ -79,17 +87,33 @@ def server(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @pytest.fixture
 def client(server: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"{server.url}/live/", timeout=60) as client:
+    with httpx.Client(base_url=f"{server.url}/live/", timeout=CLIENT_SECONDS) as client:
         yield client
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Judges a station while other tests are under way; ``before`` tells what was late until then."""
+
+    process: subprocess.Popen[str]
+    before: tuple[float, int]
+
+    def judgement(self) -> Judgement:
+        said, _ = self.process.communicate(timeout=240)
+        return self.process.returncode, said
+
+
 @pytest.fixture(scope="module")
-def judge(server: ServerProcess) -> Iterator[subprocess.Popen[str]]:
-    """Judges a station while other tests are under way."""
+def judge(server: ServerProcess) -> Iterator[Judge]:
+    before = standstills(server, "tones.mp3", "128k")
     command = [str(HEADWATER), "check", f"{server.url}/live/tones.mp3/master.m3u8"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        yield process
+        yield Judge(process, before)
         process.kill()
+
+
+def ask(url: str, method: str = "GET") -> httpx.Response:
+    return httpx.request(method, url, timeout=CLIENT_SECONDS)
 
 
 def read(client: httpx.Client, path: str) -> m3u8.M3U8:
@@ -108,7 +132,11 @@ def read_until(client: httpx.Client, path: str, enough: Callable[[list[m3u8.Segm
 def encoders(server: ServerProcess, station: str) -> list[int]:
     """The ffmpegs that make a station's channel: told by how many renditions they have."""
     outputs = {"short.mp3": 1}.get(station, 2)
-    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.children()}
+    lines = {}
+    for pid in server.children():
+        # One may be on its way out.
+        with contextlib.suppress(OSError):
+            lines[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
     return [pid for pid, line in lines.items() if line.count(b"output_ts_offset") == outputs]
 
 
@@ -154,6 +182,11 @@ def heard(client: httpx.Client, name: str, listed: list[m3u8.Segment]) -> list[H
     ]
 
 
+def sounds(radio: str) -> bool:
+    """Tell whether a station may be listened to: not while it is silent."""
+    return ask(radio, "HEAD").status_code == 200
+
+
 def whole(playlist: m3u8.M3U8) -> list[m3u8.Segment]:
     """Give the finished segments behind the last break."""
     found: list[m3u8.Segment] = []
@@ -171,31 +204,32 @@ def frequencies(client: httpx.Client, segments: list[m3u8.Segment]) -> set[int]:
 
 
 def test_a_station_that_nobody_asks_for_has_no_encoder(server: ServerProcess, client: httpx.Client) -> None:
-    wait_for(lambda: '"state":"live"' in httpx.get(f"{server.url}/api/radio").text, what="the station")
+    wait_for(lambda: '"state":"live"' in ask(f"{server.url}/api/radio").text, what="the station")
     for station in ("tones.mp3", "talk.mp3"):
-        assert httpx.head(f"{server.url}/radio/{station}").status_code == 200
-    health = httpx.get(f"{server.url}/health").json()
+        radio = f"{server.url}/radio/{station}"
+        wait_for(functools.partial(sounds, radio), what=station)
+    health = ask(f"{server.url}/health").json()
     assert health["services"]["live/tones.mp3"] == "idle"
-    assert server.children() == []
+    wait_for(lambda: server.children() == [], what="no encoder")
     for station in ("never.mp3", "locked.mp3"):
         assert client.get(f"{station}/master.m3u8").status_code == 404
-    assert httpx.get(f"{server.url}/api/live").json() == []
-    addresses = {item["name"]: item["hls"] for item in httpx.get(f"{server.url}/api/radio").json()}
+    assert ask(f"{server.url}/api/live").json() == []
+    addresses = {item["name"]: item["hls"] for item in ask(f"{server.url}/api/radio").json()}
     assert addresses["tones.mp3"] == "/live/tones.mp3/master.m3u8"
     assert addresses["never.mp3"] is None
 
 
 def test_a_channel_goes_with_its_last_viewer_and_the_next_one_has_higher_numbers(
-    server: ServerProcess, client: httpx.Client, judge: subprocess.Popen[str]
+    server: ServerProcess, client: httpx.Client, judge: Judge
 ) -> None:
-    assert judge.poll() is None
+    assert judge.process.poll() is None
     assert [variant.uri for variant in read(client, "short.mp3/master.m3u8").playlists] == ["96k/media.m3u8"]
     before = read(client, "short.mp3/96k/media.m3u8")
     last = before.media_sequence + len(before.segments) - 1
     (encoder,) = encoders(server, "short.mp3")
-    # Ten seconds are configured; who only takes segments is no viewer, since a CDN does that for ever.
+    # Half a minute is configured; who only takes segments is no viewer, since a CDN does that for ever.
     wait_for(lambda: encoder not in server.children(), what="the encoder's end")
-    health = httpx.get(f"{server.url}/health").json()
+    health = ask(f"{server.url}/health").json()
     assert health["services"]["live/short.mp3"] == "idle"
     after = read(client, "short.mp3/96k/media.m3u8")
     assert after.media_sequence > last
@@ -214,7 +248,7 @@ def test_the_programme_is_heard_with_each_title_at_its_tune(
         assert variant.stream_info.resolution is None
 
     playlist = read_until(client, "tones.mp3/64k/media.m3u8", lambda segments: len(segments) >= 3)
-    stations = {item["name"]: item for item in httpx.get(f"{server.url}/api/radio").json()}
+    stations = {item["name"]: item for item in ask(f"{server.url}/api/radio").json()}
     assert (stations["tones.mp3"]["listeners"], stations["tones.mp3"]["peak"]) == (0, 0)
     assert stations["tones.mp3"]["viewers"] >= 1
     assert all(part.independent == "YES" for segment in playlist.segments for part in segment.parts)
@@ -246,9 +280,9 @@ def test_ffmpeg_plays_the_multivariant_playlist(server: ServerProcess, client: h
     assert sum(frequency in TONES.values() for frequency in found) > 0.95 * len(found)
 
 
-def test_our_own_judge_is_content_with_a_stations_playlists(judge: subprocess.Popen[str]) -> None:
-    said, _ = judge.communicate(timeout=120)
-    assert judge.returncode == 0, said
+def test_our_own_judge_is_content_with_a_stations_playlists(server: ServerProcess, judge: Judge) -> None:
+    status, said = judge_live(server, "tones.mp3", "128k", (judge.before, judge.judgement))
+    assert status == 0, said
     assert ", 0 didn't" in said
 
 
@@ -268,7 +302,7 @@ def test_a_chain_of_ogg_is_heard_over_its_titles_without_a_break(
         # All at once: it is read at real time, ten seconds ahead at most.
         source.sendall(head.encode() + chain)
         radio = f"{server.url}/radio/vorbis.ogg"
-        wait_for(lambda: httpx.head(radio).status_code == 200, what="the station")
+        wait_for(lambda: sounds(radio), what="the station")
         playlist = read_until(client, path, lambda segments: len(segments) >= 4)
         found = heard(client, "vorbis.ogg/128k", whole(playlist))
         text = client.get(path).text

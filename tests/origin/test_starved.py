@@ -39,12 +39,18 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     server.stop()
 
 
+@pytest.mark.timeout(900)
 def test_a_starved_server_says_so_and_its_channel_goes_on_in_order(server: ServerProcess) -> None:
     with httpx.Client(base_url=server.url, timeout=60) as client:
 
         def health() -> dict[str, Any]:
             answer: dict[str, Any] = client.get("/health").json()
             return answer
+
+        def starved() -> dict[str, Any]:
+            """Its health, once the server says so; the channel may have suffered before."""
+            now = health()
+            return now if "server" in now.get("troubles", {}) else {}
 
         def listed() -> list[int]:
             text = client.get("/live/test/240p/media.m3u8").text
@@ -62,11 +68,13 @@ def test_a_starved_server_says_so_and_its_channel_goes_on_in_order(server: Serve
         os.kill(server.process.pid, signal.SIGSTOP)
         time.sleep(STARVED_SECONDS)
         os.kill(server.process.pid, signal.SIGCONT)
-        troubled = wait_for(lambda: (now := health())["status"] == "degraded" and now, what="the trouble")
+        troubled = wait_for(starved, what="the trouble")
+        assert troubled["status"] == "degraded"
         assert re.fullmatch(r"the event loop is up to \d+\.\d s late", troubled["troubles"]["server"])
-        assert lag() > STARVED_SECONDS - 0.5
-        wait_for(lambda: listed()[-1] >= before + 4, what="the channel")
+        wait_for(lambda: lag() > STARVED_SECONDS - 0.5, what="the lag")
+        wait_for(lambda: max(listed(), default=0) >= before + 4, what="the channel")
         numbers = listed()
         assert all(after == number + 1 for number, after in itertools.pairwise(numbers))
         # What was late is over: neither the channel nor the server is told of for ever.
-        wait_for(lambda: health()["status"] == "ok", what="the end of the trouble")
+        # A busy machine may starve it again for a while, which is told for fifteen seconds each time.
+        wait_for(lambda: health()["status"] == "ok", what="the end of the trouble", seconds=600)

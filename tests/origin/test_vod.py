@@ -21,6 +21,8 @@ from packager.vod import Titles
 from tests.conformance.conftest import serving
 from tests.packager import films
 from tests.packager.films import packets, probe
+from tests.patience import CLIENT_SECONDS
+from tests.waiting import wait_for
 
 LONG_AGO = (1_700_000_000, 1_700_000_000)
 NAMES = ("bframes.mp4", "moovlast.mp4", "silent.mp4", "sound.m4a", "fragmented.mp4")
@@ -51,7 +53,7 @@ def url(library: Path) -> Iterator[str]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url + "/") as client:
+    with httpx.Client(base_url=url + "/", timeout=CLIENT_SECONDS) as client:
         yield client
 
 
@@ -207,9 +209,10 @@ def test_other_methods_are_refused_with_those_that_are_allowed(client: httpx.Cli
 
 
 def test_many_players_at_once_get_the_same_bytes(url: str) -> None:
-    text = httpx.get(f"{url}/moovlast.mp4/video/media.m3u8").text
+    text = httpx.get(f"{url}/moovlast.mp4/video/media.m3u8", timeout=CLIENT_SECONDS).text
     names = [segment.uri for segment in m3u8.loads(text).segments] * 20
-    with httpx.Client(base_url=f"{url}/moovlast.mp4/video/") as client, ThreadPoolExecutor(8) as executor:
+    player = httpx.Client(base_url=f"{url}/moovlast.mp4/video/", timeout=CLIENT_SECONDS)
+    with player as client, ThreadPoolExecutor(8) as executor:
         bodies = list(executor.map(lambda name: client.get(name).content, names))
     digests = {(name, hashlib.sha256(body).digest()) for name, body in zip(names, bodies, strict=True)}
     assert len(digests) == len(set(names))
@@ -223,6 +226,6 @@ def test_a_player_that_goes_away_leaves_no_open_file(url: str, library: Path) ->
         )
 
     for _ in range(20):
-        with httpx.stream("GET", f"{url}/bframes.mp4/video/0.m4s") as answer:
+        with httpx.stream("GET", f"{url}/bframes.mp4/video/0.m4s", timeout=CLIENT_SECONDS) as answer:
             next(answer.iter_raw(1000))
-    films.wait_until(lambda: opened() == 0)
+    wait_for(lambda: opened() == 0, what="the files' end")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import select
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -101,8 +101,9 @@ def test_a_field_without_end_is_refused_while_it_comes(origin: Running) -> None:
     with origin.connect() as client:
         client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ")
         sent = 0
-        while not select.select([client.socket], [], [], 0.01)[0]:
-            sent += client.socket.send(b"x" * 16384)
+        with contextlib.suppress(ConnectionError):  # of a client that noticed late
+            while not select.select([client.socket], [], [], 0.01)[0]:
+                sent += client.socket.send(b"x" * 16384)
         assert client.answer().status == 431
         # What the limit lets through, and what lay in the buffers when it was reached.
         assert sent < 2 * 1024 * 1024
@@ -138,9 +139,9 @@ def test_pipelined_requests_of_a_client_that_ends_its_side_are_all_answered(orig
 # Times
 
 
-def test_a_head_that_does_not_come_to_its_end_is_timed_out(origin: Running) -> None:
+def test_a_head_that_does_not_come_to_its_end_is_timed_out(hasty: Running) -> None:
     """RFC 9110 §15.5.9: however steadily its bytes drip."""
-    with origin.connect() as client:
+    with hasty.connect() as client:
         client.send("GET / HTTP/1.1\r\n")
         stop = threading.Event()
 
@@ -153,18 +154,16 @@ def test_a_head_that_does_not_come_to_its_end_is_timed_out(origin: Running) -> N
 
         thread = threading.Thread(target=drip)
         thread.start()
-        started = time.monotonic()
         try:
             assert client.answer().status == 408
-            assert time.monotonic() - started < 10
         finally:
             stop.set()
             thread.join()
 
 
-def test_a_connection_without_a_request_is_closed_without_a_word(origin: Running) -> None:
+def test_a_connection_without_a_request_is_closed_without_a_word(hasty: Running) -> None:
     """RFC 9112 §9.5: browsers open connections before they need them."""
-    with origin.connect() as client:
+    with hasty.connect() as client:
         assert client.rest() == b""
 
 

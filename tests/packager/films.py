@@ -132,7 +132,7 @@ def packets(source: str | Path, stream: str) -> list[Packet]:
     ]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait for a condition; fail when it doesn't come."""
     end = time.monotonic() + seconds
     while not condition():

@@ -28,7 +28,9 @@ class Listed:
 
 @dataclass
 class Programme:
-    """What is listed by and by: the first ``BEFORE`` segments at once, then one each second.
+    """What is listed by and by: the first ``before`` segments at once, then one each second.
+
+    Who reads it may stand still: beyond what was asked for never more are listed than in the beginning.
 
     Attributes:
         files: by name, what is served besides.
@@ -44,13 +46,31 @@ class Programme:
     ends: bool = False
     began: float = 0.0
     asked: list[str] = field(default_factory=list)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def count(self, name: str) -> int:
+        """How many segments a playlist has had by now."""
+        segments, asked = self.playlists[name], set(self.asked)
+        passed = int(time.monotonic() - self.began) if self.began else 0
+        return min(self.before + min(passed, sum(one.uri in asked for one in segments)), len(segments))
+
+    def stop_short(self) -> int:
+        """Leave out what isn't listed yet, of all playlists from the same one on; give its number."""
+        with self.lock:
+            count = max(self.count(name) for name in self.playlists)
+            for segments in self.playlists.values():
+                del segments[count:]
+            return count
 
     def playlist(self, name: str) -> bytes:
         """Write a playlist as of now."""
+        with self.lock:
+            if not self.began:
+                self.began = time.monotonic()
+            return self._written(name, self.count(name))
+
+    def _written(self, name: str, count: int) -> bytes:
         segments = self.playlists[name]
-        if not self.began:
-            self.began = time.monotonic()
-        count = min(self.before + int(time.monotonic() - self.began), len(segments))
         first = max(count - LISTED, 0)
         lines = [
             "#EXTM3U",
@@ -133,4 +153,5 @@ def add(programme: Programme, playlist: str, path: Path, tags: str = "") -> None
         if index == 0 and (path / "init.mp4").exists():
             programme.files[f"{name}/init.mp4"] = (path / "init.mp4").read_bytes()
             ahead = f'{ahead}\n#EXT-X-MAP:URI="{name}/init.mp4"'.strip()
-        programme.playlists.setdefault(playlist, []).append(Listed(f"{name}/{file.name}", ahead))
+        with programme.lock:
+            programme.playlists.setdefault(playlist, []).append(Listed(f"{name}/{file.name}", ahead))

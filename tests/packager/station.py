@@ -20,7 +20,7 @@ from tests.waiting import until
 
 PARTS = {"240p": 5, "audio": 4}
 SETTLE_SECONDS = 120.0
-"""The machine may be slow: for what is finished to be on disk tests wait longer than an event's end does."""
+"""The machine may be slow: for what is finished to be on disk tests wait longer than a channel's end does."""
 
 
 class Station:
@@ -82,6 +82,7 @@ async def on_air(
     options = replace(options, captions=captions)
     monkeypatch.setattr(Numbers, "first", lambda *_: number)
     monkeypatch.setattr(archive_module, "SETTLE_SECONDS", SETTLE_SECONDS)
+    monkeypatch.setattr(archive_module, "DRAIN_SECONDS", SETTLE_SECONDS)
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None

@@ -12,6 +12,7 @@ import pytest
 from packager.beside import beside
 from packager.catalogue import PROBES_AT_ONCE, Catalogue, Entry, Facts, titles
 from packager.tools import Tools
+from tests.waiting import until
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=size=160x90:rate=10:duration=1")
 SOUND = ("-f", "lavfi", "-i", "sine=duration=1")
@@ -102,6 +103,7 @@ async def test_a_list_of_many_files_comes_before_all_is_known_of_them_and_comple
             entries = await catalogue.entries(0.3)
             assert len(entries) == 20
             assert entries[-1].facts is None
+            await until(lambda: under_way == PROBES_AT_ONCE)
         finally:
             gate.set()
         entries = await catalogue.entries(None)

@@ -8,17 +8,31 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from origin.live import routes
+from packager.dvr import archive as archive_module
 from packager.live.channel import Channel
 from packager.live.livesegment import LiveSegment
 from packager.live.options import ChannelOptions
 from packager.tools import Tools, ToolsError
-from tests.live_server import running
+from tests.live_server import broadcasting, running
+from tests.packager.station import SETTLE_SECONDS
+from tests.patience import wait_for_the_late
 from tests.waiting import until
 
+pytestmark = pytest.mark.timeout(900)
+"""All that a test waits for together."""
+
 NOBODY = "http://127.0.0.1:9/live.ts"
+
+
+@pytest.fixture(autouse=True)
+def what_is_finished_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However late the thread is that stores it: what a channel leaves is what its tests know of it."""
+    monkeypatch.setattr(archive_module, "DRAIN_SECONDS", SETTLE_SECONDS)
 
 
 def options(source: str | Path, folder: Path, rung: str) -> ChannelOptions:
@@ -47,8 +61,9 @@ def stored(channel: Channel) -> list[LiveSegment]:
 
 
 async def test_a_source_with_irregular_key_frames_goes_on_behind_its_dvr_whatever_of_them_is_seen(
-    tools: Tools, tmp_path: Path
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait_for_the_late(monkeypatch)
     # longest groups of 1.6, 0.8 and 4 seconds
     first = await film(tmp_path / "first.mp4", "0,0.4,2,2.8,4.4,5.2,6.8")
     second = await film(tmp_path / "second.mp4", "0,0.4,1.2,1.6,2.4,3.2,3.6,4.4,5.2,6,6.8,7.2")
@@ -120,3 +135,16 @@ async def test_a_channel_goes_on_at_once_where_its_numbers_are_far_ahead_of_its_
     async with running(channel):
         await until(lambda: channel.ready)
         assert all(one.window.listed[0].number > used for one in channel.renditions.values())
+
+
+def test_what_a_start_has_not_found_yet_is_not_unknown(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, which caches don't keep, where 404 would stay with them when it is there again."""
+    monkeypatch.setattr(routes, "LONGEST_BLOCK", 1)
+    with broadcasting(Channel(options(NOBODY, tmp_path, "240p"), tools)) as server:
+        for name in ("5.m4s", "5.0.m4s", "init-5.mp4"):
+            answer = httpx.get(f"{server.url}/240p/{name}", timeout=120)
+            assert (name, answer.status_code, "retry-after" in answer.headers) == (name, 503, True)
+            assert answer.headers["cache-control"] == "no-store"
+        assert httpx.get(f"{server.url}/240p/nonsense", timeout=120).status_code == 404

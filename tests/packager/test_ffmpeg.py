@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,11 @@ import pytest
 from packager.arguments import QUIET, local_input, pipe
 from packager.ffmpeg import ERROR_BYTES, Process, last_error, reading, run
 from packager.tools import Tools, ToolsError
+from tests.waiting import until
 
 ENDLESS = ("-re", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25", "-f", "mpegts")
+LONGEST_SECONDS = 120.0
+"""How long a program may take: the machine may be slow."""
 
 
 async def drain(process: Process, index: int) -> bytes:
@@ -45,6 +47,27 @@ async def test_standard_input_goes_in_and_its_end_ends_the_output(tools: Tools) 
         await process.write(bytes(32000))
         process.close_stdin()
         assert len(await drain(process, 0)) == 16000
+    finally:
+        await process.stop()
+
+
+async def test_a_start_that_is_given_up_leaves_nothing_open(tools: Tools) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        starting = asyncio.create_task(Process.start([str(tools.ffmpeg), *QUIET, *ENDLESS, pipe(0)]))
+        await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= before, "the pipes to be closed")
+
+
+async def test_a_child_that_takes_its_time_behind_its_output_ended_well() -> None:
+    code = "import os, sys, time; os.close(int(sys.argv[1].removeprefix('pipe:'))); time.sleep(1.5)"
+    process = await Process.start([sys.executable, "-c", code, pipe(0)], cage=None)
+    try:
+        assert await process.read() == b""
+        assert await process.ended_well()
     finally:
         await process.stop()
 
@@ -91,7 +114,7 @@ async def test_no_descriptor_of_the_server_reaches_the_child(tmp_path: Path) -> 
     with (tmp_path / "secret").open("wb") as file:
         os.set_inheritable(file.fileno(), True)
         argv = ["/bin/sh", "-c", "ls /proc/self/fd >&3"]
-        listed = (await run(argv, limit=20, cage=None)).split()
+        listed = (await run(argv, limit=LONGEST_SECONDS, cage=None)).split()
     assert set(listed) <= {b"0", b"1", b"2", b"3", b"4"}  # 4: the folder that ls reads
 
 
@@ -113,10 +136,15 @@ async def test_children_die_with_a_parent_that_is_killed(tools: Tools) -> None:
         child = int(await asyncio.to_thread(parent.stdout.readline))
     parent.kill()
     await asyncio.to_thread(parent.wait)
-    end = time.monotonic() + 20
-    while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
-        assert time.monotonic() < end, "the child outlives its parent"
-        await asyncio.sleep(0.02)
+    await until(lambda: is_gone(child), "the child's end with its parent")
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process runs no more, whether or not somebody has taken note of its end."""
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except OSError:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -137,13 +165,13 @@ async def test_a_file_is_a_file_whatever_its_name_looks_like(tools: Tools, tmp_p
     ]
     subprocess.run([str(word) for word in made], check=True)
     argv = [str(tools.ffmpeg), *QUIET, "-f", "mov", "-i", local_input(path), "-f", "u8", pipe(0)]
-    assert len(await run(argv, limit=30, cage=reading(path))) > 1000
+    assert len(await run(argv, limit=LONGEST_SECONDS, cage=reading(path))) > 1000
 
 
 async def test_a_failure_is_one_line_with_ffmpegs_reason(tools: Tools) -> None:
     argv = [str(tools.ffmpeg), *QUIET, "-f", "mov", "-i", "file:/nowhere.mp4", "-f", "null", "-"]
     with pytest.raises(ToolsError) as caught:
-        await run(argv, limit=30)
+        await run(argv, limit=LONGEST_SECONDS)
     assert str(caught.value) == "file:/nowhere.mp4: No such file or directory"
 
 
@@ -152,12 +180,12 @@ async def test_what_takes_too_long_or_gives_too_much_is_ended(tools: Tools) -> N
     with pytest.raises(ToolsError, match="longer than"):
         await run(endless, limit=0.3)
     with pytest.raises(ToolsError, match="more than 100 bytes"):
-        await run(endless, limit=30, max_bytes=100)
+        await run(endless, limit=LONGEST_SECONDS, max_bytes=100)
 
 
 async def test_a_program_that_is_not_there_ends_with_the_launchers_error() -> None:
     with pytest.raises(ToolsError, match="No such file"):
-        await run(["/nowhere/ffmpeg"], limit=20)
+        await run(["/nowhere/ffmpeg"], limit=LONGEST_SECONDS)
 
 
 def test_the_last_error_line_tells_most() -> None:

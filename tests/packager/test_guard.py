@@ -118,7 +118,8 @@ async def test_neither_a_redirect_nor_a_playlist_leads_from_the_network_into_thi
 
 
 async def test_what_is_configured_on_this_machine_is_asked_by_its_name_and_may_lead_there() -> None:
-    async with answering() as (port, asked), guarded(f"http://localhost:{port}/") as client:
+    # httpx's own patience is 5 s, and who asks and who answers may stand still together.
+    async with answering() as (port, asked), guarded(f"http://localhost:{port}/", timeout=120) as client:
         assert (await client.get(f"http://localhost:{port}/a")).content == b"media"
         assert (await client.get(f"http://127.0.0.1:{port}/b")).content == b"media"
     assert f"host: localhost:{port}".encode() in asked[0].lower()

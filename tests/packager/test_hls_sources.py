@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from packager.live import punctuality, run
 from packager.live.channel import Channel
 from packager.live.window import Window
-from packager.sources import inspection
+from packager.sources import asking, hls, inspection
 from packager.tools import Tools
 from tests.packager.hls_upstream import Listed, Programme, add, segments, serving
 from tests.packager.test_live_sources import pulling
@@ -22,13 +23,22 @@ from tests.packager.test_pump import width_of
 from tests.waiting import until
 
 BREAK = "#EXT-X-DISCONTINUITY"
-SEEN_SECONDS, LARGE_SECONDS = 2, 8
-"""For how long a source is looked at whose picture is kept; and how long it is large, which is longer."""
+SEEN_SECONDS = 2
+"""For how long a source is looked at whose picture is kept."""
+
+LARGE_SECONDS, SMALL_SECONDS = 40, 12
+"""For how long it is large at most, until it is watched; and small."""
+
+PATIENCE = 1000
+"""How late anything may be: a busy machine stands still, and here the source's own breaks count."""
 
 
 @pytest.fixture(autouse=True)
-def brief_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "SEEN_SECONDS", SEEN_SECONDS)
+    monkeypatch.setattr(hls, "STILL_TARGET_DURATIONS", PATIENCE)
+    monkeypatch.setattr(punctuality, "LATEST", PATIENCE)
+    monkeypatch.setattr(run, "STALL_SECONDS", PATIENCE)
 
 
 def source_of(channel: Channel) -> Window:
@@ -37,7 +47,6 @@ def source_of(channel: Channel) -> Window:
 
 async def watched(channel: Channel) -> Window:
     """Wait until two segments of the small picture are there, behind some of the large one."""
-    await until(lambda: channel.ready)
     await until(
         lambda: sum(width_of(one) == 160 and bool(one.data) for one in source_of(channel).listed) >= 2
     )
@@ -67,18 +76,25 @@ def encrypted(path: Path, key: bytes, ivs: Iterator[str]) -> None:
 async def test_a_change_of_size_in_a_pulled_encrypted_playlist_is_a_discontinuity_with_its_init_segment(
     tools: Tools, tmp_path: Path
 ) -> None:
-    programme, numbers = Programme(), itertools.count(LARGE_SECONDS)
-    # RFC 8216bis §5.2: the vector is told, or it is the media sequence number.
-    vectors = {"large": itertools.repeat("0123456789abcdef" * 2), "small": (f"{n:032x}" for n in numbers)}
-    for name, size, seconds in (("large", "320x240", LARGE_SECONDS), ("small", "160x120", 20)):
-        made = await asyncio.to_thread(segments, tmp_path, name, size, "mpegts", seconds)
+    programme = Programme()
+
+    async def follows(name: str, made: Path, vectors: Iterator[str], told: str) -> None:
         key = programme.files[f"{name}.key"] = os.urandom(16)
-        await asyncio.to_thread(encrypted, made, key, vectors[name])
-        told = ",IV=0x" + "0123456789ABCDEF" * 2 if name == "large" else ""
+        await asyncio.to_thread(encrypted, made, key, vectors)
         # No tag says the size: the bytes do.
         add(programme, "live.m3u8", made, f'#EXT-X-KEY:METHOD=AES-128,URI="{name}.key"{told}')
+
+    large, small = [
+        await asyncio.to_thread(segments, tmp_path, name, size, "mpegts", seconds)
+        for name, size, seconds in (("large", "320x240", LARGE_SECONDS), ("small", "160x120", SMALL_SECONDS))
+    ]
+    # RFC 8216bis §5.2: the vector is told, or it is the media sequence number.
+    await follows("large", large, itertools.repeat("0123456789abcdef" * 2), ",IV=0x" + "0123456789ABCDEF" * 2)
     with capture_logs() as logs, serving(programme) as url:
         async with pulling(f"{url}/live.m3u8?key=secret", tools, ("source",)) as channel:
+            await until(lambda: channel.ready)
+            numbers = itertools.count(programme.stop_short())
+            await follows("small", small, (f"{number:032x}" for number in numbers), "")
             await watched(channel)
             assert channel.restarts == 1
     assert len(logs) <= 4
@@ -88,7 +104,11 @@ async def test_a_change_of_size_in_a_pulled_encrypted_playlist_is_a_discontinuit
     assert sorted(name for name in programme.asked if name.endswith(".key")) == ["large.key", "small.key"]
 
 
-async def test_what_is_encrypted_in_another_way_is_refused_in_one_line(tools: Tools) -> None:
+async def test_what_is_encrypted_in_another_way_is_refused_in_one_line(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Behind an attempt that lasted longer than this a refusal is news again.
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", PATIENCE)
     programme = Programme()
     programme.playlists["live.m3u8"] = [Listed("a.ts", '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="a.key"')]
     with capture_logs() as logs, serving(programme) as url:
@@ -109,12 +129,19 @@ async def test_a_picture_and_its_sound_in_playlists_of_their_own_are_one_channel
         b'#EXT-X-STREAM-INF:BANDWIDTH=1000,AUDIO="a"\nnowhere.m3u8\n'
         b'#EXT-X-STREAM-INF:BANDWIDTH=500000,AUDIO="a"\npicture.m3u8\n'
     )
-    for part, size, seconds in (("1", "320x240", LARGE_SECONDS), ("2", "160x120", 20)):
-        for what in ("picture", "sound"):
-            made = await asyncio.to_thread(segments, tmp_path, f"{what}-{part}", size, kind, seconds)
-            add(programme, f"{what}.m3u8", made, BREAK if part == "2" else "")
+    behind: dict[str, Path] = {}
+    for what in ("picture", "sound"):
+        made = await asyncio.to_thread(segments, tmp_path, f"{what}-1", "320x240", kind, LARGE_SECONDS)
+        add(programme, f"{what}.m3u8", made)
+        behind[what] = await asyncio.to_thread(
+            segments, tmp_path, f"{what}-2", "160x120", kind, SMALL_SECONDS
+        )
     with serving(programme) as url:
         async with pulling(f"{url}/master.m3u8", tools, ("source",)) as channel:
+            await until(lambda: channel.ready)
+            programme.stop_short()
+            for what, made in behind.items():
+                add(programme, f"{what}.m3u8", made, BREAK)
             window = await watched(channel)
             sound = channel.renditions["audio"].window
             first = max(one.listed[0].number for one in (window, sound))

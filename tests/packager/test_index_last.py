@@ -25,6 +25,8 @@ from tests.live_server import running
 from tests.packager.films import indexed
 from tests.waiting import until
 
+ANSWER_SECONDS = 120.0
+
 
 @dataclass(frozen=True)
 class Films:
@@ -48,7 +50,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Films]:
 async def given(url: str) -> bytes:
     """What a decoder is given of a URL."""
     async with (
-        guarded(url, follow_redirects=True) as client,
+        guarded(url, follow_redirects=True, timeout=ANSWER_SECONDS) as client,
         client.stream("GET", url) as answer,
         contextlib.aclosing(await content(client, answer)) as parts,
     ):
@@ -198,9 +200,10 @@ async def test_a_server_without_ranges_is_told_of_in_one_line_and_asked_until_it
     def answers(_: bytes, span: Span) -> Odd:
         return part(films.last, span, TAG) if span and len(asked) > 6 else whole(films.last, TAG)
 
-    async with odd(answers) as (url, asked), httpx.AsyncClient() as client:
+    async with odd(answers) as (url, asked), httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
         with capture_logs() as logs:
-            await asyncio.wait_for(Opening(client, f"{url}/film.mp4", Asking("a")).flowing(), 60)
+            opening = Opening(client, f"{url}/film.mp4", Asking("a"))
+            await asyncio.wait_for(opening.flowing(), ANSWER_SECONDS)
     assert [line["event"] for line in logs] == ["source isn't there", "source is there"]
     assert logs[0]["reason"] == "its index is at its end, and its server gives no ranges"
 

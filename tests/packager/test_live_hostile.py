@@ -26,6 +26,8 @@ from packager.sources.recognition import recognise
 from packager.sources.source import Source
 from packager.tools import Tools, ToolsError
 
+RUN_SECONDS = 120.0
+
 
 class Web:
     """A server of documents, which notes what is asked for."""
@@ -105,9 +107,9 @@ async def test_a_pulled_playlist_opens_no_file_even_where_ffmpeg_would(tools: To
         with pytest.raises(ToolsError):
             await inspect(f"{web.url}/master.m3u8", tools)
         words = ["-protocol_whitelist", "file,http,tcp", "-i", f"{web.url}/media.m3u8", "-f", "u8", pipe(0)]
-        assert len(await run([tools.ffmpeg, *QUIET, *words], limit=20, cage=None)) > 1000
+        assert len(await run([tools.ffmpeg, *QUIET, *words], limit=RUN_SECONDS, cage=None)) > 1000
         with pytest.raises(ToolsError):
-            await run([tools.ffmpeg, *QUIET, *words], limit=20, cage=Source(url=web.url).cage)
+            await run([tools.ffmpeg, *QUIET, *words], limit=RUN_SECONDS, cage=Source(url=web.url).cage)
 
 
 def itself() -> bytes:
@@ -149,7 +151,7 @@ async def test_what_is_fetched_is_never_inflated(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr(Pump, "receive", receive)
         pulling = asyncio.create_task(puller.run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 assert await puller.decided() is not None
                 while len(web.asked) < 3:
                     await asyncio.sleep(0.02)
@@ -216,7 +218,7 @@ async def test_a_decoder_that_is_not_named_does_not_run_in_a_channel(tools: Tool
     made = ["-f", "lavfi", "-i", "testsrc2=size=64x64:duration=0.2", "-c:v", "magicyuv", local_input(film)]
     await asyncio.to_thread(subprocess.run, [str(tools.ffmpeg), *QUIET, *made], check=True)
     plain = ["-f", "avi", "-i", local_input(film), "-f", "rawvideo", pipe(0)]
-    assert await run([tools.ffmpeg, *QUIET, *plain], limit=20, cage=Cage(read=(str(film),)))
+    assert await run([tools.ffmpeg, *QUIET, *plain], limit=RUN_SECONDS, cage=Cage(read=(str(film),)))
     with pytest.raises(ToolsError, match="magicyuv"):
         await inspect(str(film), tools)
 

@@ -8,6 +8,7 @@ import functools
 import itertools
 import json
 import subprocess
+import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +18,7 @@ import m3u8
 import pytest
 from structlog.testing import capture_logs
 
-from origin.check import check
+from origin.check import Report, check
 from packager.live.channel import Channel
 from packager.live.livesegment import LiveSegment
 from packager.live.options import ChannelOptions
@@ -25,9 +26,20 @@ from packager.live.periods import parse_time
 from packager.live.window import Window
 from packager.tools import Tools, ToolsError
 from tests.live_server import broadcasting, running
+from tests.patience import wait_for_the_late
 from tests.waiting import until, wait_for
 
+pytestmark = pytest.mark.timeout(900)
+"""All that a test waits for together."""
+
 OPTIONS = ChannelOptions("kept", ladder=("source",), part_duration=0.25, segment_duration=1.0)
+ALL_OF_IT = 3600.0
+"""Seconds of a list that nothing leaves, however late one of several channels or renditions is."""
+
+EVEN_WITHIN_SECONDS = 300.0
+LONGEST_PAUSE_SECONDS = 0.8
+"""From one part to the next, of any rendition: they last a quarter of a second."""
+
 PICTURE = "-f lavfi -i testsrc2=size=320x240:rate=25"
 SOUND = "-f lavfi -i sine=frequency=440:sample_rate=48000"
 
@@ -87,9 +99,11 @@ def decode_times(path: Path, *, keys: bool = False) -> list[int]:
 
 
 async def test_kept_sources_go_out_packet_by_packet_and_are_cut_at_their_own_key_frames(
-    tools: Tools, films: dict[str, Path], tmp_path: Path
+    tools: Tools, films: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    channels = [Channel(replace(OPTIONS, source=str(path)), tools) for path in films.values()]
+    wait_for_the_late(monkeypatch)
+    options = [replace(OPTIONS, source=str(path), dvr_window=ALL_OF_IT) for path in films.values()]
+    channels = [Channel(one, tools) for one in options]
     async with contextlib.AsyncExitStack() as stack:
         for channel in channels:
             await stack.enter_async_context(running(channel))
@@ -171,10 +185,12 @@ def assert_same_packets(
 
 
 async def test_what_is_encoded_beside_a_kept_picture_is_cut_at_the_same_places(
-    tools: Tools, films: dict[str, Path], tmp_path: Path
+    tools: Tools, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = films["H.264 with B-frames at odd places and AC-3"]
-    channel = Channel(replace(OPTIONS, source=str(source), ladder=("source", "240p")), tools)
+    wait_for_the_late(monkeypatch)
+    source = str(films["H.264 with B-frames at odd places and AC-3"])
+    options = replace(OPTIONS, source=source, ladder=("source", "240p"), dvr_window=ALL_OF_IT)
+    channel = Channel(options, tools)
     async with running(channel):
         await until(lambda: min(len(one.window.listed) for one in channel.renditions.values()) >= 5)
         assert channel.restarts == 0
@@ -214,8 +230,9 @@ RATES = [
 
 
 async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was_chosen(
-    tools: Tools, tmp_path: Path
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait_for_the_late(monkeypatch)
     channels = []
     for index, (rate, samples, rung, part, segment) in enumerate(RATES):
         path = tmp_path / f"{index}.mp4"
@@ -235,9 +252,7 @@ async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was
                 await stack.enter_async_context(running(channel))
             for channel in channels:
                 await until(functools.partial(has_segments, channel, 3))
-    # A starved machine's ffmpeg may be started again; that samples don't come as they should is no reason.
-    reasons = [line["reason"] for line in logs if line["event"] == "source ended"]
-    assert [reason for reason in reasons if "gave nothing for" not in reason] == []
+    assert [line["reason"] for line in logs if line["event"] == "source ended"] == []
     for channel, (rate, _, _, part, segment) in zip(channels, RATES, strict=True):
         assert channel.cadence.frame_rate == Fraction(rate)
         assert abs(channel.part_target - Fraction(part)) < Fraction(part) / 4
@@ -248,12 +263,37 @@ async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was
         assert told["target_duration"] == channel.target_duration
 
 
-def test_the_checker_finds_nothing_wrong_with_a_kept_source(tools: Tools, films: dict[str, Path]) -> None:
-    source = films["H.264 with B-frames at odd places and AC-3"]
-    with broadcasting(Channel(replace(OPTIONS, source=str(source)), tools)) as server:
+def judged(url: str, parts: list[float]) -> Report:
+    """Judge a channel while its parts come evenly.
+
+    It is judged by the clock: what a machine that stands still makes late is no fault of the channel.
+
+    Args:
+        url: of its multivariant playlist.
+        parts: when each part was there, by the monotonic clock; grows.
+    """
+    end = time.monotonic() + EVEN_WITHIN_SECONDS
+    while time.monotonic() < end:
+        began = time.monotonic()
+        report = asyncio.run(check(url))
+        moments = [began, *(moment for moment in tuple(parts) if moment > began), time.monotonic()]
+        if max(after - before for before, after in itertools.pairwise(moments)) < LONGEST_PAUSE_SECONDS:
+            return report
+    raise AssertionError("parts never came evenly")
+
+
+def test_the_checker_finds_nothing_wrong_with_a_kept_source(
+    tools: Tools, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_the_late(monkeypatch)
+    source, parts = films["H.264 with B-frames at odd places and AC-3"], list[float]()
+    channel = Channel(
+        replace(OPTIONS, source=str(source)), tools, on_part=lambda _: parts.append(time.monotonic())
+    )
+    with broadcasting(channel) as server:
         wait_for(lambda: server.channel.ready, what="the channel")
-        report = asyncio.run(check(f"{server.url}/master.m3u8"))
+        report = judged(f"{server.url}/master.m3u8", parts)
         # ISO/IEC 23009-1 §5.3.9.5.3: numbers of one duration don't tell where such segments are
-        assert httpx.get(f"{server.url}/manifest.mpd", timeout=30).status_code == 404
+        assert httpx.get(f"{server.url}/manifest.mpd", timeout=120).status_code == 404
     assert report.findings == []
     assert report.passed > 20

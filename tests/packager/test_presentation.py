@@ -304,13 +304,15 @@ def test_a_playlist_of_a_day_costs_what_is_new_in_it() -> None:
     for number in range(43_200):
         window.append(part, Fraction(2 * number), ends_segment=True)
     presentation = Presentation({"720p": Rendition("720p", window, video=True, bitrate=1)}, CADENCE)
-    costs = {}
-    for skip in (False, True):
+    costs: dict[bool, list[float]] = {False: [], True: []}
+    for skip, found in costs.items():
         presentation.media("720p", skip=skip)
-        window.append(part, Fraction(0), ends_segment=True)
-        begin = time.process_time()
-        presentation.media("720p", skip=skip)
-        costs[skip] = time.process_time() - begin
-    # Made anew it is most of a second; a delta update doesn't look at what it skips.
-    assert costs[False] < 0.2
-    assert costs[True] < 0.05
+        for _ in range(5):
+            window.append(part, Fraction(0), ends_segment=True)
+            begin = time.process_time()
+            presentation.media("720p", skip=skip)
+            found.append(time.process_time() - begin)
+    # Made anew it is most of a second; a delta update doesn't look at what it skips. The least of several: a
+    # core that others share is slower at times, and this process has other work.
+    assert min(costs[False]) < 0.2
+    assert min(costs[True]) < 0.05

@@ -25,7 +25,11 @@ from packager.sources import pacing
 from packager.sources.pump import Pump
 from packager.tools import Tools
 from tests.live_server import running
+from tests.patience import wait_for_the_late
 from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(900)
+"""All that a test waits for together."""
 
 BURST = 6.0
 """Seconds of a stream that come at once."""
@@ -61,7 +65,10 @@ async def bringing(pump: Pump, tools: Tools, arguments: str) -> AsyncIterator[No
         await maker.communicate()
 
 
-async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(tools: Tools) -> None:
+async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_the_late(monkeypatch)
     pump = Pump("mpegts")
     channel = Channel(OPTIONS, tools, pump=pump)
     async with bringing(pump, tools, BOTH), running(channel):
@@ -79,7 +86,10 @@ async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(tools
         assert {one.duration for one in list(window.listed)[-2:]} == {Fraction(1)}
 
 
-async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(tools: Tools) -> None:
+async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_the_late(monkeypatch)
     pump = Pump("mpegts")
     channel = Channel(OPTIONS, tools, pump=pump)
     async with running(channel):
@@ -97,8 +107,9 @@ async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(tools: Tools) 
 
 
 async def test_a_picture_that_changes_its_size_goes_on_behind_a_discontinuity_with_an_init_of_its_own(
-    tools: Tools,
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait_for_the_late(monkeypatch)
     pump = Pump("mpegts")
     channel = Channel(replace(OPTIONS, ladder=("source",)), tools, pump=pump)
     async with running(channel):
@@ -124,16 +135,17 @@ def width_of(segment: LiveSegment) -> int:
 
 @pytest.fixture(scope="module")
 def film(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Three quarters of a minute, with a key frame each second."""
+    """Two minutes, with a key frame each second."""
     path = tmp_path_factory.mktemp("film") / "film.ts"
-    words = BOTH.replace("-re ", "").replace("pipe:1", f"-t 45 {path}").split()
+    words = BOTH.replace("-re ", "").replace("pipe:1", f"-t 120 {path}").split()
     subprocess.run([str(tools.ffmpeg), "-nostdin", "-v", "error", *words], check=True)
     return path.read_bytes()
 
 
 async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_without_a_break(
-    tools: Tools, film: bytes
+    tools: Tools, film: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait_for_the_late(monkeypatch)
     pump = Pump("mpegts")
     channel = Channel(OPTIONS, tools, pump=pump)
 
@@ -154,6 +166,8 @@ async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
     tools: Tools, film: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pacing, "WINDOW_SECONDS", 3.0)
+    # In so short a time what comes a little unevenly would look like a stream that isn't live.
+    monkeypatch.setattr(pacing, "LIVE_RATE", 1.3)
     pump = Pump("mpegts", channel="burst")
     channel = Channel(OPTIONS, tools, pump=pump)
     clock = 0.0
@@ -184,6 +198,6 @@ async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by
     tools: Tools,
 ) -> None:
     pump = Pump("mp3", max_ahead=1 << 16)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         for _ in range(100):
             await pump.receive(bytes(1 << 16))  # nobody takes it

@@ -65,7 +65,7 @@ def packets(tools: Tools, path: Path, stream: str) -> list[tuple[str, float]]:
     """Hash and decode time of each packet."""
     command = [str(tools.ffprobe), "-v", "error", "-select_streams", stream, "-show_data_hash", "md5"]
     command += ["-show_packets", "-of", "json", str(path)]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout)
     return [(packet["data_hash"], float(packet["dts_time"])) for packet in answer["packets"]]
 
 
@@ -107,7 +107,7 @@ def shown(tools: Tools, init: Path, segment: Path) -> tuple[Fraction, Fraction]:
     command = [str(tools.ffprobe), "-v", "error", "-show_packets", "-show_streams", "-of", "json", "-"]
     data = init.read_bytes() + segment.read_bytes()
     answer = json.loads(
-        subprocess.run(command, input=data, check=True, capture_output=True, timeout=60).stdout
+        subprocess.run(command, input=data, check=True, capture_output=True, timeout=120).stdout
     )
     tick, packets = Fraction(answer["streams"][0]["time_base"]), answer["packets"]
     assert any(packet["pts"] > packet["dts"] for packet in packets), "B-frames"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -28,7 +29,7 @@ def tone() -> bytes:
     """Five minutes of a sine as MP3."""
     source = ["-f", "lavfi", "-i", "sine=frequency=700:duration=300:sample_rate=44100", "-b:a", "64k"]
     command = ["ffmpeg", "-nostdin", "-v", "error", *source, "-write_xing", "0", "-f", "mp3", "pipe:1"]
-    return subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
+    return subprocess.run(command, check=True, timeout=240, stdout=subprocess.PIPE).stdout
 
 
 class Mount:
@@ -56,8 +57,10 @@ class Mount:
 
 
 @contextlib.asynccontextmanager
-async def on_air(mount: Mount, tools: Tools, idle_seconds: int = 0) -> AsyncIterator[Simulcast]:
-    simulcast = Simulcast(OPTIONS, mount.tapped, tools)
+async def on_air(
+    mount: Mount, tools: Tools, idle_seconds: int = 0, options: SimulcastOptions = OPTIONS
+) -> AsyncIterator[Simulcast]:
+    simulcast = Simulcast(options, mount.tapped, tools)
     since = int(time.time())
     await until(lambda: time.time() >= since + idle_seconds, "its time")
     tasks = [asyncio.create_task(work) for work in (mount.play(), simulcast.run())]
@@ -76,6 +79,17 @@ def sounds_from(window: Window, number: int) -> bool:
     )
 
 
+def sounds_anew_from(window: Window, number: int) -> bool:
+    """Tell whether one has come so behind a discontinuity, which has at least this number."""
+    breaks = [segment.number for segment in window.listed if segment.discontinuity]
+    return any(found >= number and sounds_from(window, found) for found in breaks)
+
+
+def is_silent_from(window: Window, number: int) -> bool:
+    """Tell whether a gap has come with at least this number."""
+    return any(segment.number >= number and segment.gap for segment in window.listed)
+
+
 def numbers(window: Window) -> list[int]:
     return [segment.number for segment in window.listed]
 
@@ -86,17 +100,18 @@ async def test_a_channel_goes_on_over_its_encoders_death_and_its_stations_silenc
     mount = Mount(tone)
     async with on_air(mount, tools) as simulcast:
         channel = simulcast.channel
-        windows = [channel.renditions[name].window for name in ("96k", "64k")]
         # Nobody has asked: this one is always on.
-        await until(lambda: channel.ready, "the first segment")
-        assert (simulcast.state, channel.viewers) == ("live", 0)
+        await until(lambda: simulcast.state == "live" and channel.pid, "the first segment")
+        assert channel.viewers == 0
         assert channel.pid is not None
+        # Now, since it has others from the time on when it began to play.
+        windows = [channel.renditions[name].window for name in ("96k", "64k")]
         os.kill(channel.pid, signal.SIGKILL)
         killed = windows[0].next_number
-        await until(lambda: sounds_from(windows[0], killed), "the next encoder")
-        assert any(segment.discontinuity for segment in windows[0].listed)
+        await until(lambda: sounds_anew_from(windows[0], killed), "the next encoder")
+        quiet = windows[0].next_number
         mount.sounds.clear()
-        await until(lambda: any(segment.gap for segment in windows[0].listed), "a gap")
+        await until(lambda: is_silent_from(windows[0], quiet), "a gap")
         silent = windows[1].next_number
         mount.sounds.set()
         await until(lambda: sounds_from(windows[1], silent), "the station again")
@@ -117,3 +132,21 @@ async def test_titles_are_told_though_nobody_asked_for_a_while(
     async with on_air(Mount(tone), tools, idle_seconds=3) as simulcast:
         await until(lambda: simulcast.channel.ready, "the first segment")
         assert b'X-TITLE="a tone"' in simulcast.channel.presentation.media("64k")
+
+
+async def test_a_channel_does_not_end_while_somebody_waits_for_its_first_segment(
+    tools: Tools, tone: bytes
+) -> None:
+    """Whose request is the last that it knows of; the station may be silent for longer than it stays idle."""
+    mount = Mount(tone)
+    mount.sounds.clear()
+    async with on_air(mount, tools, options=replace(OPTIONS, on_demand=True, idle_seconds=0.5)) as simulcast:
+        channel = simulcast.channel
+        window = channel.renditions["64k"].window
+        waiting = asyncio.create_task(window.waiters.wait(window.has_segments, 60.0))
+        simulcast._note_viewer()
+        await asyncio.sleep(3.0)
+        assert simulcast.channel is channel
+        assert not waiting.done()
+        waiting.cancel()
+        await until(lambda: simulcast.channel is not channel, "the channel's end")

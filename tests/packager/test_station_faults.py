@@ -1,6 +1,8 @@
 """A station whose ffmpegs die or hang, or whose tracks break, goes on: a line tells it, nothing leaks."""
 
 import asyncio
+import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -8,25 +10,37 @@ import sys
 from contextlib import aclosing
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
+from packager.ffmpeg import Process
 from packager.radio import decoder
 from packager.radio.audioblocks import AudioBlock
 from packager.radio.station import Station, StationOptions
 from packager.tools import Tools
 from tests.packager.test_decoders import Samples, record
-from tests.packager.test_radio import encoders, frames, play
+from tests.packager.test_radio import PLAY_SECONDS, encoders, frames, play
+from tests.waiting import until
 
 SECONDS = 8.0
 """A track of which much is left when a few seconds of it have been heard: decoders work two ahead."""
+
+PATIENCE, HANG_SECONDS = 120.0, 6.0
+"""How long an ffmpeg may hang: a busy machine lets any stand still for seconds, and that costs no track."""
 
 STARTED: list[str] = []
 """Command lines of all processes that this one starts, as Python itself tells them to an audit hook."""
 
 sys.addaudithook(lambda event, words: STARTED.append(str(words[1])) if event == "subprocess.Popen" else None)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", PATIENCE)
 
 
 def station(folder: Path, tools: Tools, *, loop: bool = False, loudness: float | None = None) -> Station:
@@ -39,7 +53,15 @@ def descriptors() -> int:
 
 def children(word: str) -> list[int]:
     """Those with a word among their arguments."""
-    return [pid for pid in encoders() if word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    found = []
+    for pid in encoders():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found += [pid] if word in Path(f"/proc/{pid}/cmdline").read_text().split("\0") else []
+    return found
+
+
+def has_ended(process: Process | None) -> bool:
+    return process is not None and process.returncode is not None
 
 
 def sounds(audio: bytes) -> Samples:
@@ -75,7 +97,7 @@ async def test_while_tracks_go_out_as_they_are_the_encoder_rests_and_no_other_is
     STARTED.clear()
     rounds = 3
     played: list[AudioBlock] = []
-    async with asyncio.timeout(60), aclosing(station(music, tools, loop=True).blocks()) as blocks:
+    async with asyncio.timeout(PLAY_SECONDS), aclosing(station(music, tools, loop=True).blocks()) as blocks:
         async for block in blocks:
             played.append(block)
             if [b.title for b in played].count("4 as it is") == rounds:
@@ -138,16 +160,22 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_an_ffmpeg_that_dies_or_hangs_costs_the_rest_of_its_track_and_one_line(
     word: str, number: signal.Signals, reason: str, three: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 4.0)
+    def patient_again(_: Any, __: str, line: EventDict) -> EventDict:
+        # From here on all ffmpegs are as good as any.
+        monkeypatch.setattr(decoder, "FFMPEG_SECONDS", PATIENCE)
+        return line
+
     before = (descriptors(), len(asyncio.all_tasks()))
     played: list[AudioBlock] = []
-    with capture_logs() as logs:
-        async with asyncio.timeout(120), aclosing(station(three, tools).blocks()) as blocks:
+    with capture_logs([patient_again]) as logs:
+        async with asyncio.timeout(PLAY_SECONDS), aclosing(station(three, tools).blocks()) as blocks:
             async for block in blocks:
                 played.append(block)
                 if len(played) == 3:
                     (victim,) = children(word)
                     assert len(encoders()) == 2
+                    if number == signal.SIGSTOP:
+                        monkeypatch.setattr(decoder, "FFMPEG_SECONDS", HANG_SECONDS)
                     os.kill(victim, number)
     (line,) = logs
     assert (line["event"], Path(line["track"]).name) == ("track cut short", "0.mp3")
@@ -167,15 +195,15 @@ async def test_an_encoder_that_was_killed_while_it_rested_is_replaced_and_the_ne
     for number, bitrate in enumerate(("192k", "128k", "192k")):
         record(tmp_path / f"{number}.mp3", number, "-b:a", bitrate, seconds=2.5)
     played: list[AudioBlock] = []
+    playing = station(tmp_path, tools)
     with capture_logs() as logs:
-        async with asyncio.timeout(60), aclosing(station(tmp_path, tools).blocks()) as blocks:
+        async with asyncio.timeout(PLAY_SECONDS), aclosing(playing.blocks()) as blocks:
             async for block in blocks:
                 if block.title == "1" and played[-1].title == "0":
                     (victim,) = children("libmp3lame")
                     os.kill(victim, signal.SIGKILL)
-                    while children("libmp3lame"):
-                        await asyncio.sleep(0.02)
-                    await asyncio.sleep(0.1)  # for the loop to hear of it too
+                    # A thread waits for its end, and the loop hears of it from that.
+                    await until(functools.partial(has_ended, playing._transcoder._encoder))
                 played.append(block)
     assert [line["event"] for line in logs] == ["the encoder ended between tracks"]
     for title in "012":

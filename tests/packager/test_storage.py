@@ -144,7 +144,8 @@ def test_what_is_no_regular_file_is_not_found_at_once(root: Path) -> None:
             for follow_symlinks in (False, True):
                 with pytest.raises(NotFoundError):
                     Library(root, follow_symlinks).open(name)
-        assert time.monotonic() - started < 5
+        # Opening a FIFO to which nobody writes takes for ever.
+        assert time.monotonic() - started < 60
 
 
 def test_a_missing_library_has_no_files(tmp_path: Path) -> None:

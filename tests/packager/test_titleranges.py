@@ -100,7 +100,7 @@ def test_a_queue_lets_go_of_the_oldest_blocks() -> None:
 
 async def test_a_queue_gives_a_block_as_soon_as_there_is_one() -> None:
     queue = BlockQueue(3.0)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         waiting = group.create_task(queue.first())
         await asyncio.sleep(0)
         assert not waiting.done()
