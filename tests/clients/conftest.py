@@ -20,7 +20,7 @@ from tests.waiting import wait_for
 
 DATA_SIZE = 20 * (1 << 20) + 777
 FILM_SIZE = 100 << 20
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 300.0
 LONG_AGO = 1_700_000_000
 
 

@@ -22,7 +22,7 @@ PREFERENCES = {
 }
 """Any free port; sound without a click; no talk with others."""
 
-ANSWER_SECONDS = 60.0
+ANSWER_SECONDS = 240.0
 
 
 class Firefox:
@@ -57,12 +57,12 @@ class Firefox:
         )
         port = profile / "MarionetteActivePort"
         try:
-            number = int(wait_for(lambda: port.exists() and port.read_text(), what="Firefox's port"))
-            with contextlib.closing(cls(number)) as firefox:
+            found = wait_for(lambda: port.exists() and port.read_text(), "Firefox's port", ANSWER_SECONDS)
+            with contextlib.closing(cls(int(found))) as firefox:
                 yield firefox
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(ANSWER_SECONDS)
 
     def go(self, url: str) -> None:
         """Load a page."""

@@ -38,4 +38,4 @@ def sound() -> Iterator[dict[str, str]]:
             yield {"PULSE_SERVER": f"unix:{address}"}
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from media.mpegaudio import Frame, MpegAudioReader
 from tests.clients.programs import environment
-from tests.conftest import STOP_SECONDS, ServerProcess
+from tests.conftest import ServerProcess
+from tests.waiting import wait_for
+
+END_SECONDS = 30.0
+"""How long a program has to end in good order."""
+
+PATIENCE_SECONDS = 240.0
+"""How long one may take to start, or the server to answer."""
 
 PASSWORD = "sésame&?"
 TITLES = ("Maker - Öne", "Maker - Two's")
@@ -21,10 +28,26 @@ HEARD = {"Maker - Öne", "Maker - Two\u2019s"}
 
 def station(server: ServerProcess, name: str) -> dict[str, object]:
     """What the status says of a station; {} while it isn't live."""
-    with urllib.request.urlopen(f"{server.url}/status-json.xsl", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.url}/status-json.xsl", timeout=PATIENCE_SECONDS) as answer:
         sources = json.load(answer)["icestats"]["source"]
     found: list[dict[str, object]] = [one for one in sources if one["listenurl"].endswith(f"/{name}")]
     return found[0] if found else {}
+
+
+def live_station(server: ServerProcess, name: str) -> dict[str, object]:
+    """The same once it is live: a starved one is silent for a moment."""
+    return wait_for(lambda: station(server, name), name, PATIENCE_SECONDS)
+
+
+def is_fed_by(server: ServerProcess, name: str, source: str) -> bool:
+    """Whether a station's source calls itself so."""
+    return station(server, name).get("server_name") == source
+
+
+def is_vacant(server: ServerProcess) -> bool:
+    """Whether the server has taken notice that all sources are gone."""
+    text = server.text()
+    return text.count("source connected") == text.count("source gone")
 
 
 def port_of(server: ServerProcess) -> str:
@@ -44,7 +67,7 @@ def running(*command: str, log: Path, env: dict[str, str] | None = None) -> Iter
         # Asked first: a killed nginx would leave its worker behind.
         process.terminate()
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -57,5 +80,5 @@ def frames(data: bytes) -> list[Frame]:
 
 
 def heard(server: ServerProcess, name: str, size: int = 60_000) -> list[Frame]:
-    with urllib.request.urlopen(f"{server.url}/radio/{name}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{server.url}/radio/{name}", timeout=PATIENCE_SECONDS) as answer:
         return frames(answer.read(size))

@@ -134,7 +134,7 @@ class Vlc:
     def stop(self) -> None:
         self._control.close()
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(120)
 
 
 def test_vlc_plays_on_from_where_it_is_sent(origin: ServerProcess, seconds: float) -> None:

@@ -19,14 +19,31 @@ import pytest
 
 from tests.clients.conftest import program
 from tests.clients.programs import UNPRIVILEGED, environment
-from tests.clients.stations import PASSWORD, TITLES, port_of, running, station
+from tests.clients.stations import (
+    PASSWORD,
+    PATIENCE_SECONDS,
+    TITLES,
+    is_fed_by,
+    is_vacant,
+    port_of,
+    running,
+    station,
+)
 from tests.clients.test_radio_listeners import FACTS, LISTEN, chromium
 from tests.conftest import ServerProcess
-from tests.ogg import judged
+from tests.ogg import encoded, judged
 from tests.waiting import wait_for
 
 MOUNT = "open.ogg"
+LONG_SECONDS = 240
+"""Of a song that isn't over while it is looked at."""
 NAMES = [title.partition(" - ")[2] for title in TITLES]
+
+
+@pytest.fixture(autouse=True)
+def _nobody_sends(radio: ServerProcess) -> None:
+    """A source's place is free once the server has seen its end; it may see the next one before that."""
+    wait_for(functools.partial(is_vacant, radio), "the last source's end")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +60,7 @@ def songs(music: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def got(server: ServerProcess, name: str, size: int, links: int) -> bytes:
     """What a listener gets until it has so much, and so many links have begun."""
     data = b""
-    with urllib.request.urlopen(f"{server.url}/radio/{name}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{server.url}/radio/{name}", timeout=PATIENCE_SECONDS) as answer:
         assert answer.headers["Content-Type"] == "application/ogg"
         # RFC 3533 §6: version 0, and the bit that says that a stream begins.
         while len(data) < size or data.count(b"OggS\0\2") < links:
@@ -60,6 +77,16 @@ def shows_all(server: ServerProcess, name: str, seen: set[object]) -> bool:
     """Whether the status has shown both titles by now."""
     seen.add(station(server, name).get("title"))
     return seen >= set(TITLES)
+
+
+def has_listeners(server: ServerProcess, count: int) -> bool:
+    """Whether the station has just so many."""
+    return station(server, MOUNT).get("listeners") == count
+
+
+def titles_in(text: str) -> set[str]:
+    """What mpv shows of titles."""
+    return set(re.findall("Title: (.*)", text))
 
 
 @contextlib.contextmanager
@@ -103,8 +130,8 @@ def test_players_follow_what_liquidsoap_sends_from_title_to_title(
     seen: set[object] = set()
     with contextlib.ExitStack() as stack:
         stack.enter_context(liquidsoap(radio, music, tmp_path))
-        wait_for(lambda: station(radio, MOUNT).get("server_name") == "Liquid", what="the source")
-        wait_for(lambda: station(radio, "open.opus").get("server_name") == "Liquid", what="the other source")
+        for name in (MOUNT, "open.opus"):
+            wait_for(functools.partial(is_fed_by, radio, name, "Liquid"), "the source", PATIENCE_SECONDS)
         home = stack.enter_context(tempfile.TemporaryDirectory())
         os.chmod(home, 0o777)
         found = {name: words for name, words in players(address).items() if shutil.which(name)}
@@ -115,18 +142,23 @@ def test_players_follow_what_liquidsoap_sends_from_title_to_title(
         page = stack.enter_context(chromium(radio.url))
         page(LISTEN % f"/radio/{MOUNT}")
         count = len(processes) + 1
-        wait_for(lambda: station(radio, MOUNT).get("listeners") == count, what=f"all {count} listeners")
+        has_all = functools.partial(has_listeners, radio, count)
+        wait_for(has_all, f"all {count} listeners", PATIENCE_SECONDS)
         wait_for(functools.partial(has_played, page, 0.5), what="Chromium's playing")
         began = page(FACTS)[0]
         opus, vorbis = got(radio, "open.opus", 20_000, 1), got(radio, MOUNT, 1, 3)
         wait_for(functools.partial(shows_all, radio, MOUNT, seen), what="both titles")
         # A song has four seconds: so another link was begun.
         wait_for(functools.partial(has_played, page, began + 5), what="Chromium's playing on")
-        assert station(radio, MOUNT)["listeners"] == count
+        if "mpv" in processes:
+            words = functools.partial((tmp_path / "mpv").read_text, "utf-8", "replace")
+            wait_for(lambda: titles_in(words()) >= set(NAMES), "both titles in mpv")
+        # Those that were ours before are gone when the server has seen their end.
+        wait_for(has_all, "these listeners and no others")
         for process in processes.values():
             process.send_signal(signal.SIGTERM)
         for process in processes.values():
-            process.wait(30)
+            process.wait(120)
     assert {title for title in seen if title} == set(TITLES)
     report = judged(vorbis)
     assert set(report.titles) == set(NAMES)
@@ -138,7 +170,7 @@ def test_players_follow_what_liquidsoap_sends_from_title_to_title(
         name: [] for name in texts
     }
     if "mpv" in texts:
-        assert set(re.findall("Title: (.*)", texts["mpv"])) >= set(NAMES)
+        assert titles_in(texts["mpv"]) >= set(NAMES)
 
 
 def test_ices2_publishes_its_playlist(radio: ServerProcess, songs: list[Path], tmp_path: Path) -> None:
@@ -160,7 +192,7 @@ def test_ices2_publishes_its_playlist(radio: ServerProcess, songs: list[Path], t
     )
     seen: set[object] = set()
     with running(program("ices2", "ices2"), str(config), log=tmp_path / "log"):
-        wait_for(lambda: station(radio, MOUNT).get("server_name") == "Ices", what="the source")
+        wait_for(functools.partial(is_fed_by, radio, MOUNT, "Ices"), "the source", PATIENCE_SECONDS)
         wait_for(functools.partial(shows_all, radio, MOUNT, seen), what="both titles")
         report = judged(got(radio, MOUNT, 10_000, 1))
     assert {title for title in seen if title} == set(TITLES)
@@ -168,12 +200,14 @@ def test_ices2_publishes_its_playlist(radio: ServerProcess, songs: list[Path], t
     assert [one for one in report.warnings if not re.search("gap|discontinuity|EOS not set", one)] == []
 
 
-def test_oggfwd_forwards_a_file(radio: ServerProcess, songs: list[Path], tmp_path: Path) -> None:
+def test_oggfwd_forwards_a_file(radio: ServerProcess, tmp_path: Path) -> None:
     command = (program("oggfwd", "oggfwd"), "-n", "Forward", "127.0.0.1", port_of(radio), PASSWORD)
-    with songs[0].open("rb") as file, (tmp_path / "log").open("wb") as log:
+    song = tmp_path / "song.ogg"
+    song.write_bytes(encoded("vorbis", NAMES[0], seconds=LONG_SECONDS))
+    with song.open("rb") as file, (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([*command, f"/radio/{MOUNT}"], stdin=file, stdout=log, stderr=log)
         try:
-            wait_for(lambda: station(radio, MOUNT).get("server_name") == "Forward", what="the source")
+            wait_for(functools.partial(is_fed_by, radio, MOUNT, "Forward"), "the source", PATIENCE_SECONDS)
             wait_for(lambda: station(radio, MOUNT).get("title") == TITLES[0], what="its title")
         finally:
             process.kill()

@@ -17,7 +17,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import Tab, keep, open_tab
 from tests.waiting import until
 
-RECOVERY_SECONDS = 120.0
+RECOVERY_SECONDS = 240.0
 FRAMES = 50
 """Of what comes behind a trouble, that a viewer must have played."""
 

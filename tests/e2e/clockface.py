@@ -73,7 +73,7 @@ class Clockface:
         )
         source = f"color=black:size={width}x{height}:rate=1:duration=10,{writing},format=gray"
         command = [str(tools.ffmpeg), "-v", "error", "-f", "lavfi", "-i", source, "-f", "rawvideo", "pipe:1"]
-        pixels = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+        pixels = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=300).stdout
         faces = _shades(np.frombuffer(pixels, np.uint8).reshape(10, height, width))
         written = np.any(faces > 0, axis=(0, 1))
         edges = (np.flatnonzero(np.diff(written)) + 1).tolist()

@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Page, Route
 
 from packager.tools import Tools
 from tests.conformance.handfed import NUMBER, Track, on_air
+from tests.e2e.conftest import new_page
 from tests.e2e.test_players import Watching
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -23,7 +24,13 @@ async (url) => {
   window.video = document.querySelector("video");
   window.troubles = [];
   window.stalls = 0;
-  window.hls = new Hls({ lowLatencyMode: true });
+  // The channel stands until the test goes on: that is no reason to give it up.
+  const retry = { maxNumRetry: 1000, retryDelayMs: 500, maxRetryDelayMs: 500 };
+  const { default: policy } = Hls.DefaultConfig.playlistLoadPolicy;
+  window.hls = new Hls({
+    lowLatencyMode: true,
+    playlistLoadPolicy: { default: { ...policy, timeoutRetry: retry, errorRetry: retry } },
+  });
   window.latency = () => hls.latency;
   hls.on(Hls.Events.ERROR, (_, data) => data.fatal && troubles.push(data.details));
   hls.loadSource(url);
@@ -56,7 +63,7 @@ async def test_a_player_comes_to_the_end(
             while fed.channel.renditions[name].window.next_number < NUMBER + SEGMENTS:
                 fed.publish(1, name)
             fed.publish(more, name)
-        page = await browser.new_page()
+        page = await new_page(browser)
         there = await follow(page, fed.address)
         fed.end()
         await there.until("video.ended")

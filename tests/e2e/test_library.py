@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Browser, Response
 
 from tests.conftest import ServerProcess
-from tests.e2e.conftest import MOST_LOOKS, Tab, keep, open_tab
+from tests.e2e.conftest import Tab, keep, looks, open_tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -17,7 +17,11 @@ MOST_DROPPED = 0.2
 THROTTLE_BYTES_PER_SECOND = 112_500
 """900 kbit/s: enough for the lowest rendition with its sound, too little for the one above."""
 
-SWITCH_SECONDS = 40.0
+SWITCH_SECONDS = 240.0
+
+NOTE_THE_PLACE = """void document.getElementById("modes").addEventListener(
+  "change", () => { window.left = headwater.video.currentTime; }, { capture: true, once: true })"""
+"""Notes where the video was when the other way was chosen."""
 
 
 async def test_a_file_plays_as_it_is_and_a_seek_makes_a_range_request(tab: Tab) -> None:
@@ -54,24 +58,30 @@ async def test_the_moov_box_at_the_end_doesnt_matter(tab: Tab) -> None:
 async def test_the_same_file_goes_on_adaptively_where_it_was(tab: Tab) -> None:
     await tab.open("library/film.480p.mp4?mode=file&t=20")
     await tab.playing()
+    await tab.until("headwater.video.currentTime > 22")
+    await tab.value(NOTE_THE_PLACE)
     await tab.page.get_by_role("radio", name="Adaptive").check(force=True)
     await tab.until("headwater.stats().mode === 'hls' && headwater.video.currentTime > 21")
     await tab.playing()
-    assert 20 < await tab.value("headwater.video.currentTime") < 40
+    left, began = await tab.value("[left, headwater.video.played.start(0)]")
+    # Neither from the beginning nor from where the address says; where the page was slow it played on.
+    assert left - 0.5 < began < left + 15
     assert "mode=hls" in tab.page.url
 
 
 async def test_an_adaptive_title_plays_at_real_time_without_a_storm_of_dropped_frames(tab: Tab) -> None:
-    await tab.open("library/film?mode=hls")
-    await tab.playing()
-    for _ in range(MOST_LOOKS):
+    for _ in looks():
+        # From the beginning: the film is short.
+        await tab.open("library/film?mode=hls")
+        await tab.playing()
         before = await tab.stats()
         pace = await tab.pace("video", 4)
         after = await tab.stats()
         decoded = after["decoded"] - before["decoded"]
         dropped = after["dropped"] - before["dropped"]
         keep("adaptive-playback", {"pace": pace, "decoded": decoded, "dropped": dropped, **after})
-        if REAL_TIME[0] < pace < REAL_TIME[1] and dropped < MOST_DROPPED * decoded:
+        at_real_time = REAL_TIME[0] < pace < REAL_TIME[1] and decoded > 4 * 20
+        if at_real_time and dropped < MOST_DROPPED * decoded:
             break
     assert REAL_TIME[0] < pace < REAL_TIME[1]
     assert decoded > 4 * 20
@@ -82,6 +92,8 @@ async def test_an_adaptive_title_plays_at_real_time_without_a_storm_of_dropped_f
 
 async def test_the_level_follows_the_connection_down_and_up_again(tab: Tab) -> None:
     await tab.open("library/film?mode=hls&level=0&buffer=5")
+    # It isn't over before a busy machine has done with it.
+    await tab.value("void (headwater.video.loop = true)")
     await tab.until("headwater.stats().level === 2", SWITCH_SECONDS)
     devtools = await tab.page.context.new_cdp_session(tab.page)
     limits = {"offline": False, "latency": 20, "uploadThroughput": -1}

@@ -1,5 +1,7 @@
 """Live on the page: latency, and playing on when the encoder or the whole origin dies."""
 
+import asyncio
+import math
 import os
 import signal
 import statistics
@@ -10,30 +12,35 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import MOST_LOOKS, Tab, keep, open_tab
+from tests.e2e.conftest import Tab, keep, looks, open_tab
+from tests.waiting import until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 MOST_LATENCY_SECONDS = 6.0
-RECOVERY_SECONDS = 120.0
+RECOVERY_SECONDS = 240.0
 SAMPLES = 6
-HEARD = "fetch('/api/radio').then(answer => answer.json()).then(stations => stations[0].listeners === 1)"
+HEARD = """fetch("/api/radio").then((answer) => answer.json())
+  .then((stations) => stations[0].listeners === 1).catch(() => false)"""
+DATE = "headwater.hls?.playingDate?.getTime()"
+"""None while the page begins anew."""
 
 
 async def test_a_live_channel_plays_close_to_now(tab: Tab) -> None:
     await tab.open("live/demo")
     await tab.playing()
     await tab.until("headwater.stats().latency > 0 && headwater.stats().wallLatency !== null")
-    for _ in range(MOST_LOOKS):
+    for _ in looks():
         latencies, clocks, paces = [], [], []
         for _ in range(SAMPLES):
             paces.append(await tab.pace("video", 0.7))
             stats = await tab.stats()
-            latencies.append(stats["latency"])
-            clocks.append(stats["wallLatency"])
+            latencies.append(stats["latency"] or math.inf)
+            clocks.append(stats["wallLatency"] or math.inf)
         typical = {"latency": statistics.median(latencies), "by_clock": statistics.median(clocks)}
         keep("live-latency", {**typical, "latencies": latencies, "by_clock_all": clocks, "stats": stats})
-        if all(0 < seconds < MOST_LATENCY_SECONDS for seconds in typical.values()) and min(paces) > 0:
+        is_near = all(0 < seconds < MOST_LATENCY_SECONDS for seconds in typical.values())
+        if is_near and min(paces) > 0 and stats["levels"] == 2:
             break
     assert min(paces) > 0
     assert 0 < typical["latency"] < MOST_LATENCY_SECONDS
@@ -54,8 +61,7 @@ async def test_going_to_the_live_edge_catches_up_after_a_pause(tab: Tab) -> None
 
 def _encoders(server: ServerProcess) -> list[int]:
     """The server's ffmpegs that draw a test source: those of the live channel."""
-    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in server.children()}
-    return [pid for pid, line in lines.items() if b"lavfi" in line]
+    return [pid for pid, line in server.command_lines().items() if b"lavfi" in line]
 
 
 async def test_the_page_plays_on_when_the_encoder_is_killed(
@@ -65,16 +71,14 @@ async def test_the_page_plays_on_when_the_encoder_is_killed(
     await tab.open("live/demo")
     await tab.playing()
     await tab.value("void (window.sameDocument = true)")
-    (encoder,) = _encoders(demo_server)
-    date = await tab.value("headwater.hls.playingDate.getTime()")
+    encoder = await asyncio.to_thread(demo_server.encoder, b"lavfi")
+    date = await tab.until(DATE)
     os.kill(encoder, signal.SIGKILL)
     # Ten seconds of the channel later everything that was buffered has been used up.
-    await tab.until(
-        f"headwater.hls?.playingDate?.getTime() > {date} + 10000 && !headwater.video.paused", RECOVERY_SECONDS
-    )
+    await tab.until(f"{DATE} > {date} + 10000 && !headwater.video.paused", RECOVERY_SECONDS)
     await tab.playing(RECOVERY_SECONDS)
     assert await tab.value("window.sameDocument")
-    assert _encoders(demo_server) not in ([], [encoder])
+    await until(lambda: _encoders(demo_server) not in ([], [encoder]), "another encoder")
     await tab.until(f"headwater.stats().latency < {MOST_LATENCY_SECONDS}", RECOVERY_SECONDS)
     keep("live-encoder-killed", await tab.stats())
     await tab.page.context.close()
@@ -95,15 +99,15 @@ async def test_the_page_plays_on_when_the_origin_is_killed_and_started_again(
     again = start_server("--library", str(own_library), "--demo", "--port", str(port))
     try:
         date = await tab.value("Date.now()")
-        await tab.until(f"headwater.hls?.playingDate?.getTime() > {date}", RECOVERY_SECONDS)
+        await tab.until(f"{DATE} > {date}", RECOVERY_SECONDS)
         await tab.playing(RECOVERY_SECONDS)
         assert await tab.value("window.sameDocument")
         await tab.until("document.getElementById('notice').hidden")
-        assert await tab.value("document.getElementById('status').textContent") == ""
+        await tab.until("document.getElementById('status').textContent === ''")
         await radio.until(HEARD, RECOVERY_SECONDS)
         heard = await radio.value("headwater.audio.currentTime")
         await radio.until(f"Math.abs(headwater.audio.currentTime - {heard}) > 1", RECOVERY_SECONDS)
-        assert await radio.value("document.getElementById('radio-status').textContent") == ""
+        await radio.until("document.getElementById('radio-status').textContent === ''")
     finally:
         for each in (tab, radio):
             await each.page.context.close()

