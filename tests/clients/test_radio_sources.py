@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.clients.stations import (
     station,
 )
 from tests.conftest import ServerProcess
+from tests.e2e.conftest import looks
 from tests.waiting import wait_for
 
 
@@ -187,11 +189,21 @@ def test_darkice_publishes_what_it_records(radio: ServerProcess, tmp_path: Path)
         """,
         "utf-8",
     )
-    with sound() as variables, running(*command, log=tmp_path / "log", env=variables):
-        wait_for(functools.partial(is_fed_by, radio, "open.mp3", "Dark"), "the source", PATIENCE_SECONDS)
 
-        def bitrates() -> set[int]:
+    def bitrates() -> set[int]:
+        # No station is there without a source.
+        with contextlib.suppress(urllib.error.HTTPError):
             return {one.header.bitrate for one in heard(radio, "open.mp3", 20_000)}
+        return set()
 
-        # Listeners begin with what was heard before.
-        wait_for(lambda: bitrates() == {96_000}, what="its audio alone")
+    def is_heard() -> bool:
+        wait_for(functools.partial(is_vacant, radio), "the last source's end")
+        is_fed = functools.partial(is_fed_by, radio, "open.mp3", "Dark")
+        with sound() as variables, running(*command, log=tmp_path / "log", env=variables) as process:
+            wait_for(lambda: process.poll() is not None or is_fed(), "the source", PATIENCE_SECONDS)
+            # Listeners begin with what was heard before.
+            wait_for(lambda: process.poll() is not None or bitrates() == {96_000}, "its audio alone")
+            return process.poll() is None
+
+    # It ends by itself where it or its sound stood still.
+    assert any(is_heard() for _ in looks()), (tmp_path / "log").read_text()

@@ -30,33 +30,41 @@ class Segment:
         name: its address.
         date: seconds since the epoch of its beginning.
         duration: seconds.
-        broken: whether it is a gap, or begins behind a discontinuity.
+        gap: whether it isn't there.
+        discontinuity: whether it begins behind one.
     """
 
     name: str
     date: float
     duration: float
-    broken: bool
+    gap: bool
+    discontinuity: bool
 
     @property
     def end(self) -> float:
         return self.date + self.duration
 
+    @property
+    def broken(self) -> bool:
+        """Whether it doesn't just follow the one before."""
+        return self.gap or self.discontinuity
+
 
 def listed(text: str) -> list[Segment]:
     """Read a media playlist that has a date for each segment, or dates to count from."""
     found: list[Segment] = []
-    date, duration, broken = 0.0, 0.0, False
+    date, duration, tags = 0.0, 0.0, set[str]()
     for line in text.splitlines():
         if line.startswith("#EXT-X-PROGRAM-DATE-TIME:"):
             date = datetime.fromisoformat(line.partition(":")[2]).timestamp()
         elif line.startswith("#EXTINF:"):
             duration = float(line.removeprefix("#EXTINF:").partition(",")[0])
         elif line in {"#EXT-X-GAP", "#EXT-X-DISCONTINUITY"}:
-            broken = True
+            tags.add(line)
         elif re.fullmatch(r"[0-9]+\.\w+", line):
-            found.append(Segment(line, date, duration, broken))
-            date, broken = date + duration, False
+            gap, discontinuity = "#EXT-X-GAP" in tags, "#EXT-X-DISCONTINUITY" in tags
+            found.append(Segment(line, date, duration, gap, discontinuity))
+            date, tags = date + duration, set()
     return found
 
 
@@ -64,6 +72,19 @@ def fetched(url: str) -> list[Segment]:
     """Fetch a media playlist and read it; nothing where there is none yet."""
     answer = httpx.get(url, timeout=PATIENCE_SECONDS)
     return listed(answer.text) if answer.status_code == 200 else []
+
+
+def stretches(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """What follows each other without a break; gaps belong to none."""
+    found: list[list[Segment]] = []
+    begins = True
+    for one in segments:
+        if begins or one.broken:
+            found.append([])
+        begins = one.gap
+        if not one.gap:
+            found[-1].append(one)
+    return [stretch for stretch in found if stretch]
 
 
 def is_regular(segments: Sequence[Segment]) -> bool:

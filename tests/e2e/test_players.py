@@ -86,13 +86,14 @@ class Watching:
     def __init__(self, page: Page) -> None:
         self.page = page
 
-    async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> None:
+    async def until(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
         end = time.monotonic() + seconds
-        while not await self.page.evaluate(expression):
+        while not (value := await self.page.evaluate(expression)):
             if time.monotonic() > end:
                 facts = await self.facts()
                 pytest.fail(f"{expression} not in {seconds:.0f} s: {facts}")
             await asyncio.sleep(0.1)
+        return value
 
     async def facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = await self.page.evaluate(
