@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.processes import end
 from tests.waiting import wait_for
 
 PREFERENCES = {
@@ -61,8 +62,7 @@ class Firefox:
             with contextlib.closing(cls(int(found))) as firefox:
                 yield firefox
         finally:
-            process.terminate()
-            process.wait(ANSWER_SECONDS)
+            end(process)
 
     def go(self, url: str) -> None:
         """Load a page."""

@@ -12,10 +12,8 @@ from pathlib import Path
 from media.mpegaudio import Frame, MpegAudioReader
 from tests.clients.programs import environment
 from tests.conftest import ServerProcess
+from tests.processes import end
 from tests.waiting import wait_for
-
-END_SECONDS = 30.0
-"""How long a program has to end in good order."""
 
 PATIENCE_SECONDS = 240.0
 """How long one may take to start, or the server to answer."""
@@ -64,13 +62,7 @@ def running(*command: str, log: Path, env: dict[str, str] | None = None) -> Iter
     try:
         yield process
     finally:
-        # Asked first: a killed nginx would leave its worker behind.
-        process.terminate()
-        try:
-            process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
 def frames(data: bytes) -> list[Frame]:

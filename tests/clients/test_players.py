@@ -18,6 +18,7 @@ from tests.clients.conftest import FILM_SIZE, program, run
 from tests.clients.films import FRAME_RATE, KEY_FRAME_SECONDS
 from tests.clients.programs import UNPRIVILEGED, environment
 from tests.conftest import ServerProcess
+from tests.processes import end
 from tests.waiting import wait_for
 
 SMALL_PART = FILM_SIZE // 4
@@ -133,8 +134,7 @@ class Vlc:
 
     def stop(self) -> None:
         self._control.close()
-        self.process.terminate()
-        self.process.wait(120)
+        end(self.process)
 
 
 def test_vlc_plays_on_from_where_it_is_sent(origin: ServerProcess, seconds: float) -> None:
