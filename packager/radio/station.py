@@ -10,12 +10,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
-import aiofiles
 import structlog
+from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from media.errors import MediaError, UnsupportedError
 from media.id3 import Tags, parse_trailer
@@ -194,7 +195,7 @@ class Station:
 
     async def _sounds(self, path: Path, gain: float) -> AsyncGenerator[tuple[str, Frame]]:
         """Give a track's frames as the mount sends them, after those that are left of the track before."""
-        async with aiofiles.open(path, "rb") as file:
+        async with _opened(path) as file:
             size: int = await file.seek(0, os.SEEK_END)
             await file.seek(max(size - TRAILER_BYTES, 0))
             tags = parse_trailer(await file.read(TRAILER_BYTES))
@@ -283,3 +284,25 @@ async def _probe(events: AsyncIterator[Event]) -> tuple[list[Event], bool]:
     except UnsupportedError:
         return head, False
     return head, True
+
+
+@asynccontextmanager
+async def _opened(path: Path) -> AsyncIterator[AsyncBufferedReader]:
+    """Open a file without blocking the loop; nothing stays open where the caller is cancelled meanwhile."""
+    loop = asyncio.get_running_loop()
+    opening = loop.run_in_executor(None, path.open, "rb")
+    try:
+        opened = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+    file = AsyncBufferedReader(opened, loop=loop, executor=None)
+    try:
+        yield file
+    finally:
+        await file.close()
+
+
+def _close_unwanted(opening: asyncio.Future[BufferedReader]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

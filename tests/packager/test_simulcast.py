@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+from origin.live import routes
 from packager.live.window import Window
 from packager.radio import simulcast as simulcast_module
 from packager.radio.blockqueue import BlockQueue
@@ -142,8 +143,7 @@ async def test_a_channel_does_not_end_while_somebody_waits_for_its_first_segment
     mount.sounds.clear()
     async with on_air(mount, tools, options=replace(OPTIONS, on_demand=True, idle_seconds=0.5)) as simulcast:
         channel = simulcast.channel
-        window = channel.renditions["64k"].window
-        waiting = asyncio.create_task(window.waiters.wait(window.has_segments, 60.0))
+        waiting = asyncio.create_task(routes._until_ready(channel))
         simulcast._note_viewer()
         await asyncio.sleep(3.0)
         assert simulcast.channel is channel

@@ -20,7 +20,7 @@ from structlog.typing import EventDict
 from packager.ffmpeg import Process
 from packager.radio import decoder
 from packager.radio.audioblocks import AudioBlock
-from packager.radio.station import Station, StationOptions
+from packager.radio.station import Station, StationOptions, _opened
 from packager.tools import Tools
 from tests.packager.test_decoders import Samples, record
 from tests.packager.test_radio import PLAY_SECONDS, encoders, frames, play
@@ -241,3 +241,22 @@ async def test_of_broken_tracks_each_has_its_line_or_is_heard_and_no_process_goe
     # The last has what the encoder still held: its delay of 1105 samples, and up to a frame.
     assert sum(b.duration for b in played if b.title == "7") / 44100 == pytest.approx(1.0, abs=0.1)
     assert len(STARTED) == 2
+
+
+async def test_a_track_that_is_given_up_while_it_is_opened_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "slow.mp3"
+    os.mkfifo(path)
+    before = descriptors()
+
+    async def begin() -> None:
+        async with _opened(path):
+            raise AssertionError("nobody waits for it any more")
+
+    beginning = asyncio.create_task(begin())
+    await asyncio.sleep(0)
+    beginning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    # It opens where somebody writes to it.
+    os.close(await asyncio.to_thread(os.open, path, os.O_WRONLY))
+    await until(lambda: descriptors() <= before, "it to be closed")
