@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from origin import api, files, page, vod
+from origin.credentials import Authenticator
 from origin.edge import Edge
 from origin.house import House
 from origin.live import captions, event, metadata, recordings
@@ -37,6 +38,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
         player: the folder of the player page.
     """
     config = house.config
+    authenticator = Authenticator()
     keys = {one.name: one.publish_key for one in config.live if one.publish_key}
 
     @contextlib.asynccontextmanager
@@ -49,12 +51,13 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *vod.routes(house.titles, max_age=config.library.max_age),
             *live.routes(house.broadcasts),
             *recordings.routes(house.channels),
-            *metadata.routes(house.channels, keys, config.limits.metadata_bytes),
-            *event.routes(house.channels, keys),
-            *captions.routes(house.channels, keys, config.limits.captions_bytes),
+            *metadata.routes(house.channels, keys, authenticator, config.limits.metadata_bytes),
+            *event.routes(house.channels, keys, authenticator),
+            *captions.routes(house.channels, keys, authenticator, config.limits.captions_bytes),
             *radio_routes(
                 house.mounts,
                 passwords=house.stations.passwords,
+                authenticator=authenticator,
                 max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
             ),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-from base64 import b64decode
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+
+from origin.credentials import Authenticator, Secret, unauthorized
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Hosts under which a page of this same machine asks; any other name may be somebody else's."""
@@ -22,21 +22,24 @@ class RefusalError(Exception):
 
     def response(self) -> Response:
         """Make the answer, which nobody keeps."""
+        if self.status == 401:
+            return unauthorized(str(self))
         return PlainTextResponse(f"{self}\n", self.status, {"cache-control": "no-store"})
 
 
-def authorize(request: Request, key: str | None) -> None:
+async def authorize(request: Request, key: str | None, authenticator: Authenticator) -> None:
     """Let a publisher in.
 
     Args:
         request: with ``?key=``, or Authorization Bearer, or Basic with the key as password.
         key: the channel's, or None: then only this machine may publish.
+        authenticator: checks keys.
 
     Raises:
         RefusalError: 401 or 403.
     """
     if key is not None:
-        if not hmac.compare_digest(_given_key(request).encode(), key.encode()):
+        if not await authenticator.admits(request, Secret(key)):
             raise RefusalError(401, "the channel's publish_key is needed")
         return
     # What came through a proxy isn't from this machine, whoever the connection is from; and a page under a
@@ -60,18 +63,6 @@ def require_type(request: Request, media_type: str) -> None:
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != media_type:
         raise RefusalError(415, f"the body must be {media_type}")
-
-
-def _given_key(request: Request) -> str:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() == "basic":
-        try:
-            return b64decode(value, validate=True).decode().partition(":")[2]
-        except ValueError:
-            return ""
-    return request.query_params.get("key", "")
 
 
 def _is_loopback(address: str) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from origin.credentials import Authenticator
 from origin.live.admission import RefusalError, authorize
 from origin.live.recordings import describe
 from packager.live.channel import Channel
@@ -16,28 +17,31 @@ from packager.live.channel import Channel
 UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(channels: Mapping[str, Channel], publish_keys: Mapping[str, str]) -> list[BaseRoute]:
+def routes(
+    channels: Mapping[str, Channel], publish_keys: Mapping[str, str], authenticator: Authenticator
+) -> list[BaseRoute]:
     """The routes of this wing.
 
     Args:
         channels: by name.
         publish_keys: by the channel's name; who ends any other must be on this machine.
+        authenticator: checks keys.
     """
 
-    def chosen(request: Request) -> Channel:
+    async def chosen(request: Request) -> Channel:
         channel = channels.get(request.path_params["channel"])
         if channel is None:
             raise RefusalError(404, "Not Found")
-        authorize(request, publish_keys.get(channel.name))
+        await authorize(request, publish_keys.get(channel.name), authenticator)
         return channel
 
     async def end(request: Request) -> Response:
         try:
-            channel = chosen(request)
+            channel = await chosen(request)
             if not channel.ready:
                 raise RefusalError(409, "nothing is on air")
         except RefusalError as error:
-            return _refusal(error)
+            return error.response()
         done = await channel.finale.end()
         latest = next(iter(channel.finale.recordings or ()), None) if done else None
         recording = None if latest is None else describe(channel.name, latest)
@@ -46,11 +50,11 @@ def routes(channels: Mapping[str, Channel], publish_keys: Mapping[str, str]) -> 
 
     async def start(request: Request) -> Response:
         try:
-            channel = chosen(request)
+            channel = await chosen(request)
             if not channel.finale.begin():
                 raise RefusalError(409, "it is on air")
         except RefusalError as error:
-            return _refusal(error)
+            return error.response()
         return _answer({"state": "starting"}, 202)
 
     return [
@@ -61,7 +65,3 @@ def routes(channels: Mapping[str, Channel], publish_keys: Mapping[str, str]) -> 
 
 def _answer(value: object, status: int) -> Response:
     return Response(msgspec.json.encode(value), status, UNCACHED, "application/json")
-
-
-def _refusal(error: RefusalError) -> Response:
-    return PlainTextResponse(f"{error}\n", error.status, UNCACHED)

@@ -7,10 +7,6 @@ the only standard; the older protocol's ``SOURCE`` is answered before its body, 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
-import hashlib
-import hmac
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
@@ -20,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
+from origin.credentials import Authenticator, Secret, unauthorized
 from origin.radio.announcing import announced_bitrate, announcement_of
 from origin.radio.mount import Mount
 from packager.radio.oggintake import MEDIA_TYPE
@@ -47,7 +44,6 @@ TYPES = {
 AGENT_CHARS = 200
 """Longest name of a source's program that is logged."""
 
-_CHALLENGE = {"www-authenticate": 'Basic realm="Headwater", charset="UTF-8"'}
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 
 _log = structlog.get_logger()
@@ -59,6 +55,7 @@ class Publishing:
     Args:
         mounts: by name.
         passwords: of the mounts that take a source, by name.
+        authenticator: checks them.
         silent_seconds: how long a source may send nothing.
     """
 
@@ -66,17 +63,19 @@ class Publishing:
         self,
         mounts: Mapping[str, Mount],
         passwords: Mapping[str, str],
+        authenticator: Authenticator,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
+        self._authenticator = authenticator
         self._silent_seconds = silent_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one source's audio to its end, or refuse it."""
         request = Request(scope)
         name = scope["path_params"]["name"]
-        refusal = self._refuse(name, request)
+        refusal = await self._refuse(name, request)
         mount = self._mounts.get(name)
         if refusal is not None or mount is None or not isinstance(mount.station, Published):
             await (refusal or _refusal("this station takes no source\n", 403))(scope, receive, send)
@@ -147,14 +146,14 @@ class Publishing:
             if session.intake.frames > frames:
                 frames, heard = session.intake.frames, loop.time()
 
-    def _refuse(self, name: str, request: Request) -> Response | None:
+    async def _refuse(self, name: str, request: Request) -> Response | None:
         if name not in self._mounts:
             return _refusal("no such station\n", 404)
         password = self._passwords.get(name)
         if password is None:
             return _refusal("this station takes no source\n", 403)
-        if not is_authorized(request, password):
-            return _refusal("the password of this station's source is needed\n", 401, _CHALLENGE)
+        if not await self._authenticator.admits(request, Secret(password, USER)):
+            return _unauthorized()
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
             return _refusal(f"Content-Type must be one of {', '.join(sorted(TYPES))}\n", 415)
@@ -167,11 +166,15 @@ class Metadata:
     Args:
         mounts: by name.
         passwords: of the mounts that take a source, by name.
+        authenticator: checks them.
     """
 
-    def __init__(self, mounts: Mapping[str, Mount], passwords: Mapping[str, str]) -> None:
+    def __init__(
+        self, mounts: Mapping[str, Mount], passwords: Mapping[str, str], authenticator: Authenticator
+    ) -> None:
         self._mounts = mounts
         self._passwords = passwords
+        self._authenticator = authenticator
 
     async def update(self, request: Request) -> Response:
         """Set a title, with the source's password."""
@@ -181,8 +184,8 @@ class Metadata:
         # Whether a station exists is no secret (its address tells), but one that takes no source has no key.
         if mount is None or password is None or not isinstance(mount.station, Published):
             return _refusal("no such station, or it takes no source\n", 400)
-        if not is_authorized(request, password):
-            return _refusal("the password of this station's source is needed\n", 401, _CHALLENGE)
+        if not await self._authenticator.admits(request, Secret(password, USER)):
+            return _unauthorized()
         if fields.get("mode") != "updinfo":
             return _refusal("mode must be updinfo\n", 400)
         song = fields.get("song") or " - ".join(filter(None, (fields.get("artist"), fields.get("title"))))
@@ -216,20 +219,6 @@ def _decoded(value: bytes, charset: str) -> str:
     return value.decode("latin-1")
 
 
-def is_authorized(request: Request, password: str) -> bool:
-    """Tell whether a request has the source's password (RFC 7617), in a time that tells nothing of it."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    given = b""
-    if scheme.lower() == "basic":
-        try:
-            given = base64.b64decode(token.strip(), validate=True)
-        except (binascii.Error, ValueError):
-            given = b""
-    wanted = f"{USER}:{password}".encode()
-    # Digests have one length, so that the comparison doesn't tell the password's.
-    return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(wanted).digest())
-
-
 def _declared(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -242,8 +231,12 @@ def _agent(request: Request) -> str:
     return request.headers.get("user-agent", "")[:AGENT_CHARS]
 
 
-def _refusal(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    return PlainTextResponse(text, status, {**_CLOSING, **(headers or {})})
+def _refusal(text: str, status: int) -> Response:
+    return PlainTextResponse(text, status, _CLOSING)
+
+
+def _unauthorized() -> Response:
+    return unauthorized("the password of this station's source is needed", _CLOSING)
 
 
 def _answer_xml(message: str, *, success: bool) -> Response:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from origin.credentials import Authenticator
 from origin.edge import Edge, Ledger, Traffic, edge_headers
 from origin.http1.answers import Shortcuts
 from origin.http1.requesthead import WireLimits
@@ -189,7 +190,8 @@ class HandFed:
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         channels = self.channels = {channel.name: channel}
-        wings = live.routes(channels), metadata.routes(channels, {}), captions.routes(channels, {})
+        keys = channels, dict[str, str](), Authenticator()
+        wings = live.routes(channels), metadata.routes(*keys), captions.routes(*keys)
         routes = [route for wing in wings for route in wing]
         self.traffic = Traffic()
         self.calls = 0

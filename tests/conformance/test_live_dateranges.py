@@ -14,6 +14,7 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
+from origin.credentials import Authenticator
 from origin.live import metadata
 from origin.live import routes as live
 from packager.live import presentation
@@ -186,7 +187,8 @@ def test_with_a_key_who_has_it_publishes(
     material: dict[str, Track], tools: Tools, tmp_path: Path, fed: HandFed
 ) -> None:
     channels = {"test": fed.channel}
-    app = Starlette(routes=[*live.routes(channels), *metadata.routes(channels, {"test": "sesame"})])
+    published = metadata.routes(channels, {"test": "sesame"}, Authenticator())
+    app = Starlette(routes=[*live.routes(channels), *published])
     basic = base64.b64encode(b"anyone:sesame").decode()
     with serving(app, tmp_path, "uvloop") as running:
         fed.address = running.address

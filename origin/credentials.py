@@ -1,0 +1,157 @@
+"""Passwords, keys and tokens: the one place where what a request presents is compared with what is wanted.
+
+Sources and listeners of stations, publishers of live channels and the administrator all pass `Authenticator`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import time
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
+"""RFC 7617 §2."""
+
+MAX_DIGITS = 12
+"""Of the time in a signed address."""
+
+CheckedHook = Callable[[str, bool], Awaitable[None]]
+"""Is given a client's address, and whether what it presented was wrong; the answer waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What lets a request in.
+
+    Attributes:
+        text: the password, key or token; an empty one lets nobody in.
+        user: who has to present it, by Basic authentication alone; None: anybody, and also by Bearer
+            authentication or as ``?key=``.
+        signed_path: the path whose addresses may be signed with it (`signature`); empty: none.
+    """
+
+    text: str
+    user: str | None = None
+    signed_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    password: bytes
+    user: bytes | None = None
+    """None where it didn't come by Basic authentication."""
+
+
+async def _nothing(_address: str, _failed: bool) -> None:  # the hook's signature
+    """What is done behind a check, where nothing is."""
+
+
+class Authenticator:
+    """Tells whether requests present what is wanted, in a time that tells nothing of that.
+
+    Args:
+        on_checked: called behind each check of a request that presented something.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, on_checked: CheckedHook = _nothing, clock: Callable[[], float] = time.time) -> None:
+        self._on_checked = on_checked
+        self._clock = clock
+
+    async def admits(self, request: Request, *secrets: Secret) -> bool:
+        """Tell whether a request presents one of these secrets, or has an address signed with one.
+
+        Args:
+            request: with Bearer or Basic authentication (RFC 6750 §2.1, RFC 7617), ``?key=``, or
+                ``?expires=SECONDS&signature=HEX``.
+            secrets: any of which is enough.
+        """
+        presented = list(_presented(request))
+        is_admitted = False
+        # All are looked at, whichever fits: the time tells nothing.
+        for secret in secrets:
+            for one in presented:
+                is_admitted |= _fits(one, secret)
+            is_admitted |= _is_signed(request, secret, self._clock())
+        if presented or "signature" in request.query_params:
+            await self._on_checked(client_address(request), not is_admitted)
+        return is_admitted
+
+
+def client_address(request: Request) -> str:
+    """Give the address of a request's client; empty where there is none."""
+    return request.client.host if request.client else ""
+
+
+def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Ask for a password (RFC 9110 §15.5.2).
+
+    Args:
+        text: one line that says which.
+        headers: more fields.
+    """
+    fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
+    return PlainTextResponse(f"{text}\n", 401, fields)
+
+
+def signature(secret: str, path: str, expires: int) -> str:
+    """Sign an address, so that it lets in whoever has it until a moment.
+
+    Args:
+        secret: such as a station's password for listeners.
+        path: such as ``/radio/demo.mp3``.
+        expires: seconds since the epoch.
+
+    Returns:
+        HMAC-SHA256 of ``PATH?expires=SECONDS`` in hexadecimal, the query parameter ``signature``.
+    """
+    return hmac.new(secret.encode(), f"{path}?expires={expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def is_equal(given: bytes, wanted: bytes) -> bool:
+    """Compare two secrets; their digests have one length, so that the time doesn't tell theirs either."""
+    return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(wanted).digest())
+
+
+def _presented(request: Request) -> Iterator[_Presented]:
+    # The field's bytes as they came: Starlette reads them as Latin-1.
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield _Presented(value.strip().encode("latin-1"))
+    elif scheme.lower() == "basic":
+        # What isn't Base64 is wrong, as any wrong password is.
+        user, _, password = _decoded(value.strip()).partition(b":")
+        yield _Presented(password, user)
+    if key := request.query_params.get("key"):
+        yield _Presented(key.encode("utf-8", "replace"))
+
+
+def _decoded(value: str) -> bytes:
+    try:
+        return b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _fits(presented: _Presented, secret: Secret) -> bool:
+    fits = is_equal(presented.password, secret.text.encode())
+    if secret.user is not None:
+        fits &= is_equal(presented.user or b"", secret.user.encode())
+    return fits and bool(secret.text)
+
+
+def _is_signed(request: Request, secret: Secret, now: float) -> bool:
+    expires = request.query_params.get("expires", "")
+    if not (secret.text and secret.signed_path and expires.isascii() and expires.isdecimal()):
+        return False
+    if len(expires) > MAX_DIGITS or int(expires) <= now:
+        return False
+    expected = signature(secret.text, secret.signed_path, int(expires))
+    return is_equal(request.query_params.get("signature", "").encode(), expected.encode())

@@ -1,0 +1,144 @@
+"""What requests present, and how it is compared: one place for all passwords, keys and tokens."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from urllib.parse import urlencode
+
+import pytest
+from starlette.requests import Request
+
+from origin import credentials
+from origin.credentials import Authenticator, Secret
+
+SECRET = "sésame&?"
+NOW = 2_000_000_000.0
+PATH = "/radio/test"
+
+
+def request(authorization: str = "", **query: str) -> Request:
+    headers = [(b"authorization", authorization.encode())] if authorization else []
+    return Request(
+        {
+            "type": "http",
+            "method": "GET",
+            "path": PATH,
+            "query_string": urlencode(query).encode(),
+            "headers": headers,
+            "client": ("192.0.2.7", 1234),
+        }
+    )
+
+
+def basic(text: str) -> str:
+    """RFC 7617 §2.1: in UTF-8."""
+    return f"Basic {base64.b64encode(text.encode()).decode()}"
+
+
+def signed(expires: str, secret: str = SECRET, path: str = PATH) -> dict[str, str]:
+    text = f"{path}?expires={expires}".encode()
+    return {"expires": expires, "signature": hmac.digest(secret.encode(), text, "sha256").hex()}
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.checks: list[tuple[str, bool]] = []
+
+    async def __call__(self, address: str, failed: bool) -> None:
+        self.checks.append((address, failed))
+
+
+RIGHT = [
+    request(f"Bearer {SECRET}"),
+    request(f"bEARER  {SECRET} "),
+    request(basic(f"anybody:{SECRET}")),
+    request(basic(f":{SECRET}")),
+    request(key=SECRET),
+    # A proxy's own password stays in the header.
+    request(basic("proxy:other"), key=SECRET),
+]
+WRONG = [
+    request(basic(SECRET)),
+    request(f"Basic {SECRET}"),
+    request("Basic %%%"),
+    request("Bearer"),
+    request("Bearer "),
+    request(f"Digest {SECRET}"),
+    request(key="wrong"),
+    request(key=SECRET + " "),
+]
+
+
+@pytest.mark.parametrize("one", RIGHT)
+async def test_bearer_basic_and_key_let_in(one: Request) -> None:
+    heard = Heard()
+    assert await Authenticator(heard).admits(one, Secret("another"), Secret(SECRET))
+    assert heard.checks == [("192.0.2.7", False)]
+
+
+@pytest.mark.parametrize("one", WRONG)
+async def test_anything_else_does_not(one: Request) -> None:
+    assert not await Authenticator().admits(one, Secret("another"), Secret(SECRET))
+
+
+async def test_who_presents_nothing_has_not_failed() -> None:
+    heard = Heard()
+    assert not await Authenticator(heard).admits(request(), Secret(SECRET))
+    assert not await Authenticator(heard).admits(request(expires="9"), Secret(SECRET))
+    assert heard.checks == []
+    assert not await Authenticator(heard).admits(request(key="wrong"), Secret(SECRET))
+    assert heard.checks == [("192.0.2.7", True)]
+
+
+@pytest.mark.parametrize("one", [request(), request("Bearer "), request(basic(":")), request(key="")])
+async def test_an_empty_secret_lets_nobody_in(one: Request) -> None:
+    empty = Secret(""), Secret("", user=""), Secret("", signed_path=PATH)
+    assert not await Authenticator().admits(one, *empty)
+    assert not await Authenticator().admits(one)
+
+
+async def test_a_secret_of_a_user_is_taken_from_that_user_alone() -> None:
+    secret = Secret(SECRET, user="source")
+    for one, admitted in (
+        (request(basic(f"source:{SECRET}")), True),
+        (request(basic(f"Source:{SECRET}")), False),
+        (request(basic(f":{SECRET}")), False),
+        (request(f"Bearer {SECRET}"), False),
+        (request(key=SECRET), False),
+    ):
+        assert await Authenticator().admits(one, secret) is admitted
+
+
+@pytest.mark.parametrize(
+    ("query", "admitted"),
+    [
+        (signed("2000000001"), True),
+        (signed("2000000000"), False),
+        (signed("4000000000", secret="other"), False),
+        (signed("4000000000", path="/radio/other"), False),
+        (signed("4000000000") | {"expires": "4000000001"}, False),
+        (signed("04000000000"), False),
+        (signed("9" * 13), False),
+        (signed("+4000000000"), False),
+        (signed("\u0664000000000"), False),
+    ],
+)
+async def test_a_signed_address_lets_in_until_its_time(query: dict[str, str], admitted: bool) -> None:
+    authenticator = Authenticator(clock=lambda: NOW)
+    assert await authenticator.admits(request(**query), Secret(SECRET, signed_path=PATH)) is admitted
+    assert not await authenticator.admits(request(**query), Secret(SECRET))
+
+
+def test_the_time_of_a_comparison_tells_nothing_of_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the clock, which noise breaks: what is compared are digests, by the function made for it."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for given in (b"", b"s", b"secret", b"x" * 10_000):
+        assert credentials.is_equal(given, b"secret") is (given == b"secret")
+    assert {len(side) for pair in compared for side in pair} == {32}
