@@ -15,6 +15,13 @@ Name = Annotated[
 Language = Annotated[
     str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}$", description="a language such as en, pt-BR")
 ]
+Network = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$",
+        description="an address or a network such as 127.0.0.1, 10.0.0.0/8, 2001:db8::/32",
+    ),
+]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
@@ -41,6 +48,8 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "*"
     """Access-Control-Allow-Origin of media and lists."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Addresses whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."""
 
 
 class LibraryOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from msgspec import Struct
 from origin.config import Config, ConfigError
 from origin.configwords import allowed_keys, explain, reason
 from origin.radio import plan
+from origin.trusted_proxies import TrustedProxies
 
 ENVIRONMENT_PREFIX = "HEADWATER_"
 
@@ -84,9 +85,10 @@ def read_environment(environment: Mapping[str, str]) -> Layer:
             sections = ", ".join(f"{ENVIRONMENT_PREFIX}{name.upper()}_…" for name in _tables())
             known = allowed_keys(table) if table else sections
             raise ConfigError(f"{variable}: no such option; allowed: {known}")
-        kind = typing.get_type_hints(table, include_extras=True)[key]
+        kind, text = typing.get_type_hints(table, include_extras=True)[key], environment[variable]
+        items = [item.strip() for item in text.split(",") if item.strip()]
         try:
-            value = msgspec.convert(environment[variable], kind, strict=False)
+            value = msgspec.convert(items if typing.get_origin(kind) is tuple else text, kind, strict=False)
         except msgspec.ValidationError as error:
             raise ConfigError(f"{variable}: {reason(str(error), kind)}") from error
         layer.setdefault(section, {})[key] = value
@@ -141,6 +143,10 @@ def _tables() -> dict[str, type[Struct]]:
 
 
 def _check_together(config: Config) -> None:
+    try:
+        TrustedProxies(config.server.trusted_proxies)
+    except ValueError as error:
+        raise ConfigError(f"server.trusted_proxies: {error}; allowed: addresses and networks") from error
     for section, named in (("live", config.live), ("radio", config.radio), ("events", config.events)):
         names = [item.name for item in named]
         for name in names:

@@ -25,6 +25,7 @@ from origin.http1.answers import Shortcuts
 from origin.http1.requesthead import WireLimits
 from origin.live.shortcut import LiveShortcut
 from origin.server import Server, address_of, bind
+from origin.trusted_proxies import TrustedProxies
 from origin.unserved import unserved
 from origin.wire import wire_protocol
 from packager import cage
@@ -117,7 +118,9 @@ def _listening(config: Config, house: House) -> uvicorn.Config:
     )
     return uvicorn.Config(
         build_app(house, PLAYER),
-        http=wire_protocol(_wire_limits(config), shortcuts),
+        http=wire_protocol(_wire_limits(config), shortcuts, TrustedProxies(config.server.trusted_proxies)),
+        # uvicorn believes whoever is on this machine, and on the application's way alone.
+        proxy_headers=False,
         ws="none",
         lifespan="on",
         log_config=None,

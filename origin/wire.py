@@ -2,7 +2,9 @@
 
 Beside uvicorn's own it offers the ASGI extension `http.response.zerocopysend`, ends bodies of unknown length
 for HTTP/1.0 by closing, and refuses early what can't become an answer: requests that never end, that are too
-large, that don't say for which host they are. `uvicorn.Config(app, http=WireProtocol)` is all it takes.
+large, that don't say for which host they are. And it says who the client is where a trusted proxy has brought
+the request, so that uvicorn's own way of that is to be off: `uvicorn.Config(app, http=WireProtocol,
+proxy_headers=False)` is all it takes.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from origin.http1.exchange import Exchange
 from origin.http1.requesthead import WireLimits, fault_of, split_target
 from origin.http1.takeover import HeadEnd, has_endless_body
 from origin.http1.zerocopy import ZERO_COPY
+from origin.trusted_proxies import TrustedProxies
 
 FRAMING_PER_BYTE = 16
 """Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny chunks have 5."""
@@ -119,7 +122,7 @@ class WireProtocol(Connection):
         repeat = self.shortcuts.repeat(data)
         if repeat is not None and self._reply_again(repeat, data):
             return True
-        answer = self.shortcuts.find(data, self.limits)
+        answer = self.shortcuts.find(data, self.limits, self._told)
         if answer is None:
             return False
         self._active, self._status = answer, 0
@@ -187,6 +190,8 @@ class WireProtocol(Connection):
         if upgrading and self._should_upgrade():
             return
         self._set_target()
+        if self._told is not None and self.client is not None:
+            self._set_client(self.client[0])
         if self._zero_copy:
             self.scope["extensions"] = {ZERO_COPY: {}}
         # After an upgrade that isn't taken, the parser reads nothing more.
@@ -228,19 +233,30 @@ class WireProtocol(Connection):
         self.scope["raw_path"] = self.root_path.encode("ascii") + raw_path
         self.scope["query_string"] = query
 
+    def _set_client(self, peer: str) -> None:
+        """Have the request's scope say who the client behind a trusted proxy is, and what it has asked."""
+        client = self.proxies.client(peer, self.headers)
+        if client.host != peer:
+            # Its port is nobody's business: that of the proxy it isn't.
+            self.scope["client"] = client.host, 0
+        if client.scheme is not None:
+            self.scope["scheme"] = client.scheme
+
     def _stop(self, status: int) -> None:
         """Make the parser stop, for a reason."""
         self._refusal = status
         raise _RefusedError
 
 
-def wire_protocol(limits: WireLimits, shortcuts: Shortcuts | None = None) -> type[WireProtocol]:
+def wire_protocol(
+    limits: WireLimits, shortcuts: Shortcuts | None = None, proxies: TrustedProxies | None = None
+) -> type[WireProtocol]:
     """A protocol class with limits of one's own, to be given to `uvicorn.Config(http=...)`.
 
     Args:
         limits: The limits of every connection.
         shortcuts: What answers requests before the application; None leaves all to it.
+        proxies: Whose word on their clients is taken; None: nobody's.
     """
-    return type(
-        "LimitedWireProtocol", (WireProtocol,), {"limits": limits, "shortcuts": shortcuts or Shortcuts({})}
-    )
+    shared = {"shortcuts": shortcuts or Shortcuts({}), "proxies": proxies or TrustedProxies()}
+    return type("LimitedWireProtocol", (WireProtocol,), {"limits": limits, **shared})

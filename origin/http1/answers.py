@@ -24,7 +24,7 @@ from __future__ import annotations
 import abc
 import time
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from origin import conditional
@@ -76,7 +76,7 @@ class Line(Protocol):
 
     @property
     def client_host(self) -> str | None:
-        """The client's address."""
+        """The address of the connection's other end."""
 
     def fields(self, answer: WireAnswer) -> bytes:
         """Header lines that every answer has now: Date, and that the connection closes if it does."""
@@ -98,14 +98,16 @@ class WireAnswer(abc.ABC):
         area: Under which name.
 
     Attributes:
+        client_host: The client's address, where proxies have told it; None: it is the connection's.
         keep_alive: Whether the connection stays open behind it.
         started: When the request came, by the monotonic clock.
     """
 
-    __slots__ = ("_area", "_ledger", "keep_alive", "request", "started")
+    __slots__ = ("_area", "_ledger", "client_host", "keep_alive", "request", "started")
 
     def __init__(self, request: RequestLine, ledger: Ledger, area: str) -> None:
         self.request = request
+        self.client_host: str | None = None
         self.keep_alive = True
         self.started = time.monotonic()
         self._ledger = ledger
@@ -134,7 +136,8 @@ class WireAnswer(abc.ABC):
         """
         self._ledger.count(self._area, status, sent)
         if self._ledger.log_requests:
-            self._ledger.write(self.request.method, self.path, status, sent, self.started, line.client_host)
+            client = self.client_host or line.client_host
+            self._ledger.write(self.request.method, self.path, status, sent, self.started, client)
 
     def again(self, data: bytes) -> Repeat | None:
         """What answers this request with other ranges.
@@ -227,12 +230,16 @@ class Shortcuts:
             del self._repeats[next(iter(self._repeats))]
         self._repeats[data] = repeat
 
-    def find(self, data: bytes, limits: WireLimits) -> WireAnswer | None:
+    def find(
+        self, data: bytes, limits: WireLimits, told: Callable[[Headers], str] | None = None
+    ) -> WireAnswer | None:
         """Find who answers a request, by its head.
 
         Args:
             data: Bytes as they came: usually one head, whole; perhaps more or less than that.
             limits: What a request may cost.
+            told: Gives the client's address as the header fields of a trusted proxy tell it; None: the
+                connection is the client's own.
 
         Returns:
             The answer, or None where the application has to give it.
@@ -249,7 +256,10 @@ class Shortcuts:
         if span is not None and fields is not None and (fields.has_range or fields.is_conditional):
             # Several Range fields, or If-Range.
             fields, span = read_fields(data[end:], limits), None
-        return None if fields is None else known[0].find(known[1], fields, span)
+        answer = None if fields is None else known[0].find(known[1], fields, span)
+        if told is not None and answer is not None and fields is not None:
+            answer.client_host = told(fields.fields)
+        return answer
 
     def _read_line(self, line: bytes, limits: WireLimits) -> tuple[Responder, RequestLine] | None:
         """Read a first line that isn't known yet."""

@@ -6,6 +6,7 @@ What comes from the client, and what it means, is the business of `origin/wire.p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import structlog
@@ -19,6 +20,8 @@ from origin.http1.progress import Awaited, Watch, unread_bytes
 from origin.http1.requesthead import RequestLine, WireLimits
 from origin.http1.responsehead import refusal
 from origin.http1.zerocopy import FileSender, TruncatedFileError
+from origin.selection import Headers
+from origin.trusted_proxies import TrustedProxies
 
 log = structlog.get_logger()
 
@@ -33,6 +36,7 @@ class Connection(HttpToolsProtocol):
 
     limits: ClassVar[WireLimits] = WireLimits()
     shortcuts: ClassVar[Shortcuts] = Shortcuts({})
+    proxies: ClassVar[TrustedProxies] = TrustedProxies()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,6 +47,8 @@ class Connection(HttpToolsProtocol):
         self._watch: Watch
         self._zero_copy = False
         self._is_excess = self._may_answer = False
+        # Gives the client's address as a trusted proxy tells it; None where the other end is none.
+        self._told: Callable[[Headers], str] | None = None
         # The request before, and what answers it again: then nothing else is under way.
         self._before: RequestLine | None = None
         self._repeat: Repeat | None = None
@@ -67,6 +73,8 @@ class Connection(HttpToolsProtocol):
         self._is_excess = len(self.connections) > self.limits.connections
         if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
             transport.abort()
+        if self.proxies and self.client is not None and self.proxies.trusts(self.client[0]):
+            self._told = self._client_told
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
         self._may_answer = self._zero_copy and not self._is_excess
         self._watch = Watch(self, transport, self.loop, self.limits, self.timeout_keep_alive)
@@ -169,7 +177,7 @@ class Connection(HttpToolsProtocol):
     def expire(self, awaited: Awaited) -> None:
         """The client has used up its time for what is awaited."""
         if awaited is Awaited.NOTHING:
-            log.info("dropped a client that takes nothing", client=self.client)
+            log.info("dropped a client that takes nothing", client=self._asking)
             self.transport.abort()
         elif awaited is Awaited.HEAD:
             self._refuse(408)
@@ -207,8 +215,19 @@ class Connection(HttpToolsProtocol):
 
     @property
     def client_host(self) -> str | None:
-        """The client's address."""
+        """The address of the connection's other end."""
         return self.client[0] if self.client else None
+
+    @property
+    def _asking(self) -> str | None:
+        """The address of who is being answered."""
+        active = self._active
+        if isinstance(active, Exchange):
+            return active.scope["client"][0] if active.scope["client"] else None
+        return (active and active.client_host) or self.client_host
+
+    def _client_told(self, fields: Headers) -> str:
+        return self.proxies.client(self.client_host or "", fields).host
 
     def fields(self, answer: WireAnswer) -> bytes:
         """Header lines that every answer has now."""

@@ -207,7 +207,8 @@ class Exchange(RequestResponseCycle):
     def _hand_over(self, message: Any) -> None:
         """Let the owner of the body write it onto the connection."""
         self._flush()
-        plain = self.scope["scheme"] == "http"
+        # Of the connection itself, whatever a proxy says of the client's.
+        plain = self._connection.scheme == "http"
         stream = Stream(
             self.transport, self._loop, self._finish, chunked=bool(self.chunked_encoding), plain=plain
         )

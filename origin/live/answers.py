@@ -140,7 +140,7 @@ class PlaylistAnswer(LiveAnswer):
     def begin(self, line: Line) -> None:
         """Count the viewer, and reply or wait."""
         self._line, reload = line, self._reload
-        viewer = (line.client_host or "", self._asker.agent)
+        viewer = (self.client_host or line.client_host or "", self._asker.agent)
         reload.channel.audience.saw(viewer, self.started)
         if reload.has_come():
             self.release(holds=True)

@@ -58,6 +58,8 @@ def config(folder: Path) -> str:
     return f"""
         [library]
         path = "{folder}"
+        [server]
+        trusted_proxies = ["127.0.0.1"]
         [[live]]
         name = "clock"
         source = "testsrc"

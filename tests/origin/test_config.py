@@ -169,3 +169,14 @@ def test_options_are_frozen() -> None:
     options: Any = Config().server
     with pytest.raises(AttributeError):
         options.port = 1
+
+
+def test_trusted_proxies_are_addresses_and_networks(tmp_path: Path) -> None:
+    path = write(tmp_path, '[server]\ntrusted_proxies = ["127.0.0.1", "2001:db8::/32"]\n')
+    assert load(path, {}, {}).server.trusted_proxies == ("127.0.0.1", "2001:db8::/32")
+    variables = {"HEADWATER_SERVER_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}
+    assert load(path, variables, {}).server.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert load(path, {"HEADWATER_SERVER_TRUSTED_PROXIES": ""}, {}).server.trusted_proxies == ()
+    for wrong in ("nginx", "1.2.3", "10.0.0.0/33"):
+        with pytest.raises(ConfigError, match=r"server\.trusted_proxies.*allowed: "):
+            load(write(tmp_path, f'[server]\ntrusted_proxies = ["{wrong}"]\n'), {}, {})

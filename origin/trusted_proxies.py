@@ -1,0 +1,202 @@
+"""Who the client behind trusted proxies is, told by X-Forwarded-For, X-Forwarded-Proto and Forwarded.
+
+What a header says of the client is as good as who wrote it. So the lists are walked from the right, where the
+nearest proxy has written what it saw, and only over addresses that are trusted; what stands left of the first
+other address is what that one says of itself. Via isn't used at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MAX_HOPS = 100
+"""Most entries of a list that are looked at."""
+
+MAX_ELEMENT_CHARS = 512
+"""Longest element of Forwarded that is read."""
+
+CLIENTS_KEPT = 1024
+"""How many lists are kept with what they say: a viewer's are the same in each request."""
+
+MAX_KEPT_CHARS = 256
+"""Longest lists that are kept."""
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# An address with or without a port. RFC 7239 §6: IPv6 in brackets, ports may be obfuscated; X-Forwarded-For
+# often has IPv6 without brackets.
+_NODE = re.compile(
+    r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]{1,64}))?|([0-9A-Fa-f:.]{2,45})"
+)
+# RFC 7239 §4: forwarded-pairs of tokens or quoted strings.
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # a rule of the grammar
+_PAIR = rf'({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")'
+_ELEMENT = re.compile(rf"(?:{_PAIR})?(?:[ \t]*;[ \t]*(?:{_PAIR})?)*")
+_PAIRS = re.compile(_PAIR)
+_SCHEMES = frozenset({"http", "https"})
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who has sent a request.
+
+    Attributes:
+        host: The address.
+        scheme: Of the address that the client has asked; None: that of the connection.
+        is_trusted: Whether it is a trusted proxy itself: a request that names nobody else.
+    """
+
+    host: str
+    scheme: str | None = None
+    is_trusted: bool = False
+
+
+class _Hop(NamedTuple):
+    """What a proxy says of who has asked it; the address is None where it says nothing that can be used."""
+
+    address: Address | None
+    scheme: str | None = None
+
+
+def read_address(text: str) -> Address | None:
+    """Read an address, perhaps with a port; None for anything else.
+
+    IPv4 addresses that are mapped into IPv6 (RFC 4291 §2.5.5.2) become what they are.
+    """
+    found = _NODE.fullmatch(text.strip(' \t"'))
+    if found is None:
+        return None
+    try:
+        address = ipaddress.ip_address(found[1] or found[2] or found[3])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class TrustedProxies:
+    """The addresses whose word on their clients is taken.
+
+    Args:
+        networks: Addresses and networks, such as ``10.0.0.1`` or ``2001:db8::/32``.
+
+    Raises:
+        ValueError: One of them is neither.
+    """
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        self._networks: tuple[Network, ...] = tuple(
+            ipaddress.ip_network(one, strict=False) for one in networks
+        )
+        self._known = functools.lru_cache(maxsize=CLIENTS_KEPT)(self._decide)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._networks)
+
+    def trusts(self, host: str) -> bool:
+        """Tell whether an address is one of them."""
+        address = read_address(host.partition("%")[0])
+        return address is not None and self._trusts(address)
+
+    def client(self, peer: str, fields: Iterable[tuple[bytes, bytes]]) -> Client:
+        """Tell whose request a connection has brought.
+
+        Args:
+            peer: The address of the connection's other end.
+            fields: The request's header fields, names in lower case.
+        """
+        if not self._networks:
+            return Client(peer)
+        lists: dict[bytes, list[bytes]] = {b"x-forwarded-for": [], b"x-forwarded-proto": [], b"forwarded": []}
+        for name, value in fields:
+            if (found := lists.get(name)) is not None:
+                found.append(value)
+        # RFC 9110 §5.3: fields of one name are one list.
+        texts = [b",".join(found).decode("latin-1") for found in lists.values()]
+        decide = self._known if sum(map(len, texts)) <= MAX_KEPT_CHARS else self._decide
+        return decide(peer, *texts)
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
+
+    def _decide(self, peer: str, addresses: str, schemes: str, forwarded: str) -> Client:
+        if not self.trusts(peer):
+            return Client(peer)
+        protocols = [_scheme(text) for text in _from_the_right(schemes)]
+        common = self._outermost(_hops(addresses, protocols))
+        standard = self._outermost(_elements(forwarded))
+        scheme = standard.scheme or common.scheme or (protocols[0] if len(protocols) == 1 else None)
+        address = standard.address or common.address
+        if address is None:
+            return Client(peer, scheme, is_trusted=True)
+        if common.address not in (None, address):
+            # A proxy that writes one of the fields hands on the other as its client has written it.
+            return Client(peer)
+        return Client(str(address), scheme, self._trusts(address))
+
+    def _outermost(self, hops: Iterable[_Hop]) -> _Hop:
+        """The first hop from the right that isn't trusted, or the last of those that are."""
+        outermost = _Hop(None)
+        for hop in hops:
+            if hop.address is None:
+                # Left of what nobody understands stands nothing that anybody vouches for.
+                return outermost if outermost.address is not None else hop
+            outermost = hop
+            if not self._trusts(hop.address):
+                break
+        return outermost
+
+
+def _from_the_right(text: str) -> Iterator[str]:
+    """The entries of a list, last first; RFC 9110 §5.6.1.2: empty ones don't count."""
+    entries = (entry.strip(" \t") for entry in reversed(text.rsplit(",", MAX_HOPS)[-MAX_HOPS:]))
+    return filter(None, entries)
+
+
+def _hops(addresses: str, schemes: Sequence[str | None]) -> Iterator[_Hop]:
+    """X-Forwarded-For, from the right; with one scheme for all, or one for each."""
+    for number, entry in enumerate(_from_the_right(addresses)):
+        place = 0 if len(schemes) == 1 else number
+        yield _Hop(read_address(entry), schemes[place] if place < len(schemes) else None)
+
+
+def _elements(text: str) -> Iterator[_Hop]:
+    """Forwarded (RFC 7239), from the right, as far as it can be read."""
+    end = start = len(text)
+    for _ in range(MAX_HOPS):
+        start = text.rfind(",", 0, start)
+        element = text[start + 1 : end].strip(" \t")
+        if len(element) > MAX_ELEMENT_CHARS:
+            break
+        # A comma in quotes is none: then more belongs to the element.
+        if _ELEMENT.fullmatch(element):
+            if element:
+                yield _hop(element)
+            end = start
+        if start < 0:
+            break
+    if end > 0:
+        yield _Hop(None)
+
+
+def _hop(element: str) -> _Hop:
+    address, scheme = None, None
+    for name, token, quoted in _PAIRS.findall(element):
+        value = token or re.sub(r"\\(.)", r"\1", quoted)
+        # RFC 7239 §4: names of parameters are case-insensitive; §6.2, §6.3: "unknown" and obfuscated
+        # identifiers are no addresses.
+        if name.lower() == "for":
+            address = read_address(value)
+        elif name.lower() == "proto":
+            scheme = _scheme(value)
+    return _Hop(address, scheme)
+
+
+def _scheme(text: str) -> str | None:
+    return text.lower() if text.lower() in _SCHEMES else None
