@@ -18,7 +18,7 @@ MANY_CONNECTIONS = 1000
 
 _RANGE = """
 request = function()
-  local start = math.random(0, {blocks} - 1) * {length}
+  local start = math.random(0, {last})
   return wrk.format("GET", "/media/large.mp4", {{Range = "bytes=" .. start .. "-" .. (start + {length} - 1)}})
 end
 """
@@ -26,7 +26,7 @@ _EIGHT_RANGES = """
 request = function()
   local ranges = {}
   for i = 1, 8 do
-    local start = math.random(0, 16000) * 65536
+    local start = math.random(0, 16000) * 65536 + math.random(0, 61440)
     ranges[i] = start .. "-" .. (start + 4095)
   end
   return wrk.format("GET", "/media/large.mp4", {Range = "bytes=" .. table.concat(ranges, ",")})
@@ -38,13 +38,14 @@ _PLAIN = 'request = function() return wrk.format("GET", "/media/{name}") end'
 def _ranges(
     name: str, length: int, connections: int = load.CONNECTIONS, seconds: int = load.ROUND_SECONDS
 ) -> Workload:
-    script = _RANGE.format(length=length, blocks=LARGE_BYTES // length)
+    script = _RANGE.format(length=length, last=LARGE_BYTES - length)
     return Workload(name, script, length >= 1 << 20, connections, seconds)
 
 
 WORKLOADS = (
     _ranges("1 MiB ranges", 1 << 20),
     _ranges("64 KiB ranges", 64 << 10),
+    _ranges("16 KiB ranges", 16 << 10),
     Workload("20 MB files", _PLAIN.format(name="whole.mp4"), by_bytes=True, seconds=3),
     Workload("2 KB file", _PLAIN.format(name="small.mp4")),
     Workload("8 ranges of 4 KiB", _EIGHT_RANGES),

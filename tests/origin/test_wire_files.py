@@ -48,6 +48,38 @@ def test_file_bytes_and_other_bytes_keep_their_order(library: Path, loop: Loop, 
             assert client.answer().body == before + FILM[1000:] + FILM + after
 
 
+def test_ranges_that_touch_any_number_of_pages_are_whole(origin: Running) -> None:
+    """A packet has room for 17 pages, the header's among them: ranges around that leave in several calls."""
+    data = os.urandom(300_000)
+    (origin.library / "pages.mp4").write_bytes(data)
+    with origin.connect() as client:
+        for offset in (0, 1, 2048, 4095, 4096, 12_345):
+            for length in (1, 4096, 4097, 16_384, 61_440, 65_535, 65_536, 65_537, 131_072, 135_168, 200_000):
+                answer = client.ask("/media/pages.mp4", f"Range: bytes={offset}-{offset + length - 1}")
+                assert (answer.status, answer.body) == (206, data[offset : offset + length])
+
+
+def test_a_range_is_cut_where_the_file_ends_between_its_packets(library: Path, loop: Loop) -> None:
+    """The file has become shorter: what there is goes out, and the connection ends short of its promise."""
+    (library / "shrinking.mp4").write_bytes(bytes(200_000))
+
+    async def promise_more(scope: Scope, receive: Receive, send: Send) -> None:
+        file = await asyncio.to_thread(os.open, library / "shrinking.mp4", os.O_RDONLY)
+        os.truncate(library / "shrinking.mp4", 20_000)
+        part = {"type": ZERO_COPY, "file": file, "offset": 5, "count": 65_536}
+        await send({"type": "http.response.start", "status": 206, "headers": [(b"content-length", b"65536")]})
+        try:
+            await send(part)
+        finally:
+            os.close(file)
+
+    with serving(promise_more, library, loop) as running, running.connect() as client:
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        head, _, body = client.rest().partition(b"\r\n\r\n")
+        assert b"content-length: 65536" in head
+        assert body == bytes(20_000 - 5)
+
+
 def test_a_slow_reader_of_a_large_file_holds_nobody_up(origin: Running) -> None:
     """Lines 19 and 20: others are answered while its bytes wait."""
     with origin.connect(receive_buffer=4096) as slow, origin.connect() as other:
