@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.requests import Request
@@ -12,20 +10,17 @@ from starlette.routing import BaseRoute, Route
 
 from origin.house import House
 from origin.live.recordings import describe
-from origin.mediatypes import media_type
 from origin.radio import nowplaying
 from origin.radio.mount import Mount
-from packager.catalogue import Entry, Facts, Title, titles
 from packager.radio.simulcast import Simulcast
 
 UNCACHED = {"cache-control": "no-store"}
 
 
 def routes(house: House) -> list[BaseRoute]:
-    """Give the routes of ``/api/…``, ``/health`` and ``/metrics``."""
+    """Give the routes of ``/api/…`` but for the library's, ``/health`` and ``/metrics``."""
     answers = Api(house)
     return [
-        Route("/api/library", answers.library),
         Route("/api/live", answers.live),
         Route("/api/radio", answers.radio),
         Route("/api/events", answers.events),
@@ -39,15 +34,6 @@ class Api:
 
     def __init__(self, house: House) -> None:
         self._house = house
-
-    async def library(self, _: Request) -> Response:
-        """List the adaptive titles, then the files; what they carry is null while nobody has looked."""
-        entries = await self._house.catalogue.entries()
-        listed = [
-            *(describe_title(title) for title in titles(entries)),
-            *(describe_file(entry) for entry in entries),
-        ]
-        return as_json(listed)
 
     async def live(self, _: Request) -> Response:
         """List the live channels."""
@@ -89,44 +75,6 @@ class Api:
         """Write all metrics as Prometheus text."""
         text = generate_latest(self._house.registry)
         return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
-
-
-def describe_file(entry: Entry) -> dict[str, object]:
-    """Describe one file, with the addresses that it plays at."""
-    facts, path = entry.facts or Facts(), quote(entry.path)
-    known = entry.facts is not None
-    return {
-        "kind": "file",
-        "path": entry.path,
-        "name": entry.path.rpartition("/")[2],
-        "size": entry.size,
-        "media_type": media_type(entry.path),
-        "duration": facts.duration,
-        "width": facts.width,
-        "height": facts.height,
-        "codecs": ", ".join(facts.codecs),
-        "playable": facts.reason is None if known else None,
-        "reason": facts.reason,
-        "media": f"/media/{path}",
-        "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
-    }
-
-
-def describe_title(title: Title) -> dict[str, object]:
-    """Describe an adaptive title; its progressive address is the tallest rendition's that plays."""
-    playable = [entry for entry in title.renditions if entry.facts and entry.facts.reason is None]
-    unknown = [entry for entry in title.renditions if entry.facts is None]
-    best = (playable or unknown or title.renditions)[-1]
-    packaged = any(entry.facts and entry.facts.obstacle is None for entry in title.renditions)
-    return {
-        **describe_file(best),
-        "kind": "title",
-        "path": title.path,
-        "name": title.path.rpartition("/")[2],
-        "size": sum(entry.size for entry in title.renditions),
-        "renditions": [entry.path for entry in title.renditions],
-        "hls": f"/vod/{quote(title.path)}/master.m3u8" if packaged else None,
-    }
 
 
 def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from origin import api, files, page, vod
+from origin import api, files, library_list, page, vod
 from origin.credentials import Authenticator
 from origin.edge import Edge
 from origin.house import House
@@ -62,6 +62,7 @@ def build_app(house: House, player: Path) -> ASGIApp:
                 silent_seconds=config.limits.source_seconds,
             ),
             *api.routes(house),
+            *library_list.routes(house.catalogue, lambda: house.needs_library),
             *page.routes(player),
         ],
         lifespan=lifespan,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -99,13 +98,18 @@ def serve(
         library={"path": None if library is None else str(library)},
         log={"format": log_format, "level": "debug" if verbose else None},
     )
+    named, file = file, _file_of(file)
     config = load(file, options)
     if print_config:
         click.echo(configsources.as_toml(config), nl=False)
         return
     logs.configure(config.log.level, config.log.format)
-    read = functools.partial(load, file, options)
-    _run(lambda: starting.serve(config, read, demo=demo, own_library=_names_library(file, options)))
+    own_library = _names_library(file, options)
+
+    def read() -> Config:
+        return load(_file_of(named), options)
+
+    _run(lambda: starting.serve(config, read, demo=demo, own_library=own_library, file=file))
 
 
 @cli.command()
@@ -168,14 +172,17 @@ def check(url: str, verbose: bool) -> None:
 
 
 def load(file: Path | None, options: configsources.Layer) -> Config:
-    """Read the configuration; the file is ``headwater.toml`` of this folder where none is named.
+    """Read the configuration.
 
     Raises:
         ConfigError: it is wrong.
     """
-    if file is None and DEFAULT_CONFIG.is_file():
-        file = DEFAULT_CONFIG
     return configsources.load(file, os.environ, options)
+
+
+def _file_of(file: Path | None) -> Path | None:
+    """Give the configuration file: ``headwater.toml`` of this folder where none is named."""
+    return DEFAULT_CONFIG if file is None and DEFAULT_CONFIG.is_file() else file
 
 
 def _layer(**sections: dict[str, Any]) -> configsources.Layer:
@@ -189,8 +196,6 @@ def _layer(**sections: dict[str, Any]) -> configsources.Layer:
 
 def _names_library(file: Path | None, options: configsources.Layer) -> bool:
     """Tell whether any source names a library: then the demo shows that one instead of its own films."""
-    if file is None and DEFAULT_CONFIG.is_file():
-        file = DEFAULT_CONFIG
     layers = [options, configsources.read_environment(os.environ)]
     layers += [] if file is None else [configsources.read_file(file)]
     return any("path" in layer.get("library", {}) for layer in layers)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from media.errors import MediaError
 from origin import allocator, metrics
 from origin.config import Config, LiveOptions, seconds, size
 from origin.edge import Traffic, cross_origin_headers
+from origin.errors import CommandError
 from origin.openfiles import OpenFiles
 from origin.pulse import Pulse
 from origin.radio.mount import Mount
@@ -26,11 +27,12 @@ from origin.unserved import serves_channel
 from packager.beside import beside
 from packager.catalogue import Catalogue
 from packager.datalock import DataLock
+from packager.file_listing import ListingLimits
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
-from packager.storage import Library, NotFoundError
+from packager.storage import Library, NotFoundError, Withheld
 from packager.tools import Tools, ToolsError
 from packager.vod.titles import Titles
 
@@ -67,6 +69,8 @@ class House:
         tools: ffmpeg, or None where there is none (then neither channels nor stations are configured).
         lock: that of the data folder, which the channels wait for and which is released behind them; None
             where they keep nothing.
+        files: where it is configured, which the library doesn't serve.
+        needs_library: whether it is an error that the library's folder isn't there.
 
     Attributes:
         traffic: counters of requests and bytes.
@@ -77,23 +81,45 @@ class House:
         broadcasts: the channels of both, by name; a station's is replaced by another one at times.
         pulse: how late the event loop is.
         ending: whether the server is on its way out.
+        needs_library: whether it is an error that the library's folder isn't there: it was there before, or
+            it was asked for.
     """
 
-    def __init__(self, config: Config, tools: Tools | None, lock: DataLock | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tools: Tools | None,
+        lock: DataLock | None = None,
+        *,
+        files: Sequence[Path] = (),
+        needs_library: bool = True,
+    ) -> None:
         self.config = config
         self.tools = tools
         self.traffic = Traffic()
         self.registry = CollectorRegistry()
-        self.library = Library(Path(config.library.path).expanduser(), config.library.follow_symlinks)
+        data = (Path(config.server.data).expanduser(),) if config.server.data else ()
+        self.library = Library(
+            Path(config.library.path).expanduser(),
+            config.library.follow_symlinks,
+            Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
+        )
         self.open_files = OpenFiles(
             config.limits.open_files,
             config.limits.open_file_seconds,
             cross_origin_headers(config.server.allow_origin),
         )
         self.titles = Titles(self.library, config.limits.vod_index_bytes)
-        self.catalogue = Catalogue(self.library.root, tools, self._obstacle)
+        self.catalogue = Catalogue(
+            self.library.root,
+            tools,
+            self._obstacle,
+            withheld=self.library.withheld,
+            limits=ListingLimits(files=config.limits.library_files),
+        )
         self.pulse = Pulse()
         self.ending = False
+        self.needs_library = needs_library
         self._lock = lock
         self._work: asyncio.Task[None] | None = None
         delay = metrics.part_delay(self.registry)
@@ -125,17 +151,28 @@ class House:
         ProcessCollector(registry=self.registry)
 
     def check_library(self) -> None:
-        """Make sure that the library's folder can be read.
+        """Make sure that the library's folder can be read, or isn't needed.
 
         Raises:
             OSError: it isn't there, isn't a folder, or may not be read; its ``filename`` is set.
+            CommandError: it is the folder of the server's own data, which nobody is to see.
         """
+        root = self.library.root
         try:
-            with os.scandir(self.library.root) as entries:
+            with os.scandir(root) as entries:
                 next(entries, None)
+        except FileNotFoundError as error:
+            if self.needs_library:
+                raise _advised(error, root) from error
+            return
         except OSError as error:
-            advice = "name the folder of your media with --library, or see the demo with --demo"
-            raise OSError(error.errno, f"{error.strerror}; {advice}", str(self.library.root)) from error
+            raise _advised(error, root) from error
+        self.needs_library = True
+        root = root.resolve()
+        for data in (folder.resolve() for folder in self.library.withheld.folders):
+            if root == data or root.is_relative_to(data / "live"):
+                told = "the server's data would be published with it; name another folder for one of them"
+                raise CommandError(f"library.path {self.library.root}, server.data {data}: {told}")
 
     def _obstacle(self, path: str) -> str | None:
         """Tell why no HLS can be made of a file; None where it can."""
@@ -228,6 +265,11 @@ class House:
             if self.ending:
                 return
             await asyncio.sleep(REVIVE_SECONDS)
+
+
+def _advised(error: OSError, root: Path) -> OSError:
+    advice = "name the folder of your media with --library, or see the demo with --demo"
+    return OSError(error.errno, f"{error.strerror}; {advice}", str(root))
 
 
 def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -37,7 +38,9 @@ log = structlog.get_logger()
 PLAYER = Path(__file__).resolve().parent.parent / "player"
 
 
-async def serve(config: Config, asking: Awaitable[Tools], *, demo: bool, own_library: bool) -> None:
+async def serve(
+    config: Config, asking: Awaitable[Tools], *, demo: bool, own_library: bool, file: Path | None = None
+) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
@@ -45,9 +48,10 @@ async def serve(config: Config, asking: Awaitable[Tools], *, demo: bool, own_lib
         asking: gives ffmpeg, or says why there is none.
         demo: whether the demo's channel, station and (without an own library) films are added.
         own_library: whether the configuration names a library.
+        file: where it was read from, if from a file.
 
     Raises:
-        CommandError: the address is taken.
+        CommandError: the address is taken, or the library is the folder of the server's data.
         ToolsError: ffmpeg is missing and something configured needs it.
         DataInUseError: another server uses the data folder.
         OSError: the library can't be read.
@@ -60,7 +64,12 @@ async def serve(config: Config, asking: Awaitable[Tools], *, demo: bool, own_lib
         try:
             config, tools = await _equipped(config, asking, demo=demo, own_library=own_library)
             lock = await asyncio.to_thread(_lock, config, patient=bool(handed))
-            house = await asyncio.to_thread(House, config, tools, lock)
+            make = functools.partial(
+                House,
+                files=() if file is None else (file,),
+                needs_library=own_library or not (config.live or config.radio or config.events),
+            )
+            house = await asyncio.to_thread(make, config, tools, lock)
             await asyncio.to_thread(house.check_library)
             listening = _listening(config, house)
             allocator.keep()

@@ -1,8 +1,7 @@
-"""What is in the library: each file, what it carries, and whether browsers play it.
+"""What is in the library, a page at a time: each file, what it carries, and whether browsers play it.
 
-ffprobe tells what a file carries; its answers are kept per (path, size, modification time), so that a listing
-after the first costs one walk over the folder. A listing names all files at once; of a large library's first
-one the facts come later.
+ffprobe tells what a file carries; its answers are kept per (path, size, modification time). Only files of
+pages that somebody asks for are looked at, so many at a time; a page comes without what isn't known yet.
 """
 
 from __future__ import annotations
@@ -10,30 +9,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import re
-import stat
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from packager.arguments import LOCAL_PROTOCOLS, UNTRUSTED, local_input, pipe
 from packager.ffmpeg import reading, run
-from packager.storage import is_served
+from packager.file_listing import File, FileListing, Listing, ListingLimits, Renditions
+from packager.storage import NOTHING_WITHHELD, Withheld
 from packager.tools import Tools, ToolsError
-
-MAX_FILES = 10_000
-"""Most files that a listing names."""
-
-MAX_DEPTH = 8
-"""How many folders deep a listing looks."""
 
 PROBE_SECONDS = 20.0
 PROBES_AT_ONCE = 2
 PATIENCE_SECONDS = 1.0
-"""For how long a listing waits until all is known."""
+"""For how long a page waits until all is known."""
+
+PAGE_ITEMS = 200
+"""Items of a page, where nobody says how many."""
+
+MAX_PAGE_ITEMS = 500
+MAX_PAGE_FILES = 1000
+"""Files of all its items, of which a title has several."""
+
+MAX_UNKNOWN = 2 * MAX_PAGE_FILES
+"""Files that wait to be looked at, at most: those that were asked for first are left until they are again."""
+
 PROBE_BYTES = 1 << 20
 """Most that ffprobe's answer about one file may be."""
 
@@ -57,8 +60,6 @@ BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".ts", ".avi", ".wmv", ".f
 BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
 BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8", "pcm_f32le"})
 BROWSER_PIXELS = re.compile(r"yuvj?420p")
-
-RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,73 +106,156 @@ class Title:
     renditions: tuple[Entry, ...]
 
 
-_Key = tuple[str, int, int]
-"""Path, size and modification time of a file."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some items of the library, in their order.
+
+    Attributes:
+        items: titles, then files.
+        after: the kind and path of the last one, where more follow.
+        version: equal only for pages that say the same of the same items.
+    """
+
+    items: tuple[Title | Entry, ...]
+    after: tuple[str, str] | None
+    version: tuple[int, int]
 
 
 class Catalogue:
-    """Lists a library's folder; ``run`` looks at the files that listings have found.
+    """Lists a library's folder; ``run`` looks at the files of the pages that were asked for.
 
     Args:
         root: the folder.
         tools: ffprobe; None where there is none, and files are listed without facts.
         obstacle: tells of a path why no HLS can be made of the file, or None; it may block.
+        withheld: what isn't listed.
+        limits: what listing may cost.
     """
 
     name = "library"
 
     def __init__(
-        self, root: Path, tools: Tools | None, obstacle: Callable[[str], str | None] = lambda _: None
+        self,
+        root: Path,
+        tools: Tools | None,
+        obstacle: Callable[[str], str | None] = lambda _: None,
+        *,
+        withheld: Withheld = NOTHING_WITHHELD,
+        limits: ListingLimits | None = None,
     ) -> None:
         self._root = root
         self._tools = tools
         self._obstacle = obstacle
-        self._known: dict[_Key, Facts] = {}
-        self._unknown: deque[_Key] = deque()
+        self._limits = limits or ListingLimits()
+        self.listing = FileListing(root, CONTAINERS, withheld, self._limits)
+        # The one that wasn't asked for for longest comes first, in both.
+        self._known: OrderedDict[File, Facts] = OrderedDict()
+        self._unknown: OrderedDict[File, None] = OrderedDict()
+        self._looked_at: set[File] = set()
+        self._learnt = 0
         self._wanted = asyncio.Event()
-        self._complete = asyncio.Event()
+        self._news = asyncio.Event()
+        self._is_ending = False
+
+    @property
+    def waiting(self) -> int:
+        """How many files wait to be looked at."""
+        return len(self._unknown)
 
     async def run(self) -> None:
-        """Find out about files whenever a listing has found new ones, until cancelled."""
+        """Find out about files whenever a page has new ones, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             async with asyncio.TaskGroup() as group:
                 for _ in range(PROBES_AT_ONCE):
                     group.create_task(self._look())
-            if not self._unknown:
-                self._complete.set()
 
     def close(self) -> None:
         """Release who waits for what isn't known yet."""
-        self._complete.set()
+        self._is_ending = True
+        self.listing.close()
+        self._tell()
 
-    async def entries(self, patience: float | None = PATIENCE_SECONDS) -> list[Entry]:
-        """List every media file, in order of path.
+    async def page(
+        self,
+        after: tuple[str, str] | None = None,
+        count: int = PAGE_ITEMS,
+        *,
+        patience: float | None = PATIENCE_SECONDS,
+    ) -> Page:
+        """Give the items that follow one.
 
         Args:
+            after: its kind (``title`` or ``file``) and path; None: from the first one.
+            count: how many at most.
             patience: seconds in which facts may come before it goes without them; None: until all are there.
 
         Raises:
             OSError: the folder can't be read.
         """
-        found = await asyncio.to_thread(lambda: sorted(_walk(self._root)))
-        self._known = {key: self._known[key] for key in found if key in self._known}
-        self._unknown = deque(key for key in found if key not in self._known)
+        listing = await self.listing.latest()
+        first = 0 if after is None else listing.position_behind(*after)
+        found = _within(listing.items(first, min(count, MAX_PAGE_ITEMS)), MAX_PAGE_FILES)
+        behind = first + len(found) < len(listing.titles) + len(listing.files)
+        last = (_kind(found[-1]), found[-1].path) if found and behind else None
+        return await self._described(listing, found, last, patience)
+
+    async def named(self, path: str, *, patience: float | None = PATIENCE_SECONDS) -> Page:
+        """Give the title and the file that have a path; the rest as for `page`."""
+        listing = await self.listing.latest()
+        return await self._described(listing, listing.named(path), None, patience)
+
+    async def _described(
+        self,
+        listing: Listing,
+        found: Sequence[Renditions | File],
+        after: tuple[str, str] | None,
+        patience: float | None,
+    ) -> Page:
+        files = list(dict.fromkeys(_files_of(found)))
+        self._want(files)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._wait_for(files)
+        facts = {file: self._known.get(file) for file in files}
+        return Page(tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt))
+
+    def _want(self, files: Iterable[File]) -> None:
+        for file in files:
+            if file in self._known:
+                self._known.move_to_end(file)
+            elif file not in self._looked_at:
+                self._unknown[file] = None
+                self._unknown.move_to_end(file)
+        while len(self._unknown) > MAX_UNKNOWN:
+            self._unknown.popitem(last=False)
         if self._unknown:
-            self._complete.clear()
             self._wanted.set()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    await self._complete.wait()
-        return [Entry(key[0], key[1], self._known.get(key)) for key in found]
+
+    async def _wait_for(self, files: Iterable[File]) -> None:
+        for file in files:
+            while file not in self._known and not self._is_ending:
+                await self._news.wait()
+
+    def _tell(self) -> None:
+        """Wake up all who wait now; who comes later waits for the next news."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     async def _look(self) -> None:
-        """Find out about one file after the other, until all are known."""
-        while self._unknown:
-            key = self._unknown.popleft()
-            if key not in self._known:
-                self._known[key] = await self._facts(key[0])
+        """Find out about one file after the other, until none is wanted."""
+        while self._unknown and not self._is_ending:
+            file, _ = self._unknown.popitem(last=False)
+            self._looked_at.add(file)
+            try:
+                self._known[file] = await self._facts(file.path)
+            finally:
+                self._looked_at.discard(file)
+            self._learnt += 1
+            if len(self._known) > self._limits.files:
+                self._known.popitem(last=False)
+            self._tell()
 
     async def _facts(self, path: str) -> Facts:
         obstacle = await asyncio.to_thread(self._obstacle, path)
@@ -179,20 +263,29 @@ class Catalogue:
         return replace(facts, obstacle=obstacle)
 
 
-def titles(entries: Sequence[Entry]) -> list[Title]:
-    """Find the adaptive titles among the files: two or more renditions of one name in one folder."""
-    groups: dict[str, list[tuple[int, Entry]]] = {}
-    for entry in entries:
-        folder, _, name = entry.path.rpartition("/")
-        match = RENDITION.fullmatch(name)
-        if match is not None:
-            path = f"{folder}/{match['title']}".removeprefix("/")
-            groups.setdefault(path, []).append((int(match["height"]), entry))
-    return [
-        Title(path, tuple(entry for _, entry in sorted(group, key=lambda item: item[0])))
-        for path, group in sorted(groups.items())
-        if len(group) > 1
-    ]
+def _kind(item: Renditions | File) -> str:
+    return "title" if isinstance(item, Renditions) else "file"
+
+
+def _within(items: Sequence[Renditions | File], most: int) -> Sequence[Renditions | File]:
+    """Give the first items, as many as have so many files together."""
+    files = 0
+    for index, item in enumerate(items):
+        files += len(item.files) if isinstance(item, Renditions) else 1
+        if files > most:
+            return items[:index]
+    return items
+
+
+def _files_of(items: Iterable[Renditions | File]) -> Iterable[File]:
+    for item in items:
+        yield from item.files if isinstance(item, Renditions) else (item,)
+
+
+def _described(item: Renditions | File, facts: dict[File, Facts | None]) -> Title | Entry:
+    if isinstance(item, Renditions):
+        return Title(item.path, tuple(Entry(file.path, file.size, facts[file]) for file in item.files))
+    return Entry(item.path, item.size, facts[item])
 
 
 async def probe(path: Path, tools: Tools) -> Facts:
@@ -257,29 +350,3 @@ def _reason(streams: Sequence[dict[str, Any]], suffix: str) -> str | None:
     if suffix not in BROWSER_CONTAINERS:
         return f"browsers don't play {suffix[1:].upper()} files; repackaged as MP4 it would play"
     return None
-
-
-def _walk(root: Path) -> Iterator[_Key]:
-    """Give (relative path, size, mtime in ns) of each file whose ending is listed, and that is served."""
-    count = 0
-    for folder, folders, names in os.walk(root, onerror=_raise_at(root)):
-        relative = Path(folder).relative_to(root)
-        deep = len(relative.parts) >= MAX_DEPTH
-        folders[:] = [] if deep else sorted(name for name in folders if is_served(name))
-        for name in sorted(names):
-            if not is_served(name) or Path(name).suffix.lower() not in CONTAINERS:
-                continue
-            try:
-                status = (Path(folder) / name).lstat()
-            except OSError:  # gone since the folder was read
-                continue
-            if stat.S_ISREG(status.st_mode) and (count := count + 1) <= MAX_FILES:
-                yield (relative / name).as_posix(), status.st_size, status.st_mtime_ns
-
-
-def _raise_at(root: Path) -> Any:
-    def on_error(error: OSError) -> None:
-        if error.filename == str(root):
-            raise error
-
-    return on_error

@@ -11,7 +11,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,6 +43,14 @@ CONFIGURATION = "headwater.toml"
 
 UNFINISHED = ".part"
 """How the names of files end that are still being written."""
+
+# A TOML file, also with something behind its name: headwater.toml.bak, headwater.toml~, headwater.toml.2.gz.
+_TOML = re.compile(r"\.toml(?![a-z])")
+
+# What editors and package managers leave beside a file that was changed. It may have the old passwords.
+_BACKUP = re.compile(
+    r"#.*#|.*(~|\.(bak|old|orig|save(\.[0-9]+)?|sw[a-z]|tmp|rpm(save|new|orig)|(dpkg|ucf)-[a-z]+))", re.DOTALL
+)
 
 # Not in an address: what ends a name, what other servers take for a slash, and bytes that aren't UTF-8.
 _UNSAYABLE = re.compile("[\0\\\\\ud800-\udfff]")
@@ -128,17 +137,57 @@ class LocalFile:
         self.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Files and folders of the server's own that may lie in the library, and are never served from it.
+
+    They are told by device and inode: another name, a link or a mount leads to the same one. They are looked
+    up each time, since editors replace a file by another one.
+
+    Attributes:
+        files: Such as the configuration.
+        folders: Such as that of the server's data, with all that is in them.
+    """
+
+    files: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()
+
+    def identities(self) -> frozenset[tuple[int, int]]:
+        """Device and inode of each that is there now."""
+        return frozenset((status.st_dev, status.st_ino) for status in _statuses((*self.files, *self.folders)))
+
+    def has(self, status: os.stat_result) -> bool:
+        """Whether an open file or folder is one of them."""
+        return (status.st_dev, status.st_ino) in self.identities()
+
+    def has_name(self, part: str) -> bool:
+        """Whether a name is that of one of the files, or of a copy beside it (``hw.conf.1``)."""
+        lowered = part.lower().lstrip("#")
+        for name in (path.name.lower() for path in self.files):
+            # A name without an ending, such as "config", may well be how a film's begins.
+            if "." in name and lowered.startswith(name) and not lowered[len(name) : len(name) + 1].isalnum():
+                return True
+        return False
+
+
+NOTHING_WITHHELD = Withheld()
+
+
 class Library:
     """A folder of media.
 
     Args:
         root: The folder; it need not exist yet.
         follow_symlinks: Whether links may lead out of the folder. Inside it they always may.
+        withheld: What is never served, wherever it lies.
     """
 
-    def __init__(self, root: Path, follow_symlinks: bool = False) -> None:
+    def __init__(
+        self, root: Path, follow_symlinks: bool = False, withheld: Withheld = NOTHING_WITHHELD
+    ) -> None:
         self.root = root.absolute()
         self.follow_symlinks = follow_symlinks
+        self.withheld = withheld
 
     def open(self, name: str) -> LocalFile:
         """Open a regular file for reading.
@@ -154,6 +203,8 @@ class Library:
             OSError: There may be one, but the system can't open it now (too many open files, a failing disk).
         """
         parts = _parts(name)
+        if any(map(self.withheld.has_name, parts)):
+            raise NotFoundError(name)
         path = self.root.joinpath(*parts)
         try:
             return self._open(parts, path)
@@ -167,9 +218,9 @@ class Library:
 
     def _open(self, parts: list[str], path: Path) -> LocalFile:
         if self.follow_symlinks:
-            return _file(os.open(path, _OPEN_FILE), path)
+            return self._followed(os.open(path, _OPEN_FILE), path)
         try:
-            return _file(_open_beneath(self.root, parts), path)
+            return self._beneath(self.root, parts, path)
         except OSError as error:
             # ELOOP: the last part is a link. ENOTDIR: a folder on the way is one, or is no folder.
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
@@ -180,21 +231,82 @@ class Library:
         if not target.is_relative_to(root):
             raise NotFoundError(path.name)
         inside = target.relative_to(root).parts
-        if any(map(is_hidden, inside)):
+        if any(is_hidden(part) or self.withheld.has_name(part) for part in inside):
             raise NotFoundError(path.name)
         # A link doesn't publish what is hidden; and opened again from the root without links, nothing that
         # is put in its way in the meantime leads elsewhere.
-        return _file(_open_beneath(root, inside), target)
+        return self._beneath(root, inside, target)
+
+    def _beneath(self, root: Path, parts: Sequence[str], path: Path) -> LocalFile:
+        folder = os.open(root, _OPEN_FOLDER)
+        try:
+            for part in parts[:-1]:
+                inner = os.open(part, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+                if self.withheld.folders and self.withheld.has(os.fstat(folder)):
+                    raise NotFoundError(path.name)
+            return self._file(os.open(parts[-1], _OPEN_FILE | os.O_NOFOLLOW, dir_fd=folder), path)
+        finally:
+            os.close(folder)
+
+    def _followed(self, fd: int, path: Path) -> LocalFile:
+        """Take what a way with links has led to, unless that is withheld."""
+        file = self._file(fd, path)
+        try:
+            # proc(5): where the open file really lies, not where its name leads by now.
+            target = Path(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115  # a link to a path, kept as text
+            if _is_configuration(target.name) or self.withheld.has_name(target.name):
+                raise NotFoundError(path.name)
+            if self.withheld.folders and self._is_withheld_at(target):
+                raise NotFoundError(path.name)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _is_withheld_at(self, target: Path) -> bool:
+        root = self.root.stat()
+        for status in _statuses(target.parents):
+            if os.path.samestat(status, root):
+                return False  # the library itself may lie in such a folder
+            if self.withheld.has(status):
+                return True
+        return False
+
+    def _file(self, fd: int, path: Path) -> LocalFile:
+        try:
+            # Asked of the open file, not of the name: the name may lead elsewhere by now.
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or self.withheld.has(status):
+                raise NotFoundError(path.name)
+            return LocalFile(fd, str(path), status)
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+def _statuses(paths: Iterable[Path]) -> Iterable[os.stat_result]:
+    for path in paths:
+        try:
+            yield path.stat()
+        except OSError:  # it isn't there, or not for us to see
+            continue
 
 
 def is_hidden(part: str) -> bool:
     """Whether a file or folder of this name is nobody's business, and all that is in it.
 
-    These are names with a first dot ("." and ".." among them), our own configuration, which has passwords and
-    may lie where the films are, and what a download or a copy hasn't finished.
+    These are names with a first dot ("." and ".." among them), configurations (TOML), which have passwords
+    and may lie where the films are, their copies, and what a download or a copy hasn't finished.
     """
     lowered = part.lower()
-    return lowered.startswith(".") or lowered == CONFIGURATION or lowered.endswith(UNFINISHED)
+    return lowered.startswith(".") or lowered.endswith(UNFINISHED) or _is_configuration(lowered)
+
+
+def _is_configuration(part: str) -> bool:
+    lowered = part.lower()
+    return _TOML.search(lowered) is not None or _BACKUP.fullmatch(lowered) is not None
 
 
 def is_served(part: str) -> bool:
@@ -208,27 +320,3 @@ def _parts(name: str) -> list[str]:
     if not all(map(is_served, parts)):
         raise NotFoundError(name)
     return parts
-
-
-def _open_beneath(root: Path, parts: Sequence[str]) -> int:
-    folder = os.open(root, _OPEN_FOLDER)
-    try:
-        for part in parts[:-1]:
-            inner = os.open(part, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        return os.open(parts[-1], _OPEN_FILE | os.O_NOFOLLOW, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _file(fd: int, path: Path) -> LocalFile:
-    try:
-        # Asked of the open file, not of the name: the name may lead elsewhere by now.
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise NotFoundError(path.name)
-        return LocalFile(fd, str(path), status)
-    except BaseException:
-        os.close(fd)
-        raise

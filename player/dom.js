@@ -42,10 +42,21 @@ export function syncRows(list, rows, items, keyOf, make) {
   }
 }
 
-export async function getList(address) {
+async function get(address) {
   const response = await fetch(address, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
-  if (!response.ok) throw new Error(`${address}: ${response.status}`);
-  return response.json();
+  if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
+  return response;
+}
+
+export async function getList(address) {
+  return (await get(address)).json();
+}
+
+/** One page of a list, and the address of the next one (RFC 8288), "" behind the last. */
+export async function getPage(address) {
+  const response = await get(address);
+  const next = response.headers.get("link")?.match(/<([^>]*)>; rel="next"/)?.[1] ?? "";
+  return { items: await response.json(), next };
 }
 
 export function clock(seconds) {

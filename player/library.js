@@ -1,6 +1,6 @@
 // The library: titles that adapt, files that play, and files that can't with the reason why.
 
-import { byId, bytes, clock, el, encodePath, say, syncRows } from "./dom.js";
+import { byId, bytes, clock, el, encodePath, getPage, say, syncRows } from "./dom.js";
 
 const GROUPS = [
   ["Titles", (item) => item.playable && item.kind === "title"],
@@ -16,9 +16,16 @@ const KNOWN_MS = 20000;
 
 export class LibraryView {
   address = "/api/library";
+  unavailable = "The library's folder can't be read now. This page goes on asking.";
   #items = [];
+  #named = [];
+  #pages = 1;
   #groups;
   #empty = el("p", { class: "empty" }, "The library is empty. Put MP4 or MOV files into its folder; they appear here by themselves.");
+  #more = el("button", { type: "button", class: "more", hidden: true, click: () => this.showMore() }, "Show more");
+
+  /** Called when another page is to be loaded. */
+  onMore = () => {};
 
   constructor(stage) {
     this.stage = stage;
@@ -27,12 +34,39 @@ export class LibraryView {
       const box = el("div", { hidden: true }, el("h2", {}, name), list);
       return { belongs, list, box, rows: new Map() };
     });
-    byId("panel-library").append(...this.#groups.map((group) => group.box), this.#empty);
+    byId("panel-library").append(...this.#groups.map((group) => group.box), this.#more, this.#empty);
+  }
+
+  /** Fetches as many pages as are shown, and the item of a path that is on none of them. */
+  async load(path) {
+    const items = [];
+    let next = this.address;
+    for (let page = 0; page < this.#pages && next; page += 1) {
+      const loaded = await getPage(next);
+      items.push(...loaded.items);
+      next = loaded.next;
+    }
+    const isThere = !path || !next || items.some((item) => item.path === path);
+    this.#named = isThere ? [] : (await getPage(`${this.address}?path=${encodeURIComponent(path)}`)).items;
+    this.#more.hidden = !next;
+    this.#more.disabled = false;
+    return items;
+  }
+
+  showMore() {
+    this.#pages += 1;
+    this.#more.disabled = true;
+    this.onMore();
+  }
+
+  /** Whether an item is loaded. */
+  knows(path) {
+    return !path || this.#find(path) !== undefined;
   }
 
   /** A large library's list comes before all of it is looked at. */
   get everyMs() {
-    return this.#items.some((item) => item.playable === null) ? LOOKING_MS : KNOWN_MS;
+    return [...this.#items, ...this.#named].some((item) => item.playable === null) ? LOOKING_MS : KNOWN_MS;
   }
 
   /** Whether it will be known soon how an item plays. */
@@ -42,7 +76,8 @@ export class LibraryView {
   }
 
   #find(path) {
-    return this.#items.find(path ? (each) => each.path === path : (each) => each.playable);
+    if (!path) return this.#items.find((each) => each.playable);
+    return [...this.#items, ...this.#named].find((each) => each.path === path);
   }
 
   update(items) {

@@ -43,11 +43,11 @@ function open() {
   }
   byId("stage").hidden = route.view === "radio";
   document.title = `${route.path ? `${route.path} – ` : ""}${byId(`tab-${route.view}`).textContent} – Headwater`;
-  if (before === route.view) {
+  if (before === route.view && (views[before].knows?.(route.path) ?? true)) {
     views[route.view].enter(route.path, route.options);
     return;
   }
-  if (before) stage.clear("");
+  if (before && before !== route.view) stage.clear("");
   refresh(true);
 }
 
@@ -59,7 +59,7 @@ async function refresh(entering) {
   let next = views[view].everyMs;
   if (!document.hidden || entering) {
     try {
-      const items = await getList(views[view].address);
+      const items = await (views[view].load?.(route.path) ?? getList(views[view].address));
       if (view !== route.view) return;
       byId("notice").hidden = true;
       views[view].update(items);
@@ -68,9 +68,10 @@ async function refresh(entering) {
         views[view].enter(route.path, route.options);
         entered = true;
       }
-    } catch {
+    } catch (error) {
       if (view !== route.view) return;
-      say(byId("notice"), "The server doesn't answer. This page goes on asking; check that headwater is running.");
+      const unavailable = error.status === 503 && views[view].unavailable;
+      say(byId("notice"), unavailable || "The server doesn't answer. This page goes on asking; check that headwater is running.");
       byId("notice").hidden = false;
       next = ASK_AGAIN_MS;
     }
@@ -94,6 +95,7 @@ for (const name of NAMES) {
   tab.addEventListener("click", () => { location.hash = name; });
   tab.addEventListener("keydown", onTabKey);
 }
+views.library.onMore = () => refresh(false);
 stage.onMode = (mode) => {
   const { key } = playback.source;
   const options = new URLSearchParams(route.options);

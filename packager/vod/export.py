@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from media.errors import MediaError, UnsupportedError
-from packager.catalogue import RENDITION
+from packager.file_listing import RENDITION
 from packager.storage import Library, LocalFile, NotFoundError
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, file_playlist, media_playlist, title_playlist

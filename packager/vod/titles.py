@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import structlog
 
 from media.errors import MediaError, UnsupportedError
-from packager.catalogue import RENDITION
+from packager.file_listing import MAX_RENDITIONS, RENDITION
 from packager.storage import Library, LocalFile, NotFoundError, is_served
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.manifest import manifest
@@ -27,9 +27,6 @@ MAX_INDEX_BYTES = 256 << 20
 """Memory for all indexes together; that of a film of two hours takes 25 MB."""
 
 MAX_INDEXES = 1024
-MAX_RENDITIONS = 16
-"""Most files of one title."""
-
 MAX_FOLDER_FILES = 10_000
 """How many names of a folder are looked at for a title's renditions."""
 

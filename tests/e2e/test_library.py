@@ -1,11 +1,12 @@
 """Files on the page: as they are, adaptive, and those that can't be played."""
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Response
 
-from tests.conftest import ServerProcess
+from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import Tab, keep, looks, open_tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -131,3 +132,38 @@ async def test_what_a_browser_cant_play_is_listed_with_its_reason(
     await tab.screenshot("library-own")
     await tab.page.context.close()
     assert tab.troubles == []
+
+
+async def test_a_large_library_is_shown_a_page_at_a_time(browser: Browser, tmp_path: Path) -> None:
+    for number in range(450):
+        (tmp_path / f"{number:03}.mp4").write_bytes(b"no film")
+    server = start_server("--library", str(tmp_path), "--port", "0")
+    try:
+        tab = await open_tab(browser, server.url)
+        rows = "document.querySelectorAll('#panel-library li').length"
+        await tab.open("library")
+        await tab.until(f"{rows} === 200")
+        more = tab.page.get_by_role("button", name="Show more")
+        await more.click()
+        await tab.until(f"{rows} === 400")
+        await more.click()
+        await tab.until(f"{rows} === 450")
+        assert await more.is_hidden()
+        # A new file appears by itself, and what is loaded stays so.
+        (tmp_path / "new.mp4").write_bytes(b"no film")
+        await tab.until(f"{rows} === 451")
+        # An address leads to a file of a page that isn't loaded.
+        await tab.page.reload()
+        await tab.until(f"{rows} === 200")
+        await tab.page.evaluate("location.hash = 'library/449.mp4'")
+        await tab.until('document.body.innerText.includes("449.mp4 can\'t be played here")')
+        await tab.page.evaluate("location.hash = 'library/450.mp4'")
+        await tab.until("document.body.innerText.includes('isn\\'t in the library')")
+        # The folder goes, and comes back.
+        tmp_path.rename(tmp_path.with_name("elsewhere"))
+        await tab.until("document.getElementById('notice').textContent.includes('be read now')")
+        tmp_path.with_name("elsewhere").rename(tmp_path)
+        await tab.until("document.getElementById('notice').hidden")
+        await tab.page.context.close()
+    finally:
+        server.stop()
