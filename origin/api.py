@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from origin.access import Access
 from origin.house import House
 from origin.live.recordings import describe
 from origin.radio import nowplaying
@@ -17,9 +18,14 @@ from packager.radio.simulcast import Simulcast
 UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(house: House) -> list[BaseRoute]:
-    """Give the routes of ``/api/…`` but for the library's, ``/health`` and ``/metrics``."""
-    answers = Api(house)
+def routes(house: House, access: Access) -> list[BaseRoute]:
+    """Give the routes of ``/api/…`` but for the library's, ``/health`` and ``/metrics``.
+
+    Args:
+        house: what is told of.
+        access: decides who sees the details of its health.
+    """
+    answers = Api(house, access)
     return [
         Route("/api/live", answers.live),
         Route("/api/radio", answers.radio),
@@ -32,8 +38,9 @@ def routes(house: House) -> list[BaseRoute]:
 class Api:
     """The answers; each list is an array of objects."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, access: Access) -> None:
         self._house = house
+        self._access = access
 
     async def live(self, _: Request) -> Response:
         """List the live channels."""
@@ -66,9 +73,11 @@ class Api:
         """List the event channels."""
         return as_json([])
 
-    async def health(self, _: Request) -> Response:
+    async def health(self, request: Request) -> Response:
         """Answer 200 while requests are taken, 503 on the way out; the body says how the services are."""
         report = self._house.health()
+        if not await self._access.may_see(request, "health"):
+            report = {key: report[key] for key in ("live", "ready")}
         return as_json(report, 200 if report["ready"] else 503)
 
     async def metrics(self, _: Request) -> Response:

@@ -12,11 +12,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from origin import api, files, library_list, page, vod
+from origin.access import Access, AccessOptions, Guard
 from origin.credentials import Authenticator
 from origin.edge import Edge
 from origin.house import House
 from origin.live import captions, event, metadata, recordings
 from origin.live import routes as live
+from origin.live.admission import Publishers
+from origin.radio.admission import Admission
 from origin.radio.routes import routes as radio_routes
 
 
@@ -30,16 +33,22 @@ async def _incomplete(_: Request, __: Exception) -> Response:
     return Response("Bad Request\n", 400, {"connection": "close"}, "text/plain; charset=utf-8")
 
 
-def build_app(house: House, player: Path) -> ASGIApp:
+def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
     """Put the wings together.
 
     Args:
         house: the services; its tasks run as long as the application does.
         player: the folder of the player page.
+        options: what isn't for everybody.
     """
     config = house.config
     authenticator = Authenticator()
-    keys = {one.name: one.publish_key for one in config.live if one.publish_key}
+    access = Access(options, authenticator)
+    publishers = Publishers(
+        authenticator,
+        options.admin_token,
+        {one.name: one.publish_key for one in config.live if one.publish_key},
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -51,26 +60,28 @@ def build_app(house: House, player: Path) -> ASGIApp:
             *vod.routes(house.titles, max_age=config.library.max_age),
             *live.routes(house.broadcasts),
             *recordings.routes(house.channels),
-            *metadata.routes(house.channels, keys, authenticator, config.limits.metadata_bytes),
-            *event.routes(house.channels, keys, authenticator),
-            *captions.routes(house.channels, keys, authenticator, config.limits.captions_bytes),
+            *metadata.routes(house.channels, publishers, config.limits.metadata_bytes),
+            *event.routes(house.channels, publishers),
+            *captions.routes(house.channels, publishers, config.limits.captions_bytes),
             *radio_routes(
                 house.mounts,
+                Admission(authenticator, options.admin_token),
                 passwords=house.stations.passwords,
-                authenticator=authenticator,
                 max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
             ),
-            *api.routes(house),
+            *api.routes(house, access),
             *library_list.routes(house.catalogue, lambda: house.needs_library),
             *page.routes(player),
         ],
         lifespan=lifespan,
         exception_handlers={404: _not_found, ClientDisconnect: _incomplete},
     )
+    served = files.Files(house.library, max_age=config.library.max_age, open_files=house.open_files, app=app)
     return Edge(
-        files.Files(house.library, max_age=config.library.max_age, open_files=house.open_files, app=app),
+        Guard(served, access),
         traffic=house.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
+        loopback_ports=options.loopback_ports,
     )

@@ -22,6 +22,9 @@ Network = Annotated[
         description="an address or a network such as 127.0.0.1, 10.0.0.0/8, 2001:db8::/32",
     ),
 ]
+HostName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}$", description="a host's name, such as stream.example")
+]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
@@ -47,9 +50,19 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
             description="an origin such as https://player.example, or '*'; empty: none",
         ),
     ] = "*"
-    """Access-Control-Allow-Origin of media and lists."""
+    """Access-Control-Allow-Origin of media; and of lists, where it is one origin and not ``*``."""
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."""
+    admin_token: str | None = None
+    """What ends and starts events and publishes metadata and captions; made and shown when absent."""
+    names: tuple[HostName, ...] = ()
+    """Under which a server on loopback may be asked for lists, or to change something, as by a proxy."""
+    protected: tuple[Literal["api", "health", "metrics"], ...] = ()
+    """What only who presents the admin token gets; of health others see whether the server is ready."""
+    admin_port: Port = 0
+    """Where the protected is answered without the token; 0: nowhere."""
+    admin_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Where that port is listened on."""
 
 
 class LibraryOptions(Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,7 +126,7 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
     genre: str | None = None
     url: str | None = None
     source_password: str | None = None
-    """What source clients of user ``source`` need; made and shown at the start when absent."""
+    """What source clients of user ``source`` need; made and shown when absent."""
     listener_password: str | None = None
     """What listeners need, or an address signed with it; such a station isn't in HLS."""
     fallback: str | None = None

@@ -147,6 +147,11 @@ def _check_together(config: Config) -> None:
         TrustedProxies(config.server.trusted_proxies)
     except ValueError as error:
         raise ConfigError(f"server.trusted_proxies: {error}; allowed: addresses and networks") from error
+    server = config.server
+    if server.admin_port and not server.protected:
+        raise ConfigError("server.admin_port: answers what server.protected names, and that is nothing")
+    if server.admin_port and server.admin_port == server.port:
+        raise ConfigError("server.admin_port: server.port is the same; they need to differ")
     for section, named in (("live", config.live), ("radio", config.radio), ("events", config.events)):
         names = [item.name for item in named]
         for name in names:

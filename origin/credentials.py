@@ -66,23 +66,27 @@ class Authenticator:
         self._clock = clock
 
     async def admits(self, request: Request, *secrets: Secret) -> bool:
-        """Tell whether a request presents one of these secrets, or has an address signed with one.
+        """Tell whether a request presents one of these secrets, or has an address signed with one."""
+        return bool(await self.fitting(request, *secrets))
+
+    async def fitting(self, request: Request, *secrets: Secret) -> frozenset[Secret]:
+        """Give those of these secrets that a request presents, or has an address signed with.
 
         Args:
             request: with Bearer or Basic authentication (RFC 6750 §2.1, RFC 7617), ``?key=``, or
                 ``?expires=SECONDS&signature=HEX``.
-            secrets: any of which is enough.
+            secrets: what is wanted.
         """
-        presented = list(_presented(request))
-        is_admitted = False
+        presented, now = list(_presented(request)), self._clock()
         # All are looked at, whichever fits: the time tells nothing.
-        for secret in secrets:
-            for one in presented:
-                is_admitted |= _fits(one, secret)
-            is_admitted |= _is_signed(request, secret, self._clock())
+        found = [
+            (secret, sum([_fits(one, secret) for one in presented]) + _is_signed(request, secret, now))
+            for secret in secrets
+        ]
+        fitting = frozenset(secret for secret, times in found if times)
         if presented or "signature" in request.query_params:
-            await self._on_checked(client_address(request), not is_admitted)
-        return is_admitted
+            await self._on_checked(client_address(request), not fitting)
+        return fitting
 
 
 def client_address(request: Request) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from origin.access import port_of, private_area
 from origin.http1.stream import Stream
 from origin.http1.zerocopy import ZERO_COPY
 
@@ -32,7 +33,7 @@ AREAS = frozenset(
 """First path segments that are counted by name; a fixed set, so that no client can grow the metrics."""
 
 SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
-"""What pages of other origins may read."""
+"""What pages of other origins may read; lists only those of one that is configured by its name."""
 
 EXPOSED = (
     b"Accept-Ranges, Content-Encoding, Content-Length, Content-Range, Date, ETag, Last-Modified, "
@@ -147,12 +148,23 @@ class Edge:
         traffic: the counters to keep.
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
         log_requests: whether each request becomes a log line.
+        loopback_ports: those that only this machine reaches: no page of another origin reads lists there.
     """
 
-    def __init__(self, app: ASGIApp, *, traffic: Traffic, allow_origin: str, log_requests: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        traffic: Traffic,
+        allow_origin: str,
+        log_requests: bool,
+        loopback_ports: frozenset[int] = frozenset(),
+    ) -> None:
         self._app = app
         self._ledger = Ledger(traffic, log_requests=log_requests)
         self._cross_origin = cross_origin_headers(allow_origin)
+        self._cross_origin_lists = [] if allow_origin == "*" else self._cross_origin
+        self._loopback_ports = loopback_ports
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -160,7 +172,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         area = area_of(scope["path"])
-        shared = self._cross_origin if area in SHARED_AREAS else []
+        shared = self._shared(scope, area)
         status, sent, started = 0, 0, time.monotonic()
         streams: list[Stream] = []
 
@@ -202,6 +214,14 @@ class Edge:
                 client = scope["client"][0] if scope.get("client") else None
                 sent += sum(stream.sent for stream in streams)
                 self._ledger.write(scope["method"], scope["path"], status, sent, started, client)
+
+    def _shared(self, scope: Scope, area: str) -> list[tuple[bytes, bytes]]:
+        """Give what lets pages of other origins read an answer, as far as they may."""
+        if area not in SHARED_AREAS:
+            return []
+        if private_area(scope["path"]) is None:
+            return self._cross_origin
+        return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
 
 
 def _is_preflight(scope: Scope) -> bool:

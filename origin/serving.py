@@ -17,6 +17,7 @@ import uvicorn
 from rich.console import Console
 
 from origin import allocator, descriptors, inherited
+from origin.access import AccessOptions, loopback_ports
 from origin.app import build_app
 from origin.config import Config
 from origin.edge import Ledger, edge_headers
@@ -24,6 +25,7 @@ from origin.fileshortcut import FileShortcut
 from origin.house import House
 from origin.http1.answers import Shortcuts
 from origin.http1.requesthead import WireLimits
+from origin.kept_secrets import MadeSecret, station_of, with_secrets
 from origin.live.shortcut import LiveShortcut
 from origin.server import Server, address_of, bind
 from origin.trusted_proxies import TrustedProxies
@@ -54,16 +56,17 @@ async def serve(
         CommandError: the address is taken, or the library is the folder of the server's data.
         ToolsError: ffmpeg is missing and something configured needs it.
         DataInUseError: another server uses the data folder.
+        SecretsError: the file with secrets that were made isn't to be trusted.
         OSError: the library can't be read.
     """
     with _ending_early():
-        patience = config.limits.unacknowledged_seconds
-        handed = inherited.sockets(os.environ, patience)
-        sockets = handed or bind(config.server.host, config.server.port, patience)
+        handed = inherited.sockets(os.environ, config.limits.unacknowledged_seconds)
+        sockets = _bound(config, handed)
         config = _within(config, descriptors.raise_limit())
         try:
             config, tools = await _equipped(config, asking, demo=demo, own_library=own_library)
             lock = await asyncio.to_thread(_lock, config, patient=bool(handed))
+            config, made = await asyncio.to_thread(with_secrets, config)
             make = functools.partial(
                 House,
                 files=() if file is None else (file,),
@@ -71,7 +74,9 @@ async def serve(
             )
             house = await asyncio.to_thread(make, config, tools, lock)
             await asyncio.to_thread(house.check_library)
-            listening = _listening(config, house)
+            options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in sockets]))
+            listening = _listening(config, house, options)
+            _tell_what_is_open(options, sockets)
             allocator.keep()
             await _turn(handed, address_of(sockets, config.server.host))
         except BaseException:
@@ -80,7 +85,7 @@ async def serve(
             raise
     server = Server(
         listening,
-        on_listening=lambda: _announce(house, address_of(sockets, config.server.host), demo=demo),
+        on_listening=lambda: _announce(house, address_of(sockets, config.server.host), made, demo=demo),
         on_close=house.close,
         grace=config.limits.shutdown_seconds,
     )
@@ -90,6 +95,33 @@ async def serve(
         house.open_files.close()
         if lock is not None:
             lock.release()
+
+
+def _bound(config: Config, handed: list[socket.socket]) -> list[socket.socket]:
+    """Bind what isn't handed over: the port for all, and that of the administrator where there is one.
+
+    Raises:
+        BindError: an address can't be listened on.
+    """
+    server, patience = config.server, config.limits.unacknowledged_seconds
+    sockets = handed or bind(server.host, server.port, patience)
+    if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in handed}:
+        try:
+            return [*sockets, *bind(server.admin_host, server.admin_port, patience)]
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+    return sockets
+
+
+def _tell_what_is_open(options: AccessOptions, sockets: Sequence[socket.socket]) -> None:
+    """Say what anybody may read on a server that others than this machine reach."""
+    reached = any(one.getsockname()[1] not in options.loopback_ports for one in sockets)
+    areas = sorted({"api", "health", "metrics"} - options.protected)
+    if reached and areas:
+        advice = "name in server.protected what needs the admin token"
+        log.info("open to everybody", areas=", ".join(areas), advice=advice)
 
 
 async def _turn(handed: Sequence[socket.socket], address: str) -> None:
@@ -115,7 +147,7 @@ async def _equipped(
     return config, tools
 
 
-def _listening(config: Config, house: House) -> uvicorn.Config:
+def _listening(config: Config, house: House, options: AccessOptions) -> uvicorn.Config:
     """Say how connections are served: by the application, and before it by what answers on the wire."""
     ledger = Ledger(house.traffic, log_requests=config.log.requests)
     edge = edge_headers(config.server.allow_origin)
@@ -126,7 +158,7 @@ def _listening(config: Config, house: House) -> uvicorn.Config:
         }
     )
     return uvicorn.Config(
-        build_app(house, PLAYER),
+        build_app(house, PLAYER, options),
         http=wire_protocol(_wire_limits(config), shortcuts, TrustedProxies(config.server.trusted_proxies)),
         # uvicorn believes whoever is on this machine, and on the application's way alone.
         proxy_headers=False,
@@ -202,15 +234,24 @@ def _within(config: Config, allowed: int) -> Config:
     return msgspec.structs.replace(config, limits=limits)
 
 
-def _announce(house: House, address: str, *, demo: bool) -> None:
+def _announce(house: House, address: str, made: Sequence[MadeSecret], *, demo: bool) -> None:
     log.info("serving", address=address, library=str(house.library.root))
     Console().print(f"Headwater is at [bold]{address}[/bold]", highlight=False, soft_wrap=True)
-    for name, password in house.stations.made.items():
-        line = f"Publish to {address}radio/{name} as source, password {password}"
-        console = Console(soft_wrap=True, highlight=False)
-        console.print(f"{line} (set source_password to keep one)", markup=False)
+    for secret in made:
+        Console(soft_wrap=True, highlight=False).print(_shown(secret, address), markup=False)
     if demo:
         Console().print("Stop it with Ctrl-C.", highlight=False)
+
+
+def _shown(secret: MadeSecret, address: str) -> str:
+    """Show a secret that was made: where it is kept, for the only time."""
+    station = station_of(secret.name)
+    use = "The admin token is"
+    if station is not None:
+        use = f"Publish to {address}radio/{station} as source, password"
+    key = secret.name.rpartition(".")[2]
+    later = f"set {key} to keep one" if secret.file is None else f"kept in {secret.file}, not shown again"
+    return f"{use} {secret.text} ({later})"
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ def unserved(config: Config) -> Iterator[str]:
         if channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
         if channel.publish_key:
-            guarded = "guards timed metadata and captions; publishing isn't served yet"
+            guarded = "guards timed metadata, captions and events; publishing isn't served yet"
             yield f"live {channel.name!r}: publish_key: {guarded}"
     yield from _of_stations(config)
     for events in config.events:

@@ -20,6 +20,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from packager.tools import Tools, discover
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
+from tests.keys import ADMIN_TOKEN
 from tests.waiting import wait_for
 
 HEADWATER = Path(sys.executable).parent / "headwater"
@@ -142,12 +143,24 @@ def start_server(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
     stdin: int = subprocess.DEVNULL,
+    admin_token: str | None = ADMIN_TOKEN,
 ) -> ServerProcess:
-    """Start ``headwater serve`` with these arguments, and wait until it announces its address."""
+    """Start ``headwater serve`` with these arguments, and wait until it announces its address.
+
+    Args:
+        arguments: of the command.
+        cwd: where.
+        env: more variables.
+        stdin: its standard input.
+        admin_token: what may change something; None: the server makes one.
+    """
+    given = {name: value for name, value in os.environ.items() if name not in OURS}
+    if admin_token is not None:
+        given["HEADWATER_SERVER_ADMIN_TOKEN"] = admin_token
     process = subprocess.Popen(
         [str(HEADWATER), "serve", *arguments],
         cwd=cwd,
-        env={**{name: value for name, value in os.environ.items() if name not in OURS}, **(env or {})},
+        env={**given, **(env or {})},
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

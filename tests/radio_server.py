@@ -12,12 +12,15 @@ import uvicorn
 from starlette.applications import Starlette
 
 from media.mpegaudio import Frame, MpegAudioReader
+from origin.credentials import Authenticator
+from origin.radio.admission import Admission
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
 from origin.wire import WireProtocol
 from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock
+from tests.keys import ADMIN_TOKEN
 from tests.reading import events_of
 from tests.waiting import until
 
@@ -181,7 +184,13 @@ async def serving(
     silent_seconds: float = LIMIT,
 ) -> AsyncIterator[Server]:
     """Run the mounts behind a real server; give a way to it."""
-    found = routes(mounts, max_listeners=max_listeners, passwords=passwords, silent_seconds=silent_seconds)
+    found = routes(
+        mounts,
+        Admission(Authenticator(), ADMIN_TOKEN),
+        max_listeners=max_listeners,
+        passwords=passwords,
+        silent_seconds=silent_seconds,
+    )
     app = Starlette(routes=found)
     config = uvicorn.Config(
         app, lifespan="off", log_config=None, http=WireProtocol, timeout_graceful_shutdown=5

@@ -20,8 +20,7 @@ from media import webvtt
 from media.errors import MediaError
 from media.m3u8values import date_time
 from media.webvtt import Cue, CueReader
-from origin.credentials import Authenticator
-from origin.live.admission import RefusalError, authorize, require_type
+from origin.live.admission import Publishers, RefusalError, require_type
 from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
 from packager.live.channel import Channel
 
@@ -42,19 +41,17 @@ class _Taken:
 
 def routes(
     channels: Mapping[str, Channel],
-    publish_keys: Mapping[str, str],
-    authenticator: Authenticator,
+    publishers: Publishers,
     max_body: int = MAX_BODY,
 ) -> list[BaseRoute]:
     """The routes of this wing.
 
     Args:
         channels: by name.
-        publish_keys: by the channel's name; who publishes on any other must be on this machine.
-        authenticator: checks keys.
+        publishers: lets in who may publish.
         max_body: most bytes of a file.
     """
-    wing = _Captions(channels, publish_keys, authenticator, max_body)
+    wing = _Captions(channels, publishers, max_body)
     return [Route("/live/{channel}/captions/{language}", wing.publish, methods=["POST"])]
 
 
@@ -62,13 +59,11 @@ class _Captions:
     def __init__(
         self,
         channels: Mapping[str, Channel],
-        publish_keys: Mapping[str, str],
-        authenticator: Authenticator,
+        publishers: Publishers,
         max_body: int,
     ) -> None:
         self._channels = channels
-        self._publish_keys = publish_keys
-        self._authenticator = authenticator
+        self._publishers = publishers
         self._max_body = max_body
 
     async def publish(self, request: Request) -> Response:
@@ -78,7 +73,7 @@ class _Captions:
             channel = self._channels.get(request.path_params["channel"])
             if channel is None:
                 raise RefusalError(404, "Not Found")
-            await authorize(request, self._publish_keys.get(channel.name), self._authenticator)
+            await self._publishers.authorize(request, channel.name)
             require_type(request, webvtt.MEDIA_TYPE)
             track = channel.captions.tracks.get(request.path_params["language"])
             if track is None:

@@ -9,30 +9,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.credentials import Authenticator
-from origin.live.admission import RefusalError, authorize
+from origin.live.admission import Publishers, RefusalError
 from origin.live.recordings import describe
 from packager.live.channel import Channel
 
 UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(
-    channels: Mapping[str, Channel], publish_keys: Mapping[str, str], authenticator: Authenticator
-) -> list[BaseRoute]:
+def routes(channels: Mapping[str, Channel], publishers: Publishers) -> list[BaseRoute]:
     """The routes of this wing.
 
     Args:
         channels: by name.
-        publish_keys: by the channel's name; who ends any other must be on this machine.
-        authenticator: checks keys.
+        publishers: lets in who may end and begin events.
     """
 
     async def chosen(request: Request) -> Channel:
         channel = channels.get(request.path_params["channel"])
         if channel is None:
             raise RefusalError(404, "Not Found")
-        await authorize(request, publish_keys.get(channel.name), authenticator)
+        await publishers.authorize(request, channel.name)
         return channel
 
     async def end(request: Request) -> Response:

@@ -22,8 +22,7 @@ from starlette.routing import BaseRoute, Route
 from media.daterange import CLIENT_ATTRIBUTE, DateRange
 from media.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
 from media.m3u8values import date_time
-from origin.credentials import Authenticator
-from origin.live.admission import RefusalError, authorize, require_type
+from origin.live.admission import Publishers, RefusalError, require_type
 from packager.live.channel import Channel
 from packager.live.dateranges import DateRangeError
 from packager.live.inband import TooManyEventsError
@@ -58,16 +57,14 @@ class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
 
 def routes(
     channels: Mapping[str, Channel],
-    publish_keys: Mapping[str, str],
-    authenticator: Authenticator,
+    publishers: Publishers,
     max_body: int = MAX_BODY,
 ) -> list[BaseRoute]:
     """The routes of this wing.
 
     Args:
         channels: by name.
-        publish_keys: by the channel's name; who publishes on any other must be on this machine.
-        authenticator: checks keys.
+        publishers: lets in who may publish.
         max_body: most bytes of a request's body.
     """
     counter = itertools.count(1)
@@ -77,7 +74,7 @@ def routes(
             channel = channels.get(request.path_params["channel"])
             if channel is None:
                 raise RefusalError(404, "Not Found")
-            await authorize(request, publish_keys.get(channel.name), authenticator)
+            await publishers.authorize(request, channel.name)
             metadata = await _body(request, max_body)
             tag = date_range(metadata, channel, f"{int(time.time() * 1000)}-{next(counter)}")
             _publish(channel, tag, id3_tag(metadata, tag))

@@ -16,13 +16,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
-from origin.credentials import Authenticator, Secret, unauthorized
+from origin.credentials import unauthorized
+from origin.radio.admission import Admission
 from origin.radio.announcing import announced_bitrate, announcement_of
 from origin.radio.mount import Mount
 from packager.radio.oggintake import MEDIA_TYPE
 from packager.radio.published import InUseError, Published, Session
 
-USER = "source"
 SILENT_SECONDS = 10.0
 """How long a source may send nothing before its place is given to another."""
 
@@ -55,7 +55,7 @@ class Publishing:
     Args:
         mounts: by name.
         passwords: of the mounts that take a source, by name.
-        authenticator: checks them.
+        admission: checks them.
         silent_seconds: how long a source may send nothing.
     """
 
@@ -63,12 +63,12 @@ class Publishing:
         self,
         mounts: Mapping[str, Mount],
         passwords: Mapping[str, str],
-        authenticator: Authenticator,
+        admission: Admission,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
-        self._authenticator = authenticator
+        self._admission = admission
         self._silent_seconds = silent_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +152,7 @@ class Publishing:
         password = self._passwords.get(name)
         if password is None:
             return _refusal("this station takes no source\n", 403)
-        if not await self._authenticator.admits(request, Secret(password, USER)):
+        if not await self._admission.may_send(request, password):
             return _unauthorized()
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
@@ -166,25 +166,25 @@ class Metadata:
     Args:
         mounts: by name.
         passwords: of the mounts that take a source, by name.
-        authenticator: checks them.
+        admission: checks them.
     """
 
     def __init__(
-        self, mounts: Mapping[str, Mount], passwords: Mapping[str, str], authenticator: Authenticator
+        self, mounts: Mapping[str, Mount], passwords: Mapping[str, str], admission: Admission
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
-        self._authenticator = authenticator
+        self._admission = admission
 
     async def update(self, request: Request) -> Response:
-        """Set a title, with the source's password."""
+        """Set a title, with the source's password or the administrator's token."""
         fields = read_query(request.url.query)
         name = fields.get("mount", "").removeprefix("/").removeprefix("radio/")
         mount, password = self._mounts.get(name), self._passwords.get(name)
         # Whether a station exists is no secret (its address tells), but one that takes no source has no key.
         if mount is None or password is None or not isinstance(mount.station, Published):
             return _refusal("no such station, or it takes no source\n", 400)
-        if not await self._authenticator.admits(request, Secret(password, USER)):
+        if not await self._admission.may_change_titles(request, password):
             return _unauthorized()
         if fields.get("mode") != "updinfo":
             return _refusal("mode must be updinfo\n", 400)

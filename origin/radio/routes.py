@@ -11,10 +11,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
-from origin.credentials import Authenticator
 from origin.http1.stream import STREAM
 from origin.radio.addresses import playlist_of
-from origin.radio.admission import may_listen, refusal
+from origin.radio.admission import Admission, refusal
 from origin.radio.following import Following, token_of
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
@@ -33,15 +32,15 @@ class Listening:
 
     Args:
         mounts: by name.
-        authenticator: checks listeners' passwords.
+        admission: knows who may listen.
         max_listeners: of all mounts together; None for no limit but each mount's own.
     """
 
     def __init__(
-        self, mounts: Mapping[str, Mount], authenticator: Authenticator, max_listeners: int | None = None
+        self, mounts: Mapping[str, Mount], admission: Admission, max_listeners: int | None = None
     ) -> None:
         self._mounts = mounts
-        self._authenticator = authenticator
+        self._admission = admission
         self._max_listeners = max_listeners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,7 +50,7 @@ class Listening:
             answer = playlist_of(self._mounts, Request(scope)) or _unknown()
             await answer(scope, receive, send)
             return
-        if not await may_listen(Request(scope), mount, self._authenticator):
+        if not await self._admission.may_listen(Request(scope), mount):
             await refusal()(scope, receive, send)
             return
         heading = scope["method"] == "HEAD"
@@ -113,9 +112,9 @@ def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
 
 def routes(
     mounts: Mapping[str, Mount],
+    admission: Admission,
     *,
     passwords: Mapping[str, str] | None = None,
-    authenticator: Authenticator | None = None,
     max_listeners: int | None = None,
     silent_seconds: float = SILENT_SECONDS,
 ) -> list[BaseRoute]:
@@ -123,14 +122,14 @@ def routes(
 
     Args:
         mounts: by name; read at each request, so it may change.
+        admission: knows who may listen and send.
         passwords: of the mounts that take a source, by name.
-        authenticator: checks passwords.
         max_listeners: of all mounts together.
         silent_seconds: how long a source may send nothing.
     """
-    passwords, authenticator = passwords or {}, authenticator or Authenticator()
-    listening = Listening(mounts, authenticator, max_listeners)
-    endpoint = Endpoint(listening, Publishing(mounts, passwords, authenticator, silent_seconds))
+    passwords = passwords or {}
+    listening = Listening(mounts, admission, max_listeners)
+    endpoint = Endpoint(listening, Publishing(mounts, passwords, admission, silent_seconds))
 
     async def show_status(request: Request) -> Response:
         text = status(mounts, str(request.base_url).rstrip("/"), request.query_params.get("mount"))
@@ -140,6 +139,6 @@ def routes(
         # One route for all, so that Allow names all: RFC 9110 §15.5.6.
         Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
         Route("/events/radio/{name}", Following(mounts), methods=["GET", "HEAD"]),
-        Route("/admin/metadata", Metadata(mounts, passwords, authenticator).update, methods=["GET"]),
+        Route("/admin/metadata", Metadata(mounts, passwords, admission).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,6 @@ from packager.radio.simulcast import LEAD_SECONDS
 from packager.radio.station import Station, StationOptions
 from packager.tools import Tools
 
-PASSWORD_BYTES = 12
-
 
 @dataclass(frozen=True, slots=True)
 class Stations:
@@ -28,13 +25,11 @@ class Stations:
         mounts: those that have an address, by name.
         hidden: those that are only heard as another's fallback.
         passwords: of the mounts that take a source, by name.
-        made: which of these passwords were made now, for the person to be told.
     """
 
     mounts: dict[str, Mount] = field(default_factory=dict)
     hidden: list[Mount] = field(default_factory=list)
     passwords: dict[str, str] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
 
 
 def make_stations(
@@ -57,11 +52,8 @@ def make_stations(
         stations.mounts[options.name] = Mount(
             options.name, source, _presentation(options, config), count=count, count_events=count_events
         )
-        if kind(options) == "publish":
-            password = options.source_password or secrets.token_urlsafe(PASSWORD_BYTES)
-            stations.passwords[options.name] = password
-            if not options.source_password:
-                stations.made[options.name] = password
+        if kind(options) == "publish" and options.source_password:
+            stations.passwords[options.name] = options.source_password
     for options in config.radio:
         if options.fallback and not lacks_fallback(options, config.radio):
             stations.mounts[options.name].fall_back_to(_fallback(options, tools, stations))

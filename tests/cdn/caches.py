@@ -72,8 +72,8 @@ class Cache:
     """A running cache.
 
     Attributes:
-        kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, or http2
-            for an nginx that keeps nothing, with TLS.
+        kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, http2
+            for an nginx that keeps nothing, with TLS, or plain for one that only passes on.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -112,6 +112,7 @@ def _running(kind: str, origin: str, folder: Path, port: int) -> Iterator[Cache]
     makers: dict[str, Callable[[str, int, Path], list[str]]] = {
         "nginx": _caching_nginx,
         "http2": _http2_nginx,
+        "plain": _plain_nginx,
         "varnish": _varnish,
         "trafficserver": _traffic_server,
         "background": functools.partial(_traffic_server, remap="background"),
@@ -159,6 +160,11 @@ def _http2_nginx(origin: str, port: int, folder: Path) -> list[str]:
     made = self_signed(folder)
     values = {"ORIGIN": origin, "PORT": str(port), "CHAIN": str(made.chain), "KEY": str(made.key)}
     return _nginx(program("nginx", "nginx"), folder, "http2.conf", **values)
+
+
+def _plain_nginx(origin: str, port: int, folder: Path) -> list[str]:
+    values = {"ORIGIN": f"http://{origin}", "PORT": str(port)}
+    return _nginx(program("nginx", "nginx"), folder, "plain.conf", **values)
 
 
 def _nginx(path: str, folder: Path, name: str, **values: str) -> list[str]:

@@ -17,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 
 from media.codecs import parse_sample_entry
 from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from origin.access import Access, AccessOptions, Guard
 from origin.credentials import Authenticator
 from origin.edge import Edge, Ledger, Traffic, edge_headers
 from origin.http1.answers import Shortcuts
 from origin.http1.requesthead import WireLimits
 from origin.live import captions, growing, metadata, reload
 from origin.live import routes as live
+from origin.live.admission import Publishers
 from origin.live.shortcut import LiveShortcut
 from packager.live.channel import Channel
 from packager.live.inband import Place
@@ -33,6 +35,7 @@ from packager.live.window import Window
 from packager.tools import Tools
 from tests.conformance.conftest import serving
 from tests.conformance.raw import Answer, Client
+from tests.keys import ADMIN_TOKEN
 
 SECONDS = 50
 NUMBER = 1_795_000_000
@@ -190,14 +193,14 @@ class HandFed:
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         channels = self.channels = {channel.name: channel}
-        keys = channels, dict[str, str](), Authenticator()
+        authenticator = Authenticator()
+        keys = channels, Publishers(authenticator, ADMIN_TOKEN, {})
         wings = live.routes(channels), metadata.routes(*keys), captions.routes(*keys)
         routes = [route for wing in wings for route in wing]
         self.traffic = Traffic()
         self.calls = 0
-        self._inner = Edge(
-            Starlette(routes=routes), traffic=self.traffic, allow_origin="*", log_requests=False
-        )
+        guarded = Guard(Starlette(routes=routes), Access(AccessOptions(), authenticator))
+        self._inner = Edge(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         ledger = Ledger(self.traffic, log_requests=False)
         self.shortcuts = Shortcuts({"live": LiveShortcut(channels, ledger, edge_headers("*"))})
         for rendition in channel.renditions.values():

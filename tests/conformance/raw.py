@@ -54,7 +54,7 @@ class Client:
         self.socket.sendall(text.encode("latin-1") if isinstance(text, str) else text)
 
     def ask(self, target: str, *fields: str, method: str = "GET", version: str = "1.1") -> Answer:
-        lines = [f"{method} {target} HTTP/{version}", "Host: origin", *fields, "", ""]
+        lines = [f"{method} {target} HTTP/{version}", "Host: origin.localhost", *fields, "", ""]
         self.send("\r\n".join(lines))
         return self.answer(method)
 

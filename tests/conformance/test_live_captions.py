@@ -27,11 +27,15 @@ from tests.conformance.handfed import (
     segments_of,
 )
 from tests.conformance.raw import Answer, Client
+from tests.keys import BEARER_LINE
 from tests.waiting import wait_for
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 EN = "/live/test/captions-en/"
 FILE = "WEBVTT\n\n1\n00:00.000 --> 00:00.500\nnow\n\n2\n00:00.700 --> 00:03.200 align:start\nlong\nlines\n"
+
+
+TYPED = "Content-Type: text/vtt"
 
 
 @pytest.fixture
@@ -49,11 +53,10 @@ def post(
     query: str = "",
     language: str = "en",
     *fields: str,
-    host: str = "127.0.0.1",
 ) -> Answer:
     data = body.encode() if isinstance(body, str) else body
-    head = [f"POST /live/test/captions/{language}{query} HTTP/1.1", f"Host: {host}"]
-    head += [f"Content-Length: {len(data)}", *(fields or ("Content-Type: text/vtt",)), "", ""]
+    head = [f"POST /live/test/captions/{language}{query} HTTP/1.1", "Host: x"]
+    head += [f"Content-Length: {len(data)}", *(fields or (TYPED, BEARER_LINE)), "", ""]
     with Client(fed.address) as client:
         client.send("\r\n".join(head).encode() + data)
         return client.answer()
@@ -243,7 +246,7 @@ def test_ffmpeg_reads_the_rendition_to_its_end(fed: HandFed, tools: Tools) -> No
 
 
 def test_a_body_without_end_is_taken_cue_by_cue(fed: HandFed) -> None:
-    head = "POST /live/test/captions/en HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/vtt\r\n"
+    head = f"POST /live/test/captions/en HTTP/1.1\r\nHost: x\r\n{TYPED}\r\n{BEARER_LINE}\r\n"
     kept = fed.channel.captions.tracks["en"]
 
     def chunk(data: str) -> str:
@@ -313,8 +316,10 @@ def test_cues_may_count_from_a_date(fed: HandFed) -> None:
 def test_only_the_channels_languages_and_who_may_publish_are_let_in(fed: HandFed) -> None:
     assert post(fed, FILE, "", "de").status == 404
     assert post(fed, FILE, "", "pt-BR").status == 201
-    assert post(fed, FILE, "", "en", "Content-Type: text/plain").status == 415
-    assert post(fed, FILE, host="evil.example").status == 403
+    assert post(fed, FILE, "", "en", "Content-Type: text/plain", BEARER_LINE).status == 415
+    assert post(fed, FILE, "", "en", TYPED).status == 401
+    assert post(fed, FILE, "?key=wrong", "en", TYPED).status == 401
+    assert post(fed, FILE, "", "en", TYPED, BEARER_LINE, "Origin: https://evil.example").status == 403
 
 
 def test_nothing_is_taken_of_what_comes_when_all_is_over(fed: HandFed) -> None:
@@ -325,7 +330,7 @@ def test_nothing_is_taken_of_what_comes_when_all_is_over(fed: HandFed) -> None:
 
 def test_feeds_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MAX_FEEDS", 1)
-    head = "POST /live/test/captions/en HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/vtt\r\n"
+    head = f"POST /live/test/captions/en HTTP/1.1\r\nHost: x\r\n{TYPED}\r\n{BEARER_LINE}\r\n"
     with Client(fed.address) as client:
         client.send(f"{head}Transfer-Encoding: chunked\r\n\r\n20\r\nWEBVTT\n\n00:00.000 --> 00:01.000\n\r\n")
         wait_for(lambda: post(fed, FILE).status == 503, "the other feed to count")
@@ -333,7 +338,7 @@ def test_feeds_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_feed_is_let_go_when_the_channel_ends(fed: HandFed) -> None:
-    head = "POST /live/test/captions/en HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/vtt\r\n"
+    head = f"POST /live/test/captions/en HTTP/1.1\r\nHost: x\r\n{TYPED}\r\n{BEARER_LINE}\r\n"
     body = "WEBVTT\n\n00:00.000 --> 00:01.000\nheard\n\n"
     with Client(fed.address) as client:
         client.send(f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n{body}\r\n")

@@ -21,6 +21,7 @@ from packager.live import inband
 from packager.tools import Tools
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
+from tests.keys import BEARER_LINE
 
 TICKS = 15360
 """ffmpeg's timescale for thirty frames a second."""
@@ -36,7 +37,8 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
 
 def post(fed: HandFed, body: dict[str, Any]) -> Answer:
     data = json.dumps(body).encode()
-    head = "POST /live/test/metadata HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    fields = f"Host: x\r\nContent-Type: application/json\r\n{BEARER_LINE}\r\n"
+    head = f"POST /live/test/metadata HTTP/1.1\r\n{fields}"
     with Client(fed.address) as client:
         client.send(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         return client.answer()

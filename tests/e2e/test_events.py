@@ -19,6 +19,7 @@ from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import looks, new_page, open_tab
 from tests.e2e.regularity import PATIENCE_SECONDS, Segment, fetched, is_regular, stretches
 from tests.e2e.test_players import DASHJS, SHAKA, Watching
+from tests.keys import BEARER
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
@@ -86,7 +87,7 @@ def recordings(server: ServerProcess) -> list[dict[str, Any]]:
 def end_of(server: ServerProcess) -> dict[str, Any]:
     """End the channel's event; give its recording."""
     known = {one["id"] for one in recordings(server)}
-    ended = httpx.post(f"{server.url}/live/talk/end", timeout=PATIENCE_SECONDS)
+    ended = httpx.post(f"{server.url}/live/talk/end", headers=BEARER, timeout=PATIENCE_SECONDS)
     assert ended.json()["state"] == "ended"
     # On a slow disk it comes later than the answer.
     (made,) = wait_for(
@@ -97,7 +98,7 @@ def end_of(server: ServerProcess) -> dict[str, Any]:
 
 def begin(server: ServerProcess) -> None:
     """Begin another event, unless one is on air; wait for some segments."""
-    httpx.post(f"{server.url}/live/talk/start", timeout=PATIENCE_SECONDS)
+    httpx.post(f"{server.url}/live/talk/start", headers=BEARER, timeout=PATIENCE_SECONDS)
     # The event before this one is listed until it begins.
     wait_for(lambda: server.children() and segments(server)[3:], what="some segments")
 
@@ -215,7 +216,7 @@ def break_and_record(server: ServerProcess, words: str) -> dict[str, Any]:
     told = httpx.post(
         f"{server.url}/live/talk/captions/en",
         content=f"WEBVTT\n\n00:00.000 --> 00:09.000\n{words}\n",
-        headers={"content-type": "text/vtt"},
+        headers={"content-type": "text/vtt", **BEARER},
         timeout=PATIENCE_SECONDS,
     )
     said, before = datetime.fromisoformat(told.json()["start"]).timestamp(), segments(server)

@@ -55,7 +55,10 @@ SAMPLES = 8
 
 
 def config(folder: Path) -> str:
+    # The studio's source client asks under this name.
     return f"""
+        [server]
+        names = ["radio.example"]
         [library]
         path = "{folder}"
         [server]

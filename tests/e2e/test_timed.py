@@ -23,6 +23,7 @@ from tests.e2e.conftest import Tab, keep, looks, new_page, open_tab
 from tests.e2e.regularity import Pace, kept_pace, listed
 from tests.e2e.scripts import script
 from tests.e2e.test_players import DASHJS, SHAKA, Watching
+from tests.keys import BEARER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -120,7 +121,7 @@ async def tab(browser: Browser, timed_server: ServerProcess) -> AsyncIterator[Ta
 
 async def post(server: ServerProcess, path: str, body: str, media_type: str) -> dict[str, Any]:
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
-        headers = {"content-type": media_type}
+        headers = {"content-type": media_type, **BEARER}
         answer = await client.post(f"{server.url}/live/test/{path}", content=body, headers=headers)
     assert answer.status_code == 201, answer.text
     told: dict[str, Any] = answer.json()

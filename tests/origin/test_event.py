@@ -24,6 +24,7 @@ from origin.configsources import validate
 from origin.unserved import unserved
 from packager.tools import Tools
 from tests.conftest import ServerProcess, start_server
+from tests.keys import BEARER
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.waiting import wait_for
 
@@ -58,7 +59,7 @@ class Hall:
         return answer.text if answer.status_code == 200 else ""
 
     def post(self, path: str) -> httpx.Response:
-        return self.client.post(f"{self.server.url}{path}")
+        return self.client.post(f"{self.server.url}{path}", headers=BEARER)
 
     def channel(self, name: str) -> dict[str, Any]:
         listed: list[dict[str, Any]] = self.get("/api/live").json()
@@ -279,8 +280,9 @@ def test_an_event_that_is_ended_stays_over_restarts_until_the_next_one_begins(
     wait_for(lambda: len(hall.segments(path)) >= 3, what="three segments")
     assert hall.post("/live/talk/start").status_code == 409
     # Fetch §3.2.2: any page may have a browser send a POST without a body; it is told whose page that is.
-    foreign = hall.client.post(f"{hall.server.url}/live/talk/end", headers={"Origin": "https://evil.example"})
-    assert foreign.status_code == 403
+    end = f"{hall.server.url}/live/talk/end"
+    assert hall.client.post(end, headers={**BEARER, "Origin": "https://evil.example"}).status_code == 403
+    assert hall.client.post(end).status_code == 401
     # What is waited for doesn't come before the end, however late we are.
     (encoder,) = hall.server.children()
     os.kill(encoder, signal.SIGSTOP)
