@@ -6,6 +6,7 @@ What changes something needs a key besides, which its own route asks for (`crede
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ ADMIN = "/admin/"
 
 PAGES_OF_OURS = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site (Fetch Metadata §2.4) that no other site's page can have a browser send."""
+
+
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
+"""RFC 9110 §7.2: a port may follow; an IPv6 address has colons of its own, and brackets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +154,10 @@ def is_known_host(request: Request, names: frozenset[str]) -> bool:
     host = request.headers.get("host")
     if host is None:
         return True
-    # RFC 9110 §7.2: a port may follow; an IPv6 address has colons of its own, and brackets.
-    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
-    name = name.lower().removesuffix(".")
+    found = _HOST.fullmatch(host.lower())
+    if found is None:
+        return False
+    name = (found["address"] or found["name"]).removesuffix(".")
     # RFC 6761 §6.3: names below localhost are this machine's, too.
     return name in names or f".{name}".endswith(".localhost") or is_loopback(name)
 

@@ -12,20 +12,22 @@ from origin.access import Access
 from origin.house import House
 from origin.live.recordings import describe
 from origin.radio import nowplaying
+from origin.radio.admission import Admission, is_protected
 from origin.radio.mount import Mount
 from packager.radio.simulcast import Simulcast
 
 UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(house: House, access: Access) -> list[BaseRoute]:
+def routes(house: House, access: Access, admission: Admission) -> list[BaseRoute]:
     """Give the routes of ``/api/…`` but for the library's, ``/health`` and ``/metrics``.
 
     Args:
         house: what is told of.
         access: decides who sees the details of its health.
+        admission: knows who may hear a station.
     """
-    answers = Api(house, access)
+    answers = Api(house, access, admission)
     return [
         Route("/api/live", answers.live),
         Route("/api/radio", answers.radio),
@@ -38,9 +40,10 @@ def routes(house: House, access: Access) -> list[BaseRoute]:
 class Api:
     """The answers; each list is an array of objects."""
 
-    def __init__(self, house: House, access: Access) -> None:
+    def __init__(self, house: House, access: Access, admission: Admission) -> None:
         self._house = house
         self._access = access
+        self._admission = admission
 
     async def live(self, _: Request) -> Response:
         """List the live channels."""
@@ -62,11 +65,17 @@ class Api:
             ]
         )
 
-    async def radio(self, _: Request) -> Response:
-        """List the stations."""
-        channels = self._house.simulcasts
+    async def radio(self, request: Request) -> Response:
+        """List the stations; of those that a request may not hear, that they are there."""
+        channels, mounts = self._house.simulcasts, self._house.mounts.values()
+        heard = await self._admission.opened(request, mounts)
         return as_json(
-            [describe_station(mount, channels.get(mount.name)) for mount in self._house.mounts.values()]
+            [
+                describe_station(mount, channels.get(mount.name))
+                if mount.name in heard
+                else describe_closed_station(mount)
+                for mount in mounts
+            ]
         )
 
     async def events(self, _: Request) -> Response:
@@ -99,6 +108,7 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
         "station": mount.shown.name,
         "genre": mount.shown.genre,
         "url": f"/radio/{mount.name}",
+        "protected": is_protected(mount),
         "hls": None if simulcast is None else f"/live/{mount.name}/master.m3u8",
         "events": f"/events/radio/{mount.name}",
         "media_type": mount.media_type,
@@ -112,6 +122,24 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
         "peak": mount.peak,
         "state": mount.state,
     }
+
+
+def describe_closed_station(mount: Mount) -> dict[str, object]:
+    """Describe a station to who may not hear it: that it is there, which its address tells, too.
+
+    Args:
+        mount: it.
+    """
+    told = {
+        "name": mount.name,
+        "station": mount.options.title or mount.name,
+        "url": f"/radio/{mount.name}",
+        "protected": True,
+        "events": f"/events/radio/{mount.name}",
+        "title": "",
+        "history": [],
+    }
+    return dict.fromkeys(describe_station(mount)) | told
 
 
 def as_json(value: object, status: int = 200) -> Response:

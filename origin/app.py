@@ -44,6 +44,7 @@ def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
     config = house.config
     authenticator = Authenticator()
     access = Access(options, authenticator)
+    admission = Admission(authenticator, options.admin_token)
     publishers = Publishers(
         authenticator,
         options.admin_token,
@@ -65,12 +66,12 @@ def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
             *captions.routes(house.channels, publishers, config.limits.captions_bytes),
             *radio_routes(
                 house.mounts,
-                Admission(authenticator, options.admin_token),
+                admission,
                 passwords=house.stations.passwords,
                 max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
             ),
-            *api.routes(house, access),
+            *api.routes(house, access, admission),
             *library_list.routes(house.catalogue, lambda: house.needs_library),
             *page.routes(player),
         ],

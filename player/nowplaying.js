@@ -24,10 +24,13 @@ export class NowPlaying {
     this.#audio = audio;
   }
 
-  /** @param address of the station's events */
-  open(address, token) {
+  /**
+   * @param address of the station's events
+   * @param query names the listener, with its password where the station needs one
+   */
+  open(address, query) {
     this.close();
-    this.#connect(`${address}?listener=${token}`);
+    this.#connect(`${address}?${query}`);
   }
 
   close() {

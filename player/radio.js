@@ -5,11 +5,12 @@ import * as session from "./mediasession.js";
 import { Meter } from "./meter.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
 import { Progress, Retry } from "./retry.js";
-import { StationCard } from "./station.js";
+import { StationCard, isClosed } from "./station.js";
 
 const CHECK_EVERY_MS = 500;
 const FOLLOW_EVERY_MS = 200;
 const STUCK_MS = 8000;
+const CHECK_TIMEOUT_MS = 8000;
 const VOLUME_KEY = "headwater.volume";
 
 export class RadioView {
@@ -19,6 +20,8 @@ export class RadioView {
   #items = [];
   #rows = new Map();
   #playing = null;
+  /** Listeners' passwords, by station: as long as the page stays, and nowhere else. */
+  #keys = new Map();
   #retry = new Retry();
   #progress = new Progress();
   #now = new NowPlaying(this.audio);
@@ -75,12 +78,31 @@ export class RadioView {
 
   play(item) {
     this.stop();
+    if (isClosed(item) && !this.#keys.has(item.name)) {
+      this.#rows.get(item.name).card.ask((key) => this.#unlock(item, key));
+      return;
+    }
     this.#playing = item;
     this.onPlay();
     this.#meter.listen();
     session.begin({ play: () => this.play(item), pause: () => this.#pause(), stop: () => this.stop() });
     this.#connect();
     this.#show();
+  }
+
+  /** Plays a station if this is its password; else gives the reason. */
+  async #unlock(item, key) {
+    try {
+      // Without what the browser knows by itself: it would ask for a password in its own words.
+      const how = { method: "HEAD", credentials: "omit", signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) };
+      const answer = await fetch(`${item.url}?key=${encodeURIComponent(key)}`, how);
+      if (answer.status === 401) return "That isn't the password of this station.";
+    } catch {
+      return "The station doesn't answer.";
+    }
+    this.#keys.set(item.name, key);
+    this.play(item);
+    return "";
   }
 
   stop() {
@@ -111,9 +133,11 @@ export class RadioView {
   }
 
   #connect() {
-    const token = newToken();
-    this.#now.open(this.#playing.events, token);
-    this.audio.src = `${this.#playing.url}?listener=${token}`;
+    const query = new URLSearchParams({ listener: newToken() });
+    const key = this.#keys.get(this.#playing.name);
+    if (key !== undefined) query.set("key", key);
+    this.#now.open(this.#playing.events, query);
+    this.audio.src = `${this.#playing.url}?${query}`;
     this.audio.play().catch((error) => {
       if (error.name !== "NotAllowedError") return;
       this.stop();

@@ -5,6 +5,10 @@ import { count, el, say, syncRows } from "./dom.js";
 const STATES = { starting: "Starting", down: "Silent at the moment", idle: "Waiting for a listener" };
 const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg" };
 const MOST_BEFORE = 8;
+const FOR_LISTENERS = "For listeners with a password";
+
+/** Whether a station needs a password that this page hasn't presented: then only its name is told. */
+export const isClosed = (item) => item.protected && item.state === null;
 
 export class StationCard {
   #name = el("span", {});
@@ -15,6 +19,8 @@ export class StationCard {
   #past = el("details", { class: "past", hidden: true }, el("summary", {}, "Played before"), this.#before);
   #rows = new Map();
   #item;
+  #about;
+  #form = null;
   canvas = el("canvas", { class: "meter", "aria-hidden": "true" });
 
   /** @param toggle called when the button is pressed */
@@ -22,16 +28,16 @@ export class StationCard {
     this.button = el("button", { class: "play", type: "button", click: toggle });
     const links = el("p", { class: "quiet links" }, el("a", { href: item.url }, location.origin + item.url));
     if (item.hls) links.append(" · ", el("a", { href: item.hls, title: "For phones and players of HLS" }, "HLS"));
-    this.node = el("li", { class: "station" }, this.button,
-      el("div", { class: "about" }, el("h3", {}, this.#name, " ", this.#mount), this.#song, this.#facts, links),
-      this.#past, this.canvas);
+    this.#about = el("div", { class: "about" },
+      el("h3", {}, this.#name, " ", this.#mount), this.#song, this.#facts, links);
+    this.node = el("li", { class: "station" }, this.button, this.#about, this.#past, this.canvas);
   }
 
   update(item) {
     this.#item = item;
     say(this.#name, item.station || item.name);
     say(this.#mount, item.station && item.station !== item.name ? item.name : "");
-    say(this.#facts, [
+    say(this.#facts, isClosed(item) ? "" : [
       item.title && STATES[item.state],
       count(item.listeners ?? 0, "listener", "listeners"),
       item.bitrate && `${item.bitrate} kbit/s`,
@@ -39,9 +45,30 @@ export class StationCard {
     ].filter(Boolean).join(" · "));
   }
 
+  /**
+   * Asks for the listeners' password.
+   * @param answer called with it; gives what was wrong with it, or "" when the station opens
+   */
+  ask(answer) {
+    this.#form?.remove();
+    const input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Password" });
+    const wrong = el("p", { class: "status", role: "alert" });
+    this.#form = el("form", { class: "password" }, input, el("button", { type: "submit" }, "Listen"), wrong);
+    this.#form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      if (!input.value) return;
+      const form = this.#form;
+      const reason = await answer(input.value);
+      say(wrong, reason);
+      if (!reason) form.remove();
+    });
+    this.#about.append(this.#form);
+    input.focus();
+  }
+
   /** @param titles oldest first, up to the one that plays */
   showTitles(titles) {
-    say(this.#song, titles.at(-1)?.title || STATES[this.#item.state] || "No title");
+    say(this.#song, titles.at(-1)?.title || STATES[this.#item.state] || (isClosed(this.#item) ? FOR_LISTENERS : "No title"));
     const before = titles.slice(0, -1).filter((each) => each.title).slice(-MOST_BEFORE).reverse();
     this.#past.hidden = before.length === 0;
     syncRows(this.#before, this.#rows, before, (each) => `${each.media_time} ${each.started}`, makeTitle);

@@ -12,17 +12,30 @@ from origin.radio.greeting import one_line
 from origin.radio.mount import Mount
 
 
-def playlist_of(mounts: Mapping[str, Mount], request: Request) -> Response | None:
-    """Answer a request for a station's playlist; None when it isn't for one.
+def find(mounts: Mapping[str, Mount], name: str) -> tuple[Mount | None, str]:
+    """Find what a name behind ``/radio/`` stands for.
 
     Args:
         mounts: by name.
-        request: whose query, such as a listener's key, goes into the address.
+        name: a station's, or that of its playlist.
+
+    Returns:
+        The station, None for none; and the ending of its playlist, where that is asked for.
     """
-    name, _, ending = request.path_params["name"].rpartition(".")
-    mount = mounts.get(name)
-    if mount is None or ending not in _WRITERS:
-        return None
+    if name in mounts:
+        return mounts[name], ""
+    base, _, ending = name.rpartition(".")
+    return (mounts.get(base), ending) if ending in _WRITERS else (None, "")
+
+
+def playlist(mount: Mount, ending: str, request: Request) -> Response:
+    """Answer with a station's playlist.
+
+    Args:
+        mount: the station.
+        ending: ``m3u`` or ``xspf``.
+        request: whose own query, such as a listener's key, goes into the address.
+    """
     write, media_type = _WRITERS[ending]
     query = f"?{request.url.query}" if request.url.query else ""
     address = f"{str(request.base_url).rstrip('/')}/radio/{mount.name}{query}"

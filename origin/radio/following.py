@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from origin.events import sse
 from origin.events.channel import Reader
 from origin.http1.stream import STREAM
+from origin.radio.admission import Admission, refusal
 from origin.radio.hearing import TOKEN
 from origin.radio.mount import Mount
 
@@ -34,19 +35,23 @@ class Following:
 
     Args:
         mounts: by name.
+        admission: knows who may listen: titles are told to nobody else.
     """
 
-    def __init__(self, mounts: Mapping[str, Mount]) -> None:
+    def __init__(self, mounts: Mapping[str, Mount], admission: Admission) -> None:
         self._mounts = mounts
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope)
         mount = self._mounts.get(scope["path_params"]["name"])
         token = token_of(request)
-        refusal = _refusal("no such station\n", 404) if mount is None else _refuse(mount, request, token)
-        if mount is None or refusal is not None:
-            await (refusal or Response())(scope, receive, send)
+        answer = _refuse(mount, request, token)
+        if mount is not None and not await self._admission.may_listen(request, mount):
+            answer = refusal()
+        if mount is None or answer is not None:
+            await (answer or Response())(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         if scope["method"] == "HEAD":

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
 from origin.http1.stream import STREAM
-from origin.radio.addresses import playlist_of
+from origin.radio.addresses import find, playlist
 from origin.radio.admission import Admission, refusal
 from origin.radio.following import Following, token_of
 from origin.radio.listeners import Listener
@@ -45,13 +45,15 @@ class Listening:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        mount = self._mounts.get(scope["path_params"]["name"])
+        mount, ending = find(self._mounts, scope["path_params"]["name"])
         if mount is None:
-            answer = playlist_of(self._mounts, Request(scope)) or _unknown()
-            await answer(scope, receive, send)
+            await _unknown()(scope, receive, send)
             return
         if not await self._admission.may_listen(Request(scope), mount):
             await refusal()(scope, receive, send)
+            return
+        if ending:
+            await playlist(mount, ending, Request(scope))(scope, receive, send)
             return
         heading = scope["method"] == "HEAD"
         if mount.state == "down" or (not heading and (mount.full or self._full())):
@@ -132,13 +134,15 @@ def routes(
     endpoint = Endpoint(listening, Publishing(mounts, passwords, admission, silent_seconds))
 
     async def show_status(request: Request) -> Response:
-        text = status(mounts, str(request.base_url).rstrip("/"), request.query_params.get("mount"))
+        heard = await admission.opened(request, mounts.values())
+        told = {name: mount for name, mount in mounts.items() if name in heard}
+        text = status(told, str(request.base_url).rstrip("/"), request.query_params.get("mount"))
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
     return [
         # One route for all, so that Allow names all: RFC 9110 §15.5.6.
         Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
-        Route("/events/radio/{name}", Following(mounts), methods=["GET", "HEAD"]),
+        Route("/events/radio/{name}", Following(mounts, admission), methods=["GET", "HEAD"]),
         Route("/admin/metadata", Metadata(mounts, passwords, admission).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
     ]

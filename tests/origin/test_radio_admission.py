@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import base64
 import hmac
+import json
 
 import pytest
+from starlette.requests import Request
 
+from origin.credentials import Authenticator
+from origin.radio.admission import Admission
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
+from tests.keys import BEARER_LINE
 from tests.patience import bear_silence
 from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving
 from tests.waiting import until
@@ -97,3 +102,96 @@ async def test_beyond_the_limit_of_all_stations_together_listeners_get_503() -> 
         await clients[1].close()
         await until(lambda: mounts["two"].listeners == 0)
         assert (await server.open(path="/radio/one")).status == 200
+
+
+TOLD = ["/events/radio/test", "/radio/test.m3u", "/radio/test.xspf"]
+"""What tells a station's titles, or where it is heard."""
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", TOLD)
+async def test_what_is_told_of_a_station_needs_what_its_sound_needs(path: str, method: str) -> None:
+    async with one_mount(LOCKED) as (feed, mount, server):
+        feed.push(3, "Secret title")
+        await until(lambda: mount.title == "Secret title")
+        for target, fields in (
+            (path, []),
+            (path, [basic("anybody:wrong")]),
+            (f"{path}?key=wrong", []),
+            (f"{path}?listener=abcdefgh", []),
+            # Signed for something else.
+            (signed(LATER, path=path).replace(PATH, path), []),
+        ):
+            refused = await server.open(*fields, path=target, method=method)
+            assert refused.status == 401, target
+            assert refused.headers["www-authenticate"].startswith("Basic realm=")
+            assert refused.headers["cache-control"] == "no-store"
+        assert mount.now.channel.readers == 0
+        for target, fields in (
+            (path, [basic(f"anybody:{PASSWORD}")]),
+            (f"{path}?key=s%C3%A9same%26%3F", []),
+            (signed(LATER).replace(PATH, path), []),
+            (path, [BEARER_LINE]),
+        ):
+            assert (await server.open(*fields, path=target, method=method)).status == 200, target
+
+
+async def test_a_playlist_has_the_key_of_who_asked_for_it_and_no_other() -> None:
+    async with one_mount(LOCKED) as (_, _, server):
+        for query, fields in (
+            ("?key=s%C3%A9same%26%3F", []),
+            (signed(LATER).removeprefix(PATH), []),
+            ("", [basic(f"anybody:{PASSWORD}")]),
+        ):
+            answer = await server.open("Connection: close", *fields, path=f"/radio/test.m3u{query}")
+            text = (await answer.reader.read()).decode()
+            assert text.splitlines()[-1] == f"http://radio.example/radio/test{query}"
+            assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_the_status_lists_a_station_for_those_alone_who_may_hear_it() -> None:
+    feeds = {name: Feed() for name in ("open", "one", "two")}
+    mounts = {
+        name: Mount(name, feed, None if name == "open" else MountOptions(listener_password=name * 3))
+        for name, feed in feeds.items()
+    }
+    async with serving(mounts) as server:
+        for name, feed in feeds.items():
+            feed.push(3, f"Title of {name}")
+        await until(lambda: all(mount.title and mount.state == "live" for mount in mounts.values()))
+        one = hmac.digest(b"oneoneone", f"/radio/one?expires={LATER}".encode(), "sha256").hex()
+        for query, fields, told in (
+            ("", [], {"open"}),
+            ("?mount=/radio/one", [], set()),
+            ("?key=wrong", [], {"open"}),
+            ("?key=oneoneone", [], {"open", "one"}),
+            ("?mount=/radio/one&key=oneoneone", [], {"one"}),
+            ("?mount=/radio/one&key=twotwotwo", [], set()),
+            (f"?expires={LATER}&signature={one}", [], {"open", "one"}),
+            ("", [basic("listener:twotwotwo")], {"open", "two"}),
+            ("", [BEARER_LINE], {"open", "one", "two"}),
+        ):
+            answer = await server.open("Connection: close", *fields, path=f"/status-json.xsl{query}")
+            text = (await answer.reader.read()).decode()
+            found = {source["server_name"] for source in json.loads(text)["icestats"]["source"]}
+            assert found == told, (query, fields)
+            assert {name for name in feeds if f"Title of {name}" in text} == told
+
+
+async def test_a_key_that_opens_one_station_of_a_list_has_not_failed() -> None:
+    """Whoever presents the right one is not to wait because other stations have others."""
+    failures: list[tuple[str, bool]] = []
+
+    async def note(address: str, failed: bool) -> None:
+        failures.append((address, failed))
+
+    mounts = [Mount(name, Feed(), MountOptions(listener_password=name * 3)) for name in ("one", "two")]
+    scope = {
+        "type": "http",
+        "query_string": b"key=oneoneone",
+        "headers": [],
+        "client": ("192.0.2.7", 1),
+    }
+    opened = await Admission(Authenticator(note)).opened(Request(scope), mounts)
+    assert opened == {"one"}
+    assert failures == [("192.0.2.7", False)]

@@ -297,7 +297,7 @@ def test_a_chain_of_ogg_is_heard_over_its_titles_without_a_break(
     chain = b"".join(4 * links)
     key = base64.b64encode(f"source:{PASSWORD}".encode()).decode()
     fields = [f"Authorization: Basic {key}", "Content-Type: audio/ogg", f"Content-Length: {len(chain)}"]
-    head = "\r\n".join(["PUT /radio/vorbis.ogg HTTP/1.1", "Host: x", *fields, "", ""])
+    head = "\r\n".join(["PUT /radio/vorbis.ogg HTTP/1.1", "Host: localhost", *fields, "", ""])
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as source:
         # All at once: it is read at real time, ten seconds ahead at most.
         source.sendall(head.encode() + chain)
