@@ -8,6 +8,7 @@ up all the same (``missing`` names what lacks).
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import marshal
 import os
@@ -27,9 +28,9 @@ SYSTEM = (
 
 NETWORK = (
     "/etc/resolv.conf", "/run/systemd/resolve", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf",
-    "/etc/nsswitch.conf", "/etc/services", "/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/gnutls",
+    "/etc/nsswitch.conf", "/etc/services",
 )  # fmt: skip
-"""What a program with the network reads besides: names and certificates."""
+"""What a program with the network reads besides: names."""
 
 SCRATCH = ("/dev/null",)
 """What every program may write."""
@@ -52,7 +53,10 @@ BIND_TCP, CONNECT_TCP = 1, 2
 SCOPED = 0b11
 """From version 6 on: no abstract UNIX sockets and no signals to the outside."""
 
-PR_GET_SECCOMP = 21
+TCP_RULES_VERSION = 4
+"""From which on Landlock knows rules for ports of TCP."""
+
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +66,16 @@ class Cage:
     Attributes:
         read: files and folders that it may read.
         write: folders in which it may make and write files.
-        network: whether it may talk to the network.
+        tcp_port: the only port that it may connect to by TCP; 0: none.
+        udp: whether it may have sockets of UDP.
         memory: most bytes of address space.
         files: most descriptors.
     """
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
-    network: bool = False
+    tcp_port: int = 0
+    udp: bool = False
     memory: int = 3 << 29
     files: int = 64
 
@@ -81,22 +87,29 @@ class Cage:
 
         Returns:
             The marshalled plan in hexadecimal digits: limits, capabilities to drop, Landlock's ruleset (empty
-            without Landlock), its rules as (path, rights, rights if it is a file), the seccomp filter.
+            without Landlock), its rules as (path, rights, rights if it is a file), the port of TCP that it
+            may connect to (0: none, or Landlock can't tell ports), the seccomp filter (empty without it).
         """
         version = landlock_version()
         rights = RIGHTS.get(version, ALL_RIGHTS)
-        machine = bpf.machine(os.uname().machine)
         plan = (
             self._limits(),
             DROPPED_CAPABILITIES,
-            b"" if version < 1 else _ruleset(version, rights, network=self.network),
+            b"" if version < 1 else _ruleset(version, rights),
             tuple(
                 (path, allowed & rights, allowed & rights & FILE_RIGHTS)
                 for path, allowed in self._rules(program)
             ),
-            b"" if machine is None else bpf.program(machine, network=self.network),
+            self.tcp_port if version >= TCP_RULES_VERSION else 0,
+            self._filter(),
         )
         return marshal.dumps(plan).hex()
+
+    def _filter(self) -> bytes:
+        machine = bpf.machine(os.uname().machine) if has_seccomp() else None
+        if machine is None:
+            return b""
+        return bpf.program(machine, stream=self.tcp_port > 0, datagram=self.udp, writing=bool(self.write))
 
     def _limits(self) -> tuple[tuple[int, int], ...]:
         limits = [
@@ -109,7 +122,7 @@ class Cage:
     def _rules(self, program: str) -> Iterator[tuple[str, int]]:
         reading = READ_FILE | READ_DIR
         yield program, reading | EXECUTE
-        for path in (*SYSTEM, *(NETWORK if self.network else ())):
+        for path in (*SYSTEM, *(NETWORK if self.tcp_port or self.udp else ())):
             yield path, reading | EXECUTE  # the loader of dynamic programs is executed, too
         for path in self.read:
             yield path, reading
@@ -125,16 +138,28 @@ def landlock_version() -> int:
     return int(ctypes.CDLL(None).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1))
 
 
+@functools.cache
+def has_seccomp() -> bool:
+    """Tell whether the kernel takes filters."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # seccomp(2): a kernel that knows filters looks for one at the address, which is none.
+    refused = libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, None, 0, 0) < 0
+    return bool(refused) and ctypes.get_errno() == errno.EFAULT
+
+
 def missing() -> list[str]:
-    """Name the fences that this kernel can't put up."""
-    lacking = [] if landlock_version() >= 1 else ["Landlock"]
-    # prctl(2): it fails where the kernel was built without seccomp.
-    if bpf.machine(os.uname().machine) is None or ctypes.CDLL(None).prctl(PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
-        lacking.append("seccomp")
+    """Name the fences that can't be put up here, and what each of them would keep a child from."""
+    lacking: list[str] = []
+    if landlock_version() < 1:
+        lacking.append("Landlock (the files that this user may read)")
+    if bpf.machine(os.uname().machine) is None:
+        lacking.append(f"a seccomp filter for {os.uname().machine} (the network, other processes)")
+    elif not has_seccomp():
+        lacking.append("seccomp (the network, other processes)")
     return lacking
 
 
-def _ruleset(version: int, rights: int, *, network: bool) -> bytes:
+def _ruleset(version: int, rights: int) -> bytes:
     """Write ``struct landlock_ruleset_attr``, as long as the kernel's version knows it."""
-    refused = BIND_TCP if network else BIND_TCP | CONNECT_TCP
-    return struct.pack("QQQ", rights, refused, SCOPED)[: 8 if version < 4 else 16 if version < 6 else 24]
+    words = struct.pack("QQQ", rights, BIND_TCP | CONNECT_TCP, SCOPED)
+    return words[: 8 if version < TCP_RULES_VERSION else 16 if version < 6 else 24]

@@ -20,6 +20,9 @@ SECCOMP_MODE_FILTER = 2
 LANDLOCK = 444
 """The first of Landlock's three system calls: create a ruleset, add a rule, restrict this process."""
 
+RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
+CONNECT_TCP = 2
+
 OWN_PID = 0x7049_6421
 """What stands in the filter for this process's id."""
 
@@ -42,7 +45,7 @@ def main() -> None:
 
 def enter(plan: str) -> None:
     """Put this process into a cage, for good: see :meth:`packager.cage.Cage.argument`."""
-    limits, capabilities, ruleset, rules, code = marshal.loads(bytes.fromhex(plan))  # noqa: S302  # our own words
+    limits, capabilities, ruleset, rules, port, code = marshal.loads(bytes.fromhex(plan))  # noqa: S302  # our own words
     for kind, value in limits:
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -51,15 +54,16 @@ def enter(plan: str) -> None:
         LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # only root has any to drop
     LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if ruleset:
-        fence(ruleset, rules)
+        fence(ruleset, rules, port)
     if code:
         code = code.replace(OWN_PID.to_bytes(4, sys.byteorder), os.getpid().to_bytes(4, sys.byteorder))
         buffer = ctypes.create_string_buffer(code, len(code))
         header = struct.pack("@HP", len(code) // 8, ctypes.addressof(buffer))
-        LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(header), 0, 0)
+        if LIBC.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(header), 0, 0) < 0:
+            sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
-def fence(ruleset: bytes, rules: list[tuple[str, int, int]]) -> None:
+def fence(ruleset: bytes, rules: list[tuple[str, int, int]], port: int) -> None:
     """Put Landlock's fence around files (and, by its version, the network and signals)."""
     descriptor = LIBC.syscall(LANDLOCK, ruleset, ctypes.c_size_t(len(ruleset)), 0)
     for path, rights, rights_on_file in rules:
@@ -69,10 +73,12 @@ def fence(ruleset: bytes, rules: list[tuple[str, int, int]]) -> None:
             continue  # what isn't there can't be read either
         folder = os.fstat(place).st_mode & 0o170000 == 0o040000
         rule = struct.pack("=Qi", rights if folder else rights_on_file, place)
-        LIBC.syscall(LANDLOCK + 1, descriptor, 1, rule, 0)
+        LIBC.syscall(LANDLOCK + 1, descriptor, RULE_PATH_BENEATH, rule, 0)
         os.close(place)
+    if port:
+        LIBC.syscall(LANDLOCK + 1, descriptor, RULE_NET_PORT, struct.pack("=QQ", CONNECT_TCP, port), 0)
     if LIBC.syscall(LANDLOCK + 2, descriptor, 0) < 0:
-        sys.exit(1)
+        sys.exit(f"Landlock: {os.strerror(ctypes.get_errno())}")
     os.close(descriptor)
 
 

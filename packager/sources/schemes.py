@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +27,8 @@ class Scheme:
         options: ffmpeg's further input options.
         paced: whether what comes is given at real time; where it may come in bursts, we set the pace.
         needs: the protocol or demuxer that ffmpeg must have.
+        tcp_port: the port of TCP where its URL names none; 0: it doesn't come over TCP.
+        udp: whether it comes over UDP.
     """
 
     protocols: str
@@ -34,6 +36,8 @@ class Scheme:
     options: dict[str, Any]
     paced: bool
     needs: str
+    tcp_port: int = 0
+    udp: bool = False
 
 
 _HTTP = Scheme(
@@ -42,10 +46,11 @@ _HTTP = Scheme(
     {"rw_timeout": TIMEOUT_MICROSECONDS},
     paced=False,
     needs="http",
+    tcp_port=80,
 )
 SCHEMES = {
     "http": _HTTP,
-    "https": _HTTP,
+    "https": replace(_HTTP, tcp_port=443),
     "rtsp": Scheme(
         "rtsp,rtp,tcp,udp",
         "rtsp,sdp,rtp,mpegts",
@@ -53,10 +58,17 @@ SCHEMES = {
         {"rtsp_flags": "prefer_tcp", "timeout": TIMEOUT_MICROSECONDS},
         paced=True,
         needs="rtsp",
+        tcp_port=554,
+        udp=True,
     ),
-    "srt": Scheme("srt", "mpegts", {}, paced=True, needs="srt"),
+    "srt": Scheme("srt", "mpegts", {}, paced=True, needs="srt", udp=True),
     "udp": Scheme(
-        "udp", "mpegts", {"timeout": TIMEOUT_MICROSECONDS, "overrun_nonfatal": 1}, paced=True, needs="udp"
+        "udp",
+        "mpegts",
+        {"timeout": TIMEOUT_MICROSECONDS, "overrun_nonfatal": 1},
+        paced=True,
+        needs="udp",
+        udp=True,
     ),
 }
 """What can be pulled, by the scheme of its URL."""
@@ -69,6 +81,13 @@ def is_url(source: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in SCHEMES and bool(parts.hostname) and source.isprintable()
+
+
+def ways(url: str) -> tuple[int, bool]:
+    """Tell how a URL is fetched: from which port of TCP (0: from none), and whether over UDP."""
+    parts = urlsplit(url)
+    scheme = SCHEMES[parts.scheme]
+    return (parts.port or scheme.tcp_port) if scheme.tcp_port else 0, scheme.udp
 
 
 def redacted(source: str) -> str:

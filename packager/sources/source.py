@@ -14,6 +14,7 @@ from packager.cage import Cage
 from packager.ffmpeg import Process
 from packager.sources.keyframes import Observed
 from packager.sources.pump import Supply
+from packager.sources.schemes import ways
 
 TEST_SOURCE = "testsrc"
 """The source that needs nothing: a test picture with a wall clock, and a tone."""
@@ -99,9 +100,10 @@ class Source:
 
     @property
     def cage(self) -> Cage:
-        """What the channel's ffmpeg may do: read its file or the network, and nothing else."""
+        """What the channel's ffmpeg may do: read its file, or reach its URL's port, and nothing else."""
         read = () if self.path is None else (str(self.path),)
-        return Cage(read=read, network=self.url is not None, memory=MEMORY_BYTES)
+        tcp_port, udp = (0, False) if self.url is None else ways(self.url)
+        return Cage(read=read, tcp_port=tcp_port, udp=udp, memory=MEMORY_BYTES)
 
     @property
     def address(self) -> str:

@@ -185,8 +185,8 @@ async def test_a_redirect_leads_to_http_and_nowhere_else(tools: Tools, tmp_path:
 
 
 def test_the_decoder_of_a_fetched_stream_has_no_network() -> None:
-    assert not Source(pump=Pump("mpegts")).cage.network
-    assert Source(url="rtsp://a/b").cage.network
+    cages = [one.cage for one in (Source(pump=Pump("mpegts")), Source(url="rtsp://a/b"))]
+    assert [(cage.tcp_port, cage.udp) for cage in cages] == [(0, False), (554, True)]
 
 
 @pytest.mark.parametrize(

@@ -295,9 +295,10 @@ def test_secrets_of_a_url_are_not_told() -> None:
     assert redacted("/films/a.mp4") == "/films/a.mp4"
 
 
-def test_the_cage_of_a_pulled_source_has_the_network_and_a_files_has_not() -> None:
-    assert Source(url="http://a/b").cage.network
-    assert Source(url="http://a/b").cage.read == ()
-    file = Source(path=Path("/films/a.mp4")).cage
-    assert (file.read, file.network) == (("/films/a.mp4",), False)
-    assert not Source().cage.network
+def test_the_cage_of_a_pulled_source_has_the_way_to_it_and_a_files_has_none() -> None:
+    pulled = {url: Source(url=url).cage for url in ("http://a/b", "rtsp://a:8554/b", "srt://a:9000")}
+    assert [(cage.tcp_port, cage.udp) for cage in pulled.values()] == [(80, False), (8554, True), (0, True)]
+    assert {cage.read for cage in pulled.values()} == {()}
+    file, made = Source(path=Path("/films/a.mp4")).cage, Source().cage
+    assert file.read == ("/films/a.mp4",)
+    assert {(cage.tcp_port, cage.udp) for cage in (file, made)} == {(0, False)}
