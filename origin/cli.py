@@ -103,13 +103,14 @@ def serve(
     if print_config:
         click.echo(configsources.as_toml(config), nl=False)
         return
-    logs.configure(config.log.level, config.log.format)
     own_library = _names_library(file, options)
+    bound = starting.prepare(config)
+    logs.configure(config.log.level, config.log.format)
 
     def read() -> Config:
         return load(_file_of(named), options)
 
-    _run(lambda: starting.serve(config, read, demo=demo, own_library=own_library, file=file))
+    _run(lambda: starting.serve(config, read, bound, demo=demo, own_library=own_library, file=file))
 
 
 @cli.command()

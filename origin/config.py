@@ -63,6 +63,16 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the protected is answered without the token; 0: nowhere."""
     admin_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     """Where that port is listened on."""
+    user: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?$",
+            description="a user's name; empty: the one who starts it",
+        ),
+    ] = ""
+    """Whom a server that root started becomes, once it has its sockets."""
+    require_sandbox: bool = False
+    """Whether it refuses to start where the kernel can't fence ffmpeg in."""
 
 
 class LibraryOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ from origin.radio.mount import Mount
 from origin.radio.simulcasts import make_simulcasts
 from origin.radio.stations import Stations, make_stations
 from origin.unserved import serves_channel
+from packager import cage
 from packager.beside import beside
 from packager.catalogue import Catalogue
 from packager.datalock import DataLock
@@ -121,6 +122,7 @@ class House:
         self.ending = False
         self.needs_library = needs_library
         self._lock = lock
+        self._unfenced = cage.missing()
         self._work: asyncio.Task[None] | None = None
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
@@ -238,6 +240,7 @@ class House:
             "live": True,
             "ready": ready,
             "services": states,
+            "sandbox": {"complete": not self._unfenced, "missing": self._unfenced},
         }
         if troubles:
             health["troubles"] = troubles

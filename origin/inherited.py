@@ -13,8 +13,10 @@ import fcntl
 import os
 import socket
 from collections.abc import MutableMapping, Sequence
+from typing import NamedTuple
 
-from origin.server import BindError, notice_the_dead
+from origin.config import Config
+from origin.server import BindError, bind, notice_the_dead
 
 FIRST = 3
 """The first descriptor that is handed over."""
@@ -23,6 +25,37 @@ MAX_SOCKETS = 64
 
 ASK_SECONDS = 0.01
 """Between two looks whether the server before has closed the sockets; who connects then waits so long."""
+
+
+class Sockets(NamedTuple):
+    """What is listened on.
+
+    Attributes:
+        handed: those that were handed over.
+        every: all of them.
+    """
+
+    handed: list[socket.socket]
+    every: list[socket.socket]
+
+
+def or_bound(config: Config) -> Sockets:
+    """Take what was handed over, and bind the rest: the port for all, and the administrator's if wanted.
+
+    Raises:
+        BindError: an address can't be listened on, or what was handed over.
+    """
+    server, patience = config.server, config.limits.unacknowledged_seconds
+    handed = sockets(os.environ, patience)
+    every = handed or bind(server.host, server.port, patience)
+    if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in handed}:
+        try:
+            return Sockets(handed, [*every, *bind(server.admin_host, server.admin_port, patience)])
+        except BaseException:
+            for sock in every:
+                sock.close()
+            raise
+    return Sockets(handed, every)
 
 
 def sockets(environment: MutableMapping[str, str], unacknowledged_seconds: float) -> list[socket.socket]:

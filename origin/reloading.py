@@ -56,7 +56,9 @@ async def _follow(config: Config, read: Callable[[], Config], asked: asyncio.Eve
         try:
             new = await asyncio.to_thread(read)
         except (ConfigError, OSError) as error:
-            log.error("configuration isn't taken", reason=str(error))
+            # Root may have read what the user that it became may not.
+            reader = f" (read as {config.server.user}, whom it became)" if config.server.user else ""
+            log.error("configuration isn't taken", reason=f"{error}{reader}")
             continue
         if TAKEN.intersection(changes(now, new)):
             await asyncio.to_thread(logs.configure, new.log.level, new.log.format)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import signal
 import socket
 from collections.abc import Awaitable, Iterator, Sequence
@@ -16,7 +15,7 @@ import structlog
 import uvicorn
 from rich.console import Console
 
-from origin import allocator, descriptors, inherited
+from origin import allocator, descriptors, inherited, privileges
 from origin.access import AccessOptions, loopback_ports
 from origin.app import build_app
 from origin.config import Config
@@ -27,7 +26,7 @@ from origin.http1.answers import Shortcuts
 from origin.http1.requesthead import WireLimits
 from origin.kept_secrets import MadeSecret, station_of, with_secrets
 from origin.live.shortcut import LiveShortcut
-from origin.server import Server, address_of, bind
+from origin.server import Server, address_of
 from origin.trusted_proxies import TrustedProxies
 from origin.unserved import unserved
 from origin.wire import wire_protocol
@@ -41,13 +40,20 @@ PLAYER = Path(__file__).resolve().parent.parent / "player"
 
 
 async def serve(
-    config: Config, asking: Awaitable[Tools], *, demo: bool, own_library: bool, file: Path | None = None
+    config: Config,
+    asking: Awaitable[Tools],
+    bound: inherited.Sockets | None = None,
+    *,
+    demo: bool,
+    own_library: bool,
+    file: Path | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
         config: all options.
         asking: gives ffmpeg, or says why there is none.
+        bound: what is listened on, where that was bound already.
         demo: whether the demo's channel, station and (without an own library) films are added.
         own_library: whether the configuration names a library.
         file: where it was read from, if from a file.
@@ -60,8 +66,7 @@ async def serve(
         OSError: the library can't be read.
     """
     with _ending_early():
-        handed = inherited.sockets(os.environ, config.limits.unacknowledged_seconds)
-        sockets = _bound(config, handed)
+        handed, sockets = bound or inherited.or_bound(config)
         config = _within(config, descriptors.raise_limit())
         try:
             config, tools = await _equipped(config, asking, demo=demo, own_library=own_library)
@@ -95,24 +100,6 @@ async def serve(
         house.open_files.close()
         if lock is not None:
             lock.release()
-
-
-def _bound(config: Config, handed: list[socket.socket]) -> list[socket.socket]:
-    """Bind what isn't handed over: the port for all, and that of the administrator where there is one.
-
-    Raises:
-        BindError: an address can't be listened on.
-    """
-    server, patience = config.server, config.limits.unacknowledged_seconds
-    sockets = handed or bind(server.host, server.port, patience)
-    if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in handed}:
-        try:
-            return [*sockets, *bind(server.admin_host, server.admin_port, patience)]
-        except BaseException:
-            for sock in sockets:
-                sock.close()
-            raise
-    return sockets
 
 
 def _tell_what_is_open(options: AccessOptions, sockets: Sequence[socket.socket]) -> None:
@@ -203,10 +190,16 @@ async def _tools(asking: Awaitable[Tools], *, needed: bool) -> Tools | None:
         log.warning("no ffmpeg: files are served without facts about them", reason=str(error))
         return None
     log.debug("ffmpeg found", path=str(tools.ffmpeg), version=tools.version)
-    if lacking := cage.missing():
-        advice = "don't open files or streams of people you don't trust"
-        log.warning("ffmpeg isn't caged", lacking=" and ".join(lacking), advice=advice)
     return tools
+
+
+def _tell_what_is_unprotected() -> None:
+    """Say what the system doesn't keep a program from that somebody else's media took over."""
+    if lacking := cage.missing():
+        advice = "don't open files or streams of people you don't trust; server.require_sandbox refuses this"
+        log.warning("ffmpeg's sandbox is incomplete", lacking=" and ".join(lacking), advice=advice)
+    if privileges.is_root():
+        log.warning("running as root", advice="name a user in server.user, which it becomes once it listens")
 
 
 def _wire_limits(config: Config) -> WireLimits:
@@ -236,6 +229,7 @@ def _within(config: Config, allowed: int) -> Config:
 
 def _announce(house: House, address: str, made: Sequence[MadeSecret], *, demo: bool) -> None:
     log.info("serving", address=address, library=str(house.library.root))
+    _tell_what_is_unprotected()
     Console().print(f"Headwater is at [bold]{address}[/bold]", highlight=False, soft_wrap=True)
     for secret in made:
         Console(soft_wrap=True, highlight=False).print(_shown(secret, address), markup=False)

@@ -6,21 +6,58 @@ import asyncio
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from origin import allocator
 from origin.config import Config
+from origin.errors import CommandError
 from origin.reloading import reloading
+from packager import cage
 from packager.tools import discover
+
+if TYPE_CHECKING:
+    from origin.inherited import Sockets
+
+
+def prepare(config: Config) -> Sockets | None:
+    """Do what comes before everything else: judge the sandbox, and become the configured user.
+
+    No thread nor loop runs yet, and nothing was read or written that is that user's.
+
+    Returns:
+        The sockets that only the user before could bind; None where the server stays who it is.
+
+    Raises:
+        CommandError: the sandbox is incomplete and is required, an address is taken, or the user can't be
+            taken.
+    """
+    if config.server.require_sandbox and (lacking := cage.missing()):
+        advice = "run it on a kernel that has them (Linux 5.13 and newer), or without that option"
+        raise CommandError(f"server.require_sandbox: this system lacks {' and '.join(lacking)}; {advice}")
+    if not config.server.user:
+        return None
+    from origin import inherited, privileges
+
+    sockets = inherited.or_bound(config)
+    privileges.become(config.server.user)
+    return sockets
 
 
 async def serve(
-    config: Config, read: Callable[[], Config], *, demo: bool, own_library: bool, file: Path | None
+    config: Config,
+    read: Callable[[], Config],
+    bound: Sockets | None,
+    *,
+    demo: bool,
+    own_library: bool,
+    file: Path | None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; ffmpeg is asked what it can while the rest of the program is read.
 
     Args:
         config: all options.
         read: reads them again from where they came from; it blocks.
+        bound: what ``prepare`` gave.
         demo: whether the demo's channel, station and (without an own library) films are added.
         own_library: whether the configuration names a library.
         file: where it was read from, if from a file.
@@ -35,7 +72,7 @@ async def serve(
         from origin import serving
 
         async with reloading(config, read):
-            await serving.serve(config, asking, demo=demo, own_library=own_library, file=file)
+            await serving.serve(config, asking, bound, demo=demo, own_library=own_library, file=file)
     finally:
         asking.cancel()
         # Whoever needs the answer has had it, or the error; it is told once.

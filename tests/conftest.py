@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,6 +144,7 @@ def start_server(
     env: dict[str, str] | None = None,
     stdin: int = subprocess.DEVNULL,
     admin_token: str | None = ADMIN_TOKEN,
+    program: Sequence[str] = (str(HEADWATER),),
 ) -> ServerProcess:
     """Start ``headwater serve`` with these arguments, and wait until it announces its address.
 
@@ -153,12 +154,13 @@ def start_server(
         env: more variables.
         stdin: its standard input.
         admin_token: what may change something; None: the server makes one.
+        program: what the command is, where it isn't the one that is installed.
     """
     given = {name: value for name, value in os.environ.items() if name not in OURS}
     if admin_token is not None:
         given["HEADWATER_SERVER_ADMIN_TOKEN"] = admin_token
     process = subprocess.Popen(
-        [str(HEADWATER), "serve", *arguments],
+        [*program, "serve", *arguments],
         cwd=cwd,
         env={**given, **(env or {})},
         stdin=stdin,

@@ -16,6 +16,7 @@ from typing import Any
 import m3u8
 import pytest
 
+from packager.cage import missing
 from packager.tools import Tools
 from tests.conformance.raw import Client
 from tests.conftest import ServerProcess, start_server
@@ -155,6 +156,7 @@ def test_health_says_how_the_services_are(demo_server: ServerProcess) -> None:
         "live": True,
         "ready": True,
         "services": {"live/demo": "live", "live/demo.mp3": "idle", "radio/demo.mp3": "live"},
+        "sandbox": {"complete": not missing(), "missing": missing()},
     }
     # A busy machine may have starved it for a moment, which is told for fifteen seconds.
     wait_for(lambda: fetch_json(f"{demo_server.url}/health") == well, what="all well", seconds=600)
