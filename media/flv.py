@@ -47,7 +47,7 @@ class FlvReader:
     def signature(self) -> bytes:
         """The sequence headers."""
         tags = (self._headers.get(kind, b"") for kind in (VIDEO, AUDIO))
-        return b"".join(tag[TAG_HEADER:-SIZE_BEHIND] for tag in tags)
+        return b"".join(map(_body, tags))
 
     def receive_data(self, data: bytes) -> list[Piece]:
         """Take the next bytes of the stream.
@@ -66,23 +66,30 @@ class FlvReader:
             self._file_header = bytes(self._buffer[:FILE_HEADER])
             del self._buffer[:FILE_HEADER]
             found.append(Piece(self._file_header, header=True))
-        position = 0
-        while self._file_header and len(self._buffer) - position >= TAG_HEADER:
-            size = int.from_bytes(self._buffer[position + 1 : position + 4], "big")
-            if size > MAX_TAG:
-                raise MalformedError(f"a tag of {size} bytes")
-            end = position + TAG_HEADER + size + SIZE_BEHIND
-            if len(self._buffer) < end:
-                break
-            found += self._tag(bytes(self._buffer[position:end]))
-            position = end
+        # Tags of megabytes are copied once.
+        with memoryview(self._buffer) as view:
+            position = self._tags(view, found)
         del self._buffer[:position]
         return found
 
+    def _tags(self, view: memoryview, found: list[Piece]) -> int:
+        """Take the tags that are whole; give where the next one begins."""
+        position = 0
+        while self._file_header and len(view) - position >= TAG_HEADER:
+            size = int.from_bytes(view[position + 1 : position + 4], "big")
+            if size > MAX_TAG:
+                raise MalformedError(f"a tag of {size} bytes")
+            end = position + TAG_HEADER + size + SIZE_BEHIND
+            if len(view) < end:
+                break
+            found += self._tag(bytes(view[position:end]))
+            position = end
+        return position
+
     def _tag(self, tag: bytes) -> list[Piece]:
-        kind, body = tag[0] & 0x1F, tag[TAG_HEADER:-SIZE_BEHIND]
+        kind, body = tag[0] & 0x1F, tag[TAG_HEADER : min(TAG_HEADER + 2, len(tag) - SIZE_BEHIND)]
         if kind == SCRIPT or _is_sequence_header(kind, body):
-            return self._header(kind, tag, body)
+            return self._header(kind, tag)
         if kind not in (AUDIO, VIDEO):
             return [Piece(tag)]
         time = int.from_bytes(tag[7:8] + tag[4:7], "big")
@@ -100,9 +107,9 @@ class FlvReader:
             return [*self._anew(), Piece(tag, access=True, clock=self._elapsed)]
         return [Piece(tag, access=access, clock=self._elapsed)]
 
-    def _header(self, kind: int, tag: bytes, body: bytes) -> list[Piece]:
+    def _header(self, kind: int, tag: bytes) -> list[Piece]:
         former, self._headers[kind] = self._headers.get(kind), tag
-        if kind == SCRIPT or former is None or former[TAG_HEADER:-SIZE_BEHIND] == body:
+        if kind == SCRIPT or former is None or _body(former) == _body(tag):
             return [Piece(tag, header=True)]
         return self._anew()
 
@@ -113,8 +120,12 @@ class FlvReader:
         return [first, *(Piece(tag, header=True) for tag in tags)]
 
 
+def _body(tag: bytes) -> bytes:
+    return tag[TAG_HEADER:-SIZE_BEHIND]
+
+
 def _is_sequence_header(kind: int, body: bytes) -> bool:
-    """Tell whether a tag has a decoder's configuration (§E.4.2.2, §E.4.3.2)."""
+    """Tell by the first bytes of a tag whether it has a decoder's configuration (§E.4.2.2, §E.4.3.2)."""
     if len(body) < 2 or body[1] != SEQUENCE_HEADER:
         return False
     return (kind == VIDEO and body[0] & 0x0F == AVC) or (kind == AUDIO and body[0] >> 4 == AAC)

@@ -23,6 +23,9 @@ from media.pieces import CLOCK_RATE, Piece
 RUN = Fraction(1, 10)
 """Seconds of a track that stay together at most."""
 
+RUN_BYTES = 4 << 20
+"""The same in bytes, but for a larger sample."""
+
 MAX_HELD_BYTES = 64 << 20
 """How much of one stream is held at most while another one has nothing for the same time."""
 
@@ -31,13 +34,17 @@ _KINDS = (b"vide", b"soun")
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Samples in a row; ``time`` is the first one's decode time in seconds."""
+    """Samples in a row; ``decode_time`` is the first one's in ticks."""
 
-    time: Fraction
     track: Track
     decode_time: int
     samples: Sequence[Sample]
     data: bytes
+
+    @property
+    def time(self) -> Fraction:
+        """The decode time in seconds."""
+        return Fraction(self.decode_time, self.track.timescale)
 
 
 class FragmentJoiner:
@@ -55,7 +62,7 @@ class FragmentJoiner:
         self._number = 0
         self.signature = b""
 
-    def receive_data(self, index: int, data: bytes) -> list[Piece]:
+    def receive_data(self, index: int, data: bytes) -> Iterator[Piece]:
         """Take the next bytes of a stream.
 
         Args:
@@ -63,23 +70,26 @@ class FragmentJoiner:
             data: the bytes.
 
         Returns:
-            What is known to be next of all of them.
+            What is known to be next of all of them, each piece made when it is asked for: there may be
+            thousands. What isn't asked for comes first the next time.
 
         Raises:
             MalformedError: it is no stream of fragments.
             UnsupportedError: likewise, or one stream is much too far ahead of another.
         """
         self._inputs[index].receive(data)
-        found = list(self._pieces())
-        if any(one.held > MAX_HELD_BYTES for one in self._inputs):
-            raise UnsupportedError("picture and sound aren't of the same time")
-        return found
+        return self._bounded()
 
-    def receive_eof(self) -> list[Piece]:
+    def receive_eof(self) -> Iterator[Piece]:
         """Give the rest: nothing more comes."""
         for one in self._inputs:
             one.ended = True
-        return list(self._pieces())
+        return self._pieces()
+
+    def _bounded(self) -> Iterator[Piece]:
+        yield from self._pieces()
+        if any(one.held > MAX_HELD_BYTES for one in self._inputs):
+            raise UnsupportedError("picture and sound aren't of the same time")
 
     def _pieces(self) -> Iterator[Piece]:
         while True:
@@ -166,8 +176,8 @@ class _Input:
                 if isinstance(event, Fragment)
                 for run in _runs(event, self._tracks[event.track_id])
             ]
-            # One moof may have all of the picture before all of the sound.
-            runs.sort(key=lambda run: run.time)
+            # One moof may have all of the picture before all of the sound. A track's own runs stay in order.
+            runs.sort(key=lambda run: run.decode_time / run.track.timescale)
             self._events += runs
             self.held += sum(len(run.data) for run in runs)
 
@@ -212,7 +222,8 @@ def _runs(fragment: Fragment, track: Track) -> Iterator[_Run]:
     length = size = 0
     for index, sample in enumerate(fragment.samples):
         begins = track.handler == b"vide" and sample.is_sync
-        if index > begin and (begins or length + sample.duration > limit):
+        full = length + sample.duration > limit or size + sample.size > RUN_BYTES
+        if index > begin and (begins or full):
             yield _run(fragment, track, begin, index, time, position, size)
             begin, time, position, length, size = index, time + length, position + size, 0, 0
         length, size = length + sample.duration, size + sample.size
@@ -221,7 +232,7 @@ def _runs(fragment: Fragment, track: Track) -> Iterator[_Run]:
 
 def _run(fragment: Fragment, track: Track, begin: int, end: int, time: int, position: int, size: int) -> _Run:
     data = fragment.data[position : position + size]
-    return _Run(Fraction(time, track.timescale), track, time, fragment.samples[begin:end], data)
+    return _Run(track, time, fragment.samples[begin:end], data)
 
 
 def _all(data: bytes, kind: bytes) -> list[bytes]:

@@ -26,6 +26,9 @@ from media.movie import Track, parse_movie
 MAX_METADATA = 1 << 20
 """Largest box other than ``mdat`` that the reader takes, in bytes."""
 
+MAX_MOVIE = 128 << 10
+"""Largest ``moov`` that the reader takes, in bytes; without sample tables it has some thousands."""
+
 MAX_MEDIA_DATA = 32 << 20
 """Largest ``mdat`` that the reader takes, in bytes: ten seconds at 25 Mbit/s."""
 
@@ -182,7 +185,8 @@ class Fragment:
 class FragmentReader:
     """Reads a stream of ``ftyp moov (moof mdat)…`` from bytes as they come.
 
-    It holds at most one box: ``max_metadata`` or ``max_media_data`` bytes, and what was received last.
+    It holds at most one box: ``max_metadata`` or ``max_media_data`` bytes, and what was received last. Media
+    are copied once.
 
     Args:
         max_metadata: largest box other than ``mdat``, in bytes.
@@ -190,7 +194,8 @@ class FragmentReader:
     """
 
     def __init__(self, *, max_metadata: int = MAX_METADATA, max_media_data: int = MAX_MEDIA_DATA) -> None:
-        self._limits = (max_metadata, max_media_data)
+        self._limits = {b"mdat": max_media_data, b"moov": min(max_metadata, MAX_MOVIE)}
+        self._max_metadata = max_metadata
         self._buffer = bytearray()
         self._position = 0
         self._needed = 8
@@ -227,7 +232,7 @@ class FragmentReader:
                 raise NeedMoreDataError(f"the stream ends inside a box at {self._position}")
         except MediaError as error:
             self._error = error
-            self._buffer.clear()
+            self._buffer = bytearray()  # not cleared: the error's frames may hold views of it
             raise
 
     def _next_box(self) -> Iterator[InitSegment | Fragment]:
@@ -238,21 +243,23 @@ class FragmentReader:
         self._needed = size
         if len(self._buffer) < size:
             return
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
         start, self._position, self._needed = self._position, self._position + size, 8
-        if kind in (b"ftyp", b"styp"):
-            self._file_type = data if kind == b"ftyp" else self._file_type
-        elif kind == b"moov":
-            yield self._init_segment(data)
-        elif kind == b"moof":
-            self._begin(start, data)
-        elif kind == b"mdat" and self._moof is not None:
-            yield from self._fragments(start, data)
+        found: list[InitSegment | Fragment] = []
+        with memoryview(self._buffer) as whole, whole[:size] as view:
+            if kind in (b"ftyp", b"styp"):
+                self._file_type = bytes(view) if kind == b"ftyp" else self._file_type
+            elif kind == b"moov":
+                found.append(self._init_segment(bytes(view)))
+            elif kind == b"moof":
+                self._begin(start, bytes(view))
+            elif kind == b"mdat" and self._moof is not None:
+                found += self._fragments(start, view)
+        del self._buffer[:size]
+        yield from found
 
     def _bounded_header(self) -> tuple[bytes, int]:
         kind = bytes(self._buffer[4:8])
-        limit = self._limits[kind == b"mdat"]
+        limit = self._limits.get(kind, self._max_metadata)
         declared = int.from_bytes(self._buffer[:4], "big")
         if declared == 0:  # §4.2: up to the end of the file, which a live stream doesn't have
             raise UnsupportedError(f"box {kind.decode('latin-1')!r} without a size")
@@ -281,7 +288,7 @@ class FragmentReader:
         if any(length for fragment in moof[1] for _, length in fragment.spans):
             self._moof = moof
 
-    def _fragments(self, start: int, data: bytes) -> Iterator[Fragment]:
+    def _fragments(self, start: int, data: memoryview) -> Iterator[Fragment]:
         sequence_number, fragments = self._moof or (0, ())
         self._moof = None
         first = start + header(data, 0, len(data)).payload

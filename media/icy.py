@@ -7,7 +7,7 @@ Icecast sends and VLC, mpv, ffmpeg and browsers' players read.
 
 from __future__ import annotations
 
-import unicodedata
+from media.id3 import INVISIBLE
 
 METAINT = 16000
 """Bytes of audio between two blocks, as most stations have it."""
@@ -21,7 +21,8 @@ URL_BYTES = 1024
 UNCHANGED = b"\0"
 """The block that says that the metadata is still what it was."""
 
-_BIDI_CONTROLS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDI_CONTROLS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_HARMLESS = {**dict.fromkeys(map(ord, _BIDI_CONTROLS)), ord("'"): "\u2019"}
 
 
 def clean_title(title: str) -> str:
@@ -34,12 +35,7 @@ def clean_title(title: str) -> str:
         One line: no control characters, no overrides of the writing direction, and typographic
         apostrophes, since players end the title at ``';`` or even at the first ``'``.
     """
-    kept = (
-        " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
-        for char in title
-        if char not in _BIDI_CONTROLS
-    )
-    return " ".join("".join(kept).replace("'", "\u2019").split())
+    return " ".join(INVISIBLE.sub(" ", title).translate(_HARMLESS).split())
 
 
 def metadata_block(title: str, url: str = "") -> bytes:

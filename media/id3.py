@@ -8,7 +8,6 @@ so time is linear in the bytes given.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,8 +18,18 @@ APE_HEADER = 32
 TEXT_BYTES = 4096
 """Longest text field that is read; more than any player shows."""
 
+MAX_FRAMES = 1024
+"""Most frames or items of one tag that are looked at; one for each chapter of a book are some hundreds."""
+
+MAX_TRIES = 4
+"""How many fields that say the same are read, until one of them has a text."""
+
 _TITLES = frozenset({b"TIT2", b"TT2"})
 _ARTISTS = frozenset({b"TPE1", b"TP1"})
+_IDENTIFIER = re.compile(rb"[A-Z0-9]+")
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Control characters, and what separates lines and paragraphs (Unicode's categories Cc, Zl and Zp)."""
+
 _ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 
@@ -76,13 +85,13 @@ def parse_id3v2(data: bytes) -> Tags:
     if flags & 0x80 and version < 4:
         body = body.replace(b"\xff\x00", b"\xff")  # ID3v2.3 §5: unsynchronisation of the tag as a whole
     start = _extended_header(body, version) if flags & 0x40 and version > 2 else 0
-    title = artist = ""
-    for identifier, payload in _id3v2_frames(body[start:], version):
+    titles, artists = list[bytes](), list[bytes]()
+    for identifier, payload in _id3v2_frames(memoryview(body)[start:], version):
         if identifier in _TITLES:
-            title = title or _text(payload)
+            titles.append(payload)
         elif identifier in _ARTISTS:
-            artist = artist or _text(payload)
-    return Tags(title, artist)
+            artists.append(payload)
+    return Tags(_first_text(titles), _first_text(artists))
 
 
 def parse_id3v1(data: bytes) -> Tags:
@@ -160,19 +169,21 @@ def _extended_header(body: bytes, version: int) -> int:
     return int.from_bytes(body[:4], "big") + 4 if version == 3 else _syncsafe(body[:4])
 
 
-def _id3v2_frames(body: bytes, version: int) -> Iterator[tuple[bytes, bytes]]:
+def _id3v2_frames(body: memoryview, version: int) -> Iterator[tuple[bytes, bytes]]:
     width, header = (3, 6) if version == 2 else (4, 10)
     position = 0
-    while position + header <= len(body):
-        identifier = body[position : position + width]
-        if not re.fullmatch(rb"[A-Z0-9]+", identifier):
+    for _ in range(MAX_FRAMES):
+        if position + header > len(body):
+            return
+        identifier = bytes(body[position : position + width])
+        if not _IDENTIFIER.fullmatch(identifier):
             return  # padding, or nothing that we understand
-        field = body[position + width : position + 2 * width]
+        field = bytes(body[position + width : position + 2 * width])
         size = _syncsafe(field) if version == 4 else int.from_bytes(field, "big")
         start = position + header
         flags = body[position + 9] if version > 2 else 0
         position = start + size
-        payload = _unwrapped(body[start : start + min(size, TEXT_BYTES)], flags, version)
+        payload = _unwrapped(bytes(body[start : start + min(size, TEXT_BYTES)]), flags, version)
         if payload:
             yield identifier, payload
 
@@ -191,6 +202,11 @@ def _unwrapped(payload: bytes, flags: int, version: int) -> bytes:
     return payload
 
 
+def _first_text(payloads: list[bytes]) -> str:
+    """Give the first text that isn't empty."""
+    return next(filter(None, map(_text, payloads[:MAX_TRIES])), "")
+
+
 def _text(payload: bytes) -> str:
     """Decode a text frame: one byte of encoding, then one or more texts with NUL between (ID3v2.4 §4.2)."""
     if payload[0] >= len(_ENCODINGS):
@@ -202,24 +218,25 @@ def _text(payload: bytes) -> str:
 def _ape_items(body: bytes) -> Tags:
     found: dict[bytes, str] = {}
     position = 0
-    while position + 8 < len(body) and body[position : position + 8] != b"APETAGEX":
+    for _ in range(MAX_FRAMES):
+        if position + 8 >= len(body) or body[position : position + 8] == b"APETAGEX":
+            break
         size = int.from_bytes(body[position : position + 4], "little")
         end_of_key = body.find(b"\0", position + 8, position + 8 + 256)
         if end_of_key < 0:
             break
         key = body[position + 8 : end_of_key].lower()
         is_text = body[position + 4] & 0x06 == 0
-        if key in (b"title", b"artist") and is_text:
+        if key in (b"title", b"artist") and is_text and key not in found:
             value = body[end_of_key + 1 : end_of_key + 1 + min(size, TEXT_BYTES)].decode("utf-8", "replace")
-            found.setdefault(key, " / ".join(filter(None, (_clean(part) for part in value.split("\0")))))
+            found[key] = " / ".join(filter(None, (_clean(part) for part in value.split("\0"))))
         position = end_of_key + 1 + size
     return Tags(found.get(b"title", ""), found.get(b"artist", ""))
 
 
 def _clean(text: str) -> str:
     """One line without control characters, byte order marks and replacement characters."""
-    visible = "".join(" " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char for char in text)
-    return " ".join(visible.replace("\ufeff", "").replace("\ufffd", "").split())
+    return " ".join(INVISIBLE.sub(" ", text).replace("\ufeff", "").replace("\ufffd", "").split())
 
 
 FRAME_NAME = re.compile(r"T(?!XXX)[A-Z0-9]{3}|W(?!XXX)[A-Z0-9]{3}|(?:TXXX|WXXX):[^\0]{1,256}", re.ASCII)

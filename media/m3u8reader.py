@@ -6,6 +6,7 @@ but has what we don't take.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from media.errors import MalformedError, UnsupportedError
 
 MAX_PLAYLIST_BYTES = 4 << 20
 """Largest playlist; a day of six-second segments has a tenth of it."""
+
+MAX_LINES = 500_000
+"""Most lines: a day of segments of two seconds, each with four lines, has 173,000."""
+
+SPLIT_CHARACTERS = 64 << 10
+"""How much is cut into lines at once: no other thread runs meanwhile."""
 
 MAX_LINE = 16 << 10
 """Most characters of a line: addresses with signatures have some hundreds."""
@@ -28,6 +35,15 @@ LARGEST_NUMBER = (1 << 63) - 1
 
 IDENTITY = "identity"
 """§4.4.4.4: the KEYFORMAT of keys that are plain bytes."""
+
+MAX_KEY_FORMATS = 16
+"""How many may be in force at once; a segment for all systems of rights management has four."""
+
+MAX_REASON = 200
+"""Most characters of what is told of others' words."""
+
+DURATIONS_KEPT = 256
+"""How many different durations are kept as they are written; most segments have the same few."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -135,6 +151,8 @@ def read_playlist(data: bytes) -> MediaListing | VariantListing:
     Raises:
         MalformedError: it is none, or breaks a rule that what it lists hangs on.
         UnsupportedError: it is larger than anybody's, or uses variables (EXT-X-DEFINE) or a delta.
+
+    It takes time: up to a second for the longest playlist.
     """
     if len(data) > MAX_PLAYLIST_BYTES:
         raise UnsupportedError(f"a playlist of more than {MAX_PLAYLIST_BYTES} bytes")
@@ -142,22 +160,37 @@ def read_playlist(data: bytes) -> MediaListing | VariantListing:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MalformedError("a playlist that isn't UTF-8") from error
+    if text.count("\n") > MAX_LINES:
+        raise UnsupportedError(f"a playlist of more than {MAX_LINES} lines")
     # §4.1: no byte order mark; some servers write one all the same.
-    lines = [line.strip(" \t\r") for line in text.removeprefix(BYTE_ORDER_MARK).split("\n")]
+    lines = _lines(text.removeprefix(BYTE_ORDER_MARK))
     if not re.match(r"#EXTM3U(?:[ \t]|$)", lines[0]):
         raise MalformedError("no #EXTM3U")
-    if max(map(len, lines)) > MAX_LINE or "\0" in text:
+    if any(len(line) > MAX_LINE for line in lines) or "\0" in text:
         raise MalformedError(f"a line of more than {MAX_LINE} characters, or a NUL")
     for tag in ("#EXT-X-DEFINE", "#EXT-X-SKIP"):
-        if any(line.startswith(tag) for line in lines):
+        if tag in text and any(line.startswith(tag) for line in lines):
             raise UnsupportedError(f"a playlist with {tag[1:]}")
-    if any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
+    if "#EXT-X-STREAM-INF:" in text and any(line.startswith("#EXT-X-STREAM-INF:") for line in lines):
         return _variants(lines)
     return _MediaReader().read(lines)
 
 
+def _lines(text: str) -> list[str]:
+    """Cut a text into lines, portion by portion."""
+    lines: list[str] = []
+    start = 0
+    while start <= len(text):
+        end = text.find("\n", start + SPLIT_CHARACTERS)
+        end = len(text) if end < 0 else end
+        lines += [line.strip(" \t\r") for line in text[start:end].split("\n")]
+        start = end + 1
+    return lines
+
+
 def _variants(lines: list[str]) -> VariantListing:
     groups: dict[str, list[tuple[bool, str]]] = {}
+    count = 0
     found: list[tuple[str, int, str | None]] = []
     pending: Mapping[str, str] | None = None
     for line in lines:
@@ -167,13 +200,15 @@ def _variants(lines: list[str]) -> VariantListing:
             if told.get("TYPE") == "AUDIO" and "URI" in told:
                 default = told.get("DEFAULT") == "YES"
                 groups.setdefault(told.get("GROUP-ID", ""), []).append((default, told["URI"]))
+                count += 1
         elif name == "#EXT-X-STREAM-INF":
             pending = attributes(rest)
         elif line and not line.startswith("#") and pending is not None:
             bandwidth = _number(pending.get("BANDWIDTH", ""), "BANDWIDTH")
             found.append((line, bandwidth, pending.get("AUDIO")))
             pending = None
-        if len(found) + sum(map(len, groups.values())) > MAX_VARIANTS:
+            count += 1
+        if count > MAX_VARIANTS:
             raise UnsupportedError(f"more than {MAX_VARIANTS} variants and renditions")
     if not found:
         raise MalformedError("EXT-X-STREAM-INF without an address")
@@ -268,6 +303,8 @@ class _MediaReader:
             self._keys.clear()
         else:
             self._keys[told.get("KEYFORMAT", IDENTITY)] = told
+            if len(self._keys) > MAX_KEY_FORMATS:
+                raise UnsupportedError(f"keys of more than {MAX_KEY_FORMATS} formats at once")
 
     def _key(self, number: int | None) -> Key | None:
         """Give the key in force; of a segment with a number, of an init segment without."""
@@ -275,8 +312,9 @@ class _MediaReader:
             return None
         told = self._keys.get(IDENTITY, {})
         if told.get("METHOD") != "AES-128" or "URI" not in told:
-            other = next(iter(self._keys.values()))
-            self._locked = f"{told.get('METHOD') or other.get('METHOD', 'none')} of {', '.join(self._keys)}"
+            if not self._locked:
+                method = told.get("METHOD") or next(iter(self._keys.values())).get("METHOD", "none")
+                self._locked = f"{method} of {', '.join(self._keys)}"[:MAX_REASON]
             return None
         vector = _VECTOR.fullmatch(told.get("IV", "" if number is None else f"0x{number:x}"))
         if vector is None:  # §4.4.4.5: an init segment's must be told; §5.2: a segment's is else its number
@@ -313,10 +351,14 @@ def attributes(text: str) -> dict[str, str]:
     return found
 
 
+@functools.lru_cache(maxsize=DURATIONS_KEPT)
 def _seconds(text: str) -> Fraction:
-    if not _SECONDS.fullmatch(text) or (seconds := Fraction(text)) > LONGEST_SEGMENT:
-        raise MalformedError("a duration that is none, or of more than ten minutes")
-    return seconds
+    whole, _, places = text.partition(".")
+    if _SECONDS.fullmatch(text):
+        numerator, denominator = int(whole + places), 10 ** len(places)
+        if numerator <= LONGEST_SEGMENT * denominator:
+            return Fraction(numerator, denominator)
+    raise MalformedError("a duration that is none, or of more than ten minutes")
 
 
 def _number(text: str, what: str) -> int:

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from media.errors import MalformedError, UnsupportedError
 from media.isobmff import Box, box, full_box, walk
 
-MAX_SAMPLES = 1 << 16
+MAX_SAMPLES = 1 << 13
 """Most samples of one movie fragment; a minute of AAC has 2,813."""
+
+MAX_FRAGMENT_BOXES = 2048
+"""Most boxes in one movie fragment; a run for each sample is rare, and a hundred of them many."""
 
 LONGEST_TIME = 1 << 63
 """Bound of a decode time in ticks: the epoch in nanoseconds is below 2^61."""
@@ -118,7 +121,7 @@ def parse_moof(
 
     Raises:
         MalformedError: it is cut off, contradicts itself or names an unknown track.
-        UnsupportedError: it has more than ``MAX_SAMPLES`` samples.
+        UnsupportedError: it has more than ``MAX_SAMPLES`` samples or ``MAX_FRAGMENT_BOXES`` boxes.
     """
     if (lone := _lone_sample(data, position, defaults)) is not None:
         return lone
@@ -128,13 +131,18 @@ def parse_moof(
     if len(boxes) != 1:
         raise MalformedError(f"{len(boxes)} boxes where one moof is")
     (outer,) = boxes
-    left = MAX_SAMPLES
+    left, room = MAX_SAMPLES, MAX_FRAGMENT_BOXES
     end = position
     for child in walk(data, outer.payload, outer.end):
+        room -= 1
         if child.kind == b"mfhd":
             (sequence_number,) = _unpack(data, child, 4, ">I")
         elif child.kind == b"traf":
-            fragment, end = _traf(data, child, position, end, defaults, left)
+            inner = list(walk(data, child.payload, child.end))
+            room -= len(inner)
+            if room < 0:
+                raise UnsupportedError(f"more than {MAX_FRAGMENT_BOXES} boxes in one fragment")
+            fragment, end = _traf(data, inner, position, end, defaults, left)
             left -= len(fragment.samples)
             fragments.append(fragment)
     return sequence_number, tuple(fragments)
@@ -179,10 +187,9 @@ def _lone_sample(
 
 
 def _traf(
-    data: bytes, traf: Box, moof: int, previous: int, known: Mapping[int, Defaults], limit: int
+    data: bytes, children: list[Box], moof: int, previous: int, known: Mapping[int, Defaults], limit: int
 ) -> tuple[TrackFragment, int]:
     """Read one track fragment; give it and the stream position behind its bytes."""
-    children = list(walk(data, traf.payload, traf.end))
     heads = [child for child in children if child.kind == b"tfhd"]
     if len(heads) != 1:  # §8.8.7.1: exactly one
         raise MalformedError(f"traf with {len(heads)} tfhd")

@@ -36,10 +36,34 @@ LONGEST_STEP = 3 * CLOCK_RATE
 MAX_UNIT = 4096
 """How much of an access unit is looked at for its parameter sets, which stand in front of its first slice."""
 
+MAX_HELD = 1 << 20
+"""Bytes of packets, of all streams, that wait at most for so much of an access unit."""
+
 MAX_SKIPPED = 32 << 20
 """Bytes that are left out at most between a jump of the clock and the next access point."""
 
 START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
+
+
+class _AccessUnit:
+    """An access unit that isn't decided about.
+
+    Args:
+        packet: its first one.
+        data: what its stream says in it.
+
+    Attributes:
+        packets: all from the first one on, those of other streams among them.
+        data: what its stream says in them.
+        seen: how much of that was looked at.
+    """
+
+    __slots__ = ("data", "packets", "seen")
+
+    def __init__(self, packet: bytes, data: bytes) -> None:
+        self.packets = bytearray(packet)
+        self.data = bytearray(data)
+        self.seen = 0
 
 
 class TransportReader:
@@ -65,8 +89,7 @@ class TransportReader:
         self._elapsed: int | None = None
         self._jumped: int | None = None
         self._accesses = False
-        # An access unit that isn't decided about: its packets, and what its stream says in them.
-        self._pending: tuple[bytearray, bytearray] | None = None
+        self._pending: _AccessUnit | None = None
         self._parameters = b""
         self._counters: dict[int, int] = {}
         self.lost = 0
@@ -125,14 +148,14 @@ class TransportReader:
             self._settle()
             self._flush()
             self._accesses = True
-            self._pending = (bytearray(packet), bytearray(packet[payload:]))
+            self._pending = _AccessUnit(packet, packet[payload:])
         elif self._pending is not None:
-            self._pending[0].extend(packet)
+            self._pending.packets += packet
             if self._video is not None and self._video[0] == pid:
-                self._pending[1].extend(packet[payload:])
+                self._pending.data += packet[payload:]
         else:
             self._pass_on(packet)
-        if self._pending is not None and self._told(self._pending[1]):
+        if self._pending is not None and self._told(self._pending):
             self._settle()
 
     def _count(self, pid: int, counter: int, *, breaks: bool) -> None:
@@ -183,11 +206,15 @@ class TransportReader:
             self._jumped = None
             self._found.append(Piece(packets, changes=True))
 
-    def _told(self, unit: bytearray) -> bool:
+    def _told(self, unit: _AccessUnit) -> bool:
         """Tell whether enough of an access unit is there: its first slice, or as much as is looked at."""
-        if self._video is None or self._video[1] not in (H264, HEVC) or len(unit) > MAX_UNIT:
+        if self._video is None or self._video[1] not in (H264, HEVC):
             return True
-        return any(self._slice(match[1][0]) for match in START_CODE.finditer(unit))
+        if len(unit.data) > MAX_UNIT or len(unit.packets) > MAX_HELD:
+            return True
+        # What was looked at isn't again, but for the part of a start code at its end.
+        start, unit.seen = max(unit.seen - 3, 0), len(unit.data)
+        return any(self._slice(match[1][0]) for match in START_CODE.finditer(unit.data, start))
 
     def _slice(self, header: int) -> bool:
         if self._video is not None and self._video[1] == HEVC:
@@ -198,26 +225,26 @@ class TransportReader:
         """Let go of the access unit that is held; tell whether a decoder can go on with it."""
         if self._pending is None:
             return
-        packets, unit = self._pending
-        self._pending = None
-        told = self._sequence_parameters(bytes(unit))
+        unit, self._pending = self._pending, None
+        packets = bytes(unit.packets)
+        told = self._sequence_parameters(bytes(unit.data))
         if self._parameters and not told:
             # §2.14.1: an access point of such video has them; this is the picture of another coding.
-            self._pass_on(bytes(packets))
+            self._pass_on(packets)
             return
         changes = self._jumped is not None or bool(self._parameters and told != self._parameters)
         self._parameters, self._jumped = told, None
-        self._found.append(Piece(bytes(packets), access=True, changes=changes, clock=self._elapsed))
+        self._found.append(Piece(packets, access=True, changes=changes, clock=self._elapsed))
 
     def _sequence_parameters(self, unit: bytes) -> bytes:
         """Give the sequence parameter sets of an access unit, which have its profile and its size."""
-        kind, found = None if self._video is None else self._video[1], list[bytes]()
+        kind = None if self._video is None else self._video[1]
+        found: dict[bytes, None] = {}
         for match in START_CODE.finditer(unit) if kind in (H264, HEVC) else ():
             header = match[1][0]
             if header & 0x1F == 7 if kind == H264 else header >> 1 & 0x3F == 33:
                 end = unit.find(b"\0\0\1", match.end())
-                one = unit[match.start() : end if end >= 0 else len(unit)].rstrip(b"\0")
-                found += [] if one in found else [one]
+                found[unit[match.start() : end if end >= 0 else len(unit)].rstrip(b"\0")] = None
         return b"".join(found)
 
     def _receive_pmt(self, program: ProgramMap) -> bytes:

@@ -144,7 +144,7 @@ class _Headers:
     def __init__(self, first: bytes, sequence: int) -> None:
         self._reader = HeaderReader(first)
         self._sequence = sequence
-        self._partial = b""
+        self._partial = bytearray()
 
     def take(self, page: Page) -> Link | None:
         """Take the next page; give the link when all headers are there.
@@ -162,7 +162,7 @@ class _Headers:
                 raise MalformedError(f"a header of more than {HEADER_BYTES} bytes")
             if not ends:
                 break
-            packet, self._partial = self._partial, b""
+            packet, self._partial = bytes(self._partial), bytearray()
             link = self._reader.receive(packet)
             if link is not None:
                 # Vorbis I §A.2, RFC 7845 §3, RFC 9639 §10.1: audio begins on a page of its own.

@@ -21,6 +21,9 @@ MAX_HEADER_PACKETS = 64
 COMMENT_BYTES = 4096
 """Longest comment that is sent on: more than any player shows, less than a picture."""
 
+MAX_COMMENTS = 1024
+"""Most comments that are looked at."""
+
 KEPT_BYTES = 48 * 1024
 """Most bytes of headers that are sent on to each listener; a Vorbis set-up has about 4,000."""
 
@@ -29,6 +32,7 @@ _VORBIS_COMMENTS, _VORBIS_SETUP = b"\x03vorbis", b"\x05vorbis"
 _FLAC_COMMENTS, _FLAC_LAST = 4, 0x80
 _STREAMINFO_AT, _STREAMINFO_BYTES = 17, 34
 _VENDOR = b"Headwater"
+_SHOWN = frozenset((b"TITLE", b"ARTIST"))
 _OTHERS = {
     b"\x80theora": "Theora",
     b"Speex   ": "Speex",
@@ -197,21 +201,22 @@ def _flac_rate(first: bytes) -> int:
 
 def _comments(data: bytes) -> tuple[list[bytes], Tags]:
     """Read comments (Vorbis I §5.2.1); broken ones end the list, but are no reason to refuse the audio."""
-    found: list[bytes] = []
+    kept: list[bytes] = []
+    texts: dict[str, str] = {}
     at = 4 + int.from_bytes(data[:4], "little")
     count = int.from_bytes(data[at : at + 4], "little")
     at += 4
-    while len(found) < count and at + 4 <= len(data):
-        end = at + 4 + int.from_bytes(data[at : at + 4], "little")
-        if end > len(data):
+    for _ in range(min(count, MAX_COMMENTS)):
+        start, end = at + 4, at + 4 + int.from_bytes(data[at : at + 4], "little")
+        if end > len(data) or start > len(data):
             break
-        found.append(data[at + 4 : end])
         at = end
-    kept = [comment for comment in found if len(comment) <= COMMENT_BYTES]
-    texts: dict[str, str] = {}
-    for comment in kept:
-        name, _, value = comment.partition(b"=")
-        texts.setdefault(name.decode("ascii", "replace").upper(), value.decode("utf-8", "replace").strip())
+        if end - start > COMMENT_BYTES:
+            continue
+        kept.append(data[start:end])
+        name, _, value = kept[-1].partition(b"=")
+        if name.upper() in _SHOWN:
+            texts.setdefault(name.decode("ascii").upper(), value.decode("utf-8", "replace").strip())
     return kept, Tags(texts.get("TITLE", ""), texts.get("ARTIST", ""))
 
 

@@ -6,11 +6,10 @@ Only whole pages whose checksum is right come out; whatever else stands between 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from media.crc import crc32
 from media.errors import MalformedError
 
 CAPTURE = b"OggS"
@@ -20,6 +19,9 @@ LONGEST_PAGE = HEADER_BYTES + 255 + 255 * 255
 GARBAGE_BYTES = 64 * 1024
 """Most bytes between two pages that are searched for the next one before the input counts as malformed."""
 
+DOUBTFUL_BYTES = 1024 * 1024
+"""Most bytes of pages with wrong checksums, beyond those that right ones had: each may claim 65,307 anew."""
+
 NO_POSITION = -1
 """The granule position of a page on which no packet ends (RFC 3533 §6)."""
 
@@ -27,7 +29,6 @@ CONTINUED, FIRST, LAST = 1, 2, 4
 """Bits of the header type: it goes on with a packet; its stream begins; its stream ends."""
 
 _HEADER = struct.Struct("<4sBBqIIIB")
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,8 @@ class Page:
 
 
 def checksum(data: bytes) -> int:
-    """Compute RFC 3533's CRC: the polynomial 0x04c11db7, highest bit first, from 0, with no final change.
-
-    zlib's has the same polynomial, but the lowest bit first: so the bits are turned around, of each byte on
-    the way in and of the sum on the way out.
-    """
-    reflected = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")
+    """Compute RFC 3533's CRC: the polynomial 0x04c11db7, highest bit first, from 0, with no final change."""
+    return crc32(data, 0)
 
 
 def paginate(packets: Sequence[bytes], serial: int, sequence: int, flags: int = 0) -> list[Page]:
@@ -136,8 +132,8 @@ class PageReader:
         self._buffer = bytearray()
         self._position = 0
         self._garbage = 0
+        self._doubtful = 0
         self._eof = False
-        self._ready: deque[Page] = deque()
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -153,12 +149,13 @@ class PageReader:
         """Give the pages that are whole, in order.
 
         Raises:
-            MalformedError: there are more than ``GARBAGE_BYTES`` without one.
+            MalformedError: there are more than ``GARBAGE_BYTES`` without one, or too many that are broken.
         """
         while self._find():
             page = self._page()
             if page is not None:
                 self._garbage = 0
+                self._doubtful = max(self._doubtful - page.size, 0)
                 self._position += page.size
                 yield page
             elif self._is_short():
@@ -184,10 +181,12 @@ class PageReader:
             raise MalformedError(f"no Ogg page in {GARBAGE_BYTES} bytes")
 
     def _wanted(self) -> int:
-        """Bytes of the page that begins here, as far as is known."""
+        """Bytes of the page that begins here, as far as is known; 0 where none can begin."""
         available = len(self._buffer) - self._position
         if available < HEADER_BYTES:
             return HEADER_BYTES
+        if self._buffer[self._position + 4]:  # RFC 3533 §6: the version is 0
+            return 0
         segments = self._buffer[self._position + HEADER_BYTES - 1]
         body = HEADER_BYTES + segments
         if available < body:
@@ -200,11 +199,14 @@ class PageReader:
     def _page(self) -> Page | None:
         """Take the page that begins here; None when it isn't whole, or isn't one."""
         size = self._wanted()
-        if len(self._buffer) - self._position < size:
+        if not size or len(self._buffer) - self._position < size:
             return None
         data = bytes(self._buffer[self._position : self._position + size])
-        _, version, flags, granule, serial, sequence, crc, segments = _HEADER.unpack_from(data)
-        if version != 0 or checksum(data[:22] + bytes(4) + data[26:]) != crc:
+        _, _, flags, granule, serial, sequence, crc, segments = _HEADER.unpack_from(data)
+        if checksum(data[:22] + bytes(4) + data[26:]) != crc:
+            self._doubtful += size
+            if self._doubtful > DOUBTFUL_BYTES:
+                raise MalformedError(f"more than {DOUBTFUL_BYTES} bytes of Ogg pages with wrong checksums")
             return None
         body = HEADER_BYTES + segments
         return Page(flags, granule, serial, sequence, data[HEADER_BYTES:body], data[body:])

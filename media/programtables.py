@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
+
+from media.crc import crc32
 
 PACKET = 188
 SYNC = 0x47
 PAT_PID = 0
 CLOCK_WRAP = 1 << 33
 """§2.4.3.5, §2.4.3.7: clock references and timestamps count 90,000 times a second, and so far."""
-
-_POLYNOMIAL = 0x04C1_1DB7
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +107,9 @@ def _table(pid: int, table: int, content: bytes) -> bytes:
     return packet.ljust(PACKET, b"\xff")
 
 
-def checksum(data: Iterable[int]) -> int:
+def checksum(data: bytes) -> int:
     """Compute the CRC of a section (annex A)."""
-    value = 0xFFFF_FFFF
-    for byte in data:
-        value ^= byte << 24
-        for _ in range(8):
-            value = (value << 1 ^ (_POLYNOMIAL if value & 0x8000_0000 else 0)) & 0xFFFF_FFFF
-    return value
+    return crc32(data, 0xFFFF_FFFF)
 
 
 def timestamp(packet: bytes) -> int | None:

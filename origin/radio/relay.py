@@ -17,9 +17,10 @@ from origin.radio.publishing import TYPES
 from origin.radio.shoutcast import ERRORS, IcyTransport
 from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock
-from packager.radio.intake import Throttle, intake_of
+from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
 from packager.sources.fetching import PullError
 from packager.sources.guard import Guard
+from packager.step_budget import StepBudget
 
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 10.0
@@ -30,7 +31,8 @@ LONGEST_PAUSE = 30.0
 """Seconds until it is asked again: the first time, and at most; each failure doubles it."""
 
 MAX_REDIRECTS = 5
-LARGEST_METAINT = 1 << 20
+SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
+"""Bytes of audio between two titles that are believed; stations have 8,192 and more."""
 
 _log = structlog.get_logger()
 
@@ -108,20 +110,22 @@ class Relay:
     async def _carry(self, response: httpx.Response) -> AsyncGenerator[AudioBlock]:
         metaint = self._judge(response)
         splitter, intake, throttle = Deinterleaver(metaint), intake_of(self.media_type), Throttle()
+        budget = StepBudget()
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():
-            blocks: list[AudioBlock] = []
-            for audio, title in splitter.receive_data(data):
-                if title != intake.title and metaint:
-                    blocks += intake.retitle(title)
-                blocks += intake.receive(audio)
-            for block in blocks:
-                if not self.available:
-                    _log.info("relay plays", mount=self.options.name, type=block.media_type)
-                    self.available, self._pause = True, FIRST_PAUSE
-                self.media_type, self._bitrate = block.media_type, intake.bitrate or self._bitrate
-                await throttle.wait(block)
-                yield block
+            async for portion in budget.portions(data, INTAKE_BYTES):
+                blocks: list[AudioBlock] = []
+                for audio, title in splitter.receive_data(portion):
+                    if title != intake.title and metaint:
+                        blocks += intake.retitle(title)
+                    blocks += intake.receive(audio)
+                for block in blocks:
+                    if not self.available:
+                        _log.info("relay plays", mount=self.options.name, type=block.media_type)
+                        self.available, self._pause = True, FIRST_PAUSE
+                    self.media_type, self._bitrate = block.media_type, intake.bitrate or self._bitrate
+                    await throttle.wait(block)
+                    yield block
 
     def _judge(self, response: httpx.Response) -> int:
         """Take what the answer's head says; give the distance of its metadata blocks."""
@@ -135,7 +139,7 @@ class Relay:
         self.announced = announcement_of(response.headers)
         value = response.headers.get("icy-metaint", "0")
         metaint = int(value) if value.isascii() and value.isdecimal() and len(value) < 8 else -1
-        if not 0 <= metaint <= LARGEST_METAINT:
+        if metaint and not SMALLEST_METAINT <= metaint <= LARGEST_METAINT:
             raise RelayError("its icy-metaint makes no sense")
         return metaint
 

@@ -14,6 +14,9 @@ from packager.radio.oggintake import MEDIA_TYPE, OggIntake
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 
+INTAKE_BYTES = 4 << 10
+"""How much of a source is parsed at once: frames may have eight bytes."""
+
 AHEAD_SECONDS = 10.0
 """How far a source may be ahead of real time before it is made to wait: clocks differ a little."""
 

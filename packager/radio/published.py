@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 
 from packager.radio.announcement import NOTHING, Announcement
 from packager.radio.audioblocks import AudioBlock
-from packager.radio.intake import Throttle, intake_of
+from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
+from packager.step_budget import StepBudget
 
 QUEUE_BLOCKS = 4
 """Blocks that wait for the mount; then the source waits."""
@@ -92,6 +93,7 @@ class Session:
         self._station = station
         self._throttle = Throttle()
         self._early: list[AudioBlock] = []
+        self._budget = StepBudget()
         self.intake = intake_of(media_type)
 
     async def feed(self, data: bytes) -> None:
@@ -100,7 +102,8 @@ class Session:
         Raises:
             MediaError: it isn't audio that a mount carries.
         """
-        await self._send(self.intake.receive(data))
+        async for portion in self._budget.portions(data, INTAKE_BYTES):
+            await self._send(self.intake.receive(portion))
 
     def retitle(self, title: str) -> None:
         """Begin a new block with this title."""

@@ -25,9 +25,11 @@ from media.xing import InfoFrame
 from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
 from packager.radio.decoders import Decoders, decode_alone
+from packager.radio.intake import INTAKE_BYTES
 from packager.radio.loudness import FILTERS, Loudness
 from packager.radio.tracks import display, find_tracks, lacking, shuffled, track_title
 from packager.radio.transcoder import Transcoder
+from packager.step_budget import StepBudget
 from packager.tools import Tools, ToolsError
 
 READ_BYTES = 64 * 1024
@@ -262,10 +264,12 @@ async def _frames(head: list[Event], more: AsyncIterator[Event]) -> AsyncGenerat
 
 async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:
     reader = MpegAudioReader()
+    budget = StepBudget()
     while chunk := await read():
-        reader.receive_data(chunk)
-        for event in reader.events():
-            yield event
+        async for portion in budget.portions(chunk, INTAKE_BYTES):
+            reader.receive_data(portion)
+            for event in reader.events():
+                yield event
     reader.receive_eof()
     for event in reader.events():
         yield event

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from media.m3u8reader import MAX_PLAYLIST_BYTES, Resource
+from packager.step_budget import StepBudget
 
 MAX_SEGMENT_BYTES = 64 << 20
 """Largest segment: ten seconds at 50 Mbit/s."""
@@ -23,6 +25,12 @@ RETRY_PAUSE = 0.5
 KEY_BYTES = 16
 MAX_KEYS = 16
 """How many keys are kept; a playlist that has another one for each segment has those of some minutes."""
+
+INFLATED_BYTES = 256 << 10
+"""Most bytes that are decompressed at once: the smallest answer may hold as much as all limits allow."""
+
+DECIPHERED_BYTES = 1 << 20
+"""Most bytes that are deciphered at once: no other thread runs meanwhile."""
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
@@ -50,13 +58,13 @@ class Fetcher:
         """
         try:
             async with asyncio.timeout(LONGEST_REQUEST), self._client.stream("GET", url) as response:
-                return await body(response), str(response.url)
+                return bytes(await body(response)), str(response.url)
         except TimeoutError as error:
             raise PullError("a playlist takes too long") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise PullError(type(error).__name__) from error
 
-    async def segment(self, base: str, resource: Resource) -> bytes:
+    async def segment(self, base: str, resource: Resource) -> bytearray:
         """Fetch a segment, or an init segment, if need be again.
 
         Args:
@@ -85,12 +93,12 @@ class Fetcher:
                 raise PullError(f"a key of {len(key)} bytes")
             if len(self._keys) >= MAX_KEYS:
                 del self._keys[next(iter(self._keys))]
-            self._keys[url] = key
+            self._keys[url] = bytes(key)
         return self._keys[url]
 
     async def _again_and_again(
         self, url: str, span: tuple[int, int] | None, limit: int = MAX_SEGMENT_BYTES
-    ) -> bytes:
+    ) -> bytearray:
         for _ in range(RETRIES):
             try:
                 return await self._segment(url, span, limit)
@@ -98,7 +106,7 @@ class Fetcher:
                 await asyncio.sleep(RETRY_PAUSE)
         return await self._segment(url, span, limit)
 
-    async def _segment(self, url: str, span: tuple[int, int] | None, limit: int) -> bytes:
+    async def _segment(self, url: str, span: tuple[int, int] | None, limit: int) -> bytearray:
         headers = {} if span is None else {"range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
         try:
             async with (
@@ -112,11 +120,11 @@ class Fetcher:
             raise PullError(type(error).__name__) from error
         if span is not None and response.status_code == 200:
             # RFC 9110 §14.2: a server may ignore Range.
-            data = data[span[0] : span[0] + span[1]]
+            del data[span[0] + span[1] :], data[: span[0]]
         return data
 
 
-def _deciphered(data: bytes, key: bytes, iv: bytes) -> bytes:
+def _deciphered(data: bytearray, key: bytes, iv: bytes) -> bytearray:
     """Decipher AES-128 in CBC mode with PKCS7 padding (RFC 8216bis §4.4.4.4).
 
     Raises:
@@ -127,12 +135,15 @@ def _deciphered(data: bytes, key: bytes, iv: bytes) -> bytes:
 
     decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
     unpadder = PKCS7(8 * KEY_BYTES).unpadder()
+    plain = bytearray()
     try:
-        plain: bytes = unpadder.update(decryptor.update(data) + decryptor.finalize())
-        rest: bytes = unpadder.finalize()
+        for start in range(0, len(data), DECIPHERED_BYTES):
+            plain += unpadder.update(decryptor.update(bytes(data[start : start + DECIPHERED_BYTES])))
+        plain += unpadder.update(decryptor.finalize())
+        plain += unpadder.finalize()
     except ValueError as error:
         raise PullError("a segment isn't encrypted with its key") from error
-    return plain + rest
+    return plain
 
 
 def resolve(base: str, uri: str) -> str:
@@ -151,8 +162,8 @@ def resolve(base: str, uri: str) -> str:
     return url
 
 
-async def body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> bytes:
-    """Take an answer's content, as far as it was coded decoded.
+async def body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> bytearray:
+    """Take an answer's content, as far as it was coded decoded; its size isn't copied once more.
 
     Args:
         response: whose content wasn't read yet.
@@ -167,13 +178,27 @@ async def body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> byt
     if coding not in ("identity", "gzip", "x-gzip", "deflate"):
         raise PullError("it answers in a coding that nobody asked for")
     inflater = None if coding == "identity" else zlib.decompressobj(_GZIP_OR_ZLIB)
-    found = bytearray()
+    found, budget = bytearray(), StepBudget()
     try:
         async for data in response.aiter_raw():
-            # One byte beyond the limit says enough: ten kilobytes may hold ten gigabytes.
-            found += data if inflater is None else inflater.decompress(data, limit + 1 - len(found))
-            if len(found) > limit:
-                raise PullError(f"it answers with more than {limit} bytes")
+            for part in (data,) if inflater is None else _inflated(inflater, data):
+                found += part
+                # One portion beyond the limit says enough: ten kilobytes may hold ten gigabytes.
+                if len(found) > limit:
+                    raise PullError(f"it answers with more than {limit} bytes")
+                await budget.spend()
+            if inflater is not None and inflater.eof:
+                break  # what stands behind the end would be kept, however much it is
     except zlib.error as error:
         raise PullError("its coding is broken") from error
-    return bytes(found)
+    return found
+
+
+def _inflated(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """Decompress portion by portion."""
+    while True:
+        part = inflater.decompress(data, INFLATED_BYTES)
+        yield part
+        data = inflater.unconsumed_tail
+        if inflater.eof or (not data and len(part) < INFLATED_BYTES):
+            return

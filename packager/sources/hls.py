@@ -11,17 +11,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from media.errors import UnsupportedError
 from media.fragmentjoin import FragmentJoiner
-from media.id3 import id3v2_size
+from media.id3 import ID3V2_HEADER, id3v2_size
 from media.m3u8reader import MediaListing, Resource, VariantListing, read_playlist
 from media.transportjoin import TransportJoiner
 from packager.sources.fetching import Fetcher, PullError, resolve
 from packager.sources.hlscursor import BEGIN_SEGMENTS, Cursor, Step, pause
 from packager.sources.pump import Pump, Signed
 from packager.sources.recognition import HEAD_BYTES, recognise
+from packager.step_budget import StepBudget
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MP4 = "mp4"
 """ffmpeg's name of what fragments are joined to."""
@@ -29,8 +33,11 @@ MP4 = "mp4"
 FRAGMENT_BOXES = frozenset((b"ftyp", b"styp", b"moof", b"sidx", b"emsg", b"prft"))
 """With which a segment of movie fragments may begin."""
 
-GULP = 64 << 10
-"""How many bytes are looked into before everybody else has a turn."""
+GULP = 8 << 10
+"""How many bytes are looked into at once; of sound that is packed into packets this takes 10 ms at most."""
+
+LARGE_PLAYLIST = 16 << 10
+"""Bytes of a playlist that is read in a thread; smaller ones take less than the thread would."""
 
 STILL_TARGET_DURATIONS = 4
 """How long a live playlist may have nothing new."""
@@ -66,6 +73,7 @@ class _Playlist:
     def rest(self) -> None:
         """Forget what belongs to one connection."""
         self.steps: deque[Step] = deque()
+        self.text = b""
         self.listing: MediaListing | None = None
         self.due = self.changed = 0.0
         self.misses = 0
@@ -138,7 +146,7 @@ class HlsPull:
     async def _addresses(self, fetcher: Fetcher, url: str) -> list[str]:
         """Give the best variant's media playlist, and that of its sound where it has one of its own."""
         data, base = await fetcher.playlist(url)
-        found = read_playlist(data)
+        found = await _computed(len(data), read_playlist, data)
         if not isinstance(found, VariantListing):
             return [base]
         best = max(found.variants, key=lambda one: one.bandwidth)
@@ -168,16 +176,21 @@ class HlsPull:
                 raise
             one.due = asked + one.listing.target_duration / 2
             return
-        listing, one.misses = read_playlist(data), 0
-        if isinstance(listing, VariantListing):
-            raise UnsupportedError("a multivariant playlist in another one")
+        one.misses = 0
+        if one.listing is not None and data == one.text:
+            listing = one.listing
+        else:
+            found = await _computed(len(data), read_playlist, data)
+            if isinstance(found, VariantListing):
+                raise UnsupportedError("a multivariant playlist in another one")
+            listing = found
         if listing.locked:
             raise UnsupportedError(f"its segments are encrypted by {listing.locked}: only AES-128 is taken")
         if listing.ended and self._was_live and one.listing is None:
             raise PullError("it is over")
         self._was_live |= not listing.ended
-        one.url, one.listing = base, listing
-        one.steps.extend(one.cursor.take(listing))
+        one.url, one.listing, one.text = base, listing, b"" if listing.ended else data
+        one.steps.extend(await _computed(len(data), one.cursor.take, listing))
         one.due = asked + pause(listing, changed=bool(one.steps))
         if one.steps or not one.changed:
             one.changed = asked
@@ -212,17 +225,17 @@ class HlsPull:
         else:
             await self._hand_on(one, data)
 
-    async def _begin(self, one: _Playlist, data: bytes) -> None:
+    async def _begin(self, one: _Playlist, data: bytearray) -> None:
         """Begin a stream with a segment."""
         await self._finish()
         self._era, self._joiner, container = one.era, None, MP4
         for each in self._playlists:
             each.map = None
-        if data[4:8] in FRAGMENT_BOXES:
+        if bytes(data[4:8]) in FRAGMENT_BOXES:
             self._joiner = FragmentJoiner(len(self._playlists))
         else:
-            start = id3v2_size(data) or 0
-            found = recognise(data[start : start + HEAD_BYTES])
+            start = _id3_bytes(data)
+            found = recognise(bytes(data[start : start + HEAD_BYTES]))
             if found is None:
                 raise UnsupportedError("segments that can't be brought as one stream")
             container = found
@@ -231,18 +244,28 @@ class HlsPull:
         cushion = 0.0 if one.listing is None else float(BEGIN_SEGMENTS * one.listing.target_duration)
         self._pump = self._deliver(container, self._joiner, cushion=cushion, on_late=self._fall_behind)
 
-    async def _hand_on(self, one: _Playlist, data: bytes) -> None:
+    async def _hand_on(self, one: _Playlist, data: bytearray) -> None:
         if self._pump is None:
             return
         if self._joiner is None:
-            data = data[id3v2_size(data) or 0 :]
-        for start in range(0, len(data), GULP):
-            gulp = data[start : start + GULP]
+            del data[: _id3_bytes(data)]
+        async for gulp in StepBudget().portions(data, GULP):
             if self._joiner is None:
                 await self._pump.receive(gulp)
             else:
                 await self._pump.take(self._joiner.receive_data(self._playlists.index(one), gulp))
-            await asyncio.sleep(0)
 
     def _fall_behind(self) -> None:
         self._late = True
+
+
+async def _computed(size: int, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+    """Call what takes time for a large playlist: of one in a thread."""
+    if size <= LARGE_PLAYLIST:
+        return function(*arguments, **keywords)
+    return await asyncio.to_thread(function, *arguments, **keywords)
+
+
+def _id3_bytes(data: bytearray) -> int:
+    """Give the length of the ID3 tag at the beginning of a segment (RFC 8216bis §3.1.4)."""
+    return id3v2_size(bytes(data[:ID3V2_HEADER])) or 0

@@ -16,6 +16,9 @@ from packager.sources.ranges import Ranges, complete_length
 HEAD_BYTES = 1 << 20
 """How much is looked at for what comes first; what has neither index nor media there is given as it comes."""
 
+MAX_INDEX_BYTES = 16 << 20
+"""Largest index that is moved; two hours of film and sound need half of it."""
+
 MAX_STEPS = 16
 """Boxes behind the first media whose headers are asked for, one request each; most files have one there."""
 
@@ -72,6 +75,8 @@ async def _index(ranges: Ranges, finder: MoovFinder, head: bytearray) -> tuple[b
             break
     else:
         raise PullError(f"its index isn't in the {MAX_STEPS} boxes behind its media")
+    if place.size > MAX_INDEX_BYTES:
+        raise PullError(f"its index is at its end, and has {place.size} bytes: more than {MAX_INDEX_BYTES}")
     moov = await ranges.read(place.start, place.size)
     first = header(head, 0, place.start)
     # ISO/IEC 14496-12 §4.3.1: ftyp comes as early as possible; older files have none.
@@ -93,6 +98,7 @@ async def _moov_first(
     yield moov
     position = front
     async for more in _as_it_comes(head[front:], data):
-        yield more[: max(0, place.start - position)]
-        yield more[max(0, place.end - position) :]
+        for part in (more[: max(0, place.start - position)], more[max(0, place.end - position) :]):
+            if part:
+                yield part
         position += len(more)

@@ -21,6 +21,7 @@ from packager.sources.hls import HlsPull
 from packager.sources.opening import Opening
 from packager.sources.pump import Pump, Signed, Supply
 from packager.sources.recognition import HEAD_BYTES, is_playlist, recognise
+from packager.step_budget import StepBudget
 
 CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 10.0
@@ -92,8 +93,10 @@ class Puller:
         """Bring an answer's stream to its end; tell whether it is a playlist, and whether it was brought."""
         if response.status_code != 200:
             raise PullError(f"it answers {response.status_code}")
-        head, begun = b"", False
+        head, begun, budget = b"", False, StepBudget()
         async for data in response.aiter_raw():
+            # What comes in chunks of a byte is here all at once.
+            await budget.spend()
             if begun and self.pump is not None:
                 await self.pump.receive(data)
                 continue

@@ -29,6 +29,7 @@ from media.pieces import CLOCK_RATE, Piece, StreamReader
 from packager.ffmpeg import Process
 from packager.sources.pacing import Pacing
 from packager.sources.replay import Replay
+from packager.step_budget import StepBudget
 
 MAX_AHEAD_BYTES = 32 << 20
 """How far who brings a stream may be ahead of ffmpeg before he must wait: seconds of the largest pictures."""
@@ -122,6 +123,7 @@ class Pump:
         self._queue: deque[Piece | None] = deque()
         self._queued = 0
         self._attached = False
+        self._budget = StepBudget()
         self._received = self._begun = 0
         self._heard = -math.inf
         self._changed = asyncio.Event()
@@ -155,12 +157,15 @@ class Pump:
         Raises:
             MalformedError: they are no stream of this container.
         """
-        if self._cutter is not None:
-            await self.take(self._cutter.receive_data(data))
+        cutter = self._cutter
+        if cutter is not None:
+            async for portion in self._budget.portions(data):
+                await self.take(cutter.receive_data(portion))
 
     async def take(self, pieces: Iterable[Piece]) -> None:
         """Take the stream's next pieces; wait as ``receive`` does."""
         for piece in pieces:
+            await self._budget.spend()
             if piece.changes:
                 self.receive_eof()
                 self._pacing.begin()

@@ -57,7 +57,7 @@ class Ranges:
                 self._client.stream("GET", self._request.url, headers=headers) as answer,
             ):
                 self._judge(answer, f"bytes {start}-{last}/{self._length}")
-                data = await body(answer, last - start + 1)
+                data = bytes(await body(answer, last - start + 1))
         except TimeoutError as error:
             raise PullError("a range takes too long") from error
         if len(data) != last - start + 1:

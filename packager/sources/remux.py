@@ -35,6 +35,7 @@ from packager.sources.pump import Pump
 from packager.sources.schemes import untold
 from packager.sources.source import Source
 from packager.sources.udp import GATHER_SECONDS
+from packager.step_budget import StepBudget
 from packager.tools import Tools, ToolsError
 
 START_SECONDS = 20.0
@@ -155,7 +156,7 @@ class Remuxer:
 
     async def _bring(self, process: Process) -> bool:
         """Bring what the program gives; tell whether it gave anything."""
-        loop, reader = asyncio.get_running_loop(), TransportReader()
+        loop, reader, budget = asyncio.get_running_loop(), TransportReader(), StepBudget()
         pump: Pump | None = None
         patience, progress = START_SECONDS, Progress(loop.time())
         while True:
@@ -167,10 +168,11 @@ class Remuxer:
                 return pump is not None
             if pump is None:
                 pump, patience = self._deliver(reader), SILENT_SECONDS
-            pieces = reader.receive_data(data)
-            if self._raw is None and (wrong := _noted(progress, pieces, loop.time())) is not None:
-                raise ToolsError(wrong)
-            await pump.take(pieces)
+            async for portion in budget.portions(data):
+                pieces = reader.receive_data(portion)
+                if self._raw is None and (wrong := _noted(progress, pieces, loop.time())) is not None:
+                    raise ToolsError(wrong)
+                await pump.take(pieces)
             if self._raw is not None:
                 # A message of SRT is a few packets: each look costs.
                 await asyncio.sleep(GATHER_SECONDS)

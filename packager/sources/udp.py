@@ -19,6 +19,7 @@ from packager.lastlook import patiently
 from packager.sources.asking import Asking
 from packager.sources.datagrams import RECEIVE_BYTES, Endpoint, read_address
 from packager.sources.pump import Pump
+from packager.step_budget import StepBudget
 
 SILENT_SECONDS = 3.0
 """How long nothing may come before the source counts as gone."""
@@ -102,7 +103,7 @@ class DatagramPuller:
         self._endpoint, self._reader = None, TransportReader()
 
     async def _receive(self, endpoint: Endpoint) -> None:
-        loop = asyncio.get_running_loop()
+        loop, budget = asyncio.get_running_loop(), StepBudget()
         flows: bool | None = None
         while True:
             try:
@@ -116,7 +117,8 @@ class DatagramPuller:
             if not flows:
                 self._begin()
                 flows = True
-            await self.pump.take(self._reader.receive_data(data))
+            async for portion in budget.portions(data):
+                await self.pump.take(self._reader.receive_data(portion))
             self._tell(loop.time())
             await asyncio.sleep(GATHER_SECONDS)
 

@@ -52,7 +52,7 @@ def join(*streams: bytes, step: int = 4096) -> list[Piece]:
         for index, data in enumerate(streams):
             if start < len(data):
                 found += joiner.receive_data(index, data[start : start + step])
-    return found + joiner.receive_eof()
+    return [*found, *joiner.receive_eof()]
 
 
 @pytest.mark.parametrize("names", [("picture", "sound"), ("sound", "picture"), ("both",)])
@@ -81,7 +81,7 @@ def test_pieces_begin_where_decoding_can_and_say_their_time(streams: dict[str, b
 
 def test_the_same_init_segment_again_changes_nothing_and_another_one_does(streams: dict[str, bytes]) -> None:
     joiner = FragmentJoiner(1)
-    joiner.receive_data(0, streams["picture"])
+    list(joiner.receive_data(0, streams["picture"]))
     before = joiner.signature
     assert not any(piece.changes for piece in joiner.receive_data(0, streams["picture"]))
     assert joiner.signature == before

@@ -1,0 +1,211 @@
+"""Streams that are made to cost their readers as much as possible: what is parsed at once stays short.
+
+By the processor time of the thread, of which several times as much is allowed as it takes anywhere: machines
+are slow, but a step that grows with its input, or a byte that costs what a kilobyte does, is far beyond.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from media.audiopieces import AudioReader
+from media.errors import MediaError
+from media.flv import FlvReader
+from media.fragmentjoin import FragmentJoiner
+from media.icy import Deinterleaver, clean_title
+from media.m3u8reader import MAX_PLAYLIST_BYTES, read_playlist
+from media.mpegaudio import MpegAudioReader
+from media.mpegts import TransportReader
+from media.ogg import OggReader
+from media.transportjoin import TransportJoiner
+from media.webvtt import CueReader
+from tests import hostile_media as hostile
+from tests.media.test_fragments import stream
+
+MIB = 1 << 20
+PORTION = 16 << 10
+"""What is parsed at once at most; of sound a fourth of it."""
+
+STEP_SECONDS = 0.1
+"""Five times what one portion may take."""
+
+Take = Callable[[bytes], Iterable[object]]
+
+
+def mpeg_audio() -> Take:
+    return events_of(MpegAudioReader())
+
+
+def ogg() -> Take:
+    return events_of(OggReader())
+
+
+def events_of(reader: MpegAudioReader | OggReader) -> Take:
+    def take(data: bytes) -> Iterable[object]:
+        reader.receive_data(data)
+        return reader.events()
+
+    return take
+
+
+def captions() -> Take:
+    reader = CueReader()
+
+    def take(data: bytes) -> Iterable[object]:
+        reader.receive_data(data)
+        return reader.cues()
+
+    return take
+
+
+def fragments() -> Take:
+    joiner = FragmentJoiner(1)
+    return lambda data: joiner.receive_data(0, data)
+
+
+def packed_sound() -> Take:
+    joiner = TransportJoiner()
+    owner = b"com.apple.streaming.transportStreamTimestamp\0" + bytes(8)
+    joiner.receive_data(1, b"ID3\x04\0\0\0\0\0\x3f" + b"PRIV\0\0\0\x35\0\0" + owner)
+    return lambda data: joiner.receive_data(1, data)
+
+
+def titles() -> Take:
+    splitter = Deinterleaver(1)
+    return lambda data: [clean_title(title) for _, title in splitter.receive_data(data)]
+
+
+def of_fragments(make: Callable[[bytes, int], bytes]) -> Callable[[int], bytes]:
+    return lambda size: make(stream()[: stream().index(b"moof") - 4], size // 16)
+
+
+SOUND = PORTION // 4
+CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] = [
+    # What it is, who reads it, how it is made, how much is read at once, and CPU seconds of a mebibyte.
+    ("frames of AAC of eight bytes", mpeg_audio, hostile.adts_frames, SOUND, 8),
+    ("frames of AAC for a decoder", lambda: AudioReader().receive_data, hostile.adts_frames, SOUND, 8),
+    ("frames of AAC between packets", packed_sound, hostile.adts_frames, SOUND, 15),
+    ("frames of 24 bytes", mpeg_audio, hostile.small_frames, SOUND, 3),
+    ("empty ID3 tags", mpeg_audio, hostile.empty_id3, SOUND, 0.2),
+    ("ID3 tags of empty frames", mpeg_audio, hostile.id3_of_empty_frames, SOUND, 0.1),
+    ("ID3 tags with a title each", mpeg_audio, hostile.titles, SOUND, 0.5),
+    ("sync words without frames", mpeg_audio, hostile.false_sync_words, SOUND, 0.5),
+    ("bytes of sync words", mpeg_audio, hostile.sync_bytes, SOUND, 0.2),
+    ("Ogg pages that are none", ogg, hostile.false_pages, SOUND, 0.3),
+    ("Ogg pages of 28 bytes", ogg, hostile.tiny_pages, SOUND, 3),
+    ("Ogg streams without sound", ogg, hostile.tiny_links, SOUND, 3),
+    ("an Ogg header of many pages", ogg, hostile.header_of_many_pages, SOUND, 1),
+    ("Ogg comments without text", ogg, hostile.many_comments, SOUND, 0.2),
+    ("start codes", lambda: TransportReader().receive_data, hostile.start_codes, PORTION, 0.3),
+    ("parameter sets", lambda: TransportReader().receive_data, hostile.parameter_sets, PORTION, 1.5),
+    ("program maps", lambda: TransportReader().receive_data, hostile.program_maps, PORTION, 2),
+    ("packets out of step", lambda: TransportReader().receive_data, hostile.packets_out_of_step, PORTION, 1),
+    ("FLV tags of nothing", lambda: FlvReader().receive_data, hostile.empty_tags, PORTION, 3),
+    ("FLV headers that change", lambda: FlvReader().receive_data, hostile.changing_headers, PORTION, 3),
+    ("FLV tags of 8 MiB", lambda: FlvReader().receive_data, hostile.one_huge_tag, PORTION, 2),
+    ("fragments of many samples", fragments, of_fragments(hostile.many_samples), PORTION, 0.1),
+    ("many samples", fragments, of_fragments(hostile.as_many_samples_as_may_be), PORTION, 10),
+    ("boxes of nothing", fragments, of_fragments(hostile.empty_boxes), PORTION, 5),
+    ("boxes in a moof", fragments, of_fragments(hostile.boxes_in_moofs), PORTION, 2),
+    ("boxes in a traf", fragments, of_fragments(hostile.boxes_in_trafs), PORTION, 0.5),
+    ("a sample of 31 MiB", fragments, of_fragments(hostile.one_huge_sample), PORTION, 2),
+    ("cues", captions, hostile.many_cues, PORTION, 4),
+    ("lines of captions", captions, hostile.caption_lines, PORTION, 4),
+    ("titles between bytes", titles, hostile.titles_between_bytes, SOUND, 8),
+]
+
+
+def consumed(take: Take, data: bytes, portion: int, seconds: float) -> tuple[float, float]:
+    """Give the thread's seconds of the longest step and of all, until the end or until it is refused."""
+    longest = total = 0.0
+    for start in range(0, len(data), portion):
+        before = time.thread_time()
+        refused = False
+        try:
+            # A piece that is given is a step by itself: whoever takes it lets others have their turn.
+            for _ in take(data[start : start + portion]):
+                now = time.thread_time()
+                longest, total, before = max(longest, now - before), total + now - before, now
+        except MediaError:
+            refused = True
+        now = time.thread_time()
+        longest, total = max(longest, now - before), total + now - before
+        if refused or total > seconds:
+            break
+    return longest, total
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "portion", "seconds"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_no_portion_of_a_hostile_stream_takes_long(
+    make: Callable[[], Take], data: Callable[[int], bytes], portion: int, seconds: float
+) -> None:
+    hostile_stream = data(MIB)
+    gc.collect()
+    gc.disable()
+    try:
+        # Whatever else the machine does costs this thread some time, too, but not in each of three attempts.
+        attempts = [consumed(make(), hostile_stream, portion, seconds) for _ in range(3)]
+    finally:
+        gc.enable()
+    assert min(longest for longest, _ in attempts) < STEP_SECONDS
+    assert min(total for _, total in attempts) < seconds
+
+
+@pytest.mark.parametrize(
+    ("data", "seconds"),
+    [
+        (hostile.many_segments, 1),
+        (hostile.different_segments, 20),
+        (hostile.empty_lines, 1),
+        (hostile.many_keys, 2),
+        (hostile.many_attributes, 10),
+        (hostile.variants_without_addresses, 3),
+    ],
+)
+def test_a_hostile_playlist_is_read_or_refused_in_a_bounded_time(
+    data: Callable[[int], bytes], seconds: float
+) -> None:
+    text = data(MAX_PLAYLIST_BYTES - 8192)[:MAX_PLAYLIST_BYTES]
+    begin = time.thread_time()
+    with contextlib.suppress(MediaError):
+        read_playlist(text)
+    assert time.thread_time() - begin < seconds
+
+
+@pytest.mark.parametrize(
+    ("make", "data"),
+    [
+        (mpeg_audio, hostile.empty_id3),
+        (mpeg_audio, hostile.id3_of_empty_frames),
+        (mpeg_audio, hostile.titles),
+        (mpeg_audio, hostile.false_sync_words),
+        (mpeg_audio, hostile.sync_bytes),
+        (mpeg_audio, hostile.adts_frames),
+        (ogg, hostile.false_pages),
+        (ogg, hostile.tiny_links),
+        (ogg, hostile.header_of_many_pages),
+        (ogg, hostile.many_comments),
+        (captions, hostile.many_cues),
+    ],
+)
+def test_a_hostile_stream_is_the_same_whole_or_byte_by_byte(
+    make: Callable[[], Take], data: Callable[[int], bytes]
+) -> None:
+    def told(portion: int) -> tuple[list[object], str]:
+        take, found = make(), list[object]()
+        try:
+            for start in range(0, len(given), portion):
+                found.extend(take(given[start : start + portion]))
+        except MediaError as error:
+            return found, str(error)
+        return found, ""
+
+    given = data(100_000)[:150_000]
+    assert told(len(given)) == told(1) == told(997)
