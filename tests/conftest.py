@@ -21,6 +21,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from packager.tools import Tools, discover
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
 from tests.keys import ADMIN_TOKEN
+from tests.loop_watch import LoopWatch, slowness
 from tests.waiting import wait_for
 
 HEADWATER = Path(sys.executable).parent / "headwater"
@@ -35,6 +36,9 @@ QUICK_WING = "media"
 PATIENT_WINGS = {"clients", "e2e"}
 PATIENT_SECONDS = 1500
 """How long a test of these wings may take: it waits for live media, and may be a server's first start."""
+
+HELD_SECONDS = 0.1
+"""Longest step of an event loop in any test, in processor time: five times what one may take."""
 
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
@@ -69,6 +73,22 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
         # The measuring of coverage itself.
         blockbuster.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
         yield blockbuster
+
+
+@pytest.fixture(scope="session", autouse=True)
+def measured_loops() -> Iterator[LoopWatch]:
+    with LoopWatch().running() as watch:
+        yield watch
+
+
+@pytest.fixture(autouse=True)
+def nothing_holds_the_event_loop(measured_loops: LoopWatch) -> Iterator[LoopWatch]:
+    """Whoever expects less asks it for the longest step."""
+    measured_loops.reset()
+    yield measured_loops
+    held = measured_loops.longest
+    if held.seconds > HELD_SECONDS * slowness():
+        pytest.fail(f"the event loop was held by {held.seconds:.3f} s of computing:\n{held.where}")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,151 @@
+"""What holds an event loop by computing: each callback's processor time, and where it was spent.
+
+Blockbuster sees calls that wait. A parser that computes for a second holds the loop as well: so each step of
+asyncio's loops is measured by the processor time of its thread, which a busy machine doesn't lengthen, and a
+thread looks where a long one is. Collections of garbage in between don't count: tests have a lot of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+
+ROOT = Path(__file__).parent.parent
+OURS = tuple(f"{ROOT / floor}/" for floor in ("media", "packager", "origin"))
+SAMPLE_SECONDS = 0.01
+SUSPICIOUS_SECONDS = 0.02
+"""A step that has taken so long is looked at each hundredth of a second."""
+
+COVERED = 4.0
+
+
+@dataclass(slots=True)
+class Step:
+    """One callback that a loop runs.
+
+    Attributes:
+        thread: whose loop it is.
+        clock: of the thread's processor time.
+        begin: on it.
+        collecting: seconds of it in which garbage was collected.
+        stack: where it was when it was looked at last; empty where that was in no code of ours.
+    """
+
+    thread: int
+    clock: int
+    begin: float
+    collecting: float = 0.0
+    stack: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A step of our code: how many seconds it computed, and where it was meanwhile."""
+
+    seconds: float
+    where: str
+
+
+class LoopWatch:
+    """Measures all steps of all of asyncio's loops in this process while ``running``."""
+
+    def __init__(self) -> None:
+        self._steps: dict[int, Step] = {}
+        self._stopped = threading.Event()
+        self._collection = 0.0
+        self._run = asyncio.Handle._run
+        self.longest = Held(0.0, "")
+
+    def reset(self) -> None:
+        """Forget what was longest."""
+        self.longest = Held(0.0, "")
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[LoopWatch]:
+        """Measure until the context ends."""
+        watch, run = self, self._run
+
+        def measured(handle: asyncio.Handle) -> None:
+            thread = threading.get_ident()
+            step = Step(thread, time.pthread_getcpuclockid(thread), time.thread_time())
+            watch._steps[thread] = step
+            try:
+                run(handle)
+            finally:
+                watch._steps.pop(thread, None)
+                watch._end(step, handle)
+
+        asyncio.Handle._run = measured  # type: ignore[assignment, method-assign]
+        gc.callbacks.append(self._collecting)
+        thread = threading.Thread(target=self._look, name="loop watch", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stopped.set()
+            thread.join()
+            gc.callbacks.remove(self._collecting)
+            asyncio.Handle._run = run  # type: ignore[method-assign]
+
+    def _end(self, step: Step, handle: asyncio.Handle) -> None:
+        seconds = time.thread_time() - step.begin - step.collecting
+        if seconds > self.longest.seconds:
+            where = step.stack or _described(handle)
+            if where:
+                self.longest = Held(seconds, where)
+
+    def _collecting(self, phase: str, _: dict[str, int]) -> None:
+        step = self._steps.get(threading.get_ident())
+        if phase == "start":
+            self._collection = time.thread_time()
+        elif step is not None:
+            step.collecting += time.thread_time() - self._collection
+
+    def _look(self) -> None:
+        while not self._stopped.wait(SAMPLE_SECONDS):
+            for step in list(self._steps.values()):
+                # The thread may have ended meanwhile, and its clock with it.
+                with contextlib.suppress(OSError):
+                    if time.clock_gettime(step.clock) - step.begin > SUSPICIOUS_SECONDS:
+                        frame = sys._current_frames().get(step.thread)
+                        if frame is not None and self._steps.get(step.thread) is step and _is_ours(frame):
+                            step.stack = "".join(traceback.format_stack(frame))
+
+
+def slowness() -> float:
+    """By what the measuring of coverage makes everything longer."""
+    return COVERED if sys.gettrace() is not None else 1.0
+
+
+def _is_ours(frame: FrameType | None) -> bool:
+    """Tell whether the innermost code that isn't a library's is the program's, not a test's."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(OURS):
+            return True
+        if frame.f_code.co_filename.startswith(f"{ROOT}/tests/"):
+            return False
+        frame = frame.f_back
+    return False
+
+
+def _described(handle: asyncio.Handle) -> str:
+    """Name a callback of ours that nobody saw at work; empty for any other."""
+    callback = getattr(handle, "_callback", None)
+    task = getattr(callback, "__self__", None)
+    code: CodeType | None = None
+    if isinstance(task, asyncio.Task):
+        code = getattr(task.get_coro(), "cr_code", None)
+    else:
+        code = getattr(callback, "__code__", None)
+    if code is not None and code.co_filename.startswith(OURS):
+        return f"{code.co_filename}:{code.co_firstlineno} in {code.co_qualname}\n"
+    return ""
