@@ -1,4 +1,4 @@
-"""The three ways in which bytes can disappoint: they are wrong, not for us, or not all here yet."""
+"""The ways in which bytes can disappoint: they are wrong, not for us, too many, or not all here yet."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class MalformedError(MediaError):
 
 class UnsupportedError(MediaError):
     """The bytes are legal, but they carry something that this project doesn't (encryption, say)."""
+
+
+class TooLargeError(UnsupportedError):
+    """The bytes are legal, but there is more in them than a limit allows."""
 
 
 class NeedMoreDataError(MediaError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.isobmff import LARGEST_HEADER, MAX_BOXES, Box, full_box, header, walk
 from media.movie import MAX_MOOV, MAX_TRACKS
 
@@ -28,14 +28,16 @@ class MoovFinder:
 
     Args:
         size: of the file in bytes.
+        max_moov: largest ``moov`` that is wanted, in bytes.
 
     Attributes:
         position: where the header begins that is wanted next; ``LARGEST_HEADER`` bytes suffice.
         data_first: whether media were gone past.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, max_moov: int = MAX_MOOV) -> None:
         self._size = size
+        self._max_moov = max_moov
         self._boxes = 0
         self.position = 0
         self.data_first = False
@@ -51,7 +53,8 @@ class MoovFinder:
 
         Raises:
             MalformedError: a box is impossible, or there is no ``moov`` for all media.
-            UnsupportedError: it is no such file, or its ``moov`` is larger than ``MAX_MOOV``.
+            UnsupportedError: it is no such file.
+            TooLargeError: its ``moov`` is larger than it may be.
         """
         left = self._size - self.position
         if left < 8 or self._boxes >= MAX_BOXES:
@@ -62,8 +65,8 @@ class MoovFinder:
         if found.kind == b"moof":  # §8.8.1: of fragments it stands in front
             raise MalformedError("there is no moov")
         if found.kind == b"moov":
-            if found.size > MAX_MOOV:
-                raise UnsupportedError(f"moov of {found.size} bytes: more than {MAX_MOOV}")
+            if found.size > self._max_moov:
+                raise TooLargeError(f"moov of {found.size} bytes: more than {self._max_moov}")
             return Box(found.kind, self.position, self.position + found.payload, self.position + found.end)
         self.data_first = self.data_first or found.kind == b"mdat"
         self._boxes += 1

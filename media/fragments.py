@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
 from media.isobmff import LARGEST_HEADER, header, media_data_header
 from media.moof import (
@@ -22,6 +24,7 @@ from media.moof import (
     parse_trex,
 )
 from media.movie import Track, parse_movie
+from media.samples import Samples
 
 MAX_METADATA = 1 << 20
 """Largest box other than ``mdat`` that the reader takes, in bytes."""
@@ -76,22 +79,60 @@ def write_fragment_header(
         columns.append([offset & 0xFFFF_FFFF for offset in offsets])
         run_flags |= 0x800
     cells = [cell for row in zip(*columns, strict=True) for cell in row]
-    trun_size = _TRUN_FIXED.size + 4 * len(cells)
+    return _header(
+        (sequence_number, track_id, base_media_decode_time),
+        (default_duration, default_flags),
+        (version << 24 | run_flags, len(samples)),
+        struct.pack(f">{len(cells)}I", *cells),
+        sum(sizes),
+    )
+
+
+def write_samples_header(
+    *, sequence_number: int, track_id: int, base_media_decode_time: int, samples: Samples
+) -> bytes:
+    """Write the same of samples in arrays, of which there may be very many; the arguments are alike."""
+    durations = np.diff(samples.decode_time)
+    flags = np.where(samples.is_sync, SYNC_FLAGS, OTHER_FLAGS)
+    columns, run_flags = [samples.size], 0x201
+    if np.any(durations != durations[0]):
+        columns.insert(0, durations)
+        run_flags |= 0x100
+    if np.any(flags != flags[-1]):
+        columns.append(flags)
+        run_flags |= 0x400
+    if np.any(samples.composition_offset):
+        columns.append(samples.composition_offset)
+        run_flags |= 0x0100_0800  # §8.8.8.2: signed offsets
+    cells = np.empty((len(samples), len(columns)), ">u4")
+    for index, column in enumerate(columns):
+        cells[:, index] = column & 0xFFFF_FFFF
+    return _header(
+        (sequence_number, track_id, base_media_decode_time),
+        (int(durations[0]), int(flags[-1])),
+        (run_flags, len(samples)),
+        cells.tobytes(),
+        int(samples.size.sum()),
+    )
+
+
+def _header(
+    fragment: tuple[int, int, int], defaults: tuple[int, int], run: tuple[int, int], cells: bytes, data: int
+) -> bytes:
+    """Write a ``moof`` with one run, whose rows are given, and the header of an ``mdat`` of so many bytes."""
+    sequence_number, track_id, base_media_decode_time = fragment
+    trun_size = _TRUN_FIXED.size + len(cells)
     moof_size = _MOOF_FIXED.size + trun_size
-    media_header = media_data_header(sum(sizes))
+    media_header = media_data_header(data)
     moof = _MOOF_FIXED.pack(
         *(moof_size, b"moof", 16, b"mfhd", 0, sequence_number & 0xFFFF_FFFF),
         *(moof_size - 24, b"traf"),
         # §8.8.7: default-base-is-moof, default duration, default flags
-        *(24, b"tfhd", 0x02_0028, track_id, default_duration, default_flags),
+        *(24, b"tfhd", 0x02_0028, track_id, *defaults),
         *(20, b"tfdt", 0x0100_0000, base_media_decode_time),
     )
-    trun = struct.pack(
-        f">I4sIIi{len(cells)}I",
-        *(trun_size, b"trun", version << 24 | run_flags, len(samples), moof_size + len(media_header)),
-        *cells,
-    )
-    return b"".join((moof, trun, media_header))
+    trun = _TRUN_FIXED.pack(trun_size, b"trun", *run, moof_size + len(media_header))
+    return b"".join((moof, trun, cells, media_header))
 
 
 def write_fragment(

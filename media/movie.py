@@ -7,16 +7,22 @@ wanted.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.isobmff import Box, walk
 
 MAX_MOOV = 64 << 20
 """Largest ``moov`` in bytes; two hours of film and sound need 8 MiB."""
+
+MAX_BOXES = 8192
+"""Most boxes of a ``moov`` that are looked at, wherever in it they are; a track has some thirty."""
+
+MAX_DESCRIPTIONS = 1 << 18
+"""Largest ``stsd`` in bytes; a sample entry has some hundred, and is copied into the init segment."""
 
 MAX_TRACKS = 32
 MAX_EDITS = 64
@@ -60,7 +66,7 @@ class Track:
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
         display_height: track header's height.
-        sample_entries: the whole boxes inside ``stsd``.
+        sample_entries: the whole boxes inside ``stsd``, which has at most ``MAX_DESCRIPTIONS`` bytes.
         edits: the edit list, empty when there is none.
         tables: payloads of the sample table's boxes by type, version and flags included.
         self_contained: whether the samples are in this same file (§8.7.2).
@@ -114,14 +120,15 @@ def parse_movie(data: bytes | memoryview) -> Movie:
 
     Raises:
         MalformedError: a box that must be there is missing, doubled, cut off or says something impossible.
-        UnsupportedError: the box is larger than ``MAX_MOOV``, or compressed.
+        UnsupportedError: the box is compressed.
+        TooLargeError: it is larger than ``MAX_MOOV``, or its edit lists or sample entries are too long.
     """
     if len(data) > MAX_MOOV:
-        raise UnsupportedError(f"moov of {len(data)} bytes: more than {MAX_MOOV}")
-    view = memoryview(data)
+        raise TooLargeError(f"moov of {len(data)} bytes: more than {MAX_MOOV}")
+    moov = _Moov(memoryview(data))
     traks: list[Box] = []
     singles: dict[bytes, Box] = {}
-    for found in walk(view):
+    for found in moov.walk(0, len(data)):
         if found.kind == b"trak":
             traks.append(found)
         elif found.kind in (b"mvhd", b"mvex", b"cmov"):
@@ -130,27 +137,49 @@ def parse_movie(data: bytes | memoryview) -> Movie:
         raise UnsupportedError("compressed moov (cmov)")
     if len(traks) > MAX_TRACKS:
         raise MalformedError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
-    _, timescale = _timescale(view, _need(singles, b"mvhd", "moov"))
-    tracks = tuple([_track(view, trak) for trak in traks])
+    _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"))
+    tracks = tuple([_track(moov, trak) for trak in traks])
     if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
         raise MalformedError("two tracks have the same ID")
     return Movie(timescale, tracks, fragmented=b"mvex" in singles)
 
 
-def _track(data: memoryview, trak: Box) -> Track:
-    boxes = _children(data, trak, b"tkhd", b"mdia", b"edts")
-    mdia = _children(data, _need(boxes, b"mdia", "trak"), b"mdhd", b"hdlr", b"minf")
-    minf = _children(data, _need(mdia, b"minf", "mdia"), b"stbl", b"dinf")
-    stbl = _children(data, _need(minf, b"stbl", "minf"), b"stsd", *TABLES)
+class _Moov:
+    """The bytes of a ``moov``, whose boxes are gone through; of these there may be so many in all.
+
+    Args:
+        data: the payload.
+    """
+
+    __slots__ = ("_left", "data")
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self._left = MAX_BOXES
+
+    def walk(self, start: int, end: int) -> Iterator[Box]:
+        """Go through the boxes of one level, as :func:`media.isobmff.walk`."""
+        for found in walk(self.data, start, end):
+            self._left -= 1
+            if self._left < 0:
+                raise MalformedError(f"a moov of more than {MAX_BOXES} boxes")
+            yield found
+
+
+def _track(moov: _Moov, trak: Box) -> Track:
+    boxes = _children(moov, trak, b"tkhd", b"mdia", b"edts")
+    mdia = _children(moov, _need(boxes, b"mdia", "trak"), b"mdhd", b"hdlr", b"minf")
+    minf = _children(moov, _need(mdia, b"minf", "mdia"), b"stbl", b"dinf")
+    stbl = _children(moov, _need(minf, b"stbl", "minf"), b"stsd", *TABLES)
     tkhd = _need(boxes, b"tkhd", "trak")
-    (flags,) = _fields(data, tkhd, 0, ">I")
-    version = _version(data, tkhd)
-    (track_id,) = _fields(data, tkhd, 20 if version else 12, ">I")
-    matrix, width, height = _fields(data, tkhd, 52 if version else 40, ">36sII")
+    (flags,) = _fields(moov, tkhd, 0, ">I")
+    version = _version(moov, tkhd)
+    (track_id,) = _fields(moov, tkhd, 20 if version else 12, ">I")
+    matrix, width, height = _fields(moov, tkhd, 52 if version else 40, ">36sII")
     mdhd = _need(mdia, b"mdhd", "mdia")
-    media_version, timescale = _timescale(data, mdhd)
-    duration, language = _fields(data, mdhd, *((24, ">QH") if media_version else (16, ">IH")))
-    (handler,) = _fields(data, _need(mdia, b"hdlr", "mdia"), 8, ">4s")
+    media_version, timescale = _timescale(moov, mdhd)
+    duration, language = _fields(moov, mdhd, *((24, ">QH") if media_version else (16, ">IH")))
+    (handler,) = _fields(moov, _need(mdia, b"hdlr", "mdia"), 8, ">4s")
     return Track(
         track_id=track_id,
         handler=handler,
@@ -161,56 +190,58 @@ def _track(data: memoryview, trak: Box) -> Track:
         matrix=matrix if any(matrix) else _IDENTITY,
         display_width=Fraction(width, 1 << 16),
         display_height=Fraction(height, 1 << 16),
-        sample_entries=_sample_entries(data, _need(stbl, b"stsd", "stbl")),
-        edits=_edits(data, boxes.get(b"edts")),
-        tables={kind: data[found.payload : found.end] for kind, found in stbl.items() if kind in TABLES},
-        self_contained=_self_contained(data, minf.get(b"dinf")),
+        sample_entries=_sample_entries(moov, _need(stbl, b"stsd", "stbl")),
+        edits=_edits(moov, boxes.get(b"edts")),
+        tables={kind: moov.data[found.payload : found.end] for kind, found in stbl.items() if kind in TABLES},
+        self_contained=_self_contained(moov, minf.get(b"dinf")),
     )
 
 
-def _timescale(data: memoryview, full: Box) -> tuple[int, int]:
+def _timescale(moov: _Moov, full: Box) -> tuple[int, int]:
     """Read the version and the timescale of ``mvhd`` or ``mdhd``, which begin alike."""
-    version = _version(data, full)
-    (timescale,) = _fields(data, full, 20 if version else 12, ">I")
+    version = _version(moov, full)
+    (timescale,) = _fields(moov, full, 20 if version else 12, ">I")
     if timescale == 0:
         raise MalformedError(f"{full.kind.decode()}: timescale 0")
     return version, int(timescale)
 
 
-def _sample_entries(data: memoryview, stsd: Box) -> tuple[bytes, ...]:
-    (count,) = _fields(data, stsd, 4, ">I")
+def _sample_entries(moov: _Moov, stsd: Box) -> tuple[bytes, ...]:
+    (count,) = _fields(moov, stsd, 4, ">I")
+    if stsd.size > MAX_DESCRIPTIONS:
+        raise TooLargeError(f"sample entries of {stsd.size} bytes: more than {MAX_DESCRIPTIONS}")
     entries = tuple(
-        [bytes(data[entry.start : entry.end]) for entry in walk(data, stsd.payload + 8, stsd.end)]
+        [bytes(moov.data[entry.start : entry.end]) for entry in moov.walk(stsd.payload + 8, stsd.end)]
     )
     if len(entries) != count:
         raise MalformedError(f"stsd: {len(entries)} sample entries where it says {count}")
     return entries
 
 
-def _edits(data: memoryview, edts: Box | None) -> tuple[Edit, ...]:
-    elst = None if edts is None else _children(data, edts, b"elst").get(b"elst")
+def _edits(moov: _Moov, edts: Box | None) -> tuple[Edit, ...]:
+    elst = None if edts is None else _children(moov, edts, b"elst").get(b"elst")
     if elst is None:
         return ()
-    version = _version(data, elst)
-    (count,) = _fields(data, elst, 4, ">I")
+    version = _version(moov, elst)
+    (count,) = _fields(moov, elst, 4, ">I")
     if count > MAX_EDITS:
-        raise UnsupportedError(f"edit list of {count} entries: more than {MAX_EDITS}")
+        raise TooLargeError(f"edit list of {count} entries: more than {MAX_EDITS}")
     layout, size = (">Qqi", 20) if version else (">Iii", 12)
     edits = []
     for index in range(count):
-        duration, media_time, rate = _fields(data, elst, 8 + index * size, layout)
+        duration, media_time, rate = _fields(moov, elst, 8 + index * size, layout)
         if media_time < -1 or media_time > _LONGEST:  # §8.6.6.3: -1 is the only value below 0
             raise MalformedError(f"elst: media time {media_time}")
         edits.append(Edit(min(duration, _LONGEST), media_time, Fraction(rate, 1 << 16)))
     return tuple(edits)
 
 
-def _self_contained(data: memoryview, dinf: Box | None) -> bool:
+def _self_contained(moov: _Moov, dinf: Box | None) -> bool:
     """Say whether every data reference has flag 1: the media are in this file (§8.7.2.3)."""
-    dref = None if dinf is None else _children(data, dinf, b"dref").get(b"dref")
+    dref = None if dinf is None else _children(moov, dinf, b"dref").get(b"dref")
     if dref is None:
         return True
-    return all(_fields(data, entry, 0, ">I")[0] & 1 for entry in walk(data, dref.payload + 8, dref.end))
+    return all(_fields(moov, entry, 0, ">I")[0] & 1 for entry in moov.walk(dref.payload + 8, dref.end))
 
 
 def _language(packed: int) -> str:
@@ -219,10 +250,10 @@ def _language(packed: int) -> str:
     return letters if letters.isalpha() and packed != 0x7FFF else "und"
 
 
-def _children(data: memoryview, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
+def _children(moov: _Moov, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
     """Find the boxes of the given types one level down, each at most once."""
     found: dict[bytes, Box] = {}
-    for child in walk(data, parent.payload, parent.end):
+    for child in moov.walk(parent.payload, parent.end):
         if child.kind in kinds:
             _only(found, child)
     return found
@@ -240,13 +271,13 @@ def _need(found: Mapping[bytes, Box], kind: bytes, parent: str) -> Box:
     return found[kind]
 
 
-def _version(data: memoryview, full: Box) -> int:
-    return int(_fields(data, full, 0, ">B")[0])
+def _version(moov: _Moov, full: Box) -> int:
+    return int(_fields(moov, full, 0, ">B")[0])
 
 
-def _fields(data: memoryview, parent: Box, offset: int, layout: str) -> tuple[Any, ...]:
+def _fields(moov: _Moov, parent: Box, offset: int, layout: str) -> tuple[Any, ...]:
     """Unpack fields at an offset into a box's payload."""
     start = parent.payload + offset
     if start + struct.calcsize(layout) > parent.end:
         raise MalformedError(f"{parent.kind.decode('latin-1')!r} of {parent.size} bytes is too short")
-    return struct.unpack_from(layout, data, start)
+    return struct.unpack_from(layout, moov.data, start)

@@ -1,57 +1,61 @@
-"""Sample tables (ISO/IEC 14496-12 §8.6, §8.7): the run-length boxes of a track as arrays, one row a sample.
+"""Sample tables (ISO/IEC 14496-12 §8.6, §8.7): a track's samples, from boxes that stay as the file has them.
 
-Every count is held against the bytes that must be behind it, and against ``MAX_SAMPLES``, before anything
-of that length is made; a table can't cost more than its own size in the file times a small constant.
+The boxes are compact: a run of 2^32 samples takes eight bytes. So they are read through once, to be sure that
+they agree, and from then on a stretch of samples is expanded when somebody wants it. Whatever a file says,
+that takes memory for the boxes themselves, for a stretch, and for marks in the boxes: a hundredth of them.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 
-MAX_SAMPLES = 1 << 23
-"""Most samples of one track: 49 hours of AAC at 48 kHz. Uncompressed sound has a sample per tick."""
+MAX_SAMPLES = 1 << 22
+"""Most samples of one track: 24 hours of AAC at 48 kHz. Uncompressed sound has a sample per tick."""
+
+STRETCH = 1 << 15
+"""How many samples, or entries of a box, are looked at together: some hundred kilobytes."""
+
+_MARK = 1 << 10
+"""How many entries of a box, or sizes, there are from one mark to the next; it divides a stretch."""
+
+_DENSE = 8
+"""Of samples that are no further apart than so many, all between them are expanded, too: that is faster."""
 
 _FARTHEST = 1 << 62
 """Bound of offsets in a file, so that sums with sizes stay inside 64 bits."""
 
 Int64 = NDArray[np.int64]
+Payload = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
-class SampleTable:
-    """The samples of one track in decoding order.
+class Samples:
+    """Some samples of a track, in decoding order.
 
     Attributes:
         offset: of each sample's first byte in the file.
         size: of each sample in bytes.
         decode_time: in ticks of the media's timescale; one more entry than samples, the last is the end.
         composition_offset: composition time minus decode time in ticks, signed (§8.6.1.3).
-        sync: indexes of the sync samples, rising (§8.6.2).
-        description: index of the sample entry that all samples use, from 0.
+        is_sync: whether decoding can begin with it (§8.6.2).
     """
 
     offset: Int64
     size: Int64
     decode_time: Int64
     composition_offset: Int64
-    sync: Int64
-    description: int
+    is_sync: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.size)
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that the arrays take, in bytes."""
-        arrays = (self.offset, self.size, self.decode_time, self.composition_offset, self.sync)
-        return sum(array.nbytes for array in arrays)
 
     @property
     def composition_time(self) -> Int64:
@@ -59,138 +63,421 @@ class SampleTable:
         return np.add(self.decode_time[:-1], self.composition_offset)
 
 
-def parse_samples(tables: Mapping[bytes, bytes | memoryview], descriptions: int) -> SampleTable:
-    """Expand a track's sample table.
+class SampleTable:
+    """The samples of one track; where a range of them is asked for, it is from ``start`` up to ``stop``.
 
     Args:
         tables: payloads (version and flags included) of ``stts``, ``stsc``, ``stsz`` or ``stz2``, ``stco``
-            or ``co64``, and where they are there ``ctts`` and ``stss``.
+            or ``co64``, and where they are there ``ctts`` and ``stss``. They are kept.
         descriptions: how many sample entries the track has.
-
-    Returns:
-        The table; it may be empty.
+        limit: most samples; a table of more isn't read any further.
 
     Raises:
         MalformedError: a box is missing or cut off, or the boxes don't agree with each other.
-        UnsupportedError: there are more than ``MAX_SAMPLES``, or the samples use several sample entries.
+        UnsupportedError: the samples use several sample entries.
+        TooLargeError: there are more samples than the limit.
+
+    Attributes:
+        description: index of the sample entry that all samples use, from 0.
+        duration: of all samples together in ticks.
+        nbytes: memory that it takes beside the boxes.
     """
-    size = _sizes(tables)
-    count = len(size)
-    offset, description = _offsets(tables, size, descriptions)
-    decode_time = np.zeros(count + 1, np.int64)
-    deltas = _runs(tables, b"stts", ">i4", count)
-    if np.any(deltas < 0):  # §8.6.1.2: decoding times never go back; some writers put -1 here
-        raise MalformedError("stts: a delta of 2^31 or more")
-    np.cumsum(deltas, out=decode_time[1:])
-    composition_offset = np.zeros(count, np.int64)
-    if b"ctts" in tables:
+
+    __slots__ = ("_chunks", "_durations", "_offsets", "_sizes", "_sync", "description", "duration", "nbytes")
+
+    def __init__(self, tables: Mapping[bytes, Payload], descriptions: int, limit: int = MAX_SAMPLES) -> None:
+        self._sizes = _Sizes(tables, limit)
+        count = len(self._sizes)
+        self._chunks = _Chunks(tables, self._sizes, descriptions)
+        self._durations = _Runs(tables, b"stts", count)
+        if self._durations.least < 0:  # §8.6.1.2: decoding times never go back; some writers put -1 here
+            raise MalformedError("stts: a delta of 2^31 or more")
         # §8.6.1.3: unsigned in version 0, but writers of version 0 put negative offsets there, too.
-        composition_offset = _runs(tables, b"ctts", ">i4", count)
-    return SampleTable(offset, size, decode_time, composition_offset, _sync(tables, count), description)
+        self._offsets = _Runs(tables, b"ctts", count) if b"ctts" in tables else None
+        self._sync = _sync(tables, count)
+        self.description = self._chunks.description
+        self.duration = self._durations.total
+        self.nbytes = self._sizes.nbytes + self._chunks.nbytes + self._durations.nbytes
+        self.nbytes += 0 if self._offsets is None else self._offsets.nbytes
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def samples(self, start: int, stop: int) -> Samples:
+        """Expand a range."""
+        size = self.sizes(start, stop)
+        is_sync = np.zeros(stop - start, bool)
+        is_sync[self.sync_samples(start, stop) - start] = True
+        return Samples(
+            offset=self._chunks.places(start, stop, size),
+            size=size,
+            decode_time=self.decode_times(start, stop),
+            composition_offset=self._composition_offsets(start, stop),
+            is_sync=is_sync,
+        )
+
+    def sizes(self, start: int, stop: int) -> Int64:
+        """Give the size of each sample of a range in bytes."""
+        return self._sizes.values(start, stop)
+
+    def decode_times(self, start: int, stop: int) -> Int64:
+        """Give when each sample of a range is decoded, and when the last one's time is over."""
+        return self._durations.sums(start, stop)
+
+    def composition_times(self, start: int, stop: int) -> Int64:
+        """Give when each sample of a range is presented, on the media's own timeline, in ticks."""
+        return np.add(self.decode_times(start, stop)[:-1], self._composition_offsets(start, stop))
+
+    def composition_times_of(self, samples: Int64) -> Int64:
+        """Give the same of some samples, by their rising indexes."""
+        if len(samples) and int(samples[-1]) - int(samples[0]) < _DENSE * len(samples):
+            first = int(samples[0])
+            return self.composition_times(first, int(samples[-1]) + 1)[samples - first]
+        _, times = self._durations.of(samples)
+        return times if self._offsets is None else np.add(times, self._offsets.of(samples)[0])
+
+    def bytes_between(self, samples: Int64) -> Int64:
+        """Give the bytes of all samples from each of some rising indexes up to the next."""
+        return self._sizes.between(samples)
+
+    def sync_samples(self, start: int, stop: int) -> Int64:
+        """Give the indexes of a range's sync samples, rising (§8.6.2)."""
+        if self._sync is None:
+            return np.arange(start, stop, dtype=np.int64)
+        low, high = bisect_left(self._sync, start + 1), bisect_left(self._sync, stop + 1)
+        return np.subtract(self._sync[low:high].astype(np.int64), 1)
+
+    def offset_bounds(self, start: int, stop: int) -> tuple[int, int]:
+        """Give the least and the greatest composition offset of a range in ticks; it isn't empty."""
+        return (0, 0) if self._offsets is None else self._offsets.bounds(start, stop)
+
+    def _composition_offsets(self, start: int, stop: int) -> Int64:
+        if self._offsets is None:
+            return np.zeros(stop - start, np.int64)
+        return self._offsets.values(start, stop)
 
 
-def _sizes(tables: Mapping[bytes, bytes | memoryview]) -> Int64:
-    """Read ``stsz`` (§8.7.3.2) or ``stz2`` (§8.7.3.3)."""
-    if b"stsz" in tables and b"stz2" in tables:
-        raise MalformedError("both stsz and stz2")
-    if b"stsz" in tables:
-        payload = tables[b"stsz"]
-        constant, count = _head(payload, b"stsz", ">4xII")
-        _limit(count)
-        if constant:
-            return np.full(count, constant, np.int64)
-        return _array(payload, b"stsz", 12, ">u4", count).astype(np.int64)
-    if b"stz2" not in tables:
-        raise MalformedError("no stsz")
-    payload = tables[b"stz2"]
-    field_size, count = _head(payload, b"stz2", ">7xBI")
-    _limit(count)
-    if field_size == 4:
-        pairs = _array(payload, b"stz2", 12, ">u1", (count + 1) // 2)
-        return np.stack((pairs >> 4, pairs & 15), axis=1).ravel()[:count].astype(np.int64)
-    if field_size not in (8, 16):
-        raise MalformedError(f"stz2: field size {field_size}")
-    return _array(payload, b"stz2", 12, f">u{field_size // 8}", count).astype(np.int64)
+def stretches(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Cut a range into stretches, in order."""
+    for begin in range(start, stop, STRETCH):
+        yield begin, min(begin + STRETCH, stop)
 
 
-def _offsets(tables: Mapping[bytes, bytes | memoryview], size: Int64, descriptions: int) -> tuple[Int64, int]:
-    """Place the samples by their chunks (``stsc`` §8.7.4, ``stco`` and ``co64`` §8.7.5)."""
-    count = len(size)
-    chunks = _chunk_offsets(tables)
-    if count == 0:
-        return np.zeros(0, np.int64), 0
-    payload = tables.get(b"stsc", b"")
-    (entries,) = _head(payload, b"stsc", ">4xI")
-    rows = _array(payload, b"stsc", 8, ">u4", entries * 3).astype(np.int64).reshape(-1, 3)
-    first, per_chunk, description = rows[:, 0], rows[:, 1], rows[:, 2]
-    if entries == 0 or first[0] != 1 or np.any(np.diff(first) <= 0) or first[-1] > len(chunks):
-        raise MalformedError("stsc: the chunks aren't numbered 1 and rising up to the last")
-    if np.any(description < 1) or np.any(description > descriptions):
-        raise MalformedError("stsc: a sample description that isn't there")
-    if np.any(description != description[0]):
-        raise UnsupportedError("the codec's configuration changes within a track")
-    # No chunk needs more samples than there are; the bound keeps the sums small.
-    lengths = np.repeat(np.minimum(per_chunk, count), np.diff(np.append(first, len(chunks) + 1)))
-    before = np.cumsum(lengths) - lengths
-    if before[-1] + lengths[-1] < count:
-        raise MalformedError("stsc: the chunks hold fewer samples than stsz")
-    # Chunks behind the last sample are tolerated: their sample runs are cut to nothing.
-    lengths = np.clip(count - before, 0, lengths)
-    start = np.minimum(before, count - 1)
-    into = np.cumsum(size) - size
-    return into + np.repeat(chunks - into[start], lengths), int(description[0]) - 1
+class _Sizes:
+    """``stsz`` (§8.7.3.2) or ``stz2`` (§8.7.3.3)."""
+
+    __slots__ = ("_bits", "_constant", "_count", "_fields", "_marks")
+
+    def __init__(self, tables: Mapping[bytes, Payload], limit: int) -> None:
+        if b"stsz" in tables and b"stz2" in tables:
+            raise MalformedError("both stsz and stz2")
+        self._constant, self._bits = 0, 32
+        if b"stsz" in tables:
+            payload, kind = tables[b"stsz"], b"stsz"
+            self._constant, self._count = _head(payload, kind, ">4xII")
+        elif b"stz2" in tables:
+            payload, kind = tables[b"stz2"], b"stz2"
+            self._bits, self._count = _head(payload, kind, ">7xBI")
+            if self._bits not in (4, 8, 16):
+                raise MalformedError(f"stz2: field size {self._bits}")
+        else:
+            raise MalformedError("no stsz")
+        if self._count > limit:
+            raise TooLargeError(f"{self._count} samples: more than {limit}")
+        fields = 0 if self._constant else (self._count + 1) // 2 if self._bits == 4 else self._count
+        self._fields = _array(payload, kind, 12, f">u{max(self._bits // 8, 1)}", fields)
+        marks = [np.zeros(1, np.int64)]
+        if not self._constant:
+            for start, stop in stretches(0, self._count):
+                sums = np.add.reduceat(self.values(start, stop), np.arange(0, stop - start, _MARK))
+                marks.append(np.cumsum(sums) + marks[-1][-1])
+        self._marks = np.concatenate(marks)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def nbytes(self) -> int:
+        return self._marks.nbytes
+
+    def values(self, start: int, stop: int) -> Int64:
+        if self._constant:
+            return np.full(stop - start, self._constant, np.int64)
+        if self._bits != 4:
+            return self._fields[start:stop].astype(np.int64)
+        pairs = self._fields[start // 2 : (stop + 1) // 2]
+        halves = np.stack((pairs >> 4, pairs & 15), axis=1).ravel()
+        return halves[start % 2 :][: stop - start].astype(np.int64)
+
+    def before(self, sample: int) -> int:
+        """Sum the sizes of all samples before one."""
+        if self._constant:
+            return self._constant * sample
+        mark = sample // _MARK
+        return int(self._marks[mark]) + int(self.values(mark * _MARK, sample).sum())
+
+    def between(self, samples: Int64) -> Int64:
+        """Sum the sizes of the samples from each of some rising indexes up to the next."""
+        if self._constant:
+            return np.diff(samples) * self._constant
+        before = np.zeros(len(samples), np.int64)
+        first, total = int(samples[0]), 0
+        for start, stop in stretches(first, int(samples[-1])):
+            sums = self.values(start, stop).cumsum() + total
+            low, high = np.searchsorted(samples, (start, stop), "right")
+            before[low:high] = sums[samples[low:high] - start - 1]
+            total = int(sums[-1])
+        return np.diff(before)
 
 
-def _chunk_offsets(tables: Mapping[bytes, bytes | memoryview]) -> Int64:
+class _Runs:
+    """Pairs of how many samples have a value, and that value (``stts`` §8.6.1.2, ``ctts`` §8.6.1.3).
+
+    Attributes:
+        total: all samples' values together.
+        least: of them; 0 without samples.
+        greatest: likewise.
+    """
+
+    __slots__ = ("_count", "_firsts", "_pairs", "_totals", "greatest", "least", "total")
+
+    def __init__(self, tables: Mapping[bytes, Payload], kind: bytes, count: int) -> None:
+        payload = tables.get(kind, b"")
+        (entries,) = _head(payload, kind, ">4xI")
+        self._pairs = _array(payload, kind, 8, ">u4", entries * 2).reshape(-1, 2)
+        self._count = count
+        self.least = self.greatest = 0
+        firsts, totals = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
+        covered = self.total = 0
+        for begin, end in stretches(0, entries):
+            if covered == count:  # whatever comes behind is of no sample
+                break
+            values, kept = self._entries(begin, end, covered, covered, count)
+            if len(used := values[kept > 0]):
+                least, greatest = int(used.min()), int(used.max())
+                self.least = min(least, self.least if covered else least)
+                self.greatest = max(greatest, self.greatest if covered else greatest)
+            ends, sums = np.cumsum(kept) + covered, np.cumsum(kept * values) + self.total
+            firsts.append(ends[_MARK - 1 :: _MARK].copy())  # of a view all would stay
+            totals.append(sums[_MARK - 1 :: _MARK].copy())
+            covered, self.total = int(ends[-1]), int(sums[-1])
+        if covered < count:
+            raise MalformedError(f"{kind.decode()}: {covered} samples where stsz has {count}")
+        self._firsts, self._totals = np.concatenate(firsts), np.concatenate(totals)
+
+    @property
+    def nbytes(self) -> int:
+        return self._firsts.nbytes + self._totals.nbytes
+
+    def values(self, start: int, stop: int) -> Int64:
+        """Give each sample's value."""
+        parts = [values.repeat(kept) for values, kept in self._covering(start, stop)]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def sums(self, start: int, stop: int) -> Int64:
+        """Give the sum of the values before each sample, and before the one at ``stop``."""
+        mark = self._mark(start)
+        before = int(self._totals[mark])
+        for values, kept in self._covering(int(self._firsts[mark]), start):
+            before += int(np.dot(values, kept))
+        sums = np.empty(stop - start + 1, np.int64)
+        sums[0] = before
+        sums[1:] = self.values(start, stop)
+        return sums.cumsum(out=sums)
+
+    def of(self, samples: Int64) -> tuple[Int64, Int64]:
+        """Give the values of some samples, by their rising indexes, and the sums of all before each."""
+        found, before = np.zeros(len(samples), np.int64), np.zeros(len(samples), np.int64)
+        mark = self._mark(int(samples[0])) if len(samples) else 0
+        begin, covered, total, done = mark * _MARK, int(self._firsts[mark]), int(self._totals[mark]), 0
+        many = _MARK
+        while done < len(samples):
+            values, kept = self._entries(begin, begin + many, covered, covered, self._count)
+            ends, sums = kept.cumsum() + covered, (kept * values).cumsum() + total
+            upto = int(samples.searchsorted(ends[-1]))
+            some = samples[done:upto]
+            entry = ends.searchsorted(some, "right")
+            found[done:upto] = values[entry]
+            before[done:upto] = sums[entry] - (ends[entry] - some) * values[entry]
+            begin, covered, total, done = begin + many, int(ends[-1]), int(sums[-1]), upto
+            many = min(many * 2, STRETCH)
+        return found, before
+
+    def bounds(self, start: int, stop: int) -> tuple[int, int]:
+        """Give the least and the greatest value."""
+        if start == 0 and stop == self._count:
+            return self.least, self.greatest
+        low, high = 1 << 31, -(1 << 31)
+        for values, kept in self._covering(start, stop):
+            if len(used := values[kept > 0]):
+                low, high = min(low, int(used.min())), max(high, int(used.max()))
+        return low, high
+
+    def _mark(self, sample: int) -> int:
+        """Find the last mark at or before a sample."""
+        return int(self._firsts.searchsorted(sample, "right")) - 1
+
+    def _covering(self, start: int, stop: int) -> Iterator[tuple[Int64, Int64]]:
+        """Give the values of entries, and how many samples of a range have each."""
+        if start >= stop:
+            return
+        mark = self._mark(start)
+        begin, covered = mark * _MARK, int(self._firsts[mark])
+        many = _MARK
+        while covered < stop:
+            values, kept = self._entries(begin, begin + many, covered, start, stop)
+            yield values, kept
+            begin, many = begin + many, min(many * 2, STRETCH)
+            covered = max(covered, start) + int(kept.sum())
+
+    def _entries(self, begin: int, end: int, covered: int, start: int, stop: int) -> tuple[Int64, Int64]:
+        """Take entries, before which so many samples are; count those of them in a range."""
+        pairs = self._pairs[begin:end]
+        bounds = np.empty(len(pairs) + 1, np.int64)
+        bounds[0] = covered
+        pairs[:, 0].cumsum(out=bounds[1:])
+        bounds[1:] += covered
+        np.maximum(bounds, start, out=bounds)
+        np.minimum(bounds, stop, out=bounds)
+        return pairs[:, 1].astype(np.int32).astype(np.int64), bounds[1:] - bounds[:-1]
+
+
+class _Chunks:
+    """Where the samples lie: ``stsc`` (§8.7.4), and ``stco`` or ``co64`` (§8.7.5).
+
+    Attributes:
+        description: index of the sample entry that all samples use, from 0.
+    """
+
+    __slots__ = ("_firsts", "_places", "_rows", "_sizes", "description")
+
+    def __init__(self, tables: Mapping[bytes, Payload], sizes: _Sizes, descriptions: int) -> None:
+        self._sizes = sizes
+        self._places = _chunk_places(tables)
+        self.description = 0
+        firsts = [np.zeros(1, np.int64)]
+        self._rows: NDArray[np.unsignedinteger] = np.zeros((0, 3), ">u4")
+        if len(sizes):
+            payload = tables.get(b"stsc", b"")
+            (entries,) = _head(payload, b"stsc", ">4xI")
+            self._rows = _array(payload, b"stsc", 8, ">u4", entries * 3).reshape(-1, 3)
+            if entries == 0 or self._rows[0, 0] != 1:
+                raise MalformedError("stsc: the first chunk isn't number 1")
+            self.description = int(self._rows[0, 2]) - 1
+            covered = 0
+            for begin, end in stretches(0, entries):
+                self._check(begin, end, descriptions)
+                _, chunks, per_chunk = self._entries(begin, end)
+                ends = np.cumsum(np.minimum(chunks * per_chunk, len(sizes))) + covered
+                firsts.append(ends[_MARK - 1 :: _MARK].copy())  # of a view all would stay
+                covered = int(ends[-1])
+            if covered < len(sizes):
+                raise MalformedError("stsc: the chunks hold fewer samples than stsz")
+        # Chunks behind the last sample are tolerated.
+        self._firsts = np.concatenate(firsts)
+
+    @property
+    def nbytes(self) -> int:
+        return self._firsts.nbytes
+
+    def places(self, start: int, stop: int, size: Int64) -> Int64:
+        """Give where each sample of a range begins in the file; their sizes are known already."""
+        parts = [self._places_of(*found) for found in self._covering(start, stop)]
+        if not parts:
+            return np.zeros(0, np.int64)
+        place, first = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        into = np.cumsum(size) - size
+        # The first chunk may begin before the range.
+        before = np.empty(len(first), np.int64)
+        before[0] = self._sizes.before(int(first[0])) - self._sizes.before(start)
+        before[1:] = into[first[1:] - start]
+        lengths = np.diff(np.maximum(first, start), append=stop)
+        return into + np.repeat(place - before, lengths)
+
+    def _places_of(self, chunk: Int64, first: Int64) -> tuple[Int64, Int64]:
+        return self._places[chunk].astype(np.int64), first
+
+    def _covering(self, start: int, stop: int) -> Iterator[tuple[Int64, Int64]]:
+        """Give the chunks of a range: each one's index, and that of its first sample."""
+        mark = int(self._firsts.searchsorted(start, "right")) - 1
+        begin, covered = mark * _MARK, int(self._firsts[mark])
+        while start < stop and covered < stop:
+            first, chunks, per_chunk = self._entries(begin, begin + _MARK)
+            ends = np.cumsum(np.minimum(chunks * per_chunk, len(self._sizes))) + covered
+            starts = np.append(covered, ends[:-1])
+            used = (ends > start) & (starts < stop)
+            first, per_chunk, starts = first[used], per_chunk[used], starts[used]
+            low = np.maximum(start - starts, 0) // per_chunk
+            high = -(-(np.minimum(ends[used], stop) - starts) // per_chunk)
+            # Each chunk has a sample at least: there are no more of them than samples.
+            number = np.arange(int((high - low).sum())) + np.repeat(
+                low - np.cumsum(high - low) + (high - low), high - low
+            )
+            repeated = np.repeat(np.stack((first - 1, starts, per_chunk)), high - low, axis=1)
+            yield repeated[0] + number, repeated[1] + number * repeated[2]
+            begin, covered = begin + _MARK, int(ends[-1])
+
+    def _entries(self, begin: int, end: int) -> tuple[Int64, Int64, Int64]:
+        """Take entries: each one's first chunk, how many chunks it is about, and the samples of each."""
+        columns = self._rows[begin : end + 1].astype(np.int64)
+        first = columns[:, 0]
+        if end >= len(self._rows):
+            first = np.append(first, len(self._places) + 1)
+        count = len(first) - 1
+        # No chunk needs more samples than there are; the bound keeps the sums small.
+        return first[:-1], np.diff(first), np.minimum(columns[:count, 1], len(self._sizes))
+
+    def _check(self, begin: int, end: int, descriptions: int) -> None:
+        _, chunks, per_chunk = self._entries(begin, end)
+        if np.any(chunks <= 0):
+            raise MalformedError("stsc: the chunks aren't numbered 1 and rising up to the last")
+        if np.any(per_chunk <= 0):
+            raise MalformedError("stsc: a chunk without samples")
+        description = self._rows[begin:end, 2]
+        if np.any(description < 1) or np.any(description > descriptions):
+            raise MalformedError("stsc: a sample description that isn't there")
+        if np.any(description != self.description + 1):
+            raise UnsupportedError("the codec's configuration changes within a track")
+
+
+def _chunk_places(tables: Mapping[bytes, Payload]) -> NDArray[np.unsignedinteger]:
     if (b"stco" in tables) == (b"co64" in tables):
         raise MalformedError("there must be one of stco and co64")
     kind, layout = (b"stco", ">u4") if b"stco" in tables else (b"co64", ">u8")
     payload = tables[kind]
     (count,) = _head(payload, kind, ">4xI")
-    offsets = _array(payload, kind, 8, layout, count)
-    if count and int(offsets.max()) > _FARTHEST:
+    places = _array(payload, kind, 8, layout, count)
+    if kind == b"co64" and any(int(places[one:end].max()) > _FARTHEST for one, end in stretches(0, count)):
         raise MalformedError(f"{kind.decode()}: offset past 2^62")
-    return offsets.astype(np.int64)
+    return places
 
 
-def _runs(tables: Mapping[bytes, bytes | memoryview], kind: bytes, layout: str, count: int) -> Int64:
-    """Expand (how many samples, value) pairs to ``count`` values (``stts`` §8.6.1.2, ``ctts`` §8.6.1.3)."""
-    payload = tables.get(kind, b"")
-    (entries,) = _head(payload, kind, ">4xI")
-    fields = _array(payload, kind, 8, ">u4", entries * 2).reshape(-1, 2)
-    ends = np.minimum(np.cumsum(fields[:, 0], dtype=np.uint64), count).astype(np.int64)
-    covered = int(ends[-1]) if entries else 0
-    if covered < count:
-        raise MalformedError(f"{kind.decode()}: {covered} samples where stsz has {count}")
-    values = np.ascontiguousarray(fields[:, 1]).view(layout).astype(np.int64)
-    return np.repeat(values, np.diff(ends, prepend=0))
-
-
-def _sync(tables: Mapping[bytes, bytes | memoryview], count: int) -> Int64:
-    """Read ``stss`` (§8.6.2); without it every sample is a sync sample."""
+def _sync(tables: Mapping[bytes, Payload], count: int) -> NDArray[np.unsignedinteger] | None:
+    """Read ``stss`` (§8.6.2), whose numbers count from 1; without it every sample is a sync sample."""
     if b"stss" not in tables:
-        return np.arange(count, dtype=np.int64)
+        return None
     payload = tables[b"stss"]
     (entries,) = _head(payload, b"stss", ">4xI")
-    numbers = _array(payload, b"stss", 8, ">u4", entries).astype(np.int64)
-    if entries and (numbers[0] < 1 or numbers[-1] > count or np.any(np.diff(numbers) <= 0)):
-        raise MalformedError("stss: the sample numbers aren't rising within 1 and the last")
-    return np.subtract(numbers, 1)
+    numbers = _array(payload, b"stss", 8, ">u4", entries)
+    last = 0
+    for begin, end in stretches(0, entries):
+        stretch = numbers[begin:end].astype(np.int64)
+        if np.any(np.diff(stretch, prepend=last) <= 0) or stretch[-1] > count:
+            raise MalformedError("stss: the sample numbers aren't rising within 1 and the last")
+        last = int(stretch[-1])
+    return numbers
 
 
-def _head(payload: bytes | memoryview, kind: bytes, layout: str) -> tuple[int, ...]:
+def _head(payload: Payload, kind: bytes, layout: str) -> tuple[int, ...]:
     if len(payload) < struct.calcsize(layout):
         raise MalformedError(f"{kind.decode()} is missing or cut off")
     return struct.unpack_from(layout, payload)
 
 
-def _limit(count: int) -> None:
-    if count > MAX_SAMPLES:
-        raise UnsupportedError(f"a track of {count} samples: more than {MAX_SAMPLES}")
-
-
 def _array(
-    payload: bytes | memoryview, kind: bytes, offset: int, layout: str, count: int
+    payload: Payload, kind: bytes, offset: int, layout: str, count: int
 ) -> NDArray[np.unsignedinteger]:
     """View a counted array in a payload, after holding the count against the bytes that are there."""
     dtype: np.dtype[np.unsignedinteger] = np.dtype(layout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -50,23 +51,29 @@ class _Deflated(NamedTuple):
 
 
 class _Kept(Generic[K, T]):
-    """What was made of texts, for the latest ones within bounds of number and bytes."""
+    """What was made of texts, for the latest ones within bounds of number and bytes; any thread may ask."""
 
     def __init__(self, make: Callable[[K], T], size: Callable[[K], int]) -> None:
         self._make = make
         self._size = size
         self._made: OrderedDict[K, T] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def __call__(self, data: K) -> T:
         """Make it, or give what was made of the same."""
-        if data in self._made:
-            self._made.move_to_end(data)
-            return self._made[data]
-        made = self._made[data] = self._make(data)
-        self._bytes += self._size(data)
-        while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
-            self._bytes -= self._size(self._made.popitem(last=False)[0])
+        hash(data)  # which takes a while of a long text, and is known from then on
+        with self._lock:
+            if data in self._made:
+                self._made.move_to_end(data)
+                return self._made[data]
+        made = self._make(data)
+        with self._lock:
+            if data not in self._made:
+                self._bytes += self._size(data)
+            self._made[data] = made
+            while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
+                self._bytes -= self._size(self._made.popitem(last=False)[0])
         return made
 
 

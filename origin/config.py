@@ -214,6 +214,10 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Memory of a channel for what its disk hasn't taken yet of its DVR; beyond it that is lost."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played files."""
+    vod_moov_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 48 << 20
+    """Largest ``moov`` of a file that is packaged, which is read as a whole; ten hours of film have 40 MB."""
+    vod_samples: Annotated[int, Meta(ge=1000, le=1 << 28)] = 1 << 22
+    """Most samples of a file that is packaged, of all its tracks; ten hours of film have 3 million."""
 
 
 class LogOptions(Struct, frozen=True, forbid_unknown_fields=True):

@@ -13,9 +13,8 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 
-from media.errors import MediaError
 from origin import allocator, metrics
-from origin.config import Config, LiveOptions, seconds, size
+from origin.config import Config, LimitOptions, LiveOptions, seconds, size
 from origin.edge import Traffic, cross_origin_headers
 from origin.errors import CommandError
 from origin.openfiles import OpenFiles
@@ -33,9 +32,10 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
-from packager.storage import Library, NotFoundError, Withheld
+from packager.storage import Library, Withheld
 from packager.tools import Tools, ToolsError
-from packager.vod.titles import Titles
+from packager.vod import TitleLimits, Titles
+from packager.vod.index import IndexLimits
 
 log = structlog.get_logger()
 
@@ -110,11 +110,11 @@ class House:
             config.limits.open_file_seconds,
             cross_origin_headers(config.server.allow_origin),
         )
-        self.titles = Titles(self.library, config.limits.vod_index_bytes)
+        self.titles = Titles(self.library, title_limits(config.limits))
         self.catalogue = Catalogue(
             self.library.root,
             tools,
-            self._obstacle,
+            self.titles.obstacle,
             withheld=self.library.withheld,
             limits=ListingLimits(files=config.limits.library_files),
         )
@@ -175,14 +175,6 @@ class House:
             if root == data or root.is_relative_to(data / "live"):
                 told = "the server's data would be published with it; name another folder for one of them"
                 raise CommandError(f"library.path {self.library.root}, server.data {data}: {told}")
-
-    def _obstacle(self, path: str) -> str | None:
-        """Tell why no HLS can be made of a file; None where it can."""
-        try:
-            self.titles.multivariant_playlist(path)
-        except (MediaError, NotFoundError, OSError) as error:
-            return str(error)
-        return None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -273,6 +265,12 @@ class House:
 def _advised(error: OSError, root: Path) -> OSError:
     advice = "name the folder of your media with --library, or see the demo with --demo"
     return OSError(error.errno, f"{error.strerror}; {advice}", str(root))
+
+
+def title_limits(limits: LimitOptions) -> TitleLimits:
+    """Say what VOD of the library may cost."""
+    index = IndexLimits(moov_bytes=limits.vod_moov_bytes, samples=limits.vod_samples)
+    return TitleLimits(index_bytes=limits.vod_index_bytes, index=index)
 
 
 def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:

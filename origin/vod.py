@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from media import mpd
-from media.errors import MediaError, UnsupportedError
+from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.m3u8 import MEDIA_TYPE
 from origin import coding
 from origin.prepared import Asked, text_response
@@ -100,14 +100,17 @@ class _Vod:
                 return _refusal(404, "Not Found")
             except MediaError as error:
                 # RFC 9110 §15.5.16, §15.5.21: of a kind that isn't supported, or of the right kind but wrong
-                status = 415 if isinstance(error, UnsupportedError) else 422
+                supported = isinstance(error, TooLargeError) or not isinstance(error, UnsupportedError)
+                status = 422 if supported else 415
                 return _refusal(status, f"{path['path']} can't be packaged: {error}")
             except OSError as error:
                 log.error("vod_unreadable", path=path["path"], error=str(error))
                 return _refusal(503, "Service Unavailable", {"retry-after": "2"})
             if isinstance(found, Text):
                 coded = Asked.by(request.scope["headers"]).takes_gzip
-                return text_response((found.data,), found.media_type, self._max_age, coded=coded)
+                return await asyncio.to_thread(
+                    text_response, (found.data,), found.media_type, self._max_age, coded=coded
+                )
             return RepresentationResponse(found, cache_control=f"public, max-age={self._max_age}")
 
         return endpoint

@@ -6,30 +6,61 @@ done by a function that is given, so that a file may be local or elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from media.codecs import SampleEntry, parse_sample_entry
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.faststart import MoovFinder
 from media.initsegment import write_init_segment
 from media.isobmff import LARGEST_HEADER
 from media.movie import Movie, Track, parse_movie
-from media.samples import Int64, SampleTable, parse_samples
-from packager.vod.timeline import Arrangement, arrange, cut_at_sync, cut_at_times, lead_in, place
-
-MAX_SOUND_TRACKS = 8
-"""Most sound tracks that one file offers."""
+from media.samples import MAX_SAMPLES, Int64, SampleTable
+from packager.vod.timeline import (
+    MAX_SEGMENTS,
+    Arrangement,
+    arrange,
+    cut_at_sync,
+    cut_at_times,
+    lead_in,
+    place,
+)
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
 
+_KEPT_SHARE = 4
+"""A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
+
+_TRACK_BYTES = 8192
+"""Memory of a track's objects beside its tables."""
+
 _FRAGMENT_BYTES = 128
 _SAMPLE_BYTES = 16
 """What a fragment's header takes, and each sample in it; only for the declared bandwidth."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLimits:
+    """What the index of one file may be made of; a file of a few kilobytes may say billions of anything.
+
+    Attributes:
+        moov_bytes: largest ``moov``, which is read as a whole; ten hours of film have 40 MB.
+        samples: most samples of all offered tracks together: ten hours of film have 3 million.
+        segments: likewise of segments; each is a line of a playlist.
+        sound_tracks: most sound tracks that are offered.
+    """
+
+    moov_bytes: int = 48 << 20
+    samples: int = MAX_SAMPLES
+    segments: int = 2 * MAX_SEGMENTS
+    sound_tracks: int = 8
+
+
+LIMITS = IndexLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +76,8 @@ class OfferedTrack:
         language: ISO 639-2/T code or ``und``.
         rotation: clockwise, in degrees.
         samples: on the timeline of the published media.
-        cuts: index of each segment's first sample, and behind them the number of samples.
+        cuts: number of each segment's first sample, and behind them the number of samples.
+        sizes: bytes of each segment, its header estimated.
         times: when each segment's presentation begins in ticks, and behind them the end.
         init: the init segment.
     """
@@ -57,8 +89,9 @@ class OfferedTrack:
     timescale: int
     language: str
     rotation: int
-    samples: SampleTable
+    samples: Arrangement
     cuts: Int64
+    sizes: Int64
     times: Int64
     init: bytes
 
@@ -73,13 +106,6 @@ class OfferedTrack:
         return [Fraction(int(ticks), self.timescale) for ticks in np.diff(self.times)]
 
     @property
-    def sizes(self) -> Int64:
-        """Bytes of each segment, its header estimated."""
-        data: Int64 = np.add.reduceat(self.samples.size, self.cuts[:-1])
-        total: Int64 = data + np.diff(self.cuts) * _SAMPLE_BYTES + _FRAGMENT_BYTES
-        return total
-
-    @property
     def resolution(self) -> tuple[int, int]:
         """Width and height in pixels as the picture is seen."""
         size = self.entry.width, self.entry.height
@@ -88,8 +114,13 @@ class OfferedTrack:
     @property
     def frame_rate(self) -> Fraction:
         """Frames per second, on average."""
-        decode = self.samples.decode_time
-        return Fraction(len(self.samples) * self.timescale, max(1, int(decode[-1] - decode[0])))
+        return Fraction(len(self.samples) * self.timescale, max(1, self.samples.duration))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes beside the tables of its samples, in bytes."""
+        entry = sum(map(len, self.entry.boxes))
+        return _TRACK_BYTES + len(self.init) + entry + 3 * self.cuts.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +131,13 @@ class FileIndex:
         tracks: the video track first, if there is one, then the sound tracks.
         size: the file's length in bytes.
         left_out: a line for each track that isn't offered.
+        nbytes: memory that the index takes, in bytes.
     """
 
     tracks: tuple[OfferedTrack, ...]
     size: int
     left_out: tuple[str, ...] = ()
+    nbytes: int = 0
 
     @property
     def video(self) -> OfferedTrack | None:
@@ -121,22 +154,18 @@ class FileIndex:
         """Seconds of the longest track."""
         return max(track.duration for track in self.tracks)
 
-    @property
-    def nbytes(self) -> int:
-        """Memory that the index takes, in bytes."""
-        return sum(track.samples.nbytes + len(track.init) + 4096 for track in self.tracks)
-
     def track(self, name: str) -> OfferedTrack | None:
         """Find a track by the name in its address."""
         return next((track for track in self.tracks if track.name == name), None)
 
 
-def read_index(read: Read, size: int) -> FileIndex:
+def read_index(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex:
     """Index a file.
 
     Args:
         read: reads from the file; it may block.
         size: the file's length in bytes.
+        limits: what the index may be made of.
 
     Returns:
         The index.
@@ -144,14 +173,16 @@ def read_index(read: Read, size: int) -> FileIndex:
     Raises:
         MalformedError: the file breaks its format.
         UnsupportedError: it is of another format, or there is nothing in it that can be packaged.
+        TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    return index_movie(parse_movie(_read_moov(read, size)), size)
+    moov = _read_moov(read, size, limits.moov_bytes)
+    return index_movie(parse_movie(moov), len(moov), size, limits)
 
 
-def _read_moov(read: Read, size: int) -> bytes:
+def _read_moov(read: Read, size: int, max_bytes: int) -> bytes:
     """Go from box to box to the ``moov``, wherever in the file it is, and read its payload."""
-    finder = MoovFinder(size)
+    finder = MoovFinder(size, max_bytes)
     found = None
     while found is None:
         found = finder.receive(read(finder.position, LARGEST_HEADER))
@@ -162,15 +193,17 @@ def _read_moov(read: Read, size: int) -> bytes:
     return moov
 
 
-def index_movie(movie: Movie, size: int) -> FileIndex:
+def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = LIMITS) -> FileIndex:
     """Choose the tracks to offer, and cut them.
 
     Args:
         movie: the file's ``moov``.
+        moov_bytes: length of that in bytes; the tables of the movie's tracks keep it in memory.
         size: the file's length in bytes.
+        limits: what the index may be made of.
 
     Raises:
-        MalformedError, UnsupportedError: as :func:`read_index`.
+        MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
     """
     if movie.fragmented:
         for track in movie.tracks:  # an encrypted file is named so, fragmented or not
@@ -178,24 +211,46 @@ def index_movie(movie: Movie, size: int) -> FileIndex:
                 if entry[4:8] in (b"encv", b"enca"):
                     raise UnsupportedError("encrypted media")
         raise UnsupportedError("a fragmented MP4; only files with whole sample tables can be packaged")
-    candidates: list[_Candidate] = []
+    tables = sum(len(table) for track in movie.tracks for table in track.tables.values())
+    whole = tables * _KEPT_SHARE >= moov_bytes
+    tracks = movie.tracks if whole else map(_copied, movie.tracks)
     left_out: list[str] = []
-    for track in movie.tracks:
-        if track.handler not in (b"vide", b"soun"):
-            continue
-        try:
-            candidates.append(_candidate(track, movie.timescale))
-        except UnsupportedError as error:
-            left_out.append(f"track {track.track_id}: {error}")
-    # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
-    candidates.sort(key=lambda candidate: not candidate.track.enabled)
-    videos = [candidate for candidate in candidates if candidate.video][:1]
-    sounds = [candidate for candidate in candidates if not candidate.video][:MAX_SOUND_TRACKS]
-    chosen = [*videos, *sounds]
+    chosen = _choose(tracks, movie.timescale, limits, left_out)
     if not chosen:
         reasons = "; ".join(left_out) or "it has neither video nor sound"
         raise UnsupportedError(f"nothing in it can be packaged: {reasons}")
-    return FileIndex(_offer(chosen), size, tuple(left_out))
+    offered = _offer(chosen, limits, left_out)
+    nbytes = sum(track.nbytes + track.samples.table.nbytes for track in offered)
+    return FileIndex(offered, size, tuple(left_out), nbytes + (moov_bytes if whole else tables))
+
+
+def _copied(track: Track) -> Track:
+    return replace(track, tables={kind: memoryview(bytes(table)) for kind, table in track.tables.items()})
+
+
+def _choose(
+    tracks: Iterable[Track], movie_timescale: int, limits: IndexLimits, left_out: list[str]
+) -> list[_Candidate]:
+    """Take a video track and the sound tracks, as many as the limits allow."""
+    chosen: list[_Candidate] = []
+    samples = limits.samples
+    # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
+    for track in sorted(tracks, key=lambda track: not track.enabled):
+        alike = sum(track.handler == one.track.handler for one in chosen)
+        if alike >= {b"vide": 1, b"soun": limits.sound_tracks}.get(track.handler, 0):
+            continue
+        try:
+            candidate = _candidate(track, movie_timescale, samples)
+        except TooLargeError as error:
+            if not alike:  # what is left would be a film without its picture, or without any sound
+                raise
+            left_out.append(f"track {track.track_id}: {error}")
+        except UnsupportedError as error:
+            left_out.append(f"track {track.track_id}: {error}")
+        else:
+            chosen.append(candidate)
+            samples -= len(candidate.table)
+    return sorted(chosen, key=lambda one: not one.video)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,49 +267,56 @@ class _Candidate:
         return self.track.handler == b"vide"
 
 
-def _candidate(track: Track, movie_timescale: int) -> _Candidate:
+def _candidate(track: Track, movie_timescale: int, samples: int) -> _Candidate:
     if not track.self_contained:
         raise UnsupportedError("its media are in another file")
     entries = [parse_sample_entry(entry) for entry in track.sample_entries[:1]]
-    table = parse_samples(track.tables, len(track.sample_entries))
+    table = SampleTable(track.tables, len(track.sample_entries), samples)
     if table.description:
         entries = [parse_sample_entry(track.sample_entries[table.description])]
-    if not entries or len(table) == 0 or table.decode_time[-1] == 0:
+    if not entries or len(table) == 0 or table.duration == 0:
         raise UnsupportedError("it has no samples")
     return _Candidate(track, entries[0], table, movie_timescale)
 
 
-def _offer(chosen: Sequence[_Candidate]) -> tuple[OfferedTrack, ...]:
+def _offer(
+    chosen: Sequence[_Candidate], limits: IndexLimits, left_out: list[str]
+) -> tuple[OfferedTrack, ...]:
     placements = [place(one.track.edits, one.movie_timescale, one.track.timescale) for one in chosen]
     # A film that was trimmed without encoding starts at the key frame before the trim, all tracks with it.
     early = Fraction(0)
     if chosen[0].video:
         early = Fraction(lead_in(chosen[0].table, placements[0]), chosen[0].track.timescale)
     offered: list[OfferedTrack] = []
-    times: list[Fraction] = []
-    end = Fraction(0)
+    segments = 0
     for one, placement in zip(chosen, placements, strict=True):
         timescale = one.track.timescale
         arrangement = arrange(one.table, placement, round(early * timescale), video=one.video)
         if one.video:
             starts = cut_at_sync(arrangement, timescale)
+        elif offered and offered[0].video:
+            video = offered[0]
+            times, end = video.times[1:-1].tolist(), int(video.times[-1])
+            starts = cut_at_times(arrangement, timescale, times, video.timescale, end)
         else:
-            starts = cut_at_times(arrangement, timescale, times, end)
-        track = _offered_track(one, arrangement, starts, number=len(offered) + (not chosen[0].video))
-        offered.append(track)
-        if one.video:
-            times = [Fraction(int(time), timescale) for time in track.times[1:-1]]
-            end = Fraction(int(track.times[-1]), timescale)
+            starts = cut_at_times(arrangement, timescale)
+        segments += len(starts)
+        if segments > limits.segments:
+            reason = f"more than {limits.segments} segments of all tracks"
+            if len(offered) <= chosen[0].video:
+                raise TooLargeError(reason)
+            left_out.append(f"track {one.track.track_id}: {reason}")
+            break
+        offered.append(_offered_track(one, arrangement, starts, len(offered) + (not chosen[0].video)))
     return tuple(offered)
 
 
 def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, number: int) -> OfferedTrack:
     track = one.track
-    shown = arrangement.times
-    cuts = np.append(starts, len(shown))
-    times = np.append(shown[starts], arrangement.end)
+    cuts = np.append(starts, len(arrangement))
+    times = np.append(arrangement.times_at(starts), arrangement.end)
     # Leading pictures may be shown before the first sample is; sound's priming isn't heard.
-    times[0] = max(0, int(shown[: cuts[1]].min()))
+    times[0] = max(0, arrangement.earliest(int(cuts[1])))
     times = np.maximum.accumulate(times)
     if times[-1] <= times[0]:
         raise MalformedError(f"track {track.track_id} has no duration")
@@ -277,8 +339,9 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         timescale=track.timescale,
         language=track.language,
         rotation=track.rotation,
-        samples=arrangement.samples,
+        samples=arrangement,
         cuts=cuts,
+        sizes=arrangement.sizes(cuts) + np.diff(cuts) * _SAMPLE_BYTES + _FRAGMENT_BYTES,
         times=times,
         init=init,
     )

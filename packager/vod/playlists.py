@@ -15,6 +15,9 @@ from packager.vod.index import FileIndex, OfferedTrack
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
 
+MAX_CONTIGUOUS = 64
+"""Most segments in a row whose rate is measured; of more, one lasts for hours and others for seconds."""
+
 Files = Sequence[tuple[str, FileIndex]]
 """What each file's addresses begin with, and its index."""
 
@@ -57,6 +60,10 @@ def peak_bandwidth(track: OfferedTrack) -> int:
         lengths = track.times[count:] - track.times[:-count]
         if 2 * int(lengths.min()) > 3 * target:
             break
+        if count > MAX_CONTIGUOUS:
+            # No segments in a row have a higher rate than the one of them that has the highest.
+            lengths = np.maximum(np.diff(track.times), 1)
+            return math.ceil(float((track.sizes / lengths).max()) * 8 * track.timescale)
         counts = (2 * lengths >= target) & (2 * lengths <= 3 * target)
         if counts.any():
             sizes = bytes_before[count:] - bytes_before[:-count]

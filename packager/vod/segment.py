@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from media.errors import MalformedError, UnsupportedError
-from media.fragments import write_fragment_header
-from media.moof import Sample
+from media.errors import MalformedError, TooLargeError
+from media.fragments import write_samples_header
 from media.samples import Int64
 from packager.vod.index import FileIndex, OfferedTrack, Read
 
 MAX_SEGMENT_BYTES = 1 << 30
 """Largest segment; a film without key frames for minutes is better encoded again."""
 
-MAX_SEGMENT_SAMPLES = 1 << 18
-"""Most samples of a segment; each takes 16 bytes in its header, however small it is itself."""
+MAX_SEGMENT_SAMPLES = 1 << 17
+"""Most samples of a segment: 73 minutes of 30 frames a second. Each takes 16 bytes in its header, however
+small it is itself, and as many where it lies for itself."""
 
 MAX_GAP = 64 << 10
 """Bytes of other tracks' data that are read along and thrown away, to save a call."""
@@ -67,14 +67,15 @@ class Segment:
         stop = min(start + length, int(self.ends[-1]))
         parts: list[bytes | memoryview] = [self.header[offset : offset + length]]
         pieces = self._pieces(max(start, 0), stop)
-        while pieces:
-            together = _together(pieces)
-            first, last = pieces[0][0], sum(pieces[together - 1])
+        begin = 0
+        while begin < len(pieces):
+            end = _together(pieces, begin)
+            first, last = pieces[begin][0], sum(pieces[end - 1])
             data = memoryview(read(first, last - first))
             if len(data) < last - first:
                 raise ShortReadError(f"the file ends at {first + len(data)}, before {last}")
-            parts += [data[at - first : at - first + size] for at, size in pieces[:together]]
-            del pieces[:together]
+            parts += [data[at - first : at - first + size] for at, size in pieces[begin:end]]
+            begin = end
         return b"".join(parts)
 
     def _pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
@@ -91,14 +92,15 @@ class Segment:
         return list(zip(offsets.tolist(), sizes.tolist(), strict=True))
 
 
-def _together(pieces: Sequence[tuple[int, int]]) -> int:
-    """Say how many of the first pieces lie so close behind each other that one call reads them all."""
-    first, end = pieces[0][0], sum(pieces[0])
-    wanted = pieces[0][1]
-    for count, (at, size) in enumerate(pieces[1:], 1):
+def _together(pieces: Sequence[tuple[int, int]], begin: int) -> int:
+    """Say up to which piece they lie so close behind each other that one call reads them all."""
+    first, end = pieces[begin][0], sum(pieces[begin])
+    wanted = pieces[begin][1]
+    for index in range(begin + 1, len(pieces)):
+        at, size = pieces[index]
         wanted += size
         if not 0 <= at - end <= MAX_GAP or at + size - first > MAX_GAP + MAX_WASTE * wanted:
-            return count
+            return index
         end = at + size
     return len(pieces)
 
@@ -116,38 +118,23 @@ def make_segment(index: FileIndex, track: OfferedTrack, number: int) -> Segment 
 
     Raises:
         MalformedError: its data aren't within the file.
-        UnsupportedError: it is larger than ``MAX_SEGMENT_BYTES``.
+        TooLargeError: it is larger than ``MAX_SEGMENT_BYTES``, or of more samples than it may have.
     """
     if not 0 <= number < len(track.cuts) - 1:
         return None
     start, stop = int(track.cuts[number]), int(track.cuts[number + 1])
-    table = track.samples
-    offset, size = table.offset[start:stop], table.size[start:stop]
-    if np.any(offset + size > index.size):
+    if int(track.sizes[number]) > MAX_SEGMENT_BYTES or stop - start > MAX_SEGMENT_SAMPLES:
+        raise TooLargeError(f"segment {number} of {track.name} is too large: key frames are too far apart")
+    samples = track.samples.samples(start, stop)
+    if np.any(samples.offset + samples.size > index.size):
         raise MalformedError(f"segment {number} of {track.name} lies beyond the end of the file")
-    if int(size.sum()) > MAX_SEGMENT_BYTES or stop - start > MAX_SEGMENT_SAMPLES:
-        raise UnsupportedError(f"segment {number} of {track.name} is too large: key frames are too far apart")
-    durations = np.diff(table.decode_time[start : stop + 1]).tolist()
-    is_sync = np.zeros(stop - start, bool)
-    low, high = np.searchsorted(table.sync, (start, stop))
-    is_sync[table.sync[low:high] - start] = True
-    samples = [
-        Sample(*row)
-        for row in zip(
-            durations,
-            size.tolist(),
-            is_sync.tolist(),
-            table.composition_offset[start:stop].tolist(),
-            strict=True,
-        )
-    ]
-    fragment = write_fragment_header(
+    fragment = write_samples_header(
         sequence_number=number + 1,
         track_id=track.track_id,
-        base_media_decode_time=int(table.decode_time[start]),
+        base_media_decode_time=int(samples.decode_time[0]),
         samples=samples,
     )
-    return Segment(fragment, *_runs(offset, size))
+    return Segment(fragment, *_runs(samples.offset, samples.size))
 
 
 def _runs(offset: Int64, size: Int64) -> tuple[Int64, Int64]:

@@ -3,19 +3,21 @@
 Edit lists (ISO/IEC 14496-12 §8.6.6) map the media of each track onto the presentation. What is published
 has at most one edit, that of CMAF and of every packager: it takes away the composition offset of the first
 frame and the priming of the sound. All else that the file's edits say is put into the decode times.
+
+A track may have millions of samples: they are looked at a stretch at a time, and no more of them than needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.movie import Edit
-from media.samples import Int64, SampleTable
+from media.samples import Int64, Samples, SampleTable, stretches
 
 TARGET_SECONDS = 6
 """How long segments should be: what Apple's authoring specification (7.5) asks for."""
@@ -29,7 +31,8 @@ MAX_PRIMING = Fraction(1, 4)
 MAX_DELAY_SECONDS = 24 * 3600
 """Longest time that an edit list may leave empty before a track begins."""
 
-
+_FARTHEST = 1 << 62
+"""Bound of times in ticks that are compared, so that they fit into 64 bits."""
 MAX_SEGMENTS = 20_000
 """Most segments of one track: 33 hours of six seconds. Each is a line that players read at the start."""
 
@@ -100,32 +103,71 @@ def lead_in(table: SampleTable, placement: Placement) -> int:
         at a sync sample, as it does in files that weren't trimmed without encoding.
     """
     first = _first_video_sample(table, placement)
-    presented = placement.delay + int(table.composition_time[first]) - placement.media_start
+    presented = placement.delay + int(table.composition_times(first, first + 1)[0]) - placement.media_start
     return max(0, -presented)
 
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """A track's samples as they are published.
+    """A track's samples as they are published, numbered from the first of them.
 
     Attributes:
-        samples: the samples on the timeline of the published media, whose decode times begin at 0 or later
-            and whose composition offsets aren't negative.
+        table: all samples of the track.
+        first: which of them is the first that is published.
+        count: how many are.
+        shift: ticks from the media's own timeline to that of the presentation.
+        raised: ticks that are put on composition offsets, so that none is negative, and off decode times.
         start: composition time at which the presentation begins, for the edit list of the init segment.
+        end: when the last one's presentation ends, in ticks from the presentation's beginning.
     """
 
-    samples: SampleTable
+    table: SampleTable
+    first: int
+    count: int
+    shift: int
+    raised: int
     start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.count
 
     @property
-    def times(self) -> Int64:
-        """When each sample is presented, in ticks from the presentation's beginning."""
-        return np.subtract(self.samples.composition_time, self.start)
+    def duration(self) -> int:
+        """Ticks from the first sample's decode time to the end of the last one's."""
+        begin, end = (
+            int(self.table.decode_times(self.first + at, self.first + at)[0]) for at in (0, self.count)
+        )
+        return end - begin
 
-    @property
-    def end(self) -> int:
-        """When the last one's presentation ends."""
-        return int((self.times + np.diff(self.samples.decode_time)).max())
+    def samples(self, start: int, stop: int) -> Samples:
+        """Expand a range: the decode times are 0 or later, and the composition offsets aren't negative."""
+        found = self.table.samples(self.first + start, self.first + stop)
+        return replace(
+            found,
+            decode_time=found.decode_time + (self.shift - self.raised + self.start),
+            composition_offset=found.composition_offset + self.raised,
+        )
+
+    def times(self, start: int, stop: int) -> Int64:
+        """Give when each sample of a range is presented, in ticks from the presentation's beginning."""
+        return self.table.composition_times(self.first + start, self.first + stop) + self.shift
+
+    def times_at(self, numbers: Int64) -> Int64:
+        """Give the same of some samples, by their rising numbers."""
+        return self.table.composition_times_of(numbers + self.first) + self.shift
+
+    def earliest(self, stop: int) -> int:
+        """Give the earliest of the times of the samples before one."""
+        return min(int(self.times(*stretch).min()) for stretch in stretches(0, stop))
+
+    def sync_samples(self, start: int, stop: int) -> Int64:
+        """Give the numbers of a range's sync samples."""
+        return self.table.sync_samples(self.first + start, self.first + stop) - self.first
+
+    def sizes(self, cuts: Int64) -> Int64:
+        """Give the bytes between each of some rising numbers and the next."""
+        return self.table.bytes_between(cuts + self.first)
 
 
 def arrange(table: SampleTable, placement: Placement, origin: int, *, video: bool) -> Arrangement:
@@ -144,120 +186,230 @@ def arrange(table: SampleTable, placement: Placement, origin: int, *, video: boo
         MalformedError: nothing is left.
     """
     shift = placement.delay + origin - placement.media_start
-    composition = table.composition_time
-    stop = len(table)
-    if placement.media_end is not None:
-        shown = np.flatnonzero(composition < placement.media_end)
-        stop = int(shown[-1]) + 1 if len(shown) else 0
+    stop = _stop(table, placement.media_end)
     if video:
         first = _first_video_sample(table, placement)
     else:
-        first = _first_sound_sample(composition + shift, np.diff(table.decode_time), placement.priming)
+        first = _first_sound_sample(table, shift, placement.priming)
     if first >= stop:
         raise MalformedError("the edit list leaves no sample of a track")
     # Offsets below 0 are written as decoding that begins earlier: readers that know signed offsets
     # (§8.8.8.2 version 1) still don't agree on the times that come of them.
-    offsets = table.composition_offset[first:stop]
-    lowest = min(0, int(offsets.min()))
-    offsets = offsets - lowest
-    if np.any(offsets >= 1 << 31):
+    lowest, highest = table.offset_bounds(first, stop)
+    raised = max(0, -lowest)
+    if highest + raised >= 1 << 31:
         raise MalformedError("composition offsets that don't fit in 31 bits")
-    decode = table.decode_time[first : stop + 1] + shift + lowest
-    start = max(0, -int(decode[0]))  # §8.8.12: the decode time of a fragment is unsigned
-    low, high = np.searchsorted(table.sync, (first, stop))
-    samples = SampleTable(
-        offset=table.offset[first:stop],
-        size=table.size[first:stop],
-        decode_time=decode + start,
-        composition_offset=offsets,
-        sync=table.sync[low:high] - first,
-        description=table.description,
-    )
-    return Arrangement(samples, start)
+    # §8.8.12: the decode time of a fragment is unsigned
+    start = max(0, -(int(table.decode_times(first, first)[0]) + shift - raised))
+    end = _end(table, first, stop) + shift
+    return Arrangement(table, first, stop - first, shift, raised, start, end)
 
 
-def _first_sound_sample(times: Int64, durations: Int64, priming: int) -> int:
+def _stop(table: SampleTable, media_end: int | None) -> int:
+    """Find the end of the samples that are presented before a time; of all samples without one."""
+    if media_end is None:
+        return len(table)
+    for begin, end in reversed(list(stretches(0, len(table)))):
+        shown = np.flatnonzero(table.composition_times(begin, end) < media_end)
+        if len(shown):
+            return begin + int(shown[-1]) + 1
+    return 0
+
+
+def _end(table: SampleTable, first: int, stop: int) -> int:
+    """Find when the presentation of the last of some samples ends."""
+    _, highest = table.offset_bounds(0, len(table))
+    found: int | None = None
+    for begin, end in reversed(list(stretches(first, stop))):
+        decode_times = table.decode_times(begin, end)
+        # Decode times never go back: what is before can't end later than this.
+        if found is not None and int(decode_times[-1]) + highest <= found:
+            break
+        ends = table.composition_times(begin, end) + np.diff(decode_times)
+        found = max(int(ends.max()), int(ends.max()) if found is None else found)
+    return 0 if found is None else found
+
+
+def _first_sound_sample(table: SampleTable, shift: int, priming: int) -> int:
     """Find the first frame to send: those heard, and before them as many as a decoder needs to start up.
 
     Encoders put 1,024 samples and more of start-up before the sound, which the edit list skips; a decoder
     that starts behind them gets the first frame wrong.
     """
-    heard = np.flatnonzero(times + durations > 0)
-    first = int(heard[0]) if len(heard) else len(times)
-    return min(first, int(np.searchsorted(times, -priming)))
+    primed: int | None = None
+    for begin, end in stretches(0, len(table)):
+        times = table.composition_times(begin, end) + shift
+        if primed is None and len(near := np.flatnonzero(times >= -priming)):
+            primed = begin + int(near[0])
+        heard = np.flatnonzero(times + np.diff(table.decode_times(begin, end)) > 0)
+        if len(heard):
+            first = begin + int(heard[0])
+            return first if primed is None else min(first, primed)
+    return len(table) if primed is None else primed
 
 
 def _first_video_sample(table: SampleTable, placement: Placement) -> int:
     """Find the sync sample from which the edit's first frame can be decoded."""
-    if not len(table.sync):
-        return 0
-    earlier = np.flatnonzero(table.composition_time[table.sync] <= placement.media_start)
-    return int(table.sync[earlier[-1]]) if len(earlier) else 0
+    found = 0
+    lowest, _ = table.offset_bounds(0, len(table))
+    for begin, end in stretches(0, len(table)):
+        # Decode times never go back: what comes from here on is presented later.
+        if int(table.decode_times(begin, begin)[0]) + lowest > placement.media_start:
+            break
+        sync = table.sync_samples(begin, end)
+        earlier = np.flatnonzero(table.composition_times_of(sync) <= placement.media_start)
+        if len(earlier):
+            found = int(sync[earlier[-1]])
+    return found
 
 
-def cut_at_sync(track: Arrangement, timescale: int) -> Int64:
+def cut_at_sync(track: Arrangement, timescale: int, limit: int = MAX_SEGMENTS) -> Int64:
     """Cut a video track at its own sync samples.
 
     Args:
         track: the track.
         timescale: its ticks per second.
+        limit: most segments.
 
     Returns:
-        Index of each segment's first sample, the first of which is 0.
+        Number of each segment's first sample, the first of which is 0.
+
+    Raises:
+        TooLargeError: there would be more segments.
     """
-    starts = track.samples.sync
-    shown = track.times
-    times = shown[starts]
-    if len(starts) == 0 or starts[0] != 0:  # whatever comes before the first sync sample goes with it
-        starts = np.concatenate((np.zeros(1, np.int64), starts[1:]))
-        times = np.concatenate((shown[:1], times[1:]))
-    # Times that go back would give segments of no duration: those sync samples are no boundaries.
-    rising = np.concatenate(([True], times[1:] > np.maximum.accumulate(times)[:-1]))
-    limit = int(TARGET_SECONDS * STRETCH * timescale)
-    return starts[rising][_greedy(times[rising], track.end, limit)]
+    # Whatever comes before the first sync sample goes with it.
+    first = int(track.times(0, 1)[0])
+    longest = int(TARGET_SECONDS * STRETCH * timescale)
+    cutter = _Cutter((0, first), track.end, longest, limit)
+    latest, following = first, False
+    for start, stop in stretches(0, len(track)):
+        sync = track.sync_samples(start, stop)
+        if not following and len(sync):
+            sync, following = sync[1:], True
+        if not len(sync):
+            continue
+        times = track.times_at(sync)
+        # Times that go back would give segments of no duration: those sync samples are no boundaries.
+        highest = np.maximum.accumulate(np.append(latest, times))
+        rising = times > highest[:-1]
+        cutter.receive(sync[rising], times[rising])
+        latest = int(highest[-1])
+    return cutter.finish()
 
 
-def cut_at_times(track: Arrangement, timescale: int, times: Sequence[Fraction], end: Fraction) -> Int64:
+def cut_at_times(
+    track: Arrangement,
+    timescale: int,
+    times: Sequence[int] = (),
+    times_timescale: int = 1,
+    end: int = 0,
+    limit: int = MAX_SEGMENTS,
+) -> Int64:
     """Cut a sound track where another track is cut, and on beyond that one's end.
 
     Args:
         track: the track.
         timescale: its ticks per second.
-        times: seconds at which the segments of the other track begin, but the first one; empty without
-            another track.
-        end: seconds at which the other track ends; 0 without another track.
+        times: when the segments of the other track begin, but the first one; empty without another track.
+        times_timescale: ticks per second of these.
+        end: when the other track ends, in the same; 0 without another track.
+        limit: most segments.
 
     Returns:
-        Index of each segment's first sample: the first frame that begins at a boundary or after it.
+        Number of each segment's first sample: the first frame that begins at a boundary or after it.
         Boundaries between which no frame begins make one segment.
+
+    Raises:
+        TooLargeError: there would be more segments.
     """
-    # Sound's priming isn't heard; and times that go back, which only damage makes, are no boundaries.
-    shown, last = np.maximum.accumulate(np.maximum(track.times, 0)), track.end
-    ticks = [min(-(-time.numerator * timescale // time.denominator), last) for time in times if time > 0]
-    beyond = -(-end.numerator * timescale // end.denominator)
+    last = track.end
+    ticks = [min(-(-time * timescale // times_timescale), _FARTHEST) for time in times if time > 0]
+    beyond = -(-end * timescale // times_timescale)
     onward = last - beyond > TARGET_SECONDS * timescale
     if onward and beyond > 0:
         ticks.append(beyond)
-    starts = np.searchsorted(shown, np.array(ticks, np.int64))
-    starts = np.concatenate((np.zeros(1, np.int64), starts[starts < len(shown)]))
-    starts = starts[np.diff(starts, prepend=-1) > 0]
+    starts = _first_at(track, np.array(ticks, np.int64))
     if onward:
         begin = int(starts[-1])
-        starts = np.concatenate(
-            (starts[:-1], begin + _greedy(shown[begin:], last, TARGET_SECONDS * timescale))
-        )
+        cutter: _Cutter | None = None
+        for start, heard in _heard(track):
+            skipped = max(begin - start, 0)
+            numbers, rest = np.arange(start + skipped, start + len(heard)), heard[skipped:]
+            if cutter is None and len(rest):
+                cutter = _Cutter((begin, int(rest[0])), last, TARGET_SECONDS * timescale, limit)
+                numbers, rest = numbers[1:], rest[1:]
+            if cutter is not None:
+                cutter.receive(numbers, rest)
+        if cutter is not None:
+            starts = np.concatenate((starts[:-1], cutter.finish()))
+    if len(starts) > limit:
+        raise TooLargeError(f"more than {limit} segments")
     return starts
 
 
-def _greedy(times: Int64, end: int, limit: int) -> Int64:
-    """Choose from possible boundaries so that no segment is longer than the limit where that is possible."""
-    chosen, position = [0], 0
-    while end - times[position] > limit:
-        following = int(np.searchsorted(times, times[position] + limit, "right")) - 1
-        position = max(following, position + 1)
-        if position >= len(times):
+def _first_at(track: Arrangement, ticks: Int64) -> Int64:
+    """Find the first frame that begins at each of some rising times or after it, and the track's first."""
+    found = [np.zeros(1, np.int64)]
+    for start, heard in _heard(track):
+        upto = int(np.searchsorted(ticks, heard[-1], "right"))
+        found.append(start + np.searchsorted(heard, ticks[:upto]))
+        ticks = ticks[upto:]
+        if not len(ticks):
             break
-        chosen.append(position)
-        if len(chosen) > MAX_SEGMENTS:
-            raise UnsupportedError(f"a track of more than {MAX_SEGMENTS} segments")
-    return np.array(chosen, np.int64)
+    starts = np.concatenate(found)
+    return starts[np.diff(starts, prepend=-1) > 0]
+
+
+def _heard(track: Arrangement) -> Iterator[tuple[int, Int64]]:
+    """Give when the frames begin, from which number on; rising."""
+    # Sound's priming isn't heard; and times that go back, which only damage makes, are no boundaries.
+    latest = 0
+    for start, stop in stretches(0, len(track)):
+        heard = np.maximum.accumulate(np.maximum(track.times(start, stop), latest))
+        latest = int(heard[-1])
+        yield start, heard
+
+
+class _Cutter:
+    """Chooses from possible boundaries so that no segment is longer than a limit where that is possible.
+
+    Args:
+        first: number and time of the first segment's first sample.
+        end: when the last segment ends.
+        longest: how long a segment should be at most; all times are in ticks.
+        limit: most segments.
+    """
+
+    def __init__(self, first: tuple[int, int], end: int, longest: int, limit: int) -> None:
+        self._starts = [first[0]]
+        self._time = first[1]
+        self._end = end
+        self._longest = longest
+        self._limit = limit
+        self._within: tuple[Int64, Int64] = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def receive(self, numbers: Int64, times: Int64) -> None:
+        """Take the next possible boundaries: numbers and times of samples; the times don't fall."""
+        numbers, times = np.append(self._within[0], numbers), np.append(self._within[1], times)
+        at = 0
+        while self._end - self._time > self._longest:
+            beyond = int(times.searchsorted(self._time + self._longest, "right"))
+            if beyond == len(times):
+                break
+            at = max(beyond - 1, at)
+            self._choose(numbers, times, at)
+            at += 1
+        kept = slice(max(at, len(times) - 1), None)
+        self._within = numbers[kept], times[kept]
+
+    def finish(self) -> Int64:
+        """Give the numbers of the segments' first samples: nothing comes any more."""
+        if len(self._within[0]) and self._end - self._time > self._longest:
+            self._choose(*self._within, -1)
+        return np.array(self._starts, np.int64)
+
+    def _choose(self, numbers: Int64, times: Int64, at: int) -> None:
+        self._starts.append(int(numbers[at]))
+        self._time = int(times[at])
+        if len(self._starts) > self._limit:
+            raise TooLargeError(f"more than {self._limit} segments")

@@ -13,27 +13,48 @@ from dataclasses import dataclass
 
 import structlog
 
-from media.errors import MediaError, UnsupportedError
+from media.errors import MediaError, TooLargeError
 from packager.file_listing import MAX_RENDITIONS, RENDITION
 from packager.storage import Library, LocalFile, NotFoundError, is_served
-from packager.vod.index import FileIndex, OfferedTrack, read_index
+from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import Files, media_playlist, multivariant_playlist, title_files
 from packager.vod.segment import Segment, make_segment
 
 log = structlog.get_logger()
 
-MAX_INDEX_BYTES = 256 << 20
-"""Memory for all indexes together; that of a film of two hours takes 25 MB."""
-
-MAX_INDEXES = 1024
-MAX_FOLDER_FILES = 10_000
-"""How many names of a folder are looked at for a title's renditions."""
-
-MAX_SECONDS = 60.0
-"""How long a request waits while another one makes the same index."""
+REFUSAL_BYTES = 1024
+"""Memory of a refusal that is kept in place of an index."""
 
 Identity = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TitleLimits:
+    """What VOD of a library may cost.
+
+    Attributes:
+        index_bytes: memory for all indexes together; that of a film of two hours takes 8 MB.
+        indexes: most of them.
+        index: what the index of one file may be made of.
+        made_at_once: how many indexes are made at the same time; each reads a whole ``moov`` into memory.
+        wait_seconds: how long a request waits while others make indexes.
+        renditions: most files of one title.
+        folder_files: how many names of a folder are looked at for a title's renditions.
+        manifest_segments: most segments that one manifest names, of all tracks of all renditions together.
+    """
+
+    index_bytes: int = 256 << 20
+    indexes: int = 1024
+    index: IndexLimits = LIMITS
+    made_at_once: int = 2
+    wait_seconds: float = 60.0
+    renditions: int = MAX_RENDITIONS
+    folder_files: int = 10_000
+    manifest_segments: int = 200_000
+
+
+DEFAULT_LIMITS = TitleLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +84,14 @@ class Titles:
 
     Args:
         library: where the files are.
-        max_index_bytes: memory for indexes; the one that wasn't used for longest goes first.
+        limits: what it may cost; of the indexes the one that wasn't used for longest goes first.
     """
 
-    def __init__(self, library: Library, max_index_bytes: int = MAX_INDEX_BYTES) -> None:
+    def __init__(self, library: Library, limits: TitleLimits = DEFAULT_LIMITS) -> None:
         self._library = library
-        self._max_bytes = max_index_bytes
+        self._limits = limits
         self._lock = threading.Lock()
+        self._making = threading.BoundedSemaphore(limits.made_at_once)
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
 
     @property
@@ -92,7 +114,12 @@ class Titles:
 
     def manifest(self, name: str) -> bytes:
         """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
-        return manifest(self._files(name)).render()
+        files = self._files(name)
+        segments = sum(len(track.sizes) for _, index in files for track in index.tracks)
+        if segments > self._limits.manifest_segments:
+            limit = self._limits.manifest_segments
+            raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")
+        return manifest(files).render()
 
     def media_playlist(self, name: str, track: str) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
@@ -116,6 +143,18 @@ class Titles:
         except BaseException:
             file.close()
             raise
+
+    def obstacle(self, name: str) -> str | None:
+        """Say in one line why no HLS can be made of a file; None where it can.
+
+        Whoever looks at a whole library keeps no index of a file that nobody plays for longer than of others.
+        """
+        try:
+            with self._library.open(name) as file:
+                self._index(file, played=False)
+        except (MediaError, NotFoundError, OSError) as error:
+            return str(error)
+        return None
 
     @staticmethod
     def _track(index: FileIndex, name: str, track: str) -> OfferedTrack:
@@ -159,41 +198,49 @@ class Titles:
         names: list[tuple[int, str]] = []
         try:
             with os.scandir(self._library.root / folder) as entries:
-                for _, entry in zip(range(MAX_FOLDER_FILES), entries, strict=False):
+                for _, entry in zip(range(self._limits.folder_files), entries, strict=False):
                     match = RENDITION.fullmatch(entry.name)
                     if match is not None and match["title"] == title:
                         names.append((int(match["height"]), entry.name))
         except (OSError, ValueError):
             raise NotFoundError(title) from None
-        if len(names) > MAX_RENDITIONS:
-            raise UnsupportedError(f"{len(names)} renditions of one title: more than {MAX_RENDITIONS}")
+        if len(names) > self._limits.renditions:
+            limit = self._limits.renditions
+            raise TooLargeError(f"{len(names)} renditions of one title: more than {limit}")
         return [file_name for _, file_name in sorted(names)]
 
-    def _index(self, file: LocalFile) -> FileIndex:
-        """Take a file's index from memory, wait for it, or make it."""
+    def _index(self, file: LocalFile, *, played: bool = True) -> FileIndex:
+        """Take a file's index from memory, wait for it, or make it; one that isn't played goes first."""
         with self._lock:
             future = self._indexes.get(file.identity)
             mine = future is None
             if future is None:
                 future = self._indexes[file.identity] = Future()
-            self._indexes.move_to_end(file.identity)
+            if mine or played:
+                self._indexes.move_to_end(file.identity, last=played)
         if mine:
             self._make(file, future)
         try:
-            index = future.result(MAX_SECONDS)
+            index = future.result(self._limits.wait_seconds)
         except CancelledError:  # who was making it failed to read the file: see what comes of one's own try
-            return self._index(file)
+            return self._index(file, played=played)
         if isinstance(index, MediaError):
             raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
         return index
 
     def _make(self, file: LocalFile, future: Future[FileIndex | MediaError]) -> None:
+        # So many at a time: what is read for one is bounded, and so is what is read for all.
+        mine = self._making.acquire(timeout=self._limits.wait_seconds)
         try:
-            future.set_result(read_index(file.pread, file.size))
+            if not mine:
+                raise TimeoutError(f"{file.path} waits for others to be indexed")
+            future.set_result(read_index(file.pread, file.size, self._limits.index))
         except MediaError as error:
             # A refusal is kept like an index: it costs as much to find, and the file stays what it is.
             future.set_result(type(error)(*error.args))
         finally:
+            if mine:
+                self._making.release()
             if not future.done():
                 with self._lock:
                     self._indexes.pop(file.identity, None)
@@ -202,19 +249,20 @@ class Titles:
 
     def _forget(self) -> None:
         """Drop what wasn't used for longest until the rest is within the limits; the newest always stays."""
+        limits = self._limits
         with self._lock:
             sizes = {identity: _nbytes(future) for identity, future in self._indexes.items()}
             total = sum(sizes.values())
             for identity in list(self._indexes)[:-1]:
-                if total <= self._max_bytes and len(self._indexes) <= MAX_INDEXES:
+                if total <= limits.index_bytes and len(self._indexes) <= limits.indexes:
                     break
                 total -= sizes[identity]
                 del self._indexes[identity]
 
 
 def _nbytes(future: Future[FileIndex | MediaError]) -> int:
-    """Say what an index takes; nothing while it is being made, next to nothing when it was refused."""
+    """Say what an index takes; nothing while it is being made, little when it was refused."""
     if not future.done():
         return 0
     index = future.result()
-    return 0 if isinstance(index, MediaError) else index.nbytes
+    return REFUSAL_BYTES if isinstance(index, MediaError) else index.nbytes

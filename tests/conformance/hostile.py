@@ -1,4 +1,4 @@
-"""Hostile input to HTTP (A), files (B), playlists (D), ffmpeg (F), radio (G), resources (L); crashes (M).
+"""Hostile input: HTTP (A), files (B), MP4 (C), playlists (D), ffmpeg (F), radio (G), limits (L), crashes (M).
 
 The tests of each row, or why it has none yet. What concerns publishers and events is the business of those
 wings.
@@ -49,6 +49,12 @@ CLI = "test_cli.py::"
 WAITING = "test_live_waiting.py::"
 DELIVERY = "test_live_delivery.py::"
 DIRECTIVES = "test_directives.py::"
+VOD = "test_vod_hostile.py::"
+BOMBS = "test_vod_bombs.py::"
+SAMPLES = "test_samples.py::"
+MOVIE = "test_movie.py::"
+CODECS = "test_codecs.py::"
+BOXES = "test_isobmff.py::"
 
 _FRAMING = HTTP + "test_ambiguous_framing_is_refused_and_nothing_behind_it_is_answered"
 _FAULTY = HTTP + "test_a_faulty_head_for_a_file_that_is_open_is_refused_like_any_other"
@@ -124,6 +130,52 @@ ROWS = {
         HOSTILE_FILES + "test_a_file_larger_than_any_disk_has_its_last_bytes",
         FILES + "test_an_empty_file_has_no_range",
     ),
+    "C1": held(
+        VOD + "test_files_of_impossible_boxes_are_malformed",
+        BOXES + "test_a_64_bit_size_smaller_than_the_header_or_past_the_end_is_malformed",
+    ),
+    "C2": held(
+        VOD + "test_a_huge_moov_is_refused_before_it_is_read",
+        BOMBS + "test_each_limit_of_an_index_refuses_the_file_in_one_line",
+    ),
+    "C3": held(
+        SAMPLES + "test_a_count_larger_than_its_box_is_malformed_before_anything_is_allocated",
+        SAMPLES + "test_a_count_of_sizes_larger_than_its_box_is_malformed",
+        BOMBS + "test_what_a_file_says_that_it_holds_takes_no_memory",
+    ),
+    "C4": held(
+        SAMPLES + "test_a_run_of_billions_is_cut_at_the_last_sample",
+        SAMPLES + "test_billions_of_samples_of_one_size_are_refused_before_anything_is_allocated",
+        VOD + "test_a_film_without_any_duration_is_refused_without_a_division_by_zero",
+        BOMBS + "test_what_a_file_says_that_it_holds_takes_no_memory",
+    ),
+    "C5": held(
+        MOVIE + "test_a_million_edits_are_refused_by_their_count",
+        MOVIE + "test_boxes_that_are_missing_doubled_or_impossible_are_malformed",
+        "test_vod_timeline.py::test_negative_composition_offsets_become_an_earlier_start_of_decoding",
+    ),
+    "C6": held(SAMPLES + "test_tables_that_do_not_agree_are_malformed"),
+    "C7": held(
+        MOVIE + "test_boxes_that_are_missing_doubled_or_impossible_are_malformed",
+        BOMBS + "test_what_a_file_says_that_it_holds_takes_no_memory",
+    ),
+    "C8": held(BOXES + "test_thirty_thousand_nested_boxes_cost_no_recursion"),
+    "C9": held(
+        CODECS + "test_a_configuration_that_is_missing_or_cut_off_is_malformed",
+        CODECS + "test_damaged_entries_are_read_or_refused",
+    ),
+    "C10": held(VOD + "test_chunks_beyond_the_end_of_the_file_give_no_segment"),
+    "C11": held(
+        VOD + "test_a_moov_at_the_end_of_40_gb_is_found_by_three_short_reads",
+        BOMBS + "test_ten_hours_and_40_gb_are_played_within_the_same_memory",
+        BOMBS + "test_a_fragmented_file_is_named_as_what_it_is",
+    ),
+    "C12": held(
+        VOD + "test_a_thousand_damaged_films_are_indexed_or_refused",
+        BOMBS + "test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits",
+    ),
+    "C13": Row(later="hours of atheris over every parser aren't part of the tests"),
+    "C14": Row(later="whole films are compared with ffprobe packet by packet, damaged ones aren't yet"),
     "D1": held(
         CAGE + "test_a_playlist_in_disguise_opens_nothing",
         LIVE + "test_a_list_of_addresses_that_is_called_a_film_opens_none_of_them",
@@ -245,7 +297,10 @@ ROWS = {
         SERVER + "test_a_log_that_nobody_reads_holds_nobody_up",
         SERVER + "test_a_log_that_cannot_be_written_holds_nobody_up",
     ),
-    "L11": held("test_vod.py::test_indexes_are_dropped_when_they_take_more_than_their_share"),
+    "L11": held(
+        "test_vod.py::test_indexes_are_dropped_when_they_take_more_than_their_share",
+        BOMBS + "test_refusals_and_indexes_of_a_whole_library_stay_within_their_memory",
+    ),
     "L12": held(CLIENTS + "test_connections_to_a_vanished_client_are_noticed_by_the_kernel"),
     "L13": held(
         NETWORKS + "test_a_late_a_slow_and_a_crumbling_network_bring_every_byte",

@@ -329,6 +329,7 @@ def test_the_table_has_every_row() -> None:
         sorted(
             [f"A{number}" for number in range(1, 19)]
             + [f"B{number}" for number in range(1, 13)]
+            + [f"C{number}" for number in range(1, 15)]
             + [f"G{number}" for number in range(1, 12)]
             + [f"D{number}" for number in range(1, 12)]
             + [f"F{number}" for number in range(1, 11)]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from media.errors import MalformedError, MediaError, UnsupportedError
-from media.samples import MAX_SAMPLES, parse_samples
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
+from media.samples import MAX_SAMPLES, STRETCH, Samples, SampleTable
 
 
 def counted(*rows: Sequence[int], layout: str = "I") -> bytes:
@@ -37,6 +40,16 @@ def tables(**changes: bytes | None) -> dict[bytes, bytes]:
     return {kind.encode(): payload for kind, payload in boxes.items() if payload is not None}
 
 
+def parse_samples(boxes: dict[bytes, bytes], descriptions: int = 1) -> Samples:
+    table = SampleTable(boxes, descriptions)
+    return table.samples(0, len(table))
+
+
+def sync_samples(**changes: bytes | None) -> list[int]:
+    table = SampleTable(tables(**changes), 1)
+    return [int(number) for number in table.sync_samples(0, len(table))]
+
+
 def test_samples_follow_each_other_in_their_chunks() -> None:
     table = parse_samples(tables(), 1)
     assert table.offset.tolist() == [100, 110, 200, 230, 300]
@@ -46,12 +59,12 @@ def test_samples_follow_each_other_in_their_chunks() -> None:
 
 
 def test_without_stss_every_sample_is_a_sync_sample() -> None:
-    assert parse_samples(tables(), 1).sync.tolist() == [0, 1, 2, 3, 4]
+    assert sync_samples() == [0, 1, 2, 3, 4]
 
 
 def test_stss_numbers_sync_samples_from_one() -> None:
-    assert parse_samples(tables(stss=counted((1,), (4,))), 1).sync.tolist() == [0, 3]
-    assert parse_samples(tables(stss=counted()), 1).sync.tolist() == []
+    assert sync_samples(stss=counted((1,), (4,))) == [0, 3]
+    assert sync_samples(stss=counted()) == []
 
 
 def test_composition_offsets_are_signed_in_version_one() -> None:
@@ -112,9 +125,9 @@ def test_a_count_of_sizes_larger_than_its_box_is_malformed() -> None:
 
 
 def test_billions_of_samples_of_one_size_are_refused_before_anything_is_allocated() -> None:
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(TooLargeError):
         parse_samples(tables(stsz=struct.pack(">III", 0, 1, 0xFFFFFFFF)), 1)
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(TooLargeError):
         parse_samples(tables(stsz=struct.pack(">III", 0, 1, MAX_SAMPLES + 1)), 1)
 
 
@@ -136,6 +149,7 @@ def test_a_run_of_billions_is_cut_at_the_last_sample() -> None:
         {"stsc": counted((1, 2, 1), (3, 1, 1), (2, 1, 1))},
         {"stsc": counted((1, 2, 1), (9, 1, 1))},
         {"stsc": counted((1, 1, 1))},
+        {"stsc": counted((1, 5, 1), (2, 0, 1), (3, 1, 1))},
         {"stsc": counted((1, 2, 0), (3, 1, 1))},
         {"stsc": counted((1, 2, 9999), (3, 1, 1))},
         {"stsc": counted()},
@@ -160,12 +174,83 @@ def test_tables_that_do_not_agree_are_malformed(change: dict[str, bytes | None])
 def test_a_change_of_the_sample_entry_within_a_track_is_not_supported() -> None:
     with pytest.raises(UnsupportedError):
         parse_samples(tables(stsc=counted((1, 2, 1), (3, 1, 2))), 2)
-    assert parse_samples(tables(stsc=counted((1, 2, 2), (3, 1, 2))), 2).description == 1
+    assert SampleTable(tables(stsc=counted((1, 2, 2), (3, 1, 2))), 2).description == 1
 
 
 def test_chunks_behind_the_last_sample_do_no_harm() -> None:
     table = parse_samples(tables(stco=counted((100,), (200,), (300,), (400,))), 1)
     assert table.offset.tolist() == [100, 110, 200, 230, 300]
+
+
+def test_any_range_of_a_long_table_is_that_range_of_the_whole() -> None:
+    """The whole is expanded by the plainest of loops."""
+    random = Random(1)
+    count = 3 * STRETCH + 77
+    durations = _random_runs(random, count, 0, 9)
+    offsets = _random_runs(random, count, -5, 90)
+    lengths = [random.randrange(100) for _ in range(count)]
+    sync = [index for index in range(count) if random.random() < 0.1]
+    chunks: list[int] = []
+    while (left := count - sum(chunks)) > 0:
+        chunks += [random.randint(1, min(5, left))] * min(left // 5 + 1, random.randint(1, 4), left)
+        while sum(chunks) > count:
+            chunks.pop()
+    places = [random.randrange(1 << 30) for _ in chunks]
+    rows = [(number, size, 1) for number, size in enumerate(chunks, 1)]
+    table = SampleTable(
+        tables(
+            stts=counted(*durations),
+            ctts=counted(*[(run, value & 0xFFFFFFFF) for run, value in offsets]),
+            stsc=counted(*rows),
+            stsz=sizes(*lengths),
+            stco=counted(*[(place,) for place in places]),
+            stss=counted(*[(index + 1,) for index in sync]),
+        ),
+        1,
+    )
+    times = [0, *accumulate(value for run, value in durations for _ in range(run))]
+    shifts = [value for run, value in offsets for _ in range(run)]
+    offset: list[int] = []
+    for place, size in zip(places, chunks, strict=True):
+        for _ in range(size):
+            offset.append(place)
+            place += lengths[len(offset) - 1]
+    assert len(table) == count
+    assert table.duration == times[-1]
+    for start, stop in [(0, count), (0, 1), (count - 1, count), (5, 5), *_random_ranges(random, count)]:
+        found = table.samples(start, stop)
+        assert found.offset.tolist() == offset[start:stop]
+        assert found.size.tolist() == lengths[start:stop]
+        assert found.decode_time.tolist() == times[start : stop + 1]
+        assert found.composition_offset.tolist() == shifts[start:stop]
+        assert [start + index for index, one in enumerate(found.is_sync) if one] == [
+            index for index in sync if start <= index < stop
+        ]
+        if start < stop:
+            assert table.offset_bounds(start, stop) == (min(shifts[start:stop]), max(shifts[start:stop]))
+    some = np.array(sorted(random.sample(range(count), 500)))
+    assert table.composition_times_of(some).tolist() == [times[one] + shifts[one] for one in some]
+    before = [0, *accumulate(lengths)]
+    assert table.bytes_between(some).tolist() == [
+        before[end] - before[begin] for begin, end in pairwise(some.tolist())
+    ]
+
+
+def _random_runs(random: Random, count: int, low: int, high: int) -> list[tuple[int, int]]:
+    runs = []
+    while count:
+        run = min(count, random.choice([0, 1, 1, 2, 3, 50]))
+        runs.append((run, random.randint(low, high)))
+        count -= run
+    return runs
+
+
+def _random_ranges(random: Random, count: int) -> list[tuple[int, int]]:
+    ranges = []
+    for _ in range(30):
+        start, stop = sorted((random.randrange(count), random.randrange(count)))
+        ranges.append((start, random.choice([stop, min(start + 100, count)])))
+    return ranges
 
 
 @settings(max_examples=300, deadline=None)

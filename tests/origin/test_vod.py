@@ -19,7 +19,7 @@ from origin import vod
 from packager.storage import Library
 from packager.vod import Titles
 from tests.conformance.conftest import serving
-from tests.packager import films
+from tests.packager import crafted, films
 from tests.packager.films import packets, probe
 from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
@@ -39,6 +39,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "broken.mp4").write_bytes(box(b"ftyp", b"isom") + box(b"moov", b"\xff" * 20))
     whole = films.film("bframes.mp4").read_bytes()
     (root / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    crafted.write(root / "bomb.mp4", crafted.bomb())
     for path in root.rglob("*.*"):
         os.utime(path, LONG_AGO)
     return root
@@ -190,6 +191,8 @@ def test_what_is_not_there_is_not_found(client: httpx.Client, path: str) -> None
         ("broken.mp4/master.m3u8", 422),
         ("broken.mp4/manifest.mpd", 422),
         ("cut.mp4/video/2.m4s", 422),
+        ("bomb.mp4/master.m3u8", 422),
+        ("bomb.mp4/manifest.mpd", 422),
     ],
 )
 def test_what_can_not_be_packaged_is_refused_with_the_reason_in_a_line(

@@ -15,7 +15,7 @@ import pytest
 
 from media.errors import MediaError, UnsupportedError
 from packager.storage import Library, NotFoundError
-from packager.vod import Titles
+from packager.vod import TitleLimits, Titles
 from packager.vod.segment import MAX_GAP, Segment, ShortReadError
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
@@ -294,7 +294,7 @@ def test_indexes_are_dropped_when_they_take_more_than_their_share() -> None:
     names = ("silent.mp4", "bframes.mp4", "sound.m4a")
     for name in names:
         films.film(name)
-    titles = Titles(Library(films.folder()), max_index_bytes=1)
+    titles = Titles(Library(films.folder()), TitleLimits(index_bytes=1))
     for name in names:
         titles.multivariant_playlist(name)
     assert titles.index_count == 1

@@ -88,9 +88,9 @@ def test_a_thousand_damaged_films_are_indexed_or_refused() -> None:
             outcomes.add(type(error).__name__)
             continue
         for track in index.tracks:
-            assert track.samples.decode_time[0] >= 0
+            assert track.samples.samples(0, 1).decode_time[0] >= 0
             assert min(track.durations) >= 0
-    assert outcomes == {"indexed", "MalformedError", "UnsupportedError"}
+    assert outcomes == {"indexed", "MalformedError", "UnsupportedError", "TooLargeError"}
 
 
 def test_a_film_without_any_duration_is_refused_without_a_division_by_zero() -> None:

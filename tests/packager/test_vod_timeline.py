@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
 import pytest
 
-from media.errors import MalformedError, UnsupportedError
+from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.movie import Edit
 from media.samples import SampleTable
 from packager.vod.timeline import Arrangement, Placement, arrange, cut_at_sync, cut_at_times, place
+from tests.packager.crafted import constant, rows
 
 
 def test_an_edit_list_of_empty_time_and_one_stretch_is_a_delay_and_a_start() -> None:
@@ -44,38 +45,42 @@ def test_edits_that_cut_pause_or_change_speed_are_not_supported(edits: list[Edit
         place(edits, 1000, 48000)
 
 
-def table(
-    durations: list[int], offsets: list[int] | None = None, sync: list[int] | None = None
-) -> SampleTable:
-    count = len(durations)
-    return SampleTable(
-        offset=np.arange(count) * 10,
-        size=np.full(count, 10),
-        decode_time=np.concatenate(([0], np.cumsum(durations))),
-        composition_offset=np.array(offsets or [0] * count),
-        sync=np.arange(count),
-        description=0,
-    )
+def table(durations: Sequence[int], offsets: Sequence[int] = ()) -> SampleTable:
+    """Sync samples of ten bytes each."""
+    boxes = {
+        b"stts": rows([(1, duration) for duration in durations]),
+        b"stsc": rows([(1, len(durations), 1)]),
+        b"stsz": constant(10, len(durations)),
+        b"stco": rows([0]),
+    }
+    if offsets:
+        boxes[b"ctts"] = rows([(1, offset) for offset in offsets])
+    return SampleTable(boxes, 1)
+
+
+def arranged(durations: Sequence[int], offsets: Sequence[int] = ()) -> Arrangement:
+    return arrange(table(durations, offsets), Placement(), 0, video=True)
 
 
 def test_frames_behind_the_edits_end_are_dropped() -> None:
-    arranged = arrange(table([1000] * 10), place([Edit(5000, 0)], 1000, 1000), 0, video=True)
-    assert len(arranged.samples) == 6  # 5 s, and what begins within a tick of the movie's clock of that
+    trimmed = arrange(table([1000] * 10), place([Edit(5000, 0)], 1000, 1000), 0, video=True)
+    assert len(trimmed) == 6  # 5 s, and what begins within a tick of the movie's clock of that
 
 
 def test_negative_composition_offsets_become_an_earlier_start_of_decoding() -> None:
-    arranged = arrange(table([10] * 4, [0, 20, -10, -10]), Placement(), 0, video=True)
-    assert arranged.samples.composition_offset.tolist() == [10, 30, 0, 0]
-    assert arranged.samples.decode_time.tolist() == [0, 10, 20, 30, 40]
-    assert arranged.start == 10
-    assert arranged.times.tolist() == [0, 30, 10, 20]
+    track = arranged([10] * 4, [0, 20, -10, -10])
+    samples = track.samples(0, 4)
+    assert samples.composition_offset.tolist() == [10, 30, 0, 0]
+    assert samples.decode_time.tolist() == [0, 10, 20, 30, 40]
+    assert track.start == 10
+    assert track.times(0, 4).tolist() == [0, 30, 10, 20]
 
 
 def test_sound_keeps_a_quarter_of_a_second_of_priming_and_no_more() -> None:
     placement = place([Edit(0, 100_000)], 1000, 48_000)
-    arranged = arrange(table([1000] * 200), placement, 0, video=False)
-    assert arranged.times[0] == -12_000
-    assert arranged.samples.decode_time[0] == 0
+    track = arrange(table([1000] * 200), placement, 0, video=False)
+    assert track.times(0, 1).tolist() == [-12_000]
+    assert track.samples(0, 1).decode_time[0] == 0
 
 
 def test_an_edit_behind_all_media_leaves_nothing() -> None:
@@ -84,13 +89,13 @@ def test_an_edit_behind_all_media_leaves_nothing() -> None:
 
 
 def test_a_track_of_a_million_segments_is_refused() -> None:
-    arranged = Arrangement(table([10] * 1_000_000), 0)
-    with pytest.raises(UnsupportedError):
-        cut_at_sync(arranged, 1)
-    with pytest.raises(UnsupportedError):
-        cut_at_times(arranged, 1, [], Fraction(0))
+    track = arranged([10] * 1_000_000)
+    with pytest.raises(TooLargeError):
+        cut_at_sync(track, 1)
+    with pytest.raises(TooLargeError):
+        cut_at_times(track, 1)
 
 
 def test_sync_samples_whose_times_go_back_are_no_boundaries() -> None:
-    arranged = Arrangement(table([10] * 5, [0, 0, -30, 0, 0]), 0)
-    assert cut_at_sync(arranged, 1).tolist() == [0, 1, 3, 4]
+    track = Arrangement(table([10] * 5, [0, 0, -30, 0, 0]), 0, 5, shift=0, raised=0, start=0, end=50)
+    assert cut_at_sync(track, 1).tolist() == [0, 1, 3, 4]
