@@ -12,6 +12,9 @@ from media.m3u8values import attributes, date_time, decimal, quoted
 CLIENT_ATTRIBUTE = re.compile(r"X-[A-Z0-9-]{1,64}", re.ASCII)
 """Names that publishers may define (§4.4.5.1): they begin with ``X-``."""
 
+MAX_VALUE = 1e15
+"""Largest number of an attribute, up to which the decimal digits of a float are its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
@@ -37,7 +40,7 @@ class DateRange:
         """Render the tag.
 
         Raises:
-            ValueError: a text has a quote or the end of a line, which no quoted-string can have.
+            ValueError: a text has what no quoted-string can have, or a number or a date can't be written.
         """
         return "#EXT-X-DATERANGE:" + attributes(
             (
@@ -57,5 +60,7 @@ class DateRange:
 def _value(value: str | float) -> str:
     if isinstance(value, str):
         return quoted(value)
+    if not abs(value) <= MAX_VALUE:
+        raise ValueError(f"not possible as an attribute's number: {value}")
     # §4.2: a signed-decimal-floating-point has no exponent.
     return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -16,6 +16,9 @@ from media.m3u8values import attributes, date_time, decimal, quoted, text, yes
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
 """RFC 8216bis §4: the Content-Type of a playlist."""
 
+LONG_BYTES = 16 << 10
+"""From this size on, date ranges are a piece of their own: they are mostly those of the playlist before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Map:
@@ -138,13 +141,13 @@ class Older(NamedTuple):
 
     Attributes:
         first: those of the first segments.
-        lasting: text of those behind them, whole lines; the same object in many playlists.
+        lasting: text of those behind them, whole lines in pieces; the same objects in many playlists.
         last: lines of those behind that.
         map: the EXT-X-MAP in force behind all of them.
     """
 
     first: Sequence[str] = ()
-    lasting: bytes = b""
+    lasting: Sequence[bytes] = ()
     last: Sequence[str] = ()
     map: Map | None = None
 
@@ -204,23 +207,31 @@ class MediaPlaylist:
         return b"".join(self.pieces()).decode()
 
     def pieces(self) -> tuple[bytes, ...]:
-        """Write the playlist; what of it lasts is a piece of its own, the second of three."""
-        start, end = self._start_lines(), self._end_lines()
+        """Write the playlist; what of it is in others, too, are pieces of their own."""
+        start, segments, end = self._start_lines(), self._segment_lines(), self._end_lines()
+        ranges = text(self.date_ranges)
+        if len(ranges) < LONG_BYTES:
+            behind: tuple[bytes, ...] = (text([*segments, *self.date_ranges, *end]),)
+        else:
+            behind = text(segments), ranges, text(end)
         if not self.older.lasting:
-            return (text([*start, *end]),)
-        return text(start), self.older.lasting, text(end)
+            return text(start) + behind[0], *behind[1:]
+        return text(start), *self.older.lasting, *behind
 
     def _start_lines(self) -> list[str]:
         lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", f"#EXT-X-TARGETDURATION:{self.target_duration}"]
         return [*lines, *self._header_lines(), *self.older.first]
 
-    def _end_lines(self) -> list[str]:
+    def _segment_lines(self) -> list[str]:
         lines = [*self.older.last]
         previous_map = self.older.map
         for segment in self.segments:
             lines += segment.lines(previous_map)
             previous_map = segment.map or previous_map
-        lines += self.date_ranges
+        return lines
+
+    def _end_lines(self) -> list[str]:
+        lines = []
         if self.map_hint is not None:
             # Before the part's: players that know of one hint take the last.
             lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=MAP,URI={quoted(self.map_hint)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -15,6 +16,13 @@ DATES_KEPT = 64
 """How many minutes' texts are kept."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+UNQUOTABLE = '"\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff'
+"""What no quoted-string may have, as a regular expression's set has it: double quotes, CR, LF (§4.2), other
+control characters (§4.1) such as NEL, what else may be taken for the end of a line, and halves of characters,
+which have no UTF-8. Tabs are what §4.4.5.2 separates names by."""
+
+_UNQUOTABLE = re.compile(f"[{UNQUOTABLE}]")
 
 
 def decimal(seconds: Fraction | int, places: int = 5) -> str:
@@ -82,12 +90,12 @@ def _rounded(numerator: int, denominator: int) -> int:
 
 
 def quoted(value: str) -> str:
-    """Make a quoted-string of §4.2, which has no escapes: quotes, CR and LF can't be in one.
+    """Make a quoted-string of §4.2, which has no escapes: see ``UNQUOTABLE`` for what can't be in one.
 
     Raises:
-        ValueError: the value has one of them.
+        ValueError: the value has some of it.
     """
-    if any(character in value for character in '"\r\n'):
+    if _UNQUOTABLE.search(value):
         raise ValueError(f"not possible in a quoted-string: {value!r}")
     return f'"{value}"'
 

@@ -1,24 +1,23 @@
 """What is made of texts that come in pieces: entity-tags, and gzip (RFC 1952).
 
-A playlist of a day has megabytes, of which a few lines are new each time. What was made of a long piece is
-kept, for the texts that have it too: the parts of a deflate stream may be made apart (RFC 1951 §3.2), and the
-checksum of a whole follows from those of its parts.
+A playlist of a day has megabytes, of which a few lines are new each time. What is made of its long pieces
+is made once: the parts of a deflate stream may be made apart (RFC 1951 §3.2), and the checksum of a whole
+follows from those of its parts.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
+import itertools
 import threading
-import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from media.lastingtext import Deflated, DigestedText, LastingText, deflate, digest_of
 
 Pieces = tuple[bytes, ...]
 """A text; its pieces joined in this order."""
-
-GZIP_LEVEL = 5
 
 LONG_BYTES = 16 * 1024
 """From this size on, a piece is expected to come again."""
@@ -28,6 +27,9 @@ KEPT = 256
 
 KEPT_BYTES = 16 << 20
 """Most bytes of them."""
+
+QUICK_BYTES = 256 << 10
+"""Most bytes that are compressed while others wait: some milliseconds' worth."""
 
 _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """RFC 1952 §2.3: deflate, no fields, no time, unknown system."""
@@ -42,14 +44,6 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class _Deflated(NamedTuple):
-    """A piece as whole blocks of a deflate stream, which refer to nothing before them."""
-
-    data: bytes
-    crc: int
-    size: int
-
-
 class _Kept(Generic[K, T]):
     """What was made of texts, for the latest ones within bounds of number and bytes; any thread may ask."""
 
@@ -59,6 +53,9 @@ class _Kept(Generic[K, T]):
         self._made: OrderedDict[K, T] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
+
+    def __contains__(self, data: K) -> bool:
+        return data in self._made
 
     def __call__(self, data: K) -> T:
         """Make it, or give what was made of the same."""
@@ -77,45 +74,67 @@ class _Kept(Generic[K, T]):
         return made
 
 
-def _make_digest(piece: bytes) -> bytes:
-    return hashlib.blake2b(piece, digest_size=12).digest()
-
-
-def _make_deflated(piece: bytes) -> _Deflated:
-    coder = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    data = coder.compress(piece) + coder.flush(zlib.Z_FULL_FLUSH)
-    return _Deflated(data, zlib.crc32(piece), len(piece))
-
-
 def _make_tag(pieces: Pieces) -> str:
-    digests = [(_digest if len(piece) >= LONG_BYTES else _make_digest)(piece) for piece in pieces]
-    whole = digests[0] if len(digests) == 1 else _make_digest(b"".join(digests))
+    digests = [_digest_of(piece) for piece in pieces]
+    whole = digests[0] if len(digests) == 1 else digest_of(b"".join(digests))
     return f'"{whole.hex()}"'
 
 
+def _digest_of(piece: bytes) -> bytes:
+    if isinstance(piece, DigestedText):
+        return piece.digest
+    return (_digest if len(piece) >= LONG_BYTES else digest_of)(piece)
+
+
 def _make_gzip(pieces: Pieces) -> bytes:
-    crc, size, blocks = 0, 0, []
-    for piece in pieces:
-        deflated = (_deflated if len(piece) >= LONG_BYTES else _make_deflated)(piece)
-        crc = crc32_joined(crc, deflated.crc, deflated.size)
-        size += deflated.size
-        blocks.append(deflated.data)
-    end = crc.to_bytes(4, "little") + (size & 0xFFFFFFFF).to_bytes(4, "little")
-    return b"".join((_HEAD, *blocks, _END, end))
+    made = []
+    for lasting, run in itertools.groupby(pieces, lambda piece: isinstance(piece, LastingText)):
+        if lasting:
+            made.append(_run(tuple(run)))
+        else:
+            made += [(_deflated if len(piece) >= LONG_BYTES else deflate)(piece) for piece in run]
+    whole = _joined(made)
+    end = whole.crc.to_bytes(4, "little") + (whole.size & 0xFFFFFFFF).to_bytes(4, "little")
+    return b"".join((_HEAD, whole.data, _END, end))
 
 
-def _total(pieces: Pieces) -> int:
-    return sum(map(len, pieces))
+def _make_run(pieces: Pieces) -> Deflated:
+    return _joined([piece.deflated for piece in pieces if isinstance(piece, LastingText)])
 
 
-_digest = _Kept(_make_digest, len)
-_deflated = _Kept(_make_deflated, len)
+def _joined(parts: Sequence[Deflated]) -> Deflated:
+    crc = size = 0
+    for part in parts:
+        crc, size = crc32_joined(crc, part.crc, part.size), size + part.size
+    return Deflated(b"".join(part.data for part in parts), crc, size)
 
-tag = _Kept(_make_tag, _total)
+
+def _own_bytes(pieces: Pieces) -> int:
+    """Bytes of a text that no other one has in common with it."""
+    return sum(len(piece) for piece in pieces if not isinstance(piece, LastingText))
+
+
+def _run_bytes(pieces: Pieces) -> int:
+    return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, LastingText))
+
+
+_digest = _Kept(digest_of, len)
+_deflated = _Kept(deflate, len)
+_run = _Kept(_make_run, _run_bytes)
+
+tag = _Kept(_make_tag, _own_bytes)
 """The entity-tag of a text, quotes included; it tells texts apart, not how they are divided."""
 
-gzip = _Kept(_make_gzip, _total)
+gzip = _Kept(_make_gzip, _own_bytes)
 """A text in gzip."""
+
+
+def is_quick(pieces: Pieces) -> bool:
+    """Tell whether the gzip of a text is there, or made in a moment."""
+    fresh = sum(
+        len(piece) for piece in pieces if not isinstance(piece, LastingText) and piece not in _deflated
+    )
+    return fresh <= QUICK_BYTES or pieces in gzip
 
 
 def gzip_tag(pieces: Pieces) -> str:

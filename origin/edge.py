@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import structlog
@@ -11,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.access import port_of, private_area
 from origin.http1.stream import Stream
-from origin.http1.zerocopy import ZERO_COPY
+from origin.http1.zerocopy import ZERO_COPY, TruncatedFileError
 
 log = structlog.get_logger()
 
@@ -181,9 +182,7 @@ class Edge:
             kind = message["type"]
             if kind == "http.response.start":
                 status = message["status"]
-                headers = [*message.get("headers", ()), *shared]
-                if NO_SNIFFING not in headers and not any(name == NO_SNIFFING[0] for name, _ in headers):
-                    headers.append(NO_SNIFFING)
+                headers = _completed(status, [*message.get("headers", ()), *shared])
                 await send({**message, "headers": headers})
                 return
             if kind != ZERO_COPY:
@@ -207,7 +206,7 @@ class Edge:
             elif scope["method"] == "OPTIONS" and scope["path"] == "*":
                 await _answer_ping(count)
             else:
-                await self._app(scope, receive, count)
+                await _answer_in_any_case(self._app, scope, receive, count, lambda: status)
         finally:
             self._ledger.count_request(area, status)
             if self._ledger.log_requests:
@@ -235,6 +234,42 @@ async def _answer_ping(send: Send) -> None:
     headers = [(b"allow", b"GET, HEAD, POST, PUT, OPTIONS")]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
+
+
+def _completed(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Add to header fields what each answer has that doesn't say something else."""
+    names = {name for name, _ in headers}
+    if NO_SNIFFING[0] not in names:
+        headers.append(NO_SNIFFING)
+    if status == 500 and b"cache-control" not in names:
+        headers.append((b"cache-control", b"no-store"))
+    return headers
+
+
+async def _answer_in_any_case(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]
+) -> None:
+    """Let the application answer; where it fails, that is answered and logged, and this request's alone.
+
+    Args:
+        app: the application.
+        scope: as for it.
+        receive: likewise.
+        send: likewise.
+        status: tells the status of the answer so far, 0 before there is one.
+    """
+    try:
+        await app(scope, receive, send)
+    except TruncatedFileError:
+        raise  # whoever sends files tells of it
+    except Exception:
+        log.exception("request failed", method=scope["method"], path=scope["path"])
+        if not status():
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await send({"type": "http.response.start", "status": 500, "headers": headers})
+            await send({"type": "http.response.body", "body": b"Internal Server Error\n"})
+        elif status() != 500:
+            raise  # RFC 9112 §8: an answer that has begun must not look complete
 
 
 async def _answer_preflight(send: Send) -> None:

@@ -94,9 +94,10 @@ def text_response(
         text: its bytes.
         media_type: Content-Type.
         max_age: seconds for which caches may keep it.
-        coded: whether gzip is acceptable.
+        coded: whether gzip is acceptable; what would take long to compress goes as it is.
         immutable_tag: entity-tag of what its address always stands for; None where that changes.
     """
+    coded = coded and coding.is_quick(text)
     body, tag = _coded(text) if coded else (text, immutable_tag or coding.tag(text))
     headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
     representation = BytesRepresentation(b"".join(body), media_type, tag)
@@ -123,6 +124,7 @@ def text_reply(
         coded: whether gzip is acceptable.
         immutable_tag: of it.
     """
+    coded = coded and coding.is_quick(text)
     body, tag = _coded(text) if coded else (text, immutable_tag or coding.tag(text))
     size = sum(map(len, body))
     head = _head(size, media_type, tag, _caching(max_age, immutable_tag), _coding(coded=coded), around)

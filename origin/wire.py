@@ -14,15 +14,18 @@ import urllib.parse
 from typing import Any
 
 import httptools
+import structlog
 from uvicorn.protocols.http.flow_control import service_unavailable
 
-from origin.http1.answers import Shortcuts
+from origin.http1.answers import Shortcuts, WireAnswer
 from origin.http1.connection import Connection
 from origin.http1.exchange import Exchange
 from origin.http1.requesthead import WireLimits, fault_of, split_target
 from origin.http1.takeover import HeadEnd, has_endless_body
 from origin.http1.zerocopy import ZERO_COPY
 from origin.trusted_proxies import TrustedProxies
+
+log = structlog.get_logger()
 
 FRAMING_PER_BYTE = 16
 """Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny chunks have 5."""
@@ -122,11 +125,15 @@ class WireProtocol(Connection):
         repeat = self.shortcuts.repeat(data)
         if repeat is not None and self._reply_again(repeat, data):
             return True
-        answer = self.shortcuts.find(data, self.limits, self._told)
+        answer = self._find(data)
         if answer is None:
             return False
         self._active, self._status = answer, 0
-        answer.begin(self)
+        try:
+            answer.begin(self)
+        except Exception:  # it is this request's alone
+            self.fail(answer)
+            log.exception("answer failed", path=answer.path)
         if self._active is not answer and answer.keep_alive:
             if answer.request is self._before:
                 self._repeat = answer.again(data)
@@ -134,6 +141,14 @@ class WireProtocol(Connection):
                 self.shortcuts.keep(data, repeat)
         self._before = answer.request
         return True
+
+    def _find(self, data: bytes) -> WireAnswer | None:
+        """Find who answers a request; where that fails, the application has to."""
+        try:
+            return self.shortcuts.find(data, self.limits, self._told)
+        except Exception:
+            log.exception("no short way for a request")
+            return None
 
     def _go_on(self) -> None:
         if self._is_taking:

@@ -14,7 +14,8 @@ objects for all: nothing copies or joins them.
 Meanwhile the connection is theirs alone. Requests behind it wait unread (pipelining), a client that ends its
 own side still gets its answer, the end of the server lets it end (`keep_alive` turns False, and `line.fields`
 then say so), and whoever takes nothing is dropped, as with exchanges. When the client goes before the reply,
-`hang_up` is called: the answer stops waiting, and a `reply` that comes nevertheless is ignored. Whatever
+`hang_up` is called: the answer stops waiting, and a `reply` that comes nevertheless is ignored. What `begin`
+raises becomes an answer of 500; an answer that is released later sees to that itself (`line.fail`). Whatever
 happens, `ended` is called exactly once, last, with the status (0: none was sent) and the bytes of the body
 that the kernel took: that is the place for counters, the request log and for giving back what was held.
 """
@@ -88,6 +89,9 @@ class Line(Protocol):
             Whether the answer has ended; else it does so later.
         """
 
+    def fail(self, answer: WireAnswer) -> None:
+        """Reply with 500 in the place of an answer that can't be made."""
+
 
 class WireAnswer(abc.ABC):
     """An answer on its way.
@@ -112,6 +116,11 @@ class WireAnswer(abc.ABC):
         self.started = time.monotonic()
         self._ledger = ledger
         self._area = area
+
+    @property
+    def edge(self) -> bytes:
+        """Header lines that every answer of its area has."""
+        return b""
 
     @property
     def path(self) -> str:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import structlog
 from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from origin.http1.answers import Repeat, Reply, Shortcuts, WireAnswer
+from origin.http1.answers import Repeat, Reply, Shortcuts, WireAnswer, encoded
 from origin.http1.exchange import Exchange, log_failure
 from origin.http1.headgauge import HeadGauge
 from origin.http1.progress import Awaited, Watch, unread_bytes
@@ -29,6 +29,14 @@ CONNECTIONS_TO_REFUSE = 16
 """Connections beyond the limit that are still told so, by an answer of 503 to their first request."""
 
 CLOSING = b"connection: close\r\n"
+
+FAILURE_TEXT = b"Internal Server Error\n"
+FAILURE = (
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"content-length", b"%d" % len(FAILURE_TEXT)),
+)
+"""The answer where one failed, which nobody keeps."""
 
 
 class Connection(HttpToolsProtocol):
@@ -253,6 +261,18 @@ class Connection(HttpToolsProtocol):
         else:
             self._end_answer(answer)
         return True
+
+    def fail(self, answer: WireAnswer) -> None:
+        """Answer that the server is at fault; where an answer has begun, it ends here."""
+        if self._active is not answer or self.transport.is_closing():
+            return
+        if self._status:
+            # RFC 9112 §8: what has begun must not look complete.
+            self.transport.abort()
+            return
+        # RFC 9110 §15.6.1.
+        head = b"%b%b%b%b\r\n" % (STATUS_LINE[500], self.fields(answer), encoded(FAILURE), answer.edge)
+        self.reply(answer, Reply(500, (head, FAILURE_TEXT), len(FAILURE_TEXT)))
 
     def _reply_again(self, repeat: Repeat, data: bytes) -> bool:
         """Answer a request that came before once more. Returns whether it was that."""

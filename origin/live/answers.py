@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import structlog
 
 from media.m3u8 import MEDIA_TYPE
 from origin.byteranges import ByteRange
@@ -21,8 +23,11 @@ from origin.live.routes import refusal
 from origin.live.stored import media_tag
 from origin.prepared import Around, LatestReply, media_head, reply_of, text_reply
 from packager.live.channel import Channel
+from packager.live.presentation import RenderingError
 from packager.live.rendition import Rendition
 from packager.live.waiters import TooManyWaitersError
+
+log = structlog.get_logger()
 
 AREA = "live"
 """Where requests for live channels are counted."""
@@ -101,9 +106,38 @@ class LiveAnswer(WireAnswer):
         self._rendition.window.waiters.remove(self)
         super().hang_up()
 
-    @abc.abstractmethod
+    @property
+    def edge(self) -> bytes:
+        """Header lines of all answers for live channels."""
+        return self._wing.edge
+
+    def begin(self, line: Line) -> None:
+        """Reply or wait."""
+        self._line = line
+        self._attempt(self._begin)
+
     def release(self, holds: bool) -> None:
         """Reply: what was waited for has come, or else it doesn't in time."""
+        self._attempt(lambda: self._answer(holds=holds))
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        """Reply with 500 where an answer can't be made: nobody waits for it in vain."""
+        try:
+            act()
+        except RenderingError:
+            # The log has it, once for all who ask for it.
+            self._refuse(500, 0)
+        except Exception:
+            self._line.fail(self)
+            log.exception("answer failed", path=self.path)
+
+    @abc.abstractmethod
+    def _begin(self) -> None:
+        """Reply at once, or wait."""
+
+    @abc.abstractmethod
+    def _answer(self, *, holds: bool) -> None:
+        """Reply, whether what was waited for has come or doesn't in time."""
 
     def _wait(self, awaited: Reload | Passing, refused_seconds: int) -> None:
         waiters = self._rendition.window.waiters
@@ -137,22 +171,22 @@ class PlaylistAnswer(LiveAnswer):
         self._reload = reload
         self._asker = asker
 
-    def begin(self, line: Line) -> None:
+    def _begin(self) -> None:
         """Count the viewer, and reply or wait."""
-        self._line, reload = line, self._reload
-        viewer = (self.client_host or line.client_host or "", self._asker.agent)
+        reload = self._reload
+        viewer = (self.client_host or self._line.client_host or "", self._asker.agent)
         reload.channel.audience.saw(viewer, self.started)
-        if reload.has_come():
-            self.release(holds=True)
-            return
         try:
             reload.check()
         except DirectiveError as error:
             self._refuse(400, reload.too_early_seconds, str(error))
+            return
+        if reload.has_come():
+            self._answer(holds=True)
         else:
             self._wait(reload, reload.error_seconds)
 
-    def release(self, holds: bool) -> None:
+    def _answer(self, *, holds: bool) -> None:
         """Reply with the playlist, or that it doesn't come."""
         reload = self._reload
         if holds:
@@ -196,22 +230,21 @@ class MediaAnswer(LiveAnswer):
         self._data = data
         self._target = target
 
-    def begin(self, line: Line) -> None:
+    def _begin(self) -> None:
         """Reply, or wait for the part."""
-        self._line = line
         if self._data is not None:
-            self._line.reply(self, self._answer(self._data))
+            self._line.reply(self, self._reply_with(self._data))
         else:
             window, named = self._rendition.window, self._target.named
             self._wait(Passing(window, named.number, named.index), window.target_duration)
 
-    def release(self, holds: bool) -> None:
+    def _answer(self, *, holds: bool) -> None:
         """Reply with the part, or that it hasn't come: whatever is waited for may pass without it."""
         del holds
         window, named = self._rendition.window, self._target.named
         data = named.in_memory(window)
         if data is not None:
-            self._line.reply(self, self._answer(data))
+            self._line.reply(self, self._reply_with(data))
         else:
             self._refuse(404, kept_until(named.number, self._channel, window, window.target_duration))
 
@@ -227,7 +260,7 @@ class MediaAnswer(LiveAnswer):
             return None
         return MediaRepeat(self._wing, self.request, self._target, data)
 
-    def _answer(self, data: bytes | memoryview) -> Reply:
+    def _reply_with(self, data: bytes | memoryview) -> Reply:
         rendition, around = self._rendition, self._around()
         if rendition.language is not None:
             window, kind = rendition.window, media_type(rendition)

@@ -23,6 +23,7 @@ from media.webvtt import Cue, CueReader
 from origin.live.admission import Publishers, RefusalError, require_type
 from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
 from packager.live.channel import Channel
+from packager.live.dateranges import ImplausibleDateError, plausible
 
 MAX_BODY = 1 << 20
 """Most bytes of a file, unless configured."""
@@ -83,6 +84,8 @@ class _Captions:
                 await self._receive(request, track, zero, taken)
         except RefusalError as error:
             return error.response()
+        except ImplausibleDateError as error:
+            return RefusalError(400, f"{error}; {taken.cues} cues were taken").response()
         except TooManyCuesError as error:
             return RefusalError(409, f"{error}; {taken.cues} cues were taken").response()
         except MediaError as error:
@@ -135,6 +138,7 @@ def _zero(request: Request, channel: Channel) -> Fraction:
 
     Raises:
         RefusalError: 400, or 503 while nothing is on air.
+        ImplausibleDateError: the start can't be meant.
     """
     edge = channel.presentation.edge
     if edge is None:
@@ -145,7 +149,7 @@ def _zero(request: Request, channel: Channel) -> Fraction:
         date = None if start is None else datetime.fromisoformat(start)
     except ValueError as error:
         raise RefusalError(400, "start: an ISO 8601 date; offset: a number of seconds") from error
-    if not abs(offset) <= LONGEST_OFFSET or (date is not None and date.tzinfo is None):
-        raise RefusalError(400, f"start: a date with a zone; offset: at most {LONGEST_OFFSET} seconds")
-    zero = edge if date is None else Fraction(round(date.timestamp() * 1000), 1000)
+    if not abs(offset) <= LONGEST_OFFSET:
+        raise RefusalError(400, f"offset: at most {LONGEST_OFFSET} seconds")
+    zero = edge if date is None else plausible(date, edge)
     return zero + Fraction(round(offset * 1000), 1000)

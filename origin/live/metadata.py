@@ -21,10 +21,10 @@ from starlette.routing import BaseRoute, Route
 
 from media.daterange import CLIENT_ATTRIBUTE, DateRange
 from media.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
-from media.m3u8values import date_time
+from media.m3u8values import UNQUOTABLE, date_time
 from origin.live.admission import Publishers, RefusalError, require_type
 from packager.live.channel import Channel
-from packager.live.dateranges import DateRangeError
+from packager.live.dateranges import DateRangeError, ImplausibleDateError, plausible
 from packager.live.inband import TooManyEventsError
 
 MAX_BODY = 16 << 10
@@ -33,8 +33,9 @@ MAX_BODY = 16 << 10
 MAX_ATTRIBUTES = 32
 """Most attributes of one date range, and frames of one tag."""
 
-Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=r'^[^"\x00-\x1f\x7f]*$')]
-FrameText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*$")]
+# "$" would let the end of a line stand at the end; tabs separate the IDs of ranges that went (§4.4.5.2).
+Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=rf"^[^\t{UNQUOTABLE}]*\Z")]
+FrameText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*\Z")]
 Length = Annotated[float, Meta(ge=0, le=86_400)]
 
 
@@ -80,6 +81,8 @@ def routes(
             _publish(channel, tag, id3_tag(metadata, tag))
         except RefusalError as error:
             return error.response()
+        except ImplausibleDateError as error:
+            return RefusalError(400, str(error)).response()
         except (DateRangeError, TooManyEventsError) as error:
             return RefusalError(409, str(error)).response()
         answer = msgspec.json.encode({"id": tag.id, "start": date_time(tag.start_date)})
@@ -126,6 +129,7 @@ def date_range(metadata: Metadata, channel: Channel, new_id: str) -> DateRange:
 
     Raises:
         RefusalError: 400, or 503 while nothing is on air.
+        ImplausibleDateError: its start can't be meant.
     """
     names = metadata.attributes
     if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
@@ -135,9 +139,7 @@ def date_range(metadata: Metadata, channel: Channel, new_id: str) -> DateRange:
         raise RefusalError(503, "nothing is on air")
     start = edge
     if metadata.start is not None:
-        if metadata.start.tzinfo is None:
-            raise RefusalError(400, "start: a date with a zone")
-        start = Fraction(round(metadata.start.timestamp() * 1000), 1000)
+        start = plausible(metadata.start, edge)
     known = channel.presentation.date_ranges.start_of(metadata.id or "")
     if metadata.start is None and known is not None:
         start = known

@@ -25,6 +25,7 @@ from origin.prepared import Asked, media_response, text_response
 from origin.representation import RepresentationResponse
 from packager.live.channel import Channel
 from packager.live.livesegment import MEDIA_EXTENSION, Stored
+from packager.live.presentation import RenderingError
 from packager.live.rendition import Rendition
 from packager.live.waiters import TooManyWaitersError
 from packager.live.window import Window
@@ -87,7 +88,10 @@ class _Live:
             there = False
         if not there:
             return refusal(503, target_duration, retry_after=target_duration)
-        return render(asked, channel, wanted.suffix)
+        try:
+            return render(asked, channel, wanted.suffix)
+        except RenderingError:
+            return refusal(500, 0)
 
     async def media_playlist(self, request: Request) -> Response:
         channel, rendition = self._find(request)
@@ -112,7 +116,10 @@ class _Live:
             there = False
         if not there:
             return refusal(503, reload.error_seconds, retry_after=channel.target_duration)
-        return _playlist(asked, reload.render(), reload.max_age)
+        try:
+            return _playlist(asked, reload.render(), reload.max_age)
+        except RenderingError:
+            return refusal(500, 0)
 
     async def media(self, request: Request) -> Response:
         channel, rendition = self._find(request)
@@ -262,7 +269,7 @@ def refusal(status: int, max_age: int, text: str = "", *, retry_after: int | Non
     """Answer that there is nothing, or nothing yet.
 
     Args:
-        status: 400, 404 or 503.
+        status: 400, 404, 500 or 503.
         max_age: seconds for which caches may keep that; 0: not at all.
         text: says why.
         retry_after: seconds after which asking again is worthwhile.
@@ -270,5 +277,10 @@ def refusal(status: int, max_age: int, text: str = "", *, retry_after: int | Non
     headers = {"cache-control": f"public, max-age={max_age}" if max_age else "no-store"}
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
-    known = {400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
+    known = {
+        400: "Bad Request",
+        404: "Not Found",
+        500: "Internal Server Error",
+        503: "Service Unavailable",
+    }
     return PlainTextResponse(f"{text or known[status]}\n", status, headers)

@@ -17,6 +17,7 @@ from fractions import Fraction
 
 from media import webvtt
 from media.webvtt import Cue
+from packager.live.dateranges import ImplausibleDateError
 from packager.live.livesegment import TEXT, LivePart, LiveSegment
 from packager.live.window import Window
 
@@ -34,6 +35,12 @@ MAX_FEEDS = 16
 
 LATE_TARGET_DURATIONS = 3
 """A cue that was over so long ago is no use to anybody: players are no further behind."""
+
+MOST_AHEAD_SECONDS = 86_400
+"""How far ahead of what is on air a cue may begin; it is kept until then."""
+
+LONGEST_CUE_SECONDS = 86_400
+"""How long a cue may be shown; it is in each segment of that time."""
 
 ORIGIN_STEP = 43_200
 """Seconds: cue times count from a multiple of it, which is the same for all segments of half a day."""
@@ -99,9 +106,15 @@ class CaptionTrack:
             How many are too late to be shown.
 
         Raises:
+            ImplausibleDateError: one of them begins too far ahead, or is shown for too long.
             TooManyCuesError: they don't fit.
         """
         base = _milliseconds(zero)
+        latest = (self._edge or base) + 1000 * MOST_AHEAD_SECONDS
+        if any(base + cue.start > latest for cue in cues):
+            raise ImplausibleDateError(f"a cue begins more than {MOST_AHEAD_SECONDS} seconds ahead")
+        if any(cue.end - cue.start > 1000 * LONGEST_CUE_SECONDS for cue in cues):
+            raise ImplausibleDateError(f"a cue is shown for more than {LONGEST_CUE_SECONDS} seconds")
         timely = [cue for cue in cues if base + cue.end > self._since]
         cost = sum(map(_cost, timely))
         if self._bytes + cost > self._max_bytes:

@@ -281,7 +281,7 @@ class Channel:
             segment_duration=self.cadence.segment_duration.as_integer_ratio(),
             target_duration=self.target_duration,
             master=self.presentation.multivariant().decode() if self.ready else "",
-            date_ranges=tuple(str(tag) for tag in self.presentation.date_ranges.tags()),
+            date_ranges=tuple(self.presentation.date_ranges.lines()),
             video=first.get(True),
             audio=first.get(False),
         )

@@ -1,8 +1,7 @@
 """The lines of a live playlist's older segments, which never change: each is made once.
 
-They are kept joined in blocks, and these as one text, which stays the same object until the next block is
-whole or the oldest begins to leave: what was made of it, a compression say, stays true as long. So a playlist
-of a day costs no more than one of an hour.
+They are kept joined in blocks, which are the same objects from one playlist to the next, with what was made
+of them, such as a compression. So a playlist of a day costs no more than one of an hour.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from media import m3u8
+from media.lastingtext import DigestedText, LastingText
 from packager.live.livesegment import LiveSegment
-from packager.live.rendition import init_uri, segment_uri
+from packager.live.rendition import MAP_EXTENSION, init_uri, segment_uri
 from packager.live.window import Window
 
 BLOCK = 256
@@ -67,58 +67,83 @@ class _Lines(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """A whole block of what lasts: its first segment, and how many bytes it takes."""
+    """Whole lines of a block's segments, of which the first one has this number."""
 
     number: int
-    size: int
+    text: LastingText
 
 
 class History:
-    """The older lines of one rendition's playlist with one suffix: whole blocks, some before, some behind."""
+    """The older lines of one rendition's playlist: whole blocks, some lines before, some behind."""
 
     def __init__(self) -> None:
         self._head: deque[_Lines] = deque()
         self._blocks: deque[_Block] = deque()
-        self._lasting = b""
         self._tail: deque[_Lines] = deque()
         self._next = -1
         self._map: m3u8.Map | None = None
 
-    def older(self, window: Window, count: int, suffix: str) -> m3u8.Older:
-        """Give the lines of a window's first segments.
+    def keep_up(self, window: Window, count: int) -> None:
+        """Make the lines that are lacking of a window's first segments, and let those go that have left.
 
         Args:
             window: always the same rendition's.
             count: of how many segments; none of them is listed with its parts any more, and it never goes
                 back by more than what has left the window.
-            suffix: always the same.
+        """
+        if not count:
+            return
+        first = window.listed[0].number
+        if self._next < first:
+            self._clear(first)
+        self._grow(window, first, count)
+        self._evict(window, first)
+
+    def older(self, window: Window, count: int, suffix: str) -> m3u8.Older:
+        """Give the lines of a window's first segments.
+
+        Args:
+            window: as for ``keep_up``.
+            count: likewise.
+            suffix: put behind every URI.
         """
         if not count:
             return m3u8.Older()
-        opening = window.listed[0]
-        first = opening.number
-        if self._next < first:
-            self._clear(first)
-        self._grow(window, first, count, suffix)
-        self._evict(window, first, suffix)
+        self.keep_up(window, count)
         head, tail = ([one.text for one in lines] for lines in (self._head, self._tail))
         # The first one says its map, which went with the segments before it.
-        (head or tail)[0] = "\n".join(listed(opening, window.extension, suffix).lines(None))
-        return m3u8.Older(head, self._lasting, tail, self._map)
+        opening = listed(window.listed[0], window.extension, "")
+        (head or tail)[0] = "\n".join(opening.lines(None))
+        blocks: Sequence[DigestedText] = [block.text for block in self._blocks]
+        if not suffix:
+            return m3u8.Older(head, blocks, tail, self._map)
+        carried = _Suffix(window.extension, suffix)
+        head, tail = (
+            [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in lines] for lines in (head, tail)
+        )
+        blocks = [carried.behind_all(block) for block in blocks]
+        return m3u8.Older(head, blocks, tail, self._map and _map(self._map.uri + suffix))
 
     def _clear(self, first: int) -> None:
         """Begin anew: everything that was listed has left."""
         self._head.clear()
         self._blocks.clear()
         self._tail.clear()
-        self._lasting, self._next, self._map = b"", first, None
+        self._next, self._map = first, None
 
-    def _grow(self, window: Window, first: int, count: int, suffix: str) -> None:
+    def _grow(self, window: Window, first: int, count: int) -> None:
         """Make the lines of the segments that are new."""
-        # By index: what is new stands at the end, and walking there is what a long window would cost.
-        for index in range(self._next - first, count):
-            segment = window.listed[index]
-            said = listed(segment, window.extension, suffix)
+        start = self._next - first
+        # By index: what is new stands at the end, and walking there is what a long window would cost. Of many
+        # that is the other way round.
+        few = count - start < BLOCK
+        segments = (
+            (window.listed[index] for index in range(start, count))
+            if few
+            else itertools.islice(window.listed, start, count)
+        )
+        for segment in segments:
+            said = listed(segment, window.extension, "")
             self._tail.append(_Lines(segment.number, "\n".join(said.lines(self._map))))
             self._map = said.map or self._map
             self._next = segment.number + 1
@@ -129,27 +154,50 @@ class History:
         """A block's last segment is there: a whole one lasts, a part of one is what comes first."""
         if len(self._tail) == BLOCK:
             text = "".join(f"{one.text}\n" for one in self._tail).encode()
-            self._blocks.append(_Block(self._tail[0].number, len(text)))
-            self._lasting += text
+            self._blocks.append(_Block(self._tail[0].number, LastingText.of(text)))
         else:
             self._head = self._tail
         self._tail = deque()
 
-    def _evict(self, window: Window, first: int, suffix: str) -> None:
+    def _evict(self, window: Window, first: int) -> None:
         """Let go the lines of what has left; a block that has begun to leave is taken apart."""
         while self._blocks and self._blocks[0].number <= first:
             block = self._blocks.popleft()
-            self._lasting = self._lasting[block.size :]
-            self._head = deque(self._again(window, first, block.number + BLOCK, suffix))
+            self._head = deque(self._again(window, first, block.number + BLOCK))
         for lines in (self._head, self._tail):
             while lines and lines[0].number < first:
                 lines.popleft()
 
     @staticmethod
-    def _again(window: Window, first: int, end: int, suffix: str) -> Iterator[_Lines]:
+    def _again(window: Window, first: int, end: int) -> Iterator[_Lines]:
         """Make the lines from the first segment up to the end of a block once more."""
         before: m3u8.Map | None = None
         for segment in itertools.islice(window.listed, max(end - first, 0)):
-            said = listed(segment, window.extension, suffix)
+            said = listed(segment, window.extension, "")
             yield _Lines(segment.number, "\n".join(said.lines(before)))
             before = said.map or before
+
+
+class _Suffix:
+    """Puts something behind the addresses of lines that are written already.
+
+    That costs a hundredth of writing them anew: whoever asks for a playlist may choose its suffix.
+    """
+
+    def __init__(self, extension: str, suffix: str) -> None:
+        # Of all lines only those with an address end so: segments' names, and in quotes those of EXT-X-MAP.
+        self._ends = [
+            (f"{end}{quote}\n".encode(), f"{end}{suffix}{quote}\n".encode())
+            for end, quote in ((f".{extension}", ""), (MAP_EXTENSION, '"'))
+        ]
+        self._suffix = suffix.encode()
+
+    def behind(self, lines: bytes) -> bytes:
+        """Give whole lines with the suffix."""
+        for end, longer in self._ends:
+            lines = lines.replace(end, longer)
+        return lines
+
+    def behind_all(self, lines: DigestedText) -> DigestedText:
+        """The same of a block."""
+        return DigestedText.derived(self.behind(lines), lines.digest, self._suffix)

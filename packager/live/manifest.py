@@ -89,6 +89,11 @@ class LiveManifest:
             self._rendered[suffix] = self._manifest(reference, suffix, now).render()
         return self._rendered[suffix]
 
+    def keep_up(self) -> None:
+        """Look at the segments that have come: there may be many since the last time."""
+        if next(iter(self._renditions.values())).window.listed:
+            self._stretches.follow()
+
     def _manifest(self, reference: Window, suffix: str, now: float) -> livempd.DynamicManifest:
         step, part = self._cadence.segment_duration, self._cadence.part_target
         oldest, newest = reference.listed[0], reference.listed[-1]

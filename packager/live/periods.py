@@ -99,8 +99,9 @@ class Stretches:
                 break
             new.append(segment)
         for segment in reversed(new):
-            self._admit(segment)
+            # First: one that can't be read is in no stretch, and the others behind it are nevertheless.
             self._seen = segment.number
+            self._admit(segment)
         if window.open is not None and window.open.timeline is not None and self._breaks(window.open):
             self._begin(window.open)
         while len(self._known) > 1 and self._known[1].number <= window.listed[0].number:
@@ -111,6 +112,7 @@ class Stretches:
             self._previous = None
             return
         if self._breaks(segment):
+            self._previous = None
             self._begin(segment)
         self._previous = segment
         self._lasts[self._known[-1].number] = segment.number

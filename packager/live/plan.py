@@ -140,8 +140,8 @@ class Planner:
         windows = {name: rendition.window for name, rendition in plan.renditions.items()}
         archive.restore(windows, number, times.segment_duration, Fraction(Instant.now().wall))
         # The first playlist makes the lines of all that is listed; nobody waits for it here.
-        for name in windows:
-            plan.presentation.media_pieces(name)
+        for window in windows.values():
+            window.on_listed()
         return plan
 
     def _plan(self, times: Cadence, number: int, archive: Archive | None = None) -> Plan:

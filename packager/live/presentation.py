@@ -5,9 +5,13 @@ A playlist is rendered once per state: all who wait for a part get the same byte
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+
+import structlog
 
 from media import m3u8
 from media.m3u8values import adding_up
@@ -35,11 +39,16 @@ PARTS_KEPT = 3
 MAX_RENDERED = 64
 """Most rendered playlists that are kept; different query parameters make different ones."""
 
-
-MAX_HISTORIES = 16
-"""Of how many playlists (rendition and query parameters) the older segments' lines are kept."""
+MAX_RENDERED_BYTES = 32 << 20
+"""Most bytes of them that were made for their query parameters alone."""
 
 _Key = tuple[str, bool, bool, str]
+
+log = structlog.get_logger()
+
+
+class RenderingError(Exception):
+    """A playlist or a manifest can't be made in this state; the log says why."""
 
 
 def media_playlist(
@@ -71,8 +80,7 @@ def media_playlist(
     target_duration = cadence.target_duration
     skip_until = Fraction(SKIP_BOUNDARY * target_duration)
     recent = _recent(window, skip_until)
-    older = window.next_number - window.listed[0].number if window.listed else 0
-    older -= sum(segment is not window.open for segment, _ in recent)
+    older = _older(window, recent)
     # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
     skipped = older if skip and not window.ended else 0
     lines = m3u8.Older() if skipped else (history or History()).older(window, older, suffix)
@@ -112,8 +120,8 @@ def _server_control(cadence: Cadence, skip_until: Fraction) -> m3u8.ServerContro
 def _date_ranges(ranges: DateRanges, since: float | None) -> tuple[list[str], Sequence[str] | None]:
     """Give the tags; where those before a moment are skipped, also the IDs of those that went."""
     if since is None:
-        return [str(tag) for tag in ranges.tags()], None
-    return [str(tag) for tag in ranges.tags(since)], ranges.removed
+        return ranges.lines(), None
+    return ranges.lines(since), ranges.removed
 
 
 def _map_hint(window: Window, suffix: str) -> str | None:
@@ -137,6 +145,12 @@ def _recent(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fract
         found.append((segment, distance))
     found.reverse()
     return found
+
+
+def _older(window: Window, recent: Sequence[tuple[LiveSegment, Fraction]]) -> int:
+    """Tell how many segments are listed before the recent ones."""
+    listed = window.next_number - window.listed[0].number if window.listed else 0
+    return listed - sum(segment is not window.open for segment, _ in recent)
 
 
 def _segment(
@@ -175,11 +189,15 @@ class Presentation:
     def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
         self._renditions = renditions
         self._cadence = cadence
-        self._rendered: dict[_Key, tuple[bytes, ...]] = {}
+        # An error stands for what can't be rendered in this state: that is tried once, however many wait.
+        self._rendered: dict[_Key, tuple[bytes, ...] | RenderingError] = {}
+        self._rendered_bytes = 0
         self._state: list[int] = []
         self.date_ranges = DateRanges()
-        self._histories: dict[tuple[str, str], History] = {}
+        self._histories = {name: History() for name in renditions}
         self._manifest = LiveManifest(renditions, cadence)
+        for name, rendition in renditions.items():
+            rendition.window.on_listed = _following(weakref.WeakMethod(self._keep_up), name)
 
     @property
     def edge(self) -> Fraction | None:
@@ -209,12 +227,14 @@ class Presentation:
             suffix: as for :func:`media_playlist`.
 
         Returns:
-            Pieces, to be joined; the same object until something changes. A long one is the same object for
+            Pieces, to be joined; the same object until something changes. Long ones are the same objects for
             minutes.
+
+        Raises:
+            RenderingError: it can't be rendered.
         """
-        key = (name, skip, skip_date_ranges, suffix)
-        found = self._recall(key)
-        if found is None:
+
+        def render() -> tuple[bytes, ...]:
             now, boundary = time.monotonic(), SKIP_BOUNDARY * self._cadence.target_duration
             self._evict_date_ranges(now, boundary)
             reports = [
@@ -222,7 +242,7 @@ class Presentation:
                 for other in self._renditions.values()
                 if other.name != name and other.window.last is not None
             ]
-            playlist = media_playlist(
+            return media_playlist(
                 self._renditions[name].window,
                 self._cadence,
                 reports,
@@ -231,23 +251,38 @@ class Presentation:
                 date_ranges=self.date_ranges,
                 # §6.2.5.1: skipped is what came more than CAN-SKIP-UNTIL before the request.
                 ranges_since=now - boundary if skip_date_ranges else None,
-                history=None if skip else self._history(name, suffix),
-            )
-            found = self._rendered[key] = playlist.pieces()
-        return found
+                history=self._histories[name],
+            ).pieces()
+
+        return self._once((name, skip, skip_date_ranges, suffix), render)
 
     def multivariant(self, suffix: str = "") -> bytes:
-        """Give the bytes of the multivariant playlist as of now; every rendition must have a timeline."""
-        key = ("", False, False, suffix)
-        found = self._recall(key)
-        if found is None:
+        """Give the bytes of the multivariant playlist as of now; every rendition must have a timeline.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+
+        def render() -> tuple[bytes, ...]:
             playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
-            found = self._rendered[key] = (playlist.render().encode(),)
-        return found[0]
+            return (playlist.render().encode(),)
+
+        return self._once(("", False, False, suffix), render)[0]
 
     def manifest(self, now: float, suffix: str = "") -> bytes:
-        """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant."""
-        return self._manifest.render(suffix, now)
+        """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+        # In one state of the windows it may have to be rendered more than once: it is settled some time.
+        key = ("", True, True, suffix)
+        if isinstance(failed := self._recall(key), RenderingError):
+            raise RenderingError(*failed.args)
+        try:
+            return self._manifest.render(suffix, now)
+        except Exception as error:
+            raise self._failed(key, error) from error
 
     def lost_segment(self, name: str, number: int) -> bytes | None:
         """Give what DASH players get for a segment that never came, or None; see :class:`LiveManifest`."""
@@ -257,12 +292,16 @@ class Presentation:
         """Give the media time of a segment's beginning in seconds, as the DASH manifest has it."""
         return self._manifest.media_time(number)
 
-    def _history(self, name: str, suffix: str) -> History:
-        history = self._histories.pop((name, suffix), None) or History()
-        self._histories[name, suffix] = history
-        if len(self._histories) > MAX_HISTORIES:
-            del self._histories[next(iter(self._histories))]
-        return history
+    def _keep_up(self, name: str) -> None:
+        """Make what lasts of the playlists when a segment comes: who asks later doesn't wait for it."""
+        window = self._renditions[name].window
+        boundary = Fraction(SKIP_BOUNDARY * self._cadence.target_duration)
+        # Who publishes goes on in any case; who asks for what can't be made hears of it, and so does the log.
+        with contextlib.suppress(Exception):
+            self._histories[name].keep_up(window, _older(window, _recent(window, boundary)))
+        if self._cadence.regular and name == next(iter(self._renditions)):
+            with contextlib.suppress(Exception):
+                self._manifest.keep_up()
 
     def _evict_date_ranges(self, now: float, kept: float) -> None:
         windows = [rendition.window for rendition in self._renditions.values()]
@@ -270,11 +309,47 @@ class Presentation:
         if dates:
             self.date_ranges.evict(min(dates), now, kept)
 
-    def _recall(self, key: _Key) -> tuple[bytes, ...] | None:
+    def _once(self, key: _Key, render: Callable[[], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        """Give what is rendered of this state, or render it.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+        found = self._recall(key)
+        if found is None:
+            try:
+                found = self._rendered[key] = render()
+            except Exception as error:
+                raise self._failed(key, error) from error
+            if key[-1]:
+                self._rendered_bytes += sum(map(len, found))
+        if isinstance(found, RenderingError):
+            raise RenderingError(*found.args)  # a new one: one that is kept would collect tracebacks
+        return found
+
+    def _failed(self, key: _Key, error: Exception) -> RenderingError:
+        """Note that something can't be rendered, and why; for all who ask for it in this state."""
+        failed = self._rendered[key] = RenderingError(repr(error))
+        log.error("rendering failed", rendition=key[0], reason=repr(error), exc_info=error)
+        return RenderingError(*failed.args)
+
+    def _recall(self, key: _Key) -> tuple[bytes, ...] | RenderingError | None:
         # Rendition reports are of the other renditions' state, too.
         state = [rendition.window.version for rendition in self._renditions.values()]
         state.append(self.date_ranges.version)
-        if state != self._state or len(self._rendered) >= MAX_RENDERED:
+        full = len(self._rendered) >= MAX_RENDERED or self._rendered_bytes >= MAX_RENDERED_BYTES
+        if state != self._state or (full and key not in self._rendered):
             self._state = state
             self._rendered.clear()
+            self._rendered_bytes = 0
         return self._rendered.get(key)
+
+
+def _following(method: weakref.WeakMethod[Callable[[str], None]], name: str) -> Callable[[], None]:
+    """Give what a window calls, which doesn't keep the presentation that it leads to."""
+
+    def follow() -> None:
+        if (found := method()) is not None:
+            found(name)
+
+    return follow

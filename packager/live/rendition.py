@@ -11,6 +11,9 @@ from packager.live.window import Window
 CAPTIONS_PREFIX = "captions-"
 """Name of a language's captions, before the language."""
 
+MAP_EXTENSION = ".mp4"
+"""How the names of init segments end."""
+
 LANGUAGE_NAMES = {
     "ar": "العربية",
     "cs": "Čeština",
@@ -84,4 +87,4 @@ def part_uri(number: int, index: int, extension: str = MEDIA_EXTENSION) -> str:
 
 def init_uri(timeline: Timeline | None) -> str | None:
     """Name an init segment; None where there is none to be named."""
-    return f"init-{timeline.number}.mp4" if timeline is not None and timeline.has_map else None
+    return f"init-{timeline.number}{MAP_EXTENSION}" if timeline is not None and timeline.has_map else None

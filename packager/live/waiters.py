@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import structlog
 
 MAX_WAITERS = 10_000
 """Most requests that wait for one rendition at once, unless configured."""
 
 RELEASED_AT_ONCE = 1000
 """How many are released before the loop does something else."""
+
+RELEASE_SECONDS = 0.01
+"""For how long they are released before it does; of some, each has an answer of its own."""
+
+log = structlog.get_logger()
 
 
 class TooManyWaitersError(Exception):
@@ -77,11 +85,22 @@ class Waiters:
 
     def notify(self) -> None:
         """Release those whose condition holds now, in the loop's next turn."""
-        for key in [key for key, group in self._groups.items() if self.closed or group.ready()]:
+        over = [
+            (key, holds) for key, group in self._groups.items() if (holds := self._outcome(group)) is not None
+        ]
+        for key, holds in over:
             group = self._groups.pop(key)
             if group.timer is not None:
                 group.timer.cancel()
-            self._release(group.members, holds=group.ready())
+            self._release(group.members, holds=holds)
+
+    def _outcome(self, group: _Group) -> bool | None:
+        """Tell whether what a group waits for has come; False where it never will, None where it may."""
+        try:
+            return True if group.ready() else False if self.closed else None
+        except Exception:  # who publishes what they wait for goes on, and so do they
+            log.exception("waiting failed", waiting=len(group.members))
+            return False
 
     def close(self) -> None:
         """Release all who wait; nobody will wait again."""
@@ -165,9 +184,12 @@ class Waiters:
             asyncio.get_running_loop().call_soon(self._run, deque(members), holds)
 
     def _run(self, members: deque[Waiter], holds: bool) -> None:
+        end = time.monotonic() + RELEASE_SECONDS
         try:
             for _ in range(min(len(members), RELEASED_AT_ONCE)):
                 members.popleft().release(holds)
+                if time.monotonic() >= end:
+                    break
         finally:
             # The rest has its turn whatever happened to one of them.
             if members:

@@ -50,6 +50,7 @@ class Window:
         version: changes with all that playlists say.
         ended: whether nothing comes any more.
         waiters: who waits for what comes.
+        on_listed: called behind each segment that is listed.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Window:
         self.ended = False
         self.waiters = Waiters(max_waiters)
         self.clock = clock
+        self.on_listed: Callable[[], None] = lambda: None
         self._finished = Finished(target_duration, first_number, dvr_window, discontinuity_sequence)
         self._memory = Memory(self._finished, target_duration, shelf, texts=compose is not None)
         self._timelines = Timelines()
@@ -301,3 +303,4 @@ class Window:
         self._finished.append(segment)
         self._memory.append(segment, self.clock())
         self._eviction.evict(self.clock())
+        self.on_listed()

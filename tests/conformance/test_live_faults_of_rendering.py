@@ -1,0 +1,306 @@
+"""What can't be rendered is an answer of 500 and a line in the log, and nobody waits for it in vain."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from media.m3u8 import MediaPlaylist
+from media.multivariant import MultivariantPlaylist
+from origin import coding, prepared
+from origin.live import answers, routes
+from origin.live.reload import Reload
+from packager.live import history, manifest, presentation
+from packager.live.audience import Audience
+from packager.live.dateranges import DateRanges
+from packager.live.manifest import LiveManifest
+from packager.live.window import Window
+from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed
+from tests.conformance.raw import Answer, Client
+from tests.conformance.test_live_dateranges import post
+from tests.waiting import wait_for
+
+CROWD = 30
+
+SLOWLY = "If-None-Match: x"
+"""A field with which a request goes the application's way."""
+
+BLOCKED = f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=2"
+"""The playlist with the part that comes next."""
+
+
+class InjectedError(Exception):
+    """What no code here knows."""
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise InjectedError
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@contextlib.contextmanager
+def crowd(fed: HandFed, target: str, *fields: str) -> Iterator[list[Client]]:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(fed.address)) for _ in range(CROWD)]
+        for client in clients:
+            client.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: origin", *fields, "", ""]))
+        wait_for(lambda: fed.channel.blocked == CROWD, "the crowd")
+        yield clients
+
+
+def assert_failed(answer: Answer) -> None:
+    assert answer.status == 500
+    assert answer["cache-control"] == "no-store"
+    assert answer["access-control-allow-origin"] == "*"
+    assert answer["x-content-type-options"] == "nosniff"
+    assert answer.body.rstrip(b"\n") == b"Internal Server Error"
+
+
+RENDERING = [
+    pytest.param(MediaPlaylist, "pieces", id="the syntax of a playlist"),
+    pytest.param(presentation, "media_playlist", id="what a playlist says"),
+    pytest.param(presentation, "_segment", id="a segment"),
+    pytest.param(presentation, "_server_control", id="server control"),
+    pytest.param(presentation, "part_uri", id="the preload hint"),
+    pytest.param(history.History, "older", id="the older lines"),
+    pytest.param(DateRanges, "lines", id="date ranges"),
+    pytest.param(DateRanges, "evict", id="date ranges that go"),
+]
+"""What is called for each playlist."""
+
+ANSWERING = [
+    pytest.param(coding, "tag", id="the entity-tag"),
+    pytest.param(prepared, "_head", id="the header"),
+    pytest.param(Reload, "render", id="the reload"),
+]
+"""What is called for each answer."""
+
+
+@pytest.mark.parametrize("fields", [(), (SLOWLY,)], ids=["on the connection", "by the application"])
+@pytest.mark.parametrize(("owner", "name"), RENDERING)
+def test_a_playlist_that_can_not_be_rendered_is_500_to_all_who_ask_or_wait(
+    fed: HandFed,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[Any],
+    owner: Any,
+    name: str,
+    fields: tuple[str, ...],
+) -> None:
+    with crowd(fed, BLOCKED, *fields) as clients:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            fed.publish(1, "240p")
+            for client in clients:
+                assert_failed(client.answer())
+            assert_failed(fed.ask(PATH, *fields))
+        # Once for all who ask in the same state.
+        (line,) = logged
+        assert (line["event"], line["reason"]) == ("rendering failed", "InjectedError()")
+        assert isinstance(line["exc_info"], InjectedError)
+        assert fed.channel.blocked == 0
+        # The next state is another one; the connections are as good as before.
+        fed.publish(1, "240p")
+        for client in clients:
+            assert client.ask(PATH, *fields).status == 200
+
+
+@pytest.mark.parametrize("fields", [(), (SLOWLY,)], ids=["on the connection", "by the application"])
+@pytest.mark.parametrize(("owner", "name"), ANSWERING)
+def test_an_answer_that_can_not_be_made_is_500_to_all_who_ask_or_wait(
+    fed: HandFed,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[Any],
+    owner: Any,
+    name: str,
+    fields: tuple[str, ...],
+) -> None:
+    with crowd(fed, BLOCKED, *fields) as clients:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            fed.publish(1, "240p")
+            statuses = {client.answer().status for client in clients}
+        assert statuses == ({200} if fields and name == "_head" else {500})
+        wait_for(lambda: len(logged) == (0 if statuses == {200} else CROWD), "the log")
+        assert fed.channel.blocked == 0
+        for client in clients:
+            assert client.ask(PATH, *fields).status == 200
+
+
+@pytest.mark.parametrize("fields", [(), (SLOWLY,)], ids=["on the connection", "by the application"])
+def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
+    fed: HandFed, monkeypatch: pytest.MonkeyPatch, logged: list[Any], fields: tuple[str, ...]
+) -> None:
+    with crowd(fed, BLOCKED, *fields) as clients:
+        with monkeypatch.context() as patch:
+            patch.setattr(Window, "reached", fail)
+            # Who publishes doesn't suffer from those who wait.
+            fed.publish(1, "240p")
+            assert {client.answer().status for client in clients} == {503}
+        assert [line["event"] for line in logged] == ["waiting failed"]
+        for client in clients:
+            assert client.ask(PATH, *fields).status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "owner", "name", "fields"),
+    [
+        (PATH, Audience, "saw", ()),
+        (PATH, Audience, "saw", (SLOWLY,)),
+        (PATH, Reload, "check", ()),
+        (PATH, Reload, "check", (SLOWLY,)),
+        (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces", ()),
+        (f"{PATH}?_HLS_skip=v2", DateRanges, "lines", ()),
+        (f"{PATH}?token=a", history, "_Suffix", ()),
+        (AUDIO, presentation, "adding_up", ()),
+        (PATH, coding, "gzip", ("Accept-Encoding: gzip",)),
+        (PATH, coding, "gzip", ("Accept-Encoding: gzip", SLOWLY)),
+        ("/live/test/master.m3u8", presentation, "multivariant_playlist", ()),
+        ("/live/test/master.m3u8", MultivariantPlaylist, "render", ()),
+        ("/live/test/manifest.mpd", LiveManifest, "render", ()),
+        ("/live/test/manifest.mpd", manifest, "timeline_at", ()),
+        (f"/live/test/240p/{NUMBER + 7}.m4s", answers, "_media_head", ()),
+        (f"/live/test/240p/{NUMBER + 7}.m4s", routes, "media_response", (SLOWLY,)),
+        (f"/live/test/240p/{NUMBER + 7}.0.m4s", answers, "media_tag", ()),
+        (f"/live/test/240p/init-{NUMBER}.mp4", routes, "media_tag", (SLOWLY,)),
+        ("/live/test/240p/1.m4s", LiveManifest, "lost_segment", ()),
+        (f"{PATH}?x", prepared.LatestReply, "of", ()),
+    ],
+)
+def test_whatever_fails_is_500_of_that_request_alone(
+    fed: HandFed,
+    monkeypatch: pytest.MonkeyPatch,
+    logged: list[Any],
+    target: str,
+    owner: Any,
+    name: str,
+    fields: tuple[str, ...],
+) -> None:
+    with Client(fed.address) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            assert_failed(client.ask(target, *fields))
+        wait_for(lambda: logged, "the log")
+        (line,) = logged
+        assert line["log_level"] == "error"
+        assert line["exc_info"]
+        # By another state of the channel what was noted of the last one is forgotten.
+        fed.publish(1, "240p")
+        assert client.ask(target, *fields).status in (200, 304, 404)
+
+
+def test_where_the_short_way_fails_the_application_answers(
+    fed: HandFed, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    monkeypatch.setattr("origin.live.shortcut._asker", fail)
+    calls = fed.calls
+    assert fed.ask(PATH).status == 200
+    assert fed.calls == calls + 1
+    assert [line["event"] for line in logged] == ["no short way for a request"]
+
+
+def test_a_crowd_for_a_part_that_can_not_be_answered_is_released(
+    fed: HandFed, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
+) -> None:
+    with crowd(fed, f"/live/test/240p/{NUMBER + 8}.2.m4s") as clients:
+        with monkeypatch.context() as patch:
+            patch.setattr(answers, "_media_head", fail)
+            fed.publish(1, "240p")
+            for client in clients:
+                assert_failed(client.answer())
+        wait_for(lambda: len(logged) == CROWD, "the log")
+        assert {client.ask(f"/live/test/240p/{NUMBER + 8}.2.m4s").status for client in clients} == {200}
+
+
+DAMAGING: list[dict[str, object]] = [
+    {"start": "9999-12-31T23:59:59-12:00"},
+    {"start": "9999-12-31T23:59:59Z"},
+    {"start": "0001-01-01T00:00:00+12:00"},
+    {"start": "0001-01-01T00:00:00Z"},
+    {"start": "1969-12-31T23:59:59Z", "duration": 86_400},
+    {"id": "ends with a line\n"},
+    {"class": "ends with a line\n"},
+    {"attributes": {"X-A": "ends with a line\n"}},
+    {"attributes": {"X-A": "two\u2028lines"}},
+    {"attributes": {"X-A": "two\u2029paragraphs"}},
+    {"attributes": {"X-A": "two\u0085lines"}},
+    {"attributes": {"X-A": "a\ttab"}},
+    {"attributes": {"X-A": "a\u009bcontrol"}},
+    {"attributes": {"X-A": 1e300}},
+    {"attributes": {"X-A": -1e16}},
+    {"id": "two\u2028lines"},
+    {"class": "two\x0blines"},
+    {"planned_duration": 1e9},
+]
+
+
+@pytest.mark.parametrize("body", DAMAGING, ids=lambda body: ascii(json.dumps(body))[:60])
+def test_what_no_playlist_could_say_is_refused_and_the_channel_goes_on(
+    fed: HandFed, logged: list[Any], body: dict[str, object]
+) -> None:
+    with crowd(fed, BLOCKED) as clients:
+        before = fed.channel.presentation.date_ranges.version
+        answer = post(fed, body)
+        assert answer.status == 400
+        assert answer.body.count(b"\n") == 1
+        assert fed.channel.presentation.date_ranges.version == before
+        fed.publish(1, "240p")
+        assert {client.answer().status for client in clients} == {200}
+    for target in (PATH, AUDIO, f"{PATH}?_HLS_skip=v2", "/live/test/master.m3u8", "/live/test/manifest.mpd"):
+        answer = fed.ask(target)
+        assert answer.status == 200
+        # Whoever reads lines by another rule than LF alone reads the same ones.
+        assert answer.body.decode().splitlines() == answer.body.decode().rstrip("\n").split("\n")
+    assert logged == []
+
+
+def test_dates_of_a_year_are_published(fed: HandFed) -> None:
+    """The limit is far from what anybody means."""
+    start = "2026-12-31T00:00:00Z"
+    assert post(fed, {"start": start, "duration": 3600}).status == 201
+    assert f'START-DATE="{start.removesuffix("Z")}.000Z"' in fed.text()
+
+
+def test_nothing_is_kept_where_half_of_a_publication_fails(
+    fed: HandFed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert post(fed, {"id": "a", "id3": {"WOAR": "\u20ac"}}).status == 400
+    assert post(fed, {"id": "a", "id3": "####"}).status == 400
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fed.channel.inband), "check", fail)
+        assert post(fed, {"id": "a"}).status == 500
+    assert "EXT-X-DATERANGE" not in fed.text()
+    assert post(fed, {"id": "a"}).status == 201
+
+
+def test_date_ranges_are_bounded_in_bytes(fed: HandFed) -> None:
+    """However much a publisher says, a playlist stays one that players fetch with each part."""
+    attributes = {f"X-{number}": "x" * 1000 for number in range(15)}
+    statuses = [post(fed, {"planned_duration": 1, "attributes": attributes}).status for _ in range(20)]
+    assert statuses == [201] * 17 + [409] * 3
+    assert len(fed.text()) < 300_000
+    answer = fed.ask(PATH, "Accept-Encoding: gzip")
+    assert answer.status == 200
+
+
+def test_a_range_without_an_end_outlives_any_number_of_others(
+    fed: HandFed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered of the others pushes out nothing that a playlist needs."""
+    monkeypatch.setattr("packager.live.dateranges.MAX_IDS", 3)
+    assert post(fed, {"id": "open", "planned_duration": 1}).status == 201
+    for number in range(8):
+        assert post(fed, {"id": f"{number}", "duration": 0}).status == 201
+    fed.publish(25 * PARTS)
+    assert fed.text().count("EXT-X-DATERANGE") == 1
+    assert post(fed, {"id": "open", "duration": 9}).status == 201
+    assert post(fed, {"id": "7", "duration": 0}).status == 409
