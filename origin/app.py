@@ -59,7 +59,7 @@ def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
     app = Starlette(
         routes=[
             *vod.routes(house.titles, max_age=config.library.max_age),
-            *live.routes(house.broadcasts),
+            *live.routes(house.broadcasts, config.server.carried_parameters),
             *recordings.routes(house.channels),
             *metadata.routes(house.channels, publishers, config.limits.metadata_bytes),
             *event.routes(house.channels, publishers),

@@ -25,6 +25,13 @@ Network = Annotated[
 HostName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}$", description="a host's name, such as stream.example")
 ]
+QueryName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!_HLS_)[A-Za-z0-9._~-]{1,64}$",
+        description="1 to 64 letters, digits, '.', '_', '~', '-', not beginning with '_HLS_'",
+    ),
+]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
@@ -51,6 +58,8 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "*"
     """Access-Control-Allow-Origin of media; and of lists, where it is one origin and not ``*``."""
+    carried_parameters: Annotated[tuple[QueryName, ...], Meta(max_length=16)] = ("token",)
+    """Names of the query parameters that live playlists and manifests repeat on their addresses."""
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."""
     admin_token: str | None = None

@@ -86,7 +86,13 @@ def accepts_gzip(field: str) -> bool:
 
 
 def text_response(
-    text: Pieces, media_type: str, max_age: int, *, coded: bool, immutable_tag: str | None = None
+    text: Pieces,
+    media_type: str,
+    max_age: int,
+    *,
+    coded: bool,
+    immutable_tag: str | None = None,
+    apart: bool = False,
 ) -> Response:
     """Answer with a playlist, a manifest or captions.
 
@@ -96,8 +102,9 @@ def text_response(
         max_age: seconds for which caches may keep it.
         coded: whether gzip is acceptable; what would take long to compress goes as it is.
         immutable_tag: entity-tag of what its address always stands for; None where that changes.
+        apart: whether nobody else waits meanwhile, since this is called in a thread.
     """
-    coded = coded and coding.is_quick(text)
+    coded = coded and (apart or coding.is_quick(text))
     body, tag = _coded(text) if coded else (text, immutable_tag or coding.tag(text))
     headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
     representation = BytesRepresentation(b"".join(body), media_type, tag)

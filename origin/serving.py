@@ -141,7 +141,7 @@ def _listening(config: Config, house: House, options: AccessOptions) -> uvicorn.
     shortcuts = Shortcuts(
         {
             "media": FileShortcut(house.open_files, ledger),
-            "live": LiveShortcut(house.broadcasts, ledger, edge),
+            "live": LiveShortcut(house.broadcasts, ledger, edge, config.server.carried_parameters),
         }
     )
     return uvicorn.Config(

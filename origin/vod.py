@@ -109,7 +109,7 @@ class _Vod:
             if isinstance(found, Text):
                 coded = Asked.by(request.scope["headers"]).takes_gzip
                 return await asyncio.to_thread(
-                    text_response, (found.data,), found.media_type, self._max_age, coded=coded
+                    text_response, (found.data,), found.media_type, self._max_age, coded=coded, apart=True
                 )
             return RepresentationResponse(found, cache_control=f"public, max-age={self._max_age}")
 

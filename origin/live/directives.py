@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from packager.live.ladder import Cadence
 
 PREFIX = "_HLS_"
-"""§6.2.5: names of query parameters that begin so are reserved for directives."""
+"""§6.2.5: names of query parameters that begin so are reserved for directives; unknown ones are ignored."""
 
-MAX_SUFFIX = 2048
-"""Most characters of other query parameters, which are repeated on every URI of a playlist."""
+DIRECTIVES = frozenset((f"{PREFIX}msn", f"{PREFIX}part", f"{PREFIX}skip"))
+"""Those of §6.2.5.1 and §6.2.5.2."""
+
+CARRIED = ("token",)
+"""Names of the query parameters that are repeated on every URI of a playlist, unless configured."""
+
+MAX_SUFFIX = 1024
+"""Most characters of those."""
+
+MAX_CARRIED_BYTES = 16 << 20
+"""Most bytes that they may take in one playlist."""
 
 MAX_AHEAD = 2
 """§6.2.5.2: how many media sequence numbers beyond the last one may be asked for."""
@@ -35,7 +44,7 @@ class Directives:
         part: ``_HLS_part``, or None.
         skip: whether a delta update will do.
         skip_date_ranges: whether it may also skip the date ranges that the player has (``v2``).
-        suffix: the other query parameters as they go onto URIs: ``?…`` percent-encoded, or "".
+        suffix: the query parameters that go onto URIs: ``?…`` percent-encoded, or "".
     """
 
     number: int | None = None
@@ -45,11 +54,14 @@ class Directives:
     skip_date_ranges: bool = False
 
 
-def parse(query: Iterable[tuple[str, str]]) -> Directives:
+def parse(query: Iterable[tuple[str, str]], carried: Collection[str] = CARRIED) -> Directives:
     """Read the directives of a request.
+
+    What is neither a directive nor carried changes nothing, or anybody could have playlists of his own made.
 
     Args:
         query: its query parameters, decoded, in order.
+        carried: names of those that go onto URIs.
 
     Returns:
         The directives.
@@ -61,12 +73,12 @@ def parse(query: Iterable[tuple[str, str]]) -> Directives:
     given: dict[str, str] = {}
     others: list[tuple[str, str]] = []
     for name, value in query:
-        if not name.startswith(PREFIX):
-            others.append((name, value))
-        elif name in given:
-            raise DirectiveError(f"{name} is there twice")
-        else:
+        if name in DIRECTIVES:
+            if name in given:
+                raise DirectiveError(f"{name} is there twice")
             given[name] = value
+        elif name in carried:
+            others.append((name, value))
     number, part = _integer(given, "_HLS_msn"), _integer(given, "_HLS_part")
     if part is not None and number is None:  # §6.2.5.2: _HLS_part without _HLS_msn is a bad request
         raise DirectiveError("_HLS_part without _HLS_msn")

@@ -101,8 +101,8 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
         return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
     if _PLAYLIST.fullmatch(name):
         media_type = mpd.MEDIA_TYPE if name == MANIFEST else MEDIA_TYPE
-        asked, data = Asked.by(request.scope["headers"]), await asyncio.to_thread(_read, recording, name)
-        return text_response((data,), media_type, MAX_AGE, coded=asked.takes_gzip)
+        asked = Asked.by(request.scope["headers"])
+        return await asyncio.to_thread(_text, recording, name, media_type, coded=asked.takes_gzip)
     found = _MEDIA.fullmatch(name)
     if found is None:
         raise NotFoundError(name)
@@ -126,9 +126,11 @@ async def recorded(recording: Recording, rendition: str, name: str) -> Response:
     return RecordedResponse(recording, representation)
 
 
-def _read(recording: Recording, name: str) -> bytes:
+def _text(recording: Recording, name: str, media_type: str, *, coded: bool) -> Response:
+    """Read a playlist or a manifest and answer with it; of a day it has megabytes, which take a while."""
     with recording.open(name) as file:
-        return file.pread(0, file.size)
+        data = file.pread(0, file.size)
+    return text_response((data,), media_type, MAX_AGE, coded=coded, apart=True)
 
 
 class RecordedResponse(RepresentationResponse):

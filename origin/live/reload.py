@@ -13,7 +13,7 @@ from typing import NamedTuple
 from starlette.datastructures import QueryParams
 
 from origin.live import directives
-from origin.live.directives import Directives
+from origin.live.directives import DirectiveError, Directives
 from packager.live.channel import Channel
 from packager.live.rendition import Rendition
 from packager.live.window import Window
@@ -33,13 +33,17 @@ QUERIES_KEPT = 256
 
 
 @functools.lru_cache(maxsize=QUERIES_KEPT)
-def read_query(query: bytes) -> Directives:
+def read_query(query: bytes, carried: tuple[str, ...] = directives.CARRIED) -> Directives:
     """Read a query string; those of many players are the same.
+
+    Args:
+        query: it.
+        carried: names of the parameters that go onto URIs.
 
     Raises:
         DirectiveError: as `directives.parse`.
     """
-    return directives.parse(QueryParams(query).multi_items())
+    return directives.parse(QueryParams(query).multi_items(), carried)
 
 
 class Reload(NamedTuple):
@@ -88,12 +92,14 @@ class Reload(NamedTuple):
         return self.wanted.number, self.wanted.part
 
     def check(self) -> None:
-        """Refuse what lies too far ahead.
+        """Refuse what lies too far ahead, or would make a long playlist much longer.
 
         Raises:
             DirectiveError: it does.
         """
         window = self.window
+        if len(self.wanted.suffix) * len(window.listed) > directives.MAX_CARRIED_BYTES:
+            raise DirectiveError(f"the query is too long for a playlist of {len(window.listed)} segments")
         if not window.ended:
             last = window.last or (window.next_number - 1, 0)
             directives.check(self.wanted, last, self.channel.cadence)

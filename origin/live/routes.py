@@ -15,7 +15,7 @@ from media import mpd, wvtt
 from media.m3u8 import MEDIA_TYPE
 from origin.coding import Pieces
 from origin.live.cues import fragmented, is_fragmented
-from origin.live.directives import DirectiveError
+from origin.live.directives import CARRIED, DirectiveError
 from origin.live.growing import GrowingSegment, begun, comes, hinted_part
 from origin.live.names import Kind, Named, cache_control, media_type, read_name
 from origin.live.recordings import recorded
@@ -35,13 +35,14 @@ NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
 
 
-def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
+def routes(channels: Mapping[str, Channel], carried: tuple[str, ...] = CARRIED) -> list[BaseRoute]:
     """The routes of this wing.
 
     Args:
         channels: by name; may change while serving.
+        carried: names of the query parameters that go onto the addresses in playlists.
     """
-    wing = _Live(channels)
+    wing = _Live(channels, carried)
     return [
         Route("/live/{channel}/master.m3u8", wing.multivariant_playlist),
         Route("/live/{channel}/manifest.mpd", wing.manifest),
@@ -52,8 +53,9 @@ def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
 
 
 class _Live:
-    def __init__(self, channels: Mapping[str, Channel]) -> None:
+    def __init__(self, channels: Mapping[str, Channel], carried: tuple[str, ...]) -> None:
         self._channels = channels
+        self._carried = carried
 
     async def multivariant_playlist(self, request: Request) -> Response:
         def render(asked: Asked, channel: Channel, suffix: str) -> Response:
@@ -80,7 +82,7 @@ class _Live:
         asked = _note_viewer(request, channel)
         target_duration = channel.target_duration
         try:
-            wanted = read_query(request.scope["query_string"])
+            wanted = read_query(request.scope["query_string"], self._carried)
             there = await _until_ready(channel)
         except DirectiveError as error:
             return refusal(400, target_duration, str(error))
@@ -102,7 +104,7 @@ class _Live:
             return refusal(404, refused_seconds(query, target_duration))
         asked = _note_viewer(request, channel)
         try:
-            reload = Reload(channel, rendition, read_query(query))
+            reload = Reload(channel, rendition, read_query(query, self._carried))
         except DirectiveError as error:
             return refusal(400, refused_seconds(query, target_duration), str(error))
         try:

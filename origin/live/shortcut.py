@@ -15,7 +15,7 @@ from origin.edge import Ledger
 from origin.http1.answers import HEADS_KEPT, encoded
 from origin.http1.requesthead import PlainFields, RequestLine
 from origin.live.answers import Asker, LiveAnswer, MediaAnswer, PlaylistAnswer, Target, Wing
-from origin.live.directives import DirectiveError
+from origin.live.directives import CARRIED, DirectiveError
 from origin.live.names import Kind, Named, read_name
 from origin.live.reload import Reload, read_query
 from origin.prepared import Asked
@@ -34,7 +34,7 @@ _TARGET = re.compile(
 
 
 @functools.lru_cache(maxsize=TARGETS_KEPT)
-def _read_target(target: bytes) -> Target | None:
+def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
     found = _TARGET.fullmatch(target)
     if found is None:
         return None
@@ -42,7 +42,7 @@ def _read_target(target: bytes) -> Target | None:
     named, wanted = read_name(name), None
     if name == PLAYLIST:
         try:
-            wanted = read_query(found[4] or b"")
+            wanted = read_query(found[4] or b"", carried)
         except DirectiveError:
             return None
     elif named.kind is Kind.NOTHING:
@@ -63,17 +63,25 @@ class LiveShortcut:
         channels: By name; may change while serving.
         ledger: Where requests are counted.
         headers: Raw header fields that the server's edge gives every answer of the wing.
+        carried: Names of the query parameters that go onto the addresses in playlists.
     """
 
-    def __init__(self, channels: Mapping[str, Channel], ledger: Ledger, headers: Headers) -> None:
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        ledger: Ledger,
+        headers: Headers,
+        carried: tuple[str, ...] = CARRIED,
+    ) -> None:
         self._channels = channels
+        self._carried = carried
         self._wing = Wing(channels, ledger, encoded(headers))
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> LiveAnswer | None:
         """The answer to a plain request for a playlist or for media; see `Responder`."""
         if span is not None or fields.has_range or fields.is_conditional or request.method != "GET":
             return None
-        asked = _read_target(request.target)
+        asked = _read_target(request.target, self._carried)
         channel = None if asked is None else self._channels.get(asked.channel)
         if asked is None or channel is None or not channel.ready:
             return None

@@ -25,6 +25,7 @@ from origin.http1.requesthead import WireLimits
 from origin.live import captions, growing, metadata, reload
 from origin.live import routes as live
 from origin.live.admission import Publishers
+from origin.live.directives import CARRIED
 from origin.live.shortcut import LiveShortcut
 from packager.live.channel import Channel
 from packager.live.inband import Place
@@ -176,6 +177,7 @@ class HandFed:
     Args:
         channel: it; its ``run`` is never called.
         material: what it publishes, by rendition.
+        carried: query parameters that playlists repeat.
 
     Attributes:
         address: of the server, once it runs.
@@ -185,7 +187,9 @@ class HandFed:
         channels: what the server has; may be taken away.
     """
 
-    def __init__(self, channel: Channel, material: dict[str, Track]) -> None:
+    def __init__(
+        self, channel: Channel, material: dict[str, Track], carried: tuple[str, ...] = CARRIED
+    ) -> None:
         self.channel = channel
         self.address = ("", 0)
         self._material = material
@@ -195,14 +199,14 @@ class HandFed:
         channels = self.channels = {channel.name: channel}
         authenticator = Authenticator()
         keys = channels, Publishers(authenticator, ADMIN_TOKEN, {})
-        wings = live.routes(channels), metadata.routes(*keys), captions.routes(*keys)
+        wings = live.routes(channels, carried), metadata.routes(*keys), captions.routes(*keys)
         routes = [route for wing in wings for route in wing]
         self.traffic = Traffic()
         self.calls = 0
         guarded = Guard(Starlette(routes=routes), Access(AccessOptions(), authenticator))
         self._inner = Edge(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         ledger = Ledger(self.traffic, log_requests=False)
-        self.shortcuts = Shortcuts({"live": LiveShortcut(channels, ledger, edge_headers("*"))})
+        self.shortcuts = Shortcuts({"live": LiveShortcut(channels, ledger, edge_headers("*"), carried)})
         for rendition in channel.renditions.values():
             rendition.window.restore((), NUMBER)
             rendition.window.clock = media_clock(rendition.window)
@@ -288,6 +292,7 @@ def on_air(
     options: ChannelOptions = OPTIONS,
     *,
     patient: bool = True,
+    carried: tuple[str, ...] = CARRIED,
 ) -> Iterator[HandFed]:
     """Serve a channel that has nothing yet, until the block ends.
 
@@ -297,9 +302,10 @@ def on_air(
         folder: the server's.
         options: the channel's.
         patient: whether requests wait for ``HELD_TARGET_DURATIONS``; else for as long as they do elsewhere.
+        carried: query parameters that playlists repeat.
     """
     channel = Channel(options, tools)
-    fed = HandFed(channel, material)
+    fed = HandFed(channel, material, carried)
     with (
         pytest.MonkeyPatch.context() as patch,
         serving(fed, folder, "uvloop", PATIENT, shortcuts=fed.shortcuts) as running,

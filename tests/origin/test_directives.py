@@ -45,7 +45,15 @@ def test_directives_are_read_and_kept_out_of_the_suffix() -> None:
         ("_HLS_new", "1"),
         ("b", ""),
     ]
-    assert parse(query) == Directives(12, 3, skip=True, suffix="?a=1&b=")
+    assert parse(query, ("a", "b")) == Directives(12, 3, skip=True, suffix="?a=1&b=")
+    assert parse(query) == Directives(12, 3, skip=True)
+
+
+def test_directives_that_nobody_knows_are_ignored_however_often_they_come() -> None:
+    """RFC 8216bis §6.2.5: their names are reserved, and what they will mean isn't known."""
+    assert parse([("_HLS_new", "1"), ("_HLS_new", "2"), ("_HLS_report", "x"), ("_HLS_", "")]) == Directives()
+    # Names are compared as they are: these are parameters like others.
+    assert parse([("_hls_msn", "x"), ("_HLS_MSN", "x"), (" _HLS_msn", "x")]) == Directives()
 
 
 @pytest.mark.parametrize(("value", "skip"), [("YES", True), ("v2", True), ("yes", False), ("v9", False)])
@@ -57,7 +65,7 @@ def test_only_yes_and_v2_ask_for_a_delta_update(value: str, skip: bool) -> None:
 @given(query=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), max_size=5))
 def test_a_suffix_never_ends_an_attribute_or_a_line(query: list[tuple[str, str]]) -> None:
     try:
-        suffix = parse(query).suffix
+        suffix = parse(query, {name for name, _ in query}).suffix
     except DirectiveError:
         return
     assert not set(suffix) & set('"\r\n <>')
