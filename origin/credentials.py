@@ -44,6 +44,8 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class _Presented:
+    """The digests of what was presented: one that is long is read once, however many secrets there are."""
+
     password: bytes
     user: bytes | None = None
     """None where it didn't come by Basic authentication."""
@@ -119,22 +121,22 @@ def signature(secret: str, path: str, expires: int) -> str:
     return hmac.new(secret.encode(), f"{path}?expires={expires}".encode(), hashlib.sha256).hexdigest()
 
 
-def is_equal(given: bytes, wanted: bytes) -> bool:
-    """Compare two secrets; their digests have one length, so that the time doesn't tell theirs either."""
-    return hmac.compare_digest(hashlib.sha256(given).digest(), hashlib.sha256(wanted).digest())
+def digest(secret: bytes) -> bytes:
+    """Give what is compared: digests have one length, so that the time doesn't tell the secrets' either."""
+    return hashlib.sha256(secret).digest()
 
 
 def _presented(request: Request) -> Iterator[_Presented]:
     # The field's bytes as they came: Starlette reads them as Latin-1.
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        yield _Presented(value.strip().encode("latin-1"))
+        yield _Presented(digest(value.strip().encode("latin-1")))
     elif scheme.lower() == "basic":
         # What isn't Base64 is wrong, as any wrong password is.
         user, _, password = _decoded(value.strip()).partition(b":")
-        yield _Presented(password, user)
+        yield _Presented(digest(password), digest(user))
     if key := request.query_params.get("key"):
-        yield _Presented(key.encode("utf-8", "replace"))
+        yield _Presented(digest(key.encode("utf-8", "replace")))
 
 
 def _decoded(value: str) -> bytes:
@@ -145,9 +147,9 @@ def _decoded(value: str) -> bytes:
 
 
 def _fits(presented: _Presented, secret: Secret) -> bool:
-    fits = is_equal(presented.password, secret.text.encode())
+    fits = hmac.compare_digest(presented.password, digest(secret.text.encode()))
     if secret.user is not None:
-        fits &= is_equal(presented.user or b"", secret.user.encode())
+        fits &= hmac.compare_digest(presented.user or b"", digest(secret.user.encode()))
     return fits and bool(secret.text)
 
 
@@ -158,4 +160,5 @@ def _is_signed(request: Request, secret: Secret, now: float) -> bool:
     if len(expires) > MAX_DIGITS or int(expires) <= now:
         return False
     expected = signature(secret.text, secret.signed_path, int(expires))
-    return is_equal(request.query_params.get("signature", "").encode(), expected.encode())
+    given = request.query_params.get("signature", "").encode("utf-8", "replace")
+    return hmac.compare_digest(digest(given), digest(expected.encode()))

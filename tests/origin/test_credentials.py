@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from starlette.requests import Request
 
-from origin import credentials
 from origin.credentials import Authenticator, Secret
 
 SECRET = "sésame&?"
@@ -130,15 +131,43 @@ async def test_a_signed_address_lets_in_until_its_time(query: dict[str, str], ad
     assert not await authenticator.admits(request(**query), Secret(SECRET))
 
 
-def test_the_time_of_a_comparison_tells_nothing_of_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by the clock, which noise breaks: what is compared are digests, by the function made for it."""
+async def test_the_time_of_a_comparison_tells_nothing_of_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the clock, which noise breaks: what is compared are digests, by the function made for it.
+
+    All secrets are compared with all that is presented, whichever fits.
+    """
     compared: list[tuple[bytes, bytes]] = []
+    compare = hmac.compare_digest
 
-    def compare(one: bytes, other: bytes) -> bool:
+    def note(one: bytes, other: bytes) -> bool:
         compared.append((one, other))
-        return one == other
+        return compare(one, other)
 
-    monkeypatch.setattr(hmac, "compare_digest", compare)
-    for given in (b"", b"s", b"secret", b"x" * 10_000):
-        assert credentials.is_equal(given, b"secret") is (given == b"secret")
-    assert {len(side) for pair in compared for side in pair} == {32}
+    monkeypatch.setattr(hmac, "compare_digest", note)
+    counts = set()
+    for given in ("s", "secret", "secreT", "x" * 10_000):
+        compared.clear()
+        one = request(basic(f"source:{given}"), key=given)
+        found = await Authenticator().admits(
+            one, Secret("secret"), Secret("other"), Secret("secret", "source")
+        )
+        assert found is (given == "secret")
+        assert {len(side) for pair in compared for side in pair} <= {32, 0}
+        counts.add(len(compared))
+    # Three secrets and two passwords; of the one with a user, the users besides.
+    assert counts == {8}
+
+
+async def test_a_long_password_is_read_once_for_all_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of stations has a secret for each; a head has room for 32 KiB."""
+    read: list[int] = []
+    sha256 = hashlib.sha256
+
+    def note(data: bytes) -> Any:
+        read.append(len(data))
+        return sha256(data)
+
+    monkeypatch.setattr(hashlib, "sha256", note)
+    secrets = [Secret(f"password of {number}") for number in range(1000)]
+    assert not await Authenticator().admits(request("Bearer " + "x" * 30_000), *secrets)
+    assert sum(read) < 30_000 + 1000 * 20

@@ -188,6 +188,13 @@ def test_the_start_that_makes_them_shows_them_and_nothing_else_does(tmp_path: Pa
         wait_for(lambda: "configuration read again" in server.text(), "the reload")
         assert "needs_restart=nothing" in server.text()
         assert server.text().count(token) == server.text().count(password) == 1
+        # Another one is taken by the next start, and not told.
+        changed = TEXT.replace("port = 0", 'port = 0\nadmin_token = "hush-hush"')
+        (tmp_path / "headwater.toml").write_text(changed)
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "needs_restart=server.admin_token" in server.text(), "the next reload")
+        assert "hush-hush" not in server.text()
+        (tmp_path / "headwater.toml").write_text(TEXT)
     finally:
         server.stop()
     server = start_server(cwd=tmp_path, admin_token=None)

@@ -1,0 +1,156 @@
+"""Pages of other sites in a real browser, on the machine of a server that listens on loopback."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, async_playwright
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import FLAGS, PATIENCE_SECONDS, executable
+from tests.keys import ADMIN_TOKEN
+
+pytestmark = pytest.mark.e2e
+in_session = pytest.mark.asyncio(loop_scope="session")
+
+REBOUND = "rebound.example"
+"""A name of somebody else's that leads to this machine."""
+
+TEXT = """
+[server]
+port = 0
+
+[library]
+path = "."
+
+[[radio]]
+name = "talk.mp3"
+source = "publish"
+source_password = "sesame"
+"""
+
+SEEN = """async ([address, how]) => {
+  try {
+    const answer = await fetch(address, how);
+    return `${answer.status} ${await answer.text()}`;
+  } catch {
+    return "refused";
+  }
+}"""
+
+SENT = """async ([address, method]) => {
+  const frame = document.createElement("iframe");
+  frame.name = "answer";
+  const form = document.createElement("form");
+  Object.assign(form, { action: address, method, target: "answer", enctype: "text/plain" });
+  document.body.append(frame, form);
+  form.submit();
+}"""
+"""What any page may have a browser send, without being let to before."""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Sites:
+    server: ServerProcess
+    elsewhere: str
+    """A page of another origin."""
+
+    @property
+    def port(self) -> str:
+        return self.server.url.rpartition(":")[2]
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    folder, other = tmp_path_factory.mktemp("origin"), tmp_path_factory.mktemp("elsewhere")
+    (folder / "headwater.toml").write_text(TEXT)
+    (folder / "private.mp3").write_bytes(b"\xff\xfb" + bytes(100))
+    (other / "index.html").write_text("<!doctype html><title>elsewhere</title><body>")
+    server = start_server(cwd=folder)
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(other)))
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    try:
+        yield Sites(server, f"http://evil.example:{serving.server_port}/")
+    finally:
+        serving.shutdown()
+        thread.join()
+        serving.server_close()
+        server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(sites: Sites) -> AsyncIterator[Page]:
+    """A page in a browser for which every name leads to this machine, and that knows the admin token."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=executable(),
+            args=[*FLAGS, "--host-resolver-rules=MAP *.example 127.0.0.1"],
+            timeout=1000 * PATIENCE_SECONDS,
+        )
+        context = await browser.new_context(http_credentials={"username": "source", "password": ADMIN_TOKEN})
+        context.set_default_timeout(1000 * PATIENCE_SECONDS)
+        yield await context.new_page()
+        await browser.close()
+
+
+async def seen(page: Page, address: str, **how: Any) -> str:
+    return str(await page.evaluate(SEEN, [address, how]))
+
+
+@in_session
+async def test_a_page_of_another_origin_reads_no_list_but_media(sites: Sites, page: Page) -> None:
+    await page.goto(sites.elsewhere)
+    url = sites.server.url
+    for path in ("/api/library", "/api/radio", "/health", "/metrics"):
+        assert await seen(page, url + path) == "refused", path
+    assert (await seen(page, f"{url}/media/private.mp3")).startswith("200 ")
+    assert (await seen(page, f"{url}/api/time")).startswith("200 ")
+
+
+@in_session
+async def test_a_page_under_a_name_that_leads_here_reads_none_either(sites: Sites, page: Page) -> None:
+    """To the browser it is one of this origin: no other check than the name's stands between."""
+    await page.goto(f"http://{REBOUND}:{sites.port}/")
+    for path in ("/api/library", "/api/radio", "/health", "/metrics"):
+        answer = await seen(page, path)
+        assert answer.startswith("421 "), path
+        assert "private" not in answer
+    await page.goto(f"{sites.server.url}/")
+    assert "private.mp3" in await seen(page, "/api/library")
+
+
+@in_session
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/admin/metadata?mode=updinfo&mount=/radio/talk.mp3&song=hacked"),
+        ("POST", "/admin/metadata?mode=updinfo&mount=/radio/talk.mp3&song=hacked"),
+        ("POST", "/live/talk/end"),
+    ],
+)
+async def test_a_form_of_another_site_changes_nothing_with_the_password_that_the_browser_knows(
+    sites: Sites, page: Page, method: str, path: str
+) -> None:
+    await page.goto(f"{sites.server.url}/")
+    own = await seen(page, "/admin/metadata?mode=updinfo&mount=/radio/talk.mp3&song=own")
+    # Behind the password: there is no source whose title it could be.
+    assert own.startswith("404 ")
+    await page.goto(sites.elsewhere)
+    async with page.expect_response(lambda answer: path.partition("?")[0] in answer.url) as answered:
+        await page.evaluate(SENT, [sites.server.url + path, method])
+    answer = await answered.value
+    assert answer.status == 403
+    assert "sec-fetch-site" in await answer.request.all_headers()
