@@ -32,8 +32,8 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
-from packager.storage import Library, Withheld
-from packager.tools import Tools, ToolsError
+from packager.storage import LACKING, Library, Withheld
+from packager.tools import BusyError, Tools, ToolsError
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import IndexLimits
 
@@ -252,9 +252,17 @@ class House:
                 if self._lock is not None and isinstance(service, Channel):
                     await self._lock.wait()
                 await service.run()
+            except BusyError as error:
+                log.warning("service waits", service=service.name, reason=str(error), again_in=REVIVE_SECONDS)
             except ToolsError as error:
                 log.error("can't run", service=service.name, reason=str(error))
                 return
+            except OSError as error:
+                if error.errno not in LACKING:
+                    log.exception("service broke", service=service.name, again_in=REVIVE_SECONDS)
+                else:
+                    reason = error.strerror
+                    log.warning("service waits", service=service.name, reason=reason, again_in=REVIVE_SECONDS)
             except Exception:  # one broken service must not take the others with it
                 log.exception("service broke", service=service.name, again_in=REVIVE_SECONDS)
             if self.ending:

@@ -19,6 +19,7 @@ import uvicorn
 
 from origin.errors import CommandError
 from origin.http1.connection import Connection
+from origin.listening import Listener
 
 BACKLOG = 2048
 POLL_SECONDS = 0.05
@@ -122,6 +123,7 @@ class Server(uvicorn.Server):
         self._on_close = on_close
         self._grace = grace
         self._ending = asyncio.Event()
+        self._listeners: list[Listener] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -137,9 +139,20 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the services, then listen, then say so."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_listening()
+        # It has nothing to listen on, and only starts the services.
+        await super().startup([])
+        if not self.started:
+            return
+        self._listeners = [Listener(sock, self._protocol, self.config.backlog) for sock in sockets or ()]
+        for listener in self._listeners:
+            listener.start()
+        self._on_listening()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make the protocol of a connection, as uvicorn does."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     async def main_loop(self) -> None:
         """Have Date written anew as each second begins, until the server is to end.
@@ -160,8 +173,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, release the waiting, let responses end, cancel those that don't."""
-        for server in self.servers:
-            server.close()
+        for listener in self._listeners:
+            await listener.close()
         for sock in sockets or ():
             sock.close()
         # What was asked already is answered, and so is the request on its way; another server has the others.

@@ -20,10 +20,13 @@ from packager.arguments import LOCAL_PROTOCOLS, UNTRUSTED, local_input, pipe
 from packager.ffmpeg import reading, run
 from packager.file_listing import File, FileListing, Listing, ListingLimits, Renditions
 from packager.storage import NOTHING_WITHHELD, Withheld
-from packager.tools import Tools, ToolsError
+from packager.tools import BusyError, Tools, ToolsError
 
 PROBE_SECONDS = 20.0
 PROBES_AT_ONCE = 2
+BUSY_SECONDS = 1.0
+"""Until a file is looked at again where the system had no room for that."""
+
 PATIENCE_SECONDS = 1.0
 """For how long a page waits until all is known."""
 
@@ -250,6 +253,11 @@ class Catalogue:
             self._looked_at.add(file)
             try:
                 self._known[file] = await self._facts(file.path)
+            except BusyError:
+                # That is nothing about the file.
+                self._unknown[file] = None
+                await asyncio.sleep(BUSY_SECONDS)
+                continue
             finally:
                 self._looked_at.discard(file)
             self._learnt += 1
@@ -297,6 +305,9 @@ async def probe(path: Path, tools: Tools) -> Facts:
 
     Returns:
         The facts; a file that can't be read has its error as the reason.
+
+    Raises:
+        BusyError: ffprobe can't be started now.
     """
     wanted = "format=duration:stream=codec_type,codec_name,codec_tag_string,profile,pix_fmt,width,height"
     argv: list[str | Path] = [
@@ -308,6 +319,8 @@ async def probe(path: Path, tools: Tools) -> Facts:
     try:
         output = await run(argv, limit=PROBE_SECONDS, max_bytes=PROBE_BYTES, cage=reading(path))
         answer: dict[str, Any] = json.loads(output)
+    except BusyError:
+        raise
     except (ToolsError, ValueError) as error:
         return Facts(reason=f"can't be read: {str(error).removeprefix(f'{local_input(path)}: ')}")
     return _facts_of(answer, path.suffix.lower())

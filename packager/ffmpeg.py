@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import re
 import signal
@@ -18,10 +19,14 @@ from pathlib import Path
 from packager import launcher
 from packager.cage import Cage
 from packager.pipedrain import READ_BYTES, PipeDrain, capacity
-from packager.tools import ToolsError
+from packager.storage import LACKING
+from packager.tools import BusyError, ToolsError
 
 PIPE_BYTES = 1 << 20
 """Size asked for each output pipe: an unread pipe stalls all other outputs of the same ffmpeg."""
+
+SPARE_PIPES = 8
+"""So many more must be possible when a program is started, which takes descriptors for itself."""
 
 ERROR_BYTES = 64 << 10
 """How much of ffmpeg's standard error is kept: the newest."""
@@ -78,11 +83,16 @@ class Process:
             cage: what it may do; None for everything.
 
         Raises:
-            ToolsError: it can't be started.
+            ToolsError: it can't be started; `BusyError`: now.
         """
         program, *arguments = [str(word) for word in argv]
-        pairs = [os.pipe() for _ in range(outputs)]
-        error_read, error_write = os.pipe()
+        try:
+            pipes = _pipes(1 + outputs + SPARE_PIPES)
+        except OSError as error:
+            raise _unstartable(program, error) from error
+        # uvloop leaks what it has made where a start fails for want of descriptors: so they are there.
+        _close(*itertools.chain(*pipes[1 + outputs :]))
+        (error_read, error_write), *pairs = pipes[: 1 + outputs]
         write_ends = [pair[1] for pair in pairs]
         read_ends = [pair[0] for pair in pairs]
         for end in (*read_ends, error_read):
@@ -108,7 +118,7 @@ class Process:
         except BaseException as error:
             _close(*read_ends, error_read)
             if isinstance(error, OSError):
-                raise ToolsError(f"{program} can't be started: {error.strerror}") from error
+                raise _unstartable(program, error) from error
             raise
         finally:
             _close(*write_ends, error_write)
@@ -307,6 +317,23 @@ async def readable(descriptor: int) -> None:
         await ready
     finally:
         loop.remove_reader(descriptor)
+
+
+def _pipes(count: int) -> list[tuple[int, int]]:
+    """Make pipes: all of them, or none and an error."""
+    made: list[tuple[int, int]] = []
+    try:
+        for _ in range(count):
+            made.append(os.pipe())  # noqa: PERF401  # those before an error are closed
+    except OSError:
+        _close(*itertools.chain(*made))
+        raise
+    return made
+
+
+def _unstartable(program: str, error: OSError) -> ToolsError:
+    kind = BusyError if error.errno in LACKING else ToolsError
+    return kind(f"{program} can't be started: {error.strerror}")
 
 
 def _close(*descriptors: int) -> None:

@@ -34,6 +34,9 @@ _ABSENT = frozenset(
         errno.EILSEQ,
     }
 )
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+"""Errors of a system that has no room (descriptors, memory, processes) now, and will have again."""
+
 # O_NONBLOCK: the opening of a FIFO or a device must not wait for somebody at its other end.
 _OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _OPEN_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY

@@ -28,6 +28,10 @@ class ToolsError(Exception):
     """ffmpeg is missing or lacks what is asked of it; the text is one line that says what to do."""
 
 
+class BusyError(ToolsError):
+    """A program can't be started now, for want of descriptors, memory or processes; later it can."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """A pair of ffmpeg and ffprobe, and what the ffmpeg can do.

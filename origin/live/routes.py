@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -30,6 +31,11 @@ from packager.live.rendition import Rendition
 from packager.live.waiters import TooManyWaitersError
 from packager.live.window import Window
 from packager.storage import NotFoundError
+
+log = structlog.get_logger()
+
+BUSY_SECONDS = 1
+"""When a client may ask again for what the system can't open now."""
 
 NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
@@ -155,10 +161,14 @@ class _Live:
                     data = None if text else await read_part(stored, named.index)
                 else:
                     data = await hinted_part(window, named.number, named.index)
+            if data is None and (answer := await _recorded(channel, rendition, name)) is not None:
+                return answer
         except TooManyWaitersError:
             return refusal(503, target_duration, retry_after=target_duration)
-        if data is None and (answer := await _recorded(channel, rendition, name)) is not None:
-            return answer
+        except OSError as error:
+            # RFC 9110 §15.6.4: what is there isn't unknown because it can't be opened now.
+            log.debug("a segment can't be opened", channel=channel.name, name=name, reason=error.strerror)
+            return refusal(503, 0, retry_after=BUSY_SECONDS)
         if data is None:
             return _absent(name, named, channel, rendition)
         tag, kind = media_tag(name, len(data)), media_type(rendition)
@@ -180,6 +190,8 @@ async def _cues(name: str, channel: Channel, rendition: Rendition) -> Response:
         data = await fragmented(named, channel, rendition)
     except TooManyWaitersError:
         return refusal(503, target_duration, retry_after=target_duration)
+    except OSError:
+        return refusal(503, 0, retry_after=BUSY_SECONDS)
     if data is None:
         return _absent(name, named, channel, rendition)
     return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
@@ -212,7 +224,7 @@ async def _recorded(channel: Channel, rendition: Rendition, name: str) -> Respon
         return None
     try:
         return await recorded(recording, rendition.name, name)
-    except (NotFoundError, OSError):
+    except NotFoundError:
         return None
 
 

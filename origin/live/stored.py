@@ -9,7 +9,7 @@ import structlog
 
 from origin.representation import FileRepresentation
 from packager.live.livesegment import Stored
-from packager.storage import LocalFile
+from packager.storage import LACKING, LocalFile
 
 log = structlog.get_logger()
 
@@ -35,6 +35,9 @@ async def open_segment(stored: tuple[str, Stored], name: str, media_type: str) -
 
     Returns:
         What can be sent, with the validators that it had in memory; None where the file isn't what it was.
+
+    Raises:
+        OSError: the system has no descriptor for it now; likewise below.
     """
     file = await asyncio.to_thread(_open, *stored)
     if file is None:
@@ -60,6 +63,8 @@ def _open(path: str, stored: Stored) -> LocalFile | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
+        if error.errno in LACKING:
+            raise
         log.warning("DVR segment can't be opened", path=path, reason=error.strerror)
         return None
     file = LocalFile(descriptor, path, os.fstat(descriptor))

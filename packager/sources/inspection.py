@@ -20,7 +20,7 @@ from packager.sources.keyframes import observed
 from packager.sources.pump import Supply
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, redacted
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
-from packager.tools import Tools, ToolsError
+from packager.tools import BusyError, Tools, ToolsError
 
 log = structlog.get_logger()
 
@@ -71,7 +71,9 @@ async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
     try:
         return await probed(found, tools, keep=keep)
     except ToolsError as error:
-        raise ToolsError(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
+        # What passes stays what passes: nobody gives a source up for it.
+        kind = BusyError if isinstance(error, BusyError) else ToolsError
+        raise kind(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
 
 
 async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Source:

@@ -15,7 +15,8 @@ import structlog
 
 from media.errors import MediaError, TooLargeError
 from packager.file_listing import MAX_RENDITIONS, RENDITION
-from packager.storage import Library, LocalFile, NotFoundError, is_served
+from packager.storage import LACKING, Library, LocalFile, NotFoundError, is_served
+from packager.tools import BusyError
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import Files, media_playlist, multivariant_playlist, title_files
@@ -148,11 +149,16 @@ class Titles:
         """Say in one line why no HLS can be made of a file; None where it can.
 
         Whoever looks at a whole library keeps no index of a file that nobody plays for longer than of others.
+
+        Raises:
+            BusyError: that can't be told now.
         """
         try:
             with self._library.open(name) as file:
                 self._index(file, played=False)
         except (MediaError, NotFoundError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in LACKING:
+                raise BusyError(str(error)) from error
             return str(error)
         return None
 
