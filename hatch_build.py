@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -54,14 +55,30 @@ class VendorHook(BuildHookInterface[Any]):
         with tempfile.TemporaryDirectory() as scratch:
             archive = _download(f"{PACKAGE}@{locked['version']}", Path(scratch))
             _verify(archive, integrity)
+            if vendor.is_symlink():
+                raise RuntimeError(f"{vendor} is a link, through which nothing is written; remove it")
             vendor.mkdir(exist_ok=True)
             with tarfile.open(archive) as tar:
                 for member, name in MEMBERS.items():
                     source = tar.extractfile(member)
                     if source is None:
                         raise RuntimeError(f"{PACKAGE}: {member} is not in the package")
-                    (vendor / name).write_bytes(source.read())
-        stamp.write_text(integrity, "utf-8")
+                    _write(vendor / name, source.read())
+        _write(stamp, integrity.encode("utf-8"))
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file beside its place and rename it: a link that lies there is replaced, not followed."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _download(specifier: str, scratch: Path) -> Path:

@@ -26,6 +26,7 @@ from origin.unserved import serves_channel
 from packager import cage
 from packager.beside import beside
 from packager.catalogue import Catalogue
+from packager.data_folder import DataFolder
 from packager.datalock import DataLock
 from packager.file_listing import ListingLimits
 from packager.live.channel import Channel
@@ -281,6 +282,12 @@ def title_limits(limits: LimitOptions) -> TitleLimits:
     return TitleLimits(index_bytes=limits.vod_index_bytes, index=index)
 
 
+def _data_of(options: LiveOptions, config: Config) -> DataFolder | None:
+    if not config.server.data:
+        return None
+    return DataFolder(Path(config.server.data).expanduser()) / "live" / options.name
+
+
 def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
     """Turn the configuration of a live channel into the packager's."""
     return ChannelOptions(
@@ -291,7 +298,7 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         segment_duration=options.segment_duration,
         dvr_window=seconds(options.dvr) or (EVENT_SECONDS if options.event else 0),
         max_waiters=config.limits.blocked_requests,
-        data=Path(config.server.data).expanduser() / "live" / options.name if config.server.data else None,
+        data=_data_of(options, config),
         dvr_bytes=size(options.dvr_size),
         dvr_waiting_bytes=config.limits.dvr_waiting_bytes,
         event=options.event,

@@ -7,6 +7,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from packager.data_folder import DataFolder, NotOursError
+
 NAME = "lock"
 
 ASK_SECONDS = 0.02
@@ -44,8 +46,10 @@ class DataLock:
             OSError: it can't be made or written.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            fd = os.open(self._folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            with DataFolder(self._folder).open(make=True) as folder:
+                fd = folder.open_to_lock(NAME)
+        except NotOursError:
+            raise
         except OSError as error:
             advice = "set server.data to a folder that can be written"
             raise OSError(error.errno, f"{error.strerror}; {advice}", str(self._folder)) from error

@@ -7,10 +7,12 @@ was cut short leaves nothing half-made, and the next one makes only what is miss
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +104,7 @@ async def make(
 
 
 async def _cook(recipe: Recipe, root: Path, tools: Tools) -> None:
-    scratch = root / f".making-{os.getpid()}"
+    scratch = _scratch(root)
     try:
         temporary = [scratch / name for name in recipe.outputs]
         for path in temporary:
@@ -120,9 +122,26 @@ async def _cook(recipe: Recipe, root: Path, tools: Tools) -> None:
             raise ToolsError(f"making {recipe.label}: {last_error(process.errors) or f'status {status}'}")
         for path, name in zip(temporary, recipe.outputs, strict=True):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            path.replace(root / name)
+            path.replace(_unlinked(root / name))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch(root: Path) -> Path:
+    """Make a new folder of a name that nobody knows: what is in it is ours, and goes with it."""
+    root.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=".making-", dir=root))
+
+
+def _unlinked(path: Path) -> Path:
+    """Give a path back at which nothing lies, or a file that an earlier run made.
+
+    Raises:
+        OSError: something else does.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileExistsError(errno.EEXIST, "what lies here isn't ours; remove it", str(path))
+    return path
 
 
 def _film(*, captions: bool) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 
 import structlog
 
@@ -61,14 +62,16 @@ async def read_whole(stored: tuple[str, Stored]) -> bytes | None:
 
 def _open(path: str, stored: Stored) -> LocalFile | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # O_NONBLOCK: whatever lies there now, nobody waits for its other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         if error.errno in LACKING:
             raise
         log.warning("DVR segment can't be opened", path=path, reason=error.strerror)
         return None
-    file = LocalFile(descriptor, path, os.fstat(descriptor))
-    if file.size != stored.size:
+    status = os.fstat(descriptor)
+    file = LocalFile(descriptor, path, status)
+    if file.size != stored.size or not stat.S_ISREG(status.st_mode):
         log.warning("DVR segment isn't what it was", path=path, size=file.size, expected=stored.size)
         file.close()
         return None

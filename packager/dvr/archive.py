@@ -11,10 +11,12 @@ from pathlib import Path
 import structlog
 
 from packager.beside import beside
+from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr import cadencenote
-from packager.dvr.files import clear
-from packager.dvr.folder import Folder
-from packager.dvr.restore import Found, last_number, line_up, within
+from packager.dvr.folder import Faults, Folder, Survey
+from packager.dvr.own_files import erase_in
+from packager.dvr.rebuild import Dates
+from packager.dvr.restore import Found, Reach, is_recent, last_number, line_up, reach, within
 from packager.dvr.shelf import MAX_WAITING_BYTES, Put, Queue, Removal, RenditionShelf
 from packager.dvr.trouble import Trouble
 from packager.dvr.writer import Writer
@@ -33,14 +35,17 @@ CADENCE = "cadence"
 """File that tells for which times the segments were cut."""
 
 FORMER = "former"
-"""Folder of the segments of another cadence, of which there is one generation."""
+"""Folder of the segments that can't be listed beside what comes, of which there is one generation."""
+
+MAX_FORMER = 16
+"""Most folders of one rendition in there: of earlier generations what isn't ours stays."""
 
 
 class Archive:
     """The DVR of one channel.
 
     Args:
-        path: its folder.
+        place: its folder.
         channel: the channel's name, for the log.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
@@ -48,20 +53,34 @@ class Archive:
     """
 
     def __init__(
-        self, path: Path, channel: str, max_bytes: int = 0, max_waiting: int = MAX_WAITING_BYTES
+        self,
+        place: Path | DataFolder,
+        channel: str,
+        max_bytes: int = 0,
+        max_waiting: int = MAX_WAITING_BYTES,
     ) -> None:
-        self._path = path
+        self._place = DataFolder.at(place)
         self._channel = channel
         self._trouble = Trouble(channel)
         self._queue = Queue(self._trouble, max_waiting)
         self._shelves: dict[str, RenditionShelf] = {}
         self._writer = Writer(self._queue, self._shelves, self._trouble, max_bytes)
         self._found: dict[str, Found] = {}
+        self._counted = True
 
     @property
     def trouble(self) -> str:
         """Why segments aren't stored as they should be; empty while they are."""
-        return self._trouble.reason
+        refused = (shelf.refused for shelf in self._shelves.values() if shelf.refused)
+        return self._trouble.reason or next(refused, "")
+
+    @property
+    def newest(self) -> tuple[int, float] | None:
+        """The last number that ``load`` found, and when that segment was over; None where it found none."""
+        last = last_number(self._found)
+        found = (one.lines[last] for one in self._found.values() if last in one.lines)
+        line = next(found, None)
+        return None if line is None else (last, float(Fraction(*line.date) + Fraction(*line.duration)))
 
     @property
     def waiting(self) -> int:
@@ -79,16 +98,32 @@ class Archive:
             The last number that any of them used; -1 where there is nothing.
         """
         self._shelves.clear()
-        self._shelves.update((name, RenditionShelf(self._queue, Folder(self._path / name))) for name in names)
+        self._shelves.update(
+            (name, RenditionShelf(self._queue, Folder(self._place / name))) for name in names
+        )
         try:
             self._found = await asyncio.to_thread(self._load, cadence)
         except OSError as error:
             self._found = {name: Found({}, {}) for name in self._shelves}
             self._trouble.failed(str(error))
-        troubles = sum(shelf.folder.troubles for shelf in self._shelves.values())
-        if troubles:
-            log.warning("DVR put in order", channel=self._channel, faults=troubles, aside=str(self._path))
+        for name, shelf in self._shelves.items():
+            self._tell(name, shelf.folder.faults)
         return last_number(self._found)
+
+    def _tell(self, name: str, faults: Faults) -> None:
+        if faults.count:
+            log.warning(
+                "DVR put in order",
+                channel=self._channel,
+                rendition=name,
+                faults=faults.count,
+                unreadable_lines=faults.unreadable,
+                missing=faults.missing,
+                rebuilt=faults.rebuilt,
+                aside=faults.aside,
+                left_as_they_are=faults.stuck,
+                places=faults.places,
+            )
 
     async def noted(self) -> Cadence | None:
         """Tell for which times earlier processes cut what is here; None where that isn't known."""
@@ -99,31 +134,71 @@ class Archive:
         return cadencenote.decode(data)
 
     def _read_note(self) -> bytes:
-        with (self._path / CADENCE).open("rb") as file:
-            return file.read(cadencenote.MAX_NOTE_BYTES)
+        with self._place.open() as folder:
+            return folder.read(CADENCE, cadencenote.MAX_NOTE_BYTES)
 
     def _load(self, cadence: Cadence) -> dict[str, Found]:
-        self._path.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            noted = cadencenote.decode(self._read_note())
-            if noted is None or not cadencenote.lists_alike(noted, cadence):
-                self._retire_all()
-        found = {name: shelf.folder.load() for name, shelf in self._shelves.items()}
-        note = self._path / CADENCE
-        temporary = note.with_suffix(".tmp")
-        temporary.write_bytes(cadencenote.encode(cadence))
-        temporary.replace(note)
+        with self._place.open(make=True) as folder:
+            noted = self._noted(folder)
+            surveys = self._survey(cadence)
+            if noted is None:
+                lines = (line for survey in surveys.values() for line in survey.lines.values())
+                alike = cadencenote.may_be_cut_for((Fraction(*line.duration) for line in lines), cadence)
+            else:
+                alike = cadencenote.lists_alike(noted, cadence)
+            if not alike:
+                self._retire_all(folder)
+                surveys = self._survey(cadence)
+            dates = Dates()
+            if any(survey.lost for survey in surveys.values()):
+                for survey in surveys.values():
+                    dates.learn(survey.lines.values(), survey.timelines)
+                self._counted = dates.counted
+            found = {name: Found({}, {}) for name in self._shelves}
+            for name, survey in surveys.items():
+                found[name] = self._shelves[name].folder.settle(survey, dates)
+            folder.write_whole(CADENCE, cadencenote.encode(cadence))
         return found
 
-    def _retire_all(self) -> None:
-        """Set aside what can't be listed beside what comes: TARGETDURATION is for ever (§4.4.3.1)."""
-        former = self._path / FORMER
+    def _noted(self, folder: OpenFolder) -> Cadence | None:
+        """Read the note; one that can't be read is moved aside, and the segments tell instead."""
+        try:
+            noted = cadencenote.decode(folder.read(CADENCE, cadencenote.MAX_NOTE_BYTES))
+        except FileNotFoundError:
+            return None
+        except NotOursError:
+            noted = None
+        if noted is None:
+            aside = folder.set_aside([CADENCE])
+            log.warning("note of the DVR's times can't be read", channel=self._channel, aside=aside)
+        return noted
+
+    def _survey(self, cadence: Cadence) -> dict[str, Survey]:
+        """Look at the folders; one whose place something else has is left alone, and nothing stored in it."""
+        surveys = {}
         for name, shelf in self._shelves.items():
-            if shelf.folder.path.exists():
-                clear(former / name)
-                former.mkdir(exist_ok=True)
-                shelf.folder.path.rename(former / name)
-        log.warning("DVR of other segment durations set aside", channel=self._channel, folder=str(former))
+            try:
+                surveys[name] = shelf.folder.survey(cadence.target_duration)
+            except NotOursError as error:
+                shelf.refused = str(error)
+                log.warning("rendition has no DVR", channel=self._channel, rendition=name, reason=str(error))
+        return surveys
+
+    def _retire_all(self, folder: OpenFolder) -> None:
+        """Set aside what can't be listed beside what comes: TARGETDURATION is for ever (§4.4.3.1)."""
+        for name, shelf in self._shelves.items():
+            if not shelf.refused:
+                self._retire(folder, name)
+        former = folder.place_of(FORMER)
+        log.warning("DVR of other segment durations set aside", channel=self._channel, folder=former)
+
+    @staticmethod
+    def _retire(folder: OpenFolder, name: str) -> None:
+        with folder.folder(FORMER, make=True) as former:
+            if former.status(name) is not None:
+                with contextlib.suppress(NotOursError):
+                    erase_in(former, name)
+            folder.move(name, former, former.free_name(name, MAX_FORMER))
 
     def shelf(self, name: str) -> RenditionShelf:
         """Give a rendition's shelf; ``load`` has made it."""
@@ -143,12 +218,16 @@ class Archive:
         for name, window in windows.items():
             self._shelves[name].window, self._shelves[name].left = window, window.discontinuity_sequence
         found, self._found = self._found, {}
-        self._writer.used = sum(line.size for one in found.values() for line in one.lines.values())
+        self._writer.used = _bytes_of(found)
         kept = max(window.kept for window in windows.values())
         if not within(found, next_number, segment_duration, kept):
-            self._forget(found)
+            self._leave(found, recent=is_recent(found, now, kept))
             return
+        found = self._reachable(found, reach(found, next_number, segment_duration, kept))
         segments, sequence = line_up(found, next_number, segment_duration, now)
+        if not self._counted:
+            # Nothing tells how many there were before: more than were ever said (§6.2.2).
+            sequence += max(window.discontinuity_sequence for window in windows.values())
         last = last_number(found)
         for name, window in windows.items():
             window.restore(segments[name], next_number, sequence)
@@ -156,14 +235,62 @@ class Archive:
             shelf.left = sequence + sum(segment.discontinuity for segment in segments[name])
             for gap in segments[name][last + 1 - next_number :] if last + 1 < next_number else ():
                 # What it says never changes, over the next restart either.
-                if gap.duration != segment_duration:
+                if gap.duration != segment_duration and not shelf.refused:
                     self._queue.put(Put(shelf, gap.number, shelf.left))
+
+    def _leave(self, found: dict[str, Found], *, recent: bool) -> None:
+        """Let go of all that was found, behind which numbers go on too far away."""
+        if not recent:
+            self._forget(found)
+            return
+        try:
+            with self._place.open() as folder:
+                for name, one in found.items():
+                    if one.lines:
+                        self._retire(folder, name)
+                        self._shelves[name].folder.load()
+            self._writer.used = 0
+        except OSError as error:
+            self._trouble.failed(str(error))
+        log.warning("DVR of numbers that are too far away set aside", channel=self._channel, folder=FORMER)
+
+    def _reachable(self, found: dict[str, Found], limit: Reach) -> dict[str, Found]:
+        """Let go of what can't be listed for its number; what there was no time for isn't removed."""
+        gone = {
+            name: Found({n: line for n, line in one.lines.items() if n < limit.first}, {})
+            for name, one in found.items()
+        }
+        if not any(one.lines for one in gone.values()):
+            return found
+        if limit.elapsed:
+            self._forget(gone)
+        else:
+            self._put_aside(gone)
+        return {
+            name: Found({n: line for n, line in one.lines.items() if n >= limit.first}, one.timelines)
+            for name, one in found.items()
+        }
+
+    def _put_aside(self, gone: dict[str, Found]) -> None:
+        numbers = {name: [n for n, line in one.lines.items() if line.parts] for name, one in gone.items()}
+        try:
+            for name, each in numbers.items():
+                if each:
+                    self._shelves[name].folder.put_aside(each)
+            self._writer.used -= _bytes_of(gone)
+        except OSError as error:
+            self._trouble.failed(str(error))
+        count = sum(map(len, numbers.values()))
+        log.warning(
+            "DVR's numbers have a hole for which there was no time", channel=self._channel, aside=count
+        )
 
     def _forget(self, found: dict[str, Found]) -> None:
         for name, one in found.items():
-            for number in one.lines:
-                self._queue.remove(Removal(self._shelves[name], number, ()))
-            self._queue.remove(Removal(self._shelves[name], -1, tuple(one.timelines)))
+            for number, line in one.lines.items():
+                self._queue.remove(Removal(self._shelves[name], number, line.size, ()))
+            if one.timelines:
+                self._queue.remove(Removal(self._shelves[name], -1, 0, tuple(one.timelines)))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -181,3 +308,7 @@ class Archive:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._queue.idle()
+
+
+def _bytes_of(found: dict[str, Found]) -> int:
+    return sum(line.size for one in found.values() for line in one.lines.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Annotated
 
@@ -12,6 +13,15 @@ from packager.live.ladder import Cadence
 
 MAX_NOTE_BYTES = 4096
 """Longest note that is read."""
+
+LONGEST_SECONDS = 60
+"""No segment or part that was cut here is longer."""
+
+SHORTEST_SECONDS = Fraction(1, 100)
+"""None that was meant to be so long is shorter."""
+
+FRAME_RATES = (Fraction(1, 60), Fraction(1000))
+"""Frames a second: the fewest and the most."""
 
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Ratio = tuple[_Count, _Count]
@@ -40,18 +50,51 @@ def encode(cadence: Cadence) -> bytes:
 
 
 def decode(data: bytes) -> Cadence | None:
-    """Read a note; None where it can't be read."""
+    """Read a note; None where it can't be read, or tells of times that can't be."""
     try:
         note = msgspec.json.decode(data, type=_Note)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return Cadence(
+    cadence = Cadence(
         frame_rate=Fraction(*note.frame_rate),
         segment_duration=Fraction(*note.segment_duration),
         part_target=Fraction(*note.part_target),
         target_duration=note.target_duration,
         longest=None if note.longest is None else Fraction(*note.longest),
         regular=note.regular,
+    )
+    return cadence if is_possible(cadence) else None
+
+
+def is_possible(cadence: Cadence) -> bool:
+    """Tell whether segments can have been cut for these times."""
+    fewest, most = FRAME_RATES
+    longest = cadence.segment_duration if cadence.longest is None else cadence.longest
+    return (
+        fewest <= cadence.frame_rate <= most
+        and cadence.part_target >= SHORTEST_SECONDS
+        and SHORTEST_SECONDS <= cadence.segment_duration <= longest
+        and longest <= LONGEST_SECONDS
+        and cadence.segment_duration - Fraction(1, 2) < cadence.target_duration <= LONGEST_SECONDS + 1
+        and cadence.part_target <= LONGEST_SECONDS
+    )
+
+
+def may_be_cut_for(durations: Iterable[Fraction], cadence: Cadence) -> bool:
+    """Tell whether segments may have been cut for these times, where no note says for which.
+
+    Args:
+        durations: the segments', in seconds.
+        cadence: what comes is cut for it.
+    """
+    ordered = sorted(durations)
+    if not ordered:
+        return True
+    usual = ordered[len(ordered) // 2]
+    # RFC 8216bis §4.4.3.1: rounded to the nearest integer.
+    fits = ordered[-1] < cadence.target_duration + Fraction(1, 2)
+    return fits and (
+        not cadence.regular or abs(usual - cadence.segment_duration) < cadence.segment_duration / 8
     )
 
 

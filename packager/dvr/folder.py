@@ -1,15 +1,19 @@
 """One rendition's folder on disk: a file per segment and init segment, and the index. It blocks.
 
 A file is written under another name, synchronised and renamed; only then its line is appended. So what the
-index names is whole, whenever the process or the machine stops; what isn't named is no part of the DVR.
+index names is whole, whenever the process or the machine stops. Where lines are lost, they are made anew from
+the segments. Nothing is removed but what we wrote, by its name and length; what lies in the way of ours is
+moved aside, and everything else stays where it is.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-from collections.abc import Collection, Sequence
+import statistics
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,108 +21,300 @@ from media import webvtt
 from media.codecs import parse_sample_entry
 from media.errors import MediaError
 from media.fragments import FragmentReader, InitSegment
+from media.live_segment import read_live_segment
+from packager.data_folder import DataFolder, NotOursError, OpenFolder, write_all
 from packager.dvr import index
-from packager.dvr.files import TEMPORARY, remove_file, size_of, write_all, write_whole
-from packager.dvr.index import Line
+from packager.dvr.index import INDEX, Line
+from packager.dvr.own_files import (
+    INIT_NAME,
+    MAX_INIT_BYTES,
+    MAX_TEXT_BYTES,
+    NUMBER,
+    is_init,
+    is_text,
+    is_unfinished,
+)
+from packager.dvr.rebuild import Dates, SegmentFile, rebuild
 from packager.dvr.restore import Found
-from packager.live.livesegment import TEXT, LiveSegment, Timeline
+from packager.live.livesegment import TEXT, TEXT_EXTENSION, LiveSegment, Timeline
 from packager.live.periods import parse_time
 from packager.live.rendition import extension_of, segment_uri
-
-INDEX = "index"
-ASIDE = "aside"
-"""Folder of files that aren't what the index says, or that it doesn't know."""
-
-MAX_ASIDE = 64
-"""Most files that are kept aside; the oldest go first."""
-
-MAX_INDEX_BYTES = 256 << 20
-"""Longest index that is read; a longer one isn't ours."""
 
 SIZES_CHECKED = 4096
 """Of so many segments behind the newest one the length is looked at, of the others only whether they are
 there: each was synchronised before its line was written, and what is lost since shows when it is read."""
 
-MAX_INIT_BYTES = 1 << 20
+UNUSUAL_SIZES = 4
+"""How many times as long as the middle one a segment is to be for its length to be looked at anyway."""
+
+MAX_REBUILT = 100_000
+"""Most segments of which lines are made anew at one start, the newest; the others stay as they are."""
+
+MAX_INITS = 4096
+"""Most init segments that are read."""
+
+BREATH_FILES = 32
+BREATH_SECONDS = 0.001
+"""After so many files that were read the work pauses so long: threads share one interpreter."""
 
 COMPACT_SLACK = 4096
 """Lines of removed segments beyond which the index is written anew, if they are most of it, too."""
 
-_NUMBER = r"(0|[1-9][0-9]{0,14})"
-_INIT = re.compile(rf"init-{_NUMBER}\.mp4")
+
+@dataclass(slots=True)
+class Faults:
+    """What was wrong in a rendition's folder.
+
+    Attributes:
+        unreadable: lines that couldn't be read, or told of what can't be.
+        missing: segments of which there is a line and no file.
+        rebuilt: segments whose lines were made anew.
+        aside: files that were moved aside.
+        stuck: files that should have been, but there is no room for more of them.
+        places: where they are now.
+    """
+
+    unreadable: int = 0
+    missing: int = 0
+    rebuilt: int = 0
+    aside: int = 0
+    stuck: int = 0
+    places: list[str] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return self.unreadable + self.missing + self.rebuilt + self.aside + self.stuck
+
+
+@dataclass(slots=True)
+class Survey:
+    """What was found in a rendition's folder, before anything of it is changed.
+
+    Attributes:
+        lines: those whose files are there, by number.
+        timelines: by number.
+        names: which files there are beside them, with a name like ours.
+        lost: numbers of the segments among them.
+        whole: whether the index needn't be written anew.
+        strange: whether it isn't one of ours at all.
+    """
+
+    lines: dict[int, Line]
+    timelines: dict[int, Timeline]
+    names: set[str]
+    lost: list[int]
+    whole: bool
+    strange: bool
 
 
 class Folder:
     """The files of one rendition.
 
     Args:
-        path: the folder; ``load`` makes it.
+        place: the folder; ``load`` makes it.
 
     Attributes:
-        troubles: how many files were set aside, and lines couldn't be read, by ``load``.
+        faults: what ``load`` found.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._base = f"{path}/"
-        self._extension = extension_of(path.name)
-        self.troubles = 0
-        self._inits: set[int] = set()
+    def __init__(self, place: Path | DataFolder) -> None:
+        self._place = DataFolder.at(place)
+        self._base = f"{self._place}/"
+        self._extension = extension_of(self._place.name)
+        self._segment_name = re.compile(rf"{NUMBER}\.{self._extension}")
+        self.faults = Faults()
+        self._inits: dict[int, int] = {}
         self._lines = 0
         self._live = 0
         self._first = 0
         self._ragged = False
 
+    @property
+    def path(self) -> Path:
+        """Where it is, for people."""
+        return Path(str(self._place))
+
+    @property
+    def troubles(self) -> int:
+        """How many faults ``load`` found."""
+        return self.faults.count
+
     def place_of(self, number: int) -> str:
         """Tell where a segment's file is."""
-        return self._base + segment_uri(number, self._extension)
+        return self._base + self._name_of(number)
 
-    def _init_of(self, timeline: int) -> str:
-        return f"{self._base}init-{timeline}.mp4"
+    def _name_of(self, number: int) -> str:
+        return segment_uri(number, self._extension)
 
-    def load(self) -> Found:
+    @staticmethod
+    def _init_of(timeline: int) -> str:
+        return f"init-{timeline}.mp4"
+
+    def load(self, target_duration: int = index.LONGEST_SECONDS) -> Found:
         """Read what is there, and put it in order.
 
+        Args:
+            target_duration: what no segment's duration, rounded, exceeds.
+
         Raises:
+            NotOursError: what isn't ours is in the folder's place.
             OSError: the folder can't be made or read.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        data = self._read_index()
-        lines, self.troubles = index.decode(data)
-        unknown = self._names()
-        timelines = read_timelines(self.path)
+        survey = self.survey(target_duration)
+        dates = Dates()
+        if survey.lost:
+            dates.learn(survey.lines.values(), survey.timelines)
+        return self.settle(survey, dates)
+
+    def survey(self, target_duration: int = index.LONGEST_SECONDS) -> Survey:
+        """Read what is there, and change nothing; see ``load``."""
+        self.faults = Faults()
+        with self._place.open(make=True) as folder:
+            try:
+                found, strange = index.read(folder), False
+            except NotOursError:
+                found, strange = index.Index(), True
+            names = self._names(folder)
+            timelines = read_timelines(folder)
+            lines = {
+                number: line
+                for number, line in found.lines.items()
+                if index.is_possible(line, target_duration)
+            }
+            wrong = index.impossible(lines)
+            self.faults.unreadable = found.unreadable + len(found.lines) - len(lines) + len(wrong)
+            kept = self._there(folder, lines, wrong, names, timelines)
+        listed = {self._name_of(number) for number, line in kept.items() if line.parts}
+        ours = (name for name in names if self._segment_name.fullmatch(name) or INIT_NAME.fullmatch(name))
+        beside = {name for name in ours if name not in listed}
+        gaps = {number for number, line in kept.items() if not line.parts}
+        numbers = {int(one[1]) for name in beside if (one := self._segment_name.fullmatch(name))}
+        whole = found.newlines == len(kept) and not found.unreadable and not strange
+        strange = strange or found.given_up or (found.unreadable > 0 and not found.lines)
+        return Survey(kept, timelines, beside, sorted(numbers - gaps), whole, strange)
+
+    def _there(
+        self,
+        folder: OpenFolder,
+        lines: Mapping[int, Line],
+        wrong: Collection[int],
+        names: Mapping[str, bool],
+        timelines: Mapping[int, Timeline],
+    ) -> dict[int, Line]:
+        """Give the lines that are true: a segment's if its file is what it was; a gap's tells of a date."""
+        sizes = [line.size for line in lines.values() if line.parts]
+        usual = statistics.median_low(sizes) if sizes else 0
         checked = max(lines, default=0) - SIZES_CHECKED
         kept: dict[int, Line] = {}
         for number, line in lines.items():
-            # A gap's line tells of a date; a segment's line is true if its file is what it was.
+            if number in wrong:
+                continue
             if line.parts:
-                name = segment_uri(number, self._extension)
-                if not (unknown.get(name) and line.init in timelines and self._is_whole(line, checked)):
-                    self.troubles += bool(kept)  # those before the first are removed before their lines are
+                name = self._name_of(number)
+                looked_at = number >= checked or line.size > UNUSUAL_SIZES * usual
+                whole = not looked_at or _size_of(folder, name) == line.size
+                if not (names.get(name) and line.init in timelines and whole):
+                    self.faults.missing += bool(kept)  # those before are removed before their lines are
                     continue
-                del unknown[name]
             elif not kept:
                 continue
             kept[number] = line
-        used = {line.init for line in kept.values()}
-        for number in timelines:
-            unknown.pop(f"init-{number}.mp4", None)
-            if number not in used:
-                remove_file(self._init_of(number))
-        self._set_aside(sorted(unknown))
-        self._inits = {number for number in timelines if number in used}
-        self._lines = self._live = len(kept)
-        try:
-            if data.count(b"\n") != len(kept) or not data.endswith(b"\n"):
-                self._write_index(kept.values())
-        except OSError:
-            # A full disk is no reason not to show what it has; the next line begins behind a torn one's end.
-            self._ragged = True
-        return Found(kept, {number: timelines[number] for number in self._inits})
+        return kept
 
-    def _is_whole(self, line: Line, checked: int) -> bool:
-        """Tell whether a segment's file is as long as it was; not of those long there."""
-        return line.number < checked or size_of(self.place_of(line.number)) == line.size
+    def settle(self, survey: Survey, dates: Dates) -> Found:
+        """Make the lines anew that are lost, and put everything in its place.
+
+        Args:
+            survey: what was found.
+            dates: what is known of the channel's renditions.
+
+        Raises:
+            OSError: the folder can't be read.
+        """
+        with self._place.open() as folder:
+            kept, beside = survey.lines, set(survey.names)
+            stays = survey.lost[:-MAX_REBUILT]
+            if survey.lost:
+                rebuilt = self._rebuild(folder, survey, dates)
+                self.faults.rebuilt = len(rebuilt)
+                self.faults.stuck = len(stays)
+                kept = dict(sorted((kept | rebuilt).items()))
+                beside -= {self._name_of(number) for number in (*rebuilt, *stays)}
+            used = {line.init for line in kept.values() if line.parts}
+            inits = {number: one for number, one in survey.timelines.items() if number in used}
+            unused = [self._init_of(number) for number in survey.timelines if number not in used]
+            beside -= {self._init_of(number) for number in survey.timelines}
+            if self._shared_index(folder) or survey.strange:
+                beside.add(INDEX)
+            self._set_aside(folder, sorted(beside))
+            if not beside and not stays:
+                # Each was read, and is an init segment; but no segment that is anywhere here needs it.
+                for name in unused:
+                    folder.remove(name)
+            self._inits = {number: len(one.init) for number, one in inits.items()}
+            self._lines = self._live = len(kept)
+            try:
+                if not survey.whole or self.faults.count or INDEX in beside:
+                    self._write_index(folder, kept.values())
+            except OSError:
+                # A full disk is no reason not to show what it has; the next line begins behind a torn
+                # one's end.
+                self._ragged = True
+        return Found(kept, inits)
+
+    def _rebuild(self, folder: OpenFolder, survey: Survey, dates: Dates) -> dict[int, Line]:
+        lost = survey.lost[-MAX_REBUILT:]
+        known = {number for number, line in survey.lines.items() if line.parts}
+        beside = {one for number in lost for one in (number - 1, number + 1) if one in known}
+        files: dict[int, SegmentFile] = {}
+        for count, number in enumerate(sorted(beside.union(lost)), 1):
+            file = _read_segment(folder, self._name_of(number), text=self._extension == TEXT_EXTENSION)
+            if file is not None:
+                files[number] = file
+            if count % BREATH_FILES == 0:
+                time.sleep(BREATH_SECONDS)
+        return rebuild(files, survey.lines, survey.timelines, dates)
+
+    @staticmethod
+    def _shared_index(folder: OpenFolder) -> bool:
+        """Tell whether the index is a file that has a name elsewhere, too: nothing is appended there."""
+        status = folder.status(INDEX)
+        return status is not None and status.st_nlink > 1
+
+    def _names(self, folder: OpenFolder) -> dict[str, bool]:
+        """Give the names that are there, and whether each is a file; unfinished ones of ours go."""
+        names = {}
+        unfinished = []
+        for entry in folder.entries():
+            regular = entry.is_file(follow_symlinks=False)
+            names[entry.name] = regular
+            if regular and is_unfinished(folder, entry.name):
+                unfinished.append(entry.name)
+        for name in unfinished:
+            folder.remove(name)
+            del names[name]
+        return names
+
+    def _set_aside(self, folder: OpenFolder, names: Sequence[str]) -> None:
+        if not names:
+            return
+        try:
+            self.faults.places.append(folder.set_aside(names))
+            self.faults.aside += len(names)
+        except OSError as error:
+            self.faults.places.append(str(error))
+            self.faults.stuck += len(names)
+
+    def put_aside(self, numbers: Sequence[int]) -> None:
+        """Move segments aside that can't be listed with the others.
+
+        Raises:
+            OSError: they can't be moved.
+        """
+        with self._place.open() as folder:
+            names = [self._name_of(number) for number in numbers]
+            folder.set_aside([name for name in names if folder.status(name) is not None])
 
     def store(self, segment: LiveSegment, left: int) -> Line:
         """Write a segment, and append its line; of a gap, the line.
@@ -133,30 +329,41 @@ class Folder:
         Raises:
             OSError: it can't be written; then nothing of it is left.
         """
-        if segment.gap or segment.timeline is None:
-            line = index.line_of(segment, left)
-        else:
+        with self._place.open() as folder:
+            if segment.gap or segment.timeline is None:
+                line = index.line_of(segment, left)
+                self._append(folder, index.encode(line))
+                return line
             timeline = segment.timeline
             if timeline.number not in self._inits:
-                write_whole(self._init_of(timeline.number), timeline.init)
-                self._inits.add(timeline.number)
+                self._write_new(folder, self._init_of(timeline.number), timeline.init)
+                self._inits[timeline.number] = len(timeline.init)
             time, timescale = 0, 1
             if timeline.has_map:
                 time, timescale = parse_time(timeline.init, bytes(segment.parts[0].data), shown=True)
             line = index.line_of(segment, left, Fraction(time, timescale))
-            write_whole(self.place_of(segment.number), segment.data)
-        try:
-            self._append(index.encode(line))
-        except OSError:
-            remove_file(self.place_of(segment.number))
-            raise
-        return line
+            name = self._name_of(segment.number)
+            self._write_new(folder, name, segment.data)
+            try:
+                self._append(folder, index.encode(line))
+            except OSError:
+                folder.remove(name, len(segment.data))
+                raise
+            return line
 
-    def remove(self, number: int, timelines: Sequence[int], *, oldest: bool = True) -> int:
-        """Remove a segment and init segments.
+    @staticmethod
+    def _write_new(folder: OpenFolder, name: str, data: bytes) -> None:
+        """Write a file; what has its name, whatever that is, is moved out of the way."""
+        if folder.status(name) is not None:
+            folder.set_aside([name])
+        folder.write_whole(name, data, replaces=False)
+
+    def remove(self, number: int, size: int, timelines: Sequence[int] = (), *, oldest: bool = True) -> int:
+        """Remove a segment and init segments, if they are what we wrote.
 
         Args:
             number: the segment's; it may be a gap's.
+            size: its bytes; 0 of what has none.
             timelines: the init segments'.
             oldest: whether it is the first one, whose line goes with it in time.
 
@@ -166,56 +373,25 @@ class Folder:
         Raises:
             OSError: it can't be removed.
         """
-        size = remove_file(self.place_of(number))
-        for timeline in timelines:
-            remove_file(self._init_of(timeline))
-            self._inits.discard(timeline)
-        if not oldest:
-            return size
-        self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
-        if self._lines > 2 * self._live + COMPACT_SLACK:
-            lines, _ = index.decode(self._read_index())
-            self._write_index([line for line in lines.values() if line.number >= self._first])
-        return size
+        with self._place.open() as folder:
+            there = size and folder.status(self._name_of(number)) is not None
+            removed = bool(there) and folder.remove(self._name_of(number), size)
+            for timeline in timelines:
+                if timeline in self._inits:
+                    folder.remove(self._init_of(timeline), self._inits.pop(timeline))
+            if oldest:
+                self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
+                if self._lines > 2 * self._live + COMPACT_SLACK:
+                    lines = index.read(folder).lines.values()
+                    self._write_index(folder, [line for line in lines if line.number >= self._first])
+        return size if removed else 0
 
-    def _read_index(self) -> bytes:
-        try:
-            with (self.path / INDEX).open("rb") as file:
-                return file.read(MAX_INDEX_BYTES)
-        except FileNotFoundError:
-            return b""
-
-    def _names(self) -> dict[str, bool]:
-        """Give the names that are there, and whether each is a file; unfinished ones go."""
-        names = {}
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                regular = entry.is_file(follow_symlinks=False)
-                if regular and entry.name.endswith(TEMPORARY):
-                    Path(entry.path).unlink()
-                elif entry.name not in (INDEX, ASIDE):
-                    names[entry.name] = regular
-        return names
-
-    def _set_aside(self, names: Sequence[str]) -> None:
-        if not names:
-            return
-        aside = self.path / ASIDE
-        aside.mkdir(exist_ok=True)
-        for name in names:
-            # A whole segment whose line a crash prevented is no fault, but it isn't published either.
-            self.troubles += 1
-            with contextlib.suppress(OSError):
-                (self.path / name).rename(aside / name)
-        files = [path for path in aside.iterdir() if path.is_file() or path.is_symlink()]
-        for path in sorted(files, key=lambda path: path.lstat().st_mtime)[:-MAX_ASIDE]:
-            path.unlink()
-
-    def _append(self, data: bytes) -> None:
-        with (self.path / INDEX).open("ab", buffering=0) as file:
+    def _append(self, folder: OpenFolder, data: bytes) -> None:
+        descriptor = folder.open_to_append(INDEX)
+        with os.fdopen(descriptor, "ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
-                write_all(file.fileno(), b"\n" + data if self._ragged else data)
+                write_all(descriptor, b"\n" + data if self._ragged else data)
             except OSError:
                 # Half a line would spoil the next one.
                 file.truncate(end)
@@ -224,32 +400,65 @@ class Folder:
         self._lines += 1
         self._live += 1
 
-    def _write_index(self, lines: Collection[Line]) -> None:
-        write_whole(self.path / INDEX, b"".join(index.encode(line) for line in lines))
+    def _write_index(self, folder: OpenFolder, lines: Collection[Line]) -> None:
+        folder.write_whole(INDEX, b"".join(index.encode(line) for line in lines))
         self._lines = self._live = len(lines)
 
 
-def read_timelines(folder: Path) -> dict[int, Timeline]:
+def _size_of(folder: OpenFolder, name: str) -> int:
+    status = folder.status(name)
+    return -1 if status is None else status.st_size
+
+
+def _read_segment(folder: OpenFolder, name: str, *, text: bool) -> SegmentFile | None:
+    """Read what a segment's file tells; None where it isn't one of ours, or not all of it."""
+    try:
+        descriptor = folder.open_file(name)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb", buffering=0):
+        status = os.fstat(descriptor)
+        try:
+            if text:
+                data = os.pread(descriptor, min(status.st_size, MAX_TEXT_BYTES), 0)
+                return SegmentFile(status.st_size, status.st_mtime) if is_text(data) else None
+            facts = read_live_segment(
+                lambda offset, length: os.pread(descriptor, length, offset), status.st_size
+            )
+        except (MediaError, OSError):
+            return None
+        return SegmentFile(status.st_size, min(status.st_mtime, time.time()), facts)
+
+
+def read_timelines(folder: OpenFolder) -> dict[int, Timeline]:
     """Read the init segments of a rendition's folder, by number.
 
     Raises:
         OSError: one of them can't be read.
     """
-    timelines = {}
-    for path in folder.glob("init-*.mp4"):
-        found = _INIT.fullmatch(path.name)
-        regular = path.is_file() and not path.is_symlink()
-        if found is not None and regular and path.stat().st_size <= MAX_INIT_BYTES:
-            timeline = _parse_init(int(found[1]), path.read_bytes())
-            if timeline is not None:
-                timelines[timeline.number] = timeline
+    timelines: dict[int, Timeline] = {}
+    for name in _init_names(folder):
+        try:
+            data = folder.read(name, MAX_INIT_BYTES)
+        except (NotOursError, FileNotFoundError):
+            continue
+        timeline = _parse_init(int(name[len("init-") : -len(".mp4")]), data)
+        if timeline is not None:
+            timelines[timeline.number] = timeline
     return timelines
+
+
+def _init_names(folder: OpenFolder) -> Iterator[str]:
+    names = [entry.name for entry in folder.entries() if INIT_NAME.fullmatch(entry.name)]
+    yield from sorted(names, key=lambda name: (len(name), name))[-MAX_INITS:]
 
 
 def _parse_init(number: int, data: bytes) -> Timeline | None:
     """Read an init segment as it was written, or what stands for that of a text; None where it is neither."""
     if data == webvtt.HEADER:
         return Timeline(number, data, TEXT)
+    if not is_init(data):
+        return None
     reader = FragmentReader()
     try:
         reader.receive_data(data)

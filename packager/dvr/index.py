@@ -1,30 +1,67 @@
-"""A rendition's index: a line of JSON for each segment, in the order of their numbers. Pure.
+"""A rendition's index: a line of JSON for each segment, in the order of their numbers.
 
-A line is appended when its segment is whole on disk. A line that can't be read counts as none: a crash may
-have torn it, and then its segment is a gap.
+A line is appended when its segment is whole on disk. A line that can't be read, or tells of what can't be,
+counts as none: a crash may have torn it, and what is on a disk may be anything.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta, Struct
 
+from media.live_segment import MAX_PARTS
+from packager.data_folder import OpenFolder
 from packager.live.livesegment import LiveSegment, Stored, Timeline
-from packager.live.numbers import MAX_NUMBER
+from packager.live.numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
-MAX_PARTS = 1000
-"""Most parts of a segment that a line may tell of."""
+INDEX = "index"
+"""The file's name."""
+
+MAX_INDEX_BYTES = 256 << 20
+"""Longest index that is read; a longer one isn't ours."""
+
+MAX_LINE_BYTES = 64 << 10
+"""Longest line that is read."""
+
+MAX_UNREADABLE = 10_000
+"""After so many lines that can't be read the rest isn't read: it is no index any more."""
+
+READ_BYTES = 1 << 20
+"""How much of it is read at once."""
+
+LATEST_DATE = 4_102_444_800
+"""Seconds since the epoch: no segment is of the year 2100 or later."""
+
+LONGEST_SECONDS = 60
+"""No segment lasts longer: ten seconds are configured at most, and key frames may be ten more apart."""
+
+MAX_SEGMENT_BYTES = 1 << 30
+"""No segment is larger."""
+
+SHORTEST_SECONDS = Fraction(1, 2)
+"""So long a segment lasts in the mean at least: numbers don't rise faster than time allows."""
+
+UNTIMELY_NUMBERS = 1000
+"""Of so many numbers in a row it isn't asked whether there was time for them."""
+
+MOST_JUMP = 30
+"""Seconds by which a date may be off what the segments beside it say."""
 
 DURATIONS_KEPT = 256
 """How many segments' durations are kept; there are a handful of different ones."""
 
+_LARGEST = 2**63 - 1
 _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
-_Ratio = tuple[int, Annotated[int, Meta(ge=1)]]
+_Ratio = tuple[Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)], Annotated[int, Meta(ge=1, le=_LARGEST)]]
+_Size = Annotated[int, Meta(ge=1, le=MAX_SEGMENT_BYTES)]
 
 
 class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
@@ -46,10 +83,10 @@ class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, 
     number: _Number
     date: _Ratio
     duration: _Ratio
-    left: Annotated[int, Meta(ge=0)] = 0
+    left: Annotated[int, Meta(ge=0, le=MAX_DISCONTINUITIES)] = 0
     init: _Number | None = None
     discontinuity: bool = False
-    parts: Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(max_length=MAX_PARTS)] = ()
+    parts: Annotated[tuple[_Size, ...], Meta(max_length=MAX_PARTS)] = ()
     presentation_time: _Ratio = msgspec.field(default=(0, 1), name="decode_time")
 
     @property
@@ -119,6 +156,68 @@ def encode(line: Line) -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
+@dataclass(slots=True)
+class Index:
+    """What an index says, read piece by piece.
+
+    Attributes:
+        lines: by number, a later line of a number instead of an earlier one.
+        unreadable: how many lines couldn't be read, or tell of what can't be.
+        newlines: how many lines there are.
+    """
+
+    lines: dict[int, Line] = field(default_factory=dict)
+    unreadable: int = 0
+    newlines: int = 0
+    _rest: bytes = b""
+    _skips: bool = False
+
+    @property
+    def given_up(self) -> bool:
+        """Whether so much of it can't be read that it is no index any more."""
+        return self.unreadable > MAX_UNREADABLE
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes."""
+        texts = (self._rest + data).split(b"\n")
+        self._rest = texts.pop()
+        self.newlines += len(texts)
+        for text in texts:
+            if self.given_up:
+                self._rest = b""
+                return
+            if self._skips:
+                self._skips = False
+            elif text:
+                self._line(text)
+        if len(self._rest) > MAX_LINE_BYTES:
+            self.unreadable += not self._skips
+            self._rest, self._skips = b"", True
+
+    def receive_eof(self) -> None:
+        """Take notice that no more comes; the lines are then in the order of their numbers."""
+        if self._rest and not self.given_up:
+            # An end that isn't there: of its last digits some may be missing too.
+            readable = self._line(self._rest)
+            self.unreadable += readable
+        self._rest = b""
+        if any(later < number for number, later in zip(self.lines, list(self.lines)[1:], strict=False)):
+            self.lines = dict(sorted(self.lines.items()))
+
+    def _line(self, text: bytes) -> bool:
+        """Read a line; tell whether it can be read."""
+        try:
+            line = _DECODER.decode(text)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.unreadable += 1
+            return False
+        if not is_possible(line):
+            self.unreadable += 1
+            return False
+        self.lines[line.number] = line
+        return True
+
+
 def decode(data: bytes) -> tuple[dict[int, Line], int]:
     """Read an index.
 
@@ -127,19 +226,123 @@ def decode(data: bytes) -> tuple[dict[int, Line], int]:
 
     Returns:
         Its lines by number, in the order of the numbers, a later line of a number instead of an earlier one;
-        how many lines couldn't be read.
+        how many lines couldn't be read, or tell of what can't be.
     """
-    lines: dict[int, Line] = {}
-    torn = 0
-    for text in data.splitlines(keepends=True):
-        if text == b"\n":
-            continue
-        try:
-            line = _DECODER.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            torn += 1
-        else:
-            # An end that isn't there: of its last digits some may be missing too.
-            torn += not text.endswith(b"\n")
-            lines[line.number] = line
-    return dict(sorted(lines.items())), torn
+    found = Index()
+    found.receive_data(data)
+    found.receive_eof()
+    return found.lines, found.unreadable
+
+
+def read(folder: OpenFolder) -> Index:
+    """Read the index of a rendition's folder; it blocks. One that isn't there is empty.
+
+    Raises:
+        NotOursError: no file is there, or one that is too long for an index.
+        OSError: it can't be read.
+    """
+    found = Index()
+    try:
+        descriptor = folder.open_file(INDEX)
+    except FileNotFoundError:
+        return found
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        length = 0
+        while (data := file.read(READ_BYTES)) and not found.given_up:
+            length += len(data)
+            if length > MAX_INDEX_BYTES:
+                found.unreadable = MAX_UNREADABLE + 1
+                break
+            found.receive_data(data)
+    found.receive_eof()
+    return found
+
+
+def is_possible(line: Line, target_duration: int = LONGEST_SECONDS) -> bool:
+    """Tell whether a segment can be as a line says, for itself.
+
+    Args:
+        line: it.
+        target_duration: RFC 8216bis §4.4.3.1: what no segment's duration, rounded, exceeds.
+    """
+    (date, per_second), (duration, parts) = line.date, line.duration
+    return (
+        0 <= date < LATEST_DATE * per_second
+        and duration > 0
+        and 2 * duration < (2 * target_duration + 1) * parts
+        and line.size <= MAX_SEGMENT_BYTES
+    )
+
+
+def impossible(lines: Mapping[int, Line]) -> set[int]:
+    """Find the lines that can't be right beside the others, in the order of their numbers.
+
+    Returns:
+        Their numbers: of gaps for which there was no time, and of lines whose date or count of
+        discontinuities is far from what the lines on both sides say.
+    """
+    ordered = list(lines.values())
+    wrong = _untimely_gaps(ordered)
+    if len(ordered) > 2:
+        # The two beside it; at both ends the two that follow.
+        before, behind = (ordered[1], *ordered[:-1]), (*ordered[1:], ordered[-2])
+        ones, others = (*before[:-1], ordered[-3]), (ordered[2], *behind[1:])
+        near = zip(ordered, ones, others, strict=True)
+        wrong.update(line.number for line, one, other in near if _is_odd(line, one, other))
+    return wrong
+
+
+def has_time(before: Line, behind: Line) -> bool:
+    """Tell whether there was time for all the numbers between two lines."""
+    count = behind.number - before.number
+    passed = max(seconds(behind.date) - seconds(before.date), 0.0)
+    return count <= UNTIMELY_NUMBERS or count * float(SHORTEST_SECONDS) <= passed
+
+
+def _untimely_gaps(ordered: Sequence[Line]) -> set[int]:
+    """Find gaps, which no file vouches for, that are far from everything that has one."""
+    wrong: set[int] = set()
+    group: list[Line] = []
+    for line in ordered:
+        if group and not has_time(group[-1], line):
+            wrong |= _numbers_of_gaps(group)
+            group = []
+        group.append(line)
+    return wrong | _numbers_of_gaps(group)
+
+
+def _numbers_of_gaps(group: Sequence[Line]) -> set[int]:
+    return set() if any(line.parts for line in group) else {line.number for line in group}
+
+
+def _is_odd(line: Line, one: Line, other: Line) -> bool:
+    """Tell whether a line says something else than two lines near it, which agree."""
+    first, last = (one, other) if one.number < other.number else (other, one)
+    if first.left <= last.left and not _fewest(line, first) <= line.left <= _most(line, first, last):
+        return True
+    if not line.parts:
+        early, late = seconds(first.date), seconds(last.date)
+        return early <= late and not early - MOST_JUMP <= seconds(line.date) <= late + MOST_JUMP
+    if not one.init == line.init == other.init or not (one.parts and other.parts):
+        return False
+    offset, here, there = (
+        seconds(each.date) - seconds(each.presentation_time) for each in (line, one, other)
+    )
+    return abs(here - there) <= MOST_JUMP < min(abs(offset - here), abs(offset - there))
+
+
+def _fewest(line: Line, first: Line) -> int:
+    """Give how many discontinuities there were at least before a line: each number has one at most."""
+    return first.left if first.number < line.number else first.left - (first.number - line.number)
+
+
+def _most(line: Line, first: Line, last: Line) -> int:
+    """Give how many discontinuities there were at most before a line."""
+    if line.number > last.number:
+        return last.left + line.number - last.number
+    return last.left if line.number > first.number else first.left
+
+
+def seconds(ratio: tuple[int, int]) -> float:
+    """Give a ratio's seconds."""
+    return ratio[0] / ratio[1]

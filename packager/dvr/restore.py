@@ -11,8 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from packager.dvr.index import Line, segment_of
+from packager.dvr.index import Line, has_time, segment_of
 from packager.live.livesegment import LiveSegment, Timeline
+
+MOST_TOLERATED = 1000
+"""So many more numbers than a window's time asks for may be listed: segments may be short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,57 @@ def within(found: Mapping[str, Found], next_number: int, segment_duration: Fract
     return (next_number - 1 - last_number(found)) * segment_duration < kept
 
 
+def is_recent(found: Mapping[str, Found], now: Fraction, kept: Fraction) -> bool:
+    """Tell whether the newest segment would still be listed by its date.
+
+    Args:
+        found: by rendition.
+        now: seconds since the epoch.
+        kept: seconds that stay listed.
+    """
+    last = [one.lines[max(one.lines)] for one in found.values() if one.lines]
+    return any(Fraction(*line.date) + Fraction(*line.duration) > now - kept for line in last)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What of it can be listed before the next segment.
+
+    Attributes:
+        first: the lowest number of what can.
+        elapsed: whether there was time for all numbers up to there: what is older has left the list long ago.
+    """
+
+    first: int
+    elapsed: bool
+
+
+def reach(found: Mapping[str, Found], next_number: int, segment_duration: Fraction, kept: Fraction) -> Reach:
+    """Tell how far back numbers can be listed without a hole that is longer than what is listed.
+
+    Args:
+        found: by rendition.
+        next_number: with which publishing goes on.
+        segment_duration: seconds for which a gap stands.
+        kept: seconds that stay listed.
+    """
+    most = math.ceil(kept / segment_duration)
+    known = {number: line for one in found.values() for number, line in one.lines.items()}
+    first = next_number
+    for number in sorted(known, reverse=True):
+        if first - number > most or next_number - number > 4 * most + MOST_TOLERATED:
+            return Reach(first, first not in known or has_time(known[number], known[first]))
+        first = number
+    return Reach(first, elapsed=True)
+
+
 def line_up(
-    found: Mapping[str, Found], next_number: int, segment_duration: Fraction, now: Fraction | None = None
+    found: Mapping[str, Found],
+    next_number: int,
+    segment_duration: Fraction,
+    now: Fraction | None = None,
+    *,
+    whole: bool = True,
 ) -> tuple[dict[str, list[LiveSegment]], int]:
     """Give what each rendition takes up.
 
@@ -55,12 +107,13 @@ def line_up(
         next_number: with which publishing goes on.
         segment_duration: seconds for which a gap stands.
         now: seconds since the epoch, before which the gaps end; None: they end when they end.
+        whole: whether all numbers of a hole are needed; else one gap stands for all of it.
 
     Returns:
         By rendition: segments of the same numbers, up to the next one; EXT-X-DISCONTINUITY-SEQUENCE of the
         first.
     """
-    common = _common(found, next_number, segment_duration, now)
+    common = _common(found, next_number, segment_duration, now, whole=whole)
     segments: dict[str, list[LiveSegment]] = {name: [] for name in found}
     timelines: dict[str, Timeline | None] = dict.fromkeys(found)
     for line in common:
@@ -78,7 +131,12 @@ def line_up(
 
 
 def _common(
-    found: Mapping[str, Found], next_number: int, segment_duration: Fraction, now: Fraction | None
+    found: Mapping[str, Found],
+    next_number: int,
+    segment_duration: Fraction,
+    now: Fraction | None,
+    *,
+    whole: bool,
 ) -> list[Line]:
     """Give a line for each number from the first that any rendition has: its, or one for a gap."""
     known: dict[int, Line] = {}
@@ -91,7 +149,8 @@ def _common(
         following = known[number]
         if lines:
             until = Fraction(*following.date)
-            lines += _gaps(lines[-1], number, until, following.left, segment_duration)
+            begin = number if whole else min(number, lines[-1].number + 2)
+            lines += _gaps(lines[-1], begin, until, following.left, segment_duration)
         lines.append(following)
     if lines:
         lines += _gaps(lines[-1], next_number, now, 0, segment_duration)

@@ -45,12 +45,14 @@ class Removal:
     Attributes:
         shelf: the rendition's.
         number: the segment's.
+        size: its bytes on disk, 0 of one that isn't there: no other file is removed.
         timelines: the init segments'.
         oldest: whether there is none before it.
     """
 
     shelf: RenditionShelf
     number: int
+    size: int
     timelines: Sequence[int]
     oldest: bool = True
 
@@ -143,30 +145,34 @@ class RenditionShelf:
         folder: its files.
         window: the rendition's.
         left: discontinuities before the next segment.
+        refused: why nothing is stored here; empty where it is.
     """
 
     def __init__(self, queue: Queue, folder: Folder) -> None:
         self._queue = queue
         self.folder = folder
+        self.refused = ""
         self.window: Window | None = None
         self.left = 0
 
     def put(self, segment: LiveSegment) -> None:
         """Begin to store a segment, or note a gap."""
         left, self.left = self.left, self.left + segment.discontinuity
-        self._queue.put(Put(self, segment.number, left))
+        if not self.refused:
+            self._queue.put(Put(self, segment.number, left))
 
     def hold(self, size: int) -> bool:
         """Reserve memory for what the disk hasn't taken yet; False where there is no room."""
-        return self._queue.hold(size)
+        return not self.refused and self._queue.hold(size)
 
     def release(self, size: int) -> None:
         """Give so many bytes of it back."""
         self._queue.release(size)
 
-    def remove(self, number: int, timelines: Sequence[int]) -> None:
+    def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Begin to remove a segment, or the note of a gap, and the init segments of these timelines."""
-        self._queue.remove(Removal(self, number, timelines))
+        if not self.refused:
+            self._queue.remove(Removal(self, number, size, timelines))
 
     def path(self, number: int) -> str:
         """Tell where a stored segment is."""

@@ -76,7 +76,7 @@ class Writer:
         self.used += line.size
         if not window.confirm(put.number, stored_of(line)):
             # It came too late: it is a gap in the playlist, and stays one.
-            self._queue.remove(Removal(put.shelf, put.number, (), oldest=False))
+            self._queue.remove(Removal(put.shelf, put.number, line.size, (), oldest=False))
             if window.at(put.number) is not None:
                 self._queue.put(put)
             return
@@ -130,4 +130,6 @@ class Writer:
 
 
 def _remove(removals: Sequence[Removal]) -> int:
-    return sum(one.shelf.folder.remove(one.number, one.timelines, oldest=one.oldest) for one in removals)
+    return sum(
+        one.shelf.folder.remove(one.number, one.size, one.timelines, oldest=one.oldest) for one in removals
+    )

@@ -12,6 +12,7 @@ from fractions import Fraction
 import structlog
 
 from packager.beside import beside
+from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
 from packager.live.audience import Audience
 from packager.live.captions import Captions
@@ -83,13 +84,14 @@ class Channel:
         )
         self.inband = Inband([rung.name for rung in ladder or sounds], round(time.time() * 1000))
         self.captions = Captions(options.captions, options.caption_bytes)
-        self._numbers = Numbers(None if options.data is None else options.data / "number")
+        self._data = None if options.data is None else DataFolder.at(options.data)
+        self._numbers = Numbers(self._data)
         self._runs = Runs(
             self.name, tools, ladder, sounds, self._numbers, self.inband, self.captions, on_part
         )
         self._pace = Pace(options.name, self._numbers, self._runs.suspend)
         self.archive = self._new_archive()
-        self.finale = Finale(options.name, options.data, options.retention if self.archive else None)
+        self.finale = Finale(options.name, self._data, options.retention if self.archive else None)
         self.cadence: Cadence
         self.renditions: dict[str, Rendition]
         self.presentation: Presentation
@@ -98,9 +100,9 @@ class Channel:
 
     def _new_archive(self) -> Archive | None:
         options = self.options
-        if options.data is None or not options.dvr_window:
+        if self._data is None or not options.dvr_window:
             return None
-        return Archive(options.data / DVR, options.name, options.dvr_bytes, options.dvr_waiting_bytes)
+        return Archive(self._data / DVR, options.name, options.dvr_bytes, options.dvr_waiting_bytes)
 
     def _adopt(self, plan: Plan) -> None:
         """Go on with these windows."""

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import structlog
 
-from packager.dvr.files import clear, write_whole
-from packager.dvr.folder import INDEX
+from packager.data_folder import ASIDE, DataFolder, NotOursError, OpenFolder
+from packager.dvr.archive import FORMER
+from packager.dvr.index import INDEX
+from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.recordings import note as notes
 from packager.recordings.collection import Recordings, Retention
 from packager.recordings.note import Ending
@@ -27,7 +29,10 @@ ENDED = "ended"
 DVR = "dvr"
 RECORDINGS = "recordings"
 GONE = ".gone"
-"""Folder of what is being removed."""
+"""Folder of what is being removed; what isn't ours stays in it."""
+
+MAX_GONE = 16
+"""Most folders of one rendition in there."""
 
 END_SECONDS = 10.0
 """How long who ends an event waits for its recording, which a slow disk may take longer for."""
@@ -50,13 +55,13 @@ class Finale:
         trouble: why the last event couldn't be recorded; or empty.
     """
 
-    def __init__(self, channel: str, data: Path | None, retention: Retention | None) -> None:
+    def __init__(self, channel: str, data: Path | DataFolder | None, retention: Retention | None) -> None:
         self._channel = channel
-        self._data = data
+        self._data = None if data is None else DataFolder.at(data)
         self.trouble = ""
         self.recordings: Recordings | None = None
-        if data is not None and retention is not None:
-            self.recordings = Recordings(data / RECORDINGS, channel, retention)
+        if self._data is not None and retention is not None:
+            self.recordings = Recordings(self._data / RECORDINGS, channel, retention)
         self.over = asyncio.Event()
         self._resting = asyncio.Event()
         self._again = asyncio.Event()
@@ -104,10 +109,18 @@ class Finale:
                 await self.seal(ending)
         return ending
 
-    def _recall(self, data: Path) -> Ending | None:
-        clear(data / GONE)
-        with contextlib.suppress(FileNotFoundError), (data / ENDED).open("rb") as file:
-            return notes.decode_ending(file.read(MAX_ENDING_BYTES))
+    def _recall(self, data: DataFolder) -> Ending | None:
+        with contextlib.suppress(FileNotFoundError), data.open() as folder:
+            if folder.status(GONE) is not None and not erase_in(folder, GONE):
+                log.info("what isn't ours stays", channel=self._channel, folder=folder.place_of(GONE))
+            try:
+                ending = notes.decode_ending(folder.read(ENDED, MAX_ENDING_BYTES))
+            except NotOursError:
+                ending = None
+            if ending is None:
+                aside = folder.set_aside([ENDED])
+                log.warning("note of the event's end can't be read", channel=self._channel, aside=aside)
+            return ending
         return None
 
     async def seal(self, ending: Ending) -> None:
@@ -124,9 +137,9 @@ class Finale:
             log.warning("event can't be recorded", channel=self._channel, reason=self.trouble)
 
     @staticmethod
-    def _note(data: Path, ending: Ending) -> None:
-        data.mkdir(parents=True, exist_ok=True)
-        write_whole(data / ENDED, notes.encode(ending))
+    def _note(place: Path | DataFolder, ending: Ending) -> None:
+        with DataFolder.at(place).open(make=True) as folder:
+            folder.write_whole(ENDED, notes.encode(ending))
 
     async def rest(self) -> None:
         """Wait until another event is to begin, and remove what was served of the last one."""
@@ -145,10 +158,25 @@ class Finale:
         log.info("event begins", channel=self._channel)
 
 
-def _forget(data: Path) -> None:
+def _forget(data: DataFolder) -> None:
     """Remove an event's DVR; its recording has links of its own to the segments."""
-    (data / GONE).mkdir(exist_ok=True)
-    for index in list((data / DVR).glob(f"*/{INDEX}")):
-        index.parent.rename(data / GONE / index.parent.name)
-    (data / ENDED).unlink(missing_ok=True)
-    clear(data / GONE)
+    with data.open(make=True) as folder, folder.folder(GONE, make=True) as gone:
+        with contextlib.suppress(FileNotFoundError), folder.folder(DVR) as dvr:
+            for name in _renditions(dvr):
+                dvr.move(name, gone, gone.free_name(name, MAX_GONE))
+        folder.remove(ENDED)
+    with data.open() as folder:
+        erase_in(folder, GONE)
+
+
+def _renditions(dvr: OpenFolder) -> list[str]:
+    """Give the folders that hold a rendition's DVR."""
+    names = (entry.name for entry in dvr.entries() if entry.is_dir(follow_symlinks=False))
+    return [name for name in names if FOLDER_NAME.fullmatch(name) and _holds_dvr(dvr, name)]
+
+
+def _holds_dvr(dvr: OpenFolder, name: str) -> bool:
+    if name in (FORMER, ASIDE) or name.startswith("."):
+        return False
+    with dvr.folder(name) as folder:
+        return folder.status(INDEX) is not None

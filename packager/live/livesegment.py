@@ -83,8 +83,14 @@ class Shelf(Protocol):
     def release(self, size: int) -> None:
         """Give so many of these bytes back."""
 
-    def remove(self, number: int, timelines: Sequence[int]) -> None:
-        """Begin to remove a segment, or the note of a gap, and the init segments of these timelines."""
+    def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
+        """Begin to remove a segment, or the note of a gap, and the init segments of these timelines.
+
+        Args:
+            number: the segment's.
+            size: its bytes on the shelf; 0 of one that isn't there.
+            timelines: whose init segments go with it.
+        """
 
     def path(self, number: int) -> str:
         """Tell where a stored segment is."""

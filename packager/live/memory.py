@@ -109,7 +109,7 @@ class Memory:
         self._held.pop(segment.number, None)
         self._size -= len(segment.data)
         if self._shelf is not None:
-            self._shelf.remove(segment.number, timelines)
+            self._shelf.remove(segment.number, segment.stored.size if segment.stored else 0, timelines)
 
     def _release(self, shelf: Shelf, now: float) -> None:
         """Decide what becomes of the bytes that are behind the live edge."""

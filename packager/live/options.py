@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from packager.data_folder import DataFolder
 from packager.dvr.shelf import MAX_WAITING_BYTES
 from packager.live.captions import MAX_CAPTION_BYTES
 from packager.live.waiters import MAX_WAITERS
@@ -27,6 +28,7 @@ class ChannelOptions:
         dvr_window: seconds that stay in the playlists beyond the live window.
         max_waiters: requests that may wait for one rendition at once.
         data: the channel's folder on disk, where its numbers and its DVR outlive the process; None for none.
+            No link is followed beneath the path, nor beneath the root of a data folder.
         dvr_bytes: most bytes of the DVR on disk; 0: as many as its time asks for.
         dvr_waiting_bytes: most bytes of it that wait in memory for a disk that is slow.
         event: whether it ends with its file, which is played once.
@@ -44,7 +46,7 @@ class ChannelOptions:
     segment_duration: float = 2.0
     dvr_window: float = 0.0
     max_waiters: int = MAX_WAITERS
-    data: Path | None = None
+    data: DataFolder | Path | None = None
     dvr_bytes: int = 0
     dvr_waiting_bytes: int = MAX_WAITING_BYTES
     event: bool = False

@@ -97,6 +97,8 @@ class Planner:
             used: as for ``afresh``; the archive tells what it has used.
         """
         used = max(used, await archive.load(times, self._names))
+        if archive.newest is not None:
+            self._numbers.doubt(*archive.newest)
         return await self._restored(times, self._next(times, used), archive)
 
     async def past(self, archive: Archive, used: int = -1) -> Plan | None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,12 @@ import structlog
 
 from media.errors import MediaError
 from packager.beside import beside
-from packager.dvr.files import clear, write_whole
+from packager.data_folder import DataFolder, NotOursError, OpenFolder
+from packager.dvr.own_files import erase_in
 from packager.recordings import note as notes
 from packager.recordings.movie import Layout, lay_out, make_head
 from packager.recordings.note import Ending, Note
-from packager.recordings.seal import HEAD, NOTE, read_back, seal
+from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
 from packager.storage import Library, LocalFile, NotFoundError
 
 log = structlog.get_logger()
@@ -28,6 +29,9 @@ RETENTION_SECONDS = 30.0
 
 MAX_NOTE_BYTES = 64 << 10
 """Longest note that is read."""
+
+MAX_DOOMED = 16
+"""Most folders of one name that wait for somebody to look at what in them isn't ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,22 @@ class Recording:
 
     Args:
         note: what it is.
-        path: its folder.
+        place: its folder.
+        size: bytes of its files, where they were counted; else the note tells.
 
     Attributes:
+        path: its folder, for people and for readers.
+        size: bytes of its files.
+        ended: seconds since the epoch.
         obstacle: why there is no MP4 of it; empty where there is one.
     """
 
-    def __init__(self, note: Note, path: Path) -> None:
+    def __init__(self, note: Note, place: Path | DataFolder, size: int | None = None) -> None:
         self.note = note
-        self.path = path
+        self._place = DataFolder.at(place)
+        self.path = path = Path(str(self._place))
+        self.size = note.size if size is None else size
+        self.ended = max(note.end, note.start + note.duration)
         self.obstacle = "" if note.video or note.audio else "it has neither picture nor sound"
         self._library = Library(path)
         self._layout: Layout | None = None
@@ -108,9 +119,10 @@ class Recording:
     def _movie(self) -> tuple[LocalFile, Layout]:
         names = [name for name in (self.note.video, self.note.audio) if name is not None]
         if self._layout is None:
-            listed = read_back(self.path, names)
-            if not (self.path / HEAD).exists():
-                write_whole(self.path / HEAD, make_head(self.path, listed))
+            with self._place.open() as folder:
+                listed = read_back(folder, names)
+                if folder.status(HEAD) is None:
+                    folder.write_whole(HEAD, make_head(folder, listed))
             self._layout = lay_out(listed)
         return self.open(HEAD), self._layout
 
@@ -119,13 +131,13 @@ class Recordings:
     """The recordings of one channel.
 
     Args:
-        path: their folder.
+        place: their folder.
         channel: the channel's name, for the log.
         retention: for how long they stay.
     """
 
-    def __init__(self, path: Path, channel: str, retention: Retention) -> None:
-        self._path = path
+    def __init__(self, place: Path | DataFolder, channel: str, retention: Retention) -> None:
+        self._place = DataFolder.at(place)
         self._channel = channel
         self._retention = retention
         self._known: dict[str, Recording] = {}
@@ -154,28 +166,50 @@ class Recordings:
             self._known = {one.note.id: one for one in found}
 
     def _load(self) -> list[Recording]:
-        found = []
-        for folder in self._path.iterdir() if self._path.is_dir() else ():
-            if folder.name.startswith("."):
-                clear(folder)  # half made, or half removed
-                continue
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                with (folder / NOTE).open("rb") as file:
-                    note = notes.decode_note(file.read(MAX_NOTE_BYTES))
-                if note is not None and note.id == folder.name:
-                    found.append(Recording(note, folder))
+        found, unknown = [], 0
+        try:
+            folder = self._place.open()
+        except FileNotFoundError:
+            return []
+        with folder:
+            for name in [one.name for one in folder.entries() if one.is_dir(follow_symlinks=False)]:
+                if DRAFT.fullmatch(name):
+                    unknown += not erase_in(folder, name)  # half made, or half removed
+                elif notes.ID.fullmatch(name):
+                    recording = self._read(folder, name)
+                    unknown += recording is None
+                    found += [] if recording is None else [recording]
+        if unknown:
+            log.warning(
+                "folders that are no recordings stay",
+                channel=self._channel,
+                folder=str(self._place),
+                count=unknown,
+            )
         return found
 
-    async def seal(self, dvr: Path, ending: Ending) -> None:
+    def _read(self, folder: OpenFolder, name: str) -> Recording | None:
+        try:
+            with folder.folder(name) as inner:
+                note = notes.decode_note(inner.read(NOTE, MAX_NOTE_BYTES))
+                if note is None or note.id != name:
+                    return None
+                # By their size recordings are removed: what a note says of itself isn't enough for that.
+                size = _size_of(inner, note.renditions) if self._retention.size else None
+        except (NotOursError, FileNotFoundError):
+            return None
+        return Recording(note, self._place / name, size)
+
+    async def seal(self, dvr: Path | DataFolder, ending: Ending) -> None:
         """Make a recording of a DVR, and then its MP4's head.
 
         Raises:
             OSError: it can't be made.
         """
-        note = await asyncio.to_thread(seal, dvr, self._path, ending)
+        note = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending)
         if note is None:
             return
-        recording = self._known[note.id] = Recording(note, self._path / note.id)
+        recording = self._known[note.id] = Recording(note, self._place / note.id)
         log.info("event recorded", channel=self._channel, recording=note.id, seconds=round(note.duration, 1))
         with recording.reading(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())
@@ -190,21 +224,21 @@ class Recordings:
         """
         kept = 0
         for index, recording in enumerate(self):
-            kept += recording.note.size
-            old = 0 < self._retention.seconds < now - recording.note.end
+            kept += recording.size
+            old = 0 < self._retention.seconds < now - recording.ended
             much = 0 < self._retention.size < kept and index > 0
             if old or much:
-                kept -= recording.note.size
+                kept -= recording.size
                 del self._known[recording.note.id]
                 self._doomed.append(recording)
         while (free := next((one for one in self._doomed if not one.is_read), None)) is not None:
             self._doomed.remove(free)
             try:
-                await asyncio.to_thread(_remove, free.path)
+                whole = await asyncio.to_thread(_remove, self._place, free.note.id)
             except OSError as error:
                 log.warning("recording can't be removed", channel=self._channel, reason=str(error))
             else:
-                log.info("recording removed", channel=self._channel, recording=free.note.id)
+                log.info("recording removed", channel=self._channel, recording=free.note.id, whole=whole)
 
     async def _keep(self) -> None:
         while True:
@@ -224,7 +258,22 @@ def _age(recording: Recording) -> tuple[float, int, str]:
     return -recording.note.start, -int(number or 0), recording.note.id
 
 
-def _remove(path: Path) -> None:
-    doomed = path.with_name(f".{path.name}")
-    path.rename(doomed)
-    clear(doomed)
+def _remove(place: DataFolder, name: str) -> bool:
+    """Remove a recording's files; tell whether nothing else was in its folder."""
+    with place.open() as folder:
+        doomed = folder.free_name(f".{name}", MAX_DOOMED)
+        folder.move(name, folder, doomed)
+        return erase_in(folder, doomed)
+
+
+def _size_of(folder: OpenFolder, renditions: Sequence[str]) -> int:
+    """Count the bytes of a recording's files."""
+    size = 0
+    for name in renditions:
+        with contextlib.suppress(NotOursError, FileNotFoundError), folder.folder(name) as inner:
+            size += sum(
+                one.stat(follow_symlinks=False).st_size
+                for one in inner.entries()
+                if one.is_file(follow_symlinks=False)
+            )
+    return size

@@ -7,6 +7,7 @@ them, picture and sound in step.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from array import array
@@ -14,7 +15,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 
 from media.errors import MalformedError, UnsupportedError
 from media.fragments import FragmentReader, InitSegment
@@ -22,6 +22,7 @@ from media.isobmff import header
 from media.moof import Defaults, Sample, parse_moof
 from media.progressive import MovieTrack, TrackTables, write_head
 from media.trackbox import TrackFacts
+from packager.data_folder import OpenFolder
 from packager.live.livesegment import LiveSegment, Timeline
 from packager.live.rendition import segment_uri
 
@@ -86,7 +87,7 @@ def lay_out(listed: Listed) -> Layout:
     return layout
 
 
-def make_head(folder: Path, listed: Listed) -> bytes:
+def make_head(folder: OpenFolder, listed: Listed) -> bytes:
     """Make the head of the MP4; it blocks, and takes a while.
 
     Args:
@@ -101,6 +102,12 @@ def make_head(folder: Path, listed: Listed) -> bytes:
         MalformedError: a file isn't what it should be.
         OSError: a file can't be read.
     """
+    with contextlib.ExitStack() as stack:
+        folders = {name: stack.enter_context(folder.folder(name)) for name in listed}
+        return _make_head(folders, listed)
+
+
+def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
     mixer = _Mixer([_first_timeline(segments) for segments in listed.values()])
     position = 0
     for count, row in enumerate(zip(*listed.values(), strict=True), 1):
@@ -110,7 +117,7 @@ def make_head(folder: Path, listed: Listed) -> bytes:
                 found.append([])
                 continue
             track.check(segment.timeline)
-            found.append(_runs(f"{folder}/{name}/{segment_uri(segment.number)}", segment, track, position))
+            found.append(_runs(folders[name], segment, track, position))
             position += segment.size
         mixer.add(found, begins=any(segment.discontinuity for segment in row))
         if count % BREATH_ROWS == 0:
@@ -222,10 +229,10 @@ class _Mixer:
         ]
 
 
-def _runs(path: str, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
+def _runs(folder: OpenFolder, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
     """Read where a segment's samples are; ``position`` is where its file begins in the movie's data."""
     sizes = [] if segment.stored is None else segment.stored.part_sizes
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    descriptor = folder.open_file(segment_uri(segment.number))
     try:
         runs, offset = [], 0
         for size in sizes:

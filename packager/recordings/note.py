@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated
@@ -10,10 +11,35 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from packager.live.numbers import MAX_NUMBER
+
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[1-9][0-9]?)?")
 """A recording's name: the date of its beginning, with a number where there is another one of that name."""
 
-_Ratio = tuple[int, Annotated[int, Meta(ge=1)]]
+RENDITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,79}")
+"""A rendition's name, by which its folder is found."""
+
+LONGEST_RECORDING = 400 * 86_400
+"""Seconds from the first picture to the last one's end."""
+
+MOST_NUMBERS_A_SECOND = 10
+"""Segments of a recording in a second of its time."""
+
+MOST_STEP = 86_400
+"""Seconds by which clocks that are set may put a recording's dates in disorder."""
+
+MAX_RENDITIONS = 64
+MAX_SEGMENT_SECONDS = 60
+LATEST_DATE = 4_102_444_800
+"""Seconds since the epoch: no event is of the year 2100 or later."""
+
+_DATE = "%Y%m%dT%H%M%SZ"
+_LARGEST = 2**63 - 1
+_Count = Annotated[int, Meta(ge=1, le=_LARGEST)]
+_Ratio = tuple[_Count, _Count]
+_Bytes = Annotated[int, Meta(ge=0, le=2**53)]
+_Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
+_Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
 
 
 class Ending(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +58,7 @@ class Ending(Struct, frozen=True, forbid_unknown_fields=True):
 
     frame_rate: _Ratio
     segment_duration: _Ratio
-    target_duration: Annotated[int, Meta(ge=1)]
+    target_duration: Annotated[int, Meta(ge=1, le=MAX_SEGMENT_SECONDS + 1)]
     master: str
     date_ranges: tuple[str, ...] = ()
     video: str | None = None
@@ -58,13 +84,13 @@ class Note(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     id: str
-    start: float
-    end: float
-    duration: float
-    size: int
-    first: int
-    last: int
-    renditions: tuple[str, ...]
+    start: _Date
+    end: _Date
+    duration: Annotated[float, Meta(ge=0, le=LONGEST_RECORDING)]
+    size: _Bytes
+    first: _Number
+    last: _Number
+    renditions: Annotated[tuple[str, ...], Meta(max_length=MAX_RENDITIONS)]
     video: str | None = None
     audio: str | None = None
     dash: bool = False
@@ -72,7 +98,7 @@ class Note(Struct, frozen=True, forbid_unknown_fields=True):
 
 def name_of(start: Fraction) -> str:
     """Name a recording by the date of its beginning, in seconds since the epoch."""
-    return datetime.fromtimestamp(int(start), UTC).strftime("%Y%m%dT%H%M%SZ")
+    return datetime.fromtimestamp(int(start), UTC).strftime(_DATE)
 
 
 def encode(note: Note | Ending) -> bytes:
@@ -95,12 +121,43 @@ def decode_note(data: bytes) -> Note | None:
         note = _NOTE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return note if ID.fullmatch(note.id) else None
+    return note if _is_possible(note) else None
+
+
+def _is_possible(note: Note) -> bool:
+    """Tell whether a recording can be as its note says; its name has the date of its beginning, too."""
+    if ID.fullmatch(note.id) is None:
+        return False
+    try:
+        named = datetime.strptime(note.id.partition("-")[0], _DATE).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return False
+    most = MOST_NUMBERS_A_SECOND * max(note.end - note.start, note.duration) + 1000
+    return (
+        abs(named - note.start) <= MOST_STEP
+        and -MOST_STEP <= note.end - note.start <= LONGEST_RECORDING
+        and 0 <= note.last - note.first <= most
+        and _are_names((*note.renditions, *filter(None, (note.video, note.audio))))
+    )
+
+
+def _are_names(names: Iterable[str]) -> bool:
+    return all(RENDITION.fullmatch(name) for name in names)
 
 
 def decode_ending(data: bytes) -> Ending | None:
     """Read what an event left; None where it isn't ours."""
     try:
-        return _ENDING.decode(data)
+        ending = _ENDING.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return ending if _is_right(ending) else None
+
+
+def _is_right(ending: Ending) -> bool:
+    rate, seconds = Fraction(*ending.frame_rate), Fraction(*ending.segment_duration)
+    return (
+        Fraction(1, 60) <= rate <= 1000
+        and Fraction(1, 100) <= seconds <= MAX_SEGMENT_SECONDS
+        and _are_names(filter(None, (ending.video, ending.audio)))
+    )

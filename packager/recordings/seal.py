@@ -6,15 +6,18 @@ with one renaming; what was interrupted is begun anew.
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterable
 from fractions import Fraction
-from pathlib import Path
 
 from media import wvtt
-from packager.dvr.files import clear, read_whole, write_whole
-from packager.dvr.folder import INDEX, Folder, read_timelines
-from packager.dvr.index import decode
+from packager.data_folder import ASIDE, DataFolder, OpenFolder
+from packager.dvr import index
+from packager.dvr.archive import FORMER
+from packager.dvr.folder import Folder, read_timelines
+from packager.dvr.index import INDEX, MAX_INDEX_BYTES, MAX_SEGMENT_BYTES
+from packager.dvr.own_files import FOLDER_NAME, erase_in
+from packager.dvr.rebuild import Dates
 from packager.dvr.restore import Found, last_number, line_up
 from packager.live.livesegment import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
 from packager.live.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
@@ -32,11 +35,16 @@ MANIFEST = "manifest.mpd"
 HEAD = "event.head"
 """Files of a recording besides its segments: what it is, its playlists and manifest, its MP4's beginning."""
 
+DRAFT = re.compile(rf"\.{notes.ID.pattern}(?:-[0-9]{{1,2}})?")
+"""Names of folders of recordings that are half made, or half removed."""
+
 MOST_OF_A_NAME = 100
 """Recordings that may begin in the same second."""
 
+_RENDITION = re.compile(rf"({notes.RENDITION.pattern})/{re.escape(MEDIA)}")
 
-def seal(dvr: Path, recordings: Path, ending: Ending) -> Note | None:
+
+def seal(dvr: DataFolder, recordings: DataFolder, ending: Ending) -> Note | None:
     """Make a recording.
 
     Args:
@@ -50,35 +58,65 @@ def seal(dvr: Path, recordings: Path, ending: Ending) -> Note | None:
     Raises:
         OSError: it can't be made, for one thing where the file system has no links.
     """
-    found = {path.parent.name: Folder(path.parent).load() for path in sorted(dvr.glob(f"*/{INDEX}"))}
-    segments = listed(found, Fraction(*ending.segment_duration))
+    segments = listed(_load(dvr, ending), Fraction(*ending.segment_duration))
     playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
     if not playable:
         return None
-    name = _free_name(recordings, notes.name_of(playable[0].program_date_time))
-    draft = recordings / f".{name}"
-    clear(draft)
-    for rendition, kept in segments.items():
-        _link(dvr / rendition, draft / rendition, kept)
-        extension = extension_of(rendition)
-        playlist = media_playlist(kept, ending.target_duration, ending.date_ranges, extension)
-        write_whole(draft / rendition / MEDIA, playlist.render().encode())
-    write_whole(draft / MASTER, ending.master.encode())
-    made = _note(name, segments, ending, dash=_write_manifest(draft, segments, ending))
-    write_whole(draft / NOTE, notes.encode(made))
-    draft.rename(recordings / name)
+    with recordings.open(make=True) as folder:
+        name = _free_name(folder, notes.name_of(playable[0].program_date_time))
+        erase_in(folder, f".{name}")
+        draft_name = folder.free_name(f".{name}", MOST_OF_A_NAME)
+        with folder.folder(draft_name, make=True) as draft, dvr.open() as source:
+            for rendition, kept in segments.items():
+                extension = extension_of(rendition)
+                playlist = media_playlist(kept, ending.target_duration, ending.date_ranges, extension)
+                with source.folder(rendition) as lines, draft.folder(rendition, make=True) as target:
+                    _link(lines, target, kept, extension)
+                    target.write_whole(MEDIA, playlist.render().encode())
+            draft.write_whole(MASTER, ending.master.encode())
+            made = _note(name, segments, ending, dash=_write_manifest(draft, segments, ending))
+            draft.write_whole(NOTE, notes.encode(made))
+        folder.move(draft_name, folder, name)
     return made
+
+
+def _load(dvr: DataFolder, ending: Ending) -> dict[str, Found]:
+    """Put the DVR's renditions in order, those that have an index or that the master playlist names."""
+    named = set(_RENDITION.findall(ending.master))
+    try:
+        folder = dvr.open()
+    except FileNotFoundError:
+        return {}
+    with folder:
+        there = {one.name for one in folder.entries() if one.is_dir(follow_symlinks=False)}
+        names = [name for name in sorted(there - {FORMER, ASIDE}) if FOLDER_NAME.fullmatch(name)]
+        names = [name for name in names if name in named or _has_index(folder, name)]
+    folders = {name: Folder(dvr / name) for name in names}
+    surveys = {name: one.survey(ending.target_duration) for name, one in folders.items()}
+    dates = Dates()
+    if any(survey.lost for survey in surveys.values()):
+        for survey in surveys.values():
+            dates.learn(survey.lines.values(), survey.timelines)
+    # Captions take the times of what is seen and heard.
+    texts_last = sorted(names, key=lambda name: extension_of(name) == TEXT_EXTENSION)
+    found = {name: folders[name].settle(surveys[name], dates) for name in texts_last}
+    return {name: found[name] for name in names if found[name].lines}
+
+
+def _has_index(dvr: OpenFolder, name: str) -> bool:
+    with dvr.folder(name) as folder:
+        return folder.status(INDEX) is not None
 
 
 def listed(found: dict[str, Found], segment_duration: Fraction) -> dict[str, list[LiveSegment]]:
     """Line up what a recording's renditions have, without the gaps that they share."""
     if not found:
         return {}
-    segments, _ = line_up(found, last_number(found) + 1, segment_duration)
+    segments, _ = line_up(found, last_number(found) + 1, segment_duration, whole=False)
     return without_common_gaps(segments)
 
 
-def read_back(folder: Path, renditions: Iterable[str]) -> dict[str, list[LiveSegment]]:
+def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[LiveSegment]]:
     """Read what a recording has of some renditions, from the indexes that went with it.
 
     Raises:
@@ -86,12 +124,12 @@ def read_back(folder: Path, renditions: Iterable[str]) -> dict[str, list[LiveSeg
     """
     found = {}
     for name in renditions:
-        lines, _ = decode((folder / name / INDEX).read_bytes())
-        found[name] = Found(lines, read_timelines(folder / name))
+        with folder.folder(name) as inner:
+            found[name] = Found(index.read(inner).lines, read_timelines(inner))
     return listed(found, Fraction(1))
 
 
-def _write_manifest(draft: Path, segments: dict[str, list[LiveSegment]], ending: Ending) -> bool:
+def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], ending: Ending) -> bool:
     """Write what DASH players ask for; False where no two renditions have something at the same time."""
     media = {name: kept for name, kept in segments.items() if extension_of(name) == MEDIA_EXTENSION}
     languages = {
@@ -100,31 +138,31 @@ def _write_manifest(draft: Path, segments: dict[str, list[LiveSegment]], ending:
     periods = spans(media)
     for name in languages:
         there = {one.number for one in segments[name] if not one.gap}
-        write_whole(draft / name / captions.INIT, wvtt.INIT)
-        for chunk in (one for period in periods for one in captions.chunks(period)):
-            names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
-            texts = (read_whole(f"{draft}/{name}/{file}") for file in names)
-            write_whole(f"{draft}/{name}/{chunk.name}", captions.fragment(chunk, texts))
+        with draft.folder(name) as folder:
+            folder.write_whole(captions.INIT, wvtt.INIT)
+            for chunk in (one for period in periods for one in captions.chunks(period)):
+                names = (segment_uri(one, TEXT_EXTENSION) for one in chunk.segments if one in there)
+                texts = (folder.read(file, MAX_SEGMENT_BYTES) for file in names)
+                folder.write_whole(chunk.name, captions.fragment(chunk, texts))
     offered = manifest(periods, Fraction(*ending.frame_rate), languages)
     if offered is not None:
-        write_whole(draft / MANIFEST, offered.render())
+        draft.write_whole(MANIFEST, offered.render())
     return offered is not None
 
 
-def _free_name(recordings: Path, name: str) -> str:
+def _free_name(recordings: OpenFolder, name: str) -> str:
     names = [name, *(f"{name}-{number}" for number in range(1, MOST_OF_A_NAME))]
-    return next((one for one in names if not (recordings / one).exists()), names[-1])
+    return next((one for one in names if recordings.status(one) is None), names[-1])
 
 
-def _link(source: Path, target: Path, segments: list[LiveSegment]) -> None:
-    target.mkdir(parents=True)
+def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], extension: str) -> None:
     timelines = {one.timeline.number for one in segments if one.timeline is not None}
     names = [f"init-{number}.mp4" for number in sorted(timelines)]
-    names += [segment_uri(one.number, extension_of(source.name)) for one in segments if not one.gap]
+    names += [segment_uri(one.number, extension) for one in segments if not one.gap]
     for name in names:
-        os.link(f"{source}/{name}", f"{target}/{name}")
+        source.link(name, target, name)
     # Appended to and replaced in its own folder: a copy, unlike the segments.
-    write_whole(target / INDEX, (source / INDEX).read_bytes())
+    target.write_whole(INDEX, source.read(INDEX, MAX_INDEX_BYTES))
 
 
 def _note(name: str, segments: dict[str, list[LiveSegment]], ending: Ending, *, dash: bool) -> Note:

@@ -1,17 +1,18 @@
 """VOD ahead of time: the same playlists and segments as on request, written to a folder for any web server.
 
 Every file is written beside its place and renamed, the playlists after what they name; so a run that was cut
-short can be run again, and a player never meets half a segment.
+short can be run again, and a player never meets half a segment. Links in the folder aren't followed, and only
+what is as such a run writes it is written over.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from media.errors import MediaError, UnsupportedError
+from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.file_listing import RENDITION
 from packager.storage import Library, LocalFile, NotFoundError
 from packager.vod.index import FileIndex, OfferedTrack, read_index
@@ -20,6 +21,8 @@ from packager.vod.segment import make_segment
 
 MASTER_NAME = "master.m3u8"
 MEDIA_NAME = "media.m3u8"
+
+PLAYLIST_BEGIN = b"#EXTM3U"
 
 Progress = Callable[[str, int, int], None]
 """Takes the name of the input, the segments that are written, and the number of all of its."""
@@ -76,14 +79,15 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
         done = 0
         progress(path.name, done, total)
         for track in index.tracks:
-            folder = out / path.name / track.name
-            _write(folder / INIT_NAME, track.init)
+            folder = (path.name, track.name)
+            _write(out, (*folder, INIT_NAME), track.init)
             for number in range(len(track.durations)):
-                _write(folder / f"{number}{SEGMENT_SUFFIX}", _segment_bytes(file, index, track, number))
+                data = _segment_bytes(file, index, track, number)
+                _write(out, (*folder, f"{number}{SEGMENT_SUFFIX}"), data)
                 done += 1
                 progress(path.name, done, total)
-            _write(folder / MEDIA_NAME, media_playlist(track).render().encode())
-    _write(out / path.name / MASTER_NAME, file_playlist(index).render().encode())
+            _write(out, (*folder, MEDIA_NAME), media_playlist(track).render().encode())
+    _write(out, (path.name, MASTER_NAME), file_playlist(index).render().encode())
     return Exported(path.name, index)
 
 
@@ -103,17 +107,27 @@ def _export_titles(done: Sequence[Exported], out: Path) -> Iterator[Path]:
     for title, group in groups.items():
         if len(group) > 1:
             ordered = [(item.name, item.index) for _, item in sorted(group, key=lambda pair: pair[0])]
-            path = out / title / MASTER_NAME
-            _write(path, title_playlist(ordered).render().encode())
-            yield path
+            _write(out, (title, MASTER_NAME), title_playlist(ordered).render().encode())
+            yield out / title / MASTER_NAME
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _write(out: Path, names: Sequence[str], data: bytes) -> None:
+    """Write a file beneath the output folder.
+
+    Raises:
+        NotOursError: something else lies there, or on the way.
+        OSError: it can't be written.
+    """
+    with DataFolder(out, tuple(names[:-1])).open(make=True) as folder:
+        _check_like(folder, names[-1], data)
+        folder.write_whole(names[-1], data, synchronized=False)
+
+
+def _check_like(folder: OpenFolder, name: str, data: bytes) -> None:
+    """Make sure that what is written over begins as what is written: a playlist, or the same kind of box."""
+    if folder.status(name) is None:
+        return
+    begin, end = (0, len(PLAYLIST_BEGIN)) if data.startswith(PLAYLIST_BEGIN) else (4, 8)
+    if folder.read_head(name, end)[begin:] != data[begin:end]:
+        advice = "isn't written over, for it isn't of an earlier run; remove it, or choose another folder"
+        raise NotOursError(folder.place_of(name), advice)

@@ -21,8 +21,8 @@ from pathlib import Path
 from media.codecs import SampleEntry
 from media.initsegment import write_init_segment
 from media.isobmff import box
-from packager.dvr.folder import INDEX, Folder
-from packager.dvr.index import Line, encode
+from packager.dvr.folder import Folder
+from packager.dvr.index import INDEX, Line, encode
 from packager.dvr.restore import line_up
 from packager.live.ladder import cadence
 from packager.live.livesegment import LivePart, LiveSegment, Stored
@@ -72,7 +72,7 @@ class AtOnce:
     def release(self, size: int) -> None:
         """Nothing is counted."""
 
-    def remove(self, number: int, timelines: Sequence[int]) -> None:
+    def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Forget the segment."""
 
     def path(self, number: int) -> str:

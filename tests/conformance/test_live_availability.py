@@ -90,7 +90,7 @@ class Disk:
         """Have it again."""
         self._room += size
 
-    def remove(self, number: int, timelines: Sequence[int]) -> None:
+    def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Remove it."""
         self.files.pop(number, None)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from packager.data_folder import DataFolder
 from packager.dvr import archive as archive_module
 from packager.dvr.archive import Archive
 from packager.live.channel import Channel
@@ -66,7 +67,7 @@ class Station:
 
 @contextlib.asynccontextmanager
 async def on_air(
-    data: Path,
+    data: Path | DataFolder,
     material: dict[str, Track],
     tools: Tools,
     monkeypatch: pytest.MonkeyPatch,

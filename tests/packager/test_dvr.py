@@ -101,7 +101,7 @@ async def test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on(
     folder = tmp_path / "dvr" / "240p"
     os.truncate(folder / f"{NUMBER + 7}.m4s", 1000)
     (folder / f"{NUMBER + 3}.m4s").unlink()
-    (folder / f"{NUMBER + 8}.m4s.tmp").write_bytes(b"half")
+    (folder / f"{NUMBER + 8}.m4s.tmp").write_bytes(before[NUMBER + 7][:1000])
     (folder / "holiday.jpg").write_bytes(b"foreign")
     (folder / "999.m4s").symlink_to("/etc/passwd")
     with (folder / index.__name__.rpartition(".")[2]).open("ab") as file:
@@ -113,26 +113,31 @@ async def test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on(
                 number: data for number, data in before.items() if number not in gone
             }
             assert {one.number for one in station.window.listed if one.gap} == gone
-    assert [line["event"] for line in logs] == ["DVR put in order"]
-    assert sorted(path.name for path in (folder / "aside").iterdir()) == [
+    assert [(line["event"], line["rendition"]) for line in logs] == [("DVR put in order", "240p")]
+    assert sorted(path.name for path in (folder / "aside" / "1").iterdir()) == [
         f"{NUMBER + 7}.m4s",
         "999.m4s",
-        "holiday.jpg",
     ]
+    # Nothing of ours has such a name: it is in nobody's way.
+    assert (folder / "holiday.jpg").read_bytes() == b"foreign"
     assert not list(folder.glob("*.tmp"))
 
 
-async def test_an_index_of_noise_loses_the_dvr_and_nothing_else(
+async def test_an_index_of_noise_loses_nothing_but_itself(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with on_air(tmp_path, material, tools, monkeypatch) as station:
         await station.segment(2)
+        before = {name: station.bytes_of(name) for name in PARTS}
+    noise = os.urandom(5000) + b'\n{"number":-1}\n[]\n'
     for name in PARTS:
-        (tmp_path / "dvr" / name / "index").write_bytes(os.urandom(5000) + b'\n{"number":-1}\n[]\n')
+        (tmp_path / "dvr" / name / "index").write_bytes(noise)
     async with on_air(tmp_path, material, tools, monkeypatch, number=NUMBER + 2) as station:
-        assert not station.window.listed
+        assert {name: station.bytes_of(name) for name in PARTS} == before
         await station.segment()
-        assert len(station.window.listed) == 1
+        assert len(station.window.listed) == 3
+    for name in PARTS:
+        assert (tmp_path / "dvr" / name / "aside" / "1" / "index").read_bytes() == noise
 
 
 async def test_what_has_left_the_window_leaves_the_disk(

@@ -140,7 +140,7 @@ def test_reserved_numbers_outlive_a_process_and_a_clock_that_was_set_back(
     clocks: Clocks, tmp_path: Path
 ) -> None:
     path = tmp_path / "live" / "demo" / "number"
-    earlier = Numbers(path)
+    earlier = Numbers(path.parent)
     earlier.load()
     far = earlier.first(TWO) + 50
     assert earlier.wait(far, TWO) > 90
@@ -149,7 +149,7 @@ def test_reserved_numbers_outlive_a_process_and_a_clock_that_was_set_back(
     assert not earlier.wants(far)
     assert earlier.wait(far, TWO) == 0
     clocks.ahead -= 3600
-    later = Numbers(path)
+    later = Numbers(path.parent)
     later.load()
     assert later.first(TWO) > far
     assert [entry.name for entry in path.parent.iterdir()] == ["number"]
@@ -161,7 +161,7 @@ def test_discontinuity_sequences_go_on_beyond_what_was_said_before(
     path = tmp_path / "number"
     said = -1
     for _ in range(3):
-        numbers = Numbers(path)
+        numbers = Numbers(path.parent)
         numbers.load()
         first = numbers.reserved + 1
         window = Window(2, first, discontinuity_sequence=numbers.discontinuity_sequence)
@@ -179,7 +179,7 @@ def test_discontinuity_sequences_go_on_beyond_what_was_said_before(
 def test_a_file_that_is_not_a_number_counts_as_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "number"
     path.write_bytes(content)
-    kept = Numbers(path)
+    kept = Numbers(path.parent)
     kept.load()
     assert kept.reserved == -1
 

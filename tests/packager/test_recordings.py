@@ -167,7 +167,7 @@ async def test_what_was_interrupted_is_recorded_at_the_next_start(
     class Crash(BaseException):
         pass
 
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise Crash
 
     for step in ("link", "fdatasync", "rename"):
@@ -179,7 +179,7 @@ async def test_what_was_interrupted_is_recorded_at_the_next_start(
             finale = station.channel.finale
             await asyncio.to_thread(finale._note, data, ending)
             with monkeypatch.context() as patch:
-                patch.setattr(Path if step == "rename" else os, step, crash)
+                patch.setattr(os, step, crash)
                 with pytest.raises(Crash):
                     await finale.seal(ending)
         again = Finale("test", data, Retention())
@@ -202,7 +202,7 @@ async def test_what_was_interrupted_is_recorded_at_the_next_start(
 async def test_without_links_the_event_is_not_recorded_and_health_can_tell(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     async with on_air(tmp_path, material, tools, monkeypatch) as station:

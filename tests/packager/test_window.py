@@ -223,7 +223,7 @@ class Whole:
     def release(self, size: int) -> None:
         """Nothing is counted."""
 
-    def remove(self, number: int, timelines: Sequence[int]) -> None:
+    def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Nothing is there to be removed."""
 
     def path(self, number: int) -> str:

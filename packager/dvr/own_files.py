@@ -1,0 +1,196 @@
+"""Which files in a DVR or a recording are ours, by their names and what is in them; and removing only those.
+
+What an index tells of is known by its name and length. Whatever else has a name like one of ours is ours if
+its content is, from its first byte to its last. It blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+from media import webvtt
+from media.errors import MediaError
+from media.fragments import FragmentReader, InitSegment
+from media.live_segment import read_live_segment
+from packager.data_folder import ASIDE, TEMPORARY, NotOursError, OpenFolder
+from packager.dvr import index
+from packager.live.rendition import segment_uri
+
+MAX_INIT_BYTES = 1 << 20
+"""Longest init segment that is read."""
+
+MAX_TEXT_BYTES = 64 << 20
+"""Longest WebVTT segment that is read."""
+
+MAX_DEPTH = 4
+"""How many folders may lie in each other where ours are removed."""
+
+NUMBER = r"(0|[1-9][0-9]{0,14})"
+MEDIA_NAME = re.compile(rf"{NUMBER}\.m4s")
+TEXT_NAME = re.compile(rf"{NUMBER}\.vtt")
+INIT_NAME = re.compile(rf"init-{NUMBER}\.mp4")
+FOLDER_NAME = re.compile(r"\.?[A-Za-z0-9][A-Za-z0-9-]{0,79}")
+"""Names of renditions and recordings, and of those that are half made."""
+
+_UNFINISHED = re.compile(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}")
+_TEXT_HEAD = webvtt.segment((), 0).partition(b"MPEGTS:")[0] + b"MPEGTS:"
+_HEAD_BYTES = 1024
+
+_Begins = Callable[[bytes], bool]
+
+
+def _box(*kinds: bytes) -> _Begins:
+    return lambda head: head[4:8] in kinds
+
+
+def _text(*beginnings: bytes) -> _Begins:
+    return lambda head: head.startswith(beginnings)
+
+
+_BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
+    (MEDIA_NAME, _box(b"moof", b"emsg")),
+    (TEXT_NAME, _text(webvtt.HEADER)),
+    (INIT_NAME, lambda head: head[4:8] == b"ftyp" or head == webvtt.HEADER),
+    (re.compile(r"index"), _text(b'{"number":')),
+    (re.compile(r"cadence"), _text(b'{"frame_rate":')),
+    (re.compile(r"ended"), _text(b'{"frame_rate":')),
+    (re.compile(r"recording"), _text(b'{"id":')),
+    (re.compile(r"master\.m3u8|media\.m3u8"), _text(b"#EXTM3U\n")),
+    (re.compile(r"manifest\.mpd"), lambda head: head.startswith(b"<") and b"urn:mpeg:dash:schema" in head),
+    (re.compile(r"event\.head"), _box(b"ftyp")),
+)
+"""How our files begin, by their names."""
+
+
+def is_ours(folder: OpenFolder, name: str) -> bool:
+    """Tell whether a file that no index tells of is one that we wrote, whole."""
+    begins = next((begins for pattern, begins in _BEGINNINGS if pattern.fullmatch(name)), None)
+    if begins is None:
+        return False
+    try:
+        descriptor = folder.open_file(name)
+    except (NotOursError, FileNotFoundError):
+        return False
+    with os.fdopen(descriptor, "rb", buffering=0):
+        if not begins(os.pread(descriptor, _HEAD_BYTES, 0)):
+            return False
+        size = os.fstat(descriptor).st_size
+        if MEDIA_NAME.fullmatch(name):
+            return _is_media(descriptor, size)
+        if TEXT_NAME.fullmatch(name):
+            return size <= MAX_TEXT_BYTES and is_text(os.pread(descriptor, size, 0))
+        if INIT_NAME.fullmatch(name):
+            return size <= MAX_INIT_BYTES and is_init(os.pread(descriptor, size, 0))
+        return True
+
+
+def is_unfinished(folder: OpenFolder, name: str) -> bool:
+    """Tell whether a file is what is left of one of ours that was being written."""
+    found = _UNFINISHED.fullmatch(name)
+    begins = (
+        None
+        if found is None
+        else next((begins for pattern, begins in _BEGINNINGS if pattern.fullmatch(found[1])), None)
+    )
+    if begins is None:
+        return False
+    try:
+        head = folder.read_head(name, _HEAD_BYTES)
+    except (NotOursError, FileNotFoundError):
+        return False
+    return not head or begins(head)
+
+
+def _is_media(descriptor: int, size: int) -> bool:
+    try:
+        read_live_segment(lambda offset, length: os.pread(descriptor, length, offset), size)
+    except MediaError:
+        return False
+    return True
+
+
+def is_text(data: bytes) -> bool:
+    """Tell whether bytes are a WebVTT segment of ours."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return data.startswith(_TEXT_HEAD) and data.endswith(b"\n\n")
+
+
+def is_init(data: bytes) -> bool:
+    """Tell whether bytes are an init segment of one track, or what stands for that of a text."""
+    if data == webvtt.HEADER:
+        return True
+    reader = FragmentReader()
+    try:
+        reader.receive_data(data)
+        reader.receive_eof()
+        events = list(reader.events())
+    except MediaError:
+        return False
+    return len(events) == 1 and isinstance(events[0], InitSegment) and len(events[0].tracks) == 1
+
+
+def erase(folder: OpenFolder, depth: int = MAX_DEPTH) -> bool:
+    """Remove what is ours in a folder and in those that are in it; the rest stays.
+
+    Args:
+        folder: it.
+        depth: how many more folders may lie in each other.
+
+    Returns:
+        Whether it is empty now.
+
+    Raises:
+        OSError: something of ours can't be removed.
+    """
+    sizes = _listed_sizes(folder)
+    empty = True
+    for entry in list(folder.entries()):
+        name = entry.name
+        if entry.is_file(follow_symlinks=False):
+            gone = name in sizes and folder.remove(name, sizes[name])
+            gone = gone or ((is_unfinished(folder, name) or is_ours(folder, name)) and folder.remove(name))
+        else:
+            gone = (
+                entry.is_dir(follow_symlinks=False)
+                and name != ASIDE
+                and FOLDER_NAME.fullmatch(name) is not None
+                and depth > 1
+                and _erase_folder(folder, name, depth - 1)
+            )
+        empty = empty and gone
+    return empty
+
+
+def _erase_folder(folder: OpenFolder, name: str, depth: int) -> bool:
+    with folder.folder(name) as inner:
+        empty = erase(inner, depth)
+    return empty and folder.remove_folder(name)
+
+
+def erase_in(folder: OpenFolder, name: str) -> bool:
+    """Remove a folder in another one, as far as it is ours; tell whether nothing is left of it.
+
+    Raises:
+        NotOursError: no folder has that name.
+        OSError: something of ours can't be removed.
+    """
+    try:
+        return _erase_folder(folder, name, MAX_DEPTH)
+    except FileNotFoundError:
+        return True
+
+
+def _listed_sizes(folder: OpenFolder) -> dict[str, int]:
+    """Give the lengths of the segments that an index tells of; none where there is none that can be read."""
+    try:
+        lines = index.read(folder).lines
+    except OSError:
+        return {}
+    extensions = ("m4s", "vtt")
+    listed = (line for line in lines.values() if line.parts)
+    return {segment_uri(line.number, one): line.size for line in listed for one in extensions}

@@ -1,0 +1,259 @@
+"""Lines of an index that are lost, made anew from the segments themselves. Pure.
+
+A segment's file says which track it is of, when its first sample is decoded and shown, how long it lasts and
+which parts it has; its name says its number. Dates come from lines that are left, of this rendition or
+another one, for in one run of a source all have the same offset from media times; else from when the files
+were written.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from msgspec.structs import replace
+
+from media.errors import MediaError
+from media.live_segment import LiveSegmentFacts
+from packager.dvr.index import Line, is_possible
+from packager.live.livesegment import Timeline
+from packager.live.periods import read_track
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """What is known of a segment's file.
+
+    Attributes:
+        size: its bytes.
+        modified: when it was written, in seconds since the epoch.
+        facts: what is in it; None of a text.
+    """
+
+    size: int
+    modified: float
+    facts: LiveSegmentFacts | None = None
+
+
+class Dates:
+    """Which dates the segments of a channel have, by what is known of all its renditions.
+
+    Attributes:
+        counted: whether any line is left that tells how many discontinuities there were.
+    """
+
+    def __init__(self) -> None:
+        self.counted = False
+        self._lines: dict[int, Line] = {}
+        self._intact: dict[int, Line] = {}
+        self._timelines: dict[int, list[Line]] = {}
+        self._sorted: set[int] = set()
+
+    def learn(
+        self, lines: Iterable[Line], timelines: Mapping[int, Timeline], *, rebuilt: bool = False
+    ) -> None:
+        """Take lines of a rendition for known.
+
+        Args:
+            lines: in the order of their numbers.
+            timelines: of the rendition.
+            rebuilt: whether they were made anew.
+        """
+        for line in lines:
+            timeline = None if line.init is None else timelines.get(line.init)
+            if not line.parts or timeline is None or not timeline.has_map:
+                continue
+            self._lines.setdefault(line.number, line)
+            if not rebuilt:
+                self.counted = True
+                self._intact.setdefault(line.number, line)
+            self._timelines.setdefault(timeline.number, []).append(line)
+            self._sorted.discard(timeline.number)
+
+    def line(self, number: int) -> Line | None:
+        """Give any rendition's line of a number; None where there is none."""
+        return self._lines.get(number)
+
+    def offset(self, timeline: int, number: int) -> Fraction | None:
+        """Give the seconds from media time to dates near a number; None where that isn't known."""
+        known = self._timelines.get(timeline)
+        if not known:
+            return None
+        if timeline not in self._sorted:
+            known.sort(key=_number)
+            self._sorted.add(timeline)
+        at = bisect.bisect(known, number, key=_number)
+        near = min(known[max(at - 1, 0) : at + 1], key=lambda line: abs(line.number - number))
+        return Fraction(*near.date) - Fraction(*near.presentation_time)
+
+    def begin_of(self, number: int) -> Fraction | None:
+        """Give the date of the first known segment from a number on; None without any."""
+        found = min((one for one in self._lines if one >= number), default=None)
+        return None if found is None else Fraction(*self._lines[found].date)
+
+    def left(self, number: int) -> int:
+        """Give how many discontinuities there were before a number, as far as lines tell."""
+        before = max((one for one in self._intact if one < number), default=None)
+        if before is not None:
+            return self._intact[before].left + self._intact[before].discontinuity
+        behind = min(self._intact, default=None)
+        return 0 if behind is None else self._intact[behind].left
+
+
+def rebuild(
+    files: Mapping[int, SegmentFile],
+    lines: Mapping[int, Line],
+    timelines: Mapping[int, Timeline],
+    dates: Dates,
+) -> dict[int, Line]:
+    """Make the lines of segments that have none.
+
+    Args:
+        files: segments by number, also of some that have lines beside those that haven't.
+        lines: those that are left.
+        timelines: the rendition's, by number.
+        dates: what is known of the channel's.
+
+    Returns:
+        Lines by number, of those that belong where they are.
+    """
+    texts = [number for number, one in timelines.items() if not one.has_map]
+    media = {number: one for number, one in timelines.items() if one.has_map}
+    lost = {number: file for number, file in files.items() if number not in lines}
+    as_texts = texts and not media
+    found = _texts(lost, sorted(texts), dates) if as_texts else _media(files, lines, media, dates)
+    return _counted(found, lines, dates)
+
+
+def _texts(lost: Mapping[int, SegmentFile], timelines: Sequence[int], dates: Dates) -> dict[int, Line]:
+    """Make lines of captions, which have the times of the picture's segments."""
+    found = {}
+    for number, file in lost.items():
+        like, init = dates.line(number), _timeline_of(number, timelines)
+        if like is not None and init is not None:
+            line = Line(number, like.date, like.duration, init=init, parts=(file.size,))
+            found[number] = line
+    return found
+
+
+def _timeline_of(number: int, timelines: Sequence[int]) -> int | None:
+    """Give the last timeline that begins with a number or before it."""
+    at = bisect.bisect(timelines, number)
+    return timelines[at - 1] if at else None
+
+
+def _media(
+    files: Mapping[int, SegmentFile],
+    lines: Mapping[int, Line],
+    timelines: Mapping[int, Timeline],
+    dates: Dates,
+) -> dict[int, Line]:
+    order = sorted(timelines)
+    groups: dict[int, dict[int, SegmentFile]] = {}
+    for number, file in sorted(files.items()):
+        known = lines.get(number)
+        init = _timeline_of(number, order) if known is None else known.init
+        if init is not None and init in timelines and file.facts is not None:
+            try:
+                track_id, _ = read_track(timelines[init].init)
+            except (MediaError, ValueError, StopIteration):
+                continue
+            if file.facts.track_id == track_id:
+                groups.setdefault(init, {})[number] = file
+    found: dict[int, Line] = {}
+    for init in sorted(groups, reverse=True):  # what is known of a later one bounds the one before it
+        placed = _placed(groups[init], lines)
+        rows = {number: file for number, file in placed.items() if number not in lines}
+        found |= _dated(rows, timelines[init], dates)
+    return dict(sorted(found.items()))
+
+
+def _placed(files: dict[int, SegmentFile], lines: Mapping[int, Line]) -> dict[int, SegmentFile]:
+    """Leave out what doesn't belong where its name puts it: in a timeline segments follow without a break."""
+
+    def follows(one: int, other: int) -> bool | None:
+        before, behind = files.get(one), files.get(other)
+        if before is None or behind is None or before.facts is None or behind.facts is None:
+            return None
+        return before.facts.decode_time + before.facts.duration == behind.facts.decode_time
+
+    files = dict(files)
+    for number in [number for number in files if number not in lines]:
+        beside = (follows(number - 1, number), follows(number, number + 1))
+        if False in beside and True not in beside:
+            del files[number]
+    # What goes on where the one before it ends, and ends too early, is cut off.
+    cut = {number for number in files if number not in lines and follows(number, number + 1) is False}
+    return {number: file for number, file in files.items() if number not in cut}
+
+
+def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) -> dict[int, Line]:
+    """Make lines of one timeline's segments."""
+    _, timescale = read_track(timeline.init)
+    found: dict[int, Line] = {}
+    written: Fraction | None = None
+    for number, file in rows.items():
+        if file.facts is None:
+            continue
+        shown, lasts = (
+            Fraction(ticks, timescale) for ticks in (file.facts.presentation_time, file.facts.duration)
+        )
+        offset = dates.offset(timeline.number, number)
+        if offset is None:
+            written = _written(rows, timescale, dates) if written is None else written
+            offset = written
+        line = Line(
+            number,
+            (shown + offset).as_integer_ratio(),
+            lasts.as_integer_ratio(),
+            init=timeline.number,
+            parts=file.facts.part_sizes,
+            presentation_time=shown.as_integer_ratio(),
+        )
+        if is_possible(line):
+            found[number] = line
+    dates.learn(found.values(), {timeline.number: timeline}, rebuilt=True)
+    return found
+
+
+def _written(rows: Mapping[int, SegmentFile], timescale: int, dates: Dates) -> Fraction:
+    """Give the seconds from media times to dates, where only the files tell when they were written.
+
+    A file is written when its segment is over, and the one that was written soonest tells the truth.
+    """
+    ends = [
+        (file.modified, Fraction(file.facts.presentation_time + file.facts.duration, timescale))
+        for file in rows.values()
+        if file.facts is not None
+    ]
+    offset = min(Fraction(round(1000 * modified), 1000) - end for modified, end in ends)
+    behind = dates.begin_of(max(rows) + 1)
+    return offset if behind is None else min(offset, behind - max(end for _, end in ends))
+
+
+def _counted(found: Mapping[int, Line], lines: Mapping[int, Line], dates: Dates) -> dict[int, Line]:
+    """Say of lines whether they begin a timeline, and how many discontinuities there were before."""
+    there = sorted((*found.values(), *(line for line in lines.values() if line.parts)), key=_number)
+    begins = {two.number for one, two in pairwise(there) if one.init != two.init}
+    known = next((line for line in there if line.number in lines), None)
+    first = there[0].number if there else 0
+    if known is None:
+        left = dates.left(first)
+    else:
+        left = max(known.left - sum(number in begins for number in found if number < known.number), 0)
+    counted: dict[int, Line] = {}
+    for line in there:
+        if line.number in lines:
+            left = line.left + line.discontinuity
+        else:
+            discontinuity = line.number in begins
+            counted[line.number] = replace(line, left=left, discontinuity=discontinuity)
+            left += discontinuity
+    return counted
+
+
+def _number(line: Line) -> int:
+    return line.number
