@@ -9,17 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.conftest import HEADWATER, START_SECONDS, STOP_SECONDS
 from tests.waiting import wait_for
 
 
-def start(sock: socket.socket, folder: Path, log: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start a server as systemd does, with a socket as its descriptor 3."""
+def start(
+    sock: socket.socket, folder: Path, log: Path, *options: str, more: Sequence[socket.socket] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a server as systemd does, with a socket as its descriptor 3, and more as those behind it."""
+    sockets = (sock, *more)
     steps = (
-        f"os.dup2({sock.fileno()}, 3)",
-        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')",
+        *(f"os.dup2({one.fileno()}, {place})" for place, one in enumerate(sockets, 3)),
+        f"os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='{len(sockets)}')",
         f"os.execv({str(HEADWATER)!r}, ['headwater', 'serve', '--library', {str(folder)!r}, *{options!r}])",
     )
     with log.open("w") as output:
@@ -28,7 +32,7 @@ def start(sock: socket.socket, folder: Path, log: Path, *options: str) -> subpro
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=(sock.fileno(),),
+            pass_fds=[one.fileno() for one in sockets],
         )
 
 

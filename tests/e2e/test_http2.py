@@ -57,11 +57,10 @@ SAMPLES = 8
 def config(folder: Path) -> str:
     # The studio's source client asks under this name.
     return f"""
-        [server]
-        names = ["radio.example"]
         [library]
         path = "{folder}"
         [server]
+        names = ["radio.example"]
         trusted_proxies = ["127.0.0.1"]
         [[live]]
         name = "clock"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from origin.configsources import load
 from tests.conftest import ServerProcess, start_server
 from tests.keys import ADMIN_TOKEN, BEARER
 from tests.ports import kept_port
+from tests.succession import start
 from tests.waiting import wait_for
 
 PATIENCE_SECONDS = 120.0
@@ -211,6 +213,33 @@ def test_the_administrators_port_answers_it_without_the_token(protected: tuple[A
     # It is reached from this machine alone, by its own names. What changes something needs a key there, too.
     assert asked.client.get(f"{url}/metrics", headers={"host": "evil.example"}).status_code == 421
     assert asked.client.get(f"{url}/admin/metadata?mode=updinfo&mount=/radio/open.mp3").status_code == 401
+
+
+def test_both_ports_may_be_handed_over_by_systemd_and_on_to_the_next_server(tmp_path: Path) -> None:
+    with (
+        contextlib.ExitStack() as stack,
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as other,
+        httpx.Client(timeout=PATIENCE_SECONDS) as client,
+    ):
+        public, private = (f"http://127.0.0.1:{sock.getsockname()[1]}" for sock in (one, other))
+        file = config(tmp_path, f'protected = ["metrics"]\nadmin_port = {other.getsockname()[1]}')
+        for number in range(2):
+            log = tmp_path / f"{number}.log"
+            server = start(one, tmp_path, log, "--config", str(file), more=[other])
+            stack.callback(server.wait)
+            stack.callback(server.kill)
+            wait_for(lambda log=log: "Headwater is at" in log.read_text(), "a server")  # type: ignore[misc]
+        assert "as soon as the server that is there now ends" in log.read_text()
+        assert client.get(f"{public}/metrics").status_code == 401
+        assert client.get(f"{private}/metrics").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/%61pi/live", "//api/live", "/api/./live", "/api//live", "/api/live/", "/x/../api/live"]
+)
+def test_no_other_spelling_leads_to_what_is_protected(protected: tuple[Asked, str], path: str) -> None:
+    assert protected[0].ask(path, "localhost") in (301, 307, 400, 401, 404)
 
 
 def test_elsewhere_lists_are_for_pages_of_the_one_origin_that_is_named(protected: tuple[Asked, str]) -> None:
