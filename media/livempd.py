@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
-from media.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, Period, decimal, duration, encoded
+from media.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, WrittenPeriod, decimal, duration, encoded
 
 LATENCY_REFERENCE = 0
 """By which the service description names the adaptation sets' ProducerReferenceTime (annex K.3.2)."""
+
+PERIODS = "Periods"
+"""An element in whose place the periods are put, which are written already: of many only few are new."""
 
 EPOCH = "1970-01-01T00:00:00Z"
 """Availability starts with the epoch: then a period's start is its date, on every node and for ever."""
@@ -67,7 +70,7 @@ class DynamicManifest:
     min_buffer: Fraction
     latency: Latency
     clock: str
-    periods: Sequence[Period]
+    periods: Sequence[WrittenPeriod]
     ended: bool = False
     settled: bool = False
 
@@ -95,7 +98,10 @@ class DynamicManifest:
             mpd.set("minimumUpdatePeriod", duration(self.update_period))
         if not self.settled:
             mpd.append(self.latency.element())
-        mpd.extend(period.element() for period in self.periods)
+        if self.periods:
+            SubElement(mpd, PERIODS)
         if not self.settled:
             SubElement(mpd, "UTCTiming", schemeIdUri=HTTP_ISO, value=self.clock)
-        return encoded(mpd)
+        return encoded(mpd).replace(
+            b"<%b />" % PERIODS.encode(), b"\n  ".join(one.text for one in self.periods)
+        )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 MEDIA_TYPE = "application/dash+xml"
@@ -136,7 +137,7 @@ class Representation:
     Attributes:
         id: unique in the manifest.
         base_url: what its segments' addresses are relative to.
-        bandwidth: bit/s.
+        bandwidth: bit/s, or what stands for it.
         codecs: RFC 6381 string.
         segments: its segments.
         resolution: width and height in pixels, of video.
@@ -147,7 +148,7 @@ class Representation:
 
     id: str
     base_url: str
-    bandwidth: int
+    bandwidth: int | str
     codecs: str
     segments: SegmentTemplate | NumberTemplate
     resolution: tuple[int, int] | None = None
@@ -263,6 +264,20 @@ class Period:
             element.set("duration", duration(self.duration))
         element.extend(one.element() for one in self.adaptation_sets)
         return element
+
+    def write(self) -> bytes:
+        """Write it as it stands in a manifest, indented but for its first line."""
+        element = self.element()
+        indent(element, level=1)
+        return bytes(tostring(element, encoding="utf-8"))
+
+
+class WrittenPeriod(NamedTuple):
+    """A period that was written before; see there."""
+
+    start: Fraction
+    duration: Fraction | None
+    text: bytes
 
 
 @dataclass(frozen=True, slots=True)

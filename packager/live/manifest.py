@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from fractions import Fraction
+from xml.sax.saxutils import escape
 
 from media import livempd, mpd, wvtt
 from media.emsg import ID3_SCHEME
@@ -41,6 +42,12 @@ TEXT_BANDWIDTH = 1000
 MAX_RENDERED = 64
 """Most rendered manifests that are kept; different query parameters make different ones."""
 
+MARK = "\ue000"
+"""A character of nobody's, for what is put into periods that are kept."""
+
+SUFFIX = "\ue001"
+"""Likewise for what stands behind every address."""
+
 SETTLED_UPDATES = 5
 """So many target durations behind the end nobody is left who doesn't know of it: players ask in each."""
 
@@ -58,8 +65,12 @@ class LiveManifest:
         self._cadence = cadence
         self._stretches = Stretches(renditions, cadence.segment_duration)
         self._state: tuple[object, ...] = ()
+        # The manifest of this state without a suffix, and with some.
+        self._template = b""
         self._rendered: dict[str, bytes] = {}
         self._published = 0.0
+        # By their numbers, the periods that don't change any more, without suffix and bandwidths.
+        self._written: dict[int, tuple[Span, bytes]] = {}
 
     def render(self, suffix: str, now: float) -> bytes:
         """Give the manifest as of now; every rendition must have a timeline.
@@ -80,13 +91,16 @@ class LiveManifest:
             reference.ended,
             having,
         )
-        if state != self._state or len(self._rendered) >= MAX_RENDERED:
+        if state != self._state:
             # §5.3.1.2: another publishTime is another manifest.
-            self._published = now if state != self._state else self._published
+            self._published = now
+            self._template = self._manifest(reference, now).render()
             self._state = state
             self._rendered.clear()
         if suffix not in self._rendered:
-            self._rendered[suffix] = self._manifest(reference, suffix, now).render()
+            if len(self._rendered) >= MAX_RENDERED:
+                self._rendered.clear()
+            self._rendered[suffix] = self._template.replace(SUFFIX.encode(), escape(suffix).encode())
         return self._rendered[suffix]
 
     def keep_up(self) -> None:
@@ -94,7 +108,7 @@ class LiveManifest:
         if next(iter(self._renditions.values())).window.listed:
             self._stretches.follow()
 
-    def _manifest(self, reference: Window, suffix: str, now: float) -> livempd.DynamicManifest:
+    def _manifest(self, reference: Window, now: float) -> livempd.DynamicManifest:
         step, part = self._cadence.segment_duration, self._cadence.part_target
         oldest, newest = reference.listed[0], reference.listed[-1]
         target, settled = max(LATENCY_PARTS * part, LEAST_LATENCY), self._is_settled(reference, now)
@@ -106,10 +120,7 @@ class LiveManifest:
             min_buffer=part,
             latency=livempd.Latency(target, target / 2, 2 * target),
             clock=CLOCK,
-            periods=[
-                self._period(span, suffix)
-                for span in self._stretches.spans(ended=reference.ended, settled=settled)
-            ],
+            periods=self._periods(self._stretches.spans(ended=reference.ended, settled=settled)),
             ended=reference.ended,
             settled=settled,
         )
@@ -120,11 +131,36 @@ class LiveManifest:
         end = newest.program_date_time + newest.duration
         return reference.ended and now > end + SETTLED_UPDATES * self._cadence.target_duration
 
-    def _period(self, span: Span, suffix: str) -> mpd.Period:
+    def _periods(self, spans: list[Span]) -> list[mpd.WrittenPeriod]:
+        """Write the periods; those that don't change any more are written once."""
+        written: dict[int, tuple[Span, bytes]] = {}
+        # The oldest one has segments that leave.
+        for span in spans[:1]:
+            written[span.stretch.number] = span, self._period(span).write()
+        for span in spans[1:]:
+            known = self._written.get(span.stretch.number)
+            if known is None or known[0] is not span:
+                known = span, self._period(span).write()
+            written[span.stretch.number] = known
+        self._written = written
+        texts = b"\0".join(text for _, text in written.values())
+        # What is measured of a rendition is said of it in all of them.
+        for rendition in self._renditions.values():
+            texts = texts.replace(_mark(rendition).encode(), str(_bandwidth(rendition)).encode())
+        return (
+            [
+                mpd.WrittenPeriod(span.start, span.length, text)
+                for span, text in zip(spans, texts.split(b"\0"), strict=True)
+            ]
+            if spans
+            else []
+        )
+
+    def _period(self, span: Span) -> mpd.Period:
         sets: list[mpd.AdaptationSet] = []
         for content, video in (("video", True), ("audio", False)):
             offered = [
-                self._representation(rendition, timeline, span, suffix)
+                self._representation(rendition, timeline, span)
                 for rendition in self._renditions.values()
                 if rendition.video is video
                 and rendition.language is None
@@ -136,7 +172,7 @@ class LiveManifest:
                 scheme = None if sets else ID3_SCHEME
                 sets.append(mpd.AdaptationSet(content, offered, events=scheme, reference_time=known))
         sets += (
-            mpd.AdaptationSet("text", [self._text(rendition, span, suffix)], rendition.language)
+            mpd.AdaptationSet("text", [self._text(rendition, span)], rendition.language)
             for rendition in self._renditions.values()
             if rendition.language is not None
         )
@@ -181,17 +217,17 @@ class LiveManifest:
             duration=round(segment.duration * timescale),
         )
 
-    def _text(self, rendition: Rendition, span: Span, suffix: str) -> mpd.Representation:
+    def _text(self, rendition: Rendition, span: Span) -> mpd.Representation:
         """Offer captions: what HLS has as WebVTT, in movie fragments."""
         return mpd.Representation(
             id=rendition.name,
             base_url=f"{rendition.name}/",
-            bandwidth=rendition.window.tally.peak_bandwidth or TEXT_BANDWIDTH,
+            bandwidth=_mark(rendition),
             codecs=wvtt.CODECS,
-            segments=self._template(wvtt.TIMESCALE, span, f"init-{TEXT_INIT_NUMBER}.mp4", suffix),
+            segments=self._segments(wvtt.TIMESCALE, span, f"init-{TEXT_INIT_NUMBER}.mp4"),
         )
 
-    def _template(self, timescale: int, span: Span, init: str, suffix: str) -> mpd.NumberTemplate:
+    def _segments(self, timescale: int, span: Span, init: str) -> mpd.NumberTemplate:
         parts = 1 if any(one.video for one in self._renditions.values()) else SOUND_PARTS
         step = self._cadence.segment_duration
         early = step - parts * self._cadence.part_target
@@ -205,26 +241,34 @@ class LiveManifest:
             presentation_time_offset=round(span.media_time * timescale),
             # What is over is all there.
             availability_time_offset=None if span.static else early,
-            initialization=f"{init}{suffix}",
-            media=f"$Number$.{MEDIA_EXTENSION}{suffix}",
+            initialization=f"{init}{SUFFIX}",
+            media=f"$Number$.{MEDIA_EXTENSION}{SUFFIX}",
         )
 
-    def _representation(
-        self, rendition: Rendition, timeline: Timeline, span: Span, suffix: str
-    ) -> mpd.Representation:
+    def _representation(self, rendition: Rendition, timeline: Timeline, span: Span) -> mpd.Representation:
         _, timescale = read_track(timeline.init)
-        entry, window = timeline.entry, rendition.window
+        entry = timeline.entry
         return mpd.Representation(
             id=rendition.name,
             base_url=f"{rendition.name}/",
-            bandwidth=window.tally.peak_bandwidth or rendition.bitrate,
+            bandwidth=_mark(rendition),
             codecs=entry.codec,
-            segments=self._template(timescale, span, init_uri(timeline) or "", suffix),
+            segments=self._segments(timescale, span, init_uri(timeline) or ""),
             resolution=(entry.width, entry.height) if rendition.video else None,
             frame_rate=self._cadence.frame_rate if rendition.video else None,
             sample_rate=entry.sample_rate,
             channels=entry.channels,
         )
+
+
+def _mark(rendition: Rendition) -> str:
+    """Give what stands for a rendition's bandwidth in periods that are kept."""
+    return f"{MARK}{rendition.name}{MARK}"
+
+
+def _bandwidth(rendition: Rendition) -> int:
+    nominal = rendition.bitrate if rendition.language is None else TEXT_BANDWIDTH
+    return rendition.window.tally.peak_bandwidth or nominal
 
 
 def _date(seconds: float) -> str:

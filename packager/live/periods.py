@@ -17,6 +17,7 @@ from itertools import zip_longest
 from media import mpd
 from media.fragments import FragmentReader, InitSegment
 from packager.live.livesegment import LiveSegment, Timeline
+from packager.live.memory import MEMORY_TARGET_DURATIONS
 from packager.live.rendition import Rendition
 from packager.live.window import Window
 
@@ -26,6 +27,10 @@ MOST_DRIFT = Fraction(3, 10)
 SHORTEST_LAST = Fraction(1)
 """Seconds of the last period of what is over, at least: dash.js takes the period before a shorter one for the
 last, and ends the media there."""
+
+PAST_TARGET_DURATIONS = 2 * MEMORY_TARGET_DURATIONS
+"""So many target durations behind the end nothing changes any more: long before that, segments are on a disk,
+or gaps."""
 
 READ_KEPT = 32
 """Of how many init segments it is kept what they say of their track."""
@@ -84,6 +89,8 @@ class Stretches:
         self._lasts: dict[int, int] = {}
         self._seen = -1
         self._previous: LiveSegment | None = None
+        # By their stretches' numbers, those that don't change any more.
+        self._over: dict[int, Span] = {}
 
     @property
     def known(self) -> Sequence[Stretch]:
@@ -105,7 +112,9 @@ class Stretches:
         if window.open is not None and window.open.timeline is not None and self._breaks(window.open):
             self._begin(window.open)
         while len(self._known) > 1 and self._known[1].number <= window.listed[0].number:
-            self._lasts.pop(self._known.popleft().number, None)
+            gone = self._known.popleft().number
+            self._lasts.pop(gone, None)
+            self._over.pop(gone, None)
 
     def _admit(self, segment: LiveSegment) -> None:
         if segment.gap or segment.timeline is None:
@@ -148,6 +157,10 @@ class Stretches:
         found, begin = list[Span](), Fraction(0)
         oldest = self._windows[0].listed[0].number if settled else 0
         for stretch, following in zip_longest(self._known, list(self._known)[1:]):
+            if not settled and (over := self._over.get(stretch.number)) is not None:
+                found.append(over)
+                begin += over.length or 0
+                continue
             last = None
             if ended or following is not None:
                 last = self._last(stretch)
@@ -157,9 +170,21 @@ class Stretches:
             gone = (first - stretch.number) * self._step
             length = None if last is None else self._length(stretch, last, following) - gone
             start = begin if settled else mpd.rounded_down(stretch.start)
-            found.append(Span(stretch, first, last, start, length, stretch.media_time + gone, settled))
+            span = Span(stretch, first, last, start, length, stretch.media_time + gone, settled)
+            found.append(span)
             begin += length or 0
+            if not settled and following is not None and self._is_past(following.number):
+                self._over[stretch.number] = span
         return found
+
+    def _is_past(self, number: int) -> bool:
+        """Tell whether a segment is so old that those before it don't become gaps any more."""
+        newest = min(
+            (window.listed[-1] for window in self._windows if window.listed), key=lambda one: one.number
+        )
+        old = self._windows[0].at(number)
+        age = 0 if old is None else newest.program_date_time - old.program_date_time
+        return age > PAST_TARGET_DURATIONS * self._windows[0].target_duration
 
     def _last(self, stretch: Stretch) -> int | None:
         """Give the number of the last segment that all renditions have in a stretch; None without one."""
