@@ -7,18 +7,21 @@ count from the beginning of the file; nothing else that is played does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.isobmff import LARGEST_HEADER, MAX_BOXES, Box, full_box, header, walk
-from media.movie import MAX_MOOV, MAX_TRACKS
+from media.isobmff import LARGEST_HEADER, MAX_BOXES, Box, full_box, header
+from media.movie import MAX_MOOV, MAX_TRACKS, Boxes
 
 _FIRST_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"))
 _FARTHEST = 1 << 62
 """Bound of places in a file, so that sums with sizes stay inside 64 bits."""
+
+_STRETCH = 1 << 15
+"""How many places are looked at together."""
 
 UInt64 = NDArray[np.uint64]
 
@@ -80,16 +83,43 @@ class _Table:
 
     parents: tuple[Box, ...]
     box: Box
-    places: UInt64
+    count: int
 
     @property
-    def wide(self) -> bool:
-        return self.box.kind == b"co64"
+    def width(self) -> int:
+        """Bytes of an entry."""
+        return 8 if self.box.kind == b"co64" else 4
 
     @property
     def growth(self) -> int:
         """How much longer it is in 64 bits."""
-        return 0 if self.wide else 16 + 8 * len(self.places) - self.box.size
+        return 0 if self.width == 8 else 16 + 8 * self.count - self.box.size
+
+    def places(self, moov: bytes) -> Iterator[tuple[int, UInt64]]:
+        """Give the places, some thousand at a time, and of each stretch the index of the first."""
+        entries = np.frombuffer(moov, f">u{self.width}", self.count, self.box.payload + 8)
+        for begin in range(0, self.count, _STRETCH):
+            yield begin, entries[begin : begin + _STRETCH].astype(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A ``moov`` of so many bytes that moves forward in its file, and grows."""
+
+    start: int
+    front: int
+    length: int
+    growth: int = 0
+
+    def apply(self, places: UInt64) -> UInt64:
+        """Say where chunks lie behind it."""
+        end = self.start + self.length
+        if np.any((places >= self.start) & (places < end)):
+            raise MalformedError("a chunk lies in the moov")
+        moved = places.copy()
+        moved[(places >= self.front) & (places < self.start)] += np.uint64(self.length + self.growth)
+        moved[places >= end] += np.uint64(self.growth)
+        return moved
 
 
 def moved_forward(moov: bytes, start: int, front: int) -> bytes:
@@ -107,28 +137,40 @@ def moved_forward(moov: bytes, start: int, front: int) -> bytes:
 
     Raises:
         MalformedError: its boxes or tables are impossible.
-        UnsupportedError: it is larger than ``MAX_MOOV``, compressed, or of more tracks than ``MAX_TRACKS``.
+        UnsupportedError: it is compressed, or of more tracks than ``MAX_TRACKS``.
+        TooLargeError: it is larger than ``MAX_MOOV``.
     """
     if len(moov) > MAX_MOOV:
-        raise UnsupportedError(f"moov of {len(moov)} bytes: more than {MAX_MOOV}")
+        raise TooLargeError(f"moov of {len(moov)} bytes: more than {MAX_MOOV}")
     tables = list(_tables(moov))
-    growth = 0
-    places = [_shifted(table.places, start, front, len(moov), growth) for table in tables]
-    if any(_overflows(table, moved) for table, moved in zip(tables, places, strict=True)):
-        growth = sum(table.growth for table in tables)
-        places = [_shifted(table.places, start, front, len(moov), growth) for table in tables]
+    move = _Move(start, front, len(moov))
+    overflowing = [table for table in tables if _overflows(table, moov, move)]
+    if overflowing:
+        move = replace(move, growth=sum(table.growth for table in tables))
     found = bytearray(moov)
     # From the last one on: what grows moves nothing that is still to be written.
-    for table, moved in reversed(list(zip(tables, places, strict=True))):
-        if growth and not table.wide:
-            _widen(found, table, moved)
-        else:
-            layout = ">u8" if table.wide else ">u4"
-            first = table.box.payload + 8
-            found[first : first + len(moved) * (8 if table.wide else 4)] = moved.astype(layout).tobytes()
+    for table in reversed(tables):
+        layout, first = f">u{table.width}", table.box.payload + 8
+        if overflowing and table.width == 4:
+            _widen(found, table)
+            layout, first = ">u8", table.box.start + 16
+        width = int(layout[-1])
+        for begin, places in table.places(moov):
+            at = first + begin * width
+            found[at : at + width * len(places)] = move.apply(places).astype(layout).tobytes()
     if not any(found[:4]):  # §4.2: size 0 is up to the end of the file, where it isn't any more
         found[:4] = len(found).to_bytes(4, "big")
     return bytes(found)
+
+
+def _overflows(table: _Table, moov: bytes, move: _Move) -> bool:
+    """Look at all places of a table, and say whether any needs more bits than it has."""
+    overflows = False
+    for _, places in table.places(moov):
+        if np.any(places >= _FARTHEST):
+            raise MalformedError(f"{table.box.kind.decode()!r}: a chunk beyond all files")
+        overflows |= table.width == 4 and bool(np.any(move.apply(places) >= 1 << 32))
+    return overflows
 
 
 def _tables(moov: bytes) -> Iterator[_Table]:
@@ -136,56 +178,40 @@ def _tables(moov: bytes) -> Iterator[_Table]:
     top = header(moov, 0, len(moov))
     if top.kind != b"moov" or top.end != len(moov):
         raise MalformedError("no moov, or more than that")
-    if _inside(moov, top, b"cmov"):  # QuickTime File Format, "Compressed movie resources"
+    boxes = Boxes(moov)
+    inside = _inside(boxes, top, b"trak", b"cmov")
+    traks = [found for found in inside if found.kind == b"trak"]
+    if len(traks) < len(inside):  # QuickTime File Format, "Compressed movie resources"
         raise UnsupportedError("compressed moov (cmov)")
-    traks = _inside(moov, top, b"trak")
     if len(traks) > MAX_TRACKS:
         raise UnsupportedError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
     for trak in traks:
         parents = [top, trak]
         for kinds in ((b"mdia",), (b"minf",), (b"stbl",), (b"stco", b"co64")):
-            inside = _inside(moov, parents[-1], *kinds)
+            inside = _inside(boxes, parents[-1], *kinds)
             if len(inside) != 1:  # §8.4.1, §8.4.4, §8.5.1, §8.7.5: exactly one
                 raise MalformedError(f"{len(inside)} boxes {kinds[0].decode()!r} where one must be")
             parents.append(inside[0])
-        yield _Table(tuple(parents[:-1]), parents[-1], _places(moov, parents[-1]))
+        yield _Table(tuple(parents[:-1]), parents[-1], _count(moov, parents[-1]))
 
 
-def _inside(data: bytes, parent: Box, *kinds: bytes) -> Sequence[Box]:
-    return [child for child in walk(data, parent.payload, parent.end) if child.kind in kinds]
+def _inside(boxes: Boxes, parent: Box, *kinds: bytes) -> Sequence[Box]:
+    return [child for child in boxes.walk(parent.payload, parent.end) if child.kind in kinds]
 
 
-def _places(data: bytes, table: Box) -> UInt64:
+def _count(data: bytes, table: Box) -> int:
     width = 8 if table.kind == b"co64" else 4
     room = table.end - table.payload - 8
     count = int.from_bytes(data[table.payload + 4 : table.payload + 8], "big")
     if room < 0 or count * width > room:
         raise MalformedError(f"{table.kind.decode()!r} is shorter than its {count} entries")
-    places = np.frombuffer(data, f">u{width}", count, table.payload + 8).astype(np.uint64)
-    if np.any(places >= _FARTHEST):
-        raise MalformedError(f"{table.kind.decode()!r}: a chunk beyond all files")
-    return places
+    return count
 
 
-def _shifted(places: UInt64, start: int, front: int, length: int, growth: int) -> UInt64:
-    """Say where chunks lie when the ``moov`` of so many bytes, grown by so many, was moved forward."""
-    if np.any((places >= start) & (places < start + length)):
-        raise MalformedError("a chunk lies in the moov")
-    between = (places >= front) & (places < start)
-    moved = places.copy()
-    moved[between] += np.uint64(length + growth)
-    moved[places >= start + length] += np.uint64(growth)
-    return moved
-
-
-def _overflows(table: _Table, places: UInt64) -> bool:
-    return not table.wide and bool(np.any(places >= 1 << 32))
-
-
-def _widen(moov: bytearray, table: _Table, places: UInt64) -> None:
-    """Write a table in 64 bits, and make what it is in as much longer."""
-    count = len(places).to_bytes(4, "big")
-    moov[table.box.start : table.box.end] = full_box(b"co64", 0, 0, count, places.astype(">u8").tobytes())
+def _widen(moov: bytearray, table: _Table) -> None:
+    """Make room for a table in 64 bits, and make what it is in as much longer."""
+    empty = full_box(b"co64", 0, 0, table.count.to_bytes(4, "big"), bytes(8 * table.count))
+    moov[table.box.start : table.box.end] = empty
     for parent in table.parents:
         # §4.2: the size is in 32 bits, or says 1, and 64 follow; 0 stays what it is.
         at, width = (parent.start, 4) if parent.payload - parent.start == 8 else (parent.start + 8, 8)

@@ -15,8 +15,8 @@ from typing import Any
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.isobmff import Box, walk
 
-MAX_MOOV = 64 << 20
-"""Largest ``moov`` in bytes; two hours of film and sound need 8 MiB."""
+MAX_MOOV = 48 << 20
+"""Largest ``moov`` in bytes that is read where nobody says otherwise; ten hours of film have 40 MB."""
 
 MAX_BOXES = 8192
 """Most boxes of a ``moov`` that are looked at, wherever in it they are; a track has some thirty."""
@@ -109,11 +109,12 @@ class Movie:
     fragmented: bool
 
 
-def parse_movie(data: bytes | memoryview) -> Movie:
+def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
     """Read a ``moov``.
 
     Args:
-        data: the payload of the box, up to ``MAX_MOOV`` bytes. The tracks' tables keep a view of it.
+        data: the payload of the box. The tracks' tables keep a view of it.
+        max_bytes: most bytes of it.
 
     Returns:
         The movie.
@@ -121,11 +122,11 @@ def parse_movie(data: bytes | memoryview) -> Movie:
     Raises:
         MalformedError: a box that must be there is missing, doubled, cut off or says something impossible.
         UnsupportedError: the box is compressed.
-        TooLargeError: it is larger than ``MAX_MOOV``, or its edit lists or sample entries are too long.
+        TooLargeError: it is larger than it may be, or its edit lists or sample entries are too long.
     """
-    if len(data) > MAX_MOOV:
-        raise TooLargeError(f"moov of {len(data)} bytes: more than {MAX_MOOV}")
-    moov = _Moov(memoryview(data))
+    if len(data) > max_bytes:
+        raise TooLargeError(f"moov of {len(data)} bytes: more than {max_bytes}")
+    moov = Boxes(data)
     traks: list[Box] = []
     singles: dict[bytes, Box] = {}
     for found in moov.walk(0, len(data)):
@@ -144,17 +145,17 @@ def parse_movie(data: bytes | memoryview) -> Movie:
     return Movie(timescale, tracks, fragmented=b"mvex" in singles)
 
 
-class _Moov:
-    """The bytes of a ``moov``, whose boxes are gone through; of these there may be so many in all.
+class Boxes:
+    """The boxes of a ``moov``, of which ``MAX_BOXES`` are gone through and no more, wherever they are.
 
     Args:
-        data: the payload.
+        data: bytes of the ``moov``.
     """
 
     __slots__ = ("_left", "data")
 
-    def __init__(self, data: memoryview) -> None:
-        self.data = data
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data = memoryview(data)
         self._left = MAX_BOXES
 
     def walk(self, start: int, end: int) -> Iterator[Box]:
@@ -166,7 +167,7 @@ class _Moov:
             yield found
 
 
-def _track(moov: _Moov, trak: Box) -> Track:
+def _track(moov: Boxes, trak: Box) -> Track:
     boxes = _children(moov, trak, b"tkhd", b"mdia", b"edts")
     mdia = _children(moov, _need(boxes, b"mdia", "trak"), b"mdhd", b"hdlr", b"minf")
     minf = _children(moov, _need(mdia, b"minf", "mdia"), b"stbl", b"dinf")
@@ -197,7 +198,7 @@ def _track(moov: _Moov, trak: Box) -> Track:
     )
 
 
-def _timescale(moov: _Moov, full: Box) -> tuple[int, int]:
+def _timescale(moov: Boxes, full: Box) -> tuple[int, int]:
     """Read the version and the timescale of ``mvhd`` or ``mdhd``, which begin alike."""
     version = _version(moov, full)
     (timescale,) = _fields(moov, full, 20 if version else 12, ">I")
@@ -206,7 +207,7 @@ def _timescale(moov: _Moov, full: Box) -> tuple[int, int]:
     return version, int(timescale)
 
 
-def _sample_entries(moov: _Moov, stsd: Box) -> tuple[bytes, ...]:
+def _sample_entries(moov: Boxes, stsd: Box) -> tuple[bytes, ...]:
     (count,) = _fields(moov, stsd, 4, ">I")
     if stsd.size > MAX_DESCRIPTIONS:
         raise TooLargeError(f"sample entries of {stsd.size} bytes: more than {MAX_DESCRIPTIONS}")
@@ -218,7 +219,7 @@ def _sample_entries(moov: _Moov, stsd: Box) -> tuple[bytes, ...]:
     return entries
 
 
-def _edits(moov: _Moov, edts: Box | None) -> tuple[Edit, ...]:
+def _edits(moov: Boxes, edts: Box | None) -> tuple[Edit, ...]:
     elst = None if edts is None else _children(moov, edts, b"elst").get(b"elst")
     if elst is None:
         return ()
@@ -236,7 +237,7 @@ def _edits(moov: _Moov, edts: Box | None) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
-def _self_contained(moov: _Moov, dinf: Box | None) -> bool:
+def _self_contained(moov: Boxes, dinf: Box | None) -> bool:
     """Say whether every data reference has flag 1: the media are in this file (§8.7.2.3)."""
     dref = None if dinf is None else _children(moov, dinf, b"dref").get(b"dref")
     if dref is None:
@@ -250,7 +251,7 @@ def _language(packed: int) -> str:
     return letters if letters.isalpha() and packed != 0x7FFF else "und"
 
 
-def _children(moov: _Moov, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
+def _children(moov: Boxes, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
     """Find the boxes of the given types one level down, each at most once."""
     found: dict[bytes, Box] = {}
     for child in moov.walk(parent.payload, parent.end):
@@ -271,11 +272,11 @@ def _need(found: Mapping[bytes, Box], kind: bytes, parent: str) -> Box:
     return found[kind]
 
 
-def _version(moov: _Moov, full: Box) -> int:
+def _version(moov: Boxes, full: Box) -> int:
     return int(_fields(moov, full, 0, ">B")[0])
 
 
-def _fields(moov: _Moov, parent: Box, offset: int, layout: str) -> tuple[Any, ...]:
+def _fields(moov: Boxes, parent: Box, offset: int, layout: str) -> tuple[Any, ...]:
     """Unpack fields at an offset into a box's payload."""
     start = parent.payload + offset
     if start + struct.calcsize(layout) > parent.end:

@@ -11,8 +11,10 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from media.isobmff import box, full_box, media_data_header
 from media.moof import Sample
@@ -32,32 +34,35 @@ class Runs:
     """Equal values in a row, as ``stts`` and ``ctts`` write them: pairs of count and value."""
 
     def __init__(self) -> None:
-        self._pairs: list[list[int]] = []
+        self._counts = array("I")
+        self._values = array("I")
 
     def add(self, value: int) -> None:
-        """Add a value."""
-        if self._pairs and self._pairs[-1][1] == value:
-            self._pairs[-1][0] += 1
+        """Add a value; of one below 0 the 32 bits are written that mean it where it is signed."""
+        value &= 0xFFFF_FFFF
+        if self._values and self._values[-1] == value:
+            self._counts[-1] += 1
         else:
-            self._pairs.append([1, value])
+            self._counts.append(1)
+            self._values.append(value)
 
     def raise_last(self, by: int) -> None:
         """Make the last value larger."""
-        pair = self._pairs[-1]
-        pair[0] -= 1
-        if not pair[0]:
-            self._pairs.pop()
-        self.add(pair[1] + by)
+        value = self._values[-1]
+        self._counts[-1] -= 1
+        if not self._counts[-1]:
+            self._counts.pop()
+            self._values.pop()
+        self.add(value + by)
 
     def any(self) -> bool:
         """Tell whether any value isn't 0."""
-        return any(value for _, value in self._pairs)
+        return any(self._values)
 
     def render(self, kind: bytes, version: int = 0) -> bytes:
         """Write the box."""
-        cells = [cell & 0xFFFF_FFFF for pair in self._pairs for cell in pair]
-        table = struct.pack(f">{len(cells)}I", *cells)
-        return full_box(kind, version, 0, struct.pack(">I", len(self._pairs)), table)
+        table = _rows(np.asarray(self._counts), np.asarray(self._values))
+        return full_box(kind, version, 0, struct.pack(">I", len(self._counts)), table)
 
 
 class TrackTables:
@@ -122,9 +127,9 @@ class TrackTables:
             boxes.append(self._offsets.render(b"ctts", 1))  # §8.6.1.3: signed from version 1 on
         boxes.append(self._chunk_runs())
         boxes.append(full_box(b"stsz", 0, 0, struct.pack(">II", 0, self.count), _big_endian(self._sizes)))
-        chunks = array("Q" if wide else "I", [position + moved for position in self._chunks])
+        chunks = (np.asarray(self._chunks) + moved).astype(">u8" if wide else ">u4")
         count = struct.pack(">I", len(chunks))
-        boxes.append(full_box(b"co64" if wide else b"stco", 0, 0, count, _big_endian(chunks)))
+        boxes.append(full_box(b"co64" if wide else b"stco", 0, 0, count, chunks.tobytes()))
         if len(self._sync) != self.count:  # §8.6.2: without it every sample is a sync sample
             count = struct.pack(">I", len(self._sync))
             boxes.append(full_box(b"stss", 0, 0, count, _big_endian(self._sync)))
@@ -132,13 +137,10 @@ class TrackTables:
 
     def _chunk_runs(self) -> bytes:
         """Write ``stsc`` (§8.7.4): from which chunk on a chunk has how many samples."""
-        cells: list[int] = []
-        for number, length in enumerate(self._chunk_lengths, 1):
-            if not cells or cells[-2] != length:
-                cells += (number, length, 1)
-        return full_box(
-            b"stsc", 0, 0, struct.pack(">I", len(cells) // 3), struct.pack(f">{len(cells)}I", *cells)
-        )
+        lengths = np.asarray(self._chunk_lengths)
+        first = np.flatnonzero(np.diff(lengths.astype(np.int64), prepend=-1))
+        table = _rows(first + 1, lengths[first], np.ones(len(first)))
+        return full_box(b"stsc", 0, 0, struct.pack(">I", len(first)), table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,14 @@ def _moov(tracks: Sequence[MovieTrack], moved: int, *, wide: bool) -> bytes:
 
 def _ticks(seconds: Fraction) -> int:
     return round(max(seconds, Fraction(0)) * MOVIE_TIMESCALE)
+
+
+def _rows(*columns: NDArray[Any]) -> bytes:
+    """Write rows of numbers of 32 bits."""
+    table = np.empty((len(columns[0]), len(columns)), ">u4")
+    for index, column in enumerate(columns):
+        table[:, index] = column
+    return table.tobytes()
 
 
 def _big_endian(values: array[int]) -> bytes:

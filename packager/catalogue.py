@@ -40,8 +40,11 @@ MAX_PAGE_FILES = 1000
 MAX_UNKNOWN = 2 * MAX_PAGE_FILES
 """Files that wait to be looked at, at most: those that were asked for first are left until they are again."""
 
-PROBE_BYTES = 1 << 20
-"""Most that ffprobe's answer about one file may be."""
+PROBE_BYTES = 128 << 10
+"""Most that ffprobe's answer about one file may be: some hundred streams."""
+
+MAX_CODECS = 16
+"""Most streams of a file whose codecs are named."""
 
 CONTAINERS = {
     ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
@@ -343,7 +346,7 @@ def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
         duration=duration,
         width=video.get("width"),
         height=video.get("height"),
-        codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams),
+        codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams[:MAX_CODECS]),
         reason=_reason(streams, suffix),
     )
 

@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -254,13 +254,13 @@ class OpenFolder:
             os.close(descriptor)
 
     def write_whole(
-        self, name: str, data: bytes, *, replaces: bool = True, synchronized: bool = True
+        self, name: str, data: bytes | Iterable[bytes], *, replaces: bool = True, synchronized: bool = True
     ) -> None:
         """Write a file under another name, synchronise it and rename it.
 
         Args:
             name: its name.
-            data: all of it.
+            data: all of it, or its pieces in order.
             replaces: whether a regular file that lies there is one of ours, and is replaced.
             synchronized: whether it has to outlive a power cut.
 
@@ -274,11 +274,12 @@ class OpenFolder:
         descriptor = os.open(temporary, flags, 0o644, dir_fd=self._descriptor)
         try:
             with os.fdopen(descriptor, "wb", buffering=0):
-                write_all(descriptor, data)
+                for piece in (data,) if isinstance(data, bytes) else data:
+                    write_all(descriptor, piece)
                 if synchronized:
                     os.fdatasync(descriptor)
             os.replace(temporary, name, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
-        except OSError:
+        except BaseException:  # of the pieces' making, too
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=self._descriptor)
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from media.id3 import Tags
 PLAYLISTS = (".m3u", ".m3u8")
 PLAYLIST_BYTES = 4 << 20
 """How much of a playlist is read."""
+
+PLAYLIST_LINES = 100_000
+"""How many of its lines are looked at, of which few may be files that are there."""
 
 TRACKS = 10_000
 """Most tracks of one folder; what is beyond is left out."""
@@ -74,7 +78,7 @@ def _listed(playlist: Path) -> list[Path]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in islice(StringIO(text, newline=None), PLAYLIST_LINES))
     paths = (Path(playlist.parent, line) for line in lines if line and not line.startswith("#"))
     found = (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
     return list(islice(found, TRACKS))

@@ -7,8 +7,9 @@ what is as such a run writes it is written over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from media.errors import MediaError, UnsupportedError
@@ -23,6 +24,9 @@ MASTER_NAME = "master.m3u8"
 MEDIA_NAME = "media.m3u8"
 
 PLAYLIST_BEGIN = b"#EXTM3U"
+
+READ_BYTES = 4 << 20
+"""How much of a segment is read at a time; one may have a gigabyte."""
 
 Progress = Callable[[str, int, int], None]
 """Takes the name of the input, the segments that are written, and the number of all of its."""
@@ -82,8 +86,8 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
             folder = (path.name, track.name)
             _write(out, (*folder, INIT_NAME), track.init)
             for number in range(len(track.durations)):
-                data = _segment_bytes(file, index, track, number)
-                _write(out, (*folder, f"{number}{SEGMENT_SUFFIX}"), data)
+                pieces = _segment_bytes(file, index, track, number)
+                _write(out, (*folder, f"{number}{SEGMENT_SUFFIX}"), next(pieces), pieces)
                 done += 1
                 progress(path.name, done, total)
             _write(out, (*folder, MEDIA_NAME), media_playlist(track).render().encode())
@@ -91,11 +95,12 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
     return Exported(path.name, index)
 
 
-def _segment_bytes(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int) -> bytes:
+def _segment_bytes(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int) -> Iterator[bytes]:
     segment = make_segment(index, track, number)
     if segment is None:
         raise NotFoundError(f"{file.path}: {track.name} has no segment {number}")
-    return segment.read(file.pread, 0, segment.size)
+    for offset in range(0, segment.size, READ_BYTES):
+        yield segment.read(file.pread, offset, READ_BYTES)
 
 
 def _export_titles(done: Sequence[Exported], out: Path) -> Iterator[Path]:
@@ -111,8 +116,8 @@ def _export_titles(done: Sequence[Exported], out: Path) -> Iterator[Path]:
             yield out / title / MASTER_NAME
 
 
-def _write(out: Path, names: Sequence[str], data: bytes) -> None:
-    """Write a file beneath the output folder.
+def _write(out: Path, names: Sequence[str], data: bytes, more: Iterable[bytes] = ()) -> None:
+    """Write a file beneath the output folder: how it begins, and what follows.
 
     Raises:
         NotOursError: something else lies there, or on the way.
@@ -120,7 +125,7 @@ def _write(out: Path, names: Sequence[str], data: bytes) -> None:
     """
     with DataFolder(out, tuple(names[:-1])).open(make=True) as folder:
         _check_like(folder, names[-1], data)
-        folder.write_whole(names[-1], data, synchronized=False)
+        folder.write_whole(names[-1], chain((data,), more), synchronized=False)
 
 
 def _check_like(folder: OpenFolder, name: str, data: bytes) -> None:

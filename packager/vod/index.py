@@ -17,7 +17,7 @@ from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.faststart import MoovFinder
 from media.initsegment import write_init_segment
 from media.isobmff import LARGEST_HEADER
-from media.movie import Movie, Track, parse_movie
+from media.movie import MAX_MOOV, Movie, Track, parse_movie
 from media.samples import MAX_SAMPLES, Int64, SampleTable
 from packager.vod.timeline import (
     MAX_SEGMENTS,
@@ -54,7 +54,7 @@ class IndexLimits:
         sound_tracks: most sound tracks that are offered.
     """
 
-    moov_bytes: int = 48 << 20
+    moov_bytes: int = MAX_MOOV
     samples: int = MAX_SAMPLES
     segments: int = 2 * MAX_SEGMENTS
     sound_tracks: int = 8
@@ -177,7 +177,7 @@ def read_index(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex
         OSError: it can't be read.
     """
     moov = _read_moov(read, size, limits.moov_bytes)
-    return index_movie(parse_movie(moov), len(moov), size, limits)
+    return index_movie(parse_movie(moov, limits.moov_bytes), len(moov), size, limits)
 
 
 def _read_moov(read: Read, size: int, max_bytes: int) -> bytes:

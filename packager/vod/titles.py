@@ -42,7 +42,7 @@ class TitleLimits:
         wait_seconds: how long a request waits while others make indexes.
         renditions: most files of one title.
         folder_files: how many names of a folder are looked at for a title's renditions.
-        manifest_segments: most segments that one manifest names, of all tracks of all renditions together.
+        manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
     """
 
     index_bytes: int = 256 << 20
@@ -52,7 +52,7 @@ class TitleLimits:
     wait_seconds: float = 60.0
     renditions: int = MAX_RENDITIONS
     folder_files: int = 10_000
-    manifest_segments: int = 200_000
+    manifest_segments: int = 120_000
 
 
 DEFAULT_LIMITS = TitleLimits()
@@ -116,7 +116,8 @@ class Titles:
     def manifest(self, name: str) -> bytes:
         """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
         files = self._files(name)
-        segments = sum(len(track.sizes) for _, index in files for track in index.tracks)
+        segments = sum(len(index.video.sizes) for _, index in files if index.video is not None)
+        segments += max(sum(len(sound.sizes) for sound in index.sounds) for _, index in files)
         if segments > self._limits.manifest_segments:
             limit = self._limits.manifest_segments
             raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")

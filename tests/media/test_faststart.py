@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,32 @@ def test_a_film_behind_four_gigabytes_has_the_same_packets(films: tuple[Path, Pa
         file.write(data[front : place.start])
     for stream in ("v:0", "a:0"):
         assert packets(path, stream) == packets(films[0], stream)
+
+
+def test_padding_behind_the_places_is_no_room_for_64_bits() -> None:
+    """The table would get as long as it is with its padding; the chunks still need all bits."""
+    padded = full_box(b"stco", 0, 0, struct.pack(">II", 1, 0xFFFFFFF0), bytes(4))
+    moved = moved_forward(movie(padded), 0xFFFFFFFF, 0)
+    assert moved == movie(co64(0xFFFFFFF0 + len(movie(padded))))
+
+
+def test_the_largest_index_takes_its_own_length_twice_more() -> None:
+    """10 million places of chunks, whose numbers in 64 bits would take as much again for each step."""
+    table = struct.pack(">II", 0, 10_000_000) + bytes(40_000_000)
+    moov = movie(box(b"stco", table))
+    tracemalloc.start()
+    try:
+        moved = moved_forward(moov, 1 << 20, 0)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(moov) + (8 << 20)
+    finally:
+        tracemalloc.stop()
+    assert moved[-4:] == len(moov).to_bytes(4, "big")
+
+
+def test_boxes_are_counted_over_all_tracks() -> None:
+    crowded = [box(b"trak", box(b"mdia", box(b"minf", box(b"stbl", *[box(b"free")] * 4000, stco(1)))))] * 3
+    with pytest.raises(MalformedError, match="more than 8192 boxes"):
+        moved_forward(box(b"moov", *crowded), 1 << 20, 0)
 
 
 def test_an_index_whose_size_is_up_to_the_end_of_the_file_gets_one() -> None:

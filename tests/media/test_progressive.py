@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tracemalloc
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from media.fragments import FragmentReader, InitSegment
 from media.isobmff import walk
 from media.moof import Defaults, Sample, parse_moof
 from media.progressive import WIDE_FROM, MovieTrack, TrackTables, write_head
+from media.samples import SampleTable
 from media.trackbox import TrackFacts
 from packager.tools import Tools
 
@@ -137,6 +140,27 @@ def test_offsets_beyond_32_bits_are_written_as_co64(tools: Tools, tmp_path: Path
     assert [one[4] for one in packets(tools, path, "v")] == [
         one[4] for one in packets(tools, tmp_path / "a.mp4", "v")
     ]
+
+
+def test_ten_hours_with_b_frames_take_24_bytes_a_sample() -> None:
+    tables = TrackTables()
+    samples = [Sample(512 + index % 2, 900, not index, 1024 * index) for index in range(4)]
+    count = 300_000
+    tracemalloc.start()
+    try:
+        for index in range(count // 4):
+            tables.add(tables.duration, samples, index)
+        assert tracemalloc.get_traced_memory()[0] < 30 * count
+    finally:
+        tracemalloc.stop()
+    boxes = {box[4:8]: box for box in tables.render(100, wide=False)}
+    table = SampleTable({kind: memoryview(box)[8:] for kind, box in boxes.items()}, 1)
+    assert len(table) == count
+    last = table.samples(count - 4, count)
+    assert np.diff(last.decode_time).tolist() == [512, 513, 512, 513]
+    assert last.composition_offset.tolist() == [0, 1024, 2048, 3072]
+    assert last.offset.tolist() == [100 + count // 4 - 1 + 900 * index for index in range(4)]
+    assert last.is_sync.tolist() == [True, False, False, False]
 
 
 def test_samples_before_the_end_of_others_are_refused() -> None:

@@ -7,10 +7,14 @@ who takes more fails there, and not the machine.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import pytest
 
 from media.errors import MediaError, TooLargeError
 from media.isobmff import box, full_box
-from packager.storage import Library
+from packager.storage import Library, LocalFile
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import FileIndex, IndexLimits, read_index
 from packager.vod.playlists import MAX_CONTIGUOUS, peak_bandwidth
@@ -278,6 +282,60 @@ def test_refusals_and_indexes_of_a_whole_library_stay_within_their_memory(tmp_pa
     assert titles.index_count < 40
     # Looking at the library doesn't put out what is played.
     assert titles.track("1.mp4", "video") is played
+
+
+class CountingLibrary(Library):
+    """Counts how many threads read from its files at once."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.lock = threading.Lock()
+        self.reading = self.most = 0
+
+    def open(self, name: str) -> LocalFile:
+        library = self
+
+        class Counted(LocalFile):
+            def pread(self, offset: int, length: int) -> bytes:
+                with library.lock:
+                    library.reading += 1
+                    library.most = max(library.most, library.reading)
+                try:
+                    time.sleep(0.01)
+                    return super().pread(offset, length)
+                finally:
+                    with library.lock:
+                        library.reading -= 1
+
+        file = super().open(name)
+        status = os.fstat(file.fd)
+        return Counted(os.dup(file.fd), file.path, status)
+
+
+def test_whoever_asks_only_two_indexes_are_made_at_the_same_time(tmp_path: Path) -> None:
+    small, media = film(0.01)
+    for number in range(12):
+        write(tmp_path / f"{number}.mp4", small, media)
+    library = CountingLibrary(tmp_path)
+    titles = Titles(library)
+    with ThreadPoolExecutor(12) as executor:
+        told = list(executor.map(titles.obstacle, [f"{number % 12}.mp4" for number in range(36)]))
+    assert told == [None] * 36
+    assert library.most == 2
+    assert titles.index_count == 12
+
+
+def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> None:
+    small, media = film(0.01)
+    for number in range(3):
+        write(tmp_path / f"{number}.mp4", small, media)
+    titles = Titles(Library(tmp_path), TitleLimits(made_at_once=1, wait_seconds=0))
+    holding = titles._making.acquire()
+    assert holding
+    with pytest.raises(TimeoutError, match="waits for others"):
+        titles.multivariant_playlist("0.mp4")
+    titles._making.release()
+    assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
 
 
 def test_an_hour_in_one_segment_beside_brief_ones_is_measured_in_bounded_steps() -> None:
