@@ -9,20 +9,26 @@ import asyncio
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
+import structlog
 import uvloop
 
 from media.errors import MediaError
 from origin import configsources, logs, starting
-from origin.config import Config, ConfigError
+from origin.config import Config, ConfigError, redactor_of
 from origin.errors import CommandError
 from packager.datalock import DataInUseError
+from packager.redaction import redact
 from packager.storage import CONFIGURATION, NotFoundError
 from packager.tools import ToolsError
+
+log = structlog.get_logger()
 
 DEFAULT_CONFIG = Path(CONFIGURATION)
 FAILED = 1
@@ -31,6 +37,7 @@ WRONG_USE = 2
 
 def main() -> None:
     """Run the command line of this process."""
+    sys.excepthook = _crash
     try:
         cli.main(prog_name="headwater", standalone_mode=False)
     except click.exceptions.Abort:
@@ -55,8 +62,13 @@ def main() -> None:
         _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
 
 
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write a traceback of our own mistake, without secrets."""
+    click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
 def _end(message: str, status: int) -> None:
-    click.echo(f"headwater: {message}", err=True)
+    click.echo(f"headwater: {redact(message)}", err=True)
     sys.exit(status)
 
 
@@ -104,8 +116,13 @@ def serve(
         click.echo(configsources.as_toml(config), nl=False)
         return
     own_library = _names_library(file, options)
+    # Before it becomes another user, who may not be allowed to read it.
+    is_shown_to_all = file is not None and configsources.shows_secrets(file)
     bound = starting.prepare(config)
-    logs.configure(config.log.level, config.log.format)
+    logs.configure(config.log.level, config.log.format, redactor_of(config))
+    if is_shown_to_all:
+        advice = f"take that from others: chmod 600 {file}"
+        log.warning("the configuration has secrets, and everybody on this machine can read it", advice=advice)
 
     def read() -> Config:
         return load(_file_of(named), options)

@@ -5,9 +5,13 @@ Where their values come from is in ``configsources``, what is said of wrong ones
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
+
+from packager.redaction import MASK, Redactor, redacted_url, secrets_of
 
 Name = Annotated[
     str, Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}$", description="1 to 64 letters, digits, '.', '_', '-'")
@@ -32,16 +36,35 @@ QueryName = Annotated[
         description="1 to 64 letters, digits, '.', '_', '~', '-', not beginning with '_HLS_'",
     ),
 ]
+Secret = Annotated[str, Meta(extra={"secret": "all"})]
+"""A password, key or token: never shown."""
+
+Address = Annotated[str, Meta(extra={"secret": "in URL"})]
+"""What may be a URL: it is shown without its user, password and query."""
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1)]
+
+
+HIDDEN = "********"
+"""What is shown of a secret."""
 
 
 class ConfigError(Exception):
     """The configuration is wrong; the text is one line that names the source, the key and what is allowed."""
 
 
-class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """A section of the configuration; as text it is without its secrets."""
+
+    def __repr__(self) -> str:
+        """Give the text that logs and tracebacks show."""
+        shown = ", ".join(f"{key}={shown_value(type(self), key, value)!r}" for key, value in _items(self))
+        return f"{type(self).__name__}({shown})"
+
+
+class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Where it listens and whom it answers."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -62,7 +85,7 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Names of the query parameters that live playlists and manifests repeat on their addresses."""
     trusted_proxies: tuple[Network, ...] = ()
     """Addresses whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."""
-    admin_token: str | None = None
+    admin_token: Secret | None = None
     """What ends and starts events and publishes metadata and captions; made and shown when absent."""
     names: tuple[HostName, ...] = ()
     """Under which a server on loopback may be asked for lists, or to change something, as by a proxy."""
@@ -84,20 +107,20 @@ class ServerOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether it refuses to start where the kernel can't fence ffmpeg in."""
 
 
-class LibraryOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     """The folder of files."""
 
-    path: Annotated[str, Meta(min_length=1)] = "library"
+    path: Annotated[str, Meta(min_length=1, extra={"secret": "in URL"})] = "library"
     follow_symlinks: bool = False
     max_age: Annotated[int, Meta(ge=0)] = 3600
     """Seconds for which caches may keep a file."""
 
 
-class LiveOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     """One live channel."""
 
     name: Name
-    source: str = "testsrc"
+    source: Address = "testsrc"
     ladder: tuple[Literal["source", "1080p", "720p", "480p", "360p", "240p"], ...] = ("720p", "360p")
     """Renditions; ``source`` is the source's own picture and sound as they come, not encoded again."""
     part_duration: Annotated[float, Meta(ge=0.1, le=2)] = 0.333
@@ -123,16 +146,16 @@ class LiveOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
     captions: tuple[Language, ...] = ()
     """Languages in which captions may be published."""
-    publish_key: str | None = None
+    publish_key: Secret | None = None
 
 
-class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
     """One radio station (a mount)."""
 
     name: Name
-    source: str = "folder"
+    source: Address = "folder"
     """``folder``, ``publish`` (Icecast's source clients), ``relay`` of ``url``, or the address to relay."""
-    folder: str = "music"
+    folder: Address = "music"
     """A folder of MP3s, a playlist (M3U), or one MP3."""
     bitrate: Literal[32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320] = 128
     sample_rate: Literal[32000, 44100, 48000] = 44100
@@ -143,12 +166,12 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds in which a track's end and the next one's beginning are heard together; all are encoded."""
     title: str | None = None
     genre: str | None = None
-    url: str | None = None
-    source_password: str | None = None
+    url: Address | None = None
+    source_password: Secret | None = None
     """What source clients of user ``source`` need; made and shown when absent."""
-    listener_password: str | None = None
+    listener_password: Secret | None = None
     """What listeners need, or an address signed with it; such a station isn't in HLS."""
-    fallback: str | None = None
+    fallback: Address | None = None
     """Another station, or a file, that is heard while there is no source."""
     on_demand: bool = False
     """Whether a relay is only asked for while somebody listens."""
@@ -162,15 +185,15 @@ class RadioOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """What happens to a listener that is ``limits.queue_bytes`` behind."""
 
 
-class EventOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     """One event channel."""
 
     name: Name
-    publish_token: str | None = None
-    relay: str | None = None
+    publish_token: Secret | None = None
+    relay: Address | None = None
 
 
-class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Every limit that a person might want to turn; times in seconds."""
 
     header_seconds: Seconds = 15.0
@@ -229,7 +252,7 @@ class LimitOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Most samples of a file that is packaged, of all its tracks; ten hours of film have 3 million."""
 
 
-class LogOptions(Struct, frozen=True, forbid_unknown_fields=True):
+class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What is logged, and how it is written."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -238,7 +261,7 @@ class LogOptions(Struct, frozen=True, forbid_unknown_fields=True):
     """Whether each request is logged."""
 
 
-class Config(Struct, frozen=True, forbid_unknown_fields=True):
+class Config(Options, frozen=True, forbid_unknown_fields=True):
     """All options."""
 
     server: ServerOptions = ServerOptions()
@@ -260,3 +283,46 @@ def size(text: str) -> int:
     """Read a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
     unit = {"M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1])
     return int(text[:-1]) * unit if unit else int(text)
+
+
+def secrecy(section: type[Struct]) -> Mapping[str, str]:
+    """Tell of a section which keys have secrets: ``all`` of the value, or ``in URL``."""
+    hints = typing.get_type_hints(section, include_extras=True)
+    return {key: found for key, hint in hints.items() if (found := _secrecy_of(hint))}
+
+
+def _secrecy_of(hint: Any) -> str:
+    for meta in getattr(hint, "__metadata__", ()):
+        if meta.extra and "secret" in meta.extra:
+            return str(meta.extra["secret"])
+    return next(filter(None, map(_secrecy_of, typing.get_args(hint))), "")
+
+
+def shown_value(section: type[Struct], key: str, value: Any) -> Any:
+    """Give the value of a key as it may be shown."""
+    kind = secrecy(section).get(key)
+    if isinstance(value, tuple):
+        return tuple(shown_value(section, key, one) for one in value)
+    if not kind or not isinstance(value, str) or not value:
+        return value
+    return HIDDEN if kind == "all" else redacted_url(value, MASK)
+
+
+def secrets_in(config: Config) -> Iterator[str]:
+    """Give all secrets of a configuration, as they are written there."""
+    for section in (getattr(config, name) for name in config.__struct_fields__):
+        for table in section if isinstance(section, tuple) else (section,):
+            for key, kind in secrecy(type(table)).items():
+                value = getattr(table, key)
+                for one in value if isinstance(value, tuple) else (value,):
+                    if one:
+                        yield from (one,) if kind == "all" else secrets_of(one)
+
+
+def redactor_of(*configs: Config) -> Redactor:
+    """Make what takes the secrets of configurations out of texts."""
+    return Redactor.of(secret for config in configs for secret in secrets_in(config))
+
+
+def _items(table: Struct) -> Iterator[tuple[str, Any]]:
+    return ((key, getattr(table, key)) for key in table.__struct_fields__)

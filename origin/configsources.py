@@ -6,7 +6,7 @@ or a value of the wrong type is one ``ConfigError`` that names the source, the k
 
 from __future__ import annotations
 
-import re
+import stat
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from origin.config import Config, ConfigError
+from origin.config import Config, ConfigError, secrets_in, shown_value
 from origin.configwords import allowed_keys, explain, reason
 from origin.radio import plan
 from origin.trusted_proxies import TrustedProxies
@@ -119,21 +119,23 @@ def as_toml(config: Config) -> str:
         tables = [value] if isinstance(value, Struct) else value
         for table in tables:
             lines.append(f"[{section}]" if isinstance(value, Struct) else f"[[{section}]]")
-            lines += [
-                f"{key} = {_toml_value(key, item)}"
-                for key in table.__struct_fields__
-                if (item := getattr(table, key)) is not None
-            ]
+            shown = (
+                (key, shown_value(type(table), key, getattr(table, key))) for key in table.__struct_fields__
+            )
+            lines += [f"{key} = {_toml_value(value)}" for key, value in shown if value is not None]
             lines.append("")
     return "\n".join(lines)
 
 
-def _toml_value(key: str, value: object) -> str:
-    if re.search("password|token|key", key):
-        return '"********"'
+def _toml_value(value: object) -> str:
     if isinstance(value, tuple):
-        return "[" + ", ".join(_toml_value(key, item) for item in value) + "]"
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
     return msgspec.json.encode(value).decode("utf-8")
+
+
+def shows_secrets(path: Path) -> bool:
+    """Tell whether everybody on this machine can read a configuration file that has secrets."""
+    return bool(path.stat().st_mode & stat.S_IROTH) and any(secrets_in(validate(read_file(path), str(path))))
 
 
 def _tables() -> dict[str, type[Struct]]:

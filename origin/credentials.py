@@ -11,7 +11,7 @@ import hmac
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -37,7 +37,7 @@ class Secret:
         signed_path: the path whose addresses may be signed with it (`signature`); empty: none.
     """
 
-    text: str
+    text: str = field(repr=False)
     user: str | None = None
     signed_path: str = ""
 

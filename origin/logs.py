@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import logging
@@ -14,8 +15,16 @@ from typing import Literal, TextIO
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
+from packager.redaction import NO_SECRETS, Redactor
+
 MAX_VALUE = 2048
 """Most bytes of text that one field of a log line carries, as JSON writes it; clients choose some of them."""
+
+MAX_TEXT = 64 << 10
+"""Most characters of a traceback; of other fields less is written anyway."""
+
+LONGEST_SECRET = 1024
+"""Characters of the longest secret that is known for certain where a text was cut."""
 
 CHARACTER_BYTES = 12
 """Bytes that one character takes at most, as JSON writes it."""
@@ -76,17 +85,19 @@ class LineWriter(logging.Handler):
         return f"[warning] log lines were dropped: count={dropped}\n"
 
 
-def configure(level: str, style: Literal["text", "json"]) -> None:
+def configure(level: str, style: Literal["text", "json"], redactor: Redactor = NO_SECRETS) -> None:
     """Send this project's and uvicorn's log lines to standard error.
 
     Args:
         level: the least important level that is written: debug, info, warning or error.
         style: ``text`` for people, ``json`` for machines (one object a line).
+        redactor: takes secrets out of every line, whoever wrote it.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if style == "json" else "%H:%M:%S", utc=style == "json"),
         structlog.processors.format_exc_info,
+        functools.partial(conceal, redactor),
         sanitise,
     ]
     structlog.configure(
@@ -110,6 +121,20 @@ def configure(level: str, style: Literal["text", "json"]) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for chatty in ("uvicorn", "asyncio", "httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+
+
+def conceal(redactor: Redactor, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Take the secrets out of all that a line says, tracebacks included."""
+    for key, value in event.items():
+        # Those with a first "_" are structlog's own, and never written.
+        if not key.startswith("_") and not isinstance(value, bool | int | float | None):
+            event[key] = redactor(beginning(str(value), MAX_TEXT))
+    return event
+
+
+def beginning(text: str, most: int) -> str:
+    """Cut what is longer, and what stands at the cut: half a secret isn't known as one."""
+    return text if len(text) <= most else f"{text[: most - LONGEST_SECRET]}…"
 
 
 def sanitise(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 import structlog
 
 from origin import logs
-from origin.config import Config, ConfigError
+from origin.config import Config, ConfigError, redactor_of
 from packager.beside import beside
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ async def _follow(config: Config, read: Callable[[], Config], asked: asyncio.Eve
             log.error("configuration isn't taken", reason=f"{error}{reader}")
             continue
         if TAKEN.intersection(changes(now, new)):
-            await asyncio.to_thread(logs.configure, new.log.level, new.log.format)
+            await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor_of(config, new))
         now = new
         pending = ", ".join(key for key in changes(config, new) if key not in TAKEN)
         log.info("configuration read again", level=new.log.level, needs_restart=pending or "nothing")

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from origin.config import Config, LiveOptions
 from origin.radio import plan
+from packager.redaction import redacted_url
 from packager.sources.inspection import playable
-from packager.sources.schemes import SCHEMES, redacted
+from packager.sources.schemes import SCHEMES
 from packager.sources.source import TEST_SOURCE
 
 
@@ -29,7 +30,7 @@ def unserved(config: Config) -> Iterator[str]:
         if not serves_channel(channel):
             schemes = ", ".join(SCHEMES)
             allowed = f"only {TEST_SOURCE!r}, files that are there and URLs of {schemes} can be played yet"
-            named = redacted(channel.source)
+            named = redacted_url(channel.source)
             yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
         if channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
@@ -47,7 +48,8 @@ def _of_stations(config: Config) -> Iterator[str]:
         if station.source_password and plan.kind(station) != "publish":
             yield f"radio {station.name!r}: source_password: only source = 'publish' takes source clients"
         if plan.lacks_fallback(station, config.radio):
-            yield f"radio {station.name!r}: fallback {station.fallback!r}: neither another station nor a file"
+            named = redacted_url(station.fallback or "")
+            yield f"radio {station.name!r}: fallback {named!r}: neither another station nor a file"
         if station.hls and station.name in channels:
             yield f"radio {station.name!r}: hls: the live channel of that name has its address"
         if station.on_demand and plan.kind(station) != "relay":

@@ -19,6 +19,7 @@ from pathlib import Path
 from packager import launcher
 from packager.cage import Cage
 from packager.pipedrain import READ_BYTES, PipeDrain, capacity
+from packager.redaction import redact
 from packager.storage import LACKING
 from packager.tools import BusyError, ToolsError
 
@@ -30,6 +31,9 @@ SPARE_PIPES = 8
 
 ERROR_BYTES = 64 << 10
 """How much of ffmpeg's standard error is kept: the newest."""
+
+LINE_CHARACTERS = 4096
+"""How much of one line of it is told."""
 
 EXIT_SECONDS = 10.0
 """How long a child may take to end by itself behind the end of its output."""
@@ -298,9 +302,9 @@ async def run(
 
 
 def last_error(errors: str) -> str:
-    """Pick the line of ffmpeg's errors that tells most: the last one, without its ``[mov @ 0x…]``."""
+    """Pick the line of ffmpeg's errors that tells most: the last one, without ``[mov @ 0x…]`` and secrets."""
     lines = [line for line in errors.splitlines() if line.strip()]
-    return re.sub(r"^\[[^\]]*\] ", "", lines[-1]).strip() if lines else ""
+    return redact(re.sub(r"^\[[^\]]*\] ", "", lines[-1][-LINE_CHARACTERS:]).strip()) if lines else ""
 
 
 async def readable(descriptor: int) -> None:

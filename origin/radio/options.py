@@ -74,4 +74,4 @@ class MountOptions:
     on_demand: bool = False
     events: ChannelLimits = field(default_factory=ChannelLimits)
     lead_seconds: float = 0.0
-    listener_password: str = ""
+    listener_password: str = field(default="", repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 import structlog
@@ -20,6 +20,7 @@ from packager.radio.audioblocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
 from packager.sources.fetching import PullError
 from packager.sources.guard import Guard
+from packager.sources.schemes import untold
 from packager.step_budget import StepBudget
 
 CONNECT_SECONDS = 10.0
@@ -53,7 +54,7 @@ class RelayOptions:
     """
 
     name: str
-    url: str
+    url: str = field(repr=False)
     bitrate: int = 128
     media_type: str = "audio/mpeg"
 
@@ -100,7 +101,7 @@ class Relay:
                     PullError,
                     MediaError,
                 ) as error:
-                    reason = str(error) or type(error).__name__
+                    reason = untold(str(error), self.options.url) or type(error).__name__
                 finally:
                     self.available = False
                 _log.warning("relay broke", mount=self.options.name, reason=reason, again_in=self._pause)

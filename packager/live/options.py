@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from packager.data_folder import DataFolder
@@ -39,7 +39,7 @@ class ChannelOptions:
     """
 
     name: str
-    source: str = TEST_SOURCE
+    source: str = field(default=TEST_SOURCE, repr=False)
     ladder: tuple[str, ...] = ("720p", "360p")
     bitrates: tuple[int, ...] = ()
     part_duration: float = 0.333

@@ -13,6 +13,7 @@ from packager.live.feed import Feed, Resumption
 from packager.live.lineup import Lineup
 from packager.live.segmenter import CadenceError
 from packager.live.wallclock import Instant
+from packager.sources.schemes import untold
 from packager.sources.source import Source
 from packager.tools import ToolsError
 
@@ -96,7 +97,7 @@ class Run:
         if source.pump is not None and source.pump.stream != source.stream:
             return "another stream follows"
         reason = last_error(process.errors) or reason
-        return reason.replace(source.url, "") if source.url else reason
+        return untold(reason, source.url) if source.url else reason
 
     async def _pump(self, process: Process) -> None:
         """Bring it its input and the feeds its output, until all pipes end or one of them does too early."""

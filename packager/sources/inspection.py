@@ -16,9 +16,10 @@ import structlog
 from packager.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, pipe
 from packager.catalogue import CONTAINERS, DECODERS
 from packager.ffmpeg import run
+from packager.redaction import redacted_url
 from packager.sources.keyframes import observed
 from packager.sources.pump import Supply
-from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, redacted
+from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, untold
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
 from packager.tools import BusyError, Tools, ToolsError
 
@@ -73,7 +74,7 @@ async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
     except ToolsError as error:
         # What passes stays what passes: nobody gives a source up for it.
         kind = BusyError if isinstance(error, BusyError) else ToolsError
-        raise kind(f"live source {redacted(source)!r}: {str(error).replace(source, '')}") from error
+        raise kind(f"live source {redacted_url(source)!r}: {untold(str(error), source)}") from error
 
 
 async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Source:
@@ -202,7 +203,7 @@ def pulled(source: str, tools: Tools) -> Source:
     """
     scheme = SCHEMES[urlsplit(source).scheme]
     if scheme.needs not in tools.protocols | tools.demuxers:
-        raise ToolsError(f"live source {redacted(source)!r}: {tools.ffmpeg} lacks {scheme.needs}")
+        raise ToolsError(f"live source {redacted_url(source)!r}: {tools.ffmpeg} lacks {scheme.needs}")
     options = {
         "f": "concat",
         "safe": 0,
@@ -219,7 +220,7 @@ def _located(source: str) -> Source:
     path = Path(source).expanduser().absolute()
     if path.suffix.lower() not in CONTAINERS or not path.is_file():
         allowed = f"neither {TEST_SOURCE!r} nor a media file that is there nor a URL of {', '.join(SCHEMES)}"
-        raise ToolsError(f"live source {source!r}: {allowed}")
+        raise ToolsError(f"live source {redacted_url(source)!r}: {allowed}")
     container = CONTAINERS[path.suffix.lower()]
     return Source(path, options={"f": container, "protocol_whitelist": LOCAL_PROTOCOLS, **_decoding()})
 

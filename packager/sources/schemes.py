@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from packager.redaction import MASK, Redactor, secrets_of
+
 TIMEOUT_MICROSECONDS = 10_000_000
 """How long a pulled source may be silent before ffmpeg gives it up; a channel's own patience is shorter."""
 
@@ -90,18 +92,9 @@ def ways(url: str) -> tuple[int, bool]:
     return (parts.port or scheme.tcp_port) if scheme.tcp_port else 0, scheme.udp
 
 
-def redacted(source: str) -> str:
-    """Name a source without what may be secret in it: user, password and query."""
-    if not is_url(source):
-        return source
-    parts = urlsplit(source)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-
 def untold(text: str, url: str) -> str:
     """Take out of a text, a program's error say, what may be secret in a URL, and the URL itself."""
-    parts = urlsplit(url)
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    for secret in (url, parts.query, f"{user}:{password}" if password else "", password):
-        text = text.replace(secret, "") if secret else text
-    return text.strip()
+    # However short: what is said of one source has no other words that a user or password could be.
+    return (
+        Redactor.of((url, urlsplit(url).query, *secrets_of(url)), shortest=1)(text).replace(MASK, "").strip()
+    )

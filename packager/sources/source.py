@@ -53,7 +53,7 @@ class Source:
     """
 
     path: Path | None = None
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     pump: Supply | None = None
     frame_rate: Fraction = STILL_FRAME_RATE
     has_video: bool = True

@@ -23,7 +23,7 @@ from packager.live.channel import Channel
 from packager.live.livesegment import LiveSegment
 from packager.live.options import ChannelOptions
 from packager.sources.inspection import inspect, playable
-from packager.sources.schemes import is_url, redacted
+from packager.sources.schemes import is_url
 from packager.sources.source import Source
 from packager.tools import Tools, ToolsError
 from tests.live_server import running
@@ -288,11 +288,6 @@ async def test_a_redirect_to_another_protocol_is_not_followed(tools: Tools, tmp_
             await inspect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.ts", tools)
     finally:
         server.close()
-
-
-def test_secrets_of_a_url_are_not_told() -> None:
-    assert redacted("http://user:pass@host:80/path?key=1#f") == "http://host:80/path"
-    assert redacted("/films/a.mp4") == "/films/a.mp4"
 
 
 def test_the_cage_of_a_pulled_source_has_the_way_to_it_and_a_files_has_none() -> None:

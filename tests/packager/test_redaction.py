@@ -1,0 +1,179 @@
+"""No secret is told: of URLs as people write them, of what programs say of them, of headers and settings."""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from json import dumps
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager.redaction import MASK, Redactor, redact, redacted_url, secrets_of
+from packager.sources.schemes import untold
+
+CANARY = "c4nary-Secret"
+
+URLS = [
+    f"rtsp://camera:{CANARY}@10.0.0.5/stream1",
+    f"rtsp://camera:{CANARY}/2@10.0.0.5/stream1",
+    f"rtsp://camera:12/{CANARY}@10.0.0.5/stream1",
+    f"rtsp://camera:1?{CANARY}@10.0.0.5/stream1",
+    f"rtsp://camera:#{CANARY}@10.0.0.5/stream1",
+    f"rtsp://camera:@{CANARY}@10.0.0.5/stream1",
+    f"RTSP://camera:{CANARY}@[fe80::1%25eth0]:554/stream1",
+    f"http://{CANARY}{CANARY}@host/live.m3u8",
+    f"https://user:{CANARY}%40%2F@host:8443/a/b.m3u8?mode=1",
+    f"http://host/live.m3u8?token={CANARY}",
+    f"http://host/live.m3u8?a=b&X-Amz-Signature={CANARY}#t=1",
+    f"http://host/live.m3u8#key={CANARY}",
+    f"http://host:8000/a?mail=x@{CANARY}",
+    f"srt://host:9000?passphrase={CANARY}&mode=caller",
+    f"srt://host:9000?streamid=publish:cam:{CANARY}",
+    f"srt://host:9000?streamid=#!::r=cam,u=me,s={CANARY}",
+    f"rtmp://host/app/{CANARY}",
+    f"rtmps://user:pass@host:443/app/instance/{CANARY}?x=1",
+    f"udp://239.0.0.1:1234?key={CANARY}",
+    f"s3://AKIA:{CANARY}@bucket/prefix",
+    f"redis://:{CANARY}@127.0.0.1:6379/0",
+    f"icecast://source:{CANARY}@host:8000/radio/x.mp3",
+]
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_url_is_named_without_its_secrets(url: str) -> None:
+    """RFC 3986 §3.2.1, §7.5: also where a password has signs in it that should have been encoded."""
+    for shown in (redacted_url(url), redacted_url(url, MASK)):
+        assert CANARY not in shown
+        assert shown.startswith(url.partition("://")[0])
+    for text in (
+        url,
+        f"error in '{url}': it ended",
+        f"opening {url}: refused",
+        f'"GET {url} HTTP/1.1"',
+        f"({url})",
+    ):
+        assert CANARY not in redact(text)
+        assert CANARY not in untold(text, url)
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [
+        (f"rtsp://camera:{CANARY}@10.0.0.5/stream1", CANARY),
+        (f"rtsp://camera:12/{CANARY}@10.0.0.5/stream1", f"12/{CANARY}"),
+        (f"http://{CANARY}{CANARY}@host/live.m3u8", CANARY * 2),
+        (f"https://user:{CANARY}%40@host/", f"{CANARY}@"),
+        (f"http://host/live.m3u8?token={CANARY}", CANARY),
+        (f"http://host/live.m3u8?a=b&X-Amz-Signature={CANARY}#t=1", CANARY),
+        (f"srt://host:9000?passphrase={CANARY}&mode=caller", CANARY),
+        (f"srt://host:9000?streamid=#!::r=cam,u=me,s={CANARY}", CANARY),
+        (f"rtmp://host/app/instance/{CANARY}?x=1", CANARY),
+        (f"s3://AKIA:{CANARY}@bucket/prefix", CANARY),
+    ],
+)
+def test_what_is_secret_in_a_url_is_known_where_it_stands_alone(url: str, secret: str) -> None:
+    redactor = Redactor.of(secrets_of(url))
+    for text in (f"wrong password {secret} of camera", secret, f"x{secret}x"):
+        assert CANARY not in redactor(text)
+    assert redactor("Connection refused by camera") == "Connection refused by camera"
+
+
+def test_what_is_no_secret_stays() -> None:
+    assert redacted_url("http://user:pass@host:80/path?key=1#f") == "http://host:80/path"
+    assert redacted_url("http://user:pass@host:80/path?key=1#f", "***") == "http://***@host:80/path?***"
+    for source in ("/films/a.mp4", "testsrc", "folder", "", "rtsp://host:554/a/b", "http://host/@user/x"):
+        assert redacted_url(source, MASK) == source
+    for text in (
+        "Headwater is at http://127.0.0.1:8000/",
+        "radio 'x': source_password: only source = 'publish' takes source clients",
+        "key frames come every 2 s; the token bucket's limit: 3",
+        "Basic authentication and Bearer tokens are taken",
+        "[Errno 2] No such file or directory: '/srv/films'",
+        "12:30:01 live/demo: 3 of 4",
+    ):
+        assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "passphrase=@", "/radio/x?key=@", "a=1&token=@&b=2", "X-Amz-Signature=@", 'publish_key = "@"',
+        "RadioOptions(source_password='@', x=1)", '{"token": "@"}', "Authorization: Basic @",
+        "Authorization: Bearer @", "(b'Authorization', b'@')", "(b'Set-Cookie', b'a=@; Path=/')",
+        "Cookie: a=@; b=@", "Bearer @", "admin_token='@'", 'password: "a \\" @"',
+    ],
+)  # fmt: skip
+def test_what_stands_where_secrets_stand_is_taken_out(text: str) -> None:
+    assert CANARY not in redact(text.replace("@", CANARY))
+
+
+@pytest.mark.parametrize("secret", ["hunter2!", "pä$$wörd", "a b/c?d", 'quo"te\\d', "100%25", "x" * 500])
+def test_a_known_secret_is_found_however_it_is_written(secret: str) -> None:
+    """RFC 3986 §2.1, RFC 8259 §7, RFC 7617 §2."""
+    redactor = Redactor.of([secret])
+    basic = b64encode(f"source:{secret}".encode()).decode()
+    for form in (
+        secret,
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        dumps(secret),
+        repr(secret),
+        basic,
+    ):
+        assert form.strip("'\"") not in redactor(f"said {form} to it")
+
+
+def test_short_secrets_are_not_found_in_other_words() -> None:
+    assert Redactor.of(["live", ""])("live channel") == "live channel"
+
+
+@given(st.text(max_size=200))
+def test_texts_of_all_kinds_are_taken(text: str) -> None:
+    redact(text)
+    redacted_url(text)
+    list(secrets_of(text))
+    Redactor.of([text])(text)
+
+
+@given(
+    st.text("abcXYZ019!$()*+,;=:@/?#%~_-. ", min_size=8, max_size=30).map(lambda text: f"{text}{CANARY}"),
+    st.sampled_from(["rtsp", "http", "srt"]),
+)
+def test_no_password_leaves_a_piece_of_itself_behind(password: str, scheme: str) -> None:
+    assert CANARY not in redacted_url(f"{scheme}://user:{password}@host/path")
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "key='",
+        'key="',
+        "a",
+        "a://",
+        "://",
+        "authorization",
+        "basic aaaaaaa",
+        "key='\\",
+        "a.b+c-",
+        "key",
+        "k=",
+        "@",
+    ],
+)
+def test_the_time_grows_with_the_text_alone(piece: str) -> None:
+    """Ten times as much takes about ten times as long, not a hundred times."""
+
+    def seconds(size: int) -> float:
+        text = piece * (size // len(piece))
+        taken = []
+        for _ in range(3):
+            began = time.process_time()
+            redact(text)
+            taken.append(time.process_time() - began)
+        return min(taken)
+
+    assert seconds(200_000) < 40 * seconds(20_000) + 0.05
