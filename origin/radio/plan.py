@@ -70,6 +70,8 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
             yield f"{place}: source: not possible; {allowed}"
         elif kind(station) == "relay" and not stream_of(station).startswith(SCHEMES):
             yield f"{place}: url: a relay needs the stream's address, beginning with http:// or https://"
+        elif kind(station) == "relay" and not _is_address(stream_of(station)):
+            yield f"{place}: not the address of a server; signs such as '/' in passwords are percent-encoded"
         elif kind(station) == "folder" and is_ogg(station.name):
             yield f"{place}: name: a folder goes out as MP3; Ogg is for the sources publish and relay"
         if station.fallback is not None and _is_unlike(station, by_name):
@@ -78,6 +80,15 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
     for station in stations:
         if loop := _way_back(station.name, edges):
             yield f"radio {station.name!r}: it would hear itself: {' → '.join(loop)}"
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether a URL names a host, and a port if any (RFC 3986 §3.2)."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def _is_unlike(station: RadioOptions, by_name: Mapping[str, RadioOptions]) -> bool:

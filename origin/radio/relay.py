@@ -93,9 +93,11 @@ class Relay:
                         async for block in blocks:
                             yield block
                     reason = "it ended"
+                except httpx.InvalidURL:
+                    # Its text has the piece that is wrong, and that is often one of a password.
+                    reason = "its address, or one that it leads to, is wrong; in passwords, '/' is %2F"
                 except (
                     httpx.HTTPError,
-                    httpx.InvalidURL,
                     *ERRORS,
                     RelayError,
                     PullError,

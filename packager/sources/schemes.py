@@ -80,9 +80,11 @@ def is_url(source: str) -> bool:
     """Tell whether a configured source is pulled."""
     try:
         parts = urlsplit(source)
+        # RFC 3986 §3.2.3: digits. What is none is a piece of a password that nobody encoded.
+        is_numbered = parts.port is None or parts.port > 0
     except ValueError:
         return False
-    return parts.scheme in SCHEMES and bool(parts.hostname) and source.isprintable()
+    return parts.scheme in SCHEMES and bool(parts.hostname) and is_numbered and source.isprintable()
 
 
 def ways(url: str) -> tuple[int, bool]:

@@ -222,7 +222,7 @@ def test_no_secret_is_written_answered_or_shown_by_children(tools: Tools, tmp_pa
     assert any("ffmpeg" in one or "rawinput" in one for one in observer.seen)
 
 
-FAILING = ("http", "redirected", "wronghost", "closed", "rtsp", "rtsphost", "unencoded")
+FAILING = ("http", "redirected", "wronghost", "closed", "rtsp", "rtsphost")
 SILENT = ("relay.mp3", "led.mp3", "nohost.mp3", "address.mp3")
 ADDRESSES = (
     "/health", "/metrics", "/api/library", "/api/live", "/api/radio", "/api/events", "/status-json.xsl",
@@ -241,6 +241,7 @@ def _troubled(server: ServerProcess, secret: Canaries, config: Path) -> list[str
         wait_for_lines(1, f"channel={name} ")
     for name in SILENT:
         wait_for_lines(1, f"mount={name} ")
+    wait_for_lines(1, "live 'unencoded': source ")
     wait_for_lines(1, "HTTP Request")
     answers = [asked(f"{server.url}{path}") for path in ADDRESSES]
     key = secret()
@@ -266,6 +267,19 @@ def _troubled(server: ServerProcess, secret: Canaries, config: Path) -> list[str
     server.process.send_signal(signal.SIGHUP)
     wait_for_lines(1, "configuration read again")
     return answers
+
+
+@pytest.mark.parametrize("key", ['source = "', 'source = "relay"\nurl = "'])
+def test_a_relays_password_that_is_not_encoded_is_one_line_without_it(tmp_path: Path, key: str) -> None:
+    """RFC 3986 §3.2.1: "/", "?" and "#" end a user and password; what follows looks like a port then."""
+    for sign in "/?#":
+        text = f'[[radio]]\nname = "a.mp3"\n{key}http://user:p{sign}c4nary1x@host:8000/x"\n'
+        (tmp_path / "headwater.toml").write_text(text)
+        result = run("serve", cwd=tmp_path)
+        assert result.returncode == 2
+        assert "percent-encoded" in result.stderr
+        assert not CANARY.search(result.stderr)
+        assert "user" not in result.stderr
 
 
 def test_a_configuration_with_secrets_that_all_can_read_is_warned_of(tmp_path: Path) -> None:
