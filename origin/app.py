@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from origin import api, files, library_list, page, vod
 from origin.access import Access, AccessOptions, Guard
-from origin.credentials import Authenticator
+from origin.credentials import Authenticator, GuessDelay
 from origin.edge import Edge
 from origin.house import House
 from origin.live import captions, event, metadata, recordings
@@ -42,7 +42,8 @@ def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
         options: what isn't for everybody.
     """
     config = house.config
-    authenticator = Authenticator()
+    limits = config.limits
+    authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
     access = Access(options, authenticator)
     admission = Admission(authenticator, options.admin_token)
     publishers = Publishers(

@@ -228,6 +228,19 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Events, such as a station's titles, that are kept for readers who come later."""
     hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0
     """How long a station is encoded for HLS when nobody follows it any more."""
+    connections_per_address: Count | None = None
+    """Of them from one address, or one /64 of IPv6. Here and below, while it isn't set: an eighth of what all
+    may have, and as many as they like for trusted proxies and for this machine itself."""
+    listeners_per_address: Count | None = None
+    """Listeners of all stations from one address."""
+    blocked_requests_per_address: Count | None = None
+    """Requests from one address that may wait for a part at once, of all channels."""
+    event_readers_per_address: Count | None = None
+    """Readers of all event channels from one address."""
+    wrong_passwords: Annotated[int, Meta(ge=0)] = 5
+    """Of one address, that are answered at once; from then on each answer takes twice as long as the last."""
+    wrong_password_seconds: Annotated[float, Meta(ge=0, le=60)] = 5.0
+    """The longest time for which the answer to a wrong password is held back."""
     connections: Count = 8192
     """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
     open_files: Annotated[int, Meta(ge=0)] = 256

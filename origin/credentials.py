@@ -10,11 +10,15 @@ import hashlib
 import hmac
 import time
 from base64 import b64decode
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+
+from origin.client_limits import network_of
+from origin.http1.exchange import wait_while_connected
 
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 """RFC 7617 §2."""
@@ -22,8 +26,17 @@ CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 MAX_DIGITS = 12
 """Of the time in a signed address."""
 
-CheckedHook = Callable[[str, bool], Awaitable[None]]
-"""Is given a client's address, and whether what it presented was wrong; the answer waits for it."""
+CheckedHook = Callable[[Request, bool], Awaitable[None]]
+"""Is given a request, and whether what it presented was wrong; the answer waits for it."""
+
+FIRST_DELAY_SECONDS = 0.1
+"""By which the first answer is held back that isn't given at once; it doubles from then on."""
+
+FORGOTTEN_SECONDS = 300.0
+"""After which an address that has presented nothing wrong begins anew."""
+
+GUESSERS_KEPT = 10_000
+"""Addresses that are remembered; of more, those that have been silent for longest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +64,55 @@ class _Presented:
     """None where it didn't come by Basic authentication."""
 
 
-async def _nothing(_address: str, _failed: bool) -> None:  # the hook's signature
+async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's signature
     """What is done behind a check, where nothing is."""
+
+
+class GuessDelay:
+    """Holds back the answers to wrong passwords, longer and longer for whoever goes on guessing.
+
+    What is right is answered at once, whoever else has guessed from the same address: a household, or all who
+    are behind a proxy that isn't trusted. An answer that is held back ends with its connection, so that there
+    are no more of them than connections.
+
+    Args:
+        at_once: wrong passwords of an address that are answered at once.
+        longest_seconds: for which an answer is held back.
+        clock: monotonic seconds.
+        sleep: waits for seconds, or until the request's client has gone.
+    """
+
+    def __init__(
+        self,
+        at_once: int,
+        longest_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[Request, float], Awaitable[None]] = wait_while_connected,
+    ) -> None:
+        self._at_once = at_once
+        self._longest = longest_seconds
+        self._clock = clock
+        self._sleep = sleep
+        # By address, the longest silent first: how many were wrong, and when the last one was.
+        self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    async def __call__(self, request: Request, failed: bool) -> None:  # the hook's signature
+        """Hold the answer back where it is to be."""
+        if failed and (seconds := self.failed(client_address(request))) > 0:
+            await self._sleep(request, seconds)
+
+    def failed(self, address: str) -> float:
+        """Count a wrong password; give the seconds for which its answer is held back."""
+        network, now = network_of(address), self._clock()
+        count, last = self._guessers.get(network, (0, now))
+        count = 1 if now - last >= FORGOTTEN_SECONDS else count + 1
+        self._guessers[network] = count, now
+        self._guessers.move_to_end(network)
+        if len(self._guessers) > GUESSERS_KEPT:
+            self._guessers.popitem(last=False)
+        beyond = count - self._at_once
+        # Past this power the longest is reached in any case.
+        return min(FIRST_DELAY_SECONDS * 2.0 ** min(beyond - 1, 16), self._longest) if beyond > 0 else 0.0
 
 
 class Authenticator:
@@ -86,8 +146,9 @@ class Authenticator:
             for secret in secrets
         ]
         fitting = frozenset(secret for secret, times in found if times)
-        if presented or "signature" in request.query_params:
-            await self._on_checked(client_address(request), not fitting)
+        # Where nothing is wanted, nothing is wrong.
+        if secrets and (presented or "signature" in request.query_params):
+            await self._on_checked(request, not fitting)
         return fitting
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import urllib.parse
+import weakref
 from typing import Any
 
 import httptools
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.flow_control import service_unavailable
 
 from origin.http1.answers import Shortcuts, WireAnswer
 from origin.http1.connection import Connection
-from origin.http1.exchange import Exchange
+from origin.http1.exchange import GONE, Exchange
 from origin.http1.requesthead import WireLimits, fault_of, split_target
 from origin.http1.takeover import HeadEnd, has_endless_body
 from origin.http1.zerocopy import ZERO_COPY
@@ -207,8 +208,9 @@ class WireProtocol(Connection):
         self._set_target()
         if self._told is not None and self.client is not None:
             self._set_client(self.client[0])
+        extensions = self.scope["extensions"] = dict[str, dict[object, object]]()
         if self._zero_copy:
-            self.scope["extensions"] = {ZERO_COPY: {}}
+            extensions[ZERO_COPY] = {}
         # After an upgrade that isn't taken, the parser reads nothing more.
         keep_alive = version != "1.0" and not upgrading and self.parser.should_keep_alive()
         exchange = Exchange(
@@ -217,6 +219,8 @@ class WireProtocol(Connection):
             expect_100_continue=self.expect_100_continue and version == "1.1",
             keep_alive=keep_alive,
         )
+        # Weak: what refers to itself is only freed by a full collection.
+        extensions[GONE] = {"exchange": weakref.ref(exchange)}
         self.cycle, self._in_body = exchange, True
         if self._active is None and has_endless_body(method, self.scope["path"], self.headers):
             self._endless = exchange

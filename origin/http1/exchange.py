@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from starlette.requests import Request
 from uvicorn._types import (
     ASGI3Application,
     ASGIReceiveCallable,
@@ -30,6 +32,27 @@ log = structlog.get_logger()
 
 JOIN_LIMIT = 16 * 1024
 """Bytes of body up to which copying them behind the header is cheaper than a second write."""
+
+
+GONE = "headwater.gone"
+"""ASGI extension: has a weak reference to the request's exchange, which tells when its client has gone."""
+
+
+async def wait_while_connected(request: Request, seconds: float) -> None:
+    """Wait for a time, or until a request's client has gone.
+
+    Args:
+        request: whose body nobody reads any more.
+        seconds: the longest time.
+    """
+    extension = request.scope.get("extensions", {}).get(GONE)
+    exchange: Exchange | None = None if extension is None else extension["exchange"]()
+    if exchange is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await exchange.gone()
 
 
 def log_failure(path: str, error: Exception) -> None:
@@ -78,6 +101,7 @@ class Exchange(RequestResponseCycle):
         self._close_delimited = False
         self._request_delivered = False
         self._stream: Stream | None = None
+        self._gone: asyncio.Event | None = None
         self.half_closed = False
         """The client has ended its side; it may still be reading."""
 
@@ -101,10 +125,18 @@ class Exchange(RequestResponseCycle):
     def hang_up(self) -> None:
         """The client has gone."""
         self.disconnected = True
+        if self._gone is not None:
+            self._gone.set()
         self.message_event.set()
         if self._stream is not None:
             self._stream.hang_up()
             self._stream = None
+
+    async def gone(self) -> None:
+        """Wait until the client has gone."""
+        self._gone = self._gone or asyncio.Event()
+        if not self.disconnected:
+            await self._gone.wait()
 
     async def run_asgi(self, app: ASGI3Application) -> None:
         """Run the application for this request, to whatever end, in a task of the server."""

@@ -60,6 +60,7 @@ burst_bytes = 32768
 source_seconds = {source_seconds}
 hold_seconds = 120
 shutdown_seconds = 60
+wrong_passwords = 1000
 """
 
 LISTENERS = """

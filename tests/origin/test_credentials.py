@@ -11,7 +11,14 @@ from urllib.parse import urlencode
 import pytest
 from starlette.requests import Request
 
-from origin.credentials import Authenticator, Secret
+from origin.credentials import (
+    FORGOTTEN_SECONDS,
+    GUESSERS_KEPT,
+    Authenticator,
+    GuessDelay,
+    Secret,
+    client_address,
+)
 
 SECRET = "sésame&?"
 NOW = 2_000_000_000.0
@@ -46,8 +53,8 @@ class Heard:
     def __init__(self) -> None:
         self.checks: list[tuple[str, bool]] = []
 
-    async def __call__(self, address: str, failed: bool) -> None:
-        self.checks.append((address, failed))
+    async def __call__(self, request: Request, failed: bool) -> None:
+        self.checks.append((client_address(request), failed))
 
 
 RIGHT = [
@@ -171,3 +178,61 @@ async def test_a_long_password_is_read_once_for_all_secrets(monkeypatch: pytest.
     secrets = [Secret(f"password of {number}") for number in range(1000)]
     assert not await Authenticator().admits(request("Bearer " + "x" * 30_000), *secrets)
     assert sum(read) < 30_000 + 1000 * 20
+
+
+class Slow:
+    """Notes for how long answers are held back."""
+
+    def __init__(self, at_once: int = 3) -> None:
+        self.now = 1000.0
+        self.slept: list[float] = []
+        self.delay = GuessDelay(at_once, 5.0, lambda: self.now, self.sleep)
+
+    async def sleep(self, _: Request, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+async def test_answers_to_wrong_passwords_are_held_back_longer_and_longer() -> None:
+    slow = Slow()
+    authenticator = Authenticator(slow.delay)
+    for _ in range(1000):
+        assert not await authenticator.admits(request(key="wrong"), Secret(SECRET))
+    assert slow.slept[:7] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+    assert set(slow.slept[7:]) == {5.0}
+    assert sum(slow.slept) > 4900
+
+
+async def test_what_is_right_is_answered_at_once_whoever_guesses_from_the_same_address() -> None:
+    slow = Slow()
+    authenticator = Authenticator(slow.delay)
+    for _ in range(100):
+        await authenticator.admits(request(key="wrong"), Secret(SECRET))
+    before = len(slow.slept)
+    assert await authenticator.admits(request(key=SECRET), Secret(SECRET))
+    assert await authenticator.admits(request(basic(f"any:{SECRET}")), Secret("other"), Secret(SECRET))
+    # Neither is what presents nothing, or where nothing is wanted.
+    assert not await authenticator.admits(request(), Secret(SECRET))
+    assert not await authenticator.admits(request(key="wrong"))
+    assert len(slow.slept) == before
+
+
+def test_a_client_is_forgotten_after_a_while_and_few_are_remembered() -> None:
+    slow = Slow(at_once=1)
+    assert [slow.delay.failed("192.0.2.1") for _ in range(3)] == [0, 0.1, 0.2]
+    slow.now += FORGOTTEN_SECONDS
+    assert slow.delay.failed("192.0.2.1") == 0
+    for number in range(GUESSERS_KEPT):
+        assert slow.delay.failed(f"10.0.{number // 256}.{number % 256}") == 0
+    assert slow.delay.failed("192.0.2.1") == 0
+    assert len(slow.delay._guessers) == GUESSERS_KEPT
+    assert GuessDelay(0, 5.0).failed("192.0.2.1") == 0.1
+
+
+def test_a_household_of_ipv6_is_one_client() -> None:
+    slow = Slow(at_once=1)
+    addresses = [f"2001:db8:1:2:{number:x}::1" for number in range(4)]
+    assert [slow.delay.failed(one) for one in addresses] == [0, 0.1, 0.2, 0.4]
+    assert slow.delay.failed("2001:db8:1:3::1") == 0
+    assert slow.delay.failed("203.0.113.1") == slow.delay.failed("203.0.113.2") == 0
+    assert slow.delay.failed("::ffff:203.0.113.1") == 0.1

@@ -9,7 +9,7 @@ import json
 import pytest
 from starlette.requests import Request
 
-from origin.credentials import Authenticator
+from origin.credentials import Authenticator, client_address
 from origin.radio.admission import Admission
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
@@ -182,8 +182,8 @@ async def test_a_key_that_opens_one_station_of_a_list_has_not_failed() -> None:
     """Whoever presents the right one is not to wait because other stations have others."""
     failures: list[tuple[str, bool]] = []
 
-    async def note(address: str, failed: bool) -> None:
-        failures.append((address, failed))
+    async def note(request: Request, failed: bool) -> None:
+        failures.append((client_address(request), failed))
 
     mounts = [Mount(name, Feed(), MountOptions(listener_password=name * 3)) for name in ("one", "two")]
     scope = {
