@@ -106,6 +106,11 @@ class OfferedTrack:
         return [Fraction(int(ticks), self.timescale) for ticks in np.diff(self.times)]
 
     @property
+    def longest(self) -> int:
+        """Ticks of the longest segment."""
+        return int(np.diff(self.times).max())
+
+    @property
     def resolution(self) -> tuple[int, int]:
         """Width and height in pixels as the picture is seen."""
         size = self.entry.width, self.entry.height

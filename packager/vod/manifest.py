@@ -41,7 +41,7 @@ def manifest(files: Files) -> StaticManifest:
     return StaticManifest(
         # Players take what lies beyond its end for played already, and may stop before they come to it.
         duration=rounded_up(max(Fraction(int(track.times[-1]), track.timescale) for track in tracks)),
-        max_segment_duration=max(max(track.durations) for track in tracks),
+        max_segment_duration=max(Fraction(track.longest, track.timescale) for track in tracks),
         periods=[Period("0", Fraction(0), None, sets)],
     )
 

@@ -43,8 +43,7 @@ def media_playlist(track: OfferedTrack) -> MediaPlaylist:
 
 def target_duration(track: OfferedTrack) -> int:
     """Give a track's longest segment in seconds, rounded to the nearest (§4.4.3.1), at least 1."""
-    longest = int(np.diff(track.times).max())
-    return max(1, (2 * longest + track.timescale) // (2 * track.timescale))
+    return max(1, (2 * track.longest + track.timescale) // (2 * track.timescale))
 
 
 def peak_bandwidth(track: OfferedTrack) -> int:

@@ -105,7 +105,7 @@ def film(hours: float, rate: int = 30, sounds: int = 1, total: int = 0) -> tuple
     cumulative = np.concatenate((np.zeros((sounds, 1), np.int64), np.cumsum(sound, axis=1)), axis=1)
     of_chunk = cumulative[:, ends[1:]] - cumulative[:, ends[:-1]]
     lengths = np.vstack((picture[None, :], of_chunk)).T.ravel()
-    places = (np.cumsum(lengths) - lengths).reshape(frames, 1 + sounds) + (1 << 25)
+    begins = (np.cumsum(lengths) - lengths).reshape(frames, 1 + sounds) + (1 << 25)
     offsets = np.tile([1024, 2560, 1024, 0], frames // 4 + 1)[:frames]
     chunks = "co64" if int(lengths.sum()) + (1 << 25) > 0xFFFFFFFF else "stco"
     runs = np.flatnonzero(np.diff(offsets, prepend=-1))
@@ -116,7 +116,7 @@ def film(hours: float, rate: int = 30, sounds: int = 1, total: int = 0) -> tuple
             "ctts": rows(np.stack((np.diff(runs, append=frames), offsets[runs]), axis=1)),
             "stsc": rows([[1, 1, 1]]),
             "stsz": sizes(picture),
-            chunks: _places(places[:, 0], chunks),
+            chunks: places(begins[:, 0], chunks),
         },
         video=True,
         timescale=512 * rate,
@@ -131,7 +131,7 @@ def film(hours: float, rate: int = 30, sounds: int = 1, total: int = 0) -> tuple
                 "stts": rows([[sound.shape[1], 1024]]),
                 "stsc": rows(stsc),
                 "stsz": sizes(sound[number]),
-                chunks: _places(places[having, 1 + number], chunks),
+                chunks: places(begins[having, 1 + number], chunks),
             },
             edits=[(int(hours * 3_600_000), 1024)],
         )
@@ -140,7 +140,7 @@ def film(hours: float, rate: int = 30, sounds: int = 1, total: int = 0) -> tuple
     return moov(video, *tracks), int(lengths.sum()) + (1 << 25)
 
 
-def _places(values: NDArray[np.integer], kind: str) -> bytes:
+def places(values: NDArray[np.integer], kind: str) -> bytes:
     return struct.pack(">II", 0, len(values)) + values.astype(">u8" if kind == "co64" else ">u4").tobytes()
 
 

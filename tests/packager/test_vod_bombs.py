@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -162,6 +163,18 @@ CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "edits by the million": (
         lambda: moov(Track(sound(9).tables, edits=[(1, 0)] * 1_000_000)),
         "TooLargeError: edit list of 1000000",
+    ),
+    "fragments by the thousand": (
+        lambda: box(b"moof", full_box(b"mfhd", 0, 0, bytes(4))) * 100_000,
+        "MalformedError: there is no moov",
+    ),
+    "a moov behind a hundred thousand boxes": (
+        lambda: box(b"sidx") * 100_000 + moov(sound(9)),
+        "MalformedError: there is no moov",
+    ),
+    "a moov behind ten thousand empty boxes": (
+        lambda: box(b"free") * 10_000 + moov(sound(9)),
+        "MalformedError: there is no moov",
     ),
     "a clock of one tick": (
         lambda: moov(Track(sound(MANY).tables, timescale=1)),
@@ -391,7 +404,8 @@ def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits() 
     limits = IndexLimits(samples=100_000)
     begins = [at for kind in (b"stts", b"stsc", b"stsz", b"stco") for at in _all(bytes(source), kind)]
     outcomes: dict[str, int] = {}
-    for _ in range(4000):
+    tracemalloc.start()
+    for _ in range(700):
         damaged = bytearray(source)
         for begin in random.choice(begins, 2):
             at = begin + 4 + 4 * int(random.integers(0, 5))
@@ -410,7 +424,60 @@ def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits() 
                 except MediaError:
                     outcome = "no segment"
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * MEBIBYTE
     assert set(outcomes) >= {"indexed", "MalformedError", "TooLargeError", "no segment"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ffprobe_finds_the_same_samples_in_tables_of_any_shape(seed: int, tmp_path: Path) -> None:
+    """Runs, chunks, sizes and offsets of random lengths, in each of the boxes that may say them."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(2_000, 5_000))
+
+    def runs(low: int, high: int) -> bytes:
+        lengths = random.integers(1, 40, count)
+        last = int(np.searchsorted(np.cumsum(lengths), count))
+        lengths[last] -= int(lengths[: last + 1].sum()) - count
+        return rows(np.stack((lengths, random.integers(low, high, count)), axis=1)[: last + 1])
+
+    size = random.integers(1, 255, count)
+    per_chunk = random.integers(1, 9, count)
+    per_chunk[random.integers(0, count, 20)] = 300
+    used = int(np.searchsorted(np.cumsum(per_chunk), count)) + 1
+    changes = np.flatnonzero(np.diff(per_chunk[:used], prepend=0))
+    places = random.integers(100_000, 1 << 20, used)
+    wide = bool(seed % 2)
+    tables = {
+        "stts": runs(1, 2000),
+        "ctts": runs(0, 9000),
+        "stsc": rows(np.stack((changes + 1, per_chunk[changes], np.ones(len(changes), int)), axis=1)),
+        "co64" if wide else "stco": crafted.places(places, "co64" if wide else "stco"),
+        "stss": rows(np.unique(np.append(random.integers(1, count, 90), 1))),
+    }
+    compact = (4, 8, 16)[seed % 3]
+    if seed >= 3:
+        size = np.minimum(size, (1 << compact) - 1)
+        nibbles = np.append(size, 0)[: count + count % 2].reshape(-1, 2)
+        fields = nibbles[:, 0] << 4 | nibbles[:, 1] if compact == 4 else size
+        packed = fields.astype(f">u{max(compact // 8, 1)}").tobytes()
+        tables["stz2"] = struct.pack(">7xBI", compact, count) + packed
+    else:
+        tables["stsz"] = sizes(size)
+    path = write(tmp_path / "any.mp4", moov(Track(tables, video=True, timescale=90_000)), 2 * MEBIBYTE)
+    with Library(tmp_path).open(path.name) as file:
+        (track,) = read_index(file.pread, file.size).tracks
+    ours = track.samples.samples(0, count)
+    wanted = "packet=pts,dts,size,pos,flags"
+    # Else a parser of H.264 looks for key frames by itself.
+    unparsed = ("-fflags", "+noparse")
+    packets = films.probe(path, *unparsed, "-select_streams", "v:0", "-show_entries", wanted)["packets"]
+    assert [int(one["size"]) for one in packets] == ours.size.tolist()
+    assert [int(one["pos"]) for one in packets] == ours.offset.tolist()
+    assert [int(one["dts"]) for one in packets] == ours.decode_time[:-1].tolist()
+    assert [int(one["pts"]) for one in packets] == ours.composition_time.tolist()
+    assert ["K" in one["flags"] for one in packets] == ours.is_sync.tolist()
 
 
 def _all(data: bytes, kind: bytes) -> list[int]:
