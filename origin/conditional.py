@@ -16,8 +16,9 @@ from email.utils import formatdate
 DATES_KEPT = 256
 """How many dates are kept as they are written: those of files that are asked for."""
 
-_TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
-_SEPARATOR = re.compile(r"[ \t]*(?:,[ \t]*)+")
+_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+# RFC 9110 §5.6.1.2: whitespace around commas, and empty elements.
+_TAGS = re.compile(rf"{_TAG.pattern}(?:[ \t]*(?:,[ \t]*)+{_TAG.pattern})*")
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
@@ -113,18 +114,7 @@ def parse_tags(field: str) -> list[str] | None:
         The tags as they stand there, or None when it isn't a list of entity-tags.
     """
     text = field.strip(" \t,")
-    tags: list[str] = []
-    position = 0
-    while match := _TAG.match(text, position):
-        tags.append(match[0])
-        position = match.end()
-        if position == len(text):
-            return tags
-        separator = _SEPARATOR.match(text, position)
-        if separator is None:
-            return None
-        position = separator.end()
-    return None
+    return _TAG.findall(text) if _TAGS.fullmatch(text) else None
 
 
 def parse_date(text: str, now: float) -> int | None:

@@ -37,7 +37,9 @@ _NODE = re.compile(
 # RFC 7239 §4: forwarded-pairs of tokens or quoted strings.
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # a rule of the grammar
 _PAIR = rf'({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")'
-_ELEMENT = re.compile(rf"(?:{_PAIR})?(?:[ \t]*;[ \t]*(?:{_PAIR})?)*")
+# Each space has one place where it can stand: with two, there are as many ways to read a list of them as two
+# to the power of its length.
+_ELEMENT = re.compile(rf"(?:{_PAIR})?[ \t]*(?:;[ \t]*(?:{_PAIR}[ \t]*)?)*")
 _PAIRS = re.compile(_PAIR)
 _SCHEMES = frozenset({"http", "https"})
 

@@ -28,6 +28,9 @@ from origin.trusted_proxies import TrustedProxies
 
 log = structlog.get_logger()
 
+PIECES_AT_ONCE = 512
+"""How many pieces, such as heads, are taken before other connections have their turn."""
+
 FRAMING_PER_BYTE = 16
 """Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny chunks have 5."""
 
@@ -47,6 +50,7 @@ class WireProtocol(Connection):
         self._is_taking = False
         # Of the body that is being read, and of what stands around its chunks.
         self._body_bytes = self._framing_bytes = 0
+        self._chunks: list[bytes] = []
         # The one whose body is the rest of the connection.
         self._endless: Exchange | None = None
 
@@ -69,8 +73,9 @@ class WireProtocol(Connection):
             data: What has come.
             tried: What needs the parser, as is known already.
         """
-        start, self._is_taking = 0, True
-        while start < len(data) and not self._is_behind():
+        start, pieces, self._is_taking = 0, 0, True
+        while start < len(data) and pieces < PIECES_AT_ONCE and not self._is_behind():
+            pieces += 1
             end = self._head_end.find(data, start)
             piece, start = data[start:end], end
             if self._endless is not None:
@@ -81,6 +86,13 @@ class WireProtocol(Connection):
         self._unread = data[start:]
         if self._unread:
             self.flow.pause_reading()
+            if pieces == PIECES_AT_ONCE:
+                self.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Take more of what is unread, unless it waits for an answer."""
+        if self._unread and not self._is_behind():
+            self._go_on()
 
     def _is_behind(self) -> bool:
         """Whether what comes next belongs to a request behind the one that is being answered."""
@@ -92,7 +104,10 @@ class WireProtocol(Connection):
         is_all = self._is_between or self._gauge.is_open
         bodys, before = self.cycle if self._in_body else None, self._body_bytes
         try:
-            self.parser.feed_data(data)
+            try:
+                self.parser.feed_data(data)
+            finally:
+                self._hand_on_body()
         except httptools.HttpParserUpgrade:
             self._deaf = True
             if self._should_upgrade():
@@ -235,10 +250,17 @@ class WireProtocol(Connection):
     def on_body(self, body: bytes) -> None:
         """Bytes of the request's body, out of their framing."""
         self._body_bytes += len(body)
-        super().on_body(body)
+        self._chunks.append(body)
+
+    def _hand_on_body(self) -> None:
+        """Give the request all chunks of its body that came at once: there may be tens of thousands."""
+        if self._chunks:
+            chunks, self._chunks = self._chunks, []
+            super().on_body(b"".join(chunks))
 
     def on_message_complete(self) -> None:
         """The request's last byte."""
+        self._hand_on_body()
         self._in_body, self._is_between = False, True
         if self._endless is None:
             super().on_message_complete()

@@ -24,6 +24,7 @@ from origin.live.admission import Publishers, RefusalError, require_type
 from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
 from packager.live.channel import Channel
 from packager.live.dateranges import ImplausibleDateError, plausible
+from packager.step_budget import StepBudget
 
 MAX_BODY = 1 << 20
 """Most bytes of a file, unless configured."""
@@ -108,20 +109,22 @@ class _Captions:
     async def _file(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
         if int(request.headers["content-length"]) > self._max_body:
             raise RefusalError(413, f"more than {self._max_body} bytes")
-        reader, cues = CueReader(), list[Cue]()
+        reader, cues, budget = CueReader(), list[Cue](), StepBudget()
         async for data in request.stream():
-            reader.receive_data(data)
-            cues += reader.cues()
+            async for portion in budget.portions(data):
+                reader.receive_data(portion)
+                cues += reader.cues()
         reader.receive_eof()
         _take(track, [*cues, *reader.cues()], zero, taken)
 
 
 async def _endless(request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
-    reader = CueReader()
+    reader, budget = CueReader(), StepBudget()
     try:
         async for data in request.stream():
-            reader.receive_data(data)
-            _take(track, list(reader.cues()), zero, taken)
+            async for portion in budget.portions(data):
+                reader.receive_data(portion)
+                _take(track, list(reader.cues()), zero, taken)
         reader.receive_eof()
     finally:
         # Those before a line that is wrong, or before the connection's end, count.

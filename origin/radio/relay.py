@@ -19,7 +19,7 @@ from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
 from packager.sources.fetching import PullError
-from packager.sources.guard import Guard
+from packager.sources.guard import Guard, certificates
 from packager.sources.schemes import untold
 from packager.step_budget import StepBudget
 
@@ -77,6 +77,7 @@ class Relay:
 
     async def blocks(self) -> AsyncGenerator[AudioBlock]:
         """Give what the other server plays, with its titles, for as long as the generator is asked."""
+        await asyncio.to_thread(certificates)
         limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
         async with httpx.AsyncClient(
             transport=IcyTransport(Guard(self.options.url)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from packager.sources.guard import Guard
+from packager.sources.guard import Guard, certificates
 
 ERRORS = (
     httpcore.TimeoutException,
@@ -21,7 +22,10 @@ ERRORS = (
 """What requests and bodies fail with, beside httpx's own."""
 
 _ICY, _HTTP = b"ICY ", b"HTTP/1.0 "
-READ_BYTES = 64 * 1024
+HEAD_BYTES, HEAD_FIELDS = 32 * 1024, 128
+"""Longest head of an answer: tens of thousands of fields would hold everybody while they are read."""
+
+_HEAD_END = re.compile(rb"\n\r?\n")
 
 
 class IcyTransport(httpx.AsyncBaseTransport):
@@ -32,9 +36,7 @@ class IcyTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, guard: Guard) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False), network_backend=_Backend(guard)
-        )
+        self._pool = httpcore.AsyncConnectionPool(ssl_context=certificates(), network_backend=_Backend(guard))
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Ask; see httpx. Errors are those of httpcore (``ERRORS``), and the guard's."""
@@ -98,13 +100,26 @@ class _Backend(httpcore.AnyIOBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection, the first bytes of whose answer may be replaced."""
+    """A connection, the first bytes of whose answer may be replaced, and whose head is bounded."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
         self._begun = False
+        # What has come of the head; None behind it.
+        self._head: bytes | None = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        data = await self._first(max_bytes, timeout)
+        if self._head is not None:
+            self._head += data
+            end = _HEAD_END.search(self._head)
+            head = self._head if end is None else self._head[: end.start()]
+            if len(head) > HEAD_BYTES or head.count(b"\n") > HEAD_FIELDS:
+                raise httpcore.RemoteProtocolError("the head of its answer is too long")
+            self._head = None if end else head
+        return data
+
+    async def _first(self, max_bytes: int, timeout: float | None) -> bytes:  # noqa: ASYNC109
         data = await self._stream.read(max_bytes, timeout)
         if self._begun:
             return data
@@ -117,6 +132,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         return _HTTP + data[len(_ICY) :] if data.startswith(_ICY) else data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        self._head = b""  # an answer follows
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from bisect import insort
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
 
 from media import webvtt
 from media.webvtt import Cue
@@ -26,6 +26,9 @@ MAX_CAPTION_BYTES = 1 << 20
 
 CUE_COST = 64
 """Bytes that a cue counts beside its text."""
+
+MAX_CUES = 8192
+"""Most cues of one language that aren't over, however short: each part looks at all of them."""
 
 MAX_AT_ONCE = 200
 """Most cues of one part or segment; of more, those that begin last: the others were told before."""
@@ -75,10 +78,6 @@ class _Kept:
     timeline: int = -1
     shift: int = 0
 
-    @property
-    def cost(self) -> int:
-        return _cost(self.cue)
-
 
 class CaptionTrack:
     """One language.
@@ -116,12 +115,14 @@ class CaptionTrack:
         if any(cue.end - cue.start > 1000 * LONGEST_CUE_SECONDS for cue in cues):
             raise ImplausibleDateError(f"a cue is shown for more than {LONGEST_CUE_SECONDS} seconds")
         timely = [cue for cue in cues if base + cue.end > self._since]
-        cost = sum(map(_cost, timely))
+        if len(self._kept) + len(timely) > MAX_CUES:
+            raise TooManyCuesError(f"more than {MAX_CUES} captions that aren't over")
+        cost = CUE_COST * len(timely) + sum(map(_text_cost, timely))
         if self._bytes + cost > self._max_bytes:
             raise TooManyCuesError(f"more than {self._max_bytes} bytes of captions that aren't over")
         self._bytes += cost
-        for cue in timely:
-            insort(self._kept, _Kept(base + cue.start, base + cue.end, cue), key=lambda kept: kept.start)
+        self._kept += [_Kept(base + cue.start, base + cue.end, cue) for cue in timely]
+        self._kept.sort(key=attrgetter("start"))
         return len(cues) - len(timely)
 
     def follow(self, reference: LiveSegment, window: Window, offset: Fraction, *, ended: bool) -> None:
@@ -183,7 +184,7 @@ class CaptionTrack:
     def _forget(self) -> None:
         """Let go what no segment to come has any more."""
         self._kept = [kept for kept in self._kept if kept.end > self._edge]
-        self._bytes = sum(kept.cost for kept in self._kept)
+        self._bytes = CUE_COST * len(self._kept) + sum(_text_cost(kept.cue) for kept in self._kept)
 
 
 class Captions:
@@ -253,8 +254,8 @@ def _local(kept: _Kept, origin: int) -> Cue:
     return Cue(start, end, kept.cue.text, kept.cue.settings)
 
 
-def _cost(cue: Cue) -> int:
-    return CUE_COST + len(cue.text.encode()) + len(cue.settings)
+def _text_cost(cue: Cue) -> int:
+    return len(cue.text if cue.text.isascii() else cue.text.encode()) + len(cue.settings)
 
 
 def _milliseconds(seconds: Fraction) -> int:

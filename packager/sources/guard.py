@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import ipaddress
 import socket
+import ssl
 import urllib.request
 from typing import Any
 
@@ -96,6 +98,15 @@ class Guard:
             return
 
 
+@functools.cache
+def certificates() -> ssl.SSLContext:
+    """Read the authorities whose certificates are believed, once for all.
+
+    It takes a tenth of a second: whoever has a loop calls it in a thread before anything here needs it.
+    """
+    return httpx.create_ssl_context()
+
+
 class GuardedTransport(httpx.AsyncBaseTransport):
     """Connects to the addresses that were judged, and to no others.
 
@@ -105,7 +116,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._inner = httpx.AsyncHTTPTransport()
+        self._inner = httpx.AsyncHTTPTransport(verify=certificates())
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to the first of its host's addresses that answers; see httpx."""
@@ -148,5 +159,6 @@ def guarded(url: str, **options: Any) -> httpx.AsyncClient:
     """
     guard = Guard(url)
     if {"http", "https", "all"} & set(urllib.request.getproxies()):
-        return httpx.AsyncClient(event_hooks={"request": [guard.check]}, **options)
+        hooks = {"request": [guard.check]}
+        return httpx.AsyncClient(event_hooks=hooks, verify=certificates(), **options)
     return httpx.AsyncClient(transport=GuardedTransport(guard), **options)

@@ -16,7 +16,7 @@ import structlog
 from media.errors import MediaError
 from packager.sources.asking import Asking
 from packager.sources.fetching import Fetcher, PullError
-from packager.sources.guard import guarded
+from packager.sources.guard import certificates, guarded
 from packager.sources.hls import HlsPull
 from packager.sources.opening import Opening
 from packager.sources.pump import Pump, Signed, Supply
@@ -60,6 +60,7 @@ class Puller:
 
     async def run(self) -> None:
         """Fetch until cancelled."""
+        await asyncio.to_thread(certificates)
         limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
         async with guarded(
             self._url, timeout=limits, follow_redirects=True, max_redirects=MAX_REDIRECTS, headers=HEADERS

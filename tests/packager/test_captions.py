@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
@@ -193,3 +194,17 @@ async def test_a_recording_has_the_captions(
     assert recording.note.audio == "audio"
     with recording.movie()[0] as head:
         assert head.size > 0
+
+
+def test_so_many_cues_as_may_be_are_taken_in_a_short_step() -> None:
+    # The last one first: each goes in front of all others.
+    cues = [Cue(at, 80_000_000, "a") for at in reversed(range(captions.MAX_CUES))]
+    seconds = []
+    for _ in range(3):
+        track = CaptionTrack()
+        begin = time.thread_time()
+        track.add(cues, Fraction(NUMBER))
+        seconds.append(time.thread_time() - begin)
+        with pytest.raises(TooManyCuesError):
+            track.add(cues[:1], Fraction(NUMBER))
+    assert min(seconds) < 0.1

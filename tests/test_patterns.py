@@ -1,0 +1,69 @@
+"""No regular expression of the program takes more than a bounded time for each character of any text.
+
+One that can match the same text in several ways tries them all before it fails: up to two to the power of
+the text's length. So each is tried with texts that repeat what it is made of, and end wrong.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import pkgutil
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+COUNTS = (4, 8, 12, 16, 18, 20, 22, 24, 64, 512, 4096)
+"""Repetitions, in steps so small that a bad one is noticed before it takes minutes."""
+
+SECONDS = 0.5
+MOST_CHARACTERS = 14
+USUAL = " \t,;:=\"'a0-./%\r\n"
+
+
+def patterns() -> Iterator[tuple[str, re.Pattern[str] | re.Pattern[bytes]]]:
+    """All that stand at the top of a module, or in a tuple or a mapping there."""
+    for floor in ("media", "packager", "origin"):
+        for module in pkgutil.walk_packages([floor], f"{floor}."):
+            if module.name.endswith("__main__") or module.name == "packager.launcher":
+                continue
+            for name, value in vars(importlib.import_module(module.name)).items():
+                values = value if isinstance(value, tuple) else (value,)
+                for one in values:
+                    if isinstance(one, re.Pattern):
+                        yield f"{module.name}.{name}", one
+
+
+FOUND = {pattern: name for name, pattern in patterns()}
+
+
+def units(source: str) -> list[str]:
+    """Give texts to repeat: each character that it names, and pairs and threes of the first of them."""
+    named = [char for char in dict.fromkeys(source) if not char.isalnum() and char not in "\\()[]{}?*+|^$"]
+    words = re.findall(r"[A-Za-z0-9]{1,12}", source)
+    chars = list(dict.fromkeys([*named[:MOST_CHARACTERS], *USUAL]))
+    pairs = ["".join(pair) for pair in itertools.product(chars, repeat=2)]
+    return [*chars, *pairs, *words, *(f"{one}    " for one in chars), *(f"a=a{one} " for one in chars)]
+
+
+@pytest.mark.parametrize("pattern", FOUND, ids=FOUND.values())
+def test_a_pattern_takes_linear_time_for_texts_that_nearly_match(
+    pattern: re.Pattern[str] | re.Pattern[bytes],
+) -> None:
+    source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+    for unit in units(source):
+        for head, count in itertools.product(("", unit[:1] + "x"), COUNTS):
+            text = head + unit * count + "\x01"
+            begin = time.thread_time()
+            if isinstance(pattern.pattern, bytes):
+                pattern_bytes: re.Pattern[bytes] = pattern
+                data = text.encode("latin-1", "replace")
+                pattern_bytes.fullmatch(data)
+                pattern_bytes.match(data)
+            else:
+                pattern_text: re.Pattern[str] = pattern
+                pattern_text.fullmatch(text)
+                pattern_text.match(text)
+            assert time.thread_time() - begin < SECONDS, (FOUND[pattern], unit, count)
