@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.credentials import Authenticator, Secret, unauthorized
+from origin.credentials import Authenticator, Secret, challenge, unauthorized
 
 if TYPE_CHECKING:
     from origin.config import Config
@@ -114,7 +114,7 @@ class Guard:
         # Of health strangers see whether it lives: its route decides.
         if area in (None, "health") or await self._access.may_see(request, area):
             return None
-        return unauthorized("server.admin_token is needed")
+        return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
 
 
 def private_area(path: str) -> str | None:

@@ -23,6 +23,9 @@ from origin.http1.exchange import wait_while_connected
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 """RFC 7617 §2."""
 
+BEARER_CHALLENGE = 'Bearer realm="Headwater"'
+"""RFC 6750 §3: browsers leave it to the page."""
+
 MAX_DIGITS = 12
 """Of the time in a signed address."""
 
@@ -155,6 +158,11 @@ class Authenticator:
 def client_address(request: Request) -> str:
     """Give the address of a request's client; empty where there is none."""
     return request.client.host if request.client else ""
+
+
+def challenge(request: Request) -> str:
+    """Say how to authenticate: to a script that asks for JSON not so that a browser's own window comes up."""
+    return BEARER_CHALLENGE if request.headers.get("accept") == "application/json" else CHALLENGE
 
 
 def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -42,8 +42,17 @@ export function syncRows(list, rows, items, keyOf, make) {
   }
 }
 
+let token = "";
+
+/** Presents the admin token from now on: as long as the page stays, and nowhere else. */
+export const present = (given) => { token = given; };
+
+export const presented = () => token;
+
 async function get(address) {
-  const response = await fetch(address, { signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
+  // Who wants JSON is asked for a token by no window of the browser's own: the page asks.
+  const headers = { accept: "application/json", ...(token && { authorization: `Bearer ${token}` }) };
+  const response = await fetch(address, { headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
   return response;
 }

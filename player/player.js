@@ -1,6 +1,6 @@
 // The page: which view is open, said by the address (#library/film.720p.mp4?mode=hls, #live/demo, #radio/demo.mp3).
 
-import { byId, encodePath, getList, say } from "./dom.js";
+import { byId, el, encodePath, getList, present, presented, say } from "./dom.js";
 import { LibraryView } from "./library.js";
 import { LiveView } from "./live.js";
 import { Playback } from "./playback.js";
@@ -10,6 +10,7 @@ import { read } from "./stats.js";
 
 const NAMES = ["library", "live", "radio"];
 const ASK_AGAIN_MS = 2000;
+const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add “${location.hostname}” to server.names in its configuration.`;
 
 const playback = new Playback(byId("video"));
 const stage = new Stage(playback);
@@ -71,13 +72,30 @@ async function refresh(entering) {
     } catch (error) {
       if (view !== route.view) return;
       const unavailable = error.status === 503 && views[view].unavailable;
-      say(byId("notice"), unavailable || "The server doesn't answer. This page goes on asking; check that headwater is running.");
+      if (error.status === 401) askForToken();
+      else if (error.status === 421) say(byId("notice"), UNKNOWN_NAME);
+      else say(byId("notice"), unavailable || "The server doesn't answer. This page goes on asking; check that headwater is running.");
       byId("notice").hidden = false;
-      next = ASK_AGAIN_MS;
+      // Until a person has done something, the same question has the same answer.
+      next = error.status === 401 || error.status === 421 ? Infinity : ASK_AGAIN_MS;
     }
   }
   clearTimeout(timer);
-  timer = setTimeout(() => refresh(!entered), next);
+  if (next < Infinity) timer = setTimeout(() => refresh(!entered), next);
+}
+
+/** Asks for the admin token, where lists are protected. */
+function askForToken() {
+  const sentence = presented() ? "That isn't the admin token of this server."
+    : "This server gives its lists to its administrator alone.";
+  const input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Admin token" });
+  const form = el("form", { class: "password" }, input, el("button", { type: "submit" }, "Show them"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    present(input.value);
+    refresh(true);
+  });
+  byId("notice").replaceChildren(sentence, form);
 }
 
 function onTabKey(event) {

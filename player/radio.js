@@ -1,6 +1,6 @@
 // Radio: one audio element for all stations, its volume, and what becomes of it when a station goes away.
 
-import { byId, el, encodePath, say, syncRows } from "./dom.js";
+import { byId, el, encodePath, presented, say, syncRows } from "./dom.js";
 import * as session from "./mediasession.js";
 import { Meter } from "./meter.js";
 import { NowPlaying, newToken } from "./nowplaying.js";
@@ -134,8 +134,8 @@ export class RadioView {
 
   #connect() {
     const query = new URLSearchParams({ listener: newToken() });
-    const key = this.#keys.get(this.#playing.name);
-    if (key !== undefined) query.set("key", key);
+    const key = this.#keys.get(this.#playing.name) ?? presented();
+    if (this.#playing.protected && key) query.set("key", key);
     this.#now.open(this.#playing.events, query);
     this.audio.src = `${this.#playing.url}?${query}`;
     this.audio.play().catch((error) => {

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import FLAGS, PATIENCE_SECONDS, executable
+from tests.e2e.conftest import FLAGS, PATIENCE_SECONDS, executable, open_tab
 from tests.keys import ADMIN_TOKEN
 
 pytestmark = pytest.mark.e2e
@@ -35,6 +37,8 @@ name = "talk.mp3"
 source = "publish"
 source_password = "sesame"
 """
+
+PROTECTED = TEXT.replace("port = 0", 'port = 0\nprotected = ["api"]') + 'listener_password = "listen"\n'
 
 SEEN = """async ([address, how]) => {
   try {
@@ -128,6 +132,8 @@ async def test_a_page_under_a_name_that_leads_here_reads_none_either(sites: Site
         answer = await seen(page, path)
         assert answer.startswith("421 "), path
         assert "private" not in answer
+    # Who has given the server this name reads what to do.
+    assert f"Add “{REBOUND}” to server.names" in await page.locator("#notice").inner_text()
     await page.goto(f"{sites.server.url}/")
     assert "private.mp3" in await seen(page, "/api/library")
 
@@ -154,3 +160,30 @@ async def test_a_form_of_another_site_changes_nothing_with_the_password_that_the
     answer = await answered.value
     assert answer.status == 403
     assert "sec-fetch-site" in await answer.request.all_headers()
+
+
+@in_session
+async def test_where_lists_are_protected_it_asks_for_the_token(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text(PROTECTED)
+    server = await asyncio.to_thread(start_server, cwd=tmp_path)
+    tab = await open_tab(browser, server.url)
+    asked: list[str] = []
+    tab.page.on("request", lambda request: asked.append(request.url))
+    try:
+        await tab.open("radio")
+        await tab.page.get_by_text("This server gives its lists to its administrator alone.").wait_for()
+        count = len([url for url in asked if "/api/" in url])
+        await tab.page.fill("#notice input", "wrong")
+        await tab.page.press("#notice input", "Enter")
+        await tab.page.get_by_text("That isn't the admin token of this server.").wait_for()
+        assert len([url for url in asked if "/api/" in url]) == count + 1, "it isn't asked again and again"
+        await tab.page.fill("#notice input", ADMIN_TOKEN)
+        await tab.page.press("#notice input", "Enter")
+        await tab.until("document.querySelector('.station h3')?.textContent.includes('talk.mp3')")
+        assert await tab.value("document.getElementById('notice').hidden")
+        # What lists say of a station to the administrator is said of one with a password, too.
+        text = await tab.page.locator(".station").inner_text()
+        assert "0 listeners" in text
+    finally:
+        await tab.page.context.close()
+        await asyncio.to_thread(server.stop)

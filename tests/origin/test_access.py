@@ -192,6 +192,9 @@ def test_what_is_protected_needs_the_token(protected: tuple[Asked, str]) -> None
             assert refused.text == "server.admin_token is needed\n"
         assert asked.get(path, **BEARER).status_code == 200
         assert asked.get(f"{path}?key={ADMIN_TOKEN}").status_code == 200
+        # RFC 6750 §3: a page's script gets what no window of the browser's own comes up for.
+        script = asked.get(path, accept="application/json")
+        assert (script.status_code, script.headers["www-authenticate"]) == (401, 'Bearer realm="Headwater"')
     assert asked.get("/api/time").status_code == 200
 
 
