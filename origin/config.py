@@ -44,7 +44,7 @@ Address = Annotated[str, Meta(extra={"secret": "in URL"})]
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 
 
 HIDDEN = "********"
@@ -112,7 +112,7 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
 
     path: Annotated[str, Meta(min_length=1, extra={"secret": "in URL"})] = "library"
     follow_symlinks: bool = False
-    max_age: Annotated[int, Meta(ge=0)] = 3600
+    max_age: Annotated[int, Meta(ge=0, le=1 << 31)] = 3600
     """Seconds for which caches may keep a file."""
 
 
@@ -126,21 +126,24 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     part_duration: Annotated[float, Meta(ge=0.1, le=2)] = 0.333
     segment_duration: Annotated[float, Meta(ge=1, le=10)] = 2.0
     dvr: Annotated[
-        str, Meta(pattern=r"^[0-9]+(s|m|h|d)?$", description="a duration such as 90s, 30m, 2h")
+        str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 90s, 30m, 2h")
     ] = "0"
     """How long segments stay in the playlist beyond the live window: ``90s``, ``30m``, ``2h``, ``1d``."""
     dvr_size: Annotated[
-        str, Meta(pattern=r"^[0-9]+(M|G|T)?$", description="a number of bytes such as 500M, 20G, 1T")
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G, 1T")
     ] = "0"
     """Most that those segments may take on disk, all renditions together: ``500M``, ``20G``; 0: no limit."""
     event: bool = False
     """Whether a file is played once, and its end is the end of an event, which is recorded."""
     recordings: Annotated[
-        str, Meta(pattern=r"^[0-9]+(s|m|h|d)?$", description="a duration such as 12h, 30d; 0: without end")
+        str,
+        Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 12h, 30d; 0: without end"),
     ] = "0"
     """How long recordings of events that are over stay: ``12h``, ``30d``; 0: without end."""
     recordings_size: (
-        Annotated[str, Meta(pattern=r"^[0-9]+(M|G|T)?$", description="a number of bytes such as 500M, 20G")]
+        Annotated[
+            str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
+        ]
         | None
     ) = None
     """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
@@ -243,7 +246,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """The longest time for which the answer to a wrong password is held back."""
     connections: Count = 8192
     """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
-    open_files: Annotated[int, Meta(ge=0)] = 256
+    open_files: Annotated[int, Meta(ge=0, le=1 << 20)] = 256
     """Files of the library that stay open between requests."""
     open_file_seconds: Annotated[float, Meta(gt=0, le=1)] = 0.5
     """Time for which such a file is served without being looked up again."""
@@ -255,7 +258,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """A WebVTT file that is published; and a channel's captions of one language that aren't over."""
     udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
     """What the system is asked to hold of a source in UDP; it grants up to its ``net.core.rmem_max``."""
-    dvr_waiting_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
+    dvr_waiting_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 << 20
     """Memory of a channel for what its disk hasn't taken yet of its DVR; beyond it that is lost."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played files."""

@@ -108,7 +108,7 @@ def _publish(channel: Channel, tag: DateRange, id3: bytes) -> None:
     """Put the event on playlists and media; the end of a planned one only on playlists, as it was told."""
     ranges = channel.presentation.date_ranges
     if ranges.start_of(tag.id) is None:
-        channel.inband.check()
+        channel.inband.check(len(id3))
         ranges.add(tag, time.monotonic())
         duration = tag.planned_duration if tag.duration is None else tag.duration
         channel.inband.add(tag.start_date, duration or None, id3)

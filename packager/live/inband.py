@@ -16,6 +16,9 @@ from media.emsg import EventMessage
 MAX_PENDING = 500
 """Most events that wait for their time at once."""
 
+MAX_PENDING_BYTES = 256 << 10
+"""Most bytes of their tags: all of them may become due in one part."""
+
 LATEST_SECONDS = 10
 """An event that is no more than so late happens late; one that is later only for what is left of it."""
 
@@ -97,14 +100,22 @@ class Inband:
         """Tell whether a rendition carries them."""
         return name in self._pending
 
-    def check(self) -> None:
+    def check(self, size: int = 0) -> None:
         """Make sure that one more may come.
+
+        Args:
+            size: bytes of its tag.
 
         Raises:
             TooManyEventsError: as many as may are waiting.
         """
         if any(len(pending) >= MAX_PENDING for pending in self._pending.values()):
             raise TooManyEventsError(f"{MAX_PENDING} events are waiting for their time already")
+        waiting = max(
+            (sum(len(event.data) for event in pending) for pending in self._pending.values()), default=0
+        )
+        if waiting + size > MAX_PENDING_BYTES:
+            raise TooManyEventsError(f"{waiting} bytes of events are waiting for their time already")
 
     def add(self, start: Fraction, duration: Fraction | None, data: bytes) -> None:
         """Take an event.
@@ -117,7 +128,7 @@ class Inband:
         Raises:
             TooManyEventsError: as many as may are waiting.
         """
-        self.check()
+        self.check(len(data))
         event = Event(next(self._ids) % _ID_LIMIT, start, duration, data)
         for pending in self._pending.values():
             pending.append(event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
@@ -43,6 +44,8 @@ class TitleLimits:
         renditions: most files of one title.
         folder_files: how many names of a folder are looked at for a title's renditions.
         manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
+        text_bytes: memory for playlists and manifests, which are written once for all who ask.
+        texts: most of them.
     """
 
     index_bytes: int = 256 << 20
@@ -53,6 +56,8 @@ class TitleLimits:
     renditions: int = MAX_RENDITIONS
     folder_files: int = 10_000
     manifest_segments: int = 120_000
+    text_bytes: int = 16 << 20
+    texts: int = 1024
 
 
 DEFAULT_LIMITS = TitleLimits()
@@ -80,6 +85,28 @@ class OpenSegment:
         self.file.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file that a playlist is of.
+
+    Attributes:
+        name: of a title's rendition; "" of the one file.
+        identity: changes with the file.
+        index: its index.
+    """
+
+    name: str
+    identity: Identity
+    index: FileIndex
+
+
+def _files(found: Sequence[_Found]) -> Files:
+    """Give address prefixes and indexes: of one file, or of a title's."""
+    if len(found) == 1 and not found[0].name:
+        return [("", found[0].index)]
+    return title_files([(one.name, one.index) for one in found])
+
+
 class Titles:
     """VOD of a library.
 
@@ -94,6 +121,9 @@ class Titles:
         self._lock = threading.Lock()
         self._making = threading.BoundedSemaphore(limits.made_at_once)
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
+        # Playlists and manifests, by what they are and the files that they are of.
+        self._texts: OrderedDict[tuple[str, tuple[tuple[str, Identity], ...]], bytes] = OrderedDict()
+        self._text_bytes = 0
 
     @property
     def index_count(self) -> int:
@@ -111,21 +141,51 @@ class Titles:
             MediaError: it can't be packaged; the text says in one line why.
             OSError: it can't be read.
         """
-        return multivariant_playlist(self._files(name)).render()
+        found = self._found(name)
+        return self._once(
+            "master", found, lambda: multivariant_playlist(_files(found)).render().encode()
+        ).decode()
 
     def manifest(self, name: str) -> bytes:
         """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
-        files = self._files(name)
+        found = self._found(name)
+        files = _files(found)
         segments = sum(len(index.video.sizes) for _, index in files if index.video is not None)
         segments += max(sum(len(sound.sizes) for sound in index.sounds) for _, index in files)
         if segments > self._limits.manifest_segments:
             limit = self._limits.manifest_segments
             raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")
-        return manifest(files).render()
+        return self._once("manifest", found, lambda: manifest(files).render())
 
     def media_playlist(self, name: str, track: str) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
-        return media_playlist(self.track(name, track)).render()
+        with self._library.open(name) as file:
+            index, identity = self._index(file), file.identity
+        offered = self._track(index, name, track)
+        found = [_Found("", identity, index)]
+        return self._once(f"track {track}", found, lambda: media_playlist(offered).render().encode()).decode()
+
+    def _once(self, kind: str, found: Sequence[_Found], make: Callable[[], bytes]) -> bytes:
+        """Write a text, or give it as it was written before.
+
+        Args:
+            kind: what it is.
+            found: the files that it is of, and their names in it.
+            make: writes it.
+        """
+        key = kind, tuple((one.name, one.identity) for one in found)
+        with self._lock:
+            if key in self._texts:
+                self._texts.move_to_end(key)
+                return self._texts[key]
+        made = make()
+        with self._lock:
+            if key not in self._texts:
+                self._text_bytes += len(made)
+            self._texts[key] = made
+            while self._text_bytes > self._limits.text_bytes or len(self._texts) > self._limits.texts:
+                self._text_bytes -= len(self._texts.popitem(last=False)[1])
+        return made
 
     def track(self, name: str, track: str) -> OfferedTrack:
         """Find a file's track; raises as :meth:`multivariant_playlist`."""
@@ -170,23 +230,23 @@ class Titles:
             raise NotFoundError(f"{name} has no track {track}")
         return offered
 
-    def _files(self, name: str) -> Files:
-        """Resolve a name to address prefixes and indexes: of one file, or of a title's."""
+    def _found(self, name: str) -> list[_Found]:
+        """Resolve a name to one file, or to a title's."""
         try:
             with self._library.open(name) as file:
-                return [("", self._index(file))]
+                return [_Found("", file.identity, self._index(file))]
         except NotFoundError:
-            return title_files(self._renditions(name))
+            return self._renditions(name)
 
-    def _renditions(self, name: str) -> list[tuple[str, FileIndex]]:
+    def _renditions(self, name: str) -> list[_Found]:
         """Index a title's files, the smallest picture first, without those that can't be packaged."""
-        found: list[tuple[str, FileIndex]] = []
+        found: list[_Found] = []
         failed: MediaError | None = None
         folder, _, title = name.rpartition("/")
         for file_name in self._rendition_names(folder, title):
             try:
                 with self._library.open(f"{folder}/{file_name}".removeprefix("/")) as file:
-                    found.append((file_name, self._index(file)))
+                    found.append(_Found(file_name, file.identity, self._index(file)))
             except NotFoundError:
                 continue
             except MediaError as error:

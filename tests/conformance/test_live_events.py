@@ -243,6 +243,16 @@ def test_events_that_wait_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPa
     assert post(fed, {"id": "c"}).status == 201
 
 
+def test_the_tags_of_events_that_wait_are_bounded_in_bytes(fed: HandFed) -> None:
+    """All of them may become due in one part."""
+    body = {"id3": {f"TXXX:{number}": "x" * 3000 for number in range(4)}}
+    statuses = [post(fed, body).status for _ in range(25)]
+    assert statuses == [201] * 21 + [409] * 4
+    assert get(fed, "media.m3u8").count(b"EXT-X-DATERANGE") == 21
+    fed.publish(1)
+    assert post(fed, body).status == 201
+
+
 def test_the_dash_manifest_announces_the_events(fed: HandFed) -> None:
     with Client(fed.address) as client:
         manifest = client.ask("/live/test/manifest.mpd").body.decode()

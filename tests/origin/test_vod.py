@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from media.isobmff import box
 from origin import vod
 from packager.storage import Library
-from packager.vod import Titles
+from packager.vod import Titles, titles
 from tests.conformance.conftest import serving
 from tests.packager import crafted, films
 from tests.packager.films import packets, probe
@@ -232,3 +232,60 @@ def test_a_player_that_goes_away_leaves_no_open_file(url: str, library: Path) ->
         with httpx.stream("GET", f"{url}/bframes.mp4/video/0.m4s", timeout=CLIENT_SECONDS) as answer:
             next(answer.iter_raw(1000))
     wait_for(lambda: opened() == 0, what="the files' end")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("bframes.mp4/master.m3u8", "multivariant_playlist"),
+        ("bframes.mp4/video/media.m3u8", "media_playlist"),
+        ("bframes.mp4/manifest.mpd", "manifest"),
+        ("shows/pilot%20%231/master.m3u8", "multivariant_playlist"),
+        ("shows/pilot%20%231/manifest.mpd", "manifest"),
+    ],
+)
+def test_a_playlist_is_written_once_whatever_is_asked_beside_it(
+    library: Path, monkeypatch: pytest.MonkeyPatch, path: str, name: str
+) -> None:
+    written: list[str] = []
+    write = getattr(titles, name)
+
+    def writing(*details: object) -> object:
+        written.append(name)
+        return write(*details)
+
+    monkeypatch.setattr(titles, name, writing)
+    app = Starlette(routes=vod.routes(Titles(Library(library)), max_age=600))
+    with serving(app, library, "uvloop") as running:
+        base = f"http://127.0.0.1:{running.address[1]}/vod/{path}"
+        with httpx.Client(timeout=CLIENT_SECONDS) as client:
+            bodies = {client.get(f"{base}?x={number}&token={number}").content for number in range(50)}
+            assert bodies == {client.get(base).content}
+    assert len(written) == 1
+
+
+def test_a_playlist_is_written_anew_where_its_file_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(films.film("silent.mp4").read_bytes())
+    own = Titles(Library(tmp_path))
+    first = own.multivariant_playlist("film.mp4")
+    assert own.multivariant_playlist("film.mp4") == first
+    other = tmp_path / "other"
+    other.write_bytes(films.film("bframes.mp4").read_bytes())
+    other.rename(path)
+    assert own.multivariant_playlist("film.mp4") != first
+
+
+def test_written_playlists_are_kept_within_a_bound(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
+    own = Titles(Library(tmp_path), titles.TitleLimits(text_bytes=10))
+    assert own.multivariant_playlist("film.mp4") == own.multivariant_playlist("film.mp4")
+    assert own._text_bytes == 0
+    own = Titles(Library(tmp_path), titles.TitleLimits(texts=2))
+    for _ in range(2):
+        own.manifest("film.mp4")
+        own.multivariant_playlist("film.mp4")
+        own.media_playlist("film.mp4", "video")
+        assert len(own._texts) == 2

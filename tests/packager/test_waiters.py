@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+import structlog
 import uvloop
 
+from packager.live import waiters as waiting
 from packager.live.waiters import RELEASED_AT_ONCE, TooManyWaitersError, Waiters
 
 LONG_SECONDS = 30.0
@@ -93,3 +96,44 @@ async def test_a_fault_of_one_doesnt_keep_the_others() -> None:
     assert [str(fault) for fault in faults] == ["mine"]
     with pytest.raises(TooManyWaitersError):
         waiters.add(One(told), lambda: False, LONG_SECONDS)
+
+
+async def test_a_condition_that_fails_lets_its_group_go_and_nobody_else() -> None:
+    """Who publishes what is waited for goes on, and the other groups wait on."""
+    waiters, told = Waiters(), list[tuple[One, bool]]()
+    one, other = One(told), One(told)
+
+    def fail() -> bool:
+        raise ValueError("mine")
+
+    waiters.add(other, lambda: False, LONG_SECONDS, "other")
+    waiters.add(one, fail, LONG_SECONDS, "part")
+    there: list[bool] = []
+    sleeper = asyncio.ensure_future(waiters.wait(lambda: bool(there), LONG_SECONDS, "sleep"))
+    await asyncio.sleep(0)
+    assert waiters.count == 3
+    there.append(True)
+    with structlog.testing.capture_logs() as logged:
+        waiters.notify()
+    assert [(line["event"], line["waiting"]) for line in logged] == [("waiting failed", 1)]
+    await until(lambda: len(told) == 1)
+    assert told == [(one, False)]
+    assert await sleeper
+    assert waiters.count == 1
+    waiters.remove(other)
+
+
+async def test_a_release_that_takes_long_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where each gets an answer of its own, a crowd is released in steps of bounded time."""
+    told: list[tuple[One, bool]] = []
+    clock = iter(range(10**6))
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: next(clock) * 0.004))
+    waiters, turns = Waiters(), list[int]()
+    for _ in range(10):
+        waiters.add(One(told), lambda: True, LONG_SECONDS, "part")
+    waiters.notify()
+    while len(told) < 10:
+        await asyncio.sleep(0)
+        turns.append(len(told))
+    # Each of them takes 4 ms of the 10 ms of a step.
+    assert turns == [3, 6, 9, 10]
