@@ -22,7 +22,11 @@ RELEASED_AT_ONCE = 1000
 """How many are released before the loop does something else."""
 
 RELEASE_SECONDS = 0.01
-"""For how long they are released before it does; of some, each has an answer of its own."""
+"""For how long they are released before it does, if each has an answer of its own."""
+
+RELEASED_AT_LEAST = 100
+"""How many are released in any case: those who wait for the same part want the same bytes, which are others
+when more has come."""
 
 log = structlog.get_logger()
 
@@ -186,9 +190,9 @@ class Waiters:
     def _run(self, members: deque[Waiter], holds: bool) -> None:
         end = time.monotonic() + RELEASE_SECONDS
         try:
-            for _ in range(min(len(members), RELEASED_AT_ONCE)):
+            for count in range(1, min(len(members), RELEASED_AT_ONCE) + 1):
                 members.popleft().release(holds)
-                if time.monotonic() >= end:
+                if count >= RELEASED_AT_LEAST and time.monotonic() >= end:
                     break
         finally:
             # The rest has its turn whatever happened to one of them.
