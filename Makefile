@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 UV_VERSION := 0.13.8
+PIP_AUDIT_VERSION := 2.10.1
 UV := $(shell command -v uv || echo .tools/bin/uv)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
@@ -17,7 +18,7 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 
-.PHONY: help setup setup-test run test check format bench soak clean
+.PHONY: help setup setup-test run test check format bench audit soak clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
@@ -25,6 +26,7 @@ help:
 	@echo "make test                 set up and run all tests, real browser included"
 	@echo "make check                lint, format and type checks"
 	@echo "make bench                measure beside the peers"
+	@echo "make audit                ask for known holes in what uv.lock pins"
 	@echo "make soak                 an hour of live channels and a station (MINUTES=60)"
 
 .tools/bin/uv:
@@ -66,6 +68,12 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+# A network is needed, and nothing of it is installed: the tool runs in an environment of its own.
+audit: setup
+	@list=$$(mktemp) && trap 'rm -f "$$list"' EXIT && \
+		$(UV) export --frozen --quiet --all-groups --all-extras --no-emit-project --output-file "$$list" && \
+		$(UV) tool run "pip-audit==$(PIP_AUDIT_VERSION)" --strict --disable-pip --require-hashes --requirement "$$list"
 
 soak: setup
 	$(BIN)/python -m tests.benchmarks.soak $(MINUTES) $(ARGS)
