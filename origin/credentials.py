@@ -134,15 +134,18 @@ class Authenticator:
         """Tell whether a request presents one of these secrets, or has an address signed with one."""
         return bool(await self.fitting(request, *secrets))
 
-    async def fitting(self, request: Request, *secrets: Secret) -> frozenset[Secret]:
+    async def fitting(self, request: Request, *secrets: Secret, with_basic: bool = True) -> frozenset[Secret]:
         """Give those of these secrets that a request presents, or has an address signed with.
 
         Args:
             request: with Bearer or Basic authentication (RFC 6750 §2.1, RFC 7617), ``?key=``, or
                 ``?expires=SECONDS&signature=HEX``.
             secrets: what is wanted.
+            with_basic: whether Basic authentication counts. Not where an answer is given without a password,
+                too: what a browser adds of itself, for a proxy in front, is no guess there.
         """
-        presented, now = list(_presented(request)), self._clock()
+        presented = [one for one in _presented(request) if with_basic or one.user is None]
+        now = self._clock()
         # All are looked at, whichever fits: the time tells nothing.
         found = [
             (secret, sum([_fits(one, secret) for one in presented]) + _is_signed(request, secret, now))

@@ -36,16 +36,23 @@ class Admission:
             request: for its sound, or for what is told of it; an address signed for ``/radio/NAME`` does
             mount: the station.
         """
-        return not is_protected(mount) or bool(await self.opened(request, (mount,)))
+        if not is_protected(mount):
+            return True
+        return await self._authenticator.admits(request, self._admin, _listening(mount))
 
     async def opened(self, request: Request, mounts: Iterable[Mount]) -> frozenset[str]:
-        """Name the stations among these that a request may hear: those without a password, and its own."""
+        """Name the stations of a list that a request may hear: those without a password, and its own.
+
+        Args:
+            request: with a password in its query or as Bearer, or a query signed for a station.
+            mounts: those of the list.
+        """
         mounts = tuple(mounts)
         secrets = {_listening(mount): mount.name for mount in mounts if is_protected(mount)}
         free = frozenset(mount.name for mount in mounts if not is_protected(mount))
         if not secrets:
             return free
-        fitting = await self._authenticator.fitting(request, self._admin, *secrets)
+        fitting = await self._authenticator.fitting(request, self._admin, *secrets, with_basic=False)
         return free | {name for secret, name in secrets.items() if {secret, self._admin} & fitting}
 
     async def may_send(self, request: Request, password: str) -> bool:

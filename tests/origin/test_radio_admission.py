@@ -168,7 +168,10 @@ async def test_the_status_lists_a_station_for_those_alone_who_may_hear_it() -> N
             ("?mount=/radio/one&key=oneoneone", [], {"one"}),
             ("?mount=/radio/one&key=twotwotwo", [], set()),
             (f"?expires={LATER}&signature={one}", [], {"open", "one"}),
-            ("", [basic("listener:twotwotwo")], {"open", "two"}),
+            ("", ["Authorization: Bearer twotwotwo"], {"open", "two"}),
+            # Nor is it a way to try passwords that nothing holds back.
+            ("", [basic("listener:twotwotwo")], {"open"}),
+            ("?key=oneoneone", [basic("proxy:other")], {"open", "one"}),
             ("", [BEARER_LINE], {"open", "one", "two"}),
         ):
             answer = await server.open("Connection: close", *fields, path=f"/status-json.xsl{query}")
@@ -195,3 +198,7 @@ async def test_a_key_that_opens_one_station_of_a_list_has_not_failed() -> None:
     opened = await Admission(Authenticator(note)).opened(Request(scope), mounts)
     assert opened == {"one"}
     assert failures == [("192.0.2.7", False)]
+    # A browser that knows a password of a proxy in front sends it with each look at a list.
+    for_proxy = {**scope, "query_string": b"", "headers": [(b"authorization", b"Basic cHJveHk6b3RoZXI=")]}
+    assert await Admission(Authenticator(note)).opened(Request(for_proxy), mounts) == frozenset()
+    assert len(failures) == 1
