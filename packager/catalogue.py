@@ -43,6 +43,9 @@ MAX_UNKNOWN = 2 * MAX_PAGE_FILES
 PROBE_BYTES = 128 << 10
 """Most that ffprobe's answer about one file may be: some hundred streams."""
 
+PROBE_MEMORY = 640 << 20
+"""Bytes of address space that ffprobe may take: it expands the index of a file, of ten hours to 270 MB."""
+
 MAX_CODECS = 16
 """Most streams of a file whose codecs are named."""
 
@@ -320,7 +323,9 @@ async def probe(path: Path, tools: Tools) -> Facts:
         "-of", "json", "-o", pipe(0), "-i", local_input(path),
     ]  # fmt: skip
     try:
-        output = await run(argv, limit=PROBE_SECONDS, max_bytes=PROBE_BYTES, cage=reading(path))
+        output = await run(
+            argv, limit=PROBE_SECONDS, max_bytes=PROBE_BYTES, cage=replace(reading(path), memory=PROBE_MEMORY)
+        )
         answer: dict[str, Any] = json.loads(output)
     except BusyError:
         raise

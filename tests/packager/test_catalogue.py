@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterable
@@ -13,10 +14,21 @@ import pytest
 
 from packager import file_listing
 from packager.beside import beside
-from packager.catalogue import MAX_PAGE_FILES, MAX_UNKNOWN, PROBES_AT_ONCE, Catalogue, Entry, Facts, Title
+from packager.catalogue import (
+    MAX_PAGE_FILES,
+    MAX_UNKNOWN,
+    PROBE_MEMORY,
+    PROBES_AT_ONCE,
+    Catalogue,
+    Entry,
+    Facts,
+    Title,
+    probe,
+)
 from packager.file_listing import FileListing, ListingLimits
 from packager.storage import Withheld
 from packager.tools import Tools
+from tests.packager import crafted
 from tests.waiting import until
 
 THEN = 1_700_000_000 * 10**9
@@ -68,6 +80,20 @@ async def test_what_browsers_play_has_no_reason_and_the_rest_says_why(tools: Too
     assert "yuv444p" in str(facts["deep.mp4"].reason)
     assert facts["box.avi"].reason == "browsers don't play AVI files; repackaged as MP4 it would play"
     assert str(facts["broken.mp4"].reason).startswith("can't be read: ")
+
+
+async def test_a_file_that_says_to_have_billions_of_samples_takes_bounded_memory_of_ffprobe(
+    tools: Tools, tmp_path: Path
+) -> None:
+    """Without a bound it takes more than 8 GB, and half a minute."""
+    path = crafted.write(tmp_path / "bomb.mp4", crafted.bomb())
+    index = await asyncio.to_thread(crafted.film, 10)
+    long = await asyncio.to_thread(crafted.write, tmp_path / "film.mp4", *index)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    await probe(path, tools)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_maxrss << 10 <= max(PROBE_MEMORY, before.ru_maxrss << 10)
+    assert (await probe(long, tools)).codecs == ("h264", "aac")
 
 
 async def test_a_playlist_called_mp4_is_not_followed(tools: Tools, tmp_path: Path) -> None:
