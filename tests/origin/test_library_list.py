@@ -7,16 +7,19 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin
 
+import numpy as np
 import pytest
 
 from tests.conftest import ServerProcess, start_server
 from tests.origin.test_cli import assert_one_line, run
+from tests.packager import crafted
 from tests.waiting import wait_for
 
 BROKEN_FFMPEG = {"FFMPEG": "/nowhere/ffmpeg", "FFPROBE": "/nowhere/ffprobe"}
@@ -273,3 +276,46 @@ def test_a_library_that_is_the_data_folder_is_one_line(tmp_path: Path, library: 
     result = run("serve", cwd=tmp_path, env=BROKEN_FFMPEG)
     assert result.returncode == 1
     assert "server.data" in error_line(result.stderr)
+
+
+def test_a_library_of_bombs_costs_the_memory_of_two_at_a_time(tmp_path: Path) -> None:
+    """Whoever asks for whatever at once: the list, playlists and segments of files that say billions."""
+    library = tmp_path / "library"
+    library.mkdir()
+    for number in range(40):
+        crafted.write(library / f"{number:02}.mp4", crafted.bomb(1 + number % 32, 1 << (20 + number % 5)))
+    flood = np.zeros((1 << 21, 2), np.int64)
+    flood[-1] = 1000, 1024
+    tables = {"stts": crafted.rows(flood), "stsc": crafted.rows([[1, 1000, 1]])}
+    tables |= {"stsz": crafted.constant(1, 1000), "stco": crafted.rows([4096]), "ctts": crafted.rows(flood)}
+    for number in range(6):
+        crafted.write(library / f"large {number}.mp4", crafted.moov(crafted.Track(tables)))
+    names = sorted(path.name for path in library.iterdir())
+    limits = {"HEADWATER_LIMITS_VOD_INDEX_BYTES": str(16 << 20)}
+    server = start_server("--library", str(library), "--port", "0", env={**BROKEN_FFMPEG, **limits})
+    try:
+        before = resident(server, "VmRSS")
+        wanted = ["/api/library?limit=100"] * 8 + [
+            f"/vod/{quote(name)}/{what}"
+            for name in names
+            for what in ("master.m3u8", "manifest.mpd", "audio/media.m3u8", "audio/0.m4s")
+        ]
+        with ThreadPoolExecutor(16) as executor:
+            answers = list(executor.map(lambda path: fetch(f"{server.url}{path}")[0], wanted))
+        assert set(answers) == {200, 422}
+        wait_for(
+            lambda: all(one["playable"] is not None for one in listed(server, "?limit=100")),
+            what="the facts of all files",
+        )
+        assert {one["name"] for one in listed(server, "?limit=100")} == set(names)
+        # Two of 64 MiB, the indexes that are kept, and what the answers take.
+        assert resident(server, "VmHWM") - before < (2 * 64 + 16 + 48) << 20
+    finally:
+        server.stop()
+
+
+def resident(server: ServerProcess, field: str) -> int:
+    """Memory of the server's process in bytes, now or at most."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith(f"{field}:")]
+    return int(line.split()[1]) << 10
