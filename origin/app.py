@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from origin import api, files, library_list, page, vod
 from origin.access import Access, AccessOptions, Guard
+from origin.client_limits import ClientLimits
 from origin.credentials import Authenticator, GuessDelay
 from origin.edge import Edge
 from origin.house import House
@@ -33,14 +34,18 @@ async def _incomplete(_: Request, __: Exception) -> Response:
     return Response("Bad Request\n", 400, {"connection": "close"}, "text/plain; charset=utf-8")
 
 
-def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
+def build_app(
+    house: House, player: Path, options: AccessOptions, of_clients: ClientLimits | None = None
+) -> ASGIApp:
     """Put the wings together.
 
     Args:
         house: the services; its tasks run as long as the application does.
         player: the folder of the player page.
         options: what isn't for everybody.
+        of_clients: what one client may have at once; None: there is no limit.
     """
+    of_clients = of_clients or ClientLimits()
     config = house.config
     limits = config.limits
     authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
@@ -60,7 +65,7 @@ def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
     app = Starlette(
         routes=[
             *vod.routes(house.titles, max_age=config.library.max_age),
-            *live.routes(house.broadcasts, config.server.carried_parameters),
+            *live.routes(house.broadcasts, config.server.carried_parameters, of_clients.blocked_requests),
             *recordings.routes(house.channels),
             *metadata.routes(house.channels, publishers, config.limits.metadata_bytes),
             *event.routes(house.channels, publishers),
@@ -71,6 +76,7 @@ def build_app(house: House, player: Path, options: AccessOptions) -> ASGIApp:
                 passwords=house.stations.passwords,
                 max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
+                of_clients=of_clients,
             ),
             *api.routes(house, access, admission),
             *library_list.routes(house.catalogue, lambda: house.needs_library),

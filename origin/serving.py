@@ -18,6 +18,7 @@ from rich.console import Console
 from origin import allocator, descriptors, inherited, privileges
 from origin.access import AccessOptions, loopback_ports
 from origin.app import build_app
+from origin.client_limits import ClientLimits
 from origin.config import Config
 from origin.edge import Ledger, edge_headers
 from origin.fileshortcut import FileShortcut
@@ -137,16 +138,20 @@ async def _equipped(
 def _listening(config: Config, house: House, options: AccessOptions) -> uvicorn.Config:
     """Say how connections are served: by the application, and before it by what answers on the wire."""
     ledger = Ledger(house.traffic, log_requests=config.log.requests)
+    proxies = TrustedProxies(config.server.trusted_proxies)
+    of_clients = ClientLimits.of(config, proxies)
     edge = edge_headers(config.server.allow_origin)
     shortcuts = Shortcuts(
         {
             "media": FileShortcut(house.open_files, ledger),
-            "live": LiveShortcut(house.broadcasts, ledger, edge, config.server.carried_parameters),
+            "live": LiveShortcut(
+                house.broadcasts, ledger, edge, config.server.carried_parameters, of_clients.blocked_requests
+            ),
         }
     )
     return uvicorn.Config(
-        build_app(house, PLAYER, options),
-        http=wire_protocol(_wire_limits(config), shortcuts, TrustedProxies(config.server.trusted_proxies)),
+        build_app(house, PLAYER, options, of_clients),
+        http=wire_protocol(_wire_limits(config), shortcuts, proxies, of_clients.connections),
         # uvicorn believes whoever is on this machine, and on the application's way alone.
         proxy_headers=False,
         ws="none",

@@ -16,10 +16,12 @@ from typing import Any
 
 import httptools
 import structlog
+from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.flow_control import service_unavailable
 
+from origin.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
 from origin.http1.answers import Shortcuts, WireAnswer
-from origin.http1.connection import Connection
+from origin.http1.connection import CONNECTIONS_TO_REFUSE, Connection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.requesthead import WireLimits, fault_of, split_target
 from origin.http1.takeover import HeadEnd, has_endless_body
@@ -33,6 +35,13 @@ PIECES_AT_ONCE = 512
 
 FRAMING_PER_BYTE = 16
 """Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny chunks have 5."""
+
+TOO_MANY = PlainTextResponse(
+    "too many connections from one address\n",
+    429,
+    {"connection": "close", "cache-control": "no-store", "retry-after": str(RETRY_SECONDS)},
+)
+"""RFC 6585 §4: what answers on a connection of a client that has too many."""
 
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
@@ -240,7 +249,9 @@ class WireProtocol(Connection):
         if self._active is None and has_endless_body(method, self.scope["path"], self.headers):
             self._endless = exchange
             exchange.keep_alive = False
-        app = service_unavailable if self._is_excess else self.app
+        app = self.app
+        if self._is_excess:
+            app = TOO_MANY if self._is_too_many else service_unavailable
         if self._active is None:
             self._begin(exchange, app)
         else:
@@ -290,7 +301,10 @@ class WireProtocol(Connection):
 
 
 def wire_protocol(
-    limits: WireLimits, shortcuts: Shortcuts | None = None, proxies: TrustedProxies | None = None
+    limits: WireLimits,
+    shortcuts: Shortcuts | None = None,
+    proxies: TrustedProxies | None = None,
+    client_connections: ClientLimit = UNLIMITED,
 ) -> type[WireProtocol]:
     """A protocol class with limits of one's own, to be given to `uvicorn.Config(http=...)`.
 
@@ -298,6 +312,13 @@ def wire_protocol(
         limits: The limits of every connection.
         shortcuts: What answers requests before the application; None leaves all to it.
         proxies: Whose word on their clients is taken; None: nobody's.
+        client_connections: How many connections one client may have.
     """
-    shared = {"shortcuts": shortcuts or Shortcuts({}), "proxies": proxies or TrustedProxies()}
-    return type("LimitedWireProtocol", (WireProtocol,), {"limits": limits, **shared})
+    shared = {
+        "limits": limits,
+        "shortcuts": shortcuts or Shortcuts({}),
+        "proxies": proxies or TrustedProxies(),
+        "client_connections": client_connections,
+        "refused_connections": ClientLimit(CONNECTIONS_TO_REFUSE),
+    }
+    return type("LimitedWireProtocol", (WireProtocol,), shared)

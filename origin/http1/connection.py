@@ -13,6 +13,7 @@ import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from origin.client_limits import UNLIMITED, ClientLimit
 from origin.http1.answers import Repeat, Reply, Shortcuts, WireAnswer, encoded
 from origin.http1.exchange import Exchange, log_failure
 from origin.http1.headgauge import HeadGauge
@@ -45,6 +46,8 @@ class Connection(HttpToolsProtocol):
     limits: ClassVar[WireLimits] = WireLimits()
     shortcuts: ClassVar[Shortcuts] = Shortcuts({})
     proxies: ClassVar[TrustedProxies] = TrustedProxies()
+    client_connections: ClassVar[ClientLimit] = UNLIMITED
+    refused_connections: ClassVar[ClientLimit] = UNLIMITED
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,7 +57,9 @@ class Connection(HttpToolsProtocol):
         self._status = self._body_from = 0
         self._watch: Watch
         self._zero_copy = False
-        self._is_excess = self._may_answer = False
+        self._is_excess = self._is_too_many = self._may_answer = False
+        # What has counted it, for its other end.
+        self._counted_by = UNLIMITED
         # Gives the client's address as a trusted proxy tells it; None where the other end is none.
         self._told: Callable[[Headers], str] | None = None
         # The request before, and what answers it again: then nothing else is under way.
@@ -79,6 +84,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         # Those that were here before are served on.
         self._is_excess = len(self.connections) > self.limits.connections
+        self._count_client()
         if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
             transport.abort()
         if self.proxies and self.client is not None and self.proxies.trusts(self.client[0]):
@@ -89,6 +95,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: whoever sends or waits ends now."""
+        self._counted_by.give_back(self.client_host or "")
+        self._counted_by = UNLIMITED
         self._watch.stop()
         self._unread = b""
         for exchange in self._exchanges():
@@ -102,6 +110,16 @@ class Connection(HttpToolsProtocol):
         # Exchanges refer to their connection: let go, all are freed now, not by a full collection some time.
         self._active = None
         del self.cycle
+
+    def _count_client(self) -> None:
+        """Count the connection for its other end; one too many is told so, many more are cut."""
+        host = self.client_host or ""
+        for limit in (self.client_connections, self.refused_connections):
+            if limit.take(host):
+                self._counted_by = limit
+                return
+            self._is_excess = self._is_too_many = True
+        self.transport.abort()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """The client sends nothing more. Some still read the answers to what they have asked."""

@@ -11,6 +11,7 @@ import structlog
 
 from media.m3u8 import MEDIA_TYPE
 from origin.byteranges import ByteRange
+from origin.client_limits import UNLIMITED, ClientLimit
 from origin.edge import Ledger
 from origin.http1.answers import Again, Line, Reply, WireAnswer
 from origin.http1.requesthead import RequestLine
@@ -43,6 +44,7 @@ class Wing:
         edge: Header lines that the server's edge gives every answer.
         copies: What the kernel sends from.
         latest: The latest reply with a playlist.
+        blocked: How many requests of one client may wait at once.
     """
 
     channels: Mapping[str, Channel]
@@ -50,6 +52,7 @@ class Wing:
     edge: bytes
     copies: Copies = field(default_factory=Copies)
     latest: LatestReply = field(default_factory=LatestReply)
+    blocked: ClientLimit = UNLIMITED
 
 
 class Target(NamedTuple):
@@ -92,19 +95,28 @@ class LiveAnswer(WireAnswer):
         rendition: And of which rendition.
     """
 
-    __slots__ = ("_channel", "_line", "_rendition", "_wing")
+    __slots__ = ("_channel", "_counted", "_line", "_rendition", "_wing")
 
     def __init__(self, request: RequestLine, wing: Wing, channel: Channel, rendition: Rendition) -> None:
         super().__init__(request, wing.ledger, AREA)
         self._wing = wing
         self._channel = channel
         self._rendition = rendition
+        # The client for whom this one is counted among those that wait.
+        self._counted = ""
         self._line: Line
 
     def hang_up(self) -> None:
         """The client has gone: nobody waits any more."""
         self._rendition.window.waiters.remove(self)
         super().hang_up()
+
+    def ended(self, status: int, sent: int, line: Line) -> None:
+        """Its client may have another one wait."""
+        if self._counted:
+            self._wing.blocked.give_back(self._counted)
+            self._counted = ""
+        super().ended(status, sent, line)
 
     @property
     def edge(self) -> bytes:
@@ -141,6 +153,11 @@ class LiveAnswer(WireAnswer):
 
     def _wait(self, awaited: Reload | Passing, refused_seconds: int) -> None:
         waiters = self._rendition.window.waiters
+        client = self.client_host or self._line.client_host or ""
+        if not self._wing.blocked.take(client):
+            self._refuse(429, 0)
+            return
+        self._counted = client
         try:
             waiters.add(self, awaited.has_come, awaited.longest_wait, awaited.awaited)
         except TooManyWaitersError:
@@ -150,7 +167,7 @@ class LiveAnswer(WireAnswer):
         return Around(self._line.fields(self), self._wing.edge)
 
     def _refuse(self, status: int, kept: int, text: str = "") -> None:
-        later = self._rendition.window.target_duration if status == 503 else None
+        later = self._rendition.window.target_duration if status in (429, 503) else None
         self._line.reply(self, reply_of(refusal(status, kept, text, retry_after=later), self._around()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import structlog
@@ -14,7 +14,9 @@ from starlette.routing import BaseRoute, Route
 
 from media import mpd, wvtt
 from media.m3u8 import MEDIA_TYPE
+from origin.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError
 from origin.coding import Pieces
+from origin.credentials import client_address
 from origin.live.cues import fragmented, is_fragmented
 from origin.live.directives import CARRIED, DirectiveError
 from origin.live.growing import GrowingSegment, begun, comes, hinted_part
@@ -34,6 +36,8 @@ from packager.storage import NotFoundError
 
 log = structlog.get_logger()
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
 BUSY_SECONDS = 1
 """When a client may ask again for what the system can't open now."""
 
@@ -41,19 +45,37 @@ NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
 
 
-def routes(channels: Mapping[str, Channel], carried: tuple[str, ...] = CARRIED) -> list[BaseRoute]:
+def routes(
+    channels: Mapping[str, Channel],
+    carried: tuple[str, ...] = CARRIED,
+    blocked: ClientLimit = UNLIMITED,
+) -> list[BaseRoute]:
     """The routes of this wing.
 
     Args:
         channels: by name; may change while serving.
         carried: names of the query parameters that go onto the addresses in playlists.
+        blocked: how many requests of one client may wait at once.
     """
     wing = _Live(channels, carried)
+
+    def limited(endpoint: Endpoint) -> Endpoint:
+        """Count who may have to wait; who needn't is among them for no longer than a moment."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                with blocked.held(client_address(request)):
+                    return await endpoint(request)
+            except TooManyError:
+                return refusal(429, 0, retry_after=RETRY_SECONDS)
+
+        return answer
+
     return [
-        Route("/live/{channel}/master.m3u8", wing.multivariant_playlist),
-        Route("/live/{channel}/manifest.mpd", wing.manifest),
-        Route("/live/{channel}/{rendition}/media.m3u8", wing.media_playlist),
-        Route("/live/{channel}/{rendition}/{name}", wing.media),
+        Route("/live/{channel}/master.m3u8", limited(wing.multivariant_playlist)),
+        Route("/live/{channel}/manifest.mpd", limited(wing.manifest)),
+        Route("/live/{channel}/{rendition}/media.m3u8", limited(wing.media_playlist)),
+        Route("/live/{channel}/{rendition}/{name}", limited(wing.media)),
         Route("/api/time", time_of_day),
     ]
 
@@ -294,6 +316,7 @@ def refusal(status: int, max_age: int, text: str = "", *, retry_after: int | Non
     known = {
         400: "Bad Request",
         404: "Not Found",
+        429: "Too Many Requests",
         500: "Internal Server Error",
         503: "Service Unavailable",
     }

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from origin.byteranges import Span
+from origin.client_limits import UNLIMITED, ClientLimit
 from origin.edge import Ledger
 from origin.http1.answers import HEADS_KEPT, encoded
 from origin.http1.requesthead import PlainFields, RequestLine
@@ -64,6 +65,7 @@ class LiveShortcut:
         ledger: Where requests are counted.
         headers: Raw header fields that the server's edge gives every answer of the wing.
         carried: Names of the query parameters that go onto the addresses in playlists.
+        blocked: How many requests of one client may wait at once.
     """
 
     def __init__(
@@ -72,10 +74,11 @@ class LiveShortcut:
         ledger: Ledger,
         headers: Headers,
         carried: tuple[str, ...] = CARRIED,
+        blocked: ClientLimit = UNLIMITED,
     ) -> None:
         self._channels = channels
         self._carried = carried
-        self._wing = Wing(channels, ledger, encoded(headers))
+        self._wing = Wing(channels, ledger, encoded(headers), blocked=blocked)
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> LiveAnswer | None:
         """The answer to a plain request for a playlist or for media; see `Responder`."""

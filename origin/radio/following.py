@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from origin.client_limits import UNLIMITED, ClientLimit, TooManyError
+from origin.credentials import client_address
 from origin.events import sse
 from origin.events.channel import Reader
 from origin.http1.stream import STREAM
@@ -36,9 +38,13 @@ class Following:
     Args:
         mounts: by name.
         admission: knows who may listen: titles are told to nobody else.
+        client_readers: how many one client may be.
     """
 
-    def __init__(self, mounts: Mapping[str, Mount], admission: Admission) -> None:
+    def __init__(
+        self, mounts: Mapping[str, Mount], admission: Admission, client_readers: ClientLimit = UNLIMITED
+    ) -> None:
+        self._client_readers = client_readers
         self._mounts = mounts
         self._admission = admission
 
@@ -53,10 +59,19 @@ class Following:
         if mount is None or answer is not None:
             await (answer or Response())(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
+        try:
+            with self._client_readers.held(client_address(request)):
+                await self._tell(request, mount, token, send)
+        except TooManyError:
+            many = _refusal("too many readers of one address\n", 429, {"retry-after": str(RETRY_SECONDS)})
+            await many(scope, receive, send)
+
+    async def _tell(self, request: Request, mount: Mount, token: str | None, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         # EventSource sends the header only when it comes again by itself; a script may use the query.
         last = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
         reader = Reader(last, token)

@@ -11,6 +11,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from media.icy import Interleaver
+from origin.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
+from origin.credentials import client_address
 from origin.http1.stream import STREAM
 from origin.radio.addresses import find, playlist
 from origin.radio.admission import Admission, refusal
@@ -34,14 +36,20 @@ class Listening:
         mounts: by name.
         admission: knows who may listen.
         max_listeners: of all mounts together; None for no limit but each mount's own.
+        client_listeners: how many one client may be.
     """
 
     def __init__(
-        self, mounts: Mapping[str, Mount], admission: Admission, max_listeners: int | None = None
+        self,
+        mounts: Mapping[str, Mount],
+        admission: Admission,
+        max_listeners: int | None = None,
+        client_listeners: ClientLimit = UNLIMITED,
     ) -> None:
         self._mounts = mounts
         self._admission = admission
         self._max_listeners = max_listeners
+        self._client_listeners = client_listeners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -61,11 +69,22 @@ class Listening:
             headers = {"retry-after": str(RETRY_SECONDS), "cache-control": "no-store"}
             await PlainTextResponse(reason, 503, headers)(scope, receive, send)
             return
+        if heading:
+            await self._play(mount, scope, send)
+            return
+        try:
+            with self._client_listeners.held(client_address(Request(scope))):
+                await self._play(mount, scope, send)
+        except TooManyError:
+            headers = {"retry-after": str(RETRY_SECONDS), "cache-control": "no-store"}
+            await PlainTextResponse("too many listeners of one address\n", 429, headers)(scope, receive, send)
+
+    async def _play(self, mount: Mount, scope: Scope, send: Send) -> None:
         with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
         # A Range makes no sense on what has no end: RFC 9110 §14.2 lets a server ignore it.
         headers_out = mount.headers(with_titles=with_titles)
         await send({"type": "http.response.start", "status": 200, "headers": headers_out})
-        if heading:
+        if scope["method"] == "HEAD":
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         interleaver = Interleaver(mount.options.metaint) if with_titles else None
@@ -119,6 +138,7 @@ def routes(
     passwords: Mapping[str, str] | None = None,
     max_listeners: int | None = None,
     silent_seconds: float = SILENT_SECONDS,
+    of_clients: ClientLimits | None = None,
 ) -> list[BaseRoute]:
     """Make the routes of all mounts.
 
@@ -128,10 +148,13 @@ def routes(
         passwords: of the mounts that take a source, by name.
         max_listeners: of all mounts together.
         silent_seconds: how long a source may send nothing.
+        of_clients: what one client may have at once; None: there is no limit.
     """
-    passwords = passwords or {}
-    listening = Listening(mounts, admission, max_listeners)
+    passwords, of_clients = passwords or {}, of_clients or ClientLimits()
+    listening = Listening(mounts, admission, max_listeners, of_clients.listeners)
     endpoint = Endpoint(listening, Publishing(mounts, passwords, admission, silent_seconds))
+
+    following = Following(mounts, admission, of_clients.event_readers)
 
     async def show_status(request: Request) -> Response:
         heard = await admission.opened(request, mounts.values())
@@ -142,7 +165,7 @@ def routes(
     return [
         # One route for all, so that Allow names all: RFC 9110 §15.5.6.
         Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
-        Route("/events/radio/{name}", Following(mounts, admission), methods=["GET", "HEAD"]),
+        Route("/events/radio/{name}", following, methods=["GET", "HEAD"]),
         Route("/admin/metadata", Metadata(mounts, passwords, admission).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
     ]
