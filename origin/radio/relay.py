@@ -14,12 +14,12 @@ from media.errors import MediaError
 from media.icy import Deinterleaver
 from origin.radio.announcing import announced_bitrate, announcement_of
 from origin.radio.publishing import TYPES
-from origin.radio.shoutcast import ERRORS, IcyTransport
+from origin.radio.shoutcast import IcyBackend
 from packager.radio.announcement import NOTHING
 from packager.radio.audioblocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
-from packager.sources.fetching import PullError
-from packager.sources.guard import Guard, certificates
+from packager.sources.asking import PullError
+from packager.sources.guarded_http import GuardedTransport, certificates, guard_of
 from packager.sources.schemes import untold
 from packager.step_budget import StepBudget
 
@@ -80,7 +80,7 @@ class Relay:
         await asyncio.to_thread(certificates)
         limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
         async with httpx.AsyncClient(
-            transport=IcyTransport(Guard(self.options.url)),
+            transport=GuardedTransport(guard_of(self.options.url), IcyBackend),
             timeout=limits,
             follow_redirects=True,
             max_redirects=MAX_REDIRECTS,
@@ -99,7 +99,6 @@ class Relay:
                     reason = "its address, or one that it leads to, is wrong; in passwords, '/' is %2F"
                 except (
                     httpx.HTTPError,
-                    *ERRORS,
                     RelayError,
                     PullError,
                     MediaError,

@@ -16,6 +16,10 @@ QUIET_AFTER = 3
 _log = structlog.get_logger()
 
 
+class PullError(Exception):
+    """What is there is no stream that can be brought; the text says why, and nothing of the address."""
+
+
 class Asking:
     """Counts the attempts to get one source.
 

@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from media.m3u8reader import MAX_PLAYLIST_BYTES, Resource
+from packager.sources.asking import PullError
 from packager.step_budget import StepBudget
 
 MAX_SEGMENT_BYTES = 64 << 20
@@ -33,10 +34,6 @@ DECIPHERED_BYTES = 1 << 20
 """Most bytes that are deciphered at once: no other thread runs meanwhile."""
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
-
-
-class PullError(Exception):
-    """The answer is no stream that can be brought; the text says why, and nothing of the address."""
 
 
 class Fetcher:

@@ -18,7 +18,8 @@ from media.fragmentjoin import FragmentJoiner
 from media.id3 import ID3V2_HEADER, id3v2_size
 from media.m3u8reader import MediaListing, Resource, VariantListing, read_playlist
 from media.transportjoin import TransportJoiner
-from packager.sources.fetching import Fetcher, PullError, resolve
+from packager.sources.asking import PullError
+from packager.sources.fetching import Fetcher, resolve
 from packager.sources.hlscursor import BEGIN_SEGMENTS, Cursor, Step, pause
 from packager.sources.pump import Pump, Signed
 from packager.sources.recognition import HEAD_BYTES, recognise

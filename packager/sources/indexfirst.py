@@ -10,7 +10,7 @@ import httpx
 from media.errors import MediaError
 from media.faststart import MoovFinder, moved_forward
 from media.isobmff import LARGEST_HEADER, Box, header
-from packager.sources.fetching import PullError
+from packager.sources.asking import PullError
 from packager.sources.ranges import Ranges, complete_length
 
 HEAD_BYTES = 1 << 20

@@ -14,8 +14,7 @@ import httpx
 
 from media.errors import MediaError
 from packager.ffmpeg import Process
-from packager.sources.asking import Asking
-from packager.sources.fetching import PullError
+from packager.sources.asking import Asking, PullError
 from packager.sources.indexfirst import content
 
 

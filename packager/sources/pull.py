@@ -14,9 +14,9 @@ import httpx
 import structlog
 
 from media.errors import MediaError
-from packager.sources.asking import Asking
-from packager.sources.fetching import Fetcher, PullError
-from packager.sources.guard import certificates, guarded
+from packager.sources.asking import Asking, PullError
+from packager.sources.fetching import Fetcher
+from packager.sources.guarded_http import certificates, guarded
 from packager.sources.hls import HlsPull
 from packager.sources.opening import Opening
 from packager.sources.pump import Pump, Signed, Supply

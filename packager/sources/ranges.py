@@ -6,7 +6,8 @@ import asyncio
 
 import httpx
 
-from packager.sources.fetching import LONGEST_REQUEST, PullError, body
+from packager.sources.asking import PullError
+from packager.sources.fetching import LONGEST_REQUEST, body
 
 
 class Ranges:

@@ -14,8 +14,9 @@ from origin.radio import relay
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audioblocks import AudioBlock
 from packager.sources import hls
-from packager.sources.fetching import Fetcher, PullError, body
-from packager.sources.guard import certificates, guarded
+from packager.sources.asking import PullError
+from packager.sources.fetching import Fetcher, body
+from packager.sources.guarded_http import certificates, guarded
 from packager.sources.pull import Puller
 from tests import hostile_media as hostile
 from tests.conftest import HELD_SECONDS

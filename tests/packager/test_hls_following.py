@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from media.m3u8reader import MAX_PLAYLIST_BYTES, ListedSegment, MediaListing, Resource
-from packager.sources.fetching import Fetcher, PullError, resolve
+from packager.sources.asking import PullError
+from packager.sources.fetching import Fetcher, resolve
 from packager.sources.hlscursor import BEGIN_SEGMENTS, MAX_BEHIND, Cursor, pause
 
 

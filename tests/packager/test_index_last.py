@@ -14,9 +14,8 @@ from structlog.testing import capture_logs
 
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.sources.asking import Asking
-from packager.sources.fetching import PullError
-from packager.sources.guard import guarded
+from packager.sources.asking import Asking, PullError
+from packager.sources.guarded_http import guarded
 from packager.sources.indexfirst import content
 from packager.sources.opening import Opening
 from packager.tools import Tools
