@@ -26,12 +26,6 @@ SYSTEM = (
 )  # fmt: skip
 """What every program reads: libraries, fonts, randomness."""
 
-NETWORK = (
-    "/etc/resolv.conf", "/run/systemd/resolve", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf",
-    "/etc/nsswitch.conf", "/etc/services",
-)  # fmt: skip
-"""What a program with the network reads besides: names."""
-
 SCRATCH = ("/dev/null",)
 """What every program may write."""
 
@@ -122,7 +116,7 @@ class Cage:
     def _rules(self, program: str) -> Iterator[tuple[str, int]]:
         reading = READ_FILE | READ_DIR
         yield program, reading | EXECUTE
-        for path in (*SYSTEM, *(NETWORK if self.tcp_port or self.udp else ())):
+        for path in SYSTEM:
             yield path, reading | EXECUTE  # the loader of dynamic programs is executed, too
         for path in self.read:
             yield path, reading

@@ -100,7 +100,8 @@ class Finder:
             self._supply = await self._puller.decided()
         if self._supply is not None:
             return await inspection.found_in(self._supply, self._tools, self._channel, keep=self._keep)
-        return await inspection.found(self._source, self._tools, self._channel, keep=self._keep)
+        by = self._puller.address if isinstance(self._puller, Remuxer) else ""
+        return await inspection.found(self._source, self._tools, self._channel, keep=self._keep, by=by)
 
     async def renewed(self, source: Source) -> Source:
         """Wait until a stream that is brought comes; look again at one that isn't what it was.

@@ -52,13 +52,14 @@ def playable(source: str) -> bool:
     return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
 
 
-async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
+async def inspect(source: str, tools: Tools, *, keep: bool = False, by: str = "") -> Source:
     """Find out what a configured source is.
 
     Args:
         source: ``testsrc``, a file's path, or a URL.
         tools: whose ffprobe looks into it.
         keep: whether its own picture is to be kept.
+        by: the URL that ffmpeg fetches in its place, where it has one.
 
     Raises:
         ToolsError: it is none of these, or can't be read (a URL: now), or has neither picture nor sound, or
@@ -68,13 +69,14 @@ async def inspect(source: str, tools: Tools, *, keep: bool = False) -> Source:
         if keep:
             raise ToolsError(f"live source {source!r} is made here: it has no picture of its own to keep")
         return Source()
-    found = pulled(source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
+    found = pulled(by or source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
     try:
         return await probed(found, tools, keep=keep)
     except ToolsError as error:
         # What passes stays what passes: nobody gives a source up for it.
         kind = BusyError if isinstance(error, BusyError) else ToolsError
-        raise kind(f"live source {redacted_url(source)!r}: {untold(str(error), source)}") from error
+        told = untold(untold(str(error), source), by or source)
+        raise kind(f"live source {redacted_url(source)!r}: {told}") from error
 
 
 async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Source:
@@ -156,7 +158,7 @@ def _kept(
     return replace(source, seen=observed(answer.get("packets", ()), video["index"], sound, loop))
 
 
-async def found(source: str, tools: Tools, channel: str, *, keep: bool = False) -> Source:
+async def found(source: str, tools: Tools, channel: str, *, keep: bool = False, by: str = "") -> Source:
     """Inspect a source; a URL is asked until it answers, told once when it doesn't and once when it does.
 
     Args:
@@ -164,12 +166,13 @@ async def found(source: str, tools: Tools, channel: str, *, keep: bool = False) 
         tools: likewise.
         channel: the channel's name, for the log.
         keep: as for ``inspect``.
+        by: likewise.
 
     Raises:
         ToolsError: it isn't a URL and can't be played.
     """
     if is_url(source):
-        return await _until_there(lambda: inspect(source, tools, keep=keep), channel)
+        return await _until_there(lambda: inspect(source, tools, keep=keep, by=by), channel)
     return await inspect(source, tools, keep=keep)
 
 

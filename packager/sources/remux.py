@@ -29,9 +29,11 @@ from packager.cage import Cage
 from packager.ffmpeg import Process, last_error
 from packager.lastlook import patiently
 from packager.sources import inspection, rawinput
-from packager.sources.asking import Asking
+from packager.sources.asking import Asking, PullError
+from packager.sources.guard import Guard
 from packager.sources.progress import Progress
 from packager.sources.pump import Pump
+from packager.sources.rtsp_relay import RtspRelay
 from packager.sources.schemes import untold
 from packager.sources.source import Source
 from packager.sources.udp import GATHER_SECONDS
@@ -60,6 +62,22 @@ def raw_library() -> str | None:
     return ctypes.util.find_library("avformat")
 
 
+async def located(url: str) -> str:
+    """Write a URL with the address of its host, so that no program looks its name up again.
+
+    Raises:
+        PullError: it leads to nowhere.
+        OSError: its name isn't known.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    address = (await Guard(host).addresses(host, parts.port))[0]
+    user, at, place = parts.netloc.rpartition("@")
+    port = place.rpartition("]")[2].partition(":")[2]
+    written = f"[{address}]" if ":" in address else address
+    return parts._replace(netloc=f"{user}{at}{written}{':' if port else ''}{port}").geturl()
+
+
 class Remuxer:
     """Fetches one URL, and again when it ends; see ``run``.
 
@@ -70,6 +88,7 @@ class Remuxer:
 
     Attributes:
         pump: where the stream goes; None until it was seen that it can be brought.
+        address: the URL that a program fetches in its place.
     """
 
     def __init__(self, url: str, tools: Tools, channel: str) -> None:
@@ -80,7 +99,9 @@ class Remuxer:
         self._decided = asyncio.Event()
         self._output: dict[str, Any] | None = None
         self._raw: str | None = None
+        self._relay: RtspRelay | None = None
         self.pump: Pump | None = None
+        self.address = url
 
     async def decided(self) -> Pump | None:
         """Wait until it is known what the stream is; None where ffmpeg must fetch it."""
@@ -88,24 +109,41 @@ class Remuxer:
         return self.pump
 
     async def run(self) -> None:
-        """Fetch for as long as it is asked; end only where the stream isn't one that is brought."""
-        if urlsplit(self._url).scheme == "srt":
-            self._raw = await asyncio.to_thread(raw_library)
-        while True:
-            try:
-                source = inspection.pulled(self._url, self._tools)
-                self._output = self._output or await self._outputs(source)
-                if self._output is None:
-                    self._decided.set()
-                    return
-                reason = await self._carry(source, self._output)
-            except (ToolsError, MediaError) as error:
-                reason = str(error)
-                self._output = None
-            finally:
-                if self.pump is not None:
-                    self.pump.receive_eof()
-            await asyncio.sleep(self._asking.ends(untold(reason, self._url)))
+        """Fetch for as long as it is asked."""
+        async with contextlib.AsyncExitStack() as stack:
+            if urlsplit(self._url).scheme == "srt":
+                self._raw = await asyncio.to_thread(raw_library)
+            else:
+                self._relay = RtspRelay(self._url)
+                self.address = await stack.enter_async_context(self._relay.running())
+            while await self._fetch():
+                pass
+            # ffmpeg fetches it, by the relay.
+            self._decided.set()
+            await asyncio.Event().wait()
+
+    async def _fetch(self) -> bool:
+        """Fetch it once, and wait until it may be asked for again; False where ffmpeg must fetch it."""
+        try:
+            if self._relay is None:
+                self.address = await located(self._url)
+            source = inspection.pulled(self.address, self._tools)
+            self._output = self._output or await self._outputs(source)
+            if self._output is None:
+                return False
+            reason = await self._carry(source, self._output)
+        except (ToolsError, MediaError, PullError) as error:
+            reason = str(error)
+            self._output = None
+        except OSError:
+            reason = "its name isn't known"
+        finally:
+            if self.pump is not None:
+                self.pump.receive_eof()
+        if self._relay is not None:
+            reason = self._relay.trouble or reason
+        await asyncio.sleep(self._asking.ends(untold(untold(reason, self._url), self.address)))
+        return True
 
     async def _outputs(self, source: Source) -> dict[str, Any] | None:
         """Choose the options of what is brought; None where it can't be carried.
@@ -148,7 +186,7 @@ class Remuxer:
         """Give the arguments of what fetches the URL, its cage, and what it is told on standard input."""
         if self._raw is not None:
             cage = replace(source.cage, read=(sys.base_prefix, rawinput.__file__))
-            return [INTERPRETER, "-I", "-S", rawinput.__file__, self._raw], cage, f"{self._url}\n"
+            return [INTERPRETER, "-I", "-S", rawinput.__file__, self._raw], cage, f"{source.url}\n"
         played = ffmpeg.input(source.address, **source.options)
         wanted = ffmpeg.output(played["V:0?"], played["a:0?"], pipe(0), **output, **MUXER)
         argv = [str(self._tools.ffmpeg), *compile_arguments(ffmpeg.get_args(wanted))]

@@ -54,14 +54,13 @@ SCHEMES = {
     "http": _HTTP,
     "https": replace(_HTTP, tcp_port=443),
     "rtsp": Scheme(
-        "rtsp,rtp,tcp,udp",
+        "rtsp,rtp,tcp",
         "rtsp,sdp,rtp,mpegts",
-        # Not TCP alone: some servers have only UDP.
-        {"rtsp_flags": "prefer_tcp", "timeout": TIMEOUT_MICROSECONDS},
+        # What comes in UDP comes by a relay (rtsp_relay), in its order as far as a network keeps that.
+        {"rtsp_transport": "tcp", "reorder_queue_size": 500, "timeout": TIMEOUT_MICROSECONDS},
         paced=True,
         needs="rtsp",
         tcp_port=554,
-        udp=True,
     ),
     "srt": Scheme("srt", "mpegts", {}, paced=True, needs="srt", udp=True),
     "udp": Scheme(

@@ -292,7 +292,7 @@ async def test_a_redirect_to_another_protocol_is_not_followed(tools: Tools, tmp_
 
 def test_the_cage_of_a_pulled_source_has_the_way_to_it_and_a_files_has_none() -> None:
     pulled = {url: Source(url=url).cage for url in ("http://a/b", "rtsp://a:8554/b", "srt://a:9000")}
-    assert [(cage.tcp_port, cage.udp) for cage in pulled.values()] == [(80, False), (8554, True), (0, True)]
+    assert [(cage.tcp_port, cage.udp) for cage in pulled.values()] == [(80, False), (8554, False), (0, True)]
     assert {cage.read for cage in pulled.values()} == {()}
     file, made = Source(path=Path("/films/a.mp4")).cage, Source().cage
     assert file.read == ("/films/a.mp4",)

@@ -1,0 +1,213 @@
+"""RTSP 1.0 (RFC 2326) as far as something between a client and a server must read and change it.
+
+A connection carries messages, and between them frames of media (§10.12), which are passed on as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
+
+from media.errors import MalformedError
+
+MAX_HEAD_BYTES = 16 << 10
+MAX_BODY_BYTES = 256 << 10
+"""Of a message: descriptions of sessions are a few kilobytes."""
+
+FRAME = 0x24
+"""RFC 2326 §10.12: a frame begins with a dollar sign, its channel, and its length in two bytes."""
+
+FRAME_HEAD_BYTES = 4
+_END = re.compile(rb"\r?\n\r?\n")
+_PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request or a response.
+
+    Attributes:
+        first: the parts of its first line: method, URI and version, or version, status and reason.
+        fields: names and values of its header, in order.
+        body: what follows.
+    """
+
+    first: tuple[str, str, str]
+    fields: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+    @property
+    def is_response(self) -> bool:
+        """Whether it answers a request."""
+        return self.first[0].startswith("RTSP/")
+
+    @property
+    def status(self) -> int:
+        """A response's status; 0 of what is none."""
+        return int(self.first[1]) if self.is_response and re.fullmatch("[0-9]{3}", self.first[1]) else 0
+
+    def get(self, name: str) -> str:
+        """Give the value of the first header field of a name; empty where there is none."""
+        return next((value for one, value in self.fields if one.lower() == name.lower()), "")
+
+    def with_field(self, name: str, value: str | None) -> Message:
+        """Put a header field in the place of those of its name; None takes them away."""
+        kept = tuple(one for one in self.fields if one[0].lower() != name.lower())
+        return replace(self, fields=kept if value is None else (*kept, (name, value)))
+
+    def encode(self) -> bytes:
+        """Write it as it goes over the connection."""
+        lines = [" ".join(self.first).rstrip(), *(f"{name}: {value}" for name, value in self.fields), "", ""]
+        return "\r\n".join(lines).encode("latin-1") + self.body
+
+
+@dataclass(slots=True)
+class RtspReader:
+    """Takes a connection's bytes apart; the same bytes give the same, however they are cut."""
+
+    _held: bytearray = field(default_factory=bytearray)
+
+    def receive_data(self, data: bytes) -> list[Message | bytes]:
+        """Take bytes; give the messages and frames in them, frames behind one another in one piece.
+
+        Raises:
+            MalformedError: it isn't RTSP, or longer than a message may be.
+        """
+        self._held += data
+        found: list[Message | bytes] = []
+        while True:
+            frames = _frames_end(self._held)
+            if frames:
+                found.append(bytes(self._held[:frames]))
+                del self._held[:frames]
+            if not self._held or self._held[0] == FRAME:
+                return found
+            message = self._message()
+            if message is None:
+                return found
+            found.append(message)
+
+    def _message(self) -> Message | None:
+        """Take a message off the beginning; None while it isn't all there."""
+        # RFC 2326 §4: empty lines before a message are ignored.
+        blank = len(self._held) - len(self._held.lstrip(b"\r\n"))
+        end = _END.search(self._held, blank, blank + MAX_HEAD_BYTES)
+        if end is None:
+            if len(self._held) - blank >= MAX_HEAD_BYTES or blank > MAX_HEAD_BYTES:
+                raise MalformedError("a message of RTSP without an end")
+            return None
+        message = _head(bytes(self._held[blank : end.start()]).decode("latin-1"))
+        told = message.get("content-length") or "0"
+        if not re.fullmatch("[0-9]{1,7}", told) or int(told) > MAX_BODY_BYTES:
+            raise MalformedError("a message of RTSP that is too long")
+        whole = end.end() + int(told)
+        if len(self._held) < whole:
+            return None
+        message = replace(message, body=bytes(self._held[end.end() : whole]))
+        del self._held[:whole]
+        return message
+
+
+def frame(channel: int, payload: bytes) -> bytes:
+    """Write a frame of media (RFC 2326 §10.12)."""
+    return bytes((FRAME, channel)) + len(payload).to_bytes(2, "big") + payload
+
+
+def frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Take whole frames apart: their channels and what they carry."""
+    found: list[tuple[int, bytes]] = []
+    place = 0
+    while place + FRAME_HEAD_BYTES <= len(data):
+        begin = place + FRAME_HEAD_BYTES
+        place = begin + int.from_bytes(data[begin - 2 : begin], "big")
+        found.append((data[begin - 3], data[begin:place]))
+    return found
+
+
+def _frames_end(held: bytearray) -> int:
+    """Tell how far whole frames reach from the beginning."""
+    place, size = 0, len(held)
+    while place + FRAME_HEAD_BYTES <= size and held[place] == FRAME:
+        end = place + FRAME_HEAD_BYTES + (held[place + 2] << 8 | held[place + 3])
+        if end > size:
+            break
+        place = end
+    return place
+
+
+def _head(text: str) -> Message:
+    first, *lines = text.replace("\r\n", "\n").split("\n")
+    words = first.split(" ", 2)
+    if len(words) < 2 or not (words[0].startswith("RTSP/") or words[-1].startswith("RTSP/")):
+        raise MalformedError("what comes isn't RTSP")
+    fields: list[tuple[str, str]] = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.append((name.strip(), value.strip()))
+    return Message((words[0], words[1], words[2] if len(words) > 2 else ""), tuple(fields))
+
+
+def transport(value: str) -> dict[str, str]:
+    """Read a Transport field's first choice (RFC 2326 §12.39): its parameters, by names in lower case."""
+    words = value.partition(",")[0].split(";")
+    return {name.strip().lower(): told.strip() for name, _, told in (word.partition("=") for word in words)}
+
+
+def numbers(value: str) -> tuple[int, int] | None:
+    """Read a pair of ports or channels, such as ``5000-5001``; one alone is followed by the next."""
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", value)
+    if match is None:
+        return None
+    first = int(match[1])
+    return first, int(match[2]) if match[2] else first + 1
+
+
+def readdressed(authorization: str, method: str, uri: str, user: str, password: str) -> str | None:
+    """Let a digest stand for another URI than the one that it was made for.
+
+    Args:
+        authorization: the header field, of any scheme.
+        method: of the request.
+        uri: what it asks for now.
+        user: whose password it proves, as written in a URL.
+        password: likewise.
+
+    Returns:
+        The field for that URI; None where it isn't a proof of that password.
+    """
+    scheme, _, rest = authorization.partition(" ")
+    if scheme.lower() != "digest":
+        return authorization
+    told = {name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(rest)}
+    known = unquote(user), unquote(password)
+    before = _digest(told, method, told.get("uri", ""), *known)
+    after = _digest(told, method, uri, *known)
+    if before is None or after is None or told.get("username") != known[0]:
+        return None
+    if not hmac.compare_digest(before, told.get("response", "").lower()):
+        return None
+    if '"' in uri:
+        return None
+    changed = re.sub(r'\buri\s*=\s*"[^"]*"', lambda _: f'uri="{uri}"', rest, count=1)
+    return f"{scheme} " + re.sub(r'\bresponse\s*=\s*"[^"]*"', f'response="{after}"', changed, count=1)
+
+
+def _digest(told: dict[str, str], method: str, uri: str, user: str, password: str) -> str | None:
+    """Make the response of a digest (RFC 2617 §3.2.2); None where it is of another algorithm."""
+    algorithm, quality = told.get("algorithm", "MD5").upper(), told.get("qop", "")
+    if algorithm not in ("MD5", "MD5-SESS") or quality not in ("", "auth"):
+        return None
+    nonce, client = told.get("nonce", ""), told.get("cnonce", "")
+    secret = _md5(f"{user}:{told.get('realm', '')}:{password}")
+    if algorithm == "MD5-SESS":
+        secret = _md5(f"{secret}:{nonce}:{client}")
+    middle = f"{nonce}:{told.get('nc', '')}:{client}:auth" if quality else nonce
+    return _md5(f"{secret}:{middle}:{_md5(f'{method}:{uri}')}")
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
