@@ -42,6 +42,11 @@ class HouseCollector(Collector):
             "How late the event loop was, at most, in the last fifteen seconds.",
             self._house.pulse.lag,
         )
+        yield CounterMetricFamily(
+            "headwater_loop_holds",
+            "Times that the event loop was held by computing; the log tells where.",
+            self._house.pulse.holds,
+        )
         yield from self._traffic()
         yield from self._live()
         yield from self._radio()
