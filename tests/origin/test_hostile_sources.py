@@ -132,7 +132,8 @@ async def test_a_playlist_that_came_unchanged_is_not_read_again(monkeypatch: pyt
 async def test_a_segment_that_is_a_bomb_is_unpacked_in_steps_and_bounded(
     nothing_holds_the_event_loop: LoopWatch,
 ) -> None:
-    small, large = gzip.compress(bytes(60 * MIB), 1), gzip.compress(bytes(70 * MIB), 1)
+    small = await asyncio.to_thread(gzip.compress, bytes(60 * MIB), 1)
+    large = await asyncio.to_thread(gzip.compress, bytes(70 * MIB), 1)
     answers = {name: answer(data, "Content-Encoding: gzip") for name, data in (("s", small), ("l", large))}
     with hostile_upstream(answers) as upstream:
         await asyncio.to_thread(certificates)
