@@ -67,10 +67,17 @@ class _Lines(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Whole lines of a block's segments, of which the first one has this number."""
+    """A block of segments.
+
+    Attributes:
+        number: of the first one.
+        text: their lines, whole ones.
+        has_map: whether there is an EXT-X-MAP among them.
+    """
 
     number: int
     text: LastingText
+    has_map: bool
 
 
 class History:
@@ -114,15 +121,15 @@ class History:
         # The first one says its map, which went with the segments before it.
         opening = listed(window.listed[0], window.extension, "")
         (head or tail)[0] = "\n".join(opening.lines(None))
-        blocks: Sequence[DigestedText] = [block.text for block in self._blocks]
         if not suffix:
-            return m3u8.Older(head, blocks, tail, self._map)
+            return m3u8.Older(head, [block.text for block in self._blocks], tail, self._map)
         carried = _Suffix(window.extension, suffix)
-        head, tail = (
-            [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in lines] for lines in (head, tail)
+        return m3u8.Older(
+            [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in head],
+            [carried.behind_all(block) for block in self._blocks],
+            [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in tail],
+            self._map and _map(self._map.uri + suffix),
         )
-        blocks = [carried.behind_all(block) for block in blocks]
-        return m3u8.Older(head, blocks, tail, self._map and _map(self._map.uri + suffix))
 
     def _clear(self, first: int) -> None:
         """Begin anew: everything that was listed has left."""
@@ -154,7 +161,7 @@ class History:
         """A block's last segment is there: a whole one lasts, a part of one is what comes first."""
         if len(self._tail) == BLOCK:
             text = "".join(f"{one.text}\n" for one in self._tail).encode()
-            self._blocks.append(_Block(self._tail[0].number, LastingText.of(text)))
+            self._blocks.append(_Block(self._tail[0].number, LastingText.of(text), b"#EXT-X-MAP" in text))
         else:
             self._head = self._tail
         self._tail = deque()
@@ -192,12 +199,13 @@ class _Suffix:
         ]
         self._suffix = suffix.encode()
 
-    def behind(self, lines: bytes) -> bytes:
+    def behind(self, lines: bytes, *, has_map: bool = True) -> bytes:
         """Give whole lines with the suffix."""
-        for end, longer in self._ends:
+        for end, longer in self._ends[: 1 + has_map]:
             lines = lines.replace(end, longer)
         return lines
 
-    def behind_all(self, lines: DigestedText) -> DigestedText:
+    def behind_all(self, block: _Block) -> DigestedText:
         """The same of a block."""
-        return DigestedText.derived(self.behind(lines), lines.digest, self._suffix)
+        text = self.behind(block.text, has_map=block.has_map)
+        return DigestedText.derived(text, block.text.digest, self._suffix)

@@ -81,7 +81,10 @@ class Lineup:
         for window in self._windows:
             window.interrupt()
         furthest = max(self._windows, key=lambda window: window.next_number)
-        having = {segment.number: segment for segment in furthest.listed}
+        # Of a window of days only the end is looked at.
+        least = self.least_number
+        newest = itertools.takewhile(lambda one: one.number >= least, reversed(furthest.listed))
+        having = {segment.number: segment for segment in newest}
         for window in self._windows:
             while window.next_number < furthest.next_number:
                 window.gap(having.get(window.next_number, furthest.listed[-1]))
