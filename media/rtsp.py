@@ -21,6 +21,7 @@ FRAME = 0x24
 """RFC 2326 §10.12: a frame begins with a dollar sign, its channel, and its length in two bytes."""
 
 FRAME_HEAD_BYTES = 4
+_BLANK = re.compile(rb"[\r\n]*")
 _END = re.compile(rb"\r?\n\r?\n")
 _PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
 
@@ -69,6 +70,9 @@ class RtspReader:
     """Takes a connection's bytes apart; the same bytes give the same, however they are cut."""
 
     _held: bytearray = field(default_factory=bytearray)
+    # How far no end of a head is, and how much must be there before another look is worth it.
+    _searched: int = 0
+    _needed: int = 0
 
     def receive_data(self, data: bytes) -> list[Message | bytes]:
         """Take bytes; give the messages and frames in them, frames behind one another in one piece.
@@ -92,12 +96,16 @@ class RtspReader:
 
     def _message(self) -> Message | None:
         """Take a message off the beginning; None while it isn't all there."""
+        if len(self._held) < self._needed:
+            return None
         # RFC 2326 §4: empty lines before a message are ignored.
-        blank = len(self._held) - len(self._held.lstrip(b"\r\n"))
-        end = _END.search(self._held, blank, blank + MAX_HEAD_BYTES)
+        start = _BLANK.match(self._held)
+        blank = 0 if start is None else start.end()
+        end = _END.search(self._held, max(blank, self._searched), blank + MAX_HEAD_BYTES)
         if end is None:
             if len(self._held) - blank >= MAX_HEAD_BYTES or blank > MAX_HEAD_BYTES:
                 raise MalformedError("a message of RTSP without an end")
+            self._searched = max(0, len(self._held) - 3)
             return None
         message = _head(bytes(self._held[blank : end.start()]).decode("latin-1"))
         told = message.get("content-length") or "0"
@@ -105,7 +113,9 @@ class RtspReader:
             raise MalformedError("a message of RTSP that is too long")
         whole = end.end() + int(told)
         if len(self._held) < whole:
+            self._needed, self._searched = whole, end.start()
             return None
+        self._needed = self._searched = 0
         message = replace(message, body=bytes(self._held[end.end() : whole]))
         del self._held[:whole]
         return message

@@ -24,6 +24,7 @@ from media.rtsp import Message, RtspReader
 from packager.sources.asking import PullError
 from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.guard import Guard
+from packager.step_budget import StepBudget
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 554
@@ -210,13 +211,14 @@ class _Connection:
         self._server = await self._guard.connect(parts.hostname or "", parts.port or DEFAULT_PORT)
 
     async def _from_client(self) -> None:
-        taking = RtspReader()
+        taking, budget = RtspReader(), StepBudget()
         while data := await self._reader.read(READ_BYTES):
-            for item in taking.receive_data(data):
-                if isinstance(item, Message):
-                    self._take(item)
-                elif self._admitted:
-                    self._pass_on(item)
+            async for portion in budget.portions(data):
+                for item in taking.receive_data(portion):
+                    if isinstance(item, Message):
+                        self._take(item)
+                    elif self._admitted:
+                        self._pass_on(item)
             if self._server is not None:
                 await self._server[1].drain()
 
@@ -274,15 +276,16 @@ class _Connection:
     async def _from_server(self) -> None:
         while self._server is not None:
             reader, server = self._server[0], self._server
-            taking = RtspReader()
+            taking, budget = RtspReader(), StepBudget()
             while self._server is server and (data := await reader.read(READ_BYTES)):
-                for item in taking.receive_data(data):
-                    if self._server is not server:
-                        break
-                    if isinstance(item, Message):
-                        await self._hear(item)
-                    else:
-                        self._client.write(item)
+                async for portion in budget.portions(data):
+                    for item in taking.receive_data(portion):
+                        if self._server is not server:
+                            break
+                        if isinstance(item, Message):
+                            await self._hear(item)
+                        else:
+                            self._client.write(item)
                 await self._client.drain()
             if self._server is server:
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from media import rtsp
@@ -46,6 +48,17 @@ def test_a_connection_gives_the_same_however_it_is_cut() -> None:
     assert read([STREAM[place : place + 1] for place in range(len(STREAM))]) == whole
     for cut in range(len(STREAM)):
         assert read([STREAM[:cut], STREAM[cut:]]) == whole
+
+
+def test_what_drips_costs_no_more_than_its_length() -> None:
+    head = b"RTSP/1.0 200 OK\r\nX: " + b"x" * 16_000 + b"\r\nContent-Length: 250000\r\n\r\n"
+    whole, reader, found = head + bytes(250_000), RtspReader(), list[Message | bytes]()
+    begin = time.process_time()
+    for place in range(len(whole)):
+        found += reader.receive_data(whole[place : place + 1])
+    # Read anew for each byte it takes a minute and more.
+    assert time.process_time() - begin < 10
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(

