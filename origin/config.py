@@ -229,6 +229,8 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """How far behind a reader may fall before it is dropped."""
     event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
     """Events, such as a station's titles, that are kept for readers who come later."""
+    hls_starts: Count = 4
+    """Stations whose HLS may begin at once because somebody asks for it; of others it gets 503."""
     hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0
     """How long a station is encoded for HLS when nobody follows it any more."""
     connections_per_address: Count | None = None

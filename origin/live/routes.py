@@ -267,6 +267,8 @@ def _is_starting(channel: Channel, window: Window) -> bool:
 
 async def _until_ready(channel: Channel) -> bool:
     """Wait for the first segment of every rendition; False when it doesn't come in time."""
+    if not channel.ready and channel.is_postponed():
+        return False
     deadline = time.monotonic() + LONGEST_BLOCK * channel.target_duration
     # A start looks at its source and its folder first, and then goes on with other windows.
     while not channel.ready and (left := deadline - time.monotonic()) > 0:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from origin.config import Config
 from origin.radio.mount import Mount
 from packager.live.channel import Channel
-from packager.radio.simulcast import Simulcast, SimulcastOptions
+from packager.radio.simulcast import Simulcast, SimulcastOptions, Starts
 from packager.tools import Tools
 
 
@@ -30,6 +30,7 @@ def make_simulcasts(
     Returns:
         What keeps them, by name.
     """
+    starts = Starts(config.limits.hls_starts)
     taken = {channel.name for channel in config.live}
     return {
         station.name: Simulcast(
@@ -44,6 +45,7 @@ def make_simulcasts(
             tools,
             on_part=observer(station.name),
             on_channel=lambda channel: channels.__setitem__(channel.name, channel),
+            starts=starts,
         )
         for station in config.radio
         if station.hls and not station.listener_password and station.name not in taken

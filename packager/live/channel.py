@@ -50,6 +50,7 @@ class Channel:
         pump: brings what is played; None: it is what the options say.
         on_part: called for each part with its delay in seconds: from its last frame's end to its being there.
         on_viewer: called whenever somebody asks for a playlist.
+        is_postponed: tells that it isn't begun now although somebody asks: then nobody waits for it.
 
     Attributes:
         name: the channel's.
@@ -70,11 +71,13 @@ class Channel:
         pump: Supply | None = None,
         on_part: Callable[[float], None] = lambda _: None,
         on_viewer: Callable[[], None] = lambda: None,
+        is_postponed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.options = options
         self.name = options.name
         self._tools = tools
         self._on_viewer = on_viewer
+        self.is_postponed = is_postponed
         ladder = () if options.bitrates else rungs(options.ladder)
         sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)

@@ -40,6 +40,12 @@ LEAD_SECONDS = 3 * SEGMENT_SECONDS
 IDLE_LOOK_SECONDS = 0.5
 """Time between two looks at whether anybody is still there, at least."""
 
+START_SECONDS = 20.0
+"""For how long a channel that has no segment yet counts among those that begin."""
+
+STARTS_AT_ONCE = 4
+"""Channels that begin at once, unless configured: an encoder's beginning costs most."""
+
 log = structlog.get_logger()
 
 Tap = Callable[[], AbstractContextManager[BlockQueue]]
@@ -65,6 +71,35 @@ class SimulcastOptions:
     max_waiters: int = MAX_WAITERS
 
 
+class Starts:
+    """Counts the channels that begin, which is more work than going on: whoever asks can cause it.
+
+    Args:
+        most: how many may begin at once.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, most: int = STARTS_AT_ONCE, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._begun: dict[Callable[[], bool], float] = {}
+
+    def may_begin(self, is_beginning: Callable[[], bool]) -> bool:
+        """Count a channel among those that begin; False where that are too many already.
+
+        Args:
+            is_beginning: tells for how long it does; asked again whenever another one wants to.
+        """
+        now = self._clock()
+        self._begun = {
+            one: since for one, since in self._begun.items() if one() and now < since + START_SECONDS
+        }
+        if len(self._begun) >= self._most:
+            return False
+        self._begun[is_beginning] = now
+        return True
+
+
 class Simulcast:
     """Keeps a station's channel.
 
@@ -74,6 +109,7 @@ class Simulcast:
         tools: the ffmpeg that it uses.
         on_part: as for :class:`packager.live.channel.Channel`.
         on_channel: told the channel, whenever another one takes the place of the last.
+        starts: those of all stations that begin; None: this one has nobody to wait for.
 
     Attributes:
         channel: the one that runs now, or will run.
@@ -87,6 +123,7 @@ class Simulcast:
         *,
         on_part: Callable[[float], None] = lambda _: None,
         on_channel: Callable[[Channel], None] = lambda _: None,
+        starts: Starts | None = None,
     ) -> None:
         self.options = options
         self.name = options.name
@@ -94,6 +131,7 @@ class Simulcast:
         self._tools = tools
         self._on_part = on_part
         self._on_channel = on_channel
+        self._starts = starts or Starts()
         self._wanted = asyncio.Event()
         self._asked = 0.0
         self._supply: BlockSupply
@@ -151,7 +189,11 @@ class Simulcast:
 
     def _note_viewer(self) -> None:
         self._asked = time.monotonic()
-        self._wanted.set()
+        if self._wanted.is_set() or self._starts.may_begin(self._is_beginning):
+            self._wanted.set()
+
+    def _is_beginning(self) -> bool:
+        return self._wanted.is_set() and not self.channel.ready
 
     def _renew(self, former: Channel | None = None) -> None:
         """Make a channel that nobody has seen yet; it goes on counting where the former one was."""
@@ -169,6 +211,7 @@ class Simulcast:
             pump=self._supply,
             on_part=self._on_part,
             on_viewer=self._note_viewer,
+            is_postponed=lambda: not self._wanted.is_set(),
         )
         self._titles = TitleRanges(lambda: self.channel.presentation.date_ranges)
         if former is not None:
