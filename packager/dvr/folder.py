@@ -93,6 +93,7 @@ class Survey:
 
     Attributes:
         lines: those whose files are there, by number.
+        doubtful: lines whose files are there, of another length.
         timelines: by number.
         names: which files there are beside them, with a name like ours.
         lost: numbers of the segments among them.
@@ -101,6 +102,7 @@ class Survey:
     """
 
     lines: dict[int, Line]
+    doubtful: dict[int, Line]
     timelines: dict[int, Timeline]
     names: set[str]
     lost: list[int]
@@ -192,7 +194,12 @@ class Folder:
         numbers = {int(one[1]) for name in beside if (one := self._segment_name.fullmatch(name))}
         whole = found.newlines == len(kept) and not found.unreadable and not strange
         strange = strange or found.given_up or (found.unreadable > 0 and not found.lines)
-        return Survey(kept, timelines, beside, sorted(numbers - gaps), whole, strange)
+        doubtful = {
+            number: line
+            for number in numbers - wrong
+            if (line := lines.get(number)) is not None and line.init in timelines
+        }
+        return Survey(kept, doubtful, timelines, beside, sorted(numbers - gaps), whole, strange)
 
     def _there(
         self,
@@ -274,7 +281,7 @@ class Folder:
                 files[number] = file
             if count % BREATH_FILES == 0:
                 time.sleep(BREATH_SECONDS)
-        return rebuild(files, survey.lines, survey.timelines, dates)
+        return rebuild(files, survey.lines, survey.doubtful, survey.timelines, dates)
 
     @staticmethod
     def _shared_index(folder: OpenFolder) -> bool:

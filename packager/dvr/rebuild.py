@@ -9,6 +9,7 @@ were written.
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,9 @@ from media.live_segment import LiveSegmentFacts
 from packager.dvr.index import Line, is_possible
 from packager.live.livesegment import Timeline
 from packager.live.periods import read_track
+
+NEAR = 1000
+"""So many numbers from lines that are lost others are looked at, which tell where those belong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ class Dates:
 def rebuild(
     files: Mapping[int, SegmentFile],
     lines: Mapping[int, Line],
+    doubtful: Mapping[int, Line],
     timelines: Mapping[int, Timeline],
     dates: Dates,
 ) -> dict[int, Line]:
@@ -114,6 +119,7 @@ def rebuild(
     Args:
         files: segments by number, also of some that have lines beside those that haven't.
         lines: those that are left.
+        doubtful: lines that tell of files of another length.
         timelines: the rendition's, by number.
         dates: what is known of the channel's.
 
@@ -122,10 +128,20 @@ def rebuild(
     """
     texts = [number for number, one in timelines.items() if not one.has_map]
     media = {number: one for number, one in timelines.items() if one.has_map}
+    files = {one: file for one, file in files.items() if not _contradicts(doubtful.get(one), file)}
     lost = {number: file for number, file in files.items() if number not in lines}
     as_texts = texts and not media
     found = _texts(lost, sorted(texts), dates) if as_texts else _media(files, lines, media, dates)
     return _counted(found, lines, dates)
+
+
+def _contradicts(line: Line | None, file: SegmentFile) -> bool:
+    """Tell whether a line is of what is in a file, but for its length: then the file was changed."""
+    if line is None or file.facts is None:
+        return line is not None
+    (time, scale), (duration, per_second) = line.presentation_time, line.duration
+    # Ticks per second are the same in both: so the ratio of the two times is.
+    return time * per_second * file.facts.duration == file.facts.presentation_time * duration * scale
 
 
 def _texts(lost: Mapping[int, SegmentFile], timelines: Sequence[int], dates: Dates) -> dict[int, Line]:
@@ -165,14 +181,28 @@ def _media(
                 groups.setdefault(init, {})[number] = file
     found: dict[int, Line] = {}
     for init in sorted(groups, reverse=True):  # what is known of a later one bounds the one before it
-        placed = _placed(groups[init], lines)
+        first, last = min(groups[init]) - NEAR, max(groups[init]) + NEAR
+        near = {
+            number: line
+            for number, line in lines.items()
+            if line.init == init and line.parts and first <= number <= last
+        }
+        placed = _placed(groups[init], near, timelines[init])
         rows = {number: file for number, file in placed.items() if number not in lines}
         found |= _dated(rows, timelines[init], dates)
     return dict(sorted(found.items()))
 
 
-def _placed(files: dict[int, SegmentFile], lines: Mapping[int, Line]) -> dict[int, SegmentFile]:
-    """Leave out what doesn't belong where its name puts it: in a timeline segments follow without a break."""
+def _placed(
+    files: Mapping[int, SegmentFile], known: Mapping[int, Line], timeline: Timeline
+) -> dict[int, SegmentFile]:
+    """Leave out what doesn't belong where its name puts it: in a timeline segments follow without a break.
+
+    Args:
+        files: of one timeline, in the order of their numbers.
+        known: lines of that timeline.
+        timeline: it.
+    """
 
     def follows(one: int, other: int) -> bool | None:
         before, behind = files.get(one), files.get(other)
@@ -180,14 +210,41 @@ def _placed(files: dict[int, SegmentFile], lines: Mapping[int, Line]) -> dict[in
             return None
         return before.facts.decode_time + before.facts.duration == behind.facts.decode_time
 
-    files = dict(files)
-    for number in [number for number in files if number not in lines]:
-        beside = (follows(number - 1, number), follows(number, number + 1))
-        if False in beside and True not in beside:
-            del files[number]
+    _, timescale = read_track(timeline.init)
+    shown = {number: Fraction(*line.presentation_time) for number, line in known.items()}
+    linked = {one for number in files if follows(number, number + 1) for one in (number, number + 1)}
+    for number in linked:
+        shown[number] = _shown(files[number], timescale)
+    anchors = sorted(shown)
+    usual = _usual_duration(files.values(), known.values(), timescale)
+    kept = set(linked)
+    for number in files.keys() - linked:
+        beside = [one for one in (number - 1, number + 1) if one in shown]
+        follow = [follows(min(one, number), max(one, number)) for one in beside]
+        nearest = min(anchors, key=lambda one: abs(one - number), default=None)
+        if nearest is None:
+            alone = number == timeline.number
+        else:
+            expected = shown[nearest] + (number - nearest) * usual
+            alone = abs(_shown(files[number], timescale) - expected) < usual / 2
+        if alone and False not in follow:
+            kept.add(number)
     # What goes on where the one before it ends, and ends too early, is cut off.
-    cut = {number for number in files if number not in lines and follows(number, number + 1) is False}
-    return {number: file for number, file in files.items() if number not in cut}
+    cut = {number for number in kept if number + 1 in kept and follows(number, number + 1) is False}
+    return {number: file for number, file in files.items() if number in kept - cut or number in known}
+
+
+def _shown(file: SegmentFile, timescale: int) -> Fraction:
+    return Fraction(0 if file.facts is None else file.facts.presentation_time, timescale)
+
+
+def _usual_duration(files: Iterable[SegmentFile], known: Iterable[Line], timescale: int) -> Fraction:
+    """Give what most segments last."""
+    durations = Counter(line.duration for line in known)
+    facts = (file.facts for file in files if file.facts is not None)
+    durations.update(Fraction(one.duration, timescale).as_integer_ratio() for one in facts)
+    ((ratio, _),) = durations.most_common(1)
+    return Fraction(*ratio)
 
 
 def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) -> dict[int, Line]:

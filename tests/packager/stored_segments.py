@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat
 from collections.abc import Sequence
 from fractions import Fraction
@@ -52,7 +53,7 @@ def make_segments(
                 track_id=described.track_id,
                 base_media_decode_time=time,
                 samples=samples,
-                data=os.urandom(size * SAMPLES),
+                data=random.Random(f"{number}.{index}").randbytes(size * SAMPLES),
             )
             time += ticks * SAMPLES
             parts.append(LivePart(data, Fraction(1, PARTS), independent=not index))
