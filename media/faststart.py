@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.isobmff import LARGEST_HEADER, MAX_BOXES, Box, full_box, header
 from media.movie import MAX_MOOV, MAX_TRACKS, Boxes
+from media.samples import STRETCH_LENGTH
 
 _FIRST_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"))
 _FARTHEST = 1 << 62
 """Bound of places in a file, so that sums with sizes stay inside 64 bits."""
-
-_STRETCH = 1 << 15
-"""How many places are looked at together."""
 
 UInt64 = NDArray[np.uint64]
 
@@ -98,8 +96,8 @@ class _Table:
     def places(self, moov: bytes) -> Iterator[tuple[int, UInt64]]:
         """Give the places, some thousand at a time, and of each stretch the index of the first."""
         entries = np.frombuffer(moov, f">u{self.width}", self.count, self.box.payload + 8)
-        for begin in range(0, self.count, _STRETCH):
-            yield begin, entries[begin : begin + _STRETCH].astype(np.uint64)
+        for begin in range(0, self.count, STRETCH_LENGTH):
+            yield begin, entries[begin : begin + STRETCH_LENGTH].astype(np.uint64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from media.errors import MalformedError, TooLargeError, UnsupportedError
 MAX_SAMPLES = 1 << 22
 """Most samples of one track: 24 hours of AAC at 48 kHz. Uncompressed sound has a sample per tick."""
 
-STRETCH = 1 << 15
+STRETCH_LENGTH = 1 << 15
 """How many samples, or entries of a box, are looked at together: some hundred kilobytes."""
 
 _MARK = 1 << 10
@@ -159,8 +159,8 @@ class SampleTable:
 
 def stretches(start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Cut a range into stretches, in order."""
-    for begin in range(start, stop, STRETCH):
-        yield begin, min(begin + STRETCH, stop)
+    for begin in range(start, stop, STRETCH_LENGTH):
+        yield begin, min(begin + STRETCH_LENGTH, stop)
 
 
 class _Sizes:
@@ -302,7 +302,7 @@ class _Runs:
             found[done:upto] = values[entry]
             before[done:upto] = sums[entry] - (ends[entry] - some) * values[entry]
             begin, covered, total, done = begin + many, int(ends[-1]), int(sums[-1]), upto
-            many = min(many * 2, STRETCH)
+            many = min(many * 2, STRETCH_LENGTH)
         return found, before
 
     def bounds(self, start: int, stop: int) -> tuple[int, int]:
@@ -325,12 +325,12 @@ class _Runs:
             return
         mark = self._mark(start)
         begin, covered = mark * _MARK, int(self._firsts[mark])
-        many = _MARK
         while covered < stop:
+            # As many as are probably needed.
+            many = min((stop - covered) * len(self._pairs) // self._count + _MARK, STRETCH_LENGTH)
             values, kept = self._entries(begin, begin + many, covered, start, stop)
             yield values, kept
-            begin, many = begin + many, min(many * 2, STRETCH)
-            covered = max(covered, start) + int(kept.sum())
+            begin, covered = begin + many, max(covered, start) + int(kept.sum())
 
     def _entries(self, begin: int, end: int, covered: int, start: int, stop: int) -> tuple[Int64, Int64]:
         """Take entries, before which so many samples are; count those of them in a range."""

@@ -25,6 +25,7 @@ from packager.vod.timeline import (
     arrange,
     cut_at_sync,
     cut_at_times,
+    first_video_sample,
     lead_in,
     place,
 )
@@ -289,14 +290,16 @@ def _offer(
 ) -> tuple[OfferedTrack, ...]:
     placements = [place(one.track.edits, one.movie_timescale, one.track.timescale) for one in chosen]
     # A film that was trimmed without encoding starts at the key frame before the trim, all tracks with it.
-    early = Fraction(0)
+    early, first = Fraction(0), None
     if chosen[0].video:
-        early = Fraction(lead_in(chosen[0].table, placements[0]), chosen[0].track.timescale)
+        first = first_video_sample(chosen[0].table, placements[0])
+        early = Fraction(lead_in(chosen[0].table, placements[0], first), chosen[0].track.timescale)
     offered: list[OfferedTrack] = []
     segments = 0
     for one, placement in zip(chosen, placements, strict=True):
         timescale = one.track.timescale
-        arrangement = arrange(one.table, placement, round(early * timescale), video=one.video)
+        origin = round(early * timescale)
+        arrangement = arrange(one.table, placement, origin, first if one.video else None)
         if one.video:
             starts = cut_at_sync(arrangement, timescale)
         elif offered and offered[0].video:

@@ -95,14 +95,18 @@ def place(edits: Sequence[Edit], movie_timescale: int, timescale: int) -> Placem
     )
 
 
-def lead_in(table: SampleTable, placement: Placement) -> int:
+def lead_in(table: SampleTable, placement: Placement, first: int) -> int:
     """Say how much earlier a video track must begin, so that its first frame can be decoded.
+
+    Args:
+        table: the track's samples.
+        placement: its edit.
+        first: the one that :func:`first_video_sample` finds.
 
     Returns:
         Ticks from the sync sample at or before the edit's start up to that start; 0 where the edit starts
         at a sync sample, as it does in files that weren't trimmed without encoding.
     """
-    first = _first_video_sample(table, placement)
     presented = placement.delay + int(table.composition_times(first, first + 1)[0]) - placement.media_start
     return max(0, -presented)
 
@@ -170,14 +174,14 @@ class Arrangement:
         return self.table.bytes_between(cuts + self.first)
 
 
-def arrange(table: SampleTable, placement: Placement, origin: int, *, video: bool) -> Arrangement:
+def arrange(table: SampleTable, placement: Placement, origin: int, first: int | None = None) -> Arrangement:
     """Put a track's samples on the presentation's timeline and drop those that aren't presented.
 
     Args:
         table: the samples on the media's own timeline.
         placement: the track's edit.
         origin: ticks by which the whole presentation moves, see :func:`lead_in`.
-        video: whether samples need those before them, so that only a sync sample can be the first.
+        first: of video, whose samples need those before them, what :func:`first_video_sample` finds.
 
     Returns:
         The samples that are presented, and sound's priming before them.
@@ -187,9 +191,7 @@ def arrange(table: SampleTable, placement: Placement, origin: int, *, video: boo
     """
     shift = placement.delay + origin - placement.media_start
     stop = _stop(table, placement.media_end)
-    if video:
-        first = _first_video_sample(table, placement)
-    else:
+    if first is None:
         first = _first_sound_sample(table, shift, placement.priming)
     if first >= stop:
         raise MalformedError("the edit list leaves no sample of a track")
@@ -248,7 +250,7 @@ def _first_sound_sample(table: SampleTable, shift: int, priming: int) -> int:
     return len(table) if primed is None else primed
 
 
-def _first_video_sample(table: SampleTable, placement: Placement) -> int:
+def first_video_sample(table: SampleTable, placement: Placement) -> int:
     """Find the sync sample from which the edit's first frame can be decoded."""
     found = 0
     lowest, _ = table.offset_bounds(0, len(table))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
-from media.samples import MAX_SAMPLES, STRETCH, Samples, SampleTable
+from media.samples import MAX_SAMPLES, STRETCH_LENGTH, Samples, SampleTable
 
 
 def counted(*rows: Sequence[int], layout: str = "I") -> bytes:
@@ -185,7 +185,7 @@ def test_chunks_behind_the_last_sample_do_no_harm() -> None:
 def test_any_range_of_a_long_table_is_that_range_of_the_whole() -> None:
     """The whole is expanded by the plainest of loops."""
     random = Random(1)
-    count = 3 * STRETCH + 77
+    count = 3 * STRETCH_LENGTH + 77
     durations = _random_runs(random, count, 0, 9)
     offsets = _random_runs(random, count, -5, 90)
     lengths = [random.randrange(100) for _ in range(count)]

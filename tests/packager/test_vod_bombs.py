@@ -112,6 +112,25 @@ def of_runs() -> bytes:
     return moov(Track(tables, video=True, timescale=1, edits=[(0, (1 << 31) - 1)]))
 
 
+def of_everything() -> bytes:
+    """A moov as large as may be, of samples that all have sizes and composition offsets of their own.
+
+    Of these one is so large, and the edit list begins so late, that no limit tells where to look.
+    """
+    random = np.random.default_rng(4)
+    count = 4_100_000
+    offsets = np.stack((np.ones(count, np.int64), random.integers(1 << 29, 1 << 30, count)), axis=1)
+    offsets[0, 1], offsets[1, 1] = 0, (1 << 31) - 1
+    tables = {
+        "stts": rows([[count, 1]]),
+        "ctts": rows(offsets),
+        "stsc": rows([[1, count, 1]]),
+        "stsz": sizes(random.integers(0, 9, count)),
+        "stco": rows([4096]),
+    }
+    return moov(Track(tables, video=True, timescale=90_000, edits=[(0, (1 << 29) - 1)]))
+
+
 def of_nothing() -> bytes:
     """Two million entries without a sample before the ones that have them."""
     flood = np.zeros((1 << 21, 2), np.int64)
@@ -139,6 +158,7 @@ CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
         "TooLargeError",
     ),
     "a run for each of a million samples": (of_runs, "indexed"),
+    "a moov as large as may be": (of_everything, ""),
     "a million runs without samples": (of_nothing, "indexed"),
     "as many segments as are allowed, nine times": (of_key_frames, "indexed"),
     "a moov of nothing": (lambda: moov(sound(9), more=box(b"free", bytes(47 * MEBIBYTE))), "indexed"),

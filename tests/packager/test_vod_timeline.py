@@ -59,11 +59,11 @@ def table(durations: Sequence[int], offsets: Sequence[int] = ()) -> SampleTable:
 
 
 def arranged(durations: Sequence[int], offsets: Sequence[int] = ()) -> Arrangement:
-    return arrange(table(durations, offsets), Placement(), 0, video=True)
+    return arrange(table(durations, offsets), Placement(), 0, first=0)
 
 
 def test_frames_behind_the_edits_end_are_dropped() -> None:
-    trimmed = arrange(table([1000] * 10), place([Edit(5000, 0)], 1000, 1000), 0, video=True)
+    trimmed = arrange(table([1000] * 10), place([Edit(5000, 0)], 1000, 1000), 0, first=0)
     assert len(trimmed) == 6  # 5 s, and what begins within a tick of the movie's clock of that
 
 
@@ -78,14 +78,14 @@ def test_negative_composition_offsets_become_an_earlier_start_of_decoding() -> N
 
 def test_sound_keeps_a_quarter_of_a_second_of_priming_and_no_more() -> None:
     placement = place([Edit(0, 100_000)], 1000, 48_000)
-    track = arrange(table([1000] * 200), placement, 0, video=False)
+    track = arrange(table([1000] * 200), placement, 0)
     assert track.times(0, 1).tolist() == [-12_000]
     assert track.samples(0, 1).decode_time[0] == 0
 
 
 def test_an_edit_behind_all_media_leaves_nothing() -> None:
     with pytest.raises(MalformedError):
-        arrange(table([10] * 4), Placement(media_start=100), 0, video=False)
+        arrange(table([10] * 4), Placement(media_start=100), 0)
 
 
 def test_a_track_of_a_million_segments_is_refused() -> None:
