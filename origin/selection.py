@@ -152,8 +152,14 @@ def shared_headers(representation: Representation, extra: Headers, now: float) -
     return (*extra, *_validator_headers(_validators(representation, now)), (b"accept-ranges", b"bytes"))
 
 
+EARLIEST = -62_135_596_800
+"""Seconds since the epoch of the year 1: HTTP has no date before it, but a disk may (RFC 9110 §5.6.7)."""
+
+
 def _validators(representation: Representation, now: float) -> conditional.Validators:
     modified = representation.last_modified
+    if modified is not None and modified < EARLIEST:
+        modified = None
     # RFC 9110 §8.8.2.1: never a Last-Modified in the future.
     return conditional.Validators(
         etag=representation.etag,

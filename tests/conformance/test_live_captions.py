@@ -346,3 +346,35 @@ def test_a_feed_is_let_go_when_the_channel_ends(fed: HandFed) -> None:
         fed.in_loop(fed.channel.close)
         answer = client.answer()
     assert (answer.status, answer.body) == (503, b"the channel ends; 1 cues were taken\n")
+
+
+@pytest.mark.parametrize(
+    ("query", "cue"),
+    [
+        ("?start=9999-12-31T23:59:59-12:00", "00:00.000 --> 00:01.000"),
+        ("?start=0001-01-01T00:00:00%2B12:00", "00:00.000 --> 00:01.000"),
+        ("?start=1969-12-31T23:59:59Z", "00:00.000 --> 00:01.000"),
+        ("?start=2026-11-20T00:00:00", "00:00.000 --> 00:01.000"),
+        ("?offset=nan", "00:00.000 --> 00:01.000"),
+        ("?offset=-inf", "00:00.000 --> 00:01.000"),
+        ("?offset=1e300", "00:00.000 --> 00:01.000"),
+        ("", "25:00:00.000 --> 25:00:01.000"),
+        ("", "999999:00:00.000 --> 999999:00:01.000"),
+        ("", "00:00.000 --> 25:00:00.000"),
+        ("", "00:00.000 --> 999999:59:59.999"),
+    ],
+)
+def test_cues_that_would_never_be_over_are_refused_and_the_others_go_on(
+    fed: HandFed, query: str, cue: str
+) -> None:
+    """They would fill what a channel's captions may take, or be in each of its segments for years."""
+    answer = post(fed, f"WEBVTT\n\n00:00.000 --> 00:01.000\nfine\n\n{cue}\nnot meant\n", query)
+    assert answer.status == 400
+    assert answer.body.count(b"\n") == 1
+    assert post(fed, FILE).status == 201
+    fed.publish(PARTS)
+    playlist = fed.text(f"{EN}media.m3u8")
+    told = fed.text(f"{EN}{segments_of(playlist.replace('.vtt', '.m4s'))[-1]}.vtt")
+    assert "now" in told
+    assert "fine" not in told
+    assert "not meant" not in told

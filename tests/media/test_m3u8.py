@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media.daterange import DateRange
 from media.m3u8 import Map, MediaPlaylist, Part, RenditionReport, Segment, ServerControl
 from media.m3u8values import adding_up, date_time, decimal, quoted
 from media.multivariant import Media, MultivariantPlaylist, Variant
@@ -150,3 +151,18 @@ def test_written_durations_in_a_row_add_up_to_their_written_sum(durations: list[
     assert all(
         abs(one - other) <= Fraction(1, 100_000) for one, other in zip(written, durations, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    "character", ['"', "\n", "\r", "\0", "\x0b", "\x0c", "\x1e", "\x85", "\x7f", "\u2028", "\u2029", "\udc80"]
+)
+def test_a_quoted_string_has_nothing_that_ends_a_line_or_the_string(character: str) -> None:
+    for text in (character, f"a{character}", f"{character}a", f"a{character}b"):
+        with pytest.raises(ValueError, match="quoted-string"):
+            quoted(text)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e16, -1e300])
+def test_numbers_that_no_attribute_has_are_not_written(value: float) -> None:
+    with pytest.raises(ValueError, match="number"):
+        str(DateRange("a", Fraction(0), client_attributes={"X-A": value}))

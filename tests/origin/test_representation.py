@@ -125,6 +125,24 @@ def test_a_date_in_the_future_is_said_as_now() -> None:
     )
 
 
+@pytest.mark.parametrize("modified", [-1e12, -62_135_596_801.0, -1e300])
+def test_a_date_that_http_can_not_say_is_not_said(modified: float) -> None:
+    """A disk may have any; the file is sent nevertheless."""
+    known = answer(
+        "GET",
+        [(b"if-modified-since", b"Fri, 14 Jul 2017 02:40:00 GMT")],
+        BytesRepresentation(DATA, "video/mp4", '"tag"', modified),
+        NOW,
+    )
+    assert known.status == 200
+    assert b"last-modified" not in dict(known.headers)
+
+
+def test_the_oldest_date_of_http_is_said() -> None:
+    known = answer("GET", [], BytesRepresentation(DATA, "video/mp4", '"tag"', -62_135_596_800.0), NOW)
+    assert dict(known.headers)[b"last-modified"] == b"Mon, 01 Jan 0001 00:00:00 GMT"
+
+
 async def test_bytes_are_sent_with_the_fields_of_their_wing() -> None:
     """RFC 9110 §8.3, §8.6."""
     recorder = Recorder()

@@ -7,6 +7,8 @@ from fractions import Fraction
 
 import m3u8
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from packager.live.dateranges import DateRangeError, DateRanges
 from packager.radio.audioblocks import AudioBlock
@@ -78,6 +80,15 @@ def test_a_title_can_stand_in_a_quoted_string_whatever_it_is(title: str, text: s
     # RFC 8216bis §4.2: no line feed, no carriage return, no double quote
     assert quotable(title) == text
     assert len(quotable("x" * 5000)) == MAX_TITLE
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(codec=None, exclude_categories=())))
+def test_any_title_leaves_the_playlist_its_lines(title: str) -> None:
+    """Titles are a third party's, and one that breaks a playlist would break all of the channel."""
+    ranges = DateRanges()
+    TitleRanges(lambda: ranges).change(title, NOON, 0.0)
+    assert all(len(line.splitlines()) == 1 and line.encode() for line in ranges.lines())
 
 
 def test_an_artist_stands_before_the_dash() -> None:
