@@ -23,7 +23,7 @@ FRAME = 0x24
 FRAME_HEAD_BYTES = 4
 _BLANK = re.compile(rb"[\r\n]*")
 _END = re.compile(rb"\r?\n\r?\n")
-_PARAMETER = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
+_PARAMETER = re.compile(r'\b(\w+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))')
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,6 +240,21 @@ def one_huge_sample(init: bytes, size: int) -> bytes:
     return init + _repeated(moof(1, length) + box(b"mdat", bytes(length)), size)
 
 
+# RTSP
+
+
+def many_messages(size: int) -> bytes:
+    return _repeated(b"RTSP/1.0 200 O\r\n\r\n", size)
+
+
+def messages_of_many_fields(size: int) -> bytes:
+    return _repeated(b"RTSP/1.0 200 O\r\n" + b"a:\n" * 5000 + b"\r\n", size)
+
+
+def empty_frames(size: int) -> bytes:
+    return _repeated(b"$\0\0\0", size)
+
+
 # Texts
 
 PLAYLIST_HEAD = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n"

@@ -29,6 +29,9 @@ from packager.step_budget import StepBudget
 HOST = "127.0.0.1"
 DEFAULT_PORT = 554
 READ_BYTES = 1 << 16
+MAX_DIGITS = 9
+"""Of a request's number (RFC 2326 §12.17)."""
+
 MAX_CONNECTIONS = 4
 """Of ffmpegs at once: one that probes and one that plays, each while the one before ends."""
 
@@ -297,7 +300,8 @@ class _Connection:
             self._client.write(message.encode())
             return
         told = message.get("cseq")
-        asked = self._pending.pop(int(told), None) if told.isascii() and told.isdecimal() else None
+        is_number = told.isascii() and told.isdecimal() and len(told) <= MAX_DIGITS
+        asked = self._pending.pop(int(told), None) if is_number else None
         if asked is None:
             return
         method = asked.message.first[0]

@@ -22,6 +22,7 @@ from media.m3u8reader import MAX_PLAYLIST_BYTES, read_playlist
 from media.mpegaudio import MpegAudioReader
 from media.mpegts import TransportReader
 from media.ogg import OggReader
+from media.rtsp import RtspReader
 from media.transportjoin import TransportJoiner
 from media.webvtt import CueReader
 from tests import hostile_media as hostile
@@ -116,6 +117,9 @@ CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] 
     ("a sample of 31 MiB", fragments, of_fragments(hostile.one_huge_sample), PORTION, 2),
     ("cues", captions, hostile.many_cues, PORTION, 4),
     ("lines of captions", captions, hostile.caption_lines, PORTION, 4),
+    ("messages of RTSP", lambda: RtspReader().receive_data, hostile.many_messages, PORTION, 10),
+    ("fields of RTSP", lambda: RtspReader().receive_data, hostile.messages_of_many_fields, PORTION, 4),
+    ("frames of RTSP", lambda: RtspReader().receive_data, hostile.empty_frames, PORTION, 2),
     ("titles between bytes", titles, hostile.titles_between_bytes, SOUND, 8),
 ]
 
@@ -209,3 +213,14 @@ def test_a_hostile_stream_is_the_same_whole_or_byte_by_byte(
 
     given = data(100_000)[:150_000]
     assert told(len(given)) == told(1) == told(997)
+
+
+def test_a_message_whose_body_comes_byte_by_byte_is_read_once() -> None:
+    head = b"RTSP/1.0 200 OK\r\nContent-Length: 20000\r\n" + b"a:\n" * 5000 + b"\r\n"
+    reader, found = RtspReader(), list[object]()
+    begin = time.thread_time()
+    found += reader.receive_data(head)
+    for _ in range(20_000):
+        found += reader.receive_data(b"x")
+    assert time.thread_time() - begin < 2
+    assert len(found) == 1
