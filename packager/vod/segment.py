@@ -30,7 +30,7 @@ class ShortReadError(Exception):
     """The file has become shorter since it was indexed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Segment:
     """A media segment, not read yet.
 

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -121,6 +122,8 @@ class Titles:
         self._lock = threading.Lock()
         self._making = threading.BoundedSemaphore(limits.made_at_once)
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
+        # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
+        self._open: WeakValueDictionary[tuple[Identity, str, int], Segment] = WeakValueDictionary()
         # Playlists and manifests, by what they are and the files that they are of.
         self._texts: OrderedDict[tuple[str, tuple[tuple[str, Identity], ...]], bytes] = OrderedDict()
         self._text_bytes = 0
@@ -129,6 +132,11 @@ class Titles:
     def index_count(self) -> int:
         """How many indexes are in memory."""
         return len(self._indexes)
+
+    @property
+    def open_segments(self) -> int:
+        """How many different segments are being read."""
+        return len(self._open)
 
     def multivariant_playlist(self, name: str) -> str:
         """Write the multivariant playlist of a file, or of the title that has this name.
@@ -198,10 +206,11 @@ class Titles:
         try:
             index = self._index(file)
             offered = self._track(index, name, track)
-            segment = make_segment(index, offered, number)
+            key = file.identity, track, number
+            segment = self._open.get(key) or make_segment(index, offered, number)
             if segment is None:
                 raise NotFoundError(f"{name}: {track} has no segment {number}")
-            return OpenSegment(file, offered, segment)
+            return OpenSegment(file, offered, self._open.setdefault(key, segment))
         except BaseException:
             file.close()
             raise
@@ -266,6 +275,8 @@ class Titles:
         try:
             with os.scandir(self._library.root / folder) as entries:
                 for _, entry in zip(range(self._limits.folder_files), entries, strict=False):
+                    if not entry.name.startswith(title):  # as most don't, and whoever asks may be anybody
+                        continue
                     match = RENDITION.fullmatch(entry.name)
                     if match is not None and match["title"] == title:
                         names.append((int(match["height"]), entry.name))

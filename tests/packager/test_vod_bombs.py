@@ -371,6 +371,30 @@ def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> 
     assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
 
 
+def test_who_reads_the_same_segment_at_the_same_time_reads_by_one_header(tmp_path: Path) -> None:
+    count = MAX_SEGMENT_SAMPLES
+    scattered = sound(
+        count,
+        stts=rows([[count, 1]]),
+        stsc=rows([[1, 1, 1]]),
+        stco=rows(np.arange(count)[::-1] * 7),
+    )
+    path = write(tmp_path / "film.mp4", moov(scattered))
+    titles = Titles(Library(tmp_path))
+    titles.open_segment(path.name, "audio", 0).close()
+    tracemalloc.start()
+    opened = [titles.open_segment(path.name, "audio", 0) for _ in range(100)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 8 * MEBIBYTE
+    assert len({id(one.segment) for one in opened}) == 1
+    for one in opened:
+        one.close()
+    assert titles.open_segments == 1
+    del opened, one
+    assert titles.open_segments == 0
+
+
 def test_an_hour_in_one_segment_beside_brief_ones_is_measured_in_bounded_steps() -> None:
     count = 15_000
     long = Track(
