@@ -17,6 +17,7 @@ from origin.client_limits import ClientLimits
 from origin.credentials import Authenticator, GuessDelay
 from origin.edge import Edge
 from origin.house import House
+from origin.http1.exchange import SlowBodyError
 from origin.live import captions, event, metadata, recordings
 from origin.live import routes as live
 from origin.live.admission import Publishers
@@ -32,6 +33,12 @@ async def _not_found(_: Request, __: Exception) -> Response:
 async def _incomplete(_: Request, __: Exception) -> Response:
     """The client ended in the middle of its body: no error of ours. RFC 9112 §8: it may still read that."""
     return Response("Bad Request\n", 400, {"connection": "close"}, "text/plain; charset=utf-8")
+
+
+async def _too_slow(_: Request, error: Exception) -> Response:
+    """RFC 9110 §15.5.9: the client may send it again, on another connection."""
+    headers = {"connection": "close", "cache-control": "no-store"}
+    return Response(f"{error}\n", 408, headers, "text/plain; charset=utf-8")
 
 
 def build_app(
@@ -69,7 +76,9 @@ def build_app(
             *recordings.routes(house.channels),
             *metadata.routes(house.channels, publishers, config.limits.metadata_bytes),
             *event.routes(house.channels, publishers),
-            *captions.routes(house.channels, publishers, config.limits.captions_bytes),
+            *captions.routes(
+                house.channels, publishers, config.limits.captions_bytes, config.limits.captions_idle_seconds
+            ),
             *radio_routes(
                 house.mounts,
                 admission,
@@ -83,7 +92,7 @@ def build_app(
             *page.routes(player),
         ],
         lifespan=lifespan,
-        exception_handlers={404: _not_found, ClientDisconnect: _incomplete},
+        exception_handlers={404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow},
     )
     served = files.Files(house.library, max_age=config.library.max_age, open_files=house.open_files, app=app)
     return Edge(

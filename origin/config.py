@@ -203,6 +203,11 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     header_bytes: Count = 32 << 10
     header_fields: Count = 100
     target_bytes: Count = 8 << 10
+    body_seconds: Seconds = 20.0
+    """What a request's body may take, and a second more for each ``body_rate`` bytes of it."""
+    body_rate: Count = 500
+    captions_idle_seconds: Seconds = 1800.0
+    """How long a body of captions may pause that somebody types; a station's has ``source_seconds``."""
     stalled_seconds: Seconds = 60.0
     """A client that takes none of its bytes for so long is dropped."""
     unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0

@@ -215,6 +215,8 @@ def _wire_limits(config: Config) -> WireLimits:
         header_fields=limits.header_fields,
         target_bytes=limits.target_bytes,
         stalled_seconds=limits.stalled_seconds,
+        body_seconds=limits.body_seconds,
+        body_rate=limits.body_rate,
         connections=limits.connections,
     )
 

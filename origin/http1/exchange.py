@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -36,6 +38,24 @@ JOIN_LIMIT = 16 * 1024
 
 GONE = "headwater.gone"
 """ASGI extension: has a weak reference to the request's exchange, which tells when its client has gone."""
+
+
+SLOW_BODY = "headwater.slow_body"
+"""ASGI extension: for how long a body may pause that has neither a deadline nor a least rate."""
+
+
+class SlowBodyError(Exception):
+    """A request's body comes too slowly; the answer is 408 (RFC 9110 §15.5.9)."""
+
+
+def take_slowly(scope: MutableMapping[str, Any], idle_seconds: float) -> None:
+    """Let a request's body go on for as long as it likes: somebody types it, or it is a live sound.
+
+    Args:
+        scope: the request's.
+        idle_seconds: how long it may pause; infinite where its reader has a limit of its own.
+    """
+    scope.setdefault("extensions", {})[SLOW_BODY] = {"idle_seconds": idle_seconds}
 
 
 async def wait_while_connected(request: Request, seconds: float) -> None:
@@ -100,6 +120,8 @@ class Exchange(RequestResponseCycle):
         self._bodyless = self.scope["method"] == "HEAD"
         self._close_delimited = False
         self._request_delivered = False
+        # Of the body: bytes that were read, and the time that was spent waiting for them.
+        self._received, self._waited = 0, 0.0
         self._stream: Stream | None = None
         self._gone: asyncio.Event | None = None
         self.half_closed = False
@@ -162,13 +184,39 @@ class Exchange(RequestResponseCycle):
         """The next event of the request: its body, then its client's going."""
         if self.half_closed:
             self.message_event.set()
-        message = await super().receive()
+        message = await self._receive_in_time()
         if message["type"] != "http.request":
             return message
+        self._received += len(message["body"])
         if self.half_closed and not message["body"] and (self._request_delivered or message["more_body"]):
             return {"type": "http.disconnect"}
         self._request_delivered = not message["more_body"]
         return message
+
+    async def _receive_in_time(self) -> ASGIReceiveEvent:
+        """Receive; of a body, as long as it comes fast enough.
+
+        Raises:
+            SlowBodyError: it doesn't.
+        """
+        if self.message_event.is_set() or self._request_delivered:
+            return await super().receive()
+        limits = self._connection.limits
+        slow: Any = self.scope.get("extensions", {}).get(SLOW_BODY)
+        if slow is None:
+            seconds = limits.body_seconds + self._received / limits.body_rate - self._waited
+        else:
+            seconds = float(slow["idle_seconds"])
+        began = self._loop.time()
+        try:
+            async with asyncio.timeout(None if math.isinf(seconds) else seconds):
+                return await super().receive()
+        except TimeoutError:
+            self.keep_alive = False
+            raise SlowBodyError(f"the body paused or came too slowly after {self._received} bytes") from None
+        finally:
+            # What the application takes for its own work is not the client's slowness.
+            self._waited += self._loop.time() - began
 
     async def send(self, message: Any) -> None:
         """Send an event of the response; nothing happens when the client has gone."""

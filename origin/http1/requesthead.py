@@ -74,6 +74,8 @@ class WireLimits:
         header_fields: Number of header fields.
         target_bytes: The request target.
         stalled_seconds: How long a client may take none of the bytes that wait for it.
+        body_seconds: What a body may take, and as much more as its bytes take at `body_rate`.
+        body_rate: Bytes per second that a body has at least, beyond those seconds.
         connections: Connections that are served; those beyond get 503, and far beyond that they are cut.
         linger_seconds: How long what a refused client is still sending is read, so that it sees why.
     """
@@ -83,6 +85,8 @@ class WireLimits:
     header_fields: int = 100
     target_bytes: int = 8 * 1024
     stalled_seconds: float = 60.0
+    body_seconds: float = 20.0
+    body_rate: int = 500
     connections: int = 8192
     linger_seconds: float = 2.0
 

@@ -20,6 +20,7 @@ from media import webvtt
 from media.errors import MediaError
 from media.m3u8values import date_time
 from media.webvtt import Cue, CueReader
+from origin.http1.exchange import take_slowly
 from origin.live.admission import Publishers, RefusalError, require_type
 from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
 from packager.live.channel import Channel
@@ -28,6 +29,9 @@ from packager.step_budget import StepBudget
 
 MAX_BODY = 1 << 20
 """Most bytes of a file, unless configured."""
+
+IDLE_SECONDS = 1800.0
+"""How long a body may pause that somebody types, unless configured."""
 
 LONGEST_OFFSET = 86_400
 """Seconds by which cues may be shifted."""
@@ -45,6 +49,7 @@ def routes(
     channels: Mapping[str, Channel],
     publishers: Publishers,
     max_body: int = MAX_BODY,
+    idle_seconds: float = IDLE_SECONDS,
 ) -> list[BaseRoute]:
     """The routes of this wing.
 
@@ -52,8 +57,9 @@ def routes(
         channels: by name.
         publishers: lets in who may publish.
         max_body: most bytes of a file.
+        idle_seconds: how long a body may pause that goes on for as long as somebody types.
     """
-    wing = _Captions(channels, publishers, max_body)
+    wing = _Captions(channels, publishers, max_body, idle_seconds)
     return [Route("/live/{channel}/captions/{language}", wing.publish, methods=["POST"])]
 
 
@@ -63,10 +69,12 @@ class _Captions:
         channels: Mapping[str, Channel],
         publishers: Publishers,
         max_body: int,
+        idle_seconds: float,
     ) -> None:
         self._channels = channels
         self._publishers = publishers
         self._max_body = max_body
+        self._idle_seconds = idle_seconds
 
     async def publish(self, request: Request) -> Response:
         """Take the captions of a request's body."""
@@ -104,6 +112,7 @@ class _Captions:
         if "content-length" in request.headers:
             await self._file(request, track, zero, taken)
         else:
+            take_slowly(request.scope, self._idle_seconds)
             await _endless(request, track, zero, taken)
 
     async def _file(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:

@@ -7,6 +7,7 @@ the only standard; the older protocol's ``SOURCE`` is answered before its body, 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from urllib.parse import unquote_to_bytes
 
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
 from origin.credentials import unauthorized
+from origin.http1.exchange import take_slowly
 from origin.radio.admission import Admission
 from origin.radio.announcing import announced_bitrate, announcement_of
 from origin.radio.mount import Mount
@@ -80,6 +82,8 @@ class Publishing:
         if refusal is not None or mount is None or not isinstance(mount.station, Published):
             await (refusal or _refusal("this station takes no source\n", 403))(scope, receive, send)
             return
+        # It has a limit of its own: frames, not bytes, have to come.
+        take_slowly(scope, math.inf)
         legacy = scope["method"] == "SOURCE"
         media_type = _type_of(request)
         try:
