@@ -20,6 +20,9 @@ MAX_PLAYLIST_BYTES = 4 << 20
 MAX_LINES = 500_000
 """Most lines: a day of segments of two seconds, each with four lines, has 173,000."""
 
+MAX_SEGMENTS = 50_000
+"""Most segments; while Python's collector looks through the objects of more of them, no thread goes on."""
+
 SPLIT_CHARACTERS = 64 << 10
 """How much is cut into lines at once: no other thread runs meanwhile."""
 
@@ -279,6 +282,8 @@ class _MediaReader:
     def _address(self, uri: str) -> None:
         if self._duration is None:  # §4.4.4.1: required for each segment
             raise MalformedError("a segment without EXTINF")
+        if len(self._segments) >= MAX_SEGMENTS:
+            raise UnsupportedError(f"a playlist of more than {MAX_SEGMENTS} segments")
         number = self._first_number + len(self._segments)
         self._segments.append(
             ListedSegment(

@@ -82,6 +82,7 @@ PLAYLISTS = {
     "segments": playlist(hostile.many_segments(3 * MIB)),
     "lines": playlist(hostile.empty_lines(4 * MIB - 8192)),
     "key formats": playlist(hostile.many_keys(MIB)),
+    "as many segments as may be": playlist(hostile.different_segments(26 * 49_000)),
     "a bomb": playlist(b"#EXTM3U\n") + zlib.compress(bytes(8)),
     "ten thousand times its size": answer(gzip.compress(bytes(200 * MIB), 6), "Content-Encoding: gzip"),
 }
