@@ -42,6 +42,9 @@ MAX_PENDING = 16
 MAX_BEHIND_BYTES = 4 << 20
 """Media that came in UDP and that ffmpeg hasn't taken yet; what comes beyond it is lost."""
 
+LAST_SECONDS = 1.0
+"""How long the end of a connection may take whose other side takes nothing more."""
+
 PORT_ATTEMPTS = 32
 """How often two ports that follow on one another are looked for."""
 
@@ -81,6 +84,7 @@ class RtspRelay:
             task = asyncio.ensure_future(self._serve(reader, writer))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
+            task.add_done_callback(lambda _: _part(writer))  # however early it was cancelled
 
         server = await asyncio.start_server(accept, HOST, 0)
         place = f"{HOST}:{server.sockets[0].getsockname()[1]}"
@@ -106,8 +110,6 @@ class RtspRelay:
             pass  # either side ends so, too; ffmpeg tells what it misses
         except OSError as error:
             self.trouble = error.strerror or "it doesn't answer"
-        finally:
-            writer.close()
 
 
 @dataclass(slots=True)
@@ -200,17 +202,18 @@ class _Connection:
         finally:
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            # Before anything is waited for: whoever ends the relay may end that wait, too.
             for asked in self._pending.values():
                 _close(asked.ports)
             _close(self._channels.values())
             if self._server is not None:
-                self._server[1].close()
+                _part(self._server[1])
+            await asyncio.gather(*ways, return_exceptions=True)
 
     async def _connect(self) -> None:
         parts = urlsplit(self._target)
         if self._server is not None:
-            self._server[1].close()
+            _part(self._server[1])
         self._server = await self._guard.connect(parts.hostname or "", parts.port or DEFAULT_PORT)
 
     async def _from_client(self) -> None:
@@ -326,6 +329,8 @@ class _Connection:
             self._answer(asked, Message(BAD_GATEWAY))
             raise PullError("it redirects to another protocol")
         self._target = _asked_for(parts)
+        for other in self._pending.values():
+            _close(other.ports)
         self._pending.clear()
         await self._connect()
         self._ask(asked)
@@ -337,7 +342,11 @@ class _Connection:
             return
         here, there = (self._server[1].get_extra_info(name)[0] for name in ("sockname", "peername"))
         asked.ports, first = await _two_ports(here, there, channels, self._client)
-        self._ask(asked, f"RTP/AVP;unicast;client_port={first}-{first + 1}")
+        try:
+            self._ask(asked, f"RTP/AVP;unicast;client_port={first}-{first + 1}")
+        except MediaError:
+            _close(asked.ports)
+            raise
 
     def _settle(self, asked: _Asked, message: Message) -> None:
         """Tell ffmpeg that its media come over TCP, where the server agreed to send them."""
@@ -351,6 +360,7 @@ class _Connection:
             # RFC 2326 §12.39: the answer may name another address as the source; nobody judged that one.
             port.remote = (there, remote)
             port.send(punch)
+        _close(self._channels.pop(port.channel) for port in asked.ports if port.channel in self._channels)
         self._channels |= {port.channel: port for port in asked.ports}
         channels = "-".join(str(port.channel) for port in asked.ports)
         self._answer(asked, message.with_field("Transport", f"RTP/AVP/TCP;unicast;interleaved={channels}"))
@@ -412,6 +422,13 @@ def _itself(port: _Port) -> _Port:
 
 def _number(bound: socket.socket) -> int:
     return int(bound.getsockname()[1])
+
+
+def _part(writer: asyncio.StreamWriter) -> None:
+    """End a connection: what was written last may be taken for a moment, by who takes it at all."""
+    writer.close()
+    if writer.transport.get_write_buffer_size():
+        asyncio.get_running_loop().call_later(LAST_SECONDS, writer.transport.abort)
 
 
 def _close(ports: Iterable[_Port]) -> None:

@@ -69,6 +69,7 @@ class RtspServer:
 
             def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 tasks.append(group.create_task(self._serve(reader, writer)))
+                tasks[-1].add_done_callback(lambda _: writer.transport.abort())
 
             server = await asyncio.start_server(accept, self.host, 0)
             self.url = f"rtsp://{self.host}:{server.sockets[0].getsockname()[1]}/live"
@@ -82,7 +83,7 @@ class RtspServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number, taking, sending = self.connections, RtspReader(), list[asyncio.Task[None]]()
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError):
             try:
                 while data := await reader.read(65536):
                     for item in taking.receive_data(data):
