@@ -20,8 +20,10 @@ from media.errors import MalformedError, TooLargeError, UnsupportedError
 MAX_SAMPLES = 1 << 22
 """Most samples of one track: 24 hours of AAC at 48 kHz. Uncompressed sound has a sample per tick."""
 
-STRETCH_LENGTH = 1 << 15
-"""How many samples, or entries of a box, are looked at together: some hundred kilobytes."""
+STRETCH_LENGTH = 15 << 10
+"""How many samples, or entries of a box, are looked at together.
+
+Eight bytes of each make less than 128 KiB: what is larger, malloc gets anew from the system each time."""
 
 _MARK = 1 << 10
 """How many entries of a box, or sizes, there are from one mark to the next; it divides a stretch."""
