@@ -24,7 +24,7 @@ from origin import configsources, logs, starting
 from origin.config import Config, ConfigError, redactor_of
 from origin.errors import CommandError
 from packager.datalock import DataInUseError
-from packager.redaction import redact
+from packager.redaction import Redactor, redact, secrets_of
 from packager.storage import CONFIGURATION, NotFoundError
 from packager.tools import ToolsError
 
@@ -180,10 +180,12 @@ def check(url: str, verbose: bool) -> None:
     """
     from origin import check as judge
 
-    logs.configure("debug" if verbose else "info", "text")
+    redactor = Redactor.of(secrets_of(url))
+    logs.configure("debug" if verbose else "info", "text", redactor)
     report = asyncio.run(judge.check(url))
     for finding in report.findings:
-        click.echo(finding)
+        # Reports are kept, and shown to others; the rest of a query is what they are about.
+        click.echo(redactor.without_known(str(finding)))
     click.echo(f"{report.passed} checks held, {len(report.findings)} didn't")
     if report.findings:
         sys.exit(FAILED)

@@ -12,13 +12,15 @@ import heapq
 import os
 import re
 import stat
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from packager.storage import NOTHING_WITHHELD, SETTLED_AFTER, Withheld, is_served
+from packager.storage import NOTHING_WITHHELD, SETTLED_AFTER, Withheld, identity_of, is_served
 
 RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov)", re.IGNORECASE)
 
@@ -203,15 +205,7 @@ class FileListing:
     def _is_as_it_was(self, known: Listing, now: float) -> bool:
         if now - known.walked > max(self._limits.unwalked_seconds, IDLE_SHARE * known.seconds):
             return False
-        return all(self._changed(path) == changed >= 0 for path, changed in known.folders.items())
-
-    def _changed(self, folder: str) -> int:
-        """Give a folder's time of change; -1 where a change of the same moment may follow, or it is gone."""
-        try:
-            changed = (self._root / folder).stat().st_mtime_ns
-        except OSError:
-            return -1
-        return changed if changed < (time.time() - SETTLED_AFTER) * 1e9 else -1
+        return all(time_of_change(self._root / path) == kept >= 0 for path, kept in known.folders.items())
 
     def _walked(self) -> _Found:
         found = _Found()
@@ -220,7 +214,7 @@ class FileListing:
 
     def _walk(self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]], depth: int) -> None:
         # Before it is read: what changes meanwhile is a change.
-        found.folders[folder] = self._changed(folder)
+        found.folders[folder] = time_of_change(self._root / folder)
         try:
             names = self._names(folder, found, withheld)
         except OSError:
@@ -239,7 +233,7 @@ class FileListing:
                 status = (self._root / path).lstat()
             except OSError:  # gone since the folder was read
                 continue
-            if stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) not in withheld:
+            if stat.S_ISREG(status.st_mode) and identity_of(status) not in withheld:
                 found.files.append(File(path, status.st_size, status.st_mtime_ns))
 
     def _names(self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]]) -> Iterator[str]:
@@ -255,11 +249,104 @@ class FileListing:
                 if entry.is_dir(follow_symlinks=False):
                     # Not of the entry: on a mount, that has the inode of the folder beneath it.
                     status = Path(entry.path).lstat() if withheld else None
-                    if status is None or (status.st_dev, status.st_ino) not in withheld:
+                    if status is None or identity_of(status) not in withheld:
                         names.append(f"{entry.name}/")
                 elif PurePosixPath(entry.name).suffix.lower() in self._endings:
                     names.append(entry.name)
         return in_order(names)
+
+
+class FolderTitles:
+    """Which files of a folder are renditions of which title, read once until the folder changes.
+
+    It blocks on the disk, and may be asked by several threads at once.
+
+    Args:
+        root: the library.
+        names: how many names of a folder are looked at, and how many renditions are kept of all folders.
+        clock: gives seconds since some moment.
+
+    Attributes:
+        reads: how often a folder was read.
+        kept: how many names are kept, those of the folders too.
+    """
+
+    def __init__(self, root: Path, names: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = root
+        self._names = names
+        self._clock = clock
+        self._lock = threading.Lock()
+        # The one that wasn't asked for for longest comes first.
+        self._folders: OrderedDict[str, _FolderNames] = OrderedDict()
+        self.reads = self.kept = 0
+
+    def renditions(self, folder: str, title: str) -> list[str]:
+        """Name the files that are renditions of a title, the smallest picture first.
+
+        Args:
+            folder: relative to the library; "" for the library itself.
+            title: its name.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
+        with self._lock:
+            known = self._folders.get(folder)
+            if known is None or self._clock() >= known.idle_until:
+                changed = time_of_change(self._root / folder)
+                if known is None or not known.changed == changed >= 0:
+                    known = self._read(folder, changed)
+                    self._keep(folder, known)
+            self._folders.move_to_end(folder)
+            return [name for _, name in sorted(known.titles.get(title, ()))]
+
+    def _read(self, folder: str, changed: int) -> _FolderNames:
+        self.reads += 1
+        began = self._clock()
+        titles: dict[str, list[tuple[int, str]]] = {}
+        count = 0
+        with os.scandir(self._root / folder) as entries:
+            for _, entry in zip(range(self._names), entries, strict=False):
+                match = RENDITION.fullmatch(entry.name)
+                if match is not None:
+                    titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
+                    count += 1
+        now = self._clock()
+        return _FolderNames(titles, count, changed, now + IDLE_SHARE * (now - began))
+
+    def _keep(self, folder: str, names: _FolderNames) -> None:
+        former = self._folders.pop(folder, None)
+        self._folders[folder] = names
+        self.kept += 1 + names.count - (0 if former is None else 1 + former.count)
+        while self.kept > self._names and len(self._folders) > 1:
+            _, gone = self._folders.popitem(last=False)
+            self.kept -= 1 + gone.count
+
+
+@dataclass(frozen=True, slots=True)
+class _FolderNames:
+    """What a folder was found to have.
+
+    Attributes:
+        titles: heights and names of renditions, by title.
+        count: how many these are.
+        changed: the folder's time of change, as of `time_of_change`.
+        idle_until: when it may be read again, by the clock.
+    """
+
+    titles: dict[str, list[tuple[int, str]]]
+    count: int
+    changed: int
+    idle_until: float
+
+
+def time_of_change(folder: Path) -> int:
+    """Give a folder's time of change; -1 where a change of the same moment may follow, or it is gone."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return -1
+    return changed if changed < (time.time() - SETTLED_AFTER) * 1e9 else -1
 
 
 @dataclass(slots=True)

@@ -157,11 +157,7 @@ class Withheld:
 
     def identities(self) -> frozenset[tuple[int, int]]:
         """Device and inode of each that is there now."""
-        return frozenset((status.st_dev, status.st_ino) for status in _statuses((*self.files, *self.folders)))
-
-    def has(self, status: os.stat_result) -> bool:
-        """Whether an open file or folder is one of them."""
-        return (status.st_dev, status.st_ino) in self.identities()
+        return frozenset(map(identity_of, _statuses((*self.files, *self.folders))))
 
     def has_name(self, part: str) -> bool:
         """Whether a name is that of one of the files, or of a copy beside it (``hw.conf.1``)."""
@@ -241,52 +237,59 @@ class Library:
         return self._beneath(root, inside, target)
 
     def _beneath(self, root: Path, parts: Sequence[str], path: Path) -> LocalFile:
+        withheld = self.withheld.identities()
         folder = os.open(root, _OPEN_FOLDER)
         try:
             for part in parts[:-1]:
                 inner = os.open(part, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=folder)
                 os.close(folder)
                 folder = inner
-                if self.withheld.folders and self.withheld.has(os.fstat(folder)):
+                if withheld and identity_of(os.fstat(folder)) in withheld:
                     raise NotFoundError(path.name)
-            return self._file(os.open(parts[-1], _OPEN_FILE | os.O_NOFOLLOW, dir_fd=folder), path)
+            return self._file(os.open(parts[-1], _OPEN_FILE | os.O_NOFOLLOW, dir_fd=folder), path, withheld)
         finally:
             os.close(folder)
 
     def _followed(self, fd: int, path: Path) -> LocalFile:
         """Take what a way with links has led to, unless that is withheld."""
-        file = self._file(fd, path)
+        withheld = self.withheld.identities()
+        file = self._file(fd, path, withheld)
         try:
             # proc(5): where the open file really lies, not where its name leads by now.
             target = Path(os.readlink(f"/proc/self/fd/{fd}"))  # noqa: PTH115  # a link to a path, kept as text
             if _is_configuration(target.name) or self.withheld.has_name(target.name):
                 raise NotFoundError(path.name)
-            if self.withheld.folders and self._is_withheld_at(target):
+            if withheld and self._is_within(target, withheld):
                 raise NotFoundError(path.name)
         except BaseException:
             file.close()
             raise
         return file
 
-    def _is_withheld_at(self, target: Path) -> bool:
-        root = self.root.stat()
-        for status in _statuses(target.parents):
-            if os.path.samestat(status, root):
+    def _is_within(self, target: Path, withheld: frozenset[tuple[int, int]]) -> bool:
+        root = identity_of(self.root.stat())
+        for folder in map(identity_of, _statuses(target.parents)):
+            if folder == root:
                 return False  # the library itself may lie in such a folder
-            if self.withheld.has(status):
+            if folder in withheld:
                 return True
         return False
 
-    def _file(self, fd: int, path: Path) -> LocalFile:
+    def _file(self, fd: int, path: Path, withheld: frozenset[tuple[int, int]]) -> LocalFile:
         try:
             # Asked of the open file, not of the name: the name may lead elsewhere by now.
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or self.withheld.has(status):
+            if not stat.S_ISREG(status.st_mode) or identity_of(status) in withheld:
                 raise NotFoundError(path.name)
             return LocalFile(fd, str(path), status)
         except BaseException:
             os.close(fd)
             raise
+
+
+def identity_of(status: os.stat_result) -> tuple[int, int]:
+    """Give device and inode: whatever name leads to a file or folder, these are the same."""
+    return status.st_dev, status.st_ino
 
 
 def _statuses(paths: Iterable[Path]) -> Iterable[os.stat_result]:

@@ -5,7 +5,6 @@ Everything here blocks on the disk and may be called from several threads at onc
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from media.errors import MediaError, TooLargeError
-from packager.file_listing import MAX_RENDITIONS, RENDITION
+from packager.file_listing import MAX_RENDITIONS, FolderTitles
 from packager.storage import LACKING, Library, LocalFile, NotFoundError, is_served
 from packager.tools import BusyError
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
@@ -43,7 +42,8 @@ class TitleLimits:
         made_at_once: how many indexes are made at the same time; each reads a whole ``moov`` into memory.
         wait_seconds: how long a request waits while others make indexes.
         renditions: most files of one title.
-        folder_files: how many names of a folder are looked at for a title's renditions.
+        folder_files: how many names of a folder are looked at for titles' renditions, and how many of these
+            are kept of all folders.
         manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
         text_bytes: memory for playlists and manifests, which are written once for all who ask.
         texts: most of them.
@@ -55,7 +55,7 @@ class TitleLimits:
     made_at_once: int = 2
     wait_seconds: float = 60.0
     renditions: int = MAX_RENDITIONS
-    folder_files: int = 10_000
+    folder_files: int = 200_000
     manifest_segments: int = 120_000
     text_bytes: int = 16 << 20
     texts: int = 1024
@@ -119,6 +119,7 @@ class Titles:
     def __init__(self, library: Library, limits: TitleLimits = DEFAULT_LIMITS) -> None:
         self._library = library
         self._limits = limits
+        self._folders = FolderTitles(library.root, limits.folder_files)
         self._lock = threading.Lock()
         self._making = threading.BoundedSemaphore(limits.made_at_once)
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
@@ -271,21 +272,14 @@ class Titles:
         parts = [*filter(None, folder.split("/")), title]
         if not all(map(is_served, parts)):
             raise NotFoundError(title)
-        names: list[tuple[int, str]] = []
         try:
-            with os.scandir(self._library.root / folder) as entries:
-                for _, entry in zip(range(self._limits.folder_files), entries, strict=False):
-                    if not entry.name.startswith(title):  # as most don't, and whoever asks may be anybody
-                        continue
-                    match = RENDITION.fullmatch(entry.name)
-                    if match is not None and match["title"] == title:
-                        names.append((int(match["height"]), entry.name))
+            names = self._folders.renditions(folder, title)
         except (OSError, ValueError):
             raise NotFoundError(title) from None
         if len(names) > self._limits.renditions:
             limit = self._limits.renditions
             raise TooLargeError(f"{len(names)} renditions of one title: more than {limit}")
-        return [file_name for _, file_name in sorted(names)]
+        return names
 
     def _index(self, file: LocalFile, *, played: bool = True) -> FileIndex:
         """Take a file's index from memory, wait for it, or make it; one that isn't played goes first."""

@@ -304,3 +304,14 @@ def test_what_a_playlist_of_low_latency_breaks_is_told(right: str, wrong: str, w
     (problem,) = [*control_problems(text), *part_problems(text)]
     assert words in problem
     assert "(RFC 8216bis " in problem
+
+
+def test_a_report_has_no_secret_of_the_address_that_is_judged(careless_server: str) -> None:
+    """Reports are kept by CI, where others read them."""
+    place = careless_server.removeprefix("http://")
+    result = run(f"http://user:c4nary1x@{place}/a.m3u8?token=c4nary2x&mode=1")
+    assert result.returncode == 1
+    assert "a.m3u8" in result.stdout + result.stderr
+    refused = run("http://user:c4nary3x@127.0.0.1:1/a.m3u8?key=c4nary4x")
+    assert refused.returncode != 0
+    assert "c4nary" not in result.stdout + result.stderr + refused.stdout + refused.stderr

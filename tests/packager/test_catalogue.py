@@ -25,7 +25,7 @@ from packager.catalogue import (
     Title,
     probe,
 )
-from packager.file_listing import FileListing, ListingLimits
+from packager.file_listing import FileListing, FolderTitles, ListingLimits
 from packager.storage import Withheld
 from packager.tools import Tools
 from tests.packager import crafted
@@ -355,3 +355,44 @@ async def test_an_item_is_found_by_its_path(tmp_path: Path) -> None:
     (file,) = (await catalogue.named("film.720p.mp4", patience=0)).items
     assert file == Entry("film.720p.mp4", 4, None)
     assert (await catalogue.named("film.480p.mp4", patience=0)).items == ()
+
+
+def test_a_folder_is_read_once_for_titles_until_it_changes(tmp_path: Path) -> None:
+    """Any stranger may ask for titles that aren't there, of a folder with a hundred thousand names."""
+    fill(tmp_path, ["a/film.720p.mp4", "a/film.240p.mp4", "a/other.mp4"])
+    settle(tmp_path)
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.5
+        return now
+
+    folders = FolderTitles(tmp_path, 100, clock)
+    for number in range(1000):
+        assert folders.renditions("a", f"nothing-{number}") == []
+    assert folders.renditions("a", "film") == ["film.240p.mp4", "film.720p.mp4"]
+    assert folders.reads == 1
+    fill(tmp_path, ["a/film.480p.mp4"])
+    now += 100
+    assert folders.renditions("a", "film") == ["film.240p.mp4", "film.480p.mp4", "film.720p.mp4"]
+    assert folders.reads == 2
+    # While it changes all the time, reading takes a tenth of the time at most.
+    before = now
+    for _ in range(1000):
+        folders.renditions("a", "film")
+    assert folders.reads - 2 <= (now - before) / 5 + 1
+    with pytest.raises(FileNotFoundError):
+        folders.renditions("b", "film")
+
+
+def test_what_is_kept_of_folders_is_bounded(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        [f"{folder}/{film}.{height}p.mp4" for folder in range(9) for film in "ab" for height in (10, 20)],
+    )
+    settle(tmp_path)
+    folders = FolderTitles(tmp_path, 10)
+    for folder in range(9):
+        assert folders.renditions(str(folder), "a") == ["a.10p.mp4", "a.20p.mp4"]
+    assert folders.kept <= 10
