@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from email.message import Message
@@ -16,8 +17,14 @@ from urllib.parse import quote, urljoin
 
 import numpy as np
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
+from origin.library_list import LibraryList
+from packager.beside import beside
+from packager.catalogue import Catalogue
 from tests.conftest import ServerProcess, start_server
+from tests.loop_watch import LoopWatch, slowness
 from tests.origin.test_cli import assert_one_line, run
 from tests.packager import crafted
 from tests.waiting import wait_for
@@ -160,6 +167,31 @@ def test_a_list_whose_folder_is_gone_is_503_and_comes_back_by_itself(tmp_path: P
         wait_for(lambda: fetch(f"{server.url}/api/library")[0] == 200, "the list")
         assert [one["path"] for one in listed(server)] == ["film.mp4"]
         assert "Traceback" not in server.text()
+
+
+async def test_a_library_of_many_files_holds_nobody_up(
+    tmp_path: Path, nothing_holds_the_event_loop: LoopWatch
+) -> None:
+    await asyncio.to_thread(
+        fill, tmp_path, [f"{number // 4_000}/{number:06}.mp4" for number in range(10_000)]
+    )
+    catalogue = Catalogue(tmp_path, None)
+    answers = LibraryList(catalogue, lambda: True)
+
+    def ask(query: str) -> Awaitable[Response]:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": query.encode(), "headers": []}
+        return answers.answer(Request(scope))
+
+    async with beside(catalogue.run()):
+        nothing_holds_the_event_loop.reset()
+        first = await asyncio.gather(*(ask("") for _ in range(100)))
+        assert {len(json.loads(bytes(one.body))) for one in first} == {200}
+        assert catalogue.listing.walks == 1
+        for number in range(0, 8_000, 4_000):
+            page = await ask(f"limit=500&after=file/{number // 4_000}/{number:06}.mp4")
+            assert len(json.loads(bytes(page.body))) == 500
+    held = nothing_holds_the_event_loop.longest
+    assert held.seconds < 0.02 * slowness(), held.where
 
 
 SECRET = 'publish_token = "canary"'
