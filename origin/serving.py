@@ -15,11 +15,11 @@ import structlog
 import uvicorn
 from rich.console import Console
 
-from origin import allocator, descriptors, inherited, privileges
+from origin import allocator, descriptors, inherited, logs, privileges
 from origin.access import AccessOptions, loopback_ports
 from origin.app import build_app
 from origin.client_limits import ClientLimits
-from origin.config import Config
+from origin.config import Config, redactor_of
 from origin.edge import Ledger, edge_headers
 from origin.fileshortcut import FileShortcut
 from origin.house import House
@@ -73,6 +73,8 @@ async def serve(
             config, tools = await _equipped(config, asking, demo=demo, own_library=own_library)
             lock = await asyncio.to_thread(_lock, config, patient=bool(handed))
             config, made = await asyncio.to_thread(with_secrets, config)
+            # What was made or kept is to be in no line of the log either.
+            await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
             make = functools.partial(
                 House,
                 files=() if file is None else (file,),

@@ -1,7 +1,7 @@
-"""Hostile input: HTTP (A), files (B), MP4 (C), playlists (D), ffmpeg (F), radio (G), limits (L), crashes (M).
+"""Hostile input: HTTP (A), files (B), MP4 (C), playlists (D), ffmpeg (F), radio (G), keys (J), limits (L).
 
-The tests of each row, or why it has none yet. What concerns publishers and events is the business of those
-wings.
+Crashes are M, and of the page (K) what other sites may read is here. The tests of each row, or why it has
+none yet. What concerns publishers and events is the business of those wings.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ SAMPLES = "test_samples.py::"
 MOVIE = "test_movie.py::"
 CODECS = "test_codecs.py::"
 BOXES = "test_isobmff.py::"
+CREDENTIALS = "test_credentials.py::"
+ACCESS = "test_access.py::"
+SITES = "test_other_sites.py::"
 
 _FRAMING = HTTP + "test_ambiguous_framing_is_refused_and_nothing_behind_it_is_answered"
 _FAULTY = HTTP + "test_a_faulty_head_for_a_file_that_is_open_is_refused_like_any_other"
@@ -88,6 +91,7 @@ ROWS = {
     "A14": held(
         SOURCES + "test_a_refusal_has_its_exact_length_and_closes",
         RADIO + "test_wrong_passwords_by_the_hundred_change_nothing",
+        CREDENTIALS + "test_the_time_of_a_comparison_tells_nothing_of_the_secret",
     ),
     "A15": held(HTTP + "test_what_follows_an_upgrade_is_no_second_request"),
     "A16": held(WIRE + "test_a_header_field_cannot_be_split"),
@@ -213,7 +217,7 @@ ROWS = {
     ),
     "F4": held(
         CAGE + "test_a_hostile_program_fails_at_each_attempt",
-        CAGE + "test_the_network_is_open_to_who_needs_it_and_nothing_else_is",
+        CAGE + "test_one_port_or_datagrams_are_open_to_who_needs_them_and_nothing_else_is",
     ),
     "F5": held(
         LIVE + "test_a_redirect_leads_to_http_and_nowhere_else",
@@ -254,10 +258,14 @@ ROWS = {
         SOURCES + "test_a_source_of_the_old_protocol_is_answered_at_once",
         SOURCES + "test_a_refusal_has_its_exact_length_and_closes",
         RADIO + "test_wrong_passwords_by_the_hundred_change_nothing",
+        CREDENTIALS + "test_the_time_of_a_comparison_tells_nothing_of_the_secret",
     ),
     "G4": Row(later="mounts call nobody back; heads that are too long are A8"),
     "G5": held(SOURCES + "test_a_refusal_has_its_exact_length_and_closes"),
-    "G6": held(SOURCES + "test_titles_are_only_taken_with_the_sources_password"),
+    "G6": held(
+        SOURCES + "test_titles_are_only_taken_with_the_sources_password",
+        "test_strangers.py::test_nobody_changes_anything_without_a_key",
+    ),
     "G7": held(
         RADIO + "test_a_crowd_whose_process_is_stopped_is_dropped",
         "test_radio_faults.py::test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_miss_nothing",
@@ -271,6 +279,47 @@ ROWS = {
     "G9": held(FALLBACK + "test_a_station_that_would_hear_itself_is_refused"),
     "G10": held(RADIO + "test_children_have_no_connection_of_the_server"),
     "G11": held("test_radio.py::test_the_status_is_json_that_is_safe_inside_html"),
+    "J1": held(
+        CREDENTIALS + "test_the_time_of_a_comparison_tells_nothing_of_the_secret",
+        CREDENTIALS + "test_a_long_password_is_read_once_for_all_secrets",
+    ),
+    "J2": held(
+        "test_trusted_proxies.py::test_who_is_not_trusted_is_the_client_whatever_it_says",
+        "test_strangers.py::test_nobody_changes_anything_without_a_key",
+    ),
+    "J3": held(
+        ACCESS + "test_on_loopback_lists_are_not_for_pages_of_names_that_lead_here",
+        ACCESS + "test_on_loopback_nothing_is_changed_under_a_foreign_name",
+        SITES + "test_a_page_under_a_name_that_leads_here_reads_none_either",
+    ),
+    "J4": held(
+        ACCESS + "test_pages_of_other_sites_change_no_title_with_what_the_browser_knows",
+        SITES + "test_a_form_of_another_site_changes_nothing_with_the_password_that_the_browser_knows",
+        "test_live_dateranges.py::test_nobody_publishes_without_a_key_and_no_page_of_another_site_does",
+    ),
+    "J5": held(
+        ACCESS + "test_what_is_protected_needs_the_token",
+        ACCESS + "test_health_tells_strangers_whether_the_server_is_ready_and_nothing_else",
+        ACCESS + "test_the_administrators_port_answers_it_without_the_token",
+        ACCESS + "test_no_other_spelling_leads_to_what_is_protected",
+        ACCESS + "test_lists_are_for_no_origin_where_media_are_for_all",
+    ),
+    "J6": held(
+        CREDENTIALS + "test_a_signed_address_lets_in_until_its_time",
+        "test_radio_admission.py::test_anybody_else_is_asked_for_the_password",
+        "test_radio_admission.py::test_what_is_told_of_a_station_needs_what_its_sound_needs",
+    ),
+    "J7": held("test_secrets.py::test_no_secret_is_written_answered_or_shown_by_children"),
+    "J8": held(
+        "test_secrets.py::test_a_configuration_with_secrets_that_all_can_read_is_warned_of",
+        "test_config.py::test_a_wrong_file_is_one_line_naming_the_key_and_what_is_allowed",
+        "test_kept_secrets.py::test_a_file_that_may_be_others_is_refused_in_a_line",
+    ),
+    "K6": held(
+        "test_app.py::test_pages_of_other_origins_may_read_media",
+        ACCESS + "test_no_page_of_another_origin_reads_lists_on_loopback",
+        SITES + "test_a_page_of_another_origin_reads_no_list_but_media",
+    ),
     "L1": held(SERVER + "test_a_server_without_descriptors_does_not_spin_and_recovers"),
     "L2": held(
         DISKS + "test_a_full_disk_shortens_the_dvr_and_live_goes_on",
@@ -322,12 +371,12 @@ ROWS = {
     ),
     "M5": held(
         DISKS + "test_a_crash_at_any_step_of_a_write_leaves_all_segments_that_were_stored",
-        DISKS + "test_what_a_power_cut_may_lose_is_not_listed",
+        DISKS + "test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed",
         RECORDINGS + "test_what_was_interrupted_is_recorded_at_the_next_start",
     ),
     "M6": held(
         DVR + "test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on",
-        DVR + "test_an_index_of_noise_loses_the_dvr_and_nothing_else",
+        DVR + "test_an_index_of_noise_loses_nothing_but_itself",
         DVR + "test_a_line_that_was_torn_anywhere_costs_only_its_own_segment",
         DISKS + "test_a_line_without_its_init_segment_is_not_listed",
         RECORDINGS + "test_a_folder_that_is_no_recording_is_left_alone",

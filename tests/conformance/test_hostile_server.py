@@ -333,6 +333,8 @@ def test_the_table_has_every_row() -> None:
             + [f"G{number}" for number in range(1, 12)]
             + [f"D{number}" for number in range(1, 12)]
             + [f"F{number}" for number in range(1, 11)]
+            + [f"J{number}" for number in range(1, 9)]
+            + ["K6"]
             + [f"L{number}" for number in range(1, 14)]
             + [f"M{number}" for number in range(1, 11)]
         )
