@@ -158,6 +158,7 @@ def configuration(secret: Callable[[], str], tools: Tools, tmp_path: Path, http:
         "[server]",
         "port = 0",
         f'data = "{tmp_path}/data"',
+        f'admin_token = "{secret()}-of-the-administrator"',
         "[log]",
         "requests = true",
         'level = "debug"',
