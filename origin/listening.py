@@ -59,6 +59,8 @@ class Listener:
         self._beginnings: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._told = float("-inf")
+        # Closing one of the socket's own would give up the process's lock of it (origin/inherited.py).
+        self._probe = os.open(os.devnull, os.O_RDONLY)
 
     def start(self) -> None:
         """Listen, and take who comes."""
@@ -76,6 +78,7 @@ class Listener:
         self._loop.remove_reader(self._socket.fileno())
         if self._beginnings:
             await asyncio.wait(self._beginnings)
+        os.close(self._probe)
 
     def _take(self) -> None:
         highest = _highest()
@@ -114,7 +117,7 @@ class Listener:
         self._pause = self._loop.call_later(PAUSE_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
-        if _has_room(self._socket.fileno()):
+        if _has_room(self._probe):
             self._pause = None
             self._loop.add_reader(self._socket.fileno(), self._take)
         else:
