@@ -85,6 +85,7 @@ ROWS = {
     "A11": held(
         RADIO + "test_a_source_that_stalls_with_an_open_socket_loses_its_place",
         RADIO + "test_a_source_that_sends_a_byte_now_and_then_loses_its_place",
+        "test_slow_bodies.py::test_a_body_that_does_not_come_is_given_up",
     ),
     "A12": held(CLIENTS + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up"),
     "A13": held(CLIENTS + "test_a_thousand_pipelined_requests_are_answered_in_order_and_cost_no_memory"),
@@ -282,10 +283,12 @@ ROWS = {
     "J1": held(
         CREDENTIALS + "test_the_time_of_a_comparison_tells_nothing_of_the_secret",
         CREDENTIALS + "test_a_long_password_is_read_once_for_all_secrets",
+        CREDENTIALS + "test_answers_to_wrong_passwords_are_held_back_longer_and_longer",
     ),
     "J2": held(
         "test_trusted_proxies.py::test_who_is_not_trusted_is_the_client_whatever_it_says",
         "test_strangers.py::test_nobody_changes_anything_without_a_key",
+        "test_trusted_proxies.py::test_viewers_behind_a_proxy_are_counted_once_and_one_by_one",
     ),
     "J3": held(
         ACCESS + "test_on_loopback_lists_are_not_for_pages_of_names_that_lead_here",
@@ -320,7 +323,11 @@ ROWS = {
         ACCESS + "test_no_page_of_another_origin_reads_lists_on_loopback",
         SITES + "test_a_page_of_another_origin_reads_no_list_but_media",
     ),
-    "L1": held(SERVER + "test_a_server_without_descriptors_does_not_spin_and_recovers"),
+    "L1": held(
+        SERVER + "test_a_server_without_descriptors_does_not_spin_and_recovers",
+        "test_descriptors.py::test_a_server_whose_descriptors_run_out_goes_on_and_comes_back",
+        "test_descriptors.py::test_a_program_that_cannot_be_started_leaves_nothing_open",
+    ),
     "L2": held(
         DISKS + "test_a_full_disk_shortens_the_dvr_and_live_goes_on",
         DVR + "test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers",
@@ -332,6 +339,7 @@ ROWS = {
     ),
     "L4": held(
         CLIENTS + "test_connections_beyond_the_limit_are_told_so_and_the_others_go_on",
+        "test_client_limits.py::test_one_client_has_no_more_connections_than_it_may",
         CLIENTS + "test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up",
     ),
     "L5": held("test_starved.py::test_a_starved_server_says_so_and_its_channel_goes_on_in_order"),
@@ -349,6 +357,7 @@ ROWS = {
     "L11": held(
         "test_vod.py::test_indexes_are_dropped_when_they_take_more_than_their_share",
         BOMBS + "test_refusals_and_indexes_of_a_whole_library_stay_within_their_memory",
+        "test_simulcast_starts.py::test_no_more_encoders_begin_at_once_than_may",
     ),
     "L12": held(CLIENTS + "test_connections_to_a_vanished_client_are_noticed_by_the_kernel"),
     "L13": held(
