@@ -88,7 +88,7 @@ def is_ours(folder: OpenFolder, name: str) -> bool:
 
 def is_unfinished(folder: OpenFolder, name: str) -> bool:
     """Tell whether a file is what is left of one of ours that was being written."""
-    found = _UNFINISHED.fullmatch(name)
+    found = _UNFINISHED.fullmatch(name) if name.endswith(TEMPORARY) else None
     begins = (
         None
         if found is None

@@ -221,7 +221,8 @@ def _placed(
     for number in files.keys() - linked:
         beside = [one for one in (number - 1, number + 1) if one in shown]
         follow = [follows(min(one, number), max(one, number)) for one in beside]
-        nearest = min(anchors, key=lambda one: abs(one - number), default=None)
+        at = bisect.bisect(anchors, number)
+        nearest = min(anchors[max(at - 1, 0) : at + 1], key=lambda one: abs(one - number), default=None)
         if nearest is None:
             alone = number == timeline.number
         else:
@@ -231,7 +232,8 @@ def _placed(
             kept.add(number)
     # What goes on where the one before it ends, and ends too early, is cut off.
     cut = {number for number in kept if number + 1 in kept and follows(number, number + 1) is False}
-    return {number: file for number, file in files.items() if number in kept - cut or number in known}
+    wanted = (kept - cut).union(known)
+    return {number: file for number, file in files.items() if number in wanted}
 
 
 def _shown(file: SegmentFile, timescale: int) -> Fraction:
