@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -212,28 +212,53 @@ def _placed(
 
     _, timescale = read_track(timeline.init)
     shown = {number: Fraction(*line.presentation_time) for number, line in known.items()}
-    linked = {one for number in files if follows(number, number + 1) for one in (number, number + 1)}
-    for number in linked:
-        shown[number] = _shown(files[number], timescale)
-    anchors = sorted(shown)
     usual = _usual_duration(files.values(), known.values(), timescale)
-    kept = set(linked)
-    for number in files.keys() - linked:
-        beside = [one for one in (number - 1, number + 1) if one in shown]
-        follow = [follows(min(one, number), max(one, number)) for one in beside]
+
+    def fits(number: int, anchors: Sequence[int]) -> bool | None:
         at = bisect.bisect(anchors, number)
         nearest = min(anchors[max(at - 1, 0) : at + 1], key=lambda one: abs(one - number), default=None)
         if nearest is None:
-            alone = number == timeline.number
-        else:
-            expected = shown[nearest] + (number - nearest) * usual
-            alone = abs(_shown(files[number], timescale) - expected) < usual / 2
-        if alone and False not in follow:
+            return None
+        expected = shown[nearest] + (number - nearest) * usual
+        return abs(_shown(files[number], timescale) - expected) < usual / 2
+
+    kept, anchors = set[int](), sorted(shown)
+    chains = sorted(_chains(files, follows), key=lambda chain: (chain[0] != timeline.number, -len(chain)))
+    if chains and not anchors:
+        # Nothing else tells: the timeline's beginning does, or the longest stretch of it.
+        kept.update(chains[0])
+        shown.update((number, _shown(files[number], timescale)) for number in chains[0])
+        anchors = sorted(shown)
+    for chain in chains:
+        # By lines that are left it is known where a chain belongs, if it has one of their segments.
+        if not known.keys().isdisjoint(chain) or fits(chain[0], anchors) in (None, True):
+            kept.update(chain)
+    for number in kept:
+        shown[number] = _shown(files[number], timescale)
+    anchors = sorted(shown)
+    for number in files.keys() - kept:
+        beside = [one for one in (number - 1, number + 1) if one in shown]
+        follow = [follows(min(one, number), max(one, number)) for one in beside]
+        place = fits(number, anchors)
+        if False not in follow and (place or (place is None and number == timeline.number)):
             kept.add(number)
     # What goes on where the one before it ends, and ends too early, is cut off.
     cut = {number for number in kept if number + 1 in kept and follows(number, number + 1) is False}
     wanted = (kept - cut).union(known)
     return {number: file for number, file in files.items() if number in wanted}
+
+
+def _chains(
+    files: Mapping[int, SegmentFile], follows: Callable[[int, int], bool | None]
+) -> Iterator[list[int]]:
+    """Give numbers in a row whose segments go on where those before them end, two of them at least."""
+    chain: list[int] = []
+    for number in files:
+        if chain and not (number == chain[-1] + 1 and follows(chain[-1], number)):
+            yield from [chain] if len(chain) > 1 else []
+            chain = []
+        chain.append(number)
+    yield from [chain] if len(chain) > 1 else []
 
 
 def _shown(file: SegmentFile, timescale: int) -> Fraction:

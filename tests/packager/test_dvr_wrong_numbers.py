@@ -242,7 +242,7 @@ def fourteen(material: dict[str, Track]) -> Callable[[], list[LiveSegment]]:
 
 @settings(
     deadline=None,
-    max_examples=200,
+    max_examples=120,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(mutations=MUTATIONS, faults=FAULTS, init=st.booleans())
