@@ -165,6 +165,7 @@ def start_server(
     stdin: int = subprocess.DEVNULL,
     admin_token: str | None = ADMIN_TOKEN,
     program: Sequence[str] = (str(HEADWATER),),
+    seconds: float = START_SECONDS,
 ) -> ServerProcess:
     """Start ``headwater serve`` with these arguments, and wait until it announces its address.
 
@@ -175,6 +176,7 @@ def start_server(
         stdin: its standard input.
         admin_token: what may change something; None: the server makes one.
         program: what the command is, where it isn't the one that is installed.
+        seconds: how long it may take until it is up.
     """
     given = {name: value for name, value in os.environ.items() if name not in OURS}
     if admin_token is not None:
@@ -205,7 +207,7 @@ def start_server(
         return "" if match is None else match.group(1)
 
     try:
-        server.url = wait_for(announced, "the server's start", START_SECONDS)
+        server.url = wait_for(announced, "the server's start", seconds)
     except BaseException:
         process.kill()
         process.wait()
