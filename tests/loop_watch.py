@@ -28,7 +28,7 @@ SAMPLE_SECONDS = 0.01
 SUSPICIOUS_SECONDS = 0.02
 """A step that has taken so long is looked at each hundredth of a second."""
 
-COVERED = 4.0
+COVERED = 6.0
 
 
 @dataclass(slots=True)

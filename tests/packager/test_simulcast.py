@@ -49,7 +49,7 @@ class Mount:
     async def play(self) -> None:
         intake, throttle = Intake(), Throttle(0.0)
         intake.title = "a tone"
-        for block in intake.receive(self._audio):
+        for block in await asyncio.to_thread(intake.receive, self._audio):
             if not self.sounds.is_set():
                 await self.sounds.wait()
                 throttle = Throttle(0.0)
