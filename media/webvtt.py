@@ -37,7 +37,7 @@ _SETTING = re.compile(r"(?:vertical|line|position|size|align):[A-Za-z0-9.,%-]{1,
 
 @dataclass(frozen=True, slots=True)
 class Cue:
-    """A caption.
+    """A caption with the times between which it is shown.
 
     Attributes:
         start: milliseconds.

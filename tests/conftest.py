@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-from packager.tools import Tools, discover
+from packager.process.tools import Tools, discover
 from tests.conformance.handfed import PARTS, HandFed, Track, make_material, on_air
 from tests.keys import ADMIN_TOKEN
 from tests.loop_watch import LoopWatch, slowness
@@ -43,6 +43,11 @@ HELD_SECONDS = 0.1
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
 
+def wing_of(path: Path) -> str:
+    """Name the wing of a test file: the first folder below that of the tests."""
+    return path.relative_to(Path(__file__).parent).parts[0]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread each wing's files over the run, so that neither browsers nor encoders come all at once.
@@ -51,7 +56,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     wings: dict[str, list[Path]] = {}
     for path in dict.fromkeys(item.path for item in items):
-        wings.setdefault(path.parent.name, []).append(path)
+        wings.setdefault(wing_of(path), []).append(path)
     places = {
         path: (wing == QUICK_WING, (number + 0.5) / len(paths))
         for wing, paths in wings.items()
@@ -59,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     }
     items.sort(key=lambda item: places[item.path])
     for item in items:
-        if item.path.parent.name in PATIENT_WINGS:
+        if wing_of(item.path) in PATIENT_WINGS:
             item.add_marker(pytest.mark.timeout(PATIENT_SECONDS))
 
 
@@ -68,7 +73,7 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["media", "packager", "origin"]) as blockbuster:
         # The one place that sends files: from the page cache, in bounded steps, to a socket that never waits.
         blockbuster.functions["os.sendfile"].can_block_in(
-            "origin/http1/zerocopy.py", {"_step", "begin_range"}
+            "origin/http1/sendfile.py", {"_step", "begin_range"}
         )
         # The measuring of coverage itself.
         blockbuster.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")

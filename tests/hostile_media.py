@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import struct
 
-from media.isobmff import box, full_box
-from media.oggpage import CONTINUED, FIRST, NO_POSITION, Page, paginate
-from media.programtables import PACKET, ElementaryStream, ProgramMap, write_tables
+from media.mp4.boxes import box, full_box
+from media.ogg.page import CONTINUED, FIRST, NO_POSITION, Page, paginate
+from media.ts.tables import PACKET, ElementaryStream, ProgramMap, write_tables
 
 FRAME = b"\xff\xfb\x90\xc4" + bytes(413)
 """A frame of Layer III: 44,100 Hz, 128 kbit/s."""

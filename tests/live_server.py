@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.applications import Starlette
 
-from origin.edge import Ledger, Traffic
-from origin.http1.answers import Shortcuts
-from origin.http1.requesthead import WireLimits
+from origin.http1.access_log import AccessLog, RequestCounters
+from origin.http1.fast_path import FastPath
+from origin.http1.protocol import http_protocol
+from origin.http1.request_head import HttpLimits
 from origin.live import routes as live
-from origin.live.shortcut import LiveShortcut
-from origin.wire import wire_protocol
+from origin.live.fast_path import LiveFastPath
 from packager.live.channel import Channel
 from tests.waiting import wait_for
 
@@ -55,12 +55,12 @@ def broadcasting(channel: Channel) -> Iterator[LiveServer]:
             yield
 
     app = Starlette(routes=live.routes({channel.name: channel}), lifespan=lifespan)
-    shortcut = LiveShortcut({channel.name: channel}, Ledger(Traffic(), log_requests=False), ())
+    fast_path = LiveFastPath({channel.name: channel}, AccessLog(RequestCounters(), log_requests=False), ())
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=0,
-        http=wire_protocol(WireLimits(), Shortcuts({"live": shortcut})),
+        http=http_protocol(HttpLimits(), FastPath({"live": fast_path})),
         ws="none",
         loop="uvloop",
         log_config=None,

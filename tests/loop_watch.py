@@ -21,7 +21,7 @@ from types import CodeType, FrameType
 
 ROOT = Path(__file__).parent.parent
 OURS = tuple(f"{ROOT / floor}/" for floor in ("media", "packager", "origin"))
-ALONE = f"{ROOT}/origin/check.py"
+ALONE = f"{ROOT}/origin/cli/check.py"
 """A command with a loop of its own, on which nobody else waits."""
 
 SAMPLE_SECONDS = 0.01

@@ -8,10 +8,11 @@ from types import ModuleType
 
 import pytest
 
-from origin.live import growing, reload, routes
-from origin.radio import silence
-from packager.live import punctuality, run, wallclock
-from packager.sources import hls, hlscursor, inspection, pacing, pull
+from origin.live import open_segment, reload, routes
+from origin.radio import mount as radio_mount
+from packager.live import pace, run
+from packager.sources import hls, hls_cursor, inspection, pacing, pull
+from packager.window import wallclock
 
 PATIENCE_SECONDS = 600.0
 WAIT_TARGET_DURATIONS = 100
@@ -21,7 +22,7 @@ CLIENT_SECONDS = 120.0
 
 Limit = tuple[ModuleType, str]
 
-GAPS: tuple[Limit, ...] = ((punctuality, "LATEST"),)
+GAPS: tuple[Limit, ...] = ((pace, "LATEST"),)
 """Behind which gaps stand for segments."""
 
 BREAKS: tuple[Limit, ...] = (
@@ -37,18 +38,18 @@ SOURCES: tuple[Limit, ...] = (
     (pull, "CONNECT_SECONDS"),
     (pull, "SILENT_SECONDS"),
     (hls, "STILL_TARGET_DURATIONS"),
-    (hlscursor, "MAX_BEHIND"),
+    (hls_cursor, "MAX_BEHIND"),
 )
 """Behind which a source is asked once more, or its stream begins anew."""
 
 REQUESTS: tuple[Limit, ...] = (
     (reload, "LONGEST_BLOCK"),
-    (growing, "LONGEST_BLOCK"),
+    (open_segment, "LONGEST_BLOCK"),
     (routes, "LONGEST_BLOCK"),
 )
 """Behind which a request is 503, in target durations."""
 
-STATIONS: tuple[Limit, ...] = ((silence, "SILENCE_SECONDS"), (silence, "FALLBACK_SECONDS"))
+STATIONS: tuple[Limit, ...] = ((radio_mount, "SILENCE_SECONDS"), (radio_mount, "FALLBACK_SECONDS"))
 """Behind which a station is down, or its fallback is heard."""
 
 

@@ -11,15 +11,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 import uvicorn
 from starlette.applications import Starlette
 
-from media.mpegaudio import Frame, MpegAudioReader
-from origin.credentials import Authenticator
-from origin.radio.admission import Admission
+from media.mp3.reader import Frame, MpegAudioReader
+from origin.access.credentials import Authenticator
+from origin.http1.protocol import HttpProtocol
+from origin.radio.authorization import Admission
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
-from origin.wire import WireProtocol
-from packager.radio.announcement import NOTHING
-from packager.radio.audioblocks import AudioBlock
+from packager.radio.audio_blocks import AudioBlock
+from packager.radio.station_info import NOTHING
 from tests.keys import ADMIN_TOKEN
 from tests.reading import events_of
 from tests.waiting import until
@@ -193,7 +193,7 @@ async def serving(
     )
     app = Starlette(routes=found)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, http=WireProtocol, timeout_graceful_shutdown=5
+        app, lifespan="off", log_config=None, http=HttpProtocol, timeout_graceful_shutdown=5
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -27,7 +27,7 @@ def patterns() -> Iterator[tuple[str, re.Pattern[str] | re.Pattern[bytes]]]:
     """All that stand at the top of a module, or in a tuple or a mapping there."""
     for floor in ("media", "packager", "origin"):
         for module in pkgutil.walk_packages([floor], f"{floor}."):
-            if module.name.endswith("__main__") or module.name == "packager.launcher":
+            if module.name.endswith("__main__") or module.name == "packager.process.launcher":
                 continue
             for name, value in vars(importlib.import_module(module.name)).items():
                 values = value if isinstance(value, tuple) else (value,)

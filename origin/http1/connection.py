@@ -1,6 +1,6 @@
 """The life of an HTTP/1 connection: who is being answered on it, its times, and how it ends.
 
-What comes from the client, and what it means, is the business of `origin/wire.py`.
+What comes from the client, and what it means, is the business of `origin/http1/protocol.py`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from origin.client_limits import UNLIMITED, ClientLimit
-from origin.http1.answers import Repeat, Reply, Shortcuts, WireAnswer, encoded
+from origin.http.client_limits import UNLIMITED, ClientLimit
+from origin.http.select import Headers
+from origin.http.trusted_proxies import TrustedProxies
 from origin.http1.exchange import Exchange, log_failure
-from origin.http1.headgauge import HeadGauge
-from origin.http1.progress import Awaited, Watch, unread_bytes
-from origin.http1.requesthead import RequestLine, WireLimits
-from origin.http1.responsehead import refusal
-from origin.http1.zerocopy import FileSender, TruncatedFileError
-from origin.selection import Headers
-from origin.trusted_proxies import TrustedProxies
+from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply, encoded
+from origin.http1.head_limits import HeadLimits
+from origin.http1.request_head import HttpLimits, RequestLine
+from origin.http1.response_head import refusal
+from origin.http1.sendfile import FileSender, TruncatedFileError
+from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts, unread_bytes
 
 log = structlog.get_logger()
 
@@ -43,8 +43,8 @@ FAILURE = (
 class Connection(HttpToolsProtocol):
     """One connection. Its limits are those of the class."""
 
-    limits: ClassVar[WireLimits] = WireLimits()
-    shortcuts: ClassVar[Shortcuts] = Shortcuts({})
+    limits: ClassVar[HttpLimits] = HttpLimits()
+    fast_path: ClassVar[FastPath] = FastPath({})
     proxies: ClassVar[TrustedProxies] = TrustedProxies()
     client_connections: ClassVar[ClientLimit] = UNLIMITED
     refused_connections: ClassVar[ClientLimit] = UNLIMITED
@@ -52,10 +52,10 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.sender: FileSender | None = None
-        self._active: Exchange | WireAnswer | None = None
+        self._active: Exchange | FastAnswer | None = None
         # Of an answer without the application: its status, and what the connection had sent before its body.
         self._status = self._body_from = 0
-        self._watch: Watch
+        self._watch: ConnectionTimeouts
         self._zero_copy = False
         self._is_excess = self._is_too_many = self._may_answer = False
         # What has counted it, for its other end.
@@ -64,11 +64,11 @@ class Connection(HttpToolsProtocol):
         self._told: Callable[[Headers], str] | None = None
         # The request before, and what answers it again: then nothing else is under way.
         self._before: RequestLine | None = None
-        self._repeat: Repeat | None = None
+        self._repeat: RepeatedRequest | None = None
         # Whether the next byte is the first of a request.
         self._is_between = True
         # Of the request that is being read.
-        self._gauge = HeadGauge(self.limits)
+        self._gauge = HeadLimits(self.limits)
         self._in_body = False
         # What has come of requests whose turn hasn't; their client isn't read from meanwhile.
         self._unread = b""
@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
             self._told = self._client_told
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
         self._may_answer = self._zero_copy and not self._is_excess
-        self._watch = Watch(self, transport, self.loop, self.limits, self.timeout_keep_alive)
+        self._watch = ConnectionTimeouts(self, transport, self.loop, self.limits, self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: whoever sends or waits ends now."""
@@ -105,7 +105,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
         if self.sender is not None:
             self.sender.close()
-        if isinstance(self._active, WireAnswer):
+        if isinstance(self._active, FastAnswer):
             self._end_answer(self._active)
         # Exchanges refer to their connection: let go, all are freed now, not by a full collection some time.
         self._active = None
@@ -150,7 +150,7 @@ class Connection(HttpToolsProtocol):
         self._repeat = None
         # A header that is out has promised that another request may come.
         active = self._active
-        begun = self._status if isinstance(active, WireAnswer) else active and active.response_started
+        begun = self._status if isinstance(active, FastAnswer) else active and active.response_started
         if active is not None and not begun:
             active.keep_alive = False
 
@@ -162,9 +162,9 @@ class Connection(HttpToolsProtocol):
             first_seconds: the same before the first one, or in the middle of a request.
         """
         awaited = self.awaited
-        if awaited is Awaited.NOTHING:
+        if awaited is AwaitedFromClient.NOTHING:
             return
-        expected = awaited is Awaited.REQUEST and self._watch.served
+        expected = awaited is AwaitedFromClient.REQUEST and self._watch.served
         if self.loop.time() < self._watch.since + (seconds if expected else first_seconds):
             return
         # Closing with unread bytes makes the kernel reset the connection: they are read first.
@@ -186,7 +186,7 @@ class Connection(HttpToolsProtocol):
             self.sender = FileSender(self.loop, self.transport)
         return self.sender
 
-    def _exchanges(self) -> list[Exchange | WireAnswer]:
+    def _exchanges(self) -> list[Exchange | FastAnswer]:
         """Those that aren't answered yet, in the order of their requests."""
         waiting = [cycle for cycle, _ in reversed(self.pipeline) if isinstance(cycle, Exchange)]
         return [*waiting] if self._active is None else [self._active, *waiting]
@@ -194,18 +194,18 @@ class Connection(HttpToolsProtocol):
     # Time
 
     @property
-    def awaited(self) -> Awaited:
+    def awaited(self) -> AwaitedFromClient:
         """What the client has to send now."""
         if self._active is not None or self.transport.is_closing() or self._deaf:
-            return Awaited.NOTHING
-        return Awaited.HEAD if self._gauge.is_open else Awaited.REQUEST
+            return AwaitedFromClient.NOTHING
+        return AwaitedFromClient.HEAD if self._gauge.is_open else AwaitedFromClient.REQUEST
 
-    def expire(self, awaited: Awaited) -> None:
+    def expire(self, awaited: AwaitedFromClient) -> None:
         """The client has used up its time for what is awaited."""
-        if awaited is Awaited.NOTHING:
+        if awaited is AwaitedFromClient.NOTHING:
             log.info("dropped a client that takes nothing", client=self._asking)
             self.transport.abort()
-        elif awaited is Awaited.HEAD:
+        elif awaited is AwaitedFromClient.HEAD:
             self._refuse(408)
         else:
             self.transport.close()
@@ -237,7 +237,7 @@ class Connection(HttpToolsProtocol):
         """Take what came behind the request that has been answered."""
         raise NotImplementedError
 
-    # Answers without the application (origin/http1/answers.py)
+    # Answers without the application (origin/http1/fast_path.py)
 
     @property
     def client_host(self) -> str | None:
@@ -255,13 +255,13 @@ class Connection(HttpToolsProtocol):
     def _client_told(self, fields: Headers) -> str:
         return self.proxies.client(self.client_host or "", fields).host
 
-    def fields(self, answer: WireAnswer) -> bytes:
+    def fields(self, answer: FastAnswer) -> bytes:
         """Header lines that every answer has now."""
-        common = self.shortcuts.fields(self.server_state.default_headers)
+        common = self.fast_path.fields(self.server_state.default_headers)
         # RFC 9112 §9.6: who is going to close says so.
         return common if answer.keep_alive else common + CLOSING
 
-    def reply(self, answer: WireAnswer, reply: Reply) -> bool:
+    def reply(self, answer: FastAnswer, reply: Reply) -> bool:
         """Send the bytes of the answer under way. Returns whether it has ended."""
         if self._active is not answer or self.transport.is_closing():
             return True
@@ -280,7 +280,7 @@ class Connection(HttpToolsProtocol):
             self._end_answer(answer)
         return True
 
-    def fail(self, answer: WireAnswer) -> None:
+    def fail(self, answer: FastAnswer) -> None:
         """Answer that the server is at fault; where an answer has begun, it ends here."""
         if self._active is not answer or self.transport.is_closing():
             return
@@ -289,13 +289,18 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             return
         # RFC 9110 §15.6.1.
-        head = b"%b%b%b%b\r\n" % (STATUS_LINE[500], self.fields(answer), encoded(FAILURE), answer.edge)
+        head = b"%b%b%b%b\r\n" % (
+            STATUS_LINE[500],
+            self.fields(answer),
+            encoded(FAILURE),
+            answer.common_headers,
+        )
         self.reply(answer, Reply(500, (head, FAILURE_TEXT), len(FAILURE_TEXT)))
 
-    def _reply_again(self, repeat: Repeat, data: bytes) -> bool:
+    def _reply_again(self, repeat: RepeatedRequest, data: bytes) -> bool:
         """Answer a request that came before once more. Returns whether it was that."""
         self._repeat = None
-        again = repeat.reply(data, self.shortcuts.fields(self.server_state.default_headers))
+        again = repeat.reply(data, self.fast_path.fields(self.server_state.default_headers))
         if again is None:
             return False
         head, part, file = again
@@ -319,10 +324,10 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _on_sent(self, error: Exception | None) -> None:
-        if isinstance(self._active, WireAnswer):
+        if isinstance(self._active, FastAnswer):
             self._end_answer(self._active, error)
 
-    def _end_answer(self, answer: WireAnswer, error: Exception | None = None) -> None:
+    def _end_answer(self, answer: FastAnswer, error: Exception | None = None) -> None:
         """Such an answer has ended, well or not."""
         sent = self.sender.sent - self._body_from if self.sender is not None and self._status else 0
         answer.ended(self._status, max(0, sent), self)

@@ -22,10 +22,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from origin.byteranges import ByteRange
-from origin.http1.responsehead import kept_line, made_line, status_line
+from origin.http.byte_ranges import ByteRange
+from origin.http1.response_head import kept_line, made_line, status_line
+from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.http1.stream import STREAM, Stream
-from origin.http1.zerocopy import ZERO_COPY, TruncatedFileError
 
 if TYPE_CHECKING:
     from origin.http1.connection import Connection
@@ -248,7 +248,7 @@ class Exchange(RequestResponseCycle):
         # RFC 9112 §6.3: these never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
         # RFC 9110 §6.6.1: the Date of the answer, which may have waited, not of the request.
-        common = self._connection.shortcuts.fields(self._connection.server_state.default_headers)
+        common = self._connection.fast_path.fields(self._connection.server_state.default_headers)
         lines = [status_line(status, self.scope["method"]), common]
         closes = False
         for name, value in headers:

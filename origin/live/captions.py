@@ -18,13 +18,13 @@ from starlette.routing import BaseRoute, Route
 
 from media import webvtt
 from media.errors import MediaError
-from media.m3u8values import date_time
+from media.hls.values import date_time
 from media.webvtt import Cue, CueReader
 from origin.http1.exchange import take_slowly
-from origin.live.admission import Publishers, RefusalError, require_type
+from origin.live.authorization import Publishers, RefusalError, require_type
 from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
 from packager.live.channel import Channel
-from packager.live.dateranges import ImplausibleDateError, plausible
+from packager.publish.date_ranges import ImplausibleDateError, plausible
 from packager.step_budget import StepBudget
 
 MAX_BODY = 1 << 20
@@ -51,7 +51,7 @@ def routes(
     max_body: int = MAX_BODY,
     idle_seconds: float = IDLE_SECONDS,
 ) -> list[BaseRoute]:
-    """The routes of this wing.
+    """The routes of these addresses.
 
     Args:
         channels: by name.
@@ -59,8 +59,8 @@ def routes(
         max_body: most bytes of a file.
         idle_seconds: how long a body may pause that goes on for as long as somebody types.
     """
-    wing = _Captions(channels, publishers, max_body, idle_seconds)
-    return [Route("/live/{channel}/captions/{language}", wing.publish, methods=["POST"])]
+    endpoints = _Captions(channels, publishers, max_body, idle_seconds)
+    return [Route("/live/{channel}/captions/{language}", endpoints.publish, methods=["POST"])]
 
 
 class _Captions:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from packager.live.ladder import Cadence
+from packager.window.cadence import Cadence
 
 PREFIX = "_HLS_"
 """§6.2.5: names of query parameters that begin so are reserved for directives; unknown ones are ignored."""

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.live.admission import Publishers, RefusalError
+from origin.live.authorization import Publishers, RefusalError
 from origin.live.recordings import describe
 from packager.live.channel import Channel
 
@@ -17,7 +17,7 @@ UNCACHED = {"cache-control": "no-store"}
 
 
 def routes(channels: Mapping[str, Channel], publishers: Publishers) -> list[BaseRoute]:
-    """The routes of this wing.
+    """The routes of these addresses.
 
     Args:
         channels: by name.
@@ -38,8 +38,8 @@ def routes(channels: Mapping[str, Channel], publishers: Publishers) -> list[Base
                 raise RefusalError(409, "nothing is on air")
         except RefusalError as error:
             return error.response()
-        done = await channel.finale.end()
-        latest = next(iter(channel.finale.recordings or ()), None) if done else None
+        done = await channel.live_event.end()
+        latest = next(iter(channel.live_event.recordings or ()), None) if done else None
         recording = None if latest is None else describe(channel.name, latest)
         # RFC 9110 §15.3.3: it has ended, but what comes of it isn't there yet.
         return _answer({"state": channel.state, "recording": recording}, 200 if done else 202)
@@ -47,7 +47,7 @@ def routes(channels: Mapping[str, Channel], publishers: Publishers) -> list[Base
     async def start(request: Request) -> Response:
         try:
             channel = await chosen(request)
-            if not channel.finale.begin():
+            if not channel.live_event.begin():
                 raise RefusalError(409, "it is on air")
         except RefusalError as error:
             return error.response()

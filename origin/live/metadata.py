@@ -19,13 +19,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from media.daterange import CLIENT_ATTRIBUTE, DateRange
-from media.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
-from media.m3u8values import UNQUOTABLE, date_time
-from origin.live.admission import Publishers, RefusalError, require_type
+from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
+from media.hls.values import UNQUOTABLE, date_time
+from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
+from origin.live.authorization import Publishers, RefusalError, require_type
 from packager.live.channel import Channel
-from packager.live.dateranges import DateRangeError, ImplausibleDateError, plausible
-from packager.live.inband import TooManyEventsError
+from packager.live.timed_metadata import TooManyEventsError
+from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, plausible
 
 MAX_BODY = 16 << 10
 """Most bytes of a request's body, unless configured."""
@@ -39,7 +39,7 @@ FrameText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00]*\Z")]
 Length = Annotated[float, Meta(ge=0, le=86_400)]
 
 
-class Metadata(Struct, frozen=True, forbid_unknown_fields=True):
+class TimedMetadataRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body: everything is optional."""
 
     id: Text | None = None
@@ -61,7 +61,7 @@ def routes(
     publishers: Publishers,
     max_body: int = MAX_BODY,
 ) -> list[BaseRoute]:
-    """The routes of this wing.
+    """The routes of these addresses.
 
     Args:
         channels: by name.
@@ -91,7 +91,7 @@ def routes(
     return [Route("/live/{channel}/metadata", publish, methods=["POST"])]
 
 
-async def _body(request: Request, limit: int) -> Metadata:
+async def _body(request: Request, limit: int) -> TimedMetadataRequest:
     require_type(request, "application/json")
     data = b""
     async for chunk in request.stream():
@@ -99,7 +99,7 @@ async def _body(request: Request, limit: int) -> Metadata:
         if len(data) > limit:
             raise RefusalError(413, f"more than {limit} bytes")
     try:
-        return msgspec.json.decode(data, type=Metadata)
+        return msgspec.json.decode(data, type=TimedMetadataRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RefusalError(400, str(error).replace("\n", " ")) from error
 
@@ -108,15 +108,15 @@ def _publish(channel: Channel, tag: DateRange, id3: bytes) -> None:
     """Put the event on playlists and media; the end of a planned one only on playlists, as it was told."""
     ranges = channel.presentation.date_ranges
     if ranges.start_of(tag.id) is None:
-        channel.inband.check(len(id3))
+        channel.timed_metadata.check(len(id3))
         ranges.add(tag, time.monotonic())
         duration = tag.planned_duration if tag.duration is None else tag.duration
-        channel.inband.add(tag.start_date, duration or None, id3)
+        channel.timed_metadata.add(tag.start_date, duration or None, id3)
     else:
         ranges.add(tag, time.monotonic())
 
 
-def date_range(metadata: Metadata, channel: Channel, new_id: str) -> DateRange:
+def date_range(metadata: TimedMetadataRequest, channel: Channel, new_id: str) -> DateRange:
     """Make the tag.
 
     Args:
@@ -156,7 +156,7 @@ def date_range(metadata: Metadata, channel: Channel, new_id: str) -> DateRange:
     )
 
 
-def id3_tag(metadata: Metadata, tag: DateRange) -> bytes:
+def id3_tag(metadata: TimedMetadataRequest, tag: DateRange) -> bytes:
     """Make the ID3 tag that says in the media what the date range says in the playlists.
 
     Args:

@@ -13,19 +13,21 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from media import mpd, wvtt
-from media.m3u8 import MEDIA_TYPE
-from origin.http1.zerocopy import TruncatedFileError
-from origin.live.stored import media_tag
-from origin.prepared import Asked, text_response
-from origin.representation import FileRepresentation, Representation, RepresentationResponse
+from media.dash import mpd
+from media.hls.media_playlist import MEDIA_TYPE
+from media.mp4 import wvtt
+from origin.http.representation import Representation
+from origin.http1.sendfile import TruncatedFileError
+from origin.live.dvr_segments import media_tag
+from origin.responses.cached import RequestTraits, text_response
+from origin.responses.representation import FileRepresentation, RepresentationResponse
+from packager.library.storage import LocalFile, NotFoundError
 from packager.live.channel import Channel
-from packager.live.livesegment import TEXT_EXTENSION
-from packager.live.rendition import extension_of
 from packager.recordings.collection import Recording
 from packager.recordings.movie import Layout
 from packager.recordings.seal import MANIFEST
-from packager.storage import LocalFile, NotFoundError
+from packager.window.model import TEXT_EXTENSION
+from packager.window.rendition import extension_of
 
 log = structlog.get_logger()
 
@@ -57,7 +59,7 @@ def describe(channel: str, recording: Recording) -> dict[str, object]:
 
 
 def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
-    """The routes of this wing.
+    """The routes of these addresses.
 
     Args:
         channels: by name.
@@ -66,7 +68,7 @@ def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
     async def endpoint(request: Request) -> Response:
         path = request.path_params
         channel = channels.get(path["channel"])
-        recordings = None if channel is None else channel.finale.recordings
+        recordings = None if channel is None else channel.live_event.recordings
         recording = None if recordings is None else recordings.get(path["id"])
         if recording is None:
             return not_found()
@@ -101,7 +103,7 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
         return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
     if _PLAYLIST.fullmatch(name):
         media_type = mpd.MEDIA_TYPE if name == MANIFEST else MEDIA_TYPE
-        asked = Asked.by(request.scope["headers"])
+        asked = RequestTraits.by(request.scope["headers"])
         return await asyncio.to_thread(_text, recording, name, media_type, coded=asked.takes_gzip)
     found = _MEDIA.fullmatch(name)
     if found is None:
@@ -182,7 +184,7 @@ class MovieRepresentation:
         """Up to `length` bytes from `offset`, of one file, read in a thread."""
         loop = asyncio.get_running_loop()
         self._reading = loop.run_in_executor(None, self._read, offset, length)
-        # The thread goes on when the asker is cancelled: `close` waits for it before it closes the files.
+        # The thread goes on when the client is cancelled: `close` waits for it before it closes the files.
         return await asyncio.shield(self._reading)
 
     def _read(self, offset: int, length: int) -> bytes:

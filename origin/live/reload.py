@@ -1,6 +1,6 @@
 """A request for a live media playlist: what it waits for, what it then gets, and for how long that is true.
 
-Decisions alone; `routes.py` carries them out as ASGI, `shortcut.py` on the connection.
+Decisions alone; `routes.py` carries them out as ASGI, `fast_path.py` on the connection.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from starlette.datastructures import QueryParams
 from origin.live import directives
 from origin.live.directives import DirectiveError, Directives
 from packager.live.channel import Channel
-from packager.live.rendition import Rendition
-from packager.live.window import Window
+from packager.window.rendition import Rendition
+from packager.window.window import Window
 
 LONGEST_BLOCK = 3
 """RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""

@@ -12,27 +12,28 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from media import mpd, wvtt
-from media.m3u8 import MEDIA_TYPE
-from origin.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError
-from origin.coding import Pieces
-from origin.credentials import client_address
-from origin.live.cues import fragmented, is_fragmented
+from media.dash import mpd
+from media.hls.media_playlist import MEDIA_TYPE
+from media.mp4 import wvtt
+from origin.access.credentials import client_address
+from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError
+from origin.http.content_coding import Pieces
+from origin.live.dash_captions import fragmented, is_fragmented
 from origin.live.directives import CARRIED, DirectiveError
-from origin.live.growing import GrowingSegment, begun, comes, hinted_part
-from origin.live.names import Kind, Named, cache_control, media_type, read_name
+from origin.live.dvr_segments import media_tag, open_segment, read_part
+from origin.live.open_segment import OpenSegmentResponse, begun, comes, hinted_part
 from origin.live.recordings import recorded
 from origin.live.reload import LONGEST_BLOCK, Reload, kept_until, read_query, refused_seconds
-from origin.live.stored import media_tag, open_segment, read_part
-from origin.prepared import Asked, media_response, text_response
-from origin.representation import RepresentationResponse
+from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
+from origin.responses.cached import RequestTraits, media_response, text_response
+from origin.responses.representation import RepresentationResponse
+from packager.library.storage import NotFoundError
 from packager.live.channel import Channel
-from packager.live.livesegment import MEDIA_EXTENSION, Stored
-from packager.live.presentation import RenderingError
-from packager.live.rendition import Rendition
-from packager.live.waiters import TooManyWaitersError
-from packager.live.window import Window
-from packager.storage import NotFoundError
+from packager.publish.hls import RenderingError
+from packager.window.model import MEDIA_EXTENSION, StoredSegment
+from packager.window.rendition import Rendition
+from packager.window.waiters import TooManyWaitersError
+from packager.window.window import Window
 
 log = structlog.get_logger()
 
@@ -50,14 +51,14 @@ def routes(
     carried: tuple[str, ...] = CARRIED,
     blocked: ClientLimit = UNLIMITED,
 ) -> list[BaseRoute]:
-    """The routes of this wing.
+    """The routes of these addresses.
 
     Args:
         channels: by name; may change while serving.
         carried: names of the query parameters that go onto the addresses in playlists.
         blocked: how many requests of one client may wait at once.
     """
-    wing = _Live(channels, carried)
+    endpoints = _Live(channels, carried)
 
     def limited(endpoint: Endpoint) -> Endpoint:
         """Count who may have to wait; who needn't is among them for no longer than a moment."""
@@ -72,10 +73,10 @@ def routes(
         return answer
 
     return [
-        Route("/live/{channel}/master.m3u8", limited(wing.multivariant_playlist)),
-        Route("/live/{channel}/manifest.mpd", limited(wing.manifest)),
-        Route("/live/{channel}/{rendition}/media.m3u8", limited(wing.media_playlist)),
-        Route("/live/{channel}/{rendition}/{name}", limited(wing.media)),
+        Route("/live/{channel}/master.m3u8", limited(endpoints.multivariant_playlist)),
+        Route("/live/{channel}/manifest.mpd", limited(endpoints.manifest)),
+        Route("/live/{channel}/{rendition}/media.m3u8", limited(endpoints.media_playlist)),
+        Route("/live/{channel}/{rendition}/{name}", limited(endpoints.media)),
         Route("/api/time", time_of_day),
     ]
 
@@ -86,14 +87,14 @@ class _Live:
         self._carried = carried
 
     async def multivariant_playlist(self, request: Request) -> Response:
-        def render(asked: Asked, channel: Channel, suffix: str) -> Response:
+        def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
             data = channel.presentation.multivariant(suffix)
             return _playlist(asked, (data,), channel.target_duration)
 
         return await self._whole(request, render)
 
     async def manifest(self, request: Request) -> Response:
-        def render(asked: Asked, channel: Channel, suffix: str) -> Response:
+        def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
             if not channel.cadence.regular:
                 # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
                 return refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
@@ -102,7 +103,9 @@ class _Live:
 
         return await self._whole(request, render)
 
-    async def _whole(self, request: Request, render: Callable[[Asked, Channel, str], Response]) -> Response:
+    async def _whole(
+        self, request: Request, render: Callable[[RequestTraits, Channel, str], Response]
+    ) -> Response:
         """Answer with what describes a whole channel, as soon as there is something to play."""
         channel = self._channels.get(request.path_params["channel"])
         if channel is None:
@@ -171,13 +174,15 @@ class _Live:
         named, text = read_name(name).of(window), rendition.language is not None
         data = named.in_memory(window)
         try:
-            if data is None and named.kind is Kind.SEGMENT:
+            if data is None and named.kind is RenditionFileKind.SEGMENT:
                 if stored := window.stored(named.number):
                     return await _from_disk(stored, name, rendition, target_duration)
                 # A text's segment isn't its parts in a row: it is there when it is complete.
                 if not text and await begun(window, named.number):
-                    return GrowingSegment(window, named.number, media_type(rendition), cache_control(window))
-            elif data is None and named.kind is Kind.PART:
+                    return OpenSegmentResponse(
+                        window, named.number, media_type(rendition), cache_control(window)
+                    )
+            elif data is None and named.kind is RenditionFileKind.PART:
                 if stored := window.stored(named.number):
                     # Nor are its parts in it: they are gone with the segment's place in memory.
                     data = None if text else await read_part(stored, named.index)
@@ -195,7 +200,7 @@ class _Live:
             return _absent(name, named, channel, rendition)
         tag, kind = media_tag(name, len(data)), media_type(rendition)
         if text:
-            coded = Asked.by(request.scope["headers"]).takes_gzip
+            coded = RequestTraits.by(request.scope["headers"]).takes_gzip
             return text_response((bytes(data),), kind, int(window.retention), coded=coded, immutable_tag=tag)
         return media_response(data, kind, tag, cache_control(window))
 
@@ -219,13 +224,13 @@ async def _cues(name: str, channel: Channel, rendition: Rendition) -> Response:
     return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
 
 
-def _absent(name: str, named: Named, channel: Channel, rendition: Rendition) -> Response:
+def _absent(name: str, named: RenditionFile, channel: Channel, rendition: Rendition) -> Response:
     """Answer for what isn't there: it never came, or hasn't come in time, or is none of ours."""
     window, target_duration = rendition.window, channel.target_duration
-    if named.kind is not Kind.NOTHING and _is_starting(channel, window):
+    if named.kind is not RenditionFileKind.NOTHING and _is_starting(channel, window):
         # Its folder may have it.
         return refusal(503, 0, retry_after=target_duration)
-    if named.kind is Kind.SEGMENT and named.extension == MEDIA_EXTENSION:
+    if named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION:
         if comes(window, named.number):
             # It was waited for, and is due: an unknown one it isn't.
             return refusal(503, 0, retry_after=target_duration)
@@ -238,9 +243,9 @@ def _absent(name: str, named: Named, channel: Channel, rendition: Rendition) -> 
 
 async def _recorded(channel: Channel, rendition: Rendition, name: str) -> Response | None:
     """Answer with a segment of an event that was recorded: its live address stays good (§6.2.2)."""
-    recordings, named = channel.finale.recordings, read_name(name)
+    recordings, named = channel.live_event.recordings, read_name(name)
     recording = None
-    if recordings is not None and named.kind in (Kind.INIT, Kind.SEGMENT):
+    if recordings is not None and named.kind in (RenditionFileKind.INIT, RenditionFileKind.SEGMENT):
         recording = recordings.having(named.number)
     if recording is None:
         return None
@@ -251,7 +256,7 @@ async def _recorded(channel: Channel, rendition: Rendition, name: str) -> Respon
 
 
 async def _from_disk(
-    stored: tuple[str, Stored], name: str, rendition: Rendition, target_duration: int
+    stored: tuple[str, StoredSegment], name: str, rendition: Rendition, target_duration: int
 ) -> Response:
     """Answer with a segment that has left memory, as it was answered from there."""
     representation = await open_segment(stored, name, media_type(rendition))
@@ -293,13 +298,13 @@ async def time_of_day(_: Request) -> Response:
     return PlainTextResponse(f"{now}Z", headers={"cache-control": "no-store"})
 
 
-def _note_viewer(request: Request, channel: Channel) -> Asked:
-    asked, client = Asked.by(request.scope["headers"]), request.scope.get("client")
+def _note_viewer(request: Request, channel: Channel) -> RequestTraits:
+    asked, client = RequestTraits.by(request.scope["headers"]), request.scope.get("client")
     channel.audience.saw((client[0] if client else "", hash(asked.agent)), time.monotonic())
     return asked
 
 
-def _playlist(asked: Asked, text: Pieces, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
+def _playlist(asked: RequestTraits, text: Pieces, max_age: int, media_type: str = MEDIA_TYPE) -> Response:
     return text_response(text, media_type, max_age, coded=asked.takes_gzip)
 
 

@@ -1,7 +1,7 @@
 """Who hears a mount: entering with a burst, one paced flush for all, and who lags, leaves or is dropped.
 
 Nobody here waits for anybody: a flush writes the newest block to all who have had what is before it
-(:mod:`origin.radio.unison`), and what each of the others lacks, as far as its client takes it. A listener
+(:mod:`origin.radio.caught_up`), and what each of the others lacks, as far as its client takes it. A listener
 that leaves costs nothing but its entry.
 """
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from media.icy import Interleaver
-from origin.fanout import Cursor, LaggedError, Ring
+from media.mp3.icy import Interleaver
 from origin.http1.stream import Stream, as_chunk
-from origin.radio.hearing import Hearing
-from origin.radio.unison import Unison
+from origin.radio.caught_up import CaughtUpListeners
+from origin.radio.listener_time import ListenerTime
+from origin.radio.ring import Cursor, LaggedError, Ring
 
 PROBE_SECONDS = 2.0
 """A connection that ends sooner is a player's probe and doesn't raise the peak."""
@@ -59,10 +59,20 @@ class Listener:
 
     Attributes:
         begun: whether it got a place, so that it has a stream and a cursor.
-        hearing: where it is told what it hears; None when nobody asks.
+        listener_time: where it is told what it hears; None when nobody asks.
     """
 
-    __slots__ = ("begun", "cursor", "done", "hearing", "interleaver", "joined", "settled", "stream", "token")
+    __slots__ = (
+        "begun",
+        "cursor",
+        "done",
+        "interleaver",
+        "joined",
+        "listener_time",
+        "settled",
+        "stream",
+        "token",
+    )
 
     stream: Stream
     cursor: Cursor
@@ -70,7 +80,7 @@ class Listener:
     def __init__(self, interleaver: Interleaver | None, token: str | None = None) -> None:
         self.interleaver = interleaver
         self.token = token
-        self.hearing: Hearing | None = None
+        self.listener_time: ListenerTime | None = None
         self.begun = False
         self.joined = 0.0
         self.settled = False
@@ -79,8 +89,8 @@ class Listener:
     def start(self, stream: Stream, cursor: Cursor) -> None:
         """Begin at a cursor."""
         self.stream, self.cursor, self.begun = stream, cursor, True
-        if self.hearing is not None:
-            self.hearing.begin(cursor.media_time)
+        if self.listener_time is not None:
+            self.listener_time.begin(cursor.media_time)
 
     def finish(self) -> None:
         """Let whoever waits for its end go on."""
@@ -120,7 +130,9 @@ class Listeners:
         self._present: dict[Listener, None] = {}
         # Those of them that stand by themselves: new, behind, or with titles between their audio.
         self._alone: dict[Listener, None] = {}
-        self._unisons = {chunked: Unison[Listener](self._fall_behind) for chunked in (False, True)}
+        self._caught_up_groups = {
+            chunked: CaughtUpListeners[Listener](self._fall_behind) for chunked in (False, True)
+        }
         self._young: deque[Listener] = deque()
         self._framed: tuple[bytes | memoryview, bytes] = (b"", b"")
         self._settled = 0
@@ -143,11 +155,11 @@ class Listeners:
 
     async def flush(self) -> None:
         """Write what is new to everybody: in one go, so that all hear it at about the same time."""
-        for unison in self._unisons.values():
-            self._begin(unison)
-            while unison.is_under_way:
-                self._count(unison.go_on(FLUSH_LISTENERS))
-                if unison.is_under_way:
+        for caught_up in self._caught_up_groups.values():
+            self._begin(caught_up)
+            while caught_up.is_under_way:
+                self._count(caught_up.go_on(FLUSH_LISTENERS))
+                if caught_up.is_under_way:
                     await asyncio.sleep(0)
         alone = tuple(self._alone)
         for first in range(0, len(alone), FLUSH_LISTENERS):
@@ -158,8 +170,8 @@ class Listeners:
 
     def close(self) -> None:
         """End all: those that have everything in order, the others by cutting their connection."""
-        for unison in self._unisons.values():
-            self._disband(unison)
+        for caught_up in self._caught_up_groups.values():
+            self._disband(caught_up)
         for listener in tuple(self._present):
             self._count(self._serve(listener))
             stream = listener.stream
@@ -169,17 +181,19 @@ class Listeners:
                 stream.end(CLOSE_SECONDS)
             self._leave(listener)
 
-    def _begin(self, unison: Unison[Listener]) -> None:
+    def _begin(self, caught_up: CaughtUpListeners[Listener]) -> None:
         """Have the newest block written to those that lack it alone."""
-        self._count(unison.finish())
+        self._count(caught_up.finish())
         newest, block = self._ring.newest
-        if not unison or block is None or unison.cursor.sequence > newest:
+        if not caught_up or block is None or caught_up.cursor.sequence > newest:
             return
-        if unison.cursor.sequence < newest:
-            self._disband(unison)
+        if caught_up.cursor.sequence < newest:
+            self._disband(caught_up)
             return
-        unison.cursor.move_behind(block)
-        unison.begin(self._chunk_of(block.data) if unison is self._unisons[True] else block.data)
+        caught_up.cursor.move_behind(block)
+        caught_up.begin(
+            self._chunk_of(block.data) if caught_up is self._caught_up_groups[True] else block.data
+        )
 
     def _unite(self, listener: Listener) -> None:
         """Let a listener that has had everything stand with the others that have."""
@@ -188,21 +202,21 @@ class Listeners:
         descriptor = stream.direct
         if listener.interleaver is not None or cursor.cut is not None or cursor.sequence <= newest:
             return
-        unison = self._unisons[stream.chunked]
-        if descriptor < 0 or unison.is_under_way or listener not in self._alone:
+        caught_up = self._caught_up_groups[stream.chunked]
+        if descriptor < 0 or caught_up.is_under_way or listener not in self._alone:
             return
         self._ring.leave(cursor)
-        if unison:
-            listener.cursor = unison.cursor
+        if caught_up:
+            listener.cursor = caught_up.cursor
         else:
-            unison.cursor = cursor
+            caught_up.cursor = cursor
         del self._alone[listener]
-        unison.add(listener, descriptor)
+        caught_up.add(listener, descriptor)
 
-    def _disband(self, unison: Unison[Listener]) -> None:
+    def _disband(self, caught_up: CaughtUpListeners[Listener]) -> None:
         """Let each stand by itself, behind what is under way."""
-        self._count(unison.finish())
-        for listener in unison.members:
+        self._count(caught_up.finish())
+        for listener in caught_up.members:
             self._stand_alone(listener)
 
     def _fall_behind(self, listener: Listener, rest: memoryview) -> None:
@@ -211,7 +225,7 @@ class Listeners:
         listener.stream.queue(rest)
 
     def _stand_alone(self, listener: Listener) -> None:
-        listener.stream.sent += self._unisons[listener.stream.chunked].remove(listener)
+        listener.stream.sent += self._caught_up_groups[listener.stream.chunked].remove(listener)
         listener.cursor = self._ring.fork(listener.cursor, lambda: self._fell_out(listener))
         self._alone[listener] = None
 
@@ -283,8 +297,8 @@ class Listeners:
             listener.cursor = self._ring.join(
                 self._limits.burst_bytes, lambda: self._fell_out(listener), old.link
             )
-            if listener.hearing is not None:
-                listener.hearing.skip(old.media_time, listener.cursor.media_time)
+            if listener.listener_time is not None:
+                listener.listener_time.skip(old.media_time, listener.cursor.media_time)
             return
         if listener in self._present:
             self.dropped += 1
@@ -301,7 +315,7 @@ class Listeners:
             del self._alone[listener]
             self._ring.leave(listener.cursor)
         else:
-            listener.stream.sent += self._unisons[listener.stream.chunked].remove(listener)
+            listener.stream.sent += self._caught_up_groups[listener.stream.chunked].remove(listener)
         listener.finish()
 
     def _settle(self) -> None:

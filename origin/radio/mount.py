@@ -11,20 +11,160 @@ from fractions import Fraction
 
 import structlog
 
-from media.icy import metadata_block
-from origin.fanout import Ring
+from media.mp3.icy import metadata_block
 from origin.http1.stream import Stream
-from origin.radio.demand import Demand
-from origin.radio.greeting import Appearance, appearance, greeting
+from origin.radio.icy_headers import StationDescription, appearance, greeting
 from origin.radio.listeners import CLOSE_SECONDS, Listener, ListenerLimits, Listeners
-from origin.radio.nowplaying import NowPlaying
+from origin.radio.now_playing import NowPlaying
 from origin.radio.options import MountOptions, Source
-from origin.radio.silence import Silence
-from origin.radio.streamtype import StreamType
+from origin.radio.ring import Ring
 from origin.radio.taps import Taps
-from packager.radio.audioblocks import AudioBlock
-from packager.radio.oggchain import OggChain
-from packager.radio.oggintake import MEDIA_TYPE as OGG
+from packager.radio.audio_blocks import AudioBlock
+from packager.radio.ogg_chain import OggChain
+from packager.radio.ogg_intake import MEDIA_TYPE as OGG
+
+
+class StreamType:
+    """What the listeners of a mount were told, and what was heard.
+
+    Attributes:
+        heard: the type and codec of the newest block; "" before the first.
+        told: what the newest listener was told; "" before the first.
+    """
+
+    def __init__(self) -> None:
+        self.heard = ""
+        self.told = ""
+
+    def tell(self, expected: str) -> str:
+        """Tell a listener the type of its response.
+
+        Args:
+            expected: what will come when nothing was heard so far.
+        """
+        self.told = self.media_type(expected)
+        return self.told
+
+    def media_type(self, expected: str) -> str:
+        """Give the type, such as ``audio/mpeg``; the expected one when nothing was heard so far."""
+        return _plain(self.heard) or expected
+
+    def suits(self, block: AudioBlock) -> bool:
+        """Tell whether listeners can go on with a block."""
+        if self.heard:
+            return block.sort == self.heard
+        return self.told in ("", block.media_type)
+
+    def turn_to(self, block: AudioBlock) -> None:
+        """Be of a block's type from now on."""
+        self.heard = block.sort
+        self.told = block.media_type
+
+
+def _plain(sort: str) -> str:
+    return sort.partition(";")[0]
+
+
+SILENCE_SECONDS = 5.0
+"""A station that gives nothing for so long is down."""
+
+FALLBACK_SECONDS = 2.5
+"""A source that gives nothing for so long is replaced by the fallback: blocks come each second."""
+
+
+class Silence:
+    """For how long a mount has had nothing to hear.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun = clock()
+        # When the station, and when anything, was last heard here.
+        self._heard: float | None = None
+        self._sounded: float | None = None
+
+    def begin(self) -> None:
+        """Count from now on where nothing was heard yet."""
+        self._begun = self._clock()
+
+    def begin_anew(self) -> None:
+        """Count from now on, whatever sounded before."""
+        self._begun, self._sounded = self._clock(), None
+
+    def hear(self) -> None:
+        """Take notice of a block of the station."""
+        self._heard = self._clock()
+
+    def sound(self) -> None:
+        """Take notice of a block that went out, the fallback's too."""
+        self._sounded = self._clock()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether anything has sounded since it began anew."""
+        return self._sounded is not None
+
+    @property
+    def seconds(self) -> float:
+        """For how long nothing has sounded."""
+        return self._clock() - (self._begun if self._sounded is None else self._sounded)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the mount is down."""
+        return self.seconds > SILENCE_SECONDS
+
+    @property
+    def wants_fallback(self) -> bool:
+        """Whether the station itself has given nothing for so long that the fallback is heard."""
+        since = self._begun if self._heard is None else self._heard
+        return self._clock() - since > FALLBACK_SECONDS
+
+
+IDLE_SECONDS = 10.0
+"""How long a source that is asked for on demand plays on when nobody listens."""
+
+
+class Demand:
+    """What is wanted of one source.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._asked = clock()
+        self._wanted = asyncio.Event()
+        self._unwanted = asyncio.Event()
+
+    @property
+    def stands(self) -> bool:
+        """Whether the source is to play."""
+        return self._wanted.is_set()
+
+    def look(self, *, heard: bool) -> None:
+        """Take note whether there is anybody to play for now."""
+        now = self._clock()
+        if heard:
+            self._asked = now
+            self._unwanted.clear()
+            self._wanted.set()
+        elif now - self._asked > IDLE_SECONDS:
+            self._wanted.clear()
+            self._unwanted.set()
+
+    async def begins(self) -> None:
+        """Wait until the source is to play."""
+        await self._wanted.wait()
+
+    async def ends(self) -> None:
+        """Wait until it needn't any more."""
+        await self._unwanted.wait()
+
 
 WATCH_SECONDS = 0.5
 """How often silence and demand are looked at."""
@@ -193,7 +333,7 @@ class Mount:
         return greeting(self._type.tell(self.station.media_type), self.shown, self.bitrate, metaint)
 
     @property
-    def shown(self) -> Appearance:
+    def shown(self) -> StationDescription:
         """How the station presents itself now."""
         return appearance(self.name, self.options, self.station.announced)
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from media.icy import METAINT
+from media.mp3.icy import METAINT
 from origin.events.channel import ChannelLimits
-from packager.radio.announcement import Announcement
-from packager.radio.audioblocks import AudioBlock
+from packager.radio.audio_blocks import AudioBlock
+from packager.radio.station_info import Announcement
 
 
 class Source(Protocol):

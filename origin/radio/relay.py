@@ -11,15 +11,15 @@ import httpx
 import structlog
 
 from media.errors import MediaError
-from media.icy import Deinterleaver
-from origin.radio.announcing import announced_bitrate, announcement_of
-from origin.radio.publishing import TYPES
+from media.mp3.icy import Deinterleaver
 from origin.radio.shoutcast import IcyBackend
-from packager.radio.announcement import NOTHING
-from packager.radio.audioblocks import AudioBlock
+from origin.radio.source_clients import TYPES
+from origin.radio.station_headers import announced_bitrate, announcement_of
+from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
-from packager.sources.asking import PullError
+from packager.radio.station_info import NOTHING
 from packager.sources.guarded_http import GuardedTransport, certificates, guard_of
+from packager.sources.retries import PullError
 from packager.sources.schemes import untold
 from packager.step_budget import StepBudget
 
@@ -44,7 +44,7 @@ class RelayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """What is relayed.
+    """Which stream of another server a station relays, and how.
 
     Attributes:
         name: of the mount, for the log.

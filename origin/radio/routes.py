@@ -10,17 +10,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from media.icy import Interleaver
-from origin.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
-from origin.credentials import client_address
+from media.mp3.icy import Interleaver
+from origin.access.credentials import client_address
+from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
 from origin.http1.stream import STREAM
-from origin.radio.addresses import find, playlist
-from origin.radio.admission import Admission, refusal
-from origin.radio.following import Following, token_of
+from origin.radio.authorization import Admission, refusal
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
-from origin.radio.publishing import SILENT_SECONDS, Metadata, Publishing
+from origin.radio.playlist_files import find, playlist
+from origin.radio.source_clients import SILENT_SECONDS, MetadataUpdates, SourceClients
 from origin.radio.status import status
+from origin.radio.title_events import TitleEvents, token_of
 
 SEND_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps for one listener (twice that, on Linux): four seconds of 128 kbit/s."""
@@ -108,7 +108,7 @@ class Endpoint:
         publishing: answers PUT and SOURCE.
     """
 
-    def __init__(self, listening: Listening, publishing: Publishing) -> None:
+    def __init__(self, listening: Listening, publishing: SourceClients) -> None:
         self._listening = listening
         self._publishing = publishing
 
@@ -152,9 +152,9 @@ def routes(
     """
     passwords, of_clients = passwords or {}, of_clients or ClientLimits()
     listening = Listening(mounts, admission, max_listeners, of_clients.listeners)
-    endpoint = Endpoint(listening, Publishing(mounts, passwords, admission, silent_seconds))
+    endpoint = Endpoint(listening, SourceClients(mounts, passwords, admission, silent_seconds))
 
-    following = Following(mounts, admission, of_clients.event_readers)
+    following = TitleEvents(mounts, admission, of_clients.event_readers)
 
     async def show_status(request: Request) -> Response:
         heard = await admission.opened(request, mounts.values())
@@ -166,6 +166,6 @@ def routes(
         # One route for all, so that Allow names all: RFC 9110 §15.5.6.
         Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
         Route("/events/radio/{name}", following, methods=["GET", "HEAD"]),
-        Route("/admin/metadata", Metadata(mounts, passwords, admission).update, methods=["GET"]),
+        Route("/admin/metadata", MetadataUpdates(mounts, passwords, admission).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from origin.config import Config
+from origin.config.options import Config
 from origin.radio.mount import Mount
 from packager.live.channel import Channel
+from packager.process.tools import Tools
 from packager.radio.simulcast import Simulcast, SimulcastOptions, Starts
-from packager.tools import Tools
 
 
 def make_simulcasts(

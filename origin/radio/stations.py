@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from origin.config import Config, RadioOptions
+from origin.config.options import Config, RadioOptions
+from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
 from origin.events.channel import ChannelLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions, Source
-from origin.radio.plan import expected_type, kind, lacks_fallback, page_of, stream_of
+from packager.process.tools import Tools
 from packager.radio.published import Published
 from packager.radio.simulcast import LEAD_SECONDS
 from packager.radio.station import Station, StationOptions
-from packager.tools import Tools
 
 
 @dataclass(frozen=True, slots=True)

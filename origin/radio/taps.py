@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from packager.radio.audioblocks import AudioBlock
-from packager.radio.blockqueue import BlockQueue
+from packager.radio.audio_blocks import AudioBlock
+from packager.radio.block_queue import BlockQueue
 
 QUEUE_SECONDS = 60.0
 """How far who taps may be behind, in seconds of audio; then the oldest blocks are lost to it."""

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import structlog
 
-from packager.beside import beside
+from packager.concurrency import beside
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
-from packager.dvr import cadencenote
+from packager.dvr import cadence_note
 from packager.dvr.folder import Faults, Folder, Survey
 from packager.dvr.own_files import erase_in
 from packager.dvr.rebuild import Dates
 from packager.dvr.restore import Found, Reach, is_recent, last_number, line_up, reach, within
-from packager.dvr.shelf import MAX_WAITING_BYTES, Put, Queue, Removal, RenditionShelf
 from packager.dvr.trouble import Trouble
+from packager.dvr.write_queue import MAX_WAITING_BYTES, Put, Removal, RenditionStore, WriteQueue
 from packager.dvr.writer import Writer
-from packager.live.ladder import Cadence
-from packager.live.window import Window
+from packager.window.cadence import Cadence
+from packager.window.window import Window
 
 log = structlog.get_logger()
 
@@ -62,16 +62,18 @@ class Archive:
         self._place = DataFolder.at(place)
         self._channel = channel
         self._trouble = Trouble(channel)
-        self._queue = Queue(self._trouble, max_waiting)
-        self._shelves: dict[str, RenditionShelf] = {}
-        self._writer = Writer(self._queue, self._shelves, self._trouble, max_bytes)
+        self._queue = WriteQueue(self._trouble, max_waiting)
+        self._segment_stores: dict[str, RenditionStore] = {}
+        self._writer = Writer(self._queue, self._segment_stores, self._trouble, max_bytes)
         self._found: dict[str, Found] = {}
         self._counted = True
 
     @property
     def trouble(self) -> str:
         """Why segments aren't stored as they should be; empty while they are."""
-        refused = (shelf.refused for shelf in self._shelves.values() if shelf.refused)
+        refused = (
+            segment_store.refused for segment_store in self._segment_stores.values() if segment_store.refused
+        )
         return self._trouble.reason or next(refused, "")
 
     @property
@@ -97,17 +99,17 @@ class Archive:
         Returns:
             The last number that any of them used; -1 where there is nothing.
         """
-        self._shelves.clear()
-        self._shelves.update(
-            (name, RenditionShelf(self._queue, Folder(self._place / name))) for name in names
+        self._segment_stores.clear()
+        self._segment_stores.update(
+            (name, RenditionStore(self._queue, Folder(self._place / name))) for name in names
         )
         try:
             self._found = await asyncio.to_thread(self._load, cadence)
         except OSError as error:
-            self._found = {name: Found({}, {}) for name in self._shelves}
+            self._found = {name: Found({}, {}) for name in self._segment_stores}
             self._trouble.failed(str(error))
-        for name, shelf in self._shelves.items():
-            self._tell(name, shelf.folder.faults)
+        for name, segment_store in self._segment_stores.items():
+            self._tell(name, segment_store.folder.faults)
         return last_number(self._found)
 
     def _tell(self, name: str, faults: Faults) -> None:
@@ -131,11 +133,11 @@ class Archive:
             data = await asyncio.to_thread(self._read_note)
         except OSError:
             return None  # ``load`` meets the same, and says so
-        return cadencenote.decode(data)
+        return cadence_note.decode(data)
 
     def _read_note(self) -> bytes:
         with self._place.open() as folder:
-            return folder.read(CADENCE, cadencenote.MAX_NOTE_BYTES)
+            return folder.read(CADENCE, cadence_note.MAX_NOTE_BYTES)
 
     def _load(self, cadence: Cadence) -> dict[str, Found]:
         with self._place.open(make=True) as folder:
@@ -143,9 +145,9 @@ class Archive:
             surveys = self._survey(cadence)
             if noted is None:
                 lines = (line for survey in surveys.values() for line in survey.lines.values())
-                alike = cadencenote.may_be_cut_for((Fraction(*line.duration) for line in lines), cadence)
+                alike = cadence_note.may_be_cut_for((Fraction(*line.duration) for line in lines), cadence)
             else:
-                alike = cadencenote.lists_alike(noted, cadence)
+                alike = cadence_note.lists_alike(noted, cadence)
             if not alike:
                 self._retire_all(folder)
                 surveys = self._survey(cadence)
@@ -154,16 +156,16 @@ class Archive:
                 for survey in surveys.values():
                     dates.learn(survey.lines.values(), survey.timelines)
                 self._counted = dates.counted
-            found = {name: Found({}, {}) for name in self._shelves}
+            found = {name: Found({}, {}) for name in self._segment_stores}
             for name, survey in surveys.items():
-                found[name] = self._shelves[name].folder.settle(survey, dates)
-            folder.write_whole(CADENCE, cadencenote.encode(cadence))
+                found[name] = self._segment_stores[name].folder.settle(survey, dates)
+            folder.write_whole(CADENCE, cadence_note.encode(cadence))
         return found
 
     def _noted(self, folder: OpenFolder) -> Cadence | None:
         """Read the note; one that can't be read is moved aside, and the segments tell instead."""
         try:
-            noted = cadencenote.decode(folder.read(CADENCE, cadencenote.MAX_NOTE_BYTES))
+            noted = cadence_note.decode(folder.read(CADENCE, cadence_note.MAX_NOTE_BYTES))
         except FileNotFoundError:
             return None
         except NotOursError:
@@ -176,18 +178,18 @@ class Archive:
     def _survey(self, cadence: Cadence) -> dict[str, Survey]:
         """Look at the folders; one whose place something else has is left alone, and nothing stored in it."""
         surveys = {}
-        for name, shelf in self._shelves.items():
+        for name, segment_store in self._segment_stores.items():
             try:
-                surveys[name] = shelf.folder.survey(cadence.target_duration)
+                surveys[name] = segment_store.folder.survey(cadence.target_duration)
             except NotOursError as error:
-                shelf.refused = str(error)
+                segment_store.refused = str(error)
                 log.warning("rendition has no DVR", channel=self._channel, rendition=name, reason=str(error))
         return surveys
 
     def _retire_all(self, folder: OpenFolder) -> None:
         """Set aside what can't be listed beside what comes: TARGETDURATION is for ever (§4.4.3.1)."""
-        for name, shelf in self._shelves.items():
-            if not shelf.refused:
+        for name, segment_store in self._segment_stores.items():
+            if not segment_store.refused:
                 self._retire(folder, name)
         former = folder.place_of(FORMER)
         log.warning("DVR of other segment durations set aside", channel=self._channel, folder=former)
@@ -200,9 +202,9 @@ class Archive:
                     erase_in(former, name)
             folder.move(name, former, former.free_name(name, MAX_FORMER))
 
-    def shelf(self, name: str) -> RenditionShelf:
-        """Give a rendition's shelf; ``load`` has made it."""
-        return self._shelves[name]
+    def segment_store(self, name: str) -> RenditionStore:
+        """Give a rendition's store; ``load`` has made it."""
+        return self._segment_stores[name]
 
     def restore(
         self, windows: dict[str, Window], next_number: int, segment_duration: Fraction, now: Fraction
@@ -216,7 +218,10 @@ class Archive:
             now: seconds since the epoch: what comes next doesn't begin before it.
         """
         for name, window in windows.items():
-            self._shelves[name].window, self._shelves[name].left = window, window.discontinuity_sequence
+            self._segment_stores[name].window, self._segment_stores[name].left = (
+                window,
+                window.discontinuity_sequence,
+            )
         found, self._found = self._found, {}
         self._writer.used = _bytes_of(found)
         kept = max(window.kept for window in windows.values())
@@ -231,12 +236,12 @@ class Archive:
         last = last_number(found)
         for name, window in windows.items():
             window.restore(segments[name], next_number, sequence)
-            shelf = self._shelves[name]
-            shelf.left = sequence + sum(segment.discontinuity for segment in segments[name])
+            segment_store = self._segment_stores[name]
+            segment_store.left = sequence + sum(segment.discontinuity for segment in segments[name])
             for gap in segments[name][last + 1 - next_number :] if last + 1 < next_number else ():
                 # What it says never changes, over the next restart either.
-                if gap.duration != segment_duration and not shelf.refused:
-                    self._queue.put(Put(shelf, gap.number, shelf.left))
+                if gap.duration != segment_duration and not segment_store.refused:
+                    self._queue.put(Put(segment_store, gap.number, segment_store.left))
 
     def _leave(self, found: dict[str, Found], *, recent: bool) -> None:
         """Let go of all that was found, behind which numbers go on too far away."""
@@ -248,7 +253,7 @@ class Archive:
                 for name, one in found.items():
                     if one.lines:
                         self._retire(folder, name)
-                        self._shelves[name].folder.load()
+                        self._segment_stores[name].folder.load()
             self._writer.used = 0
         except OSError as error:
             self._trouble.failed(str(error))
@@ -276,7 +281,7 @@ class Archive:
         try:
             for name, each in numbers.items():
                 if each:
-                    self._shelves[name].folder.put_aside(each)
+                    self._segment_stores[name].folder.put_aside(each)
             self._writer.used -= _bytes_of(gone)
         except OSError as error:
             self._trouble.failed(str(error))
@@ -288,9 +293,9 @@ class Archive:
     def _forget(self, found: dict[str, Found]) -> None:
         for name, one in found.items():
             for number, line in one.lines.items():
-                self._queue.remove(Removal(self._shelves[name], number, line.size, ()))
+                self._queue.remove(Removal(self._segment_stores[name], number, line.size, ()))
             if one.timelines:
-                self._queue.remove(Removal(self._shelves[name], -1, 0, tuple(one.timelines)))
+                self._queue.remove(Removal(self._segment_stores[name], -1, 0, tuple(one.timelines)))
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

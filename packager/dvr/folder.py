@@ -18,13 +18,13 @@ from fractions import Fraction
 from pathlib import Path
 
 from media import webvtt
-from media.codecs import parse_sample_entry
 from media.errors import MediaError
-from media.fragments import FragmentReader, InitSegment
-from media.live_segment import read_live_segment
+from media.mp4.codecs import parse_sample_entry
+from media.mp4.fragments import FragmentReader, InitSegment
+from media.mp4.live_segment import read_live_segment
 from packager.data_folder import DataFolder, NotOursError, OpenFolder, write_all
 from packager.dvr import index
-from packager.dvr.index import INDEX, Line
+from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.own_files import (
     INIT_NAME,
     MAX_INIT_BYTES,
@@ -36,9 +36,9 @@ from packager.dvr.own_files import (
 )
 from packager.dvr.rebuild import Dates, SegmentFile, rebuild
 from packager.dvr.restore import Found
-from packager.live.livesegment import TEXT, TEXT_EXTENSION, LiveSegment, Timeline
-from packager.live.periods import parse_time
-from packager.live.rendition import extension_of, segment_uri
+from packager.publish.dash_periods import parse_time
+from packager.window.model import TEXT, TEXT_EXTENSION, LiveSegment, Timeline
+from packager.window.rendition import extension_of, segment_uri
 
 SIZES_CHECKED = 4096
 """Of so many segments behind the newest one the length is looked at, of the others only whether they are
@@ -101,8 +101,8 @@ class Survey:
         strange: whether it isn't one of ours at all.
     """
 
-    lines: dict[int, Line]
-    doubtful: dict[int, Line]
+    lines: dict[int, IndexLine]
+    doubtful: dict[int, IndexLine]
     timelines: dict[int, Timeline]
     names: set[str]
     lost: list[int]
@@ -205,17 +205,17 @@ class Folder:
     def _there(
         self,
         folder: OpenFolder,
-        lines: Mapping[int, Line],
+        lines: Mapping[int, IndexLine],
         wrong: Collection[int],
         names: Mapping[str, bool],
         timelines: Mapping[int, Timeline],
-    ) -> dict[int, Line]:
+    ) -> dict[int, IndexLine]:
         """Give the lines that are true: a segment's if its file is what it was; a gap's tells of a date."""
         sizes = [line.size for line in lines.values() if line.parts]
         usual = statistics.median_low(sizes) if sizes else 0
         # By their count, not by their numbers: one that is far ahead is soon said.
         checked = min(list(lines)[-SIZES_CHECKED:], default=0)
-        kept: dict[int, Line] = {}
+        kept: dict[int, IndexLine] = {}
         for number, line in lines.items():
             if number in wrong:
                 continue
@@ -272,7 +272,7 @@ class Folder:
                 self._ragged = True
         return Found(kept, inits)
 
-    def _rebuild(self, folder: OpenFolder, survey: Survey, dates: Dates) -> dict[int, Line]:
+    def _rebuild(self, folder: OpenFolder, survey: Survey, dates: Dates) -> dict[int, IndexLine]:
         lost = survey.lost[-MAX_REBUILT:]
         known = {number for number, line in survey.lines.items() if line.parts}
         beside = {one for number in lost for one in (number - 1, number + 1) if one in known}
@@ -325,7 +325,7 @@ class Folder:
             names = [self._name_of(number) for number in numbers]
             folder.set_aside([name for name in names if folder.status(name) is not None])
 
-    def store(self, segment: LiveSegment, left: int) -> Line:
+    def store(self, segment: LiveSegment, left: int) -> IndexLine:
         """Write a segment, and append its line; of a gap, the line.
 
         Args:
@@ -409,7 +409,7 @@ class Folder:
         self._lines += 1
         self._live += 1
 
-    def _write_index(self, folder: OpenFolder, lines: Collection[Line]) -> None:
+    def _write_index(self, folder: OpenFolder, lines: Collection[IndexLine]) -> None:
         folder.write_whole(INDEX, b"".join(index.encode(line) for line in lines))
         self._lines = self._live = len(lines)
 

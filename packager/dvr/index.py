@@ -17,10 +17,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from media.live_segment import MAX_PARTS
+from media.mp4.live_segment import MAX_PARTS
 from packager.data_folder import OpenFolder
-from packager.live.livesegment import LiveSegment, Stored, Timeline
-from packager.live.numbers import MAX_DISCONTINUITIES, MAX_NUMBER
+from packager.window.model import LiveSegment, StoredSegment, Timeline
+from packager.window.numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
 INDEX = "index"
 """The file's name."""
@@ -64,7 +64,7 @@ _Ratio = tuple[Annotated[int, Meta(ge=-_LARGEST, le=_LARGEST)], Annotated[int, M
 _Size = Annotated[int, Meta(ge=1, le=MAX_SEGMENT_BYTES)]
 
 
-class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """What a playlist says of a segment.
 
     Attributes:
@@ -95,10 +95,10 @@ class Line(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, 
         return sum(self.parts)
 
 
-_DECODER = msgspec.json.Decoder(Line)
+_DECODER = msgspec.json.Decoder(IndexLine)
 
 
-def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fraction(0)) -> Line:
+def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fraction(0)) -> IndexLine:
     """Tell of a segment that was finished now, or of a gap.
 
     Args:
@@ -106,7 +106,7 @@ def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fract
         left: discontinuities before it.
         presentation_time: as of the line.
     """
-    return Line(
+    return IndexLine(
         number=segment.number,
         date=segment.program_date_time.as_integer_ratio(),
         duration=segment.duration.as_integer_ratio(),
@@ -126,7 +126,7 @@ def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:
     return tuple([len(part.data) for part in segment.parts])
 
 
-def segment_of(line: Line, timeline: Timeline | None) -> LiveSegment:
+def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
     """Make of a line what a window lists: a stored segment, or a gap."""
     stored = stored_of(line) if line.parts else None
     return LiveSegment(
@@ -140,9 +140,9 @@ def segment_of(line: Line, timeline: Timeline | None) -> LiveSegment:
     )
 
 
-def stored_of(line: Line) -> Stored:
+def stored_of(line: IndexLine) -> StoredSegment:
     """Tell a window of a segment's bytes on disk; in an array, as there are many of them for a long time."""
-    return Stored(array("L", line.parts), line.presentation_time)
+    return StoredSegment(array("L", line.parts), line.presentation_time)
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)
@@ -151,7 +151,7 @@ def _duration(ratio: tuple[int, int]) -> Fraction:
     return Fraction(*ratio)
 
 
-def encode(line: Line) -> bytes:
+def encode(line: IndexLine) -> bytes:
     """Write a line, its end included."""
     return msgspec.json.encode(line) + b"\n"
 
@@ -166,7 +166,7 @@ class Index:
         newlines: how many lines there are.
     """
 
-    lines: dict[int, Line] = field(default_factory=dict)
+    lines: dict[int, IndexLine] = field(default_factory=dict)
     unreadable: int = 0
     newlines: int = 0
     _rest: bytes = b""
@@ -218,7 +218,7 @@ class Index:
         return True
 
 
-def decode(data: bytes) -> tuple[dict[int, Line], int]:
+def decode(data: bytes) -> tuple[dict[int, IndexLine], int]:
     """Read an index.
 
     Args:
@@ -258,7 +258,7 @@ def read(folder: OpenFolder) -> Index:
     return found
 
 
-def is_possible(line: Line) -> bool:
+def is_possible(line: IndexLine) -> bool:
     """Tell whether a segment can be as a line says, for itself."""
     (date, per_second), (duration, parts) = line.date, line.duration
     return (
@@ -268,7 +268,7 @@ def is_possible(line: Line) -> bool:
     )
 
 
-def impossible(lines: Mapping[int, Line]) -> set[int]:
+def impossible(lines: Mapping[int, IndexLine]) -> set[int]:
     """Find the lines that can't be right beside the others, in the order of their numbers.
 
     Returns:
@@ -294,17 +294,17 @@ def impossible(lines: Mapping[int, Line]) -> set[int]:
     return wrong
 
 
-def has_time(before: Line, behind: Line) -> bool:
+def has_time(before: IndexLine, behind: IndexLine) -> bool:
     """Tell whether there was time for all the numbers between two lines."""
     count = behind.number - before.number
     passed = max(seconds(behind.date) - seconds(before.date), 0.0)
     return count <= UNTIMELY_NUMBERS or count * float(SHORTEST_SECONDS) <= passed
 
 
-def _untimely_gaps(ordered: Sequence[Line]) -> set[int]:
+def _untimely_gaps(ordered: Sequence[IndexLine]) -> set[int]:
     """Find gaps, which no file vouches for, that are far from everything that has one."""
     wrong: set[int] = set()
-    group: list[Line] = []
+    group: list[IndexLine] = []
     for line in ordered:
         if group and not has_time(group[-1], line):
             wrong |= _numbers_of_gaps(group)
@@ -313,11 +313,11 @@ def _untimely_gaps(ordered: Sequence[Line]) -> set[int]:
     return wrong | _numbers_of_gaps(group)
 
 
-def _numbers_of_gaps(group: Sequence[Line]) -> set[int]:
+def _numbers_of_gaps(group: Sequence[IndexLine]) -> set[int]:
     return set() if any(line.parts for line in group) else {line.number for line in group}
 
 
-def _is_odd(line: Line, one: Line, other: Line) -> bool:
+def _is_odd(line: IndexLine, one: IndexLine, other: IndexLine) -> bool:
     """Tell whether a line says something else than two lines near it, which agree."""
     first, last = (one, other) if one.number < other.number else (other, one)
     if first.left <= last.left and not _fewest(line, first) <= line.left <= _most(line, first, last):
@@ -333,12 +333,12 @@ def _is_odd(line: Line, one: Line, other: Line) -> bool:
     return abs(here - there) <= MOST_JUMP < min(abs(offset - here), abs(offset - there))
 
 
-def _fewest(line: Line, first: Line) -> int:
+def _fewest(line: IndexLine, first: IndexLine) -> int:
     """Give how many discontinuities there were at least before a line: each number has one at most."""
     return first.left if first.number < line.number else first.left - (first.number - line.number)
 
 
-def _most(line: Line, first: Line, last: Line) -> int:
+def _most(line: IndexLine, first: IndexLine, last: IndexLine) -> int:
     """Give how many discontinuities there were at most before a line."""
     if line.number > last.number:
         return last.left + line.number - last.number

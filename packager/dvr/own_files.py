@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from media import webvtt
 from media.errors import MediaError
-from media.fragments import FragmentReader, InitSegment
-from media.live_segment import read_live_segment
+from media.mp4.fragments import FragmentReader, InitSegment
+from media.mp4.live_segment import read_live_segment
 from packager.data_folder import ASIDE, TEMPORARY, NotOursError, OpenFolder
 from packager.dvr import index
-from packager.live.rendition import segment_uri
+from packager.window.rendition import segment_uri
 
 MAX_INIT_BYTES = 1 << 20
 """Longest init segment that is read."""

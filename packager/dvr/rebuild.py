@@ -18,10 +18,10 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from media.errors import MediaError
-from media.live_segment import LiveSegmentFacts
-from packager.dvr.index import Line, is_possible
-from packager.live.livesegment import Timeline
-from packager.live.periods import read_track
+from media.mp4.live_segment import LiveSegmentFacts
+from packager.dvr.index import IndexLine, is_possible
+from packager.publish.dash_periods import read_track
+from packager.window.model import Timeline
 
 NEAR = 1000
 """So many numbers from lines that are lost others are looked at, which tell where those belong."""
@@ -51,13 +51,13 @@ class Dates:
 
     def __init__(self) -> None:
         self.counted = False
-        self._lines: dict[int, Line] = {}
-        self._intact: dict[int, Line] = {}
-        self._timelines: dict[int, list[Line]] = {}
+        self._lines: dict[int, IndexLine] = {}
+        self._intact: dict[int, IndexLine] = {}
+        self._timelines: dict[int, list[IndexLine]] = {}
         self._sorted: set[int] = set()
 
     def learn(
-        self, lines: Iterable[Line], timelines: Mapping[int, Timeline], *, rebuilt: bool = False
+        self, lines: Iterable[IndexLine], timelines: Mapping[int, Timeline], *, rebuilt: bool = False
     ) -> None:
         """Take lines of a rendition for known.
 
@@ -77,7 +77,7 @@ class Dates:
             self._timelines.setdefault(timeline.number, []).append(line)
             self._sorted.discard(timeline.number)
 
-    def line(self, number: int) -> Line | None:
+    def line(self, number: int) -> IndexLine | None:
         """Give any rendition's line of a number; None where there is none."""
         return self._lines.get(number)
 
@@ -109,11 +109,11 @@ class Dates:
 
 def rebuild(
     files: Mapping[int, SegmentFile],
-    lines: Mapping[int, Line],
-    doubtful: Mapping[int, Line],
+    lines: Mapping[int, IndexLine],
+    doubtful: Mapping[int, IndexLine],
     timelines: Mapping[int, Timeline],
     dates: Dates,
-) -> dict[int, Line]:
+) -> dict[int, IndexLine]:
     """Make the lines of segments that have none.
 
     Args:
@@ -135,7 +135,7 @@ def rebuild(
     return _counted(found, lines, dates)
 
 
-def _contradicts(line: Line | None, file: SegmentFile) -> bool:
+def _contradicts(line: IndexLine | None, file: SegmentFile) -> bool:
     """Tell whether a line is of what is in a file, but for its length: then the file was changed."""
     if line is None or file.facts is None:
         return line is not None
@@ -144,13 +144,13 @@ def _contradicts(line: Line | None, file: SegmentFile) -> bool:
     return time * per_second * file.facts.duration == file.facts.presentation_time * duration * scale
 
 
-def _texts(lost: Mapping[int, SegmentFile], timelines: Sequence[int], dates: Dates) -> dict[int, Line]:
+def _texts(lost: Mapping[int, SegmentFile], timelines: Sequence[int], dates: Dates) -> dict[int, IndexLine]:
     """Make lines of captions, which have the times of the picture's segments."""
     found = {}
     for number, file in lost.items():
         like, init = dates.line(number), _timeline_of(number, timelines)
         if like is not None and init is not None:
-            line = Line(number, like.date, like.duration, init=init, parts=(file.size,))
+            line = IndexLine(number, like.date, like.duration, init=init, parts=(file.size,))
             found[number] = line
     return found
 
@@ -163,10 +163,10 @@ def _timeline_of(number: int, timelines: Sequence[int]) -> int | None:
 
 def _media(
     files: Mapping[int, SegmentFile],
-    lines: Mapping[int, Line],
+    lines: Mapping[int, IndexLine],
     timelines: Mapping[int, Timeline],
     dates: Dates,
-) -> dict[int, Line]:
+) -> dict[int, IndexLine]:
     order = sorted(timelines)
     groups: dict[int, dict[int, SegmentFile]] = {}
     for number, file in sorted(files.items()):
@@ -179,7 +179,7 @@ def _media(
                 continue
             if file.facts.track_id == track_id:
                 groups.setdefault(init, {})[number] = file
-    found: dict[int, Line] = {}
+    found: dict[int, IndexLine] = {}
     for init in sorted(groups, reverse=True):  # what is known of a later one bounds the one before it
         first, last = min(groups[init]) - NEAR, max(groups[init]) + NEAR
         near = {
@@ -194,7 +194,7 @@ def _media(
 
 
 def _placed(
-    files: Mapping[int, SegmentFile], known: Mapping[int, Line], timeline: Timeline
+    files: Mapping[int, SegmentFile], known: Mapping[int, IndexLine], timeline: Timeline
 ) -> dict[int, SegmentFile]:
     """Leave out what doesn't belong where its name puts it: in a timeline segments follow without a break.
 
@@ -265,7 +265,7 @@ def _shown(file: SegmentFile, timescale: int) -> Fraction:
     return Fraction(0 if file.facts is None else file.facts.presentation_time, timescale)
 
 
-def _usual_duration(files: Iterable[SegmentFile], known: Iterable[Line], timescale: int) -> Fraction:
+def _usual_duration(files: Iterable[SegmentFile], known: Iterable[IndexLine], timescale: int) -> Fraction:
     """Give what most segments last."""
     durations = Counter(line.duration for line in known)
     facts = (file.facts for file in files if file.facts is not None)
@@ -274,10 +274,10 @@ def _usual_duration(files: Iterable[SegmentFile], known: Iterable[Line], timesca
     return Fraction(*ratio)
 
 
-def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) -> dict[int, Line]:
+def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) -> dict[int, IndexLine]:
     """Make lines of one timeline's segments."""
     _, timescale = read_track(timeline.init)
-    found: dict[int, Line] = {}
+    found: dict[int, IndexLine] = {}
     written: Fraction | None = None
     for number, file in rows.items():
         if file.facts is None:
@@ -289,7 +289,7 @@ def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) ->
         if offset is None:
             written = _written(rows, timescale, dates) if written is None else written
             offset = written
-        line = Line(
+        line = IndexLine(
             number,
             (shown + offset).as_integer_ratio(),
             lasts.as_integer_ratio(),
@@ -318,7 +318,9 @@ def _written(rows: Mapping[int, SegmentFile], timescale: int, dates: Dates) -> F
     return offset if behind is None else min(offset, behind - max(end for _, end in ends))
 
 
-def _counted(found: Mapping[int, Line], lines: Mapping[int, Line], dates: Dates) -> dict[int, Line]:
+def _counted(
+    found: Mapping[int, IndexLine], lines: Mapping[int, IndexLine], dates: Dates
+) -> dict[int, IndexLine]:
     """Say of lines whether they begin a timeline, and how many discontinuities there were before."""
     there = sorted((*found.values(), *(line for line in lines.values() if line.parts)), key=_number)
     begins = {two.number for one, two in pairwise(there) if one.init != two.init}
@@ -328,7 +330,7 @@ def _counted(found: Mapping[int, Line], lines: Mapping[int, Line], dates: Dates)
         left = dates.left(first)
     else:
         left = max(known.left - sum(number in begins for number in found if number < known.number), 0)
-    counted: dict[int, Line] = {}
+    counted: dict[int, IndexLine] = {}
     for line in there:
         if line.number in lines:
             left = line.left + line.discontinuity
@@ -339,5 +341,5 @@ def _counted(found: Mapping[int, Line], lines: Mapping[int, Line], dates: Dates)
     return counted
 
 
-def _number(line: Line) -> int:
+def _number(line: IndexLine) -> int:
     return line.number

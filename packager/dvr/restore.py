@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from packager.dvr.index import Line, has_time, segment_of
-from packager.live.livesegment import LiveSegment, Timeline
+from packager.dvr.index import IndexLine, has_time, segment_of
+from packager.window.model import LiveSegment, Timeline
 
 MOST_TOLERATED = 1000
 """So many more numbers than a window's time asks for may be listed: segments may be short."""
@@ -27,7 +27,7 @@ class Found:
         timelines: by number.
     """
 
-    lines: Mapping[int, Line]
+    lines: Mapping[int, IndexLine]
     timelines: Mapping[int, Timeline]
 
 
@@ -122,7 +122,7 @@ def line_up(
             init = None if own is None else own.init
             timeline = None if init is None else one.timelines.get(init)
             if own is None or not own.parts or timeline is None:
-                gap = Line(line.number, line.date, line.duration, discontinuity=line.discontinuity)
+                gap = IndexLine(line.number, line.date, line.duration, discontinuity=line.discontinuity)
                 segments[name].append(segment_of(gap, timelines[name]))
             else:
                 timelines[name] = timeline
@@ -137,14 +137,14 @@ def _common(
     now: Fraction | None,
     *,
     whole: bool,
-) -> list[Line]:
+) -> list[IndexLine]:
     """Give a line for each number from the first that any rendition has: its, or one for a gap."""
-    known: dict[int, Line] = {}
+    known: dict[int, IndexLine] = {}
     for one in found.values():
         for number, line in one.lines.items():
             if number not in known or (line.parts and not known[number].parts):
                 known[number] = line
-    lines: list[Line] = []
+    lines: list[IndexLine] = []
     for number in sorted(known):
         following = known[number]
         if lines:
@@ -157,7 +157,9 @@ def _common(
     return lines
 
 
-def _gaps(before: Line, number: int, until: Fraction | None, left: int, longest: Fraction) -> Iterator[Line]:
+def _gaps(
+    before: IndexLine, number: int, until: Fraction | None, left: int, longest: Fraction
+) -> Iterator[IndexLine]:
     """Make lines for the numbers that have none.
 
     Numbers may run ahead of the clock. §6.2.1: no segment's date may lie in another one; so where there is
@@ -178,7 +180,7 @@ def _gaps(before: Line, number: int, until: Fraction | None, left: int, longest:
     for index in range(count):
         duration = longest if index < whole else share
         lost = left > counted
-        yield Line(
+        yield IndexLine(
             before.number + 1 + index,
             date.as_integer_ratio(),
             duration.as_integer_ratio(),

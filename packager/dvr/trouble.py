@@ -11,7 +11,7 @@ CALM_WRITES = 20
 
 
 class Trouble:
-    """That of one channel.
+    """Whether one channel's DVR is kept as it should be, and why not.
 
     Args:
         channel: its name, for the log.

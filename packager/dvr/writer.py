@@ -11,11 +11,11 @@ import asyncio
 import errno
 from collections.abc import Mapping, Sequence
 
-from packager.dvr.index import Line, stored_of
-from packager.dvr.shelf import Put, Queue, Removal, RenditionShelf
+from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.trouble import Trouble
-from packager.live.livesegment import LiveSegment
-from packager.live.window import Window
+from packager.dvr.write_queue import Put, Removal, RenditionStore, WriteQueue
+from packager.window.model import LiveSegment
+from packager.window.window import Window
 
 RETRY_SECONDS = 1.0
 """How long the disk is left alone once it has failed."""
@@ -27,11 +27,11 @@ _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 class Writer:
-    """That of one channel.
+    """Brings to disk what waits in one channel's queue.
 
     Args:
         queue: what waits.
-        shelves: those of the renditions that are published now.
+        segment_stores: those of the renditions that are published now.
         trouble: is told how the disk does.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
@@ -41,10 +41,14 @@ class Writer:
     """
 
     def __init__(
-        self, queue: Queue, shelves: Mapping[str, RenditionShelf], trouble: Trouble, max_bytes: int
+        self,
+        queue: WriteQueue,
+        segment_stores: Mapping[str, RenditionStore],
+        trouble: Trouble,
+        max_bytes: int,
     ) -> None:
         self._queue = queue
-        self._shelves = shelves
+        self._segment_stores = segment_stores
         self._trouble = trouble
         self._max_bytes = max_bytes
         self.used = 0
@@ -61,7 +65,7 @@ class Writer:
                 await self._store(put)
 
     async def _store(self, put: Put) -> None:
-        window = put.shelf.window
+        window = put.segment_store.window
         segment = None if window is None else window.at(put.number)
         if window is None or segment is None:
             return
@@ -76,7 +80,7 @@ class Writer:
         self.used += line.size
         if not window.confirm(put.number, stored_of(line)):
             # It came too late: it is a gap in the playlist, and stays one.
-            self._queue.remove(Removal(put.shelf, put.number, line.size, (), oldest=False))
+            self._queue.remove(Removal(put.segment_store, put.number, line.size, (), oldest=False))
             if window.at(put.number) is not None:
                 self._queue.put(put)
             return
@@ -86,11 +90,11 @@ class Writer:
         while self._max_bytes and self.used > self._max_bytes and self._shorten():
             await self._remove_all()
 
-    async def _write(self, put: Put, segment: LiveSegment) -> Line | None:
+    async def _write(self, put: Put, segment: LiveSegment) -> IndexLine | None:
         """Write a segment, or note a gap; None where the disk fails."""
         for _ in range(ATTEMPTS):
             try:
-                return await asyncio.to_thread(put.shelf.folder.store, segment, put.left)
+                return await asyncio.to_thread(put.segment_store.folder.store, segment, put.left)
             except OSError as error:
                 self._trouble.failed(error.strerror or str(error))
                 if error.errno not in _NO_ROOM or not self._shorten():
@@ -108,11 +112,15 @@ class Writer:
 
     @property
     def _windows(self) -> list[Window]:
-        return [shelf.window for shelf in self._shelves.values() if shelf.window is not None]
+        return [
+            segment_store.window
+            for segment_store in self._segment_stores.values()
+            if segment_store.window is not None
+        ]
 
     @property
     def _listed_bytes(self) -> int:
-        return sum(window.tally.size for window in self._windows)
+        return sum(window.totals.size for window in self._windows)
 
     def _retire(self) -> bool:
         """Let all renditions take the oldest number off their lists; False when none is to go."""
@@ -131,5 +139,6 @@ class Writer:
 
 def _remove(removals: Sequence[Removal]) -> int:
     return sum(
-        one.shelf.folder.remove(one.number, one.size, one.timelines, oldest=one.oldest) for one in removals
+        one.segment_store.folder.remove(one.number, one.size, one.timelines, oldest=one.oldest)
+        for one in removals
     )

@@ -17,9 +17,9 @@ from operator import attrgetter
 
 from media import webvtt
 from media.webvtt import Cue
-from packager.live.dateranges import ImplausibleDateError
-from packager.live.livesegment import TEXT, LivePart, LiveSegment
-from packager.live.window import Window
+from packager.publish.date_ranges import ImplausibleDateError
+from packager.window.model import TEXT, LivePart, LiveSegment
+from packager.window.window import Window
 
 MAX_CAPTION_BYTES = 1 << 20
 """Most bytes of one language's cues that aren't over; a film's subtitles have a tenth of it."""
@@ -80,7 +80,7 @@ class _Kept:
 
 
 class CaptionTrack:
-    """One language.
+    """The captions of one language.
 
     Args:
         max_bytes: most bytes of cues that wait or are on.

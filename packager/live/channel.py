@@ -5,35 +5,76 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from fractions import Fraction
 
 import structlog
 
-from packager.beside import beside
+from packager.concurrency import beside
 from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
-from packager.live.audience import Audience
 from packager.live.captions import Captions
-from packager.live.finale import DVR, Finale
-from packager.live.inband import Inband
-from packager.live.ladder import AUDIO, Cadence, audio_rungs, rungs
-from packager.live.lineup import Lineup
-from packager.live.numbers import Numbers
+from packager.live.event import DVR, LiveEvent
 from packager.live.options import ChannelOptions
-from packager.live.pace import Pace
+from packager.live.pace import GapSchedule
 from packager.live.plan import Plan, Planner
-from packager.live.presentation import Presentation
-from packager.live.rendition import Rendition
-from packager.live.runs import Runs
-from packager.radio.blocksupply import Timing
+from packager.live.restarts import Restarts
+from packager.live.timed_metadata import TimedMetadata
+from packager.process.tools import Tools
+from packager.publish.hls import Presentation
 from packager.recordings.note import Ending
 from packager.sources.finder import Finder
 from packager.sources.pump import Supply
 from packager.sources.source import Source
 from packager.sources.udp import Losses
-from packager.tools import Tools
+from packager.window.cadence import AUDIO, Cadence, audio_rungs, rungs
+from packager.window.lineup import Lineup
+from packager.window.numbers import Numbers
+from packager.window.rendition import Rendition
+from packager.window.wallclock import Timing
+
+MAX_VIEWERS = 100_000
+"""Most clients that are told apart; beyond, the longest silent ones aren't counted."""
+
+
+class Audience:
+    """Counts the distinct clients of a channel.
+
+    Args:
+        seconds: how long a client counts after it asked.
+        on_seen: called whenever one asks.
+    """
+
+    def __init__(self, seconds: float, on_seen: Callable[[], None] = lambda: None) -> None:
+        self.seconds = seconds
+        self._on_seen = on_seen
+        self._seen: OrderedDict[Hashable, float] = OrderedDict()
+
+    def saw(self, client: Hashable, now: float) -> None:
+        """Note that a client asked.
+
+        Args:
+            client: what tells it from others.
+            now: seconds of a clock that never goes back.
+        """
+        self._seen[client] = now
+        self._seen.move_to_end(client)
+        self._forget(now)
+        if len(self._seen) > MAX_VIEWERS:
+            self._seen.popitem(last=False)
+        self._on_seen()
+
+    def count(self, now: float) -> int:
+        """Count the clients that asked in the last ``seconds``."""
+        self._forget(now)
+        return len(self._seen)
+
+    def _forget(self, now: float) -> None:
+        while self._seen and next(iter(self._seen.values())) < now - self.seconds:
+            self._seen.popitem(last=False)
+
 
 log = structlog.get_logger()
 
@@ -42,7 +83,7 @@ VIEWER_TARGET_DURATIONS = 3
 
 
 class Channel:
-    """One channel: ``run`` keeps it going; its renditions' windows and its presentation are there to read.
+    """A live channel: ``run`` keeps it going; its windows and its presentation are there to read.
 
     Args:
         options: what it is.
@@ -57,10 +98,10 @@ class Channel:
         cadence: the times that its renditions share.
         renditions: by name, video from large to small, then the sound; sound from the best on.
         presentation: its playlists.
-        inband: events on their way into the media.
+        timed_metadata: events on their way into the media.
         captions: cues on their way into their renditions.
         archive: its DVR on disk; None where it has none.
-        finale: whether its event is over, and its recordings.
+        live_event: whether its event is over, and its recordings.
     """
 
     def __init__(
@@ -85,16 +126,18 @@ class Channel:
         self._finder = Finder(
             options.source, tools, options.name, pump, keep=keep, receive_bytes=options.receive_bytes
         )
-        self.inband = Inband([rung.name for rung in ladder or sounds], round(time.time() * 1000))
+        self.timed_metadata = TimedMetadata(
+            [rung.name for rung in ladder or sounds], round(time.time() * 1000)
+        )
         self.captions = Captions(options.captions, options.caption_bytes)
         self._data = None if options.data is None else DataFolder.at(options.data)
         self._numbers = Numbers(self._data)
-        self._runs = Runs(
-            self.name, tools, ladder, sounds, self._numbers, self.inband, self.captions, on_part
+        self._runs = Restarts(
+            self.name, tools, ladder, sounds, self._numbers, self.timed_metadata, self.captions, on_part
         )
-        self._pace = Pace(options.name, self._numbers, self._runs.suspend)
+        self._pace = GapSchedule(options.name, self._numbers, self._runs.suspend)
         self.archive = self._new_archive()
-        self.finale = Finale(options.name, self._data, options.retention if self.archive else None)
+        self.live_event = LiveEvent(options.name, self._data, options.retention if self.archive else None)
         self.cadence: Cadence
         self.renditions: dict[str, Rendition]
         self.presentation: Presentation
@@ -124,7 +167,7 @@ class Channel:
 
         ``ended`` once its event is over.
         """
-        if self.finale.over.is_set():
+        if self.live_event.over.is_set():
             return "ended"
         if not self.ready:
             return "starting"
@@ -185,14 +228,14 @@ class Channel:
         self._tools.require(f"live channel {self.name!r}", encoders=self._encoders)
         await self._pace.recall()
         try:
-            async with self.finale.running():
-                if (ending := await self.finale.recall()) is not None:
+            async with self.live_event.running():
+                if (ending := await self.live_event.recall()) is not None:
                     await self._show_again(ending)
                     await self._rest()
                 while not self._runs.closed:
                     await self._broadcast()
-                    if self.finale.over.is_set():
-                        await self.finale.seal(self._ending())
+                    if self.live_event.over.is_set():
+                        await self.live_event.seal(self._ending())
                         await self._rest()
         except asyncio.CancelledError:
             self.close()
@@ -209,8 +252,10 @@ class Channel:
             work = [
                 group.create_task(one)
                 for one in (
-                    self._runs.keep(source, self._plan, self._lineup, self.finale.over, self._finder.renewed),
-                    self.finale.over.wait(),
+                    self._runs.keep(
+                        source, self._plan, self._lineup, self.live_event.over, self._finder.renewed
+                    ),
+                    self.live_event.over.wait(),
                     self._pace.keep(self._lineup, self.cadence),
                 )
             ]
@@ -218,7 +263,7 @@ class Channel:
             for task in work:
                 task.cancel()
             await asyncio.wait(work)
-            if self.finale.over.is_set():
+            if self.live_event.over.is_set():
                 self._lineup.end()
                 if self.archive is not None:
                     await self.archive.settle()
@@ -299,7 +344,7 @@ class Channel:
 
     async def _rest(self) -> None:
         """Wait until another event is to begin; it has a DVR of its own."""
-        await self.finale.rest()
+        await self.live_event.rest()
         if self.archive is not None:
             self.archive = self._new_archive()
 
@@ -319,4 +364,4 @@ class Channel:
         self._runs.closed = True
         self.captions.close()
         self._lineup.close()
-        self.finale.close()
+        self.live_event.close()

@@ -8,11 +8,11 @@ from typing import Any
 
 import ffmpeg
 
-from media.m3u8values import decimal
-from packager.arguments import compile_arguments, pipe
-from packager.live.ladder import SAMPLE_RATE, AudioRung, Cadence, Rung
+from media.hls.values import decimal
+from packager.process.arguments import compile_arguments, pipe
 from packager.sources.schemes import SCHEMES
 from packager.sources.source import Source
+from packager.window.cadence import SAMPLE_RATE, AudioRung, Cadence, Rung
 
 PRESET = "ultrafast"
 """x264's preset: a ladder beside a browser on two cores."""

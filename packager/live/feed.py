@@ -5,24 +5,56 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from media.codecs import SampleEntry, parse_sample_entry
-from media.emsg import ID3_BRAND, with_brand
 from media.errors import MalformedError, UnsupportedError
-from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from media.mp4.codecs import SampleEntry, parse_sample_entry
+from media.mp4.emsg import ID3_BRAND, with_brand
+from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.live.captions import Follower
-from packager.live.inband import Inband, Place
-from packager.live.livesegment import LivePart
-from packager.live.lookout import Lookout
-from packager.live.numbers import Numbers
-from packager.live.rendition import Rendition
-from packager.live.segmenter import CutPart, Cutter
-from packager.live.wallclock import Instant, WallClock
+from packager.live.timed_metadata import PartPosition, TimedMetadata
+from packager.segment.grid import CutPart, Cutter
+from packager.window.model import LivePart
+from packager.window.numbers import Numbers
+from packager.window.rendition import Rendition
+from packager.window.wallclock import Instant, WallClock
+
+LONGEST_SECONDS = 0.02
+"""By how much looks are moved at most, to either side of the soonest moment at which a part could come."""
+
+STEP_SECONDS = 0.001
+"""By how much a look moves the next ones; a loop's timers are no finer."""
+
+IN_VAIN = 0.25
+"""Of all looks, those that come too early; the frames behind them then wake whoever reads."""
+
+
+class PartSchedule:
+    """When the pipe of one rendition is looked at for its next part.
+
+    Each look that is in vain costs a wake-up more, each that is late delays a part by as much. The looks stay
+    where a quarter of them is in vain: so they are as late as parts usually are, and follow them both ways.
+
+    Attributes:
+        lateness: seconds from the soonest moment to the look.
+    """
+
+    def __init__(self) -> None:
+        self.lateness = 0.0
+
+    def looked(self, *, whole: bool) -> None:
+        """Learn from a look.
+
+        Args:
+            whole: whether the part was there.
+        """
+        moved = self.lateness + STEP_SECONDS * ((1 - IN_VAIN) if not whole else -IN_VAIN)
+        self.lateness = max(-LONGEST_SECONDS, min(moved, LONGEST_SECONDS))
+
 
 MOST_OF_PIPE = 0.25
 """Of what a pipe holds, the most that may usually come while it is left alone: a key frame may come, too."""
 
 
-class Resumption:
+class RunStart:
     """Which segments of a run its renditions publish; all of them the same ones.
 
     Attributes:
@@ -65,7 +97,7 @@ class Resumption:
 
 
 class Feed:
-    """One rendition of one run of ffmpeg.
+    """Brings the bytes of one rendition from one run of ffmpeg into its window.
 
     Args:
         rendition: whose window the parts go to.
@@ -73,7 +105,7 @@ class Feed:
         resumption: of this run.
         segment_duration: the channel's, in seconds.
         numbers: the channel's, which say whether a segment may be opened already.
-        inband: the channel's events, which go with the parts.
+        timed_metadata: the channel's events, which go with the parts.
         cutter: makes what cuts the rendition, from its timescale.
         follow: called behind each part, where captions follow this rendition.
         on_part: called for each part with the seconds from its last frame's end to its being published.
@@ -86,10 +118,10 @@ class Feed:
         self,
         rendition: Rendition,
         clock: WallClock,
-        resumption: Resumption,
+        resumption: RunStart,
         segment_duration: Fraction,
         numbers: Numbers,
-        inband: Inband,
+        timed_metadata: TimedMetadata,
         cutter: Callable[[int], Cutter],
         follow: Follower | None,
         on_part: Callable[[float], None],
@@ -99,7 +131,7 @@ class Feed:
         self._clock = clock
         self._resumption = resumption
         self._numbers = numbers
-        self._inband = inband
+        self._timed_metadata = timed_metadata
         self.segment = -1
         self._suspended = False
         self._init = b""
@@ -114,7 +146,7 @@ class Feed:
         self._track_id = 0
         self._part_count = 0
         self._largest = 0
-        self._lookout = Lookout()
+        self._part_schedule = PartSchedule()
         self._looking = False
 
     def receive(self, data: bytes, now: Instant) -> bool:
@@ -141,7 +173,7 @@ class Feed:
         published = self._part_count > before
         if self._looking:
             self._looking = False
-            self._lookout.looked(whole=published)
+            self._part_schedule.looked(whole=published)
         return published
 
     def rest(self, now: Instant, capacity: int) -> float:
@@ -159,7 +191,7 @@ class Feed:
         awaited = None if end is None else self._clock.awaited(end / self._timescale)
         if awaited is None or self._largest > MOST_OF_PIPE * capacity:
             return 0.0
-        rest = max(awaited + self._lookout.lateness - now.monotonic, 0.0)
+        rest = max(awaited + self._part_schedule.lateness - now.monotonic, 0.0)
         self._looking = rest > 0
         return rest
 
@@ -185,7 +217,7 @@ class Feed:
             raise UnsupportedError("a rendition is one track with one sample entry")
         (track,) = init.tracks
         self._timescale, self._track_id = track.timescale, track.track_id
-        carries = self._inband.carries(self._name)
+        carries = self._timed_metadata.carries(self._name)
         self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
         self._entry = parse_sample_entry(track.sample_entries[0])
         self._window.begin(self._init, self._entry)
@@ -232,8 +264,8 @@ class Feed:
         if dating.stepped and self._window.open is None:
             self._renew()
         shown = part.base_media_decode_time + part.samples[0].composition_offset
-        place = Place(shown, shown + part.duration, self._timescale, dating.offset)
-        data = self._inband.boxes(self._name, place) + write_fragment(
+        place = PartPosition(shown, shown + part.duration, self._timescale, dating.offset)
+        data = self._timed_metadata.boxes(self._name, place) + write_fragment(
             sequence_number=self._part_count,
             track_id=self._track_id,
             base_media_decode_time=part.base_media_decode_time,

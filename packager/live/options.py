@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from packager.data_folder import DataFolder
-from packager.dvr.shelf import MAX_WAITING_BYTES
+from packager.dvr.write_queue import MAX_WAITING_BYTES
 from packager.live.captions import MAX_CAPTION_BYTES
-from packager.live.waiters import MAX_WAITERS
 from packager.recordings.collection import FOR_EVER, Retention
 from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.source import TEST_SOURCE
+from packager.window.waiters import MAX_WAITERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ChannelOptions:
     Attributes:
         name: as in its addresses.
         source: ``testsrc``, the path of a file (played in a loop, but for an event), or a URL that is pulled.
-        ladder: names of :data:`packager.live.ladder.RUNGS`.
+        ladder: names of :data:`packager.window.cadence.RUNGS`.
         bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.

@@ -8,10 +8,54 @@ from collections.abc import Callable
 
 import structlog
 
-from packager.live.ladder import Cadence
-from packager.live.lineup import Lineup
-from packager.live.numbers import Numbers
-from packager.live.punctuality import Punctuality
+from packager.window.cadence import Cadence
+from packager.window.lineup import Lineup
+from packager.window.numbers import Numbers
+
+LATEST = 1.5
+"""RFC 8216bis §6.2.2: a segment is published within one and a half target durations of the one before."""
+
+AHEAD = 0.1
+"""Part of a target duration by which a gap comes before the last moment."""
+
+SILENCE = 0.4
+"""Part of a target duration without any part: a source that is only slow isn't cut into pieces."""
+
+
+class Lateness:
+    """Watches one channel; all times are seconds of a monotonic clock.
+
+    Args:
+        target_duration: seconds.
+        segment_duration: seconds, for which one gap stands.
+    """
+
+    def __init__(self, target_duration: float, segment_duration: float) -> None:
+        self._patience = (LATEST - AHEAD) * target_duration
+        self._silence = SILENCE * target_duration
+        self._segment_duration = segment_duration
+        self._due: float | None = None
+        self._flowed = 0.0
+
+    def published(self, now: float) -> None:
+        """Note that every rendition has another segment."""
+        self._due = now + self._patience
+
+    def flowed(self, now: float) -> None:
+        """Note that a part came."""
+        self._flowed = now
+
+    def filled(self) -> None:
+        """Note that gaps were put: the next are due a segment after these were, however late these came."""
+        if self._due is not None:
+            self._due = max(self._due, self._flowed + self._silence) + self._segment_duration
+
+    def wait(self, now: float) -> float:
+        """Give the seconds until a gap is due, 0 when it is; before the first segment nothing is."""
+        if self._due is None:
+            return self._patience
+        return max(self._due - now, self._flowed + self._silence - now, 0.0)
+
 
 log = structlog.get_logger()
 
@@ -22,8 +66,8 @@ SHORTEST_NAP = 0.01
 """Seconds between them at least."""
 
 
-class Pace:
-    """Keeps one channel's.
+class GapSchedule:
+    """Keeps a channel in time: gaps stand for what its source is late with.
 
     Args:
         channel: the channel's name, for the log.
@@ -51,25 +95,25 @@ class Pace:
             lineup: the channel's windows.
             cadence: the channel's.
         """
-        punctuality = Punctuality(cadence.target_duration, float(cadence.segment_duration))
+        lateness = Lateness(cadence.target_duration, float(cadence.segment_duration))
         least, version, late = -1, -1, False
         while True:
             now = time.monotonic()
             if lineup.version != version:
-                punctuality.flowed(now)
+                lateness.flowed(now)
             if lineup.ready and least != (least := lineup.least_number):
-                punctuality.published(now)
+                lateness.published(now)
             # Looked at twice: if this process stood still, what came meanwhile is read in between.
-            late, was_late = punctuality.wait(now) == 0, late
+            late, was_late = lateness.wait(now) == 0, late
             if late and was_late:
                 self._on_late()
                 lineup.fill(cadence.segment_duration)
-                punctuality.filled()
+                lateness.filled()
                 least = lineup.least_number
             version = lineup.version
             if self._numbers.wants(lineup.next_number):
                 await self._reserve(lineup.next_number, lineup.discontinuity_sequence)
-            await asyncio.sleep(min(max(punctuality.wait(time.monotonic()), SHORTEST_NAP), LONGEST_NAP))
+            await asyncio.sleep(min(max(lateness.wait(time.monotonic()), SHORTEST_NAP), LONGEST_NAP))
 
     async def _reserve(self, number: int, discontinuity_sequence: int) -> None:
         try:

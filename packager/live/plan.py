@@ -9,17 +9,17 @@ from fractions import Fraction
 
 from packager.dvr.archive import Archive
 from packager.live.captions import Captions
-from packager.live.ladder import AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, cadence
-from packager.live.livesegment import LiveSegment
-from packager.live.numbers import Numbers
 from packager.live.options import ChannelOptions
-from packager.live.presentation import Presentation
-from packager.live.rendition import CAPTIONS_PREFIX, Rendition
-from packager.live.wallclock import Instant
-from packager.live.window import Window
+from packager.publish.hls import Presentation
 from packager.recordings.note import Ending
-from packager.sources.keyframes import kept_cadence
+from packager.segment.keyframe_cadence import kept_cadence
 from packager.sources.source import Source
+from packager.window.cadence import AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, cadence
+from packager.window.model import LiveSegment
+from packager.window.numbers import Numbers
+from packager.window.rendition import CAPTIONS_PREFIX, Rendition
+from packager.window.wallclock import Instant
+from packager.window.window import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Planner:
                 number,
                 self._options.dvr_window,
                 self._options.max_waiters,
-                None if archive is None else archive.shelf(name),
+                None if archive is None else archive.segment_store(name),
                 compose,
                 self._numbers.discontinuity_sequence,
             )

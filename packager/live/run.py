@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from media.errors import MediaError
-from packager.ffmpeg import Process, last_error
-from packager.lastlook import LAST_LOOK_SECONDS
-from packager.live.feed import Feed, Resumption
-from packager.live.lineup import Lineup
-from packager.live.segmenter import CadenceError
-from packager.live.wallclock import Instant
+from packager.concurrency import LAST_LOOK_SECONDS
+from packager.live.feed import Feed, RunStart
+from packager.process.process import Process, last_error
+from packager.process.tools import ToolsError
+from packager.segment.grid import CadenceError
 from packager.sources.schemes import untold
 from packager.sources.source import Source
-from packager.tools import ToolsError
+from packager.window.lineup import Lineup
+from packager.window.wallclock import Instant
 
 START_SECONDS = 20.0
 """How long a started ffmpeg may take to its first output."""
@@ -49,7 +49,7 @@ class Run:
         self,
         source: Source,
         feeds: Sequence[Feed],
-        resumption: Resumption,
+        resumption: RunStart,
         lineup: Lineup,
         over: asyncio.Event,
     ) -> None:
@@ -81,7 +81,7 @@ class Run:
         source = self._source
         try:
             process = await Process.start(
-                argv, outputs=len(self._feeds), stdin=source.feed is not None, cage=source.cage
+                argv, outputs=len(self._feeds), stdin=source.feed is not None, sandbox=source.sandbox
             )
         except ToolsError as error:
             return str(error)

@@ -15,12 +15,12 @@ from typing import TypeVar
 import ffmpeg
 from ffmpeg.nodes import FilterableStream
 
-from media.layer3 import Shape
-from packager.arguments import compile_arguments, pipe
-from packager.ffmpeg import Process, last_error
-from packager.radio.audioblocks import Sound
+from media.mp3.layer3 import Shape
+from packager.process.arguments import compile_arguments, pipe
+from packager.process.process import Process, last_error
+from packager.process.tools import Tools, ToolsError
+from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
-from packager.tools import Tools, ToolsError
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class Decoder:
         shape: of all frames that it gets.
     """
 
-    def __init__(self, process: Process, shape: Shape, sound: Sound) -> None:
+    def __init__(self, process: Process, shape: Shape, sound: AudioFormat) -> None:
         self.shape = shape
         self._process = process
         self._rate = sound.sample_rate
@@ -63,7 +63,7 @@ class Decoder:
         self._unheard: tuple[range, ...] = ()
 
     @classmethod
-    async def start(cls, shape: Shape, sound: Sound, tools: Tools) -> Decoder:
+    async def start(cls, shape: Shape, sound: AudioFormat, tools: Tools) -> Decoder:
         """Start it.
 
         Raises:
@@ -190,7 +190,7 @@ async def in_time(awaitable: Awaitable[T]) -> T:
         return await awaitable
 
 
-def decoding(source: FilterableStream, sound: Sound, tools: Tools) -> list[str | Path]:
+def decoding(source: FilterableStream, sound: AudioFormat, tools: Tools) -> list[str | Path]:
     """Write the command that decodes a stream to samples on the first output pipe."""
     output = ffmpeg.output(
         source,

@@ -9,14 +9,14 @@ import ffmpeg
 import structlog
 
 from media.errors import MalformedError, UnsupportedError
-from media.layer3 import Mender, Shape
-from media.mpegaudio import Frame
-from packager.arguments import LOCAL_PROTOCOLS, local_input
-from packager.ffmpeg import Process, last_error, reading
-from packager.radio.audioblocks import Sound
+from media.mp3.layer3 import BitReservoirRepair, Shape
+from media.mp3.reader import Frame
+from packager.process.arguments import LOCAL_PROTOCOLS, local_input
+from packager.process.process import Process, last_error, reading
+from packager.process.tools import Tools, ToolsError
+from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
 from packager.radio.decoder import Decoder, decoding, in_time
-from packager.tools import Tools, ToolsError
 
 DECODERS = 3
 """Most decoders of one station: sample rates and channels may take turns without a process for each turn."""
@@ -32,7 +32,7 @@ class Decoders:
         tools: ffmpeg.
     """
 
-    def __init__(self, sound: Sound, tools: Tools) -> None:
+    def __init__(self, sound: AudioFormat, tools: Tools) -> None:
         self._sound = sound
         self._tools = tools
         # The one that was used last is last.
@@ -55,7 +55,7 @@ class Decoders:
             TimeoutError: it hangs.
         """
         decoder: Decoder | None = None
-        mender = Mender()
+        mender = BitReservoirRepair()
         async for shape, data in _mended(frames, mender):
             if decoder is None or decoder.shape != shape:
                 if decoder is not None:
@@ -101,7 +101,7 @@ class Decoders:
             raise
 
 
-async def decode_alone(path: Path, sound: Sound, tools: Tools) -> AsyncGenerator[bytes]:
+async def decode_alone(path: Path, sound: AudioFormat, tools: Tools) -> AsyncGenerator[bytes]:
     """Decode what isn't Layer III of a bitrate that its frames tell: by a process for this track alone.
 
     Args:
@@ -117,7 +117,7 @@ async def decode_alone(path: Path, sound: Sound, tools: Tools) -> AsyncGenerator
         TimeoutError: ffmpeg hangs.
     """
     source = ffmpeg.input(local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS)
-    process = await Process.start(decoding(source["a:0"], sound, tools), cage=reading(path))
+    process = await Process.start(decoding(source["a:0"], sound, tools), sandbox=reading(path))
     unit, rest = SAMPLE_BYTES * sound.channels, b""
     try:
         while chunk := await in_time(process.read()):
@@ -130,7 +130,9 @@ async def decode_alone(path: Path, sound: Sound, tools: Tools) -> AsyncGenerator
         await process.stop()
 
 
-async def _mended(frames: AsyncIterator[Frame], mender: Mender) -> AsyncGenerator[tuple[Shape, bytes]]:
+async def _mended(
+    frames: AsyncIterator[Frame], mender: BitReservoirRepair
+) -> AsyncGenerator[tuple[Shape, bytes]]:
     async for frame in frames:
         if frame.header.codec != "mp3":
             raise UnsupportedError("AAC, not an MP3")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from media.id3 import Tags
-from media.mpegaudio import Frame, MpegAudioReader
-from media.mpegframe import FrameHeader
-from packager.radio.audioblocks import BLOCK_SECONDS, AudioBlock, Pace, beginnings
-from packager.radio.liveintake import LiveIntake
-from packager.radio.oggintake import MEDIA_TYPE, OggIntake
+from media.mp3.frame import FrameHeader
+from media.mp3.id3 import Tags
+from media.mp3.reader import Frame, MpegAudioReader
+from packager.radio.audio_blocks import BLOCK_SECONDS, AudioBlock, BlockSchedule, beginnings
+from packager.radio.live_intake import LiveIntake
+from packager.radio.ogg_intake import MEDIA_TYPE, OggIntake
 
 MEDIA_TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 
@@ -31,7 +31,7 @@ def intake_of(media_type: str) -> LiveIntake:
 
 
 class Intake(LiveIntake):
-    """That of MP3 and AAC: whole frames. Tags, pictures and Xing frames fall away on the way.
+    """Makes blocks of whole frames of a source's MP3 or AAC; tags, pictures and Xing frames fall away.
 
     A block never mixes titles, sample rates, channels or codecs; tags in the stream set the title, too.
     """
@@ -92,13 +92,13 @@ class Throttle:
     def __init__(self, ahead: float = AHEAD_SECONDS) -> None:
         self._ahead = ahead
         self._timescale = 0
-        self._pace = Pace(1, ahead)
+        self._pace = BlockSchedule(1, ahead)
 
     async def wait(self, block: AudioBlock) -> None:
         """Wait until a block is due."""
         if block.timescale != self._timescale:
             self._timescale = block.timescale
-            self._pace = Pace(block.timescale, self._ahead)
+            self._pace = BlockSchedule(block.timescale, self._ahead)
         await asyncio.sleep(self._pace.wait(time.monotonic()))
         self._pace.advance(block.duration)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import ffmpeg
 import structlog
 
-from packager.arguments import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe
-from packager.ffmpeg import reading, run
+from packager.process.arguments import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe
+from packager.process.process import reading, run
+from packager.process.tools import Tools, ToolsError
 from packager.radio.tracks import TRACKS, display
-from packager.tools import Tools, ToolsError
 
 FILTERS = ("ebur128", "ametadata", "volume", "alimiter")
 """What ffmpeg needs to measure and to level."""
@@ -116,7 +116,7 @@ async def measure(path: Path, tools: Tools) -> float:
     metered = source["a:0"].filter("ebur128", metadata=1)
     told = metered.filter("ametadata", mode="print", key="lavfi.r128.I", file=pipe(0))
     words = compile_arguments(ffmpeg.get_args(ffmpeg.output(told, "-", format="null", threads=1)))
-    text = await run([tools.ffmpeg, *words], limit=MEASURE_SECONDS, cage=reading(path))
+    text = await run([tools.ffmpeg, *words], limit=MEASURE_SECONDS, sandbox=reading(path))
     found = _INTEGRATED.findall(text)
     if not found:
         raise ToolsError("nothing to hear in it")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from packager.radio.announcement import NOTHING, Announcement
-from packager.radio.audioblocks import AudioBlock
+from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
+from packager.radio.station_info import NOTHING, Announcement
 from packager.step_budget import StepBudget
 
 QUEUE_BLOCKS = 4

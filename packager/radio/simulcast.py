@@ -16,17 +16,17 @@ from fractions import Fraction
 
 import structlog
 
-from media.id3 import write_id3v2
+from media.mp3.id3 import write_id3v2
 from packager.live.channel import Channel
-from packager.live.dateranges import DateRangeError
-from packager.live.inband import TooManyEventsError
 from packager.live.options import ChannelOptions
-from packager.live.waiters import MAX_WAITERS
-from packager.live.wallclock import Instant
-from packager.radio.blockqueue import BlockQueue
-from packager.radio.blocksupply import BlockSupply
-from packager.radio.titleranges import TitleRanges, frames_of, quotable
-from packager.tools import Tools, ToolsError
+from packager.live.timed_metadata import TooManyEventsError
+from packager.process.tools import Tools, ToolsError
+from packager.publish.date_ranges import DateRangeError
+from packager.radio.block_queue import BlockQueue
+from packager.radio.block_supply import BlockSupply
+from packager.radio.title_date_ranges import TitleRanges, frames_of, quotable
+from packager.window.waiters import MAX_WAITERS
+from packager.window.wallclock import Instant
 
 SEGMENT_SECONDS = 4.0
 """Of a segment; longer than two blocks, so that one that is a little late isn't taken for silence."""
@@ -222,6 +222,6 @@ class Simulcast:
         date = self.channel.timing.clock.date(media_time, Instant.now())
         try:
             if self._titles.change(title, date, time.monotonic()):
-                self.channel.inband.add(date, None, write_id3v2(frames_of(quotable(title))))
+                self.channel.timed_metadata.add(date, None, write_id3v2(frames_of(quotable(title))))
         except (DateRangeError, TooManyEventsError) as error:
             log.debug("title isn't told", station=self.name, reason=str(error))

@@ -19,18 +19,18 @@ import structlog
 from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from media.errors import MediaError, UnsupportedError
-from media.id3 import Tags, parse_trailer
-from media.mpegaudio import Event, Frame, MpegAudioReader
-from media.xing import InfoFrame
-from packager.radio.announcement import NOTHING
-from packager.radio.audioblocks import AudioBlock, BlockGatherer, Pace, Sound
+from media.mp3.id3 import Tags, parse_trailer
+from media.mp3.reader import Event, Frame, MpegAudioReader
+from media.mp3.xing import InfoFrame
+from packager.process.tools import Tools, ToolsError
+from packager.radio.audio_blocks import AudioBlock, AudioFormat, BlockGatherer, BlockSchedule
 from packager.radio.decoders import Decoders, decode_alone
 from packager.radio.intake import INTAKE_BYTES
 from packager.radio.loudness import FILTERS, Loudness
+from packager.radio.station_info import NOTHING
 from packager.radio.tracks import display, find_tracks, lacking, shuffled, track_title
 from packager.radio.transcoder import Transcoder
 from packager.step_budget import StepBudget
-from packager.tools import Tools, ToolsError
 
 READ_BYTES = 64 * 1024
 """How much of a track is read at once."""
@@ -76,9 +76,9 @@ class StationOptions:
     crossfade: float = 0.0
 
     @property
-    def sound(self) -> Sound:
+    def sound(self) -> AudioFormat:
         """What all frames have in common."""
-        return Sound(self.sample_rate, self.channels)
+        return AudioFormat(self.sample_rate, self.channels)
 
 
 class Station:
@@ -116,7 +116,7 @@ class Station:
             About a second of audio at a time, each at most one block ahead of real time. A block has one
             title, so the last of a track may be shorter.
         """
-        pace = Pace(self.options.sample_rate, self.options.prefill)
+        pace = BlockSchedule(self.options.sample_rate, self.options.prefill)
         try:
             async with aclosing(self._unpaced()) as blocks:
                 async for block in blocks:

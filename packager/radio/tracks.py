@@ -9,7 +9,7 @@ from io import StringIO
 from itertools import islice
 from pathlib import Path
 
-from media.id3 import Tags
+from media.mp3.id3 import Tags
 
 PLAYLISTS = (".m3u", ".m3u8")
 PLAYLIST_BYTES = 4 << 20

@@ -14,14 +14,14 @@ import numpy as np
 import structlog
 
 from media.errors import MediaError
-from media.layer3 import RESERVOIR_BYTES, mute
-from media.mpegaudio import Frame, MpegAudioReader
-from packager.arguments import compile_arguments, pipe
-from packager.ffmpeg import Process, last_error
-from packager.radio.audioblocks import Sound
+from media.mp3.layer3 import RESERVOIR_BYTES, mute
+from media.mp3.reader import Frame, MpegAudioReader
+from packager.process.arguments import compile_arguments, pipe
+from packager.process.process import Process, last_error
+from packager.process.tools import Tools, ToolsError
+from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES, Crossfader
 from packager.radio.decoder import in_time
-from packager.tools import Tools, ToolsError
 
 FRAME_SAMPLES = 1152
 """Of Layer III in MPEG-1, which all mounts' sample rates are (ISO/IEC 11172-3 §2.4.2.3)."""
@@ -53,7 +53,7 @@ class Transcoder:
     """
 
     def __init__(
-        self, sound: Sound, bitrate: int, tools: Tools, crossfade: float = 0.0, *, limited: bool = False
+        self, sound: AudioFormat, bitrate: int, tools: Tools, crossfade: float = 0.0, *, limited: bool = False
     ) -> None:
         self._sound = sound
         self._unit = SAMPLE_BYTES * sound.channels

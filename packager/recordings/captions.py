@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media import wvtt
 from media.errors import MediaError
+from media.mp4 import wvtt
 from media.webvtt import Cue
-from packager.live.manifest import TEXT_INIT_NUMBER
-from packager.live.rendition import segment_uri
-from packager.recordings.periods import Span
+from packager.publish.dash import TEXT_INIT_NUMBER
+from packager.recordings.periods import RecordedPeriod
+from packager.window.rendition import segment_uri
 
 FRAGMENT_SECONDS = 60
 """Of one movie fragment, which players load in one piece."""
@@ -45,7 +45,7 @@ class Chunk:
         return segment_uri(self.number)
 
 
-def chunks(period: Span) -> list[Chunk]:
+def chunks(period: RecordedPeriod) -> list[Chunk]:
     """Cut a period: all of it, and nothing beyond; players look for text wherever they look for media."""
     groups: list[list[int]] = []
     edges: list[Fraction] = []

@@ -13,14 +13,14 @@ from pathlib import Path
 import structlog
 
 from media.errors import MediaError
-from packager.beside import beside
+from packager.concurrency import beside
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr.own_files import erase_in
+from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.recordings import note as notes
 from packager.recordings.movie import Layout, lay_out, make_head
 from packager.recordings.note import Ending, Note
 from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
-from packager.storage import Library, LocalFile, NotFoundError
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ FOR_EVER = Retention()
 
 
 class Recording:
-    """One recording.
+    """An event that was recorded, and who reads it.
 
     Args:
         note: what it is.

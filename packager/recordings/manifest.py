@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from media import wvtt
-from media.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest
-from packager.live.livesegment import MEDIA_EXTENSION, LiveSegment, Timeline
-from packager.live.manifest import TEXT_BANDWIDTH
-from packager.live.periods import read_track
-from packager.live.rendition import init_uri
+from media.dash.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest
+from media.mp4 import wvtt
+from packager.publish.dash import TEXT_BANDWIDTH
+from packager.publish.dash_periods import read_track
 from packager.recordings import captions
-from packager.recordings.periods import Span
+from packager.recordings.periods import RecordedPeriod
+from packager.window.model import MEDIA_EXTENSION, LiveSegment, Timeline
+from packager.window.rendition import init_uri
 
 
 def manifest(
-    periods: Sequence[Span], frame_rate: Fraction, languages: Mapping[str, str] | None = None
+    periods: Sequence[RecordedPeriod], frame_rate: Fraction, languages: Mapping[str, str] | None = None
 ) -> StaticManifest | None:
     """Offer a recording.
 
@@ -40,7 +40,7 @@ def manifest(
     return StaticManifest(periods[-1].start + periods[-1].length, longest, offered)
 
 
-def _texts(period: Span, languages: Mapping[str, str]) -> list[AdaptationSet]:
+def _texts(period: RecordedPeriod, languages: Mapping[str, str]) -> list[AdaptationSet]:
     """Offer a period's captions."""
     if not languages:
         return []
@@ -61,7 +61,7 @@ def _texts(period: Span, languages: Mapping[str, str]) -> list[AdaptationSet]:
     ]
 
 
-def _sets(period: Span, frame_rate: Fraction) -> list[AdaptationSet]:
+def _sets(period: RecordedPeriod, frame_rate: Fraction) -> list[AdaptationSet]:
     rows, began = period.rows, period.began
     offered: dict[str, list[Representation]] = {"video": [], "audio": []}
     for name, first in rows[0].items():

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
-from media.fragments import FragmentReader, InitSegment
-from media.isobmff import header
-from media.moof import Defaults, Sample, parse_moof
-from media.progressive import MovieTrack, TrackTables, write_head
-from media.trackbox import TrackFacts
+from media.mp4.boxes import header
+from media.mp4.fragments import FragmentReader, InitSegment
+from media.mp4.moof import Defaults, Sample, parse_moof
+from media.mp4.progressive import MovieTrack, TrackTables, write_head
+from media.mp4.track_box import TrackFacts
 from packager.data_folder import OpenFolder
-from packager.live.livesegment import LiveSegment, Timeline
-from packager.live.rendition import segment_uri
+from packager.window.model import LiveSegment, Timeline
+from packager.window.rendition import segment_uri
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition, picture first: segments of the same numbers, stored ones or gaps."""
@@ -46,7 +46,7 @@ _Run = tuple[int, tuple[Sample, ...], int]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which files lie behind the head, in order: of each number first the picture's, then the sound's.
+    """Which files lie behind an MP4's head, in order: of each number the picture's, then the sound's.
 
     Attributes:
         names: the renditions.

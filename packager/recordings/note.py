@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from packager.live.numbers import MAX_NUMBER
+from packager.window.numbers import MAX_NUMBER
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[1-9][0-9]?)?")
 """A recording's name: the date of its beginning, with a number where there is another one of that name."""
@@ -67,7 +67,7 @@ class Ending(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Note(Struct, frozen=True, forbid_unknown_fields=True):
-    """A recording.
+    """What is written down of a recording beside its files.
 
     Attributes:
         id: its name.

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from media.mpd import rounded_down, rounded_up
-from packager.live.livesegment import LiveSegment
+from media.dash.mpd import rounded_down, rounded_up
+from packager.window.model import LiveSegment
 
 SHORTEST_LAST = 1
 """Seconds. dash.js takes the period before a shorter last one for the last: it ends the media there, and may
@@ -24,7 +24,7 @@ Row = Mapping[str, LiveSegment]
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RecordedPeriod:
     """A period, and what is in it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Span:
         return _leading(self.rows[0]).presentation_time
 
 
-def spans(segments: Mapping[str, Sequence[LiveSegment]]) -> list[Span]:
+def spans(segments: Mapping[str, Sequence[LiveSegment]]) -> list[RecordedPeriod]:
     """Tell a recording's periods.
 
     Args:
@@ -62,9 +62,9 @@ def spans(segments: Mapping[str, Sequence[LiveSegment]]) -> list[Span]:
     stretches = _stretches(segments)
     while len(stretches) > 1 and _length(stretches[-1], last=True) < SHORTEST_LAST:
         del stretches[-1]
-    found, start = list[Span](), Fraction(0)
+    found, start = list[RecordedPeriod](), Fraction(0)
     for rows in stretches:
-        found.append(Span(rows, start, _length(rows, last=rows is stretches[-1])))
+        found.append(RecordedPeriod(rows, start, _length(rows, last=rows is stretches[-1])))
         start += found[-1].length
     return found
 

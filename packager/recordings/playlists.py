@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from media import m3u8
-from packager.live.livesegment import LiveSegment
-from packager.live.rendition import init_uri, segment_uri
+from media.hls import media_playlist as m3u8
+from packager.window.model import LiveSegment
+from packager.window.rendition import init_uri, segment_uri
 
 Listed = Mapping[str, Sequence[LiveSegment]]
 """By rendition: segments of the same numbers, stored ones or gaps."""

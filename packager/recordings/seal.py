@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from fractions import Fraction
 
-from media import wvtt
+from media.mp4 import wvtt
 from packager.data_folder import ASIDE, DataFolder, OpenFolder
 from packager.dvr import index
 from packager.dvr.archive import FORMER
@@ -19,14 +19,14 @@ from packager.dvr.index import INDEX, MAX_INDEX_BYTES, MAX_SEGMENT_BYTES
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.rebuild import Dates
 from packager.dvr.restore import Found, last_number, line_up
-from packager.live.livesegment import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
-from packager.live.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
 from packager.recordings import captions
 from packager.recordings import note as notes
 from packager.recordings.manifest import manifest
 from packager.recordings.note import Ending, Note
 from packager.recordings.periods import spans
 from packager.recordings.playlists import media_playlist, without_common_gaps
+from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
+from packager.window.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
 
 NOTE = "recording"
 MASTER = "master.m3u8"

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
 
-from packager.ffmpeg import readable
+from packager.process.process import readable
 
 MAX_DATAGRAM = 65_535
 GATHERED_BYTES = 1 << 20

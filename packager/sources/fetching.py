@@ -9,8 +9,8 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from media.m3u8reader import MAX_PLAYLIST_BYTES, Resource
-from packager.sources.asking import PullError
+from media.hls.reader import MAX_PLAYLIST_BYTES, Resource
+from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
 MAX_SEGMENT_BYTES = 64 << 20

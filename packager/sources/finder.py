@@ -9,18 +9,18 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from packager.beside import beside
+from packager.concurrency import beside
+from packager.process.tools import Tools
 from packager.sources import inspection
 from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
 from packager.sources.source import Source
 from packager.sources.udp import DatagramPuller, Losses
-from packager.tools import Tools
 
 
 class Pulling(Protocol):
-    """Fetches a stream."""
+    """What fetches a stream from another server."""
 
     async def decided(self) -> Supply | None:
         """Wait until it is known what the stream is; None where ffmpeg must fetch it."""

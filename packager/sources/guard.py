@@ -12,7 +12,7 @@ import enum
 import ipaddress
 import socket
 
-from packager.sources.asking import PullError
+from packager.sources.retries import PullError
 
 MAX_ADDRESSES = 8
 """How many addresses of one name are tried."""

@@ -14,15 +14,15 @@ from fractions import Fraction
 from typing import ParamSpec, Protocol, TypeVar
 
 from media.errors import UnsupportedError
-from media.fragmentjoin import FragmentJoiner
-from media.id3 import ID3V2_HEADER, id3v2_size
-from media.m3u8reader import MediaListing, Resource, VariantListing, read_playlist
-from media.transportjoin import TransportJoiner
-from packager.sources.asking import PullError
+from media.hls.reader import MediaListing, Resource, VariantListing, read_playlist
+from media.mp3.id3 import ID3V2_HEADER, id3v2_size
+from media.mp4.fragment_join import FragmentJoiner
+from media.ts.join import TransportJoiner
 from packager.sources.fetching import Fetcher, resolve
-from packager.sources.hlscursor import BEGIN_SEGMENTS, Cursor, Step, pause
+from packager.sources.hls_cursor import BEGIN_SEGMENTS, PlaylistCursor, Step, pause
 from packager.sources.pump import Pump, Signed
 from packager.sources.recognition import HEAD_BYTES, recognise
+from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
 P = ParamSpec("P")
@@ -68,7 +68,7 @@ class _Playlist:
 
     def __init__(self) -> None:
         self.url = ""
-        self.cursor = Cursor()
+        self.cursor = PlaylistCursor()
         self.rest()
 
     def rest(self) -> None:

@@ -13,15 +13,15 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from packager.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, pipe
-from packager.catalogue import CONTAINERS, DECODERS
-from packager.ffmpeg import run
+from packager.library.catalogue import CONTAINERS, DECODERS
+from packager.process.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, pipe
+from packager.process.process import run
+from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
-from packager.sources.keyframes import observed
+from packager.segment.keyframe_cadence import observed
 from packager.sources.pump import Supply
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, untold
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
-from packager.tools import BusyError, Tools, ToolsError
 
 log = structlog.get_logger()
 
@@ -117,7 +117,7 @@ async def probed(found: Source, tools: Tools, *, keep: bool = False) -> Source:
         seconds = SEEN_SECONDS if found.path is None else SEEN_FILE_SECONDS
         command += ["-show_packets", "-read_intervals", f"%+{seconds}"]
     command += ["-show_streams", "-show_format", "-of", "json", "-o", pipe(0), found.address]
-    answer = json.loads(await run(command, limit=PROBE_SECONDS, cage=found.cage, feed=found.feed))
+    answer = json.loads(await run(command, limit=PROBE_SECONDS, sandbox=found.sandbox, feed=found.feed))
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if _moves(stream)), None)
     audio = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)

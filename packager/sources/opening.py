@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import httpx
 
 from media.errors import MediaError
-from packager.ffmpeg import Process
-from packager.sources.asking import Asking, PullError
-from packager.sources.indexfirst import content
+from packager.process.process import Process
+from packager.sources.index_first import content
+from packager.sources.retries import PullError, SourceRetries
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Opening:
     paced = False
     stream: object = None
 
-    def __init__(self, client: httpx.AsyncClient, url: str, asking: Asking) -> None:
+    def __init__(self, client: httpx.AsyncClient, url: str, asking: SourceRetries) -> None:
         self._client = client
         self._url = url
         self._asking = asking

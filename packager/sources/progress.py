@@ -21,7 +21,7 @@ LONGEST_REST = 0.5
 """What counts at most of the time between bytes and bytes: a pause is no standing still."""
 
 
-class Progress:
+class StreamContinuity:
     """Watches one connection's stream.
 
     Args:

@@ -14,13 +14,13 @@ import httpx
 import structlog
 
 from media.errors import MediaError
-from packager.sources.asking import Asking, PullError
 from packager.sources.fetching import Fetcher
 from packager.sources.guarded_http import certificates, guarded
 from packager.sources.hls import HlsPull
 from packager.sources.opening import Opening
 from packager.sources.pump import Pump, Signed, Supply
 from packager.sources.recognition import HEAD_BYTES, is_playlist, recognise
+from packager.sources.retries import PullError, SourceRetries
 from packager.step_budget import StepBudget
 
 CONNECT_SECONDS = 10.0
@@ -48,7 +48,7 @@ class Puller:
         self._url = url
         self._channel = channel
         self._decided = asyncio.Event()
-        self._asking = Asking(channel)
+        self._asking = SourceRetries(channel)
         self._hls = HlsPull(self._deliver)
         self._opening: Opening | None = None
         self.pump: Pump | None = None

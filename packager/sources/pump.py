@@ -22,11 +22,11 @@ from typing import Protocol
 
 import structlog
 
-from media.audiopieces import AudioReader
-from media.flv import FlvReader
-from media.mpegts import TransportReader
-from media.pieces import CLOCK_RATE, Piece, StreamReader
-from packager.ffmpeg import Process
+from media.mp3.pieces import AudioReader
+from media.rtmp.flv import FlvReader
+from media.stream_reader import CLOCK_RATE, Piece, StreamReader
+from media.ts.reader import TransportReader
+from packager.process.process import Process
 from packager.sources.pacing import Pacing
 from packager.sources.replay import Replay
 from packager.step_budget import StepBudget

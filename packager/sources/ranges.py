@@ -6,8 +6,8 @@ import asyncio
 
 import httpx
 
-from packager.sources.asking import PullError
 from packager.sources.fetching import LONGEST_REQUEST, body
+from packager.sources.retries import PullError
 
 
 class Ranges:

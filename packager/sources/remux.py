@@ -22,23 +22,23 @@ from urllib.parse import urlsplit
 import ffmpeg
 
 from media.errors import MediaError
-from media.mpegts import TransportReader
-from media.pieces import CLOCK_RATE, Piece
-from packager.arguments import compile_arguments, pipe
-from packager.cage import Cage
-from packager.ffmpeg import Process, last_error
-from packager.lastlook import patiently
-from packager.sources import inspection, rawinput
-from packager.sources.asking import Asking, PullError
+from media.stream_reader import CLOCK_RATE, Piece
+from media.ts.reader import TransportReader
+from packager.concurrency import patiently
+from packager.process.arguments import compile_arguments, pipe
+from packager.process.process import Process, last_error
+from packager.process.sandbox import Sandbox
+from packager.process.tools import Tools, ToolsError
+from packager.sources import inspection, raw_input
 from packager.sources.guard import Guard
-from packager.sources.progress import Progress
+from packager.sources.progress import StreamContinuity
 from packager.sources.pump import Pump
+from packager.sources.retries import PullError, SourceRetries
 from packager.sources.rtsp_relay import RtspRelay
 from packager.sources.schemes import untold
 from packager.sources.source import Source
 from packager.sources.udp import GATHER_SECONDS
 from packager.step_budget import StepBudget
-from packager.tools import Tools, ToolsError
 
 START_SECONDS = 20.0
 """How long it may take until the first bytes come."""
@@ -51,7 +51,7 @@ CARRIED_AUDIO = ("aac", "mp2", "mp3", "ac3", "eac3", "opus")
 """What MPEG-TS carries, by ffmpeg's names; other sound is encoded."""
 
 INTERPRETER = str(Path(sys.executable).resolve())
-"""Not by the link of a virtual environment: what that says of itself isn't to be read in a cage."""
+"""Not by the link of a virtual environment: what that says of itself isn't to be read in a sandbox."""
 
 MUXER = {"format": "mpegts", "muxdelay": 0, "muxpreload": 0, "pes_payload_size": 0, "flush_packets": 1}
 
@@ -95,7 +95,7 @@ class Remuxer:
         self._url = url
         self._tools = tools
         self._channel = channel
-        self._asking = Asking(channel)
+        self._asking = SourceRetries(channel)
         self._decided = asyncio.Event()
         self._output: dict[str, Any] | None = None
         self._raw: str | None = None
@@ -166,14 +166,14 @@ class Remuxer:
         Raises:
             ToolsError: nothing came, or nothing comes any more.
         """
-        argv, cage, told = self._program(source, output)
-        process = await Process.start(argv, stdin=True, cage=cage)
+        argv, sandbox, told = self._program(source, output)
+        process = await Process.start(argv, stdin=True, sandbox=sandbox)
         try:
             with contextlib.suppress(BrokenPipeError):
                 await process.write(told.encode())
             process.close_stdin()
             came = await self._bring(process)
-            if await process.wait() == rawinput.INCAPABLE:
+            if await process.wait() == raw_input.INCAPABLE:
                 self._raw = None
         finally:
             await process.stop()
@@ -182,21 +182,21 @@ class Remuxer:
             raise ToolsError(reason)
         return reason
 
-    def _program(self, source: Source, output: dict[str, Any]) -> tuple[list[str], Cage, str]:
-        """Give the arguments of what fetches the URL, its cage, and what it is told on standard input."""
+    def _program(self, source: Source, output: dict[str, Any]) -> tuple[list[str], Sandbox, str]:
+        """Give the arguments of what fetches the URL, its sandbox, and what it is told on standard input."""
         if self._raw is not None:
-            cage = replace(source.cage, read=(sys.base_prefix, rawinput.__file__))
-            return [INTERPRETER, "-I", "-S", rawinput.__file__, self._raw], cage, f"{source.url}\n"
+            sandbox = replace(source.sandbox, read=(sys.base_prefix, raw_input.__file__))
+            return [INTERPRETER, "-I", "-S", raw_input.__file__, self._raw], sandbox, f"{source.url}\n"
         played = ffmpeg.input(source.address, **source.options)
         wanted = ffmpeg.output(played["V:0?"], played["a:0?"], pipe(0), **output, **MUXER)
         argv = [str(self._tools.ffmpeg), *compile_arguments(ffmpeg.get_args(wanted))]
-        return argv, source.cage, source.script
+        return argv, source.sandbox, source.script
 
     async def _bring(self, process: Process) -> bool:
         """Bring what the program gives; tell whether it gave anything."""
         loop, reader, budget = asyncio.get_running_loop(), TransportReader(), StepBudget()
         pump: Pump | None = None
-        patience, progress = START_SECONDS, Progress(loop.time())
+        patience, progress = START_SECONDS, StreamContinuity(loop.time())
         while True:
             try:
                 data = await patiently(process.read, patience)
@@ -226,7 +226,7 @@ class Remuxer:
         return self.pump
 
 
-def _noted(progress: Progress, pieces: Sequence[Piece], now: float) -> str | None:
+def _noted(progress: StreamContinuity, pieces: Sequence[Piece], now: float) -> str | None:
     """Note what a copying ffmpeg gave; tell what is wrong with it."""
     clock = max((piece.clock / CLOCK_RATE for piece in pieces if piece.clock is not None), default=None)
     return progress.received(clock, now, access=any(piece.access for piece in pieces))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from media.pieces import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, Piece
 
 MAX_KEPT_BYTES = 32 << 20
 """Most bytes that are kept; of a group that is longer nothing, until the next access point."""

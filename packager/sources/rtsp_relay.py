@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import cast
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from media import rtsp
 from media.errors import MalformedError, MediaError
-from media.rtsp import Message, RtspReader
-from packager.sources.asking import PullError
+from media.rtsp import messages
+from media.rtsp.messages import Message, RtspReader
 from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.guard import Guard
+from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
 HOST = "127.0.0.1"
@@ -141,7 +141,7 @@ class _Port(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         behind = self._client.transport.get_write_buffer_size() > MAX_BEHIND_BYTES
         if addr[0] == self._sender and not behind and not self._client.is_closing():
-            self._client.write(rtsp.frame(self.channel, data))
+            self._client.write(messages.frame(self.channel, data))
 
     def send(self, data: bytes) -> None:
         if self.transport is not None and self.remote is not None:
@@ -232,7 +232,7 @@ class _Connection:
         """Give the server ffmpeg's own reports, by the way that the media come."""
         if not self._channels:
             self._write(frames)
-        for channel, payload in rtsp.frames(frames) if self._channels else ():
+        for channel, payload in messages.frames(frames) if self._channels else ():
             if channel in self._channels:
                 self._channels[channel].send(payload)
 
@@ -277,7 +277,7 @@ class _Connection:
         if uri == before:
             return told
         user, _, password = self._parts.netloc.rpartition("@")[0].partition(":")
-        return rtsp.readdressed(told, method, uri, user, password)
+        return messages.readdressed(told, method, uri, user, password)
 
     async def _from_server(self) -> None:
         while self._server is not None:
@@ -350,7 +350,7 @@ class _Connection:
 
     def _settle(self, asked: _Asked, message: Message) -> None:
         """Tell ffmpeg that its media come over TCP, where the server agreed to send them."""
-        ports = rtsp.numbers(rtsp.transport(message.get("transport")).get("server_port", ""))
+        ports = messages.numbers(messages.transport(message.get("transport")).get("server_port", ""))
         if message.status != 200 or self._server is None:
             _close(asked.ports)
             self._answer(asked, message)
@@ -438,7 +438,7 @@ def _close(ports: Iterable[_Port]) -> None:
 
 def _interleaved(message: Message) -> tuple[int, int] | None:
     """Tell on which channels a request wants its media; None where it wants them in UDP."""
-    return rtsp.numbers(rtsp.transport(message.get("transport")).get("interleaved", ""))
+    return messages.numbers(messages.transport(message.get("transport")).get("interleaved", ""))
 
 
 def _asked_for(parts: SplitResult) -> str:

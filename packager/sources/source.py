@@ -9,10 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from packager.arguments import local_input
-from packager.cage import Cage
-from packager.ffmpeg import Process
-from packager.sources.keyframes import Observed
+from packager.process.arguments import local_input
+from packager.process.process import Process
+from packager.process.sandbox import Sandbox
+from packager.segment.keyframe_cadence import Observed
 from packager.sources.pump import Supply
 from packager.sources.schemes import ways
 
@@ -99,11 +99,11 @@ class Source:
         return f"ffconcat version 1.0\nfile '{quoted}'\n{options}"
 
     @property
-    def cage(self) -> Cage:
+    def sandbox(self) -> Sandbox:
         """What the channel's ffmpeg may do: read its file, or reach its URL's port, and nothing else."""
         read = () if self.path is None else (str(self.path),)
         tcp_port, udp = (0, False) if self.url is None else ways(self.url)
-        return Cage(read=read, tcp_port=tcp_port, udp=udp, memory=MEMORY_BYTES)
+        return Sandbox(read=read, tcp_port=tcp_port, udp=udp, memory=MEMORY_BYTES)
 
     @property
     def address(self) -> str:

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import structlog
 
 from media.errors import MediaError
-from media.mpegts import TransportReader
-from packager.lastlook import patiently
-from packager.sources.asking import Asking
+from media.ts.reader import TransportReader
+from packager.concurrency import patiently
 from packager.sources.datagrams import RECEIVE_BYTES, Endpoint, read_address
 from packager.sources.pump import Pump
+from packager.sources.retries import SourceRetries
 from packager.step_budget import StepBudget
 
 SILENT_SECONDS = 3.0
@@ -62,7 +62,7 @@ class DatagramPuller:
         self._url = url
         self._channel = channel
         self._receive_bytes = receive_bytes
-        self._asking = Asking(channel)
+        self._asking = SourceRetries(channel)
         self._past = self._told = Losses()
         self._told_at = 0.0
         self._reader = TransportReader()

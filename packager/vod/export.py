@@ -14,8 +14,8 @@ from pathlib import Path
 
 from media.errors import MediaError, UnsupportedError
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
-from packager.file_listing import RENDITION
-from packager.storage import Library, LocalFile, NotFoundError
+from packager.library.file_listing import RENDITION
+from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, file_playlist, media_playlist, title_playlist
 from packager.vod.segment import make_segment

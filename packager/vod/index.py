@@ -12,13 +12,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from media.codecs import SampleEntry, parse_sample_entry
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.faststart import MoovFinder
-from media.initsegment import write_init_segment
-from media.isobmff import LARGEST_HEADER
-from media.movie import MAX_MOOV, Movie, Track, parse_movie
-from media.samples import MAX_SAMPLES, Int64, SampleTable
+from media.mp4.boxes import LARGEST_HEADER
+from media.mp4.codecs import SampleEntry, parse_sample_entry
+from media.mp4.faststart import MoovFinder
+from media.mp4.init_segment import write_init_segment
+from media.mp4.movie import MAX_MOOV, Movie, Track, parse_movie
+from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
 from packager.vod.timeline import (
     MAX_SEGMENTS,
     Arrangement,

@@ -1,11 +1,11 @@
-"""What the DASH manifest of a file or of a title says (ISO/IEC 23009-1). How it is written: media.mpd."""
+"""What the DASH manifest of a file or of a title says (ISO/IEC 23009-1); media.dash.mpd writes it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
 
-from media.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, rounded_up
+from media.dash.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, rounded_up
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,

@@ -1,4 +1,4 @@
-"""What the playlists of a file or of a title say (RFC 8216bis). How they are written is in media.m3u8."""
+"""What the playlists of a file or of a title say (RFC 8216bis). media.hls writes them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from media.m3u8 import Map, MediaPlaylist, Segment
-from media.multivariant import Media, MultivariantPlaylist, Variant
+from media.hls.media_playlist import Map, MediaPlaylist, Segment
+from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from packager.vod.index import FileIndex, OfferedTrack
 
 INIT_NAME = "init.mp4"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError
-from media.fragments import write_samples_header
-from media.samples import Int64
+from media.mp4.fragments import write_samples_header
+from media.mp4.samples import Int64
 from packager.vod.index import FileIndex, OfferedTrack, Read
 
 MAX_SEGMENT_BYTES = 1 << 30

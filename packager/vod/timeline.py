@@ -16,8 +16,8 @@ from fractions import Fraction
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.movie import Edit
-from media.samples import Int64, Samples, SampleTable, stretches
+from media.mp4.movie import Edit
+from media.mp4.samples import Int64, Samples, SampleTable, stretches
 
 TARGET_SECONDS = 6
 """How long segments should be: what Apple's authoring specification (7.5) asks for."""

@@ -15,9 +15,10 @@ from weakref import WeakValueDictionary
 import structlog
 
 from media.errors import MediaError, TooLargeError
-from packager.file_listing import MAX_RENDITIONS, FolderTitles
-from packager.storage import LACKING, Library, LocalFile, NotFoundError, is_served
-from packager.tools import BusyError
+from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
+from packager.library.storage import Library, LocalFile, NotFoundError, is_served
+from packager.process.process import LACKING
+from packager.process.tools import BusyError
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import Files, media_playlist, multivariant_playlist, title_files

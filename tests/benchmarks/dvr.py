@@ -18,17 +18,17 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from media.codecs import SampleEntry
-from media.initsegment import write_init_segment
-from media.isobmff import box
+from media.mp4.boxes import box
+from media.mp4.codecs import SampleEntry
+from media.mp4.init_segment import write_init_segment
 from packager.dvr.folder import Folder
-from packager.dvr.index import INDEX, Line, encode
+from packager.dvr.index import INDEX, IndexLine, encode
 from packager.dvr.restore import line_up
-from packager.live.ladder import cadence
-from packager.live.livesegment import LivePart, LiveSegment, Stored
-from packager.live.presentation import Presentation
-from packager.live.rendition import Rendition
-from packager.live.window import Window
+from packager.publish.hls import Presentation
+from packager.window.cadence import cadence
+from packager.window.model import LivePart, LiveSegment, StoredSegment
+from packager.window.rendition import Rendition
+from packager.window.window import Window
 from tests.conformance.handfed import media_clock
 
 DAY = 43_200
@@ -62,7 +62,7 @@ class AtOnce:
         if self.pending is not None and self.window is not None:
             sizes = array("L", [len(part.data) for part in self.pending.parts])
             self.window.confirm(
-                self.pending.number, Stored(sizes, self.pending.program_date_time.as_integer_ratio())
+                self.pending.number, StoredSegment(sizes, self.pending.program_date_time.as_integer_ratio())
             )
 
     def hold(self, size: int) -> bool:
@@ -80,14 +80,14 @@ class AtOnce:
         return f"{number}.m4s"
 
 
-def publish(window: Window, shelf: AtOnce, on_part: Callable[[], object] = lambda: None) -> None:
+def publish(window: Window, segment_store: AtOnce, on_part: Callable[[], object] = lambda: None) -> None:
     """Publish a segment of two seconds and 12 kB; ``on_part`` is called after each of its parts."""
     number = window.next_number
     for index in range(PARTS):
         part = LivePart(bytes(2000), Fraction(1, 3), index == 0)
         window.append(part, Fraction(2 * number) + Fraction(index, 3), ends_segment=index == PARTS - 1)
         on_part()
-    shelf.settle()
+    segment_store.settle()
 
 
 def measure(segments: int) -> tuple[float, float, float, float, int]:
@@ -101,15 +101,17 @@ def measure(segments: int) -> tuple[float, float, float, float, int]:
         memory of each listed segment, its rendered lines included; bytes of the playlist.
     """
     times = cadence(Fraction(30), 2.0, 0.333)
-    shelf = AtOnce()
+    segment_store = AtOnce()
     gc.collect()
     tracemalloc.start()
-    window = shelf.window = Window(times.target_duration, 0, dvr_window=2.0 * segments, shelf=shelf)
+    window = segment_store.window = Window(
+        times.target_duration, 0, dvr_window=2.0 * segments, segment_store=segment_store
+    )
     window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     presentation = Presentation({"720p": Rendition("720p", window, True, 3_000_000)}, times)
     for _ in range(2 * segments + 100):
-        publish(window, shelf)
+        publish(window, segment_store)
     size = len(presentation.media("720p"))
     gc.collect()
     memory = tracemalloc.get_traced_memory()[0] / len(window.listed)
@@ -117,7 +119,7 @@ def measure(segments: int) -> tuple[float, float, float, float, int]:
     columns: list[list[float]] = [[], [], []]
     for _ in range(ROUNDS):
         began = time.process_time()
-        publish(window, shelf)
+        publish(window, segment_store)
         published = time.process_time()
         presentation.media("720p")
         rendered = time.process_time()
@@ -136,15 +138,17 @@ def broadcast() -> Iterator[float]:
         Seconds of CPU of each hour.
     """
     times = cadence(Fraction(30), 2.0, 0.333)
-    shelf = AtOnce()
-    window = shelf.window = Window(times.target_duration, 0, dvr_window=2.0 * DAY, shelf=shelf)
+    segment_store = AtOnce()
+    window = segment_store.window = Window(
+        times.target_duration, 0, dvr_window=2.0 * DAY, segment_store=segment_store
+    )
     window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     presentation = Presentation({"720p": Rendition("720p", window, True, 3_000_000)}, times)
     for _ in range(DAY // HOUR):
         began = time.process_time()
         for _ in range(HOUR):
-            publish(window, shelf, lambda: presentation.media("720p", skip=True))
+            publish(window, segment_store, lambda: presentation.media("720p", skip=True))
             presentation.media("720p")
         yield time.process_time() - began
 
@@ -167,7 +171,7 @@ def take_up(folder: Path) -> tuple[float, float, float]:
     segments, sequence = line_up(found, FIRST + DAY, times.segment_duration)
     renditions = {}
     for name in names:
-        window = Window(times.target_duration, FIRST + DAY, dvr_window=2.0 * DAY, shelf=AtOnce())
+        window = Window(times.target_duration, FIRST + DAY, dvr_window=2.0 * DAY, segment_store=AtOnce())
         window.restore(segments[name], FIRST + DAY, sequence)
         renditions[name] = Rendition(name, window, name != "audio", 1_000_000)
     presentation = Presentation(renditions, times)
@@ -185,7 +189,7 @@ def _fill(folder: Path) -> None:
         for number in range(FIRST, FIRST + DAY):
             # As after the clock has been mended a little: no whole number of seconds.
             date = ((2 * number * 90_000 + number % 7), 90_000)
-            file.write(encode(Line(number, date, (2, 1), init=FIRST, parts=(2000,) * PARTS)))
+            file.write(encode(IndexLine(number, date, (2, 1), init=FIRST, parts=(2000,) * PARTS)))
             (folder / f"{number}.m4s").touch()
             os.truncate(folder / f"{number}.m4s", 2000 * PARTS)
 

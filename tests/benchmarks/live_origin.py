@@ -22,17 +22,18 @@ import uvicorn
 import uvloop
 from starlette.applications import Starlette
 
-from media.codecs import SampleEntry
-from origin.edge import Edge, Ledger, Traffic, edge_headers
-from origin.http1.answers import Shortcuts
-from origin.http1.requesthead import WireLimits
+from media.mp4.codecs import SampleEntry
+from origin.http1.access_log import AccessLog, RequestCounters
+from origin.http1.fast_path import FastPath
+from origin.http1.protocol import http_protocol
+from origin.http1.request_head import HttpLimits
 from origin.live import routes as live
-from origin.live.shortcut import LiveShortcut
-from origin.wire import wire_protocol
+from origin.live.fast_path import LiveFastPath
+from origin.responses.common_headers import CommonHeaders, common_headers
 from packager.live.channel import Channel
-from packager.live.livesegment import LivePart
 from packager.live.options import ChannelOptions
-from packager.tools import discover
+from packager.process.tools import discover
+from packager.window.model import LivePart
 
 PARTS_OF_SEGMENT = 6
 FIRST_NUMBER = 1000
@@ -100,17 +101,17 @@ async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
             if feeding is not None:
                 feeding.cancel()
 
-    traffic = Traffic()
-    app = Edge(
+    traffic = RequestCounters()
+    app = CommonHeaders(
         Starlette(routes=live.routes(channels), lifespan=lifespan),
         traffic=traffic,
         allow_origin="*",
         log_requests=False,
     )
-    shortcut = LiveShortcut(channels, Ledger(traffic, log_requests=False), edge_headers("*"))
+    fast_path = LiveFastPath(channels, AccessLog(traffic, log_requests=False), common_headers("*"))
     config = uvicorn.Config(
         app,
-        http=wire_protocol(WireLimits(), Shortcuts({"live": shortcut})),
+        http=http_protocol(HttpLimits(), FastPath({"live": fast_path})),
         port=0,
         ws="none",
         loop="uvloop",

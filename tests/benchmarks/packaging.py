@@ -20,10 +20,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from packager.live import encoder
-from packager.live.ladder import AUDIO, cadence, rungs
+from packager.process.tools import discover
 from packager.sources import inspection
 from packager.sources.source import TEST_SOURCE
-from packager.tools import discover
+from packager.window.cadence import AUDIO, cadence, rungs
 from tests.benchmarks.load import Figure
 from tests.benchmarks.peers import Peer, free_port
 

@@ -45,12 +45,12 @@ uvicorn.run(Starlette(routes=[Route("/media/{path:path}", media)]), port=int(sys
 BY_ASGI_APP = """
 import pathlib, sys, uvicorn
 from starlette.applications import Starlette
-from origin import files
-from origin.edge import Edge, Traffic
-from origin.openfiles import OpenFiles
-from origin.wire import wire_protocol
-from origin.http1.requesthead import WireLimits
-from packager.storage import Library
+from origin.files import routes as files
+from origin.responses.common_headers import Edge, Traffic
+from origin.files.open_files import OpenFiles
+from origin.http1.protocol import wire_protocol
+from origin.http1.request_head import WireLimits
+from packager.library.storage import Library
 own = files.Files(Library(pathlib.Path(sys.argv[1])), open_files=OpenFiles(), app=Starlette())
 app = Edge(own, traffic=Traffic(), allow_origin="*", log_requests=False)
 uvicorn.run(app, http=wire_protocol(WireLimits()), port=int(sys.argv[2]), ws="none", lifespan="off",

@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 import m3u8
 
-from media.isobmff import walk
+from media.mp4.boxes import walk
 from tests.benchmarks import unrest
 from tests.benchmarks.unrest import LONGEST_STAY, SHORTEST_STAY, STATION, Plan, Seen
 from tests.conftest import ServerProcess, start_server

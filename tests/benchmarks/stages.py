@@ -25,16 +25,16 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import async_playwright
 
-from media.fragments import Fragment, FragmentReader
-from packager.ffmpeg import Process
+from media.mp4.fragments import Fragment, FragmentReader
 from packager.live import encoder
 from packager.live.channel import Channel
 from packager.live.feed import Feed
-from packager.live.livesegment import LivePart
 from packager.live.options import ChannelOptions
-from packager.live.wallclock import Instant
-from packager.live.window import Window
-from packager.tools import Tools, discover
+from packager.process.process import Process
+from packager.process.tools import Tools, discover
+from packager.window.model import LivePart
+from packager.window.wallclock import Instant
+from packager.window.window import Window
 from tests.benchmarks.load import Figure
 from tests.conftest import start_server
 from tests.e2e.conftest import FLAGS, executable, open_tab
@@ -151,7 +151,7 @@ async def through_a_pipe() -> float:
     told: list[float] = []
     # The launcher gives the first output the descriptor 3.
     words = [sys.executable, "-c", TELL_TIME.format(lines=PIPE_LINES, fd=3)]
-    process = await Process.start(words, cage=None)
+    process = await Process.start(words, sandbox=None)
 
     def receive(data: bytes) -> float:
         told.append(time.time() - float(data.split()[-1]))

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from media.mpegaudio import Frame, MpegAudioReader
+from media.mp3.reader import Frame, MpegAudioReader
 from tests.clients.programs import environment
 from tests.conftest import ServerProcess
 from tests.processes import end

@@ -14,15 +14,17 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from origin import files
-from origin.edge import Edge, Ledger, Traffic, cross_origin_headers
-from origin.fileshortcut import FileShortcut
-from origin.http1.answers import Shortcuts
-from origin.http1.requesthead import WireLimits
-from origin.openfiles import OpenFiles
-from origin.radio import listeners, silence
-from origin.wire import wire_protocol
-from packager.storage import Library
+from origin.files import routes as file_routes
+from origin.files.fast_path import FileFastPath
+from origin.files.open_files import OpenFiles
+from origin.http1.access_log import AccessLog, RequestCounters
+from origin.http1.fast_path import FastPath
+from origin.http1.protocol import http_protocol
+from origin.http1.request_head import HttpLimits
+from origin.radio import listeners
+from origin.radio import mount as radio_mount
+from origin.responses.common_headers import CommonHeaders, cross_origin_headers
+from packager.library.storage import Library
 from tests.conformance.raw import Answer, Client
 from tests.waiting import wait_for
 
@@ -63,10 +65,10 @@ def serving(
     app: ASGIApp,
     library: Path,
     loop: Loop,
-    limits: WireLimits | None = None,
+    limits: HttpLimits | None = None,
     keep_alive: int = 30,
     certificate: tuple[Path, Path] | None = None,
-    shortcuts: Shortcuts | None = None,
+    fast_path: FastPath | None = None,
     at_end: Callable[[], None] | None = None,
     grace: int = 1,
 ) -> Iterator[Running]:
@@ -76,7 +78,7 @@ def serving(
         app,
         host="127.0.0.1",
         port=0,
-        http=wire_protocol(limits or WireLimits(), shortcuts),
+        http=http_protocol(limits or HttpLimits(), fast_path),
         ws="none",
         loop=loop,
         lifespan="off",
@@ -104,7 +106,7 @@ def serving(
 @pytest.fixture
 def patient_stations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no station be down, and cut no listener off at its end, because this process stood still."""
-    monkeypatch.setattr(silence, "SILENCE_SECONDS", 30.0)
+    monkeypatch.setattr(radio_mount, "SILENCE_SECONDS", 30.0)
     monkeypatch.setattr(listeners, "CLOSE_SECONDS", 60.0)
 
 
@@ -135,19 +137,19 @@ class FilesWing:
     """The files wing as the whole server has it: its routes behind the edge, its counters, its shortcut."""
 
     app: ASGIApp
-    shortcuts: Shortcuts
-    traffic: Traffic
+    fast_path: FastPath
+    traffic: RequestCounters
     close: Callable[[], None]
 
 
 def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) -> FilesWing:
     """Make the files wing."""
-    traffic = Traffic()
+    traffic = RequestCounters()
     open_files = OpenFiles(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
-    own = files.Files(Library(library), max_age=max_age, open_files=open_files)
-    app = Edge(own, traffic=traffic, allow_origin="*", log_requests=False)
-    shortcuts = Shortcuts({"media": FileShortcut(open_files, Ledger(traffic, log_requests=False))})
-    return FilesWing(app, shortcuts, traffic, open_files.close)
+    own = file_routes.Files(Library(library), max_age=max_age, open_files=open_files)
+    app = CommonHeaders(own, traffic=traffic, allow_origin="*", log_requests=False)
+    fast_path = FastPath({"media": FileFastPath(open_files, AccessLog(traffic, log_requests=False))})
+    return FilesWing(app, fast_path, traffic, open_files.close)
 
 
 class InsistentClient(Client):
@@ -172,13 +174,13 @@ def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterato
     loop, _, variant = request.param.partition("-")
     wing = files_wing(media_library)
     if request.param == "nothing kept":
-        own = files.Files(Library(media_library), max_age=600)
-        app = Edge(own, traffic=wing.traffic, allow_origin="*", log_requests=False)
+        own = file_routes.Files(Library(media_library), max_age=600)
+        app = CommonHeaders(own, traffic=wing.traffic, allow_origin="*", log_requests=False)
         with serving(app, media_library, "uvloop") as running:
             yield running
         return
-    shortcuts = wing.shortcuts if variant else None
-    with serving(wing.app, media_library, loop, shortcuts=shortcuts, at_end=wing.close) as running:
+    fast_path = wing.fast_path if variant else None
+    with serving(wing.app, media_library, loop, fast_path=fast_path, at_end=wing.close) as running:
         yield Insisting(running.address, running.library, running.server) if variant else running
 
 
@@ -186,6 +188,6 @@ def files_origin(request: pytest.FixtureRequest, media_library: Path) -> Iterato
 def origin(request: pytest.FixtureRequest, media_library: Path) -> Iterator[Running]:
     """The files wing, answering by the application or by the shortcut what is open already."""
     wing = files_wing(media_library)
-    shortcuts = wing.shortcuts if request.param == "shortcut" else None
-    with serving(wing.app, media_library, "uvloop", shortcuts=shortcuts, at_end=wing.close) as running:
+    fast_path = wing.fast_path if request.param == "shortcut" else None
+    with serving(wing.app, media_library, "uvloop", fast_path=fast_path, at_end=wing.close) as running:
         yield running

@@ -15,25 +15,26 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
-from media.codecs import parse_sample_entry
-from media.fragments import Fragment, FragmentReader, InitSegment, write_fragment
-from origin.access import Access, AccessOptions, Guard
-from origin.credentials import Authenticator
-from origin.edge import Edge, Ledger, Traffic, edge_headers
-from origin.http1.answers import Shortcuts
-from origin.http1.requesthead import WireLimits
-from origin.live import captions, growing, metadata, reload
+from media.mp4.codecs import parse_sample_entry
+from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from origin.access.credentials import Authenticator
+from origin.access.policy import Access, AccessOptions, Guard
+from origin.http1.access_log import AccessLog, RequestCounters
+from origin.http1.fast_path import FastPath
+from origin.http1.request_head import HttpLimits
+from origin.live import captions, metadata, open_segment, reload
 from origin.live import routes as live
-from origin.live.admission import Publishers
+from origin.live.authorization import Publishers
 from origin.live.directives import CARRIED
-from origin.live.shortcut import LiveShortcut
+from origin.live.fast_path import LiveFastPath
+from origin.responses.common_headers import CommonHeaders, common_headers
 from packager.live.channel import Channel
-from packager.live.inband import Place
-from packager.live.livesegment import LivePart
 from packager.live.options import ChannelOptions
-from packager.live.segmenter import CutPart, Segmenter
-from packager.live.window import Window
-from packager.tools import Tools
+from packager.live.timed_metadata import PartPosition
+from packager.process.tools import Tools
+from packager.segment.grid import CutPart, GridSegmenter
+from packager.window.model import LivePart
+from packager.window.window import Window
 from tests.conformance.conftest import serving
 from tests.conformance.raw import Answer, Client
 from tests.keys import ADMIN_TOKEN
@@ -55,7 +56,7 @@ SOUND_PARTS = 4
 HELD_TARGET_DURATIONS = 100
 """How long a request may wait, where the draft says three: a test that stands still publishes late."""
 
-PATIENT = WireLimits(header_seconds=120.0, stalled_seconds=600.0)
+PATIENT = HttpLimits(header_seconds=120.0, stalled_seconds=600.0)
 """For clients that are late to ask, or to read: some wait until others have had all."""
 
 PATH, AUDIO = "/live/test/240p/media.m3u8", "/live/test/audio/media.m3u8"
@@ -132,7 +133,7 @@ class Source:
 
     def __init__(self, channel: Channel, name: str, track: Track, number: int, down: int) -> None:
         self._name, self._window = name, channel.renditions[name].window
-        self._inband, self._captions = channel.inband, channel.captions
+        self._timed_metadata, self._captions = channel.timed_metadata, channel.captions
         self._leads = name == next(iter(channel.renditions))
         self._track_id, self._timescale = track.init.tracks[0].track_id, track.init.tracks[0].timescale
         self._down = down
@@ -140,7 +141,7 @@ class Source:
         self._window.begin(track.init.data, parse_sample_entry(track.init.tracks[0].sample_entries[0]))
 
     def _cut(self, channel: Channel, track: Track, number: int) -> Iterator[CutPart]:
-        segmenter = Segmenter(
+        segmenter = GridSegmenter(
             timescale=self._timescale,
             origin=Fraction(number),
             segment_duration=channel.cadence.segment_duration,
@@ -154,8 +155,8 @@ class Source:
         """Publish the next part, dated by its media time and how long the source was down."""
         part = next(self._parts)
         begin, end = part.base_media_decode_time, part.base_media_decode_time + part.duration
-        place = Place(begin, end, self._timescale, Fraction(self._down))
-        data = self._inband.boxes(self._name, place) + write_fragment(
+        place = PartPosition(begin, end, self._timescale, Fraction(self._down))
+        data = self._timed_metadata.boxes(self._name, place) + write_fragment(
             sequence_number=1,
             track_id=self._track_id,
             base_media_decode_time=part.base_media_decode_time,
@@ -183,7 +184,7 @@ class HandFed:
         address: of the server, once it runs.
         traffic: what was asked and sent.
         calls: how many requests came to the application.
-        shortcuts: what the connections answer by themselves.
+        fast_path: what the connections answer by themselves.
         channels: what the server has; may be taken away.
     """
 
@@ -201,12 +202,12 @@ class HandFed:
         keys = channels, Publishers(authenticator, ADMIN_TOKEN, {})
         wings = live.routes(channels, carried), metadata.routes(*keys), captions.routes(*keys)
         routes = [route for wing in wings for route in wing]
-        self.traffic = Traffic()
+        self.traffic = RequestCounters()
         self.calls = 0
         guarded = Guard(Starlette(routes=routes), Access(AccessOptions(), authenticator))
-        self._inner = Edge(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
-        ledger = Ledger(self.traffic, log_requests=False)
-        self.shortcuts = Shortcuts({"live": LiveShortcut(channels, ledger, edge_headers("*"), carried)})
+        self._inner = CommonHeaders(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
+        access_log = AccessLog(self.traffic, log_requests=False)
+        self.fast_path = FastPath({"live": LiveFastPath(channels, access_log, common_headers("*"), carried)})
         for rendition in channel.renditions.values():
             rendition.window.restore((), NUMBER)
             rendition.window.clock = media_clock(rendition.window)
@@ -308,9 +309,9 @@ def on_air(
     fed = HandFed(channel, material, carried)
     with (
         pytest.MonkeyPatch.context() as patch,
-        serving(fed, folder, "uvloop", PATIENT, shortcuts=fed.shortcuts) as running,
+        serving(fed, folder, "uvloop", PATIENT, fast_path=fed.fast_path) as running,
     ):
-        for module in (reload, growing) if patient else ():
+        for module in (reload, open_segment) if patient else ():
             patch.setattr(module, "LONGEST_BLOCK", HELD_TARGET_DURATIONS)
         fed.address = running.address
         with running.connect() as client:

@@ -38,8 +38,8 @@ ICY = "test_icy.py::"
 LIVE = "test_live_hostile.py::"
 FAULTS = "test_live_faults.py::"
 PULLED = "test_live_sources.py::"
-CAGE = "test_cage.py::"
-FFMPEG = "test_ffmpeg.py::"
+CAGE = "test_sandbox.py::"
+FFMPEG = "test_process.py::"
 CHECK = "test_check.py::"
 DVR = "test_dvr.py::"
 DISKS = "test_dvr_faults.py::"
@@ -50,13 +50,13 @@ WAITING = "test_live_waiting.py::"
 DELIVERY = "test_live_delivery.py::"
 DIRECTIVES = "test_directives.py::"
 VOD = "test_vod_hostile.py::"
-BOMBS = "test_vod_bombs.py::"
+BOMBS = "test_bombs.py::"
 SAMPLES = "test_samples.py::"
 MOVIE = "test_movie.py::"
 CODECS = "test_codecs.py::"
-BOXES = "test_isobmff.py::"
+BOXES = "test_boxes.py::"
 CREDENTIALS = "test_credentials.py::"
-ACCESS = "test_access.py::"
+ACCESS = "test_policy.py::"
 SITES = "test_other_sites.py::"
 
 _FRAMING = HTTP + "test_ambiguous_framing_is_refused_and_nothing_behind_it_is_answered"
@@ -367,11 +367,9 @@ ROWS = {
     ),
     "M1": held(CLI + "test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback"),
     "M2": held(
-        "test_inherited.py::test_every_request_is_answered_while_servers_follow_each_other_on_one_socket"
+        "test_socket_activation.py::test_every_request_is_answered_while_servers_follow_each_other_on_one_socket"
     ),
-    "M3": held(
-        "test_reloading.py::test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing"
-    ),
+    "M3": held("test_reload.py::test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing"),
     "M4": held(
         DVR + "test_every_stored_segment_is_listed_and_the_same_bytes_after_kill_9",
         FAULTS + "test_a_number_is_never_used_twice_when_ffmpeg_and_then_the_server_are_killed",

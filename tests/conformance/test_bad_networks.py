@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.http1.requesthead import WireLimits
+from origin.http1.request_head import HttpLimits
 from tests.conformance.badnet import BadNetwork, Toxic
 from tests.conformance.conftest import FILM, Running, files_wing, serving
 from tests.conformance.raw import PATIENCE, Client
@@ -17,7 +17,7 @@ from tests.waiting import wait_for
 
 SHORT = FILM[: 64 * 1024]
 LONG = FILM * 16
-HASTY = WireLimits(stalled_seconds=5.0)
+HASTY = HttpLimits(stalled_seconds=5.0)
 """Shorter than it is, but no network here is quiet for so long, however late a machine is."""
 
 
@@ -28,7 +28,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         (library / name).write_bytes(data)
         os.utime(library / name, (1_700_000_000, 1_700_000_000))
     wing = files_wing(library)
-    with serving(wing.app, library, "uvloop", HASTY, shortcuts=wing.shortcuts, at_end=wing.close) as running:
+    with serving(wing.app, library, "uvloop", HASTY, fast_path=wing.fast_path, at_end=wing.close) as running:
         yield running
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from origin.wire import WireProtocol
-from packager.tools import Tools
+from origin.http1.protocol import HttpProtocol
+from packager.process.tools import Tools
 from tests.conformance.conftest import Running
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Client
@@ -39,7 +39,7 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
 
 def connections(client: tuple[str, int]) -> int:
     """Count a client's that are in memory: those of others may go at any time."""
-    found = (one for one in gc.get_objects() if issubclass(type(one), WireProtocol))
+    found = (one for one in gc.get_objects() if issubclass(type(one), HttpProtocol))
     return sum(getattr(one, "client", None) == client for one in found)
 
 

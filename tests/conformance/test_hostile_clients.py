@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import structlog
 
-from origin.http1.requesthead import WireLimits
-from origin.server import bind
+from origin.http1.request_head import HttpLimits
+from origin.server.server import bind
 from tests.conformance.conftest import FILM, Running, files_wing, serving
 from tests.conformance.raw import PATIENCE
 from tests.waiting import wait_for
 
-HASTY = WireLimits(header_seconds=1.0, stalled_seconds=2.0, linger_seconds=0.2, connections=450)
+HASTY = HttpLimits(header_seconds=1.0, stalled_seconds=2.0, linger_seconds=0.2, connections=450)
 SLOW_CLIENTS = 400
 
 
@@ -32,7 +32,7 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     for path in library.iterdir():
         os.utime(path, (1_700_000_000, 1_700_000_000))
     wing = files_wing(library)
-    with serving(wing.app, library, "uvloop", HASTY, shortcuts=wing.shortcuts, at_end=wing.close) as running:
+    with serving(wing.app, library, "uvloop", HASTY, fast_path=wing.fast_path, at_end=wing.close) as running:
         yield running
 
 
@@ -113,9 +113,9 @@ def test_connections_beyond_the_limit_are_told_so_and_the_others_go_on(tmp_path:
     """L1, L4: 503, then room again as soon as one leaves."""
     (tmp_path / "film.mp4").write_bytes(FILM)
     wing = files_wing(tmp_path)
-    limits = WireLimits(connections=3)
+    limits = HttpLimits(connections=3)
     with serving(
-        wing.app, tmp_path, "uvloop", limits, shortcuts=wing.shortcuts, at_end=wing.close
+        wing.app, tmp_path, "uvloop", limits, fast_path=wing.fast_path, at_end=wing.close
     ) as running:
         clients = [running.connect() for _ in range(3)]
         assert [client.ask("/media/film.mp4").status for client in clients] == [200] * 3
@@ -152,10 +152,10 @@ def test_a_client_of_a_kilobyte_a_second_makes_progress(tmp_path: Path) -> None:
     with (tmp_path / "big.mp4").open("wb") as file:
         file.truncate(1 << 30)
     wing = files_wing(tmp_path)
-    limits = WireLimits(stalled_seconds=5.0, header_seconds=5.0)
+    limits = HttpLimits(stalled_seconds=5.0, header_seconds=5.0)
     with (
         structlog.testing.capture_logs() as logs,
-        serving(wing.app, tmp_path, "uvloop", limits, shortcuts=wing.shortcuts, at_end=wing.close) as running,
+        serving(wing.app, tmp_path, "uvloop", limits, fast_path=wing.fast_path, at_end=wing.close) as running,
         running.connect(receive_buffer=4096) as client,
     ):
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from media.mpegaudio import Frame, MpegAudioReader
+from media.mp3.reader import Frame, MpegAudioReader
 from tests.conformance.raw import Client
 from tests.conftest import ARTIFACTS, ServerProcess, start_server
 from tests.waiting import wait_for
@@ -261,20 +261,20 @@ def test_sources_that_are_killed_and_come_back_otherwise_cost_no_listener(server
         count = server.text().count("source gone")
         with source(server):
             wait_for(lambda: metric(server, "listeners", "open") == 0 and is_live(server), what="its audio")
-            hearing = Hearing(f"{server.url}/radio/open")
-            wait_for(lambda: hearing.frames(), what="audio")
+            listener_time = Hearing(f"{server.url}/radio/open")
+            wait_for(lambda: listener_time.frames(), what="audio")
             note()
         gone(server, count + 1)
         with source(server, rate=22050, channels=1):
-            wait_for(lambda: hearing.frames()[-1].header.sample_rate == 22050, what="the other's audio")
+            wait_for(lambda: listener_time.frames()[-1].header.sample_rate == 22050, what="the other's audio")
             note()
             # Frame by frame, over the change too.
-            found = hearing.frames()
-            assert bytes(hearing.data).startswith(b"".join(frame.data for frame in found))
+            found = listener_time.frames()
+            assert bytes(listener_time.data).startswith(b"".join(frame.data for frame in found))
             rates = [frame.header.sample_rate for frame in found]
             assert rates == sorted(rates, reverse=True)
             assert metric(server, "listeners", "open") == 1
-            hearing.end()
+            listener_time.end()
         gone(server, count + 2)
 
 
@@ -355,15 +355,15 @@ def test_a_crowd_whose_process_is_stopped_is_dropped(server: ServerProcess) -> N
         with crowd(server, "loud") as stopped:
             wait_for(lambda: came(server, dropped) >= CROWD, what="the crowd")
             stopped.send_signal(signal.SIGSTOP)
-            hearing = Hearing(f"{server.url}/radio/loud")
+            listener_time = Hearing(f"{server.url}/radio/loud")
             wait_for(
                 lambda: metric(server, "dropped_total", "loud") >= dropped + CROWD, what="their being dropped"
             )
             note()
-        wait_for(lambda: len(hearing.frames()) > 5 * 38, what="audio of some seconds")
-        found = hearing.frames()
-        assert bytes(hearing.data).startswith(b"".join(frame.data for frame in found))
-        hearing.end()
+        wait_for(lambda: len(listener_time.frames()) > 5 * 38, what="audio of some seconds")
+        found = listener_time.frames()
+        assert bytes(listener_time.data).startswith(b"".join(frame.data for frame in found))
+        listener_time.end()
 
 
 def test_a_crowd_that_is_killed_is_gone(server: ServerProcess) -> None:
@@ -380,21 +380,21 @@ def test_a_folder_that_is_emptied_and_spoilt_plays_again_when_there_is_music(
 ) -> None:
     music = folder / "vanishing"
     with leaving_nothing(server, "folder emptied, then a corrupt MP3") as note:
-        hearing = Hearing(f"{server.url}/radio/vanishing")
-        wait_for(lambda: hearing.data, what="music")
+        listener_time = Hearing(f"{server.url}/radio/vanishing")
+        wait_for(lambda: listener_time.data, what="music")
         (music / "1.mp3").unlink()
         wait_for(lambda: "no tracks" in server.text(), what="the folder's being found empty")
         note()
         (music / "0.mp3").write_bytes(b"\xff\xfb\x90\x00" * 5000)
         wait_for(lambda: "track skipped" in server.text(), what="the corrupt one's being skipped")
         note()
-        size = len(hearing.data)
+        size = len(listener_time.data)
         # Renamed, so that no half of it is found.
         shutil.copy(folder / "spare.mp3", folder / "1.mp3")
         (folder / "1.mp3").rename(music / "1.mp3")
-        wait_for(lambda: len(hearing.data) > size + 16_000, what="music again")
+        wait_for(lambda: len(listener_time.data) > size + 16_000, what="music again")
         assert metric(server, "listeners", "vanishing") == 1
-        hearing.end()
+        listener_time.end()
 
 
 def test_children_have_no_connection_of_the_server(server: ServerProcess, folder: Path) -> None:

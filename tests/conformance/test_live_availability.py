@@ -24,14 +24,14 @@ from hypothesis.stateful import (
 )
 
 from media import webvtt
-from media.codecs import SampleEntry
-from origin.live.names import read_name
-from packager.live.ladder import cadence
-from packager.live.lineup import Lineup
-from packager.live.livesegment import TEXT, LivePart, LiveSegment, Stored
-from packager.live.presentation import PARTS_KEPT, Presentation
-from packager.live.rendition import Rendition
-from packager.live.window import Window
+from media.mp4.codecs import SampleEntry
+from origin.live.uris import read_name
+from packager.publish.hls import PARTS_KEPT, Presentation
+from packager.window.cadence import cadence
+from packager.window.lineup import Lineup
+from packager.window.model import TEXT, LivePart, LiveSegment, StoredSegment
+from packager.window.rendition import Rendition
+from packager.window.window import Window
 
 CADENCE = cadence(Fraction(24), 1.0, 0.25)
 TARGET_DURATION = CADENCE.target_duration
@@ -106,7 +106,7 @@ class Disk:
             whole = self.window.extension == "vtt"
             sizes = (len(segment.data),) if whole else tuple(len(part.data) for part in segment.parts)
             self.files[number] = segment.data
-            if not self.window.confirm(number, Stored(sizes, (number, 1))):
+            if not self.window.confirm(number, StoredSegment(sizes, (number, 1))):
                 del self.files[number]
 
 
@@ -134,12 +134,19 @@ class Availability(RuleBasedStateMachine):
         self.lossy = disk and room < 1 << 20
         self.windows: dict[str, Window] = {}
         for name in (VIDEO, TEXTS):
-            shelf = Disk(room) if disk else None
+            segment_store = Disk(room) if disk else None
             compose = (lambda segment: b"whole %d" % segment.number) if name == TEXTS else None
-            window = Window(TARGET_DURATION, FIRST, dvr, shelf=shelf, compose=compose, clock=lambda: self.now)
+            window = Window(
+                TARGET_DURATION,
+                FIRST,
+                dvr,
+                segment_store=segment_store,
+                compose=compose,
+                clock=lambda: self.now,
+            )
             self.windows[name] = window
-            if shelf is not None:
-                self.disks[name], shelf.window = shelf, window
+            if segment_store is not None:
+                self.disks[name], segment_store.window = segment_store, window
         self.lineup = Lineup(list(self.windows.values()))
         renditions = {
             name: Rendition(name, window, name == VIDEO, 1000, None if name == VIDEO else "en")

@@ -16,7 +16,7 @@ import m3u8
 import pytest
 
 from packager.live import captions
-from packager.tools import Tools
+from packager.process.tools import Tools
 from tests.conformance.handfed import (
     NUMBER,
     OPTIONS,

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from media.m3u8 import MediaPlaylist
-from origin import descriptors, prepared
+from media.hls.media_playlist import MediaPlaylist
+from origin.responses import cached
+from origin.server import rlimits
 from packager.live.options import ChannelOptions
-from packager.tools import Tools
+from packager.process.tools import Tools
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Client
 from tests.waiting import wait_for
@@ -56,7 +57,7 @@ def asking(fed: HandFed, count: int, target: str, *fields: str) -> Iterator[list
 def many_descriptors() -> Iterator[None]:
     """Let this process have both ends of a herd's connections."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if descriptors.raise_limit() < DESCRIPTORS:
+    if rlimits.raise_limit() < DESCRIPTORS:
         pytest.skip(f"{DESCRIPTORS} descriptors aren't allowed here")
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
@@ -96,14 +97,14 @@ def test_a_herd_is_released_by_one_part_and_one_rendering(
     ):
         wait_for(lambda: fed.channel.blocked == HERD, "the herd")
         assert tasks(fed) == alone
-        made = prepared._head.cache_info().misses
+        made = cached._head.cache_info().misses
         fed.publish(1, "240p")
         answers = {client.answer().body for client in plain}
         (packed_answer,) = {client.answer().body for client in packed}
     assert answers == {gzip.decompress(packed_answer)}
     assert len(rendered) == len(coded) == 1
     # One header for each coding, in each of the seconds (Date) that it took.
-    assert prepared._head.cache_info().misses - made < HERD // 20
+    assert cached._head.cache_info().misses - made < HERD // 20
     assert fed.channel.blocked == 0
 
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from packager.tools import Tools
+from packager.process.tools import Tools
 from tests.conformance.handfed import HELD_TARGET_DURATIONS, NUMBER, PARTS, SOUND_PARTS, TARGET, HandFed
 from tests.conformance.raw import Client
 from tests.waiting import wait_for

@@ -14,12 +14,12 @@ import m3u8
 import pytest
 from starlette.applications import Starlette
 
-from origin.credentials import Authenticator
+from origin.access.credentials import Authenticator
 from origin.live import metadata
 from origin.live import routes as live
-from origin.live.admission import Publishers
-from packager.live import presentation
-from packager.tools import Tools
+from origin.live.authorization import Publishers
+from packager.process.tools import Tools
+from packager.publish import hls
 from tests.conformance.conftest import serving
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed, Track
 from tests.conformance.raw import Answer, Client
@@ -43,7 +43,7 @@ def post(fed: HandFed, body: object, *fields: str, target: str = "/live/test/met
 def now(monkeypatch: pytest.MonkeyPatch) -> float:
     """Stop the clock by which playlists forget: the machine may stand still for longer than they remember."""
     now = time.monotonic()
-    monkeypatch.setattr(presentation, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(hls, "time", SimpleNamespace(monotonic=lambda: now))
     return now
 
 

@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from media.id3 import write_id3v2
-from packager.live import inband
-from packager.tools import Tools
+from media.mp3.id3 import write_id3v2
+from packager.live import timed_metadata
+from packager.process.tools import Tools
 from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
 from tests.keys import BEARER_LINE
@@ -176,7 +176,7 @@ def test_an_event_to_come_waits_for_its_part_and_has_its_duration(fed: HandFed) 
 def test_an_event_that_comes_late_happens_late_or_for_what_is_left(
     fed: HandFed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inband, "LATEST_SECONDS", 1)
+    monkeypatch.setattr(timed_metadata, "LATEST_SECONDS", 1)
     for name, second, duration in (("late", 2, 0), ("over", 0, 2), ("lasts", 0, 10), ("gone", 0, 0)):
         body = {"id": name, "start": iso(NUMBER + second), "duration": duration}
         assert post(fed, body).status == 201
@@ -236,7 +236,7 @@ def test_what_is_no_tag_is_refused_and_nothing_is_told(fed: HandFed, id3: object
 
 
 def test_events_that_wait_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inband, "MAX_PENDING", 2)
+    monkeypatch.setattr(timed_metadata, "MAX_PENDING", 2)
     assert [post(fed, {"id": name}).status for name in "abc"] == [201, 201, 409]
     assert get(fed, "media.m3u8").count(b"EXT-X-DATERANGE") == 2
     fed.publish(1)

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 import structlog
 
-from media.m3u8 import MediaPlaylist
-from media.multivariant import MultivariantPlaylist
-from origin import coding, prepared
-from origin.live import answers, routes
+from media.hls.media_playlist import MediaPlaylist
+from media.hls.multivariant import MultivariantPlaylist
+from origin.http import content_coding
+from origin.live import fast_path, routes
 from origin.live.reload import Reload
-from packager.live import history, manifest, presentation
-from packager.live.audience import Audience
-from packager.live.dateranges import DateRanges
-from packager.live.manifest import LiveManifest
-from packager.live.window import Window
+from origin.responses import cached
+from packager.live.channel import Audience
+from packager.publish import dash, hls, hls_history
+from packager.publish.dash import LiveManifest
+from packager.publish.date_ranges import DateRanges
+from packager.window.window import Window
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed
 from tests.conformance.raw import Answer, Client
 from tests.conformance.test_live_dateranges import post
@@ -68,19 +69,19 @@ def assert_failed(answer: Answer) -> None:
 
 RENDERING = [
     pytest.param(MediaPlaylist, "pieces", id="the syntax of a playlist"),
-    pytest.param(presentation, "media_playlist", id="what a playlist says"),
-    pytest.param(presentation, "_segment", id="a segment"),
-    pytest.param(presentation, "_server_control", id="server control"),
-    pytest.param(presentation, "part_uri", id="the preload hint"),
-    pytest.param(history.History, "older", id="the older lines"),
+    pytest.param(hls, "media_playlist", id="what a playlist says"),
+    pytest.param(hls, "_segment", id="a segment"),
+    pytest.param(hls, "_server_control", id="server control"),
+    pytest.param(hls, "part_uri", id="the preload hint"),
+    pytest.param(hls_history.History, "older", id="the older lines"),
     pytest.param(DateRanges, "lines", id="date ranges"),
     pytest.param(DateRanges, "evict", id="date ranges that go"),
 ]
 """What is called for each playlist."""
 
 ANSWERING = [
-    pytest.param(coding, "tag", id="the entity-tag"),
-    pytest.param(prepared, "_head", id="the header"),
+    pytest.param(content_coding, "tag", id="the entity-tag"),
+    pytest.param(cached, "_head", id="the header"),
     pytest.param(Reload, "render", id="the reload"),
 ]
 """What is called for each answer."""
@@ -160,20 +161,20 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         (PATH, Reload, "check", (SLOWLY,)),
         (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces", ()),
         (f"{PATH}?_HLS_skip=v2", DateRanges, "lines", ()),
-        (f"{PATH}?token=a", history, "_Suffix", ()),
-        (AUDIO, presentation, "adding_up", ()),
-        (PATH, coding, "gzip", ("Accept-Encoding: gzip",)),
-        (PATH, coding, "gzip", ("Accept-Encoding: gzip", SLOWLY)),
-        ("/live/test/master.m3u8", presentation, "multivariant_playlist", ()),
+        (f"{PATH}?token=a", hls_history, "_Suffix", ()),
+        (AUDIO, hls, "adding_up", ()),
+        (PATH, content_coding, "gzip", ("Accept-Encoding: gzip",)),
+        (PATH, content_coding, "gzip", ("Accept-Encoding: gzip", SLOWLY)),
+        ("/live/test/master.m3u8", hls, "multivariant_playlist", ()),
         ("/live/test/master.m3u8", MultivariantPlaylist, "render", ()),
         ("/live/test/manifest.mpd", LiveManifest, "render", ()),
-        ("/live/test/manifest.mpd", manifest, "timeline_at", ()),
-        (f"/live/test/240p/{NUMBER + 7}.m4s", answers, "_media_head", ()),
+        ("/live/test/manifest.mpd", dash, "timeline_at", ()),
+        (f"/live/test/240p/{NUMBER + 7}.m4s", fast_path, "_media_head", ()),
         (f"/live/test/240p/{NUMBER + 7}.m4s", routes, "media_response", (SLOWLY,)),
-        (f"/live/test/240p/{NUMBER + 7}.0.m4s", answers, "media_tag", ()),
+        (f"/live/test/240p/{NUMBER + 7}.0.m4s", fast_path, "media_tag", ()),
         (f"/live/test/240p/init-{NUMBER}.mp4", routes, "media_tag", (SLOWLY,)),
         ("/live/test/240p/1.m4s", LiveManifest, "lost_segment", ()),
-        (f"{PATH}?x", prepared.LatestReply, "of", ()),
+        (f"{PATH}?x", cached.LatestReply, "of", ()),
     ],
 )
 def test_whatever_fails_is_500_of_that_request_alone(
@@ -201,7 +202,7 @@ def test_whatever_fails_is_500_of_that_request_alone(
 def test_where_the_short_way_fails_the_application_answers(
     fed: HandFed, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
-    monkeypatch.setattr("origin.live.shortcut._asker", fail)
+    monkeypatch.setattr("origin.live.fast_path._asker", fail)
     calls = fed.calls
     assert fed.ask(PATH).status == 200
     assert fed.calls == calls + 1
@@ -213,7 +214,7 @@ def test_a_crowd_for_a_part_that_can_not_be_answered_is_released(
 ) -> None:
     with crowd(fed, f"/live/test/240p/{NUMBER + 8}.2.m4s") as clients:
         with monkeypatch.context() as patch:
-            patch.setattr(answers, "_media_head", fail)
+            patch.setattr(fast_path, "_media_head", fail)
             fed.publish(1, "240p")
             for client in clients:
                 assert_failed(client.answer())
@@ -276,7 +277,7 @@ def test_nothing_is_kept_where_half_of_a_publication_fails(
     assert post(fed, {"id": "a", "id3": {"WOAR": "\u20ac"}}).status == 400
     assert post(fed, {"id": "a", "id3": "####"}).status == 400
     with monkeypatch.context() as patch:
-        patch.setattr(type(fed.channel.inband), "check", fail)
+        patch.setattr(type(fed.channel.timed_metadata), "check", fail)
         assert post(fed, {"id": "a"}).status == 500
     assert "EXT-X-DATERANGE" not in fed.text()
     assert post(fed, {"id": "a"}).status == 201
@@ -296,7 +297,7 @@ def test_a_range_without_an_end_outlives_any_number_of_others(
     fed: HandFed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is remembered of the others pushes out nothing that a playlist needs."""
-    monkeypatch.setattr("packager.live.dateranges.MAX_IDS", 3)
+    monkeypatch.setattr("packager.publish.date_ranges.MAX_IDS", 3)
     assert post(fed, {"id": "open", "planned_duration": 1}).status == 201
     for number in range(8):
         assert post(fed, {"id": f"{number}", "duration": 0}).status == 201

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from media.livempd import DynamicManifest
-from media.m3u8 import MediaPlaylist
-from media.multivariant import MultivariantPlaylist
+from media.dash.live_mpd import DynamicManifest
+from media.hls.media_playlist import MediaPlaylist
+from media.hls.multivariant import MultivariantPlaylist
 from origin.live import directives
-from packager.tools import Tools
+from packager.process.tools import Tools
 from tests.conformance.handfed import NUMBER, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Client
 
@@ -104,7 +104,7 @@ def test_a_token_that_would_make_a_playlist_too_long_is_refused(
 
 def test_a_long_playlist_with_a_token_goes_as_it_is(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compressing what one viewer alone gets would hold up all others."""
-    monkeypatch.setattr("origin.coding.QUICK_BYTES", 100)
+    monkeypatch.setattr("origin.http.content_coding.QUICK_BYTES", 100)
     answer = fed.ask(f"{PATH}?token=a", "Accept-Encoding: gzip")
     assert "content-encoding" not in answer
     assert answer["vary"] == "Accept-Encoding"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from packager.live.livesegment import LivePart
-from packager.tools import Tools
+from packager.process.tools import Tools
+from packager.window.model import LivePart
 from tests.conformance.handfed import NUMBER, PARTS, PATH, HandFed, Track, on_air, parts_of
 from tests.conformance.raw import Answer, Client
 from tests.waiting import wait_for

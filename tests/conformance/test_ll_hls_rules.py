@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from media.m3u8 import MediaPlaylist, Segment
+from media.hls.media_playlist import MediaPlaylist, Segment
 from tests.conformance.ll_hls_rules import LINES, RULES, Rule
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from media.icy import metadata_block
+from media.mp3.icy import metadata_block
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
+from packager.process.tools import Tools
 from packager.radio import decoder
 from packager.radio.station import Station, StationOptions
-from packager.tools import Tools
 from tests.radio_server import FRAME_BYTES, LIMIT, Server, numbers, one_mount, serving
 from tests.waiting import until
 

@@ -5,10 +5,10 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from media.icy import Deinterleaver
-from origin.radio.announcing import announced_bitrate
+from media.mp3.icy import Deinterleaver
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
+from origin.radio.station_headers import announced_bitrate
 from packager.radio.published import Published
 from tests.radio_server import FRAME_BYTES, Client, Feed, Server, numbered_frame, numbers, one_mount, serving
 from tests.waiting import until

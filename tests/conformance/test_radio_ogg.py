@@ -12,15 +12,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from media.oggpage import FIRST, paginate
+from media.ogg.page import FIRST, paginate
 from origin.radio import mount as mount_module
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
-from packager.radio.announcement import NOTHING
-from packager.radio.audioblocks import AudioBlock
-from packager.radio.oggintake import OggIntake
+from packager.radio.audio_blocks import AudioBlock
+from packager.radio.ogg_intake import OggIntake
 from packager.radio.published import Published
+from packager.radio.station_info import NOTHING
 from tests import icecast
 from tests.ogg import ENCODERS, SECONDS, encoded, judged, packets
 from tests.radio_server import LIMIT, Client, Feed, Server, serving

@@ -13,10 +13,10 @@ import pytest
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from origin.files import open_file
-from origin.http1.requesthead import PlainFields, RequestLine, WireLimits, part_range, read_fields, read_line
-from origin.openfiles import OpenFiles
-from packager.storage import Library, LocalFile
+from origin.files.open_files import OpenFiles
+from origin.files.routes import open_file
+from origin.http1.request_head import HttpLimits, PlainFields, RequestLine, part_range, read_fields, read_line
+from packager.library.storage import Library, LocalFile
 from tests.conformance.conftest import FILM, FilesWing, Loop, Running, files_wing, serving
 from tests.conformance.raw import Answer
 from tests.waiting import wait_for
@@ -53,19 +53,19 @@ def put(path: Path, data: bytes) -> None:
 
 
 @pytest.fixture
-def limits() -> WireLimits:
+def limits() -> HttpLimits:
     """Patient, but for a test that says another."""
-    return WireLimits()
+    return HttpLimits()
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def counting(
-    library: Path, limits: WireLimits, request: pytest.FixtureRequest
+    library: Path, limits: HttpLimits, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Running, Counting]]:
     loop: Loop = request.param
     wing = files_wing(library, valid_seconds=VALID_SECONDS)
     app = Counting(wing)
-    with serving(app, library, loop, limits, shortcuts=wing.shortcuts, at_end=wing.close) as running:
+    with serving(app, library, loop, limits, fast_path=wing.fast_path, at_end=wing.close) as running:
         yield running, app
 
 
@@ -161,7 +161,7 @@ def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
     assert [answer.status for answer in answers] == [200, 200, 200, 404]
 
 
-@pytest.mark.parametrize("limits", [WireLimits(stalled_seconds=1.0)])
+@pytest.mark.parametrize("limits", [HttpLimits(stalled_seconds=1.0)])
 def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, Counting]) -> None:
     """Line 23."""
     running, app = counting
@@ -185,7 +185,7 @@ def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
     wing = files_wing(library)
     app = Counting(wing)
     with (
-        serving(app, library, "uvloop", shortcuts=wing.shortcuts, at_end=wing.close) as running,
+        serving(app, library, "uvloop", fast_path=wing.fast_path, at_end=wing.close) as running,
         running.connect() as client,
     ):
         for _ in range(3):
@@ -196,7 +196,7 @@ def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
 def read_plain(data: bytes) -> tuple[RequestLine, PlainFields] | None:
     """Read a head as the shortcuts do."""
     line, end, block = data.partition(b"\r\n")
-    request, fields = read_line(line + end, WireLimits()), read_fields(block, WireLimits())
+    request, fields = read_line(line + end, HttpLimits()), read_fields(block, HttpLimits())
     return None if request is None or fields is None else (request, fields)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.async_api import Browser
 
-from packager.tools import Tools
+from packager.process.tools import Tools
 from tests.conftest import ServerProcess, start_server
 from tests.e2e.conftest import Tab, keep, open_tab
 from tests.waiting import until

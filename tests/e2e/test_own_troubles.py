@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from packager.tools import Tools
+from packager.process.tools import Tools
 from tests.conftest import ServerProcess
 from tests.e2e.audience import RECOVERY_SECONDS, Audience, watched
 from tests.waiting import until, wait_for

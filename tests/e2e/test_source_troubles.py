@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from packager.tools import Tools
+from packager.process.tools import Tools
 from tests.e2e.audience import Audience, watched
 from tests.upstream import Upstream, upstream
 

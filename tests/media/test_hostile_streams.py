@@ -13,21 +13,21 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from media.audiopieces import AudioReader
 from media.errors import MediaError
-from media.flv import FlvReader
-from media.fragmentjoin import FragmentJoiner
-from media.icy import Deinterleaver, clean_title
-from media.m3u8reader import MAX_PLAYLIST_BYTES, read_playlist
-from media.mpegaudio import MpegAudioReader
-from media.mpegts import TransportReader
-from media.ogg import OggReader
-from media.rtsp import RtspReader
-from media.transportjoin import TransportJoiner
+from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
+from media.mp3.icy import Deinterleaver, clean_title
+from media.mp3.pieces import AudioReader
+from media.mp3.reader import MpegAudioReader
+from media.mp4.fragment_join import FragmentJoiner
+from media.ogg.reader import OggReader
+from media.rtmp.flv import FlvReader
+from media.rtsp.messages import RtspReader
+from media.ts.join import TransportJoiner
+from media.ts.reader import TransportReader
 from media.webvtt import CueReader
 from tests import hostile_media as hostile
 from tests.loop_watch import slowness
-from tests.media.test_fragments import stream
+from tests.media.mp4.test_fragments import stream
 
 MIB = 1 << 20
 PORTION = 16 << 10

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.errors import MalformedError
-from media.flv import FILE_HEADER, FlvReader
-from media.mpegts import TransportReader
-from media.pieces import Piece, StreamReader
+from media.rtmp.flv import FILE_HEADER, FlvReader
+from media.stream_reader import Piece, StreamReader
+from media.ts.reader import TransportReader
 from packager.sources.replay import Replay
 
 SECONDS = 3

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from media.errors import MediaError
 from media.webvtt import Cue, CueReader, segment, timestamp
-from packager.tools import Tools
+from packager.process.tools import Tools
 
 FILE = """\
 WEBVTT - a title

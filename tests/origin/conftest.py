@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from origin import files
-from origin.http1.requesthead import WireLimits
-from packager.storage import Library
+from origin.files import routes as file_routes
+from origin.http1.request_head import HttpLimits
+from packager.library.storage import Library
 from tests.conformance.conftest import FILM, Loop, Running, serving
 
-HASTY = WireLimits(header_seconds=0.5, stalled_seconds=1.0)
+HASTY = HttpLimits(header_seconds=0.5, stalled_seconds=1.0)
 BIG = 64 * 1024 * 1024
 
 
@@ -40,7 +40,7 @@ def make_big(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def origin(library: Path, loop: Loop) -> Iterator[Running]:
-    app = files.Files(Library(library))
+    app = file_routes.Files(Library(library))
     with serving(app, library, loop) as running:
         yield running
 
@@ -48,6 +48,6 @@ def origin(library: Path, loop: Loop) -> Iterator[Running]:
 @pytest.fixture(scope="module")
 def hasty(library: Path, loop: Loop) -> Iterator[Running]:
     """One with short times, for those who don't keep them: who is only late would be dropped, too."""
-    app = files.Files(Library(library))
+    app = file_routes.Files(Library(library))
     with serving(app, library, loop, HASTY) as running:
         yield running

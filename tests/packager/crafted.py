@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from media.isobmff import box, full_box
+from media.mp4.boxes import box, full_box
 
 AVCC = bytes.fromhex("0164001effe1001967640c1eacd940a02ff9610000030001000003003c8f162d9601000668ebe3cb22c0")
 VIDEO_ENTRY = box(

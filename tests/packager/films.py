@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from packager.tools import locate
+from packager.process.tools import locate
 
 FFMPEG, FFPROBE = locate()
 ZOO = Path(__file__).parents[3] / "shared" / "zoo"

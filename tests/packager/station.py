@@ -13,9 +13,9 @@ from packager.data_folder import DataFolder
 from packager.dvr import archive as archive_module
 from packager.dvr.archive import Archive
 from packager.live.channel import Channel
-from packager.live.numbers import Numbers
-from packager.live.window import Window
-from packager.tools import Tools
+from packager.process.tools import Tools
+from packager.window.numbers import Numbers
+from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track, media_clock
 from tests.waiting import until
 

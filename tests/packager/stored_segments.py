@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from media.codecs import parse_sample_entry
-from media.fragments import write_fragment
-from media.moof import Sample
+from media.mp4.codecs import parse_sample_entry
+from media.mp4.fragments import write_fragment
+from media.mp4.moof import Sample
 from packager.dvr.folder import Folder
-from packager.live.livesegment import LivePart, LiveSegment, Timeline, joined
+from packager.window.model import LivePart, LiveSegment, Timeline, joined
 from tests.conformance.handfed import NUMBER, Track
 
 PARTS = 3

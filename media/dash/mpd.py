@@ -1,0 +1,315 @@
+"""The syntax of DASH manifests (ISO/IEC 23009-1): an MPD from typed values, whose policy is elsewhere.
+
+Only what the isoff-live profile needs: of a static presentation its periods, and segments by number through
+a template whose timeline gives each one's time (§5.3.9.6). A dynamic one is in media.dash.live_mpd.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+MEDIA_TYPE = "application/dash+xml"
+NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
+ISOFF_LIVE = "urn:mpeg:dash:profile:isoff-live:2011"
+CHANNELS = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
+HTTP_ISO = "urn:mpeg:dash:utc:http-iso:2014"
+"""§5.8.5.7: a clock at an address that answers with ISO 8601 text."""
+MIN_BUFFER_SECONDS = 2
+
+
+def duration(seconds: Fraction | int) -> str:
+    """Write seconds as an xs:duration, rounded to the nearest millisecond."""
+    return f"PT{decimal(seconds)}S"
+
+
+def decimal(seconds: Fraction | int) -> str:
+    """Write seconds as an xs:double, rounded to the nearest millisecond."""
+    milliseconds = round(Fraction(seconds) * 1000)
+    return f"{milliseconds // 1000}.{milliseconds % 1000:03d}"
+
+
+def rounded_down(seconds: Fraction) -> Fraction:
+    """Give the whole milliseconds that are no longer, in seconds: what is written then says exactly that."""
+    return Fraction(math.floor(seconds * 1000), 1000)
+
+
+def rounded_up(seconds: Fraction) -> Fraction:
+    """Give the whole milliseconds that are no shorter, in seconds."""
+    return Fraction(math.ceil(seconds * 1000), 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentTemplate:
+    """Where the segments of a representation are and when they are presented (§5.3.9.4).
+
+    Attributes:
+        timescale: ticks per second of the timeline.
+        times: when each segment begins in ticks, rising, and behind them the end.
+        initialization: address of the init segment.
+        media: address of a segment, with ``$Number$`` for its number.
+        start_number: of the first segment.
+        presentation_time_offset: time in ticks at which the period begins.
+    """
+
+    timescale: int
+    times: Sequence[int]
+    initialization: str
+    media: str
+    start_number: int = 0
+    presentation_time_offset: int = 0
+
+    def element(self) -> Element:
+        """Build it; equal durations in a row are one entry that repeats (§5.3.9.6)."""
+        template = Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            startNumber=str(self.start_number),
+            initialization=self.initialization,
+            media=self.media,
+        )
+        if self.presentation_time_offset:
+            template.set("presentationTimeOffset", str(self.presentation_time_offset))
+        timeline = SubElement(template, "SegmentTimeline")
+        entry: Element | None = None
+        for start, end in zip(self.times, self.times[1:], strict=False):
+            if entry is not None and entry.get("d") == str(end - start):
+                entry.set("r", str(int(entry.get("r", "0")) + 1))
+            else:
+                entry = SubElement(timeline, "S", d=str(end - start))
+                if len(timeline) == 1:
+                    entry.set("t", str(start))
+        return template
+
+
+@dataclass(frozen=True, slots=True)
+class NumberTemplate:
+    """Segments of one duration, the last one of which may be had while it is being made (§5.3.9.5).
+
+    Attributes:
+        timescale: ticks per second.
+        duration: of a segment, in ticks.
+        start_number: of the period's first segment.
+        end_number: of its last one, once that is known: else it follows from the period's duration.
+        presentation_time_offset: media time in ticks at which the period begins.
+        availability_time_offset: seconds by which a segment can be asked for before it is complete; None
+            where all are.
+        initialization: address of the init segment.
+        media: address of a segment, with ``$Number$`` for its number.
+    """
+
+    timescale: int
+    duration: int
+    start_number: int
+    presentation_time_offset: int
+    availability_time_offset: Fraction | None
+    initialization: str
+    media: str
+    end_number: int | None = None
+
+    def element(self) -> Element:
+        """Build it."""
+        template = Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            duration=str(self.duration),
+            startNumber=str(self.start_number),
+            presentationTimeOffset=str(self.presentation_time_offset),
+            initialization=self.initialization,
+            media=self.media,
+        )
+        if self.availability_time_offset is not None:
+            template.set("availabilityTimeOffset", decimal(self.availability_time_offset))
+            template.set("availabilityTimeComplete", "false")
+        if self.end_number is not None:
+            template.set("endNumber", str(self.end_number))
+        return template
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One encoding of the media in an adaptation set (ISO/IEC 23009-1 §5.3.5).
+
+    Attributes:
+        id: unique in the manifest.
+        base_url: what its segments' addresses are relative to.
+        bandwidth: bit/s, or what stands for it.
+        codecs: RFC 6381 string.
+        segments: its segments.
+        resolution: width and height in pixels, of video.
+        frame_rate: frames per second, of video.
+        sample_rate: Hz, of sound.
+        channels: of sound.
+    """
+
+    id: str
+    base_url: str
+    bandwidth: int | str
+    codecs: str
+    segments: SegmentTemplate | NumberTemplate
+    resolution: tuple[int, int] | None = None
+    frame_rate: Fraction | None = None
+    sample_rate: int = 0
+    channels: int = 0
+
+    def element(self) -> Element:
+        """Build it; attributes that aren't known are left out."""
+        element = Element("Representation", id=self.id, bandwidth=str(self.bandwidth), codecs=self.codecs)
+        if self.resolution is not None:
+            element.set("width", str(self.resolution[0]))
+            element.set("height", str(self.resolution[1]))
+        if self.frame_rate is not None:
+            rate = self.frame_rate.limit_denominator(1001)
+            element.set("frameRate", str(rate))
+        if self.sample_rate:
+            element.set("audioSamplingRate", str(self.sample_rate))
+        if self.channels:
+            SubElement(element, "AudioChannelConfiguration", schemeIdUri=CHANNELS, value=str(self.channels))
+        SubElement(element, "BaseURL").text = self.base_url
+        element.append(self.segments.element())
+        return element
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTime:
+    """When a moment of the media was encoded (§5.12): players measure latency by it.
+
+    Attributes:
+        id: by which the service description refers to it.
+        date: ISO 8601 date.
+        presentation_time: of the media, in ticks of the representations' timescale.
+        clock: address of the clock that the date is of.
+    """
+
+    id: int
+    date: str
+    presentation_time: int
+    clock: str
+
+    def element(self) -> Element:
+        """Build it."""
+        element = Element("ProducerReferenceTime", id=str(self.id), type="encoder")
+        element.set("wallClockTime", self.date)
+        element.set("presentationTime", str(self.presentation_time))
+        SubElement(element, "UTCTiming", schemeIdUri=HTTP_ISO, value=self.clock)
+        return element
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptationSet:
+    """Encodings of the same content, between which a player may switch (§5.3.3).
+
+    Attributes:
+        content_type: ``video``, ``audio`` or ``text``.
+        representations: the encodings.
+        language: BCP 47 or ISO 639-2 code, or None.
+        main: whether it is what plays when nobody chooses.
+        events: scheme of the event messages that its segments may have (§5.10.3.3), or None.
+        reference_time: when a moment of it was encoded, of a live presentation.
+    """
+
+    content_type: str
+    representations: Sequence[Representation]
+    language: str | None = None
+    main: bool = True
+    events: str | None = None
+    reference_time: ReferenceTime | None = None
+
+    def element(self) -> Element:
+        """Build it."""
+        element = Element(
+            "AdaptationSet",
+            contentType=self.content_type,
+            mimeType="application/mp4" if self.content_type == "text" else f"{self.content_type}/mp4",
+            segmentAlignment="true",
+            startWithSAP="1",
+        )
+        if self.language is not None:
+            element.set("lang", self.language)
+        if self.events is not None:
+            # §5.3.7: what all representations have in common stands before the set's own elements.
+            SubElement(element, "InbandEventStream", schemeIdUri=self.events, value="")
+        if self.reference_time is not None:
+            element.append(self.reference_time.element())
+        role = "subtitle" if self.content_type == "text" else "main" if self.main else "alternate"
+        SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=role)
+        element.extend(representation.element() for representation in self.representations)
+        return element
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A stretch without a break (§5.3.2).
+
+    Attributes:
+        id: unique in the presentation, for ever.
+        start: seconds since the availability start, or of a static presentation since its beginning.
+        duration: seconds; None of the last one, which goes on, or has the rest.
+        adaptation_sets: what it offers.
+    """
+
+    id: str
+    start: Fraction
+    duration: Fraction | None
+    adaptation_sets: Sequence[AdaptationSet]
+
+    def element(self) -> Element:
+        """Build it."""
+        element = Element("Period", id=self.id, start=duration(self.start))
+        if self.duration is not None:
+            element.set("duration", duration(self.duration))
+        element.extend(one.element() for one in self.adaptation_sets)
+        return element
+
+    def write(self) -> bytes:
+        """Write it as it stands in a manifest, indented but for its first line."""
+        element = self.element()
+        indent(element, level=1)
+        return bytes(tostring(element, encoding="utf-8"))
+
+
+class WrittenPeriod(NamedTuple):
+    """A period that was written before; see there."""
+
+    start: Fraction
+    duration: Fraction | None
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StaticManifest:
+    """A presentation that is all there (§5.3.1.2, type static).
+
+    Attributes:
+        duration: seconds of the whole.
+        max_segment_duration: seconds of the longest segment.
+        periods: in order.
+    """
+
+    duration: Fraction
+    max_segment_duration: Fraction
+    periods: Sequence[Period]
+
+    def render(self) -> bytes:
+        """Write the manifest as XML in UTF-8."""
+        mpd = Element(
+            "MPD",
+            xmlns=NAMESPACE,
+            profiles=ISOFF_LIVE,
+            type="static",
+            mediaPresentationDuration=duration(self.duration),
+            maxSegmentDuration=duration(self.max_segment_duration),
+            minBufferTime=duration(MIN_BUFFER_SECONDS),
+        )
+        mpd.extend(one.element() for one in self.periods)
+        return encoded(mpd)
+
+
+def encoded(mpd: Element) -> bytes:
+    """Write an MPD as XML in UTF-8."""
+    indent(mpd)
+    return bytes(tostring(mpd, encoding="utf-8", xml_declaration=True)) + b"\n"

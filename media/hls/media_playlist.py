@@ -1,0 +1,265 @@
+"""The syntax of HLS playlists: RFC 8216bis tags from typed values. What a playlist says is decided elsewhere.
+
+A playlist is a frozen dataclass with ``render()``; every line ends in LF. Durations are rational seconds
+(ticks over a timescale) until they are written here, so that no rounding adds up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from media.hls.values import attributes, date_time, decimal, quoted, text, yes
+
+MEDIA_TYPE = "application/vnd.apple.mpegurl"
+"""RFC 8216bis §4: the Content-Type of a playlist."""
+
+LONG_BYTES = 16 << 10
+"""From this size on, date ranges are a piece of their own: they are mostly those of the playlist before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """EXT-X-MAP (§4.4.4.5): where the init segment of what follows is."""
+
+    uri: str
+
+    def __str__(self) -> str:
+        return f"#EXT-X-MAP:URI={quoted(self.uri)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """EXT-X-PART (§4.4.4.9): one partial segment, its duration in seconds."""
+
+    uri: str
+    duration: Fraction
+    independent: bool = False
+    gap: bool = False
+
+    def __str__(self) -> str:
+        return "#EXT-X-PART:" + attributes(
+            (
+                ("DURATION", decimal(self.duration)),
+                ("URI", quoted(self.uri)),
+                ("INDEPENDENT", yes(self.independent)),
+                ("GAP", yes(self.gap)),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One media segment with the tags in front of it (§4.4.4).
+
+    Attributes:
+        uri: where it is; None for the segment at the end that so far only has parts.
+        duration: seconds (EXTINF); of no meaning without a URI.
+        map: its init segment; written where it differs from the one before, and after a discontinuity.
+        parts: its partial segments, where they are still listed.
+        discontinuity: whether EXT-X-DISCONTINUITY stands before it.
+        program_date_time: seconds since the epoch of its first sample.
+        gap: whether EXT-X-GAP says that it isn't there.
+    """
+
+    uri: str | None
+    duration: Fraction = Fraction(0)
+    map: Map | None = None
+    parts: Sequence[Part] = ()
+    discontinuity: bool = False
+    program_date_time: Fraction | None = None
+    gap: bool = False
+
+    def lines(self, previous_map: Map | None) -> list[str]:
+        """Render its tags and its URI.
+
+        Args:
+            previous_map: the EXT-X-MAP in force before it, which is not repeated.
+        """
+        lines = []
+        if self.discontinuity:
+            lines.append("#EXT-X-DISCONTINUITY")
+        if self.map is not None and (self.discontinuity or self.map != previous_map):
+            lines.append(str(self.map))
+        if self.program_date_time is not None:
+            lines.append(f"#EXT-X-PROGRAM-DATE-TIME:{date_time(self.program_date_time)}")
+        if self.gap:
+            lines.append("#EXT-X-GAP")
+        lines += [str(part) for part in self.parts]
+        if self.uri is not None:
+            lines += [f"#EXTINF:{decimal(self.duration)},", self.uri]
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class ServerControl:
+    """EXT-X-SERVER-CONTROL (§4.4.3.8); all in seconds."""
+
+    can_block_reload: bool = False
+    hold_back: Fraction | None = None
+    part_hold_back: Fraction | None = None
+    can_skip_until: Fraction | None = None
+    can_skip_dateranges: bool = False
+
+    def __str__(self) -> str:
+        def seconds(value: Fraction | None) -> str | None:
+            return None if value is None else decimal(value, 3)
+
+        return "#EXT-X-SERVER-CONTROL:" + attributes(
+            (
+                ("CAN-BLOCK-RELOAD", yes(self.can_block_reload)),
+                ("CAN-SKIP-UNTIL", seconds(self.can_skip_until)),
+                ("CAN-SKIP-DATERANGES", yes(self.can_skip_dateranges)),
+                ("HOLD-BACK", seconds(self.hold_back)),
+                ("PART-HOLD-BACK", seconds(self.part_hold_back)),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionReport:
+    """EXT-X-RENDITION-REPORT (§4.4.5.4): how far another rendition is."""
+
+    uri: str
+    last_msn: int
+    last_part: int | None = None
+
+    def __str__(self) -> str:
+        return "#EXT-X-RENDITION-REPORT:" + attributes(
+            (
+                ("URI", quoted(self.uri)),
+                ("LAST-MSN", str(self.last_msn)),
+                ("LAST-PART", None if self.last_part is None else str(self.last_part)),
+            )
+        )
+
+
+class Older(NamedTuple):
+    """Lines of segments that were written for an earlier playlist.
+
+    Attributes:
+        first: those of the first segments.
+        lasting: text of those behind them, whole lines in pieces; the same objects in many playlists.
+        last: lines of those behind that.
+        map: the EXT-X-MAP in force behind all of them.
+    """
+
+    first: Sequence[str] = ()
+    lasting: Sequence[bytes] = ()
+    last: Sequence[str] = ()
+    map: Map | None = None
+
+
+NONE_OLDER = Older()
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlaylist:
+    """A media playlist (§4.4.3 to §4.4.5).
+
+    Attributes:
+        target_duration: whole seconds.
+        segments: in order; the last may be one without a URI.
+        older: the segments before those.
+        media_sequence_number: of the first segment, skipped ones counted.
+        discontinuity_sequence: discontinuities that have left the playlist; None writes no tag.
+        playlist_type: ``VOD``, ``EVENT`` or None.
+        part_target: seconds; None where there are no parts.
+        server_control: delivery options, or None.
+        skipped_segments: how many segments EXT-X-SKIP stands for (a delta update); 0 for none.
+        date_ranges: EXT-X-DATERANGE tags, each as its line.
+        removed_date_ranges: IDs of those that went lately, for a delta update that skips some; else None.
+        preload_hint: URI of the part to come, or None.
+        map_hint: URI of its init segment where that isn't the one in force, or None.
+        rendition_reports: how far the other renditions are.
+        ended: whether EXT-X-ENDLIST closes it.
+        i_frames_only: whether each segment is one I-frame.
+    """
+
+    target_duration: int
+    segments: Sequence[Segment]
+    older: Older = NONE_OLDER
+    media_sequence_number: int = 0
+    discontinuity_sequence: int | None = None
+    playlist_type: str | None = None
+    part_target: Fraction | None = None
+    server_control: ServerControl | None = None
+    skipped_segments: int = 0
+    date_ranges: Sequence[str] = ()
+    removed_date_ranges: Sequence[str] | None = None
+    preload_hint: str | None = None
+    map_hint: str | None = None
+    rendition_reports: Sequence[RenditionReport] = ()
+    ended: bool = False
+    i_frames_only: bool = False
+
+    @property
+    def version(self) -> int:
+        """EXT-X-VERSION by §8: 6 for EXT-X-MAP, 9 for EXT-X-SKIP, 10 for one that replaces date ranges."""
+        if not self.skipped_segments:
+            return 6
+        return 9 if self.removed_date_ranges is None else 10
+
+    def render(self) -> str:
+        """Write the playlist."""
+        return b"".join(self.pieces()).decode()
+
+    def pieces(self) -> tuple[bytes, ...]:
+        """Write the playlist; what of it is in others, too, are pieces of their own."""
+        start, segments, end = self._start_lines(), self._segment_lines(), self._end_lines()
+        ranges = text(self.date_ranges)
+        if len(ranges) < LONG_BYTES:
+            behind: tuple[bytes, ...] = (text([*segments, *self.date_ranges, *end]),)
+        else:
+            behind = text(segments), ranges, text(end)
+        if not self.older.lasting:
+            return text(start) + behind[0], *behind[1:]
+        return text(start), *self.older.lasting, *behind
+
+    def _start_lines(self) -> list[str]:
+        lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", f"#EXT-X-TARGETDURATION:{self.target_duration}"]
+        return [*lines, *self._header_lines(), *self.older.first]
+
+    def _segment_lines(self) -> list[str]:
+        lines = [*self.older.last]
+        previous_map = self.older.map
+        for segment in self.segments:
+            lines += segment.lines(previous_map)
+            previous_map = segment.map or previous_map
+        return lines
+
+    def _end_lines(self) -> list[str]:
+        lines = []
+        if self.map_hint is not None:
+            # Before the part's: players that know of one hint take the last.
+            lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=MAP,URI={quoted(self.map_hint)}")
+        if self.preload_hint is not None:
+            lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=PART,URI={quoted(self.preload_hint)}")
+        lines += [str(report) for report in self.rendition_reports]
+        if self.ended:
+            lines.append("#EXT-X-ENDLIST")
+        return lines
+
+    def _header_lines(self) -> list[str]:
+        lines = []
+        if self.server_control is not None:
+            lines.append(str(self.server_control))
+        if self.part_target is not None:
+            lines.append(f"#EXT-X-PART-INF:PART-TARGET={decimal(self.part_target)}")
+        lines.append(f"#EXT-X-MEDIA-SEQUENCE:{self.media_sequence_number}")
+        if self.discontinuity_sequence is not None:
+            lines.append(f"#EXT-X-DISCONTINUITY-SEQUENCE:{self.discontinuity_sequence}")
+        if self.playlist_type is not None:
+            lines.append(f"#EXT-X-PLAYLIST-TYPE:{self.playlist_type}")
+        if self.i_frames_only:
+            lines.append("#EXT-X-I-FRAMES-ONLY")
+        if self.skipped_segments:
+            removed = self.removed_date_ranges
+            skip = (
+                ("SKIPPED-SEGMENTS", str(self.skipped_segments)),
+                ("RECENTLY-REMOVED-DATERANGES", None if removed is None else quoted("\t".join(removed))),
+            )
+            lines.append(f"#EXT-X-SKIP:{attributes(skip)}")
+        return lines

@@ -1,0 +1,87 @@
+"""The syntax of multivariant HLS playlists (RFC 8216bis §4.4.6); that of media playlists is in `m3u8.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from media.hls.values import attributes, decimal, quoted, text
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """EXT-X-STREAM-INF and its URI (§4.4.6.2); rates in bits per second, frame rate in frames per second."""
+
+    uri: str
+    bandwidth: int
+    average_bandwidth: int | None = None
+    codecs: str | None = None
+    resolution: tuple[int, int] | None = None
+    frame_rate: Fraction | None = None
+    audio: str | None = None
+    subtitles: str | None = None
+
+    def lines(self) -> list[str]:
+        """Render the tag and the URI."""
+        width_height = None if self.resolution is None else f"{self.resolution[0]}x{self.resolution[1]}"
+        tag = "#EXT-X-STREAM-INF:" + attributes(
+            (
+                ("BANDWIDTH", str(self.bandwidth)),
+                (
+                    "AVERAGE-BANDWIDTH",
+                    None if self.average_bandwidth is None else str(self.average_bandwidth),
+                ),
+                ("CODECS", None if self.codecs is None else quoted(self.codecs)),
+                ("RESOLUTION", width_height),
+                ("FRAME-RATE", None if self.frame_rate is None else decimal(self.frame_rate, 3)),
+                ("AUDIO", None if self.audio is None else quoted(self.audio)),
+                ("SUBTITLES", None if self.subtitles is None else quoted(self.subtitles)),
+            )
+        )
+        return [tag, self.uri]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """EXT-X-MEDIA (§4.4.6.1): an alternative rendition; ``type`` is AUDIO or SUBTITLES."""
+
+    type: str
+    group_id: str
+    name: str
+    uri: str | None = None
+    language: str | None = None
+    default: bool = False
+    autoselect: bool = False
+    channels: int | None = None
+
+    def __str__(self) -> str:
+        return "#EXT-X-MEDIA:" + attributes(
+            (
+                ("TYPE", self.type),
+                ("GROUP-ID", quoted(self.group_id)),
+                ("NAME", quoted(self.name)),
+                ("LANGUAGE", None if self.language is None else quoted(self.language)),
+                ("DEFAULT", "YES" if self.default else "NO"),
+                ("AUTOSELECT", "YES" if self.autoselect or self.default else "NO"),
+                ("CHANNELS", None if self.channels is None else quoted(str(self.channels))),
+                ("URI", None if self.uri is None else quoted(self.uri)),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MultivariantPlaylist:
+    """A multivariant playlist (§4.4.6)."""
+
+    variants: Sequence[Variant]
+    media: Sequence[Media] = field(default=())
+    version: int = 6
+
+    def render(self) -> str:
+        """Write the playlist."""
+        lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+        lines += [str(item) for item in self.media]
+        for variant in self.variants:
+            lines += variant.lines()
+        return text(lines).decode()

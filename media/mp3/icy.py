@@ -1,0 +1,170 @@
+"""ICY metadata: titles between the bytes of a stream, as SHOUTcast introduced them and players expect them.
+
+After every ``metaint`` bytes of audio stands a block: one byte n, then 16·n bytes of
+``StreamTitle='…';StreamUrl='…';``, padded with NUL. There is no standard; what is written here is what
+Icecast sends and VLC, mpv, ffmpeg and browsers' players read.
+"""
+
+from __future__ import annotations
+
+from media.mp3.id3 import INVISIBLE
+
+METAINT = 16000
+"""Bytes of audio between two blocks, as most stations have it."""
+
+BLOCK_BYTES = 255 * 16
+"""Longest metadata: its length is told in one byte, in units of 16 bytes."""
+
+URL_BYTES = 1024
+"""Longest StreamUrl; half an address is of no use, so a longer one is left out."""
+
+UNCHANGED = b"\0"
+"""The block that says that the metadata is still what it was."""
+
+_BIDI_CONTROLS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_HARMLESS = {**dict.fromkeys(map(ord, _BIDI_CONTROLS)), ord("'"): "\u2019"}
+
+
+def clean_title(title: str) -> str:
+    """Make a title harmless where it will be shown or quoted.
+
+    Args:
+        title: any text, of a tag or of a source client.
+
+    Returns:
+        One line: no control characters, no overrides of the writing direction, and typographic
+        apostrophes, since players end the title at ``';`` or even at the first ``'``.
+    """
+    return " ".join(INVISIBLE.sub(" ", title).translate(_HARMLESS).split())
+
+
+def metadata_block(title: str, url: str = "") -> bytes:
+    """Write the metadata block of a title.
+
+    Args:
+        title: what is played; cut at a character's edge where it is too long.
+        url: an address that belongs to it; left out when longer than ``URL_BYTES``.
+
+    Returns:
+        The length byte and the padded text: at most 1 + 4,080 bytes.
+    """
+    address = "".join(filter(str.isprintable, url)).replace(" ", "").replace("'", "%27").encode()
+    tail = b"';StreamUrl='" + (address if len(address) <= URL_BYTES else b"") + b"';"
+    head = b"StreamTitle='"
+    room = BLOCK_BYTES - len(head) - len(tail)
+    # A lone surrogate has no UTF-8; "replace" makes it a question mark.
+    text = clean_title(title).encode("utf-8", "replace")[:room].decode("utf-8", "ignore").encode("utf-8")
+    payload = head + text + tail
+    units = -(-len(payload) // 16)
+    return bytes([units]) + payload.ljust(16 * units, b"\0")
+
+
+class Interleaver:
+    """Puts metadata between the audio of one listener, counted from that listener's first byte."""
+
+    def __init__(self, metaint: int = METAINT) -> None:
+        self._metaint = metaint
+        self._left = metaint
+        self._told = b""
+
+    def feed(self, audio: bytes | memoryview, block: bytes) -> list[bytes | memoryview]:
+        """Interleave the next audio.
+
+        Args:
+            audio: what follows the audio of the last call.
+            block: the metadata block that belongs to it (``metadata_block``); b"" for none.
+
+        Returns:
+            Pieces to send in order; no audio is copied. The whole block stands where it is due and differs
+            from the last one that this listener got, else a zero byte.
+        """
+        pieces: list[bytes | memoryview] = []
+        view = memoryview(audio)
+        while len(view) >= self._left:
+            pieces.append(view[: self._left])
+            view = view[self._left :]
+            self._left = self._metaint
+            pieces.append(UNCHANGED if block in (self._told, b"") else block)
+            self._told = block or self._told
+        if view:
+            pieces.append(view)
+            self._left -= len(view)
+        return pieces
+
+
+class Deinterleaver:
+    """Parts a stream into audio and titles, as a player does; does no I/O.
+
+    Args:
+        metaint: bytes of audio between two blocks, as ``icy-metaint`` says; 0 for a stream without blocks.
+
+    Attributes:
+        title: the newest one.
+    """
+
+    def __init__(self, metaint: int) -> None:
+        self._metaint = metaint
+        self._left = metaint
+        self._block: bytearray | None = None
+        self._wanted = 0
+        self.title = ""
+
+    def receive_data(self, data: bytes) -> list[tuple[bytes, str]]:
+        """Take bytes, cut anywhere.
+
+        Returns:
+            Pieces of audio in order, each with the title that belongs to it.
+        """
+        if not self._metaint:
+            return [(data, self.title)]
+        pieces: list[tuple[bytes, str]] = []
+        position = 0
+        while position < len(data):
+            if self._left:
+                piece = data[position : position + self._left]
+                self._left -= len(piece)
+                position += len(piece)
+                pieces.append((piece, self.title))
+            elif self._block is None:
+                self._block, self._wanted = bytearray(), 16 * data[position]
+                position += 1
+                self._end_block()
+            else:
+                piece = data[position : position + self._wanted - len(self._block)]
+                self._block += piece
+                position += len(piece)
+                self._end_block()
+        return pieces
+
+    def _end_block(self) -> None:
+        if self._block is None or len(self._block) < self._wanted:
+            return
+        if self._block:
+            self.title = parse_title(bytes(self._block), self.title)
+        self._block, self._left = None, self._metaint
+
+
+def parse_title(block: bytes, before: str = "") -> str:
+    """Read the title of a metadata block.
+
+    Args:
+        block: its text, padding included, without the length byte.
+        before: the title until now, which stays where the block has none.
+
+    Returns:
+        The text between ``StreamTitle='`` and the ``';`` that ends it; UTF-8 where it is that, else Latin-1.
+    """
+    text = block.rstrip(b"\0")
+    start = text.find(b"StreamTitle='")
+    if start < 0:
+        return before
+    value = text[start + len(b"StreamTitle='") :]
+    # An apostrophe may stand in a title, so that the next field, or the last of all quotes, tells its end.
+    end = value.find(b"';Stream")
+    if end < 0:
+        end = value.rfind(b"'")
+    value = value[:end] if end >= 0 else value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

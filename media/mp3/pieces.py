@@ -1,0 +1,33 @@
+"""Sound on its way into a decoder: MPEG audio and ADTS, into which a decoder finds its way at any byte."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from media.errors import MediaError
+from media.mp3.reader import Frame, MpegAudioReader
+from media.stream_reader import CLOCK_RATE, Piece
+
+
+class AudioReader:
+    """Passes the bytes on as they come, and counts their time by the frames in them, without I/O."""
+
+    signature = b""
+
+    def __init__(self) -> None:
+        self._reader: MpegAudioReader | None = MpegAudioReader()
+        self._seconds = Fraction(0)
+
+    def receive_data(self, data: bytes) -> list[Piece]:
+        """Give the bytes; of what isn't understood here the decoder may make something, but not the clock."""
+        if self._reader is None:
+            return [Piece(data)]
+        try:
+            self._reader.receive_data(data)
+            for event in self._reader.events():
+                if isinstance(event, Frame):
+                    self._seconds += Fraction(event.header.samples, event.header.sample_rate)
+        except MediaError:
+            self._reader = None
+            return [Piece(data)]
+        return [Piece(data, clock=int(self._seconds * CLOCK_RATE))]

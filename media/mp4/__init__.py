@@ -1,0 +1,1 @@
+"""MP4 (ISO/IEC 14496-12): boxes, sample tables, fragments, and what their codecs are called."""

@@ -1,0 +1,281 @@
+"""What a sample entry says of a codec: the RFC 6381 string that players ask for, and the facts beside it.
+
+A sample entry (ISO/IEC 14496-12 §8.5.2) is a box whose type names the coding; the codec's own
+configuration is a box inside it. QuickTime's two older layouts of sound entries are read, too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp4.boxes import box, header, walk
+
+_VIDEO_HEADER = 78
+"""Bytes between a visual sample entry's box header and its boxes (§12.1.3)."""
+
+_SOUND_HEADER = 28
+"""The same of an audio sample entry (§12.2.3)."""
+
+_QUICKTIME_EXTRA = {0: 0, 1: 16, 2: 36}
+"""More of it in QuickTime's sound descriptions, by version."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleEntry:
+    """A sample entry taken apart.
+
+    Attributes:
+        kind: the coding, such as ``b"avc1"``.
+        codec: RFC 6381 string, such as ``avc1.64001f``.
+        fixed: the fields in front of the boxes, in the layout of ISO/IEC 14496-12.
+        boxes: the boxes that matter to a decoder or a renderer, whole.
+        width: coded width in pixels, 0 for sound.
+        height: coded height in pixels, 0 for sound.
+        channels: of sound, 0 for video.
+        sample_rate: of sound in Hz, 0 for video or when the entry doesn't say.
+    """
+
+    kind: bytes
+    codec: str
+    fixed: bytes
+    boxes: tuple[bytes, ...]
+    width: int = 0
+    height: int = 0
+    channels: int = 0
+    sample_rate: int = 0
+
+    def render(self) -> bytes:
+        """Write it as an ISO sample entry that refers to the file's first data reference."""
+        return box(self.kind, bytes(6), b"\x00\x01", self.fixed[8:], *self.boxes)
+
+
+def parse_sample_entry(entry: bytes) -> SampleEntry:
+    """Take a sample entry apart.
+
+    Args:
+        entry: the whole box.
+
+    Returns:
+        Its parts.
+
+    Raises:
+        UnsupportedError: a coding that isn't packaged, or an encrypted one (ISO/IEC 23001-7).
+        MalformedError: the codec's configuration is missing or cut off.
+    """
+    outer = header(entry, 0, len(entry))
+    kind, body = outer.kind, entry[outer.payload : outer.end]
+    if kind in (b"encv", b"enca"):
+        raise UnsupportedError("encrypted media")
+    if kind in _VIDEO:
+        return _video(kind, body)
+    if kind in _SOUND:
+        return _sound(kind, body)
+    raise UnsupportedError(f"codec {kind.decode('latin-1')!r} isn't one that can be packaged")
+
+
+def _video(kind: bytes, body: bytes) -> SampleEntry:
+    if len(body) < _VIDEO_HEADER:
+        raise MalformedError(f"{kind.decode()}: sample entry cut off")
+    width, height = struct.unpack_from(">HH", body, 24)
+    boxes = _boxes(body, _VIDEO_HEADER)
+    configuration, describe = _VIDEO[kind]
+    if configuration not in boxes:
+        raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
+    codec = describe(kind.decode(), _payload(boxes[configuration]))
+    kept = tuple(
+        whole
+        for name, whole in boxes.items()
+        if name in (configuration, b"pasp")
+        # §12.1.5: of QuickTime's colour types only nclx is defined
+        or (name == b"colr" and _payload(whole)[:4] == b"nclx")
+    )
+    return SampleEntry(kind, codec, body[:_VIDEO_HEADER], kept, width=width, height=height)
+
+
+def _sound(kind: bytes, body: bytes) -> SampleEntry:
+    if len(body) < _SOUND_HEADER:
+        raise MalformedError(f"{kind.decode()}: sample entry cut off")
+    version, channels, rate = struct.unpack_from(">8xH6xH6xI", body)
+    if version not in _QUICKTIME_EXTRA:
+        raise UnsupportedError(f"sound description of version {version}")
+    sample_rate = rate >> 16
+    if version == 2:  # QuickTime File Format, "Sound sample description (version 2)": rate as a double
+        sample_rate, channels = _version_2(body)
+    start = _SOUND_HEADER + _QUICKTIME_EXTRA[version]
+    boxes = _boxes(body, start)
+    if b"wave" in boxes:  # QuickTime File Format, "siDecompressionParam atom": the esds is inside it
+        boxes = {**_boxes(_payload(boxes[b"wave"]), 0), **boxes}
+    configuration, describe = _SOUND[kind]
+    if configuration is not None and configuration not in boxes:
+        raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
+    payload = b"" if configuration is None else _payload(boxes[configuration])
+    codec = describe(kind.decode(), payload)
+    if kind == b"mp4a":  # §12.2.3 lets the entry say 2 whatever it is; AAC's own configuration knows
+        channels = _aac_channels(_descriptors(payload)[1], codec) or channels
+    fixed = bytes(16) + struct.pack(">HHII", channels, 16, 0, sample_rate << 16 & 0xFFFFFFFF)
+    kept = () if configuration is None else (boxes[configuration],)
+    return SampleEntry(kind, codec, fixed, kept, channels=channels, sample_rate=sample_rate)
+
+
+def _version_2(body: bytes) -> tuple[int, int]:
+    if len(body) < _SOUND_HEADER + _QUICKTIME_EXTRA[2]:
+        raise MalformedError("sound description cut off")
+    rate, channels = struct.unpack_from(">dI", body, 32)
+    if not 0 < rate < 1 << 24 or not 0 < channels < 256:
+        raise MalformedError(f"sound of {rate} Hz with {channels} channels")
+    return int(rate), channels
+
+
+def _boxes(body: bytes, start: int) -> dict[bytes, bytes]:
+    """Cut the boxes out of a sample entry; of two of a kind the first counts."""
+    boxes: dict[bytes, bytes] = {}
+    for found in walk(body, min(start, len(body))):
+        boxes.setdefault(found.kind, body[found.start : found.end])
+    return boxes
+
+
+def _payload(whole: bytes) -> bytes:
+    return whole[header(whole, 0, len(whole)).payload :]
+
+
+def _need(payload: bytes, length: int, name: str) -> None:
+    if len(payload) < length:
+        raise MalformedError(f"{name} of {len(payload)} bytes is cut off")
+
+
+def _avc(kind: str, avcc: bytes) -> str:
+    """Name H.264 by profile, constraints and level (RFC 6381 §3.3, ISO/IEC 14496-15 §5.3.3.1)."""
+    _need(avcc, 7, "avcC")
+    position = 6
+    for parameter_set in range((avcc[5] & 31) + 1):  # each SPS, and the count of the PPSs behind them
+        if parameter_set == avcc[5] & 31:
+            _need(avcc, position + 1, "avcC")
+            break
+        _need(avcc, position + 2, "avcC")
+        position += 2 + int.from_bytes(avcc[position : position + 2], "big")
+    return f"{kind}.{avcc[1:4].hex()}"
+
+
+def _hevc(kind: str, hvcc: bytes) -> str:
+    """Name H.265 as ISO/IEC 14496-15 Annex E.3 does: profile, compatibility, tier and level, constraints."""
+    _need(hvcc, 23, "hvcC")
+    space = ("", "A", "B", "C")[hvcc[1] >> 6]
+    tier = "H" if hvcc[1] & 0x20 else "L"
+    # E.3: the 32 compatibility flags in reverse bit order, as hexadecimal without leading zeros
+    compatibility = int(f"{int.from_bytes(hvcc[2:6], 'big'):032b}"[::-1], 2)
+    constraints = hvcc[6:12].rstrip(b"\x00")  # E.3: trailing bytes that are zero may be left out
+    parts = [kind, f"{space}{hvcc[1] & 31}", f"{compatibility:X}", f"{tier}{hvcc[12]}"]
+    return ".".join(parts + [f"{byte:X}" for byte in constraints])
+
+
+def _av1(kind: str, av1c: bytes) -> str:
+    """Name AV1 as "AV1 Codec ISO Media File Format Binding" §5 does, in its short form."""
+    _need(av1c, 4, "av1C")
+    profile, level = av1c[1] >> 5, av1c[1] & 31
+    tier = "H" if av1c[2] & 0x80 else "M"
+    high, twelve = av1c[2] & 0x40, av1c[2] & 0x20
+    depth = (12 if profile == 2 and twelve else 10) if high else 8
+    return f"{kind}.{profile}.{level:02d}{tier}.{depth:02d}"
+
+
+def _vp9(kind: str, vpcc: bytes) -> str:
+    """Name VP9 as "VP Codec ISO Media File Format Binding" does: profile, level, bit depth."""
+    _need(vpcc, 8, "vpcC")  # a full box: version and flags come first
+    return f"{kind}.{vpcc[4]:02d}.{vpcc[5]:02d}.{vpcc[6] >> 4:02d}"
+
+
+def _mp4a(kind: str, esds: bytes) -> str:
+    """Name MPEG-4 sound by object type, and AAC by audio object type (RFC 6381 §3.3)."""
+    object_type, specific = _descriptors(esds)
+    if object_type == 0x40:
+        return f"{kind}.40.{_audio_object_type(specific)}"
+    if object_type in (0x66, 0x67, 0x68, 0x69, 0x6B):  # MPEG-2 AAC; MPEG-2 and MPEG-1 layer 3
+        return f"{kind}.{object_type:02X}"
+    name = {0xDD: "Vorbis", 0xA9: "DTS"}.get(object_type, f"object type 0x{object_type:02x}")
+    raise UnsupportedError(f"codec {name} in mp4a isn't one that can be packaged")
+
+
+def _descriptors(esds: bytes) -> tuple[int, bytes]:
+    """Find the object type and the decoder's specific data (ISO/IEC 14496-1 §7.2.6)."""
+    _need(esds, 4, "esds")
+    tag, body = _descriptor(esds, 4)
+    if tag != 3:
+        raise MalformedError("esds has no ES descriptor")
+    _need(body, 3, "ES descriptor")
+    flags, position = body[2], 3
+    position += 2 if flags & 0x80 else 0  # §7.2.6.5: streamDependenceFlag
+    if flags & 0x40:  # URL_Flag: a length and so many bytes
+        _need(body, position + 1, "ES descriptor")
+        position += 1 + body[position]
+    position += 2 if flags & 0x20 else 0  # OCRstreamFlag
+    tag, body = _descriptor(body, position)
+    if tag != 4:
+        raise MalformedError("esds has no decoder configuration")
+    _need(body, 13, "decoder configuration")
+    if len(body) == 13:
+        return body[0], b""
+    tag, specific = _descriptor(body, 13)
+    return body[0], specific if tag == 5 else b""
+
+
+def _descriptor(data: bytes, position: int) -> tuple[int, bytes]:
+    """Read a tag, an expandable length of up to four bytes (ISO/IEC 14496-1 §8.3.3) and the body."""
+    _need(data, position + 2, "descriptor")
+    tag, length = data[position], 0
+    for used in range(1, 5):
+        _need(data, position + used + 1, "descriptor")
+        byte = data[position + used]
+        length = length << 7 | byte & 0x7F
+        if not byte & 0x80:
+            break
+    start = position + used + 1
+    _need(data, start + length, "descriptor")
+    return tag, data[start : start + length]
+
+
+def _audio_object_type(specific: bytes) -> int:
+    """Read the first field of an AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1)."""
+    _need(specific, 2, "AudioSpecificConfig")
+    object_type = specific[0] >> 3
+    if object_type == 31:  # escape: six more bits
+        object_type = 32 + ((specific[0] & 7) << 3 | specific[1] >> 5)
+    return object_type
+
+
+def _aac_channels(specific: bytes, codec: str) -> int:
+    """Read the channels of an AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1); 0 where it doesn't say."""
+    bits, length = int.from_bytes(specific, "big"), len(specific) * 8
+    position = 11 if specific and specific[0] >> 3 == 31 else 5
+    explicit_rate = bits >> max(length - position - 4, 0) & 15 == 15
+    position += 28 if explicit_rate else 4  # samplingFrequencyIndex 15: the rate follows in 24 bits
+    if length < position + 4 or not codec.startswith("mp4a.40."):
+        return 0
+    configuration = bits >> (length - position - 4) & 15
+    if codec == "mp4a.40.29" and configuration == 1:  # parametric stereo makes two of one
+        return 2
+    return (0, 1, 2, 3, 4, 5, 6, 8)[configuration] if configuration < 8 else 0
+
+
+def _named(name: str) -> Callable[[str, bytes], str]:
+    return lambda _kind, _payload: name
+
+
+_VIDEO: Mapping[bytes, tuple[bytes, Callable[[str, bytes], str]]] = {
+    b"avc1": (b"avcC", _avc),
+    b"avc3": (b"avcC", _avc),
+    b"hvc1": (b"hvcC", _hevc),
+    b"hev1": (b"hvcC", _hevc),
+    b"av01": (b"av1C", _av1),
+    b"vp09": (b"vpcC", _vp9),
+}
+_SOUND: Mapping[bytes, tuple[bytes | None, Callable[[str, bytes], str]]] = {
+    b"mp4a": (b"esds", _mp4a),
+    b"Opus": (b"dOps", _named("Opus")),
+    b"fLaC": (b"dfLa", _named("fLaC")),
+    b"ac-3": (b"dac3", _named("ac-3")),
+    b"ec-3": (b"dec3", _named("ec-3")),
+    b"alac": (b"alac", _named("alac")),
+}

@@ -1,0 +1,80 @@
+"""Event message boxes (ISO/IEC 23009-1 §5.10.3.3): something that happens at a media time, beside the media.
+
+ID3 tags travel in them as "Carriage of ID3 Timed Metadata in CMAF" of the Alliance for Open Media says.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from media.mp4.boxes import box, full_box, walk
+
+ID3_SCHEME = "https://aomedia.org/emsg/ID3"
+"""The scheme of messages that are ID3v2.4 tags (Carriage of ID3, "Semantics")."""
+
+ID3_BRAND = b"aid3"
+"""The compatible brand of files that may have such messages (Carriage of ID3, "Signaling")."""
+
+UNKNOWN_DURATION = 0xFFFF_FFFF
+"""§5.10.3.3.4: the duration isn't known; and what an ID3 tag without one says."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventMessage:
+    """An event that a fragment carries in an ``emsg`` box.
+
+    Attributes:
+        timescale: ticks per second; that of the track beside which it travels.
+        presentation_time: when it begins, in ticks of the media's own time.
+        duration: ticks, or None where it isn't known.
+        id: names the event; messages with the same scheme, value and id are the same event.
+        data: what it says.
+        scheme: URI that defines what the data is.
+        value: further distinguishes within the scheme.
+    """
+
+    timescale: int
+    presentation_time: int
+    duration: int | None
+    id: int
+    data: bytes
+    scheme: str = ID3_SCHEME
+    value: str = ""
+
+    def render(self) -> bytes:
+        """Write the box in version 1, whose time doesn't depend on the segment it is in.
+
+        Raises:
+            ValueError: scheme or value has a NUL, which ends them.
+        """
+        names = f"{self.scheme}\0{self.value}\0".encode()
+        if names.count(b"\0") != 2:
+            raise ValueError("a NUL in an event's scheme or value")
+        duration = UNKNOWN_DURATION if self.duration is None else min(self.duration, UNKNOWN_DURATION - 1)
+        fields = struct.pack(">IQII", self.timescale, self.presentation_time, duration, self.id)
+        return full_box(b"emsg", 1, 0, fields, names, self.data)
+
+
+def with_brand(init: bytes, brand: bytes) -> bytes:
+    """Add a compatible brand (ISO/IEC 14496-12 §4.3) to an init segment.
+
+    Args:
+        init: its bytes, of which nothing counts absolute positions.
+        brand: four characters.
+
+    Returns:
+        The same with the brand; the same bytes where it has it, or has no ``ftyp``.
+
+    Raises:
+        MalformedError: it isn't made of boxes.
+    """
+    for found in walk(init):
+        if found.kind == b"ftyp":
+            payload = init[found.payload : found.end]
+            # major_brand and minor_version come first, then the list.
+            known = {payload[start : start + 4] for start in range(8, len(payload), 4)}
+            if brand in known:
+                return init
+            return init[: found.start] + box(b"ftyp", payload, brand) + init[found.end :]
+    return init

@@ -1,0 +1,256 @@
+"""Several streams of movie fragments as one (ISO/IEC 14496-12 §8.8), its tracks interleaved by their times.
+
+HLS has picture and sound in playlists of their own, and of each whole segments at once. Whoever plays them
+from one pipe, at real time, wants both at the same time: so fragments are cut short and put in order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp4.boxes import box, walk
+from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
+from media.mp4.moof import Sample
+from media.mp4.movie import Track
+from media.stream_reader import CLOCK_RATE, Piece
+
+RUN = Fraction(1, 10)
+"""Seconds of a track that stay together at most."""
+
+RUN_BYTES = 4 << 20
+"""The same in bytes, but for a larger sample."""
+
+MAX_HELD_BYTES = 64 << 20
+"""How much of one stream is held at most while another one has nothing for the same time."""
+
+_KINDS = (b"vide", b"soun")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Samples in a row; ``decode_time`` is the first one's in ticks."""
+
+    track: Track
+    decode_time: int
+    samples: Sequence[Sample]
+    data: bytes
+
+    @property
+    def time(self) -> Fraction:
+        """The decode time in seconds."""
+        return Fraction(self.decode_time, self.track.timescale)
+
+
+class FragmentJoiner:
+    """Joins streams, without I/O; of a single one it interleaves the tracks.
+
+    Args:
+        count: how many streams.
+
+    Attributes:
+        signature: what decoders must know, the init segment of all; empty before all streams have begun.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._inputs = [_Input() for _ in range(count)]
+        self._number = 0
+        self.signature = b""
+
+    def receive_data(self, index: int, data: bytes) -> Iterator[Piece]:
+        """Take the next bytes of a stream.
+
+        Args:
+            index: of the stream.
+            data: the bytes.
+
+        Returns:
+            What is known to be next of all of them, each piece made when it is asked for: there may be
+            thousands. What isn't asked for comes first the next time.
+
+        Raises:
+            MalformedError: it is no stream of fragments.
+            UnsupportedError: likewise, or one stream is much too far ahead of another.
+        """
+        self._inputs[index].receive(data)
+        return self._bounded()
+
+    def receive_eof(self) -> Iterator[Piece]:
+        """Give the rest: nothing more comes."""
+        for one in self._inputs:
+            one.ended = True
+        return self._pieces()
+
+    def _bounded(self) -> Iterator[Piece]:
+        yield from self._pieces()
+        if any(one.held > MAX_HELD_BYTES for one in self._inputs):
+            raise UnsupportedError("picture and sound aren't of the same time")
+
+    def _pieces(self) -> Iterator[Piece]:
+        while True:
+            renewed = [one.take_init() for one in self._inputs]
+            if any(one.init is None for one in self._inputs):
+                return
+            if any(renewed):
+                former, self.signature = self.signature, self._init()
+                if self.signature != former:
+                    yield Piece(self.signature, header=True, changes=bool(former))
+            if any(not one.runs and not one.ended for one in self._inputs):
+                return
+            ready = [one for one in self._inputs if one.runs]
+            if not ready:
+                return
+            earliest = min(ready, key=lambda one: one.runs[0].time)
+            yield self._piece(earliest.pop(), earliest.ids)
+
+    def _init(self) -> bytes:
+        """Write the init segment of all tracks, numbered from 1 on."""
+        file_type, header = b"", b""
+        tracks, defaults = list[bytes](), list[bytes]()
+        for one in self._inputs:
+            if one.init is None:
+                continue
+            one.ids = {track.track_id: len(tracks) + at for at, track in enumerate(one.init.tracks, 1)}
+            data = one.init.data
+            boxes = {found.kind: found for found in walk(data)}
+            moov = data[boxes[b"moov"].payload : boxes[b"moov"].end]
+            if not header:
+                header = b"".join(_all(moov, b"mvhd"))
+                file_type = data[boxes[b"ftyp"].start : boxes[b"ftyp"].end] if b"ftyp" in boxes else b""
+            tracks += [_renumbered_track(trak, one.ids) for trak in _all(moov, b"trak")]
+            for mvex in _all(moov, b"mvex"):
+                defaults += [_renumbered(trex, 12, one.ids) for trex in _all(mvex[8:], b"trex")]
+        return file_type + box(b"moov", header, *tracks, box(b"mvex", *defaults))
+
+    def _piece(self, run: _Run, ids: Mapping[int, int]) -> Piece:
+        self._number += 1
+        pictures = any(one.has_video for one in self._inputs)
+        data = write_fragment(
+            sequence_number=self._number,
+            track_id=ids[run.track.track_id],
+            base_media_decode_time=run.decode_time,
+            samples=run.samples,
+            data=run.data,
+        )
+        begins = run.samples[0].is_sync and (run.track.handler == b"vide" or not pictures)
+        return Piece(data, access=begins, clock=int(run.time * CLOCK_RATE))
+
+
+class _Input:
+    """One stream: its init segment, and behind it what was read but isn't passed on.
+
+    Attributes:
+        ids: the joint track IDs by its own.
+        held: bytes that wait.
+    """
+
+    def __init__(self) -> None:
+        self._reader = FragmentReader()
+        self._tracks: dict[int, Track] = {}
+        self._events: deque[InitSegment | _Run] = deque()
+        self.init: InitSegment | None = None
+        self.ids: Mapping[int, int] = {}
+        self.ended = False
+        self.held = 0
+
+    @property
+    def has_video(self) -> bool:
+        """Whether one of its tracks is a picture."""
+        return self.init is not None and any(track.handler == b"vide" for track in self.init.tracks)
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes, and cut their fragments into short runs."""
+        self._reader.receive_data(data)
+        for kind, events in itertools.groupby(self._reader.events(), _moof):
+            if kind is None:
+                self._events += (self._known(event) for event in events if isinstance(event, InitSegment))
+                continue
+            runs = [
+                run
+                for event in events
+                if isinstance(event, Fragment)
+                for run in _runs(event, self._tracks[event.track_id])
+            ]
+            # One moof may have all of the picture before all of the sound. A track's own runs stay in order.
+            runs.sort(key=lambda run: run.decode_time / run.track.timescale)
+            self._events += runs
+            self.held += sum(len(run.data) for run in runs)
+
+    def _known(self, init: InitSegment) -> InitSegment:
+        if any(track.handler not in _KINDS for track in init.tracks):
+            raise UnsupportedError("a track that is neither picture nor sound")
+        self._tracks = {track.track_id: track for track in init.tracks}
+        return init
+
+    @property
+    def runs(self) -> Sequence[_Run]:
+        """The next run, where one is known."""
+        first = self._events[0] if self._events else None
+        return [first] if isinstance(first, _Run) else []
+
+    def pop(self) -> _Run:
+        """Take the next run."""
+        run = self._events.popleft()
+        if not isinstance(run, _Run):
+            raise MalformedError("an init segment where samples were expected")
+        self.held -= len(run.data)
+        return run
+
+    def take_init(self) -> bool:
+        """Go on with the init segment that is next, if one is."""
+        found = False
+        while self._events and isinstance(first := self._events[0], InitSegment):
+            self._events.popleft()
+            self.init, found = first, True
+        return found
+
+
+def _moof(event: InitSegment | Fragment) -> int | None:
+    """Give the number of a fragment's moof; None of an init segment."""
+    return event.sequence_number if isinstance(event, Fragment) else None
+
+
+def _runs(fragment: Fragment, track: Track) -> Iterator[_Run]:
+    """Cut a fragment: a run is short, and begins with the picture with which decoding can begin."""
+    limit = max(int(RUN * track.timescale), 1)
+    time, position, begin = fragment.base_media_decode_time, 0, 0
+    length = size = 0
+    for index, sample in enumerate(fragment.samples):
+        begins = track.handler == b"vide" and sample.is_sync
+        full = length + sample.duration > limit or size + sample.size > RUN_BYTES
+        if index > begin and (begins or full):
+            yield _run(fragment, track, begin, index, time, position, size)
+            begin, time, position, length, size = index, time + length, position + size, 0, 0
+        length, size = length + sample.duration, size + sample.size
+    yield _run(fragment, track, begin, len(fragment.samples), time, position, size)
+
+
+def _run(fragment: Fragment, track: Track, begin: int, end: int, time: int, position: int, size: int) -> _Run:
+    data = fragment.data[position : position + size]
+    return _Run(track, time, fragment.samples[begin:end], data)
+
+
+def _all(data: bytes, kind: bytes) -> list[bytes]:
+    return [data[found.start : found.end] for found in walk(data) if found.kind == kind]
+
+
+def _renumbered_track(trak: bytes, ids: Mapping[int, int]) -> bytes:
+    (outer,) = walk(trak)
+    inner = [trak[found.start : found.end] for found in walk(trak, outer.payload, outer.end)]
+    # §8.3.2: behind two times, of 64 bits in version 1.
+    return box(
+        b"trak",
+        *(_renumbered(one, 28 if one[8] else 20, ids) if one[4:8] == b"tkhd" else one for one in inner),
+    )
+
+
+def _renumbered(full: bytes, offset: int, ids: Mapping[int, int]) -> bytes:
+    """Give a box with another track ID at an offset."""
+    if len(full) < offset + 4 or (number := ids.get(struct.unpack_from(">I", full, offset)[0])) is None:
+        raise MalformedError("a track without its ID")
+    return full[:offset] + struct.pack(">I", number) + full[offset + 4 :]

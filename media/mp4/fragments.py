@@ -1,0 +1,345 @@
+"""Movie fragments (ISO/IEC 14496-12 §8.8): written from samples, and read from a stream without I/O.
+
+The reader takes bytes as they come; the same bytes whole, one by one or cut anywhere give the same events.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from media.errors import MalformedError, MediaError, NeedMoreDataError, UnsupportedError
+from media.mp4.boxes import LARGEST_HEADER, header, media_data_header
+from media.mp4.moof import (
+    DEPENDS_ON_NONE,
+    DEPENDS_ON_OTHERS,
+    NON_SYNC,
+    Defaults,
+    Sample,
+    TrackFragment,
+    parse_moof,
+    parse_trex,
+)
+from media.mp4.movie import Track, parse_movie
+from media.mp4.samples import Samples
+
+MAX_METADATA = 1 << 20
+"""Largest box other than ``mdat`` that the reader takes, in bytes."""
+
+MAX_MOVIE = 128 << 10
+"""Largest ``moov`` that the reader takes, in bytes; without sample tables it has some thousands."""
+
+MAX_MEDIA_DATA = 32 << 20
+"""Largest ``mdat`` that the reader takes, in bytes: ten seconds at 25 Mbit/s."""
+
+SYNC_FLAGS = DEPENDS_ON_NONE
+OTHER_FLAGS = DEPENDS_ON_OTHERS | NON_SYNC
+"""Sample flags (§8.8.3.1) of what decoding can begin with, and of everything else."""
+
+_EMPTY_FIXED = struct.Struct(">I4sI4sIII4sI4sIIII4sIQ")
+_MOOF_FIXED = struct.Struct(">I4sI4sIII4sI4sIIIII4sIQ")
+_TRUN_FIXED = struct.Struct(">I4sIIi")
+
+
+def write_fragment_header(
+    *, sequence_number: int, track_id: int, base_media_decode_time: int, samples: Sequence[Sample]
+) -> bytes:
+    """Write a ``moof`` and the header of the ``mdat`` behind it, whose bytes are sent separately.
+
+    Args:
+        sequence_number: §8.8.5: rises from fragment to fragment; its low 32 bits are written.
+        track_id: the track's ID in the init segment.
+        base_media_decode_time: §8.8.12: decode time of the first sample, in ticks, not negative.
+        samples: the samples in decoding order, at least one; the ``mdat`` has their sizes' sum.
+
+    Returns:
+        The bytes in front of the first sample's.
+    """
+    columns: list[Sequence[int]] = []
+    run_flags, version = 0x01, 0
+    durations = [sample.duration for sample in samples]
+    default_duration = durations[0]
+    if durations.count(default_duration) != len(durations):
+        columns.append(durations)
+        run_flags |= 0x100
+    sizes = [sample.size for sample in samples]
+    columns.append(sizes)
+    run_flags |= 0x200
+    flags = [SYNC_FLAGS if sample.is_sync else OTHER_FLAGS for sample in samples]
+    default_flags = flags[-1]
+    if flags.count(default_flags) != len(flags):
+        columns.append(flags)
+        run_flags |= 0x400
+    offsets = [sample.composition_offset for sample in samples]
+    if any(offsets):
+        version = 1  # §8.8.8.2: signed offsets
+        columns.append([offset & 0xFFFF_FFFF for offset in offsets])
+        run_flags |= 0x800
+    cells = [cell for row in zip(*columns, strict=True) for cell in row]
+    return _header(
+        (sequence_number, track_id, base_media_decode_time),
+        (default_duration, default_flags),
+        (version << 24 | run_flags, len(samples)),
+        struct.pack(f">{len(cells)}I", *cells),
+        sum(sizes),
+    )
+
+
+def write_samples_header(
+    *, sequence_number: int, track_id: int, base_media_decode_time: int, samples: Samples
+) -> bytes:
+    """Write the same of samples in arrays, of which there may be very many; the arguments are alike."""
+    durations = np.diff(samples.decode_time)
+    flags = np.where(samples.is_sync, SYNC_FLAGS, OTHER_FLAGS)
+    columns, run_flags = [samples.size], 0x201
+    if np.any(durations != durations[0]):
+        columns.insert(0, durations)
+        run_flags |= 0x100
+    if np.any(flags != flags[-1]):
+        columns.append(flags)
+        run_flags |= 0x400
+    if np.any(samples.composition_offset):
+        columns.append(samples.composition_offset)
+        run_flags |= 0x0100_0800  # §8.8.8.2: signed offsets
+    cells = np.empty((len(samples), len(columns)), ">u4")
+    for index, column in enumerate(columns):
+        cells[:, index] = column & 0xFFFF_FFFF
+    return _header(
+        (sequence_number, track_id, base_media_decode_time),
+        (int(durations[0]), int(flags[-1])),
+        (run_flags, len(samples)),
+        cells.tobytes(),
+        int(samples.size.sum()),
+    )
+
+
+def _header(
+    fragment: tuple[int, int, int], defaults: tuple[int, int], run: tuple[int, int], cells: bytes, data: int
+) -> bytes:
+    """Write a ``moof`` with one run, whose rows are given, and the header of an ``mdat`` of so many bytes."""
+    sequence_number, track_id, base_media_decode_time = fragment
+    trun_size = _TRUN_FIXED.size + len(cells)
+    moof_size = _MOOF_FIXED.size + trun_size
+    media_header = media_data_header(data)
+    moof = _MOOF_FIXED.pack(
+        *(moof_size, b"moof", 16, b"mfhd", 0, sequence_number & 0xFFFF_FFFF),
+        *(moof_size - 24, b"traf"),
+        # §8.8.7: default-base-is-moof, default duration, default flags
+        *(24, b"tfhd", 0x02_0028, track_id, *defaults),
+        *(20, b"tfdt", 0x0100_0000, base_media_decode_time),
+    )
+    trun = _TRUN_FIXED.pack(trun_size, b"trun", *run, moof_size + len(media_header))
+    return b"".join((moof, trun, cells, media_header))
+
+
+def write_fragment(
+    *,
+    sequence_number: int,
+    track_id: int,
+    base_media_decode_time: int,
+    samples: Sequence[Sample],
+    data: bytes | bytearray | memoryview,
+) -> bytes:
+    """Write a ``moof`` and its ``mdat``.
+
+    Args:
+        sequence_number: as for :func:`write_fragment_header`.
+        track_id: likewise.
+        base_media_decode_time: likewise.
+        samples: likewise.
+        data: the samples' bytes, one behind the other.
+
+    Returns:
+        The fragment.
+
+    Raises:
+        ValueError: ``data`` isn't as long as the samples' sizes say.
+    """
+    if len(data) != sum(sample.size for sample in samples):
+        raise ValueError(f"{len(data)} bytes aren't those of the samples")
+    head = write_fragment_header(
+        sequence_number=sequence_number,
+        track_id=track_id,
+        base_media_decode_time=base_media_decode_time,
+        samples=samples,
+    )
+    return b"".join((head, data))
+
+
+def write_empty_fragment(
+    *, sequence_number: int, track_id: int, base_media_decode_time: int, duration: int
+) -> bytes:
+    """Write a ``moof`` that says of a time that no samples are in it, and an ``mdat`` without bytes.
+
+    Args:
+        sequence_number: as for :func:`write_fragment_header`.
+        track_id: likewise.
+        base_media_decode_time: where that time begins, in ticks, not negative.
+        duration: its ticks.
+    """
+    size = _EMPTY_FIXED.size
+    moof = _EMPTY_FIXED.pack(
+        *(size, b"moof", 16, b"mfhd", 0, sequence_number & 0xFFFF_FFFF),
+        *(size - 24, b"traf"),
+        # §8.8.7: duration-is-empty, default-base-is-moof, default duration
+        *(20, b"tfhd", 0x03_0008, track_id, duration),
+        *(20, b"tfdt", 0x0100_0000, base_media_decode_time),
+    )
+    return moof + media_data_header(0)
+
+
+@dataclass(frozen=True, slots=True)
+class InitSegment:
+    """``ftyp`` and ``moov`` of a fragmented stream; a stream may have another one later.
+
+    Attributes:
+        data: both boxes' bytes.
+        tracks: what the ``moov`` says of the tracks.
+    """
+
+    data: bytes
+    tracks: tuple[Track, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """The samples of one track in one ``moof``.
+
+    Attributes:
+        track_id: the track's.
+        sequence_number: of the ``moof``.
+        base_media_decode_time: of the first sample, in ticks of the track's timescale.
+        samples: at least one, in decoding order.
+        data: the samples' bytes, one behind the other.
+    """
+
+    track_id: int
+    sequence_number: int
+    base_media_decode_time: int
+    samples: tuple[Sample, ...]
+    data: bytes
+
+
+class FragmentReader:
+    """Reads a stream of ``ftyp moov (moof mdat)…`` from bytes as they come.
+
+    It holds at most one box: ``max_metadata`` or ``max_media_data`` bytes, and what was received last. Media
+    are copied once.
+
+    Args:
+        max_metadata: largest box other than ``mdat``, in bytes.
+        max_media_data: largest ``mdat``, in bytes.
+    """
+
+    def __init__(self, *, max_metadata: int = MAX_METADATA, max_media_data: int = MAX_MEDIA_DATA) -> None:
+        self._limits = {b"mdat": max_media_data, b"moov": min(max_metadata, MAX_MOVIE)}
+        self._max_metadata = max_metadata
+        self._buffer = bytearray()
+        self._position = 0
+        self._needed = 8
+        self._ended = False
+        self._error: MediaError | None = None
+        self._file_type = b""
+        self._defaults: dict[int, Defaults] = {}
+        self._times: dict[int, int] = {}
+        self._moof: tuple[int, tuple[TrackFragment, ...]] | None = None
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes of the stream; ``events`` says what they are."""
+        if self._error is None:
+            self._buffer += data
+
+    def receive_eof(self) -> None:
+        """Take notice that no more bytes come."""
+        self._ended = True
+
+    def events(self) -> Iterator[InitSegment | Fragment]:
+        """Give what the bytes so far contain, each event once.
+
+        Raises:
+            MalformedError: after the events before it; the reader then stays with this error.
+            UnsupportedError: likewise.
+            NeedMoreDataError: the stream ended inside a box, or between a ``moof`` and its ``mdat``.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            while len(self._buffer) >= self._needed:
+                yield from self._next_box()
+            if self._ended and (self._buffer or self._moof is not None):
+                raise NeedMoreDataError(f"the stream ends inside a box at {self._position}")
+        except MediaError as error:
+            self._error = error
+            self._buffer = bytearray()  # not cleared: the error's frames may hold views of it
+            raise
+
+    def _next_box(self) -> Iterator[InitSegment | Fragment]:
+        if len(self._buffer) < LARGEST_HEADER and self._buffer[:4] == b"\x00\x00\x00\x01":
+            self._needed = LARGEST_HEADER
+            return
+        kind, size = self._bounded_header()
+        self._needed = size
+        if len(self._buffer) < size:
+            return
+        start, self._position, self._needed = self._position, self._position + size, 8
+        found: list[InitSegment | Fragment] = []
+        with memoryview(self._buffer) as whole, whole[:size] as view:
+            if kind in (b"ftyp", b"styp"):
+                self._file_type = bytes(view) if kind == b"ftyp" else self._file_type
+            elif kind == b"moov":
+                found.append(self._init_segment(bytes(view)))
+            elif kind == b"moof":
+                self._begin(start, bytes(view))
+            elif kind == b"mdat" and self._moof is not None:
+                found += self._fragments(start, view)
+        del self._buffer[:size]
+        yield from found
+
+    def _bounded_header(self) -> tuple[bytes, int]:
+        kind = bytes(self._buffer[4:8])
+        limit = self._limits.get(kind, self._max_metadata)
+        declared = int.from_bytes(self._buffer[:4], "big")
+        if declared == 0:  # §4.2: up to the end of the file, which a live stream doesn't have
+            raise UnsupportedError(f"box {kind.decode('latin-1')!r} without a size")
+        if declared == 1:
+            declared = int.from_bytes(self._buffer[8:16], "big")
+        if declared > limit:
+            raise UnsupportedError(f"box {kind.decode('latin-1')!r} of {declared} bytes: more than {limit}")
+        if declared >= LARGEST_HEADER:
+            return kind, declared
+        return kind, header(self._buffer, 0, LARGEST_HEADER).size
+
+    def _init_segment(self, data: bytes) -> InitSegment:
+        payload = data[header(data, 0, len(data)).payload :]
+        movie = parse_movie(payload)
+        if not movie.fragmented:
+            raise UnsupportedError("a moov without mvex: the file isn't fragmented")
+        given = parse_trex(payload)
+        self._defaults = {track.track_id: given.get(track.track_id, Defaults()) for track in movie.tracks}
+        self._times, self._moof = {}, None
+        return InitSegment(self._file_type + data, movie.tracks)
+
+    def _begin(self, start: int, data: bytes) -> None:
+        if self._moof is not None:
+            raise MalformedError(f"moof at {start}: the one before has no mdat")
+        moof = parse_moof(data, start, self._defaults)
+        if any(length for fragment in moof[1] for _, length in fragment.spans):
+            self._moof = moof
+
+    def _fragments(self, start: int, data: memoryview) -> Iterator[Fragment]:
+        sequence_number, fragments = self._moof or (0, ())
+        self._moof = None
+        first = start + header(data, 0, len(data)).payload
+        for fragment in fragments:
+            time = fragment.base_media_decode_time
+            # §8.8.12: without tfdt a fragment begins where the track's last one ended
+            time = self._times.get(fragment.track_id, 0) if time is None else time
+            self._times[fragment.track_id] = time + sum(sample.duration for sample in fragment.samples)
+            if any(begin < first or begin + length > start + len(data) for begin, length in fragment.spans):
+                raise MalformedError(f"moof before {start}: samples outside of the mdat behind it")
+            pieces = [data[begin - start : begin - start + length] for begin, length in fragment.spans]
+            if fragment.samples:
+                yield Fragment(fragment.track_id, sequence_number, time, fragment.samples, b"".join(pieces))

@@ -1,0 +1,291 @@
+"""What a ``moof`` box says (ISO/IEC 14496-12 §8.8): runs of samples, their times, and where their bytes are.
+
+Nothing is believed before it is bounded: a run may name 2^32 - 1 samples in twenty bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp4.boxes import Box, box, full_box, walk
+
+MAX_SAMPLES = 1 << 13
+"""Most samples of one movie fragment; a minute of AAC has 2,813."""
+
+MAX_FRAGMENT_BOXES = 2048
+"""Most boxes in one movie fragment; a run for each sample is rare, and a hundred of them many."""
+
+LONGEST_TIME = 1 << 63
+"""Bound of a decode time in ticks: the epoch in nanoseconds is below 2^61."""
+
+NON_SYNC = 0x0001_0000
+"""The bit sample_is_non_sync_sample of sample flags (§8.8.3.1)."""
+
+DEPENDS_ON_OTHERS = 0x0100_0000
+DEPENDS_ON_NONE = 0x0200_0000
+"""sample_depends_on in sample flags: 1 and 2."""
+
+_BASE_DATA_OFFSET = 0x01
+_DESCRIPTION_INDEX = 0x02
+_DEFAULT_DURATION = 0x08
+_DEFAULT_SIZE = 0x10
+_DEFAULT_FLAGS = 0x20
+_DEFAULT_BASE_IS_MOOF = 0x02_0000
+_DATA_OFFSET = 0x01
+_FIRST_SAMPLE_FLAGS = 0x04
+_PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample of a fragment.
+
+    Attributes:
+        duration: ticks of the track's timescale.
+        size: bytes.
+        is_sync: whether decoding can begin with it (§8.6.2).
+        composition_offset: ticks from decoding to presentation; may be negative.
+    """
+
+    duration: int
+    size: int
+    is_sync: bool = True
+    composition_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a sample is where its run doesn't say (``trex``, §8.8.3, or ``tfhd``, §8.8.7)."""
+
+    duration: int = 0
+    size: int = 0
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFragment:
+    """What a fragment has of one track (``traf``).
+
+    Attributes:
+        track_id: the track's.
+        base_media_decode_time: ticks, or None without ``tfdt``: it goes on where the last one ended.
+        samples: of all its runs, in order.
+        spans: (offset, length) of each run's bytes, as absolute positions in the stream.
+    """
+
+    track_id: int
+    base_media_decode_time: int | None
+    samples: tuple[Sample, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+def parse_trex(moov: bytes) -> dict[int, Defaults]:
+    """Read the defaults of each track from the ``trex`` boxes (§8.8.3) of a ``moov``.
+
+    Args:
+        moov: the payload of the box.
+
+    Returns:
+        Defaults by track ID.
+
+    Raises:
+        MalformedError: a box is cut off.
+    """
+    found: dict[int, Defaults] = {}
+    for mvex in walk(moov):
+        if mvex.kind == b"mvex":
+            for trex in walk(moov, mvex.payload, mvex.end):
+                if trex.kind == b"trex":
+                    track_id, _, duration, size, flags = _unpack(moov, trex, 4, ">IIIII")
+                    found[track_id] = Defaults(duration, size, flags)
+    return found
+
+
+def parse_moof(
+    data: bytes, position: int, defaults: Mapping[int, Defaults]
+) -> tuple[int, tuple[TrackFragment, ...]]:
+    """Read a movie fragment.
+
+    Args:
+        data: the whole box.
+        position: where the box begins in the stream.
+        defaults: of each track; a fragment of any other track is malformed.
+
+    Returns:
+        The sequence number (§8.8.5) and the track fragments in order.
+
+    Raises:
+        MalformedError: it is cut off, contradicts itself or names an unknown track.
+        UnsupportedError: it has more than ``MAX_SAMPLES`` samples or ``MAX_FRAGMENT_BOXES`` boxes.
+    """
+    if (lone := _lone_sample(data, position, defaults)) is not None:
+        return lone
+    sequence_number = 0
+    fragments: list[TrackFragment] = []
+    boxes = list(walk(data))
+    if len(boxes) != 1:
+        raise MalformedError(f"{len(boxes)} boxes where one moof is")
+    (outer,) = boxes
+    left, room = MAX_SAMPLES, MAX_FRAGMENT_BOXES
+    end = position
+    for child in walk(data, outer.payload, outer.end):
+        room -= 1
+        if child.kind == b"mfhd":
+            (sequence_number,) = _unpack(data, child, 4, ">I")
+        elif child.kind == b"traf":
+            inner = list(walk(data, child.payload, child.end))
+            room -= len(inner)
+            if room < 0:
+                raise UnsupportedError(f"more than {MAX_FRAGMENT_BOXES} boxes in one fragment")
+            fragment, end = _traf(data, inner, position, end, defaults, left)
+            left -= len(fragment.samples)
+            fragments.append(fragment)
+    return sequence_number, tuple(fragments)
+
+
+def _lone_layout(fill: bytes, *, with_first_flags: bool) -> bytes:
+    """Write a ``moof`` of one sample as ffmpeg does with a fragment per frame, its values all alike."""
+    said = _DESCRIPTION_INDEX | _DEFAULT_DURATION | _DEFAULT_SIZE | _DEFAULT_FLAGS | _DEFAULT_BASE_IS_MOOF
+    given = _DATA_OFFSET | (_FIRST_SAMPLE_FLAGS if with_first_flags else 0)
+    tfhd = full_box(b"tfhd", 0, said, 5 * fill)
+    tfdt = full_box(b"tfdt", 1, 0, 2 * fill)
+    trun = full_box(b"trun", 1, given, b"\0\0\0\1", (2 if with_first_flags else 1) * fill)
+    return box(b"moof", full_box(b"mfhd", 0, 0, fill), box(b"traf", tfhd, tfdt, trun))
+
+
+def _lone_layouts() -> Iterator[tuple[int, tuple[int, int]]]:
+    """Give such boxes by their length: the bits that are the same in all of them, and what these are."""
+    for with_first_flags in (False, True):
+        empty, full = (_lone_layout(4 * fill, with_first_flags=with_first_flags) for fill in (b"\0", b"\xff"))
+        fixed = int.from_bytes(empty, "big")
+        yield len(empty), (~(fixed ^ int.from_bytes(full, "big")), fixed)
+
+
+_LONE = dict(_lone_layouts())
+_LONE_VALUES = struct.Struct(">20x I 20x I 4x III 12x Q 16x i")
+
+
+def _lone_sample(
+    data: bytes, position: int, known: Mapping[int, Defaults]
+) -> tuple[int, tuple[TrackFragment, ...]] | None:
+    """Read the kind of box of which a live stream has a hundred a second; None where it is any other."""
+    layout = _LONE.get(len(data))
+    if layout is None or int.from_bytes(data, "big") & layout[0] != layout[1]:
+        return None
+    sequence_number, track_id, duration, size, flags, time, offset = _LONE_VALUES.unpack_from(data)
+    if track_id not in known or time >= LONGEST_TIME:
+        return None
+    if len(data) > _LONE_VALUES.size:
+        flags = int.from_bytes(data[_LONE_VALUES.size :], "big")
+    sample = Sample(duration, size, not flags & NON_SYNC)
+    return sequence_number, (TrackFragment(track_id, time, (sample,), ((position + offset, size),)),)
+
+
+def _traf(
+    data: bytes, children: list[Box], moof: int, previous: int, known: Mapping[int, Defaults], limit: int
+) -> tuple[TrackFragment, int]:
+    """Read one track fragment; give it and the stream position behind its bytes."""
+    heads = [child for child in children if child.kind == b"tfhd"]
+    if len(heads) != 1:  # §8.8.7.1: exactly one
+        raise MalformedError(f"traf with {len(heads)} tfhd")
+    track_id, defaults, base = _tfhd(data, heads[0], moof, previous, known)
+    time: int | None = None
+    samples: list[Sample] = []
+    spans: list[tuple[int, int]] = []
+    end = base
+    for child in children:
+        if child.kind == b"tfdt":
+            time = _tfdt(data, child)
+        elif child.kind == b"trun":
+            run, start = _trun(data, child, base, end, defaults, limit - len(samples))
+            samples += run
+            end = start + sum(sample.size for sample in run)
+            spans.append((start, end - start))
+    return TrackFragment(track_id, time, tuple(samples), tuple(spans)), end
+
+
+def _tfhd(
+    data: bytes, tfhd: Box, moof: int, previous: int, known: Mapping[int, Defaults]
+) -> tuple[int, Defaults, int]:
+    """Read a track fragment header (§8.8.7): the track, its defaults, where data offsets count from."""
+    (flags, track_id) = _unpack(data, tfhd, 0, ">II")
+    if track_id not in known:
+        raise MalformedError(f"a fragment of track {track_id}, which the moov doesn't have")
+    # §8.8.7.1: without a base of their own, the first counts from the moof, others from the last one's end
+    base = moof if flags & _DEFAULT_BASE_IS_MOOF else previous
+    offset = 8
+    if flags & _BASE_DATA_OFFSET:
+        (base,) = _unpack(data, tfhd, offset, ">Q")
+        offset += 8
+    offset += 4 if flags & _DESCRIPTION_INDEX else 0
+    values = [known[track_id].duration, known[track_id].size, known[track_id].flags]
+    for index, bit in enumerate((_DEFAULT_DURATION, _DEFAULT_SIZE, _DEFAULT_FLAGS)):
+        if flags & bit:
+            (values[index],) = _unpack(data, tfhd, offset, ">I")
+            offset += 4
+    return track_id, Defaults(*values), base
+
+
+def _tfdt(data: bytes, tfdt: Box) -> int:
+    (version,) = _unpack(data, tfdt, 0, ">B")
+    (time,) = _unpack(data, tfdt, 4, ">Q" if version else ">I")
+    if time >= LONGEST_TIME:  # a time before 0 that was written as unsigned
+        raise MalformedError(f"tfdt: decode time {time}")
+    return time
+
+
+def _trun(
+    data: bytes, trun: Box, base: int, follows: int, defaults: Defaults, limit: int
+) -> tuple[list[Sample], int]:
+    """Read a run (§8.8.8): its samples and the stream position of its first byte."""
+    word, count = _unpack(data, trun, 0, ">II")
+    version, flags, offset, start = word >> 24, word & 0xFF_FFFF, 8, follows
+    if count > limit:
+        raise UnsupportedError(f"more than {MAX_SAMPLES} samples in one fragment")
+    if flags & _DATA_OFFSET:
+        start = base + _unpack(data, trun, offset, ">i")[0]
+        offset += 4
+    first_flags = None
+    if flags & _FIRST_SAMPLE_FLAGS:
+        (first_flags,) = _unpack(data, trun, offset, ">I")
+        offset += 4
+    present = [bool(flags & bit) for bit in _PER_SAMPLE]
+    width = sum(present)
+    values = _table(data, trun, offset, count * width)
+    given = iter(range(width))
+    columns = [values[next(given) :: width] if there else None for there in present]
+    durations, sizes, sample_flags, offsets = (
+        column if column is not None else array("L", [default]) * count
+        for column, default in zip(
+            columns, (defaults.duration, defaults.size, defaults.flags, 0), strict=True
+        )
+    )
+    if first_flags is not None and count:
+        sample_flags[0] = first_flags
+    if version:  # §8.8.8.2: composition offsets are signed from version 1 on
+        offsets = array("l", [value - (1 << 32) if value >> 31 else value for value in offsets])
+    rows = zip(durations, sizes, sample_flags, offsets, strict=True)
+    return [Sample(length, size, not flag & NON_SYNC, shift) for length, size, flag, shift in rows], start
+
+
+def _table(data: bytes, parent: Box, offset: int, count: int) -> array[int]:
+    """Read numbers of 32 bits in a row."""
+    start = parent.payload + offset
+    if start + 4 * count > parent.end:
+        raise MalformedError(f"{parent.kind.decode('latin-1')!r} of {parent.size} bytes is too short")
+    numbers = array("I", data[start : start + 4 * count])
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def _unpack(data: bytes, parent: Box, offset: int, layout: str) -> tuple[int, ...]:
+    start = parent.payload + offset
+    if start + struct.calcsize(layout) > parent.end:
+        raise MalformedError(f"{parent.kind.decode('latin-1')!r} of {parent.size} bytes is too short")
+    return struct.unpack_from(layout, data, start)

@@ -1,0 +1,284 @@
+"""What a ``moov`` box says of a file's tracks (ISO/IEC 14496-12 §8, QuickTime File Format).
+
+The tables of samples are only located here; :mod:`media.mp4.samples` expands those of the tracks that are
+wanted.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.boxes import Box, walk
+
+MAX_MOOV = 48 << 20
+"""Largest ``moov`` in bytes that is read where nobody says otherwise; ten hours of film have 40 MB."""
+
+MAX_BOXES = 8192
+"""Most boxes of a ``moov`` that are looked at, wherever in it they are; a track has some thirty."""
+
+MAX_DESCRIPTIONS = 1 << 18
+"""Largest ``stsd`` in bytes; a sample entry has some hundred, and is copied into the init segment."""
+
+MAX_TRACKS = 32
+MAX_EDITS = 64
+"""Most entries of one edit list; more than a few are a project file, not a film."""
+
+TABLES = frozenset((b"stts", b"ctts", b"stsc", b"stsz", b"stz2", b"stco", b"co64", b"stss"))
+"""The boxes of a sample table that are kept for :mod:`media.mp4.samples`."""
+
+_IDENTITY = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+_ROTATIONS = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
+_LONGEST = 1 << 62
+"""Bound of 64-bit times, so that sums of two stay inside 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One entry of an edit list (§8.6.6).
+
+    Attributes:
+        duration: how long it lasts, in ticks of the movie's timescale; 0 means to the end of the media.
+        media_time: where it begins in the media, in ticks of the media's timescale; -1 is an empty edit.
+        rate: playback rate.
+    """
+
+    duration: int
+    media_time: int
+    rate: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One track, as its ``trak`` box describes it.
+
+    Attributes:
+        track_id: not 0, unique in the movie.
+        handler: ``b"vide"``, ``b"soun"`` or another handler type.
+        enabled: whether the track is used in presentation (§8.3.2).
+        timescale: ticks per second of its media.
+        duration: of its media in ticks, as declared; the sample table knows better.
+        language: ISO 639-2/T code; ``und`` when not given.
+        matrix: the 36 bytes of the track header's matrix.
+        display_width: track header's width in pixels, sample aspect ratio applied.
+        display_height: track header's height.
+        sample_entries: the whole boxes inside ``stsd``, which has at most ``MAX_DESCRIPTIONS`` bytes.
+        edits: the edit list, empty when there is none.
+        tables: payloads of the sample table's boxes by type, version and flags included.
+        self_contained: whether the samples are in this same file (§8.7.2).
+    """
+
+    track_id: int
+    handler: bytes
+    enabled: bool
+    timescale: int
+    duration: int
+    language: str
+    matrix: bytes
+    display_width: Fraction
+    display_height: Fraction
+    sample_entries: tuple[bytes, ...]
+    edits: tuple[Edit, ...]
+    tables: Mapping[bytes, memoryview]
+    self_contained: bool
+
+    @property
+    def rotation(self) -> int:
+        """Clockwise rotation of the picture in degrees: 0, 90, 180 or 270; 0 for any other matrix."""
+        a, b = struct.unpack_from(">2i", self.matrix)
+        unit = 1 << 16
+        return _ROTATIONS.get((a // unit, b // unit), 0) if a % unit == b % unit == 0 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Movie:
+    """What a ``moov`` box says of a file: its tracks and their times.
+
+    Attributes:
+        timescale: ticks per second of the movie's own durations (edits).
+        tracks: in the file's order.
+        fragmented: whether movie fragments follow (§8.8.1); the sample tables then say little or nothing.
+    """
+
+    timescale: int
+    tracks: tuple[Track, ...]
+    fragmented: bool
+
+
+def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
+    """Read a ``moov``.
+
+    Args:
+        data: the payload of the box. The tracks' tables keep a view of it.
+        max_bytes: most bytes of it.
+
+    Returns:
+        The movie.
+
+    Raises:
+        MalformedError: a box that must be there is missing, doubled, cut off or says something impossible.
+        UnsupportedError: the box is compressed.
+        TooLargeError: it is larger than it may be, or its edit lists or sample entries are too long.
+    """
+    if len(data) > max_bytes:
+        raise TooLargeError(f"moov of {len(data)} bytes: more than {max_bytes}")
+    moov = Boxes(data)
+    traks: list[Box] = []
+    singles: dict[bytes, Box] = {}
+    for found in moov.walk(0, len(data)):
+        if found.kind == b"trak":
+            traks.append(found)
+        elif found.kind in (b"mvhd", b"mvex", b"cmov"):
+            _only(singles, found)
+    if b"cmov" in singles:  # QuickTime File Format, "Compressed movie resources"
+        raise UnsupportedError("compressed moov (cmov)")
+    if len(traks) > MAX_TRACKS:
+        raise MalformedError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
+    _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"))
+    tracks = tuple([_track(moov, trak) for trak in traks])
+    if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
+        raise MalformedError("two tracks have the same ID")
+    return Movie(timescale, tracks, fragmented=b"mvex" in singles)
+
+
+class Boxes:
+    """The boxes of a ``moov``, of which ``MAX_BOXES`` are gone through and no more, wherever they are.
+
+    Args:
+        data: bytes of the ``moov``.
+    """
+
+    __slots__ = ("_left", "data")
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data = memoryview(data)
+        self._left = MAX_BOXES
+
+    def walk(self, start: int, end: int) -> Iterator[Box]:
+        """Go through the boxes of one level, as :func:`media.mp4.boxes.walk`."""
+        for found in walk(self.data, start, end):
+            self._left -= 1
+            if self._left < 0:
+                raise MalformedError(f"a moov of more than {MAX_BOXES} boxes")
+            yield found
+
+
+def _track(moov: Boxes, trak: Box) -> Track:
+    boxes = _children(moov, trak, b"tkhd", b"mdia", b"edts")
+    mdia = _children(moov, _need(boxes, b"mdia", "trak"), b"mdhd", b"hdlr", b"minf")
+    minf = _children(moov, _need(mdia, b"minf", "mdia"), b"stbl", b"dinf")
+    stbl = _children(moov, _need(minf, b"stbl", "minf"), b"stsd", *TABLES)
+    tkhd = _need(boxes, b"tkhd", "trak")
+    (flags,) = _fields(moov, tkhd, 0, ">I")
+    version = _version(moov, tkhd)
+    (track_id,) = _fields(moov, tkhd, 20 if version else 12, ">I")
+    matrix, width, height = _fields(moov, tkhd, 52 if version else 40, ">36sII")
+    mdhd = _need(mdia, b"mdhd", "mdia")
+    media_version, timescale = _timescale(moov, mdhd)
+    duration, language = _fields(moov, mdhd, *((24, ">QH") if media_version else (16, ">IH")))
+    (handler,) = _fields(moov, _need(mdia, b"hdlr", "mdia"), 8, ">4s")
+    return Track(
+        track_id=track_id,
+        handler=handler,
+        enabled=bool(flags & 1),
+        timescale=timescale,
+        duration=min(duration, _LONGEST),
+        language=_language(language),
+        matrix=matrix if any(matrix) else _IDENTITY,
+        display_width=Fraction(width, 1 << 16),
+        display_height=Fraction(height, 1 << 16),
+        sample_entries=_sample_entries(moov, _need(stbl, b"stsd", "stbl")),
+        edits=_edits(moov, boxes.get(b"edts")),
+        tables={kind: moov.data[found.payload : found.end] for kind, found in stbl.items() if kind in TABLES},
+        self_contained=_self_contained(moov, minf.get(b"dinf")),
+    )
+
+
+def _timescale(moov: Boxes, full: Box) -> tuple[int, int]:
+    """Read the version and the timescale of ``mvhd`` or ``mdhd``, which begin alike."""
+    version = _version(moov, full)
+    (timescale,) = _fields(moov, full, 20 if version else 12, ">I")
+    if timescale == 0:
+        raise MalformedError(f"{full.kind.decode()}: timescale 0")
+    return version, int(timescale)
+
+
+def _sample_entries(moov: Boxes, stsd: Box) -> tuple[bytes, ...]:
+    (count,) = _fields(moov, stsd, 4, ">I")
+    if stsd.size > MAX_DESCRIPTIONS:
+        raise TooLargeError(f"sample entries of {stsd.size} bytes: more than {MAX_DESCRIPTIONS}")
+    entries = tuple(
+        [bytes(moov.data[entry.start : entry.end]) for entry in moov.walk(stsd.payload + 8, stsd.end)]
+    )
+    if len(entries) != count:
+        raise MalformedError(f"stsd: {len(entries)} sample entries where it says {count}")
+    return entries
+
+
+def _edits(moov: Boxes, edts: Box | None) -> tuple[Edit, ...]:
+    elst = None if edts is None else _children(moov, edts, b"elst").get(b"elst")
+    if elst is None:
+        return ()
+    version = _version(moov, elst)
+    (count,) = _fields(moov, elst, 4, ">I")
+    if count > MAX_EDITS:
+        raise TooLargeError(f"edit list of {count} entries: more than {MAX_EDITS}")
+    layout, size = (">Qqi", 20) if version else (">Iii", 12)
+    edits = []
+    for index in range(count):
+        duration, media_time, rate = _fields(moov, elst, 8 + index * size, layout)
+        if media_time < -1 or media_time > _LONGEST:  # §8.6.6.3: -1 is the only value below 0
+            raise MalformedError(f"elst: media time {media_time}")
+        edits.append(Edit(min(duration, _LONGEST), media_time, Fraction(rate, 1 << 16)))
+    return tuple(edits)
+
+
+def _self_contained(moov: Boxes, dinf: Box | None) -> bool:
+    """Say whether every data reference has flag 1: the media are in this file (§8.7.2.3)."""
+    dref = None if dinf is None else _children(moov, dinf, b"dref").get(b"dref")
+    if dref is None:
+        return True
+    return all(_fields(moov, entry, 0, ">I")[0] & 1 for entry in moov.walk(dref.payload + 8, dref.end))
+
+
+def _language(packed: int) -> str:
+    """Unpack three letters of five bits each (§8.4.2.3); QuickTime's own codes are no letters."""
+    letters = "".join(chr(0x60 + (packed >> shift & 31)) for shift in (10, 5, 0))
+    return letters if letters.isalpha() and packed != 0x7FFF else "und"
+
+
+def _children(moov: Boxes, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
+    """Find the boxes of the given types one level down, each at most once."""
+    found: dict[bytes, Box] = {}
+    for child in moov.walk(parent.payload, parent.end):
+        if child.kind in kinds:
+            _only(found, child)
+    return found
+
+
+def _only(found: dict[bytes, Box], child: Box) -> None:
+    # Of two tables a reader would have to guess which is meant; so did exploits of other servers.
+    if found.setdefault(child.kind, child) is not child:
+        raise MalformedError(f"two boxes {child.kind.decode('latin-1')!r} where one can be")
+
+
+def _need(found: Mapping[bytes, Box], kind: bytes, parent: str) -> Box:
+    if kind not in found:
+        raise MalformedError(f"{parent} has no {kind.decode()}")
+    return found[kind]
+
+
+def _version(moov: Boxes, full: Box) -> int:
+    return int(_fields(moov, full, 0, ">B")[0])
+
+
+def _fields(moov: Boxes, parent: Box, offset: int, layout: str) -> tuple[Any, ...]:
+    """Unpack fields at an offset into a box's payload."""
+    start = parent.payload + offset
+    if start + struct.calcsize(layout) > parent.end:
+        raise MalformedError(f"{parent.kind.decode('latin-1')!r} of {parent.size} bytes is too short")
+    return struct.unpack_from(layout, moov.data, start)

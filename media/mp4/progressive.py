@@ -1,0 +1,217 @@
+"""The head of a progressive MP4: ``ftyp``, ``moov`` and the header of an ``mdat`` whose bytes are elsewhere.
+
+The data behind the head may have anything between the samples; the tables say where each run of samples is.
+So a movie can be made of fragments, one behind the other as they are, without a copy of them.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.mp4.boxes import box, full_box, media_data_header
+from media.mp4.moof import Sample
+from media.mp4.track_box import TrackFacts, edit_list, mvhd, trak
+
+MOVIE_TIMESCALE = 90_000
+"""Ticks per second of the movie's own durations: those of 24, 25 and 30 frames a second are whole."""
+
+MAX_SAMPLES = 1 << 24
+"""Most samples of a track: 99 hours of AAC at 48 kHz, whose table takes 64 MiB."""
+
+WIDE_FROM = 1 << 31
+"""Bytes of data from which on offsets take 64 bits: no head fills the rest of what 32 bits reach."""
+
+
+class Runs:
+    """Equal values in a row, as ``stts`` and ``ctts`` write them: pairs of count and value."""
+
+    def __init__(self) -> None:
+        self._counts = array("I")
+        self._values = array("I")
+
+    def add(self, value: int) -> None:
+        """Add a value; of one below 0 the 32 bits are written that mean it where it is signed."""
+        value &= 0xFFFF_FFFF
+        if self._values and self._values[-1] == value:
+            self._counts[-1] += 1
+        else:
+            self._counts.append(1)
+            self._values.append(value)
+
+    def raise_last(self, by: int) -> None:
+        """Make the last value larger."""
+        value = self._values[-1]
+        self._counts[-1] -= 1
+        if not self._counts[-1]:
+            self._counts.pop()
+            self._values.pop()
+        self.add(value + by)
+
+    def any(self) -> bool:
+        """Tell whether any value isn't 0."""
+        return any(self._values)
+
+    def render(self, kind: bytes, version: int = 0) -> bytes:
+        """Write the box."""
+        table = _rows(np.asarray(self._counts), np.asarray(self._values))
+        return full_box(kind, version, 0, struct.pack(">I", len(self._counts)), table)
+
+
+class TrackTables:
+    """The sample table of one track, filled run by run.
+
+    Attributes:
+        count: how many samples it has.
+        duration: ticks from the first sample's decode time to the last one's end.
+        first_offset: composition offset of the first sample.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.duration = 0
+        self.first_offset = 0
+        self._sizes = array("I")
+        self._sync = array("I")
+        self._durations = Runs()
+        self._offsets = Runs()
+        self._chunks = array("Q")
+        self._chunk_lengths = array("I")
+
+    def add(self, decode_time: int, samples: Sequence[Sample], position: int) -> None:
+        """Add samples that lie one behind the other.
+
+        Args:
+            decode_time: of the first of them, in ticks since that of the track's first sample. Where it isn't
+                the end of those before, the last of those lasts until then.
+            samples: in decoding order.
+            position: of their first byte in the data.
+
+        Raises:
+            ValueError: they begin before those before end, or there are more than ``MAX_SAMPLES``.
+        """
+        if decode_time < self.duration or self.count + len(samples) > MAX_SAMPLES:
+            raise ValueError(f"{len(samples)} samples at {decode_time} don't fit behind {self.duration}")
+        if decode_time > self.duration and self.count:
+            self._durations.raise_last(decode_time - self.duration)
+        if not self.count:
+            self.first_offset = samples[0].composition_offset
+        self.duration = decode_time
+        for sample in samples:
+            self.count += 1
+            self.duration += sample.duration
+            self._sizes.append(sample.size)
+            self._durations.add(sample.duration)
+            self._offsets.add(sample.composition_offset)
+            if sample.is_sync:
+                self._sync.append(self.count)
+        self._chunks.append(position)
+        self._chunk_lengths.append(len(samples))
+
+    def render(self, moved: int, *, wide: bool) -> list[bytes]:
+        """Write the boxes behind ``stsd``.
+
+        Args:
+            moved: where in the file the data begin.
+            wide: whether their offsets take 64 bits.
+        """
+        boxes = [self._durations.render(b"stts")]
+        if self._offsets.any():
+            boxes.append(self._offsets.render(b"ctts", 1))  # §8.6.1.3: signed from version 1 on
+        boxes.append(self._chunk_runs())
+        boxes.append(full_box(b"stsz", 0, 0, struct.pack(">II", 0, self.count), _big_endian(self._sizes)))
+        chunks = (np.asarray(self._chunks) + moved).astype(">u8" if wide else ">u4")
+        count = struct.pack(">I", len(chunks))
+        boxes.append(full_box(b"co64" if wide else b"stco", 0, 0, count, chunks.tobytes()))
+        if len(self._sync) != self.count:  # §8.6.2: without it every sample is a sync sample
+            count = struct.pack(">I", len(self._sync))
+            boxes.append(full_box(b"stss", 0, 0, count, _big_endian(self._sync)))
+        return boxes
+
+    def _chunk_runs(self) -> bytes:
+        """Write ``stsc`` (§8.7.4): from which chunk on a chunk has how many samples."""
+        lengths = np.asarray(self._chunk_lengths)
+        first = np.flatnonzero(np.diff(lengths.astype(np.int64), prepend=-1))
+        table = _rows(first + 1, lengths[first], np.ones(len(first)))
+        return full_box(b"stsc", 0, 0, struct.pack(">I", len(first)), table)
+
+
+@dataclass(frozen=True, slots=True)
+class MovieTrack:
+    """A track of the movie.
+
+    Attributes:
+        facts: what it is.
+        start: seconds in the movie at which its first sample is presented. Below 0: what comes before the
+            movie's beginning is decoded and not shown (an edit list says so).
+        tables: its samples.
+    """
+
+    facts: TrackFacts
+    start: Fraction
+    tables: TrackTables = field(default_factory=TrackTables)
+
+    @property
+    def duration(self) -> int:
+        """How long it lasts in the movie, in ticks of ``MOVIE_TIMESCALE``."""
+        return _ticks(self.start + Fraction(self.tables.duration, self.facts.timescale))
+
+    def render(self, moved: int, *, wide: bool) -> bytes:
+        """Write its ``trak``; the arguments are those of ``TrackTables.render``."""
+        skipped = round(max(-self.start, Fraction(0)) * self.facts.timescale) + self.tables.first_offset
+        empty = [(_ticks(self.start), -1)] if self.start > 0 else []
+        shown = self.duration - (empty[0][0] if empty else 0)
+        edits = edit_list([*empty, (shown, skipped)]) if empty or skipped else b""
+        tables = self.tables.render(moved, wide=wide)
+        return trak(
+            self.facts, tables, edits=edits, duration=self.duration, media_duration=self.tables.duration
+        )
+
+
+def write_head(tracks: Sequence[MovieTrack], data_size: int) -> bytes:
+    """Write everything in front of the data.
+
+    Args:
+        tracks: with at least a sample each; their positions count from the first byte of the data.
+        data_size: bytes of the data, whatever is in them.
+
+    Returns:
+        The head; the data follow as they are.
+    """
+    # §6.2: isom and mp42 promise nothing more than plain tables and edit lists.
+    ftyp = box(b"ftyp", b"isom", b"\x00\x00\x02\x00", b"isom", b"mp42")
+    media = media_data_header(data_size)
+    wide = data_size >= WIDE_FROM
+    # The length of the tables doesn't depend on what they say.
+    moved = len(ftyp) + len(_moov(tracks, 0, wide=wide)) + len(media)
+    return b"".join((ftyp, _moov(tracks, moved, wide=wide), media))
+
+
+def _moov(tracks: Sequence[MovieTrack], moved: int, *, wide: bool) -> bytes:
+    duration = max(track.duration for track in tracks)
+    next_id = max(track.facts.track_id for track in tracks) + 1
+    header = mvhd(MOVIE_TIMESCALE, duration, next_id)
+    return box(b"moov", header, *(track.render(moved, wide=wide) for track in tracks))
+
+
+def _ticks(seconds: Fraction) -> int:
+    return round(max(seconds, Fraction(0)) * MOVIE_TIMESCALE)
+
+
+def _rows(*columns: NDArray[Any]) -> bytes:
+    """Write rows of numbers of 32 bits."""
+    table = np.empty((len(columns[0]), len(columns)), ">u4")
+    for index, column in enumerate(columns):
+        table[:, index] = column
+    return table.tobytes()
+
+
+def _big_endian(values: array[int]) -> bytes:
+    return np.asarray(values).astype(f">u{values.itemsize}").tobytes()

@@ -1,0 +1,88 @@
+"""WebVTT in movie fragments (ISO/IEC 14496-30 §7): what DASH players take as captions of a live stream.
+
+A sample has all cues of its time, or none; so a cue begins a sample and ends one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import struct
+from collections.abc import Iterable
+
+from media.errors import MalformedError
+from media.mp4.boxes import box
+from media.mp4.fragments import write_fragment
+from media.mp4.init_segment import write_init_segment
+from media.mp4.moof import Sample
+from media.webvtt import TICKS, WRAP, Cue, CueReader
+
+TIMESCALE = 1000
+CODECS = "wvtt"
+MEDIA_TYPE = "application/mp4"
+
+_ENTRY = box(b"wvtt", bytes(6), struct.pack(">H", 1), box(b"vttC", b"WEBVTT"))
+_EMPTY = box(b"vtte")
+_MAPPED = re.compile(rb"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00\.000,MPEGTS:([0-9]{1,10})\n")
+
+INIT = write_init_segment(track_id=1, handler=b"text", timescale=TIMESCALE, sample_entry=_ENTRY)
+"""The init segment, the same for all."""
+
+
+def read_segment(data: bytes, media_time: int) -> list[Cue]:
+    """Read a segment of HLS that :func:`media.webvtt.segment` has written.
+
+    Args:
+        data: the segment.
+        media_time: of its beginning in milliseconds, for MPEG-2 timestamps begin anew after a day.
+
+    Returns:
+        Its cues, with media times.
+
+    Raises:
+        MalformedError: it is another file.
+    """
+    mapped = _MAPPED.match(data)
+    if mapped is None:
+        raise MalformedError("no segment of captions")
+    ticks = media_time * TICKS // TIMESCALE
+    # The origin is less than a wrap before the segment.
+    origin = (ticks - (ticks - int(mapped[1])) % WRAP) * TIMESCALE // TICKS
+    reader = CueReader()
+    reader.receive_data(b"WEBVTT\n" + data[mapped.end() :])
+    reader.receive_eof()
+    return [Cue(origin + one.start, origin + one.end, one.text, one.settings) for one in reader.cues()]
+
+
+def fragment(cues: Iterable[Cue], start: int, end: int, number: int) -> bytes:
+    """Write a segment.
+
+    Args:
+        cues: with media times; what of them lies outside of the segment is left out.
+        start: media time of its beginning, in milliseconds.
+        end: likewise of its end.
+        number: of the movie fragment.
+
+    Returns:
+        ``moof`` and ``mdat``.
+    """
+    shown = [cue for cue in cues if cue.start < end and cue.end > start]
+    times = {start, end, *(max(cue.start, start) for cue in shown), *(min(cue.end, end) for cue in shown)}
+    edges = sorted(times)
+    samples, data = list[Sample](), list[bytes]()
+    for begin, stop in itertools.pairwise(edges):
+        now = [_cue(cue) for cue in shown if cue.start <= begin < cue.end]
+        data.append(b"".join(now) or _EMPTY)
+        samples.append(Sample(stop - begin, len(data[-1])))
+    return write_fragment(
+        sequence_number=number,
+        track_id=1,
+        base_media_decode_time=start,
+        samples=samples,
+        data=b"".join(data),
+    )
+
+
+def _cue(cue: Cue) -> bytes:
+    settings = box(b"sttg", cue.settings.encode()) if cue.settings else b""
+    return box(b"vttc", settings, box(b"payl", cue.text.encode()))

@@ -1,0 +1,239 @@
+"""What stands before the audio of a logical Ogg stream: which codec, which sound, and the title.
+
+Vorbis I §4.2 and §5, OggOpus (RFC 7845 §5) and Ogg FLAC (RFC 9639 §10.1, with VORBIS_COMMENT of §8.6).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp3.id3 import Tags
+
+HEADER_BYTES = 4 << 20
+"""Most bytes of one stream's headers that are read: pictures stand there too."""
+
+MAX_HEADER_PACKETS = 64
+"""Most packets of them; each metadata block of FLAC is one."""
+
+COMMENT_BYTES = 4096
+"""Longest comment that is sent on: more than any player shows, less than a picture."""
+
+MAX_COMMENTS = 1024
+"""Most comments that are looked at."""
+
+KEPT_BYTES = 48 * 1024
+"""Most bytes of headers that are sent on to each listener; a Vorbis set-up has about 4,000."""
+
+_VORBIS, _OPUS_HEAD, _OPUS_TAGS, _FLAC = b"vorbis", b"OpusHead", b"OpusTags", b"\x7fFLAC"
+_VORBIS_COMMENTS, _VORBIS_SETUP = b"\x03vorbis", b"\x05vorbis"
+_FLAC_COMMENTS, _FLAC_LAST = 4, 0x80
+_STREAMINFO_AT, _STREAMINFO_BYTES = 17, 34
+_VENDOR = b"Headwater"
+_SHOWN = frozenset((b"TITLE", b"ARTIST"))
+_OTHERS = {
+    b"\x80theora": "Theora",
+    b"Speex   ": "Speex",
+    b"BBCD\0": "Dirac",
+    b"OVP80": "VP8",
+    b"\x80kate\0\0\0": "Kate",
+    b"PCM     ": "PCM",
+    b"CELT    ": "CELT",
+}
+SKELETON = b"fishead\0"
+"""How a stream begins that only describes the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One logical stream of a chain, as far as its headers tell.
+
+    Attributes:
+        codec: ``vorbis``, ``opus`` or ``flac``.
+        sample_rate: Hz that granule positions count.
+        channels: how many.
+        bitrate: in bit/s as the encoder names it; 0 when it doesn't.
+        pre_skip: samples at the beginning that aren't heard (RFC 7845 §4.2).
+        decoder: what must be the same where a decoder is to go on.
+        tags: title and artist.
+        packets: the headers to be sent on: without pictures, and without what describes a whole file.
+    """
+
+    codec: str
+    sample_rate: int
+    channels: int
+    bitrate: int
+    pre_skip: int
+    decoder: bytes
+    tags: Tags
+    packets: tuple[bytes, ...]
+
+    @property
+    def title(self) -> str:
+        """Artist and title in one line, as stations show them."""
+        return " - ".join(filter(None, (self.tags.artist, self.tags.title)))
+
+    def retitled(self, title: str) -> Link:
+        """Make the link of the same audio with another title."""
+        title = title.encode("utf-8", "replace")[: COMMENT_BYTES - 6].decode("utf-8", "ignore")
+        comments = _written_comments(self.codec, [f"TITLE={title}".encode()])
+        return replace(self, tags=Tags(title), packets=(self.packets[0], comments, *self.packets[2:]))
+
+
+class HeaderReader:
+    """Gathers the header packets of one logical stream.
+
+    Args:
+        first: its first packet.
+
+    Raises:
+        UnsupportedError: it is of a codec that isn't carried.
+        MalformedError: it breaks its codec's rules.
+    """
+
+    def __init__(self, first: bytes) -> None:
+        self._codec = _codec_of(first)
+        _CHECKS[self._codec](first)
+        self._packets = [first]
+        self._size = len(first)
+
+    def receive(self, packet: bytes) -> Link | None:
+        """Take the next packet; give the link when it was the last header.
+
+        Raises:
+            MalformedError: it isn't the header that stands here, or there is too much of them.
+            UnsupportedError: what must be sent on is too large.
+        """
+        self._packets.append(packet)
+        self._size += len(packet)
+        if self._size > HEADER_BYTES or len(self._packets) > MAX_HEADER_PACKETS:
+            raise MalformedError(f"headers of more than {HEADER_BYTES} bytes or {MAX_HEADER_PACKETS} packets")
+        link = _LINKS[self._codec](self._packets)
+        if link is not None and sum(map(len, link.packets)) > KEPT_BYTES:
+            raise UnsupportedError(f"headers of more than {KEPT_BYTES} bytes without pictures")
+        return link
+
+
+def is_skeleton(first: bytes) -> bool:
+    """Tell whether a stream's first packet says that it only describes the others."""
+    return first.startswith(SKELETON)
+
+
+def _codec_of(first: bytes) -> str:
+    if first[:1] == b"\x01" and first[1:7] == _VORBIS:
+        return "vorbis"
+    if first.startswith(_OPUS_HEAD):
+        return "opus"
+    if first.startswith(_FLAC):
+        return "flac"
+    name = next((name for magic, name in _OTHERS.items() if first.startswith(magic)), "an unknown codec")
+    raise UnsupportedError(f"Ogg with {name}; Vorbis, Opus and FLAC are carried")
+
+
+def _check_vorbis(first: bytes) -> None:
+    # Vorbis I §4.2.2: version 0, channels and rate above 0, the framing bit set.
+    if len(first) < 30 or first[7:11] != bytes(4) or not first[11] or first[12:16] == bytes(4):
+        raise MalformedError("no identification header of Vorbis I")
+
+
+def _check_opus(first: bytes) -> None:
+    # RFC 7845 §5.1: versions that differ in the lower four bits can be read.
+    if len(first) < 19 or first[8] & 0xF0 or not first[9]:
+        raise MalformedError("no identification header of Opus")
+
+
+def _check_flac(first: bytes) -> None:
+    # RFC 9639 §10.1: mapping version 1, then "fLaC" and STREAMINFO.
+    whole = len(first) >= _STREAMINFO_AT + _STREAMINFO_BYTES
+    if not whole or first[5] != 1 or first[9:13] != b"fLaC" or first[13] & 0x7F or not _flac_rate(first):
+        raise MalformedError("no first packet of Ogg FLAC")
+
+
+def _vorbis(packets: Sequence[bytes]) -> Link | None:
+    if not packets[1].startswith(_VORBIS_COMMENTS):
+        raise MalformedError("no comment header of Vorbis behind the first")
+    if len(packets) < 3:
+        return None
+    if not packets[2].startswith(_VORBIS_SETUP):
+        raise MalformedError("no set-up header of Vorbis behind the comments")
+    first = packets[0]
+    channels, sample_rate, nominal = first[11], *struct.unpack_from("<I4xi", first, 12)
+    kept, tags = _comments(packets[1][7:])
+    headers = (first, _written_comments("vorbis", kept), packets[2])
+    return Link("vorbis", sample_rate, channels, max(nominal, 0), 0, first + packets[2], tags, headers)
+
+
+def _opus(packets: Sequence[bytes]) -> Link:
+    if not packets[1].startswith(_OPUS_TAGS):
+        raise MalformedError("no comment header of Opus behind the first")
+    first = packets[0]
+    (pre_skip,) = struct.unpack_from("<H", first, 10)
+    kept, tags = _comments(packets[1][8:])
+    headers = (first, _written_comments("opus", kept))
+    # Neither the pre-skip nor the rate of what was encoded matters to a decoder that runs (RFC 7845 §5.1).
+    return Link("opus", 48000, first[9], 0, pre_skip, first[9:10] + first[16:], tags, headers)
+
+
+def _flac(packets: Sequence[bytes]) -> Link | None:
+    blocks = packets[1:]
+    # RFC 9639 §10.1: the first of them is the comments; §8.1: the last one has its bit set.
+    if len(blocks[0]) < 4 or blocks[0][0] & 0x7F != _FLAC_COMMENTS:
+        raise MalformedError("no comments behind the first packet of Ogg FLAC")
+    if not blocks[-1][:1] or not blocks[-1][0] & _FLAC_LAST:
+        return None
+    first = packets[0]
+    info = first[_STREAMINFO_AT : _STREAMINFO_AT + _STREAMINFO_BYTES]
+    channels = (info[12] >> 1 & 7) + 1
+    kept, tags = _comments(blocks[0][4:])
+    # Pictures and seek tables fall away; and a stream has neither a length nor a sum of all (§8.2).
+    open_end = info[:13] + bytes([info[13] & 0xF0]) + bytes(20)
+    head = first[:7] + b"\0\1" + first[9:_STREAMINFO_AT] + open_end
+    headers = (head, _written_comments("flac", kept))
+    decoder = info[:4] + info[10:13] + bytes([info[13] & 0xF0])
+    return Link("flac", _flac_rate(first), channels, 0, 0, decoder, tags, headers)
+
+
+def _flac_rate(first: bytes) -> int:
+    return int.from_bytes(first[_STREAMINFO_AT + 10 : _STREAMINFO_AT + 13], "big") >> 4
+
+
+def _comments(data: bytes) -> tuple[list[bytes], Tags]:
+    """Read comments (Vorbis I §5.2.1); broken ones end the list, but are no reason to refuse the audio."""
+    kept: list[bytes] = []
+    texts: dict[str, str] = {}
+    at = 4 + int.from_bytes(data[:4], "little")
+    count = int.from_bytes(data[at : at + 4], "little")
+    at += 4
+    for _ in range(min(count, MAX_COMMENTS)):
+        start, end = at + 4, at + 4 + int.from_bytes(data[at : at + 4], "little")
+        if end > len(data) or start > len(data):
+            break
+        at = end
+        if end - start > COMMENT_BYTES:
+            continue
+        kept.append(data[start:end])
+        name, _, value = kept[-1].partition(b"=")
+        if name.upper() in _SHOWN:
+            texts.setdefault(name.decode("ascii").upper(), value.decode("utf-8", "replace").strip())
+    return kept, Tags(texts.get("TITLE", ""), texts.get("ARTIST", ""))
+
+
+def _written_comments(codec: str, comments: Sequence[bytes]) -> bytes:
+    """Write the packet of comments."""
+    parts = [_sized(_VENDOR), struct.pack("<I", len(comments)), *map(_sized, comments)]
+    data = b"".join(parts)
+    if codec == "vorbis":
+        return _VORBIS_COMMENTS + data + b"\x01"
+    if codec == "opus":
+        return _OPUS_TAGS + data
+    return bytes([_FLAC_LAST | _FLAC_COMMENTS]) + len(data).to_bytes(3, "big") + data
+
+
+def _sized(data: bytes) -> bytes:
+    return struct.pack("<I", len(data)) + data
+
+
+_CHECKS = {"vorbis": _check_vorbis, "opus": _check_opus, "flac": _check_flac}
+_LINKS = {"vorbis": _vorbis, "opus": _opus, "flac": _flac}

@@ -1,0 +1,219 @@
+"""Ogg pages (RFC 3533 §6): reading them out of a stream, and writing them anew.
+
+Only whole pages whose checksum is right come out; whatever else stands between them is passed over.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from media.crc import crc32
+from media.errors import MalformedError
+
+CAPTURE = b"OggS"
+HEADER_BYTES = 27
+LONGEST_PAGE = HEADER_BYTES + 255 + 255 * 255
+
+GARBAGE_BYTES = 64 * 1024
+"""Most bytes between two pages that are searched for the next one before the input counts as malformed."""
+
+DOUBTFUL_BYTES = 1024 * 1024
+"""Most bytes of pages with wrong checksums, beyond those that right ones had: each may claim 65,307 anew."""
+
+NO_POSITION = -1
+"""The granule position of a page on which no packet ends (RFC 3533 §6)."""
+
+CONTINUED, FIRST, LAST = 1, 2, 4
+"""Bits of the header type: it goes on with a packet; its stream begins; its stream ends."""
+
+_HEADER = struct.Struct("<4sBBqIIIB")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of an Ogg stream.
+
+    Attributes:
+        flags: ``CONTINUED``, ``FIRST``, ``LAST``.
+        granule: position behind the last packet that ends here, by the codec's count; or ``NO_POSITION``.
+        serial: of its logical stream.
+        sequence: its number there.
+        lacing: the segments' lengths; a packet ends with each that is shorter than 255.
+        body: the segments.
+    """
+
+    flags: int
+    granule: int
+    serial: int
+    sequence: int
+    lacing: bytes
+    body: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return HEADER_BYTES + len(self.lacing) + len(self.body)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it begins with the beginning of a packet."""
+        return not self.flags & CONTINUED
+
+    def pieces(self) -> Iterator[tuple[bytes, bool]]:
+        """Give the packets, or what is here of them, and whether each ends here."""
+        start = end = 0
+        for length in self.lacing:
+            end += length
+            if length < 255:
+                yield self.body[start:end], True
+                start = end
+        if self.lacing and self.lacing[-1] == 255:
+            yield self.body[start:], False
+
+    def trimmed(self) -> Page:
+        """Leave away what belongs to a packet that began before; whoever begins here can't use it."""
+        if self.is_fresh:
+            return self
+        segments = next((at + 1 for at, length in enumerate(self.lacing) if length < 255), len(self.lacing))
+        lacing, body = self.lacing[segments:], self.body[sum(self.lacing[:segments]) :]
+        ends = any(length < 255 for length in lacing)
+        return replace(
+            self,
+            flags=self.flags & ~CONTINUED,
+            granule=self.granule if ends else NO_POSITION,
+            lacing=lacing,
+            body=body,
+        )
+
+    def serialize(self) -> bytes:
+        """Write it, with its checksum."""
+        return _serialize(self)
+
+
+def checksum(data: bytes) -> int:
+    """Compute RFC 3533's CRC: the polynomial 0x04c11db7, highest bit first, from 0, with no final change."""
+    return crc32(data, 0)
+
+
+def paginate(packets: Sequence[bytes], serial: int, sequence: int, flags: int = 0) -> list[Page]:
+    """Put packets that have no position (headers) on pages of their own.
+
+    Args:
+        packets: whole ones.
+        serial: of the pages.
+        sequence: number of the first page.
+        flags: of the first page.
+    """
+    lacing = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
+    body = b"".join(packets)
+    pages: list[Page] = []
+    start = 0
+    for first in range(0, len(lacing), 255):
+        part = lacing[first : first + 255]
+        if first:
+            flags = CONTINUED if lacing[first - 1] == 255 else 0
+        granule = 0 if any(length < 255 for length in part) else NO_POSITION
+        end = start + sum(part)
+        pages.append(Page(flags, granule, serial, sequence + len(pages), part, body[start:end]))
+        start = end
+    return pages
+
+
+class PageReader:
+    """Reads pages from bytes that come in any portions; does no I/O.
+
+    Whole, bytewise or cut anywhere, the same bytes give the same pages. Memory is bounded by one page and
+    what is handed over at once.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._position = 0
+        self._garbage = 0
+        self._doubtful = 0
+        self._eof = False
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        del self._buffer[: self._position]
+        self._position = 0
+        self._buffer += data
+
+    def receive_eof(self) -> None:
+        """Take note that no more bytes come: a page that isn't whole never will be."""
+        self._eof = True
+
+    def pages(self) -> Iterator[Page]:
+        """Give the pages that are whole, in order.
+
+        Raises:
+            MalformedError: there are more than ``GARBAGE_BYTES`` without one, or too many that are broken.
+        """
+        while self._find():
+            page = self._page()
+            if page is not None:
+                self._garbage = 0
+                self._doubtful = max(self._doubtful - page.size, 0)
+                self._position += page.size
+                yield page
+            elif self._is_short():
+                return
+            else:
+                self._pass_over(self._position + 1)
+
+    def _find(self) -> bool:
+        """Go to where a page may begin; False when that needs more bytes."""
+        found = self._buffer.find(CAPTURE, self._position)
+        if found < 0:
+            # The last bytes may be the beginning of a capture pattern.
+            keep = 0 if self._eof else len(CAPTURE) - 1
+            self._pass_over(max(self._position, len(self._buffer) - keep))
+            return False
+        self._pass_over(found)
+        return True
+
+    def _pass_over(self, target: int) -> None:
+        self._garbage += target - self._position
+        self._position = target
+        if self._garbage > GARBAGE_BYTES:
+            raise MalformedError(f"no Ogg page in {GARBAGE_BYTES} bytes")
+
+    def _wanted(self) -> int:
+        """Bytes of the page that begins here, as far as is known; 0 where none can begin."""
+        available = len(self._buffer) - self._position
+        if available < HEADER_BYTES:
+            return HEADER_BYTES
+        if self._buffer[self._position + 4]:  # RFC 3533 §6: the version is 0
+            return 0
+        segments = self._buffer[self._position + HEADER_BYTES - 1]
+        body = HEADER_BYTES + segments
+        if available < body:
+            return body
+        return body + sum(self._buffer[self._position + HEADER_BYTES : self._position + body])
+
+    def _is_short(self) -> bool:
+        return not self._eof and len(self._buffer) - self._position < self._wanted()
+
+    def _page(self) -> Page | None:
+        """Take the page that begins here; None when it isn't whole, or isn't one."""
+        size = self._wanted()
+        if not size or len(self._buffer) - self._position < size:
+            return None
+        data = bytes(self._buffer[self._position : self._position + size])
+        _, _, flags, granule, serial, sequence, crc, segments = _HEADER.unpack_from(data)
+        if checksum(data[:22] + bytes(4) + data[26:]) != crc:
+            self._doubtful += size
+            if self._doubtful > DOUBTFUL_BYTES:
+                raise MalformedError(f"more than {DOUBTFUL_BYTES} bytes of Ogg pages with wrong checksums")
+            return None
+        body = HEADER_BYTES + segments
+        return Page(flags, granule, serial, sequence, data[HEADER_BYTES:body], data[body:])
+
+
+def _serialize(page: Page) -> bytes:
+    fields = (CAPTURE, 0, page.flags, page.granule, page.serial, page.sequence)
+    rest = page.lacing + page.body
+    crc = checksum(_HEADER.pack(*fields, 0, len(page.lacing)) + rest)
+    return _HEADER.pack(*fields, crc, len(page.lacing)) + rest

@@ -1,0 +1,170 @@
+"""A chain of logical Ogg streams (RFC 3533 §4) that carries audio: each link's headers, then its pages.
+
+Of streams that run side by side only the one with audio is taken; where two have, the one that began last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from media.errors import MalformedError, MediaError
+from media.ogg.headers import HEADER_BYTES, HeaderReader, Link, is_skeleton
+from media.ogg.page import FIRST, LAST, Page, PageReader
+
+PAGE_SECONDS = 30
+"""Longest audio of one page that is believed: 255 packets of Opus have at most so much (RFC 6716 §2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPage:
+    """A page of a link's audio.
+
+    Attributes:
+        link: its stream.
+        page: as it came.
+        duration: in samples of the link, what it adds to what could be played before; 0 where it isn't known.
+    """
+
+    link: Link
+    page: Page
+    duration: int
+
+
+Event = Link | AudioPage
+
+
+class OggReader:
+    """Reads links and their pages from bytes that come in any portions; does no I/O.
+
+    Whole, bytewise or cut anywhere, the same bytes give the same events. Memory is bounded by
+    ``HEADER_BYTES``, a page, and what is handed over at once.
+    """
+
+    def __init__(self) -> None:
+        self._pages = PageReader()
+        self._eof = False
+        self._error: MediaError | None = None
+        self._headers: _Headers | None = None
+        self._link: Link | None = None
+        self._serial: int | None = None
+        self._position: int | None = None
+        self._found = False
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes of the stream."""
+        if self._error is None:
+            self._pages.receive_data(data)
+
+    def receive_eof(self) -> None:
+        """Take note that no more bytes come."""
+        self._eof = True
+        self._pages.receive_eof()
+
+    def events(self) -> Iterator[Event]:
+        """Give what can be told from the bytes so far, in order.
+
+        Yields:
+            A link where its headers are complete, then its pages.
+
+        Raises:
+            MalformedError: too much that is no page, headers that break their rules, or an end without any.
+            UnsupportedError: a codec that isn't carried.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            for page in self._pages.pages():
+                event = self._take(page)
+                if event is not None:
+                    self._found = True
+                    yield event
+            if self._eof and not self._found:
+                raise MalformedError("no Ogg stream with audio in all of the input")
+        except MediaError as error:
+            self._error = error
+            raise
+
+    def _take(self, page: Page) -> Event | None:
+        if page.flags & FIRST:
+            self._begin(page)
+            return None
+        if page.serial != self._serial:
+            return None
+        if self._headers is not None:
+            return self._take_header(self._headers, page)
+        if self._link is None:
+            return None
+        if page.flags & LAST:
+            self._serial = None
+        return AudioPage(self._link, page, self._duration(self._link, page))
+
+    def _begin(self, page: Page) -> None:
+        # RFC 3533 §6: a stream's first page has its first packet and nothing else.
+        first, whole = next(page.pieces(), (b"", False))
+        if is_skeleton(first):
+            return
+        if not whole:
+            raise MalformedError("the first packet of a stream is longer than its page")
+        self._headers = _Headers(first, page.sequence)
+        self._serial, self._link, self._position = page.serial, None, None
+
+    def _take_header(self, headers: _Headers, page: Page) -> Link | None:
+        try:
+            link = headers.take(page)
+        except LostPageError:
+            # Without its headers nothing of the link can be heard; the next one may be whole.
+            self._headers, self._serial = None, None
+            return None
+        if link is not None:
+            self._headers, self._link = None, link
+        return link
+
+    def _duration(self, link: Link, page: Page) -> int:
+        """Count by the granule positions; the first one counts from 0 unless we came in the middle."""
+        if page.granule < 0:
+            return 0
+        before, self._position = self._position, page.granule
+        duration = page.granule - (link.pre_skip if before is None else before)
+        return duration if 0 <= duration <= PAGE_SECONDS * link.sample_rate else 0
+
+
+class LostPageError(Exception):
+    """A page of the headers is missing."""
+
+
+class _Headers:
+    """The headers of one link on their way.
+
+    Args:
+        first: its first packet.
+        sequence: number of that one's page.
+    """
+
+    def __init__(self, first: bytes, sequence: int) -> None:
+        self._reader = HeaderReader(first)
+        self._sequence = sequence
+        self._partial = bytearray()
+
+    def take(self, page: Page) -> Link | None:
+        """Take the next page; give the link when all headers are there.
+
+        Raises:
+            LostPageError: another page should stand before it.
+            MediaError: as for :class:`HeaderReader`.
+        """
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        if page.sequence != self._sequence or page.is_fresh == bool(self._partial):
+            raise LostPageError
+        for piece, ends in page.pieces():
+            self._partial += piece
+            if len(self._partial) > HEADER_BYTES:
+                raise MalformedError(f"a header of more than {HEADER_BYTES} bytes")
+            if not ends:
+                break
+            packet, self._partial = bytes(self._partial), bytearray()
+            link = self._reader.receive(packet)
+            if link is not None:
+                # Vorbis I §A.2, RFC 7845 §3, RFC 9639 §10.1: audio begins on a page of its own.
+                return link
+        return None

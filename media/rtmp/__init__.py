@@ -1,0 +1,1 @@
+"""What RTMP carries: FLV tags."""

@@ -1,0 +1,136 @@
+"""Flash video streams (Adobe's FLV file format, version 10.1, annex E), as far as a restart needs them.
+
+The tags that a decoder needs first, key frames, and what it can't follow: other codecs, other sizes, a jump
+of the times.
+"""
+
+from __future__ import annotations
+
+from media.errors import MalformedError
+from media.stream_reader import CLOCK_RATE, Piece
+
+FILE_HEADER = 13
+"""Bytes in front of the first tag: the header (§E.2) and the size of the tag before it, which is none."""
+
+TAG_HEADER = 11
+SIZE_BEHIND = 4
+"""Behind each tag stands its size (§E.3)."""
+
+MAX_TAG = 8 << 20
+"""Largest tag in bytes: a key frame of 64 Mbit."""
+
+AUDIO, VIDEO, SCRIPT = 8, 9, 18
+AVC, AAC, KEY_FRAME = 7, 10, 1
+SEQUENCE_HEADER, CODED = 0, 1
+
+TICKS = CLOCK_RATE // 1000
+"""Of the pieces' clock in a millisecond, in which times are written here."""
+
+LONGEST_STEP = 3000
+"""Milliseconds that times may go on, or back to what is still being interleaved, from tag to tag."""
+
+
+class FlvReader:
+    """Cuts a stream at its key frames, without I/O; without video each tag of sound is an access point."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._file_header = b""
+        # By kind of tag: the newest that a decoder needs first.
+        self._headers: dict[int, bytes] = {}
+        self._seen_video = False
+        self._time: int | None = None
+        self._elapsed = 0
+        self._jumped = False
+
+    @property
+    def signature(self) -> bytes:
+        """The sequence headers."""
+        tags = (self._headers.get(kind, b"") for kind in (VIDEO, AUDIO))
+        return b"".join(map(_body, tags))
+
+    def receive_data(self, data: bytes) -> list[Piece]:
+        """Take the next bytes of the stream.
+
+        Returns:
+            The tags that they complete, in order; from a jump of the times to the next key frame none.
+
+        Raises:
+            MalformedError: it is no FLV.
+        """
+        self._buffer += data
+        found: list[Piece] = []
+        if not self._file_header and len(self._buffer) >= FILE_HEADER:
+            if self._buffer[:3] != b"FLV":
+                raise MalformedError("no FLV header")
+            self._file_header = bytes(self._buffer[:FILE_HEADER])
+            del self._buffer[:FILE_HEADER]
+            found.append(Piece(self._file_header, header=True))
+        # Tags of megabytes are copied once.
+        with memoryview(self._buffer) as view:
+            position = self._tags(view, found)
+        del self._buffer[:position]
+        return found
+
+    def _tags(self, view: memoryview, found: list[Piece]) -> int:
+        """Take the tags that are whole; give where the next one begins."""
+        position = 0
+        while self._file_header and len(view) - position >= TAG_HEADER:
+            size = int.from_bytes(view[position + 1 : position + 4], "big")
+            if size > MAX_TAG:
+                raise MalformedError(f"a tag of {size} bytes")
+            end = position + TAG_HEADER + size + SIZE_BEHIND
+            if len(view) < end:
+                break
+            found += self._tag(bytes(view[position:end]))
+            position = end
+        return position
+
+    def _tag(self, tag: bytes) -> list[Piece]:
+        kind, body = tag[0] & 0x1F, tag[TAG_HEADER : min(TAG_HEADER + 2, len(tag) - SIZE_BEHIND)]
+        if kind == SCRIPT or _is_sequence_header(kind, body):
+            return self._header(kind, tag)
+        if kind not in (AUDIO, VIDEO):
+            return [Piece(tag)]
+        time = int.from_bytes(tag[7:8] + tag[4:7], "big")
+        if self._time is not None and abs(time - self._time) > LONGEST_STEP:
+            self._jumped = True
+        elif self._time is not None:
+            self._elapsed += TICKS * (time - self._time)
+        self._time = time
+        self._seen_video |= kind == VIDEO
+        access = _is_key_frame(body) if kind == VIDEO else not self._seen_video
+        if self._jumped and not access:
+            return []
+        if self._jumped:
+            self._jumped = False
+            return [*self._anew(), Piece(tag, access=True, clock=self._elapsed)]
+        return [Piece(tag, access=access, clock=self._elapsed)]
+
+    def _header(self, kind: int, tag: bytes) -> list[Piece]:
+        former, self._headers[kind] = self._headers.get(kind), tag
+        if kind == SCRIPT or former is None or _body(former) == _body(tag):
+            return [Piece(tag, header=True)]
+        return self._anew()
+
+    def _anew(self) -> list[Piece]:
+        """Give what a new decoder needs first."""
+        tags = [self._headers[kind] for kind in (SCRIPT, VIDEO, AUDIO) if kind in self._headers]
+        first = Piece(self._file_header, header=True, changes=True)
+        return [first, *(Piece(tag, header=True) for tag in tags)]
+
+
+def _body(tag: bytes) -> bytes:
+    return tag[TAG_HEADER:-SIZE_BEHIND]
+
+
+def _is_sequence_header(kind: int, body: bytes) -> bool:
+    """Tell by the first bytes of a tag whether it has a decoder's configuration (§E.4.2.2, §E.4.3.2)."""
+    if len(body) < 2 or body[1] != SEQUENCE_HEADER:
+        return False
+    return (kind == VIDEO and body[0] & 0x0F == AVC) or (kind == AUDIO and body[0] >> 4 == AAC)
+
+
+def _is_key_frame(body: bytes) -> bool:
+    coded = len(body) >= 2 and (body[0] & 0x0F != AVC or body[1] == CODED)
+    return coded and body[0] >> 4 == KEY_FRAME

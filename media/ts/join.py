@@ -1,0 +1,175 @@
+"""A picture's transport stream and its sound's as one (ISO/IEC 13818-1), in the order of their times.
+
+HLS has the sound of some variants in playlists of their own, and of each whole segments at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from media.errors import MalformedError, UnsupportedError
+from media.mp3.id3 import id3v2_size
+from media.mp4.fragment_join import MAX_HELD_BYTES
+from media.stream_reader import Piece
+from media.ts.packed_audio import PackedAudio
+from media.ts.reader import VIDEO_TYPES, TransportReader
+from media.ts.tables import (
+    CLOCK_WRAP,
+    PACKET,
+    PAT_PID,
+    SYNC,
+    ElementaryStream,
+    ProgramMap,
+    read_program_association,
+    read_program_map,
+    section_of,
+    timestamp,
+    write_tables,
+)
+
+MAP_PID, CLOCK_PID, FIRST_PID = 0x20, 0x1FE, 0x100
+"""The numbers of the joint stream; the inputs' streams follow from the first one on."""
+
+
+class TransportJoiner:
+    """Joins the picture of one stream and the sound of another, without I/O.
+
+    Either may be MPEG-TS; the sound also AAC or MP3 whose ID3 tags say its time (RFC 8216bis §3.1.4).
+    """
+
+    def __init__(self) -> None:
+        self._inputs = [_Input(FIRST_PID, picture=True), _Input(FIRST_PID + 1, picture=False)]
+        self._reader = TransportReader()
+        self._program: ProgramMap | None = None
+
+    @property
+    def signature(self) -> bytes:
+        """What decoders must know of the joint stream."""
+        return self._reader.signature
+
+    def receive_data(self, index: int, data: bytes) -> list[Piece]:
+        """Take the next bytes of a stream.
+
+        Args:
+            index: 0 is the picture's, 1 the sound's.
+            data: the bytes.
+
+        Returns:
+            What is known to be next of both.
+
+        Raises:
+            MalformedError: it is no such stream.
+            UnsupportedError: it has no picture or no sound, or one is much too far ahead of the other.
+        """
+        self._inputs[index].receive(data)
+        if any(one.held > MAX_HELD_BYTES for one in self._inputs):
+            raise UnsupportedError("picture and sound aren't of the same time")
+        return self._reader.receive_data(b"".join(self._packets()))
+
+    def receive_eof(self) -> list[Piece]:
+        """Give the rest: nothing more comes."""
+        for one in self._inputs:
+            one.ended = True
+        return self._reader.receive_data(b"".join(self._packets()))
+
+    def _packets(self) -> Iterator[bytes]:
+        picture, sound = self._inputs
+        while picture.stream is not None and sound.stream is not None:
+            if any(not one.packets and not one.ended for one in self._inputs):
+                return
+            if not picture.packets and not sound.packets:
+                return
+            program = ProgramMap(picture.clock_pid, (picture.stream, sound.stream))
+            if program != self._program:
+                self._program = program
+                yield write_tables(program, MAP_PID)
+            yield (picture if not sound.packets or _precedes(picture, sound) else sound).pop()
+
+
+def _precedes(one: _Input, other: _Input) -> bool:
+    """Tell whose next packet is first; times wrap."""
+    if not one.packets:
+        return False
+    return (one.packets[0][0] - other.packets[0][0] - 1) % CLOCK_WRAP >= CLOCK_WRAP // 2
+
+
+class _Input:
+    """One stream: of its packets those that are wanted, renumbered, with their times.
+
+    Args:
+        pid: what its stream is numbered.
+        picture: whether its picture is wanted, or else its sound.
+
+    Attributes:
+        stream: as the joint map has it; None before it is known.
+        clock_pid: of the joint stream's packets that have its clock.
+        packets: those that wait, with their times in ticks.
+    """
+
+    def __init__(self, pid: int, *, picture: bool) -> None:
+        self._pid = pid
+        self._picture = picture
+        self._packed: PackedAudio | None = None
+        self._buffer = bytearray()
+        self._map_pid: int | None = None
+        self._clock_source = self._source = -1
+        self._latest: int | None = None
+        self.stream: ElementaryStream | None = None
+        self.clock_pid = pid
+        self.packets: deque[tuple[int, bytes]] = deque()
+        self.ended = False
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait."""
+        return len(self.packets) * PACKET
+
+    def pop(self) -> bytes:
+        """Take the next packet."""
+        return self.packets.popleft()[1]
+
+    def receive(self, data: bytes) -> None:
+        """Take bytes: the first ones say what they are."""
+        if (tag := id3v2_size(data)) and data[tag : tag + 1] == bytes((SYNC,)):
+            data = data[tag:]
+        if self._packed is None and not self._buffer and self._map_pid is None and data[0] != SYNC:
+            if self._picture:
+                raise UnsupportedError("a picture that isn't MPEG-TS, with sound in a playlist of its own")
+            self._packed = PackedAudio(self._pid)
+        if self._packed is not None:
+            self.packets += self._packed.receive_data(data)
+            if self._packed.kind is not None:
+                self.stream = ElementaryStream(self._packed.kind, self._pid)
+            return
+        self._buffer += data
+        whole = len(self._buffer) - len(self._buffer) % PACKET
+        for start in range(0, whole, PACKET):
+            if self._buffer[start] != SYNC:
+                raise MalformedError("no transport stream packets")
+            self._take(bytes(self._buffer[start : start + PACKET]))
+        del self._buffer[:whole]
+
+    def _take(self, packet: bytes) -> None:
+        pid = (packet[1] & 0x1F) << 8 | packet[2]
+        if pid == PAT_PID:
+            self._map_pid = read_program_association(section_of(packet)) or self._map_pid
+        elif pid == self._map_pid:
+            if (program := read_program_map(section_of(packet))) is not None:
+                self._choose(program)
+        elif pid in (self._source, self._clock_source):
+            told = timestamp(packet) if pid == self._source else None
+            self._latest = self._latest if told is None else told
+            if self._latest is not None:
+                number = self._pid if pid == self._source else CLOCK_PID
+                header = bytes((packet[0], packet[1] & 0xE0 | number >> 8, number & 0xFF))
+                self.packets.append((self._latest, header + packet[3:]))
+
+    def _choose(self, program: ProgramMap) -> None:
+        """Choose the stream that is wanted."""
+        wanted = [one for one in program.streams if (one.kind in VIDEO_TYPES) == self._picture]
+        if not wanted:
+            raise UnsupportedError(f"a playlist without {'a picture' if self._picture else 'sound'}")
+        self._source, self._clock_source = wanted[0].pid, program.clock_pid if self._picture else -1
+        self.clock_pid = self._pid if self._clock_source == self._source else CLOCK_PID
+        self.stream = ElementaryStream(wanted[0].kind, self._pid, wanted[0].descriptors)

@@ -1,0 +1,94 @@
+"""AAC and MP3 that HLS lists as they are (RFC 8216bis §3.1.4), as packets of a transport stream.
+
+Each segment begins with an ID3 tag that says the time of its first frame.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from fractions import Fraction
+
+from media.errors import MalformedError
+from media.mp3.id3 import id3v2_size
+from media.mp3.reader import Frame, MpegAudioReader
+from media.stream_reader import CLOCK_RATE
+from media.ts.tables import CLOCK_WRAP, PACKET, SYNC
+
+STREAM_TYPES = {"aac": 0x0F, "mp3": 0x03}
+"""ISO/IEC 13818-1 table 2-34."""
+
+NEAR = CLOCK_RATE // 2
+"""By how many ticks a segment's time may differ from what its frames were counted to; else it begins anew."""
+
+_TIME = re.compile(rb"com\.apple\.streaming\.transportStreamTimestamp\0(.{8})", re.DOTALL)
+_LARGEST = PACKET - 4
+
+
+class PackedAudio:
+    """Makes packets of frames, without I/O.
+
+    Args:
+        pid: of the packets.
+
+    Attributes:
+        kind: stream type; None before a frame came.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._reader = MpegAudioReader()
+        self._counter = 0
+        self._time: Fraction | None = None
+        self.kind: int | None = None
+
+    def receive_data(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Take the next bytes.
+
+        Args:
+            data: a segment's beginning is that of the bytes, too.
+
+        Returns:
+            Packets with the times of their frames, in ticks.
+
+        Raises:
+            MediaError: they are no such frames, or no tag says their time.
+        """
+        found: list[tuple[int, bytes]] = []
+        told = _TIME.search(data[: id3v2_size(data) or 0])
+        if told is not None:
+            # What came before is a frame behind: the reader waits for the next one's header.
+            self._meet(int.from_bytes(told[1], "big") % CLOCK_WRAP)
+        self._reader.receive_data(data)
+        for event in self._reader.events():
+            if not isinstance(event, Frame):
+                continue
+            if self._time is None:
+                raise MalformedError("sound without a tag that says its time")
+            self.kind = STREAM_TYPES[event.header.codec]
+            time = int(self._time) % CLOCK_WRAP
+            found += [(time, packet) for packet in self._packets(time, event.data)]
+            self._time += Fraction(event.header.samples * CLOCK_RATE, event.header.sample_rate)
+        return found
+
+    def _meet(self, told: int) -> None:
+        """Take the time of a segment, where it isn't the one that was counted to."""
+        if self._time is None or NEAR < (told - int(self._time)) % CLOCK_WRAP < CLOCK_WRAP - NEAR:
+            self._time = Fraction(told)
+
+    def _packets(self, time: int, frame: bytes) -> list[bytes]:
+        """Write a frame as a packetized elementary stream's packet (ISO/IEC 13818-1 §2.4.3.6)."""
+        stamp = struct.pack(
+            ">BHH", 0x21 | (time >> 30 & 7) << 1, (time >> 14 & 0xFFFE) | 1, (time << 1 & 0xFFFE) | 1
+        )
+        # Stream 0 of sound; data are aligned; a time to be shown alone.
+        rest = struct.pack(">4sHBBB", b"\0\0\1\xc0", len(frame) + 8, 0x84, 0x80, 5) + stamp + frame
+        found, starts = [], 0x4000
+        while rest:
+            part, rest = rest[:_LARGEST], rest[_LARGEST:]
+            stuffing = _LARGEST - len(part)
+            field = b"" if not stuffing else bytes((stuffing - 1,)) + (b"\0" if stuffing > 1 else b"")
+            head = struct.pack(">BHB", SYNC, starts | self._pid, (0x30 if stuffing else 0x10) | self._counter)
+            found.append(head + field.ljust(stuffing, b"\xff") + part)
+            self._counter, starts = (self._counter + 1) % 16, 0
+        return found

@@ -1,0 +1,256 @@
+"""MPEG transport streams (ISO/IEC 13818-1), as far as a restart needs them.
+
+Tables, access points, and what a decoder can't follow: other streams, other sizes, a jump of the clock.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from media.errors import MalformedError
+from media.stream_reader import CLOCK_RATE, Piece
+from media.ts.tables import (
+    CLOCK_WRAP,
+    PACKET,
+    PAT_PID,
+    SYNC,
+    ProgramMap,
+    payload_offset,
+    read_program_association,
+    read_program_map,
+    section_of,
+)
+
+NULL_PID = 0x1FFF
+MAX_RESYNC = 64 * PACKET
+"""How many bytes without a packet's beginning are skipped before it isn't a transport stream."""
+
+H264, HEVC = 0x1B, 0x24
+VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, H264, HEVC})
+"""Stream types (table 2-34) of MPEG-1, -2 and -4 video, H.264, H.265."""
+
+LONGEST_STEP = 3 * CLOCK_RATE
+"""How far the clock may go from one reference to the next (§2.7.2 wants 0.1 s); beyond, it has jumped."""
+
+MAX_UNIT = 4096
+"""How much of an access unit is looked at for its parameter sets, which stand in front of its first slice."""
+
+MAX_HELD = 1 << 20
+"""Bytes of packets, of all streams, that wait at most for so much of an access unit."""
+
+MAX_SKIPPED = 32 << 20
+"""Bytes that are left out at most between a jump of the clock and the next access point."""
+
+START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
+
+
+class _AccessUnit:
+    """An access unit that isn't decided about.
+
+    Args:
+        packet: its first one.
+        data: what its stream says in it.
+
+    Attributes:
+        packets: all from the first one on, those of other streams among them.
+        data: what its stream says in them.
+        seen: how much of that was looked at.
+    """
+
+    __slots__ = ("data", "packets", "seen")
+
+    def __init__(self, packet: bytes, data: bytes) -> None:
+        self.packets = bytearray(packet)
+        self.data = bytearray(data)
+        self.seen = 0
+
+
+class TransportReader:
+    """Cuts a transport stream at its random access points, without I/O.
+
+    Without video each packet with the random access indicator of any stream is one.
+
+    Attributes:
+        lost: how many packets didn't come, as far as their counters tell: they count to 15.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._skipped = 0
+        self._found: list[Piece] = []
+        self._run = bytearray()
+        self._pat = b""
+        self._pmt_pid: int | None = None
+        self._video: tuple[int, int] | None = None
+        self._streams: bytes | None = None
+        self._clock_pid: int | None = None
+        self._clock: int | None = None
+        self._elapsed: int | None = None
+        self._jumped: int | None = None
+        self._accesses = False
+        self._pending: _AccessUnit | None = None
+        self._parameters = b""
+        self._counters: dict[int, int] = {}
+        self.lost = 0
+
+    @property
+    def signature(self) -> bytes:
+        """The program's streams, and the picture's sequence parameters."""
+        return (self._streams or b"") + self._parameters
+
+    def receive_data(self, data: bytes) -> list[Piece]:
+        """Take the next bytes of the stream.
+
+        Returns:
+            The whole packets that they complete, in order; a new item begins at each access point and table.
+            What lies between a jump of the clock and the next access point isn't among them.
+
+        Raises:
+            MalformedError: it is no transport stream.
+        """
+        self._buffer += data
+        position = self._synchronise(0)
+        while len(self._buffer) - position >= PACKET:
+            self._take(bytes(self._buffer[position : position + PACKET]))
+            position = self._synchronise(position + PACKET)
+        del self._buffer[:position]
+        self._flush()
+        found, self._found = self._found, []
+        return found
+
+    def _synchronise(self, position: int) -> int:
+        """Give where the next packet begins, from a place on."""
+        if position >= len(self._buffer) or self._buffer[position] == SYNC:
+            self._skipped = 0 if position < len(self._buffer) else self._skipped
+            return position
+        following = self._buffer.find(SYNC, position)
+        following = len(self._buffer) if following < 0 else following
+        self._skipped += following - position
+        if self._skipped > MAX_RESYNC:
+            raise MalformedError("no transport stream packets")
+        return following
+
+    def _take(self, packet: bytes) -> None:
+        pid = (packet[1] & 0x1F) << 8 | packet[2]
+        starts, adaptation, payload = bool(packet[1] & 0x40), packet[3] >> 4 & 3, payload_offset(packet)
+        flags = packet[5] if adaptation & 2 and packet[4] else 0
+        if adaptation & 1:
+            self._count(pid, packet[3] & 15, breaks=bool(flags & 0x80))
+        if pid == PAT_PID or pid == self._pmt_pid:
+            self._settle()
+            self._flush()
+            self._table(packet, pid, section_of(packet))
+            return
+        if flags & 0x10 and pid == self._clock_pid:  # §2.4.3.5: a clock reference
+            self._tick(int.from_bytes(packet[6:11], "big") >> 7)
+        if flags & 0x40 and starts and (self._video is None or self._video[0] == pid):
+            self._settle()
+            self._flush()
+            self._accesses = True
+            self._pending = _AccessUnit(packet, packet[payload:])
+        elif self._pending is not None:
+            self._pending.packets += packet
+            if self._video is not None and self._video[0] == pid:
+                self._pending.data += packet[payload:]
+        else:
+            self._pass_on(packet)
+        if self._pending is not None and self._told(self._pending):
+            self._settle()
+
+    def _count(self, pid: int, counter: int, *, breaks: bool) -> None:
+        """Count what is missing in front of a packet with a payload (§2.4.3.3); one may come twice."""
+        former, self._counters[pid] = self._counters.get(pid, counter), counter
+        if pid != NULL_PID and not breaks and counter != former:
+            self.lost += (counter - former - 1) % 16
+
+    def _flush(self) -> None:
+        if self._run:
+            self._found.append(Piece(bytes(self._run), clock=self._elapsed))
+            self._run.clear()
+
+    def _table(self, packet: bytes, pid: int, section: bytes) -> None:
+        """Take a packet of the PAT or the PMT (§2.4.4)."""
+        if pid == PAT_PID:
+            self._pat = packet
+            self._pmt_pid = read_program_association(section) or self._pmt_pid
+            self._found.append(Piece(packet, header=True))
+            return
+        program = read_program_map(section)
+        streams = None if program is None else self._receive_pmt(program)
+        changes = streams is not None and self._streams not in (None, streams)
+        self._streams = streams or self._streams
+        if changes:
+            self._parameters, self._clock = b"", None
+            self._found.append(Piece(self._pat + packet, header=True, changes=True))
+        else:
+            self._found.append(Piece(packet, header=True))
+
+    def _tick(self, clock: int) -> None:
+        if self._clock is not None and (clock - self._clock) % CLOCK_WRAP > LONGEST_STEP:
+            self._settle()
+            self._flush()
+            # Without access points there is nothing to wait for.
+            self._jumped = 0 if self._accesses else MAX_SKIPPED
+        elif self._clock is not None:
+            self._elapsed = (self._elapsed or 0) + (clock - self._clock) % CLOCK_WRAP
+        self._clock = clock
+
+    def _pass_on(self, packets: bytes) -> None:
+        """Give packets with which nothing begins; behind a jump of the clock they are left out."""
+        if self._jumped is None:
+            self._run += packets
+            return
+        self._jumped += len(packets)
+        if self._jumped > MAX_SKIPPED:
+            self._jumped = None
+            self._found.append(Piece(packets, changes=True))
+
+    def _told(self, unit: _AccessUnit) -> bool:
+        """Tell whether enough of an access unit is there: its first slice, or as much as is looked at."""
+        if self._video is None or self._video[1] not in (H264, HEVC):
+            return True
+        if len(unit.data) > MAX_UNIT or len(unit.packets) > MAX_HELD:
+            return True
+        # What was looked at isn't again, but for the part of a start code at its end.
+        start, unit.seen = max(unit.seen - 3, 0), len(unit.data)
+        return any(self._slice(match[1][0]) for match in START_CODE.finditer(unit.data, start))
+
+    def _slice(self, header: int) -> bool:
+        if self._video is not None and self._video[1] == HEVC:
+            return header >> 1 & 0x3F < 32  # ITU-T H.265 table 7-1
+        return header & 0x1F in (1, 5)  # ITU-T H.264 table 7-1
+
+    def _settle(self) -> None:
+        """Let go of the access unit that is held; tell whether a decoder can go on with it."""
+        if self._pending is None:
+            return
+        unit, self._pending = self._pending, None
+        packets = bytes(unit.packets)
+        told = self._sequence_parameters(bytes(unit.data))
+        if self._parameters and not told:
+            # §2.14.1: an access point of such video has them; this is the picture of another coding.
+            self._pass_on(packets)
+            return
+        changes = self._jumped is not None or bool(self._parameters and told != self._parameters)
+        self._parameters, self._jumped = told, None
+        self._found.append(Piece(packets, access=True, changes=changes, clock=self._elapsed))
+
+    def _sequence_parameters(self, unit: bytes) -> bytes:
+        """Give the sequence parameter sets of an access unit, which have its profile and its size."""
+        kind = None if self._video is None else self._video[1]
+        found: dict[bytes, None] = {}
+        for match in START_CODE.finditer(unit) if kind in (H264, HEVC) else ():
+            header = match[1][0]
+            if header & 0x1F == 7 if kind == H264 else header >> 1 & 0x3F == 33:
+                end = unit.find(b"\0\0\1", match.end())
+                found[unit[match.start() : end if end >= 0 else len(unit)].rstrip(b"\0")] = None
+        return b"".join(found)
+
+    def _receive_pmt(self, program: ProgramMap) -> bytes:
+        """Take the program's streams; give their types and numbers."""
+        self._clock_pid = program.clock_pid
+        videos = [one for one in program.streams if one.kind in VIDEO_TYPES]
+        self._video = (videos[0].pid, videos[0].kind) if videos else None
+        told = [struct.pack(">BH", one.kind, one.pid) for one in program.streams]
+        return struct.pack(">H", program.clock_pid) + b"".join(told)

@@ -1,0 +1,1 @@
+"""Who may, and how much: credentials, limits of one client, and what isn't for everybody."""

@@ -1,0 +1,236 @@
+"""Passwords, keys and tokens: the one place where what a request presents is compared with what is wanted.
+
+Sources and listeners of stations, publishers of live channels and the administrator all pass `Authenticator`.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import hmac
+import time
+from base64 import b64decode
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from origin.http.client_limits import network_of
+from origin.http1.exchange import wait_while_connected
+
+CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
+"""RFC 7617 §2."""
+
+BEARER_CHALLENGE = 'Bearer realm="Headwater"'
+"""RFC 6750 §3: browsers leave it to the page."""
+
+MAX_DIGITS = 12
+"""Of the time in a signed address."""
+
+CheckedHook = Callable[[Request, bool], Awaitable[None]]
+"""Is given a request, and whether what it presented was wrong; the answer waits for it."""
+
+FIRST_DELAY_SECONDS = 0.1
+"""By which the first answer is held back that isn't given at once; it doubles from then on."""
+
+FORGOTTEN_SECONDS = 300.0
+"""After which an address that has presented nothing wrong begins anew."""
+
+GUESSERS_KEPT = 10_000
+"""Addresses that are remembered; of more, those that have been silent for longest are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What lets a request in.
+
+    Attributes:
+        text: the password, key or token; an empty one lets nobody in.
+        user: who has to present it, by Basic authentication alone; None: anybody, and also by Bearer
+            authentication or as ``?key=``.
+        signed_path: the path whose addresses may be signed with it (`signature`); empty: none.
+    """
+
+    text: str = field(repr=False)
+    user: str | None = None
+    signed_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Presented:
+    """The digests of what was presented: one that is long is read once, however many secrets there are."""
+
+    password: bytes
+    user: bytes | None = None
+    """None where it didn't come by Basic authentication."""
+
+
+async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's signature
+    """What is done behind a check, where nothing is."""
+
+
+class GuessDelay:
+    """Holds back the answers to wrong passwords, longer and longer for whoever goes on guessing.
+
+    What is right is answered at once, whoever else has guessed from the same address: a household, or all who
+    are behind a proxy that isn't trusted. An answer that is held back ends with its connection, so that there
+    are no more of them than connections.
+
+    Args:
+        at_once: wrong passwords of an address that are answered at once.
+        longest_seconds: for which an answer is held back.
+        clock: monotonic seconds.
+        sleep: waits for seconds, or until the request's client has gone.
+    """
+
+    def __init__(
+        self,
+        at_once: int,
+        longest_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[Request, float], Awaitable[None]] = wait_while_connected,
+    ) -> None:
+        self._at_once = at_once
+        self._longest = longest_seconds
+        self._clock = clock
+        self._sleep = sleep
+        # By address, the longest silent first: how many were wrong, and when the last one was.
+        self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    async def __call__(self, request: Request, failed: bool) -> None:  # the hook's signature
+        """Hold the answer back where it is to be."""
+        if failed and (seconds := self.failed(client_address(request))) > 0:
+            await self._sleep(request, seconds)
+
+    def failed(self, address: str) -> float:
+        """Count a wrong password; give the seconds for which its answer is held back."""
+        network, now = network_of(address), self._clock()
+        count, last = self._guessers.get(network, (0, now))
+        count = 1 if now - last >= FORGOTTEN_SECONDS else count + 1
+        self._guessers[network] = count, now
+        self._guessers.move_to_end(network)
+        if len(self._guessers) > GUESSERS_KEPT:
+            self._guessers.popitem(last=False)
+        beyond = count - self._at_once
+        # Past this power the longest is reached in any case.
+        return min(FIRST_DELAY_SECONDS * 2.0 ** min(beyond - 1, 16), self._longest) if beyond > 0 else 0.0
+
+
+class Authenticator:
+    """Tells whether requests present what is wanted, in a time that tells nothing of that.
+
+    Args:
+        on_checked: called behind each check of a request that presented something.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, on_checked: CheckedHook = _nothing, clock: Callable[[], float] = time.time) -> None:
+        self._on_checked = on_checked
+        self._clock = clock
+
+    async def admits(self, request: Request, *secrets: Secret) -> bool:
+        """Tell whether a request presents one of these secrets, or has an address signed with one."""
+        return bool(await self.fitting(request, *secrets))
+
+    async def fitting(self, request: Request, *secrets: Secret, with_basic: bool = True) -> frozenset[Secret]:
+        """Give those of these secrets that a request presents, or has an address signed with.
+
+        Args:
+            request: with Bearer or Basic authentication (RFC 6750 §2.1, RFC 7617), ``?key=``, or
+                ``?expires=SECONDS&signature=HEX``.
+            secrets: what is wanted.
+            with_basic: whether Basic authentication counts. Not where an answer is given without a password,
+                too: what a browser adds of itself, for a proxy in front, is no guess there.
+        """
+        presented = [one for one in _presented(request) if with_basic or one.user is None]
+        now = self._clock()
+        # All are looked at, whichever fits: the time tells nothing.
+        found = [
+            (secret, sum([_fits(one, secret) for one in presented]) + _is_signed(request, secret, now))
+            for secret in secrets
+        ]
+        fitting = frozenset(secret for secret, times in found if times)
+        # Where nothing is wanted, nothing is wrong.
+        if secrets and (presented or "signature" in request.query_params):
+            await self._on_checked(request, not fitting)
+        return fitting
+
+
+def client_address(request: Request) -> str:
+    """Give the address of a request's client; empty where there is none."""
+    return request.client.host if request.client else ""
+
+
+def challenge(request: Request) -> str:
+    """Say how to authenticate: to a script that asks for JSON not so that a browser's own window comes up."""
+    return BEARER_CHALLENGE if request.headers.get("accept") == "application/json" else CHALLENGE
+
+
+def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Ask for a password (RFC 9110 §15.5.2).
+
+    Args:
+        text: one line that says which.
+        headers: more fields.
+    """
+    fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
+    return PlainTextResponse(f"{text}\n", 401, fields)
+
+
+def signature(secret: str, path: str, expires: int) -> str:
+    """Sign an address, so that it lets in whoever has it until a moment.
+
+    Args:
+        secret: such as a station's password for listeners.
+        path: such as ``/radio/demo.mp3``.
+        expires: seconds since the epoch.
+
+    Returns:
+        HMAC-SHA256 of ``PATH?expires=SECONDS`` in hexadecimal, the query parameter ``signature``.
+    """
+    return hmac.new(secret.encode(), f"{path}?expires={expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def digest(secret: bytes) -> bytes:
+    """Give what is compared: digests have one length, so that the time doesn't tell the secrets' either."""
+    return hashlib.sha256(secret).digest()
+
+
+def _presented(request: Request) -> Iterator[_Presented]:
+    # The field's bytes as they came: Starlette reads them as Latin-1.
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield _Presented(digest(value.strip().encode("latin-1")))
+    elif scheme.lower() == "basic":
+        # What isn't Base64 is wrong, as any wrong password is.
+        user, _, password = _decoded(value.strip()).partition(b":")
+        yield _Presented(digest(password), digest(user))
+    if key := request.query_params.get("key"):
+        yield _Presented(digest(key.encode("utf-8", "replace")))
+
+
+def _decoded(value: str) -> bytes:
+    try:
+        return b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _fits(presented: _Presented, secret: Secret) -> bool:
+    fits = hmac.compare_digest(presented.password, digest(secret.text.encode()))
+    if secret.user is not None:
+        fits &= hmac.compare_digest(presented.user or b"", digest(secret.user.encode()))
+    return fits and bool(secret.text)
+
+
+def _is_signed(request: Request, secret: Secret, now: float) -> bool:
+    expires = request.query_params.get("expires", "")
+    if not (secret.text and secret.signed_path and expires.isascii() and expires.isdecimal()):
+        return False
+    if len(expires) > MAX_DIGITS or int(expires) <= now:
+        return False
+    expected = signature(secret.text, secret.signed_path, int(expires))
+    given = request.query_params.get("signature", "").encode("utf-8", "replace")
+    return hmac.compare_digest(digest(given), digest(expected.encode()))

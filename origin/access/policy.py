@@ -1,0 +1,190 @@
+"""Who gets what isn't for everybody: lists, metrics and health, and whatever changes something.
+
+What changes something needs a key besides, which its own route asks for (`credentials`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from origin.access.credentials import Authenticator, Secret, challenge, unauthorized
+
+if TYPE_CHECKING:
+    from origin.config.options import Config
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""RFC 9110 §9.2.1: what only reads. ``TRACE`` is answered by nobody."""
+
+ADMIN = "/admin/"
+"""Below it GET changes something, as Icecast's clients expect."""
+
+PAGES_OF_OURS = frozenset({"same-origin", "none"})
+"""Values of Sec-Fetch-Site (Fetch Metadata §2.4) that no other site's page can have a browser send."""
+
+
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
+"""RFC 9110 §7.2: a port may follow; an IPv6 address has colons of its own, and brackets."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessOptions:
+    """What isn't for everybody.
+
+    Attributes:
+        protected: ``api``, ``health`` and ``metrics``, as far as they need the token.
+        admin_token: the token; empty: nobody has one.
+        admin_port: where the protected is answered without it; 0: nowhere.
+        names: under which a server on loopback is asked, besides its addresses and ``localhost``.
+        loopback_ports: those that only this machine reaches.
+    """
+
+    protected: frozenset[str] = frozenset()
+    admin_token: str = ""
+    admin_port: int = 0
+    names: frozenset[str] = frozenset()
+    loopback_ports: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, config: Config, loopback_ports: frozenset[int]) -> AccessOptions:
+        """Take them from the configuration, and from the sockets that are listened on."""
+        server = config.server
+        names = frozenset(name.lower() for name in server.names)
+        protected, token = frozenset(server.protected), server.admin_token or ""
+        return cls(protected, token, server.admin_port, names, loopback_ports)
+
+
+class Access:
+    """Decides who sees what is protected.
+
+    Args:
+        options: what is.
+        authenticator: checks the token.
+    """
+
+    def __init__(self, options: AccessOptions, authenticator: Authenticator) -> None:
+        self.options = options
+        self._authenticator = authenticator
+
+    async def may_see(self, request: Request, area: str) -> bool:
+        """Tell whether a request may see an area whole: ``api``, ``health`` or ``metrics``."""
+        is_open = area not in self.options.protected or port_of(request.scope) == self.options.admin_port
+        return is_open or await self.is_admin(request)
+
+    async def is_admin(self, request: Request) -> bool:
+        """Tell whether a request presents the administrator's token."""
+        return await self._authenticator.admits(request, Secret(self.options.admin_token))
+
+
+class Guard:
+    """ASGI middleware that refuses what may not be asked so, or by such.
+
+    Args:
+        app: the application.
+        access: decides.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answer = await self._refuse(scope) if scope["type"] == "http" else None
+        await (self._app if answer is None else answer)(scope, receive, send)
+
+    async def _refuse(self, scope: Scope) -> Response | None:
+        area, options = private_area(scope["path"]), self._access.options
+        changes = changes_something(scope["method"], scope["path"])
+        if area is None and not changes:
+            return None
+        request = Request(scope)
+        if changes and is_cross_site(request):
+            return _refusal(403, "pages of other sites may not change anything here")
+        # A foreign name that resolves to this machine lets a foreign page pass for ours (DNS rebinding).
+        if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
+            return _refusal(421, "not asked under a name of this server: add it to server.names")
+        # Of health strangers see whether it lives: its route decides.
+        if area in (None, "health") or await self._access.may_see(request, area):
+            return None
+        return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
+
+
+def private_area(path: str) -> str | None:
+    """Name the area of a path that can be protected: ``api``, ``health`` or ``metrics``."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    # Players of other sites set their clocks by it, as manifests tell them (ISO/IEC 23009-1 §5.8.5.7).
+    if first not in ("api", "health", "metrics") or path == "/api/time":
+        return None
+    return first
+
+
+def changes_something(method: str, path: str) -> bool:
+    """Tell whether a request would change something, if its key is right."""
+    return method not in SAFE_METHODS or path.startswith(ADMIN)
+
+
+def is_cross_site(request: Request) -> bool:
+    """Tell whether a browser sends a request for a page of another site.
+
+    A browser adds by itself what it knows of Basic authentication, so the key alone doesn't tell who asks.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site not in PAGES_OF_OURS
+    # Fetch §3.2: browsers say whose page asks, also where it may send without having been let to before.
+    page = request.headers.get("origin")
+    return page is not None and page.partition("://")[2].lower() != request.headers.get("host", "").lower()
+
+
+def is_known_host(request: Request, names: frozenset[str]) -> bool:
+    """Tell whether a request for a server on loopback names this machine; browsers always name one.
+
+    Args:
+        request: it.
+        names: others that are this server's, in lower case.
+    """
+    host = request.headers.get("host")
+    if host is None:
+        return True
+    found = _HOST.fullmatch(host.lower())
+    if found is None:
+        return False
+    name = (found["address"] or found["name"]).removesuffix(".")
+    # RFC 6761 §6.3: names below localhost are this machine's, too.
+    return name in names or f".{name}".endswith(".localhost") or is_loopback(name)
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address is one that only this machine reaches; False for what is no address."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def loopback_ports(addresses: Sequence[tuple[str, int]]) -> frozenset[int]:
+    """Give the ports that are listened on at loopback addresses alone.
+
+    Args:
+        addresses: all that are listened on, as sockets name them.
+    """
+    reached = {port for address, port in addresses if not is_loopback(address)}
+    return frozenset(port for _, port in addresses) - reached
+
+
+def port_of(scope: Scope) -> int:
+    """Give the port that a request came to; -1 where that isn't known."""
+    server = scope.get("server")
+    return server[1] if server and server[1] is not None else -1
+
+
+def _refusal(status: int, line: str) -> Response:
+    return PlainTextResponse(f"{line}\n", status, {"cache-control": "no-store"})

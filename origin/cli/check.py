@@ -1,0 +1,297 @@
+"""``headwater check URL``: judges any origin's playlists, segments and ranges against the standards.
+
+The playlists are read by the m3u8 package and the addresses fetched by httpx, so that the judge shares no
+code with what it judges. A finding cites the clause that it rests on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urljoin
+
+import httpx
+import m3u8
+
+from origin.cli import check_low_latency
+from origin.config.errors import CommandError
+
+MAX_VARIANTS = 32
+MAX_ALIKE = 3
+"""Findings of one kind about one playlist that are told one by one."""
+
+MAX_HINTS = 8
+"""Hinted parts that are asked for, one behind the other, until one comes."""
+
+MAX_PLAYLIST_BYTES = 4 << 20
+LONGEST_SEGMENT = 86_400.0
+"""Seconds; what claims to last longer isn't judged as a segment."""
+
+TIMEOUT_SECONDS = 30.0
+PLAYLIST_TYPES = ("application/vnd.apple.mpegurl", "audio/mpegurl")
+
+
+UNREADABLE = (m3u8.ParseError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What the m3u8 package raises for playlists that aren't well-formed: it doesn't say."""
+
+
+class CheckError(CommandError):
+    """The address can't be judged at all; the text is one line."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found: ``passed`` counts the checks that held, ``findings`` are those that didn't."""
+
+    passed: int = 0
+    findings: list[str] = field(default_factory=list)
+
+    def expect(self, good: bool, where: str, otherwise: str) -> bool:
+        """Count one check.
+
+        Args:
+            good: whether it held.
+            where: the address that it is about.
+            otherwise: what is wrong if it didn't, with the clause.
+        """
+        if good:
+            self.passed += 1
+        else:
+            self.findings.append(f"{where}: {otherwise}")
+        return good
+
+
+async def check(url: str) -> Report:
+    """Judge what is at an address: a multivariant or media playlist, or a file.
+
+    Args:
+        url: http or https.
+
+    Raises:
+        CheckError: it doesn't answer, or without end.
+    """
+    report = Report()
+    # Lengths and ranges are judged of the bytes themselves.
+    plain = {"accept-encoding": "identity"}
+    async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain) as client:
+        judge = _Judge(client, report)
+        try:
+            async with client.stream("GET", url) as answer:
+                media_type = answer.headers.get("content-type", "")
+                is_playlist = "mpegurl" in media_type.lower() or url.partition("?")[0].endswith(".m3u8")
+                if answer.is_success and not is_playlist and "content-length" not in answer.headers:
+                    raise CheckError(
+                        f"{url}: an endless {media_type}: only playlists and files can be judged"
+                    )
+            await (judge.playlist(url) if is_playlist else judge.file(url))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CheckError(f"{url}: {error or type(error).__name__}") from error
+    return report
+
+
+class _Judge:
+    def __init__(self, client: httpx.AsyncClient, report: Report) -> None:
+        self._client = client
+        self._report = report
+
+    async def playlist(self, url: str, *, named: bool = False) -> None:
+        """Judge a playlist and what it names; ``named`` tells that another playlist named it."""
+        text = await self._playlist_text(url)
+        if text is None:
+            return
+        playlist = self._read(url, text)
+        if playlist is None:
+            return
+        if playlist.is_variant and named:
+            # Or it might name itself.
+            self._report.expect(
+                False, url, "is a multivariant playlist in another one (RFC 8216bis §4.4.6.2)"
+            )
+        elif playlist.is_variant:
+            await self._multivariant(url, playlist)
+        else:
+            await self._media(url, text, playlist)
+
+    async def _try(self, url: str, judging: Awaitable[None]) -> None:
+        """Let one address that can't be fetched be a finding, and not the end of the rest."""
+        try:
+            await judging
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._report.expect(False, url, f"can't be fetched: {error or type(error).__name__}")
+
+    def _read(self, url: str, text: str) -> m3u8.M3U8 | None:
+        try:
+            return m3u8.loads(text, uri=url)
+        except UNREADABLE as error:
+            said = str(error).replace("\n", " ") or type(error).__name__
+            self._report.expect(False, url, f"the m3u8 package can't read it: {said}")
+            return None
+
+    async def _playlist_text(self, url: str) -> str | None:
+        answer, content = await self._fetch(url)
+        expect = self._report.expect
+        if not expect(answer.status_code == 200, url, f"answers {answer.status_code}"):
+            return None
+        media_type = answer.headers.get("content-type", "").partition(";")[0].lower()
+        expect(media_type in PLAYLIST_TYPES, url, f"is sent as {media_type!r} (RFC 8216bis §4)")
+        expect("cache-control" in answer.headers, url, "has no Cache-Control (RFC 8216bis Appendix B)")
+        expect("age" not in answer.headers, url, "an origin sends no Age (RFC 9111 §5.1)")
+        coding = answer.headers.get("content-encoding", "identity")
+        expect(
+            coding == "identity", url, f"is coded as {coding!r} for who doesn't take it (RFC 9110 §12.5.3)"
+        )
+        large = f"is larger than {MAX_PLAYLIST_BYTES} bytes"
+        if not expect(len(content) <= MAX_PLAYLIST_BYTES, url, large):
+            return None
+        text = content.decode("utf-8", "replace")
+        started = expect(text.startswith("#EXTM3U"), url, "doesn't begin with #EXTM3U (RFC 8216bis §4.4.1.1)")
+        return text if started else None
+
+    async def _fetch(self, url: str) -> tuple[httpx.Response, bytes]:
+        """Fetch a playlist as it was sent, and not much more of it than one may have."""
+        content = bytearray()
+        async with self._client.stream("GET", url) as answer:
+            async for data in answer.aiter_raw():
+                content += data
+                if len(content) > MAX_PLAYLIST_BYTES:
+                    break
+        return answer, bytes(content)
+
+    async def _multivariant(self, url: str, playlist: m3u8.M3U8) -> None:
+        groups = {(media.type, media.group_id) for media in playlist.media}
+        for variant in playlist.playlists:
+            information = variant.stream_info
+            where = urljoin(url, variant.uri)
+            expect = self._report.expect
+            expect(bool(information.codecs), where, "has no CODECS (RFC 8216bis §4.4.6.2)")
+            expect((information.bandwidth or 0) > 0, where, "has no BANDWIDTH (RFC 8216bis §4.4.6.2)")
+            average = information.average_bandwidth or 0
+            expect(average <= (information.bandwidth or 0), where, "AVERAGE-BANDWIDTH is above BANDWIDTH")
+            if information.audio:
+                known = ("AUDIO", information.audio) in groups
+                expect(known, where, f"AUDIO group {information.audio!r} isn't there (RFC 8216bis §4.4.6.2)")
+            if information.subtitles:
+                known = ("SUBTITLES", information.subtitles) in groups
+                told = f"SUBTITLES group {information.subtitles!r} isn't there"
+                expect(known, where, f"{told} (RFC 8216bis §4.4.6.2)")
+        names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
+        for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
+            where = urljoin(url, name)
+            await self._try(where, self.playlist(where, named=True))
+
+    async def _media(self, url: str, text: str, playlist: m3u8.M3U8) -> None:
+        expect = self._report.expect
+        target = playlist.target_duration or 0
+        expect(target > 0, url, "has no EXT-X-TARGETDURATION (RFC 8216bis §4.4.3.1)")
+        self._tell(url, [self._segment_problem(segment, target) for segment in playlist.segments])
+        self._tell(url, list(check_low_latency.control_problems(text)))
+        self._tell(url, list(check_low_latency.part_problems(text)))
+        await self._addresses(url, playlist)
+        if not playlist.is_endlist:
+            await self._try(url, self._directives(url, text))
+            await self._advances(url, playlist, target)
+
+    @staticmethod
+    def _segment_problem(segment: m3u8.Segment, target: int) -> str | None:
+        duration = segment.duration or 0.0
+        if not segment.uri:
+            return None
+        if not 0 <= duration < LONGEST_SEGMENT:
+            return f"{segment.uri} has an EXTINF of {duration} s"
+        said = f"{segment.uri} lasts {segment.duration} s, more than the target duration {target}"
+        return f"{said} (RFC 8216bis §4.4.3.1)" if int(duration + 0.5) > target else None
+
+    def _tell(self, url: str, problems: Sequence[str | None]) -> None:
+        """Count checks of one kind, and tell of the first that don't hold."""
+        wrong = [problem for problem in problems if problem is not None]
+        self._report.passed += len(problems) - len(wrong)
+        self._report.findings += [f"{url}: {problem}" for problem in wrong[:MAX_ALIKE]]
+        if len(wrong) > MAX_ALIKE:
+            self._report.findings.append(f"{url}: and {len(wrong) - MAX_ALIKE} more of that kind")
+
+    async def _addresses(self, url: str, playlist: m3u8.M3U8) -> None:
+        """Fetch the first and the last segment and the init segments, by ranges too.
+
+        Not those that aren't to be loaded (RFC 8216bis §4.4.4.7).
+        """
+        whole = [one.uri for one in playlist.segments if one.uri and not one.gap_tag]
+        names = [section.uri for section in playlist.segment_map if section.uri] + whole[:1] + whole[-1:]
+        for name in dict.fromkeys(names):
+            where = urljoin(url, name)
+            await self._try(where, self.file(where))
+
+    async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
+        """A live playlist has a new segment within one and a half target durations (§6.2.2)."""
+        before = (playlist.media_sequence or 0) + len(playlist.segments)
+        await asyncio.sleep(target * 1.5 + 0.5)
+        _, content = await self._fetch(url)
+        again = self._read(url, content.decode("utf-8", "replace"))
+        if again is None:
+            return
+        after = (again.media_sequence or 0) + len(again.segments)
+        expect = self._report.expect
+        expect(after > before or again.is_endlist, url, "doesn't go on in time (RFC 8216bis §6.2.2)")
+        expect(after >= before, url, "goes back (RFC 8216bis §6.2.2)")
+        expect(again.target_duration == target, url, "changed its target duration (RFC 8216bis §4.4.3.1)")
+
+    async def _directives(self, url: str, text: str) -> None:
+        """Ask for what the server says that it can do (§6.2.5), and for what it hints at (§6.2.6)."""
+        control = check_low_latency.attributes(text, "EXT-X-SERVER-CONTROL") or {}
+        expect, glue = self._report.expect, "&" if "?" in url else "?"
+        if control.get("CAN-BLOCK-RELOAD") == "YES":
+            before = check_low_latency.progress(await self._again(url))
+            newer = await self._again(f"{url}{glue}_HLS_msn={before[0]}&_HLS_part={before[1]}")
+            said = "a blocked reload is answered with nothing newer (RFC 8216bis §6.2.5.2)"
+            expect(check_low_latency.progress(newer) > before, url, said)
+        if "CAN-SKIP-UNTIL" in control:
+            before = check_low_latency.progress(await self._again(url))
+            delta = await self._again(f"{url}{glue}_HLS_skip=YES")
+            said = "a delta update lacks segments (RFC 8216bis §6.2.5.1)"
+            expect(check_low_latency.progress(delta) >= before, url, said)
+        if "\n#EXT-X-PART:" in text:
+            # A hinted part needn't come where the segmentation changes, or is a gap; the next ones, too.
+            for _ in range(MAX_HINTS):
+                if came := await self._hinted(url):
+                    break
+            expect(came, url, "no hinted part is answered with 200 (RFC 8216bis §6.2.6)")
+
+    async def _again(self, url: str) -> str:
+        """Fetch a playlist once more; nothing where it isn't answered with 200."""
+        answer, content = await self._fetch(url)
+        return content.decode("utf-8", "replace") if answer.status_code == 200 else ""
+
+    async def _hinted(self, url: str) -> bool:
+        hint = check_low_latency.attributes(await self._again(url), "EXT-X-PRELOAD-HINT") or {}
+        if hint.get("TYPE") != "PART" or "BYTERANGE-START" in hint:
+            return True
+        part = await self._client.get(urljoin(url, hint.get("URI", "")))
+        return part.status_code == 200
+
+    async def file(self, url: str) -> None:
+        """Judge a file's answers to ranges and conditions."""
+        expect = self._report.expect
+        head = await self._client.head(url)
+        if not expect(
+            head.status_code == 200, url, f"answers HEAD with {head.status_code} (RFC 9110 §9.3.2)"
+        ):
+            return
+        size = int(head.headers.get("content-length", -1))
+        if not expect(size >= 0, url, "has no Content-Length (RFC 9110 §8.6)") or size == 0:
+            return
+        first = await self._client.get(url, headers={"range": "bytes=0-0"})
+        expect(first.status_code == 206, url, f"answers a range with {first.status_code} (RFC 9110 §14.2)")
+        told = first.headers.get("content-range")
+        expect(told == f"bytes 0-0/{size}", url, f"Content-Range is {told!r} (RFC 9110 §14.4)")
+        last = await self._client.get(url, headers={"range": "bytes=-1"})
+        expect(len(last.content) == 1, url, "a suffix range isn't answered (RFC 9110 §14.1.2)")
+        beyond = await self._client.get(url, headers={"range": f"bytes={size}-"})
+        expect(beyond.status_code == 416, url, f"beyond the end is {beyond.status_code} (RFC 9110 §15.5.17)")
+        told = beyond.headers.get("content-range")
+        expect(told == f"bytes */{size}", url, f"416 with Content-Range {told!r} (RFC 9110 §14.4)")
+        tag = head.headers.get("etag")
+        if expect(tag is not None, url, "has no ETag (RFC 9110 §8.8.3)"):
+            known = await self._client.get(url, headers={"if-none-match": tag})
+            expect(
+                known.status_code == 304, url, f"If-None-Match gives {known.status_code} (RFC 9110 §13.1.2)"
+            )

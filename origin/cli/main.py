@@ -1,0 +1,229 @@
+"""The command line: exit status 0 when done, 1 when it failed, 2 for wrong use; errors are one line.
+
+A command imports what it alone needs: a server that was killed is to be back within two seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+import structlog
+import uvloop
+
+from media.errors import MediaError
+from origin.cli import start
+from origin.config import load, logs
+from origin.config.errors import CommandError
+from origin.config.options import Config, ConfigError, redactor_of
+from packager.data_lock import DataInUseError
+from packager.library.storage import CONFIGURATION, NotFoundError
+from packager.process.tools import ToolsError
+from packager.redaction import Redactor, redact, secrets_of
+
+log = structlog.get_logger()
+
+DEFAULT_CONFIG = Path(CONFIGURATION)
+FAILED = 1
+WRONG_USE = 2
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.excepthook = _crash
+    try:
+        cli.main(prog_name="headwater", standalone_mode=False)
+    except click.exceptions.Abort:
+        _end("stopped", FAILED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # Nothing was asked for: that isn't an error of one line, but what can be asked for.
+        click.echo(error.format_message(), err=True)
+        sys.exit(WRONG_USE)
+    except click.ClickException as error:
+        message = error.format_message().replace("\n", " ")
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "headwater"
+        _end(
+            f"{message} Try '{command} --help'." if error.exit_code == WRONG_USE else message, error.exit_code
+        )
+    except ConfigError as error:
+        _end(str(error), WRONG_USE)
+    except NotFoundError as error:
+        _end(f"{error}: no such file", FAILED)
+    except (CommandError, DataInUseError, ToolsError, MediaError) as error:
+        _end(str(error), FAILED)
+    except OSError as error:
+        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+
+
+def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Write a traceback of our own mistake, without secrets."""
+    click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+def _end(message: str, status: int) -> None:
+    click.echo(f"headwater: {redact(message)}", err=True)
+    sys.exit(status)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="headwater", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Headwater: a media streaming origin for files, HLS, live channels and radio."""
+
+
+@cli.command()
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    help="TOML file. [default: headwater.toml]",
+)
+@click.option("--library", type=click.Path(path_type=Path), help="Folder of media files.")
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [default: 8000]"
+)
+@click.option("--demo", is_flag=True, help="Make demo films, a live channel and a station, and serve them.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines are written.")
+@click.option("--print-config", is_flag=True, help="Show the resulting configuration and end.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def serve(
+    file: Path | None,
+    library: Path | None,
+    host: str | None,
+    port: int | None,
+    demo: bool,
+    log_format: str | None,
+    print_config: bool,
+    verbose: bool,
+) -> None:
+    """Serve the library, the live channels and the stations."""
+    options = _layer(
+        server={"host": host, "port": port},
+        library={"path": None if library is None else str(library)},
+        log={"format": log_format, "level": "debug" if verbose else None},
+    )
+    named, file = file, _file_of(file)
+    config = load_config(file, options)
+    if print_config:
+        click.echo(load.as_toml(config), nl=False)
+        return
+    own_library = _names_library(file, options)
+    # Before it becomes another user, who may not be allowed to read it.
+    is_shown_to_all = file is not None and load.shows_secrets(file)
+    bound = start.prepare(config)
+    logs.configure(config.log.level, config.log.format, redactor_of(config))
+    if is_shown_to_all:
+        advice = f"take that from others: chmod 600 {file}"
+        log.warning("the configuration has secrets, and everybody on this machine can read it", advice=advice)
+
+    def read() -> Config:
+        return load_config(_file_of(named), options)
+
+    _run(lambda: start.serve(config, read, bound, demo=demo, own_library=own_library, file=file))
+
+
+@cli.command()
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def package(inputs: tuple[Path, ...], out: Path, verbose: bool) -> None:
+    """Make HLS of MP4 files ahead of time, for any web server, without encoding them again.
+
+    Files named TITLE.720p.mp4, TITLE.480p.mp4 become one adaptive title as well.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from packager.vod.export import export
+
+    logs.configure("debug" if verbose else "info", "text")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    with contextlib.ExitStack() as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int) -> None:
+            if not tasks:
+                # Not before: an empty bar leaves a line above the error that ends it.
+                shown.enter_context(bar)
+            if name not in tasks:
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done)
+
+        playlists = export(inputs, out, show)
+    for path in playlists:
+        click.echo(path)
+
+
+@cli.command()
+@click.argument("url")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def check(url: str, verbose: bool) -> None:
+    """Judge the playlists, segments and ranges of any origin against the standards.
+
+    URL is a playlist or a file. The exit status is 1 when something is wrong.
+    """
+    from origin.cli import check as judge
+
+    redactor = Redactor.of(secrets_of(url))
+    logs.configure("debug" if verbose else "info", "text", redactor)
+    report = asyncio.run(judge.check(url))
+    for finding in report.findings:
+        # Reports are kept, and shown to others; the rest of a query is what they are about.
+        click.echo(redactor.without_known(str(finding)))
+    click.echo(f"{report.passed} checks held, {len(report.findings)} didn't")
+    if report.findings:
+        sys.exit(FAILED)
+
+
+def load_config(file: Path | None, options: load.Layer) -> Config:
+    """Read the configuration.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    return load.load(file, os.environ, options)
+
+
+def _file_of(file: Path | None) -> Path | None:
+    """Give the configuration file: ``headwater.toml`` of this folder where none is named."""
+    return DEFAULT_CONFIG if file is None and DEFAULT_CONFIG.is_file() else file
+
+
+def _layer(**sections: dict[str, Any]) -> load.Layer:
+    """Keep what was given on the command line."""
+    given = {
+        section: {key: value for key, value in table.items() if value is not None}
+        for section, table in sections.items()
+    }
+    return {section: table for section, table in given.items() if table}
+
+
+def _names_library(file: Path | None, options: load.Layer) -> bool:
+    """Tell whether any source names a library: then the demo shows that one instead of its own films."""
+    layers = [options, load.read_environment(os.environ)]
+    layers += [] if file is None else [load.read_file(file)]
+    return any("path" in layer.get("library", {}) for layer in layers)
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        uvloop.run(work())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise click.exceptions.Abort from None

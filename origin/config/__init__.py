@@ -1,0 +1,1 @@
+"""The configuration: options, their sources, and what is said of wrong ones."""

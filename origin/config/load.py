@@ -1,0 +1,171 @@
+"""The configuration's sources: a file, the environment and the command line, put together and checked.
+
+Later ones win: defaults < ``headwater.toml`` < ``HEADWATER_SECTION_KEY`` < options. A key that isn't known
+or a value of the wrong type is one ``ConfigError`` that names the source, the key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from origin.config import stations
+from origin.config.messages import allowed_keys, explain, reason
+from origin.config.options import Config, ConfigError, secrets_in, shown_value
+from origin.http.trusted_proxies import TrustedProxies
+
+ENVIRONMENT_PREFIX = "HEADWATER_"
+
+Layer = Mapping[str, Any]
+"""One source's values: section name → table, or list of tables for live, radio and events."""
+
+
+def load(path: Path | None, environment: Mapping[str, str], options: Layer) -> Config:
+    """Read and validate all sources.
+
+    Args:
+        path: the TOML file, or None.
+        environment: variables, of which those with the prefix count.
+        options: what the command line set.
+
+    Raises:
+        ConfigError: a source can't be read, or has an unknown key or a wrong value.
+    """
+    merged: dict[str, Any] = {}
+    layers = [] if path is None else [(str(path), read_file(path))]
+    layers += [("the environment", read_environment(environment)), ("the command line", options)]
+    for origin, layer in layers:
+        validate(layer, origin)
+        for section, value in layer.items():
+            merged[section] = {**merged.get(section, {}), **value} if isinstance(value, Mapping) else value
+    config = validate(merged, "the configuration")
+    _check_together(config)
+    for fault in stations.faults(config.radio, config.server):
+        raise ConfigError(fault)
+    return config
+
+
+def read_file(path: Path) -> Layer:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it isn't there, can't be read, or isn't TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; name the file with --config") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: it isn't text in UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def read_environment(environment: Mapping[str, str]) -> Layer:
+    """Read ``HEADWATER_SECTION_KEY`` variables; values are text and converted by the key's type.
+
+    Raises:
+        ConfigError: a variable with the prefix names no key.
+    """
+    layer: dict[str, dict[str, Any]] = {}
+    for variable in sorted(environment):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        section, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).lower().partition("_")
+        table = _tables().get(section)
+        if table is None or key not in table.__struct_fields__:
+            sections = ", ".join(f"{ENVIRONMENT_PREFIX}{name.upper()}_…" for name in _tables())
+            known = allowed_keys(table) if table else sections
+            raise ConfigError(f"{variable}: no such option; allowed: {known}")
+        kind, text = typing.get_type_hints(table, include_extras=True)[key], environment[variable]
+        items = [item.strip() for item in text.split(",") if item.strip()]
+        try:
+            value = msgspec.convert(items if typing.get_origin(kind) is tuple else text, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{variable}: {reason(str(error), kind)}") from error
+        layer.setdefault(section, {})[key] = value
+    return layer
+
+
+def validate(layer: Layer, origin: str) -> Config:
+    """Check one source's values against the options.
+
+    Args:
+        layer: the values.
+        origin: what to call the source in an error.
+
+    Raises:
+        ConfigError: naming the key and what is allowed.
+    """
+    try:
+        return msgspec.convert(layer, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {explain(str(error))}") from error
+
+
+def as_toml(config: Config) -> str:
+    """Write the configuration as TOML, secrets blotted out; what ``--print-config`` shows."""
+    lines: list[str] = []
+    for section in Config.__struct_fields__:
+        value = getattr(config, section)
+        tables = [value] if isinstance(value, Struct) else value
+        for table in tables:
+            lines.append(f"[{section}]" if isinstance(value, Struct) else f"[[{section}]]")
+            shown = (
+                (key, shown_value(type(table), key, getattr(table, key))) for key in table.__struct_fields__
+            )
+            lines += [f"{key} = {_toml_value(value)}" for key, value in shown if value is not None]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml_value, value)) + "]"
+    return msgspec.json.encode(value).decode("utf-8")
+
+
+def shows_secrets(path: Path) -> bool:
+    """Tell whether everybody on this machine can read a configuration file that has secrets."""
+    return bool(path.stat().st_mode & stat.S_IROTH) and any(secrets_in(validate(read_file(path), str(path))))
+
+
+def _tables() -> dict[str, type[Struct]]:
+    """The sections that are one table each, by name."""
+    hints = typing.get_type_hints(Config)
+    return {name: kind for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, Struct)}
+
+
+def _check_together(config: Config) -> None:
+    try:
+        TrustedProxies(config.server.trusted_proxies)
+    except ValueError as error:
+        raise ConfigError(f"server.trusted_proxies: {error}; allowed: addresses and networks") from error
+    server = config.server
+    if server.admin_port and not server.protected:
+        raise ConfigError("server.admin_port: answers what server.protected names, and that is nothing")
+    if server.admin_port and server.admin_port == server.port:
+        raise ConfigError("server.admin_port: server.port is the same; they need to differ")
+    for section, named in (("live", config.live), ("radio", config.radio), ("events", config.events)):
+        names = [item.name for item in named]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
+    for channel in config.live:
+        languages = [language.lower() for language in channel.captions]
+        if len(set(languages)) < len(languages):
+            raise ConfigError(f"live: captions of {channel.name!r}: each language once")
+        if not channel.ladder or len(set(channel.ladder)) < len(channel.ladder):
+            raise ConfigError(f"live: ladder of {channel.name!r}: at least one rendition, and each once")
+        part, segment = channel.part_duration, channel.segment_duration
+        if part > segment:
+            told = f"{part:g} is longer than its segment_duration, {segment:g}"
+            raise ConfigError(f"live: part_duration of {channel.name!r}: {told}")

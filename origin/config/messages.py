@@ -1,0 +1,77 @@
+"""What is said of a wrong configuration, in the words of who writes one."""
+
+from __future__ import annotations
+
+import re
+import typing
+from typing import Annotated, Any, Literal
+
+from msgspec import Struct
+
+from origin.config.options import Config
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+"""What msgspec's types are called by who writes a configuration."""
+
+
+def allowed_keys(table: type[Struct]) -> str:
+    """List the keys of a section."""
+    return ", ".join(table.__struct_fields__)
+
+
+def explain(message: str) -> str:
+    """Turn msgspec's "… - at `$.server.port`" into "server.port: …; allowed: …"."""
+    fault, _, place = message.partition(" - at `$")
+    place = place.rstrip("`").removeprefix(".")
+    unknown = re.search(r"unknown field `(.*)`", fault)
+    kind = _kind_at(place)
+    if unknown is None:
+        advice = f"; each begins with [[{place}]]" if place in ("live", "radio", "events") else ""
+        return f"{place}: {reason(fault, kind)}{advice}"
+    key = f"{place}.{unknown.group(1)}".removeprefix(".")
+    return f"{key}: unknown key; allowed: {allowed_keys(kind)}"
+
+
+def reason(message: str, kind: Any) -> str:
+    """Say what a value of a type (its hint, with what limits it) must be.
+
+    Args:
+        message: msgspec's, without a place.
+        kind: the type.
+    """
+    values = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+    if values:
+        return f"not possible; allowed: {', '.join(str(value) for value in values)}"
+    if typing.get_origin(kind) is Annotated and "matching regex" in message:
+        (meta,) = kind.__metadata__
+        return f"not possible; allowed: {meta.description}"
+    return _in_words(message)
+
+
+def _in_words(message: str) -> str:
+    """Say in plain words what msgspec says of types, such as "Expected `int` <= 65535"."""
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
+        return f"{missing[1]} is missing"
+    text = re.sub(r"`(int|float|str|bool|array|object)`", lambda found: _WORDS[found[1]], message)
+    text = re.sub(r"(?: of length)? >= (\S+)", r", not less than \1", text)
+    text = re.sub(r"(?: of length)? <= (\S+)", r", not more than \1", text)
+    text = text.replace("text, not less than 1", "text, not empty").replace("`", "'")
+    return (text[:1].lower() + text[1:]).replace(", got ", ", not ")
+
+
+def _kind_at(place: str) -> Any:
+    """Find the type behind a path such as ``live[0].ladder[1]``."""
+    kind: Any = Config
+    for step in re.findall(r"\w+|\[", place.replace("[...]", "[")):
+        if step == "[":
+            kind = typing.get_args(kind)[0]
+        elif not step.isdigit():
+            kind = typing.get_type_hints(kind, include_extras=True)[step]
+    return kind

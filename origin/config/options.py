@@ -1,0 +1,351 @@
+"""What can be configured: options, their defaults, and what they may be.
+
+Where their values come from is in ``configsources``, what is said of wrong ones in ``configwords``.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from packager.redaction import MASK, Redactor, redacted_url, secrets_of
+
+Name = Annotated[
+    str, Meta(pattern=r"^(?!\.+$)[A-Za-z0-9._-]{1,64}$", description="1 to 64 letters, digits, '.', '_', '-'")
+]
+Language = Annotated[
+    str, Meta(pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}$", description="a language such as en, pt-BR")
+]
+Network = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$",
+        description="an address or a network such as 127.0.0.1, 10.0.0.0/8, 2001:db8::/32",
+    ),
+]
+HostName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._-]{1,253}$", description="a host's name, such as stream.example")
+]
+QueryName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!_HLS_)[A-Za-z0-9._~-]{1,64}$",
+        description="1 to 64 letters, digits, '.', '_', '~', '-', not beginning with '_HLS_'",
+    ),
+]
+Secret = Annotated[str, Meta(extra={"secret": "all"})]
+"""A password, key or token: never shown."""
+
+Address = Annotated[str, Meta(extra={"secret": "in URL"})]
+"""What may be a URL: it is shown without its user, password and query."""
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Seconds = Annotated[float, Meta(gt=0, le=86400)]
+Count = Annotated[int, Meta(ge=1, le=1 << 40)]
+
+
+HIDDEN = "********"
+"""What is shown of a secret."""
+
+
+class ConfigError(Exception):
+    """The configuration is wrong; the text is one line that names the source, the key and what is allowed."""
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """A section of the configuration; as text it is without its secrets."""
+
+    def __repr__(self) -> str:
+        """Give the text that logs and tracebacks show."""
+        shown = ", ".join(f"{key}={shown_value(type(self), key, value)!r}" for key, value in _items(self))
+        return f"{type(self).__name__}({shown})"
+
+
+class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """Where it listens and whom it answers."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    port: Port = 8000
+    rtmp_port: Port = 0
+    srt_port: Port = 0
+    data: str = ""
+    """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
+    allow_origin: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+)?$",
+            description="an origin such as https://player.example, or '*'; empty: none",
+        ),
+    ] = "*"
+    """Access-Control-Allow-Origin of media; and of lists, where it is one origin and not ``*``."""
+    carried_parameters: Annotated[tuple[QueryName, ...], Meta(max_length=16)] = ("token",)
+    """Names of the query parameters that live playlists and manifests repeat on their addresses."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Addresses whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed."""
+    admin_token: Secret | None = None
+    """What ends and starts events and publishes metadata and captions; made and shown when absent."""
+    names: tuple[HostName, ...] = ()
+    """Under which a server on loopback may be asked for lists, or to change something, as by a proxy."""
+    protected: tuple[Literal["api", "health", "metrics"], ...] = ()
+    """What only who presents the admin token gets; of health others see whether the server is ready."""
+    admin_port: Port = 0
+    """Where the protected is answered without the token; 0: nowhere."""
+    admin_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """Where that port is listened on."""
+    user: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?)?$",
+            description="a user's name; empty: the one who starts it",
+        ),
+    ] = ""
+    """Whom a server that root started becomes, once it has its sockets."""
+    require_sandbox: bool = False
+    """Whether it refuses to start where the kernel can't fence ffmpeg in."""
+
+
+class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """The folder of files."""
+
+    path: Annotated[str, Meta(min_length=1, extra={"secret": "in URL"})] = "library"
+    follow_symlinks: bool = False
+    max_age: Annotated[int, Meta(ge=0, le=1 << 31)] = 3600
+    """Seconds for which caches may keep a file."""
+
+
+class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """What is configured of one live channel."""
+
+    name: Name
+    source: Address = "testsrc"
+    ladder: tuple[Literal["source", "1080p", "720p", "480p", "360p", "240p"], ...] = ("720p", "360p")
+    """Renditions; ``source`` is the source's own picture and sound as they come, not encoded again."""
+    part_duration: Annotated[float, Meta(ge=0.1, le=2)] = 0.333
+    segment_duration: Annotated[float, Meta(ge=1, le=10)] = 2.0
+    dvr: Annotated[
+        str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 90s, 30m, 2h")
+    ] = "0"
+    """How long segments stay in the playlist beyond the live window: ``90s``, ``30m``, ``2h``, ``1d``."""
+    dvr_size: Annotated[
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G, 1T")
+    ] = "0"
+    """Most that those segments may take on disk, all renditions together: ``500M``, ``20G``; 0: no limit."""
+    event: bool = False
+    """Whether a file is played once, and its end is the end of an event, which is recorded."""
+    recordings: Annotated[
+        str,
+        Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 12h, 30d; 0: without end"),
+    ] = "0"
+    """How long recordings of events that are over stay: ``12h``, ``30d``; 0: without end."""
+    recordings_size: (
+        Annotated[
+            str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
+        ]
+        | None
+    ) = None
+    """Most that they may take on disk, the oldest go first; as much as ``dvr_size`` when absent."""
+    captions: tuple[Language, ...] = ()
+    """Languages in which captions may be published."""
+    publish_key: Secret | None = None
+
+
+class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """One radio station (a mount)."""
+
+    name: Name
+    source: Address = "folder"
+    """``folder``, ``publish`` (Icecast's source clients), ``relay`` of ``url``, or the address to relay."""
+    folder: Address = "music"
+    """A folder of MP3s, a playlist (M3U), or one MP3."""
+    bitrate: Literal[32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320] = 128
+    sample_rate: Literal[32000, 44100, 48000] = 44100
+    shuffle: bool = False
+    loudness: Annotated[float, Meta(ge=-40, le=-5)] | None = None
+    """LUFS (EBU R 128) that all tracks of a folder are brought to; those that differ are encoded again."""
+    crossfade: Annotated[float, Meta(ge=0, le=15)] = 0.0
+    """Seconds in which a track's end and the next one's beginning are heard together; all are encoded."""
+    title: str | None = None
+    genre: str | None = None
+    url: Address | None = None
+    source_password: Secret | None = None
+    """What source clients of user ``source`` need; made and shown when absent."""
+    listener_password: Secret | None = None
+    """What listeners need, or an address signed with it; such a station isn't in HLS."""
+    fallback: Address | None = None
+    """Another station, or a file, that is heard while there is no source."""
+    on_demand: bool = False
+    """Whether a relay is only asked for while somebody listens."""
+    hls: bool = True
+    """Whether ``/live/NAME/master.m3u8`` has it as HLS, too."""
+    hls_bitrates: Annotated[tuple[Annotated[int, Meta(ge=16, le=320)], ...], Meta(min_length=1)] = (64, 128)
+    """Of the AAC there, in kbit/s."""
+    hls_on_demand: bool = True
+    """Whether it is only encoded while somebody follows it."""
+    lagging: Literal["drop", "skip"] = "drop"
+    """What happens to a listener that is ``limits.queue_bytes`` behind."""
+
+
+class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """What is configured of one event channel."""
+
+    name: Name
+    publish_token: Secret | None = None
+    relay: Address | None = None
+
+
+class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """Every limit that a person might want to turn; times in seconds."""
+
+    header_seconds: Seconds = 15.0
+    header_bytes: Count = 32 << 10
+    header_fields: Count = 100
+    target_bytes: Count = 8 << 10
+    body_seconds: Seconds = 20.0
+    """What a request's body may take, and a second more for each ``body_rate`` bytes of it."""
+    body_rate: Count = 500
+    captions_idle_seconds: Seconds = 1800.0
+    """How long a body of captions may pause that somebody types; a station's has ``source_seconds``."""
+    stalled_seconds: Seconds = 60.0
+    """A client that takes none of its bytes for so long is dropped."""
+    unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    """A client whose system takes or confirms nothing for so long is gone (TCP_USER_TIMEOUT)."""
+    keep_alive_seconds: Seconds = 30.0
+    shutdown_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.5
+    """How long running downloads may go on after SIGTERM."""
+    blocked_requests: Count = 10_000
+    """Requests per live rendition that may wait for a part at once."""
+    listeners: Count = 5_000
+    """Listeners per station."""
+    all_listeners: Count = 8_000
+    """Listeners of all stations together."""
+    burst_bytes: Count = 64 << 10
+    queue_bytes: Count = 512 << 10
+    """How far behind a listener may fall before it is dropped."""
+    source_seconds: Annotated[float, Meta(ge=1, le=600)] = 10.0
+    """A station's source that sends nothing for so long is thrown out."""
+    hold_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    """How long listeners are kept when their station has nothing to give."""
+    event_readers: Count = 5_000
+    """Readers of one event channel."""
+    event_queue_bytes: Count = 64 << 10
+    """How far behind a reader may fall before it is dropped."""
+    event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
+    """Events, such as a station's titles, that are kept for readers who come later."""
+    hls_starts: Count = 4
+    """Stations whose HLS may begin at once because somebody asks for it; of others it gets 503."""
+    hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0
+    """How long a station is encoded for HLS when nobody follows it any more."""
+    connections_per_address: Count | None = None
+    """Of them from one address, or one /64 of IPv6. Here and below, while it isn't set: an eighth of what all
+    may have, and as many as they like for trusted proxies and for this machine itself."""
+    listeners_per_address: Count | None = None
+    """Listeners of all stations from one address."""
+    blocked_requests_per_address: Count | None = None
+    """Requests from one address that may wait for a part at once, of all channels."""
+    event_readers_per_address: Count | None = None
+    """Readers of all event channels from one address."""
+    wrong_passwords: Annotated[int, Meta(ge=0)] = 5
+    """Of one address, that are answered at once; from then on each answer takes twice as long as the last."""
+    wrong_password_seconds: Annotated[float, Meta(ge=0, le=60)] = 5.0
+    """The longest time for which the answer to a wrong password is held back."""
+    connections: Count = 8192
+    """Open at once; those beyond get 503. Fewer where the system allows too few descriptors."""
+    open_files: Annotated[int, Meta(ge=0, le=1 << 20)] = 256
+    """Files of the library that stay open between requests."""
+    open_file_seconds: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Time for which such a file is served without being looked up again."""
+    library_files: Count = 200_000
+    """Files of the library that are listed, and whose facts are remembered."""
+    metadata_bytes: Count = 16 << 10
+    """Body of a request that publishes timed metadata."""
+    captions_bytes: Count = 1 << 20
+    """A WebVTT file that is published; and a channel's captions of one language that aren't over."""
+    udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
+    """What the system is asked to hold of a source in UDP; it grants up to its ``net.core.rmem_max``."""
+    dvr_waiting_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 << 20
+    """Memory of a channel for what its disk hasn't taken yet of its DVR; beyond it that is lost."""
+    vod_index_bytes: Count = 256 << 20
+    """Memory for the sample tables of recently played files."""
+    vod_moov_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 48 << 20
+    """Largest ``moov`` of a file that is packaged, which is read as a whole; ten hours of film have 40 MB."""
+    vod_samples: Annotated[int, Meta(ge=1000, le=1 << 28)] = 1 << 22
+    """Most samples of a file that is packaged, of all its tracks; ten hours of film have 3 million."""
+
+
+class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
+    """What is logged, and how it is written."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    requests: bool = False
+    """Whether each request is logged."""
+
+
+class Config(Options, frozen=True, forbid_unknown_fields=True):
+    """All options of a server."""
+
+    server: ServerOptions = ServerOptions()
+    library: LibraryOptions = LibraryOptions()
+    live: tuple[LiveOptions, ...] = ()
+    radio: tuple[RadioOptions, ...] = ()
+    events: tuple[EventOptions, ...] = ()
+    limits: LimitOptions = LimitOptions()
+    log: LogOptions = LogOptions()
+
+
+def seconds(duration: str) -> float:
+    """Read a duration such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``."""
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(duration[-1])
+    return float(duration[:-1]) * unit if unit else float(duration)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
+    unit = {"M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1])
+    return int(text[:-1]) * unit if unit else int(text)
+
+
+def secrecy(section: type[Struct]) -> Mapping[str, str]:
+    """Tell of a section which keys have secrets: ``all`` of the value, or ``in URL``."""
+    hints = typing.get_type_hints(section, include_extras=True)
+    return {key: found for key, hint in hints.items() if (found := _secrecy_of(hint))}
+
+
+def _secrecy_of(hint: Any) -> str:
+    for meta in getattr(hint, "__metadata__", ()):
+        if meta.extra and "secret" in meta.extra:
+            return str(meta.extra["secret"])
+    return next(filter(None, map(_secrecy_of, typing.get_args(hint))), "")
+
+
+def shown_value(section: type[Struct], key: str, value: Any) -> Any:
+    """Give the value of a key as it may be shown."""
+    kind = secrecy(section).get(key)
+    if isinstance(value, tuple):
+        return tuple(shown_value(section, key, one) for one in value)
+    if not kind or not isinstance(value, str) or not value:
+        return value
+    return HIDDEN if kind == "all" else redacted_url(value, MASK)
+
+
+def secrets_in(config: Config) -> Iterator[str]:
+    """Give all secrets of a configuration, as they are written there."""
+    for section in (getattr(config, name) for name in config.__struct_fields__):
+        for table in section if isinstance(section, tuple) else (section,):
+            for key, kind in secrecy(type(table)).items():
+                value = getattr(table, key)
+                for one in value if isinstance(value, tuple) else (value,):
+                    if one:
+                        yield from (one,) if kind == "all" else secrets_of(one)
+
+
+def redactor_of(*configs: Config) -> Redactor:
+    """Make what takes the secrets of configurations out of texts."""
+    return Redactor.of(secret for config in configs for secret in secrets_in(config))
+
+
+def _items(table: Struct) -> Iterator[tuple[str, Any]]:
+    return ((key, getattr(table, key)) for key in table.__struct_fields__)

@@ -1,0 +1,135 @@
+"""What the configured stations are, and what is wrong with them; decided before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from origin.config.options import RadioOptions, ServerOptions
+
+SCHEMES = ("http://", "https://")
+
+OGG_ENDINGS = (".ogg", ".oga", ".opus")
+"""Endings of names and files that are Ogg; whatever its name, a station carries what its source declares."""
+
+
+AAC_ENDINGS = (".aac", ".aacp")
+"""Endings of names that say that a station is AAC."""
+
+
+def kind(options: RadioOptions) -> str:
+    """Give what a station's source is: ``folder``, ``publish``, ``relay``, or "" for what isn't known."""
+    if options.source in ("folder", "publish", "relay"):
+        return options.source
+    return "relay" if options.source.startswith(SCHEMES) else ""
+
+
+def stream_of(options: RadioOptions) -> str:
+    """Give the address that a relay plays."""
+    return (options.url or "") if options.source == "relay" else options.source
+
+
+def page_of(options: RadioOptions) -> str:
+    """Give the address of the station's own page."""
+    return "" if options.source == "relay" else options.url or ""
+
+
+def lacks_fallback(options: RadioOptions, stations: Sequence[RadioOptions]) -> bool:
+    """Tell whether a fallback is configured that is neither another station nor a file. Looks at the disk."""
+    if not options.fallback or options.fallback in {station.name for station in stations}:
+        return False
+    return not Path(options.fallback).expanduser().is_file()
+
+
+def is_ogg(name: str) -> bool:
+    """Tell whether a station's or a file's name says that it is Ogg."""
+    return name.lower().endswith(OGG_ENDINGS)
+
+
+def expected_type(options: RadioOptions) -> str:
+    """Give the type that a station's listeners are told until its source tells another one."""
+    if is_ogg(options.name):
+        return "application/ogg"
+    return "audio/aac" if options.name.lower().endswith(AAC_ENDINGS) else "audio/mpeg"
+
+
+def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[str]:
+    """Tell what can't be right.
+
+    Yields:
+        One line for each, beginning with the station.
+    """
+    by_name = {station.name: station for station in stations}
+    for station in stations:
+        place = f"radio {station.name!r}"
+        if not kind(station):
+            allowed = "allowed: folder, publish, relay, or an address that begins with http:// or https://"
+            yield f"{place}: source: not possible; {allowed}"
+        elif kind(station) == "relay" and not stream_of(station).startswith(SCHEMES):
+            yield f"{place}: url: a relay needs the stream's address, beginning with http:// or https://"
+        elif kind(station) == "relay" and not _is_address(stream_of(station)):
+            yield f"{place}: not the address of a server; signs such as '/' in passwords are percent-encoded"
+        elif kind(station) == "folder" and is_ogg(station.name):
+            yield f"{place}: name: a folder goes out as MP3; Ogg is for the sources publish and relay"
+        if station.fallback is not None and _is_unlike(station, by_name):
+            yield f"{place}: fallback: not possible, one of the two is Ogg and the other isn't"
+    edges = {station.name: tuple(_sources(station, by_name, server)) for station in stations}
+    for station in stations:
+        if loop := _way_back(station.name, edges):
+            yield f"radio {station.name!r}: it would hear itself: {' → '.join(loop)}"
+
+
+def _is_address(url: str) -> bool:
+    """Tell whether a URL names a host, and a port if any (RFC 3986 §3.2)."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _is_unlike(station: RadioOptions, by_name: Mapping[str, RadioOptions]) -> bool:
+    """Tell whether a fallback can't be heard since it is known to be of another type: files are MP3."""
+    other = by_name.get(station.fallback or "")
+    if other is None:
+        return is_ogg(station.name) or is_ogg(station.fallback or "")
+    # A name without such an ending says nothing, but a folder is MP3.
+    plain = {one.name for one in (station, other) if kind(one) == "folder" or one.name.endswith(".mp3")}
+    return is_ogg(station.name) != is_ogg(other.name) and bool(plain)
+
+
+def _sources(
+    station: RadioOptions, by_name: Mapping[str, RadioOptions], server: ServerOptions
+) -> Iterator[str]:
+    """Name the stations of this server that a station is fed by."""
+    if station.fallback is not None and station.fallback in by_name:
+        yield station.fallback
+    if kind(station) != "relay":
+        return
+    try:
+        parts = urlsplit(stream_of(station))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return
+    own = {server.host, "localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104  # compared, not bound
+    name = unquote(parts.path).removeprefix("/radio/")
+    if parts.hostname in own and port == server.port and name in by_name:
+        yield name
+
+
+def _way_back(name: str, edges: Mapping[str, Sequence[str]]) -> list[str]:
+    """Find a way from a station to itself; [] for none."""
+    ways = [[name]]
+    seen = set[str]()
+    while ways:
+        way = ways.pop()
+        for following in edges[way[-1]]:
+            if following == name:
+                return [*way, name]
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
+    return []

@@ -1,0 +1,56 @@
+"""What the configuration may say although the server doesn't do it yet: told at the start, not in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from origin.config import stations
+from origin.config.options import Config, LiveOptions
+from packager.redaction import redacted_url
+from packager.sources.inspection import playable
+from packager.sources.schemes import SCHEMES
+from packager.sources.source import TEST_SOURCE
+
+
+def serves_channel(options: LiveOptions) -> bool:
+    """Tell whether a channel's source can be played: the test source, a file, or what can be pulled."""
+    return playable(options.source)
+
+
+def unserved(config: Config) -> Iterator[str]:
+    """Name what is configured and has no effect.
+
+    Yields:
+        One line for each, beginning with the key.
+    """
+    for key, port in (("rtmp_port", config.server.rtmp_port), ("srt_port", config.server.srt_port)):
+        if port:
+            yield f"server.{key}: publishing by this protocol isn't served yet"
+    for channel in config.live:
+        if not serves_channel(channel):
+            schemes = ", ".join(SCHEMES)
+            allowed = f"only {TEST_SOURCE!r}, files that are there and URLs of {schemes} can be played yet"
+            named = redacted_url(channel.source)
+            yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
+        if channel.event and not config.server.data:
+            yield f"live {channel.name!r}: event: without server.data only its live window is kept"
+        if channel.publish_key:
+            guarded = "guards timed metadata, captions and events; publishing isn't served yet"
+            yield f"live {channel.name!r}: publish_key: {guarded}"
+    yield from _of_stations(config)
+    for events in config.events:
+        yield f"events {events.name!r}: event channels aren't served yet"
+
+
+def _of_stations(config: Config) -> Iterator[str]:
+    channels = {channel.name for channel in config.live}
+    for station in config.radio:
+        if station.source_password and stations.kind(station) != "publish":
+            yield f"radio {station.name!r}: source_password: only source = 'publish' takes source clients"
+        if stations.lacks_fallback(station, config.radio):
+            named = redacted_url(station.fallback or "")
+            yield f"radio {station.name!r}: fallback {named!r}: neither another station nor a file"
+        if station.hls and station.name in channels:
+            yield f"radio {station.name!r}: hls: the live channel of that name has its address"
+        if station.on_demand and stations.kind(station) != "relay":
+            yield f"radio {station.name!r}: on_demand: only a relay is asked for on demand"

@@ -1,0 +1,1 @@
+"""The library's files, byte for byte: ``/media/PATH``."""

@@ -1,0 +1,143 @@
+"""The library's files as they are, byte for byte: `/media/PATH`."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+import structlog
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from origin.files.open_files import OpenFiles, SharedFile
+from origin.http.media_types import media_type
+from origin.http.select import PlainAnswer
+from origin.http1.sendfile import ZERO_COPY
+from origin.responses.common_headers import NO_SNIFFING
+from origin.responses.representation import RepresentationResponse
+from packager.library.storage import Library, LocalFile, NotFoundError
+
+log = structlog.get_logger()
+
+NOT_FOUND_MAX_AGE = 5
+"""Seconds for which a cache may keep the answer that there is no such file."""
+
+ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
+"""What answers of 404 say to caches."""
+
+_ALLOWED = "GET, HEAD, OPTIONS"
+
+PREFIX = "/media/"
+"""Where the files are."""
+
+RETRY_SECONDS = 1
+"""When a client may ask again for a file that the system could not open."""
+
+
+class Files:
+    """The ASGI application of the library: it sees every method, and answers each itself.
+
+    Args:
+        library: The files.
+        max_age: Seconds for which caches may keep a file.
+        open_files: Where files are kept for the requests that follow; None keeps none.
+        app: What answers for all other addresses; None: nobody does.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        *,
+        max_age: int = 3600,
+        open_files: OpenFiles | None = None,
+        app: ASGIApp | None = None,
+    ) -> None:
+        self._library = library
+        self._headers = ((b"cache-control", b"public, max-age=%d" % max_age), NO_SNIFFING)
+        self._open_files = OpenFiles(0) if open_files is None else open_files
+        self._app = app or Response("Not Found\n", 404)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. A router would cost more than most answers."""
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+            await self._app(scope, receive, send)
+            return
+        query: bytes = scope["query_string"]
+        target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+        if ZERO_COPY in scope.get("extensions", ()) and (kept := self._open_files.valid(target)) is not None:
+            plain = kept.plain_answer(scope["method"], scope["headers"])
+            if plain is not None:
+                await _send_plain(plain, kept.shared, send)
+                return
+        response = await self._respond(scope["method"], scope["path"][len(PREFIX) :], target)
+        await response(scope, receive, send)
+
+    async def _respond(self, method: str, path: str, target: bytes) -> Response:
+        if method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": _ALLOWED})
+        if method not in ("GET", "HEAD"):
+            # RFC 9110 §15.5.6: with the methods that the resource does have.
+            return _refusal("Method Not Allowed\n", 405, {"allow": _ALLOWED})
+        try:
+            representation = await self._open_files.get(
+                target, lambda: open_file(self._library, path), media_type(path), self._headers
+            )
+        except NotFoundError:
+            # One answer for everything that isn't there or isn't to be seen.
+            return _refusal("Not Found\n", 404, ABSENT)
+        except OSError as error:
+            # RFC 9110 §15.6.4: the client isn't to blame, and it may be better soon.
+            level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
+            level("a file can't be opened", path=path, reason=error.strerror)
+            return _refusal("Service Unavailable\n", 503, {"retry-after": str(RETRY_SECONDS)})
+        headers = self._headers
+        if (representation.etag or "").startswith("W/"):
+            # A cache that kept a weak tag would renew it for ever, and never join it with the strong one that
+            # the file has two seconds later.
+            headers = ((b"cache-control", b"no-cache"), NO_SNIFFING)
+        return RepresentationResponse(representation, raw_headers=headers)
+
+
+async def _send_plain(answer: PlainAnswer, shared: SharedFile, send: Send) -> None:
+    """Send what `RepresentationResponse` would, without making one."""
+    status, headers, (first, last) = answer
+    # The file must outlast those who find it.
+    shared.acquire()
+    try:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        count = last + 1 - first
+        await send({"type": ZERO_COPY, "file": shared.file.fd, "offset": first, "count": count})
+    finally:
+        shared.release()
+
+
+async def open_file(library: Library, name: str) -> LocalFile:
+    """Open a file of the library without blocking the loop.
+
+    Args:
+        library: Where it lies.
+        name: As an address names it.
+
+    Returns:
+        The open file, which the caller closes; nothing stays open when the caller is cancelled meanwhile.
+
+    Raises:
+        NotFoundError: There is no such file.
+        OSError: The system can't open it now.
+    """
+    opening = asyncio.get_running_loop().run_in_executor(None, library.open, name)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(opening: asyncio.Future[LocalFile]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _refusal(text: str, status: int, headers: dict[str, str]) -> Response:
+    headers = {**headers, "x-content-type-options": "nosniff"}
+    return Response(text, status, headers, "text/plain; charset=utf-8")

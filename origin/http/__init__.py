@@ -1,0 +1,1 @@
+"""Decisions of HTTP without I/O: ranges, preconditions, credentials, proxies, compression."""

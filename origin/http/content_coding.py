@@ -1,0 +1,176 @@
+"""What is made of texts that come in pieces: entity-tags, and gzip (RFC 1952).
+
+A playlist of a day has megabytes, of which a few lines are new each time. What is made of its long pieces
+is made once: the parts of a deflate stream may be made apart (RFC 1951 §3.2), and the checksum of a whole
+follows from those of its parts.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, TypeVar
+
+from media.hls.lasting_text import Deflated, DigestedText, LastingText, deflate, digest_of
+
+Pieces = tuple[bytes, ...]
+"""A text; its pieces joined in this order."""
+
+LONG_BYTES = 16 * 1024
+"""From this size on, a piece is expected to come again."""
+
+KEPT = 256
+"""How many texts, and how many long pieces, are kept with what was made of them."""
+
+KEPT_BYTES = 16 << 20
+"""Most bytes of them."""
+
+QUICK_BYTES = 256 << 10
+"""Most bytes that are compressed while others wait: some milliseconds' worth."""
+
+_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+"""RFC 1952 §2.3: deflate, no fields, no time, unknown system."""
+
+_END = b"\x03\x00"
+"""RFC 1951 §3.2.6: a last block of no bytes."""
+
+_POLYNOMIAL = 0xEDB88320
+"""Of CRC-32, the lowest bit being the highest power (RFC 1952 §8)."""
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+
+
+class _Kept(Generic[K, T]):
+    """What was made of texts, for the latest ones within bounds of number and bytes; any thread may ask."""
+
+    def __init__(self, make: Callable[[K], T], size: Callable[[K], int]) -> None:
+        self._make = make
+        self._size = size
+        self._made: OrderedDict[K, T] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __contains__(self, data: K) -> bool:
+        return data in self._made
+
+    def __call__(self, data: K) -> T:
+        """Make it, or give what was made of the same."""
+        hash(data)  # which takes a while of a long text, and is known from then on
+        with self._lock:
+            if data in self._made:
+                self._made.move_to_end(data)
+                return self._made[data]
+        made = self._make(data)
+        with self._lock:
+            if data not in self._made:
+                self._bytes += self._size(data)
+            self._made[data] = made
+            while len(self._made) > KEPT or (self._bytes > KEPT_BYTES and len(self._made) > 1):
+                self._bytes -= self._size(self._made.popitem(last=False)[0])
+        return made
+
+
+def _make_tag(pieces: Pieces) -> str:
+    digests = [_digest_of(piece) for piece in pieces]
+    whole = digests[0] if len(digests) == 1 else digest_of(b"".join(digests))
+    return f'"{whole.hex()}"'
+
+
+def _digest_of(piece: bytes) -> bytes:
+    if isinstance(piece, DigestedText):
+        return piece.digest
+    return (_digest if len(piece) >= LONG_BYTES else digest_of)(piece)
+
+
+def _make_gzip(pieces: Pieces) -> bytes:
+    made = []
+    for lasting, run in itertools.groupby(pieces, lambda piece: isinstance(piece, LastingText)):
+        if lasting:
+            made.append(_run(tuple(run)))
+        else:
+            made += [(_deflated if len(piece) >= LONG_BYTES else deflate)(piece) for piece in run]
+    whole = _joined(made)
+    end = whole.crc.to_bytes(4, "little") + (whole.size & 0xFFFFFFFF).to_bytes(4, "little")
+    return b"".join((_HEAD, whole.data, _END, end))
+
+
+def _make_run(pieces: Pieces) -> Deflated:
+    return _joined([piece.deflated for piece in pieces if isinstance(piece, LastingText)])
+
+
+def _joined(parts: Sequence[Deflated]) -> Deflated:
+    crc = size = 0
+    for part in parts:
+        crc, size = crc32_joined(crc, part.crc, part.size), size + part.size
+    return Deflated(b"".join(part.data for part in parts), crc, size)
+
+
+def _own_bytes(pieces: Pieces) -> int:
+    """Bytes of a text that no other one has in common with it."""
+    return sum(len(piece) for piece in pieces if not isinstance(piece, LastingText))
+
+
+def _run_bytes(pieces: Pieces) -> int:
+    return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, LastingText))
+
+
+_digest = _Kept(digest_of, len)
+_deflated = _Kept(deflate, len)
+_run = _Kept(_make_run, _run_bytes)
+
+tag = _Kept(_make_tag, _own_bytes)
+"""The entity-tag of a text, quotes included; it tells texts apart, not how they are divided."""
+
+gzip = _Kept(_make_gzip, _own_bytes)
+"""A text in gzip."""
+
+
+def is_quick(pieces: Pieces) -> bool:
+    """Tell whether the gzip of a text is there, or made in a moment."""
+    fresh = sum(
+        len(piece) for piece in pieces if not isinstance(piece, LastingText) and piece not in _deflated
+    )
+    return fresh <= QUICK_BYTES or pieces in gzip
+
+
+def gzip_tag(pieces: Pieces) -> str:
+    """The entity-tag of a text's gzip (RFC 9110 §8.8.3.3: each coding has its own)."""
+    return f'{tag(pieces)[:-1]}-gzip"'
+
+
+def crc32_joined(first: int, second: int, size: int) -> int:
+    """The checksum of two texts joined.
+
+    Args:
+        first: the first one's.
+        second: the second one's.
+        size: how many bytes the second one has.
+    """
+    # The first one's is that of a polynomial, which the second one's bytes multiply by x to the 8 * size.
+    return _product(_power(size), first) ^ second
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _power(size: int) -> int:
+    """X to the 8 * size, modulo the polynomial."""
+    power, square = 1 << 31, 1 << 23
+    while size:
+        if size & 1:
+            power = _product(square, power)
+        square = _product(square, square)
+        size >>= 1
+    return power
+
+
+def _product(one: int, other: int) -> int:
+    """The product of two polynomials modulo the checksum's."""
+    result = 0
+    for bit in range(31, -1, -1):
+        if one >> bit & 1:
+            result ^= other
+        other = other >> 1 ^ (_POLYNOMIAL if other & 1 else 0)
+    return result

@@ -1,0 +1,222 @@
+"""The answer to a GET or HEAD for what exists: preconditions first, then ranges (RFC 9110 §13.2.2).
+
+Pure: header fields and facts in, a status, header fields and what the body consists of out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from origin.http import byte_ranges, conditional
+from origin.http.byte_ranges import ByteRange
+from packager.library.storage import SETTLED_AFTER
+
+if TYPE_CHECKING:
+    from origin.http.representation import Representation
+
+_BOUNDARY_BYTES = 16
+_RELEVANT = frozenset(
+    {
+        b"range",
+        b"if-range",
+        b"if-match",
+        b"if-none-match",
+        b"if-modified-since",
+        b"if-unmodified-since",
+    }
+)
+
+
+class PlainAnswer(NamedTuple):
+    """What goes out of a whole representation or of one range of it, which isn't empty.
+
+    Attributes:
+        status: 200 or 206.
+        headers: Raw header fields.
+        part: The range.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    part: ByteRange
+
+
+class Answer(NamedTuple):
+    """What goes out as the answer to a request for a representation.
+
+    Attributes:
+        status: 200, 206, 304, 412 or 416.
+        headers: Raw header fields.
+        body: Bytes to send as they are, and ranges of the representation, in this order.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: tuple[bytes | ByteRange, ...] = ()
+
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def plain_answer(
+    method: str, request: Iterable[tuple[bytes, bytes]], size: int, shared: Headers
+) -> PlainAnswer | None:
+    """Decide the answer to nearly all requests: GETs of the whole or of one range, without conditions.
+
+    Args:
+        method: The request's method.
+        request: Its raw header fields, names in lower case.
+        size: Length of the representation in bytes.
+        shared: Raw header fields that its answers of 200 and 206 have in common, Content-Type among them.
+
+    Returns:
+        What `answer` would say in a longer way; None where it has to.
+    """
+    if method != "GET" or not size:
+        return None
+    field = None
+    for name, value in request:
+        if name in _RELEVANT:
+            if name != b"range" or field is not None:
+                return None
+            field = value
+    if field is None:
+        return PlainAnswer(200, (*shared, (b"content-length", b"%d" % size)), ByteRange(0, size - 1))
+    span = byte_ranges.plain_span(field[6:]) if field.startswith(b"bytes=") else None
+    part = None if span is None else byte_ranges.select_span(span, size)
+    if part is None:
+        return None
+    first, last = part
+    content = (b"content-range", b"bytes %d-%d/%d" % (first, last, size))
+    return PlainAnswer(206, (*shared, content, (b"content-length", b"%d" % (last + 1 - first))), part)
+
+
+def answer(
+    method: str,
+    request: Iterable[tuple[bytes, bytes]],
+    representation: Representation,
+    now: float,
+    extra: Headers = (),
+) -> Answer:
+    """Decide the answer to a GET or HEAD for a representation that exists.
+
+    Args:
+        method: GET or HEAD.
+        request: The request's raw header fields, names in lower case.
+        representation: What was selected.
+        now: Seconds since the epoch.
+        extra: Raw header fields that every answer gets (Cache-Control and the like).
+
+    Returns:
+        The answer; its body is empty for HEAD, its Content-Length that of a GET (RFC 9110 §9.3.2).
+    """
+    fields = _fields(request)
+    validators = _validators(representation, now)
+    known = [*extra, *_validator_headers(validators)]
+    outcome = conditional.Outcome.PROCEED
+    if fields.keys() - {"range"}:
+        outcome = conditional.evaluate(method, fields, validators, now)
+    if outcome is conditional.Outcome.NOT_MODIFIED:
+        # RFC 9110 §15.4.5: what a 200 would have said of validators and caching, and no content.
+        return Answer(304, tuple(known))
+    if outcome is conditional.Outcome.FAILED:
+        return _refusal(method, 412, b"Precondition Failed\n", known)
+    selection: byte_ranges.Selection = byte_ranges.WHOLE
+    # RFC 9110 §14.2: ranges are defined for GET alone.
+    field = fields.get("range") if method == "GET" else None
+    # RFC 9110 §13.2.2, last step: If-Range decides whether there is a Range at all.
+    if field is not None and conditional.range_applies(fields.get("if-range"), validators, now):
+        overhead = _part_overhead(representation) if "," in field else 0
+        selection = byte_ranges.select(field, representation.size, overhead)
+    known.append((b"accept-ranges", b"bytes"))
+    if isinstance(selection, byte_ranges.Unsatisfiable):
+        known.append((b"content-range", byte_ranges.unsatisfied_range(representation.size).encode()))
+        return _refusal(method, 416, b"Range Not Satisfiable\n", known)
+    if isinstance(selection, byte_ranges.Partial):
+        return _partial(representation, selection.ranges, known)
+    known += _content(representation.media_type, representation.size)
+    whole = method == "GET" and representation.size > 0
+    return Answer(200, tuple(known), (ByteRange(0, representation.size - 1),) if whole else ())
+
+
+def shared_headers(representation: Representation, extra: Headers, now: float) -> Headers:
+    """The header fields that answers of 200 and 206 have in common, but for Content-Type.
+
+    Args:
+        representation: What was selected.
+        extra: Raw header fields that every answer gets.
+        now: Seconds since the epoch.
+    """
+    return (*extra, *_validator_headers(_validators(representation, now)), (b"accept-ranges", b"bytes"))
+
+
+EARLIEST = -62_135_596_800
+"""Seconds since the epoch of the year 1: HTTP has no date before it, but a disk may (RFC 9110 §5.6.7)."""
+
+
+def _validators(representation: Representation, now: float) -> conditional.Validators:
+    modified = representation.last_modified
+    if modified is not None and modified < EARLIEST:
+        modified = None
+    # RFC 9110 §8.8.2.1: never a Last-Modified in the future.
+    return conditional.Validators(
+        etag=representation.etag,
+        last_modified=None if modified is None else int(min(modified, now)),
+        date_is_strong=modified is not None and modified <= now - SETTLED_AFTER,
+    )
+
+
+def _fields(request: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in request:
+        if name in _RELEVANT:
+            key, text = name.decode("latin-1"), value.decode("latin-1")
+            # RFC 9110 §5.3: lines of one name are one list.
+            fields[key] = f"{fields[key]}, {text}" if key in fields else text
+    return fields
+
+
+def _validator_headers(validators: conditional.Validators) -> list[tuple[bytes, bytes]]:
+    headers = []
+    if validators.etag is not None:
+        headers.append((b"etag", validators.etag.encode("latin-1")))
+    if validators.last_modified is not None:
+        headers.append((b"last-modified", conditional.format_date(validators.last_modified).encode()))
+    return headers
+
+
+def _content(media_type: str, length: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    return ((b"content-type", media_type.encode("latin-1")), (b"content-length", b"%d" % length))
+
+
+def _refusal(method: str, status: int, text: bytes, headers: Headers) -> Answer:
+    content = _content("text/plain; charset=utf-8", len(text))
+    return Answer(status, (*headers, *content), (text,) if method == "GET" else ())
+
+
+def _part_overhead(representation: Representation) -> int:
+    last = ByteRange(max(representation.size - 1, 0), max(representation.size - 1, 0))
+    boundary = "0" * (2 * _BOUNDARY_BYTES)
+    return len(byte_ranges.part_header(last, representation.size, representation.media_type, boundary))
+
+
+def _partial(
+    representation: Representation, ranges: Sequence[ByteRange], known: list[tuple[bytes, bytes]]
+) -> Answer:
+    size, media_type = representation.size, representation.media_type
+    if len(ranges) == 1:
+        # RFC 9110 §15.3.7.1: one range is never sent as multipart.
+        known.append((b"content-range", byte_ranges.content_range(ranges[0], size).encode()))
+        return Answer(206, (*known, *_content(media_type, ranges[0].length)), (ranges[0],))
+    # 128 random bits: nobody can put the boundary into a file, nor need a file be searched for it.
+    boundary = secrets.token_hex(_BOUNDARY_BYTES)
+    body: list[bytes | ByteRange] = []
+    for part in ranges:
+        body += (byte_ranges.part_header(part, size, media_type, boundary), part)
+    body.append(byte_ranges.closing(boundary))
+    length = sum(piece.length if isinstance(piece, ByteRange) else len(piece) for piece in body)
+    # RFC 9110 §15.3.7.2: each part has a Content-Range, the whole has none.
+    content = _content(f"multipart/byteranges; boundary={boundary}", length)
+    return Answer(206, (*known, *content), tuple(body))

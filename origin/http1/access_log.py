@@ -1,0 +1,94 @@
+"""Requests as they are counted and logged, by area and by status."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import structlog
+
+log = structlog.get_logger()
+
+
+AREAS = frozenset(
+    {
+        "media",
+        "vod",
+        "live",
+        "radio",
+        "status-json.xsl",
+        "events",
+        "relay",
+        "api",
+        "player",
+        "health",
+        "metrics",
+    }
+)
+"""First path segments that are counted by name; a fixed set, so that no client can grow the metrics."""
+
+
+@dataclass(slots=True)
+class RequestCounters:
+    """Counters since the start, by area and by status."""
+
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    sent_bytes: Counter[str] = field(default_factory=Counter)
+
+
+def area_of(path: str) -> str:
+    """Name the area of a path: its first segment if that is one of ours, ``page`` for the page."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first == "":
+        return "page"
+    return first if first in AREAS else "other"
+
+
+class AccessLog:
+    """Where answered requests are written down.
+
+    Args:
+        traffic: the counters to keep.
+        log_requests: whether each request becomes a log line.
+    """
+
+    def __init__(self, traffic: RequestCounters, *, log_requests: bool) -> None:
+        self.log_requests = log_requests
+        self._traffic = traffic
+
+    def count(self, area: str, status: int, count: int) -> None:
+        """Count a request and the bytes of its answer's body at once."""
+        self._traffic.requests[area, status] += 1
+        self._traffic.sent_bytes[area] += count
+
+    def count_bytes(self, area: str, count: int) -> None:
+        """Count bytes of a body that are on their way."""
+        self._traffic.sent_bytes[area] += count
+
+    def count_request(self, area: str, status: int) -> None:
+        """Count a request whose answer has ended."""
+        self._traffic.requests[area, status] += 1
+
+    def write(
+        self, method: str, path: str, status: int, sent: int, started: float, client: str | None
+    ) -> None:
+        """Log a request.
+
+        Args:
+            method: its method.
+            path: its path, decoded.
+            status: the answer's, 0 for none.
+            sent: bytes of the answer's body.
+            started: when it came, by the monotonic clock.
+            client: the client's address.
+        """
+        log.info(
+            "request",
+            method=method,
+            path=path,
+            status=status,
+            bytes=sent,
+            seconds=round(time.monotonic() - started, 3),
+            client=client,
+        )

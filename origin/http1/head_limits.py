@@ -1,0 +1,86 @@
+"""What has come of a request's head, measured while it comes: before it is whole, nobody knows what it is."""
+
+from __future__ import annotations
+
+from origin.http1.request_head import HttpLimits
+
+
+class HeadLimits:
+    """What has come of a request's head, against its limits.
+
+    Args:
+        limits: What a head may cost.
+
+    Attributes:
+        is_open: Whether a head has begun and isn't complete.
+        hosts: The values of its Host fields.
+        codings: The values of its Transfer-Encoding fields.
+    """
+
+    __slots__ = (
+        "_began",
+        "_bytes",
+        "_fields",
+        "_limits",
+        "_line",
+        "_unparsed",
+        "codings",
+        "hosts",
+        "is_open",
+    )
+
+    def __init__(self, limits: HttpLimits) -> None:
+        self._limits = limits
+        self.is_open = self._began = False
+        self._bytes = self._unparsed = self._fields = 0
+        # The first line as far as it has come; None: it is right, or nobody knows where it began.
+        self._line: bytes | None = None
+        self.hosts: list[bytes] = []
+        self.codings: list[bytes] = []
+
+    def begin(self) -> None:
+        """The first byte of a request."""
+        self.is_open = self._began = True
+        self._bytes = self._unparsed = self._fields = 0
+        self._line = b""
+        self.hosts = []
+        self.codings = []
+
+    def add(self, name: bytes, value: bytes) -> bool:
+        """Count a field of the head or the trailer. Returns whether it is within the limits."""
+        self._fields += 1
+        self._bytes += len(name) + len(value) + 4
+        if name == b"host":
+            self.hosts.append(value.strip(b" \t"))
+        elif name == b"transfer-encoding":
+            self.codings.append(value)
+        return self._fields <= self._limits.header_fields and self._bytes <= self._limits.header_bytes
+
+    def judge(self, data: bytes, *, is_all: bool) -> int | None:
+        """Judge bytes that the parser has taken, if they leave a head that isn't complete.
+
+        The parser reports whole fields only; this bounds what it keeps of one that doesn't end.
+
+        Args:
+            data: The bytes.
+            is_all: Whether all of them are this head's; else the end of a body may stand before it.
+
+        Returns:
+            The status to refuse the request with, or None when its head may go on.
+        """
+        if not self.is_open:
+            return None
+        began, self._began = self._began, False
+        if began and not is_all:
+            self._line = None
+            return None
+        self._unparsed += len(data)
+        if self._unparsed > self._limits.header_bytes:
+            return 431
+        if self._line is not None:
+            line, end, _ = (self._line + data).lstrip(b"\r\n").partition(b"\n")
+            self._line = None if end else line
+            # RFC 9112 §2.3, appendix C.1: HTTP/0.9 has no version, and nothing would come behind this line.
+            if end and len(line.split()) < 3:
+                return 400
+        return None

@@ -1,0 +1,324 @@
+"""The uvicorn protocol class: HTTP/1 on a connection, with the limits that a public server needs.
+
+Beside uvicorn's own it offers the ASGI extension `http.response.zerocopysend`, ends bodies of unknown length
+for HTTP/1.0 by closing, and refuses early what can't become an answer: requests that never end, that are too
+large, that don't say for which host they are. And it says who the client is where a trusted proxy has brought
+the request, so that uvicorn's own way of that is to be off: `uvicorn.Config(app, http=HttpProtocol,
+proxy_headers=False)` is all it takes.
+"""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+import weakref
+from typing import Any
+
+import httptools
+import structlog
+from starlette.responses import PlainTextResponse
+from uvicorn.protocols.http.flow_control import service_unavailable
+
+from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
+from origin.http.trusted_proxies import TrustedProxies
+from origin.http1.connection import CONNECTIONS_TO_REFUSE, Connection
+from origin.http1.exchange import GONE, Exchange
+from origin.http1.fast_path import FastAnswer, FastPath
+from origin.http1.request_head import HttpLimits, fault_of, split_target
+from origin.http1.sendfile import ZERO_COPY
+from origin.http1.unframed_body import HeadEnd, has_endless_body
+
+log = structlog.get_logger()
+
+PIECES_AT_ONCE = 512
+"""How many pieces, such as heads, are taken before other connections have their turn."""
+
+FRAMING_PER_BYTE = 16
+"""Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny chunks have 5."""
+
+TOO_MANY = PlainTextResponse(
+    "too many connections from one address\n",
+    429,
+    {"connection": "close", "cache-control": "no-store", "retry-after": str(RETRY_SECONDS)},
+)
+"""RFC 6585 §4: what answers on a connection of a client that has too many."""
+
+_METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
+
+
+class _RefusedError(httptools.HttpParserError):
+    """Raised in the parser's callbacks to make it stop."""
+
+
+class HttpProtocol(Connection):
+    """One connection. Its limits are those of the class: see `http_protocol`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._head_end = HeadEnd()
+        self._is_taking = False
+        # Of the body that is being read, and of what stands around its chunks.
+        self._body_bytes = self._framing_bytes = 0
+        self._chunks: list[bytes] = []
+        # The one whose body is the rest of the connection.
+        self._endless: Exchange | None = None
+
+    # Reading
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._repeat is not None and self._reply_again(self._repeat, data):
+            return
+        if self._unread:
+            self._unread += data
+            self.flow.pause_reading()
+        elif not self._answer(data):
+            self._take(data, data)
+
+    def _take(self, data: bytes, tried: bytes = b"") -> None:
+        """Take bytes head by head, as far as their turn has come; the rest waits, and its client with it.
+
+        Args:
+            data: What has come.
+            tried: What needs the parser, as is known already.
+        """
+        start, pieces, self._is_taking = 0, 0, True
+        while start < len(data) and pieces < PIECES_AT_ONCE and not self._is_behind():
+            pieces += 1
+            end = self._head_end.find(data, start)
+            piece, start = data[start:end], end
+            if self._endless is not None:
+                self._endless.feed(piece)
+            elif not self._deaf and (piece is tried or not self._answer(piece)):
+                self._parse(piece)
+        self._is_taking = False
+        self._unread = data[start:]
+        if self._unread:
+            self.flow.pause_reading()
+            if pieces == PIECES_AT_ONCE:
+                self.loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        """Take more of what is unread, unless it waits for an answer."""
+        if self._unread and not self._is_behind():
+            self._go_on()
+
+    def _is_behind(self) -> bool:
+        """Whether what comes next belongs to a request behind the one that is being answered."""
+        if self._active is None or self._endless is not None or self._deaf:
+            return self.transport.is_closing()
+        return not self._gauge.is_open and not self._in_body
+
+    def _parse(self, data: bytes) -> None:
+        is_all = self._is_between or self._gauge.is_open
+        bodys, before = self.cycle if self._in_body else None, self._body_bytes
+        try:
+            try:
+                self.parser.feed_data(data)
+            finally:
+                self._hand_on_body()
+        except httptools.HttpParserUpgrade:
+            self._deaf = True
+            if self._should_upgrade():
+                self._watch.stop()
+                self.handle_websocket_upgrade()
+            return
+        except httptools.HttpParserInvalidMethodError:
+            # RFC 9110 §9.1: a method that isn't known, of which only the first bytes may be there yet.
+            self._refuse(501 if is_all and _METHOD.match(data) else 400)
+            return
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or 400)
+            return
+        if (status := self._gauge.judge(data, is_all=is_all)) is not None:
+            self._refuse(status)
+        elif self._in_body and self.cycle is bodys:
+            self._framing_bytes += len(data) - (self._body_bytes - before)
+            # RFC 9112 §7.1.1: a server ought to limit the total length of chunk extensions.
+            if self._framing_bytes > self.limits.header_bytes + FRAMING_PER_BYTE * self._body_bytes:
+                self._refuse(400)
+
+    def _answer(self, data: bytes) -> bool:
+        """Answer a request that needs no parser and no application. Returns whether it was one."""
+        if not self._is_between or self._active is not None or self._deaf or not self._may_answer:
+            return False
+        if self._retired:
+            return False
+        # What the application wrote may still be on its way.
+        if self.transport.get_write_buffer_size():
+            return False
+        repeat = self.fast_path.repeat(data)
+        if repeat is not None and self._reply_again(repeat, data):
+            return True
+        answer = self._find(data)
+        if answer is None:
+            return False
+        self._active, self._status = answer, 0
+        try:
+            answer.begin(self)
+        except Exception:  # it is this request's alone
+            self.fail(answer)
+            log.exception("answer failed", path=answer.path)
+        if self._active is not answer and answer.keep_alive:
+            if answer.request is self._before:
+                self._repeat = answer.again(data)
+            if repeat is None and (repeat := answer.for_all(data)) is not None:
+                self.fast_path.keep(data, repeat)
+        self._before = answer.request
+        return True
+
+    def _find(self, data: bytes) -> FastAnswer | None:
+        """Find who answers a request; where that fails, the application has to."""
+        try:
+            return self.fast_path.find(data, self.limits, self._told)
+        except Exception:
+            log.exception("no short way for a request")
+            return None
+
+    def _go_on(self) -> None:
+        if self._is_taking:
+            return
+        unread, self._unread = self._unread, b""
+        self._take(unread)
+        if not self._unread:
+            self.flow.resume_reading()
+            self._close_behind()
+
+    # The parser's events
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._is_between = False
+        self._body_bytes = self._framing_bytes = 0
+        self._gauge.begin()
+        if self._active is None:
+            self._watch.since = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request target."""
+        self.url += url
+        if len(self.url) > self.limits.target_bytes:
+            self._stop(414)
+        if self.parser.get_method() == b"SOURCE":
+            # RFC 9112 §2.2: a line may end with a bare LF, as darkice's do; nothing follows such a request.
+            self.parser.set_dangerous_leniencies(
+                lenient_optional_cr_before_lf=True, lenient_optional_lf_after_cr=True
+            )
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header field, or a trailer field, which nobody here asks for."""
+        # RFC 9112 §5.1: the whitespace behind a value isn't part of it; the parser leaves it there.
+        name, value = name.lower(), value.rstrip(b" \t")
+        if not self._gauge.add(name, value):
+            self._stop(431)
+        if not self._gauge.is_open:
+            return
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The header is complete: the application's turn, or the next in line."""
+        self._gauge.is_open = False
+        method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
+        if (status := fault_of(method, version, self._gauge.hosts, self._gauge.codings)) is not None:
+            self._stop(status)
+        self.scope["method"] = method
+        self.scope["http_version"] = version
+        upgrading = self.parser.should_upgrade()
+        if upgrading and self._should_upgrade():
+            return
+        self._set_target()
+        if self._told is not None and self.client is not None:
+            self._set_client(self.client[0])
+        extensions = self.scope["extensions"] = dict[str, dict[object, object]]()
+        if self._zero_copy:
+            extensions[ZERO_COPY] = {}
+        # After an upgrade that isn't taken, the parser reads nothing more.
+        keep_alive = version != "1.0" and not upgrading and self.parser.should_keep_alive()
+        exchange = Exchange(
+            self,
+            self.scope,
+            expect_100_continue=self.expect_100_continue and version == "1.1",
+            keep_alive=keep_alive,
+        )
+        # Weak: what refers to itself is only freed by a full collection.
+        extensions[GONE] = {"exchange": weakref.ref(exchange)}
+        self.cycle, self._in_body = exchange, True
+        if self._active is None and has_endless_body(method, self.scope["path"], self.headers):
+            self._endless = exchange
+            exchange.keep_alive = False
+        app = self.app
+        if self._is_excess:
+            app = TOO_MANY if self._is_too_many else service_unavailable
+        if self._active is None:
+            self._begin(exchange, app)
+        else:
+            # Its head stood behind the last bytes of a body; those behind it wait unread.
+            self.pipeline.appendleft((exchange, app))
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of the request's body, out of their framing."""
+        self._body_bytes += len(body)
+        self._chunks.append(body)
+
+    def _hand_on_body(self) -> None:
+        """Give the request all chunks of its body that came at once: there may be tens of thousands."""
+        if self._chunks:
+            chunks, self._chunks = self._chunks, []
+            super().on_body(b"".join(chunks))
+
+    def on_message_complete(self) -> None:
+        """The request's last byte."""
+        self._hand_on_body()
+        self._in_body, self._is_between = False, True
+        if self._endless is None:
+            super().on_message_complete()
+
+    def _set_target(self) -> None:
+        raw_path, query = split_target(self.url)
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = urllib.parse.unquote(path)
+        self.scope["path"] = self.root_path + path
+        self.scope["raw_path"] = self.root_path.encode("ascii") + raw_path
+        self.scope["query_string"] = query
+
+    def _set_client(self, peer: str) -> None:
+        """Have the request's scope say who the client behind a trusted proxy is, and what it has asked."""
+        client = self.proxies.client(peer, self.headers)
+        if client.host != peer:
+            # Its port is nobody's business: that of the proxy it isn't.
+            self.scope["client"] = client.host, 0
+        if client.scheme is not None:
+            self.scope["scheme"] = client.scheme
+
+    def _stop(self, status: int) -> None:
+        """Make the parser stop, for a reason."""
+        self._refusal = status
+        raise _RefusedError
+
+
+def http_protocol(
+    limits: HttpLimits,
+    fast_path: FastPath | None = None,
+    proxies: TrustedProxies | None = None,
+    client_connections: ClientLimit = UNLIMITED,
+) -> type[HttpProtocol]:
+    """A protocol class with limits of one's own, to be given to `uvicorn.Config(http=...)`.
+
+    Args:
+        limits: The limits of every connection.
+        fast_path: What answers requests before the application; None leaves all to it.
+        proxies: Whose word on their clients is taken; None: nobody's.
+        client_connections: How many connections one client may have.
+    """
+    shared = {
+        "limits": limits,
+        "fast_path": fast_path or FastPath({}),
+        "proxies": proxies or TrustedProxies(),
+        "client_connections": client_connections,
+        "refused_connections": ClientLimit(CONNECTIONS_TO_REFUSE),
+    }
+    return type("LimitedWireProtocol", (HttpProtocol,), shared)

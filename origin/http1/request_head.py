@@ -1,0 +1,230 @@
+"""The head of an HTTP/1 request: what it may cost, and what is wrong with one that parses (RFC 9112 §3)."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import httptools
+
+from origin.http.byte_ranges import Span, plain_span
+
+PLAIN_BYTES = 4096
+"""Length of a head up to which it may be plain: longer ones are rare, and the parser reads them."""
+
+HOSTS_KEPT = 64
+"""Values of Host that are known to be right or wrong; each is at most as long as a header may be."""
+
+# RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing; an IPv6 address is a group of its own.
+_HOST = re.compile(
+    rb"(?:\[(?:([0-9A-Fa-f:.]+)|v[0-9A-Fa-f]+\.[0-9A-Za-z._~!$&'()*+,;=:-]+)\]"
+    rb"|(?:[0-9A-Za-z._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?"
+)
+
+
+# RFC 9112 §3, §5, narrower than the grammar where that saves a rule: what it doesn't know isn't plain.
+_LINE = re.compile(rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*) HTTP/1\.1\r\n")
+_FIELDS = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+\-.^_`|~]+:[\t\x20-\x7e\x80-\xff]*\r\n)+\r\n")
+_CONDITIONS = frozenset(
+    {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
+)
+# What says that there is more to a request than its head, or to a connection than this request.
+_NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer"})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLine:
+    """The first line of a plain request: GET or HEAD, HTTP/1.1.
+
+    Attributes:
+        method: GET or HEAD.
+        target: The request target, in origin form.
+    """
+
+    method: str
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlainFields:
+    """The header fields of a plain request: of one without a body, on a connection that stays open.
+
+    Attributes:
+        fields: Names in lower case, and values.
+        is_conditional: Whether there are preconditions or If-Range.
+        has_range: Whether there is a Range.
+    """
+
+    fields: tuple[tuple[bytes, bytes], ...]
+    is_conditional: bool = False
+    has_range: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What a client may cost before its request is known. Times in seconds, sizes in bytes.
+
+    Attributes:
+        header_seconds: From the first byte of a request, or the opening of the connection, to the end of
+            its header.
+        header_bytes: Request line and header fields together.
+        header_fields: Number of header fields.
+        target_bytes: The request target.
+        stalled_seconds: How long a client may take none of the bytes that wait for it.
+        body_seconds: What a body may take, and as much more as its bytes take at `body_rate`.
+        body_rate: Bytes per second that a body has at least, beyond those seconds.
+        connections: Connections that are served; those beyond get 503, and far beyond that they are cut.
+        linger_seconds: How long what a refused client is still sending is read, so that it sees why.
+    """
+
+    header_seconds: float = 15.0
+    header_bytes: int = 32 * 1024
+    header_fields: int = 100
+    target_bytes: int = 8 * 1024
+    stalled_seconds: float = 60.0
+    body_seconds: float = 20.0
+    body_rate: int = 500
+    connections: int = 8192
+    linger_seconds: float = 2.0
+
+
+def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequence[bytes] = ()) -> int | None:
+    """Judge the head of a request.
+
+    Args:
+        method: Its method.
+        version: Its HTTP version, such as "1.1".
+        hosts: The values of its Host fields.
+        codings: The values of its Transfer-Encoding fields.
+
+    Returns:
+        The status to refuse it with, or None when nothing is wrong with it.
+    """
+    if version not in ("1.0", "1.1"):
+        return 400 if version == "0.9" else 505
+    # RFC 9112 §3.2: exactly one Host in HTTP/1.1, never more than one, and a valid one.
+    if len(hosts) > 1 or (not hosts and version == "1.1") or not all(map(_is_host, hosts)):
+        return 400
+    # RFC 9112 §6.1: a Transfer-Encoding in HTTP/1.0 means that the framing can't be trusted.
+    if codings and version == "1.0":
+        return 400
+    if codings and (coding := b",".join(codings).strip(b" \t").lower()) != b"chunked":
+        # RFC 9112 §6.3: without chunked as the last coding nobody knows where the body ends; §6.1: others
+        # than that aren't understood here.
+        return 501 if coding.rpartition(b",")[2].strip(b" \t") == b"chunked" else 400
+    # RFC 9110 §9.1, §9.3.6: this is no proxy.
+    return 501 if method == "CONNECT" else None
+
+
+@functools.lru_cache(maxsize=HOSTS_KEPT)
+def _is_host(value: bytes) -> bool:
+    """Whether it can be the value of a Host field; nearly all requests have the same few."""
+    match = _HOST.fullmatch(value)
+    if match is None or match[1] is None:
+        return match is not None
+    try:
+        ipaddress.IPv6Address(match[1].decode("ascii"))
+    except ValueError:
+        return False
+    return True
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Split a request target (RFC 9112 §3.2) into its path and query, both still percent-encoded.
+
+    Args:
+        target: In origin form, absolute form or asterisk form.
+
+    Raises:
+        HttpParserInvalidURLError: It is none of these.
+    """
+    if target.startswith(b"/"):
+        path, _, query = target.partition(b"#")[0].partition(b"?")
+        return path, query
+    # RFC 9112 §3.2.2: a server must accept the absolute form too; its path may be empty.
+    parsed = httptools.parse_url(target)
+    return parsed.path or b"/", parsed.query or b""
+
+
+def _range_value(data: bytes) -> tuple[int, int]:
+    """Where in a head the value of a Range field in bytes stands: first position and end, or -1 twice."""
+    start = data.find(b"\r\nRange: bytes=")
+    if start < 0 and (start := data.find(b"\r\nrange: bytes=")) < 0:
+        return -1, -1
+    start += len(b"\r\nRange: bytes=")
+    return start, data.find(b"\r", start)
+
+
+def part_range(data: bytes) -> tuple[bytes, Span | None]:
+    """Take a plain Range field out of a head: what is left is the same for all ranges that a client asks for.
+
+    Args:
+        data: All that has come of it.
+
+    Returns:
+        The head without the field's line, and what the field says; or the head as it is, and None.
+    """
+    start, end = _range_value(data)
+    span = None if start < 0 else plain_span(data[start:end])
+    if span is None:
+        return data, None
+    return data[: start - len(b"\r\nRange: bytes=")] + data[end:], span
+
+
+def around_range(data: bytes) -> tuple[bytes, bytes]:
+    """What stands before and behind the value of the Range field that `part_range` takes out."""
+    start, end = _range_value(data)
+    return data[:start], data[end:]
+
+
+def read_line(line: bytes, limits: HttpLimits) -> RequestLine | None:
+    """Read the first line of a plain request.
+
+    Args:
+        line: The line with its end.
+        limits: What it may cost.
+
+    Returns:
+        None when it is anything else: then the parser, which knows all of HTTP, says what it is.
+    """
+    match = _LINE.fullmatch(line)
+    if match is None or len(match[2]) > limits.target_bytes:
+        return None
+    return RequestLine(match[1].decode("ascii"), match[2])
+
+
+def read_fields(block: bytes, limits: HttpLimits) -> PlainFields | None:
+    """Read the header fields of a plain request.
+
+    Args:
+        block: All that has come behind the request's first line.
+        limits: What they may cost.
+
+    Returns:
+        None when it is anything but the whole and right fields of one request without a body that leaves the
+        connection open.
+    """
+    if _FIELDS.fullmatch(block) is None:
+        return None
+    fields, hosts = [], []
+    is_conditional = has_range = False
+    for line in block[:-4].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"range":
+            has_range = True
+        elif name in _CONDITIONS:
+            is_conditional = True
+        elif name in _NOT_PLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
+            return None
+        fields.append((name, value))
+    # RFC 9112 §3.2, as `fault_of` has it. A Range that was taken out before is a field more.
+    right = len(hosts) == 1 and _is_host(hosts[0])
+    if not right or len(fields) >= limits.header_fields:
+        return None
+    return PlainFields(tuple(fields), is_conditional, has_range)

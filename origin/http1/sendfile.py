@@ -1,0 +1,290 @@
+"""Bytes of a file onto a socket by sendfile, beside an asyncio transport that owns the socket.
+
+What the socket takes at once goes out on the transport's own descriptor. Only to wait for room it is
+duplicated, because a loop doesn't let anybody wait for a descriptor that one of its transports uses. Nothing
+else may write to the connection while a sending is under way; `origin/http1/protocol.py` sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+from origin.http.byte_ranges import ByteRange
+
+MSG_MORE = getattr(socket, "MSG_MORE", 0)
+
+ZERO_COPY = "http.response.zerocopysend"
+"""The ASGI extension by which an application leaves the sending of a file's bytes to the server."""
+
+STEP = 2 * 1024 * 1024
+"""Bytes that one connection may send before the others get their turn."""
+
+READ_LIMIT = 16 * 1024
+"""Mean length of several ranges up to which reading them, and one send, is cheaper than many sendfiles."""
+
+SINGLE_READ_LIMIT = 4 * 1024
+"""Length of a single range up to which reading it is cheaper than a sendfile; it spares no other call."""
+
+JOINED_LIMIT = 64 * 1024
+"""Bytes of ranges that are read at most; a slow client costs so much memory."""
+
+PAGE = 4096
+"""Bytes of a page of the kernel's page cache."""
+
+PACKET_PAGES = 16
+"""Pages of a file that leave together with a header in one packet (MSG_MORE).
+
+A packet of Linux has room for 17 fragments (MAX_SKB_FRAGS): one is the header's, and each page that a range
+touches is another. A range that fits spares a packet, which is dear beside a short answer. 64 KiB that begin
+between two pages touch 17: left to one call, they nearly double the kernel's time.
+"""
+
+SPLIT_PAGES = 2 * PACKET_PAGES
+"""Pages of a range up to which two calls that fill a packet each are cheaper than a header for itself."""
+
+GATHERED = 64
+"""Pieces of bytes that one call sends at most."""
+
+Piece = bytes | memoryview | ByteRange
+Done = Callable[[Exception | None], None]
+
+
+class TruncatedFileError(Exception):
+    """The file ended before the bytes that were promised."""
+
+
+class FileSender:
+    """Sends bytes and ranges of files on one connection's socket, one sending at a time.
+
+    Args:
+        loop: The loop of the connection.
+        transport: The connection's; its socket stays its own, and is open until `close`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
+        own = transport.get_extra_info("socket")
+        self._loop = loop
+        # Transports don't let others send; this is the same descriptor, and `close` only forgets it.
+        self._socket = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
+        self._socket.setblocking(False)
+        self._fd = own.fileno()
+        self._waiting = -1
+        self._pieces: list[Piece] = []
+        self._file = -1
+        self._done: Done | None = None
+        self.sent = 0
+        """Bytes that the kernel has taken so far."""
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether bytes are left that the kernel hasn't taken yet."""
+        return self._done is not None
+
+    def begin(self, pieces: Sequence[Piece], length: int, file: int, done: Done | None) -> bool:
+        """Send bytes and ranges of a file.
+
+        Args:
+            pieces: What to send, in this order.
+            length: Of all ranges together.
+            file: Descriptor of a regular file, open until the sending has ended; none without ranges.
+            done: Called at the end, with the reason if it is an early one; not when the end is now. None: the
+                caller awaits `rest`.
+
+        Returns:
+            Whether the kernel has all the bytes already.
+
+        Raises:
+            TruncatedFileError: The file was too short; what there was has been sent.
+            OSError: The connection is gone, or there is no descriptor left to wait with.
+        """
+        if len(pieces) == 2 and isinstance(pieces[1], ByteRange) and length > SINGLE_READ_LIMIT:
+            return self.begin_range(bytes(pieces[0]), pieces[1], file, done)
+        if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
+            pieces = (b"".join([_read(file, piece) for piece in pieces]),)
+        elif not length and len(pieces) == 2:
+            # A header and bytes from memory: nearly always the kernel takes both in one call.
+            pieces = self._offer(*pieces)
+            if not pieces:
+                return True
+        self._pieces = list(pieces)
+        self._file = file
+        if self._step(MSG_MORE if 0 < length <= PACKET_PAGES * PAGE else 0):
+            return True
+        if done is not None:
+            self._wait(done)
+        return False
+
+    def begin_range(self, head: bytes, part: ByteRange, file: int, done: Done | None = None) -> bool:
+        """Send bytes and one range of a file, which is what `begin` does in a longer way.
+
+        Args:
+            head: What goes before the file's bytes.
+            part: The range.
+            file: Descriptor of a regular file, open until the sending has ended.
+            done: As for `begin`, which says what is returned and raised, too; without it, `rest` is to be
+                awaited where the kernel hasn't all the bytes yet.
+        """
+        first, last = part
+        length = last + 1 - first
+        if length <= SINGLE_READ_LIMIT:
+            return self.begin((head, part), length, file, done)
+        sent = taken = 0
+        try:
+            pages = last // PAGE - first // PAGE + 1
+            sent = self._socket.send(head, MSG_MORE if pages <= SPLIT_PAGES else 0)
+            if sent == len(head):
+                if PACKET_PAGES < pages <= SPLIT_PAGES:
+                    taken = os.sendfile(self._fd, file, first, PACKET_PAGES // 2 * PAGE - first % PAGE)
+                taken += os.sendfile(self._fd, file, first + taken, min(STEP, length - taken))
+                if not taken:
+                    raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
+        except BlockingIOError:
+            pass
+        finally:
+            self.sent += sent + taken
+        if taken == length:
+            return True
+        rest = ByteRange(first + taken, last)
+        self._pieces = [rest] if sent == len(head) else [memoryview(head)[sent:], rest]
+        self._file = file
+        if done is not None:
+            self._wait(done)
+        return False
+
+    def _wait(self, done: Done) -> None:
+        """Have each turn of the loop that finds the socket writable send one more step."""
+        if self._waiting < 0:
+            self._waiting = os.dup(self._fd)
+        self._done = done
+        self._loop.add_writer(self._waiting, self._continue)
+
+    async def rest(self) -> None:
+        """Send what `begin_range` has left; returns when the kernel has all the bytes.
+
+        Raises:
+            TruncatedFileError: The file was too short; what there was has been sent.
+            OSError: The connection is gone, or there is no descriptor left to wait with.
+        """
+        ended: asyncio.Future[None] = self._loop.create_future()
+
+        def done(error: Exception | None) -> None:
+            if ended.done():
+                return
+            if error is None:
+                ended.set_result(None)
+            else:
+                ended.set_exception(error)
+
+        self._wait(done)
+        try:
+            await ended
+        finally:
+            self._stop()
+
+    def close(self) -> None:
+        """Give the descriptor back; a sending under way ends with an OSError."""
+        done = self._stop()
+        if self._waiting >= 0:
+            os.close(self._waiting)
+            self._waiting = -1
+        self._socket.detach()
+        if done is not None:
+            done(ConnectionAbortedError("the connection was closed"))
+
+    def _stop(self) -> Done | None:
+        done, self._done = self._done, None
+        if done is not None:
+            self._loop.remove_writer(self._waiting)
+        return done
+
+    def _continue(self) -> None:
+        error: Exception | None = None
+        try:
+            if not self._step():
+                return
+        except (OSError, TruncatedFileError) as caught:
+            error = caught
+        done = self._stop()
+        if done is not None:
+            done(error)
+
+    def _step(self, flags: int = 0) -> bool:
+        """Send at most one step. Returns whether everything is sent."""
+        budget = STEP
+        pieces = self._pieces
+        try:
+            while pieces and budget:
+                piece = pieces[0]
+                if isinstance(piece, ByteRange):
+                    first, last = piece
+                    length = last + 1 - first
+                    sent = os.sendfile(self._fd, self._file, first, min(budget, length))
+                    if not sent:
+                        raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
+                    budget -= sent
+                elif len(pieces) > 1 and not isinstance(pieces[1], ByteRange):
+                    self._send_together(flags)
+                    continue
+                else:
+                    length = len(piece)
+                    sent = self._socket.send(piece, flags if len(pieces) > 1 else 0)
+                self.sent += sent
+                if sent == length:
+                    del pieces[0]
+                elif isinstance(piece, ByteRange):
+                    pieces[0] = ByteRange(piece.first + sent, piece.last)
+                else:
+                    pieces[0] = memoryview(piece)[sent:]
+        except BlockingIOError:
+            return False
+        return not pieces
+
+    def _offer(self, head: Piece, body: Piece) -> Sequence[Piece]:
+        """Send of bytes what the kernel takes now. Returns the rest."""
+        if isinstance(head, ByteRange) or isinstance(body, ByteRange):
+            return (head, body)
+        try:
+            sent = self._socket.sendmsg((head, body))
+        except BlockingIOError:
+            return (head, body)
+        self.sent += sent
+        if sent == len(head) + len(body):
+            return ()
+        if sent < len(head):
+            return (memoryview(head)[sent:], body)
+        return (memoryview(body)[sent - len(head) :],)
+
+    def _send_together(self, flags: int) -> None:
+        """Send the bytes up to the next range in one call."""
+        data = _leading_bytes(self._pieces)
+        sent = self._socket.sendmsg(data, (), flags if len(data) < len(self._pieces) else 0)
+        self.sent += sent
+        for piece in data:
+            if sent < len(piece):
+                self._pieces[0] = memoryview(piece)[sent:]
+                break
+            sent -= len(piece)
+            del self._pieces[0]
+
+
+def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
+    """The pieces before the first range, at most as many as one call takes."""
+    data: list[bytes | memoryview] = []
+    for piece in pieces:
+        if isinstance(piece, ByteRange) or len(data) == GATHERED:
+            break
+        data.append(piece)
+    return data
+
+
+def _read(file: int, piece: Piece) -> bytes | memoryview:
+    """A piece's bytes."""
+    if not isinstance(piece, ByteRange):
+        return piece
+    data = os.pread(file, piece.length, piece.first)
+    if len(data) < piece.length:
+        raise TruncatedFileError(f"{len(data)} bytes of {piece.length} at {piece.first}")
+    return data

@@ -1,0 +1,152 @@
+"""Whether a client keeps its times: takes the bytes that wait for it, and sends what it has begun."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import fcntl
+import math
+import sys
+import termios
+from typing import Protocol
+
+from origin.http1.request_head import HttpLimits
+from origin.http1.sendfile import FileSender
+
+SHORTEST_CHECK = 0.05
+"""Seconds between two looks at a client, at least."""
+
+STEP_SECONDS = 1.0
+"""Looks at clients that are being answered fall on multiples of this."""
+
+
+class AwaitedFromClient(enum.Enum):
+    """What a connection waits for from its client."""
+
+    NOTHING = enum.auto()
+    REQUEST = enum.auto()
+    HEAD = enum.auto()
+
+
+class TimedConnection(Protocol):
+    """A connection under watch."""
+
+    sender: FileSender | None
+
+    @property
+    def awaited(self) -> AwaitedFromClient:
+        """What it waits for now."""
+
+    def expire(self, awaited: AwaitedFromClient) -> None:
+        """End the connection: the time for what it waits for is used up; NOTHING: for taking bytes."""
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel has of a client and nobody has read."""
+    return _asked(transport, termios.FIONREAD)
+
+
+def _asked(transport: asyncio.Transport, question: int) -> int:
+    file = transport.get_extra_info("socket").fileno()
+    return int.from_bytes(fcntl.ioctl(file, question, bytes(4)), sys.byteorder)
+
+
+class SendProgress:
+    """What of a connection's bytes the client has taken, looked at now and then.
+
+    Args:
+        transport: The connection's.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._untaken: tuple[int, int, int] | None = None
+        self._since = 0.0
+
+    def seconds_without(self, now: float, sender: FileSender | None) -> float:
+        """How long the client has taken nothing of what waits for it; 0 when nothing does.
+
+        Args:
+            now: The loop's time.
+            sender: The connection's sender of files, if it has one.
+        """
+        buffered = self._transport.get_write_buffer_size()
+        if not buffered and (sender is None or not sender.is_sending):
+            self._untaken = None
+            return 0.0
+        # The kernel asks for more only when a third of its buffer is free, which may take a slow client
+        # minutes; so what the client hasn't confirmed counts too.
+        untaken = (buffered, 0 if sender is None else sender.sent, self._unconfirmed())
+        if untaken != self._untaken:
+            self._untaken, self._since = untaken, now
+        return now - self._since
+
+    def _unconfirmed(self) -> int:
+        """Bytes in the kernel that the client's system hasn't confirmed."""
+        return _asked(self._transport, termios.TIOCOUTQ)
+
+
+class ConnectionTimeouts:
+    """Looks now and then whether a client has used up a time: cheaper than a timer per request.
+
+    Args:
+        watched: The connection.
+        transport: Its transport.
+        loop: Its loop.
+        limits: Its times.
+        keep_alive_seconds: How long it may be idle between requests.
+
+    Attributes:
+        since: Idle, or in a request's head, since then, by the loop's clock.
+        served: Whether a request has been answered.
+    """
+
+    def __init__(
+        self,
+        watched: TimedConnection,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        limits: HttpLimits,
+        keep_alive_seconds: float,
+    ) -> None:
+        self._watched: TimedConnection | None = watched
+        self._loop = loop
+        self._limits = limits
+        self._keep_alive = keep_alive_seconds
+        self._progress = SendProgress(transport)
+        self._interval = max(
+            SHORTEST_CHECK, min(limits.header_seconds, limits.stalled_seconds, keep_alive_seconds)
+        )
+        self.since = loop.time()
+        self.served = False
+        self._timer: asyncio.TimerHandle | None = loop.call_later(self._interval, self._check)
+
+    def stop(self) -> None:
+        """Look no more, and forget the connection."""
+        self._watched = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self) -> None:
+        watched = self._watched
+        if watched is None:
+            return
+        now = self._loop.time()
+        due = now + self._interval
+        if self._progress.seconds_without(now, watched.sender) >= self._limits.stalled_seconds:
+            self._timer = None
+            watched.expire(AwaitedFromClient.NOTHING)
+            return
+        awaited = watched.awaited
+        if awaited is not AwaitedFromClient.NOTHING:
+            # RFC 9110 §15.5.9, RFC 9112 §9.5: a request that doesn't come to its end; a connection idle.
+            waits_for_head = awaited is AwaitedFromClient.HEAD or not self.served
+            limit = self._limits.header_seconds if waits_for_head else self._keep_alive
+            if now >= self.since + limit:
+                watched.expire(awaited)
+            due = min(due, max(self.since + limit, now + SHORTEST_CHECK))
+        elif self._interval >= STEP_SECONDS:
+            # While answers go out, a crowd is looked at together: each would wake the loop by itself else.
+            due = math.ceil(due / STEP_SECONDS) * STEP_SECONDS
+        self._timer = self._loop.call_at(due, self._check)

@@ -1,0 +1,68 @@
+"""Captions as DASH has them: the WebVTT segments of HLS in movie fragments, made when they are asked for."""
+
+from __future__ import annotations
+
+from media.errors import MediaError
+from media.mp4 import wvtt
+from origin.live.dvr_segments import read_whole
+from origin.live.open_segment import completed
+from origin.live.uris import RenditionFile, RenditionFileKind
+from packager.live.channel import Channel
+from packager.publish.dash import TEXT_INIT_NUMBER
+from packager.window.model import MEDIA_EXTENSION
+from packager.window.rendition import Rendition
+from packager.window.window import Window
+
+MILLISECONDS = 1000
+
+
+def is_fragmented(named: RenditionFile, rendition: Rendition) -> bool:
+    """Tell whether a name is one that captions have in DASH alone."""
+    if rendition.language is None:
+        return False
+    if named.kind is RenditionFileKind.INIT:
+        return named.number == TEXT_INIT_NUMBER
+    return named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION
+
+
+async def fragmented(named: RenditionFile, channel: Channel, rendition: Rendition) -> bytes | None:
+    """Give an init segment, or a segment of captions when it is complete, for which those that are due wait.
+
+    Args:
+        named: what was asked for.
+        channel: the captions' channel.
+        rendition: the captions.
+
+    Returns:
+        Its bytes; None where there is none.
+
+    Raises:
+        TooManyWaitersError: as many as may wait already.
+    """
+    if named.kind is RenditionFileKind.INIT:
+        return wvtt.INIT
+    window = rendition.window
+    # It isn't known before its end which words are in it; and players ask for it as early as for the picture.
+    await completed(window, named.number)
+    segment, begin = window.at(named.number), channel.presentation.media_time(named.number)
+    if segment is None or begin is None:
+        return None
+    start, end = round(begin * MILLISECONDS), round((begin + segment.duration) * MILLISECONDS)
+    if segment.gap:
+        # Nothing was said in a time that never came.
+        return wvtt.fragment((), start, end, named.number)
+    text = await _text(window, named.number)
+    if text is None:
+        return None
+    try:
+        cues = wvtt.read_segment(text, start)
+    except MediaError:
+        return None
+    return wvtt.fragment(cues, start, end, named.number)
+
+
+async def _text(window: Window, number: int) -> bytes | None:
+    if (stored := window.stored(number)) is not None:
+        return await read_whole(stored)
+    data = window.segment(number)
+    return None if data is None else bytes(data)

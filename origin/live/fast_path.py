@@ -1,0 +1,463 @@
+"""Answers for live channels on the connection: a playlist or media, now or once it is there."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
+
+from media.hls.media_playlist import MEDIA_TYPE
+from origin.http.byte_ranges import ByteRange, Span
+from origin.http.client_limits import UNLIMITED, ClientLimit
+from origin.http.select import Headers
+from origin.http1.access_log import AccessLog
+from origin.http1.fast_path import HEADS_KEPT, Again, AnsweringConnection, FastAnswer, Reply, encoded
+from origin.http1.request_head import PlainFields, RequestLine
+from origin.live.directives import CARRIED, DirectiveError, Directives
+from origin.live.dvr_segments import media_tag
+from origin.live.memfd_cache import MemfdCache, MemfdCopy
+from origin.live.open_segment import PartWait
+from origin.live.reload import Reload, kept_until, read_query
+from origin.live.routes import refusal
+from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
+from origin.responses.cached import (
+    LatestReply,
+    RequestTraits,
+    ResponseFrame,
+    media_head,
+    reply_of,
+    text_reply,
+)
+from packager.live.channel import Channel
+from packager.publish.hls import RenderingError
+from packager.window.rendition import Rendition
+from packager.window.waiters import TooManyWaitersError
+
+PLAYLIST = "media.m3u8"
+
+TARGETS_KEPT = 1024
+"""How many request targets are kept with what they ask for: many ask for the same."""
+
+_TARGET = re.compile(
+    rb"/live/([A-Za-z0-9._~-]+)/([A-Za-z0-9._~-]+)/([A-Za-z0-9._~-]+)(?:\?([A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*))?"
+)
+
+
+@functools.lru_cache(maxsize=TARGETS_KEPT)
+def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        return None
+    channel, rendition, name = (found[at].decode("ascii") for at in (1, 2, 3))
+    named, wanted = read_name(name), None
+    if name == PLAYLIST:
+        try:
+            wanted = read_query(found[4] or b"", carried)
+        except DirectiveError:
+            return None
+    elif named.kind is RenditionFileKind.NOTHING:
+        return None
+    return Target(channel, rendition, name, named, wanted)
+
+
+@functools.lru_cache(maxsize=HEADS_KEPT)
+def _player_request(fields: PlainFields) -> PlayerRequest:
+    asked = RequestTraits.by(fields.fields)
+    return PlayerRequest(asked.takes_gzip, hash(asked.agent))
+
+
+class LiveFastPath:
+    """Answers requests for live channels.
+
+    Args:
+        channels: By name; may change while serving.
+        access_log: Where requests are counted.
+        headers: Raw header fields that the server gives every such answer.
+        carried: Names of the query parameters that go onto the addresses in playlists.
+        blocked: How many requests of one client may wait at once.
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        access_log: AccessLog,
+        headers: Headers,
+        carried: tuple[str, ...] = CARRIED,
+        blocked: ClientLimit = UNLIMITED,
+    ) -> None:
+        self._channels = channels
+        self._carried = carried
+        self._service = LiveService(channels, access_log, encoded(headers), blocked=blocked)
+
+    def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> LiveAnswer | None:
+        """The answer to a plain request for a playlist or for media; see `Responder`."""
+        if span is not None or fields.has_range or fields.is_conditional or request.method != "GET":
+            return None
+        asked = _read_target(request.target, self._carried)
+        channel = None if asked is None else self._channels.get(asked.channel)
+        if asked is None or channel is None or not channel.ready:
+            return None
+        rendition = channel.renditions.get(asked.rendition)
+        if rendition is None:
+            return None
+        player_request = _player_request(fields)
+        if asked.wanted is not None:
+            return PlaylistAnswer(
+                request, self._service, Reload(channel, rendition, asked.wanted), player_request
+            )
+        named = asked.named.of(rendition.window)
+        data = named.in_memory(rendition.window)
+        if data is None and not (named.kind is RenditionFileKind.PART and _is_next(rendition, named)):
+            return None
+        return MediaAnswer(
+            request, self._service, channel, rendition, asked, data, coded=player_request.coded
+        )
+
+
+def _is_next(rendition: Rendition, named: RenditionFile) -> bool:
+    window = rendition.window
+    return not window.ended and window.next_part == (named.number, named.index)
+
+
+log = structlog.get_logger()
+
+AREA = "live"
+"""Where requests for live channels are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveService:
+    """What all answers for live channels share.
+
+    Attributes:
+        channels: By name; may change while serving.
+        access_log: Where requests are counted.
+        common_headers: Header lines that the server gives every answer.
+        copies: What the kernel sends from.
+        latest: The latest reply with a playlist.
+        blocked: How many requests of one client may wait at once.
+    """
+
+    channels: Mapping[str, Channel]
+    access_log: AccessLog
+    common_headers: bytes
+    copies: MemfdCache = field(default_factory=MemfdCache)
+    latest: LatestReply = field(default_factory=LatestReply)
+    blocked: ClientLimit = UNLIMITED
+
+
+class Target(NamedTuple):
+    """What a request target asks for.
+
+    Attributes:
+        channel: name of the channel.
+        rendition: name of the rendition.
+        name: name in its folder.
+        named: what that stands for.
+        wanted: the directives of a media playlist; None for media.
+    """
+
+    channel: str
+    rendition: str
+    name: str
+    named: RenditionFile
+    wanted: Directives | None
+
+
+class PlayerRequest(NamedTuple):
+    """What a player's header says, in every request the same.
+
+    Attributes:
+        coded: whether playlists may come compressed.
+        agent: tells it from other players at its address.
+    """
+
+    coded: bool
+    agent: int
+
+
+class LiveAnswer(FastAnswer):
+    """An answer that may have to wait for a part.
+
+    Args:
+        request: The request's first line.
+        service: What all of them share.
+        channel: Of which channel it is.
+        rendition: And of which rendition.
+    """
+
+    __slots__ = ("_channel", "_counted", "_line", "_rendition", "_service")
+
+    def __init__(
+        self, request: RequestLine, service: LiveService, channel: Channel, rendition: Rendition
+    ) -> None:
+        super().__init__(request, service.access_log, AREA)
+        self._service = service
+        self._channel = channel
+        self._rendition = rendition
+        # The client for whom this one is counted among those that wait.
+        self._counted = ""
+        self._line: AnsweringConnection
+
+    def hang_up(self) -> None:
+        """The client has gone: nobody waits any more."""
+        self._rendition.window.waiters.remove(self)
+        super().hang_up()
+
+    def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
+        """Its client may have another one wait."""
+        if self._counted:
+            self._service.blocked.give_back(self._counted)
+            self._counted = ""
+        super().ended(status, sent, line)
+
+    @property
+    def common_headers(self) -> bytes:
+        """Header lines of all answers for live channels."""
+        return self._service.common_headers
+
+    def begin(self, line: AnsweringConnection) -> None:
+        """Reply or wait."""
+        self._line = line
+        self._attempt(self._begin)
+
+    def release(self, holds: bool) -> None:
+        """Reply: what was waited for has come, or else it doesn't in time."""
+        self._attempt(lambda: self._answer(holds=holds))
+
+    def _attempt(self, act: Callable[[], None]) -> None:
+        """Reply with 500 where an answer can't be made: nobody waits for it in vain."""
+        try:
+            act()
+        except RenderingError:
+            # The log has it, once for all who ask for it.
+            self._refuse(500, 0)
+        except Exception:
+            self._line.fail(self)
+            log.exception("answer failed", path=self.path)
+
+    @abc.abstractmethod
+    def _begin(self) -> None:
+        """Reply at once, or wait."""
+
+    @abc.abstractmethod
+    def _answer(self, *, holds: bool) -> None:
+        """Reply, whether what was waited for has come or doesn't in time."""
+
+    def _wait(self, awaited: Reload | PartWait, refused_seconds: int) -> None:
+        waiters = self._rendition.window.waiters
+        client = self.client_host or self._line.client_host or ""
+        if not self._service.blocked.take(client):
+            self._refuse(429, 0)
+            return
+        self._counted = client
+        try:
+            waiters.add(self, awaited.has_come, awaited.longest_wait, awaited.awaited)
+        except TooManyWaitersError:
+            self._refuse(503, refused_seconds)
+
+    def _around(self) -> ResponseFrame:
+        return ResponseFrame(self._line.fields(self), self._service.common_headers)
+
+    def _refuse(self, status: int, kept: int, text: str = "") -> None:
+        later = self._rendition.window.target_duration if status in (429, 503) else None
+        self._line.reply(self, reply_of(refusal(status, kept, text, retry_after=later), self._around()))
+
+
+class PlaylistAnswer(LiveAnswer):
+    """A media playlist, once it has what is asked for.
+
+    Args:
+        request: The request's first line.
+        service: What all of them share.
+        reload: What is asked for.
+        player_request: Who asks.
+    """
+
+    __slots__ = ("_player_request", "_reload")
+
+    def __init__(
+        self, request: RequestLine, service: LiveService, reload: Reload, player_request: PlayerRequest
+    ) -> None:
+        super().__init__(request, service, reload.channel, reload.rendition)
+        self._reload = reload
+        self._player_request = player_request
+
+    def _begin(self) -> None:
+        """Count the viewer, and reply or wait."""
+        reload = self._reload
+        viewer = (self.client_host or self._line.client_host or "", self._player_request.agent)
+        reload.channel.audience.saw(viewer, self.started)
+        try:
+            reload.check()
+        except DirectiveError as error:
+            self._refuse(400, reload.too_early_seconds, str(error))
+            return
+        if reload.has_come():
+            self._answer(holds=True)
+        else:
+            self._wait(reload, reload.error_seconds)
+
+    def _answer(self, *, holds: bool) -> None:
+        """Reply with the playlist, or that it doesn't come."""
+        reload = self._reload
+        if holds:
+            text, kept = reload.render(), reload.max_age
+            reply = self._service.latest.of(
+                text, MEDIA_TYPE, kept, self._around(), coded=self._player_request.coded
+            )
+            self._line.reply(self, reply)
+        else:
+            self._refuse(503, reload.error_seconds)
+
+
+class MediaAnswer(LiveAnswer):
+    """A part, a segment or an init segment from memory; a part once it is complete.
+
+    Args:
+        request: The request's first line.
+        service: What all of them share.
+        channel: Of which channel it is.
+        rendition: And of which rendition.
+        target: What is asked for.
+        data: Its bytes, or None where they are waited for.
+        coded: Whether a text may come compressed.
+    """
+
+    __slots__ = ("_coded", "_copy", "_data", "_target")
+
+    def __init__(
+        self,
+        request: RequestLine,
+        service: LiveService,
+        channel: Channel,
+        rendition: Rendition,
+        target: Target,
+        data: bytes | memoryview | None,
+        *,
+        coded: bool,
+    ) -> None:
+        super().__init__(request, service, channel, rendition)
+        self._coded = coded
+        # What the kernel sends from, held until the end.
+        self._copy: MemfdCopy | None = None
+        self._data = data
+        self._target = target
+
+    def _begin(self) -> None:
+        """Reply, or wait for the part."""
+        if self._data is not None:
+            self._line.reply(self, self._reply_with(self._data))
+        else:
+            window, named = self._rendition.window, self._target.named
+            self._wait(PartWait(window, named.number, named.index), window.target_duration)
+
+    def _answer(self, *, holds: bool) -> None:
+        """Reply with the part, or that it hasn't come: whatever is waited for may pass without it."""
+        del holds
+        window, named = self._rendition.window, self._target.named
+        data = named.in_memory(window)
+        if data is not None:
+            self._line.reply(self, self._reply_with(data))
+        else:
+            self._refuse(404, kept_until(named.number, self._channel, window, window.target_duration))
+
+    def hold(self, data: bytes | memoryview) -> MemfdCopy | None:
+        """Keep the copy of what is sent until the end, if there is one."""
+        copy = self._copy = self._service.copies.of(data)
+        return copy
+
+    def for_all(self, data: bytes) -> RepeatedMediaRequest | None:
+        """What answers this request, the same to the byte, to whoever else sends it."""
+        # A repeat knows of no log, and has nothing to send from but copies.
+        if self._copy is None or self._service.access_log.log_requests:
+            return None
+        return RepeatedMediaRequest(self._service, self.request, self._target, data)
+
+    def _reply_with(self, data: bytes | memoryview) -> Reply:
+        rendition, around = self._rendition, self._around()
+        if rendition.language is not None:
+            window, kind = rendition.window, media_type(rendition)
+            text, kept, tag = (bytes(data),), int(window.retention), media_tag(self._target.name, len(data))
+            return text_reply(text, kind, kept, around, coded=self._coded, immutable_tag=tag)
+        head, copy = _media_head(self._target, rendition, data, around), self.hold(data)
+        if copy is None:
+            return Reply(200, (head, data), len(data))
+        return Reply(200, (head, copy.span), len(data), len(data), copy.fd)
+
+
+def _media_head(
+    target: Target, rendition: Rendition, data: bytes | memoryview, around: ResponseFrame
+) -> bytes:
+    size, caching = len(data), cache_control(rendition.window)
+    return media_head(size, media_type(rendition), media_tag(target.name, size), caching, around)
+
+
+class RepeatedMediaRequest:
+    """A request for media that many players send, to the byte.
+
+    It holds no media: those may go at any time, and others answer then.
+
+    Args:
+        service: What all answers share.
+        request: The request's first line.
+        target: What is asked for.
+        data: The whole head.
+    """
+
+    __slots__ = ("_data", "_head", "_made_for", "_request", "_service", "_target", "status")
+
+    def __init__(self, service: LiveService, request: RequestLine, target: Target, data: bytes) -> None:
+        self.status = 200
+        # The answers' header, and the common fields that it was made with.
+        self._head = self._made_for = b""
+        self._data = data
+        self._service = service
+        self._request = request
+        self._target = target
+
+    def reply(self, data: bytes, common: bytes) -> Again | None:
+        """Answer it, as long as its media is there and has a copy; see `Repeat`."""
+        if data != self._data:
+            return None
+        found = self._find()
+        copy = None if found is None else self._service.copies.of(found[2])
+        if found is None or copy is None:
+            return None
+        if self._made_for is not common:
+            self._head = _media_head(
+                self._target, *found[1:], ResponseFrame(common, self._service.common_headers)
+            )
+            self._made_for = common
+        return self._head, copy.span, copy.fd
+
+    def count(self, length: int) -> None:
+        """Count an answer that is sent."""
+        self._service.access_log.count(AREA, 200, length)
+
+    def answer(self, part: ByteRange) -> FastAnswer:
+        """The last answer as one that goes on."""
+        del part
+        found = self._find()
+        if found is None:
+            raise RuntimeError("there was no answer")
+        channel, rendition, data = found
+        answer = MediaAnswer(
+            self._request, self._service, channel, rendition, self._target, data, coded=False
+        )
+        answer.hold(data)
+        return answer
+
+    def _find(self) -> tuple[Channel, Rendition, bytes | memoryview] | None:
+        target = self._target
+        channel = self._service.channels.get(target.channel)
+        rendition = None if channel is None else channel.renditions.get(target.rendition)
+        if channel is None or rendition is None:
+            return None
+        data = target.named.in_memory(rendition.window)
+        return None if data is None else (channel, rendition, data)

@@ -1,0 +1,95 @@
+"""Media that several ask for, in memory that the kernel sends by itself: no answer copies its bytes.
+
+Bytes of this process are copied into the kernel's buffers by each `send`. Those of a file in memory
+(memfd) aren't: sendfile puts its pages onto the socket, for one listener as for thousands.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import OrderedDict
+
+from origin.http.byte_ranges import ByteRange
+from origin.http1.sendfile import READ_LIMIT
+
+COPIES = 64
+"""How many media are remembered as asked for, and how many descriptors their copies take at most."""
+
+COPIES_BYTES = 32 << 20
+"""Bytes of all copies; what alone has more isn't copied."""
+
+Media = bytes | memoryview
+
+
+class MemfdCopy:
+    """Bytes in a file that has no name; closed when nobody holds this any more.
+
+    Args:
+        data: The bytes.
+
+    Attributes:
+        fd: Its descriptor.
+        span: All its bytes.
+
+    Raises:
+        OSError: There is no descriptor left, or no memory.
+    """
+
+    __slots__ = ("fd", "span")
+
+    def __init__(self, data: Media) -> None:
+        self.span = ByteRange(0, len(data) - 1)
+        self.fd = -1
+        self.fd = os.memfd_create("headwater-media", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, len(data))
+        with mmap.mmap(self.fd, len(data)) as memory:
+            memory[:] = data
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class MemfdCache:
+    """MemfdCache of the media asked for last; whoever sends one holds it until the end."""
+
+    def __init__(self) -> None:
+        # By identity: media are the same objects for all who ask, and held here, so that they stay so.
+        self._known: OrderedDict[int, tuple[Media, MemfdCopy | None]] = OrderedDict()
+        self._bytes = 0
+
+    def of(self, data: Media) -> MemfdCopy | None:
+        """Give the copy of what is asked for.
+
+        Args:
+            data: What is asked for.
+
+        Returns:
+            None where sending from this process's memory is better: what is short, large, or asked for
+            the first time.
+        """
+        known = self._known.get(id(data))
+        if known is not None and known[1] is not None:
+            return known[1]
+        if not READ_LIMIT < len(data) <= COPIES_BYTES:
+            return None
+        return self._remember(data, None if known is None else _copy(data))
+
+    def _remember(self, data: Media, copy: MemfdCopy | None) -> MemfdCopy | None:
+        self._known[id(data)] = data, copy
+        if copy is not None:
+            self._bytes += len(data)
+        while len(self._known) > COPIES or self._bytes > COPIES_BYTES:
+            _, (forgotten, gone) = self._known.popitem(last=False)
+            if gone is not None:
+                self._bytes -= len(forgotten)
+        return copy
+
+
+def _copy(data: Media) -> MemfdCopy | None:
+    try:
+        return MemfdCopy(data)
+    except OSError:
+        # As many descriptors as may be are in use: then it is sent as it is.
+        return None

@@ -1,0 +1,174 @@
+"""Media that isn't all there yet: parts that are waited for, segments that are sent while they are made.
+
+A part never goes before it is complete (RFC 8216bis §6.2.6). A segment that is being made goes part by part,
+each of them one chunk of the body, from the same bytes that HLS players get as parts.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from origin.http1.sendfile import TruncatedFileError
+from origin.live.reload import LONGEST_BLOCK, awaited_segments
+from packager.window.window import Window
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+LONGEST_HOLD = 9
+"""Seconds that one may wait for a segment in any case: three target durations of short ones are less, and
+players wait ten for the beginning of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartWait:
+    """That a part comes, or the numbers go on without it, or the channel ends.
+
+    Attributes:
+        window: the rendition's.
+        number: media sequence number.
+        index: part index.
+    """
+
+    window: Window
+    number: int
+    index: int
+
+    def has_come(self) -> bool:
+        """Tell whether it has."""
+        return self.window.ended or self.window.next_part > (self.number, self.index)
+
+    @property
+    def awaited(self) -> Hashable:
+        """What is waited for, the same for all who do."""
+        return "past", self.number, self.index
+
+    @property
+    def longest_wait(self) -> int:
+        """Seconds that one may wait for it."""
+        return LONGEST_BLOCK * self.window.target_duration
+
+    async def over(self, least: int = 0) -> bool:
+        """Wait for it; False when it doesn't come in time.
+
+        Args:
+            least: seconds that one may wait in any case.
+
+        Raises:
+            TooManyWaitersError: as many as may wait already.
+        """
+        return await self.window.waiters.wait(self.has_come, max(self.longest_wait, least), self.awaited)
+
+
+async def hinted_part(window: Window, number: int, index: int) -> bytes | memoryview | None:
+    """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+        index: part index.
+
+    Returns:
+        The whole part, or None where it isn't there and isn't the next one, or didn't come.
+
+    Raises:
+        TooManyWaitersError: as many as may wait already.
+    """
+    data = window.part(number, index)
+    if data is None and window.next_part == (number, index):
+        await PartWait(window, number, index).over()
+        data = window.part(number, index)
+    return data
+
+
+async def begun(window: Window, number: int) -> bool:
+    """Wait until a segment has its first part.
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+
+    Returns:
+        Whether it has; False at once for one that doesn't come soon.
+
+    Raises:
+        TooManyWaitersError: as many as may wait already.
+    """
+    if comes(window, number):
+        await PartWait(window, number, 0).over(LONGEST_HOLD)
+    return window.part(number, 0) is not None
+
+
+async def completed(window: Window, number: int) -> None:
+    """Wait until a segment is complete; not at all for one that doesn't come soon.
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+
+    Raises:
+        TooManyWaitersError: as many as may wait already.
+    """
+    if comes(window, number):
+        await PartWait(window, number, sys.maxsize).over(LONGEST_HOLD)
+
+
+def comes(window: Window, number: int) -> bool:
+    """Tell whether a segment is still to come, and due or so soon that it is waited for.
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+    """
+    ahead = number - window.next_number
+    return not window.ended and 0 <= ahead <= awaited_segments(window, time.time())
+
+
+class OpenSegmentResponse(Response):
+    """The answer for a segment that has begun: its parts, those to come as they come.
+
+    Args:
+        window: the rendition's.
+        number: media sequence number.
+        media_type: Content-Type.
+        cache_control: Cache-Control field.
+    """
+
+    def __init__(self, window: Window, number: int, media_type: str, cache_control: str) -> None:
+        super().__init__()
+        self.raw_headers = [
+            (b"content-type", media_type.encode("latin-1")),
+            (b"cache-control", cache_control.encode("latin-1")),
+        ]
+        self._window = window
+        self._number = number
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request.
+
+        Raises:
+            TruncatedFileError: the rest doesn't come: then the body must not look complete.
+        """
+        del receive
+        # RFC 9110 §14.2: a Range may be ignored; of what length it is a part isn't known.
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        index = 0
+        while scope["method"] != "HEAD":
+            data = self._window.part(self._number, index)
+            if data is not None:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                index += 1
+            elif self._window.next_number > self._number:
+                finished = self._window.at(self._number)
+                if finished is None or finished.part_count > index:
+                    raise TruncatedFileError(f"segment {self._number} has left memory before its reader")
+                break
+            elif not await PartWait(self._window, self._number, index).over():
+                raise TruncatedFileError(f"part {index} of segment {self._number} didn't come")
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,84 @@
+"""What the names in a rendition's folder stand for, and what of it is in memory."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from media import webvtt
+from packager.window.rendition import Rendition
+from packager.window.window import Window
+
+NAMES_KEPT = 1024
+"""How many names are kept with what they stand for."""
+
+_NUMBER = r"(0|[1-9][0-9]{0,14})"
+_INIT = re.compile(rf"init-{_NUMBER}\.mp4")
+_SEGMENT = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})?\.(m4s|vtt)")
+
+
+class RenditionFileKind(Enum):
+    """What a name stands for."""
+
+    INIT = "init"
+    SEGMENT = "segment"
+    PART = "part"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionFile:
+    """What a name stands for.
+
+    Attributes:
+        kind: of what.
+        number: media sequence number.
+        index: of a part, else 0.
+        extension: how names of such a rendition's media end.
+    """
+
+    kind: RenditionFileKind
+    number: int = -1
+    index: int = 0
+    extension: str = "m4s"
+
+    def of(self, window: Window) -> RenditionFile:
+        """Give what it stands for in a rendition: in one of captions media isn't called as elsewhere."""
+        return self if self.extension == window.extension else NOTHING
+
+    def in_memory(self, window: Window) -> bytes | memoryview | None:
+        """Give its bytes, where it is there and in memory."""
+        if self.kind is RenditionFileKind.PART:
+            return window.part(self.number, self.index)
+        if self.kind is RenditionFileKind.SEGMENT:
+            return window.segment(self.number)
+        return window.init(self.number) if self.kind is RenditionFileKind.INIT else None
+
+
+NOTHING = RenditionFile(RenditionFileKind.NOTHING)
+
+
+@functools.lru_cache(maxsize=NAMES_KEPT)
+def read_name(name: str) -> RenditionFile:
+    """Read a name; those of many players are the same."""
+    if found := _SEGMENT.fullmatch(name):
+        if found[2] is None:
+            return RenditionFile(RenditionFileKind.SEGMENT, int(found[1]), extension=found[3])
+        return RenditionFile(RenditionFileKind.PART, int(found[1]), int(found[2]), found[3])
+    if found := _INIT.fullmatch(name):
+        return RenditionFile(RenditionFileKind.INIT, int(found[1]))
+    return NOTHING
+
+
+def media_type(rendition: Rendition) -> str:
+    """Give the Content-Type of a rendition's media."""
+    if rendition.language is not None:
+        return webvtt.MEDIA_TYPE
+    return "video/mp4" if rendition.video else "audio/mp4"
+
+
+def cache_control(window: Window) -> str:
+    """Say for how long a rendition's media may be kept."""
+    return f"public, max-age={int(window.retention)}, immutable"

@@ -1,0 +1,252 @@
+"""Icecast's source clients: ``PUT`` and ``SOURCE /radio/NAME``, and the titles they send beside it.
+
+ffmpeg's ``icecast://``, libshout (liquidsoap, ezstream, darkice, mpd) and butt speak it. Icecast's manual is
+the only standard; the older protocol's ``SOURCE`` is answered before its body, as its clients wait for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from media.errors import MediaError
+from origin.access.credentials import unauthorized
+from origin.http1.exchange import take_slowly
+from origin.radio.authorization import Admission
+from origin.radio.mount import Mount
+from origin.radio.station_headers import announced_bitrate, announcement_of
+from packager.radio.ogg_intake import MEDIA_TYPE
+from packager.radio.published import InUseError, Published, Session
+
+SILENT_SECONDS = 10.0
+"""How long a source may send nothing before its place is given to another."""
+
+TYPES = {
+    "audio/mpeg": "audio/mpeg",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-mpeg": "audio/mpeg",
+    "audio/aac": "audio/aac",
+    "audio/aacp": "audio/aac",
+    "audio/x-aac": "audio/aac",
+    "application/ogg": MEDIA_TYPE,
+    "application/x-ogg": MEDIA_TYPE,
+    "audio/ogg": MEDIA_TYPE,
+    "audio/opus": MEDIA_TYPE,
+    "audio/vorbis": MEDIA_TYPE,
+}
+"""What may be sent, by Content-Type, and what its listeners are told."""
+
+AGENT_CHARS = 200
+"""Longest name of a source's program that is logged."""
+
+_CLOSING = {"connection": "close", "cache-control": "no-store"}
+
+_log = structlog.get_logger()
+
+
+class SourceClients:
+    """Takes the streams of Icecast's source clients.
+
+    Args:
+        mounts: by name.
+        passwords: of the mounts that take a source, by name.
+        admission: checks them.
+        silent_seconds: how long a source may send nothing.
+    """
+
+    def __init__(
+        self,
+        mounts: Mapping[str, Mount],
+        passwords: Mapping[str, str],
+        admission: Admission,
+        silent_seconds: float = SILENT_SECONDS,
+    ) -> None:
+        self._mounts = mounts
+        self._passwords = passwords
+        self._admission = admission
+        self._silent_seconds = silent_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one source's audio to its end, or refuse it."""
+        request = Request(scope)
+        name = scope["path_params"]["name"]
+        refusal = await self._refuse(name, request)
+        mount = self._mounts.get(name)
+        if refusal is not None or mount is None or not isinstance(mount.station, Published):
+            await (refusal or _refusal("this station takes no source\n", 403))(scope, receive, send)
+            return
+        # It has a limit of its own: frames, not bytes, have to come.
+        take_slowly(scope, math.inf)
+        legacy = scope["method"] == "SOURCE"
+        media_type = _type_of(request)
+        try:
+            session = mount.station.connect(
+                media_type or "audio/mpeg",
+                announced_bitrate(request.headers),
+                announcement_of(request.headers),
+            )
+        except InUseError:
+            # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
+            await _refusal("a source is there already\n", 403 if legacy else 409)(scope, receive, send)
+            return
+        log = _log.bind(mount=name, client=request.client.host if request.client else None)
+        log.info("source connected", method=scope["method"], agent=_agent(request), type=media_type)
+        if legacy:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            status, reason = await self._carry(mount, session, receive)
+        finally:
+            session.close()
+        log.info("source gone", reason=reason or "its end")
+        if legacy:
+            await send({"type": "http.response.body", "body": b""})
+        elif reason:
+            await _refusal(f"{reason}\n", status)(scope, receive, send)
+        else:
+            await Response(status_code=200, headers=_CLOSING)(scope, receive, send)
+
+    async def _carry(self, mount: Mount, session: Session, receive: Receive) -> tuple[int, str]:
+        """Feed the session until its source ends; give the status, and why it was thrown out."""
+        try:
+            async with asyncio.timeout(None) as limit:
+
+                def dismiss() -> None:
+                    if not limit.expired():
+                        limit.reschedule(asyncio.get_running_loop().time())
+
+                with mount.sourced(dismiss):
+                    await self._feed(mount, session, receive, limit)
+        except TimeoutError:
+            if mount.has_ended():
+                return 503, "the station ends"
+            return 408, f"no audio was sent for {self._silent_seconds:g} s"
+        except MediaError as error:
+            return 415, f"not audio that a station carries: {error}"
+        return 200, ""
+
+    async def _feed(self, mount: Mount, session: Session, receive: Receive, limit: asyncio.Timeout) -> None:
+        """Give the session what comes, as long as frames are among it: a byte now and then is no source."""
+        loop = asyncio.get_running_loop()
+        frames, heard = 0, loop.time()
+        while not mount.has_ended():
+            limit.reschedule(heard + self._silent_seconds)
+            message = await receive()
+            if mount.has_ended():
+                return
+            # What it is made to wait for being ahead is not its silence.
+            limit.reschedule(None)
+            if data := message.get("body", b""):
+                await session.feed(data)
+            if not message.get("more_body", False):
+                await session.finish()
+                return
+            if session.intake.frames > frames:
+                frames, heard = session.intake.frames, loop.time()
+
+    async def _refuse(self, name: str, request: Request) -> Response | None:
+        if name not in self._mounts:
+            return _refusal("no such station\n", 404)
+        password = self._passwords.get(name)
+        if password is None:
+            return _refusal("this station takes no source\n", 403)
+        if not await self._admission.may_send(request, password):
+            return _unauthorized()
+        # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
+        if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
+            return _refusal(f"Content-Type must be one of {', '.join(sorted(TYPES))}\n", 415)
+        return None
+
+
+class MetadataUpdates:
+    """``/admin/metadata?mode=updinfo``: the title of what a source sends from now on.
+
+    Args:
+        mounts: by name.
+        passwords: of the mounts that take a source, by name.
+        admission: checks them.
+    """
+
+    def __init__(
+        self, mounts: Mapping[str, Mount], passwords: Mapping[str, str], admission: Admission
+    ) -> None:
+        self._mounts = mounts
+        self._passwords = passwords
+        self._admission = admission
+
+    async def update(self, request: Request) -> Response:
+        """Set a title, with the source's password or the administrator's token."""
+        fields = read_query(request.url.query)
+        name = fields.get("mount", "").removeprefix("/").removeprefix("radio/")
+        mount, password = self._mounts.get(name), self._passwords.get(name)
+        # Whether a station exists is no secret (its address tells), but one that takes no source has no key.
+        if mount is None or password is None or not isinstance(mount.station, Published):
+            return _refusal("no such station, or it takes no source\n", 400)
+        if not await self._admission.may_change_titles(request, password):
+            return _unauthorized()
+        if fields.get("mode") != "updinfo":
+            return _refusal("mode must be updinfo\n", 400)
+        song = fields.get("song") or " - ".join(filter(None, (fields.get("artist"), fields.get("title"))))
+        if not mount.station.set_title(song):
+            return _answer_xml("Source does not exist", success=False)
+        return _answer_xml("MetadataUpdates update successful", success=True)
+
+
+def read_query(query: str) -> dict[str, str]:
+    """Read a metadata query: its text is in ``charset``, else UTF-8 where it is that, else Latin-1.
+
+    Args:
+        query: still percent-encoded.
+
+    Returns:
+        Values by name; of a name that comes twice, the last.
+    """
+    pairs = [part.partition("=") for part in query.split("&") if part]
+    raw = {unquote_to_bytes(name): unquote_to_bytes(value.replace("+", " ")) for name, _, value in pairs}
+    charset = raw.get(b"charset", b"").decode("ascii", "replace")
+    return {name.decode("ascii", "replace"): _decoded(value, charset) for name, value in raw.items()}
+
+
+def _decoded(value: bytes, charset: str) -> str:
+    for name in (charset, "utf-8"):
+        if name.isascii() and name.replace("-", "").replace("_", "").isalnum():
+            try:
+                return value.decode(name)
+            except (LookupError, UnicodeError):
+                continue
+    return value.decode("latin-1")
+
+
+def _declared(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _type_of(request: Request) -> str | None:
+    return TYPES.get(_declared(request))
+
+
+def _agent(request: Request) -> str:
+    return request.headers.get("user-agent", "")[:AGENT_CHARS]
+
+
+def _refusal(text: str, status: int) -> Response:
+    return PlainTextResponse(text, status, _CLOSING)
+
+
+def _unauthorized() -> Response:
+    return unauthorized("the password of this station's source is needed", _CLOSING)
+
+
+def _answer_xml(message: str, *, success: bool) -> Response:
+    """What Icecast's own admin interface answers."""
+    body = f"<iceresponse><message>{message}</message><return>{int(success)}</return></iceresponse>\n"
+    text = f'<?xml version="1.0"?>\n{body}'
+    return Response(
+        text, 200 if success else 404, media_type="text/xml", headers={"cache-control": "no-store"}
+    )

@@ -1,0 +1,105 @@
+"""``/events/radio/NAME``: a station's titles as server-sent events, with the media time they belong to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from origin.access.credentials import client_address
+from origin.events import sse
+from origin.events.channel import Reader
+from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
+from origin.http1.stream import STREAM
+from origin.radio.authorization import Admission, refusal
+from origin.radio.listener_time import TOKEN
+from origin.radio.mount import Mount
+
+SEND_BUFFER_BYTES = 16 * 1024
+"""What the kernel keeps for one reader (twice that, on Linux)."""
+
+RETRY_SECONDS = 10
+"""What a reader that found no room is told to wait."""
+
+HEADERS = [
+    (b"content-type", sse.MEDIA_TYPE.encode()),
+    (b"cache-control", b"no-cache, no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"connection", b"close"),
+]
+
+
+class TitleEvents:
+    """The ASGI endpoint of a station's event channel.
+
+    Args:
+        mounts: by name.
+        admission: knows who may listen: titles are told to nobody else.
+        client_readers: how many one client may be.
+    """
+
+    def __init__(
+        self, mounts: Mapping[str, Mount], admission: Admission, client_readers: ClientLimit = UNLIMITED
+    ) -> None:
+        self._client_readers = client_readers
+        self._mounts = mounts
+        self._admission = admission
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope)
+        mount = self._mounts.get(scope["path_params"]["name"])
+        token = token_of(request)
+        answer = _refuse(mount, request, token)
+        if mount is not None and not await self._admission.may_listen(request, mount):
+            answer = refusal()
+        if mount is None or answer is not None:
+            await (answer or Response())(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
+        try:
+            with self._client_readers.held(client_address(request)):
+                await self._tell(request, mount, token, send)
+        except TooManyError:
+            many = _refusal("too many readers of one address\n", 429, {"retry-after": str(RETRY_SECONDS)})
+            await many(scope, receive, send)
+
+    async def _tell(self, request: Request, mount: Mount, token: str | None, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        # EventSource sends the header only when it comes again by itself; a script may use the query.
+        last = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
+        reader = Reader(last, token)
+        take = functools.partial(mount.now.enter, reader)
+        await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
+        # Nothing is awaited where the client was gone already, for then nobody took the stream.
+        if reader.stream is not None:
+            await reader.done
+
+
+def token_of(request: Request) -> str | None:
+    """Give the name that a listener or a reader has given itself; None for none that counts."""
+    token = request.query_params.get("listener", "")
+    return token if TOKEN.fullmatch(token) else None
+
+
+def _refuse(mount: Mount | None, request: Request, token: str | None) -> Response | None:
+    if mount is None:
+        return _refusal("no such station\n", 404)
+    if "listener" in request.query_params and token is None:
+        return _refusal("listener: 8 to 64 letters, digits, '-' and '_'\n", 400)
+    if mount.now.channel.closed:
+        # WHATWG HTML §9.2.3: 204 tells an EventSource not to come again.
+        return Response(status_code=204, headers={"cache-control": "no-store"})
+    if mount.now.channel.full and request.method != "HEAD":
+        return _refusal("too many readers\n", 503, {"retry-after": str(RETRY_SECONDS)})
+    return None
+
+
+def _refusal(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    return PlainTextResponse(text, status, {"cache-control": "no-store", **(headers or {})})

@@ -1,0 +1,216 @@
+"""Answers that many clients get alike: tags, compressions and header lines are made once, whoever asks."""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from origin.http import content_coding
+from origin.http.content_coding import Pieces
+from origin.http.select import Headers, answer
+from origin.http1.fast_path import Reply, encoded
+from origin.responses.representation import BytesRepresentation, RepresentationResponse
+
+KEPT = 256
+"""How many answers' header lines are kept."""
+
+FIELDS_KEPT = 256
+"""How many Accept-Encoding fields are kept with what they say."""
+
+_GZIP = re.compile(r"(?:^|,)\s*(?P<coding>gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?=,|$)", re.IGNORECASE)
+_RANGES = frozenset((b"range", b"if-match", b"if-unmodified-since"))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTraits:
+    """What of a request's header matters here.
+
+    Attributes:
+        is_ranged: whether it has a range, or a precondition that may fail.
+        accept_encoding: its Accept-Encoding field.
+        agent: its User-Agent field.
+    """
+
+    is_ranged: bool = False
+    accept_encoding: str = ""
+    agent: bytes = b""
+
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether the answer may be compressed."""
+        # A coded answer to a condition or a range would need validators of its own for every status.
+        return not self.is_ranged and accepts_gzip(self.accept_encoding)
+
+    @classmethod
+    def by(cls, fields: Headers) -> RequestTraits:
+        """Read a request's raw header fields, names in lower case."""
+        ranged, encoding, agent = False, "", b""
+        for name, value in fields:
+            if name in _RANGES:
+                ranged = True
+            elif name == b"accept-encoding":
+                encoding = f"{encoding},{value.decode('latin-1')}" if encoding else value.decode("latin-1")
+            elif name == b"user-agent":
+                agent = value
+        return cls(ranged, encoding, agent)
+
+
+class ResponseFrame(NamedTuple):
+    """What every answer on the connection has around its own header fields.
+
+    Attributes:
+        common: header lines of every answer of the server now.
+        common_headers: header lines of every such answer.
+    """
+
+    common: bytes
+    common_headers: bytes
+
+    def head(self, status: int, fields: Headers) -> bytes:
+        """Write a header."""
+        return b"%b%b%b%b\r\n" % (STATUS_LINE[status], self.common, encoded(fields), self.common_headers)
+
+
+@functools.lru_cache(maxsize=FIELDS_KEPT)
+def accepts_gzip(field: str) -> bool:
+    """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
+    # RFC 9110 §12.5.3: "*" is any coding that isn't named.
+    found = max(_GZIP.finditer(field), key=lambda named: named["coding"] != "*", default=None)
+    return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
+
+
+def text_response(
+    text: Pieces,
+    media_type: str,
+    max_age: int,
+    *,
+    coded: bool,
+    immutable_tag: str | None = None,
+    apart: bool = False,
+) -> Response:
+    """Answer with a playlist, a manifest or captions.
+
+    Args:
+        text: its bytes.
+        media_type: Content-Type.
+        max_age: seconds for which caches may keep it.
+        coded: whether gzip is acceptable; what would take long to compress goes as it is.
+        immutable_tag: entity-tag of what its address always stands for; None where that changes.
+        apart: whether nobody else waits meanwhile, since this is called in a thread.
+    """
+    coded = coded and (apart or content_coding.is_quick(text))
+    body, tag = _coded(text) if coded else (text, immutable_tag or content_coding.tag(text))
+    headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
+    representation = BytesRepresentation(b"".join(body), media_type, tag)
+    caching = _caching(max_age, immutable_tag)
+    return RepresentationResponse(representation, cache_control=caching, headers=headers)
+
+
+def text_reply(
+    text: Pieces,
+    media_type: str,
+    max_age: int,
+    around: ResponseFrame,
+    *,
+    coded: bool,
+    immutable_tag: str | None = None,
+) -> Reply:
+    """The same on the connection, for a GET of the whole without preconditions.
+
+    Args:
+        text: as for `text_response`, as are those not named here.
+        media_type: of it.
+        max_age: of it.
+        around: what else the header has.
+        coded: whether gzip is acceptable.
+        immutable_tag: of it.
+    """
+    coded = coded and content_coding.is_quick(text)
+    body, tag = _coded(text) if coded else (text, immutable_tag or content_coding.tag(text))
+    size = sum(map(len, body))
+    head = _head(size, media_type, tag, _caching(max_age, immutable_tag), _coding(coded=coded), around)
+    return Reply(200, (head, *body), size)
+
+
+class LatestReply:
+    """The latest reply with a playlist, given on to whoever gets the same next: all of a release do."""
+
+    __slots__ = ("_made_of", "_reply")
+
+    def __init__(self) -> None:
+        self._made_of: tuple[Pieces, bytes, int, bool] = ((), b"", 0, False)
+        self._reply: Reply | None = None
+
+    def of(self, text: Pieces, media_type: str, max_age: int, around: ResponseFrame, *, coded: bool) -> Reply:
+        """As `text_reply`; always with the same media type and the same fields of the whole server."""
+        latest, common, age, was_coded = self._made_of
+        same = latest is text and common is around.common and age == max_age and was_coded is coded
+        if self._reply is None or not same:
+            self._made_of = text, around.common, max_age, coded
+            self._reply = text_reply(text, media_type, max_age, around, coded=coded)
+        return self._reply
+
+
+def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_control: str) -> Response:
+    """Answer with an init segment, a segment or a part.
+
+    Args:
+        data: its bytes.
+        media_type: Content-Type.
+        etag: entity-tag, quotes included.
+        cache_control: Cache-Control field.
+    """
+    return RepresentationResponse(BytesRepresentation(data, media_type, etag), cache_control=cache_control)
+
+
+def media_head(size: int, media_type: str, etag: str, cache_control: str, around: ResponseFrame) -> bytes:
+    """The header of the same on the connection, for a GET of the whole.
+
+    Args:
+        size: its length in bytes.
+        media_type: as for `media_response`, as are those not named here.
+        etag: of it.
+        cache_control: of it.
+        around: what else the header has.
+    """
+    return _head(size, media_type, etag, cache_control, (), around)
+
+
+def reply_of(response: Response, around: ResponseFrame) -> Reply:
+    """What an application's response of bytes is on the connection; the rest as for `text_reply`."""
+    head = around.head(response.status_code, response.raw_headers)
+    return Reply(response.status_code, (head, bytes(response.body)), len(response.body))
+
+
+def _coded(text: Pieces) -> tuple[Pieces, str]:
+    return (content_coding.gzip(text),), content_coding.gzip_tag(text)
+
+
+def _caching(max_age: int, immutable_tag: str | None) -> str:
+    return f"public, max-age={max_age}{', immutable' if immutable_tag else ''}"
+
+
+def _coding(*, coded: bool) -> Headers:
+    return _CODED if coded else _UNCODED
+
+
+_UNCODED: Headers = ((b"vary", b"Accept-Encoding"),)
+_CODED: Headers = (*_UNCODED, (b"content-encoding", b"gzip"))
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _head(
+    size: int, media_type: str, etag: str, cache_control: str, extra: Headers, around: ResponseFrame
+) -> bytes:
+    # Of a plain GET nothing depends on the bytes but their number.
+    representation = BytesRepresentation(memoryview(b"").cast("B"), media_type, etag)
+    representation.size = size
+    fields = [(b"cache-control", cache_control.encode("latin-1")), *extra]
+    known = answer("GET", (), representation, time.time(), fields)
+    return around.head(known.status, known.headers)

@@ -1,0 +1,204 @@
+"""Representations, of which any range can be read, and the response that sends them.
+
+What goes out is decided in `origin/http/select.py`; here it is carried out: by sendfile where the server
+offers it, by a bounded copy where it doesn't (TLS).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from origin.http.byte_ranges import ByteRange
+from origin.http.select import Headers, answer
+from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
+from packager.library.storage import LocalFile
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+from origin.http.representation import Representation
+
+COPY_STEP = 256 * 1024
+"""Bytes of one step of a copy, which is what a slow client costs in memory."""
+
+
+class ReadInThread:
+    """What reads by a function that blocks, and lets go only once nothing reads any more.
+
+    Args:
+        read: Gives up to so many bytes from a position; it may have other users.
+        release: Called at the end.
+    """
+
+    def __init__(self, read: Callable[[int, int], bytes], release: Callable[[], None]) -> None:
+        self._read = read
+        self._release = release
+        self._reading: asyncio.Future[bytes] | None = None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`, read in a thread; b"" beyond the present end."""
+        loop = asyncio.get_running_loop()
+        self._reading = loop.run_in_executor(None, self._read, offset, length)
+        # The thread goes on when the client is cancelled: only `close` knows when nothing reads any more.
+        return await asyncio.shield(self._reading)
+
+    async def close(self) -> None:
+        """Release it, as soon as nothing reads from it any more."""
+        try:
+            if self._reading is not None:
+                await asyncio.wait((self._reading,))
+        finally:
+            self._release()
+
+
+class FileRepresentation(ReadInThread):
+    """An open file of the library, which it owns and closes, or uses and gives back.
+
+    Args:
+        file: The open file.
+        media_type: Its Content-Type.
+        now: Seconds since the epoch, by which a file that changed just now gets a weak tag.
+        release: What to call instead of closing the file.
+        etag: Its entity-tag, where that is known.
+    """
+
+    def __init__(
+        self,
+        file: LocalFile,
+        media_type: str,
+        now: float | None = None,
+        release: Callable[[], None] | None = None,
+        etag: str | None = None,
+    ) -> None:
+        super().__init__(file.pread, release or file.close)
+        self.size = file.size
+        self.etag = etag or file.validator(time.time() if now is None else now)
+        self.last_modified: float | None = file.modified
+        self.media_type = media_type
+        self._file = file
+
+    def descriptor(self) -> int | None:
+        """The file's descriptor."""
+        return self._file.fd
+
+
+class BytesRepresentation:
+    """A representation whose bytes are in memory.
+
+    Args:
+        data: The bytes, which nobody changes.
+        media_type: Their Content-Type.
+        etag: Entity-tag as its field says it, quotes included.
+        last_modified: Seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        data: bytes | memoryview,
+        media_type: str,
+        etag: str | None = None,
+        last_modified: float | None = None,
+    ) -> None:
+        self.size = len(data)
+        self.etag = etag
+        self.last_modified = last_modified
+        self.media_type = media_type
+        self._data = data
+
+    def descriptor(self) -> int | None:
+        """None: there is no file."""
+        return None
+
+    async def read(self, offset: int, length: int) -> bytes | memoryview:
+        """Up to `length` bytes from `offset`, without a copy where they are only a part."""
+        if offset == 0 and length >= self.size:
+            return self._data
+        return memoryview(self._data)[offset : offset + length]
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+class RepresentationResponse(Response):
+    """A response that any endpoint can return for a GET or HEAD.
+
+    Args:
+        representation: What to send; it is closed when the answer has ended, in whatever way.
+        cache_control: Cache-Control field.
+        headers: More fields, for every status.
+        raw_headers: Fields that are encoded already, names in lower case.
+    """
+
+    def __init__(
+        self,
+        representation: Representation,
+        *,
+        cache_control: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        raw_headers: Headers = (),
+    ) -> None:
+        self.background = None
+        self.representation = representation
+        self.raw_headers = [*raw_headers]
+        if headers:
+            self.raw_headers[:0] = [
+                (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+            ]
+        if cache_control is not None:
+            self.raw_headers.insert(0, (b"cache-control", cache_control.encode("latin-1")))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request of `scope`."""
+        del receive  # That a client has gone shows in the sending; a file needn't listen for it.
+        try:
+            reply = answer(
+                scope["method"], scope["headers"], self.representation, time.time(), self.raw_headers
+            )
+            self.status_code = reply.status
+            await send(
+                {"type": "http.response.start", "status": reply.status, "headers": list(reply.headers)}
+            )
+            descriptor = None
+            if ZERO_COPY in scope.get("extensions", ()):
+                descriptor = self.representation.descriptor()
+            await self._send_body(reply.body, descriptor, send)
+        finally:
+            await self.representation.close()
+        if self.background is not None:
+            await self.background()
+
+    async def _send_body(self, body: Sequence[bytes | ByteRange], descriptor: int | None, send: Send) -> None:
+        for left, piece in enumerate(body, 1 - len(body)):
+            more = left < 0
+            if isinstance(piece, bytes):
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
+            elif descriptor is None:
+                await self._copy(piece, more, send)
+            else:
+                await send(
+                    {
+                        "type": ZERO_COPY,
+                        "file": descriptor,
+                        "offset": piece.first,
+                        "count": piece.length,
+                        "more_body": more,
+                    }
+                )
+        if not body:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _copy(self, part: ByteRange, more: bool, send: Send) -> None:
+        position = part.first
+        while position <= part.last:
+            length = min(COPY_STEP, part.last + 1 - position)
+            data = await self.representation.read(position, length)
+            if not data:
+                raise TruncatedFileError(f"no bytes at {position} of {self.representation.size}")
+            position += len(data)
+            await send(
+                {"type": "http.response.body", "body": data, "more_body": more or position <= part.last}
+            )

@@ -1,0 +1,1 @@
+"""One running server: its sockets, its services, its lists, health and metrics."""

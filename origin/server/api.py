@@ -1,0 +1,149 @@
+"""What scripts and the page ask in JSON: lists of everything there is, health, and the metrics."""
+
+from __future__ import annotations
+
+import msgspec
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from origin.access.policy import Access
+from origin.live.recordings import describe
+from origin.radio import now_playing
+from origin.radio.authorization import Admission, is_protected
+from origin.radio.mount import Mount
+from origin.server.services import Services
+from packager.radio.simulcast import Simulcast
+
+UNCACHED = {"cache-control": "no-store"}
+
+
+def routes(services: Services, access: Access, admission: Admission) -> list[BaseRoute]:
+    """Give the routes of ``/api/…`` but for the library's, ``/health`` and ``/metrics``.
+
+    Args:
+        services: what is told of.
+        access: decides who sees the details of its health.
+        admission: knows who may hear a station.
+    """
+    answers = Api(services, access, admission)
+    return [
+        Route("/api/live", answers.live),
+        Route("/api/radio", answers.radio),
+        Route("/api/events", answers.events),
+        Route("/health", answers.health),
+        Route("/metrics", answers.metrics),
+    ]
+
+
+class Api:
+    """The answers; each list is an array of objects."""
+
+    def __init__(self, services: Services, access: Access, admission: Admission) -> None:
+        self._services_of = services
+        self._access = access
+        self._admission = admission
+
+    async def live(self, _: Request) -> Response:
+        """List the live channels."""
+        return as_json(
+            [
+                {
+                    "name": channel.name,
+                    "state": channel.state,
+                    "hls": f"/live/{channel.name}/master.m3u8",
+                    "renditions": [name for name, one in channel.renditions.items() if one.language is None],
+                    "captions": list(channel.captions.tracks),
+                    "part_target": float(channel.part_target),
+                    "target_duration": channel.target_duration,
+                    "viewers": channel.viewers,
+                    "restarts": channel.restarts,
+                    "recordings": [
+                        describe(channel.name, one) for one in channel.live_event.recordings or ()
+                    ],
+                }
+                for channel in self._services_of.channels.values()
+            ]
+        )
+
+    async def radio(self, request: Request) -> Response:
+        """List the stations; of those that a request may not hear, that they are there."""
+        channels, mounts = self._services_of.simulcasts, self._services_of.mounts.values()
+        heard = await self._admission.opened(request, mounts)
+        return as_json(
+            [
+                describe_station(mount, channels.get(mount.name))
+                if mount.name in heard
+                else describe_closed_station(mount)
+                for mount in mounts
+            ]
+        )
+
+    async def events(self, _: Request) -> Response:
+        """List the event channels."""
+        return as_json([])
+
+    async def health(self, request: Request) -> Response:
+        """Answer 200 while requests are taken, 503 on the way out; the body says how the services are."""
+        report = self._services_of.health()
+        if not await self._access.may_see(request, "health"):
+            report = {key: report[key] for key in ("live", "ready")}
+        return as_json(report, 200 if report["ready"] else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """Write all metrics as Prometheus text."""
+        text = generate_latest(self._services_of.registry)
+        return Response(text, headers={**UNCACHED, "content-type": CONTENT_TYPE_LATEST})
+
+
+def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[str, object]:
+    """Describe a station, with its titles and what media time they have; the live edge's is beside them.
+
+    Args:
+        mount: it.
+        simulcast: its channel, where it has one.
+    """
+    titles = [now_playing.describe_title(title) for title in mount.now.titles]
+    return {
+        "name": mount.name,
+        "station": mount.shown.name,
+        "genre": mount.shown.genre,
+        "url": f"/radio/{mount.name}",
+        "protected": is_protected(mount),
+        "hls": None if simulcast is None else f"/live/{mount.name}/master.m3u8",
+        "events": f"/events/radio/{mount.name}",
+        "media_type": mount.media_type,
+        "bitrate": mount.bitrate,
+        "title": titles[-1]["title"] if titles else "",
+        "now": titles[-1] if titles else None,
+        "history": titles[:-1],
+        "media_time": now_playing.as_seconds(mount.media_time),
+        "listeners": mount.listeners,
+        "viewers": 0 if simulcast is None else simulcast.channel.viewers,
+        "peak": mount.peak,
+        "state": mount.state,
+    }
+
+
+def describe_closed_station(mount: Mount) -> dict[str, object]:
+    """Describe a station to who may not hear it: that it is there, which its address tells, too.
+
+    Args:
+        mount: it.
+    """
+    told = {
+        "name": mount.name,
+        "station": mount.options.title or mount.name,
+        "url": f"/radio/{mount.name}",
+        "protected": True,
+        "events": f"/events/radio/{mount.name}",
+        "title": "",
+        "history": [],
+    }
+    return dict.fromkeys(describe_station(mount)) | told
+
+
+def as_json(value: object, status: int = 200) -> Response:
+    """Answer with JSON that nobody keeps."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json", headers=UNCACHED)

@@ -1,0 +1,111 @@
+"""The application: all routes, the JSON lists, health and metrics, behind the common header fields."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from origin.access.credentials import Authenticator, GuessDelay
+from origin.access.policy import Access, AccessOptions, Guard
+from origin.files import routes as file_routes
+from origin.http.client_limits import ClientLimits
+from origin.http1.exchange import SlowBodyError
+from origin.live import captions, event, metadata, recordings
+from origin.live import routes as live
+from origin.live.authorization import Publishers
+from origin.radio.authorization import Admission
+from origin.radio.routes import routes as radio_routes
+from origin.responses.common_headers import CommonHeaders
+from origin.server import api, library_list, page
+from origin.server.services import Services
+from origin.vod import routes as vod_routes
+
+
+async def _not_found(_: Request, __: Exception) -> Response:
+    """No route knows the address: the same answer as where there is no such file."""
+    return Response("Not Found\n", 404, file_routes.ABSENT, "text/plain; charset=utf-8")
+
+
+async def _incomplete(_: Request, __: Exception) -> Response:
+    """The client ended in the middle of its body: no error of ours. RFC 9112 §8: it may still read that."""
+    return Response("Bad Request\n", 400, {"connection": "close"}, "text/plain; charset=utf-8")
+
+
+async def _too_slow(_: Request, error: Exception) -> Response:
+    """RFC 9110 §15.5.9: the client may send it again, on another connection."""
+    headers = {"connection": "close", "cache-control": "no-store"}
+    return Response(f"{error}\n", 408, headers, "text/plain; charset=utf-8")
+
+
+def build_app(
+    services: Services, player: Path, options: AccessOptions, of_clients: ClientLimits | None = None
+) -> ASGIApp:
+    """Put all routes together.
+
+    Args:
+        services: the services; its tasks run as long as the application does.
+        player: the folder of the player page.
+        options: what isn't for everybody.
+        of_clients: what one client may have at once; None: there is no limit.
+    """
+    of_clients = of_clients or ClientLimits()
+    config = services.config
+    limits = config.limits
+    authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
+    access = Access(options, authenticator)
+    admission = Admission(authenticator, options.admin_token)
+    publishers = Publishers(
+        authenticator,
+        options.admin_token,
+        {one.name: one.publish_key for one in config.live if one.publish_key},
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with services.running():
+            yield
+
+    app = Starlette(
+        routes=[
+            *vod_routes.routes(services.titles, max_age=config.library.max_age),
+            *live.routes(services.broadcasts, config.server.carried_parameters, of_clients.blocked_requests),
+            *recordings.routes(services.channels),
+            *metadata.routes(services.channels, publishers, config.limits.metadata_bytes),
+            *event.routes(services.channels, publishers),
+            *captions.routes(
+                services.channels,
+                publishers,
+                config.limits.captions_bytes,
+                config.limits.captions_idle_seconds,
+            ),
+            *radio_routes(
+                services.mounts,
+                admission,
+                passwords=services.stations.passwords,
+                max_listeners=config.limits.all_listeners,
+                silent_seconds=config.limits.source_seconds,
+                of_clients=of_clients,
+            ),
+            *api.routes(services, access, admission),
+            *library_list.routes(services.catalogue, lambda: services.needs_library),
+            *page.routes(player),
+        ],
+        lifespan=lifespan,
+        exception_handlers={404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow},
+    )
+    served = file_routes.Files(
+        services.library, max_age=config.library.max_age, open_files=services.open_files, app=app
+    )
+    return CommonHeaders(
+        Guard(served, access),
+        traffic=services.traffic,
+        allow_origin=config.server.allow_origin,
+        log_requests=config.log.requests,
+        loopback_ports=options.loopback_ports,
+    )

@@ -1,0 +1,55 @@
+"""The demo of ``headwater serve --demo``: its media are made, and what shows them is configured."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from origin.config.options import Config, LiveOptions, RadioOptions
+from packager.library import demo_media as demo_media
+from packager.process.tools import Tools
+
+log = structlog.get_logger()
+
+
+async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Config:
+    """Make the demo's media and add what shows them to the configuration.
+
+    Args:
+        config: all options.
+        tools: whose ffmpeg makes them; the next start finds them in the user's cache folder.
+        own_library: whether the configuration names a library, which is shown instead of the demo's films.
+
+    Raises:
+        ToolsError: this ffmpeg can't make them.
+    """
+    folder = demo_media.folder(demo_media.cache_folder(), tools)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("demo media", total=None)
+
+        def show(label: str, done: int, total: int) -> None:
+            bar.update(task, description=f"making {label}", completed=done, total=total)
+            if not console.is_terminal:
+                log.info("making demo media", item=label, done=done, of=total)
+
+        await demo_media.make(folder, tools, progress=show)
+    library = (
+        config.library
+        if own_library
+        else msgspec.structs.replace(config.library, path=str(folder / "library"))
+    )
+    live, radio = config.live, config.radio
+    if not any(channel.name == "demo" for channel in live):
+        live = (*live, LiveOptions(name="demo"))
+    if not any(station.name == "demo.mp3" for station in radio):
+        station = RadioOptions(
+            name="demo.mp3", folder=str(folder / "music"), title="Headwater demo", genre="demo"
+        )
+        radio = (*radio, station)
+    return msgspec.structs.replace(config, library=library, live=live, radio=radio)

@@ -1,0 +1,177 @@
+"""``/api/library``: the library as a JSON array, a page at a time.
+
+Where more follows, a Link field (RFC 8288) of relation ``next`` names the next page: its address says behind
+which item it begins, so that files that come and go meanwhile make no other one missing or listed twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from urllib.parse import quote, urlencode
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from origin.http.media_types import media_type
+from packager.library.catalogue import MAX_PAGE_ITEMS, PAGE_ITEMS, Catalogue, Entry, Facts, LibraryTitle, Page
+
+ADDRESS = "/api/library"
+
+KEPT_PAGES = 16
+"""Pages that are kept as they were written, for others who ask for the same."""
+
+RETRY_SECONDS = 5
+"""When to come again while the folder can't be read."""
+
+UNCACHED = {"cache-control": "no-store"}
+
+log = structlog.get_logger()
+
+
+def routes(catalogue: Catalogue, is_needed: Callable[[], bool]) -> list[BaseRoute]:
+    """Give the route of ``/api/library``.
+
+    Args:
+        catalogue: of the library.
+        is_needed: tells whether the library's folder ought to be there; else there is just nothing in it.
+    """
+    return [Route(ADDRESS, LibraryList(catalogue, is_needed).answer)]
+
+
+class AskedWronglyError(Exception):
+    """The query can't be answered; the text says why, in one line."""
+
+
+class LibraryList:
+    """The answers; see `routes`."""
+
+    def __init__(self, catalogue: Catalogue, is_needed: Callable[[], bool]) -> None:
+        self._catalogue = catalogue
+        self._is_needed = is_needed
+        self._is_gone = False
+        self._written: OrderedDict[object, asyncio.Future[bytes]] = OrderedDict()
+
+    async def answer(self, request: Request) -> Response:
+        """List the adaptive titles, then the files; what they carry is null while nobody has looked.
+
+        The query may have ``limit``, how many items; ``after``, the kind and path of the item before them
+        (``file/a/film.mp4``); or ``path``, of which alone the title and the file are listed.
+        """
+        query = request.query_params
+        try:
+            limit, after = limit_of(query.get("limit", str(PAGE_ITEMS))), item_of(query.get("after"))
+        except AskedWronglyError as error:
+            return PlainTextResponse(f"{error}\n", 400, UNCACHED)
+        path = query.get("path")
+        try:
+            if path is None:
+                page = await self._catalogue.page(after, limit)
+            else:
+                page = await self._catalogue.named(path)
+        except OSError as error:
+            return self._without_folder(error)
+        self._is_gone = False
+        body = await self._write((path, after, limit, page.version), page)
+        # The same limit again: a script that asked for small pages goes on with small pages.
+        more = {"after": "/".join(page.after)} if page.after else {}
+        more |= {"limit": query["limit"]} if more and "limit" in query else {}
+        link = {"link": f'<{ADDRESS}?{urlencode(more, quote_via=quote)}>; rel="next"'} if more else {}
+        return Response(body, media_type="application/json", headers={**UNCACHED, **link})
+
+    def _without_folder(self, error: OSError) -> Response:
+        if isinstance(error, FileNotFoundError) and not self._is_needed():
+            return Response(b"[]", media_type="application/json", headers=UNCACHED)
+        if not self._is_gone:
+            log.warning("the library can't be read", reason=error.strerror)
+        self._is_gone = True
+        headers = {**UNCACHED, "retry-after": str(RETRY_SECONDS)}
+        return PlainTextResponse("The library's folder can't be read now.\n", 503, headers)
+
+    async def _write(self, key: object, page: Page) -> bytes:
+        """Write a page in a thread, once for all who ask for it as it is now."""
+        writing = self._written.get(key)
+        if writing is None or writing.cancelled():
+            writing = asyncio.get_running_loop().run_in_executor(None, _as_json, page)
+            self._written[key] = writing
+            if len(self._written) > KEPT_PAGES:
+                self._written.popitem(last=False)
+        self._written.move_to_end(key)
+        return await asyncio.shield(writing)
+
+
+def limit_of(text: str) -> int:
+    """Read how many items are asked for.
+
+    Raises:
+        AskedWronglyError: it is no such number.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_PAGE_ITEMS):
+        raise AskedWronglyError(f"limit: a whole number from 1 to {MAX_PAGE_ITEMS}")
+    return int(text)
+
+
+def item_of(text: str | None) -> tuple[str, str] | None:
+    """Read which item a page follows.
+
+    Raises:
+        AskedWronglyError: it names none.
+    """
+    if text is None:
+        return None
+    kind, _, path = text.partition("/")
+    if kind not in ("title", "file") or not path:
+        raise AskedWronglyError(
+            "after: title/ or file/ and a path, as the Link field of the page before has it"
+        )
+    return kind, path
+
+
+def _as_json(page: Page) -> bytes:
+    items = (
+        describe_title(one) if isinstance(one, LibraryTitle) else describe_file(one) for one in page.items
+    )
+    # One at a time: the encoder lets nobody else run meanwhile.
+    return b"[%b]" % b",".join(map(msgspec.json.encode, items))
+
+
+def describe_file(entry: Entry) -> dict[str, object]:
+    """Describe one file, with the addresses that it plays at."""
+    facts, path = entry.facts or Facts(), quote(entry.path)
+    known = entry.facts is not None
+    return {
+        "kind": "file",
+        "path": entry.path,
+        "name": entry.path.rpartition("/")[2],
+        "size": entry.size,
+        "media_type": media_type(entry.path),
+        "duration": facts.duration,
+        "width": facts.width,
+        "height": facts.height,
+        "codecs": ", ".join(facts.codecs),
+        "playable": facts.reason is None if known else None,
+        "reason": facts.reason,
+        "media": f"/media/{path}",
+        "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
+    }
+
+
+def describe_title(title: LibraryTitle) -> dict[str, object]:
+    """Describe an adaptive title; its progressive address is the tallest rendition's that plays."""
+    playable = [entry for entry in title.renditions if entry.facts and entry.facts.reason is None]
+    unknown = [entry for entry in title.renditions if entry.facts is None]
+    best = (playable or unknown or title.renditions)[-1]
+    packaged = any(entry.facts and entry.facts.obstacle is None for entry in title.renditions)
+    return {
+        **describe_file(best),
+        "kind": "title",
+        "path": title.path,
+        "name": title.path.rpartition("/")[2],
+        "size": sum(entry.size for entry in title.renditions),
+        "renditions": [entry.path for entry in title.renditions],
+        "hls": f"/vod/{quote(title.path)}/master.m3u8" if packaged else None,
+    }

@@ -1,0 +1,139 @@
+"""Taking connections on a listening socket, and pausing while the system has no room for more.
+
+The loops' own way doesn't do: where descriptors run out, uvloop asks again without a pause, and asyncio
+writes a traceback each time. And descriptors are kept back for ffmpeg, its pipes and files, which serve those
+who are here already; who comes meanwhile waits in the kernel, and is taken when others have gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+
+import structlog
+
+from packager.process.process import LACKING
+
+log = structlog.get_logger()
+
+TAKEN_AT_ONCE = 128
+"""Connections that are taken before the loop does something else."""
+
+PAUSE_SECONDS = 0.25
+"""From finding no room to looking again."""
+
+TELL_SECONDS = 60.0
+"""Between two lines in the log about that, at least."""
+
+KEPT_BACK = 16
+"""Descriptors that connections leave to everything else; of few descriptors a quarter."""
+
+
+class Listener:
+    """Takes the connections of one socket.
+
+    Args:
+        sock: It is bound, and may be listened on already. Its owner closes it.
+        protocol: Makes what a connection is given to.
+        backlog: Connections that the kernel keeps for later.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        backlog: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._socket = sock
+        self._protocol = protocol
+        self._backlog = backlog
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._beginnings: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._told = float("-inf")
+        # Closing one of the socket's own would give up the process's lock of it
+        # (origin/server/socket_activation.py).
+        self._probe = os.open(os.devnull, os.O_RDONLY)
+
+    def start(self) -> None:
+        """Listen, and take who comes."""
+        self._socket.setblocking(False)
+        # Connections inherit it: each answer is written whole, and nothing is gained by holding its end back.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.listen(self._backlog)
+        self._loop.add_reader(self._socket.fileno(), self._take)
+
+    async def close(self) -> None:
+        """Take no more; those that were taken have their protocol then."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+        self._loop.remove_reader(self._socket.fileno())
+        if self._beginnings:
+            await asyncio.wait(self._beginnings)
+        os.close(self._probe)
+
+    def _take(self) -> None:
+        highest = _highest()
+        for _ in range(TAKEN_AT_ONCE):
+            try:
+                connection, _ = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in LACKING:
+                    self._wait_for_room(str(error.strerror))
+                    return
+                # accept(2): an error of that connection alone, which is gone.
+                continue
+            connection.setblocking(False)
+            beginning = self._loop.create_task(self._begin(connection))
+            self._beginnings.add(beginning)
+            beginning.add_done_callback(self._beginnings.discard)
+            if connection.fileno() > highest:
+                self._wait_for_room("the rest is for ffmpeg and files")
+                return
+
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, connection)
+        except OSError as error:
+            log.debug("a connection can't be begun", reason=error.strerror)
+            connection.close()
+
+    def _wait_for_room(self, reason: str) -> None:
+        self._loop.remove_reader(self._socket.fileno())
+        if self._clock() >= self._told + TELL_SECONDS:
+            self._told = self._clock()
+            advice = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
+            log.warning("new connections wait: descriptors run out", reason=reason, advice=advice)
+        self._pause = self._loop.call_later(PAUSE_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        if _has_room(self._probe):
+            self._pause = None
+            self._loop.add_reader(self._socket.fileno(), self._take)
+        else:
+            self._pause = self._loop.call_later(PAUSE_SECONDS, self._look_again)
+
+
+def _highest() -> int:
+    """The last number that a connection may have as a descriptor: the system gives the lowest free one."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return allowed - 1 - min(KEPT_BACK, allowed // 4) if allowed != resource.RLIM_INFINITY else 1 << 30
+
+
+def _has_room(descriptor: int) -> bool:
+    with contextlib.suppress(OSError):
+        number = os.dup(descriptor)
+        os.close(number)
+        return number <= _highest()
+    return False

@@ -1,0 +1,98 @@
+"""Prometheus metrics: read from the services when they are asked for, with a fixed set of labels."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from origin.server.services import Services
+
+DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
+"""Seconds from the end of a part's last frame to the part's being there."""
+
+
+def part_delay(registry: CollectorRegistry) -> Histogram:
+    """Make the histogram that live channels feed."""
+    return Histogram(
+        "headwater_live_part_delay_seconds",
+        "From the end of a part's last frame to its being published.",
+        ["channel"],
+        buckets=DELAY_BUCKETS,
+        registry=registry,
+    )
+
+
+class ServicesCollector(Collector):
+    """Reads the counters of all services at the time of asking."""
+
+    def __init__(self, services: Services) -> None:
+        self._services_of = services
+
+    def collect(self) -> Iterable[Metric]:
+        """Give every metric with its present value."""
+        yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
+        yield GaugeMetricFamily(
+            "headwater_loop_lag_seconds",
+            "How late the event loop was, at most, in the last fifteen seconds.",
+            self._services_of.loop_lag.lag,
+        )
+        yield CounterMetricFamily(
+            "headwater_loop_holds",
+            "Times that the event loop was held by computing; the log tells where.",
+            self._services_of.loop_lag.holds,
+        )
+        yield from self._traffic()
+        yield from self._live()
+        yield from self._radio()
+
+    def _traffic(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "headwater_requests", "Requests answered, by area and status.", labels=["area", "status"]
+        )
+        for (area, status), count in self._services_of.traffic.requests.items():
+            requests.add_metric([area, str(status)], count)
+        yield requests
+        sent = CounterMetricFamily("headwater_sent_bytes", "Body bytes sent, by area.", labels=["area"])
+        for area, count in self._services_of.traffic.sent_bytes.items():
+            sent.add_metric([area], count)
+        yield sent
+
+    def _live(self) -> Iterator[Metric]:
+        viewers = GaugeMetricFamily("headwater_live_viewers", "Clients following.", labels=["channel"])
+        blocked = GaugeMetricFamily(
+            "headwater_live_blocked_requests", "Requests waiting.", labels=["channel"]
+        )
+        restarts = CounterMetricFamily("headwater_ffmpeg_restarts", "Times ffmpeg died.", labels=["channel"])
+        lost = CounterMetricFamily(
+            "headwater_source_lost_packets", "MPEG-TS packets that didn't come in UDP.", labels=["channel"]
+        )
+        dropped = CounterMetricFamily(
+            "headwater_source_dropped_datagrams",
+            "Datagrams for which the system had no room.",
+            labels=["channel"],
+        )
+        for channel in self._services_of.broadcasts.values():
+            lost.add_metric([channel.name], channel.losses.packets)
+            dropped.add_metric([channel.name], channel.losses.datagrams)
+            viewers.add_metric([channel.name], channel.viewers)
+            blocked.add_metric([channel.name], channel.blocked)
+            restarts.add_metric([channel.name], channel.restarts)
+        yield from (viewers, blocked, restarts, lost, dropped)
+
+    def _radio(self) -> Iterator[Metric]:
+        listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])
+        dropped = CounterMetricFamily("headwater_radio_dropped", "Listeners that lagged.", labels=["mount"])
+        readers = GaugeMetricFamily("headwater_events_readers", "Readers.", labels=["channel"])
+        lagged = CounterMetricFamily("headwater_events_dropped", "Readers that lagged.", labels=["channel"])
+        for mount in self._services_of.mounts.values():
+            listeners.add_metric([mount.name], mount.listeners)
+            dropped.add_metric([mount.name], mount.dropped)
+            readers.add_metric([f"radio/{mount.name}"], mount.now.channel.readers)
+            lagged.add_metric([f"radio/{mount.name}"], mount.now.channel.dropped)
+        yield from (listeners, dropped, readers, lagged)

@@ -1,0 +1,82 @@
+"""SIGHUP: the configuration is read again; a wrong one is told in one line and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable
+
+import structlog
+
+from origin.config import logs
+from origin.config.options import Config, ConfigError, redactor_of
+from packager.concurrency import beside
+
+log = structlog.get_logger()
+
+STDIN = 0
+
+TAKEN = frozenset(("log.level", "log.format"))
+"""What is taken without a restart."""
+
+
+@contextlib.asynccontextmanager
+async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerator[None]:
+    """Read the configuration again at each SIGHUP while the context is open; end where the terminal is gone.
+
+    Args:
+        config: that of the start.
+        read: reads it from where it came from; it blocks.
+    """
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+    at_terminal = os.isatty(STDIN)
+
+    def hang_up() -> None:
+        if at_terminal and not os.isatty(STDIN):
+            # What the signal is named after: nobody could end it with Ctrl-C any more.
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            asked.set()
+
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    try:
+        async with beside(_follow(config, read, asked)):
+            yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _follow(config: Config, read: Callable[[], Config], asked: asyncio.Event) -> None:
+    now = config
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            new = await asyncio.to_thread(read)
+        except (ConfigError, OSError) as error:
+            # Root may have read what the user that it became may not.
+            reader = f" (read as {config.server.user}, whom it became)" if config.server.user else ""
+            log.error("configuration isn't taken", reason=f"{error}{reader}")
+            continue
+        if TAKEN.intersection(changes(now, new)):
+            await asyncio.to_thread(logs.configure, new.log.level, new.log.format, redactor_of(config, new))
+        now = new
+        pending = ", ".join(key for key in changes(config, new) if key not in TAKEN)
+        log.info("configuration read again", level=new.log.level, needs_restart=pending or "nothing")
+
+
+def changes(old: Config, new: Config) -> list[str]:
+    """Name what differs, as a configuration file does: ``log.level``, ``live 'demo'``."""
+    found: list[str] = []
+    for section in old.__struct_fields__:
+        before, after = getattr(old, section), getattr(new, section)
+        if isinstance(before, tuple):
+            known, wanted = ({one.name: one for one in several} for several in (before, after))
+            names = [name for name in {**known, **wanted} if known.get(name) != wanted.get(name)]
+            found += [f"{section} {name!r}" for name in names]
+        else:
+            keys = before.__struct_fields__
+            found += [f"{section}.{key}" for key in keys if getattr(before, key) != getattr(after, key)]
+    return found

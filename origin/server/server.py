@@ -1,0 +1,213 @@
+"""The running server: sockets bound before anything else is made, and an end within its time.
+
+uvicorn runs the protocol and the loop; what is ours is how it ends: nobody is left waiting, running downloads
+get a named time, and neither a traceback nor a child process stays behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+
+import uvicorn
+
+from origin.config.errors import CommandError
+from origin.http1.connection import Connection
+from origin.server.listening import Listener
+
+BACKLOG = 2048
+POLL_SECONDS = 0.05
+
+LAST_REQUEST_SECONDS = 0.1
+"""For how long connections are served on when no more are taken: the next request may be on its way."""
+
+FIRST_REQUEST_SECONDS = 1.0
+"""The same for connections that have only just been made, or have sent half a request."""
+UNACKNOWLEDGED_SECONDS = 30.0
+KEEPALIVE_IDLE_SECONDS = 20
+KEEPALIVE_PROBE_SECONDS = 5
+KEEPALIVE_PROBES = 3
+"""A silent connection is asked after 20 s whether somebody is there, and given up after three unanswered."""
+
+
+BIND_ADVICE = {
+    errno.EADDRINUSE: "stop what uses it or choose another with --port",
+    errno.EADDRNOTAVAIL: "--host is an address of this machine, or 0.0.0.0 for all of them",
+    errno.EACCES: "ports below 1024 are the administrator's: choose another with --port",
+}
+"""What to do where an address can't be listened on."""
+
+
+class BindError(CommandError):
+    """The address can't be listened on; the text is one line that says what to do."""
+
+
+def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SECONDS) -> list[socket.socket]:
+    """Bind every address of a host, without listening yet.
+
+    Args:
+        host: name or address.
+        port: number; 0 takes a free one, the same for all addresses.
+        unacknowledged_seconds: after how long a client that confirms nothing is taken for gone.
+
+    Raises:
+        BindError: the host has no address, or one of them is taken or not allowed.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise BindError(f"{host}: no such host ({error.strerror}); set server.host to an address") from error
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        notice_the_dead(sock, unacknowledged_seconds)
+        chosen = sockets[0].getsockname()[1] if sockets else port
+        try:
+            sock.bind((address[0], chosen, *address[2:]))
+        except OSError as error:
+            for other in (*sockets, sock):
+                other.close()
+            advice = BIND_ADVICE.get(error.errno or 0, "choose another with --port or --host")
+            raise BindError(f"{host}:{port}: {error.strerror}; {advice}") from error
+        sockets.append(sock)
+    return sockets
+
+
+def notice_the_dead(sock: socket.socket, seconds: float) -> None:
+    """Have the kernel end connections whose other end has vanished; its own patience is of hours.
+
+    Connections inherit the options of the socket that they come from. A client that leaves no room for its
+    bytes, and confirms just that, counts as gone too.
+
+    Args:
+        sock: which is listened on.
+        seconds: after which a client that confirms nothing is taken for gone.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_PROBE_SECONDS)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with an orderly end.
+
+    Args:
+        config: uvicorn's.
+        on_listening: called once, when connections are taken.
+        on_close: called first at the end; it releases everybody who waits or listens without end.
+        grace: seconds that running responses then have.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_listening: Callable[[], None],
+        on_close: Callable[[], None],
+        grace: float,
+    ) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+        self._on_close = on_close
+        self._grace = grace
+        self._ending = asyncio.Event()
+        self._listeners: list[Listener] = []
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """End at SIGINT and SIGTERM; a second one doesn't wait for running responses."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.ask_to_end)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the services, then listen, then say so."""
+        # It has nothing to listen on, and only starts the services.
+        await super().startup([])
+        if not self.started:
+            return
+        self._listeners = [Listener(sock, self._protocol, self.config.backlog) for sock in sockets or ()]
+        for listener in self._listeners:
+            listener.start()
+        self._on_listening()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make the protocol of a connection, as uvicorn does."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def main_loop(self) -> None:
+        """Have Date written anew as each second begins, until the server is to end.
+
+        uvicorn looks at it ten times a second, which is half of what a server costs that has nothing to do,
+        and writes it up to a second late: files changed meanwhile would have a Last-Modified after it
+        (RFC 9110 §8.8.2.1).
+        """
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), 1 - time.time() % 1)
+
+    def ask_to_end(self) -> None:
+        """End soon; called again, end now."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._ending.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, release the waiting, let responses end, cancel those that don't."""
+        for listener in self._listeners:
+            await listener.close()
+        for sock in sockets or ():
+            sock.close()
+        # What was asked already is answered, and so is the request on its way; another server has the others.
+        for one in self._connections():
+            one.retire()
+        await asyncio.sleep(LAST_REQUEST_SECONDS)
+        self._on_close()
+        await self._wait_for_responses()
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._grace)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await self.lifespan.shutdown()
+
+    async def _wait_for_responses(self) -> None:
+        end = asyncio.get_running_loop().time() + self._grace
+        while self.server_state.connections or self.server_state.tasks:
+            if self.force_exit or asyncio.get_running_loop().time() >= end:
+                return
+            for one in self._connections():
+                one.close_idle(LAST_REQUEST_SECONDS, FIRST_REQUEST_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _connections(self) -> list[Connection]:
+        return [one for one in self.server_state.connections if isinstance(one, Connection)]
+
+
+def address_of(sockets: Sequence[socket.socket], host: str) -> str:
+    """Write the address that a person can open."""
+    port = sockets[0].getsockname()[1]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
+    return f"http://{f'[{shown}]' if ':' in shown and not shown.startswith('[') else shown}:{port}/"

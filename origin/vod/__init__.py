@@ -1,0 +1,1 @@
+"""HLS and DASH of the library's files, made on request: ``/vod/PATH``."""

@@ -1,0 +1,159 @@
+"""VOD over HTTP: ``/vod/PATH/…`` for a file of the library, ``/vod/TITLE/…`` for a title's renditions."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from media.dash import mpd
+from media.errors import MediaError, TooLargeError, UnsupportedError
+from media.hls.media_playlist import MEDIA_TYPE
+from origin.http import content_coding
+from origin.http.representation import Representation
+from origin.responses.cached import RequestTraits, text_response
+from origin.responses.representation import BytesRepresentation, ReadInThread, RepresentationResponse
+from packager.library.storage import NotFoundError
+from packager.vod import OpenSegment, Titles
+
+log = structlog.get_logger()
+
+NOT_FOUND_MAX_AGE = 5
+"""Seconds for which caches may keep the answer that something isn't there or can't be packaged."""
+
+PACKAGING = 1
+"""Version of how segments are made; a new one gives every segment a new entity-tag."""
+
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,7}")
+
+
+def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
+    """The routes of these addresses.
+
+    Args:
+        titles: the library as VOD.
+        max_age: seconds for which caches may keep a playlist or a segment.
+    """
+    vod = _Vod(titles, max_age)
+    return [
+        Route("/vod/{path:path}/master.m3u8", vod.answers(vod.multivariant_playlist)),
+        Route("/vod/{path:path}/manifest.mpd", vod.answers(vod.manifest)),
+        Route("/vod/{path:path}/{track}/media.m3u8", vod.answers(vod.media_playlist)),
+        Route("/vod/{path:path}/{track}/init.mp4", vod.answers(vod.init_segment)),
+        Route("/vod/{path:path}/{track}/{number}.m4s", vod.answers(vod.segment)),
+    ]
+
+
+class SegmentRepresentation(ReadInThread):
+    """A segment that is read from its file as it is sent.
+
+    Args:
+        opened: the segment, which it owns and closes.
+        name: what tells it from the file's other segments.
+        now: seconds since the epoch.
+    """
+
+    def __init__(self, opened: OpenSegment, name: str, now: float) -> None:
+        super().__init__(opened.read, opened.close)
+        self.size = opened.size
+        self.last_modified: float | None = opened.file.modified
+        self.media_type = _media_type(opened.track.video)
+        # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.
+        validator = opened.file.validator(now)
+        self.etag: str | None = f'{validator[:-1]}-{name}-{PACKAGING}"'
+
+    def descriptor(self) -> int | None:
+        """None: no file holds exactly these bytes."""
+        return None
+
+
+class Text(NamedTuple):
+    """A playlist or a manifest, which is sent compressed to whoever takes that."""
+
+    data: bytes
+    media_type: str
+
+
+class _Vod:
+    """The endpoints below ``/vod``."""
+
+    def __init__(self, titles: Titles, max_age: int) -> None:
+        self._titles = titles
+        self._max_age = max_age
+
+    def answers(
+        self, select: Callable[[dict[str, str]], Awaitable[Representation | Text]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Make an endpoint that answers with what ``select`` finds, or with a line that says why not."""
+
+        async def endpoint(request: Request) -> Response:
+            path = request.path_params
+            try:
+                found = await select(path)
+            except NotFoundError:
+                return _refusal(404, "Not Found")
+            except MediaError as error:
+                # RFC 9110 §15.5.16, §15.5.21: of a kind that isn't supported, or of the right kind but wrong
+                supported = isinstance(error, TooLargeError) or not isinstance(error, UnsupportedError)
+                status = 422 if supported else 415
+                return _refusal(status, f"{path['path']} can't be packaged: {error}")
+            except OSError as error:
+                log.error("vod_unreadable", path=path["path"], error=str(error))
+                return _refusal(503, "Service Unavailable", {"retry-after": "2"})
+            if isinstance(found, Text):
+                coded = RequestTraits.by(request.scope["headers"]).takes_gzip
+                return await asyncio.to_thread(
+                    text_response, (found.data,), found.media_type, self._max_age, coded=coded, apart=True
+                )
+            return RepresentationResponse(found, cache_control=f"public, max-age={self._max_age}")
+
+        return endpoint
+
+    async def multivariant_playlist(self, path: dict[str, str]) -> Text:
+        text = await asyncio.to_thread(self._titles.multivariant_playlist, path["path"])
+        return Text(text.encode(), MEDIA_TYPE)
+
+    async def manifest(self, path: dict[str, str]) -> Text:
+        return Text(await asyncio.to_thread(self._titles.manifest, path["path"]), mpd.MEDIA_TYPE)
+
+    async def media_playlist(self, path: dict[str, str]) -> Text:
+        text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"])
+        return Text(text.encode(), MEDIA_TYPE)
+
+    async def init_segment(self, path: dict[str, str]) -> Representation:
+        track = await asyncio.to_thread(self._titles.track, path["path"], path["track"])
+        return BytesRepresentation(track.init, _media_type(track.video), content_coding.tag((track.init,)))
+
+    async def segment(self, path: dict[str, str]) -> Representation:
+        if not _NUMBER.fullmatch(path["number"]):
+            raise NotFoundError(path["number"])
+        number = int(path["number"])
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(None, self._titles.open_segment, path["path"], path["track"], number)
+        try:
+            opened = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)
+            raise
+        return SegmentRepresentation(opened, f"{path['track']}-{number}", time.time())
+
+
+def _close_unwanted(opening: asyncio.Future[OpenSegment]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _media_type(video: bool) -> str:
+    return "video/mp4" if video else "audio/mp4"
+
+
+def _refusal(status: int, line: str, headers: dict[str, str] | None = None) -> Response:
+    caching = {} if status == 503 else {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
+    return PlainTextResponse(f"{line}\n", status, {**caching, **(headers or {})})

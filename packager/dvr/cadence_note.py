@@ -1,0 +1,107 @@
+"""The note of the times for which a DVR was cut: by them a start serves it before it has its source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from packager.window.cadence import Cadence
+
+MAX_NOTE_BYTES = 4096
+"""Longest note that is read."""
+
+LONGEST_SECONDS = 60
+"""No segment or part that was cut here is longer."""
+
+SHORTEST_SECONDS = Fraction(1, 100)
+"""None that was meant to be so long is shorter."""
+
+FRAME_RATES = (Fraction(1, 60), Fraction(1000))
+"""Frames a second: the fewest and the most."""
+
+_Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+_Ratio = tuple[_Count, _Count]
+
+
+class _Note(Struct, frozen=True, forbid_unknown_fields=True):
+    frame_rate: _Ratio
+    segment_duration: _Ratio
+    part_target: _Ratio
+    target_duration: _Count
+    longest: _Ratio | None
+    regular: bool
+
+
+def encode(cadence: Cadence) -> bytes:
+    """Write a note of a cadence."""
+    note = _Note(
+        frame_rate=cadence.frame_rate.as_integer_ratio(),
+        segment_duration=cadence.segment_duration.as_integer_ratio(),
+        part_target=cadence.part_target.as_integer_ratio(),
+        target_duration=cadence.target_duration,
+        longest=None if cadence.longest is None else cadence.longest.as_integer_ratio(),
+        regular=cadence.regular,
+    )
+    return msgspec.json.encode(note)
+
+
+def decode(data: bytes) -> Cadence | None:
+    """Read a note; None where it can't be read, or tells of times that can't be."""
+    try:
+        note = msgspec.json.decode(data, type=_Note)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    cadence = Cadence(
+        frame_rate=Fraction(*note.frame_rate),
+        segment_duration=Fraction(*note.segment_duration),
+        part_target=Fraction(*note.part_target),
+        target_duration=note.target_duration,
+        longest=None if note.longest is None else Fraction(*note.longest),
+        regular=note.regular,
+    )
+    return cadence if is_possible(cadence) else None
+
+
+def is_possible(cadence: Cadence) -> bool:
+    """Tell whether segments can have been cut for these times."""
+    fewest, most = FRAME_RATES
+    longest = cadence.segment_duration if cadence.longest is None else cadence.longest
+    return (
+        fewest <= cadence.frame_rate <= most
+        and cadence.part_target >= SHORTEST_SECONDS
+        and SHORTEST_SECONDS <= cadence.segment_duration <= longest
+        and longest <= LONGEST_SECONDS
+        and cadence.segment_duration - Fraction(1, 2) < cadence.target_duration <= LONGEST_SECONDS + 1
+        and cadence.part_target <= LONGEST_SECONDS
+    )
+
+
+def may_be_cut_for(durations: Iterable[Fraction], cadence: Cadence) -> bool:
+    """Tell whether segments may have been cut for these times, where no note says for which.
+
+    Args:
+        durations: the segments', in seconds.
+        cadence: what comes is cut for it.
+    """
+    ordered = sorted(durations)
+    if not ordered:
+        return True
+    usual = ordered[len(ordered) // 2]
+    # RFC 8216bis §4.4.3.1: rounded to the nearest integer.
+    fits = ordered[-1] < cadence.target_duration + Fraction(1, 2)
+    return fits and (
+        not cadence.regular or abs(usual - cadence.segment_duration) < cadence.segment_duration / 8
+    )
+
+
+def lists_alike(one: Cadence, other: Cadence) -> bool:
+    """Tell whether segments of both may be in one playlist (RFC 8216bis §4.4.3.1, §4.4.3.7: for ever)."""
+    return (one.segment_duration, one.part_target, one.target_duration) == (
+        other.segment_duration,
+        other.part_target,
+        other.target_duration,
+    )

@@ -1,0 +1,376 @@
+"""What is in the library, a page at a time: each file, what it carries, and whether browsers play it.
+
+ffprobe tells what a file carries; its answers are kept per (path, size, modification time). Only files of
+pages that somebody asks for are looked at, so many at a time; a page comes without what isn't known yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from packager.library.file_listing import File, FileListing, Listing, ListingLimits, Renditions
+from packager.library.storage import NOTHING_WITHHELD, Withheld
+from packager.process.arguments import LOCAL_PROTOCOLS, UNTRUSTED, local_input, pipe
+from packager.process.process import reading, run
+from packager.process.tools import BusyError, Tools, ToolsError
+
+PROBE_SECONDS = 20.0
+PROBES_AT_ONCE = 2
+BUSY_SECONDS = 1.0
+"""Until a file is looked at again where the system had no room for that."""
+
+PATIENCE_SECONDS = 1.0
+"""For how long a page waits until all is known."""
+
+PAGE_ITEMS = 200
+"""Items of a page, where nobody says how many."""
+
+MAX_PAGE_ITEMS = 500
+MAX_PAGE_FILES = 1000
+"""Files of all its items, of which a title has several."""
+
+MAX_UNKNOWN = 2 * MAX_PAGE_FILES
+"""Files that wait to be looked at, at most: those that were asked for first are left until they are again."""
+
+PROBE_BYTES = 128 << 10
+"""Most that ffprobe's answer about one file may be: some hundred streams."""
+
+PROBE_MEMORY = 640 << 20
+"""Bytes of address space that ffprobe may take: it expands the index of a file, of ten hours to 270 MB."""
+
+MAX_CODECS = 16
+"""Most streams of a file whose codecs are named."""
+
+CONTAINERS = {
+    ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
+    ".webm": "matroska", ".mkv": "matroska", ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
+    ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
+    ".flv": "flv",
+}  # fmt: skip
+"""Endings of the files that are listed, and the demuxer that may open each: never a playlist in disguise."""
+
+DECODERS = (
+    "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4,mpeg2video,mpeg1video,h263,flv,"
+    "vc1,wmv3,mjpeg,png,prores,theora,aac,aac_latm,mp3,mp3float,mp2,mp2float,ac3,eac3,dca,opus,libopus,vorbis,flac,"
+    "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,pcm_mulaw,pcm_alaw,adpcm_g722,adpcm_g726,"
+    "adpcm_g726le,wmav2,mov_text,srt,ass"
+)
+"""Decoders that may run on files of the library: others are named, and not run."""
+
+BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".ts", ".avi", ".wmv", ".flv"}
+BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
+BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8", "pcm_f32le"})
+BROWSER_PIXELS = re.compile(r"yuvj?420p")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What ffprobe says of one file.
+
+    Attributes:
+        duration: seconds, or None where the file doesn't say.
+        width: of the first video stream, in pixels.
+        height: likewise.
+        codecs: ffmpeg's names of the streams' codecs, video first.
+        reason: why a browser can't be expected to play it; None where it can.
+        obstacle: why no HLS can be made of it; None where it can, or where nobody asked.
+    """
+
+    duration: float | None = None
+    width: int | None = None
+    height: int | None = None
+    codecs: tuple[str, ...] = ()
+    reason: str | None = None
+    obstacle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of the library.
+
+    Attributes:
+        path: relative, with slashes.
+        size: in bytes.
+        facts: what it carries; None while nobody has looked.
+    """
+
+    path: str
+    size: int
+    facts: Facts | None
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryTitle:
+    """Files ``TITLE.<height>p.mp4`` of one folder, as one adaptive title; the tallest comes last."""
+
+    path: str
+    renditions: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some items of the library, in their order.
+
+    Attributes:
+        items: titles, then files.
+        after: the kind and path of the last one, where more follow.
+        version: equal only for pages that say the same of the same items.
+    """
+
+    items: tuple[LibraryTitle | Entry, ...]
+    after: tuple[str, str] | None
+    version: tuple[int, int]
+
+
+class Catalogue:
+    """Lists a library's folder; ``run`` looks at the files of the pages that were asked for.
+
+    Args:
+        root: the folder.
+        tools: ffprobe; None where there is none, and files are listed without facts.
+        obstacle: tells of a path why no HLS can be made of the file, or None; it may block.
+        withheld: what isn't listed.
+        limits: what listing may cost.
+    """
+
+    name = "library"
+
+    def __init__(
+        self,
+        root: Path,
+        tools: Tools | None,
+        obstacle: Callable[[str], str | None] = lambda _: None,
+        *,
+        withheld: Withheld = NOTHING_WITHHELD,
+        limits: ListingLimits | None = None,
+    ) -> None:
+        self._root = root
+        self._tools = tools
+        self._obstacle = obstacle
+        self._limits = limits or ListingLimits()
+        self.listing = FileListing(root, CONTAINERS, withheld, self._limits)
+        # The one that wasn't asked for for longest comes first, in both.
+        self._known: OrderedDict[File, Facts] = OrderedDict()
+        self._unknown: OrderedDict[File, None] = OrderedDict()
+        self._looked_at: set[File] = set()
+        self._learnt = 0
+        self._wanted = asyncio.Event()
+        self._news = asyncio.Event()
+        self._is_ending = False
+
+    @property
+    def waiting(self) -> int:
+        """How many files wait to be looked at."""
+        return len(self._unknown)
+
+    async def run(self) -> None:
+        """Find out about files whenever a page has new ones, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(PROBES_AT_ONCE):
+                    group.create_task(self._look())
+
+    def close(self) -> None:
+        """Release who waits for what isn't known yet."""
+        self._is_ending = True
+        self.listing.close()
+        self._tell()
+
+    async def page(
+        self,
+        after: tuple[str, str] | None = None,
+        count: int = PAGE_ITEMS,
+        *,
+        patience: float | None = PATIENCE_SECONDS,
+    ) -> Page:
+        """Give the items that follow one.
+
+        Args:
+            after: its kind (``title`` or ``file``) and path; None: from the first one.
+            count: how many at most.
+            patience: seconds in which facts may come before it goes without them; None: until all are there.
+
+        Raises:
+            OSError: the folder can't be read.
+        """
+        listing = await self.listing.latest()
+        first = 0 if after is None else listing.position_behind(*after)
+        found = _within(listing.items(first, min(count, MAX_PAGE_ITEMS)), MAX_PAGE_FILES)
+        behind = first + len(found) < len(listing.titles) + len(listing.files)
+        last = (_kind(found[-1]), found[-1].path) if found and behind else None
+        return await self._described(listing, found, last, patience)
+
+    async def named(self, path: str, *, patience: float | None = PATIENCE_SECONDS) -> Page:
+        """Give the title and the file that have a path; the rest as for `page`."""
+        listing = await self.listing.latest()
+        return await self._described(listing, listing.named(path), None, patience)
+
+    async def _described(
+        self,
+        listing: Listing,
+        found: Sequence[Renditions | File],
+        after: tuple[str, str] | None,
+        patience: float | None,
+    ) -> Page:
+        files = list(dict.fromkeys(_files_of(found)))
+        self._want(files)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._wait_for(files)
+        facts = {file: self._known.get(file) for file in files}
+        return Page(tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt))
+
+    def _want(self, files: Iterable[File]) -> None:
+        for file in files:
+            if file in self._known:
+                self._known.move_to_end(file)
+            elif file not in self._looked_at:
+                self._unknown[file] = None
+                self._unknown.move_to_end(file)
+        while len(self._unknown) > MAX_UNKNOWN:
+            self._unknown.popitem(last=False)
+        if self._unknown:
+            self._wanted.set()
+
+    async def _wait_for(self, files: Iterable[File]) -> None:
+        for file in files:
+            while file not in self._known and not self._is_ending:
+                await self._news.wait()
+
+    def _tell(self) -> None:
+        """Wake up all who wait now; who comes later waits for the next news."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def _look(self) -> None:
+        """Find out about one file after the other, until none is wanted."""
+        while self._unknown and not self._is_ending:
+            file, _ = self._unknown.popitem(last=False)
+            self._looked_at.add(file)
+            try:
+                self._known[file] = await self._facts(file.path)
+            except BusyError:
+                # That is nothing about the file.
+                self._unknown[file] = None
+                await asyncio.sleep(BUSY_SECONDS)
+                continue
+            finally:
+                self._looked_at.discard(file)
+            self._learnt += 1
+            if len(self._known) > self._limits.files:
+                self._known.popitem(last=False)
+            self._tell()
+
+    async def _facts(self, path: str) -> Facts:
+        obstacle = await asyncio.to_thread(self._obstacle, path)
+        facts = Facts() if self._tools is None else await probe(self._root / path, self._tools)
+        return replace(facts, obstacle=obstacle)
+
+
+def _kind(item: Renditions | File) -> str:
+    return "title" if isinstance(item, Renditions) else "file"
+
+
+def _within(items: Sequence[Renditions | File], most: int) -> Sequence[Renditions | File]:
+    """Give the first items, as many as have so many files together."""
+    files = 0
+    for index, item in enumerate(items):
+        files += len(item.files) if isinstance(item, Renditions) else 1
+        if files > most:
+            return items[:index]
+    return items
+
+
+def _files_of(items: Iterable[Renditions | File]) -> Iterable[File]:
+    for item in items:
+        yield from item.files if isinstance(item, Renditions) else (item,)
+
+
+def _described(item: Renditions | File, facts: dict[File, Facts | None]) -> LibraryTitle | Entry:
+    if isinstance(item, Renditions):
+        return LibraryTitle(item.path, tuple(Entry(file.path, file.size, facts[file]) for file in item.files))
+    return Entry(item.path, item.size, facts[item])
+
+
+async def probe(path: Path, tools: Tools) -> Facts:
+    """Ask ffprobe what a file carries.
+
+    Args:
+        path: the file; its ending names the one demuxer that may open it.
+        tools: ffprobe.
+
+    Returns:
+        The facts; a file that can't be read has its error as the reason.
+
+    Raises:
+        BusyError: ffprobe can't be started now.
+    """
+    wanted = "format=duration:stream=codec_type,codec_name,codec_tag_string,profile,pix_fmt,width,height"
+    argv: list[str | Path] = [
+        tools.ffprobe, "-hide_banner", "-loglevel", "error", *UNTRUSTED, "-codec_whitelist", DECODERS,
+        "-protocol_whitelist", LOCAL_PROTOCOLS, "-format_whitelist", CONTAINERS[path.suffix.lower()],
+        "-show_entries", f"{wanted}:stream_disposition=attached_pic",
+        "-of", "json", "-o", pipe(0), "-i", local_input(path),
+    ]  # fmt: skip
+    try:
+        output = await run(
+            argv,
+            limit=PROBE_SECONDS,
+            max_bytes=PROBE_BYTES,
+            sandbox=replace(reading(path), memory=PROBE_MEMORY),
+        )
+        answer: dict[str, Any] = json.loads(output)
+    except BusyError:
+        raise
+    except (ToolsError, ValueError) as error:
+        return Facts(reason=f"can't be read: {str(error).removeprefix(f'{local_input(path)}: ')}")
+    return _facts_of(answer, path.suffix.lower())
+
+
+def _facts_of(answer: dict[str, Any], suffix: str) -> Facts:
+    streams = [
+        stream
+        for stream in answer.get("streams", [])
+        if stream.get("codec_type") in ("video", "audio")
+        and not stream.get("disposition", {}).get("attached_pic")
+    ]
+    streams.sort(key=lambda stream: stream["codec_type"] != "video")
+    video: dict[str, Any] = next((stream for stream in streams if stream["codec_type"] == "video"), {})
+    try:
+        duration = float(answer.get("format", {}).get("duration", ""))
+    except ValueError:
+        duration = None
+    return Facts(
+        duration=duration,
+        width=video.get("width"),
+        height=video.get("height"),
+        codecs=tuple(str(stream.get("codec_name", "unknown")) for stream in streams[:MAX_CODECS]),
+        reason=_reason(streams, suffix),
+    )
+
+
+def _reason(streams: Sequence[dict[str, Any]], suffix: str) -> str | None:
+    if not streams:
+        return "there is neither video nor audio in it"
+    for stream in streams:
+        codec, kind = str(stream.get("codec_name", "unknown")), stream["codec_type"]
+        if stream.get("codec_tag_string") in ("encv", "enca"):
+            return "it is encrypted"
+        if codec not in (BROWSER_VIDEO if kind == "video" else BROWSER_AUDIO):
+            return f"most browsers don't play {codec} {kind}"
+        pixels = stream.get("pix_fmt")
+        if codec == "h264" and pixels and not BROWSER_PIXELS.fullmatch(pixels):
+            return f"most browsers don't play H.264 {stream.get('profile', '')} ({pixels})"
+    if suffix not in BROWSER_CONTAINERS:
+        return f"browsers don't play {suffix[1:].upper()} files; repackaged as MP4 it would play"
+    return None

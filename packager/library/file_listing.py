@@ -1,0 +1,376 @@
+"""What files lie in the library's folder: walked once for all who ask, and kept until the folder changes.
+
+A folder's time of change says whether names came or went; what changes inside a file is found by walking
+again from time to time. However often somebody asks, looking takes a tenth of the time at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import heapq
+import os
+import re
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from packager.library.storage import NOTHING_WITHHELD, SETTLED_AFTER, Withheld, identity_of, is_served
+
+RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov)", re.IGNORECASE)
+
+MAX_RENDITIONS = 16
+"""Most files of one title."""
+
+IDLE_SHARE = 9
+"""For how many times as long as looking took nobody looks again."""
+
+SORTED_AT_ONCE = 2000
+"""Names that are sorted in one go: that is one step of the interpreter, in which nothing else can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingLimits:
+    """What listing a folder may cost.
+
+    Attributes:
+        files: most files that are listed.
+        names: most names, of files and folders of any kind, that are looked at.
+        depth: how many folders deep.
+        stale_seconds: how long who asks waits for a new listing where there is one already.
+        unwalked_seconds: how long a change inside a file may go unnoticed.
+    """
+
+    files: int = 200_000
+    names: int = 2_000_000
+    depth: int = 8
+    stale_seconds: float = 1.0
+    unwalked_seconds: float = 10.0
+
+
+class File(NamedTuple):
+    """A file, as the folder has it: another size or time of change is another file.
+
+    Attributes:
+        path: relative to the library, with slashes.
+        size: in bytes.
+        modified: in nanoseconds since the epoch.
+    """
+
+    path: str
+    size: int
+    modified: int
+
+
+class Renditions(NamedTuple):
+    """Files ``TITLE.<height>p.mp4`` of one folder, as one adaptive title; the tallest comes last."""
+
+    path: str
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What was found: titles, then files, each by path.
+
+    Attributes:
+        titles: two or more renditions of one name in one folder.
+        files: all files, those of titles too.
+        folders: each folder's time of change; -1 where another change could have the same one.
+        number: which walk of the folder found it.
+        walked: when.
+        seconds: what the walk took.
+    """
+
+    titles: Sequence[Renditions] = ()
+    files: Sequence[File] = ()
+    folders: dict[str, int] = field(default_factory=dict)
+    number: int = 0
+    walked: float = 0.0
+    seconds: float = 0.0
+
+    def position_behind(self, kind: str, path: str) -> int:
+        """Tell how many of the listing's items come before what follows an item, which may be gone.
+
+        Args:
+            kind: ``title`` or ``file``.
+            path: of the item.
+        """
+        if kind == "title":
+            return bisect.bisect_right(self.titles, path, key=_path_of)
+        return len(self.titles) + bisect.bisect_right(self.files, path, key=_path_of)
+
+    def items(self, first: int, count: int) -> list[Renditions | File]:
+        """Give so many items from a position on."""
+        behind = max(first - len(self.titles), 0)
+        titles = self.titles[first : first + count]
+        return [*titles, *self.files[behind : behind + count - len(titles)]]
+
+    def named(self, path: str) -> list[Renditions | File]:
+        """Find the title and the file of this path."""
+        found: list[Renditions | File] = []
+        for items in (self.titles, self.files):
+            index = bisect.bisect_left(items, path, key=_path_of)
+            found += [item for item in items[index : index + 1] if item.path == path]
+        return found
+
+
+def _path_of(item: Renditions | File) -> str:
+    return item.path
+
+
+class FileListing:
+    """The listing of one folder, made for all who ask at the same time.
+
+    Args:
+        root: the folder.
+        endings: of the files that are listed, in lower case, with their dots.
+        withheld: what isn't listed.
+        limits: what it may cost.
+        clock: gives seconds since some moment.
+
+    Attributes:
+        walks: how often the folder was walked.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        endings: Iterable[str],
+        withheld: Withheld = NOTHING_WITHHELD,
+        limits: ListingLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._root = root
+        self._endings = frozenset(endings)
+        self._withheld = withheld
+        self._limits = limits or ListingLimits()
+        self._listing: Listing | None = None
+        self._looking: asyncio.Future[Listing] | None = None
+        self._idle_until = 0.0
+        self._is_ending = False
+        self.walks = 0
+
+    async def latest(self) -> Listing:
+        """Give the listing as the folder is now, or as it was lately where that takes too long.
+
+        Raises:
+            OSError: the folder can't be read.
+        """
+        known = self._listing
+        if known is not None and self._clock() < self._idle_until:
+            return known
+        if self._looking is None:
+            # Not a task: a thread can't be cancelled, and whoever comes next waits for the same one.
+            self._looking = asyncio.get_running_loop().run_in_executor(None, self._look, known)
+            self._looking.add_done_callback(self._take)
+        looking = self._looking
+        if known is None:
+            return await asyncio.shield(looking)
+        done, _ = await asyncio.wait((looking,), timeout=self._limits.stale_seconds)
+        return looking.result() if done else known
+
+    def close(self) -> None:
+        """End the looking: it is for nobody any more."""
+        self._is_ending = True
+
+    def _take(self, looking: asyncio.Future[Listing]) -> None:
+        self._looking = None
+        if looking.cancelled() or looking.exception() is not None:
+            self._listing = None
+        else:
+            self._listing = looking.result()
+
+    def _look(self, known: Listing | None) -> Listing:
+        """Walk the folder, if it isn't as it was. Runs in a thread."""
+        began = self._clock()
+        try:
+            if known is not None and self._is_as_it_was(known, began):
+                return known
+            self.walks += 1
+            found = self._walked()
+            titles = _titles(found.files)
+            took = self._clock() - began
+            return Listing(titles, found.files, found.folders, self.walks, began, took)
+        finally:
+            now = self._clock()
+            self._idle_until = now + IDLE_SHARE * (now - began)
+
+    def _is_as_it_was(self, known: Listing, now: float) -> bool:
+        if now - known.walked > max(self._limits.unwalked_seconds, IDLE_SHARE * known.seconds):
+            return False
+        return all(time_of_change(self._root / path) == kept >= 0 for path, kept in known.folders.items())
+
+    def _walked(self) -> _Found:
+        found = _Found()
+        self._walk("", found, self._withheld.identities(), 0)
+        return found
+
+    def _walk(self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]], depth: int) -> None:
+        # Before it is read: what changes meanwhile is a change.
+        found.folders[folder] = time_of_change(self._root / folder)
+        try:
+            names = self._names(folder, found, withheld)
+        except OSError:
+            if not folder:
+                raise
+            return
+        for name in names:
+            if self._is_ending or len(found.files) >= self._limits.files:
+                return
+            path = folder + name
+            if name.endswith("/"):
+                if depth < self._limits.depth:
+                    self._walk(path, found, withheld, depth + 1)
+                continue
+            try:
+                status = (self._root / path).lstat()
+            except OSError:  # gone since the folder was read
+                continue
+            if stat.S_ISREG(status.st_mode) and identity_of(status) not in withheld:
+                found.files.append(File(path, status.st_size, status.st_mtime_ns))
+
+    def _names(self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]]) -> Iterator[str]:
+        """Give a folder's names, those of folders with a slash, in the order of the paths they begin."""
+        names: list[str] = []
+        with os.scandir(self._root / folder) as entries:
+            for entry in entries:
+                found.names += 1
+                if self._is_ending or found.names > self._limits.names:
+                    break
+                if not is_served(entry.name) or self._withheld.has_name(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    # Not of the entry: on a mount, that has the inode of the folder beneath it.
+                    status = Path(entry.path).lstat() if withheld else None
+                    if status is None or identity_of(status) not in withheld:
+                        names.append(f"{entry.name}/")
+                elif PurePosixPath(entry.name).suffix.lower() in self._endings:
+                    names.append(entry.name)
+        return in_order(names)
+
+
+class FolderTitles:
+    """Which files of a folder are renditions of which title, read once until the folder changes.
+
+    It blocks on the disk, and may be asked by several threads at once.
+
+    Args:
+        root: the library.
+        names: how many names of a folder are looked at, and how many renditions are kept of all folders.
+        clock: gives seconds since some moment.
+
+    Attributes:
+        reads: how often a folder was read.
+        kept: how many names are kept, those of the folders too.
+    """
+
+    def __init__(self, root: Path, names: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = root
+        self._names = names
+        self._clock = clock
+        self._lock = threading.Lock()
+        # The one that wasn't asked for for longest comes first.
+        self._folders: OrderedDict[str, _FolderNames] = OrderedDict()
+        self.reads = self.kept = 0
+
+    def renditions(self, folder: str, title: str) -> list[str]:
+        """Name the files that are renditions of a title, the smallest picture first.
+
+        Args:
+            folder: relative to the library; "" for the library itself.
+            title: its name.
+
+        Raises:
+            OSError, ValueError: the folder can't be read, or no folder can have such a name.
+        """
+        with self._lock:
+            known = self._folders.get(folder)
+            if known is None or self._clock() >= known.idle_until:
+                changed = time_of_change(self._root / folder)
+                if known is None or not known.changed == changed >= 0:
+                    known = self._read(folder, changed)
+                    self._keep(folder, known)
+            self._folders.move_to_end(folder)
+            return [name for _, name in sorted(known.titles.get(title, ()))]
+
+    def _read(self, folder: str, changed: int) -> _FolderNames:
+        self.reads += 1
+        began = self._clock()
+        titles: dict[str, list[tuple[int, str]]] = {}
+        count = 0
+        with os.scandir(self._root / folder) as entries:
+            for _, entry in zip(range(self._names), entries, strict=False):
+                match = RENDITION.fullmatch(entry.name)
+                if match is not None:
+                    titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
+                    count += 1
+        now = self._clock()
+        return _FolderNames(titles, count, changed, now + IDLE_SHARE * (now - began))
+
+    def _keep(self, folder: str, names: _FolderNames) -> None:
+        former = self._folders.pop(folder, None)
+        self._folders[folder] = names
+        self.kept += 1 + names.count - (0 if former is None else 1 + former.count)
+        while self.kept > self._names and len(self._folders) > 1:
+            _, gone = self._folders.popitem(last=False)
+            self.kept -= 1 + gone.count
+
+
+@dataclass(frozen=True, slots=True)
+class _FolderNames:
+    """What a folder was found to have.
+
+    Attributes:
+        titles: heights and names of renditions, by title.
+        count: how many these are.
+        changed: the folder's time of change, as of `time_of_change`.
+        idle_until: when it may be read again, by the clock.
+    """
+
+    titles: dict[str, list[tuple[int, str]]]
+    count: int
+    changed: int
+    idle_until: float
+
+
+def time_of_change(folder: Path) -> int:
+    """Give a folder's time of change; -1 where a change of the same moment may follow, or it is gone."""
+    try:
+        changed = folder.stat().st_mtime_ns
+    except OSError:
+        return -1
+    return changed if changed < (time.time() - SETTLED_AFTER) * 1e9 else -1
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a walk has found so far, and how many names it has looked at."""
+
+    files: list[File] = field(default_factory=list)
+    folders: dict[str, int] = field(default_factory=dict)
+    names: int = 0
+
+
+def in_order(names: Sequence[str]) -> Iterator[str]:
+    """Sort names, in steps that each are short."""
+    steps = range(0, len(names), SORTED_AT_ONCE)
+    return iter(heapq.merge(*(sorted(names[first : first + SORTED_AT_ONCE]) for first in steps)))
+
+
+def _titles(files: Iterable[File]) -> list[Renditions]:
+    groups: dict[str, list[tuple[int, File]]] = {}
+    for file in files:
+        folder, _, name = file.path.rpartition("/")
+        match = RENDITION.fullmatch(name)
+        if match is not None:
+            path = f"{folder}/{match['title']}".removeprefix("/")
+            groups.setdefault(path, []).append((int(match["height"]), file))
+    several = [path for path, group in groups.items() if 1 < len(group) <= MAX_RENDITIONS]
+    return [Renditions(path, tuple(file for _, file in sorted(groups[path]))) for path in in_order(several)]

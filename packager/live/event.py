@@ -1,0 +1,182 @@
+"""The end of a channel's event, what is recorded of it, and the beginning of the next one.
+
+A channel that was ended stays so, over restarts of the process too where there is a data folder, until it is
+begun again. Until then its live addresses go on to serve the event, with its end (EXT-X-ENDLIST).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import structlog
+
+from packager.data_folder import ASIDE, DataFolder, NotOursError, OpenFolder
+from packager.dvr.archive import FORMER
+from packager.dvr.index import INDEX
+from packager.dvr.own_files import FOLDER_NAME, erase_in
+from packager.recordings import note as notes
+from packager.recordings.collection import Recordings, Retention
+from packager.recordings.note import Ending
+
+log = structlog.get_logger()
+
+ENDED = "ended"
+"""File in the channel's folder that says that its event is over, and what is needed to record it."""
+
+DVR = "dvr"
+RECORDINGS = "recordings"
+GONE = ".gone"
+"""Folder of what is being removed; what isn't ours stays in it."""
+
+MAX_GONE = 16
+"""Most folders of one rendition in there."""
+
+END_SECONDS = 10.0
+"""How long who ends an event waits for its recording, which a slow disk may take longer for."""
+
+MAX_ENDING_BYTES = 4 << 20
+"""Longest such file that is read: 500 date ranges have less than 2 MiB."""
+
+
+class LiveEvent:
+    """Whether a channel's event is over.
+
+    Args:
+        channel: the channel's name, for the log.
+        data: the channel's folder on disk, or None.
+        retention: for how long recordings stay; None: the channel has no DVR, and nothing is recorded.
+
+    Attributes:
+        recordings: of its events; None where nothing is recorded.
+        over: set from the moment on in which the event is to end.
+        trouble: why the last event couldn't be recorded; or empty.
+    """
+
+    def __init__(self, channel: str, data: Path | DataFolder | None, retention: Retention | None) -> None:
+        self._channel = channel
+        self._data = None if data is None else DataFolder.at(data)
+        self.trouble = ""
+        self.recordings: Recordings | None = None
+        if self._data is not None and retention is not None:
+            self.recordings = Recordings(self._data / RECORDINGS, channel, retention)
+        self.over = asyncio.Event()
+        self._resting = asyncio.Event()
+        self._again = asyncio.Event()
+
+    async def end(self) -> bool:
+        """End the event, and wait for its recording; False where that takes longer than anybody waits."""
+        self.over.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                await self._resting.wait()
+        return self._resting.is_set()
+
+    def begin(self) -> bool:
+        """Begin another event, once the last one is over; False while it isn't to end."""
+        if self.over.is_set():
+            self._again.set()
+        return self.over.is_set()
+
+    def close(self) -> None:
+        """Release who waits for the end."""
+        self._resting.set()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Find the recordings, and keep to their retention while the context is open."""
+        if self.recordings is None:
+            yield
+            return
+        await self.recordings.load()
+        async with self.recordings.running():
+            yield
+
+    async def recall(self) -> Ending | None:
+        """Tell what an earlier process noted at its event's end; finish its recording."""
+        if self._data is None:
+            return None
+        try:
+            ending = await asyncio.to_thread(self._recall, self._data)
+        except OSError as error:
+            log.warning("end of the event can't be read", channel=self._channel, reason=str(error))
+            return None
+        if ending is not None:
+            self.over.set()
+            if not ending.sealed:
+                await self.seal(ending)
+        return ending
+
+    def _recall(self, data: DataFolder) -> Ending | None:
+        with contextlib.suppress(FileNotFoundError), data.open() as folder:
+            if folder.status(GONE) is not None and not erase_in(folder, GONE):
+                log.info("what isn't ours stays", channel=self._channel, folder=folder.place_of(GONE))
+            try:
+                ending = notes.decode_ending(folder.read(ENDED, MAX_ENDING_BYTES))
+            except NotOursError:
+                ending = None
+            if ending is None:
+                aside = folder.set_aside([ENDED])
+                log.warning("note of the event's end can't be read", channel=self._channel, aside=aside)
+            return ending
+        return None
+
+    async def seal(self, ending: Ending) -> None:
+        """Note the end of the event, and record it."""
+        if self._data is None:
+            return
+        try:
+            await asyncio.to_thread(self._note, self._data, ending)
+            if self.recordings is not None and ending.master:
+                await self.recordings.seal(self._data / DVR, ending)
+            await asyncio.to_thread(self._note, self._data, notes.sealed(ending))
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            log.warning("event can't be recorded", channel=self._channel, reason=self.trouble)
+
+    @staticmethod
+    def _note(place: Path | DataFolder, ending: Ending) -> None:
+        with DataFolder.at(place).open(make=True) as folder:
+            folder.write_whole(ENDED, notes.encode(ending))
+
+    async def rest(self) -> None:
+        """Wait until another event is to begin, and remove what was served of the last one."""
+        log.info("event is over", channel=self._channel)
+        self._resting.set()
+        await self._again.wait()
+        self._again.clear()
+        self._resting.clear()
+        self.over.clear()
+        self.trouble = ""
+        if self._data is not None:
+            try:
+                await asyncio.to_thread(_forget, self._data)
+            except OSError as error:
+                log.warning("the last event can't be removed", channel=self._channel, reason=str(error))
+        log.info("event begins", channel=self._channel)
+
+
+def _forget(data: DataFolder) -> None:
+    """Remove an event's DVR; its recording has links of its own to the segments."""
+    with data.open(make=True) as folder, folder.folder(GONE, make=True) as gone:
+        with contextlib.suppress(FileNotFoundError), folder.folder(DVR) as dvr:
+            for name in _renditions(dvr):
+                dvr.move(name, gone, gone.free_name(name, MAX_GONE))
+        folder.remove(ENDED)
+    with data.open() as folder:
+        erase_in(folder, GONE)
+
+
+def _renditions(dvr: OpenFolder) -> list[str]:
+    """Give the folders that hold a rendition's DVR."""
+    names = (entry.name for entry in dvr.entries() if entry.is_dir(follow_symlinks=False))
+    return [name for name in names if FOLDER_NAME.fullmatch(name) and _holds_dvr(dvr, name)]
+
+
+def _holds_dvr(dvr: OpenFolder, name: str) -> bool:
+    if name in (FORMER, ASIDE) or name.startswith("."):
+        return False
+    with dvr.folder(name) as folder:
+        return folder.status(INDEX) is not None

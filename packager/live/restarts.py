@@ -1,0 +1,200 @@
+"""The ffmpegs of a live channel, one after the other, each from the next segment on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from fractions import Fraction
+
+import structlog
+
+from packager.live import encoder
+from packager.live.captions import Captions
+from packager.live.feed import Feed, RunStart
+from packager.live.plan import Plan
+from packager.live.run import Run
+from packager.live.timed_metadata import TimedMetadata
+from packager.process.tools import Tools
+from packager.segment.keyframes import cutters
+from packager.sources.source import Source
+from packager.window.cadence import AudioRung, Rung
+from packager.window.lineup import Lineup
+from packager.window.numbers import Numbers
+from packager.window.wallclock import WallClock
+
+log = structlog.get_logger()
+
+FIRST_BACKOFF = 0.2
+LONGEST_BACKOFF = 5.0
+"""Seconds from an ffmpeg's end to the next one's start: doubled each time, up to the longest."""
+
+STEADY_SECONDS = 10.0
+"""An ffmpeg that ran so long starts the backoff anew."""
+
+QUIET_AFTER = 3
+"""Attempts in a row without a segment that are told; those behind them aren't news."""
+
+
+class Backoff:
+    """Counts the attempts to play one source.
+
+    Args:
+        channel: the channel's name, for the log.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self._next = FIRST_BACKOFF
+        self._failures = 0
+
+    def ended(self, reason: str, seconds: float, *, published: bool) -> float:
+        """Note the end of an ffmpeg, and tell it.
+
+        Args:
+            reason: of the end.
+            seconds: for which it ran.
+            published: whether a segment came of it.
+
+        Returns:
+            The seconds until the next one is to start.
+        """
+        if published and self._failures > QUIET_AFTER:
+            log.info("source was back", channel=self._channel, failures=self._failures)
+        self._failures = 0 if published else self._failures + 1
+        pause = FIRST_BACKOFF if seconds >= STEADY_SECONDS else self._next
+        if self._failures <= QUIET_AFTER:
+            log.warning("source ended", channel=self._channel, reason=reason, again_in=pause)
+        self._next = min(2 * pause, LONGEST_BACKOFF)
+        return pause
+
+
+LONGEST_NAP = 0.25
+"""Seconds between two looks at whether the next number may be used, at most."""
+
+
+class Restarts:
+    """Runs the ffmpegs of one channel, one after the other.
+
+    Args:
+        name: the channel's.
+        tools: the ffmpeg that it uses.
+        ladder: its video renditions, or none.
+        sounds: its audio renditions.
+        numbers: which say when the next segment may be begun.
+        timed_metadata: the channel's events.
+        captions: its captions, which follow its first rendition.
+        on_part: as for ``Feed``.
+
+    Attributes:
+        restarts: how often ffmpeg ended and was started again.
+        closed: whether none is started any more.
+        start: media time in seconds at which the newest begins.
+        clock: of the newest.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tools: Tools,
+        ladder: Sequence[Rung],
+        sounds: Sequence[AudioRung],
+        numbers: Numbers,
+        timed_metadata: TimedMetadata,
+        captions: Captions,
+        on_part: Callable[[float], None],
+    ) -> None:
+        self.restarts = 0
+        self.closed = False
+        self.start, self.clock = Fraction(0), WallClock()
+        self._name = name
+        self._tools = tools
+        self._ladder = ladder
+        self._sounds = sounds
+        self._numbers = numbers
+        self._timed_metadata = timed_metadata
+        self._captions = captions
+        self._on_part = on_part
+        self._labelled = "drawtext" in tools.filters
+        self._run: Run | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the ffmpeg that runs."""
+        return None if self._run is None else self._run.pid
+
+    @property
+    def flowing(self) -> bool:
+        """Whether parts come."""
+        return self._run is not None and self._run.flowing
+
+    def suspend(self) -> None:
+        """Publish nothing of what comes too late: gaps stand for it."""
+        if self._run is not None:
+            self._run.suspend()
+
+    async def keep(
+        self,
+        source: Source,
+        plan: Plan,
+        lineup: Lineup,
+        over: asyncio.Event,
+        renewed: Callable[[Source], Awaitable[Source]],
+    ) -> None:
+        """Start one after the other until the event is over, or all are closed.
+
+        Args:
+            source: what the first one plays.
+            plan: what is on air.
+            lineup: of its windows.
+            over: set once the event is over.
+            renewed: looks at the source again before each start.
+        """
+        backoff = Backoff(self._name)
+        while not self.closed and not over.is_set():
+            if wait := self._numbers.wait(lineup.next_number, plan.cadence.segment_duration):
+                # One that is far ahead of the clock may be used as soon as it is reserved.
+                await asyncio.sleep(min(wait, LONGEST_NAP))
+                continue
+            source = await renewed(source)
+            started, before = time.monotonic(), lineup.next_number
+            reason = await self._run_once(source, plan, lineup, over)
+            if over.is_set():
+                return
+            self.restarts += 1
+            # Gaps are published in its place while a source is gone: they are no success of it.
+            published = lineup.has_media_since(before)
+            await asyncio.sleep(backoff.ended(reason, time.monotonic() - started, published=published))
+
+    async def _run_once(self, source: Source, plan: Plan, lineup: Lineup, over: asyncio.Event) -> str:
+        """Run one ffmpeg to its end; give the reason of the end."""
+        self.start = lineup.next_number * plan.cadence.segment_duration
+        self.clock, resumption = WallClock(), RunStart(plan.cadence.segment_duration)
+        run = self._run = Run(source, self._feeds(plan, resumption), resumption, lineup, over)
+        words = encoder.arguments(
+            source, self._name, self._ladder, self._sounds, plan.cadence, self.start, captions=self._labelled
+        )
+        reason = await run.play([self._tools.ffmpeg, *words])
+        if "font" in run.errors.lower() and not lineup.ready:
+            self._labelled = False
+        return reason
+
+    def _feeds(self, plan: Plan, resumption: RunStart) -> list[Feed]:
+        """Make what brings one run into the windows."""
+        made = [rendition for rendition in plan.renditions.values() if rendition.language is None]
+        cuts = cutters(plan.cadence, self.start, len(made))
+        return [
+            Feed(
+                rendition,
+                self.clock,
+                resumption,
+                plan.cadence.segment_duration,
+                self._numbers,
+                self._timed_metadata,
+                cut,
+                # Captions follow the first one alone.
+                None if index else self._captions.follow,
+                self._on_part,
+            )
+            for index, (rendition, cut) in enumerate(zip(made, cuts, strict=True))
+        ]

@@ -1,0 +1,155 @@
+"""Events in band: ID3 tags that wait for the part of the media that is on at their time.
+
+Every variant carries each of them once, so that a player has it whichever it plays; sound beside pictures
+doesn't, since players read both and would have everything twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media.mp4.emsg import EventMessage
+
+MAX_PENDING = 500
+"""Most events that wait for their time at once."""
+
+MAX_PENDING_BYTES = 256 << 10
+"""Most bytes of their tags: all of them may become due in one part."""
+
+LATEST_SECONDS = 10
+"""An event that is no more than so late happens late; one that is later only for what is left of it."""
+
+_ID_LIMIT = 1 << 32
+
+
+class TooManyEventsError(Exception):
+    """As many as may are waiting already."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedEvent:
+    """An event at a time of the channel, with the ID3 tag that tells it.
+
+    Attributes:
+        id: below 2^32, another one for each.
+        start: seconds since the epoch.
+        duration: seconds, or None where it has none.
+        data: an ID3 tag.
+    """
+
+    id: int
+    start: Fraction
+    duration: Fraction | None
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PartPosition:
+    """Where a part lies.
+
+    Attributes:
+        begin: presentation time of its first sample in ticks.
+        end: of what follows it.
+        timescale: ticks per second.
+        offset: seconds to add to a media time for its date.
+    """
+
+    begin: int
+    end: int
+    timescale: int
+    offset: Fraction
+
+
+def placed(event: TimedEvent, part: PartPosition) -> EventMessage | None:
+    """Say how a part carries an event.
+
+    Args:
+        event: it; it begins before the part's end.
+        part: the part.
+
+    Returns:
+        The message, with a time within the part (Carriage of ID3, "Semantics"); None where it comes too late.
+    """
+    start = round((event.start - part.offset) * part.timescale)
+    duration = None if event.duration is None else round(event.duration * part.timescale)
+    late = max(part.begin - start, 0)
+    if late > LATEST_SECONDS * part.timescale:
+        if duration is None or duration <= late:
+            return None
+        duration -= late
+    time = min(start + late, part.end - 1)
+    return EventMessage(part.timescale, time, duration, event.id, event.data)
+
+
+class TimedMetadata:
+    """The events of one channel that its renditions haven't carried yet.
+
+    Args:
+        carriers: names of the renditions that carry them.
+        first_id: of the first event; none that an earlier process may have used lately.
+    """
+
+    def __init__(self, carriers: Iterable[str], first_id: int) -> None:
+        self._pending: dict[str, list[TimedEvent]] = {name: [] for name in carriers}
+        self._ids = itertools.count(first_id)
+
+    def carries(self, name: str) -> bool:
+        """Tell whether a rendition carries them."""
+        return name in self._pending
+
+    def check(self, size: int = 0) -> None:
+        """Make sure that one more may come.
+
+        Args:
+            size: bytes of its tag.
+
+        Raises:
+            TooManyEventsError: as many as may are waiting.
+        """
+        if any(len(pending) >= MAX_PENDING for pending in self._pending.values()):
+            raise TooManyEventsError(f"{MAX_PENDING} events are waiting for their time already")
+        waiting = max(
+            (sum(len(event.data) for event in pending) for pending in self._pending.values()), default=0
+        )
+        if waiting + size > MAX_PENDING_BYTES:
+            raise TooManyEventsError(f"{waiting} bytes of events are waiting for their time already")
+
+    def add(self, start: Fraction, duration: Fraction | None, data: bytes) -> None:
+        """Take an event.
+
+        Args:
+            start: seconds since the epoch.
+            duration: seconds, or None where it has none.
+            data: an ID3 tag.
+
+        Raises:
+            TooManyEventsError: as many as may are waiting.
+        """
+        self.check(len(data))
+        event = TimedEvent(next(self._ids) % _ID_LIMIT, start, duration, data)
+        for pending in self._pending.values():
+            pending.append(event)
+
+    def boxes(self, carrier: str, part: PartPosition) -> bytes:
+        """Give what stands before the ``moof`` of a rendition's next part.
+
+        Args:
+            carrier: the rendition's name.
+            part: the part.
+
+        Returns:
+            The ``emsg`` boxes of the events that begin in it, or should have begun before; mostly none.
+        """
+        pending = self._pending.get(carrier)
+        if not pending:
+            return b""
+        end = Fraction(part.end, part.timescale) + part.offset
+        due = sorted((event for event in pending if event.start < end), key=lambda event: event.start)
+        if not due:
+            return b""
+        self._pending[carrier] = [event for event in pending if event.start >= end]
+        messages = (placed(event, part) for event in due)
+        return b"".join(message.render() for message in messages if message is not None)

@@ -1,0 +1,1 @@
+"""Child processes: ffmpeg and ffprobe, started in a sandbox, their pipes drained."""

@@ -1,0 +1,350 @@
+"""One ffmpeg child: started without a shell, its pipes drained, its errors kept short, its end never missed.
+
+Its arguments are those of ``arguments``; this module runs and watches what they make it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import re
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from packager.process import launcher
+from packager.process.pipe_reader import READ_BYTES, PipeDrain, capacity
+from packager.process.sandbox import Sandbox
+from packager.process.tools import BusyError, ToolsError
+from packager.redaction import redact
+
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+"""Errors of a system that has no room (descriptors, memory, processes) now, and will have again."""
+
+
+PIPE_BYTES = 1 << 20
+"""Size asked for each output pipe: an unread pipe stalls all other outputs of the same ffmpeg."""
+
+SPARE_PIPES = 8
+"""So many more must be possible when a program is started, which takes descriptors for itself."""
+
+ERROR_BYTES = 64 << 10
+"""How much of ffmpeg's standard error is kept: the newest."""
+
+LINE_CHARACTERS = 4096
+"""How much of one line of it is told."""
+
+EXIT_SECONDS = 10.0
+"""How long a child may take to end by itself behind the end of its output."""
+
+STOP_SECONDS = 0.7
+"""How long a child may take to end after SIGTERM before it gets SIGKILL."""
+
+STRICT = Sandbox()
+"""Reads nothing but the system's libraries, writes nothing but its pipes."""
+
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+"""Memory arenas for each thread would use up the address space that a sandbox grants."""
+
+INHERITED = (
+    "PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "FONTCONFIG_FILE", "FONTCONFIG_PATH", "SSL_CERT_FILE",
+    "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+"""The server's variables that children see; others may hold secrets."""
+
+
+def reading(path: Path) -> Sandbox:
+    """The sandbox of a program that reads one file."""
+    return Sandbox(read=(str(path.absolute()),))
+
+
+class Process:
+    """A running ffmpeg (or ffprobe); made by ``start``, ended by ``stop`` or by itself."""
+
+    def __init__(self, child: asyncio.subprocess.Process, outputs: list[int], errors: int) -> None:
+        self._child = child
+        self._outputs = outputs
+        self._error_pipe: int | None = errors
+        self._error_tail = bytearray()
+        asyncio.get_running_loop().add_reader(errors, self._receive_errors)
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str | Path],
+        *,
+        outputs: int = 1,
+        stdin: bool = False,
+        sandbox: Sandbox | None = STRICT,
+    ) -> Process:
+        """Start a program with output pipes, which its arguments name by ``pipe(0)`` to ``pipe(n)``.
+
+        Args:
+            argv: the program's absolute path, then its arguments.
+            outputs: how many pipes it writes to.
+            stdin: whether it reads what ``write`` gives it; else its standard input is empty.
+            sandbox: what it may do; None for everything.
+
+        Raises:
+            ToolsError: it can't be started; `BusyError`: now.
+        """
+        program, *arguments = [str(word) for word in argv]
+        try:
+            pipes = _pipes(1 + outputs + SPARE_PIPES)
+        except OSError as error:
+            raise _unstartable(program, error) from error
+        # uvloop leaks what it has made where a start fails for want of descriptors: so they are there.
+        _close(*itertools.chain(*pipes[1 + outputs :]))
+        (error_read, error_write), *pairs = pipes[: 1 + outputs]
+        write_ends = [pair[1] for pair in pairs]
+        read_ends = [pair[0] for pair in pairs]
+        for end in (*read_ends, error_read):
+            os.set_blocking(end, False)
+        for end in read_ends:
+            # Above the user's share of pipe memory: smaller is slower, not wrong.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-S", launcher.__file__, str(os.getpid()), ",".join(map(str, write_ends)) or "-"),
+                "-" if sandbox is None else sandbox.argument(program),
+                program,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=error_write,
+                pass_fds=write_ends,
+                env={name: os.environ[name] for name in INHERITED if name in os.environ} | ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C is for the server, which then ends its children
+            )
+        except BaseException as error:
+            _close(*read_ends, error_read)
+            if isinstance(error, OSError):
+                raise _unstartable(program, error) from error
+            raise
+        finally:
+            _close(*write_ends, error_write)
+        return cls(child, read_ends, error_read)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id: ffmpeg's own, since the launcher becomes it."""
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status, negative for the signal that ended it, None while it runs."""
+        return self._child.returncode
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error, at most the last 64 KiB."""
+        return self._error_tail.decode("utf-8", "replace").strip()
+
+    async def read(self, index: int = 0) -> bytes:
+        """Wait for the next bytes of an output; b"" at its end."""
+        descriptor = self._outputs[index]
+        while True:
+            try:
+                return os.read(descriptor, READ_BYTES)
+            except BlockingIOError:
+                await readable(descriptor)
+
+    async def drain(self, index: int, receive: Callable[[bytes], float]) -> None:
+        """Give an output's bytes to a function as they come, until its end.
+
+        Cheaper than `read` for what comes a hundred times a second: nobody is woken up in between.
+
+        Args:
+            index: of the output.
+            receive: takes the bytes, and tells for how many seconds none are needed (0: for none); what it
+                raises is raised.
+        """
+        drain = PipeDrain(self._outputs[index], receive)
+        exited = asyncio.ensure_future(self._child.wait())
+        exited.add_done_callback(lambda _: drain.wake())
+        try:
+            await drain.ended
+        finally:
+            drain.stop()
+            exited.cancel()
+
+    def capacity(self, index: int) -> int:
+        """How many bytes an output's pipe holds before the program must wait."""
+        return capacity(self._outputs[index])
+
+    async def write(self, data: bytes) -> None:
+        """Give it bytes on standard input, waiting while it doesn't take them.
+
+        Raises:
+            BrokenPipeError: it no longer reads.
+        """
+        if self._child.stdin is None:
+            raise BrokenPipeError("started without standard input")
+        self._child.stdin.write(data)
+        try:
+            await self._child.stdin.drain()
+        except ConnectionResetError as error:
+            raise BrokenPipeError("it no longer reads") from error
+
+    def close_stdin(self) -> None:
+        """Tell it that no more input comes."""
+        if self._child.stdin is not None:
+            self._child.stdin.close()
+
+    async def wait(self) -> int:
+        """Wait for its end; give the exit status."""
+        status = await self._child.wait()
+        self._receive_errors()
+        return status
+
+    async def ended_well(self) -> bool:
+        """Tell whether it comes to its end by itself, soon, and with status 0."""
+        try:
+            return await asyncio.wait_for(self.wait(), EXIT_SECONDS) == 0
+        except TimeoutError:
+            return False
+
+    async def stop(self) -> int:
+        """End it if it runs (SIGTERM, then SIGKILL), close the pipes, give the exit status."""
+        try:
+            if self._child.returncode is None:
+                self._signal(signal.SIGTERM)
+                try:
+                    # Not asyncio.timeout: where a task group has just failed in the same task, Python before
+                    # 3.11.3 takes the timeout's own cancellation for somebody else's.
+                    await asyncio.wait_for(self._child.wait(), STOP_SECONDS)
+                except TimeoutError:
+                    self._signal(signal.SIGKILL)
+            status = await self.wait()
+            # One turn of the loop, in which asyncio closes the child's transport: the loop may end now.
+            await asyncio.sleep(0)
+            return status
+        finally:
+            if self._child.returncode is None:
+                self._signal(signal.SIGKILL)
+            self._release()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._child.pid, number)  # Popen.send_signal would reap the child before its watcher
+
+    def _release(self) -> None:
+        _close(*self._outputs)
+        self._outputs = []
+        self._forget_errors()
+        self.close_stdin()
+
+    def _receive_errors(self) -> None:
+        while self._error_pipe is not None:
+            try:
+                data = os.read(self._error_pipe, ERROR_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                self._forget_errors()
+                return
+            self._error_tail += data
+            del self._error_tail[:-ERROR_BYTES]
+
+    def _forget_errors(self) -> None:
+        if self._error_pipe is not None:
+            asyncio.get_running_loop().remove_reader(self._error_pipe)
+            _close(self._error_pipe)
+            self._error_pipe = None
+
+
+async def run(
+    argv: Sequence[str | Path],
+    *,
+    limit: float,
+    max_bytes: int = 64 << 20,
+    sandbox: Sandbox | None = STRICT,
+    feed: Callable[[Process], Awaitable[None]] | None = None,
+) -> bytes:
+    """Run a program whose output pipe 0 gives the result.
+
+    Args:
+        argv: the program's absolute path, then its arguments, the output among them as ``pipe(0)``.
+        limit: seconds it may take.
+        max_bytes: most bytes it may give.
+        sandbox: what it may do; None for everything.
+        feed: gives it its standard input, until it reads no more; None: it is empty.
+
+    Returns:
+        What it wrote to the pipe.
+
+    Raises:
+        ToolsError: it failed, took too long or gave too much; the text has its last error line.
+    """
+    process = await Process.start(argv, sandbox=sandbox, stdin=feed is not None)
+    feeding = None if feed is None else asyncio.ensure_future(feed(process))
+    output = bytearray()
+    try:
+        async with asyncio.timeout(limit):
+            while data := await process.read():
+                output += data
+                if len(output) > max_bytes:
+                    raise ToolsError(f"{argv[0]} gave more than {max_bytes} bytes")
+            status = await process.wait()
+    except TimeoutError as error:
+        raise ToolsError(f"{argv[0]} took longer than {limit:.0f} s") from error
+    finally:
+        if feeding is not None:
+            feeding.cancel()
+            await asyncio.wait([feeding])
+        await process.stop()
+    if status != 0:
+        raise ToolsError(last_error(process.errors) or f"{argv[0]} ended with status {status}")
+    return bytes(output)
+
+
+def last_error(errors: str) -> str:
+    """Pick the line of ffmpeg's errors that tells most: the last one, without ``[mov @ 0x…]`` and secrets."""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    return redact(re.sub(r"^\[[^\]]*\] ", "", lines[-1][-LINE_CHARACTERS:]).strip()) if lines else ""
+
+
+async def readable(descriptor: int) -> None:
+    """Wait until a descriptor has something to read."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _pipes(count: int) -> list[tuple[int, int]]:
+    """Make pipes: all of them, or none and an error."""
+    made: list[tuple[int, int]] = []
+    try:
+        for _ in range(count):
+            made.append(os.pipe())  # noqa: PERF401  # those before an error are closed
+    except OSError:
+        _close(*itertools.chain(*made))
+        raise
+    return made
+
+
+def _unstartable(program: str, error: OSError) -> ToolsError:
+    kind = BusyError if error.errno in LACKING else ToolsError
+    return kind(f"{program} can't be started: {error.strerror}")
+
+
+def _close(*descriptors: int) -> None:
+    for number in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(number)

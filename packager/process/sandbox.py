@@ -1,0 +1,161 @@
+"""What a child may do: Landlock, seccomp and resource limits, decided here and set up by the launcher.
+
+The launcher runs between fork and ``execve`` in a fresh interpreter, where every import counts; so it gets a
+finished plan and carries it out. Each fence stands by itself: where the kernel lacks one, the others are put
+up all the same (``missing`` names what lacks).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import marshal
+import os
+import resource
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from packager.process import seccomp as seccomp_filter
+
+SYSTEM = (
+    "/usr", "/lib", "/lib64", "/bin", "/nix/store", "/etc/ld.so.cache", "/etc/ld.so.preload",
+    "/etc/alternatives", "/etc/fonts", "/var/cache/fontconfig", "/etc/localtime", "/dev/urandom",
+    "/dev/random", "/dev/zero",
+)  # fmt: skip
+"""What every program reads: libraries, fonts, randomness."""
+
+SCRATCH = ("/dev/null",)
+"""What every program may write."""
+
+DROPPED_CAPABILITIES = tuple(number for number in range(64) if number not in (1, 2))
+"""All but CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: root's child reads what the server reads."""
+
+CREATE_RULESET = 444
+"""landlock_create_ruleset(2): the same number on every architecture."""
+
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE, IOCTL = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14, 1 << 15
+FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL
+"""landlock(7): the rights that a rule on a file, not a folder, can give."""
+
+ALL_RIGHTS = (1 << 16) - 1
+RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
+"""Which rights each version of the interface can refuse; from 5 on, all."""
+
+BIND_TCP, CONNECT_TCP = 1, 2
+SCOPED = 0b11
+"""From version 6 on: no abstract UNIX sockets and no signals to the outside."""
+
+TCP_RULES_VERSION = 4
+"""From which on Landlock knows rules for ports of TCP."""
+
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What a child may do beyond reading the system's libraries; by default nothing.
+
+    Attributes:
+        read: files and folders that it may read.
+        write: folders in which it may make and write files.
+        tcp_port: the only port that it may connect to by TCP; 0: none.
+        udp: whether it may have sockets of UDP.
+        memory: most bytes of address space.
+        files: most descriptors.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    tcp_port: int = 0
+    udp: bool = False
+    memory: int = 3 << 29
+    files: int = 64
+
+    def argument(self, program: str) -> str:
+        """Write the plan as the launcher reads it.
+
+        Args:
+            program: the absolute path of what is to be executed.
+
+        Returns:
+            The marshalled plan in hexadecimal digits: limits, capabilities to drop, Landlock's ruleset (empty
+            without Landlock), its rules as (path, rights, rights if it is a file), the port of TCP that it
+            may connect to (0: none, or Landlock can't tell ports), the seccomp filter (empty without it).
+        """
+        version = landlock_version()
+        rights = RIGHTS.get(version, ALL_RIGHTS)
+        plan = (
+            self._limits(),
+            DROPPED_CAPABILITIES,
+            b"" if version < 1 else _ruleset(version, rights),
+            tuple(
+                (path, allowed & rights, allowed & rights & FILE_RIGHTS)
+                for path, allowed in self._rules(program)
+            ),
+            self.tcp_port if version >= TCP_RULES_VERSION else 0,
+            self._filter(),
+        )
+        return marshal.dumps(plan).hex()
+
+    def _filter(self) -> bytes:
+        machine = seccomp_filter.machine(os.uname().machine) if has_seccomp() else None
+        if machine is None:
+            return b""
+        return seccomp_filter.program(
+            machine, stream=self.tcp_port > 0, datagram=self.udp, writing=bool(self.write)
+        )
+
+    def _limits(self) -> tuple[tuple[int, int], ...]:
+        limits = [
+            (resource.RLIMIT_AS, self.memory),
+            (resource.RLIMIT_NOFILE, self.files),
+            (resource.RLIMIT_CORE, 0),
+        ]
+        return tuple(limits if self.write else [*limits, (resource.RLIMIT_FSIZE, 0)])
+
+    def _rules(self, program: str) -> Iterator[tuple[str, int]]:
+        reading = READ_FILE | READ_DIR
+        yield program, reading | EXECUTE
+        for path in SYSTEM:
+            yield path, reading | EXECUTE  # the loader of dynamic programs is executed, too
+        for path in self.read:
+            yield path, reading
+        for path in SCRATCH:
+            yield path, READ_FILE | WRITE_FILE
+        for path in self.write:
+            yield path, ALL_RIGHTS & ~EXECUTE
+
+
+@functools.cache
+def landlock_version() -> int:
+    """Ask the kernel for its version of Landlock's interface; below 1 without Landlock."""
+    return int(ctypes.CDLL(None).syscall(CREATE_RULESET, None, ctypes.c_size_t(0), 1))
+
+
+@functools.cache
+def has_seccomp() -> bool:
+    """Tell whether the kernel takes filters."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    # seccomp(2): a kernel that knows filters looks for one at the address, which is none.
+    refused = libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, None, 0, 0) < 0
+    return bool(refused) and ctypes.get_errno() == errno.EFAULT
+
+
+def missing() -> list[str]:
+    """Name the fences that can't be put up here, and what each of them would keep a child from."""
+    lacking: list[str] = []
+    if landlock_version() < 1:
+        lacking.append("Landlock (the files that this user may read)")
+    if seccomp_filter.machine(os.uname().machine) is None:
+        lacking.append(f"a seccomp filter for {os.uname().machine} (the network, other processes)")
+    elif not has_seccomp():
+        lacking.append("seccomp (the network, other processes)")
+    return lacking
+
+
+def _ruleset(version: int, rights: int) -> bytes:
+    """Write ``struct landlock_ruleset_attr``, as long as the kernel's version knows it."""
+    words = struct.pack("QQQ", rights, BIND_TCP | CONNECT_TCP, SCOPED)
+    return words[: 8 if version < TCP_RULES_VERSION else 16 if version < 6 else 24]

@@ -1,0 +1,264 @@
+"""The periods of a live channel's DASH manifest (ISO/IEC 23009-1 §5.3.2): stretches without a discontinuity.
+
+What the renditions of a stretch last differs by a part and more where an encoder died. A period ends with the
+shortest of them, so that none has a hole there; the last one of all with the longest, and not beyond the
+segments that there are.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import zip_longest
+
+from media.dash import mpd
+from media.mp4.fragments import FragmentReader, InitSegment
+from packager.window.memory import MEMORY_TARGET_DURATIONS
+from packager.window.model import LiveSegment, Timeline
+from packager.window.rendition import Rendition
+from packager.window.window import Window
+
+MOST_DRIFT = Fraction(3, 10)
+"""Seconds by which a segment's date may differ from where its period puts it; then a new period begins."""
+
+SHORTEST_LAST = Fraction(1)
+"""Seconds of the last period of what is over, at least: dash.js takes the period before a shorter one for the
+last, and ends the media there."""
+
+PAST_TARGET_DURATIONS = 2 * MEMORY_TARGET_DURATIONS
+"""So many target durations behind the end nothing changes any more: long before that, segments are on a disk,
+or gaps."""
+
+READ_KEPT = 32
+"""Of how many init segments it is kept what they say of their track."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Segments that follow each other without a break.
+
+    Attributes:
+        number: media sequence number of the first one.
+        start: its date in seconds since the epoch.
+        media_time: when its first picture is shown, in seconds of media time.
+    """
+
+    number: int
+    start: Fraction
+    media_time: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class LivePeriod:
+    """A period of a live manifest.
+
+    Attributes:
+        stretch: what it is made of.
+        first: media sequence number of its first segment.
+        last: of the last one that all renditions have; None while more come.
+        start: seconds in whole milliseconds: since the epoch, or of what is settled since its beginning.
+        length: likewise; None while more comes.
+        media_time: where it begins, in seconds of media time.
+        static: whether it is of what is settled.
+    """
+
+    stretch: Stretch
+    first: int
+    last: int | None
+    start: Fraction
+    length: Fraction | None
+    media_time: Fraction
+    static: bool = False
+
+
+class Stretches:
+    """Follows a channel's first rendition and tells its stretches.
+
+    Args:
+        renditions: by name.
+        step: seconds of a segment.
+    """
+
+    def __init__(self, renditions: Mapping[str, Rendition], step: Fraction) -> None:
+        self._windows = [one.window for one in renditions.values() if one.language is None]
+        self._step = step
+        self._known: deque[Stretch] = deque()
+        self._lasts: dict[int, int] = {}
+        self._seen = -1
+        self._previous: LiveSegment | None = None
+        # By their stretches' numbers, those that don't change any more.
+        self._over: dict[int, LivePeriod] = {}
+
+    @property
+    def known(self) -> Sequence[Stretch]:
+        """Those that are listed, in order."""
+        return self._known
+
+    def follow(self) -> None:
+        """Look at the segments that came since the last time, and forget the stretches that have left."""
+        window = self._windows[0]
+        new = []
+        for segment in reversed(window.listed):
+            if segment.number <= self._seen:
+                break
+            new.append(segment)
+        for segment in reversed(new):
+            # First: one that can't be read is in no stretch, and the others behind it are nevertheless.
+            self._seen = segment.number
+            self._admit(segment)
+        if window.open is not None and window.open.timeline is not None and self._breaks(window.open):
+            self._begin(window.open)
+        while len(self._known) > 1 and self._known[1].number <= window.listed[0].number:
+            gone = self._known.popleft().number
+            self._lasts.pop(gone, None)
+            self._over.pop(gone, None)
+
+    def _admit(self, segment: LiveSegment) -> None:
+        if segment.gap or segment.timeline is None:
+            self._previous = None
+            return
+        if self._breaks(segment):
+            self._previous = None
+            self._begin(segment)
+        self._previous = segment
+        self._lasts[self._known[-1].number] = segment.number
+
+    def _breaks(self, segment: LiveSegment) -> bool:
+        """Tell whether a segment can't be in the stretch of those before it."""
+        if self._known and self._known[-1].number == segment.number:
+            return False
+        if self._previous is None or self._previous.timeline != segment.timeline:
+            return True
+        stretch = self._known[-1]
+        expected = stretch.start + (segment.number - stretch.number) * self._step
+        return abs(segment.program_date_time - expected) > MOST_DRIFT
+
+    def _begin(self, segment: LiveSegment) -> None:
+        if segment.timeline is None:
+            return
+        if segment.stored is not None:
+            start = segment.stored.presentation_time
+        else:
+            first = bytes(segment.parts[0].data)
+            start = Fraction(*parse_time(segment.timeline.init, first, shown=True))
+        self._known.append(Stretch(segment.number, segment.program_date_time, start))
+
+    def spans(self, *, ended: bool, settled: bool) -> list[LivePeriod]:
+        """Tell the periods.
+
+        Args:
+            ended: whether nothing comes any more.
+            settled: whether everybody knows; then what is still there is told as it is recorded: from its
+                beginning on, without the time between two stretches.
+        """
+        found, begin = list[LivePeriod](), Fraction(0)
+        oldest = self._windows[0].listed[0].number if settled else 0
+        for stretch, following in zip_longest(self._known, list(self._known)[1:]):
+            if not settled and (over := self._over.get(stretch.number)) is not None:
+                found.append(over)
+                begin += over.length or 0
+                continue
+            last = None
+            if ended or following is not None:
+                last = self._last(stretch)
+                if last is None or last < oldest:
+                    continue  # at no time all of them were there
+            first = max(stretch.number, oldest)
+            gone = (first - stretch.number) * self._step
+            length = None if last is None else self._length(stretch, last, following) - gone
+            start = begin if settled else mpd.rounded_down(stretch.start)
+            span = LivePeriod(stretch, first, last, start, length, stretch.media_time + gone, settled)
+            found.append(span)
+            begin += length or 0
+            if not settled and following is not None and self._is_past(following.number):
+                self._over[stretch.number] = span
+        return found
+
+    def _is_past(self, number: int) -> bool:
+        """Tell whether a segment is so old that those before it don't become gaps any more."""
+        newest = min(
+            (window.listed[-1] for window in self._windows if window.listed), key=lambda one: one.number
+        )
+        old = self._windows[0].at(number)
+        age = 0 if old is None else newest.program_date_time - old.program_date_time
+        return age > PAST_TARGET_DURATIONS * self._windows[0].target_duration
+
+    def _last(self, stretch: Stretch) -> int | None:
+        """Give the number of the last segment that all renditions have in a stretch; None without one."""
+        number = self._lasts.get(stretch.number, -1)
+        while number >= stretch.number:
+            row = [window.at(number) for window in self._windows]
+            # What isn't finished yet in one of them comes; what is a gap doesn't.
+            if not any(one is not None and one.gap for one in row):
+                return number
+            number -= 1
+        return None
+
+    def _length(self, stretch: Stretch, last: int, following: Stretch | None) -> Fraction:
+        """Give the seconds of a stretch that is over, in whole milliseconds."""
+        step = (last - stretch.number) * self._step
+        row = [one for window in self._windows if (one := window.at(last)) is not None]
+        # Segments of the picture come in steps; the dates of one number tell where the sound lies beside it.
+        ends = [step + one.program_date_time - row[0].program_date_time + one.duration for one in row]
+        if following is None:
+            # Players take what lies beyond the end for played already, and may stop before they come to it.
+            # But for each step that has begun they ask for a segment: sound behind the last one isn't one.
+            whole = mpd.rounded_down(step + self._step)
+            return max(min(mpd.rounded_up(max(ends)), whole), SHORTEST_LAST)
+        begins = mpd.rounded_down(following.start) - mpd.rounded_down(stretch.start)
+        return mpd.rounded_down(min(*ends, begins))
+
+    def media_time(self, number: int) -> Fraction | None:
+        """Give the media time in seconds at which a segment begins; None before any was published.
+
+        Args:
+            number: of a segment that is there, or the next one.
+        """
+        stretch = next((one for one in reversed(self._known) if one.number <= number), None)
+        if stretch is None:
+            return None
+        return stretch.media_time + (number - stretch.number) * self._step
+
+
+def parse_time(init: bytes, fragment: bytes = b"", *, shown: bool = False) -> tuple[int, int]:
+    """Read when a fragment begins.
+
+    Args:
+        init: the init segment of its one track.
+        fragment: one fragment, or nothing.
+        shown: whether to tell when its first sample is shown, instead of when it is decoded.
+
+    Returns:
+        Its time in ticks, 0 without one; the ticks per second.
+    """
+    reader = FragmentReader()
+    reader.receive_data(init + fragment)
+    time, timescale = 0, 1
+    for event in reader.events():
+        if isinstance(event, InitSegment):
+            timescale = event.tracks[0].timescale
+        else:
+            time = event.base_media_decode_time + shown * event.samples[0].composition_offset
+    return time, timescale
+
+
+@functools.lru_cache(maxsize=READ_KEPT)
+def read_track(init: bytes) -> tuple[int, int]:
+    """Read the ID of an init segment's one track, and its ticks per second."""
+    reader = FragmentReader()
+    reader.receive_data(init)
+    (track,) = next(event.tracks for event in reader.events() if isinstance(event, InitSegment))
+    return track.track_id, track.timescale
+
+
+def timeline_at(window: Window, number: int) -> Timeline | None:
+    """Give the timeline of a segment, or of the first one behind it that isn't a gap; None without any."""
+    # From the segment on, not from the end: a window of hours has many periods' worth of segments.
+    for one in range(max(number, window.oldest_number), window.next_number):
+        segment = window.at(one)
+        if segment is not None and not segment.gap:
+            return segment.timeline
+    return window.timeline if window.open is None else window.open.timeline

@@ -1,0 +1,195 @@
+"""The date ranges of a live channel: which ones its playlists have, and which they lost lately."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+
+from media.hls.date_range import DateRange
+from media.hls.values import EPOCH
+
+MAX_RANGES = 500
+"""Most tags of a channel at once; they are in every playlist."""
+
+MAX_BYTES = 256 << 10
+"""Most bytes of these tags."""
+
+MAX_IDS = 10_000
+"""How many names of ranges that went are remembered, so that none is used again."""
+
+MOST_DISTANT_SECONDS = 366 * 86_400
+"""How far from now a date may be that somebody publishes: beyond a year it is a mistake."""
+
+LONGEST_SECONDS = 366 * 86_400
+"""How long a range may be."""
+
+
+class DateRangeError(Exception):
+    """A range that can't be taken; the text says why."""
+
+
+class ImplausibleDateError(DateRangeError):
+    """A range with a date, a duration or a text that can't be meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A tag, when it came, and its line, which is written once for all playlists."""
+
+    tag: DateRange
+    added: float
+    line: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "line", _written(self.tag))
+
+
+class DateRanges:
+    """What publishers said about a channel's time.
+
+    Attributes:
+        version: another number after every change.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._listed: list[_Listed] = []
+        self._bytes = 0
+        # By ID, what is known of the ranges that are listed.
+        self._known: dict[str, DateRange] = {}
+        # Of the IDs that were used before; as digests, since they may be long.
+        self._used: OrderedDict[bytes, None] = OrderedDict()
+        self._removed: deque[tuple[float, str]] = deque()
+        # For which oldest date, and which version, it is known that nothing goes.
+        self._looked: tuple[Fraction, int] = (Fraction(-1), -1)
+
+    def add(self, tag: DateRange, now: float) -> None:
+        """Take a range, or the actual end of a planned one; nothing changes where it can't be taken.
+
+        Args:
+            tag: it.
+            now: seconds of a clock that never goes back.
+
+        Raises:
+            ImplausibleDateError: it can't be written, or never is over.
+            DateRangeError: its ID was used for another one, or there are too many.
+        """
+        listed = _Listed(tag, now)
+        known = self._known.get(tag.id)
+        if _digest(tag.id) in self._used or (known is not None and not _ends(tag, known)):
+            # RFC 8216bis §6.2.1: no ID is used again; §4.4.5.1: a range's tags don't contradict each other.
+            raise DateRangeError(f"the ID {tag.id!r} is used already")
+        if len(self._listed) >= MAX_RANGES:
+            raise DateRangeError(f"there are {MAX_RANGES} date ranges already")
+        size = len(listed.line.encode())
+        if self._bytes + size > MAX_BYTES:
+            raise DateRangeError(f"there are {MAX_BYTES} bytes of date ranges already")
+        self._bytes += size
+        self._known[tag.id] = tag
+        self._listed.append(listed)
+        self.version += 1
+
+    def evict(self, oldest: Fraction, now: float, kept: float) -> None:
+        """Let go what no listed segment touches any more (§6.2.1).
+
+        Args:
+            oldest: date of the oldest listed segment.
+            now: seconds of a clock that never goes back.
+            kept: for how many seconds it is told what went.
+        """
+        while self._removed and self._removed[0][0] < now - kept:
+            self._removed.popleft()
+        if self._looked == (oldest, self.version):
+            return
+        gone = {name for name, tag in self._known.items() if _is_over(tag, oldest)}
+        if not gone:
+            self._looked = oldest, self.version
+            return
+        self._listed = [one for one in self._listed if one.tag.id not in gone]
+        self._bytes = sum(len(one.line.encode()) for one in self._listed)
+        for name in sorted(gone):
+            del self._known[name]
+            self._used[_digest(name)] = None
+            self._removed.append((now, name))
+        while len(self._used) > MAX_IDS:
+            self._used.popitem(last=False)
+        self.version += 1
+
+    def tags(self) -> Sequence[DateRange]:
+        """Give the tags in the order in which they came."""
+        return [one.tag for one in self._listed]
+
+    def lines(self, since: float = float("-inf")) -> list[str]:
+        """Give the lines of the tags that were added since a moment, in the order in which they came."""
+        return [one.line for one in self._listed if one.added >= since]
+
+    def start_of(self, name: str) -> Fraction | None:
+        """Give the start of a range that is listed in seconds since the epoch."""
+        known = self._known.get(name)
+        return None if known is None else known.start_date
+
+    @property
+    def removed(self) -> Sequence[str]:
+        """IDs of the ranges that went lately."""
+        return [name for _, name in self._removed]
+
+
+def plausible(date: datetime, now: Fraction) -> Fraction:
+    """Read a date that somebody publishes.
+
+    Args:
+        date: it.
+        now: about this moment, in seconds since the epoch.
+
+    Returns:
+        Seconds since the epoch, in whole milliseconds.
+
+    Raises:
+        ImplausibleDateError: it has no zone, or lies too far from now.
+    """
+    if date.tzinfo is None:
+        raise ImplausibleDateError("start: a date with a zone")
+    # By differences alone: at the ends of the calendar a date can't be told in another zone.
+    seconds = (date - EPOCH).total_seconds()
+    if abs(seconds - now) > MOST_DISTANT_SECONDS:
+        raise ImplausibleDateError(f"start: a date within {MOST_DISTANT_SECONDS // 86_400} days of now")
+    return Fraction(round(seconds * 1000), 1000)
+
+
+def _written(tag: DateRange) -> str:
+    """Write a tag.
+
+    Raises:
+        ImplausibleDateError: it can't be written.
+    """
+    for seconds in (tag.duration, tag.planned_duration):
+        if seconds is not None and not 0 <= seconds <= LONGEST_SECONDS:
+            raise ImplausibleDateError(f"a duration isn't negative, and at most {LONGEST_SECONDS} seconds")
+    try:
+        return str(tag)
+    except (ValueError, OverflowError) as error:
+        raise ImplausibleDateError(f"no date range can say that: {error}") from error
+
+
+def _is_over(tag: DateRange, oldest: Fraction) -> bool:
+    # A range whose end nobody told may still go on.
+    return tag.duration is not None and tag.start_date + tag.duration < oldest
+
+
+def _digest(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
+def _ends(tag: DateRange, known: DateRange) -> bool:
+    """Tell whether a tag says nothing new of a range but its duration."""
+    return (
+        known.duration is None
+        and tag.duration is not None
+        and tag.start_date == known.start_date
+        and tag.class_ in (None, known.class_)
+        and not tag.client_attributes
+    )

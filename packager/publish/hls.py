@@ -1,0 +1,355 @@
+"""What the media playlists of a live channel say (RFC 8216bis); :mod:`media.hls` writes them.
+
+A playlist is rendered once per state: all who wait for a part get the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+
+import structlog
+
+from media.hls import media_playlist as m3u8
+from media.hls.values import adding_up
+from packager.publish.dash import LiveManifest
+from packager.publish.date_ranges import DateRanges
+from packager.publish.hls_history import History, listed
+from packager.publish.hls_multivariant import multivariant_playlist
+from packager.window.cadence import Cadence
+from packager.window.model import LiveSegment
+from packager.window.rendition import Rendition, init_uri, leading, part_uri
+from packager.window.window import Window
+
+PART_HOLD_BACK = 3
+"""§4.4.3.8: PART-HOLD-BACK is at least two part targets, better three."""
+
+HOLD_BACK = 3
+"""§4.4.3.8: HOLD-BACK is at least three target durations."""
+
+SKIP_BOUNDARY = 6
+"""§4.4.3.8: CAN-SKIP-UNTIL is at least six target durations."""
+
+PARTS_KEPT = 3
+"""§6.2.2: part tags go once they are more than three target durations behind the end."""
+
+MAX_RENDERED = 64
+"""Most rendered playlists that are kept; different query parameters make different ones."""
+
+MAX_RENDERED_BYTES = 32 << 20
+"""Most bytes of them that were made for their query parameters alone."""
+
+_Key = tuple[str, bool, bool, str]
+
+log = structlog.get_logger()
+
+
+class RenderingError(Exception):
+    """A playlist or a manifest can't be made in this state; the log says why."""
+
+
+def media_playlist(
+    window: Window,
+    cadence: Cadence,
+    reports: Sequence[m3u8.RenditionReport] = (),
+    *,
+    skip: bool = False,
+    suffix: str = "",
+    date_ranges: DateRanges | None = None,
+    ranges_since: float | None = None,
+    history: History | None = None,
+) -> m3u8.MediaPlaylist:
+    """Say what a rendition has now.
+
+    Args:
+        window: the rendition's.
+        cadence: the channel's.
+        reports: how far the other renditions are.
+        skip: whether a delta update will do (§6.2.5.1).
+        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+        date_ranges: the channel's.
+        ranges_since: a delta update leaves out those that were added before; None: it leaves out none.
+        history: of this rendition with this suffix, for playlists of hours.
+
+    Returns:
+        The playlist.
+    """
+    target_duration = cadence.target_duration
+    skip_until = Fraction(SKIP_BOUNDARY * target_duration)
+    recent = _recent(window, skip_until)
+    older = _older(window, recent)
+    # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
+    skipped = older if skip and not window.ended else 0
+    lines = m3u8.Older() if skipped else (history or History()).older(window, older, suffix)
+    tags, removed = _date_ranges(date_ranges or DateRanges(), ranges_since if skipped else None)
+    # The hinted part counts: players have it before they ask for the list again.
+    hinted = Fraction(0) if window.ended else cadence.part_target
+    return m3u8.MediaPlaylist(
+        target_duration=target_duration,
+        segments=[
+            _segment(segment, end + hinted, window, target_duration, suffix) for segment, end in recent
+        ],
+        older=lines,
+        media_sequence_number=window.listed[0].number if window.listed else window.next_number,
+        discontinuity_sequence=window.discontinuity_sequence,
+        part_target=cadence.part_target,
+        server_control=_server_control(cadence, skip_until),
+        skipped_segments=skipped,
+        date_ranges=tags,
+        removed_date_ranges=removed,
+        preload_hint=None if window.ended else part_uri(*window.next_part, window.extension) + suffix,
+        map_hint=_map_hint(window, suffix),
+        rendition_reports=reports,
+        ended=window.ended,
+    )
+
+
+def _server_control(cadence: Cadence, skip_until: Fraction) -> m3u8.ServerControl:
+    return m3u8.ServerControl(
+        can_block_reload=True,
+        hold_back=Fraction(HOLD_BACK * cadence.target_duration),
+        part_hold_back=PART_HOLD_BACK * cadence.part_target,
+        can_skip_until=skip_until,
+        can_skip_dateranges=True,
+    )
+
+
+def _date_ranges(ranges: DateRanges, since: float | None) -> tuple[list[str], Sequence[str] | None]:
+    """Give the tags; where those before a moment are skipped, also the IDs of those that went."""
+    if since is None:
+        return ranges.lines(), None
+    return ranges.lines(since), ranges.removed
+
+
+def _map_hint(window: Window, suffix: str) -> str | None:
+    """Name the init segment that the next part needs, where it isn't the one before's (Appendix B.1)."""
+    if window.ended or window.open is not None or not window.listed:
+        return None
+    same = window.timeline is window.listed[-1].timeline
+    name = None if same else init_uri(window.timeline)
+    return None if name is None else name + suffix
+
+
+def _recent(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fraction]]:
+    """Give the segments that no delta update skips, with the seconds from their beginning to the end."""
+    found = [] if window.open is None else [(window.open, window.open.duration)]
+    end = distance = Fraction(0) if window.open is None else window.open.duration
+    for segment in reversed(window.listed):
+        # §4.4.5.2: the boundary counts from the end of the last whole segment.
+        if distance - end > boundary:
+            break
+        distance += segment.duration
+        found.append((segment, distance))
+    found.reverse()
+    return found
+
+
+def _older(window: Window, recent: Sequence[tuple[LiveSegment, Fraction]]) -> int:
+    """Tell how many segments are listed before the recent ones."""
+    listed = window.next_number - window.listed[0].number if window.listed else 0
+    return listed - sum(segment is not window.open for segment, _ in recent)
+
+
+def _segment(
+    segment: LiveSegment, distance: Fraction, window: Window, target_duration: int, suffix: str
+) -> m3u8.Segment:
+    finished = segment is not window.open
+    # With the first part's tag the others' go too: a list that began in mid-segment would misname them.
+    # §6.2.1: parts go that aren't at the live edge, which what has ended hasn't. hls.js would wait for the
+    # last one's middle to be buffered in all renditions; but sound and picture don't end together.
+    at_edge = not window.ended and distance <= PARTS_KEPT * target_duration
+    with_parts = segment.parts and (not finished or at_edge)
+    parts = _parts(segment, window.extension, suffix) if with_parts else ()
+    return listed(segment, window.extension, suffix, parts, finished=finished)
+
+
+def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.Part]:
+    # hls.js takes a segment for loaded when its parts reach its end, to the microsecond.
+    durations = adding_up(part.duration for part in segment.parts)
+    return [
+        m3u8.Part(part_uri(segment.number, index, extension) + suffix, duration, part.independent)
+        for index, (part, duration) in enumerate(zip(segment.parts, durations, strict=True))
+    ]
+
+
+class Presentation:
+    """A channel's playlists, rendered once per state.
+
+    Args:
+        renditions: by name.
+        cadence: the channel's.
+
+    Attributes:
+        date_ranges: what publishers said about the channel's time.
+    """
+
+    def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
+        self._renditions = renditions
+        self._cadence = cadence
+        # An error stands for what can't be rendered in this state: that is tried once, however many wait.
+        self._rendered: dict[_Key, tuple[bytes, ...] | RenderingError] = {}
+        self._rendered_bytes = 0
+        self._state: list[int] = []
+        self.date_ranges = DateRanges()
+        self._histories = {name: History() for name in renditions}
+        self._manifest = LiveManifest(renditions, cadence)
+        for name, rendition in renditions.items():
+            rendition.window.on_listed = _following(weakref.WeakMethod(self._keep_up), name)
+
+    @property
+    def edge(self) -> Fraction | None:
+        """Date of the end of the newest that any variant has, in seconds since the epoch.
+
+        None before there is any, and when nothing comes any more.
+        """
+        windows = [rendition.window for rendition in leading(self._renditions.values())]
+        if any(window.ended for window in windows):
+            return None
+        newest = [segment for window in windows if (segment := window.newest) is not None]
+        return max((segment.program_date_time + segment.duration for segment in newest), default=None)
+
+    def media(self, name: str, *, skip: bool = False, suffix: str = "") -> bytes:
+        """Give the bytes of a rendition's media playlist as of now; the rest as for `media_pieces`."""
+        return b"".join(self.media_pieces(name, skip=skip, suffix=suffix))
+
+    def media_pieces(
+        self, name: str, *, skip: bool = False, skip_date_ranges: bool = False, suffix: str = ""
+    ) -> tuple[bytes, ...]:
+        """Give the bytes of a rendition's media playlist as of now, in pieces.
+
+        Args:
+            name: the rendition's.
+            skip: as for :func:`media_playlist`.
+            skip_date_ranges: whether that may leave out the date ranges that players have.
+            suffix: as for :func:`media_playlist`.
+
+        Returns:
+            Pieces, to be joined; the same object until something changes. Long ones are the same objects for
+            minutes.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+
+        def render() -> tuple[bytes, ...]:
+            now, boundary = time.monotonic(), SKIP_BOUNDARY * self._cadence.target_duration
+            self._evict_date_ranges(now, boundary)
+            reports = [
+                m3u8.RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)
+                for other in self._renditions.values()
+                if other.name != name and other.window.last is not None
+            ]
+            return media_playlist(
+                self._renditions[name].window,
+                self._cadence,
+                reports,
+                skip=skip,
+                suffix=suffix,
+                date_ranges=self.date_ranges,
+                # §6.2.5.1: skipped is what came more than CAN-SKIP-UNTIL before the request.
+                ranges_since=now - boundary if skip_date_ranges else None,
+                history=self._histories[name],
+            ).pieces()
+
+        return self._once((name, skip, skip_date_ranges, suffix), render)
+
+    def multivariant(self, suffix: str = "") -> bytes:
+        """Give the bytes of the multivariant playlist as of now; every rendition must have a timeline.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+
+        def render() -> tuple[bytes, ...]:
+            playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
+            return (playlist.render().encode(),)
+
+        return self._once(("", False, False, suffix), render)[0]
+
+    def manifest(self, now: float, suffix: str = "") -> bytes:
+        """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+        # In one state of the windows it may have to be rendered more than once: it is settled some time.
+        key = ("", True, True, suffix)
+        if isinstance(failed := self._recall(key), RenderingError):
+            raise RenderingError(*failed.args)
+        try:
+            return self._manifest.render(suffix, now)
+        except Exception as error:
+            raise self._failed(key, error) from error
+
+    def lost_segment(self, name: str, number: int) -> bytes | None:
+        """Give what DASH players get for a segment that never came, or None; see :class:`LiveManifest`."""
+        return self._manifest.lost_segment(self._renditions[name], number)
+
+    def media_time(self, number: int) -> Fraction | None:
+        """Give the media time of a segment's beginning in seconds, as the DASH manifest has it."""
+        return self._manifest.media_time(number)
+
+    def _keep_up(self, name: str) -> None:
+        """Make what lasts of the playlists when a segment comes: who asks later doesn't wait for it."""
+        window = self._renditions[name].window
+        boundary = Fraction(SKIP_BOUNDARY * self._cadence.target_duration)
+        # Who publishes goes on in any case; who asks for what can't be made hears of it, and so does the log.
+        with contextlib.suppress(Exception):
+            self._histories[name].keep_up(window, _older(window, _recent(window, boundary)))
+        if self._cadence.regular and name == next(iter(self._renditions)):
+            with contextlib.suppress(Exception):
+                self._manifest.keep_up()
+
+    def _evict_date_ranges(self, now: float, kept: float) -> None:
+        windows = [rendition.window for rendition in self._renditions.values()]
+        dates = [window.listed[0].program_date_time for window in windows if window.listed]
+        if dates:
+            self.date_ranges.evict(min(dates), now, kept)
+
+    def _once(self, key: _Key, render: Callable[[], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        """Give what is rendered of this state, or render it.
+
+        Raises:
+            RenderingError: it can't be rendered.
+        """
+        found = self._recall(key)
+        if found is None:
+            try:
+                found = self._rendered[key] = render()
+            except Exception as error:
+                raise self._failed(key, error) from error
+            if key[-1]:
+                self._rendered_bytes += sum(map(len, found))
+        if isinstance(found, RenderingError):
+            raise RenderingError(*found.args)  # a new one: one that is kept would collect tracebacks
+        return found
+
+    def _failed(self, key: _Key, error: Exception) -> RenderingError:
+        """Note that something can't be rendered, and why; for all who ask for it in this state."""
+        failed = self._rendered[key] = RenderingError(repr(error))
+        log.error("rendering failed", rendition=key[0], reason=repr(error), exc_info=error)
+        return RenderingError(*failed.args)
+
+    def _recall(self, key: _Key) -> tuple[bytes, ...] | RenderingError | None:
+        # Rendition reports are of the other renditions' state, too.
+        state = [rendition.window.version for rendition in self._renditions.values()]
+        state.append(self.date_ranges.version)
+        full = len(self._rendered) >= MAX_RENDERED or self._rendered_bytes >= MAX_RENDERED_BYTES
+        if state != self._state or (full and key not in self._rendered):
+            self._state = state
+            self._rendered.clear()
+            self._rendered_bytes = 0
+        return self._rendered.get(key)
+
+
+def _following(method: weakref.WeakMethod[Callable[[str], None]], name: str) -> Callable[[], None]:
+    """Give what a window calls, which doesn't keep the presentation that it leads to."""
+
+    def follow() -> None:
+        if (found := method()) is not None:
+            found(name)
+
+    return follow

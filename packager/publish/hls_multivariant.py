@@ -1,0 +1,97 @@
+"""What a live channel's multivariant playlist offers, and says of it (RFC 8216bis §4.4.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from packager.window.cadence import Cadence
+from packager.window.rendition import LANGUAGE_NAMES, Rendition, leading
+
+AUDIO_GROUP = "audio"
+CAPTIONS_GROUP = "captions"
+
+
+def multivariant_playlist(
+    renditions: Sequence[Rendition], cadence: Cadence, *, suffix: str = ""
+) -> MultivariantPlaylist:
+    """Say which renditions a channel has.
+
+    Args:
+        renditions: the channel's, each with a timeline.
+        cadence: the channel's.
+        suffix: put behind every URI: ``?`` and query parameters, percent-encoded.
+
+    Returns:
+        The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
+        a variant for each audio rendition.
+    """
+    shown = leading(renditions)
+    sound = [one for one in renditions if one not in shown and one.language is None]
+    captions = [one for one in renditions if one.language is not None]
+    # §4.4.6.2: BANDWIDTH counts what is played together, the largest of each group.
+    beside = [*sound[:1], *sorted(captions, key=lambda one: -one.window.totals.peak_bandwidth)[:1]]
+    variants = [
+        _variant(one, beside, cadence, suffix, audio=bool(sound), captions=bool(captions)) for one in shown
+    ]
+    media = [_audio(one, suffix, default=one is sound[0]) for one in sound]
+    media += [_captions(one, one.language, suffix) for one in captions if one.language is not None]
+    return MultivariantPlaylist(variants, media)
+
+
+def _variant(
+    rendition: Rendition,
+    beside: Sequence[Rendition],
+    cadence: Cadence,
+    suffix: str,
+    *,
+    audio: bool,
+    captions: bool,
+) -> Variant:
+    """Say what one rendition is, played together with others."""
+    played = [rendition, *beside]
+    # Text has no codec that players would have to know.
+    coded = [one for one in played if one.language is None]
+    entries = [one.window.timeline.entry for one in coded if one.window.timeline is not None]
+    return Variant(
+        uri=f"{rendition.name}/media.m3u8{suffix}",
+        bandwidth=sum(map(_peak, played)),
+        average_bandwidth=sum(one.window.totals.average_bandwidth or one.bitrate for one in played),
+        codecs=",".join(entry.codec for entry in entries),
+        resolution=(entries[0].width, entries[0].height) if entries and rendition.video else None,
+        frame_rate=cadence.frame_rate if rendition.video else None,
+        audio=AUDIO_GROUP if audio else None,
+        subtitles=CAPTIONS_GROUP if captions else None,
+    )
+
+
+def _peak(rendition: Rendition) -> int:
+    """Bits per second at most; where many segments are too short to count, their average may be more."""
+    return max(
+        rendition.window.totals.peak_bandwidth or rendition.bitrate, rendition.window.totals.average_bandwidth
+    )
+
+
+def _audio(rendition: Rendition, suffix: str, *, default: bool) -> Media:
+    timeline = rendition.window.timeline
+    return Media(
+        type="AUDIO",
+        group_id=AUDIO_GROUP,
+        name=rendition.name,
+        uri=f"{rendition.name}/media.m3u8{suffix}",
+        default=default,
+        autoselect=True,
+        channels=None if timeline is None else timeline.entry.channels,
+    )
+
+
+def _captions(rendition: Rendition, language: str, suffix: str) -> Media:
+    return Media(
+        type="SUBTITLES",
+        group_id=CAPTIONS_GROUP,
+        name=LANGUAGE_NAMES.get(language.lower(), language),
+        uri=f"{rendition.name}/media.m3u8{suffix}",
+        language=language,
+        # Shown to those who asked their player for captions, and to who chooses them.
+        autoselect=True,
+    )

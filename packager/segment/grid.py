@@ -1,0 +1,188 @@
+"""Where a live rendition is cut: pure arithmetic from samples to parts and segments.
+
+Segment k of every rendition holds the samples whose decode times lie in [origin + k·D, origin + (k + 1)·D):
+so video and audio are cut at the same places within a frame. A part is closed as soon as one more sample of
+the same duration would make it longer than the part target or would belong to the next segment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from media.mp4.moof import Sample
+
+MAX_PART_SAMPLES = 4096
+"""Most samples of one part; two seconds of sound have a hundred."""
+
+DROPPED_SECONDS = 30
+"""How long a stream may go on before its first boundary comes."""
+
+
+class CadenceError(Exception):
+    """The samples don't come in the cadence that was promised: a gap, or no key frame at a boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutPart:
+    """A part that has been cut, with all that a window has to know of it.
+
+    Attributes:
+        segment: index of its segment, from 0 at the origin.
+        base_media_decode_time: of its first sample, in ticks.
+        duration: ticks; the next part begins so much later.
+        samples: in decoding order.
+        data: the samples' bytes.
+        independent: whether it begins with a sync sample.
+        ends_segment: whether the next part belongs to the next segment.
+        resumes: whether media is missing in front of it.
+    """
+
+    segment: int
+    base_media_decode_time: int
+    duration: int
+    samples: tuple[Sample, ...]
+    data: bytes
+    independent: bool
+    ends_segment: bool
+    resumes: bool = False
+
+
+class Cutter(Protocol):
+    """What cuts one rendition."""
+
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+        """Take the next samples; give the parts that are finished now."""
+
+    def finish(self) -> list[CutPart]:
+        """Give what fills no part yet, since nothing more comes."""
+
+    @property
+    def foretold(self) -> int | None:
+        """Decode time at which the next part ends, in ticks; None where that can't be known."""
+
+
+class GridSegmenter:
+    """Cuts the samples of one rendition on the grid of a cadence.
+
+    Args:
+        timescale: ticks per second of the samples' times.
+        origin: decode time in seconds where segment 0 begins; samples before it are dropped.
+        segment_duration: seconds.
+        part_target: seconds that no part exceeds.
+    """
+
+    def __init__(
+        self, *, timescale: int, origin: Fraction, segment_duration: Fraction, part_target: Fraction
+    ) -> None:
+        self._origin = origin * timescale
+        self._step = segment_duration * timescale
+        self._longest = math.floor(part_target * timescale)
+        self._give_up = math.ceil(self._origin + DROPPED_SECONDS * timescale)
+        self._segment = -1
+        self._boundary = math.ceil(self._origin)
+        self._expected: int | None = None
+        self._usual = 0
+        self._start = 0
+        self._duration = 0
+        self._samples: list[Sample] = []
+        self._data: list[bytes] = []
+
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+        """Take the next samples.
+
+        Args:
+            decode_time: of the first of them, in ticks.
+            samples: in decoding order, each with a duration above 0.
+            data: their bytes, one behind the other.
+
+        Returns:
+            The parts that are finished now.
+
+        Raises:
+            CadenceError: they don't follow those before without a gap, or a segment has no sync sample to
+                begin with.
+        """
+        parts: list[CutPart] = []
+        position = 0
+        for sample in samples:
+            if self._expected is not None and decode_time != self._expected:
+                raise CadenceError(f"decode time {decode_time} where {self._expected} was to come")
+            piece = data[position : position + sample.size]
+            position += sample.size
+            if self._admit(decode_time, sample):
+                parts += self._add(decode_time, sample, piece)
+            decode_time += sample.duration
+        return parts
+
+    def finish(self) -> list[CutPart]:
+        """Give the samples that fill no part yet, as a segment's last part: nothing more comes."""
+        return [self._close(ends_segment=True)] if self._samples else []
+
+    @property
+    def foretold(self) -> int | None:
+        """Decode time at which the next part ends, if samples go on as they do; None before the first one."""
+        if self._expected is None or not self._usual:
+            return None
+        start = self._start if self._samples else self._expected
+        # The next sample opens a segment whose end isn't this one's.
+        ahead = self._boundary - start if start < self._boundary else self._longest
+        return start + min(self._longest // self._usual, math.ceil(ahead / self._usual)) * self._usual
+
+    def _admit(self, decode_time: int, sample: Sample) -> bool:
+        """Tell whether a sample is published; open its segment where it is a segment's first."""
+        if sample.duration <= 0:
+            raise CadenceError(f"a sample of {sample.duration} ticks at {decode_time}")
+        if self._expected is None and decode_time < self._boundary:
+            return False
+        if decode_time >= self._boundary:
+            if not sample.is_sync:
+                if self._expected is None and decode_time < self._give_up:
+                    return False
+                raise CadenceError(
+                    f"no sync sample at {decode_time}, where segment {self._segment + 1} begins"
+                )
+            self._open(decode_time)
+        return True
+
+    def _open(self, decode_time: int) -> None:
+        self._segment += 1
+        self._boundary = math.ceil(self._origin + (self._segment + 1) * self._step)
+        if decode_time >= self._boundary:
+            raise CadenceError(f"segment {self._segment} would be empty: the next sample is at {decode_time}")
+
+    def _add(self, decode_time: int, sample: Sample, data: bytes) -> list[CutPart]:
+        if sample.duration > self._longest:
+            raise CadenceError(f"a sample of {sample.duration} ticks at {decode_time}: longer than a part")
+        parts: list[CutPart] = []
+        if self._duration + sample.duration > self._longest:
+            # Only where a sample is longer than the one before it: else the part is closed already.
+            parts.append(self._close(ends_segment=False))
+        if not self._samples:
+            self._start = decode_time
+        self._samples.append(sample)
+        self._data.append(data)
+        self._usual = sample.duration
+        self._duration += sample.duration
+        end = self._expected = decode_time + sample.duration
+        ends_segment = end >= self._boundary
+        full = self._duration + sample.duration > self._longest or len(self._samples) >= MAX_PART_SAMPLES
+        if ends_segment or full:
+            parts.append(self._close(ends_segment))
+        return parts
+
+    def _close(self, ends_segment: bool) -> CutPart:
+        part = CutPart(
+            segment=self._segment,
+            base_media_decode_time=self._start,
+            duration=self._duration,
+            samples=tuple(self._samples),
+            data=b"".join(self._data),
+            independent=self._samples[0].is_sync,
+            ends_segment=ends_segment,
+        )
+        self._samples, self._data, self._duration = [], [], 0
+        return part

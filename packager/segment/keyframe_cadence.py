@@ -1,0 +1,158 @@
+"""What a source's own key frames and frames are like, and the cadence of a channel that keeps them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from packager.segment.keyframes import Cuts
+from packager.window.cadence import SHORTEST_PART, Cadence, part_target, whole_frames
+
+LONGEST_GROUP = Fraction(10)
+"""Seconds between two key frames that are reckoned with at most, and where too few were seen to tell."""
+
+LOOPS = 4
+"""How often a file's key frames are gone through to see what its seam does to segments."""
+
+SLACK = Fraction(1, 1000)
+"""Seconds by which a part may be longer than its frames, for many containers round to milliseconds."""
+
+AUDIO_FRAME = Fraction(1024, 48_000)
+"""Seconds of a frame of the sound that is made where a source has none that can be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The beginning of a source, in seconds.
+
+    Attributes:
+        keys: when its key frames are shown, in order.
+        audio_frame: duration of a frame of its sound.
+        loop: after which it begins anew; None where it doesn't, or wasn't seen to its end.
+    """
+
+    keys: tuple[Fraction, ...]
+    audio_frame: Fraction = AUDIO_FRAME
+    loop: Fraction | None = None
+
+
+def observed(
+    packets: Iterable[Mapping[str, Any]], video: int, audio: int | None, loop: Fraction | None = None
+) -> Observed:
+    """Sum up what ffprobe tells of a source's first packets.
+
+    Args:
+        packets: with ``stream_index``, ``pts_time``, ``duration_time`` and ``flags``.
+        video: index of the picture.
+        audio: index of the sound, where it is copied.
+        loop: as the attribute.
+    """
+    keys: list[Fraction] = []
+    frames: list[Fraction] = []
+    for packet in packets:
+        if packet.get("stream_index") == video and "K" in packet.get("flags", "") and "pts_time" in packet:
+            keys.append(Fraction(packet["pts_time"]))
+        if packet.get("stream_index") == audio and "pts_time" in packet:
+            frames.append(Fraction(packet["pts_time"]))
+    steps = sorted(after - before for before, after in itertools.pairwise(frames))
+    frame = steps[len(steps) // 2] if steps else AUDIO_FRAME
+    return Observed(tuple(sorted(keys)), frame if frame > 0 else AUDIO_FRAME, loop)
+
+
+def kept_cadence(
+    seen: Observed,
+    frame_rate: Fraction,
+    segment_duration: float,
+    part_duration: float,
+    *,
+    noted: Cadence | None = None,
+) -> Cadence:
+    """Choose the cadence of a channel that is cut at its source's key frames.
+
+    Args:
+        seen: of the source.
+        frame_rate: frames per second.
+        segment_duration: wanted seconds; groups of pictures of one length are put together to about that.
+        part_duration: wanted seconds.
+        noted: that of what the channel has published before. What is seen of a source whose key frames come
+            irregularly is different each time: as long as it fits, that cadence stays.
+    """
+    wanted = Fraction(segment_duration).limit_denominator(1000)
+    part = Fraction(part_duration).limit_denominator(1000)
+    times = Cadence(
+        frame_rate=frame_rate,
+        segment_duration=whole_frames(wanted, frame_rate),
+        part_target=part_target(part, [1 / frame_rate, seen.audio_frame]) + SLACK,
+        target_duration=1,
+        regular=False,
+    )
+    groups = [after - before for before, after in itertools.pairwise(seen.keys)]
+    longest = times.segment_duration + min(max(groups, default=LONGEST_GROUP), LONGEST_GROUP)
+    irregular = _bounded(times, longest, seen)
+    if noted is not None and _fits(irregular, noted, seen):
+        return noted
+    if not groups or max(groups) - min(groups) > Fraction(3, 2) / frame_rate:
+        return irregular
+    group = whole_frames((seen.keys[-1] - seen.keys[0]) / len(groups), frame_rate)
+    segment = group * max(round(wanted / group), 1)
+    regular = replace(times, segment_duration=segment, regular=True)
+    if segment > group:
+        target = _filling(part, int(group * frame_rate), frame_rate, seen.audio_frame)
+        regular = replace(regular, part_target=target or times.part_target)
+    return _bounded(regular, segment + 1 / frame_rate, seen)
+
+
+def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fraction) -> Fraction | None:
+    """Choose a part target whose parts fill groups of pictures, for each of these begins a part.
+
+    Args:
+        wanted: seconds.
+        group: frames of a group of pictures.
+        frame_rate: frames per second.
+        audio_frame: seconds of a frame of the sound.
+
+    Returns:
+        Seconds, not more than twice or less than half of what is wanted; None where there is no such target.
+    """
+    fitting = []
+    for frames in range(1, group + 1):
+        target = Fraction(math.ceil(1000 * frames / frame_rate), 1000)
+        last, sound = Fraction(group % frames or frames, frames), target // audio_frame * audio_frame / target
+        # §4.4.4.9: a group's last part isn't its segment's last; of sound no part is short.
+        if min(last, sound) >= SHORTEST_PART and wanted / 2 <= target <= 2 * wanted:
+            fitting.append(target + SLACK)
+    return min(fitting, key=lambda target: abs(target - wanted), default=None)
+
+
+def _bounded(times: Cadence, longest: Fraction, seen: Observed) -> Cadence:
+    """Give times the target duration that segments of up to so many seconds need."""
+    segment = times.segment_duration
+    if seen.loop is not None:
+        longest = max(_simulated(seen, seen.loop, segment), segment + 1 / times.frame_rate)
+    longest = min(longest, segment + LONGEST_GROUP)
+    # §4.4.3.1: EXTINF rounded to the nearest integer is bounded; sound may be a frame longer at either end.
+    return _within(times, max(math.floor(longest + 2 * seen.audio_frame + Fraction(1, 2)), 1), seen)
+
+
+def _within(times: Cadence, target_duration: int, seen: Observed) -> Cadence:
+    longest = target_duration + Fraction(1, 2) - seen.audio_frame - SLACK
+    return replace(times, target_duration=target_duration, longest=longest)
+
+
+def _fits(irregular: Cadence, noted: Cadence, seen: Observed) -> bool:
+    """Tell whether a cadence is what irregular key frames need, or more than that."""
+    enough = irregular.target_duration <= noted.target_duration
+    return enough and noted == _within(irregular, noted.target_duration, seen)
+
+
+def _simulated(seen: Observed, loop: Fraction, segment_duration: Fraction) -> Fraction:
+    """Give the longest segment of a file in a loop."""
+    cuts, starts = Cuts(segment_duration, LONGEST_GROUP), list[Fraction]()
+    for turn, key in itertools.product(range(LOOPS), seen.keys):
+        if cuts.due(key + turn * loop):
+            starts.append(cuts.open(key + turn * loop).start)
+    return max((after - before for before, after in itertools.pairwise(starts)), default=LONGEST_GROUP)

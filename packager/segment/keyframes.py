@@ -1,0 +1,282 @@
+"""Where a stream that isn't encoded here is cut: at its own key frames, and sound at the same places.
+
+The picture leads: it opens a segment with the first key frame that is due, and says so. The other renditions
+hold back what may still belong to the segment before. A part is closed when the sample behind it is known: so
+its segment's last part is known to be that.
+
+A key frame inside a segment begins a part, too, where the part before it may end (RFC 8216bis §4.4.4.9).
+Where key frames come regularly, the part target is such that it always may (keyframes.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from media.mp4.moof import Sample
+from packager.segment.grid import MAX_PART_SAMPLES, CadenceError, CutPart, Cutter, GridSegmenter
+from packager.window.cadence import SHORTEST_PART, Cadence
+
+
+def cutters(cadence: Cadence, start: Fraction, count: int) -> list[Callable[[int], Cutter]]:
+    """Give what makes the cutter of each rendition, once its timescale is known.
+
+    Args:
+        cadence: the channel's.
+        start: media time in seconds at which the run's first segment begins, where nothing is kept.
+        count: how many renditions there are; where the source's key frames count, the first one has them.
+    """
+    if cadence.longest is None:
+        return [lambda timescale: _steady(cadence, start, timescale)] * count
+    cuts = Cuts(cadence.segment_duration, cadence.longest)
+
+    def keyed(timescale: int, *, leads: bool = False) -> Cutter:
+        return KeyframeSegmenter(timescale=timescale, part_target=cadence.part_target, cuts=cuts, leads=leads)
+
+    return [lambda timescale: keyed(timescale, leads=True), *[keyed] * (count - 1)]
+
+
+def _steady(cadence: Cadence, start: Fraction, timescale: int) -> Cutter:
+    return GridSegmenter(
+        timescale=timescale,
+        origin=start,
+        segment_duration=cadence.segment_duration,
+        part_target=cadence.part_target,
+    )
+
+
+EARLIEST = Fraction(3, 10)
+"""Seconds by which a key frame may come too soon; never more than a quarter of a segment duration."""
+
+SHORTEST = Fraction(1, 2)
+"""Of a segment duration: what is shorter isn't a segment, however many key frames there are."""
+
+NEAR = Fraction(1, 200)
+"""Seconds by which an encoder's key frame may differ from the source's, for their timescales differ."""
+
+MAX_HELD = 4096
+"""Most samples that wait for the picture's next key frame; ten seconds of sound have 500."""
+
+KEPT_CUTS = 64
+"""Cuts that are remembered for the renditions behind the leading one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where a segment begins.
+
+    Attributes:
+        segment: its index.
+        start: seconds of media time at which its first picture is shown.
+        resumes: whether something is missing in front of it.
+    """
+
+    segment: int
+    start: Fraction
+    resumes: bool = False
+
+
+class Cuts:
+    """What the leading rendition of a run has decided.
+
+    Args:
+        segment_duration: wanted seconds from cut to cut.
+        longest: seconds that no segment exceeds; one without a key frame in time ends and the rest is lost.
+
+    Attributes:
+        known: media time up to which all cuts are known: no picture is shown before those that were decoded
+            before its group's key frame.
+    """
+
+    def __init__(self, segment_duration: Fraction, longest: Fraction) -> None:
+        self.segment_duration = segment_duration
+        self.longest = longest
+        self.known = Fraction(-1)
+        self._cuts: deque[Cut] = deque(maxlen=KEPT_CUTS)
+        self._ends: dict[int, Fraction] = {}
+        self._origin = Fraction(0)
+
+    @property
+    def last(self) -> Cut | None:
+        """The newest cut."""
+        return self._cuts[-1] if self._cuts else None
+
+    @property
+    def broken(self) -> bool:
+        """Whether the newest segment ended without a key frame, so that one is waited for."""
+        return bool(self._cuts) and self._cuts[-1].segment in self._ends
+
+    def due(self, time: Fraction) -> bool:
+        """Tell whether a key frame at a time begins a segment."""
+        last = self.last
+        if last is None or self.broken:
+            return True
+        early = min(EARLIEST, self.segment_duration / 4)
+        # Never ahead of the numbers' own times, which are those of the clock.
+        grid = self._origin + (last.segment + 1) * self.segment_duration - early
+        return time >= max(grid, last.start + SHORTEST * self.segment_duration)
+
+    def open(self, time: Fraction) -> Cut:
+        """Begin a segment."""
+        last = self.last
+        if last is None:
+            self._origin = time
+        cut = Cut(0 if last is None else last.segment + 1, time, self.broken)
+        self._cuts.append(cut)
+        self._ends = {segment: end for segment, end in self._ends.items() if segment >= self._cuts[0].segment}
+        return cut
+
+    def end(self, time: Fraction) -> None:
+        """End the newest segment before its time: no key frame came."""
+        if self._cuts:
+            self._ends[self._cuts[-1].segment] = time
+
+    def at(self, time: Fraction) -> Cut | None:
+        """Give the cut of the segment that a time belongs to; None where it belongs to none."""
+        cut = next((one for one in reversed(self._cuts) if one.start <= time), None)
+        if cut is None or time >= self._ends.get(cut.segment, time + 1):
+            return None
+        return cut
+
+
+class _Gatherer:
+    """Makes parts of samples whose segments are known."""
+
+    def __init__(self, timescale: int, part_target: Fraction) -> None:
+        self._longest = math.floor(part_target * timescale)
+        self._shortest = SHORTEST_PART * part_target * timescale
+        self._cut: Cut | None = None
+        self._resumes = False
+        self._start = 0
+        self._duration = 0
+        self._samples: list[Sample] = []
+        self._data: list[bytes] = []
+
+    def add(self, cut: Cut, time: int, sample: Sample, data: bytes) -> list[CutPart]:
+        """Take the next sample of a segment; give the parts that are finished by it."""
+        if not 0 < sample.duration <= self._longest:
+            raise CadenceError(f"a sample of {sample.duration} ticks at {time}: none, or longer than a part")
+        parts = self.end() if self._cut is not None and cut.segment != self._cut.segment else []
+        full = self._duration + sample.duration > self._longest or len(self._samples) >= MAX_PART_SAMPLES
+        if self._samples and (full or (sample.is_sync and self._may_end())):
+            parts.append(self._close(ends_segment=False))
+        if cut is not self._cut:
+            self._cut, self._resumes = cut, cut.resumes
+        if not self._samples:
+            self._start = time
+        self._samples.append(sample)
+        self._data.append(data)
+        self._duration += sample.duration
+        return parts
+
+    def _may_end(self) -> bool:
+        """Tell whether the part may end for a sample behind it with which players can join."""
+        # Of sound, and of nothing but key frames, that is every sample.
+        if self._samples[-1].is_sync:
+            return False
+        # §4.4.4.9: no part lasts less than 85 % of the target but independent ones and a segment's last.
+        return self._samples[0].is_sync or self._duration >= self._shortest
+
+    def end(self) -> list[CutPart]:
+        """Give the segment's last part."""
+        return [self._close(ends_segment=True)] if self._samples else []
+
+    def _close(self, *, ends_segment: bool) -> CutPart:
+        part = CutPart(
+            segment=0 if self._cut is None else self._cut.segment,
+            base_media_decode_time=self._start,
+            duration=self._duration,
+            samples=tuple(self._samples),
+            data=b"".join(self._data),
+            independent=self._samples[0].is_sync,
+            ends_segment=ends_segment,
+            resumes=self._resumes,
+        )
+        self._samples, self._data, self._duration, self._resumes = [], [], 0, False
+        return part
+
+
+class KeyframeSegmenter:
+    """Cuts one rendition at key frames of the leading one.
+
+    Args:
+        timescale: ticks per second of the samples' times.
+        part_target: seconds that no part exceeds.
+        cuts: of this run, shared by its renditions.
+        leads: whether this is the one whose key frames count.
+    """
+
+    def __init__(self, *, timescale: int, part_target: Fraction, cuts: Cuts, leads: bool) -> None:
+        self._timescale = timescale
+        self._cuts = cuts
+        self._leads = leads
+        self._gatherer = _Gatherer(timescale, part_target)
+        self._expected: int | None = None
+        self._begun = -1
+        self._opened = 0
+        self._held: deque[tuple[int, Sample, bytes]] = deque()
+
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+        """Take the next samples: as for :meth:`packager.segment.grid.Segmenter.receive`."""
+        position = 0
+        for sample in samples:
+            if self._expected is not None and decode_time != self._expected:
+                raise CadenceError(f"decode time {decode_time} where {self._expected} was to come")
+            self._held.append((decode_time, sample, data[position : position + sample.size]))
+            position += sample.size
+            self._expected = decode_time = decode_time + sample.duration
+        if len(self._held) > MAX_HELD:
+            raise CadenceError("the picture is too far behind the sound")
+        parts: list[CutPart] = []
+        while self._held:
+            time, sample, piece = self._held[0]
+            shown = Fraction(time + sample.composition_offset, self._timescale)
+            if self._leads:
+                parts += self._lead(time, shown, sample, piece)
+            elif shown + NEAR < self._cuts.known:
+                parts += self._follow(time, shown, sample, piece)
+            else:
+                break
+            self._held.popleft()
+        return parts
+
+    foretold = None
+    """A key frame may end any part."""
+
+    def finish(self) -> list[CutPart]:
+        """Give what fills no part yet, since nothing more comes."""
+        parts: list[CutPart] = []
+        for time, sample, data in self._held:
+            shown = Fraction(time + sample.composition_offset, self._timescale)
+            parts += self._follow(time, shown, sample, data)
+        self._held.clear()
+        return parts + self._gatherer.end()
+
+    def _lead(self, time: int, shown: Fraction, sample: Sample, data: bytes) -> list[CutPart]:
+        cuts = self._cuts
+        cuts.known = max(cuts.known, shown)
+        if sample.is_sync and cuts.due(shown):
+            self._opened = time
+            return self._gatherer.add(cuts.open(shown), time, sample, data)
+        last = cuts.last
+        if last is None or cuts.broken:
+            return []
+        if time + sample.duration - self._opened > cuts.longest * self._timescale:
+            cuts.end(shown)
+            return self._gatherer.end()
+        return self._gatherer.add(last, time, sample, data)
+
+    def _follow(self, time: int, shown: Fraction, sample: Sample, data: bytes) -> list[CutPart]:
+        cut = self._cuts.at(shown + NEAR) if sample.is_sync else self._cuts.at(shown)
+        if cut is None:
+            return self._gatherer.end()
+        if cut.segment > self._begun:
+            if cut.segment > self._begun + 1:
+                raise CadenceError(f"segment {self._begun + 1} would be empty: the next sample is at {time}")
+            if not sample.is_sync:
+                raise CadenceError(f"no sync sample at {time}, where segment {cut.segment} begins")
+            self._begun = cut.segment
+        return self._gatherer.add(cut, time, sample, data)

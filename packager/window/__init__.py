@@ -1,0 +1,1 @@
+"""What a live rendition publishes: segments, parts, their numbers, and who waits for the next."""

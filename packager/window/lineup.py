@@ -1,0 +1,116 @@
+"""The windows of a channel's renditions side by side: the same numbers, discontinuities and gaps in each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+
+from packager.window.model import LiveSegment
+from packager.window.window import Window
+
+
+class Lineup:
+    """Keeps windows in step.
+
+    Args:
+        windows: one for each rendition.
+    """
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self._windows = windows
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether each of them has a finished segment, so that playlists can be played."""
+        # Once they have one they always do: looking again at each request would be in vain.
+        self._ready = self._ready or all(window.has_segments() for window in self._windows)
+        return self._ready
+
+    @property
+    def next_number(self) -> int:
+        """Media sequence number that the furthest of them gives next."""
+        return max(window.next_number for window in self._windows)
+
+    @property
+    def used(self) -> int:
+        """The last number that any of them has listed; -1 where none has."""
+        return max(window.next_number - 1 if window.listed else -1 for window in self._windows)
+
+    @property
+    def last_number(self) -> int:
+        """Media sequence number of the newest segment of any of them, open ones too."""
+        return max(window.next_number - (window.open is None) for window in self._windows)
+
+    @property
+    def discontinuity_sequence(self) -> int:
+        """Discontinuity sequence number of the newest segment of any of them."""
+        return max(window.newest_discontinuity_sequence for window in self._windows)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes any more."""
+        return any(window.ended for window in self._windows)
+
+    @property
+    def least_number(self) -> int:
+        """Media sequence number up to which all of them have segments."""
+        return min(window.next_number for window in self._windows)
+
+    @property
+    def version(self) -> int:
+        """Changes with every part of any of them."""
+        return sum(window.version for window in self._windows)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for any of them."""
+        return sum(window.waiters.count for window in self._windows)
+
+    def has_media_since(self, number: int) -> bool:
+        """Whether any segment with this number or a later one is more than a gap."""
+        return any(
+            not segment.gap
+            for window in self._windows
+            for segment in itertools.takewhile(lambda one: one.number >= number, reversed(window.listed))
+        )
+
+    def align(self) -> None:
+        """Bring all to the same media sequence number, with gaps where one fell short."""
+        for window in self._windows:
+            window.interrupt()
+        furthest = max(self._windows, key=lambda window: window.next_number)
+        # Of a window of days only the end is looked at.
+        least = self.least_number
+        newest = itertools.takewhile(lambda one: one.number >= least, reversed(furthest.listed))
+        having = {segment.number: segment for segment in newest}
+        for window in self._windows:
+            while window.next_number < furthest.next_number:
+                window.gap(having.get(window.next_number, furthest.listed[-1]))
+
+    def fill(self, duration: Fraction) -> None:
+        """Let a segment be there in time although its source is late: cut short, or a gap (§4.4.4.7).
+
+        Args:
+            duration: seconds for which a gap stands.
+        """
+        before = self.next_number
+        self.align()
+        if self.next_number > before:
+            return
+        for window in self._windows:
+            last = window.listed[-1]
+            date = last.program_date_time + last.duration
+            window.gap(LiveSegment(window.next_number, window.timeline, date, duration=duration))
+
+    def end(self) -> None:
+        """Let all of them end with the same number (EXT-X-ENDLIST)."""
+        self.align()
+        for window in self._windows:
+            window.end()
+
+    def close(self) -> None:
+        """Release everyone who waits."""
+        for window in self._windows:
+            window.close()

@@ -1,0 +1,148 @@
+"""What a live window holds: timelines, parts, segments, and what is known of those that are elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from media.mp4.codecs import SampleEntry
+
+TEXT = SampleEntry(b"wvtt", "wvtt", b"", ())
+"""What the timelines of WebVTT say of themselves (ISO/IEC 14496-30)."""
+
+
+MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
+"""How the names of segments and parts end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """What the segments between two discontinuities share.
+
+    Attributes:
+        number: media sequence number of its first segment, by which its init segment is named.
+        init: the init segment.
+        entry: what its sample entry says.
+    """
+
+    number: int
+    init: bytes
+    entry: SampleEntry
+
+    @property
+    def has_map(self) -> bool:
+        """Whether players need the init segment: of WebVTT they don't."""
+        return self.entry.kind != TEXT.kind
+
+
+@dataclass(frozen=True, slots=True)
+class LivePart:
+    """A published part; its duration in seconds."""
+
+    data: bytes | memoryview
+    duration: Fraction
+    independent: bool
+
+
+class StoredSegment(Struct, frozen=True, gc=False):
+    """A finished segment's bytes outside of memory.
+
+    Attributes:
+        part_sizes: bytes of each of its parts, which are all of its bytes.
+        shown_ratio: seconds of media time at which its first picture is shown, as numerator and denominator.
+    """
+
+    part_sizes: Sequence[int]
+    shown_ratio: tuple[int, int]
+
+    @property
+    def presentation_time(self) -> Fraction:
+        """Seconds of media time at which its first picture is shown, or its first sound is heard."""
+        return Fraction(*self.shown_ratio)
+
+    @property
+    def size(self) -> int:
+        """All its bytes."""
+        return sum(self.part_sizes)
+
+
+class SegmentStore(Protocol):
+    """Where a rendition's finished segments are kept outside of memory."""
+
+    def put(self, segment: LiveSegment) -> None:
+        """Begin to store a segment, or note a gap; ``Window.confirm`` tells when it is done."""
+
+    def hold(self, size: int) -> bool:
+        """Reserve memory for a segment's bytes behind the live edge; False where there is no room."""
+
+    def release(self, size: int) -> None:
+        """Give so many of these bytes back."""
+
+    def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
+        """Begin to remove a segment, or the note of a gap, and the init segments of these timelines.
+
+        Args:
+            number: the segment's.
+            size: its bytes on disk; 0 of one that isn't there.
+            timelines: whose init segments go with it.
+        """
+
+    def path(self, number: int) -> str:
+        """Tell where a stored segment is."""
+
+
+class LiveSegment(Struct, frozen=True, gc=False):
+    """A segment of the window, finished or the open one at its end; light, for a day has many.
+
+    Attributes:
+        number: media sequence number.
+        timeline: where its init segment is; None for a gap before anything was published.
+        program_date_time: seconds since the epoch of its first sample.
+        parts: in order; none for a gap.
+        discontinuity: whether it begins a timeline that isn't the first.
+        data: all its bytes once it is finished.
+        gap: whether it stands for a segment that never came (RFC 8216bis §4.4.4.7).
+        duration: seconds.
+        stored: what is known of its bytes once they are on disk.
+    """
+
+    number: int
+    timeline: Timeline | None
+    program_date_time: Fraction
+    parts: tuple[LivePart, ...] = ()
+    discontinuity: bool = False
+    data: bytes = b""
+    gap: bool = False
+    duration: Fraction = Fraction(0)
+    stored: StoredSegment | None = None
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it has."""
+        # Captions are stored whole: while their parts are in memory, only those tell.
+        return len(self.parts) or (len(self.stored.part_sizes) if self.stored else 0)
+
+    @property
+    def presentation_time(self) -> Fraction:
+        """As for ``StoredSegment``, of a segment on disk; 0 of others."""
+        return Fraction(0) if self.stored is None else self.stored.presentation_time
+
+    @property
+    def size(self) -> int:
+        """Bytes of a finished segment, wherever they are."""
+        return self.stored.size if self.stored else len(self.data)
+
+
+def joined(segment: LiveSegment) -> LiveSegment:
+    """Give a segment its bytes, once: those of its parts, which become views of them."""
+    data = b"".join(part.data for part in segment.parts)
+    view, start, parts = memoryview(data), 0, []
+    for part in segment.parts:
+        parts.append(LivePart(view[start : start + len(part.data)], part.duration, part.independent))
+        start += len(part.data)
+    return replace(segment, data=data, parts=tuple(parts))

@@ -1,0 +1,167 @@
+"""Media sequence numbers over restarts: from the clock, and from a file where there is a data folder.
+
+RFC 8216bis §6.2.2: a number means one segment for ever. A process that starts takes the wall clock divided by
+the segment duration; so what an earlier one used must not lie beyond that. Two ways, each enough by itself:
+
+- A number isn't used more than ``MARGIN_SECONDS`` before its time, and a start reckons with that margin. A
+  source that ends early and often must then wait for its next number's time, at most a segment duration.
+- With a file, numbers are reserved in it before they are used, and may run ahead of the clock. It also
+  outlives a clock that was set back.
+
+The file also tells how far discontinuity sequence numbers were, which never decrease either.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import structlog
+
+from packager.data_folder import DataFolder, NotOursError
+from packager.window.wallclock import Instant
+
+log = structlog.get_logger()
+
+MARGIN_SECONDS = 0.5
+"""How long before its time a number may be used."""
+
+RESERVED_AHEAD = 2
+"""How many numbers beyond the next one are reserved, so that no segment waits for the disk."""
+
+MAX_NUMBER = 10**11 - 1
+"""The largest number that a file may hold: with segments of half a second it is reached after the year 3500.
+Addresses have at most fifteen digits, so whatever a file says, numbers go on for ever."""
+
+MAX_DISCONTINUITIES = 10**9
+"""The largest discontinuity sequence number that a file may hold; one a second makes it in 31 years."""
+
+MAX_FILE_BYTES = 64
+"""Longest such file."""
+
+
+NAME = "number"
+"""The file in the channel's folder."""
+
+MOST_A_SECOND = 10
+"""No channel uses more numbers."""
+
+MOST_UNEXPLAINED = 10_000
+"""So many more than time explains a file may have reserved."""
+
+_WORDS = re.compile(rb"\s*([0-9]{1,15})(?:\s+([0-9]{1,15}))?\s*")
+
+
+class Numbers:
+    """The numbers of one channel.
+
+    Args:
+        place: the folder of the file, or None for the clock alone.
+
+    Attributes:
+        reserved: up to which number the file vouches; -1 without one.
+        discontinuity_sequence: with which windows begin that take up nothing: beyond what was said before.
+    """
+
+    def __init__(self, place: Path | DataFolder | None = None) -> None:
+        self._place = None if place is None else DataFolder.at(place)
+        self._began = Instant.now()
+        self._is_ours = True
+        self.reserved = -1
+        self.discontinuity_sequence = 0
+
+    def steady(self) -> float:
+        """The wall clock as it was at the start, gone on evenly: setting the clock doesn't move it."""
+        return self._began.wall + Instant.now().monotonic - self._began.monotonic
+
+    def first(self, segment_duration: Fraction) -> int:
+        """Give a number that no earlier process used."""
+        by_clock = math.floor(Fraction(self.steady() + MARGIN_SECONDS) / segment_duration) + 1
+        return max(by_clock, self.reserved + 1)
+
+    def wait(self, number: int, segment_duration: Fraction) -> float:
+        """Give the seconds until a number may be used; 0 when it may."""
+        return max(-self.slack(number, segment_duration), 0.0)
+
+    def slack(self, number: int, segment_duration: Fraction) -> float:
+        """Give the seconds that have passed since a number might be used; negative before that."""
+        if number <= self.reserved:
+            return math.inf
+        return self.steady() - number * float(segment_duration)
+
+    def may_use(self, number: int, segment_duration: Fraction) -> bool:
+        """Tell whether a number may be used now."""
+        return self.wait(number, segment_duration) <= MARGIN_SECONDS
+
+    def load(self) -> None:
+        """Make the folder and read the file; it blocks. One that isn't ours goes aside and counts as none.
+
+        Raises:
+            OSError: the folder can't be made or the file can't be read.
+        """
+        if self._place is None:
+            return
+        with self._place.open(make=True) as folder:
+            try:
+                data = folder.read(NAME, MAX_FILE_BYTES)
+                if not data:
+                    return
+                found = _WORDS.fullmatch(data)
+            except FileNotFoundError:
+                return
+            except NotOursError:
+                found = None
+            reserved, sequence = (-1, -1) if found is None else (int(found[1]), int(found[2] or 0))
+            if found is None or reserved > MAX_NUMBER or sequence > MAX_DISCONTINUITIES:
+                self._is_ours = False
+                aside = folder.set_aside([NAME])
+                self._is_ours = True
+                log.warning("numbers can't be what they say", folder=str(self._place), aside=aside)
+                return
+        self.reserved = max(self.reserved, reserved)
+        # A version before this one wrote the number alone.
+        self.discontinuity_sequence = sequence
+
+    def doubt(self, used: int, until: float) -> bool:
+        """Believe the file no more where it says more than can have been used since something was published.
+
+        Args:
+            used: the last number that was published, as far as anything else tells.
+            until: when it was, in seconds since the epoch.
+
+        Returns:
+            Whether it isn't believed any more.
+        """
+        passed = max(self.steady() - until, 0.0)
+        if self.reserved <= max(used, 0) + MOST_A_SECOND * passed + MOST_UNEXPLAINED:
+            return False
+        log.warning("numbers can't be what they say", folder=str(self._place), reserved=self.reserved)
+        self.reserved = -1
+        return True
+
+    def wants(self, next_number: int) -> bool:
+        """Tell whether numbers should be reserved before this one is followed by another."""
+        return self._place is not None and next_number + 1 > self.reserved
+
+    def reserve(self, next_number: int, discontinuity_sequence: int = 0) -> None:
+        """Write that this number and the next ones may be in use; it blocks.
+
+        Args:
+            next_number: the number.
+            discontinuity_sequence: of the newest segment.
+
+        Raises:
+            OSError: it can't be written; the clock then binds.
+        """
+        if self._place is None:
+            return
+        reserved = next_number + RESERVED_AHEAD
+        # Each of the segments that are reserved here may begin behind a discontinuity, and so does a start.
+        beyond = discontinuity_sequence + RESERVED_AHEAD + 2
+        with self._place.open() as folder:
+            if not self._is_ours:
+                raise NotOursError(folder.place_of(NAME), "what lies here isn't ours; move it away")
+            folder.write_whole(NAME, f"{reserved} {beyond}\n".encode(), synchronized=False)
+        self.reserved, self.discontinuity_sequence = max(self.reserved, reserved), beyond

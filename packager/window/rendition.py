@@ -1,0 +1,90 @@
+"""One rendition of a live channel, and the names of what it publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, Timeline
+from packager.window.window import Window
+
+CAPTIONS_PREFIX = "captions-"
+"""Name of a language's captions, before the language."""
+
+MAP_EXTENSION = ".mp4"
+"""How the names of init segments end."""
+
+LANGUAGE_NAMES = {
+    "ar": "العربية",
+    "cs": "Čeština",
+    "da": "Dansk",
+    "de": "Deutsch",
+    "el": "Ελληνικά",
+    "en": "English",
+    "es": "Español",
+    "fi": "Suomi",
+    "fr": "Français",
+    "he": "עברית",
+    "hi": "हिन्दी",
+    "hu": "Magyar",
+    "it": "Italiano",
+    "ja": "日本語",
+    "ko": "한국어",
+    "nl": "Nederlands",
+    "no": "Norsk",
+    "pl": "Polski",
+    "pt": "Português",
+    "ro": "Română",
+    "ru": "Русский",
+    "sv": "Svenska",
+    "tr": "Türkçe",
+    "uk": "Українська",
+    "vi": "Tiếng Việt",
+    "zh": "中文",
+}
+"""What players' menus call captions; of another language or a regional one, its tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """One rendition of a channel: its name, its codecs, its rate, its window.
+
+    Attributes:
+        name: its folder in URIs.
+        window: its segments.
+        video: whether it is a variant's picture, or else sound or text.
+        bitrate: nominal bits per second, said until the first segment has been measured.
+        language: BCP 47 tag of captions; None of picture and sound.
+    """
+
+    name: str
+    window: Window
+    video: bool
+    bitrate: int
+    language: str | None = None
+
+
+def leading(renditions: Iterable[Rendition]) -> list[Rendition]:
+    """Give those that are variants: the pictures, or of a channel without any the sound."""
+    found = [rendition for rendition in renditions if rendition.language is None]
+    return [rendition for rendition in found if rendition.video] or found
+
+
+def extension_of(rendition: str) -> str:
+    """Tell how the names of a rendition's segments end, from its name."""
+    return TEXT_EXTENSION if rendition.startswith(CAPTIONS_PREFIX) else MEDIA_EXTENSION
+
+
+def segment_uri(number: int, extension: str = MEDIA_EXTENSION) -> str:
+    """Name a segment, relative to its playlist."""
+    return f"{number}.{extension}"
+
+
+def part_uri(number: int, index: int, extension: str = MEDIA_EXTENSION) -> str:
+    """Name a part; the preload hint uses the name that the part then has."""
+    return f"{number}.{index}.{extension}"
+
+
+def init_uri(timeline: Timeline | None) -> str | None:
+    """Name an init segment; None where there is none to be named."""
+    return f"init-{timeline.number}{MAP_EXTENSION}" if timeline is not None and timeline.has_map else None

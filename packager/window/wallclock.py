@@ -1,0 +1,164 @@
+"""Media time and the wall clock: which date a segment gets, and when that mapping must break.
+
+Arrivals are measured by the monotonic clock, which nobody sets; the wall clock is looked at once a segment.
+So a step of the wall clock moves dates and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When what an ffmpeg is given is heard.
+
+    Attributes:
+        start: media time of the first of it, in seconds.
+        clock: tells the dates of media times.
+        slack: how many seconds of it may come at once: so far its first segment's number is behind its time.
+    """
+
+    start: Fraction
+    clock: WallClock
+    slack: float
+
+
+BUCKET_SECONDS = 15.0
+"""The soonest arrival is taken of the last one to two buckets: long enough for load to pass, short enough to
+follow a drift."""
+
+DEAD_BAND = Fraction(3, 1000)
+"""Differences in seconds that are noise."""
+
+LONGEST_SLEW = Fraction(10, 1000)
+"""Most seconds by which a date is corrected from one segment to the next: much less than a frame."""
+
+STEP = Fraction(1, 2)
+"""From this difference on it isn't drift: somebody set the clock, or the source lost time for good."""
+
+SET_BACK = Fraction(10)
+"""Seconds by which no source's beginning was taken for later than it was: the clock was set back."""
+
+LONGEST_OVERLAP = Fraction(45, 100)
+"""Seconds: RFC 8216bis §6.2.1 lets a segment's date lie in the segment before by less than a second, and by
+less than that segment's duration."""
+
+KEPT_SEGMENTS = 8
+"""How many segments' datings are kept for the renditions that come to them later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A moment by both clocks, in seconds: ``monotonic`` from anywhere, ``wall`` since the epoch."""
+
+    monotonic: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Instant:
+        """This moment."""
+        return cls(time.monotonic(), time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Dating:
+    """How the media times of one segment become dates.
+
+    Attributes:
+        offset: seconds to add to a media time.
+        stepped: whether the mapping breaks here, so that the segment begins behind a discontinuity.
+    """
+
+    offset: Fraction
+    stepped: bool = False
+
+
+class WallClock:
+    """Maps a source's media time to the wall clock: the same for all its renditions.
+
+    ffmpeg gives a frame when the next one is made, so no frame comes before its end; the one that came
+    soonest tells the truth. The first ones of a source come late, since ffmpeg was just starting.
+    """
+
+    def __init__(self) -> None:
+        self._bucket_end = 0.0
+        self._soonest: float | None = None
+        self._soonest_before: float | None = None
+        self._in_force: Fraction | None = None
+        self._datings: dict[int, Dating] = {}
+
+    def observe(self, media_end: float, now: Instant) -> None:
+        """Note that a frame came.
+
+        Args:
+            media_end: media time of the frame's end in seconds.
+            now: when it came.
+        """
+        offset = now.monotonic - media_end
+        if self._soonest is None or now.monotonic >= self._bucket_end:
+            self._soonest_before, self._soonest = self._soonest, offset
+            self._bucket_end = now.monotonic + BUCKET_SECONDS
+        else:
+            self._soonest = min(self._soonest, offset)
+
+    def awaited(self, media_time: float) -> float | None:
+        """Foretell when a frame comes that ends at a media time, at the soonest, by the monotonic clock.
+
+        Args:
+            media_time: in seconds.
+
+        Returns:
+            None before arrivals tell: an encoder that was just started catches up.
+        """
+        if self._soonest is None or self._soonest_before is None:
+            return None
+        return media_time + min(self._soonest, self._soonest_before)
+
+    def dating(self, segment: int, now: Instant) -> Dating:
+        """Give the dating of a segment; the first rendition that asks decides for all.
+
+        Args:
+            segment: its index in this run of the source.
+            now: this moment.
+        """
+        found = self._datings.get(segment)
+        if found is None:
+            found = self._datings[segment] = self._decide(now)
+            self._in_force = found.offset
+            if len(self._datings) > KEPT_SEGMENTS:
+                del self._datings[min(self._datings)]
+        return found
+
+    def date(self, media_time: Fraction, now: Instant) -> Fraction:
+        """Foretell the date of a media time that isn't in a dated segment yet, in seconds since the epoch.
+
+        Args:
+            media_time: in seconds.
+            now: this moment.
+        """
+        return media_time + (self._wanted(now) if self._in_force is None else self._in_force)
+
+    def _wanted(self, now: Instant) -> Fraction:
+        known = [soonest for soonest in (self._soonest, self._soonest_before) if soonest is not None]
+        return _milliseconds(min(known, default=0.0) + now.wall - now.monotonic)
+
+    def _decide(self, now: Instant) -> Dating:
+        wanted = self._wanted(now)
+        if self._in_force is None:
+            return Dating(wanted)
+        difference = wanted - self._in_force
+        if -SET_BACK < difference <= -STEP:
+            # An encoder that was starved when it began came late at first, and then caught up.
+            return Dating(self._in_force - LONGEST_OVERLAP)
+        if abs(difference) >= STEP:
+            return Dating(wanted, stepped=True)
+        if abs(difference) <= DEAD_BAND:
+            return Dating(self._in_force)
+        return Dating(self._in_force + max(min(difference, LONGEST_SLEW), -LONGEST_SLEW))
+
+
+def _milliseconds(seconds: float) -> Fraction:
+    return Fraction(round(seconds * 1000), 1000)

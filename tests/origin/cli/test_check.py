@@ -1,0 +1,317 @@
+"""``headwater check`` finds nothing in what holds, and names what doesn't in a server that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import http.server
+import re
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from origin.cli.check import CheckError, Report, check
+from origin.cli.check_low_latency import control_problems, part_problems, progress
+from tests.conftest import HEADWATER, ServerProcess
+from tests.origin.server.test_app import fetch, live_is_on, samples
+from tests.waiting import wait_for
+
+LATE = "0.75"
+"""Seconds, a bucket of the histogram: a part that comes so late has been held up by the machine."""
+
+JUDGEMENTS = 20
+
+
+def run(url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(HEADWATER), "check", url], capture_output=True, text=True, timeout=240)
+
+
+Judgement = tuple[int, str]
+"""Exit status, and what was printed."""
+
+
+def standstills(server: ServerProcess, channel: str, rendition: str) -> tuple[float, int]:
+    """Count what was late on a channel since its start: parts, and breaks behind which it went on."""
+    values, labels = samples(server), f'channel="{channel}"'
+    delays = "headwater_live_part_delay_seconds"
+    text = fetch(f"{server.url}/live/{channel}/{rendition}/media.m3u8")[2].decode()
+    left = re.search(r"DISCONTINUITY-SEQUENCE:(\d+)", text)
+    breaks = text.count("#EXT-X-DISCONTINUITY\n") + text.count("#EXT-X-GAP\n")
+    late = values[f"{delays}_count{{{labels}}}"] - values[f'{delays}_bucket{{{labels},le="{LATE}"}}']
+    return late, breaks + int(left[1] if left else 0)
+
+
+def judge_live(
+    server: ServerProcess,
+    channel: str,
+    rendition: str,
+    under_way: tuple[tuple[float, int], Callable[[], Judgement]] | None = None,
+) -> Judgement:
+    """Have a channel judged; anew where the machine held it up meanwhile, which is found wrong, and rightly.
+
+    Args:
+        server: whose it is.
+        channel: its name.
+        rendition: whose playlist tells of breaks.
+        under_way: the standstills before a judgement that has begun already, and what waits for it.
+    """
+
+    def again() -> Judgement:
+        result = run(f"{server.url}/live/{channel}/master.m3u8")
+        return result.returncode, result.stdout
+
+    before, judged = under_way or (standstills(server, channel, rendition), again)
+    for _ in range(JUDGEMENTS):
+        status, said = judged()
+        after = standstills(server, channel, rendition)
+        if status == 0 or after == before:
+            break
+        before, judged = after, again
+    return status, said
+
+
+@pytest.fixture
+def careless_server(tmp_path: Path) -> Iterator[str]:
+    """Python's own file server: no ranges, no entity-tags."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def assert_all_held(status: int, said: str) -> None:
+    assert status == 0, said
+    held, _, rest = said.splitlines()[-1].partition(" checks held, ")
+    assert int(held) > 5
+    assert rest == "0 didn't"
+
+
+@pytest.mark.parametrize("path", ["/vod/film/master.m3u8", "/media/film.720p.mp4"])
+def test_our_own_addresses_hold(demo_server: ServerProcess, path: str) -> None:
+    result = run(demo_server.url + path)
+    assert_all_held(result.returncode, result.stdout)
+
+
+@pytest.mark.timeout(1800)
+def test_our_own_channel_holds(demo_server: ServerProcess) -> None:
+    wait_for(lambda: live_is_on(demo_server), what="the channel")
+    assert_all_held(*judge_live(demo_server, "demo", "720p"))
+
+
+def test_a_wrong_server_is_told_what_is_wrong(careless_server: str, tmp_path: Path) -> None:
+    (tmp_path / "0.m4s").write_bytes(bytes(1000))
+    (tmp_path / "a.m3u8").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXTINF:3.5,\n0.m4s\n#EXT-X-ENDLIST\n"
+    )
+    result = run(f"{careless_server}/a.m3u8")
+    assert result.returncode == 1
+    for words in (
+        "lasts 3.5 s, more than the target duration 2",
+        "has no Cache-Control",
+        "0.m4s: answers a range with 200",
+        "0.m4s: has no ETag",
+    ):
+        assert words in result.stdout
+
+
+def test_an_address_that_does_not_answer_is_one_line() -> None:
+    result = run("http://127.0.0.1:1/master.m3u8")
+    assert result.returncode == 1
+    assert result.stderr.startswith("headwater: http://127.0.0.1:1/master.m3u8: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_what_is_no_playlist_is_said(careless_server: str, tmp_path: Path) -> None:
+    (tmp_path / "a.m3u8").write_text("<html>")
+    assert "doesn't begin with #EXTM3U" in run(f"{careless_server}/a.m3u8").stdout
+
+
+async def judged(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> Report:
+    """Have a server judged that answers so."""
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        return await check(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/itself.m3u8")
+    finally:
+        server.close()
+
+
+HOSTILE = {
+    "itself": b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nitself.m3u8\n",
+    "nan": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:nan,\na.ts\n#EXT-X-ENDLIST\n",
+    "huge": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1e308,\na.ts\n#EXT-X-ENDLIST\n",
+    "negative": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:-1,\na.ts\n#EXT-X-ENDLIST\n",
+    "word": b"#EXTM3U\n#EXT-X-TARGETDURATION:two\n#EXTINF:x,\na.ts\n#EXT-X-ENDLIST\n",
+    "mark": b"\xef\xbb\xbf#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-ENDLIST\n",
+    "returns": b"#EXTM3U\r#EXT-X-TARGETDURATION:2\r#EXTINF:1,\ra.ts\r",
+    "nul": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:1,\na\0.ts\n#EXT-X-ENDLIST\n",
+    "quote": b'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a,NAME=b\n#EXT-X-STREAM-INF:BANDWIDTH=x\nb.m3u8\n',
+    "part": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-PART-INF:PART-TARGET=x\n#EXT-X-PART:DURATION=\n",
+    "report": b'#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-RENDITION-REPORT:URI="a",LAST-PRT=1\n',
+    "lines": b"#EXTM3U\n" + b"\n" * 1_000_000,
+    "line": b"#EXTM3U\n#" + b"x" * (8 << 20),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_playlist_is_judged_within_limits(tmp_path: Path, name: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/vnd.apple.mpegurl\r\n\r\n")
+            writer.write(HOSTILE[name])
+            await writer.drain()
+        writer.close()
+
+    try:
+        async with asyncio.timeout(120):
+            findings = (await judged(answer)).findings
+    except CheckError as error:
+        findings = [str(error)]
+    assert findings
+    assert not any("\n" in finding for finding in findings)
+
+
+async def test_an_address_that_breaks_off_is_a_finding_and_the_rest_is_judged() -> None:
+    segments = b"#EXTINF:9.5,\n0.m4s\n" * 5
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + segments + b"#EXT-X-ENDLIST\n"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        fields = b"Content-Type: application/vnd.apple.mpegurl\r\n"
+        told = b"HTTP/1.0 200 OK\r\n" + fields + b"\r\n" + playlist
+        writer.write(told if b".m3u8" in head else b"nothing\r\n\r\n")
+        writer.close()
+
+    report = await judged(answer)
+    assert any("/0.m4s: can't be fetched: " in finding for finding in report.findings)
+    assert sum("lasts 9.5 s, more than the target duration 2" in finding for finding in report.findings) == 3
+    assert any(finding.endswith("and 2 more of that kind") for finding in report.findings)
+
+
+async def test_a_segment_that_is_a_gap_is_not_fetched() -> None:
+    """RFC 8216bis §4.4.4.7; wherever it is in the list."""
+    segments = (
+        b"#EXT-X-GAP\n#EXTINF:2,\n%d.m4s\n",
+        b"#EXTINF:2,\n%d.m4s\n",
+        b"#EXT-X-GAP\n#EXTINF:2,\n%d.m4s\n",
+    )
+    listed = b"".join(segment % number for number, segment in enumerate(segments))
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n" + listed + b"#EXT-X-ENDLIST\n"
+    asked: set[bytes] = set()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1]
+        asked.add(target)
+        fields = b"Content-Type: application/vnd.apple.mpegurl\r\nContent-Length: %d\r\n" % len(playlist)
+        found = b"HTTP/1.0 200 OK\r\n" + fields + b"\r\n" + playlist
+        writer.write(found if b".m3u8" in target else b"HTTP/1.0 404 Not Found\r\n\r\n")
+        writer.close()
+
+    await judged(answer)
+    assert asked == {b"/itself.m3u8", b"/1.m4s"}
+
+
+async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
+    bomb = gzip.compress(b"#EXTM3U\n" + bytes(64 << 20))
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        fields = b"Content-Type: application/vnd.apple.mpegurl\r\nContent-Encoding: gzip\r\n"
+        writer.write(b"HTTP/1.0 200 OK\r\n" + fields + b"\r\n" + bomb)
+        writer.close()
+
+    report = await judged(answer)
+    assert any("is coded as 'gzip'" in finding for finding in report.findings)
+    assert any("doesn't begin with #EXTM3U" in finding for finding in report.findings)
+
+
+def test_an_endless_stream_is_not_judged(demo_server: ServerProcess) -> None:
+    result = run(f"{demo_server.url}/radio/demo.mp3")
+    assert result.returncode == 1
+    assert "only playlists and files can be judged" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("durations", "problems"),
+    [
+        ((1.0, 1.0, 0.3), 0),  # the last of a segment may be short
+        ((1.0, 0.8, 1.0), 1),
+        ((1.0, 1.1, 1.0), 1),
+        ((0.85, 0.85, 1.0), 0),
+    ],
+)
+def test_parts_are_held_against_their_target(durations: tuple[float, ...], problems: int) -> None:
+    # RFC 8216bis §4.4.4.9: at least 85 % of the part target, unless last of the segment.
+    lines = ["#EXTM3U", "#EXT-X-PART-INF:PART-TARGET=1.0"]
+    lines += [
+        f'#EXT-X-PART:DURATION={duration},URI="{index}.m4s"' for index, duration in enumerate(durations)
+    ]
+    assert (
+        len(list(part_problems("\n".join([*lines, f"#EXTINF:{sum(durations)},", "0.m4s", ""])))) == problems
+    )
+
+
+LOW_LATENCY = """#EXTM3U
+#EXT-X-TARGETDURATION:2
+#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,CAN-SKIP-UNTIL=12.0,HOLD-BACK=6.0,PART-HOLD-BACK=3.0
+#EXT-X-PART-INF:PART-TARGET=1.0
+#EXT-X-MEDIA-SEQUENCE:7
+#EXT-X-PROGRAM-DATE-TIME:2026-11-20T12:00:00.000Z
+#EXT-X-PART:DURATION=1.0,URI="7.0.m4s",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.9,URI="7.1.m4s"
+#EXTINF:1.9,
+7.m4s
+#EXT-X-PART:DURATION=0.5,URI="8.0.m4s",INDEPENDENT=YES
+#EXT-X-PART:DURATION=1.0,URI="8.1.m4s"
+#EXT-X-PRELOAD-HINT:TYPE=PART,URI="8.2.m4s"
+"""
+
+
+def test_a_playlist_of_low_latency_that_holds_has_no_problems() -> None:
+    assert not [*control_problems(LOW_LATENCY), *part_problems(LOW_LATENCY)]
+    assert progress(LOW_LATENCY) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("HOLD-BACK=6.0", "HOLD-BACK=5.0", "HOLD-BACK is 5.0, less than three target durations"),
+        ("CAN-SKIP-UNTIL=12.0", "CAN-SKIP-UNTIL=11", "CAN-SKIP-UNTIL is 11, less than six"),
+        (",PART-HOLD-BACK=3.0", "", "has no PART-HOLD-BACK"),
+        ("PART-HOLD-BACK=3.0", "PART-HOLD-BACK=1.5", "PART-HOLD-BACK is 1.5, less than two part targets"),
+        ("#EXT-X-PART-INF:PART-TARGET=1.0\n", "", "has parts, but no EXT-X-PART-INF"),
+        ('#EXT-X-PRELOAD-HINT:TYPE=PART,URI="8.2.m4s"\n', "", "no EXT-X-PRELOAD-HINT"),
+        ('URI="8.2.m4s"\n', 'URI="8.2.m4s"\n#EXT-X-ENDLIST\n', "EXT-X-ENDLIST and EXT-X-PRELOAD-HINT"),
+        ("#EXT-X-PROGRAM-DATE-TIME:2026-11-20T12:00:00.000Z\n", "", "no EXT-X-PROGRAM-DATE-TIME"),
+        ("#EXTINF:1.9", "#EXTINF:2.1", "the parts of 7.m4s last 1.900 s, it 2.100 s"),
+        ("DURATION=0.5,URI", "DURATION=1.5,URI", "a part of 1.5 s is above PART-TARGET 1.0"),
+        ('URI="8.0.m4s",INDEPENDENT=YES', 'URI="8.0.m4s"', "a part of 0.5 s is below 85 %"),
+    ],
+)
+def test_what_a_playlist_of_low_latency_breaks_is_told(right: str, wrong: str, words: str) -> None:
+    assert right in LOW_LATENCY
+    text = LOW_LATENCY.replace(right, wrong, 1)
+    (problem,) = [*control_problems(text), *part_problems(text)]
+    assert words in problem
+    assert "(RFC 8216bis " in problem
+
+
+def test_a_report_has_no_secret_of_the_address_that_is_judged(careless_server: str) -> None:
+    """Reports are kept by CI, where others read them."""
+    place = careless_server.removeprefix("http://")
+    result = run(f"http://user:c4nary1x@{place}/a.m3u8?token=c4nary2x&mode=1")
+    assert result.returncode == 1
+    assert "a.m3u8" in result.stdout + result.stderr
+    refused = run("http://user:c4nary3x@127.0.0.1:1/a.m3u8?key=c4nary4x")
+    assert refused.returncode != 0
+    assert "c4nary" not in result.stdout + result.stderr + refused.stdout + refused.stderr

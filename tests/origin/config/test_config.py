@@ -1,0 +1,182 @@
+"""Sources are merged in order; an error is one line that names source, key and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from origin.config.load import as_toml, load
+from origin.config.options import Config, ConfigError, LiveOptions, seconds
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "headwater.toml"
+    path.write_text(text)
+    return path
+
+
+def test_without_any_source_the_defaults_hold() -> None:
+    assert load(None, {}, {}) == Config()
+
+
+def test_file_then_environment_then_options_win(tmp_path: Path) -> None:
+    path = write(tmp_path, '[server]\nport = 1\nhost = "a"\n[library]\npath = "x"\nmax_age = 5\n')
+    config = load(
+        path,
+        {"HEADWATER_SERVER_PORT": "2", "HEADWATER_LIBRARY_PATH": "y", "PATH": "/bin"},
+        {"server": {"port": 3}},
+    )
+    assert (config.server.port, config.server.host) == (3, "a")
+    assert (config.library.path, config.library.max_age) == ("y", 5)
+
+
+def test_the_documented_example_is_valid(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """
+        [server]
+        host = "127.0.0.1"
+        port = 8000
+        rtmp_port = 1935
+        srt_port = 0
+
+        [library]
+        path = "library"
+
+        [[live]]
+        name = "demo"
+        source = "testsrc"
+        ladder = ["720p", "360p"]
+        part_duration = 0.333
+        segment_duration = 2.0
+        dvr = "2h"
+        publish_key = "k"
+
+        [[radio]]
+        name = "demo.mp3"
+        source = "folder"
+        folder = "music"
+        bitrate = 128
+        source_password = "p"
+        fallback = "other"
+
+        [[events]]
+        name = "demo"
+        publish_token = "t"
+        relay = "http://127.0.0.1:1/v1/chat/completions"
+        """,
+    )
+    config = load(path, {}, {})
+    assert config.live[0].ladder == ("720p", "360p")
+    assert seconds(config.live[0].dvr) == 7200
+    assert config.radio[0].bitrate == 128
+    assert config.events[0].relay is not None
+
+
+WRONG = [
+    ("[server]\nprot = 1", "server.prot: unknown key; allowed: host, port"),
+    ("[sever]\nport = 1", "sever: unknown key; allowed: server, library"),
+    ('[server]\nport = "x"', "server.port: expected a whole number, not text"),
+    ("[server]\nport = 70000", "server.port: expected a whole number, not more than 65535"),
+    ('[server]\nhost = ""', "server.host: expected text, not empty"),
+    (
+        '[server]\nallow_origin = "a\\r\\nX: y"',
+        "server.allow_origin: not possible; allowed: an origin such as",
+    ),
+    ('[server]\nallow_origin = "player.example"', "server.allow_origin: not possible"),
+    ('[library]\npath = ""', "library.path: expected text, not empty"),
+    (
+        '[[live]]\nname = "a"\nladder = ["700p"]',
+        "live[0].ladder[0]: not possible; allowed: source, 1080p, 720p",
+    ),
+    ('[[live]]\nname = "../a"', "live[0].name: not possible; allowed: 1 to 64 letters"),
+    ('[[live]]\nname = ".."', "live[0].name: not possible"),
+    ('[[live]]\nname = "a"\nspeed = 1', "live[0].speed: unknown key; allowed: name, source, ladder"),
+    ('[[live]]\nname = "a"\ndvr = "2 weeks"', "live[0].dvr: not possible; allowed: a duration such as 90s"),
+    ('[[live]]\nname = "a"\ncaptions = ["e n"]', "live[0].captions[0]: not possible; allowed: a language"),
+    ('[[live]]\nname = "a"\ncaptions = ["en", "EN"]', "live: captions of 'a': each language once"),
+    ('[[live]]\nname = "a"\nladder = []', "live: ladder of 'a': at least one rendition, and each once"),
+    (
+        '[[live]]\nname = "a"\npart_duration = 1.5\nsegment_duration = 1',
+        "live: part_duration of 'a': 1.5 is longer than its segment_duration, 1",
+    ),
+    ('[[live]]\nname = "a"\nladder = ["360p", "360p"]', "live: ladder of 'a': at least one rendition"),
+    ('[[radio]]\nsource = "folder"', "radio[0]: name is missing"),
+    ('[[radio]]\nname = "a"\n[[radio]]\nname = "a"', "radio: the name 'a' is used twice"),
+    ('[live]\nname = "a"', "live: expected a list, not a table; each begins with [[live]]"),
+    (
+        '[[live]]\nname = "a"\npart_duration = 3.0',
+        "live[0].part_duration: expected a number, not more than 2",
+    ),
+    ("[log]\nrequests = 1", "log.requests: expected true or false, not a whole number"),
+    ("[server", "not valid TOML"),
+    ("live = 1", "live: expected a list, not a whole number; each begins with [[live]]"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), WRONG)
+def test_a_wrong_file_is_one_line_naming_the_key_and_what_is_allowed(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {}, {})
+    message = str(caught.value)
+    assert expected in message
+    assert "\n" not in message
+    assert message.startswith((str(path), "live:", "radio:"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: No such file or directory; name .* with --config"):
+        load(tmp_path / "nowhere.toml", {}, {})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("HEADWATER_SERVER_PROT", "1", "HEADWATER_SERVER_PROT: no such option; allowed: host, port"),
+        ("HEADWATER_NOTHING", "1", "HEADWATER_NOTHING: no such option; allowed: HEADWATER_SERVER_…"),
+        ("HEADWATER_SERVER_PORT", "many", "HEADWATER_SERVER_PORT: expected a whole number"),
+        ("HEADWATER_LOG_FORMAT", "xml", "HEADWATER_LOG_FORMAT: not possible; allowed: text, json"),
+    ],
+)
+def test_a_wrong_variable_is_named(variable: str, value: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, {variable: value}, {})
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_variable_is_converted_by_its_keys_type() -> None:
+    environment = {"HEADWATER_LIBRARY_FOLLOW_SYMLINKS": "true", "HEADWATER_LIMITS_SHUTDOWN_SECONDS": "0.5"}
+    config = load(None, environment, {})
+    assert config.library.follow_symlinks is True
+    assert config.limits.shutdown_seconds == 0.5
+
+
+def test_the_printed_configuration_reads_back_and_hides_secrets() -> None:
+    config = Config(live=(LiveOptions(name="a", publish_key="sesame", dvr="2h"),))
+    text = as_toml(config)
+    assert "sesame" not in text
+    blotted = msgspec.structs.replace(config.live[0], publish_key="********")
+    assert msgspec.toml.decode(text.encode(), type=Config) == msgspec.structs.replace(config, live=(blotted,))
+
+
+def test_options_are_frozen() -> None:
+    options: Any = Config().server
+    with pytest.raises(AttributeError):
+        options.port = 1
+
+
+def test_trusted_proxies_are_addresses_and_networks(tmp_path: Path) -> None:
+    path = write(tmp_path, '[server]\ntrusted_proxies = ["127.0.0.1", "2001:db8::/32"]\n')
+    assert load(path, {}, {}).server.trusted_proxies == ("127.0.0.1", "2001:db8::/32")
+    variables = {"HEADWATER_SERVER_TRUSTED_PROXIES": "10.0.0.0/8, ::1"}
+    assert load(path, variables, {}).server.trusted_proxies == ("10.0.0.0/8", "::1")
+    assert load(path, {"HEADWATER_SERVER_TRUSTED_PROXIES": ""}, {}).server.trusted_proxies == ()
+    for wrong in ("nginx", "1.2.3", "10.0.0.0/33"):
+        with pytest.raises(ConfigError, match=r"server\.trusted_proxies.*allowed: "):
+            load(write(tmp_path, f'[server]\ntrusted_proxies = ["{wrong}"]\n'), {}, {})

@@ -1,0 +1,110 @@
+"""What a client sends at once is taken in short steps, and all of it: tiny chunks, line ends, heads."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from origin.http1.protocol import http_protocol
+from origin.http1.request_head import HttpLimits
+from tests.loop_watch import slowness
+from tests.waiting import until
+
+RECEIVED_BYTES = 256_000
+"""What a loop gives a protocol at once at most."""
+
+STEP_SECONDS = 0.1
+HEAD = b"POST /x HTTP/1.1\r\nHost: a\r\n"
+
+
+class Wire(asyncio.Transport):
+    """A client's end without a socket; what is written to it is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.paused = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return {"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)}.get(name, default)
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+async def sizes(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with the length of the request's body."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = b"%d bytes" % length
+    fields = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def longest_step(data: bytes, wanted: bytes) -> float:
+    """Send bytes as a loop gives them; wait for an answer, and give the longest step in seconds."""
+    config = uvicorn.Config(sizes, http=http_protocol(HttpLimits()), log_config=None)
+    config.load()
+    protocol = config.http_protocol_class(config, ServerState(), app_state={})  # type: ignore[call-arg]
+    wire, longest = Wire(), 0.0
+    protocol.connection_made(wire)
+    for start in range(0, len(data), RECEIVED_BYTES):
+        await until(lambda: not wire.paused)
+        begin = time.thread_time()
+        protocol.data_received(data[start : start + RECEIVED_BYTES])
+        longest = max(longest, time.thread_time() - begin)
+    await until(lambda: wanted in wire.written)
+    protocol.connection_lost(None)
+    return longest
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        (
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n",
+            b"200000 bytes",
+        ),
+        (HEAD + b"Content-Length: 2000000\r\n\r\n" + b"\r\n" * 1_000_000, b"2000000 bytes"),
+        (HEAD + b"Content-Length: 2000000\r\n\r\n" + b"\r\n\r\nx" * 400_000, b"2000000 bytes"),
+        (b"\r\n" * 500_000 + HEAD + b"Content-Length: 3\r\n\r\nabc", b"3 bytes"),
+    ],
+    ids=["chunks of a byte", "a body of line ends", "ends of heads in a body", "line ends before a request"],
+)
+async def test_a_client_holds_nobody_by_what_it_sends_at_once(data: bytes, wanted: bytes) -> None:
+    assert min([await longest_step(data, wanted) for _ in range(2)]) < STEP_SECONDS * slowness()
+
+
+async def test_heads_one_behind_the_other_are_all_answered_in_order() -> None:
+    requests = b"".join(HEAD + b"Content-Length: %d\r\n\r\n" % n + b"\n" * n for n in range(600))
+    assert await longest_step(requests, b"\r\n\r\n599 bytes") < STEP_SECONDS * slowness()

@@ -1,0 +1,172 @@
+"""Other people's servers whose answers are made to hold ours: no step of the loop is long for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import zlib
+
+import pytest
+
+from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
+from origin.radio import relay
+from origin.radio.relay import Relay, RelayOptions
+from packager.radio.audio_blocks import AudioBlock
+from packager.sources import hls
+from packager.sources.fetching import Fetcher, body
+from packager.sources.guarded_http import certificates, guarded
+from packager.sources.pull import Puller
+from packager.sources.retries import PullError
+from tests import hostile_media as hostile
+from tests.conftest import HELD_SECONDS
+from tests.hostile_upstream import answer, hostile_upstream, in_chunks
+from tests.loop_watch import LoopWatch, slowness
+from tests.waiting import until
+
+MIB = 1 << 20
+MP3, AAC, OGG = "Content-Type: audio/mpeg", "Content-Type: audio/aac", "Content-Type: application/ogg"
+ENOUGH_BLOCKS = 5
+
+STATIONS = {
+    "empty ID3 tags": answer(hostile.empty_id3(MIB), MP3),
+    "ID3 tags of empty frames": answer(hostile.id3_of_empty_frames(2 * MIB), MP3),
+    "bytes of sync words": answer(hostile.sync_bytes(MIB), MP3),
+    "sync words without frames": answer(hostile.false_sync_words(MIB), MP3),
+    "frames of eight bytes": answer(hostile.adts_frames(MIB), AAC),
+    "Ogg pages that are none": answer(hostile.false_pages(2 * MIB), OGG),
+    "Ogg pages of 28 bytes": answer(hostile.tiny_pages(MIB), OGG),
+    "Ogg comments without text": answer(hostile.many_comments(4 * MIB), OGG),
+    "chunks of a byte": in_chunks(bytes(100_000), MP3),
+    "titles between bytes": answer(hostile.titles_between_bytes(MIB), MP3, "icy-metaint: 1"),
+    "titles between frames": answer(
+        (hostile.FRAME[:256] + b"\xffStreamTitle='" + bytes(4067)) * 200, MP3, "icy-metaint: 256"
+    ),
+    "fields without end": b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * MIB,
+    "fields": answer(b"", MP3, *["a:"] * 20_000),
+}
+
+
+@pytest.mark.parametrize("kind", STATIONS)
+async def test_a_relayed_station_holds_nobody(
+    kind: str, monkeypatch: pytest.MonkeyPatch, nothing_holds_the_event_loop: LoopWatch
+) -> None:
+    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.05)
+    with hostile_upstream({"": STATIONS[kind]}) as upstream:
+        station = Relay(RelayOptions("copy", f"{upstream.url}/x"))
+        blocks: list[AudioBlock] = []
+        count = blocks.append
+
+        async def listen() -> None:
+            async with contextlib.aclosing(station.blocks()) as given:
+                async for block in given:
+                    count(block)
+
+        task = asyncio.create_task(listen())
+        try:
+            await until(lambda: len(upstream.asked) > 1 or len(blocks) >= ENOUGH_BLOCKS or task.done())
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    held = nothing_holds_the_event_loop.longest
+    assert held.seconds < HELD_SECONDS * slowness(), held.where
+
+
+def playlist(text: bytes, *fields: str) -> bytes:
+    return answer(gzip.compress(text[:MAX_PLAYLIST_BYTES]), "Content-Encoding: gzip", *fields)
+
+
+PLAYLISTS = {
+    "different segments": playlist(hostile.different_segments(4 * MIB - 8192)),
+    "segments": playlist(hostile.many_segments(3 * MIB)),
+    "lines": playlist(hostile.empty_lines(4 * MIB - 8192)),
+    "key formats": playlist(hostile.many_keys(MIB)),
+    "as many segments as may be": playlist(hostile.different_segments(26 * 49_000)),
+    "a bomb": playlist(b"#EXTM3U\n") + zlib.compress(bytes(8)),
+    "ten thousand times its size": answer(gzip.compress(bytes(200 * MIB), 6), "Content-Encoding: gzip"),
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+async def test_a_large_playlist_holds_nobody(
+    kind: str, monkeypatch: pytest.MonkeyPatch, nothing_holds_the_event_loop: LoopWatch
+) -> None:
+    first = answer(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nmedia.m3u8\n")
+    with hostile_upstream({"master.m3u8": first, "": PLAYLISTS[kind]}) as upstream:
+        puller = Puller(f"{upstream.url}/master.m3u8", "test")
+        task = asyncio.create_task(puller.run())
+        try:
+            # A good one is followed by its segments, any other by the question for another.
+            await until(lambda: len(upstream.asked) >= 4)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    held = nothing_holds_the_event_loop.longest
+    assert held.seconds < HELD_SECONDS * slowness(), held.where
+
+
+async def test_a_playlist_that_came_unchanged_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+
+    def counted(data: bytes) -> object:
+        read.append(data)
+        return read_playlist(data)
+
+    monkeypatch.setattr(hls, "read_playlist", counted)
+    text = hostile.PLAYLIST_HEAD + b"#EXTINF:1,\n1.ts\n"
+    segment = answer(hostile.null_packets(4000))
+    with hostile_upstream({"media.m3u8": answer(text), "": segment}) as upstream:
+        puller = Puller(f"{upstream.url}/media.m3u8", "test")
+        task = asyncio.create_task(puller.run())
+        try:
+            await until(lambda: upstream.asked.count("media.m3u8") >= 5)
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+    # The first look tells only that it is a playlist; then it is read for what it is, and for its segments.
+    assert len(read) == 2
+
+
+async def test_a_segment_that_is_a_bomb_is_unpacked_in_steps_and_bounded(
+    nothing_holds_the_event_loop: LoopWatch,
+) -> None:
+    small = await asyncio.to_thread(gzip.compress, bytes(60 * MIB), 1)
+    large = await asyncio.to_thread(gzip.compress, bytes(70 * MIB), 1)
+    answers = {name: answer(data, "Content-Encoding: gzip") for name, data in (("s", small), ("l", large))}
+    with hostile_upstream(answers) as upstream:
+        await asyncio.to_thread(certificates)
+        async with guarded(upstream.url) as client:
+            assert len(await Fetcher(client)._segment(f"{upstream.url}/s", None, 64 * MIB)) == 60 * MIB
+            with pytest.raises(PullError, match="more than"):
+                await Fetcher(client)._segment(f"{upstream.url}/l", None, 64 * MIB)
+    assert nothing_holds_the_event_loop.longest.seconds < HELD_SECONDS * slowness()
+
+
+async def test_what_stands_behind_the_end_of_a_coded_answer_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = 0
+
+    class Counting:
+        def __init__(self, inner: zlib._Decompress) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._inner, name)
+
+        def decompress(self, data: bytes, limit: int) -> bytes:
+            nonlocal taken
+            taken += len(data)
+            return self._inner.decompress(data, limit)
+
+    inflater = zlib.decompressobj
+    monkeypatch.setattr(zlib, "decompressobj", lambda bits: Counting(inflater(bits)))
+    with hostile_upstream(
+        {"": answer(gzip.compress(b"abc") + bytes(20 * MIB), "Content-Encoding: gzip")}
+    ) as one:
+        async with guarded(one.url) as client, client.stream("GET", f"{one.url}/x") as response:
+            assert bytes(await body(response)) == b"abc"
+    assert taken < MIB

@@ -1,0 +1,612 @@
+"""Files of ours that say what can't be, and indexes that are lost: a start loses that, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from media.errors import MalformedError
+from media.mp4.fragments import write_fragment
+from media.mp4.live_segment import read_live_segment
+from media.mp4.moof import Sample
+from packager.dvr import cadence_note, index
+from packager.dvr.folder import Folder
+from packager.dvr.index import INDEX, IndexLine
+from packager.live.event import LiveEvent
+from packager.process.tools import Tools
+from packager.recordings.collection import Recordings, Retention
+from packager.recordings.note import Ending, decode_ending, decode_note
+from packager.window.cadence import cadence
+from packager.window.model import LiveSegment
+from packager.window.numbers import MAX_NUMBER, Numbers
+from tests.conformance.handfed import NUMBER, Track
+from tests.packager.recordings.test_recordings import record
+from tests.packager.station import PARTS, on_air
+from tests.packager.stored_segments import contents, make_segments, store
+
+pytestmark = pytest.mark.timeout(600)
+
+COUNT = 9
+LAST = NUMBER + COUNT - 1
+
+
+def line(number: int, **other: object) -> bytes:
+    said: dict[str, object] = {"number": number, "date": [number, 1], "duration": [1, 1]}
+    return json.dumps(said | other).encode() + b"\n"
+
+
+def with_line(number: int, change: Callable[[dict[str, object]], object]) -> Callable[[bytes], bytes]:
+    """Change what the line of a number says."""
+
+    def edit(data: bytes) -> bytes:
+        lines = []
+        for text in data.splitlines():
+            said = json.loads(text)
+            if said["number"] == number:
+                change(said)
+            lines.append(json.dumps(said).encode() + b"\n")
+        return b"".join(lines)
+
+    return edit
+
+
+def saying(number: int, /, **values: object) -> Callable[[bytes], bytes]:
+    return with_line(number, lambda said: said.update(values))
+
+
+def exchanged(data: bytes, one: int, other: int) -> bytes:
+    return (
+        data.replace(b":%d," % one, b"@")
+        .replace(b":%d," % other, b":%d," % one)
+        .replace(b"@", b":%d," % other)
+    )
+
+
+EDITS: dict[str, Callable[[bytes], bytes]] = {
+    "a gap ten million numbers ahead": lambda data: data + line(LAST + 10**7),
+    "a gap ten million numbers before": lambda data: line(NUMBER - 10**7) + data,
+    "a gap of the largest number": lambda data: data + line(MAX_NUMBER),
+    "a number of 10^15": lambda data: data + line(10**15),
+    "a segment's number of 10^15": saying(NUMBER + 4, number=10**15),
+    "a segment's number off by ten million": saying(NUMBER + 4, number=NUMBER + 10**7),
+    "two segments' numbers exchanged": lambda data: exchanged(data, NUMBER + 3, NUMBER + 4),
+    "a date of the year 10^9": saying(NUMBER + 4, date=[10**17, 1]),
+    "a date of 1902": saying(NUMBER + 4, date=[-(2**31), 1]),
+    "a date of 2090": saying(NUMBER + 4, date=[3_800_000_000, 1]),
+    "the first date of 2090": saying(NUMBER, date=[3_800_000_000, 1]),
+    "the last date of 2090": saying(LAST, date=[3_800_000_000, 1]),
+    "a date over nothing": saying(NUMBER + 4, date=[1, 0]),
+    "a date of 10^400": saying(NUMBER + 4, date=[10**400, 1]),
+    "a duration of 2^63": saying(NUMBER + 4, duration=[2**63, 1]),
+    "a duration of an hour": saying(NUMBER + 4, duration=[3600, 1]),
+    "a duration of nothing": saying(NUMBER + 4, duration=[0, 1]),
+    "a negative duration": saying(NUMBER + 4, duration=[-1, 1]),
+    "a length of 2^63": saying(NUMBER + 4, parts=[2**63]),
+    "a length of 2^31": saying(NUMBER + 4, parts=[2**31 - 1]),
+    "negative lengths": saying(NUMBER + 4, parts=[-1, -2]),
+    "a hundred thousand parts": saying(NUMBER + 4, parts=[1] * 100_000),
+    "10^18 discontinuities": saying(NUMBER + 4, left=10**18),
+    "10^8 discontinuities": saying(NUMBER + 4, left=10**8),
+    "another timeline": saying(NUMBER + 4, init=NUMBER + 1),
+    "not a number": lambda data: data.replace(b'"duration":[1,1]', b'"duration":[NaN,1]', 3),
+    "infinity": lambda data: data.replace(b'"duration":[1,1]', b'"duration":[1e999,1]', 3),
+    "invalid UTF-8": lambda data: data.replace(b"number", b"n\xffmber", 4),
+    "lines twice": lambda data: data + data,
+    "lines from the last to the first": lambda data: b"".join(reversed(data.splitlines(keepends=True))),
+    "no ends of lines": lambda data: data.replace(b"\n", b" "),
+    "Windows' ends of lines": lambda data: data.replace(b"\n", b"\r\n"),
+    "zeros": lambda data: bytes(len(data)),
+    "nothing": lambda _: b"",
+    "the first half": lambda data: data[: len(data) // 2],
+    "depth": lambda data: b"[" * 100_000 + b"\n" + data,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+async def test_whatever_an_index_says_all_segments_are_listed_as_they_were(
+    edit: str, tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(COUNT)
+        before = {name: station.bytes_of(name) for name in PARTS}
+        dates = [one.program_date_time for one in station.window.listed]
+        times = [one.presentation_time for one in station.window.listed]
+        lasting = [one.duration for one in station.window.listed]
+    path = tmp_path / "dvr" / "240p" / INDEX
+    path.write_bytes(EDITS[edit](path.read_bytes()))
+    with capture_logs() as logs:
+        async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1) as station:
+            assert {name: station.bytes_of(name) for name in PARTS} == before
+            listed = station.window.listed
+            assert [one.number for one in listed] == list(range(NUMBER, LAST + 1))
+            assert [one.program_date_time for one in listed] == dates
+            assert [one.presentation_time for one in listed if one.stored] == times
+            assert not any(one.discontinuity for one in listed)
+            assert [one.duration for one in listed] == lasting
+    assert len(logs) <= 1
+    async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1) as station:
+        assert station.archive._segment_stores["240p"].folder.troubles == 0, "it is mended"
+
+
+@pytest.mark.parametrize("edit", ["zeros", "nothing", "the first half"])
+async def test_both_indexes_may_be_lost_and_the_dates_are_those_at_which_files_were_written(
+    edit: str, tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_air(tmp_path, material, tools, monkeypatch, captions=("en",)) as station:
+        await station.segment(COUNT)
+        before = {name: station.bytes_of(name) for name in (*PARTS, "captions-en")}
+    for name in before:
+        path = tmp_path / "dvr" / name / INDEX
+        path.write_bytes(EDITS[edit](path.read_bytes()))
+        for number in range(NUMBER, LAST + 1):
+            for file in path.parent.glob(f"{number}.*"):
+                os.utime(file, (number + 1, number + 1))
+    async with on_air(tmp_path, material, tools, monkeypatch, number=LAST + 1, captions=("en",)) as station:
+        assert {name: station.bytes_of(name) for name in before} == before
+        for rendition in station.channel.renditions.values():
+            dates = [float(one.program_date_time) for one in rendition.window.listed]
+            assert dates == pytest.approx(range(NUMBER, LAST + 1), abs=0.1)
+        # RFC 8216bis §6.2.4: the same dates in all renditions
+        assert station.channel.presentation.manifest(0).count(b"<Period ") == 1
+
+
+def test_all_of_two_hundred_segments_are_there_after_the_index_is_destroyed(
+    tmp_path: Path, material: dict[str, Track]
+) -> None:
+    segments = make_segments(material["240p"], 200, breaks=(NUMBER + 50, NUMBER + 130))
+    path = tmp_path / "240p"
+    store(path, segments)
+    files = contents(path)
+    (path / INDEX).write_bytes(os.urandom(9000))
+    found = Folder(path).load()
+    assert list(found.lines) == [one.number for one in segments]
+    assert [one for one in found.lines if found.lines[one].discontinuity] == [NUMBER + 50, NUMBER + 130]
+    assert [line.left for line in found.lines.values()] == [0] * 51 + [1] * 80 + [2] * 69
+    assert [line.init for line in found.lines.values()] == [
+        one.timeline.number for one in segments if one.timeline
+    ]
+    after = contents(path)
+    for name, what in files.items():
+        assert name == INDEX or after[name] == what
+
+
+def test_where_only_lengths_differ_the_line_is_believed_and_the_file_kept_aside(
+    tmp_path: Path, material: dict[str, Track]
+) -> None:
+    segments = make_segments(material["240p"], 9)
+    path = tmp_path / "240p"
+    store(path, segments)
+    (path / INDEX).write_bytes(saying(NUMBER + 4, parts=[1, 2, 3])((path / INDEX).read_bytes()))
+    assert set(Folder(path).load().lines) == {one.number for one in segments} - {NUMBER + 4}
+    assert (path / "aside" / "1" / f"{NUMBER + 4}.m4s").read_bytes() == segments[4].data
+
+
+def test_what_is_cut_off_or_not_where_it_belongs_is_not_listed(
+    tmp_path: Path, material: dict[str, Track]
+) -> None:
+    segments = make_segments(material["240p"], 20)
+    path = tmp_path / "240p"
+    store(path, segments)
+    (path / INDEX).unlink()
+    whole_parts = sum(len(part.data) for part in segments[3].parts[:2])
+    os.truncate(path / f"{NUMBER + 3}.m4s", whole_parts)
+    (path / f"{NUMBER + 8}.m4s").write_bytes(segments[14].data)
+    (path / f"{NUMBER + 12}.m4s").write_bytes(segments[12].data[:-1])
+    (path / f"{NUMBER + 19}.m4s").write_bytes(os.urandom(2000))
+    found = Folder(path).load()
+    gone = {NUMBER + 3, NUMBER + 8, NUMBER + 12, NUMBER + 19}
+    assert set(found.lines) == {one.number for one in segments} - gone
+    assert {place.name for place in path.glob("aside/1/*")} == {f"{number}.m4s" for number in gone}
+
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "digit", "cut", "insert", "repeat", "zero", "end"]),
+        st.integers(0, 10**6),
+        st.integers(0, 300),
+        st.binary(min_size=1, max_size=50),
+    ),
+    max_size=4,
+)
+"""What happens to an index: what, where in millionths of it, over how many bytes, and with which."""
+
+FAULTS = st.dictionaries(
+    st.integers(NUMBER, NUMBER + 13),
+    st.tuples(
+        st.sampled_from(["remove", "truncate", "other", "noise", "longer", "link", "folder"]),
+        st.integers(0, 10**6),
+        st.binary(min_size=1, max_size=400),
+    ),
+    max_size=5,
+)
+"""What happens to segments' files, by their numbers."""
+
+
+@pytest.fixture
+def fourteen(material: dict[str, Track]) -> Callable[[], list[LiveSegment]]:
+    """Gives segments; a function, which is told in few words."""
+    segments = make_segments(material["240p"], 14, breaks=(NUMBER + 6,))
+    return lambda: segments
+
+
+@settings(
+    deadline=None,
+    max_examples=120,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(mutations=MUTATIONS, faults=FAULTS, init=st.booleans())
+def test_whatever_happens_to_the_index_and_to_files_a_start_loses_no_more(
+    mutations: list[tuple[str, int, int, bytes]],
+    faults: dict[int, tuple[str, int, bytes]],
+    init: bool,
+    fourteen: Callable[[], list[LiveSegment]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    segments = fourteen()
+    path = tmp_path_factory.mktemp("dvr") / "240p"
+    store(path, segments)
+    published = {one.number: one.data for one in segments}
+    text = (path / INDEX).read_bytes()
+    for mutation in mutations:
+        text = mutated(text, *mutation)
+    (path / INDEX).write_bytes(text)
+    for number, fault in faults.items():
+        spoil(path / f"{number}.m4s", published, number, *fault)
+    if init:
+        (path / f"init-{NUMBER + 6}.mp4").write_bytes(b"gone")
+    before = [what for name, what in contents(path).items() if name != INDEX and what[1][4:8] != b"ftyp"]
+    found = Folder(path).load()
+    media = {number: line for number, line in found.lines.items() if line.parts}
+    listed = {number: (path / f"{number}.m4s").read_bytes() for number in media}
+    assert listed.items() <= published.items()
+    assert [line.size for line in media.values()] == [len(data) for data in listed.values()]
+    if not mutations and not init:
+        assert set(listed) == set(published) - set(faults)
+    assert list(found.lines) == sorted(found.lines)
+    after = list(contents(path).values())
+    for what in before:
+        assert after.count(what) >= before.count(what), "nothing that was there is gone"
+    again = Folder(path).load()
+    assert dict(again.lines) == dict(found.lines)
+
+
+def mutated(text: bytes, what: str, millionths: int, length: int, new: bytes) -> bytes:
+    """Let something happen to an index."""
+    at = len(text) * millionths // 10**6
+    put = {
+        "flip": (at, new[:2], at + 1),
+        "digit": (at, (b"0", b"9", b"99999", b"-", b".5")[length % 5], at + 1),
+        "cut": (at, b"", at + length),
+        "insert": (at, new, at),
+        "repeat": (at + length, b"", at),
+        "zero": (at, bytes(len(text[at : at + length])), at + length),
+        "end": (at, b"", len(text)),
+    }
+    begin, middle, end = put[what]
+    return text[:begin] + middle + text[end:]
+
+
+def spoil(
+    file: Path, published: dict[int, bytes], number: int, what: str, millionths: int, noise: bytes
+) -> None:
+    """Let something happen to a file; its length changes, for by that it is known."""
+    data = published[number]
+    file.unlink()
+    if what == "truncate":
+        file.write_bytes(data[: len(data) * millionths // (10**6 + 1)])
+    elif what == "other":
+        others = sorted(set(published) - {number})
+        file.write_bytes(published[others[millionths % len(others)]])
+    elif what == "noise":
+        file.write_bytes(noise)
+    elif what == "longer":
+        file.write_bytes(data + noise)
+    elif what == "link":
+        file.symlink_to("/etc/passwd")
+    elif what == "folder":
+        file.mkdir()
+
+
+def test_an_index_of_a_gigabyte_is_not_read_and_one_of_empty_lines_not_to_its_end(
+    tmp_path: Path, material: dict[str, Track]
+) -> None:
+    segments = make_segments(material["240p"], 20)
+    path = tmp_path / "240p"
+    store(path, segments)
+    os.truncate(path / INDEX, 1 << 30)
+    began = time.process_time()
+    folder = Folder(path)
+    assert len(folder.load().lines) == 20
+    assert os.stat(path / "aside" / "1" / INDEX).st_size == 1 << 30
+    (path / INDEX).write_bytes((b"[]" + b" " * 500 + b"\n") * 200_000)
+    folder = Folder(path)
+    assert len(folder.load().lines) == 20
+    assert folder.faults.unreadable == index.MAX_UNREADABLE + 1
+    assert time.process_time() - began < 30
+
+
+@pytest.mark.parametrize(
+    "words", ["99999999999999 1", "999999999999999", "100000000000 0", "5 1000000001", "9" * 40, "-1", "1e9"]
+)
+async def test_a_number_that_cannot_be_is_not_gone_on_with(words: str, tmp_path: Path) -> None:
+    (tmp_path / "number").write_text(words)
+    numbers = Numbers(tmp_path)
+    with capture_logs() as logs:
+        await asyncio.to_thread(numbers.load)
+    assert (numbers.reserved, numbers.discontinuity_sequence) == (-1, 0)
+    assert [line["event"] for line in logs] == ["numbers can't be what they say"]
+    assert (tmp_path / "aside" / "1" / "number").read_text() == words
+    await asyncio.to_thread(numbers.reserve, 7)
+    assert (tmp_path / "number").read_text() == "9 4\n"
+
+
+@pytest.mark.parametrize(("reserved", "believed"), [(LAST + 3, True), (LAST + 10**6, False), (10**10, False)])
+async def test_a_dvr_that_is_there_is_not_given_up_for_a_number_far_in_the_future(
+    reserved: int,
+    believed: bool,
+    tmp_path: Path,
+    material: dict[str, Track],
+    tools: Tools,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(COUNT)
+        before = {name: station.bytes_of(name) for name in PARTS}
+    (tmp_path / "number").write_text(f"{reserved} 3\n")
+    with monkeypatch.context() as patch:
+        async with on_air(tmp_path, material, tools, patch) as other:
+            channel = other.channel
+    monkeypatch.undo()
+    monkeypatch.setattr(Numbers, "steady", lambda _: float(LAST + 5))
+    await channel._pace.recall()
+    archive = channel._new_archive()
+    assert archive is not None
+    plan = await channel._planner.take_up(channel.cadence, archive)
+    window = plan.renditions["240p"].window
+    assert [one.number for one in window.listed if one.stored] == list(before["240p"])
+    assert window.next_number < LAST + 20
+    assert (channel._numbers.reserved == reserved) == believed
+
+
+async def test_a_note_of_times_that_cannot_be_read_costs_only_itself(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, note in enumerate(
+        (
+            b"\xff\xfe",
+            b"{}",
+            b"[" * 5000,
+            bytes(300),
+            b'{"frame_rate":[1,9223372036854775807]}',
+            os.urandom(200),
+        )
+    ):
+        data = tmp_path / str(number)
+        async with on_air(data, material, tools, monkeypatch) as station:
+            await station.segment(2)
+            before = station.bytes_of("240p")
+        (data / "dvr" / "cadence").write_bytes(note)
+        async with on_air(data, material, tools, monkeypatch, number=NUMBER + 2) as station:
+            assert station.bytes_of("240p") == before
+        assert (data / "dvr" / "aside" / "1" / "cadence").read_bytes() == note
+        assert not (data / "dvr" / "former").exists()
+
+
+async def test_without_the_note_segments_of_other_durations_are_not_listed_all_the_same(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(3)
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        archive = station.channel._new_archive()
+        assert archive is not None
+        (tmp_path / "dvr" / "cadence").write_bytes(b"?")
+        assert await archive.load(cadence(Fraction(30), 1.0, 0.5), list(PARTS)) == NUMBER + 2
+        (tmp_path / "dvr" / "cadence").write_bytes(b"?")
+        assert await archive.load(cadence(Fraction(30), 6.0, 0.5), list(PARTS)) == -1
+    assert len(list((tmp_path / "dvr" / "former" / "240p").glob("*.m4s"))) == 3
+
+
+def test_a_note_of_times_that_cannot_be_is_none() -> None:
+    times = cadence(Fraction(30), 2.0, 0.333)
+    good = json.loads(cadence_note.encode(times))
+    assert cadence_note.decode(json.dumps(good).encode()) == times
+    for key, value in (
+        ("frame_rate", [1, 2**62]),
+        ("frame_rate", [2**62, 1]),
+        ("segment_duration", [1, 10**15]),
+        ("segment_duration", [10**15, 1]),
+        ("part_target", [1, 10**9]),
+        ("part_target", [10**9, 1]),
+        ("target_duration", 2**62),
+        ("target_duration", 1),
+        ("longest", [1, 5]),
+        ("longest", [2**62, 1]),
+    ):
+        assert cadence_note.decode(json.dumps(good | {key: value}).encode()) is None, (key, value)
+
+
+async def test_wrong_numbers_in_a_recordings_note_hide_it_and_remove_nothing(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await record(tmp_path, material, tools, monkeypatch)
+    path = recording.path / "recording"
+    good = json.loads(path.read_bytes())
+    before = contents(tmp_path / "recordings")
+    for wrong in (
+        {"end": -1e300},
+        {"end": 5.0},
+        {"start": 1e300},
+        {"start": 1.0, "end": 2.0},
+        {"duration": 1e300},
+        {"duration": -5},
+        {"size": 2**62},
+        {"size": -(2**62)},
+        {"first": 0},
+        {"last": 10**15},
+        {"first": good["last"], "last": good["first"]},
+        {"renditions": ["../../240p"]},
+        {"video": "../../../etc"},
+        {"renditions": ["240p"] * 100},
+        {"id": "20261318T110640Z"},
+    ):
+        path.write_text(json.dumps(good | wrong))
+        recordings = Recordings(tmp_path / "recordings", "test", Retention(seconds=3600, size=1))
+        with capture_logs() as logs:
+            await recordings.load()
+            await recordings.expire(good["end"] + 1)
+        assert (wrong, list(recordings)) == (wrong, [])
+        assert [line["event"] for line in logs] == ["folders that are no recordings stay"]
+        path.write_text(json.dumps(good))
+    path.write_bytes(before[f"{recording.note.id}/recording"][1])
+    assert contents(tmp_path / "recordings") == before
+
+
+async def test_by_its_size_a_recording_is_removed_for_its_files_and_not_for_its_note(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await record(tmp_path, material, tools, monkeypatch)
+    await asyncio.to_thread(again, tmp_path, recording.path)
+    path = recording.path / "recording"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"size": 2**50}))
+    recordings = Recordings(tmp_path / "recordings", "test", Retention(size=1 << 40))
+    await recordings.load()
+    await recordings.expire(recording.note.end + 1)
+    assert len(list(recordings)) == 2
+
+
+def again(data: Path, path: Path) -> None:
+    """Let there be a second recording like one."""
+    twin = path.with_name(f"{path.name}-1")
+    for file in (one for one in path.rglob("*") if one.is_file()):
+        target = twin / file.relative_to(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    note = json.loads((twin / "recording").read_bytes())
+    (twin / "recording").write_text(json.dumps(note | {"id": twin.name}))
+
+
+async def test_a_hole_in_a_recorded_index_costs_no_memory(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(3)
+    far = NUMBER + 10**7
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        ending = station.channel._ending()
+    for name in PARTS:
+        folder = tmp_path / "dvr" / name
+        data = (folder / INDEX).read_bytes()
+        (folder / f"{NUMBER + 2}.m4s").rename(folder / f"{far}.m4s")
+        (folder / INDEX).write_bytes(data.replace(b"%d" % (NUMBER + 2), b"%d" % far))
+    live_event = LiveEvent("test", tmp_path, Retention())
+    master = "".join(f"{name}/media.m3u8\n" for name in PARTS)
+    await live_event.seal(msgspec.structs.replace(ending, master=master))
+    assert not live_event.trouble
+    assert live_event.recordings is not None
+    (recording,) = live_event.recordings
+    text = (recording.path / "240p" / "media.m3u8").read_text()
+    assert [one for one in text.splitlines() if one.endswith(".m4s")] == [
+        f"{number}.m4s" for number in (NUMBER, NUMBER + 1, far)
+    ]
+    assert len(text) < 2000
+
+
+async def test_a_hole_in_the_index_that_is_longer_than_the_dvr_ends_it(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers in a playlist have no holes: no ten million gaps; and what there was no time for stays."""
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(6)
+        before = station.bytes_of("240p")
+    far = NUMBER + 10**7
+    for name in PARTS:
+        folder = tmp_path / "dvr" / name
+        for number in range(NUMBER + 3, NUMBER + 6):
+            (folder / f"{number}.m4s").rename(folder / f"{number + 10**7}.m4s")
+        lines = (folder / INDEX).read_bytes().splitlines(keepends=True)
+        for at in range(3, 6):
+            lines[at] = lines[at].replace(b'{"number":%d' % (NUMBER + at), b'{"number":%d' % (far + at))
+        (folder / INDEX).write_bytes(b"".join(lines))
+    async with on_air(tmp_path, material, tools, monkeypatch, number=far + 6) as station:
+        assert [one.number for one in station.window.listed] == [far + 3, far + 4, far + 5]
+        await station.archive.settle()
+    kept = {place.name: place.read_bytes() for place in (tmp_path / "dvr" / "240p" / "aside").rglob("*.m4s")}
+    assert kept == {f"{number}.m4s": before[number] for number in range(NUMBER, NUMBER + 3)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"frame_rate": [0, 1]},
+        {"frame_rate": [1, 2**62]},
+        {"segment_duration": [-1, 1]},
+        {"segment_duration": [10**15, 1]},
+        {"target_duration": 2**62},
+        {"video": "../.."},
+        {"sealed": 1},
+    ],
+)
+def test_what_an_event_left_is_none_where_it_cannot_be(wrong: dict[str, object]) -> None:
+    good = Ending((30, 1), (2, 1), 2, "#EXTM3U\n", video="240p", audio="audio")
+    said = json.loads(msgspec.json.encode(good))
+    assert decode_ending(json.dumps(said).encode()) == good
+    assert decode_ending(json.dumps(said | wrong).encode()) is None
+    assert decode_note(json.dumps(said).encode()) is None
+
+
+def reader(data: bytes) -> Callable[[int, int], bytes]:
+    return lambda offset, length: data[offset : offset + length]
+
+
+def test_a_live_segment_is_read_from_its_structure_alone() -> None:
+    first = write_fragment(
+        sequence_number=3,
+        track_id=2,
+        base_media_decode_time=900,
+        samples=[Sample(512, 10, True, 1024), Sample(512, 5, False, -512)],
+        data=b"x" * 15,
+    )
+    second = write_fragment(
+        sequence_number=4,
+        track_id=2,
+        base_media_decode_time=1924,
+        samples=[Sample(512, 7), Sample(511, 8)],
+        data=b"x" * 15,
+    )
+    data = first + second
+    facts = read_live_segment(reader(data), len(data))
+    assert (facts.track_id, facts.decode_time, facts.presentation_time, facts.duration) == (
+        2,
+        900,
+        1924,
+        2047,
+    )
+    assert facts.part_sizes == (len(first), len(second))
+    for cut in range(len(data)):
+        if cut != len(first):
+            with pytest.raises(MalformedError):
+                read_live_segment(reader(data[:cut]), cut)
+
+
+def test_lines_far_from_those_on_both_sides_are_found() -> None:
+    def stored(number: int, date: int, left: int = 0) -> IndexLine:
+        return IndexLine(number, (date, 1), (1, 1), left, 1, parts=(7,), presentation_time=(number, 1))
+
+    lines = {number: stored(number, 1000 + number) for number in range(1, 10)}
+    assert index.impossible(lines) == set()
+    for number in range(1, 10):
+        assert index.impossible(lines | {number: stored(number, 9_000_000)}) == {number}
+        wrong = index.impossible(dict(sorted((lines | {number: stored(number, 1000 + number, 77)}).items())))
+        assert wrong == {number}

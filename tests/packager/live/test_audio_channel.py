@@ -1,0 +1,74 @@
+"""packager.live.channel without pictures: a channel that is only sound, from a real ffmpeg."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from packager.live import pace, run
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
+from packager.process.tools import Tools
+from tests.live_server import running
+from tests.waiting import until
+
+OPTIONS = ChannelOptions("tones", bitrates=(64_000, 128_000), part_duration=0.25, segment_duration=1.0)
+AAC_FRAME = Fraction(1024, 48_000)
+
+
+def probe(path: Path) -> dict[str, list[dict[str, str]]]:
+    command = ["ffprobe", "-v", "error", "-show_streams", "-show_packets", "-of", "json", str(path)]
+    answer = subprocess.run(command, check=True, capture_output=True).stdout
+    found: dict[str, list[dict[str, str]]] = json.loads(answer)
+    return found
+
+
+async def test_a_channel_of_sound_alone_is_cut_at_the_same_frames_in_all_renditions(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A gap would stand for what an ffmpeg brings late that a busy machine lets stand still.
+    monkeypatch.setattr(pace, "LATEST", 120.0)
+    monkeypatch.setattr(run, "STALL_SECONDS", 120.0)
+    channel = Channel(OPTIONS, tools)
+    assert list(channel.renditions) == ["128k", "64k"]
+    start = channel.renditions["64k"].window.next_number
+    async with running(channel):
+        await until(
+            lambda: min(r.window.next_number for r in channel.renditions.values()) >= start + 3, "three"
+        )
+    durations = []
+    for name, rendition in channel.renditions.items():
+        listed = list(rendition.window.listed)[:3]
+        durations.append([segment.duration for segment in listed])
+        # whole frames of AAC, the same number in each: 46.875 of them are a second
+        assert {segment.duration / AAC_FRAME for segment in listed} == {47}
+        assert all(part.independent for segment in listed for part in segment.parts)
+        assert listed[0].timeline is not None
+        path = tmp_path / f"{name}.mp4"
+        path.write_bytes(listed[0].timeline.init + b"".join(segment.data for segment in listed))
+        found = probe(path)
+        (stream,) = found["streams"]
+        assert (stream["codec_name"], stream["sample_rate"], stream["channel_layout"]) == (
+            "aac",
+            "48000",
+            "stereo",
+        )
+        assert len(found["packets"]) == 3 * 47
+        times = [int(packet["dts"]) for packet in found["packets"]]
+        assert {later - earlier for earlier, later in itertools.pairwise(times)} == {1024}
+    assert durations[0] == durations[1]
+    # twice the bits, as far as the tone needs them
+    sizes = [rendition.window.totals.average_bandwidth for rendition in channel.renditions.values()]
+    assert sizes[0] > 1.3 * sizes[1]
+    manifest = ElementTree.fromstring(channel.presentation.manifest(0))
+    sets = manifest.findall("{*}Period/{*}AdaptationSet")
+    assert [one.get("contentType") or one.get("mimeType") for one in sets] == ["audio"]
+    assert "RESOLUTION" not in channel.presentation.multivariant().decode()
+    assert re.findall('CODECS="([^"]+)"', channel.presentation.multivariant().decode()) == ["mp4a.40.2"] * 2

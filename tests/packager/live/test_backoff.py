@@ -1,0 +1,45 @@
+"""packager.live.restarts: when a source that ended is played again, what of it is told; what a success is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from structlog.testing import capture_logs
+
+from media.mp4.codecs import SampleEntry
+from packager.live.restarts import LONGEST_BACKOFF, QUIET_AFTER, STEADY_SECONDS, Backoff
+from packager.window.lineup import Lineup
+from packager.window.model import LivePart
+from packager.window.window import Window
+
+ENTRY = SampleEntry(b"avc1", "avc1.42c01e", b"", (), width=640, height=360)
+
+
+def test_a_source_that_stays_away_is_told_a_few_times_and_its_return_once() -> None:
+    backoff = Backoff("test")
+    with capture_logs() as logs:
+        pauses = [backoff.ended("gone", 1.0, published=False) for _ in range(60)]
+        backoff.ended("killed", STEADY_SECONDS, published=True)
+    assert [line["event"] for line in logs] == [
+        *["source ended"] * QUIET_AFTER,
+        "source was back",
+        "source ended",
+    ]
+    assert logs[QUIET_AFTER]["failures"] == 60
+    assert pauses[1] == 2 * pauses[0]
+    assert pauses[-1] == LONGEST_BACKOFF
+
+
+def test_gaps_that_stand_for_a_source_are_no_success_of_it() -> None:
+    windows = [Window(1, 100) for _ in range(2)]
+    lineup = Lineup(windows)
+    for window in windows:
+        window.begin(b"init", ENTRY)
+        window.append(LivePart(b"part", Fraction(1), True), Fraction(1000), ends_segment=True)
+    for _ in range(5):
+        lineup.fill(Fraction(1))
+    assert lineup.next_number == 106
+    assert lineup.has_media_since(100)
+    assert not lineup.has_media_since(101)
+    windows[1].append(LivePart(b"part", Fraction(1), True), Fraction(1006), ends_segment=True)
+    assert lineup.has_media_since(106)

@@ -1,0 +1,78 @@
+"""A pipe is emptied as bytes come, left alone where that is asked for, and its end isn't missed."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from packager.process.pipe_reader import PipeDrain
+from packager.process.process import Process
+from tests.waiting import until
+
+LONG = 3600.0
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    yield read, write
+    os.close(read)
+
+
+def is_last(heard: list[bytes], word: bytes) -> bool:
+    return heard[-1:] == [word]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+async def test_bytes_come_at_once_or_when_the_time_is_over_that_was_asked_for(
+    pipe: tuple[int, int], pause: float
+) -> None:
+    heard: list[bytes] = []
+
+    def receive(data: bytes) -> float:
+        heard.append(data)
+        return pause
+
+    drain = PipeDrain(pipe[0], receive)
+    for word in (b"one", b"two"):
+        os.write(pipe[1], word)
+        await until(functools.partial(is_last, heard, word))
+    os.close(pipe[1])
+    await drain.ended
+
+
+async def test_what_comes_while_the_pipe_is_left_alone_is_read_in_one(pipe: tuple[int, int]) -> None:
+    heard: list[bytes] = []
+
+    def receive(data: bytes) -> float:
+        heard.append(data)
+        return LONG if data == b"rest" else 0.0
+
+    drain = PipeDrain(pipe[0], receive)
+    os.write(pipe[1], b"rest")
+    await until(lambda: heard)
+    for word in (b"one", b"two", b"three"):
+        os.write(pipe[1], word)
+    os.close(pipe[1])
+    drain.wake()
+    await drain.ended
+    assert heard == [b"rest", b"onetwothree"]
+
+
+async def test_the_end_of_the_program_ends_the_waiting() -> None:
+    heard: list[bytes] = []
+
+    def receive(data: bytes) -> float:
+        heard.append(data)
+        return LONG
+
+    words = [sys.executable, "-c", "import os; os.write(3, b'last')"]
+    process = await Process.start(words, sandbox=None)
+    await process.drain(0, receive)
+    await process.stop()
+    assert b"".join(heard) == b"last"

@@ -1,0 +1,296 @@
+import asyncio
+import json
+import os
+import subprocess
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from media.mp3.id3 import Tags
+from media.mp3.reader import Frame, MpegAudioReader
+from packager.process.tools import Tools
+from packager.radio import audio_blocks, decoder
+from packager.radio.audio_blocks import LATE_SECONDS, AudioBlock, BlockSchedule
+from packager.radio.station import Station, StationOptions
+from packager.radio.tracks import find_tracks, natural, shuffled, track_title
+from tests.reading import events_of
+from tests.waiting import until
+
+FITTING = ("-ac", "2", "-ar", "44100", "-b:a", "128k")
+PLAY_SECONDS = 200.0
+"""Longest that anything here may take: the machine may be slow."""
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ffmpeg that a busy machine lets stand still isn't a broken one."""
+    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 120.0)
+
+
+def tone(path: Path, *arguments: str, seconds: float = 3.0, title: str = "") -> Path:
+    path.parent.mkdir(exist_ok=True)
+    source = ["-f", "lavfi", "-i", f"sine=frequency=440:duration={seconds}"]
+    words = [*(arguments or FITTING), "-metadata", f"title={title}", "-metadata", "artist=Maker"]
+    subprocess.run(["ffmpeg", "-v", "error", "-y", *source, *words, str(path)], check=True)
+    return path
+
+
+def packets(path: Path) -> list[tuple[int, str]]:
+    """Size and hash of each packet, as ffprobe sees them."""
+    words = ["-show_packets", "-show_data_hash", "md5", "-of", "json"]
+    answer = subprocess.run(["ffprobe", "-v", "error", *words, str(path)], check=True, capture_output=True)
+    return [(int(row["size"]), row["data_hash"]) for row in json.loads(answer.stdout)["packets"]]
+
+
+def station(folder: Path, tools: Tools, *, loop: bool = False, prefill: float = 3600.0) -> Station:
+    return Station(StationOptions("test", folder, loop=loop, prefill=prefill), tools)
+
+
+async def play(stream: AsyncGenerator[AudioBlock], blocks: int = 1000) -> list[AudioBlock]:
+    played: list[AudioBlock] = []
+    async with asyncio.timeout(PLAY_SECONDS), aclosing(stream) as open_stream:
+        async for block in open_stream:
+            played.append(block)
+            if len(played) == blocks:
+                break
+    return played
+
+
+def frames(data: bytes) -> list[Frame]:
+    return [event for event in events_of(MpegAudioReader(), data) if isinstance(event, Frame)]
+
+
+def audio(blocks: list[AudioBlock]) -> bytes:
+    return b"".join(block.data for block in blocks)
+
+
+async def test_tracks_that_fit_go_out_frame_by_frame_as_they_are(tmp_path: Path, tools: Tools) -> None:
+    first = tone(tmp_path / "music" / "1.mp3", title="One")
+    second = tone(tmp_path / "music" / "2.mp3", title="Two", seconds=1.5)
+    played = await play(station(tmp_path / "music", tools).blocks())
+    result = tmp_path / "result.mp3"
+    result.write_bytes(audio(played))
+    assert packets(result) == packets(first) + packets(second)
+    titles = [block.title for block in played]
+    assert [title for title, after in pairwise([*titles, ""]) if title != after] == [
+        "Maker - One",
+        "Maker - Two",
+    ]
+
+
+async def test_blocks_are_about_a_second_and_know_their_duration_and_frames(
+    tmp_path: Path, tools: Tools
+) -> None:
+    tone(tmp_path / "music" / "1.mp3", seconds=3.5)
+    played = await play(station(tmp_path / "music", tools).blocks())
+    for block in played:
+        found = frames(block.data)
+        assert block.duration == 1152 * len(found)
+        assert [block.data[cut : cut + 2] for cut in block.cuts] == [frame.data[:2] for frame in found]
+        assert len(block.cuts) == len(found)
+    assert all(44100 <= block.duration < 44100 + 1152 for block in played[:-1])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-ac", "2", "-ar", "48000", "-b:a", "128k"),
+        ("-ac", "1", "-ar", "44100", "-b:a", "128k"),
+        ("-ac", "2", "-ar", "44100", "-b:a", "192k"),
+        ("-ac", "2", "-ar", "44100", "-q:a", "5"),
+        ("-ac", "1", "-ar", "22050", "-b:a", "32k"),
+        ("-ac", "2", "-ar", "44100", "-c:a", "mp2", "-f", "mp2"),
+    ],
+    ids=["rate", "mono", "bitrate", "variable", "mpeg2", "layer two"],
+)
+async def test_tracks_that_dont_fit_are_encoded_to_the_mounts_rate(
+    arguments: tuple[str, ...], tmp_path: Path, tools: Tools
+) -> None:
+    tone(tmp_path / "music" / "1.mp3", *arguments, seconds=2.0)
+    played = await play(station(tmp_path / "music", tools).blocks())
+    headers = {(f.header.sample_rate, f.header.channels, f.header.bitrate) for f in frames(audio(played))}
+    assert headers == {(44100, 2, 128000)}
+    assert sum(block.duration for block in played) / 44100 == pytest.approx(2.0, abs=0.15)
+
+
+async def test_titles_come_from_tags_at_either_end_or_the_files_name(tmp_path: Path, tools: Tools) -> None:
+    music = tmp_path / "music"
+    tone(music / "1 front.mp3", title="Front", seconds=0.5)
+    with tone(music / "2 back.mp3", *FITTING, "-id3v2_version", "0", seconds=0.5).open("ab") as file:
+        file.write(b"TAG" + b"Back".ljust(30, b"\0") + b"Maker".ljust(30, b"\0") + bytes(65))  # ID3v1
+    tone(music / "3 none.mp3", *FITTING, "-id3v2_version", "0", seconds=0.5)
+    tone(music / "4 other.mp3", "-ac", "1", "-ar", "22050", "-b:a", "32k", title="Encoded", seconds=0.5)
+    played = await play(station(music, tools).blocks())
+    assert [block.title for block in played] == ["Maker - Front", "Maker - Back", "3 none", "Maker - Encoded"]
+
+
+async def test_a_broken_file_is_skipped_with_a_log_line(tmp_path: Path, tools: Tools) -> None:
+    music = tmp_path / "music"
+    good = tone(music / "2.mp3", seconds=1.0)
+    (music / "1.mp3").write_bytes(bytes(200_000))
+    (music / "3.mp3").write_bytes(b"")
+    (music / "4.mp3").write_bytes(
+        b"\xff\xfd\x90\x00" + bytes(3000)
+    )  # looks like Layer II, so ffmpeg is asked
+    with capture_logs() as logs:
+        played = await play(station(music, tools).blocks())
+    assert len(frames(audio(played))) == len(packets(good))
+    skipped = [Path(entry["track"]).name for entry in logs if entry["event"] == "track skipped"]
+    assert skipped == ["1.mp3", "3.mp3", "4.mp3"]
+
+
+async def test_a_name_that_isnt_utf_8_is_played_and_can_be_shown(tmp_path: Path, tools: Tools) -> None:
+    music = tmp_path / "music"
+    good = tone(music / "1.mp3", *FITTING, "-id3v2_version", "0", seconds=0.5)
+    good.rename(Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9\n1.mp3")))
+    Path(os.fsdecode(os.fsencode(music) + b"/br\xf6ken.mp3")).write_bytes(b"")
+    with capture_logs() as logs:
+        (block,) = await play(station(music, tools).blocks())
+    assert block.title == "caf\ufffd 1"
+    assert json.dumps(logs, ensure_ascii=False).encode("utf-8")
+
+
+async def test_a_track_that_changes_its_rate_ends_there(tmp_path: Path, tools: Tools) -> None:
+    good = tone(tmp_path / "a.mp3", *FITTING, "-id3v2_version", "0", seconds=3.0)
+    other = tone(tmp_path / "b.mp3", "-ac", "2", "-ar", "48000", "-b:a", "128k", "-id3v2_version", "0")
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "1.mp3").write_bytes(good.read_bytes() + other.read_bytes())
+    with capture_logs() as logs:
+        played = await play(station(tmp_path / "music", tools).blocks())
+    assert len(frames(audio(played))) == len(packets(good))
+    assert [entry["event"] for entry in logs] == ["track cut short"]
+
+
+async def test_an_empty_folder_is_waited_for_and_read_again_each_round(tmp_path: Path, tools: Tools) -> None:
+    music = tmp_path / "music"
+    ready = tone(tmp_path / "ready" / "1.mp3", title="One", seconds=0.5)
+    async with asyncio.timeout(PLAY_SECONDS), aclosing(station(music, tools, loop=True).blocks()) as blocks:
+        first = asyncio.ensure_future(anext(blocks))
+        await asyncio.sleep(0.2)
+        assert not first.done()
+        music.mkdir()
+        ready.rename(music / "1.mp3")
+        assert (await first).title == "Maker - One"
+        await asyncio.to_thread(tone, music / "2.mp3", title="Two", seconds=0.5)
+        titles = set[str]()
+        while titles != {"Maker - One", "Maker - Two"}:
+            titles.add((await anext(blocks)).title)
+
+
+async def test_audio_comes_at_real_time_and_at_most_one_block_ahead(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However long the machine stands still, what is late is made up for.
+    monkeypatch.setattr(audio_blocks, "LATE_SECONDS", PLAY_SECONDS)
+    tone(tmp_path / "music" / "1.mp3", seconds=1.7)
+    loop = station(tmp_path / "music", tools, loop=True, prefill=2.0).blocks()
+    position = 0.0
+    # The station's own time begins between these two.
+    asked, first = time.monotonic(), 0.0
+    async with asyncio.timeout(PLAY_SECONDS), aclosing(loop) as blocks:
+        async for block in blocks:
+            now = time.monotonic()
+            first = first or now
+            # Due when all before it has been heard; not earlier.
+            assert position - 2.0 <= now - asked + 0.01
+            # A busy machine may hold some of them up; who comes after isn't late for it.
+            if position > 5 and now - first - (position - 2.0) < 1.0:
+                break
+            position += block.duration / block.timescale
+
+
+async def test_closing_the_stream_ends_ffmpeg(tmp_path: Path, tools: Tools) -> None:
+    tone(tmp_path / "music" / "1.mp3", "-ac", "1", "-ar", "48000", "-b:a", "320k", seconds=200)
+    blocks = station(tmp_path / "music", tools).blocks()
+    async with asyncio.timeout(PLAY_SECONDS), aclosing(blocks) as stream:
+        await anext(stream)
+        assert encoders()
+    assert not encoders()
+
+
+async def test_cancelling_whoever_listens_ends_ffmpeg(tmp_path: Path, tools: Tools) -> None:
+    tone(tmp_path / "music" / "1.mp3", "-ac", "1", "-ar", "48000", "-b:a", "320k", seconds=200)
+    playing = asyncio.create_task(play(station(tmp_path / "music", tools, prefill=0.0).blocks()))
+    await until(encoders)
+    playing.cancel()
+    await asyncio.wait([playing])
+    assert not encoders()
+
+
+def encoders() -> list[int]:
+    """Process ids of the ffmpegs that were started here and run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name stands in brackets, and may itself hold blanks and brackets.
+            pid, _, rest = path.read_text().partition(" (")
+        except OSError:
+            continue
+        name, _, fields = rest.rpartition(") ")
+        state, parent, *_ = fields.split()
+        if int(parent) == os.getpid() and state != "Z" and name.startswith(("ffmpeg", "python")):
+            found.append(int(pid))
+    return found
+
+
+def test_the_pace_never_drifts_and_gives_the_prefill_at_once() -> None:
+    pace = BlockSchedule(44100, prefill=2.0)
+    now, waits = 1000.0, []
+    for _ in range(5):
+        waits.append(pace.wait(now))
+        pace.advance(44100)
+    assert waits == pytest.approx([0, 0, 0, 1, 2])
+    # Each wait ends 3 ms late; the next one is shorter by as much.
+    for _ in range(1000):
+        now += pace.wait(now) + 0.003
+        pace.advance(44100 + 441)
+    assert now == pytest.approx(1000 + (5 * 44100 + 999 * 44541) / 44100 - 2 + 0.003)
+
+
+def test_after_a_long_silence_the_pace_goes_on_from_now() -> None:
+    pace = BlockSchedule(44100, prefill=2.0)
+    pace.wait(1000.0)
+    pace.advance(44100)
+    assert pace.wait(1000.0 + LATE_SECONDS) == 0  # late, to be made up
+    pace.advance(44100)
+    assert pace.wait(2000.0) == 0
+    pace.advance(44100)
+    assert pace.wait(2000.0) == pytest.approx(1.0)
+
+
+def test_numbers_in_names_count_as_numbers() -> None:
+    names = ["track 10", "Track 2", "track 1", "10", "9", "intro", "track 002b", "1" * 5000]
+    expected = ["9", "10", "1" * 5000, "intro", "track 1", "Track 2", "track 002b", "track 10"]
+    assert sorted(names, key=natural) == expected
+
+
+def test_a_folder_gives_its_mp3s_in_order_and_nothing_hidden(tmp_path: Path) -> None:
+    for name in ["b/2.MP3", "b/10.mp3", "a.mp3", ".hidden.mp3", ".cache/x.mp3", "notes.txt"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.mp3").mkdir()
+    found = [str(path.relative_to(tmp_path)) for path in find_tracks(tmp_path)]
+    assert found == ["a.mp3", "b/2.MP3", "b/10.mp3"]
+    assert find_tracks(tmp_path / "missing") == []
+
+
+def test_shuffling_keeps_all_tracks_and_never_repeats_the_last_at_once() -> None:
+    paths = [Path(str(number)) for number in range(5)]
+    for _ in range(50):
+        order = shuffled(paths, paths[3])
+        assert sorted(order) == paths
+        assert order[0] != paths[3]
+    assert shuffled(paths[:1], paths[0]) == paths[:1]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [(Tags("T", "A"), "A - T"), (Tags("T", ""), "T"), (Tags("", "A"), "file"), (Tags(), "file")],
+)
+def test_a_title_names_what_is_known(tags: Tags, expected: str) -> None:
+    assert track_title(tags, Path("music/file.mp3")) == expected

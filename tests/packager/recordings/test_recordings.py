@@ -1,0 +1,282 @@
+"""Recordings of events: what they are made of, over breaks and crashes, and for how long they stay."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import json
+import os
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from xml.etree import ElementTree
+
+import m3u8
+import pytest
+from structlog.testing import capture_logs
+
+from packager.library.storage import NotFoundError
+from packager.live.event import LiveEvent
+from packager.process.tools import Tools
+from packager.publish.dash import LiveManifest
+from packager.recordings.collection import Recording, Recordings, Retention
+from tests.conformance.handfed import NUMBER, Track, make_material
+from tests.packager.station import Station, on_air
+
+SAMPLE_RATE = 48_000
+
+
+async def finish(station: Station) -> None:
+    """Let the event be over, but for what becomes of it."""
+    station.channel._lineup.end()
+    await station.archive.settle()
+
+
+async def record(
+    data: Path, material: dict[str, Track], tools: Tools, patch: pytest.MonkeyPatch
+) -> Recording:
+    """Record an event of five segments, three that were missed, and four behind another start."""
+    async with on_air(data, material, tools, patch) as station:
+        await station.segment(5)
+    async with on_air(data, material, tools, patch, number=NUMBER + 8) as station:
+        await station.segment(4)
+        await finish(station)
+        await station.channel.live_event.seal(station.channel._ending())
+        assert station.channel.live_event.recordings is not None
+        (recording,) = station.channel.live_event.recordings
+        return recording
+
+
+def movie_of(recording: Recording, path: Path) -> Path:
+    """Put its MP4 together."""
+    head, layout = recording.movie()
+    with head:
+        data = head.pread(0, head.size)
+    offset = 0
+    while offset < layout.size:
+        name, _, offset = layout.at(offset)
+        data += (recording.path / name).read_bytes()
+    path.write_bytes(data)
+    return path
+
+
+def packets(tools: Tools, path: Path, stream: str) -> list[tuple[str, float]]:
+    """Hash and decode time of each packet."""
+    command = [str(tools.ffprobe), "-v", "error", "-select_streams", stream, "-show_data_hash", "md5"]
+    command += ["-show_packets", "-of", "json", str(path)]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout)
+    return [(packet["data_hash"], float(packet["dts_time"])) for packet in answer["packets"]]
+
+
+async def test_a_break_is_a_discontinuity_in_the_playlists_and_no_time_in_the_mp4(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await record(tmp_path / "data", material, tools, monkeypatch)
+    assert recording.note.duration == 9
+    assert recording.note.id == "20261118T110640Z", "the date of second 1,795,000,000"
+    for name in ("240p", "audio"):
+        text = (recording.path / name / "media.m3u8").read_text()
+        playlist = m3u8.loads(text)
+        numbers = [NUMBER + one for one in (0, 1, 2, 3, 4, 8, 9, 10, 11)]
+        assert [one.uri for one in playlist.segments] == [f"{number}.m4s" for number in numbers]
+        assert [one.uri for one in playlist.segments if one.discontinuity] == [f"{NUMBER + 8}.m4s"]
+        assert "#EXT-X-GAP" not in text
+        dates = [one.program_date_time.timestamp() for one in playlist.segments if one.program_date_time]
+        assert dates == pytest.approx(numbers, abs=0.05)
+    movie = await asyncio.to_thread(movie_of, recording, tmp_path / "movie.mp4")
+    behind: list[tuple[float, float]] = []
+    for name, stream in (("240p", "v"), ("audio", "a")):
+        folder, joined = recording.path / name, tmp_path / f"{name}.mp4"
+        parts = [f"init-{NUMBER}.mp4", *sorted(path.name for path in folder.glob("*.m4s"))]
+        joined.write_bytes(b"".join((folder / part).read_bytes() for part in parts))
+        live, ours = packets(tools, joined, stream), packets(tools, movie, stream)
+        assert [one[0] for one in ours] == [one[0] for one in live]
+        times = [one[1] for one in ours]
+        longest = max(after - before for before, after in itertools.pairwise(times))
+        assert longest < 0.08, "three seconds were missed, and are left out"
+        first = next(index for index, one in enumerate(live) if one[1] >= NUMBER + 7.5)
+        behind.append((live[first][1], ours[first][1]))
+    # Picture and sound are as far from each other behind the break as they were live.
+    (video_live, video), (audio_live, audio) = behind
+    assert video - audio == pytest.approx(video_live - audio_live, abs=3 / SAMPLE_RATE)
+
+
+def shown(tools: Tools, init: Path, segment: Path) -> tuple[Fraction, Fraction]:
+    """When a segment's first picture is shown, and when its last one is over, in seconds by ffprobe."""
+    command = [str(tools.ffprobe), "-v", "error", "-show_packets", "-show_streams", "-of", "json", "-"]
+    data = init.read_bytes() + segment.read_bytes()
+    answer = json.loads(
+        subprocess.run(command, input=data, check=True, capture_output=True, timeout=120).stdout
+    )
+    tick, packets = Fraction(answer["streams"][0]["time_base"]), answer["packets"]
+    assert any(packet["pts"] > packet["dts"] for packet in packets), "B-frames"
+    ends = (packet["pts"] + packet["duration"] for packet in packets)
+    return min(packet["pts"] for packet in packets) * tick, max(ends) * tick
+
+
+async def test_where_pictures_are_shown_behind_their_decoding_dash_says_when_they_are_shown(
+    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = await asyncio.to_thread(make_material, tools, tmp_path, 5, reordered=True)
+    data = tmp_path / "data"
+    async with on_air(data, material, tools, monkeypatch) as station:
+        await station.segment(2)
+    async with on_air(data, material, tools, monkeypatch, number=NUMBER + 2) as station:
+        await station.segment(2)
+        manifest = LiveManifest(station.channel.renditions, station.channel.cadence)
+        live = ElementTree.fromstring(manifest.render("", 0.0))
+        await finish(station)
+        await station.channel.live_event.seal(station.channel._ending())
+        assert station.channel.live_event.recordings is not None
+        (recording,) = station.channel.live_event.recordings
+    recorded = ElementTree.parse(recording.path / "manifest.mpd").getroot()
+    template = "{*}AdaptationSet[@contentType='video']//{*}SegmentTemplate"
+    for root in (live, recorded):
+        periods = root.findall("{*}Period")
+        assert len(periods) == 2
+        for period, first in zip(periods, (NUMBER, NUMBER + 2), strict=True):
+            (told,) = period.findall(template)
+            scale = int(told.attrib["timescale"])
+            media = [recording.path / "240p" / f"{number}.m4s" for number in (first, first + 1)]
+            init = recording.path / "240p" / f"init-{first}.mp4"
+            (begin, middle), (following, end) = [shown(tools, init, one) for one in media]
+            assert middle == following
+            # ISO/IEC 23009-1 §5.3.9.2: with which presentation time of the media the period begins
+            assert Fraction(int(told.attrib["presentationTimeOffset"]), scale) == begin
+            if root is recorded:
+                # §5.3.9.6: the earliest presentation time of each segment
+                entries = told.findall("{*}SegmentTimeline/{*}S")
+                assert Fraction(int(entries[0].attrib["t"]), scale) == begin
+        # The end of all is the longest rendition's: here the picture's.
+        length = periods[-1].get("duration")
+        assert length == (f"PT{float(end - begin):.3f}S" if root is recorded else None)
+
+
+async def test_segments_are_shared_with_the_dvr_and_not_copied(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await record(tmp_path, material, tools, monkeypatch)
+    for path in recording.path.glob("*/*.m4s"):
+        assert path.samefile(tmp_path / "dvr" / path.parent.name / path.name)
+
+
+async def test_what_was_interrupted_is_recorded_at_the_next_start(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Crash(BaseException):
+        pass
+
+    def crash(*_: object, **__: object) -> None:
+        raise Crash
+
+    for step in ("link", "fdatasync", "rename"):
+        data = tmp_path / step
+        async with on_air(data, material, tools, monkeypatch) as station:
+            await station.segment(3)
+            await finish(station)
+            ending = station.channel._ending()
+            live_event = station.channel.live_event
+            await asyncio.to_thread(live_event._note, data, ending)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, step, crash)
+                with pytest.raises(Crash):
+                    await live_event.seal(ending)
+        again = LiveEvent("test", data, Retention())
+        async with again.running():
+            assert await again.recall() is not None
+            assert again.over.is_set()
+            assert again.recordings is not None
+            (recording,) = again.recordings
+        assert len(list(recording.path.glob("240p/*.m4s"))) == 3
+        assert [path.name for path in (data / "recordings").iterdir()] == [recording.note.id]
+        # Once it is made, it isn't made again, not even when it has been removed since.
+        third = LiveEvent("test", data, Retention(seconds=1e-6))
+        async with third.running():
+            assert third.recordings is not None
+            await third.recordings.expire(recording.note.end + 1)
+            await third.recall()
+            assert list(third.recordings) == []
+
+
+async def test_without_links_the_event_is_not_recorded_and_health_can_tell(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(2)
+        await finish(station)
+        with capture_logs() as logs, monkeypatch.context() as patch:
+            patch.setattr(os, "link", refuse)
+            await station.channel.live_event.seal(station.channel._ending())
+    assert [line["event"] for line in logs] == ["event can't be recorded"]
+    assert station.channel.live_event.trouble == "Operation not permitted"
+    assert not list(station.channel.live_event.recordings or ())
+
+
+async def test_old_recordings_go_and_those_that_are_read_go_later(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await record(tmp_path, material, tools, monkeypatch)
+    recordings = Recordings(tmp_path / "recordings", "test", Retention(seconds=3600))
+    await recordings.load()
+    (recording,) = recordings
+    await recordings.expire(recording.note.end + 3599)
+    assert recordings.get(recording.note.id) is recording
+    with recording.reading():
+        await recordings.expire(recording.note.end + 3601)
+        assert recordings.get(recording.note.id) is None, "nobody finds it any more"
+        assert (recording.path / "master.m3u8").exists(), "but who reads it comes to the end"
+    await recordings.expire(recording.note.end + 3601)
+    assert list((tmp_path / "recordings").iterdir()) == []
+
+
+async def test_the_oldest_go_where_all_are_too_much_but_never_the_latest(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        await station.segment(3)
+        await finish(station)
+        ending = station.channel._ending()
+        recordings = Recordings(tmp_path / "recordings", "test", Retention(size=1))
+        for _ in range(2):
+            await recordings.seal(tmp_path / "dvr", ending)
+            assert len(list(recordings)) == 1
+        everything = Recordings(tmp_path / "recordings", "test", Retention())
+        for _ in range(3):
+            await everything.seal(tmp_path / "dvr", ending)
+    names = sorted(path.name for path in (tmp_path / "recordings").iterdir())
+    assert len(names) == 4
+    assert names[1] == f"{names[0]}-1", "two of one second have names of their own"
+
+
+async def test_other_codec_parameters_behind_a_break_mean_no_mp4_and_say_so(
+    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await record(tmp_path, material, tools, monkeypatch)
+    (recording.path / "event.head").unlink()
+    init = recording.path / "240p" / f"init-{NUMBER + 8}.mp4"
+    data = init.read_bytes()
+    at = data.index(b"avcC") + 7  # the level
+    init.unlink()
+    init.write_bytes(data[:at] + bytes([data[at] + 1]) + data[at + 1 :])
+    again = Recording(recording.note, recording.path)
+    with capture_logs() as logs, pytest.raises(NotFoundError, match="parameters change"):
+        await asyncio.to_thread(again.movie)
+    assert again.obstacle == "the codec's parameters change on the way"
+    assert [line["event"] for line in logs] == ["no MP4 of a recording"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b'{"id":"../../etc"}', b"[" * 100_000])
+async def test_a_folder_that_is_no_recording_is_left_alone(tmp_path: Path, data: bytes) -> None:
+    folder = tmp_path / "20260101T000000Z"
+    folder.mkdir()
+    (folder / "recording").write_bytes(data)
+    (tmp_path / "notes.txt").write_text("mine")
+    recordings = Recordings(tmp_path, "test", Retention(seconds=1, size=1))
+    await recordings.load()
+    assert list(recordings) == []
+    await recordings.expire(1e12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, "notes.txt"]

@@ -1,0 +1,190 @@
+"""Cutting at a source's own key frames: pure, from samples whose times are written down here."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+
+import pytest
+
+from media.mp4.moof import Sample
+from packager.segment.grid import CadenceError, CutPart
+from packager.segment.keyframe_cadence import Observed, kept_cadence
+from packager.segment.keyframes import Cuts, KeyframeSegmenter
+from packager.window.cadence import Cadence
+
+PART = Fraction(1, 4)
+
+
+def cut(
+    keys: Iterable[float], seconds: float, step: Fraction = Fraction(2), longest: Fraction = Fraction(9, 2)
+) -> tuple[list[CutPart], list[CutPart]]:
+    """Cut a picture of 25 frames a second (1000 ticks) and sound of 1024/48000 s, as they come together."""
+    cuts, frames = Cuts(step, longest), {round(key * 25) for key in keys}
+    picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
+    sound = KeyframeSegmenter(timescale=48000, part_target=PART, cuts=cuts, leads=False)
+    shown: list[CutPart] = []
+    heard: list[CutPart] = []
+    samples = 0
+    for frame in range(round(seconds * 25)):
+        shown += picture.receive(40 * frame, [Sample(40, 1, is_sync=frame in frames)], b"v")
+        while samples * 1024 / 48000 < (frame + 1) / 25:
+            heard += sound.receive(1024 * samples, [Sample(1024, 1)], b"a")
+            samples += 1
+    return shown, heard
+
+
+def starts(parts: list[CutPart], timescale: int) -> list[Fraction]:
+    firsts = {part.segment: part for part in reversed(parts)}
+    return [Fraction(firsts[index].base_media_decode_time, timescale) for index in range(max(firsts) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        # a group is a segment
+        (range(0, 21, 2), [0, 2, 4, 6, 8, 10]),
+        # two groups are
+        (range(21), [0, 2, 4, 6, 8, 10]),
+        # the first key frame that is due, and never more than one segment in two seconds
+        ([0, 1.2, 2, 4.4, 5, 6.2, 8.4, 10.4, 12], [0, 2, 4.4, 6.2, 8.4, 10.4]),
+        # groups of 1.92 s: as the numbers have two seconds each, one is left out from time to time
+        ([Fraction(48 * n, 25) for n in range(12)], [0, 1.92, 3.84, 5.76, 9.6]),
+    ],
+)
+def test_segments_begin_with_the_first_key_frame_that_is_due_and_sound_with_them(
+    keys: Iterable[float], expected: list[float]
+) -> None:
+    shown, heard = cut(keys, 21)
+    assert [float(one) for one in starts(shown, 1000)][: len(expected)] == expected
+    for before, after in zip(starts(shown, 1000), starts(heard, 48000), strict=False):
+        assert abs(after - before) <= Fraction(1024, 48000)
+
+
+def test_parts_are_whole_follow_each_other_and_know_that_they_are_the_last_of_their_segment() -> None:
+    for parts, timescale in zip(cut([0, 1.2, 2, 4.4, 5, 6.2, 8.4, 10.4, 12], 12), (1000, 48000), strict=True):
+        for part, following in itertools.pairwise(parts):
+            assert part.base_media_decode_time + part.duration == following.base_media_decode_time
+            assert part.ends_segment == (following.segment > part.segment)
+            length = Fraction(part.duration, timescale)
+            # RFC 8216bis §4.4.4.9
+            assert length <= PART
+            assert part.ends_segment or part.independent or length >= PART * Fraction(85, 100)
+            assert part.independent == part.samples[0].is_sync
+        assert all(next(group).independent for _, group in itertools.groupby(parts, lambda one: one.segment))
+
+
+def test_a_part_begins_with_a_key_frame_where_the_part_before_it_may_end() -> None:
+    # ten frames a part, of which 85 % are nine (RFC 8216bis §4.4.4.9)
+    picture = KeyframeSegmenter(
+        timescale=25, part_target=Fraction(2, 5), cuts=Cuts(Fraction(2), Fraction(5)), leads=True
+    )
+    keys = (0, 4, 23, 36, 50)
+    parts = picture.receive(0, [Sample(1, 1, is_sync=frame in keys) for frame in range(60)], bytes(60))
+    # Frame 4 is in a part that is independent itself, before 23 there are nine; but before 36 only three.
+    assert [part.base_media_decode_time for part in parts] == [0, 4, 14, 23, 33, 43, 50][: len(parts)]
+    assert [part.base_media_decode_time for part in parts if part.independent] == [0, 4, 23]
+
+
+@pytest.mark.parametrize(
+    ("frame_rate", "group", "audio_frame"),
+    [(25, 25, 1024), (24, 24, 1024), (30, 30, 1024), (50, 48, 1024), (25, 12, 960), (60, 45, 1024)],
+)
+def test_parts_fill_the_groups_of_pictures_of_which_a_segment_has_several(
+    frame_rate: int, group: int, audio_frame: int
+) -> None:
+    rate, sound = Fraction(frame_rate), Fraction(audio_frame, 48_000)
+    keys = tuple(Fraction(group * index, frame_rate) for index in range(9))
+    chosen = kept_cadence(Observed(keys, sound), rate, 2.0, 0.333)
+    assert chosen.regular
+    assert chosen.segment_duration > Fraction(group, frame_rate)
+    frames = math.floor(chosen.part_target * rate)
+    last = group % frames or frames
+    # RFC 8216bis §4.4.4.9: at least 85 %, for the last part of a group isn't its segment's
+    for length in (last / rate, frames / rate, chosen.part_target // sound * sound):
+        assert length >= chosen.part_target * Fraction(85, 100)
+
+
+def test_a_segment_without_a_key_frame_in_time_ends_and_what_comes_before_the_next_one_is_left_out() -> None:
+    shown, heard = cut([0, 2, 9, 11], 14)
+    assert [float(one) for one in starts(shown, 1000)] == [0, 2, 9, 11]
+    for parts, timescale in ((shown, 1000), (heard, 48000)):
+        second = [part for part in parts if part.segment == 1]
+        assert second[-1].ends_segment
+        length = sum(Fraction(part.duration, timescale) for part in second)
+        assert Fraction(43, 10) < length <= Fraction(9, 2) + Fraction(1024, 48000)
+        assert [part.segment for part in parts if part.resumes] == [2]
+
+
+def test_sound_that_lacks_a_whole_segment_is_no_cadence() -> None:
+    cuts = Cuts(Fraction(2), Fraction(3))
+    picture = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=True)
+    sound = KeyframeSegmenter(timescale=1000, part_target=PART, cuts=cuts, leads=False)
+    for frame in range(150):
+        picture.receive(40 * frame, [Sample(40, 1, is_sync=frame % 50 == 0)], b"v")
+    with pytest.raises(CadenceError):
+        sound.receive(4100, [Sample(20, 1)], b"a")
+
+
+def test_sound_without_a_picture_is_held_back_within_a_bound() -> None:
+    sound = KeyframeSegmenter(
+        timescale=48000, part_target=PART, cuts=Cuts(Fraction(2), Fraction(3)), leads=False
+    )
+    with pytest.raises(CadenceError):
+        sound.receive(0, [Sample(1024, 1)] * 5000, bytes(5000))
+
+
+@pytest.mark.parametrize(
+    ("keys", "loop", "duration", "target", "regular"),
+    [
+        (range(7), None, 2, 2, True),
+        (range(0, 9, 4), None, 4, 4, True),
+        ([0, Fraction(48, 25), Fraction(96, 25)], None, Fraction(48, 25), 2, True),
+        # a loop's last group is short: two seconds, but over the seam from 10 to 12.5
+        (range(0, 11, 2), Fraction(21, 2), 2, 3, True),
+        ([0, 1, 4, 5, 9], None, 2, 6, False),
+        ([0], None, 2, 12, False),
+    ],
+)
+def test_durations_come_from_the_groups_that_were_seen(
+    keys: Iterable[float], loop: Fraction | None, duration: Fraction, target: int, regular: bool
+) -> None:
+    seen = Observed(tuple(Fraction(key) for key in keys), loop=loop)
+    chosen = kept_cadence(seen, Fraction(25), 2.0, 0.333)
+    assert (chosen.segment_duration, chosen.target_duration, chosen.regular) == (duration, target, regular)
+    assert chosen.longest is not None
+    # RFC 8216bis §4.4.3.1, with a frame of sound on top
+    assert chosen.longest + Fraction(1024, 48000) < target + Fraction(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("keys", "stays"),
+    [
+        ([0, 1, 4, 5, 9], True),  # what was seen then
+        ([0, 1, 3, 4, 5, 6], True),  # less of it
+        ([0, 1, 2, 3], True),  # so little that it looks regular
+        ([0, 1, 6, 7], False),  # §4.4.3.1: a segment of seven seconds is none of that target duration
+        ([0], False),
+    ],
+)
+def test_a_cadence_stays_as_long_as_what_is_seen_of_irregular_key_frames_fits(
+    keys: list[int], stays: bool
+) -> None:
+    def chosen(keys: list[int], noted: Cadence | None = None) -> Cadence:
+        seen = Observed(tuple(Fraction(key) for key in keys))
+        return kept_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted)
+
+    noted = chosen([0, 1, 4, 5, 9])
+    assert chosen(keys, noted) == (noted if stays else chosen(keys))
+    assert chosen(keys) == noted if keys == [0, 1, 4, 5, 9] else chosen(keys) != noted
+
+
+def test_a_cadence_of_regular_key_frames_does_not_stay_where_they_are_others() -> None:
+    noted, now = (
+        kept_cadence(Observed(tuple(Fraction(step * key) for key in range(4))), Fraction(25), 2.0, 0.333)
+        for step in (2, 3)
+    )
+    seen = Observed(tuple(Fraction(3 * key) for key in range(4)))
+    assert kept_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted) == now != noted

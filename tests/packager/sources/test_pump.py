@@ -1,0 +1,203 @@
+"""Channels of a stream that somebody brings: over ffmpeg's deaths and its own changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from structlog.testing import capture_logs
+
+from media.stream_reader import CLOCK_RATE
+from media.ts.reader import TransportReader
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
+from packager.process.tools import Tools
+from packager.sources import pacing
+from packager.sources.pump import Pump
+from packager.window.model import LiveSegment
+from tests.live_server import running
+from tests.patience import wait_for_the_late
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(900)
+"""All that a test waits for together."""
+
+BURST = 6.0
+"""Seconds of a stream that come at once."""
+
+OPTIONS = ChannelOptions("pumped", "", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=44100"
+BOTH = (
+    f"-re -f lavfi -i testsrc2=size=320x240:rate=25 {SOUND} -c:v libx264 -preset ultrafast -tune zerolatency "
+    "-g 25 -pix_fmt yuv420p -c:a aac -f mpegts pipe:1"
+)
+
+
+@contextlib.asynccontextmanager
+async def bringing(pump: Pump, tools: Tools, arguments: str) -> AsyncIterator[None]:
+    """Give a pump what an ffmpeg of another make makes."""
+    argv = [str(tools.ffmpeg), "-nostdin", "-v", "error", *arguments.split()]
+    maker = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+
+    async def bring() -> None:
+        assert maker.stdout is not None
+        while data := await maker.stdout.read(1 << 14):
+            await pump.receive(data)
+
+    task = asyncio.create_task(bring())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        with contextlib.suppress(ProcessLookupError):
+            maker.kill()
+        await maker.communicate()
+
+
+async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_the_late(monkeypatch)
+    pump = Pump("mpegts")
+    channel = Channel(OPTIONS, tools, pump=pump)
+    async with bringing(pump, tools, BOTH), running(channel):
+        window = channel.renditions["240p"].window
+        await until(lambda: channel.ready and channel.pid)
+        window = channel.renditions["240p"].window
+        assert channel.cadence.frame_rate == 25
+        assert channel.pid is not None
+        os.kill(channel.pid, signal.SIGKILL)
+        await until(lambda: channel.restarts)
+        number = window.next_number
+        await until(lambda: window.next_number >= number + 3)
+        assert channel.restarts == 1
+        assert sum(segment.discontinuity for segment in window.listed) == 1
+        assert {one.duration for one in list(window.listed)[-2:]} == {Fraction(1)}
+
+
+async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_the_late(monkeypatch)
+    pump = Pump("mpegts")
+    channel = Channel(OPTIONS, tools, pump=pump)
+    async with running(channel):
+        async with bringing(pump, tools, BOTH):
+            await until(lambda: channel.ready)
+        pump.receive_eof()
+        await until(lambda: channel.restarts == 1 and channel.pid is None)
+        before = time.monotonic()
+        await until(lambda: time.monotonic() > before + 1)
+        assert channel.pid is None
+        number = channel.renditions["240p"].window.next_number
+        pump.begin("mpegts")
+        async with bringing(pump, tools, BOTH):
+            await until(lambda: channel.renditions["240p"].window.next_number > number and channel.pid)
+
+
+async def test_a_picture_that_changes_its_size_goes_on_behind_a_discontinuity_with_an_init_of_its_own(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_the_late(monkeypatch)
+    pump = Pump("mpegts")
+    channel = Channel(replace(OPTIONS, ladder=("source",)), tools, pump=pump)
+    async with running(channel):
+        async with bringing(pump, tools, BOTH):
+            await until(lambda: channel.ready)
+        async with bringing(pump, tools, BOTH.replace("320x240", "160x120")):
+            window = channel.renditions["source"].window
+            await until(lambda: window.timeline and window.timeline.entry.width == 160 and window.open)
+            number = window.next_number
+            await until(lambda: window.next_number > number + 1)
+    shown = [one for one in window.listed if one.timeline is not None and one.data]
+    assert [key for key, _ in itertools.groupby(width_of(one) for one in shown)] == [320, 160]
+    (changed,) = [one for one in window.listed if one.discontinuity and width_of(one) == 160]
+    assert changed.parts[0].independent
+    playlist = channel.presentation.media("source").decode()
+    # RFC 8216bis §4.4.4.3: the discontinuity, and a map of its own for what is behind it
+    assert f'#EXT-X-MAP:URI="init-{changed.number}.mp4"' in playlist.partition("#EXT-X-DISCONTINUITY\n")[2]
+
+
+def width_of(segment: LiveSegment) -> int:
+    return 0 if segment.timeline is None else segment.timeline.entry.width
+
+
+@pytest.fixture(scope="module")
+def film(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Two minutes, with a key frame each second."""
+    path = tmp_path_factory.mktemp("film") / "film.ts"
+    words = BOTH.replace("-re ", "").replace("pipe:1", f"-t 120 {path}").split()
+    subprocess.run([str(tools.ffmpeg), "-nostdin", "-v", "error", *words], check=True)
+    return path.read_bytes()
+
+
+async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_without_a_break(
+    tools: Tools, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_the_late(monkeypatch)
+    pump = Pump("mpegts")
+    channel = Channel(OPTIONS, tools, pump=pump)
+
+    async def bring() -> None:
+        for start in range(0, len(film), 1 << 14):
+            await pump.receive(film[start : start + (1 << 14)])
+
+    async with running(channel):
+        bringing_it = asyncio.create_task(bring())
+        await until(lambda: len(channel.renditions["240p"].window.listed) >= 4)
+        window = channel.renditions["240p"].window
+        assert not any(segment.gap or segment.discontinuity for segment in window.listed)
+        assert channel.restarts == 0
+        bringing_it.cancel()
+
+
+async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
+    tools: Tools, film: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "WINDOW_SECONDS", 3.0)
+    # In so short a time what comes a little unevenly would look like a stream that isn't live.
+    monkeypatch.setattr(pacing, "LIVE_RATE", 1.3)
+    pump = Pump("mpegts", channel="burst")
+    channel = Channel(OPTIONS, tools, pump=pump)
+    clock = 0.0
+
+    async def bring() -> None:
+        nonlocal clock
+        reader, begin, burst = TransportReader(), time.monotonic(), 0.0
+        for start in range(0, len(film), 4096):
+            data = film[start : start + 4096]
+            clock = max([clock, *((piece.clock or 0) / CLOCK_RATE for piece in reader.receive_data(data))])
+            if channel.pid is not None:
+                burst = BURST  # now that it is played, and not before, so much comes at once
+            await asyncio.sleep(max(begin + clock - burst - time.monotonic(), 0))
+            await pump.receive(data)
+
+    with capture_logs() as logs:
+        async with running(channel):
+            live = asyncio.create_task(bring())
+            await until(lambda: any(line["event"].startswith("source is ahead") for line in logs))
+            live.cancel()
+    (told,) = [line for line in logs if line["event"].startswith("source is ahead")]
+    assert told["channel"] == "burst"
+    # The rest is what its unevenness asks for.
+    assert told["seconds"] > 2
+
+
+async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by_nothing_else(
+    tools: Tools,
+) -> None:
+    pump = Pump("mp3", max_ahead=1 << 16)
+    async with asyncio.timeout(240):
+        for _ in range(100):
+            await pump.receive(bytes(1 << 16))  # nobody takes it

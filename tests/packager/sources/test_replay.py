@@ -1,0 +1,117 @@
+"""A publisher's stream outlives the ffmpeg that takes it: cut at access points, kept, and given again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+
+import pytest
+
+from media.errors import MalformedError
+from media.ts.reader import TransportReader
+from media.ts.tables import PACKET
+from packager.process.arguments import QUIET, pipe
+from packager.process.process import Process
+from packager.process.tools import Tools
+from packager.sources.pump import Pump
+from packager.sources.replay import Replay
+
+GOP, RATE, SECONDS = 25, 25, 12
+
+AHEAD = 22
+"""So many frames at most a publisher is ahead of a decoder: more than that holds, and less than a group."""
+
+KILLED_AFTER = 50
+"""Frames."""
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Twelve seconds with a key frame each second."""
+    path = tmp_path_factory.mktemp("replay") / "a.ts"
+    command = f"ffmpeg -v error -f lavfi -i testsrc2=size=160x120:rate={RATE} -f lavfi -i sine -t {SECONDS}"
+    command += f" -c:v libx264 -g {GOP} -sc_threshold 0 -bf 2 -pix_fmt yuv420p -c:a aac -f mpegts {path}"
+    subprocess.run(command.split(), check=True)
+    return path.read_bytes()
+
+
+def test_bytes_between_packets_are_skipped_and_another_format_is_refused(stream: bytes) -> None:
+    reader = TransportReader()
+    reader.receive_data(stream[: 10 * PACKET] + b"\0" * 50)
+    assert b"".join(one.data for one in reader.receive_data(stream[10 * PACKET : 20 * PACKET]))
+    with pytest.raises(MalformedError):
+        TransportReader().receive_data(bytes(1 << 20))
+
+
+def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> None:
+    replay = Replay()
+    for packets in TransportReader().receive_data(stream):
+        replay.receive(packets)
+    assert len(replay.beginning()) < len(stream) / 4
+    first = replay.beginning()[:PACKET]
+    assert first[1] & 0x1F == 0 == first[2]  # the PAT's PID
+    small = Replay(max_bytes=PACKET)
+    for packets in TransportReader().receive_data(stream):
+        small.receive(packets)
+    assert len(small.beginning()) <= 17 * PACKET
+
+
+async def decode(process: Process, times: list[int], *, kill_after: int | None = None) -> None:
+    """Read framecrc lines to the end, which a kill after some frames brings about; note the frames' times."""
+    output = b""
+    while data := await process.read():
+        *lines, output = (output + data).split(b"\n")
+        rows = [line.decode().split(",") for line in lines if not line.startswith(b"#")]
+        times += [int(row[2]) for row in rows if len(row) > 5]
+        if kill_after is not None and len(times) > kill_after:
+            os.kill(process.pid, signal.SIGKILL)
+            kill_after = None
+
+
+async def test_an_ffmpeg_that_is_killed_is_followed_by_one_that_begins_with_a_whole_group(
+    tools: Tools, stream: bytes
+) -> None:
+    argv = [str(tools.ffmpeg), *QUIET[1:], "-copyts", "-f", "mpegts", "-analyzeduration", "300000"]
+    argv += ["-i", "pipe:0", "-map", "0:v", "-fps_mode", "passthrough", "-flush_packets", "1"]
+    argv += ["-f", "framecrc", pipe(0)]
+    pump, first, second = Pump("mpegts"), list[int](), list[int]()
+
+    def decoded() -> int:
+        return (second or first)[-1] - first[0] if first else 0
+
+    async def publish() -> None:
+        step = len(stream) // (SECONDS * 20) // PACKET * PACKET
+        for start in range(0, len(stream), step):
+            # However late an ffmpeg is that a busy machine starves: what is kept for it is one group.
+            while SECONDS * RATE * start / len(stream) > decoded() + AHEAD:
+                await asyncio.sleep(1 / 100)
+            await pump.receive(stream[start : start + step])
+            await asyncio.sleep(1 / 50)  # two and a half times real time
+        pump.receive_eof()
+
+    async def play(times: list[int], kill_after: int | None = None) -> None:
+        process = await Process.start(argv, stdin=True)
+        giving = asyncio.create_task(pump.give(process))
+        try:
+            await decode(process, times, kill_after=kill_after)
+        finally:
+            if kill_after is not None:
+                giving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await giving
+            await process.stop()
+
+    publishing = asyncio.create_task(publish())
+    async with asyncio.timeout(240):
+        await play(first, kill_after=KILLED_AFTER)
+        await play(second)
+        await publishing
+    tick = second[1] - second[0]
+    assert first
+    assert (second[0] - first[0]) % (GOP * tick) == 0  # a key frame
+    assert second[0] <= first[-1] + GOP * tick  # nothing is lost in between but what was on its way
+    assert second == list(range(second[0], second[0] + tick * len(second), tick))
+    assert second[-1] - first[0] == (SECONDS * RATE - 1) * tick

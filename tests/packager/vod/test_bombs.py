@@ -1,0 +1,538 @@
+"""Files of some kilobytes that say that they hold billions of something: what they cost, and ordinary films.
+
+Memory is measured in a process of its own, whose address space ends a little above what it has at its start:
+who takes more fails there, and not the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from media.errors import MediaError, TooLargeError
+from media.mp4.boxes import box, full_box
+from packager.library.storage import Library, LocalFile
+from packager.vod import TitleLimits, Titles
+from packager.vod.index import FileIndex, IndexLimits, read_index
+from packager.vod.playlists import MAX_CONTIGUOUS, peak_bandwidth
+from packager.vod.segment import MAX_SEGMENT_SAMPLES, make_segment
+from tests.packager import crafted, films
+from tests.packager.crafted import SOUND_ENTRY, Track, constant, film, moov, rows, sizes, write
+
+MEBIBYTE = 1 << 20
+LIMIT = 64 * MEBIBYTE
+"""What the worst of files may take."""
+
+CHILD = """
+import json, resource, sys, threading, time, tracemalloc
+from pathlib import Path
+import numpy
+from media.errors import MediaError
+from packager.library.storage import Library, NotFoundError
+from packager.vod import Titles
+path, room, traced = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "traced"
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+address_space = pages * resource.getpagesize() + room
+resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+if traced:
+    tracemalloc.start()
+titles = Titles(Library(path.parent))
+started, outcome = time.thread_time(), "indexed"
+try:
+    titles.multivariant_playlist(path.name)
+    indexed = time.thread_time()
+    for track in ("video", "audio"):
+        try:
+            titles.media_playlist(path.name, track)
+            for number in (0, 1, 100):
+                titles.open_segment(path.name, track, number).close()
+        except NotFoundError:
+            pass
+        except MediaError as error:
+            outcome = f"{type(error).__name__}: {error}"
+except MemoryError:
+    outcome, indexed = "MemoryError", time.thread_time()
+except Exception as error:
+    outcome, indexed = f"{type(error).__name__}: {error}", time.thread_time()
+peak = tracemalloc.get_traced_memory()[1] if traced else 0
+print(json.dumps({"outcome": outcome, "seconds": indexed - started, "peak": peak}))
+"""
+
+
+def cost(path: Path, *, room: int = LIMIT, traced: bool = False) -> dict[str, Any]:
+    """Index a file in a process that may take so much memory more than it has; give what it cost."""
+    argv = [sys.executable, "-c", CHILD, str(path), str(room), "traced" if traced else ""]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def sound(samples: int, **tables: bytes) -> Track:
+    """A sound track of so many samples of a byte, with some tables otherwise."""
+    whole = {
+        "stts": rows([[samples, 1024]]),
+        "stsc": rows([[1, samples, 1]]),
+        "stsz": constant(1, samples),
+        "stco": rows([4096]),
+    }
+    return Track({**whole, **tables})
+
+
+MANY = 1 << 22
+ENTRIES = 1 << 20
+
+
+def of_runs() -> bytes:
+    """Every sample in a run of its own and a chunk of its own, presented at times in no order."""
+    random = np.random.default_rng(3)
+    ones = np.ones(ENTRIES, np.int64)
+    offsets = rows(np.stack((ones, random.integers(0, 1 << 30, ENTRIES)), axis=1))
+    stsc = np.stack((np.arange(ENTRIES) + 1, ones, ones), axis=1)
+    tables = {
+        "stts": rows(np.stack((ones, random.integers(1, 3, ENTRIES)), axis=1)),
+        "ctts": offsets,
+        "stsc": rows(stsc),
+        "stsz": sizes(random.integers(0, 9, ENTRIES)),
+        "stco": rows(random.integers(4096, 1 << 20, ENTRIES)),
+    }
+    return moov(Track(tables, video=True, timescale=1, edits=[(0, (1 << 31) - 1)]))
+
+
+def of_everything() -> bytes:
+    """A moov as large as may be, of samples that all have sizes and composition offsets of their own.
+
+    Of these one is so large, and the edit list begins so late, that no limit tells where to look.
+    """
+    random = np.random.default_rng(4)
+    count = 4_100_000
+    offsets = np.stack((np.ones(count, np.int64), random.integers(1 << 29, 1 << 30, count)), axis=1)
+    offsets[0, 1], offsets[1, 1] = 0, (1 << 31) - 1
+    tables = {
+        "stts": rows([[count, 1]]),
+        "ctts": rows(offsets),
+        "stsc": rows([[1, count, 1]]),
+        "stsz": sizes(random.integers(0, 9, count)),
+        "stco": rows([4096]),
+    }
+    return moov(Track(tables, video=True, timescale=90_000, edits=[(0, (1 << 29) - 1)]))
+
+
+def of_nothing() -> bytes:
+    """Two million entries without a sample before the ones that have them."""
+    flood = np.zeros((1 << 21, 2), np.int64)
+    tables = {kind: rows(np.vstack((flood, [[1000, 1024]]))) for kind in ("stts", "ctts")}
+    return moov(sound(1000, **tables))
+
+
+def of_key_frames() -> bytes:
+    """Nothing but key frames, each longer than a segment: a segment each."""
+    video = sound(19_999, stts=rows([[19_999, 7]]))
+    others = [sound(19_999, stts=rows([[19_999, 7 * 48000]])) for _ in range(8)]
+    return moov(Track(video.tables, video=True, timescale=1), *others)
+
+
+CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "32 tracks of 8 million samples in 17 kB": (crafted.bomb, "TooLargeError: 8388608 samples"),
+    "a track of 4 billion samples": (
+        lambda: crafted.bomb(1, 0xFFFFFFFF),
+        "TooLargeError: 4294967295 samples",
+    ),
+    "32 tracks that share what is allowed": (lambda: crafted.bomb(32, MANY // 32), "indexed"),
+    "all samples that are allowed, in one chunk": (lambda: crafted.bomb(1, MANY), "indexed"),
+    "all samples that are allowed, without time": (
+        lambda: moov(sound(MANY, stts=rows([[1, 1 << 30], [MANY - 1, 0]]))),
+        "TooLargeError",
+    ),
+    "a run for each of a million samples": (of_runs, "indexed"),
+    "a moov as large as may be": (of_everything, ""),
+    "a million runs without samples": (of_nothing, "indexed"),
+    "as many segments as are allowed, nine times": (of_key_frames, "indexed"),
+    "a moov of nothing": (lambda: moov(sound(9), more=box(b"free", bytes(47 * MEBIBYTE))), "indexed"),
+    "a moov of boxes": (lambda: moov(*[sound(9)] * 32, more=box(b"free") * 4000), "indexed"),
+    "tracks of boxes": (
+        lambda: moov(*[Track(sound(9).tables, more=box(b"free") * 4000)] * 32),
+        "MalformedError: a moov of more than 8192 boxes",
+    ),
+    "a huge sample entry": (
+        lambda: moov(Track(sound(9).tables, entries=[SOUND_ENTRY, box(b"free", bytes(40 * MEBIBYTE))])),
+        "TooLargeError: sample entries of",
+    ),
+    "32 sample entries that are just not too large": (
+        lambda: moov(*[Track(sound(9).tables, entries=[SOUND_ENTRY, box(b"skip", bytes(250_000))])] * 32),
+        "indexed",
+    ),
+    "a sample of 4 GB": (lambda: moov(sound(9, stsz=constant(0xFFFFFFFF, 9))), "TooLargeError: segment 0"),
+    "a segment of millions of samples": (
+        lambda: moov(sound(MANY, stts=rows([[MANY, 1]]))),
+        "TooLargeError: segment 0",
+    ),
+    "edits by the million": (
+        lambda: moov(Track(sound(9).tables, edits=[(1, 0)] * 1_000_000)),
+        "TooLargeError: edit list of 1000000",
+    ),
+    "fragments by the thousand": (
+        lambda: box(b"moof", full_box(b"mfhd", 0, 0, bytes(4))) * 100_000,
+        "MalformedError: there is no moov",
+    ),
+    "a moov behind a hundred thousand boxes": (
+        lambda: box(b"sidx") * 100_000 + moov(sound(9)),
+        "MalformedError: there is no moov",
+    ),
+    "a moov behind ten thousand empty boxes": (
+        lambda: box(b"free") * 10_000 + moov(sound(9)),
+        "MalformedError: there is no moov",
+    ),
+    "a clock of one tick": (
+        lambda: moov(Track(sound(MANY).tables, timescale=1)),
+        "TooLargeError: more than 20000",
+    ),
+    "a clock of 4 billion ticks": (
+        lambda: moov(Track(sound(MANY).tables, timescale=0xFFFFFFFF)),
+        "TooLargeError: segment 0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CRAFTED)
+def test_what_a_file_says_that_it_holds_takes_no_memory(name: str, tmp_path: Path) -> None:
+    make, outcome = CRAFTED[name]
+    found = cost(write(tmp_path / "bomb.mp4", make()))
+    assert found["outcome"].startswith(outcome), found
+    assert found["outcome"] != "MemoryError"
+    # 0.1 s on a machine with nothing else to do
+    assert found["seconds"] < 3
+
+
+def test_ffprobe_reads_what_is_refused_here_as_what_it_says(tmp_path: Path) -> None:
+    path = write(tmp_path / "bomb.mp4", crafted.bomb(1, 1_000_000))
+    (stream,) = films.probe(path, "-show_streams")["streams"]
+    assert (stream["codec_name"], stream["nb_frames"]) == ("aac", "1000000")
+    assert path.stat().st_size - MEBIBYTE < 17_000
+
+
+def test_two_hours_of_film_take_less_than_20_mb(tmp_path: Path) -> None:
+    index, media = film(2, total=770_000_000)
+    path = write(tmp_path / "film.mp4", index, media)
+    found = cost(path, traced=True, room=512 * MEBIBYTE)
+    assert found["outcome"] == "indexed"
+    assert len(index) > 7_500_000
+    assert found["peak"] < 20_000_000
+    streams = films.probe(path, "-show_entries", "stream=nb_frames")["streams"]
+    assert sum(int(one["nb_frames"]) for one in streams) == 553_500
+
+
+@pytest.mark.parametrize("total", [5_000_000_000, 40_000_000_000])
+def test_ten_hours_and_40_gb_are_played_within_the_same_memory(total: int, tmp_path: Path) -> None:
+    index, media = film(10, rate=25, total=total)
+    path = write(tmp_path / "film.mp4", index, media)
+    assert path.stat().st_size > total
+    assert cost(path)["outcome"] == "indexed"
+    titles = Titles(Library(tmp_path))
+    last = len(titles.track(path.name, "video").sizes) - 1
+    assert last == 36_000 // 6 - 1
+    with pytest.raises(Exception, match="has no segment"):
+        titles.open_segment(path.name, "video", last + 1)
+    titles.open_segment(path.name, "video", last).close()
+
+
+def indexed(data: bytes, limits: IndexLimits) -> FileIndex:
+    whole = crafted.FTYP + data
+    return read_index(lambda offset, length: whole[offset : offset + length], len(whole), limits)
+
+
+def test_each_limit_of_an_index_refuses_the_file_in_one_line() -> None:
+    data = moov(sound(1000), sound(1000), sound(1000))
+    assert len(indexed(data, IndexLimits()).tracks) == 3
+    with pytest.raises(TooLargeError, match=r"moov of [0-9]+ bytes: more than 1000"):
+        indexed(data, IndexLimits(moov_bytes=1000))
+    with pytest.raises(TooLargeError, match="1000 samples: more than 999"):
+        indexed(data, IndexLimits(samples=999))
+    with pytest.raises(TooLargeError, match="more than 3 segments of all tracks"):
+        indexed(data, IndexLimits(segments=3))
+
+
+def test_sound_that_is_too_much_beside_the_first_is_left_out_and_said_so() -> None:
+    data = moov(sound(1000), sound(1000), sound(1000))
+    index = indexed(data, IndexLimits(samples=2500))
+    assert [track.name for track in index.tracks] == ["audio", "audio-2"]
+    assert index.left_out == ("track 3: 1000 samples: more than 500",)
+    index = indexed(data, IndexLimits(segments=9))
+    assert [track.name for track in index.tracks] == ["audio", "audio-2"]
+    assert index.left_out == ("track 3: more than 9 segments of all tracks",)
+    assert len(indexed(data, IndexLimits(sound_tracks=1)).tracks) == 1
+
+
+def test_a_film_is_not_published_without_a_picture_that_is_too_much() -> None:
+    picture = Track(sound(2000).tables, video=True)
+    with pytest.raises(TooLargeError, match="2000 samples"):
+        indexed(moov(sound(1000), picture), IndexLimits(samples=2500))
+    with pytest.raises(TooLargeError, match="2000 samples"):
+        indexed(moov(picture, sound(2000)), IndexLimits(samples=2500))
+
+
+def test_what_an_index_says_that_it_takes_is_what_it_takes(tmp_path: Path) -> None:
+    small, _ = film(0.01)
+    large, _ = film(1)
+    cover = moov(sound(9), more=box(b"udta", bytes(3 * MEBIBYTE)))
+    for data, count in ((small, 30), (large, 1), (cover, 3)):
+        path = write(tmp_path / "film.mp4", data)
+        with Library(tmp_path).open(path.name) as file:
+            read_index(file.pread, file.size)
+            tracemalloc.start()
+            try:
+                kept = [read_index(file.pread, file.size) for _ in range(count)]
+                taken = tracemalloc.get_traced_memory()[0]
+            finally:
+                tracemalloc.stop()
+        said = sum(index.nbytes for index in kept)
+        assert taken / 1.2 < said < taken * 2 + 20_000 * count
+
+
+def test_refusals_and_indexes_of_a_whole_library_stay_within_their_memory(tmp_path: Path) -> None:
+    small, media = film(0.01)
+    for number in range(40):
+        write(tmp_path / f"{number}.mp4", small if number % 2 else crafted.bomb(), media)
+    titles = Titles(Library(tmp_path), TitleLimits(index_bytes=300_000))
+    played = titles.track("1.mp4", "video")
+    told = [titles.obstacle(f"{number}.mp4") for number in range(40)]
+    assert told[1] is None
+    assert told[0] is not None
+    assert "8388608 samples: more than 4194304" in told[0]
+    assert titles.index_count < 40
+    # Looking at the library doesn't put out what is played.
+    assert titles.track("1.mp4", "video") is played
+
+
+class CountingLibrary(Library):
+    """Counts how many threads read from its files at once."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.lock = threading.Lock()
+        self.reading = self.most = 0
+
+    def open(self, name: str) -> LocalFile:
+        library = self
+
+        class Counted(LocalFile):
+            def pread(self, offset: int, length: int) -> bytes:
+                with library.lock:
+                    library.reading += 1
+                    library.most = max(library.most, library.reading)
+                try:
+                    time.sleep(0.01)
+                    return super().pread(offset, length)
+                finally:
+                    with library.lock:
+                        library.reading -= 1
+
+        file = super().open(name)
+        status = os.fstat(file.fd)
+        return Counted(os.dup(file.fd), file.path, status)
+
+
+def test_whoever_asks_only_two_indexes_are_made_at_the_same_time(tmp_path: Path) -> None:
+    small, media = film(0.01)
+    for number in range(12):
+        write(tmp_path / f"{number}.mp4", small, media)
+    library = CountingLibrary(tmp_path)
+    titles = Titles(library)
+    with ThreadPoolExecutor(12) as executor:
+        told = list(executor.map(titles.obstacle, [f"{number % 12}.mp4" for number in range(36)]))
+    assert told == [None] * 36
+    assert library.most == 2
+    assert titles.index_count == 12
+
+
+def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> None:
+    small, media = film(0.01)
+    for number in range(3):
+        write(tmp_path / f"{number}.mp4", small, media)
+    titles = Titles(Library(tmp_path), TitleLimits(made_at_once=1, wait_seconds=0))
+    holding = titles._making.acquire()
+    assert holding
+    with pytest.raises(TimeoutError, match="waits for others"):
+        titles.multivariant_playlist("0.mp4")
+    titles._making.release()
+    assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
+
+
+def test_who_reads_the_same_segment_at_the_same_time_reads_by_one_header(tmp_path: Path) -> None:
+    count = MAX_SEGMENT_SAMPLES
+    scattered = sound(
+        count,
+        stts=rows([[count, 1]]),
+        stsc=rows([[1, 1, 1]]),
+        stco=rows(np.arange(count)[::-1] * 7),
+    )
+    path = write(tmp_path / "film.mp4", moov(scattered))
+    titles = Titles(Library(tmp_path))
+    titles.open_segment(path.name, "audio", 0).close()
+    tracemalloc.start()
+    opened = [titles.open_segment(path.name, "audio", 0) for _ in range(100)]
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 8 * MEBIBYTE
+    assert len({id(one.segment) for one in opened}) == 1
+    for one in opened:
+        one.close()
+    assert titles.open_segments == 1
+    del opened, one
+    assert titles.open_segments == 0
+
+
+def test_an_hour_in_one_segment_beside_brief_ones_is_measured_in_bounded_steps() -> None:
+    count = 15_000
+    long = Track(
+        sound(count, stts=rows([[count - 1, 7], [1, 100_000]]), stsz=constant(100, count)).tables,
+        video=True,
+        timescale=1,
+    )
+    (track,) = indexed(moov(long), IndexLimits()).tracks
+    assert len(track.sizes) > 100 * MAX_CONTIGUOUS
+    # No segments in a row have a higher rate than a segment of 7 seconds.
+    assert peak_bandwidth(track) == -(-int(track.sizes[1]) * 8 // 7)
+
+
+def test_a_manifest_of_too_many_segments_is_refused_and_its_playlists_are_not(tmp_path: Path) -> None:
+    write(tmp_path / "film.mp4", moov(sound(100_000)))
+    titles = Titles(Library(tmp_path), TitleLimits(manifest_segments=300))
+    with pytest.raises(TooLargeError, match="a manifest of 356 segments: more than 300"):
+        titles.manifest("film.mp4")
+    assert titles.media_playlist("film.mp4", "audio").count("#EXTINF") == 356
+
+
+def test_a_segment_that_lies_in_a_hundred_thousand_places_is_read_in_linear_time() -> None:
+    count = MAX_SEGMENT_SAMPLES
+    tables = sound(
+        count,
+        stts=rows([[count, 1]]),
+        stsc=rows([[1, 1, 1]]),
+        stco=rows(np.arange(count)[::-1] * 7),
+    )
+    index = indexed(moov(tables), IndexLimits())
+    index = FileIndex(index.tracks, 1 << 30)
+    segment = make_segment(index, index.tracks[0], 0)
+    assert segment is not None
+    calls = 0
+
+    def read(offset: int, length: int) -> bytes:
+        nonlocal calls
+        calls += 1
+        return bytes(length)
+
+    assert len(segment.read(read, 0, segment.size)) == segment.size
+    assert calls == count
+
+
+def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits() -> None:
+    """Numbers of a file's tables are replaced by others that are large, small, or one off."""
+    source = bytearray(
+        moov(*(Track(sound(500).tables, video=video, timescale=90) for video in (True, False)))
+    )
+    random = np.random.default_rng(5)
+    limits = IndexLimits(samples=100_000)
+    begins = [at for kind in (b"stts", b"stsc", b"stsz", b"stco") for at in _all(bytes(source), kind)]
+    outcomes: dict[str, int] = {}
+    tracemalloc.start()
+    for _ in range(700):
+        damaged = bytearray(source)
+        for begin in random.choice(begins, 2):
+            at = begin + 4 + 4 * int(random.integers(0, 5))
+            value = int(random.choice([0, 1, 2, 499, 501, 99_999, 1 << 24, 1 << 31, 0xFFFFFFFF]))
+            damaged[at : at + 4] = value.to_bytes(4, "big")
+        try:
+            index = indexed(bytes(damaged), limits)
+            outcome = "indexed"
+        except MediaError as error:
+            outcome = type(error).__name__
+        else:
+            assert sum(len(track.samples) for track in index.tracks) <= limits.samples
+            for track in index.tracks:
+                try:
+                    make_segment(index, track, len(track.sizes) - 1)
+                except MediaError:
+                    outcome = "no segment"
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 * MEBIBYTE
+    assert set(outcomes) >= {"indexed", "MalformedError", "TooLargeError", "no segment"}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ffprobe_finds_the_same_samples_in_tables_of_any_shape(seed: int, tmp_path: Path) -> None:
+    """Runs, chunks, sizes and offsets of random lengths, in each of the boxes that may say them."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(2_000, 5_000))
+
+    def runs(low: int, high: int) -> bytes:
+        lengths = random.integers(1, 40, count)
+        last = int(np.searchsorted(np.cumsum(lengths), count))
+        lengths[last] -= int(lengths[: last + 1].sum()) - count
+        return rows(np.stack((lengths, random.integers(low, high, count)), axis=1)[: last + 1])
+
+    size = random.integers(1, 255, count)
+    per_chunk = random.integers(1, 9, count)
+    per_chunk[random.integers(0, count, 20)] = 300
+    used = int(np.searchsorted(np.cumsum(per_chunk), count)) + 1
+    changes = np.flatnonzero(np.diff(per_chunk[:used], prepend=0))
+    places = random.integers(100_000, 1 << 20, used)
+    wide = bool(seed % 2)
+    tables = {
+        "stts": runs(1, 2000),
+        "ctts": runs(0, 9000),
+        "stsc": rows(np.stack((changes + 1, per_chunk[changes], np.ones(len(changes), int)), axis=1)),
+        "co64" if wide else "stco": crafted.places(places, "co64" if wide else "stco"),
+        "stss": rows(np.unique(np.append(random.integers(1, count, 90), 1))),
+    }
+    compact = (4, 8, 16)[seed % 3]
+    if seed >= 3:
+        size = np.minimum(size, (1 << compact) - 1)
+        nibbles = np.append(size, 0)[: count + count % 2].reshape(-1, 2)
+        fields = nibbles[:, 0] << 4 | nibbles[:, 1] if compact == 4 else size
+        packed = fields.astype(f">u{max(compact // 8, 1)}").tobytes()
+        tables["stz2"] = struct.pack(">7xBI", compact, count) + packed
+    else:
+        tables["stsz"] = sizes(size)
+    path = write(tmp_path / "any.mp4", moov(Track(tables, video=True, timescale=90_000)), 2 * MEBIBYTE)
+    with Library(tmp_path).open(path.name) as file:
+        (track,) = read_index(file.pread, file.size).tracks
+    ours = track.samples.samples(0, count)
+    wanted = "packet=pts,dts,size,pos,flags"
+    # Else a parser of H.264 looks for key frames by itself.
+    unparsed = ("-fflags", "+noparse")
+    packets = films.probe(path, *unparsed, "-select_streams", "v:0", "-show_entries", wanted)["packets"]
+    assert [int(one["size"]) for one in packets] == ours.size.tolist()
+    assert [int(one["pos"]) for one in packets] == ours.offset.tolist()
+    assert [int(one["dts"]) for one in packets] == ours.decode_time[:-1].tolist()
+    assert [int(one["pts"]) for one in packets] == ours.composition_time.tolist()
+    assert ["K" in one["flags"] for one in packets] == ours.is_sync.tolist()
+
+
+def _all(data: bytes, kind: bytes) -> list[int]:
+    found, at = [], data.find(kind)
+    while at >= 0:
+        found.append(at)
+        at = data.find(kind, at + 1)
+    return found
+
+
+def test_a_fragmented_file_is_named_as_what_it_is() -> None:
+    fragmented = moov(sound(9), more=box(b"mvex", full_box(b"trex", 0, 0, bytes(20))))
+    with pytest.raises(MediaError, match="a fragmented MP4"):
+        indexed(fragmented, IndexLimits())
