@@ -21,6 +21,7 @@ from packager.process.process import Process, last_error
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
+from packager.step_budget import StepBudget
 
 T = TypeVar("T")
 
@@ -54,6 +55,7 @@ class Decoder:
         self._rate = sound.sample_rate
         self._unit = SAMPLE_BYTES * sound.channels
         self._batch = bytearray()
+        self._budget = StepBudget()
         self._batched = 0
         # Samples that it was given, at its shape's rate, and that came out, at the mount's.
         self._written = 0
@@ -155,6 +157,8 @@ class Decoder:
         self._batch.clear()
         self._written += self._batched
         self._batched = 0
+        # The decoder may be as fast as we are: then nothing here ever waits, and others would.
+        await self._budget.spend()
         try:
             # What is in the decoder at most is less than its pipes hold: it takes this while nobody reads.
             await in_time(self._process.write(batch))

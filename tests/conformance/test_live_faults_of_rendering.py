@@ -202,7 +202,7 @@ def test_whatever_fails_is_500_of_that_request_alone(
 def test_where_the_short_way_fails_the_application_answers(
     fed: HandFed, monkeypatch: pytest.MonkeyPatch, logged: list[Any]
 ) -> None:
-    monkeypatch.setattr("origin.live.fast_path._asker", fail)
+    monkeypatch.setattr("origin.live.fast_path._player_request", fail)
     calls = fed.calls
     assert fed.ask(PATH).status == 200
     assert fed.calls == calls + 1

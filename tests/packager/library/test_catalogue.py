@@ -92,7 +92,8 @@ async def test_a_file_that_says_to_have_billions_of_samples_takes_bounded_memory
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     await probe(path, tools)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_maxrss << 10 <= max(PROBE_MEMORY, before.ru_maxrss << 10)
+    # The kernel counts resident pages by processor, and sums them up later: it may be some megabytes off.
+    assert after.ru_maxrss << 10 <= max(PROBE_MEMORY, before.ru_maxrss << 10) + (16 << 20)
     assert (await probe(long, tools)).codecs == ("h264", "aac")
 
 

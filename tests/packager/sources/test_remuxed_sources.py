@@ -102,7 +102,7 @@ def words_of_children() -> str:
         with contextlib.suppress(OSError):
             for pid in path.read_text().split():
                 text = Path(f"/proc/{pid}/cmdline").read_text()
-                found += f"{text}\n" if "rawinput" in text else ""
+                found += f"{text}\n" if "raw_input" in text else ""
     return found
 
 
