@@ -206,7 +206,11 @@ class Queued(threading.Thread):
     def _told(pid: int) -> Mapping[str, float]:
         """Give the seconds of each thread of a process; nothing for one that has ended."""
         told = {}
-        for task in Path(f"/proc/{pid}/task").glob("*"):
+        folder, tasks = Path(f"/proc/{pid}/task"), list[Path]()
+        # The process may end between any two looks; it has no tasks then.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            tasks = list(folder.iterdir())
+        for task in tasks:
             with contextlib.suppress(OSError):
                 if (task / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
                     continue
