@@ -132,7 +132,7 @@ MSG_FASTOPEN = 0x2000_0000
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One architecture.
+    """The numbers by which one architecture's system calls are known to the filter.
 
     Attributes:
         architecture: AUDIT_ARCH_*.
