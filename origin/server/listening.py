@@ -125,15 +125,27 @@ class Listener:
             self._pause = self._loop.call_later(PAUSE_SECONDS, self._look_again)
 
 
+def _kept_back() -> int:
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return KEPT_BACK if allowed == resource.RLIM_INFINITY else min(KEPT_BACK, allowed // 4)
+
+
 def _highest() -> int:
     """The last number that a connection may have as a descriptor: the system gives the lowest free one."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return allowed - 1 - min(KEPT_BACK, allowed // 4) if allowed != resource.RLIM_INFINITY else 1 << 30
+    return allowed - 1 - _kept_back() if allowed != resource.RLIM_INFINITY else 1 << 30
 
 
 def _has_room(descriptor: int) -> bool:
+    """Whether a connection can have one, and leave as many as are kept back.
+
+    They are taken for a moment rather than counted: where the limit was lowered under a running server, the
+    number of the lowest free one says nothing about how many there are.
+    """
+    taken: list[int] = []
     with contextlib.suppress(OSError):
-        number = os.dup(descriptor)
+        for _ in range(_kept_back() + 1):
+            taken.append(os.dup(descriptor))  # noqa: PERF401 - what was taken is closed, whatever is raised
+    for number in taken:
         os.close(number)
-        return number <= _highest()
-    return False
+    return len(taken) > _kept_back()
