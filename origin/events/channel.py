@@ -26,7 +26,7 @@ RETRY_MILLISECONDS = 2000
 CLOSE_SECONDS = 0.5
 """How long a reader that doesn't read may hold up the channel's end."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class EventChannel:
 
     def _drop(self, reader: Reader, stream: Stream) -> None:
         self.dropped += 1
-        _log.info("reader dropped", channel=self._name, behind=self._limits.queue_bytes)
+        log.info("reader dropped", channel=self._name, behind=self._limits.queue_bytes)
         stream.abort()
         self._leave(reader)
 

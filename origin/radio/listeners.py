@@ -32,7 +32,7 @@ WRITE_BYTES = 128 * 1024
 FLUSH_LISTENERS = 250
 """Listeners written to before others on the loop have a turn: about three milliseconds."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +302,7 @@ class Listeners:
             return
         if listener in self._present:
             self.dropped += 1
-            _log.info("listener dropped", mount=self._mount, behind=self._limits.queue_bytes)
+            log.info("listener dropped", mount=self._mount, behind=self._limits.queue_bytes)
             listener.stream.abort()
             self._leave(listener)
 

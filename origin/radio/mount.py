@@ -172,7 +172,7 @@ WATCH_SECONDS = 0.5
 RING_BYTES = 128 * 1024
 """Least size of a ring: two seconds of the highest bitrate, whatever is configured."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Mount:
@@ -392,7 +392,7 @@ class Mount:
         elif self._unlike != block.sort:
             self._unlike = block.sort
             heard = self._type.heard or self._type.told
-            _log.warning(
+            log.warning(
                 "fallback isn't of the listeners' type", mount=self.name, type=heard, not_heard=block.sort
             )
 
@@ -415,7 +415,7 @@ class Mount:
     def _send_away(self, block: AudioBlock) -> None:
         """A response has one type, so its listeners come again for another."""
         before = self._type.heard or self._type.told
-        _log.info("type changes", mount=self.name, before=before, now=block.sort)
+        log.info("type changes", mount=self.name, before=before, now=block.sort)
         self.audience.close()
         self._ring.clear()
 
@@ -423,7 +423,7 @@ class Mount:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if len(self.audience) and self._silence.seconds > self.options.hold_seconds:
-                _log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
+                log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
                 self.audience.close()
             self._demand.look(heard=self.is_wanted)
             self.now.channel.beat()

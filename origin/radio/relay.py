@@ -35,7 +35,7 @@ MAX_REDIRECTS = 5
 SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
 """Bytes of audio between two titles that are believed; stations have 8,192 and more."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class RelayError(Exception):
@@ -106,7 +106,7 @@ class Relay:
                     reason = untold(str(error), self.options.url) or type(error).__name__
                 finally:
                     self.available = False
-                _log.warning("relay broke", mount=self.options.name, reason=reason, again_in=self._pause)
+                log.warning("relay broke", mount=self.options.name, reason=reason, again_in=self._pause)
                 await asyncio.sleep(self._pause)
                 self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
@@ -124,7 +124,7 @@ class Relay:
                     blocks += intake.receive(audio)
                 for block in blocks:
                     if not self.available:
-                        _log.info("relay plays", mount=self.options.name, type=block.media_type)
+                        log.info("relay plays", mount=self.options.name, type=block.media_type)
                         self.available, self._pause = True, FIRST_PAUSE
                     self.media_type, self._bitrate = block.media_type, intake.bitrate or self._bitrate
                     await throttle.wait(block)

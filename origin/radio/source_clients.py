@@ -48,7 +48,7 @@ AGENT_CHARS = 200
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class SourceClients:
@@ -96,15 +96,15 @@ class SourceClients:
             # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
             await _refusal("a source is there already\n", 403 if legacy else 409)(scope, receive, send)
             return
-        log = _log.bind(mount=name, client=request.client.host if request.client else None)
-        log.info("source connected", method=scope["method"], agent=_agent(request), type=media_type)
+        source_log = log.bind(mount=name, client=request.client.host if request.client else None)
+        source_log.info("source connected", method=scope["method"], agent=_agent(request), type=media_type)
         if legacy:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         try:
             status, reason = await self._carry(mount, session, receive)
         finally:
             session.close()
-        log.info("source gone", reason=reason or "its end")
+        source_log.info("source gone", reason=reason or "its end")
         if legacy:
             await send({"type": "http.response.body", "body": b""})
         elif reason:

@@ -36,7 +36,7 @@ REPORT_SECONDS = 60.0
 FRAMES = 6
 """How many of the innermost calls are told."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class LoopLag:
@@ -104,9 +104,9 @@ class LoopLag:
     def _report(self, late: float, now: float) -> None:
         where, self._where = self._where, ""
         self.holds += 1
-        tell = _log.debug
+        tell = log.debug
         if now - self._reported >= REPORT_SECONDS:
-            self._reported, tell = now, _log.warning
+            self._reported, tell = now, log.warning
         tell("the event loop was held by computing", seconds=round(late, 2), where=where)
 
 

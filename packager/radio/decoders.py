@@ -21,7 +21,7 @@ from packager.radio.decoder import Decoder, decoding, in_time
 DECODERS = 3
 """Most decoders of one station: sample rates and channels may take turns without a process for each turn."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Decoders:
@@ -81,7 +81,7 @@ class Decoders:
         """Give the decoder of a shape; start it where there is none, and end the one that rested longest."""
         decoder = self._running.pop(shape, None)
         if decoder is not None and decoder.has_ended:
-            _log.warning("a resting decoder ended", reason=decoder.reason)
+            log.warning("a resting decoder ended", reason=decoder.reason)
             await decoder.stop()
             decoder = None
         if decoder is None:

@@ -34,7 +34,7 @@ UNHEARD_GAIN = 0.5
 """Decibels below which a difference isn't worth encoding a track for."""
 
 _INTEGRATED = re.compile(rb"lavfi\.r128\.I=(-?[0-9.]+|-?inf|nan)")
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Loudness:
@@ -86,7 +86,7 @@ class Loudness:
                     self._known.clear()
                 self._known[key] = measured
         except (OSError, ToolsError) as error:
-            _log.warning("loudness unknown", track=display(path), reason=display(str(error)))
+            log.warning("loudness unknown", track=display(path), reason=display(str(error)))
             return 0.0
         return gain_to(self._target, self._known[key])
 

@@ -44,7 +44,7 @@ PROBE_FRAMES = 32
 RESCAN_SECONDS = 1.0
 """Pause before a folder is read again that had nothing to play."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Station:
         waiting = False
         while not (paths := await asyncio.to_thread(find_tracks, self.options.folder)):
             if not waiting:
-                _log.warning(
+                log.warning(
                     "no tracks",
                     station=self.options.name,
                     folder=display(self.options.folder.absolute()),
@@ -190,7 +190,7 @@ class Station:
         except (MediaError, ToolsError, OSError, TimeoutError) as error:
             what = "track cut short" if gathered.frames else "track skipped"
             reason = display(str(error)) or type(error).__name__
-            _log.warning(what, station=self.options.name, track=display(path), reason=reason)
+            log.warning(what, station=self.options.name, track=display(path), reason=reason)
         if gathered.pending:
             yield gathered.take()
         self._played += gathered.frames

@@ -38,7 +38,7 @@ HELD_SECONDS = 2.0
 REST_SECONDS = 1.0
 """Silence that brings out the last of a track: more than ffmpeg takes at once and LAME looks ahead."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Transcoder:
@@ -175,7 +175,7 @@ class Transcoder:
 
     async def _running(self) -> Process:
         if self._encoder is not None and self._encoder.returncode is not None:
-            _log.warning("the encoder ended between tracks", reason=last_error(self._encoder.errors))
+            log.warning("the encoder ended between tracks", reason=last_error(self._encoder.errors))
             await self.stop()
         if self._encoder is None:
             self._encoder = await Process.start([self._tools.ffmpeg, *self._encoding()], stdin=True)

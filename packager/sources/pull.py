@@ -30,7 +30,7 @@ SILENT_SECONDS = 10.0
 MAX_REDIRECTS = 5
 HEADERS = {"user-agent": "Headwater", "accept": "*/*", "accept-encoding": "identity"}
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Puller:

@@ -45,7 +45,7 @@ READERS: Mapping[str, Callable[[], StreamReader]] = {
 }
 """What can be pumped, by ffmpeg's name of the container."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class Supply(Protocol):
@@ -191,7 +191,7 @@ class Pump:
         """Let the next ffmpeg begin with the newest access point, where this one can't catch up any more."""
         waiting = self._pacing.waiting
         if self._pacing.late(time.monotonic()):
-            _log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
+            log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
             (self._on_late or self.receive_eof)()
 
     def receive_eof(self) -> None:

@@ -13,7 +13,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 QUIET_AFTER = 3
 """Failures in a row that are told; those behind them aren't news."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 class PullError(Exception):
@@ -39,7 +39,7 @@ class SourceRetries:
     def begins(self) -> None:
         """Note that a stream comes."""
         if self._failures > 0 and (self._failures <= QUIET_AFTER or not self._played):
-            _log.info("source is there", channel=self._channel)
+            log.info("source is there", channel=self._channel)
         if not self._there:
             self._since = time.monotonic()
         self._there = self._played = True
@@ -56,7 +56,7 @@ class SourceRetries:
         if self._there and time.monotonic() - self._since > LONGEST_PAUSE:
             self._pause, self._failures = FIRST_PAUSE, 0
         if not self._failures or (self._there and self._failures < QUIET_AFTER):
-            _log.warning("source isn't there", channel=self._channel, reason=reason)
+            log.warning("source isn't there", channel=self._channel, reason=reason)
         self._there, self._failures = False, self._failures + 1
         pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
         return pause

@@ -30,7 +30,7 @@ GATHER_SECONDS = 0.005
 LOSS_SECONDS = 60.0
 """How long after packets were told to be lost others are told."""
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class DatagramPuller:
             return
         losses = self.losses
         if losses != self._told:
-            _log.warning(
+            log.warning(
                 "packets of the source were lost",
                 channel=self._channel,
                 packets=losses.packets - self._told.packets,
