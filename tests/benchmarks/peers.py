@@ -13,6 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvicorn
+from starlette.applications import Starlette
+
+from origin.files.open_files import OpenFiles
+from origin.files.routes import Files
+from origin.http1.access_log import RequestCounters
+from origin.http1.protocol import http_protocol
+from origin.http1.request_head import HttpLimits
+from origin.responses.common_headers import CommonHeaders
+from packager.library.storage import Library
+
 SERVER_CORE = "0"
 CLIENT_CORE = "1"
 START_SECONDS = 60.0
@@ -39,22 +50,6 @@ from starlette.routing import Route
 async def media(request):
     return FileResponse(sys.argv[1] + "/" + request.path_params["path"])
 uvicorn.run(Starlette(routes=[Route("/media/{path:path}", media)]), port=int(sys.argv[2]), log_level="error")
-"""
-
-
-BY_ASGI_APP = """
-import pathlib, sys, uvicorn
-from starlette.applications import Starlette
-from origin.files import routes as files
-from origin.responses.common_headers import Edge, Traffic
-from origin.files.open_files import OpenFiles
-from origin.http1.protocol import wire_protocol
-from origin.http1.request_head import WireLimits
-from packager.library.storage import Library
-own = files.Files(Library(pathlib.Path(sys.argv[1])), open_files=OpenFiles(), app=Starlette())
-app = Edge(own, traffic=Traffic(), allow_origin="*", log_requests=False)
-uvicorn.run(app, http=wire_protocol(WireLimits()), port=int(sys.argv[2]), ws="none", lifespan="off",
-    log_config=None, access_log=False, server_header=False)
 """
 
 
@@ -119,9 +114,26 @@ def headwater(library: Path) -> Iterator[Peer]:
 def headwater_by_asgi(library: Path) -> Iterator[Peer]:
     """Ours, every request by way of ASGI."""
     port = free_port()
-    command = [sys.executable, "-c", BY_ASGI_APP, str(library), str(port)]
+    code = "import sys; from tests.benchmarks.peers import serve_by_asgi; serve_by_asgi(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(library), str(port)]
     with running("by ASGI", command, port) as peer:
         yield peer
+
+
+def serve_by_asgi(library: str, port: str) -> None:
+    """Serve a folder's files by ASGI alone, in this process."""
+    own = Files(Library(Path(library)), open_files=OpenFiles(), app=Starlette())
+    app = CommonHeaders(own, traffic=RequestCounters(), allow_origin="*", log_requests=False)
+    uvicorn.run(
+        app,
+        http=http_protocol(HttpLimits()),
+        port=int(port),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
 
 
 @contextlib.contextmanager
