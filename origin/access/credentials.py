@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from origin.http.client_limits import network_of
 from origin.http1.exchange import wait_while_connected
+from packager.retry_policy import RetryPolicy
 
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
 """RFC 7617 §2."""
@@ -93,7 +94,7 @@ class GuessDelay:
         sleep: Callable[[Request, float], Awaitable[None]] = wait_while_connected,
     ) -> None:
         self._at_once = at_once
-        self._longest = longest_seconds
+        self._delays = RetryPolicy(FIRST_DELAY_SECONDS, longest_seconds)
         self._clock = clock
         self._sleep = sleep
         # By address, the longest silent first: how many were wrong, and when the last one was.
@@ -114,8 +115,7 @@ class GuessDelay:
         if len(self._guessers) > GUESSERS_KEPT:
             self._guessers.popitem(last=False)
         beyond = count - self._at_once
-        # Past this power the longest is reached in any case.
-        return min(FIRST_DELAY_SECONDS * 2.0 ** min(beyond - 1, 16), self._longest) if beyond > 0 else 0.0
+        return self._delays.pause(beyond) if beyond > 0 else 0.0
 
 
 class Authenticator:

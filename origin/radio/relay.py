@@ -18,6 +18,7 @@ from origin.radio.station_headers import announced_bitrate, announcement_of
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
 from packager.radio.station_info import NOTHING
+from packager.retry_policy import FailureCount, RetryPolicy
 from packager.sources.guarded_http import GuardedTransport, certificates, guard_of
 from packager.sources.retries import PullError
 from packager.sources.schemes import untold
@@ -27,9 +28,8 @@ CONNECT_SECONDS = 10.0
 SILENT_SECONDS = 10.0
 """How long the other server may send nothing before it is asked again."""
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 30.0
-"""Seconds until it is asked again: the first time, and at most; each failure doubles it."""
+RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
+"""When the other server is asked again; what plays at all makes the next failure a first one."""
 
 MAX_REDIRECTS = 5
 SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
@@ -51,12 +51,14 @@ class RelayOptions:
         url: of the stream.
         bitrate: kbit/s that is told until a frame tells it.
         media_type: that is told until the other server tells it.
+        retry: says when the other server is asked again.
     """
 
     name: str
     url: str = field(repr=False)
     bitrate: int = 128
     media_type: str = "audio/mpeg"
+    retry: RetryPolicy = RELAY_RETRY
 
 
 class Relay:
@@ -68,7 +70,7 @@ class Relay:
         self.announced = NOTHING
         self.available = False
         self._bitrate = 0
-        self._pause = FIRST_PAUSE
+        self._count = FailureCount(options.retry)
 
     @property
     def bitrate(self) -> int:
@@ -106,9 +108,9 @@ class Relay:
                     reason = untold(str(error), self.options.url) or type(error).__name__
                 finally:
                     self.available = False
-                log.warning("relay broke", mount=self.options.name, reason=reason, again_in=self._pause)
-                await asyncio.sleep(self._pause)
-                self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                pause = self._count.failed()
+                log.warning("relay broke", mount=self.options.name, reason=reason, again_in=pause)
+                await asyncio.sleep(pause)
 
     async def _carry(self, response: httpx.Response) -> AsyncGenerator[AudioBlock]:
         metaint = self._judge(response)
@@ -125,7 +127,8 @@ class Relay:
                 for block in blocks:
                     if not self.available:
                         log.info("relay plays", mount=self.options.name, type=block.media_type)
-                        self.available, self._pause = True, FIRST_PAUSE
+                        self.available = True
+                        self._count.succeeded()
                     self.media_type, self._bitrate = block.media_type, intake.bitrate or self._bitrate
                     await throttle.wait(block)
                     yield block

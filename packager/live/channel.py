@@ -124,7 +124,13 @@ class Channel:
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
         keep = any(rung.copied for rung in ladder)
         self._finder = Finder(
-            options.source, tools, options.name, pump, keep=keep, receive_bytes=options.receive_bytes
+            options.source,
+            tools,
+            options.name,
+            pump,
+            keep=keep,
+            receive_bytes=options.receive_bytes,
+            policy=options.source_retry,
         )
         self.timed_metadata = TimedMetadata(
             [rung.name for rung in ladder or sounds], round(time.time() * 1000)
@@ -133,7 +139,15 @@ class Channel:
         self._data = None if options.data is None else DataFolder.at(options.data)
         self._numbers = Numbers(self._data)
         self._runs = Restarts(
-            self.name, tools, ladder, sounds, self._numbers, self.timed_metadata, self.captions, on_part
+            self.name,
+            tools,
+            ladder,
+            sounds,
+            self._numbers,
+            self.timed_metadata,
+            self.captions,
+            on_part,
+            options.encoder_retry,
         )
         self._pace = GapSchedule(options.name, self._numbers, self._runs.suspend)
         self.archive = self._new_archive()

@@ -9,9 +9,14 @@ from packager.data_folder import DataFolder
 from packager.dvr.write_queue import MAX_WAITING_BYTES
 from packager.live.captions import MAX_CAPTION_BYTES
 from packager.recordings.collection import FOR_EVER, Retention
+from packager.retry_policy import RetryPolicy
 from packager.sources.datagrams import RECEIVE_BYTES
+from packager.sources.retries import SOURCE_RETRY
 from packager.sources.source import TEST_SOURCE
 from packager.window.waiters import MAX_WAITERS
+
+ENCODER_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=10.0)
+"""When another ffmpeg is started behind the end of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,8 @@ class ChannelOptions:
         captions: languages, as BCP 47 tags.
         caption_bytes: most bytes of one language's captions that aren't over.
         receive_bytes: how much the system may hold of a source in UDP until it is taken.
+        source_retry: says when a source that isn't there is asked again.
+        encoder_retry: says when another ffmpeg is started behind the end of one.
     """
 
     name: str
@@ -54,3 +61,5 @@ class ChannelOptions:
     captions: tuple[str, ...] = ()
     caption_bytes: int = MAX_CAPTION_BYTES
     receive_bytes: int = RECEIVE_BYTES
+    source_retry: RetryPolicy = SOURCE_RETRY
+    encoder_retry: RetryPolicy = ENCODER_RETRY

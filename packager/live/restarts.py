@@ -12,10 +12,12 @@ import structlog
 from packager.live import encoder
 from packager.live.captions import Captions
 from packager.live.feed import Feed, RunStart
+from packager.live.options import ENCODER_RETRY
 from packager.live.plan import Plan
 from packager.live.run import Run
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools
+from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframes import cutters
 from packager.sources.source import Source
 from packager.window.cadence import AudioRung, Rung
@@ -25,28 +27,21 @@ from packager.window.wallclock import WallClock
 
 log = structlog.get_logger()
 
-FIRST_BACKOFF = 0.2
-LONGEST_BACKOFF = 5.0
-"""Seconds from an ffmpeg's end to the next one's start: doubled each time, up to the longest."""
-
-STEADY_SECONDS = 10.0
-"""An ffmpeg that ran so long starts the backoff anew."""
-
-QUIET_AFTER = 3
-"""Attempts in a row without a segment that are told; those behind them aren't news."""
-
 
 class Backoff:
     """Counts the attempts to play one source.
 
     Args:
         channel: the channel's name, for the log.
+        policy: says when the next one is made.
     """
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, policy: RetryPolicy = ENCODER_RETRY) -> None:
         self._channel = channel
-        self._next = FIRST_BACKOFF
-        self._failures = 0
+        self._policy = policy
+        self._count = FailureCount(policy)
+        # In a row without a segment, however long each lasted.
+        self._fruitless = 0
 
     def ended(self, reason: str, seconds: float, *, published: bool) -> float:
         """Note the end of an ffmpeg, and tell it.
@@ -59,13 +54,13 @@ class Backoff:
         Returns:
             The seconds until the next one is to start.
         """
-        if published and self._failures > QUIET_AFTER:
-            log.info("source was back", channel=self._channel, failures=self._failures)
-        self._failures = 0 if published else self._failures + 1
-        pause = FIRST_BACKOFF if seconds >= STEADY_SECONDS else self._next
-        if self._failures <= QUIET_AFTER:
+        if published and self._fruitless > self._policy.quiet_after:
+            log.info("source was back", channel=self._channel, failures=self._fruitless)
+        self._fruitless = 0 if published else self._fruitless + 1
+        self._count.succeeded(seconds)
+        pause = self._count.failed()
+        if self._fruitless <= self._policy.quiet_after:
             log.warning("source ended", channel=self._channel, reason=reason, again_in=pause)
-        self._next = min(2 * pause, LONGEST_BACKOFF)
         return pause
 
 
@@ -85,6 +80,7 @@ class Restarts:
         timed_metadata: the channel's events.
         captions: its captions, which follow its first rendition.
         on_part: as for ``Feed``.
+        policy: says when the next ffmpeg is started.
 
     Attributes:
         restarts: how often ffmpeg ended and was started again.
@@ -103,6 +99,7 @@ class Restarts:
         timed_metadata: TimedMetadata,
         captions: Captions,
         on_part: Callable[[float], None],
+        policy: RetryPolicy = ENCODER_RETRY,
     ) -> None:
         self.restarts = 0
         self.closed = False
@@ -115,6 +112,7 @@ class Restarts:
         self._timed_metadata = timed_metadata
         self._captions = captions
         self._on_part = on_part
+        self._policy = policy
         self._labelled = "drawtext" in tools.filters
         self._run: Run | None = None
 
@@ -150,7 +148,7 @@ class Restarts:
             over: set once the event is over.
             renewed: looks at the source again before each start.
         """
-        backoff = Backoff(self._name)
+        backoff = Backoff(self._name, self._policy)
         while not self.closed and not over.is_set():
             if wait := self._numbers.wait(lineup.next_number, plan.cadence.segment_duration):
                 # One that is far ahead of the clock may be used as soon as it is reserved.

@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, Resource
+from packager.retry_policy import RetryPolicy
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
@@ -19,9 +20,8 @@ MAX_SEGMENT_BYTES = 64 << 20
 LONGEST_REQUEST = 30.0
 """Seconds in which a playlist or a segment must be there, however slowly it drips."""
 
-RETRIES = 2
-RETRY_PAUSE = 0.5
-"""How often a segment is asked for again, and the seconds until then."""
+SEGMENT_RETRY = RetryPolicy(first_seconds=0.5, longest_seconds=0.5, retries=2)
+"""When a segment or a key is asked for again, before it counts as missed."""
 
 KEY_BYTES = 16
 MAX_KEYS = 16
@@ -41,10 +41,12 @@ class Fetcher:
 
     Args:
         client: follows redirects, and has limits of its own for silence.
+        policy: says when a segment or a key is asked for again.
     """
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
+    def __init__(self, client: httpx.AsyncClient, policy: RetryPolicy = SEGMENT_RETRY) -> None:
         self._client = client
+        self._policy = policy
         self._keys: dict[str, bytes] = {}
 
     async def playlist(self, url: str) -> tuple[bytes, str]:
@@ -96,11 +98,11 @@ class Fetcher:
     async def _again_and_again(
         self, url: str, span: tuple[int, int] | None, limit: int = MAX_SEGMENT_BYTES
     ) -> bytearray:
-        for _ in range(RETRIES):
+        for pause in self._policy.pauses():
             try:
                 return await self._segment(url, span, limit)
             except PullError:
-                await asyncio.sleep(RETRY_PAUSE)
+                await asyncio.sleep(pause)
         return await self._segment(url, span, limit)
 
     async def _segment(self, url: str, span: tuple[int, int] | None, limit: int) -> bytearray:

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from packager.concurrency import beside
 from packager.process.tools import Tools
+from packager.retry_policy import RetryPolicy
 from packager.sources import inspection
 from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
+from packager.sources.retries import SOURCE_RETRY
 from packager.sources.source import Source
 from packager.sources.udp import DatagramPuller, Losses
 
@@ -39,6 +41,7 @@ class Finder:
         given: brings what is played; None: it is what ``source`` says.
         keep: whether the source's own picture is to be kept.
         receive_bytes: how much the system may hold of what comes in UDP.
+        policy: says when a source that isn't there is asked again.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Finder:
         *,
         keep: bool,
         receive_bytes: int = RECEIVE_BYTES,
+        policy: RetryPolicy = SOURCE_RETRY,
     ) -> None:
         self._source = source
         self._tools = tools
@@ -57,6 +61,7 @@ class Finder:
         self._given = self._supply = given
         self._keep = keep
         self._receive_bytes = receive_bytes
+        self._policy = policy
         self._puller: Pulling | None = None
 
     @property
@@ -83,11 +88,11 @@ class Finder:
                 await asyncio.to_thread(importlib.import_module, "packager.sources.pull")
                 from packager.sources.pull import Puller
 
-                return Puller(self._source, self._channel)
+                return Puller(self._source, self._channel, self._policy)
             case "udp":
-                return DatagramPuller(self._source, self._channel, self._receive_bytes)
+                return DatagramPuller(self._source, self._channel, self._receive_bytes, self._policy)
             case "rtsp" | "srt":
-                return Remuxer(self._source, self._tools, self._channel)
+                return Remuxer(self._source, self._tools, self._channel, self._policy)
         return None
 
     async def find(self) -> Source:
@@ -99,9 +104,13 @@ class Finder:
         if self._puller is not None:
             self._supply = await self._puller.decided()
         if self._supply is not None:
-            return await inspection.found_in(self._supply, self._tools, self._channel, keep=self._keep)
+            return await inspection.found_in(
+                self._supply, self._tools, self._channel, keep=self._keep, policy=self._policy
+            )
         by = self._puller.address if isinstance(self._puller, Remuxer) else ""
-        return await inspection.found(self._source, self._tools, self._channel, keep=self._keep, by=by)
+        return await inspection.found(
+            self._source, self._tools, self._channel, keep=self._keep, by=by, policy=self._policy
+        )
 
     async def renewed(self, source: Source) -> Source:
         """Wait until a stream that is brought comes; look again at one that isn't what it was.

@@ -18,8 +18,10 @@ from packager.process.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, pipe
 from packager.process.process import run
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
+from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observed
 from packager.sources.pump import Supply
+from packager.sources.retries import SOURCE_RETRY
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, untold
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
 
@@ -27,9 +29,6 @@ log = structlog.get_logger()
 
 PROBE_SECONDS = 20.0
 MAX_FRAME_RATE = 60
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-"""Seconds between two questions to a URL that doesn't answer: doubled each time."""
-
 SOUNDS = ("mp3", "aac", "ogg")
 """Containers that have nothing but sound."""
 
@@ -158,7 +157,15 @@ def _kept(
     return replace(source, seen=observed(answer.get("packets", ()), video["index"], sound, loop))
 
 
-async def found(source: str, tools: Tools, channel: str, *, keep: bool = False, by: str = "") -> Source:
+async def found(
+    source: str,
+    tools: Tools,
+    channel: str,
+    *,
+    keep: bool = False,
+    by: str = "",
+    policy: RetryPolicy = SOURCE_RETRY,
+) -> Source:
     """Inspect a source; a URL is asked until it answers, told once when it doesn't and once when it does.
 
     Args:
@@ -167,33 +174,34 @@ async def found(source: str, tools: Tools, channel: str, *, keep: bool = False, 
         channel: the channel's name, for the log.
         keep: as for ``inspect``.
         by: likewise.
+        policy: says when it is asked again.
 
     Raises:
         ToolsError: it isn't a URL and can't be played.
     """
     if is_url(source):
-        return await _until_there(lambda: inspect(source, tools, keep=keep, by=by), channel)
+        return await _until_there(lambda: inspect(source, tools, keep=keep, by=by), channel, policy)
     return await inspect(source, tools, keep=keep)
 
 
-async def found_in(pump: Supply, tools: Tools, channel: str, *, keep: bool = False) -> Source:
+async def found_in(
+    pump: Supply, tools: Tools, channel: str, *, keep: bool = False, policy: RetryPolicy = SOURCE_RETRY
+) -> Source:
     """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
-    return await _until_there(lambda: inspect_pump(pump, tools, keep=keep), channel)
+    return await _until_there(lambda: inspect_pump(pump, tools, keep=keep), channel, policy)
 
 
-async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str) -> Source:
-    pause, told = FIRST_PAUSE, False
+async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str, policy: RetryPolicy) -> Source:
+    count = FailureCount(policy)
     while True:
         try:
             answer = await ask()
         except ToolsError as error:
-            if not told:
+            if not count.failures:
                 log.warning("source isn't there", channel=channel, reason=str(error))
-            told = True
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(count.failed())
         else:
-            if told:
+            if count.failures:
                 log.info("source is there", channel=channel)
             return answer
 

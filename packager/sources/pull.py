@@ -14,13 +14,14 @@ import httpx
 import structlog
 
 from media.errors import MediaError
+from packager.retry_policy import RetryPolicy
 from packager.sources.fetching import Fetcher
 from packager.sources.guarded_http import certificates, guarded
 from packager.sources.hls import HlsPull
 from packager.sources.opening import Opening
 from packager.sources.pump import Pump, Signed, Supply
 from packager.sources.recognition import HEAD_BYTES, is_playlist, recognise
-from packager.sources.retries import PullError, SourceRetries
+from packager.sources.retries import SOURCE_RETRY, PullError, SourceRetries
 from packager.step_budget import StepBudget
 
 CONNECT_SECONDS = 10.0
@@ -39,16 +40,17 @@ class Puller:
     Args:
         url: http or https.
         channel: its name, for the log.
+        policy: says when it is asked again.
 
     Attributes:
         pump: where the stream goes; None until it was seen that it can be brought as it comes.
     """
 
-    def __init__(self, url: str, channel: str) -> None:
+    def __init__(self, url: str, channel: str, policy: RetryPolicy = SOURCE_RETRY) -> None:
         self._url = url
         self._channel = channel
         self._decided = asyncio.Event()
-        self._asking = SourceRetries(channel)
+        self._asking = SourceRetries(channel, policy)
         self._hls = HlsPull(self._deliver)
         self._opening: Opening | None = None
         self.pump: Pump | None = None

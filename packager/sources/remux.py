@@ -29,11 +29,12 @@ from packager.process.arguments import compile_arguments, pipe
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
+from packager.retry_policy import RetryPolicy
 from packager.sources import inspection, raw_input
 from packager.sources.guard import Guard
 from packager.sources.progress import StreamContinuity
 from packager.sources.pump import Pump
-from packager.sources.retries import PullError, SourceRetries
+from packager.sources.retries import SOURCE_RETRY, PullError, SourceRetries
 from packager.sources.rtsp_relay import RtspRelay
 from packager.sources.schemes import untold
 from packager.sources.source import Source
@@ -85,17 +86,18 @@ class Remuxer:
         url: of RTSP or SRT.
         tools: whose ffmpeg fetches it.
         channel: its name, for the log.
+        policy: says when it is asked again.
 
     Attributes:
         pump: where the stream goes; None until it was seen that it can be brought.
         address: the URL that a program fetches in its place.
     """
 
-    def __init__(self, url: str, tools: Tools, channel: str) -> None:
+    def __init__(self, url: str, tools: Tools, channel: str, policy: RetryPolicy = SOURCE_RETRY) -> None:
         self._url = url
         self._tools = tools
         self._channel = channel
-        self._asking = SourceRetries(channel)
+        self._asking = SourceRetries(channel, policy)
         self._decided = asyncio.Event()
         self._output: dict[str, Any] | None = None
         self._raw: str | None = None

@@ -7,11 +7,10 @@ import time
 
 import structlog
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-"""Seconds until it is asked again: doubled each time."""
+from packager.retry_policy import FailureCount, RetryPolicy
 
-QUIET_AFTER = 3
-"""Failures in a row that are told; those behind them aren't news."""
+SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=5.0)
+"""When a source that ended, or isn't there, is asked again."""
 
 log = structlog.get_logger()
 
@@ -25,20 +24,23 @@ class SourceRetries:
 
     Args:
         channel: the channel's name, for the log.
+        policy: says when it is asked again.
     """
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, policy: RetryPolicy = SOURCE_RETRY) -> None:
         self._channel = channel
-        # Whether a stream comes, since when, whether one ever came, and how often none did since one came for
-        # long. An attempt may be long without one: a host that doesn't answer takes its time.
+        self._policy = policy
+        # Whether a stream comes, since when, and whether one ever came. An attempt may be long without one: a
+        # host that doesn't answer takes its time.
         self._there = self._played = False
         self._since = 0.0
-        self._failures = 0
-        self._pause = FIRST_PAUSE
+        self._count = FailureCount(policy)
 
     def begins(self) -> None:
         """Note that a stream comes."""
-        if self._failures > 0 and (self._failures <= QUIET_AFTER or not self._played):
+        if self._count.failures > 0 and (
+            self._count.failures <= self._policy.quiet_after or not self._played
+        ):
             log.info("source is there", channel=self._channel)
         if not self._there:
             self._since = time.monotonic()
@@ -53,13 +55,13 @@ class SourceRetries:
         Returns:
             The seconds until the next one.
         """
-        if self._there and time.monotonic() - self._since > LONGEST_PAUSE:
-            self._pause, self._failures = FIRST_PAUSE, 0
-        if not self._failures or (self._there and self._failures < QUIET_AFTER):
+        if self._there:
+            self._count.succeeded(time.monotonic() - self._since)
+        failures = self._count.failures
+        if not failures or (self._there and failures < self._policy.quiet_after):
             log.warning("source isn't there", channel=self._channel, reason=reason)
-        self._there, self._failures = False, self._failures + 1
-        pause, self._pause = self._pause, min(2 * self._pause, LONGEST_PAUSE)
-        return pause
+        self._there = False
+        return self._count.failed()
 
     async def fails(self, reason: str) -> None:
         """Note that nothing came, and wait until the next attempt is due.

@@ -16,9 +16,10 @@ import structlog
 from media.errors import MediaError
 from media.ts.reader import TransportReader
 from packager.concurrency import patiently
+from packager.retry_policy import RetryPolicy
 from packager.sources.datagrams import RECEIVE_BYTES, Endpoint, read_address
 from packager.sources.pump import Pump
-from packager.sources.retries import SourceRetries
+from packager.sources.retries import SOURCE_RETRY, SourceRetries
 from packager.step_budget import StepBudget
 
 SILENT_SECONDS = 3.0
@@ -53,16 +54,23 @@ class DatagramPuller:
         url: ``udp://…``.
         channel: its name, for the log.
         receive_bytes: how much the system may hold until it is taken.
+        policy: says when a socket that failed is opened again.
 
     Attributes:
         pump: where the stream goes.
     """
 
-    def __init__(self, url: str, channel: str, receive_bytes: int = RECEIVE_BYTES) -> None:
+    def __init__(
+        self,
+        url: str,
+        channel: str,
+        receive_bytes: int = RECEIVE_BYTES,
+        policy: RetryPolicy = SOURCE_RETRY,
+    ) -> None:
         self._url = url
         self._channel = channel
         self._receive_bytes = receive_bytes
-        self._asking = SourceRetries(channel)
+        self._asking = SourceRetries(channel, policy)
         self._past = self._told = Losses()
         self._told_at = 0.0
         self._reader = TransportReader()

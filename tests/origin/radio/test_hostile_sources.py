@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gzip
 import zlib
 
 import pytest
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
-from origin.radio import relay
-from origin.radio.relay import Relay, RelayOptions
+from origin.radio.relay import RELAY_RETRY, Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
 from packager.sources import hls
 from packager.sources.fetching import Fetcher, body
@@ -48,12 +48,10 @@ STATIONS = {
 
 
 @pytest.mark.parametrize("kind", STATIONS)
-async def test_a_relayed_station_holds_nobody(
-    kind: str, monkeypatch: pytest.MonkeyPatch, nothing_holds_the_event_loop: LoopWatch
-) -> None:
-    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.05)
+async def test_a_relayed_station_holds_nobody(kind: str, nothing_holds_the_event_loop: LoopWatch) -> None:
+    soon = dataclasses.replace(RELAY_RETRY, first_seconds=0.05)
     with hostile_upstream({"": STATIONS[kind]}) as upstream:
-        station = Relay(RelayOptions("copy", f"{upstream.url}/x"))
+        station = Relay(RelayOptions("copy", f"{upstream.url}/x", retry=soon))
         blocks: list[AudioBlock] = []
         count = blocks.append
 
@@ -89,9 +87,7 @@ PLAYLISTS = {
 
 
 @pytest.mark.parametrize("kind", PLAYLISTS)
-async def test_a_large_playlist_holds_nobody(
-    kind: str, monkeypatch: pytest.MonkeyPatch, nothing_holds_the_event_loop: LoopWatch
-) -> None:
+async def test_a_large_playlist_holds_nobody(kind: str, nothing_holds_the_event_loop: LoopWatch) -> None:
     first = answer(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nmedia.m3u8\n")
     with hostile_upstream({"master.m3u8": first, "": PLAYLISTS[kind]}) as upstream:
         puller = Puller(f"{upstream.url}/master.m3u8", "test")

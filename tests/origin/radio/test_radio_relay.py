@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import subprocess
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,8 @@ from origin.radio import mount as radio_mount
 from origin.radio import relay
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
-from origin.radio.relay import Relay, RelayOptions
+from origin.radio.relay import RELAY_RETRY, Relay, RelayOptions
+from packager.retry_policy import RetryPolicy
 from tests import icecast
 from tests.packager.sources.test_guard import answering, outside
 from tests.patience import PATIENCE_SECONDS, bear_silence
@@ -35,8 +37,10 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.asynccontextmanager
-async def relaying(url: str, options: MountOptions = AS_BEFORE) -> AsyncIterator[tuple[Mount, Server]]:
-    mount = Mount("copy", Relay(RelayOptions("copy", url)), options)
+async def relaying(
+    url: str, options: MountOptions = AS_BEFORE, retry: RetryPolicy = RELAY_RETRY
+) -> AsyncIterator[tuple[Mount, Server]]:
+    mount = Mount("copy", Relay(RelayOptions("copy", url, retry=retry)), options)
     async with serving({"copy": mount}) as server:
         yield mount, server
 
@@ -57,12 +61,12 @@ async def test_the_same_frames_and_titles_come_out_of_a_relay() -> None:
             await until(lambda: copy.title == "Title 1\u2019s", "the title")
 
 
-async def test_a_relay_asks_again_and_its_listener_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.05)
+async def test_a_relay_asks_again_and_its_listener_stays() -> None:
+    soon = dataclasses.replace(RELAY_RETRY, first_seconds=0.05)
     async with one_mount(AS_BEFORE) as (feed, mount, upstream):
         feed.push(SECOND)
         await feed.settled()
-        async with relaying(f"{upstream.url}/radio/test") as (copy, server):
+        async with relaying(f"{upstream.url}/radio/test", retry=soon) as (copy, server):
             await until(lambda: copy.state == "live")
             listener = await server.open(path="/radio/copy")
             assert numbers(await listener.body(SECOND * FRAME_BYTES)) == list(range(SECOND))
@@ -184,17 +188,14 @@ def frames(data: bytes) -> list[Frame]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
-async def test_icecast_is_relayed_with_its_titles_and_over_its_restart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(relay, "FIRST_PAUSE", 0.2)
-    monkeypatch.setattr(relay, "LONGEST_PAUSE", 0.5)
+async def test_icecast_is_relayed_with_its_titles_and_over_its_restart() -> None:
+    soon = RetryPolicy(first_seconds=0.2, longest_seconds=0.5)
     with contextlib.ExitStack() as first:
         server = await asyncio.to_thread(first.enter_context, icecast.running())
         await asyncio.to_thread(first.enter_context, feeding(server.source_url("tone")))
         # However long it takes until there is another one.
         holding = MountOptions(hold_seconds=PATIENCE_SECONDS)
-        async with relaying(f"{server.url}/tone", holding) as (copy, door):
+        async with relaying(f"{server.url}/tone", holding, soon) as (copy, door):
             await until(lambda: copy.state == "live")
             assert copy.media_type == "audio/mpeg"
             listener = await door.open(path="/radio/copy")

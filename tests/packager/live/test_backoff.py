@@ -7,7 +7,8 @@ from fractions import Fraction
 from structlog.testing import capture_logs
 
 from media.mp4.codecs import SampleEntry
-from packager.live.restarts import LONGEST_BACKOFF, QUIET_AFTER, STEADY_SECONDS, Backoff
+from packager.live.options import ENCODER_RETRY
+from packager.live.restarts import Backoff
 from packager.window.lineup import Lineup
 from packager.window.model import LivePart
 from packager.window.window import Window
@@ -19,15 +20,15 @@ def test_a_source_that_stays_away_is_told_a_few_times_and_its_return_once() -> N
     backoff = Backoff("test")
     with capture_logs() as logs:
         pauses = [backoff.ended("gone", 1.0, published=False) for _ in range(60)]
-        backoff.ended("killed", STEADY_SECONDS, published=True)
+        backoff.ended("killed", ENCODER_RETRY.steady_seconds, published=True)
     assert [line["event"] for line in logs] == [
-        *["source ended"] * QUIET_AFTER,
+        *["source ended"] * ENCODER_RETRY.quiet_after,
         "source was back",
         "source ended",
     ]
-    assert logs[QUIET_AFTER]["failures"] == 60
+    assert logs[ENCODER_RETRY.quiet_after]["failures"] == 60
     assert pauses[1] == 2 * pauses[0]
-    assert pauses[-1] == LONGEST_BACKOFF
+    assert pauses[-1] == ENCODER_RETRY.longest_seconds
 
 
 def test_gaps_that_stand_for_a_source_are_no_success_of_it() -> None:

@@ -16,7 +16,7 @@ from media.hls.reader import Resource
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.sources import fetching
+from packager.retry_policy import RetryPolicy
 from packager.sources.fetching import Fetcher
 from packager.sources.guard import Guard, Reach, reach
 from packager.sources.guarded_http import GuardedTransport, guarded
@@ -116,13 +116,14 @@ DISGUISES = [
 @pytest.mark.parametrize("host", DISGUISES)
 @pytest.mark.parametrize("limit", [Reach.PUBLIC, Reach.PRIVATE])
 async def test_what_a_playlist_outside_names_inside_is_not_asked_for_however_it_is_written(
-    host: str, limit: Reach, monkeypatch: pytest.MonkeyPatch
+    host: str, limit: Reach
 ) -> None:
-    monkeypatch.setattr(fetching, "RETRY_PAUSE", 0.0)
+    at_once = RetryPolicy(first_seconds=0.0, longest_seconds=0.0, retries=2)
     guard = Guard("media.example", limit)
     async with answering() as (port, asked), httpx.AsyncClient(transport=GuardedTransport(guard)) as client:
+        fetcher = Fetcher(client, at_once)
         with pytest.raises(PullError, match=r"private|InvalidURL|ConnectError"):
-            await Fetcher(client).segment("http://media.example/", Resource(f"http://{host}:{port}/1.ts"))
+            await fetcher.segment("http://media.example/", Resource(f"http://{host}:{port}/1.ts"))
         assert not asked
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -15,7 +16,8 @@ from structlog.testing import capture_logs
 from packager.live import pace, run
 from packager.live.channel import Channel
 from packager.process.tools import Tools
-from packager.sources import hls, inspection, retries
+from packager.sources import hls, inspection
+from packager.sources.retries import SOURCE_RETRY
 from packager.window.window import Window
 from tests.packager.hls_upstream import Listed, Programme, add, segments, serving
 from tests.packager.sources.test_live_sources import pulling
@@ -105,14 +107,14 @@ async def test_a_change_of_size_in_a_pulled_encrypted_playlist_is_a_discontinuit
 
 
 async def test_what_is_encrypted_in_another_way_is_refused_in_one_line(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
     # Behind an attempt that lasted longer than this a refusal is news again.
-    monkeypatch.setattr(retries, "LONGEST_PAUSE", PATIENCE)
+    patient = dataclasses.replace(SOURCE_RETRY, steady_seconds=PATIENCE)
     programme = Programme()
     programme.playlists["live.m3u8"] = [Listed("a.ts", '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="a.key"')]
     with capture_logs() as logs, serving(programme) as url:
-        async with pulling(f"{url}/live.m3u8", tools):
+        async with pulling(f"{url}/live.m3u8", tools, retry=patient):
             await until(lambda: len(programme.asked) > 4)
     assert [line["reason"] for line in logs] == [
         "its segments are encrypted by SAMPLE-AES of identity: only AES-128 is taken"

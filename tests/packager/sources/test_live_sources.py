@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -18,11 +19,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.live import restarts
 from packager.live.channel import Channel
-from packager.live.options import ChannelOptions
+from packager.live.options import ENCODER_RETRY, ChannelOptions
 from packager.process.tools import Tools, ToolsError
+from packager.retry_policy import RetryPolicy
 from packager.sources.inspection import inspect, playable
+from packager.sources.retries import SOURCE_RETRY
 from packager.sources.schemes import is_url
 from packager.sources.source import Source
 from packager.window.model import LiveSegment
@@ -44,8 +46,12 @@ BOTH = f"{PICTURE} {SOUND} {H264} -c:a aac -f mpegts pipe:1"
 
 
 @contextlib.asynccontextmanager
-async def pulling(url: str, tools: Tools, ladder: tuple[str, ...] = ("240p",)) -> AsyncIterator[Channel]:
-    options = ChannelOptions("pulled", url, ladder=ladder, part_duration=0.25, segment_duration=1.0)
+async def pulling(
+    url: str, tools: Tools, ladder: tuple[str, ...] = ("240p",), retry: RetryPolicy = SOURCE_RETRY
+) -> AsyncIterator[Channel]:
+    options = ChannelOptions(
+        "pulled", url, ladder=ladder, part_duration=0.25, segment_duration=1.0, source_retry=retry
+    )
     channel = Channel(options, tools)
     async with running(channel):
         yield channel
@@ -218,10 +224,15 @@ async def test_a_source_that_is_not_there_yet_is_told_once_and_waited_for(tools:
 
 
 async def test_kills_in_a_row_leave_no_descriptor_no_zombie_and_a_discontinuity_each(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    monkeypatch.setattr(restarts, "LONGEST_BACKOFF", 0.4)
-    options = ChannelOptions("killed", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+    options = ChannelOptions(
+        "killed",
+        ladder=("240p",),
+        part_duration=0.25,
+        segment_duration=1.0,
+        encoder_retry=dataclasses.replace(ENCODER_RETRY, longest_seconds=0.4),
+    )
     report = await kill_again_and_again(Channel(options, tools), times=8, every=0.0)
     assert report.descriptors <= 2
     assert report.children <= 2

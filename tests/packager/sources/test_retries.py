@@ -7,7 +7,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from packager.sources.retries import FIRST_PAUSE, LONGEST_PAUSE, SourceRetries
+from packager.sources.retries import SOURCE_RETRY, SourceRetries
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def test_a_host_that_lets_each_attempt_run_out_of_time_is_told_once_and_asked_le
             clock.now += 20.0
             pauses.append(asking.ends("ConnectTimeout"))
     assert [line["event"] for line in logs] == ["source isn't there"]
-    assert pauses[0] == FIRST_PAUSE
-    assert pauses[-3:] == [LONGEST_PAUSE] * 3
+    assert pauses[0] == SOURCE_RETRY.first_seconds
+    assert pauses[-3:] == [SOURCE_RETRY.longest_seconds] * 3
 
 
 def test_behind_a_stream_that_came_for_long_a_source_is_asked_at_once(
@@ -51,11 +51,11 @@ def test_behind_a_stream_that_came_for_long_a_source_is_asked_at_once(
     for _ in range(10):
         asking.ends("down")
     asking.begins()
-    clock.now += LONGEST_PAUSE / 2
+    clock.now += SOURCE_RETRY.steady_seconds / 2
     asking.begins()
-    clock.now += LONGEST_PAUSE
+    clock.now += SOURCE_RETRY.steady_seconds
     with capture_logs() as logs:
-        assert asking.ends("it ended") == FIRST_PAUSE
+        assert asking.ends("it ended") == SOURCE_RETRY.first_seconds
     assert [line["event"] for line in logs] == ["source isn't there"]
 
 
@@ -67,5 +67,5 @@ def test_a_source_that_comes_and_goes_is_told_a_few_times_and_asked_less_often(
             asking.begins()
             clock.now += 1.0
             pause = asking.ends("it ended")
-    assert pause == LONGEST_PAUSE
+    assert pause == SOURCE_RETRY.longest_seconds
     assert sum(line["event"] == "source isn't there" for line in logs) == 3
