@@ -18,12 +18,13 @@ BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 
-.PHONY: help setup setup-test run test check format bench audit soak clean
+.PHONY: help setup setup-test run test clauses check format bench audit soak clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
 	@echo "make run LIBRARY=DIR      the same with your own files"
 	@echo "make test                 set up and run all tests, real browser included"
+	@echo "make clauses              which test shows which clause of a standard"
 	@echo "make check                lint, format and type checks"
 	@echo "make bench                measure beside the peers"
 	@echo "make audit                ask for known holes in what uv.lock pins"
@@ -56,6 +57,9 @@ run: setup
 test: setup .venv/.setup-test
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term --cov-report=xml $(ARGS)
+
+clauses: setup
+	@$(BIN)/python -m tests.clauses $(ARGS)
 
 check: setup
 	$(BIN)/ruff check

@@ -71,8 +71,9 @@ def test_the_check_sees_an_arrow_that_runs_the_other_way(tmp_path: Path) -> None
     assert imported(module) == {"origin"}
 
 
+@pytest.mark.clause("A kill loses nothing that was listed, and the next start is quick")
 def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> None:
-    # A killed server is to be back within two seconds (M4), most of which go into imports.
+    # A killed server is to be back within two seconds, most of which go into imports.
     late = (
         "httpx",
         "httpcore",

@@ -1,4 +1,4 @@
-"""One radio mount: a station's audio, kept once, and the listeners that hear it (spec: radio.md)."""
+"""One radio mount: a station's audio, kept once, and the listeners that hear it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server killed at random instants while it writes its DVR (M4).
+"""The server killed at random instants while it writes its DVR.
 
 ``python -m tests.benchmarks.crashes [TIMES]``. After each kill it is started again, and what was listed must
 be there byte for byte, but for what was on its way to the disk; numbers never go back.

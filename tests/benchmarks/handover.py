@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.handover``: servers replace each other under load, and nobody notices (M2).
+"""``python -m tests.benchmarks.handover``: servers replace each other under load, and nobody notices.
 
 Each next one is started on the same socket while the one before serves, which is then sent SIGTERM. Half of
 the load keeps its connections, the other half makes one for each request; ``wrk`` counts what fails.

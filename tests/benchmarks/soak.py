@@ -41,7 +41,7 @@ SAMPLE_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
 
 MOST_RSS_KIB_PER_HOUR = 1024.0
-"""Growth of the server's memory that counts as none (hostile-input M10)."""
+"""Growth of the server's memory that counts as none."""
 
 FRAME_SECONDS = 1001 / 30000
 """The shortest frame of the three channels."""

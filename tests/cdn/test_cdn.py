@@ -1,4 +1,4 @@
-"""Files over HTTP, line 28: nginx, Varnish and Apache Traffic Server in front of a real origin."""
+"""Files over HTTP behind caches: nginx, Varnish and Apache Traffic Server in front of a real origin."""
 
 from __future__ import annotations
 
@@ -92,8 +92,9 @@ def test_ranges_come_from_the_cache_once_the_file_is_there(lasting: Cache, lasti
     assert (spent.requests.total(), spent.sent) == (lasting.fetches(SIZE), SIZE)
 
 
+@pytest.mark.clause("RFC 9110 §14.2")
 def test_several_ranges_are_answered_by_what_the_cache_can_do(lasting: Cache, lasting_origin: Origin) -> None:
-    """RFC 9110 §14.2 lets it send the whole, §15.3.7 a part of what was asked for; never a 416."""
+    """It may send the whole, or (§15.3.7) a part of what was asked for; never a 416."""
     name = f"several-{lasting.kind}.mp4"
     film = lasting_origin.publish(name, noise(name, SIZE))
     answer = ask(lasting, name, f"Range: bytes=0-99,{2 * SLICE}-{2 * SLICE + 99}")
@@ -139,8 +140,9 @@ def test_a_hundred_clients_of_different_ranges_cost_no_more(lasting: Cache, last
     assert (spent.requests.total(), spent.sent) == (lasting.fetches(SIZE), SIZE)
 
 
+@pytest.mark.clause("RFC 9111 §4.3")
 def test_an_expired_file_costs_a_304_and_no_bytes(expiring: Cache, expiring_origin: Origin) -> None:
-    """RFC 9111 §4.3: revalidated by its ETag, once for each object that the cache keeps."""
+    """Revalidated by its ETag, once for each object that the cache keeps."""
     name = f"expired-{expiring.kind}.mp4"
     film = expiring_origin.publish(name, noise(name, SIZE))
     before = expiring_origin.traffic()

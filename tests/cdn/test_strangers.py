@@ -94,6 +94,7 @@ def ask(url: str, method: str, target: str, given: dict[str, Any], fields: dict[
         return client.request(method, url + target, **{**given, "headers": headers})
 
 
+@pytest.mark.clause("Metadata is updated with the source's password", "CWE-290")
 @pytest.mark.parametrize("fields", DISGUISES, ids=lambda fields: json.dumps(fields) if fields else "nothing")
 def test_nobody_changes_anything_without_a_key(proxied: Proxied, fields: dict[str, str]) -> None:
     """``proxy_pass`` alone: the peer is 127.0.0.1, and so is Host."""

@@ -83,10 +83,11 @@ def test_curl_goes_on_where_it_was_and_fetches_only_the_rest(
     assert target.read_bytes() == data
 
 
+@pytest.mark.clause("RFC 9110 §15.5.17")
 def test_curl_is_content_with_416_for_a_file_that_it_has(
     origin: ServerProcess, data: bytes, tmp_path: Path
 ) -> None:
-    """RFC 9110 §15.5.17: it sees the file's length in Content-Range and that nothing is left to fetch."""
+    """It sees the file's length in Content-Range and that nothing is left to fetch."""
     target = tmp_path / "data.mp4"
     target.write_bytes(data)
     options = ("-s", "-C", "-", "-o", str(target), "-w", "%{http_code}")
@@ -117,8 +118,9 @@ def test_wget_is_content_with_416_for_a_file_that_it_has(
     assert target.read_bytes() == data
 
 
+@pytest.mark.clause("RFC 9110 §13.1.3")
 def test_wget_keeps_the_modification_time_and_asks_by_it(origin: ServerProcess, tmp_path: Path) -> None:
-    """RFC 9110 §13.1.3: `-N` sends If-Modified-Since of the file that it has."""
+    """`-N` sends If-Modified-Since of the file that it has."""
     for expected in ("200 OK", "304 Not Modified"):
         result = run(program("wget", "wget"), "-N", f"{origin.url}/media/data.mp4", cwd=tmp_path)
         assert result.status == 0, result.errors

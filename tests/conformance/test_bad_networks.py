@@ -1,4 +1,4 @@
-"""Row L13: clients over bad networks come to their end by ranges, and the server keeps nothing of them."""
+"""Clients over bad networks come to their end by ranges, and the server keeps nothing of them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def fetch(network: BadNetwork, name: str, folder: Path) -> bytes:
     return (folder / name).read_bytes()
 
 
+@pytest.mark.clause("Bad networks are outlasted by ranges")
 @pytest.mark.parametrize(
     "toxic",
     [Toxic(delay=0.05), Toxic(bytes_per_second=250_000, slice_bytes=4096), Toxic(slice_bytes=7)],
@@ -55,6 +56,7 @@ def test_a_late_a_slow_and_a_crumbling_network_bring_every_byte(
     wait_for(lambda: origin.open_files() == 0, "its file to be closed")
 
 
+@pytest.mark.clause("Bad networks are outlasted by ranges")
 def test_a_network_that_cuts_every_connection_is_outlasted_by_ranges(origin: Running, tmp_path: Path) -> None:
     """A reset behind 500 KB: three connections for a mebibyte, of which none brings a byte twice or wrong."""
     with BadNetwork(origin.address, Toxic(reset_after=500_000)) as network:
@@ -64,6 +66,7 @@ def test_a_network_that_cuts_every_connection_is_outlasted_by_ranges(origin: Run
     wait_for(lambda: origin.open_files() == 0, "its file to be closed")
 
 
+@pytest.mark.clause("Bad networks are outlasted by ranges")
 def test_a_client_in_a_black_hole_is_let_go(origin: Running) -> None:
     """It confirms what the kernels between hold, and then nothing: gone after the time without progress."""
     with (

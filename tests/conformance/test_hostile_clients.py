@@ -1,4 +1,4 @@
-"""Clients that are slow, many, or gone; each test names its rows of `hostile.py`."""
+"""Clients that are slow, many, or gone."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
+@pytest.mark.clause("CVE-2007-6750", "A connection without a request is closed")
 def test_slow_heads_are_timed_out_and_others_are_served_meanwhile(hasty: Running) -> None:
-    """A9, A10: some send a line now and then, some nothing at all."""
+    """Some send a line now and then, some nothing at all."""
     slow = [socket.create_connection(hasty.address) for _ in range(SLOW_CLIENTS)]
     try:
         for sock in slow[::2]:
@@ -62,8 +63,11 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.clause(
+    "A slow reader costs little and holds nobody up", "Connections have a limit, in all and for each client"
+)
 def test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up(hasty: Running) -> None:
-    """A12; line 20 and 23: of 4 GiB each; who takes nothing is dropped."""
+    """Of 4 GiB each; who takes nothing is dropped."""
     with hasty.connect() as other:
         assert other.ask("/media/film.mp4").body == FILM
         before = resident_bytes()
@@ -86,8 +90,9 @@ def test_slow_readers_of_a_huge_file_cost_little_and_hold_nobody_up(hasty: Runni
                 sock.close()
 
 
+@pytest.mark.clause("RFC 9112 §9.3.2")
 def test_a_thousand_pipelined_requests_are_answered_in_order_and_cost_no_memory(origin: Running) -> None:
-    """A13: while their client doesn't read, those behind wait unread, and it isn't read from either."""
+    """While their client doesn't read, those behind wait unread, and it isn't read from either."""
     with origin.connect(receive_buffer=4096) as client:
         for target in ("film.mp4", "small.mp3"):
             client.ask(f"/media/{target}", method="HEAD")
@@ -109,8 +114,9 @@ def test_a_thousand_pipelined_requests_are_answered_in_order_and_cost_no_memory(
             assert client.answer().body == b"0123456789"
 
 
+@pytest.mark.clause("Connections have a limit, in all and for each client")
 def test_connections_beyond_the_limit_are_told_so_and_the_others_go_on(tmp_path: Path) -> None:
-    """L1, L4: 503, then room again as soon as one leaves."""
+    """503, then room again as soon as one leaves."""
     (tmp_path / "film.mp4").write_bytes(FILM)
     wing = files_wing(tmp_path)
     limits = HttpLimits(connections=3)
@@ -130,8 +136,9 @@ def test_connections_beyond_the_limit_are_told_so_and_the_others_go_on(tmp_path:
             client.socket.close()
 
 
+@pytest.mark.clause("A client that vanished is noticed")
 def test_connections_to_a_vanished_client_are_noticed_by_the_kernel() -> None:
-    """L12: every connection inherits it from the listening socket."""
+    """Every connection inherits it from the listening socket."""
     (listening,) = bind("127.0.0.1", 0, unacknowledged_seconds=25)
     with listening:
         listening.listen()
@@ -147,8 +154,9 @@ def test_connections_to_a_vanished_client_are_noticed_by_the_kernel() -> None:
                 assert idle + interval * count <= 40
 
 
+@pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_of_a_kilobyte_a_second_makes_progress(tmp_path: Path) -> None:
-    """Lines 20 and 23: though the kernel's buffer asks for nothing for minutes."""
+    """Though the kernel's buffer asks for nothing for minutes."""
     with (tmp_path / "big.mp4").open("wb") as file:
         file.truncate(1 << 30)
     wing = files_wing(tmp_path)

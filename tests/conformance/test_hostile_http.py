@@ -1,4 +1,4 @@
-"""Hostile input to HTTP, group by group; each test names its rows of `hostile.py`."""
+"""Hostile input to HTTP: framing, heads, protocols that this isn't."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def echoing(media_library: Path) -> Iterator[Running]:
 SECOND = "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
+@pytest.mark.clause(
+    "RFC 9112 §5.1",
+    "RFC 9112 §5.2",
+    "RFC 9112 §6.1",
+    "RFC 9112 §6.3",
+    "CWE-444",
+    "RFC 9110 §8.6",
+    "RFC 9112 §2.2",
+    "RFC 9112 §5",
+)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -60,15 +70,14 @@ SECOND = "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n"
 def test_ambiguous_framing_is_refused_and_nothing_behind_it_is_answered(
     echoing: Running, fields: str, method: str
 ) -> None:
-    """A1 to A3, A5; RFC 9112 §5.1, §5.2, §6.1, §6.3."""
     with echoing.connect() as client:
         client.send(f"{method} / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n0\r\n\r\n{SECOND}")
         assert client.answer().status == 400
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §6.1", "CWE-444")
 def test_a_transfer_coding_that_is_not_known_is_501(echoing: Running) -> None:
-    """A2; RFC 9112 §6.1."""
     with echoing.connect() as client:
         client.send(
             f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n{SECOND}"
@@ -77,6 +86,7 @@ def test_a_transfer_coding_that_is_not_known_is_501(echoing: Running) -> None:
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §2.2", "RFC 9112 §5")
 @pytest.mark.parametrize(
     "request_head",
     [
@@ -86,19 +96,18 @@ def test_a_transfer_coding_that_is_not_known_is_501(echoing: Running) -> None:
     ],
 )
 def test_lines_end_with_crlf(origin: Running, request_head: str) -> None:
-    """A5; RFC 9112 §2.2."""
     with origin.connect() as client:
         client.ask("/media/film.mp4", method="HEAD")
         client.send(request_head)
         assert client.answer().status == 400
 
 
+@pytest.mark.clause("RFC 9112 §7.1", "CVE-2025-43859")
 @pytest.mark.parametrize(
     "chunks",
     ["0x5\r\nhello\r\n", "5;a\nb\r\nhello\r\n", "5\nhello\n", "5\r\nhelloXX", "fffffffffffffffff\r\n"],
 )
 def test_a_chunk_that_is_none_never_becomes_a_body(echoing: Running, chunks: str) -> None:
-    """A4; RFC 9112 §7.1."""
     with echoing.connect() as client:
         client.send(
             f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n{SECOND}"
@@ -108,8 +117,9 @@ def test_a_chunk_that_is_none_never_becomes_a_body(echoing: Running, chunks: str
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §7.1.1", "RFC 9112 §7.1", "CVE-2025-43859")
 def test_what_stands_around_chunks_is_limited(echoing: Running) -> None:
-    """A4; RFC 9112 §7.1.1: one endless chunk extension; many small chunks are a body like any other."""
+    """One endless chunk extension; many small chunks are a body like any other."""
     post = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     with echoing.connect() as client:
         client.send(f"{post}5;{'x' * 40_000}")
@@ -121,8 +131,9 @@ def test_what_stands_around_chunks_is_limited(echoing: Running) -> None:
         assert client.ask("/").status == 200
 
 
+@pytest.mark.clause("RFC 9112 §8", "RFC 9112 §9.3.2", "RFC 9112 §7.1", "CVE-2025-43859")
 def test_a_faulty_body_is_answered_once_and_in_its_turn(origin: Running) -> None:
-    """A4; RFC 9112 §8, §9.3.2: behind the answers before it, and not again where its request has its own."""
+    """Behind the answers before it, and not again where its request has its own."""
     post = "POST /media/film.mp4 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     first = "GET /media/small.mp3 HTTP/1.1\r\nHost: a\r\n\r\n"
     with origin.connect() as client:
@@ -136,6 +147,7 @@ def test_a_faulty_body_is_answered_once_and_in_its_turn(origin: Running) -> None
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §3.2", "RFC 9112 §2.2", "RFC 9112 §5", "RFC 9112 §2.3")
 @pytest.mark.parametrize(
     "head",
     [
@@ -151,7 +163,6 @@ def test_a_faulty_body_is_answered_once_and_in_its_turn(origin: Running) -> None
     ],
 )
 def test_a_faulty_head_for_a_file_that_is_open_is_refused_like_any_other(origin: Running, head: str) -> None:
-    """A5 to A7; RFC 9112 §3.2."""
     with origin.connect() as client:
         assert client.ask("/media/film.mp4", method="HEAD").status == 200
         client.send(head.format("/media/film.mp4"))
@@ -159,19 +170,21 @@ def test_a_faulty_head_for_a_file_that_is_open_is_refused_like_any_other(origin:
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §2.3")
 @pytest.mark.parametrize(
     "data", [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"]
 )
 def test_another_protocol_is_refused_at_once(
     origin: Running, data: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A7: an HTTP/2 preface, and a TLS ClientHello on the plain port."""
+    """An HTTP/2 preface, and a TLS ClientHello on the plain port."""
     with origin.connect() as client:
         client.send(data)
         assert client.rest()[:9] in (b"HTTP/1.1 ", b"")
     assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.clause("CVE-2023-44487", "CVE-2024-27316", "CVE-2025-8671")
 @pytest.mark.parametrize(
     "frames",
     [
@@ -188,7 +201,7 @@ def test_another_protocol_is_refused_at_once(
     ids=["rapid reset", "continuation flood", "made you reset"],
 )
 def test_frames_of_http_2_are_refused_once_and_never_read(origin: Running, frames: bytes) -> None:
-    """A18: CVE-2023-44487, CVE-2024-27316, CVE-2025-8671: who speaks no HTTP/2 has no streams to be reset."""
+    """Who speaks no HTTP/2 has no streams to be reset."""
     with origin.connect() as client:
         client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"))
         with contextlib.suppress(ConnectionError):
@@ -198,8 +211,9 @@ def test_frames_of_http_2_are_refused_once_and_never_read(origin: Running, frame
         assert said[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 505 ", b"")
 
 
+@pytest.mark.clause("RFC 9110 §7.8", "CVE-2023-44487", "CVE-2024-27316", "CVE-2025-8671")
 def test_an_upgrade_to_http_2_is_not_taken(origin: Running) -> None:
-    """A18; RFC 9110 §7.8: it is answered in HTTP/1.1, and what follows as HTTP/2 isn't read."""
+    """It is answered in HTTP/1.1, and what follows as HTTP/2 isn't read."""
     with origin.connect() as client:
         answer = client.ask(
             "/media/small.mp3",
@@ -214,6 +228,7 @@ def test_an_upgrade_to_http_2_is_not_taken(origin: Running) -> None:
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 6585 §5", "RFC 9110 §15.5.15")
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -224,7 +239,6 @@ def test_an_upgrade_to_http_2_is_not_taken(origin: Running) -> None:
     ],
 )
 def test_heads_beyond_the_limits_are_refused_while_they_come(origin: Running, head: str, status: int) -> None:
-    """A8; RFC 6585 §5, RFC 9110 §15.5.15."""
     with origin.connect() as client:
         sender = threading.Thread(target=_send_what_goes, args=(client.socket, head.encode()))
         sender.start()
@@ -238,8 +252,8 @@ def _send_what_goes(sock: socket.socket, data: bytes) -> None:
         sock.sendall(data)
 
 
+@pytest.mark.clause("RFC 9110 §7.8")
 def test_what_follows_an_upgrade_is_no_second_request(origin: Running) -> None:
-    """A15."""
     with origin.connect() as client:
         client.send(
             "GET /media/small.mp3 HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

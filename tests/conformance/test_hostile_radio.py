@@ -1,4 +1,4 @@
-"""Radio's faults at a real server (G, A11): nothing stays behind, and nobody else is harmed.
+"""Radio's faults at a real server: nothing stays behind, and nobody else is harmed.
 
 What was counted before, during and after each is kept in ``artifacts/radio-faults.jsonl``.
 """
@@ -256,6 +256,7 @@ def gone(server: ServerProcess, count: int) -> None:
     wait_for(lambda: server.text().count("source gone") >= count, what="the source's going")
 
 
+@pytest.mark.clause("A source may come back with another format")
 def test_sources_that_are_killed_and_come_back_otherwise_cost_no_listener(server: ServerProcess) -> None:
     with leaving_nothing(server, "source killed, another sample rate after it") as note:
         count = server.text().count("source gone")
@@ -284,8 +285,8 @@ def is_live(server: ServerProcess) -> bool:
     return any(one["listenurl"].endswith("/open") for one in sources)
 
 
+@pytest.mark.clause("A body that doesn't come is given up")
 def test_a_source_that_stalls_with_an_open_socket_loses_its_place(impatient_server: ServerProcess) -> None:
-    """A11."""
     server = impatient_server
     with leaving_nothing(server, "source stalled") as note:
         count = server.text().count("source gone")
@@ -306,8 +307,9 @@ def begin(server: ServerProcess) -> Client:
     return client
 
 
+@pytest.mark.clause("A body that doesn't come is given up")
 def test_a_source_that_sends_a_byte_now_and_then_loses_its_place(impatient_server: ServerProcess) -> None:
-    """A11: bytes that never become audio keep nobody's place."""
+    """Bytes that never become audio keep nobody's place."""
     server = impatient_server
     count = server.text().count("source gone")
     with leaving_nothing(server, "source of a byte now and then"), begin(server) as client:
@@ -320,8 +322,8 @@ def test_a_source_that_sends_a_byte_now_and_then_loses_its_place(impatient_serve
         gone(server, count + 1)
 
 
+@pytest.mark.clause("A source may come back with another format")
 def test_a_source_of_garbage_is_sent_away(server: ServerProcess) -> None:
-    """G8."""
     count = server.text().count("source gone")
     with leaving_nothing(server, "source of garbage"), begin(server) as client:
         with contextlib.suppress(OSError):
@@ -330,14 +332,16 @@ def test_a_source_of_garbage_is_sent_away(server: ServerProcess) -> None:
         gone(server, count + 1)
 
 
+@pytest.mark.clause(
+    "RFC 9110 §10.1.1", "RFC 9110 §15.5.2", "A source of the old protocol is answered as Icecast does"
+)
 def test_wrong_passwords_by_the_hundred_change_nothing(server: ServerProcess) -> None:
-    """G3."""
     with leaving_nothing(server, "wrong passwords"):
         for number in range(300):
             wrong = base64.b64encode(f"source:{number}".encode()).decode()
             with Client(("127.0.0.1", port_of(server))) as client:
                 fields = (f"Authorization: Basic {wrong}", "Content-Type: audio/mpeg", "Expect: 100-continue")
-                # A14: no 100 before it.
+                # RFC 9110 §10.1.1: no 100 before it.
                 assert client.ask("/radio/open", *fields, method="PUT").status == 401
         with source(server):
             wait_for(lambda: is_live(server), what="the right one's audio")
@@ -348,8 +352,8 @@ def came(server: ServerProcess, dropped: int) -> int:
     return metric(server, "listeners", "loud") + metric(server, "dropped_total", "loud") - dropped
 
 
+@pytest.mark.clause("A listener that falls behind by more than the queue is dropped")
 def test_a_crowd_whose_process_is_stopped_is_dropped(server: ServerProcess) -> None:
-    """G7."""
     with leaving_nothing(server, f"{CROWD} listeners stopped") as note:
         dropped = metric(server, "dropped_total", "loud")
         with crowd(server, "loud") as stopped:
@@ -397,8 +401,8 @@ def test_a_folder_that_is_emptied_and_spoilt_plays_again_when_there_is_music(
         listener_time.end()
 
 
+@pytest.mark.clause("CVE-2014-9018")
 def test_children_have_no_connection_of_the_server(server: ServerProcess, folder: Path) -> None:
-    """G10: Icecast CVE-2014-9018."""
     other = tone(folder / "vanishing" / "other.mp3", 30, "-ac", "1", "-ar", "22050")
     try:
         seen: set[str] = set()
@@ -423,8 +427,9 @@ def test_children_have_no_connection_of_the_server(server: ServerProcess, folder
         other.unlink()
 
 
+@pytest.mark.clause("The end of a server takes seconds and leaves nothing behind")
 def test_the_end_doesnt_wait_for_sources_or_for_those_that_dont_read(folder: Path, tmp_path: Path) -> None:
-    """M1: a source, stopped or not, is sent away at once; the grace would be 60 s."""
+    """A source, stopped or not, is sent away at once; the grace would be 60 s."""
     shutil.copytree(folder / "loud", tmp_path / "loud")
     (tmp_path / "vanishing").mkdir()
     server = start(tmp_path)

@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110 §13) for files. "Line" is one of the list of rules for files."""
+"""Conditional requests (RFC 9110 §13) for files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.conformance.conftest import ETAG, FILM, MODIFIED, Running
 OTHER_DATE = "Tue, 14 Nov 2023 22:13:19 GMT"
 
 
+@pytest.mark.clause("RFC 9110 §13.1.5")
 @pytest.mark.parametrize(
     ("value", "status"),
     [
@@ -28,17 +29,17 @@ OTHER_DATE = "Tue, 14 Nov 2023 22:13:19 GMT"
     ],
 )
 def test_if_range_needs_the_very_same_version(files_origin: Running, value: str, status: int) -> None:
-    """RFC 9110 §13.1.5; line 12."""
     answer = files_origin.ask(f"If-Range: {value}", "Range: bytes=0-3")
     assert answer.status == status
     assert answer.body == (FILM[:4] if status == 206 else FILM)
 
 
+@pytest.mark.clause("RFC 9110 §13.1.5")
 def test_if_range_without_range_has_no_effect(files_origin: Running) -> None:
-    """RFC 9110 §13.1.5; line 12."""
     assert files_origin.ask(f"If-Range: {ETAG}").status == 200
 
 
+@pytest.mark.clause("RFC 9110 §13.1", "RFC 9110 §13.2.2")
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
@@ -76,15 +77,15 @@ def test_if_range_without_range_has_no_effect(files_origin: Running) -> None:
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_preconditions(files_origin: Running, fields: list[str], status: int, method: str) -> None:
-    """RFC 9110 §13.1, §13.2.2; lines 14 to 17; line 29: the connection goes on."""
+    """The connection goes on."""
     with files_origin.connect() as client:
         answer = client.ask("/media/film.mp4", *fields, method=method)
         assert answer.status == status
         assert client.ask("/media/small.mp3").body == b"0123456789"
 
 
+@pytest.mark.clause("RFC 9110 §15.4.5")
 def test_304_says_what_a_cache_needs(files_origin: Running) -> None:
-    """RFC 9110 §15.4.5; line 16."""
     answer = files_origin.ask(f"If-None-Match: {ETAG}")
     assert (answer.status, answer["etag"], answer["last-modified"]) == (304, ETAG, MODIFIED)
     assert answer["cache-control"] == "public, max-age=600"
@@ -92,15 +93,16 @@ def test_304_says_what_a_cache_needs(files_origin: Running) -> None:
     assert "content-length" not in answer
 
 
+@pytest.mark.clause("RFC 9110 §15.5.13")
 def test_412_has_a_short_body(files_origin: Running) -> None:
-    """RFC 9110 §15.5.13; line 16."""
     answer = files_origin.ask('If-Match: "other"')
     assert answer.status == 412
     assert 0 < len(answer.body) < 100
 
 
+@pytest.mark.clause("RFC 9110 §8.8.1", "RFC 9110 §13.1.5")
 def test_a_file_changed_just_now_has_a_weak_tag(files_origin: Running) -> None:
-    """RFC 9110 §8.8.1; line 18: so its ranges can't be continued (line 12), and it can be revalidated."""
+    """So its ranges can't be continued (§13.1.5), and it can be revalidated."""
     path = files_origin.library / "fresh.mp4"
     path.write_bytes(b"fresh")
     try:

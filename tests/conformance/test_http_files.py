@@ -1,4 +1,4 @@
-"""RFC 9110 and 9112 for the library's files, over a socket. "Line" is one of the list of rules for files."""
+"""RFC 9110 and 9112 for the library's files, over a socket."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.waiting import wait_for
 SIZE = len(FILM)
 
 
+@pytest.mark.clause("RFC 9110 §8.3", "RFC 9110 §8.6", "RFC 9110 §8.8")
 def test_a_whole_file_has_its_length_type_and_validators(files_origin: Running) -> None:
-    """RFC 9110 §8.3, §8.6, §8.8; lines 11, 18, 25, 27, 29."""
     answer = files_origin.ask()
     assert (answer.status, answer.body) == (200, FILM)
     assert answer["content-length"] == str(SIZE)
@@ -34,8 +34,9 @@ def test_a_whole_file_has_its_length_type_and_validators(files_origin: Running) 
     assert "vary" not in answer
 
 
+@pytest.mark.clause("RFC 9110 §9.3.2", "RFC 9110 §14.2")
 def test_head_has_the_fields_of_get_and_no_body(files_origin: Running) -> None:
-    """RFC 9110 §9.3.2, §14.2; lines 1 and 11: with a Range too, and the connection goes on."""
+    """With a Range too, and the connection goes on."""
     with files_origin.connect() as client:
         for fields in ((), ("Range: bytes=0-1",)):
             answer = client.ask("/media/film.mp4", *fields, method="HEAD")
@@ -46,21 +47,22 @@ def test_head_has_the_fields_of_get_and_no_body(files_origin: Running) -> None:
         assert client.ask("/media/small.mp3").body == b"0123456789"
 
 
+@pytest.mark.clause("RFC 9110 §15.5.6", "RFC 9110 §9.1")
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_other_methods_are_not_allowed(files_origin: Running, method: str) -> None:
-    """RFC 9110 §15.5.6; line 1."""
     answer = files_origin.ask("Content-Length: 0", method=method)
     assert answer.status == 405
     assert answer["allow"] == "GET, HEAD, OPTIONS"
 
 
+@pytest.mark.clause("RFC 9110 §9.3.7", "RFC 9110 §9.1", "RFC 9110 §15.5.6")
 def test_options_names_the_methods(files_origin: Running) -> None:
-    """RFC 9110 §9.3.7; line 1."""
     answer = files_origin.ask(method="OPTIONS")
     assert answer.status == 204
     assert answer["allow"] == "GET, HEAD, OPTIONS"
 
 
+@pytest.mark.clause("RFC 9110 §14.1.2", "RFC 9110 §15.3.7.1", "CVE-2017-7529")
 @pytest.mark.parametrize(
     ("field", "first", "last"),
     [
@@ -84,7 +86,7 @@ def test_options_names_the_methods(files_origin: Running) -> None:
     ],
 )
 def test_one_range_is_exactly_its_bytes(files_origin: Running, field: str, first: int, last: int) -> None:
-    """RFC 9110 §14.1.2, §15.3.7.1; lines 2 to 6, 8 and 9 (ranges that overlap or lie close are one)."""
+    """Ranges that overlap or lie close are one."""
     answer = files_origin.ask(f"Range: {field}")
     assert answer.status == 206
     assert answer["content-range"] == f"bytes {first}-{last}/{SIZE}"
@@ -95,6 +97,7 @@ def test_one_range_is_exactly_its_bytes(files_origin: Running, field: str, first
     assert answer.body == FILM[first : last + 1]
 
 
+@pytest.mark.clause("RFC 9110 §14.2", "CVE-2017-7529")
 @pytest.mark.parametrize(
     "field",
     [
@@ -119,22 +122,22 @@ def test_one_range_is_exactly_its_bytes(files_origin: Running, field: str, first
     ],
 )
 def test_a_range_that_does_not_parse_is_ignored(files_origin: Running, field: str) -> None:
-    """RFC 9110 §14.2; lines 2 to 4."""
     answer = files_origin.ask(f"Range: {field}", target="/media/small.mp3")
     assert (answer.status, answer.body) == (200, b"0123456789")
 
 
+@pytest.mark.clause("RFC 9110 §5.3", "RFC 9110 §14.2")
 def test_two_range_lines_are_one_list_that_does_not_parse(files_origin: Running) -> None:
-    """RFC 9110 §5.3, §14.2; line 3."""
     assert files_origin.ask("Range: bytes=0-1", "Range: bytes=4-5").status == 200
 
 
+@pytest.mark.clause("RFC 9110 §15.5.17")
 @pytest.mark.parametrize(
     "field",
     [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 9}", "bytes=-0", f"bytes=-0,{SIZE}-"],
 )
 def test_a_set_without_a_satisfiable_range_is_416(files_origin: Running, field: str) -> None:
-    """RFC 9110 §15.5.17; lines 5, 6 and 11; line 29: the connection goes on."""
+    """The connection goes on."""
     with files_origin.connect() as client:
         answer = client.ask("/media/film.mp4", f"Range: {field}")
         assert answer.status == 416
@@ -143,8 +146,8 @@ def test_a_set_without_a_satisfiable_range_is_416(files_origin: Running, field: 
         assert client.ask("/media/small.mp3").status == 200
 
 
+@pytest.mark.clause("RFC 9110 §14.1.2", "RFC 9110 §14.1.1", "RFC 9110 §15.5.17")
 def test_an_empty_file_has_no_range(files_origin: Running) -> None:
-    """RFC 9110 §14.1.2; line 7."""
     answer = files_origin.ask("Range: bytes=0-", target="/media/empty.wav")
     assert (answer.status, answer["content-range"]) == (416, "bytes */0")
     for fields in ((), ("Range: bytes=-5",)):
@@ -167,8 +170,8 @@ def parts_of(answer: Answer) -> list[tuple[str, str, bytes]]:
     return found
 
 
+@pytest.mark.clause("RFC 9110 §14.6", "RFC 9110 §15.3.7.2")
 def test_several_ranges_are_a_multipart_body_in_the_order_asked(files_origin: Running) -> None:
-    """RFC 9110 §14.6, §15.3.7.2; line 9."""
     answer = files_origin.ask("Range: bytes=500000-500009, ,0-9,-10")
     assert answer.status == 206
     assert "content-range" not in answer
@@ -182,6 +185,7 @@ def test_several_ranges_are_a_multipart_body_in_the_order_asked(files_origin: Ru
     assert answer.body.endswith(b"--\r\n")
 
 
+@pytest.mark.clause("RFC 9110 §17.15", "CVE-2011-3192")
 @pytest.mark.parametrize(
     "ranges",
     [
@@ -193,12 +197,12 @@ def test_several_ranges_are_a_multipart_body_in_the_order_asked(files_origin: Ru
     ids=["overlapping", "twice", "many", "one too many"],
 )
 def test_a_hostile_set_gets_the_file_once(files_origin: Running, ranges: list[str]) -> None:
-    """RFC 9110 §17.15, CVE-2011-3192; line 10."""
     answer = files_origin.ask("Range: bytes=" + ",".join(ranges))
     assert answer.status == 200
     assert answer.body == FILM
 
 
+@pytest.mark.clause("CWE-22", "CWE-59", "Nothing but a regular file is served", "Hidden files are not there")
 @pytest.mark.parametrize(
     "path",
     [
@@ -231,19 +235,20 @@ def test_a_hostile_set_gets_the_file_once(files_origin: Running, ranges: list[st
     ],
 )
 def test_what_may_not_be_seen_is_as_if_it_were_not_there(files_origin: Running, path: str) -> None:
-    """Line 24: the same 404 for all of them; line 27: which caches may keep for a short time."""
+    """The same 404 for all of them, which caches may keep for a short time."""
     answer = files_origin.ask(target=f"/media/{path}")
     assert (answer.status, answer.body) == (404, b"Not Found\n")
     assert answer["cache-control"] == "public, max-age=5"
 
 
+@pytest.mark.clause("RFC 3986 §2.5")
 def test_names_in_addresses_are_utf_8(files_origin: Running) -> None:
-    """RFC 3986 §2.5; line 24 must not cost a legal name."""
+    """What hides files must not cost a legal name."""
     assert files_origin.ask(target="/media/folder/s%C3%B6ng%20nr%201.ogg").body == b"song"
 
 
 def test_curl_continues_a_download(files_origin: Running, tmp_path: Path) -> None:
-    """Line 29, with a client that isn't ours."""
+    """With a client that isn't ours."""
     curl = shutil.which("curl")
     if curl is None:
         pytest.skip("curl isn't installed")
@@ -255,8 +260,8 @@ def test_curl_continues_a_download(files_origin: Running, tmp_path: Path) -> Non
     assert target.read_bytes() == FILM
 
 
+@pytest.mark.clause("RFC 9112 §9.3", "RFC 9112 Appendix C.2.2")
 def test_http_1_0_works_and_ends_with_the_connection(files_origin: Running) -> None:
-    """RFC 9112 §9.3, Appendix C.2.2; line 29."""
     with files_origin.connect() as client:
         client.send("GET /media/small.mp3 HTTP/1.0\r\n\r\n")
         answer = client.answer()
@@ -264,13 +269,14 @@ def test_http_1_0_works_and_ends_with_the_connection(files_origin: Running) -> N
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §3.2.2", "CWE-22")
 def test_an_absolute_form_target_is_the_same_file(files_origin: Running) -> None:
-    """RFC 9112 §3.2.2; line 29."""
     assert files_origin.ask(target="http://elsewhere:99/media/small.mp3?x=1").body == b"0123456789"
 
 
+@pytest.mark.clause("RFC 9112 §9.3.2")
 def test_pipelined_requests_are_answered_in_order(files_origin: Running) -> None:
-    """RFC 9112 §9.3.2; line 29: of every kind, sent at once."""
+    """Of every kind, sent at once."""
     with files_origin.connect() as client:
         requests = [
             ("/media/film.mp4", ""),
@@ -290,8 +296,9 @@ def test_pipelined_requests_are_answered_in_order(files_origin: Running) -> None
         assert len(parts_of(answers[4])) == 2
 
 
+@pytest.mark.clause("RFC 9112 §9.6")
 def test_a_client_that_has_ended_its_side_gets_the_whole_answer(files_origin: Running) -> None:
-    """RFC 9112 §9.6: half-closing is how some say that this was their last request."""
+    """Half-closing is how some say that this was their last request."""
     with files_origin.connect() as client:
         client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         client.socket.shutdown(socket.SHUT_WR)
@@ -299,8 +306,9 @@ def test_a_client_that_has_ended_its_side_gets_the_whole_answer(files_origin: Ru
         assert client.is_closed()
 
 
+@pytest.mark.clause("A client that goes away leaves nothing open")
 def test_every_answer_gives_its_file_back(files_origin: Running) -> None:
-    """Line 22: whole, part, refused, or left in the middle."""
+    """Whole, part, refused, or left in the middle."""
     for fields in ((), ("Range: bytes=0-1",), (f"If-None-Match: {ETAG}",), (f"Range: bytes={SIZE}-",)):
         files_origin.ask(*fields)
     for _ in range(5):

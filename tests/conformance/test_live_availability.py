@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -262,7 +263,8 @@ class Availability(RuleBasedStateMachine):
         return whole[begin : begin + stored[1].part_sizes[int(part[1])]]
 
 
-def test_line_18_whatever_a_playlist_named_stays_fetchable_with_the_same_bytes() -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 4", "RFC 8216bis §6.2.2 MUST 6", "RFC 8216bis §6.2.2 MUST 8")
+def test_whatever_a_playlist_named_stays_fetchable_with_the_same_bytes() -> None:
     run_state_machine_as_test(
         Availability,
         # A case that fails is short enough as it is.

@@ -130,6 +130,7 @@ def test_a_late_cue_is_in_the_next_part_and_in_the_open_segment(fed: HandFed) ->
     assert json.loads(post(fed, FILE, "?offset=-6.5").body)["late"] == 2
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.4 MUST 2j")
 def test_the_rendition_promises_what_the_picture_promises(fed: HandFed) -> None:
     fed.publish(10 * PARTS)
     picture, words = (fed.text(f"/live/test/{name}/media.m3u8") for name in ("240p", "captions-en"))
@@ -207,6 +208,7 @@ def test_dash_has_no_words_in_a_segment_that_never_came(fed: HandFed) -> None:
     assert lost.body.endswith(b"\0\0\0\x08vtte")
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 4")
 def test_texts_are_cached_compressed_and_served_in_ranges(fed: HandFed) -> None:
     target = f"{EN}{NUMBER}.vtt"
     plain, packed = fed.ask(target), fed.ask(target, "Accept-Encoding: gzip")
@@ -219,6 +221,7 @@ def test_texts_are_cached_compressed_and_served_in_ranges(fed: HandFed) -> None:
     assert (ranged.status, ranged.body) == (206, b"WEBVTT")
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.4 MUST 2c")
 def test_captions_go_on_at_the_right_time_behind_a_discontinuity(fed: HandFed) -> None:
     assert post(fed, "WEBVTT\n\n00:00.000 --> 00:06.000\nacross\n").status == 201
     fed.publish(1)

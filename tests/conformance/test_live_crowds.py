@@ -70,10 +70,11 @@ def tasks(fed: HandFed) -> int:
     return found[0]
 
 
+@pytest.mark.clause("A herd that waits for one part costs one rendering")
 def test_a_herd_is_released_by_one_part_and_one_rendering(
     fed: HandFed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row L7: one playlist is built and compressed once, however many wait; none of them is a task."""
+    """One playlist is built and compressed once, however many wait; none of them is a task."""
     rendered: list[bytes] = []
     coded: list[bytes] = []
     render, compress = MediaPlaylist.pieces, zlib.compressobj
@@ -116,7 +117,7 @@ def test_a_crowd_for_a_hinted_part_gets_the_same_bytes(fed: HandFed) -> None:
 
 
 def test_nothing_stays_of_clients_that_leave(fed: HandFed) -> None:
-    """Row D8: no waiter is left when its time is over or its part has come."""
+    """No waiter is left when its time is over or its part has come."""
     with asking(fed, CROWD, f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0"):
         wait_for(lambda: fed.channel.blocked == CROWD, "the crowd")
     fed.publish(1, "240p")

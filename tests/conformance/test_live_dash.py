@@ -44,7 +44,8 @@ def templates(period: ElementTree.Element) -> dict[str, dict[str, str]]:
     }
 
 
-def test_line_25_the_manifest_is_dynamic_and_says_how_near_to_now_a_player_may_be(fed: HandFed) -> None:
+@pytest.mark.clause("ISO/IEC 23009-1 §5.3.1", "ISO/IEC 23009-1 §5.8.5.7")
+def test_the_manifest_is_dynamic_and_says_how_near_to_now_a_player_may_be(fed: HandFed) -> None:
     root = manifest(fed)
     assert root.get("type") == "dynamic"
     assert root.get("availabilityStartTime") == "1970-01-01T00:00:00Z"
@@ -69,7 +70,8 @@ def test_line_25_the_manifest_is_dynamic_and_says_how_near_to_now_a_player_may_b
         assert Fraction(template["availabilityTimeOffset"]) == 1 - PART_TARGET
 
 
-def test_line_25_a_segments_number_and_time_are_those_of_hls(fed: HandFed) -> None:
+@pytest.mark.clause("ISO/IEC 23009-1 §5.3.9.5")
+def test_a_segments_number_and_time_are_those_of_hls(fed: HandFed) -> None:
     (period,) = manifest(fed).findall("Period", NAMES)
     # Segments are a second long, and segment n begins at second n of the epoch.
     assert seconds(period.get("start")) == NUMBER
@@ -85,7 +87,8 @@ def test_line_25_a_segments_number_and_time_are_those_of_hls(fed: HandFed) -> No
         assert template["media"] == "$Number$.m4s"
 
 
-def test_line_25_a_manifest_tells_codecs_sizes_and_rates(fed: HandFed) -> None:
+@pytest.mark.clause("ISO/IEC 23009-1 §5.3.7")
+def test_a_manifest_tells_codecs_sizes_and_rates(fed: HandFed) -> None:
     picture, sound = manifest(fed).findall("Period/AdaptationSet", NAMES)
     (video,) = picture.findall("Representation", NAMES)
     (audio,) = sound.findall("Representation", NAMES)
@@ -98,7 +101,8 @@ def test_line_25_a_manifest_tells_codecs_sizes_and_rates(fed: HandFed) -> None:
     assert int(video.attrib["bandwidth"]) == peak
 
 
-def test_line_25_each_chunk_of_the_open_segment_is_one_part(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.6 MUST 3", "ISO/IEC 23009-1 §5.3.9.5")
+def test_each_chunk_of_the_open_segment_is_one_part(fed: HandFed) -> None:
     with Client(fed.address) as client:
         client.send(f"GET /live/test/240p/{NUMBER + 8}.m4s HTTP/1.1\r\nHost: origin\r\n\r\n")
         head = _line(client)
@@ -134,10 +138,9 @@ def _chunk(client: Client) -> bytes:
     return data
 
 
+@pytest.mark.clause("ISO/IEC 23009-1 §5.3.9.5")
 @pytest.mark.parametrize("ahead", [0, 3])
-def test_line_25_a_segment_that_is_due_is_waited_for_however_late_the_encoder_is(
-    fed: HandFed, ahead: int
-) -> None:
+def test_a_segment_that_is_due_is_waited_for_however_late_the_encoder_is(fed: HandFed, ahead: int) -> None:
     fed.publish(PARTS - 2)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(fed.ask, f"/live/test/audio/{NUMBER + 9 + ahead}.m4s")
@@ -174,7 +177,8 @@ def test_a_segment_that_never_ends_does_not_look_complete(fed: HandFed) -> None:
         assert not client.rest().endswith(b"0\r\n\r\n")
 
 
-def test_line_21_and_25_a_discontinuity_begins_a_period(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §4.4.4.3", "ISO/IEC 23009-1 §5.3.2")
+def test_a_discontinuity_begins_a_period(fed: HandFed) -> None:
     fed.restart(30)
     fed.publish(PARTS + 1)
     first, second = manifest(fed).findall("Period", NAMES)
@@ -206,10 +210,11 @@ def test_a_gap_ends_a_period(fed: HandFed) -> None:
     assert {int(template["startNumber"]) for template in templates(second).values()} == {NUMBER + 11}
 
 
+@pytest.mark.clause("ISO/IEC 23009-1 §5.3.9.5.3")
 def test_a_segment_that_never_came_is_a_time_without_samples(
     fed: HandFed, tools: Tools, tmp_path: Path
 ) -> None:
-    """§5.3.9.5.3: by numbers and a clock players can't see the gap before the manifest has another period."""
+    """By numbers and a clock players can't see the gap before the manifest has another period."""
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(fed.ask, f"/live/test/240p/{NUMBER + 9}.m4s")
         wait_for(lambda: fed.channel.blocked == 1, "the request to wait")

@@ -65,6 +65,7 @@ def test_a_range_without_a_start_begins_with_what_is_on_air(fed: HandFed) -> Non
     assert len(m3u8.loads(fed.text()).segments) >= 8
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.4 MUST 2i")
 def test_every_rendition_has_the_same_ranges(fed: HandFed) -> None:
     for name in ("a", "b"):
         assert post(fed, {"id": name}).status == 201
@@ -73,6 +74,7 @@ def test_every_rendition_has_the_same_ranges(fed: HandFed) -> None:
     assert len(picture) == 2
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 18")
 def test_an_id_names_one_range_for_ever(fed: HandFed) -> None:
     assert post(fed, {"id": "ad", "duration": 1}).status == 201
     assert post(fed, {"id": "ad", "duration": 1}).status == 409
@@ -81,6 +83,7 @@ def test_an_id_names_one_range_for_ever(fed: HandFed) -> None:
     assert post(fed, {"id": "ad", "duration": 1}).status == 409
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 7")
 def test_a_planned_range_is_ended_by_the_same_id(fed: HandFed) -> None:
     first = post(fed, {"id": "ad", "class": "ads", "planned_duration": 30})
     start = json.loads(first.body)["start"]
@@ -93,6 +96,7 @@ def test_a_planned_range_is_ended_by_the_same_id(fed: HandFed) -> None:
     ]
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 17")
 def test_a_range_stays_as_long_as_it_touches_a_listed_segment(fed: HandFed) -> None:
     begin = f"{datetime.fromtimestamp(NUMBER + 8).isoformat()}+00:00"
     assert post(fed, {"id": "short", "start": begin, "duration": 2}).status == 201
@@ -111,6 +115,7 @@ def test_a_range_stays_as_long_as_it_touches_a_listed_segment(fed: HandFed) -> N
     assert not seen[-1][1]
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.1 MUST 2")
 def test_v2_skips_the_ranges_that_the_player_has(
     fed: HandFed, now: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +134,7 @@ def test_v2_skips_the_ranges_that_the_player_has(
     assert "CAN-SKIP-DATERANGES=YES" in delta
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.1 MUST 3")
 def test_ranges_that_went_lately_are_told_in_delta_updates(fed: HandFed, now: float) -> None:
     for name in ("a", "b"):
         assert post(fed, {"id": name, "duration": 1}).status == 201
@@ -162,6 +168,7 @@ def test_what_can_not_be_a_date_range_is_refused(fed: HandFed, body: object, sta
     assert tags(fed.text()) == []
 
 
+@pytest.mark.clause("CWE-352")
 @pytest.mark.parametrize(
     ("fields", "status"),
     [

@@ -11,7 +11,8 @@ from tests.conformance.handfed import AUDIO, NUMBER, PATH, TARGET, HandFed
 from tests.conformance.raw import Client
 
 
-def test_line_26_playlists_and_errors_keep_by_appendix_b(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.2 SHOULD 2", "RFC 8216bis Appendix B")
+def test_playlists_and_errors_keep_by_appendix_b(fed: HandFed) -> None:
     # TD is 1: half of it is rounded up, since no second is shorter than one.
     kept = {
         "/live/test/master.m3u8": 1,
@@ -34,7 +35,8 @@ def test_line_26_playlists_and_errors_keep_by_appendix_b(fed: HandFed) -> None:
     assert int(found[1]) >= 10 * TARGET
 
 
-def test_line_27_playlists_are_gzipped_on_request_and_media_never_is(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 4", "RFC 9110 §8.4")
+def test_playlists_are_gzipped_on_request_and_media_never_is(fed: HandFed) -> None:
     for path in (PATH, AUDIO, "/live/test/master.m3u8"):
         plain, coded = fed.ask(path), fed.ask(path, "Accept-Encoding: gzip")
         assert coded["content-encoding"] == "gzip"
@@ -51,8 +53,9 @@ def test_line_27_playlists_are_gzipped_on_request_and_media_never_is(fed: HandFe
     assert "content-encoding" not in whole
 
 
+@pytest.mark.clause("RFC 9110 §14.2")
 @pytest.mark.parametrize("name", [f"{NUMBER + 7}.m4s", f"{NUMBER + 8}.0.m4s", f"init-{NUMBER}.mp4"])
-def test_line_27_segments_and_parts_support_ranges_as_files_do(fed: HandFed, name: str) -> None:
+def test_segments_and_parts_support_ranges_as_files_do(fed: HandFed, name: str) -> None:
     path = f"/live/test/240p/{name}"
     whole = fed.ask(path)
     assert whole["accept-ranges"] == "bytes"
@@ -65,8 +68,9 @@ def test_line_27_segments_and_parts_support_ranges_as_files_do(fed: HandFed, nam
     assert fed.ask(path, f"If-None-Match: {whole['etag']}").status == 304
 
 
+@pytest.mark.clause("Names that are not there leave nothing behind", "RFC 8216bis §6.2.1 SHOULD 8")
 def test_names_of_channels_that_are_not_there_leave_nothing_behind(fed: HandFed) -> None:
-    """Row D10: a constant answer for any number of names, and no state for any of them."""
+    """A constant answer for any number of names, and no state for any of them."""
     with Client(fed.address) as client:
         answers = {
             (answer.status, answer.body, answer["cache-control"])

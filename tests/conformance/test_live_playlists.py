@@ -1,4 +1,4 @@
-"""Playlists of a live channel on the wire (RFC 8216bis §6.2), line by line of what players are owed."""
+"""Playlists of a live channel on the wire (RFC 8216bis §6.2): what players are owed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def dates(playlist: str) -> list[float]:
     return [datetime.fromisoformat(date + "+00:00").timestamp() for date in found]
 
 
-def test_line_9_tokens_are_on_every_uri_and_directives_on_none(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.5")
+def test_tokens_are_on_every_uri_and_directives_on_none(fed: HandFed) -> None:
     hostile = "token=a%22%0d%0a%3Cb%3E%E2%82%AC&x=1"
     for path in (PATH, "/live/test/master.m3u8"):
         playlist = fed.text(f"{path}?{hostile}&_HLS_msn={NUMBER + 8}&_HLS_part=0&_HLS_skip=YES")
@@ -31,7 +32,8 @@ def test_line_9_tokens_are_on_every_uri_and_directives_on_none(fed: HandFed) -> 
             assert line.startswith("#EXT") or line.partition("?")[0].endswith((".m4s", ".m3u8")), line
 
 
-def test_line_10_targets_are_constant_and_parts_fill_them(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 13", "RFC 8216bis §6.2.4 MUST 2d", "RFC 8216bis §4.4.3.7")
+def test_targets_are_constant_and_parts_fill_them(fed: HandFed) -> None:
     targets = set()
     for name, sound in ((PATH, False), (AUDIO, True)):
         for _ in range(3):
@@ -48,7 +50,8 @@ def test_line_10_targets_are_constant_and_parts_fill_them(fed: HandFed) -> None:
     assert targets == {("1", "0.25600")}
 
 
-def test_line_12_durations_round_to_the_target_and_parts_make_up_their_segment(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 1", "RFC 8216bis §4.4.3.1")
+def test_durations_round_to_the_target_and_parts_make_up_their_segment(fed: HandFed) -> None:
     for name in (PATH, AUDIO):
         playlist = fed.text(name)
         for duration in re.findall(r"#EXTINF:([0-9.]+),", playlist):
@@ -60,7 +63,15 @@ def test_line_12_durations_round_to_the_target_and_parts_make_up_their_segment(f
         assert abs(total - Fraction(segment.rstrip(","))) <= Fraction(PARTS, 10**5)
 
 
-def test_line_13_and_21_what_one_rendition_lacks_is_a_gap_at_the_same_place(fed: HandFed) -> None:
+@pytest.mark.clause(
+    "RFC 8216bis §6.2.1 SHOULD 2",
+    "RFC 8216bis §6.2.1 MUST 3",
+    "RFC 8216bis §6.2.4 MUST 2c",
+    "RFC 8216bis §6.2.4 MUST 2e",
+    "RFC 8216bis §4.4.4.7",
+    "RFC 8216bis §4.4.4.3",
+)
+def test_what_one_rendition_lacks_is_a_gap_at_the_same_place(fed: HandFed) -> None:
     fed.publish(PARTS, "audio")
     fed.restart(3)
     fed.publish(PARTS)
@@ -75,7 +86,8 @@ def test_line_13_and_21_what_one_rendition_lacks_is_a_gap_at_the_same_place(fed:
     assert [one.split("#EXT-X-DISCONTINUITY\n")[1].count("#EXTINF") for one in (picture, sound)] == [1, 1]
 
 
-def test_line_15_server_control_holds_back_as_much_as_the_draft_wants(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.4 MUST 2j", "RFC 8216bis §4.4.3.8")
+def test_server_control_holds_back_as_much_as_the_draft_wants(fed: HandFed) -> None:
     controls = set()
     for path in (PATH, AUDIO):
         (line,) = re.findall(r"#EXT-X-SERVER-CONTROL:(.*)", fed.text(path))
@@ -89,8 +101,9 @@ def test_line_15_server_control_holds_back_as_much_as_the_draft_wants(fed: HandF
     assert len(controls) == 1
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.1 MUST 1", "RFC 8216bis §6.2.5.1 MUST 4", "RFC 8216bis §4.4.5.2")
 @pytest.mark.parametrize("value", ["YES", "v2"])
-def test_line_16_what_is_skipped_and_the_rest_make_the_full_playlist(fed: HandFed, value: str) -> None:
+def test_what_is_skipped_and_the_rest_make_the_full_playlist(fed: HandFed, value: str) -> None:
     fed.publish(6 * PARTS)
     full, delta = fed.text(), fed.text(f"{PATH}?_HLS_skip={value}")
     (skipped,) = re.findall(r"#EXT-X-SKIP:SKIPPED-SEGMENTS=(\d+)", delta)
@@ -105,7 +118,8 @@ def test_line_16_what_is_skipped_and_the_rest_make_the_full_playlist(fed: HandFe
     assert tags in delta
 
 
-def test_line_17_rendition_reports_are_true_at_the_time_of_answering(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §4.4.5.4")
+def test_rendition_reports_are_true_at_the_time_of_answering(fed: HandFed) -> None:
     for parts in (0, 1, 2):
         fed.publish(parts, "audio")
         last = parts_of(fed.text(AUDIO))[-1]
@@ -115,7 +129,8 @@ def test_line_17_rendition_reports_are_true_at_the_time_of_answering(fed: HandFe
     assert report == f'URI="../240p/media.m3u8",LAST-MSN={NUMBER + 8},LAST-PART=1'
 
 
-def test_line_18_part_tags_go_three_targets_behind_the_end_and_stay_fetchable_as_long_again(
+@pytest.mark.clause("RFC 8216bis §6.2.2 SHOULD 1", "RFC 8216bis §6.2.2 MUST 4")
+def test_part_tags_go_three_targets_behind_the_end_and_stay_fetchable_as_long_again(
     fed: HandFed,
 ) -> None:
     seen: dict[tuple[int, int], int] = {}
@@ -130,7 +145,8 @@ def test_line_18_part_tags_go_three_targets_behind_the_end_and_stay_fetchable_as
         fed.publish(PARTS)
 
 
-def test_line_18_segments_stay_listed_and_then_fetchable_as_long_as_they_must(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 2", "RFC 8216bis §6.2.2 MUST 5", "RFC 8216bis §6.2.2 MUST 8")
+def test_segments_stay_listed_and_then_fetchable_as_long_as_they_must(fed: HandFed) -> None:
     first, longest = 0, 0
     for step in range(26):
         listed = segments_of(fed.text())
@@ -149,14 +165,16 @@ def test_line_18_segments_stay_listed_and_then_fetchable_as_long_as_they_must(fe
     assert fed.ask(f"/live/test/240p/{NUMBER}.m4s").status == 404
 
 
-def test_line_19_dates_are_on_every_segment_and_agree_to_a_frame(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 14", "RFC 8216bis §6.2.4 MUST 2h", "RFC 8216bis §4.4.4.6")
+def test_dates_are_on_every_segment_and_agree_to_a_frame(fed: HandFed) -> None:
     picture, sound = dates(fed.text()), dates(fed.text(AUDIO))
     # The eight segments and the open one; segment NUMBER + k begins at that second of the epoch.
     assert picture == [NUMBER + k for k in range(9)]
     assert all(0 <= b - a < 1024 / 48000 + 0.001 for a, b in zip(picture, sound, strict=True))
 
 
-def test_line_20_numbers_never_go_back_and_a_number_always_means_the_same_bytes(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 3")
+def test_numbers_never_go_back_and_a_number_always_means_the_same_bytes(fed: HandFed) -> None:
     before = {number: fed.ask(f"/live/test/240p/{number}.m4s").body for number in segments_of(fed.text())}
     sequences = []
     for _ in range(3):
@@ -169,7 +187,15 @@ def test_line_20_numbers_never_go_back_and_a_number_always_means_the_same_bytes(
     assert {number: fed.ask(f"/live/test/240p/{number}.m4s").body for number in before} == before
 
 
-def test_line_21_a_source_that_comes_back_begins_behind_a_discontinuity_and_is_counted(
+@pytest.mark.clause(
+    "RFC 8216bis §6.2.1 MUST 5",
+    "RFC 8216bis §6.2.1 SHOULD 6",
+    "RFC 8216bis §6.2.2 MUST 9",
+    "RFC 8216bis §6.2.2 MUST 10",
+    "RFC 8216bis §6.2.2 MUST 11",
+    "RFC 8216bis §4.4.4.3",
+)
+def test_a_source_that_comes_back_begins_behind_a_discontinuity_and_is_counted(
     fed: HandFed,
 ) -> None:
     fed.restart(30)
@@ -195,12 +221,14 @@ def test_line_21_a_source_that_comes_back_begins_behind_a_discontinuity_and_is_c
     assert history[-1][1] == 1
 
 
-def test_line_22_a_sliding_window_has_no_playlist_type(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 12", "RFC 8216bis §4.4.3.5")
+def test_a_sliding_window_has_no_playlist_type(fed: HandFed) -> None:
     assert "PLAYLIST-TYPE" not in fed.text()
     assert "ENDLIST" not in fed.text()
 
 
-def test_line_23_the_multivariant_playlist_tells_what_the_bitstream_says(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.4 MUST 1", "RFC 8216bis §6.2.4 SHOULD 2", "RFC 8216bis §4.4.6.2")
+def test_the_multivariant_playlist_tells_what_the_bitstream_says(fed: HandFed) -> None:
     playlist = fed.text("/live/test/master.m3u8")
     assert "\n#EXT-X-INDEPENDENT-SEGMENTS\n" in playlist
     # x264 ultrafast of 128x72 at 30 frames a second: constrained baseline, level 1.1 (ISO/IEC 14496-10 A.3.1)
@@ -225,8 +253,9 @@ def test_line_23_the_multivariant_playlist_tells_what_the_bitstream_says(fed: Ha
     assert 'CHANNELS="' in media
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 10", "RFC 8216bis §6.2.2 MUST 5")
 def test_a_playlist_changes_only_as_it_may(fed: HandFed) -> None:
-    """§6.2.1: lines are appended; segments go in order, parts behind the edge; nothing else changes."""
+    """Lines are appended; segments go in order, parts behind the edge; nothing else changes."""
     before = fed.text()
     for _ in range(8 * PARTS):
         fed.publish(1)
@@ -246,8 +275,17 @@ def _lasting(line: str) -> bool:
     )
 
 
+@pytest.mark.clause(
+    "RFC 8216bis §6.2.1 MUST 2",
+    "RFC 8216bis §6.2.1 MUST 6",
+    "RFC 8216bis §6.2.1 SHOULD 3",
+    "RFC 8216bis §6.2.1 MUST 7",
+    "RFC 8216bis §6.2.1 MUST 8",
+    "RFC 8216bis §6.2.1 MUST 14",
+    "RFC 8216bis §6.2.1 MUST 15",
+)
 def test_everything_that_a_playlist_lists_is_there(fed: HandFed) -> None:
-    """§6.2.1: a segment and a part are available when they are listed, and their URIs come in order."""
+    """A segment and a part are available when they are listed, and their URIs come in order."""
     for restarted in (False, True):
         if restarted:
             fed.restart(1)

@@ -94,9 +94,10 @@ def test_whatever_is_waited_for_both_ways_get_the_same(fed: HandFed) -> None:
             assert answer[0] == 200
 
 
+@pytest.mark.clause("RFC 9110 §13", "RFC 9110 §14")
 @pytest.mark.parametrize(("field", "status"), [("Range: bytes=0-9", 206), ("If-None-Match: *", 304)])
 def test_ranges_and_preconditions_go_to_the_application(fed: HandFed, field: str, status: int) -> None:
-    """RFC 9110 §13, §14: by the one decision that everything has; HEAD too."""
+    """By the one decision that everything has; HEAD too."""
     with Client(fed.address) as client:
         for target in (PATH, f"/live/test/240p/{NUMBER + 7}.2.m4s"):
             assert client.ask(target, field).status == status
@@ -131,7 +132,7 @@ def test_players_that_follow_never_reach_the_application_and_are_counted(
 
 
 def test_who_leaves_while_waiting_waits_no_longer(fed: HandFed) -> None:
-    """Row D8: at once, when the connection is reset."""
+    """At once, when the connection is reset."""
     with Client(fed.address) as client:
         client.send(f"GET {PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0 HTTP/1.1\r\nHost: a\r\n\r\n")
         wait_for(lambda: fed.channel.blocked == 1, "the waiter")

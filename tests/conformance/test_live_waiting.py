@@ -1,4 +1,4 @@
-"""Requests that wait for what a live channel is to publish (RFC 8216bis §6.2.5), line by line."""
+"""Requests that wait for what a live channel is to publish (RFC 8216bis §6.2.5)."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def asking(fed: HandFed) -> Iterator[Asking]:
         yield Asking(fed, pool)
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 SHOULD 1", "RFC 8216bis §6.2.5.2 MUST 6")
 @pytest.mark.parametrize(
     ("query", "status"),
     [
@@ -64,9 +65,7 @@ def asking(fed: HandFed) -> Iterator[Asking]:
         ("_HLS_future=1", 200),
     ],
 )
-def test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once(
-    fed: HandFed, query: str, status: int
-) -> None:
+def test_a_directive_is_obeyed_ignored_or_refused_at_once(fed: HandFed, query: str, status: int) -> None:
     begin = time.monotonic()
     answer = fed.ask(f"{PATH}?{query}")
     assert answer.status == status
@@ -77,7 +76,8 @@ def test_line_1_and_2_a_directive_is_obeyed_ignored_or_refused_at_once(
         assert "EXT-X-SKIP" not in answer.body.decode()
 
 
-def test_line_2_the_part_that_hls_js_asks_for_after_a_finished_segment_is_waited_for(
+@pytest.mark.clause("RFC 8216bis §6.2.5.2")
+def test_the_part_that_hls_js_asks_for_after_a_finished_segment_is_waited_for(
     fed: HandFed, asking: Asking
 ) -> None:
     fed.publish(PARTS - 2)
@@ -90,7 +90,8 @@ def test_line_2_the_part_that_hls_js_asks_for_after_a_finished_segment_is_waited
     assert (NUMBER + 9, PARTS - 1) in parts_of(held.result().body.decode())
 
 
-def test_line_3_an_answer_waits_for_the_part_and_contains_it(fed: HandFed, asking: Asking) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 MUST 2")
+def test_an_answer_waits_for_the_part_and_contains_it(fed: HandFed, asking: Asking) -> None:
     assert (NUMBER + 8, 1) in parts_of(fed.text(f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=1"))
     held = asking(f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=2")
     # The other rendition's part changes nothing here.
@@ -101,7 +102,8 @@ def test_line_3_an_answer_waits_for_the_part_and_contains_it(fed: HandFed, askin
     assert parts_of(held.result().body.decode())[-1] == (NUMBER + 8, 2)
 
 
-def test_line_4_a_number_alone_waits_for_the_whole_segment(fed: HandFed, asking: Asking) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 MUST 1")
+def test_a_number_alone_waits_for_the_whole_segment(fed: HandFed, asking: Asking) -> None:
     held = asking(f"{PATH}?_HLS_msn={NUMBER + 8}")
     fed.publish(PARTS - 3)
     time.sleep(0.05)
@@ -110,23 +112,24 @@ def test_line_4_a_number_alone_waits_for_the_whole_segment(fed: HandFed, asking:
     assert segments_of(held.result().body.decode())[-1] == NUMBER + 8
 
 
-def test_line_4_a_part_past_a_finished_segments_last_is_part_0_of_the_next(
-    fed: HandFed, asking: Asking
-) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 MUST 3")
+def test_a_part_past_a_finished_segments_last_is_part_0_of_the_next(fed: HandFed, asking: Asking) -> None:
     fed.publish(PARTS - 2)
     held = asking(f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part={PARTS}")
     fed.publish(1)
     assert parts_of(held.result().body.decode())[-1] == (NUMBER + 9, 0)
 
 
-def test_line_5_a_number_that_has_left_gets_the_whole_current_playlist_at_once(fed: HandFed) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 MUST 4")
+def test_a_number_that_has_left_gets_the_whole_current_playlist_at_once(fed: HandFed) -> None:
     fed.publish(10 * PARTS)
     plain = fed.text()
     assert segments_of(plain)[0] > NUMBER
     assert fed.text(f"{PATH}?_HLS_msn={NUMBER}&_HLS_part=3") == plain
 
 
-def test_line_6_who_waits_longer_than_three_target_durations_gets_503(
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 SHOULD 2")
+def test_who_waits_longer_than_three_target_durations_gets_503(
     material: dict[str, Track], tools: Tools, tmp_path: Path
 ) -> None:
     with on_air(material, tools, tmp_path, patient=False) as fed:
@@ -140,7 +143,8 @@ def test_line_6_who_waits_longer_than_three_target_durations_gets_503(
         assert answer["cache-control"] == "public, max-age=4"
 
 
-def test_line_6_the_end_of_the_server_releases_who_waits(fed: HandFed, asking: Asking) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.5.2")
+def test_the_end_of_the_server_releases_who_waits(fed: HandFed, asking: Asking) -> None:
     held = [
         asking(f"{PATH}?_HLS_msn={NUMBER + 9}&_HLS_part={index}", blocked=index + 1) for index in range(4)
     ]
@@ -150,18 +154,27 @@ def test_line_6_the_end_of_the_server_releases_who_waits(fed: HandFed, asking: A
     assert time.monotonic() - begin < HELD_TARGET_DURATIONS * TARGET
 
 
-def test_line_6_a_source_that_dies_releases_who_waits_for_its_segment(fed: HandFed, asking: Asking) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.5.2")
+def test_a_source_that_dies_releases_who_waits_for_its_segment(fed: HandFed, asking: Asking) -> None:
     held = asking(f"{PATH}?_HLS_msn={NUMBER + 8}")
     fed.restart()
     assert segments_of(held.result().body.decode())[-1] == NUMBER + 8
 
 
-def test_line_7_an_ended_channel_has_no_hint_and_ignores_directives(fed: HandFed, asking: Asking) -> None:
+@pytest.mark.clause(
+    "RFC 8216bis §6.2.1 MUST 20",
+    "RFC 8216bis §6.2.2 SHOULD 1",
+    "RFC 8216bis §6.2.5.1 MUST 5",
+    "RFC 8216bis §6.2.5.2 MUST 5",
+    "RFC 8216bis §6.2.6 SHOULD 3",
+    "RFC 8216bis §6.2.5",
+)
+def test_an_ended_channel_has_no_hint_and_ignores_directives(fed: HandFed, asking: Asking) -> None:
     playlist = asking(f"{PATH}?_HLS_msn={NUMBER + 9}&_HLS_part=0")
     hinted = asking(f"/live/test/240p/{NUMBER + 8}.2.m4s", blocked=2)
     fed.end()
     assert playlist.result().body.decode().endswith("#EXT-X-ENDLIST\n")
-    # Line 14: a hinted part that never comes.
+    # §6.2.6: a hinted part that never comes.
     assert hinted.result().status == 404
     plain = fed.text()
     assert plain.endswith("#EXT-X-ENDLIST\n")
@@ -172,18 +185,25 @@ def test_line_7_an_ended_channel_has_no_hint_and_ignores_directives(fed: HandFed
     assert segments_of(plain)[-1] == NUMBER + 8
     for query in (f"_HLS_msn={NUMBER + 99}", f"_HLS_msn={NUMBER + 99}&_HLS_part=7", "_HLS_skip=YES"):
         assert fed.text(f"{PATH}?{query}") == plain
-    # §6.2.5.2 M6 has no exception for ended playlists.
+    # §6.2.5.2: the 400 for a part without a number has no exception for ended playlists.
     assert fed.ask(f"{PATH}?_HLS_part=0").status == 400
 
 
-def test_line_8_all_who_wait_for_the_same_part_get_the_same_bytes(fed: HandFed, asking: Asking) -> None:
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 9", "RFC 8216bis §6.2.5.2")
+def test_all_who_wait_for_the_same_part_get_the_same_bytes(fed: HandFed, asking: Asking) -> None:
     held = [asking(f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=2", blocked=count) for count in range(1, 7)]
     fed.publish(1, "240p")
     assert len({each.result().body for each in held}) == 1
     assert len({each.result()["etag"] for each in held}) == 1
 
 
-def test_line_14_the_hint_is_the_uri_that_the_next_part_then_has(fed: HandFed, asking: Asking) -> None:
+@pytest.mark.clause(
+    "RFC 8216bis §6.2.6 MUST 1",
+    "RFC 8216bis §6.2.6 MUST 2",
+    "RFC 8216bis §6.2.6 SHOULD 6",
+    "RFC 8216bis §4.4.5.3",
+)
+def test_the_hint_is_the_uri_that_the_next_part_then_has(fed: HandFed, asking: Asking) -> None:
     for _ in range(2 * PARTS):
         (hint,) = re.findall(r'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="([^"]+)"', fed.text())
         held = asking(f"/live/test/240p/{hint}")
@@ -196,10 +216,11 @@ def test_line_14_the_hint_is_the_uri_that_the_next_part_then_has(fed: HandFed, a
         assert fed.ask(f"/live/test/240p/{hint}").body == answer.body
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.6 SHOULD 2", "RFC 8216bis §4.4.5.3")
 @pytest.mark.parametrize(
     "name", ["99.m4s", f"{NUMBER + 8}.9.m4s", f"{NUMBER + 9}.0.m4s", "x.m4s", "init-1.mp4"]
 )
-def test_line_14_an_unknown_name_is_not_found_at_once(fed: HandFed, name: str) -> None:
+def test_an_unknown_name_is_not_found_at_once(fed: HandFed, name: str) -> None:
     begin = time.monotonic()
     assert fed.ask(f"/live/test/240p/{name}").status == 404
     assert time.monotonic() - begin < HELD_TARGET_DURATIONS * TARGET

@@ -175,6 +175,7 @@ async def test_titles_come_every_16000_bytes_of_a_listeners_audio_the_burst_incl
         assert len(numbers(audio)) == frames + 39
 
 
+@pytest.mark.clause("ICY metadata goes to those who ask for it")
 @pytest.mark.parametrize("field", ["X: 1", "Icy-MetaData: 0", "Icy-MetaData: 2", "Icy-MetaData: true"])
 async def test_titles_are_only_sent_to_those_who_ask(field: str) -> None:
     async with one_mount() as (feed, _mount, server):

@@ -127,7 +127,7 @@ async def test_who_comes_without_a_burst_waits_for_the_next_page_with_its_header
     assert found == (await asyncio.to_thread(packets, data))[-len(found) :]
 
 
-# HEAD and HTTP/1.0 as of every mount (radio.md, lines 2 and 3).
+# HEAD and HTTP/1.0 as of every mount: the headers alone; a body that ends with the connection.
 async def test_the_head_says_ogg_and_an_old_client_gets_plain_pages(files: dict[str, bytes]) -> None:
     async with published() as (mount, server):
         await send(server, mount, files["opus"], SECONDS)

@@ -96,6 +96,7 @@ def test_requests_for_a_file_that_is_open_do_not_reach_the_application(
     assert counted.sent_bytes["media"] == 3 * 10 + 2 + refusals
 
 
+@pytest.mark.clause("RFC 9112 §8")
 def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, Counting]) -> None:
     """By everybody from then on, with another tag; the old is closed."""
     running, _ = counting
@@ -116,8 +117,9 @@ def test_a_replaced_file_is_noticed_within_a_second(counting: tuple[Running, Cou
     wait_for(lambda: running.open_files() == 0, "all files to be closed")
 
 
+@pytest.mark.clause("A file that changes while it is sent is never mixed with another")
 def test_a_file_is_sent_to_its_end_after_it_is_kept_no_more(counting: tuple[Running, Counting]) -> None:
-    """Line 21: the old bytes to who has begun with them; the descriptor stays this file's."""
+    """The old bytes to who has begun with them; the descriptor stays this file's."""
     running, app = counting
     with running.connect() as first, running.connect(receive_buffer=4096) as client:
         first.ask("/media/film.mp4", method="HEAD")
@@ -129,8 +131,9 @@ def test_a_file_is_sent_to_its_end_after_it_is_kept_no_more(counting: tuple[Runn
         assert client.answer().body == FILM * 16
 
 
+@pytest.mark.clause("RFC 9112 §8")
 def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, Counting]) -> None:
-    """Line 21, B9; RFC 9112 §8: one log line, the client cut, others served."""
+    """One log line, the client cut, others served."""
     running, _ = counting
     with structlog.testing.capture_logs() as logs, running.connect() as other:
         with running.connect(receive_buffer=4096) as client:
@@ -145,10 +148,11 @@ def test_a_file_that_shrinks_ends_the_connection_short(counting: tuple[Running, 
     assert logs[0]["path"] == "/media/film.mp4"
 
 
+@pytest.mark.clause("RFC 9112 §9.3.2")
 def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
     counting: tuple[Running, Counting],
 ) -> None:
-    """RFC 9112 §9.3.2: one by the shortcut, then those that came while it was being sent."""
+    """One by the shortcut, then those that came while it was being sent."""
     running, _ = counting
     with running.connect(receive_buffer=4096) as client:
         client.ask("/media/film.mp4", method="HEAD")
@@ -161,9 +165,9 @@ def test_pipelined_requests_behind_a_long_answer_are_answered_in_order(
     assert [answer.status for answer in answers] == [200, 200, 200, 404]
 
 
+@pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 @pytest.mark.parametrize("limits", [HttpLimits(stalled_seconds=1.0)])
 def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, Counting]) -> None:
-    """Line 23."""
     running, app = counting
     with (running.library / "big.mp4").open("wb") as file:
         file.truncate(1 << 30)
@@ -178,8 +182,9 @@ def test_a_client_that_takes_nothing_is_dropped(counting: tuple[Running, Countin
     wait_for(lambda: running.open_files() == 0, "its file to be closed")
 
 
+@pytest.mark.clause("RFC 9110 §8.8.1")
 def test_a_file_that_changed_just_now_is_not_kept(library: Path) -> None:
-    """RFC 9110 §8.8.1: its tag is weak now, and will be strong in a moment."""
+    """Its tag is weak now, and will be strong in a moment."""
     (library / "fresh.mp4").write_bytes(b"fresh")
     os.utime(library / "fresh.mp4", (time.time() + 60,) * 2)
     wing = files_wing(library)
@@ -203,6 +208,7 @@ def read_plain(data: bytes) -> tuple[RequestLine, PlainFields] | None:
 HEAD = b"GET /media/a.mp4 HTTP/1.1\r\nHost: a\r\n"
 
 
+@pytest.mark.clause("RFC 9112 §2.2", "RFC 9112 §3", "RFC 9112 §5", "RFC 9112 §6")
 @pytest.mark.parametrize(
     "data",
     [
@@ -232,12 +238,12 @@ HEAD = b"GET /media/a.mp4 HTTP/1.1\r\nHost: a\r\n"
     ],
 )
 def test_what_is_not_plain_is_left_to_the_parser(data: bytes) -> None:
-    """RFC 9112 §2.2, §3, §5, §6: everything that is more than one whole, right GET or HEAD without a body."""
+    """Everything that is more than one whole, right GET or HEAD without a body."""
     assert read_plain(data) is None
 
 
+@pytest.mark.clause("RFC 9112 §3", "RFC 9112 §5.1")
 def test_a_plain_head_is_read_as_it_is() -> None:
-    """RFC 9112 §3, §5.1."""
     data = b"HEAD /media/a.mp4?x=1 HTTP/1.1\r\nhost:a:80\r\nRANGE: \tbytes=0-1 \r\nIf-Match: *\r\n\r\n"
     head = read_plain(data)
     assert head is not None
@@ -247,6 +253,7 @@ def test_a_plain_head_is_read_as_it_is() -> None:
     assert (fields.has_range, fields.is_conditional) == (True, True)
 
 
+@pytest.mark.clause("RFC 9110 §14.1.1")
 @pytest.mark.parametrize(
     ("lines", "rest", "span"),
     [
@@ -267,7 +274,7 @@ def test_a_plain_head_is_read_as_it_is() -> None:
 def test_a_plain_range_is_taken_out_of_a_head(
     lines: bytes, rest: bytes | None, span: tuple[int, int | None] | None
 ) -> None:
-    """RFC 9110 §14.1.1; what isn't plain stays, for those who know all of it."""
+    """What isn't plain stays, for those who know all of it."""
     data = HEAD + lines + b"\r\n"
     if rest is None and lines.endswith(b"9"):
         # The line's end isn't there: what is left is no head.
@@ -276,8 +283,9 @@ def test_a_plain_range_is_taken_out_of_a_head(
     assert part_range(data) == (data if rest is None else HEAD + rest + b"\r\n", span)
 
 
+@pytest.mark.clause("RFC 9110 §5.3")
 def test_two_range_fields_are_one_list(counting: tuple[Running, Counting]) -> None:
-    """RFC 9110 §5.3: however the first of them looks; the head without it is known already."""
+    """However the first of them looks; the head without it is known already."""
     running, _ = counting
     with running.connect() as client:
         for fields in ((), ("Range: bytes=1-2",), ("Range: bytes=5-6",), ()):
@@ -326,10 +334,11 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
     assert lookups == 7
 
 
+@pytest.mark.clause("RFC 9110 §14")
 def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
     counting: tuple[Running, Counting],
 ) -> None:
-    """RFC 9110 §14: whatever comes between them; also when the file is looked up again."""
+    """Whatever comes between them; also when the file is looked up again."""
     running, app = counting
     other, whole = os.urandom(1 << 20), FILM * 16
     put(running.library / "other.mp4", other)
@@ -367,10 +376,11 @@ def test_a_request_that_is_repeated_with_other_ranges_is_answered_as_the_first(
     wait_for(lambda: app.wing.traffic.sent_bytes["media"] == sum(len(body) for _, body in found), "the bytes")
 
 
+@pytest.mark.clause("RFC 9112 §9.3.2")
 def test_a_repeated_range_that_the_client_takes_slowly_is_whole_and_what_follows_too(
     counting: tuple[Running, Counting],
 ) -> None:
-    """RFC 9112 §9.3.2: with requests behind it, and its file replaced meanwhile."""
+    """With requests behind it, and its file replaced meanwhile."""
     running, _ = counting
     with running.connect(receive_buffer=4096) as client:
         for _ in range(4):

@@ -172,6 +172,7 @@ async def fetch_ranges(client: httpx.AsyncClient) -> None:
         assert answer.content == FILE[place]
 
 
+@pytest.mark.clause("RFC 9113 §5")
 async def test_all_that_a_viewer_plays_hears_and_reads_goes_over_one_connection(front: Front) -> None:
     """Picture and sound by blocking reload, a file's ranges, a station and its titles, at the same time."""
     before = len(front.logged())
@@ -211,6 +212,7 @@ async def test_all_that_a_viewer_plays_hears_and_reads_goes_over_one_connection(
     keep("http2-viewer", {"requests": len(requests), "parts": parts, "title_delays": delays})
 
 
+@pytest.mark.clause("RFC 9113 §5")
 async def test_an_awaited_playlist_holds_nothing_up_on_its_connection(front: Front) -> None:
     async with viewer(front) as client:
         for _ in looks():
@@ -247,6 +249,7 @@ async def arrivals(client: httpx.AsyncClient, target: str) -> list[tuple[bytes, 
     return found
 
 
+@pytest.mark.clause("RFC 9113 §5")
 async def test_a_growing_dash_segment_comes_part_by_part(front: Front) -> None:
     """Most of it is there before whoever asks the origin itself gets its end."""
     async with (
@@ -275,6 +278,7 @@ async def test_addresses_are_those_that_the_client_knows_and_nothing_but_reading
             assert (await client.request(method, target)).status_code == 403
 
 
+@pytest.mark.clause("RFC 9113 §5")
 async def test_hls_js_plays_with_low_latency_over_one_connection(
     browser: Browser, front: Front, tools: Tools
 ) -> None:

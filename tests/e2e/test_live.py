@@ -64,6 +64,7 @@ def _encoders(server: ServerProcess) -> list[int]:
     return [pid for pid, line in server.command_lines().items() if b"lavfi" in line]
 
 
+@pytest.mark.clause("Viewers outlast kills of the encoder")
 async def test_the_page_plays_on_when_the_encoder_is_killed(
     browser: Browser, demo_server: ServerProcess
 ) -> None:

@@ -114,6 +114,7 @@ async def seen(page: Page, address: str, **how: Any) -> str:
     return str(await page.evaluate(SEEN, [address, how]))
 
 
+@pytest.mark.clause("WHATWG Fetch §3.3")
 @in_session
 async def test_a_page_of_another_origin_reads_no_list_but_media(sites: Sites, page: Page) -> None:
     await page.goto(sites.elsewhere)
@@ -124,6 +125,7 @@ async def test_a_page_of_another_origin_reads_no_list_but_media(sites: Sites, pa
     assert (await seen(page, f"{url}/api/time")).startswith("200 ")
 
 
+@pytest.mark.clause("CWE-350")
 @in_session
 async def test_a_page_under_a_name_that_leads_here_reads_none_either(sites: Sites, page: Page) -> None:
     """To the browser it is one of this origin: no other check than the name's stands between."""
@@ -138,6 +140,7 @@ async def test_a_page_under_a_name_that_leads_here_reads_none_either(sites: Site
     assert "private.mp3" in await seen(page, "/api/library")
 
 
+@pytest.mark.clause("CWE-352")
 @in_session
 @pytest.mark.parametrize(
     ("method", "path"),

@@ -42,9 +42,10 @@ URLS = [
 ]
 
 
+@pytest.mark.clause("RFC 3986 §3.2.1", "RFC 3986 §7.5")
 @pytest.mark.parametrize("url", URLS)
 def test_a_url_is_named_without_its_secrets(url: str) -> None:
-    """RFC 3986 §3.2.1, §7.5: also where a password has signs in it that should have been encoded."""
+    """Also where a password has signs in it that should have been encoded."""
     for shown in (redacted_url(url), redacted_url(url, MASK)):
         assert CANARY not in shown
         assert shown.startswith(url.partition("://")[0])
@@ -110,9 +111,9 @@ def test_what_stands_where_secrets_stand_is_taken_out(text: str) -> None:
     assert CANARY not in redact(text.replace("@", CANARY))
 
 
+@pytest.mark.clause("RFC 3986 §2.1", "RFC 8259 §7", "RFC 7617 §2")
 @pytest.mark.parametrize("secret", ["hunter2!", "pä$$wörd", "a b/c?d", 'quo"te\\d', "100%25", "x" * 500])
 def test_a_known_secret_is_found_however_it_is_written(secret: str) -> None:
-    """RFC 3986 §2.1, RFC 8259 §7, RFC 7617 §2."""
     redactor = Redactor.of([secret])
     basic = b64encode(f"source:{secret}".encode()).decode()
     for form in (

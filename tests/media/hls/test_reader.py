@@ -1,4 +1,4 @@
-"""Playlists of others: what the m3u8 package reads of them, and what hostile ones come to (D4, D6)."""
+"""Playlists of others: what the m3u8 package reads of them, and what hostile ones come to."""
 
 from __future__ import annotations
 

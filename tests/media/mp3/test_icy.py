@@ -22,6 +22,7 @@ def test_the_address_stands_behind_the_title() -> None:
     assert payload(metadata_block("T", "http://a/b")) == b"StreamTitle='T';StreamUrl='http://a/b';"
 
 
+@pytest.mark.clause("CWE-93")
 @pytest.mark.parametrize(
     ("title", "expected"),
     [
@@ -42,6 +43,7 @@ def test_a_lone_surrogate_becomes_a_question_mark() -> None:
     assert payload(metadata_block("a\ud800b")) == b"StreamTitle='a?b';StreamUrl='';"
 
 
+@pytest.mark.clause("CWE-93")
 @pytest.mark.parametrize("char", ["a", "é", "€", "😀"])
 def test_a_title_that_is_too_long_is_cut_at_a_characters_edge(char: str) -> None:
     block = metadata_block(char * 5000)
@@ -60,6 +62,7 @@ def test_half_an_address_is_never_sent() -> None:
     )
 
 
+@pytest.mark.clause("CWE-93")
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=6000), st.text(max_size=1500))
 def test_any_title_makes_a_block_with_two_fields(title: str, url: str) -> None:

@@ -92,6 +92,7 @@ def test_media_in_another_file_are_noticed() -> None:
     assert not movie(trak(url_flags=0)).tracks[0].self_contained
 
 
+@pytest.mark.clause("ISO/IEC 14496-12 §8.6.6", "Boxes that are missing or doubled are malformed")
 @pytest.mark.parametrize(
     "data",
     [
@@ -121,6 +122,7 @@ def test_as_many_tracks_as_the_limit_are_read() -> None:
     assert len(movie(*map(trak, range(1, MAX_TRACKS + 1))).tracks) == MAX_TRACKS
 
 
+@pytest.mark.clause("ISO/IEC 14496-12 §8.6.6")
 def test_a_million_edits_are_refused_by_their_count() -> None:
     with pytest.raises(UnsupportedError):
         movie(trak(edits=full_box(b"elst", 0, 0, struct.pack(">I", 1_000_000))))

@@ -118,6 +118,7 @@ async def test_a_secret_of_a_user_is_taken_from_that_user_alone() -> None:
         assert await Authenticator().admits(one, secret) is admitted
 
 
+@pytest.mark.clause("A signed address lets in until its time, and nobody else")
 @pytest.mark.parametrize(
     ("query", "admitted"),
     [
@@ -138,6 +139,13 @@ async def test_a_signed_address_lets_in_until_its_time(query: dict[str, str], ad
     assert not await authenticator.admits(request(**query), Secret(SECRET))
 
 
+@pytest.mark.clause(
+    "RFC 9110 §10.1.1",
+    "RFC 9110 §15.5.2",
+    "A source of the old protocol is answered as Icecast does",
+    "CWE-208",
+    "CWE-307",
+)
 async def test_the_time_of_a_comparison_tells_nothing_of_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by the clock, which noise breaks: what is compared are digests, by the function made for it.
 
@@ -165,6 +173,7 @@ async def test_the_time_of_a_comparison_tells_nothing_of_the_secret(monkeypatch:
     assert counts == {8}
 
 
+@pytest.mark.clause("CWE-208", "CWE-307")
 async def test_a_long_password_is_read_once_for_all_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of stations has a secret for each; a head has room for 32 KiB."""
     read: list[int] = []
@@ -193,6 +202,7 @@ class Slow:
         self.now += seconds
 
 
+@pytest.mark.clause("CWE-208", "CWE-307")
 async def test_answers_to_wrong_passwords_are_held_back_longer_and_longer() -> None:
     slow = Slow()
     authenticator = Authenticator(slow.delay)

@@ -97,6 +97,7 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked,
         server.stop()
 
 
+@pytest.mark.clause("CWE-350")
 @pytest.mark.parametrize("path", PRIVATE)
 def test_on_loopback_lists_are_not_for_pages_of_names_that_lead_here(on_loopback: Asked, path: str) -> None:
     """DNS rebinding: a foreign name that resolves to 127.0.0.1 makes a foreign page one of this origin."""
@@ -112,6 +113,7 @@ def test_on_loopback_lists_are_not_for_pages_of_names_that_lead_here(on_loopback
     assert on_loopback.ask(path, "xlocalhost") == 421
 
 
+@pytest.mark.clause("CWE-350")
 def test_on_loopback_nothing_is_changed_under_a_foreign_name(on_loopback: Asked) -> None:
     target = "/admin/metadata?mode=updinfo&mount=/radio/open.mp3&song=x"
     assert on_loopback.ask(target, "evil.example", **BEARER) == 421
@@ -119,6 +121,7 @@ def test_on_loopback_nothing_is_changed_under_a_foreign_name(on_loopback: Asked)
     assert on_loopback.ask("/radio/open.mp3", "evil.example", "PUT", **BEARER) == 421
 
 
+@pytest.mark.clause("CWE-352")
 @pytest.mark.parametrize(
     ("fields", "status"),
     [
@@ -145,6 +148,7 @@ def test_files_and_streams_are_served_under_every_name(on_loopback: Asked) -> No
     assert on_loopback.ask("/status-json.xsl", "evil.example") == 200
 
 
+@pytest.mark.clause("WHATWG Fetch §3.3")
 def test_no_page_of_another_origin_reads_lists_on_loopback(on_loopback: Asked) -> None:
     for path in PRIVATE:
         assert "access-control-allow-origin" not in on_loopback.get(path).headers, path
@@ -182,6 +186,7 @@ def test_of_a_station_with_a_password_strangers_are_told_its_name_alone(on_loopb
     assert "closed" not in on_loopback.get("/api/live").text
 
 
+@pytest.mark.clause("CWE-306")
 def test_what_is_protected_needs_the_token(protected: tuple[Asked, str]) -> None:
     asked, _ = protected
     for path in (*PRIVATE[:4], "/metrics"):
@@ -198,6 +203,7 @@ def test_what_is_protected_needs_the_token(protected: tuple[Asked, str]) -> None
     assert asked.get("/api/time").status_code == 200
 
 
+@pytest.mark.clause("CWE-306")
 def test_health_tells_strangers_whether_the_server_is_ready_and_nothing_else(
     protected: tuple[Asked, str],
 ) -> None:
@@ -208,6 +214,7 @@ def test_health_tells_strangers_whether_the_server_is_ready_and_nothing_else(
     assert "radio/closed.mp3" in asked.get("/health", **BEARER).json()["services"]
 
 
+@pytest.mark.clause("CWE-306")
 def test_the_administrators_port_answers_it_without_the_token(protected: tuple[Asked, str]) -> None:
     asked, url = protected
     for path in PRIVATE:
@@ -238,6 +245,7 @@ def test_both_ports_may_be_handed_over_by_systemd_and_on_to_the_next_server(tmp_
         assert client.get(f"{private}/metrics").status_code == 200
 
 
+@pytest.mark.clause("CWE-306")
 @pytest.mark.parametrize(
     "path", ["/%61pi/live", "//api/live", "/api/./live", "/api//live", "/api/live/", "/x/../api/live"]
 )
@@ -252,6 +260,7 @@ def test_elsewhere_lists_are_for_pages_of_the_one_origin_that_is_named(protected
     assert "access-control-allow-origin" not in asked.get("/metrics", **BEARER).headers
 
 
+@pytest.mark.clause("CWE-306")
 def test_lists_are_for_no_origin_where_media_are_for_all(tmp_path: Path) -> None:
     file = config(tmp_path)
     file.write_text(file.read_text().replace("https://player.example", "*"))

@@ -162,6 +162,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.clause("CWE-835", "A hostile playlist is read within limits")
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_a_hostile_playlist_is_judged_within_limits(tmp_path: Path, name: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -198,8 +199,9 @@ async def test_an_address_that_breaks_off_is_a_finding_and_the_rest_is_judged() 
     assert any(finding.endswith("and 2 more of that kind") for finding in report.findings)
 
 
+@pytest.mark.clause("RFC 8216bis §4.4.4.7")
 async def test_a_segment_that_is_a_gap_is_not_fetched() -> None:
-    """RFC 8216bis §4.4.4.7; wherever it is in the list."""
+    """Wherever it is in the list."""
     segments = (
         b"#EXT-X-GAP\n#EXTINF:2,\n%d.m4s\n",
         b"#EXTINF:2,\n%d.m4s\n",
@@ -221,6 +223,7 @@ async def test_a_segment_that_is_a_gap_is_not_fetched() -> None:
     assert asked == {b"/itself.m3u8", b"/1.m4s"}
 
 
+@pytest.mark.clause("CWE-409")
 async def test_a_playlist_that_was_packed_is_not_inflated() -> None:
     bomb = gzip.compress(b"#EXTM3U\n" + bytes(64 << 20))
 

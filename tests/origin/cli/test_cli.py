@@ -104,6 +104,7 @@ def test_print_config_shows_what_the_sources_gave(tmp_path: Path) -> None:
     assert 'path = "films"\n' in result.stdout
 
 
+@pytest.mark.clause("What prevents a start is told in a line")
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -126,6 +127,7 @@ def test_what_cannot_be_packaged_is_one_line(tmp_path: Path, name: str, reason: 
     assert_one_line(run("package", name, "--out", "out", cwd=tmp_path), 1, name, reason)
 
 
+@pytest.mark.clause("What prevents a start is told in a line")
 def test_a_library_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     assert_one_line(run("serve", "--library", str(missing), "--port", "0"), 1, str(missing), "No such file")
@@ -134,6 +136,7 @@ def test_a_library_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert_one_line(run("serve", "--library", str(file), "--port", "0"), 1, str(file), "Not a directory")
 
 
+@pytest.mark.clause("What is missing of ffmpeg is told in a line")
 def test_a_missing_ffmpeg_is_one_line_where_something_needs_it(tmp_path: Path) -> None:
     env = {"FFMPEG": "/nowhere/ffmpeg", "FFPROBE": "/nowhere/ffprobe", "XDG_CACHE_HOME": str(tmp_path)}
     assert_one_line(
@@ -141,6 +144,7 @@ def test_a_missing_ffmpeg_is_one_line_where_something_needs_it(tmp_path: Path) -
     )
 
 
+@pytest.mark.clause("What is missing of ffmpeg is told in a line")
 def test_without_ffmpeg_files_are_still_served(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"0123456789")
     env = {"FFMPEG": "/nowhere/ffmpeg", "FFPROBE": "/nowhere/ffprobe"}
@@ -235,6 +239,7 @@ class Queued(threading.Thread):
             before = now
 
 
+@pytest.mark.clause("The end of a server takes seconds and leaves nothing behind")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_end_takes_three_seconds_and_leaves_no_ffmpeg_and_no_traceback(number: signal.Signals) -> None:
     """With a listener, a reader of events, and a download that has stopped reading."""
@@ -307,6 +312,7 @@ def live_state(server: ServerProcess) -> str:
         return str(json.load(answer)[0]["state"])
 
 
+@pytest.mark.clause("Children die with their parent")
 def test_a_server_that_is_killed_leaves_no_ffmpeg() -> None:
     server = start_server("--demo", "--port", "0")
     children = wait_for(server.children, what="ffmpeg's start")

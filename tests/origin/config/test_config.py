@@ -117,6 +117,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.clause("CWE-732")
 @pytest.mark.parametrize(("text", "expected"), WRONG)
 def test_a_wrong_file_is_one_line_naming_the_key_and_what_is_allowed(
     tmp_path: Path, text: str, expected: str

@@ -141,6 +141,7 @@ def metric(server: ServerProcess, name: str) -> float:
     return float(found[1])
 
 
+@pytest.mark.clause("Connections have a limit, in all and for each client")
 def test_one_client_has_no_more_connections_than_it_may(server: ServerProcess) -> None:
     with contextlib.ExitStack() as stack:
         mine = [stack.enter_context(asking(server, "/health", peer="127.0.0.5")) for _ in range(6)]

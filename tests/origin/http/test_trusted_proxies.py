@@ -29,6 +29,7 @@ def asked(peer: str, *fields: str) -> Client:
     return PROXIES.client(peer, [(name.lower(), value) for name, value in pairs])
 
 
+@pytest.mark.clause("CWE-290")
 @pytest.mark.parametrize(
     "fields",
     [
@@ -221,6 +222,7 @@ def nobody_watches(server: ServerProcess) -> bool:
     return viewers(server) == 0
 
 
+@pytest.mark.clause("CWE-290")
 def test_viewers_behind_a_proxy_are_counted_once_and_one_by_one(server: ServerProcess) -> None:
     """By the connection's way and by the application's: both mean the same client."""
     wait_for(lambda: nobody_watches(server), "those of before to be forgotten")

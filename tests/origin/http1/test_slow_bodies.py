@@ -76,12 +76,13 @@ METADATA = "/live/test/metadata", "application/json"
 CAPTIONS = "/live/test/captions/en", "text/vtt"
 
 
+@pytest.mark.clause("A body that doesn't come is given up")
 @pytest.mark.parametrize("kind", [METADATA, CAPTIONS])
 @pytest.mark.parametrize("drips", [False, True])
 def test_a_body_that_does_not_come_is_given_up(
     server: ServerProcess, kind: tuple[str, str], drips: bool
 ) -> None:
-    """Rows A11: nothing more comes, or a byte now and then."""
+    """Nothing more comes, or a byte now and then."""
     with connected(server) as client:
         began = time.monotonic()
         client.send(head(*kind, "Content-Length: 1000") + "W")

@@ -30,6 +30,17 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 # Heads that are refused
 
 
+@pytest.mark.clause(
+    "RFC 9112 §2.2",
+    "RFC 9112 §3",
+    "RFC 9112 §3.2",
+    "RFC 9112 §5.2",
+    "RFC 9112 §6.1",
+    "RFC 9112 §6.3",
+    "RFC 6585 §5",
+    "CWE-444",
+    "RFC 9112 §2.3",
+)
 @pytest.mark.parametrize(
     ("request_text", "status"),
     [
@@ -68,7 +79,6 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 def test_a_faulty_head_is_refused_and_the_connection_closed(
     origin: Running, request_text: str, status: int
 ) -> None:
-    """RFC 9112 §2.2, §3, §3.2, §5.2, §6.1, §6.3; RFC 6585 §5; line 29."""
     with origin.connect() as client:
         client.send(request_text)
         answer = client.answer()
@@ -77,16 +87,17 @@ def test_a_faulty_head_is_refused_and_the_connection_closed(
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9110 §7.2")
 @pytest.mark.parametrize("host", ["a", "a:80", "127.0.0.1:80", "[::1]:80", "[::f:1.2.3.4]", "[v1.f]", ""])
 def test_a_right_host_is_accepted(origin: Running, host: str) -> None:
-    """RFC 9110 §7.2."""
     with origin.connect() as client:
         client.send(f"GET /media/small.mp3 HTTP/1.1\r\nHost: {host} \r\n\r\n")
         assert client.answer().status == 200
 
 
+@pytest.mark.clause("RFC 9112 §3")
 def test_the_largest_allowed_head_is_accepted_in_any_cutting(origin: Running) -> None:
-    """RFC 9112 §3: limits are limits of the head, not of how it arrives."""
+    """Limits are limits of the head, not of how it arrives."""
     fields = "".join(f"X-{number}: {'y' * 310}\r\n" for number in range(98))
     request = f"GET /media/small.mp3?{'q' * 8000} HTTP/1.1\r\nHost: a\r\n{fields[:22000]}\r\n\r\n"
     with origin.connect() as client:
@@ -96,8 +107,9 @@ def test_the_largest_allowed_head_is_accepted_in_any_cutting(origin: Running) ->
         assert client.answer().status == 200
 
 
+@pytest.mark.clause("RFC 6585 §5")
 def test_a_field_without_end_is_refused_while_it_comes(origin: Running) -> None:
-    """RFC 6585 §5: long before its end, which need never come."""
+    """Long before its end, which need never come."""
     with origin.connect() as client:
         client.send("GET / HTTP/1.1\r\nHost: a\r\nX: ")
         sent = 0
@@ -109,8 +121,9 @@ def test_a_field_without_end_is_refused_while_it_comes(origin: Running) -> None:
         assert sent < 2 * 1024 * 1024
 
 
+@pytest.mark.clause("RFC 9112 §9.3.2")
 def test_a_refusal_waits_for_the_answers_before_it(origin: Running) -> None:
-    """RFC 9112 §9.3.2: also when the bad request arrives while a file is being sent."""
+    """Also when the bad request arrives while a file is being sent."""
     with origin.connect() as client:
         client.send("GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\n\r\n" * 2 + "GET / HTTP/1.1\r\n\r\n")
         assert client.answer().body == FILM
@@ -119,8 +132,9 @@ def test_a_refusal_waits_for_the_answers_before_it(origin: Running) -> None:
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9112 §9.3.2", "RFC 9112 §9.6")
 def test_pipelined_requests_of_a_client_that_ends_its_side_are_all_answered(origin: Running) -> None:
-    """RFC 9112 §9.3.2, §9.6: as ``printf … | nc`` asks; also behind a body, and cut anywhere."""
+    """As ``printf … | nc`` asks; also behind a body, and cut anywhere."""
     requests = (
         b"GET /media/film.mp4 HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n\r\n\r\nbody\n"
         + b"GET /media/small.mp3 HTTP/1.1\r\nHost: a\r\n\r\n" * 3
@@ -139,8 +153,9 @@ def test_pipelined_requests_of_a_client_that_ends_its_side_are_all_answered(orig
 # Times
 
 
+@pytest.mark.clause("RFC 9110 §15.5.9")
 def test_a_head_that_does_not_come_to_its_end_is_timed_out(hasty: Running) -> None:
-    """RFC 9110 §15.5.9: however steadily its bytes drip."""
+    """However steadily its bytes drip."""
     with hasty.connect() as client:
         client.send("GET / HTTP/1.1\r\n")
         stop = threading.Event()
@@ -161,14 +176,16 @@ def test_a_head_that_does_not_come_to_its_end_is_timed_out(hasty: Running) -> No
             thread.join()
 
 
+@pytest.mark.clause("RFC 9112 §9.5", "A connection without a request is closed")
 def test_a_connection_without_a_request_is_closed_without_a_word(hasty: Running) -> None:
-    """RFC 9112 §9.5: browsers open connections before they need them."""
+    """Browsers open connections before they need them."""
     with hasty.connect() as client:
         assert client.rest() == b""
 
 
+@pytest.mark.clause("RFC 9112 §9.5")
 def test_an_idle_connection_is_closed(library: Path, loop: Loop) -> None:
-    """RFC 9112 §9.5; empty lines don't keep it open."""
+    """Empty lines don't keep it open."""
     with serving(echo, library, loop, keep_alive=1) as running, running.connect() as client:
         assert client.ask("/").status == 200
         client.send("\r\n")
@@ -178,8 +195,8 @@ def test_an_idle_connection_is_closed(library: Path, loop: Loop) -> None:
 # Framing
 
 
+@pytest.mark.clause("RFC 9112 §7.1")
 def test_a_body_of_unknown_length_is_chunked_for_http_1_1(library: Path, loop: Loop) -> None:
-    """RFC 9112 §7.1."""
     with serving(echo, library, loop) as running, running.connect() as client:
         for _ in range(2):
             client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
@@ -187,8 +204,8 @@ def test_a_body_of_unknown_length_is_chunked_for_http_1_1(library: Path, loop: L
             assert (answer["transfer-encoding"], answer.body) == ("chunked", b"hello")
 
 
+@pytest.mark.clause("RFC 9112 §6.1", "RFC 9112 §6.3")
 def test_a_body_of_unknown_length_ends_with_the_connection_for_http_1_0(library: Path, loop: Loop) -> None:
-    """RFC 9112 §6.1, §6.3."""
     with serving(echo, library, loop) as running, running.connect() as client:
         client.send("POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello")
         answer = client.answer()
@@ -197,9 +214,8 @@ def test_a_body_of_unknown_length_ends_with_the_connection_for_http_1_0(library:
         assert answer.body == b"hello"
 
 
+@pytest.mark.clause("RFC 9110 §10.1.1")
 def test_a_client_that_waits_for_leave_to_send_gets_it(library: Path, loop: Loop) -> None:
-    """RFC 9110 §10.1.1."""
-
     async def patient(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -212,17 +228,17 @@ def test_a_client_that_waits_for_leave_to_send_gets_it(library: Path, loop: Loop
         assert client.answer().body == b"hello"
 
 
+@pytest.mark.clause("RFC 9110 §7.8")
 def test_an_upgrade_that_is_not_taken_is_an_ordinary_request(origin: Running) -> None:
-    """RFC 9110 §7.8; as curl --http2 asks. Nothing after it would be understood, and the answer says so."""
+    """As curl --http2 asks. Nothing after it would be understood, and the answer says so."""
     with origin.connect() as client:
         answer = client.ask("/media/small.mp3", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
         assert (answer.status, answer["connection"], answer.body) == (200, "close", b"0123456789")
         assert client.is_closed()
 
 
+@pytest.mark.clause("RFC 9110 §6.5.1")
 def test_trailer_fields_are_not_header_fields(library: Path, loop: Loop) -> None:
-    """RFC 9110 §6.5.1."""
-
     async def names(scope: Scope, receive: Receive, send: Send) -> None:
         while (await receive()).get("more_body"):
             pass
@@ -235,8 +251,9 @@ def test_trailer_fields_are_not_header_fields(library: Path, loop: Loop) -> None
         assert client.answer().body == b"host,transfer-encoding"
 
 
+@pytest.mark.clause("RFC 9112 §7.1")
 def test_a_body_that_stops_making_sense_ends_the_connection(library: Path, loop: Loop) -> None:
-    """RFC 9112 §7.1: the application isn't left waiting."""
+    """The application isn't left waiting."""
     seen: list[str] = []
 
     async def reader(scope: Scope, receive: Receive, send: Send) -> None:
@@ -281,11 +298,10 @@ def test_an_application_that_waits_hears_that_its_client_has_gone(
         assert gone.wait(20)
 
 
+@pytest.mark.clause("RFC 9110 §15.6.1")
 def test_a_failing_application_is_a_500_and_one_log_line(
     library: Path, loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """RFC 9110 §15.6.1."""
-
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("on purpose")
 
@@ -296,8 +312,9 @@ def test_a_failing_application_is_a_500_and_one_log_line(
     ]
 
 
+@pytest.mark.clause("RFC 9110 §5.5", "CWE-113")
 def test_a_header_field_cannot_be_split(library: Path, loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
-    """RFC 9110 §5.5: CR, LF and NUL in a value are a server's fault, never two fields."""
+    """CR, LF and NUL in a value are a server's fault, never two fields."""
 
     async def careless(scope: Scope, receive: Receive, send: Send) -> None:
         fields = [(b"x", b"a\r\nset-cookie: b")]

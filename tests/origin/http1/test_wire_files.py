@@ -1,4 +1,4 @@
-"""Files on the wire while things go wrong. "Line" is one of the list of rules for files."""
+"""Files on the wire while things go wrong."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from tests.origin.conftest import BIG, HASTY, make_big
 from tests.waiting import wait_for
 
 
+@pytest.mark.clause("A file's bytes are sent in bounded steps, past whatever waits before them")
 @pytest.mark.parametrize("announced", [True, False], ids=["length", "chunked"])
 def test_file_bytes_and_other_bytes_keep_their_order(library: Path, loop: Loop, announced: bool) -> None:
-    """Line 19: whatever is still in the transport's buffer goes first, for a slow reader too."""
+    """Whatever is still in the transport's buffer goes first, for a slow reader too."""
     before, after = b"<" * 3_000_000, b">" * 1_000_000
 
     async def mixed(scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,8 +81,12 @@ def test_a_range_is_cut_where_the_file_ends_between_its_packets(library: Path, l
         assert body == bytes(20_000 - 5)
 
 
+@pytest.mark.clause(
+    "A file's bytes are sent in bounded steps, past whatever waits before them",
+    "A slow reader costs little and holds nobody up",
+)
 def test_a_slow_reader_of_a_large_file_holds_nobody_up(origin: Running) -> None:
-    """Lines 19 and 20: others are answered while its bytes wait."""
+    """Others are answered while its bytes wait."""
     with origin.connect(receive_buffer=4096) as slow, origin.connect() as other:
         slow.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert slow.socket.recv(100)
@@ -89,8 +94,9 @@ def test_a_slow_reader_of_a_large_file_holds_nobody_up(origin: Running) -> None:
             assert other.ask("/media/film.mp4").body == FILM
 
 
+@pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_that_takes_nothing_is_dropped(hasty: Running) -> None:
-    """Line 23: after the named time without progress, and its file is closed."""
+    """After the named time without progress, and its file is closed."""
     with hasty.connect(receive_buffer=4096) as client:
         client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.socket.recv(100)
@@ -98,8 +104,9 @@ def test_a_client_that_takes_nothing_is_dropped(hasty: Running) -> None:
         assert len(client.rest()) < BIG
 
 
+@pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_that_takes_little_is_not_dropped(library: Path, loop: Loop) -> None:
-    """Line 23: slow isn't stalled, also over more than the named time."""
+    """Slow isn't stalled, also over more than the named time."""
     limits = HttpLimits(stalled_seconds=5.0)
     app = file_routes.Files(Library(library))
     with serving(app, library, loop, limits) as running, running.connect() as client:
@@ -112,8 +119,9 @@ def test_a_client_that_takes_little_is_not_dropped(library: Path, loop: Loop) ->
         assert len(client.take(20_000_000)) == 20_000_000
 
 
+@pytest.mark.clause("A client that takes nothing is dropped, and one that takes little isn't")
 def test_a_client_that_takes_nothing_from_memory_is_dropped(library: Path, loop: Loop) -> None:
-    """Line 23, for bytes that wait in the transport's buffer."""
+    """For bytes that wait in the transport's buffer."""
 
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -126,10 +134,11 @@ def test_a_client_that_takes_nothing_from_memory_is_dropped(library: Path, loop:
         wait_for(lambda: not running.server.server_state.tasks, "the answer to end")
 
 
+@pytest.mark.clause("RFC 9112 §8")
 def test_a_file_that_shrinks_ends_the_connection_short(
     origin: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Line 21; RFC 9112 §8: never padding; one log line, and no traceback."""
+    """Never padding; one log line, and no traceback."""
     path = origin.library / "shrinks.mp4"
     make_big(path)
     with structlog.testing.capture_logs() as logs, origin.connect(receive_buffer=4096) as client:
@@ -143,8 +152,9 @@ def test_a_file_that_shrinks_ends_the_connection_short(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
+@pytest.mark.clause("A file that changes while it is sent is never mixed with another")
 def test_a_file_that_is_replaced_is_sent_to_its_end(origin: Running) -> None:
-    """Line 21: the old bytes to those who have begun with them, the new to the next."""
+    """The old bytes to those who have begun with them, the new to the next."""
     path = origin.library / "replaced.mp4"
     path.write_bytes(FILM * 16)
     with origin.connect(receive_buffer=4096) as client:
@@ -157,10 +167,11 @@ def test_a_file_that_is_replaced_is_sent_to_its_end(origin: Running) -> None:
         assert client.ask("/media/replaced.mp4").body == b"new"
 
 
+@pytest.mark.clause("A client that goes away leaves nothing open")
 def test_a_client_that_goes_in_mid_body_leaves_nothing_behind(
     origin: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Line 22: the file closed at once, no traceback."""
+    """The file closed at once, no traceback."""
     for _ in range(10):
         with origin.connect(receive_buffer=4096) as client:
             client.send("GET /media/big.mp4 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -207,10 +218,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return made.key, made.chain
 
 
+@pytest.mark.clause("A file's bytes are sent in bounded steps, past whatever waits before them")
 def test_files_are_copied_where_sendfile_cannot_go(
     library: Path, loop: Loop, certificate: tuple[Path, Path]
 ) -> None:
-    """Line 19: over TLS the same bytes, by a bounded copy."""
+    """Over TLS the same bytes, by a bounded copy."""
     extensions: list[bool] = []
     inner: ASGIApp = file_routes.Files(Library(library))
 

@@ -14,6 +14,7 @@ from packager.window.cadence import cadence
 CADENCE = cadence(Fraction(30), 2.0, 0.333)
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 MUST 6")
 @pytest.mark.parametrize(
     "query",
     [
@@ -49,18 +50,21 @@ def test_directives_are_read_and_kept_out_of_the_suffix() -> None:
     assert parse(query) == Directives(12, 3, skip=True)
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5")
 def test_directives_that_nobody_knows_are_ignored_however_often_they_come() -> None:
-    """RFC 8216bis §6.2.5: their names are reserved, and what they will mean isn't known."""
+    """Their names are reserved, and what they will mean isn't known."""
     assert parse([("_HLS_new", "1"), ("_HLS_new", "2"), ("_HLS_report", "x"), ("_HLS_", "")]) == Directives()
     # Names are compared as they are: these are parameters like others.
     assert parse([("_hls_msn", "x"), ("_HLS_MSN", "x"), (" _HLS_msn", "x")]) == Directives()
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.1 MUST 1")
 @pytest.mark.parametrize(("value", "skip"), [("YES", True), ("v2", True), ("yes", False), ("v9", False)])
 def test_only_yes_and_v2_ask_for_a_delta_update(value: str, skip: bool) -> None:
     assert parse([("_HLS_skip", value)]).skip == skip
 
 
+@pytest.mark.clause("A query parameter never ends an attribute or a line of a playlist")
 @settings(max_examples=60, deadline=None)
 @given(query=st.lists(st.tuples(st.text(max_size=20), st.text(max_size=20)), max_size=5))
 def test_a_suffix_never_ends_an_attribute_or_a_line(query: list[tuple[str, str]]) -> None:
@@ -71,6 +75,7 @@ def test_a_suffix_never_ends_an_attribute_or_a_line(query: list[tuple[str, str]]
     assert not set(suffix) & set('"\r\n <>')
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 SHOULD 1")
 @pytest.mark.parametrize(
     ("number", "part", "fine"),
     [

@@ -99,6 +99,7 @@ def look(
     return int(number)
 
 
+@pytest.mark.clause("A kill loses nothing that was listed, and the next start is quick")
 def test_every_stored_segment_is_listed_and_the_same_bytes_after_kill_9(
     tmp_path: Path, configuration: tuple[str, str], client: httpx.Client
 ) -> None:
@@ -174,6 +175,7 @@ def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditio
         assert server.stop() == 0
 
 
+@pytest.mark.clause("A full disk shortens the DVR, and live goes on")
 def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
     tmp_path: Path, configuration: tuple[str, str], client: httpx.Client
 ) -> None:
@@ -213,6 +215,7 @@ def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
         assert server.stop() == 0
 
 
+@pytest.mark.clause("What prevents a start is told in a line")
 def test_a_second_server_on_the_same_data_folder_ends_with_one_line(configuration: tuple[str, str]) -> None:
     server = start_server(*configuration)
     try:

@@ -273,6 +273,7 @@ def test_nothing_else_of_the_data_folder_is_served(hall: Hall, film: dict[str, A
     assert hall.client.get(url).status_code == 404
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 24")
 def test_an_event_that_is_ended_stays_over_restarts_until_the_next_one_begins(
     hall: Hall, film: dict[str, Any]
 ) -> None:

@@ -118,10 +118,11 @@ def test_held_answers_are_released_together(origin: Running, services: House) ->
         client.socket.close()
 
 
+@pytest.mark.clause("RFC 9110 §6.6.1")
 def test_date_is_the_answers_own_where_the_server_is_late_with_it(
     origin: Running, services: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RFC 9110 §6.6.1, of both ways to answer; else a file may be younger than its answer (§8.8.2.1)."""
+    """Of both ways to answer; else a file may be younger than its answer (§8.8.2.1)."""
 
     async def late(_: int) -> bool:
         return origin.server.should_exit
@@ -140,11 +141,12 @@ def test_date_is_the_answers_own_where_the_server_is_late_with_it(
             assert answer["x-a"] == "b"
 
 
+@pytest.mark.clause("RFC 9112 §9.3.2")
 @pytest.mark.parametrize("limits", [HttpLimits(header_seconds=5.0)])
 def test_requests_behind_a_held_answer_wait_for_it(
     origin: Running, services: House, limits: HttpLimits
 ) -> None:
-    """RFC 9112 §9.3.2: in order, whoever answers them; longer than a head may take, too."""
+    """In order, whoever answers them; longer than a head may take, too."""
     with origin.connect() as client:
         ask(client)
         wait_for(lambda: len(services.waiting) == 1, "the first")
@@ -185,8 +187,8 @@ def test_a_client_that_has_gone_waits_no_more(origin: Running, services: House) 
     assert services.ends == [(0, 0)]
 
 
+@pytest.mark.clause("RFC 9112 §9.6")
 def test_a_client_that_ends_its_side_still_gets_its_answer(origin: Running, services: House) -> None:
-    """RFC 9112 §9.6."""
     with origin.connect() as client:
         ask(client)
         wait_for(lambda: len(services.waiting) == 1, "the request")
@@ -217,8 +219,9 @@ def test_a_client_that_takes_nothing_is_dropped(origin: Running, services: House
         small.close()
 
 
+@pytest.mark.clause("RFC 9112 §9.6")
 def test_the_end_of_the_server_lets_held_answers_end(origin: Running, services: House) -> None:
-    """RFC 9112 §9.6: they say that the connection closes."""
+    """They say that the connection closes."""
     with origin.connect() as client, origin.connect() as idle:
         assert idle.ask("/other").status == 200
         ask(client)

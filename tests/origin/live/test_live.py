@@ -88,6 +88,7 @@ def packets(path: Path) -> list[dict[str, int]]:
     return list(json.loads(answer)["packets"])
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.4 SHOULD 1")
 def test_the_m3u8_package_reads_every_playlist(client: httpx.Client) -> None:
     response = client.get("master.m3u8")
     assert response.headers["content-type"] == "application/vnd.apple.mpegurl"
@@ -135,6 +136,7 @@ def test_parts_are_gap_free_to_the_tick_and_make_up_their_segments(
         assert client.get(f"{name}/{first}.m4s").content == same
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 1", "RFC 8216bis §6.2.4 MUST 2", "RFC 8216bis §6.2.4 MUST 2b")
 def test_segments_of_all_renditions_begin_at_the_same_time_within_a_frame(
     client: httpx.Client, tmp_path: Path
 ) -> None:
@@ -156,6 +158,7 @@ def test_segments_of_all_renditions_begin_at_the_same_time_within_a_frame(
     assert 0 <= times[2] - times[0] <= 1024 / 48000 + 1e-6
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 22", "RFC 8216bis §6.2.4 MUST 2h")
 def test_dates_agree_between_renditions_and_with_the_wall_clock(client: httpx.Client) -> None:
     number, part = newest(playlist(client))
     dates = []
@@ -180,6 +183,7 @@ def lateness(client: httpx.Client) -> float:
     return now - (began + 1.0 + 0.267)
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 21", "RFC 8216bis §6.2.5.2 MUST 2")
 def test_a_request_for_the_next_part_blocks_until_the_playlist_contains_it(client: httpx.Client) -> None:
     held = 0
     while held < 5:
@@ -192,6 +196,7 @@ def test_a_request_for_the_next_part_blocks_until_the_playlist_contains_it(clien
             held += 1
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 MUST 1")
 def test_a_request_for_a_segment_blocks_until_it_is_whole(client: httpx.Client) -> None:
     number, _ = newest(playlist(client))
     assert f"\n{number}.m4s\n" in playlist(client, "240p", f"?_HLS_msn={number}")
@@ -231,6 +236,7 @@ def test_impossible_directives_are_bad_requests(client: httpx.Client, query: str
     assert response.text.count("\n") == 1
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.6 MUST 2")
 def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(client: httpx.Client) -> None:
     number, part = newest(playlist(client))
     response = client.get(f"360p/{number}.{part}.m4s")
@@ -260,6 +266,7 @@ def test_as_many_segments_are_waited_for_as_a_late_encoder_owes(late: float, awa
     assert awaited_segments(window, 100 + late) == awaited
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.6 SHOULD 3")
 async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_numbers_go_on() -> None:
     window = Window(2, 7)
     window.append(LivePart(b"x", Fraction(1, 3), True), Fraction(0), ends_segment=False)
@@ -270,6 +277,7 @@ async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_number
     assert await held is None
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 4")
 @pytest.mark.parametrize(
     ("field", "accepted"),
     [
@@ -310,6 +318,7 @@ def test_playlists_are_compressed_on_request_and_segments_never(client: httpx.Cl
     assert "content-encoding" not in segment.headers
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 SHOULD 2")
 def test_segments_have_ranges_strong_tags_and_a_long_life(client: httpx.Client) -> None:
     number = newest(playlist(client))[0] - 1
     whole = client.get(f"360p/{number}.m4s")

@@ -164,6 +164,7 @@ async def test_a_limit_of_the_whole_server_holds_over_all_mounts() -> None:
         assert (await server.open(path="/radio/one")).status == 200
 
 
+@pytest.mark.clause("ICY metadata goes to those who ask for it")
 @pytest.mark.parametrize(
     ("values", "wanted"),
     [
@@ -193,6 +194,7 @@ async def test_titles_change_with_the_audio_that_they_belong_to() -> None:
         assert stream == frames[0] + one + frames[1] + b"\0" + frames[2] + two + frames[3] + b"\0"
 
 
+@pytest.mark.clause("CWE-79")
 @pytest.mark.parametrize("title", ["</script>", '"', "\u2028", "\ud800", "Żółć"])
 async def test_the_status_is_json_that_is_safe_inside_html(title: str) -> None:
     feed = Feed()

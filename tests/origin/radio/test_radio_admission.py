@@ -64,6 +64,7 @@ async def test_who_knows_the_password_or_has_a_signed_address_listens(path: str,
         assert mount.listeners == 1
 
 
+@pytest.mark.clause("A signed address lets in until its time, and nobody else")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(
     ("path", "fields"),
@@ -108,6 +109,7 @@ TOLD = ["/events/radio/test", "/radio/test.m3u", "/radio/test.xspf"]
 """What tells a station's titles, or where it is heard."""
 
 
+@pytest.mark.clause("A signed address lets in until its time, and nobody else")
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", TOLD)
 async def test_what_is_told_of_a_station_needs_what_its_sound_needs(path: str, method: str) -> None:

@@ -292,7 +292,6 @@ async def test_http_1_0_gets_the_events_without_framing() -> None:
         assert [message.name for message in messages] == ["title", "end"]
 
 
-# G1, K1
 @pytest.mark.parametrize(
     ("title", "shown"),
     [

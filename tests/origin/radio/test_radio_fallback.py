@@ -137,7 +137,8 @@ async def test_a_file_is_played_while_there_is_no_source(tmp_path: Path, tools: 
         await asyncio.wait([running])
 
 
-# G8: a response has one type, so for another its listeners come again.
+# A response has one type, so for another its listeners come again.
+@pytest.mark.clause("A source may come back with another format")
 async def test_a_source_of_another_codec_ends_the_listeners_of_the_first(tmp_path: Path) -> None:
     words = ["-f", "lavfi", "-i", "sine=frequency=440:duration=3", "-c:a", "aac", "-f", "adts", "pipe:1"]
     answer = await asyncio.to_thread(
@@ -161,7 +162,8 @@ async def test_a_source_of_another_codec_ends_the_listeners_of_the_first(tmp_pat
         assert (await again.body(1000))[:2] in (b"\xff\xf1", b"\xff\xf9")  # ISO/IEC 13818-7 §6.2
 
 
-# G8: pictures in tags fall away, and a change of the sample rate begins a block of its own.
+# Pictures in tags fall away, and a change of the sample rate begins a block of its own.
+@pytest.mark.clause("A source may come back with another format")
 async def test_a_picture_of_16_mb_in_the_stream_is_dropped() -> None:
     size = 16 << 20
     syncsafe = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
@@ -179,8 +181,6 @@ async def test_a_picture_of_16_mb_in_the_stream_is_dropped() -> None:
         assert numbers(await listener.body(2 * SECOND * FRAME_BYTES)) == list(range(2 * SECOND))
 
 
-# G9
-
 LOOPS = {
     "itself": [("a", "publish", None, "a")],
     "two": [("a", "publish", None, "b"), ("b", "publish", None, "a")],
@@ -196,6 +196,7 @@ def entries(stations: list[tuple[str, str, str | None, str | None]]) -> list[dic
     return [{key: value for key, value in zip(keys, row, strict=True) if value} for row in stations]
 
 
+@pytest.mark.clause("A station never hears itself")
 @pytest.mark.parametrize("stations", LOOPS.values(), ids=LOOPS)
 def test_a_station_that_would_hear_itself_is_refused(
     stations: list[tuple[str, str, str | None, str | None]],

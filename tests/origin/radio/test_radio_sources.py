@@ -72,6 +72,7 @@ async def test_a_put_without_a_length_is_told_to_go_on_and_answered_at_its_end()
         await until(lambda: not mount.station.available)
 
 
+@pytest.mark.clause("RFC 9110 §15.5.2", "A source of the old protocol is answered as Icecast does")
 @pytest.mark.parametrize("version", ["HTTP/1.0", "ICE/1.0"])
 @pytest.mark.parametrize("size", [1, 100_000])
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
@@ -134,6 +135,12 @@ OTHER = f"Authorization: Basic {base64.b64encode(b'source:wrong').decode()}"
 ADMIN = f"Authorization: Basic {base64.b64encode(f'admin:{PASSWORD}'.encode()).decode()}"
 
 
+@pytest.mark.clause(
+    "RFC 9110 §10.1.1",
+    "RFC 9110 §15.5.2",
+    "A source of the old protocol is answered as Icecast does",
+    "CVE-2015-3026",
+)
 @pytest.mark.parametrize(
     ("method", "fields", "status"),
     [
@@ -307,6 +314,7 @@ async def test_a_title_belongs_to_the_audio_that_follows_it() -> None:
         assert answer["icestats"]["source"][0]["title"] == "\u00c4rger & Co"
 
 
+@pytest.mark.clause("Metadata is updated with the source's password")
 @pytest.mark.parametrize(
     ("query", "fields", "expected"),
     [

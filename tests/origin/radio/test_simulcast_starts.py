@@ -38,6 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tools: Tools) -> Iterator[S
     server.stop()
 
 
+@pytest.mark.clause("What is kept and what runs at once is bounded, however much is asked for")
 def test_no_more_encoders_begin_at_once_than_may(server: ServerProcess) -> None:
     def ask(number: int) -> httpx.Response:
         return httpx.get(f"{server.url}/live/{number}.mp3/master.m3u8", timeout=120)

@@ -56,6 +56,7 @@ def body_of(representation: BytesRepresentation, pieces: tuple[bytes | ByteRange
     )
 
 
+@pytest.mark.clause("RFC 9110 §13", "RFC 9110 §14")
 @settings(max_examples=300, deadline=None)
 @given(
     st.dictionaries(
@@ -75,7 +76,7 @@ def body_of(representation: BytesRepresentation, pieces: tuple[bytes | ByteRange
     st.sampled_from(["GET", "HEAD"]),
 )
 def test_any_fields_lead_to_one_of_five_answers(fields: dict[bytes, bytes], method: str) -> None:
-    """RFC 9110 §13, §14: with the length that it says."""
+    """With the length that it says."""
     representation = BytesRepresentation(DATA, "video/mp4", etag='"tag"', last_modified=THEN)
     reply = answer(method, fields.items(), representation, NOW)
     assert reply.status in (200, 206, 304, 412, 416)
@@ -92,10 +93,11 @@ def test_any_fields_lead_to_one_of_five_answers(fields: dict[bytes, bytes], meth
         assert int(headers[b"content-length"]) == len(DATA)
 
 
+@pytest.mark.clause("RFC 9110 §14.6")
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5200), st.integers(0, 5200)).map(sorted), min_size=2, max_size=8))
 def test_multipart_bodies_parse_back_to_the_same_bytes(pairs: list[list[int]]) -> None:
-    """RFC 9110 §14.6, with Python's own MIME parser; every byte asked for is there once."""
+    """With Python's own MIME parser; every byte asked for is there once."""
     field = b"bytes=" + b",".join(b"%d-%d" % (first, last) for first, last in pairs)
     representation = BytesRepresentation(DATA, "video/mp4")
     reply = answer("GET", [(b"range", field)], representation, NOW)
@@ -117,8 +119,8 @@ def test_multipart_bodies_parse_back_to_the_same_bytes(pairs: list[list[int]]) -
     assert wanted <= found
 
 
+@pytest.mark.clause("RFC 9110 §8.8.2.1")
 def test_a_date_in_the_future_is_said_as_now() -> None:
-    """RFC 9110 §8.8.2.1."""
     representation = BytesRepresentation(DATA, "video/mp4", last_modified=NOW + 500)
     assert dict(answer("GET", [], representation, THEN).headers)[b"last-modified"] == (
         b"Tue, 14 Nov 2023 22:13:20 GMT"
@@ -143,8 +145,8 @@ def test_the_oldest_date_of_http_is_said() -> None:
     assert dict(known.headers)[b"last-modified"] == b"Mon, 01 Jan 0001 00:00:00 GMT"
 
 
+@pytest.mark.clause("RFC 9110 §8.3", "RFC 9110 §8.6")
 async def test_bytes_are_sent_with_the_fields_of_their_wing() -> None:
-    """RFC 9110 §8.3, §8.6."""
     recorder = Recorder()
     response = RepresentationResponse(
         BytesRepresentation(b"hello", "text/plain"), cache_control="no-store", headers={"X-Name": "value"}
@@ -250,6 +252,7 @@ async def test_a_file_opened_for_nobody_is_closed(tmp_path: Path) -> None:
                 break
 
 
+@pytest.mark.clause("RFC 9110 §8.3", "RFC 8216 §4")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -268,5 +271,5 @@ async def test_a_file_opened_for_nobody_is_closed(tmp_path: Path) -> None:
     ],
 )
 def test_media_types_come_from_a_fixed_table(name: str, expected: str) -> None:
-    """RFC 9110 §8.3, RFC 8216 §4, IANA's registry; a library's HTML runs nowhere."""
+    """IANA's registry; a library's HTML runs nowhere."""
     assert media_type(name) == expected

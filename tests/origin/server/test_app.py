@@ -40,8 +40,9 @@ def fetch_json(url: str) -> Any:
     return json.loads(body)
 
 
+@pytest.mark.clause("RFC 9112 §8")
 def test_who_ends_in_the_middle_of_a_body_is_no_error_of_ours(demo_server: ServerProcess) -> None:
-    """RFC 9112 §8: who only sends no more hears 400; who has gone leaves no traceback in the log."""
+    """Who only sends no more hears 400; who has gone leaves no traceback in the log."""
     host, _, port = demo_server.url.removeprefix("http://").rpartition(":")
     head = f"POST /live/demo/metadata HTTP/1.1\r\nHost: {host}\r\n{BEARER_LINE}\r\n"
     head += "Content-Type: application/json\r\n"
@@ -195,6 +196,7 @@ def test_unknown_paths_do_not_grow_the_metrics(demo_server: ServerProcess) -> No
     assert len(samples(demo_server)) == before
 
 
+@pytest.mark.clause("WHATWG Fetch §3.3")
 @pytest.mark.parametrize(
     "path",
     [
@@ -315,8 +317,9 @@ def test_only_bytes_that_went_out_are_counted(demo_server: ServerProcess, length
     assert samples(demo_server)[name] - before.get(name, 0) < 9_000_000
 
 
+@pytest.mark.clause("RFC 9110 §8.8.1")
 def test_what_is_still_changing_is_asked_for_again_each_time(tmp_path: Path) -> None:
-    """RFC 9110 §8.8.1: its weak tag becomes a strong one; a cache that kept it would never join the two."""
+    """Its weak tag becomes a strong one; a cache that kept it would never join the two."""
     new = tmp_path / "new.mp4"
     new.write_bytes(b"0123456789")
     server = start_server("--library", str(tmp_path), "--port", "0")

@@ -66,6 +66,7 @@ def listed(client: Client) -> list[str]:
     return re.findall(r"^(\d+)\.m4s$", text, re.MULTILINE)
 
 
+@pytest.mark.clause("CWE-774")
 @pytest.mark.timeout(900)
 def test_a_server_whose_descriptors_run_out_goes_on_and_comes_back(server: ServerProcess) -> None:
     pid = server.process.pid
@@ -132,6 +133,7 @@ def few(free: int) -> Iterator[None]:
             os.close(number)
 
 
+@pytest.mark.clause("CWE-774")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_program_that_cannot_be_started_leaves_nothing_open(loop: str) -> None:
     """However many descriptors there are; uvloop loses some of them where a start fails half-way."""

@@ -136,6 +136,7 @@ def as_text(text: str) -> Callable[[Path], None]:
     return write
 
 
+@pytest.mark.clause("CWE-732")
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -108,8 +108,9 @@ def test_a_default_library_that_is_not_there_is_an_error_where_there_is_nothing_
     assert_one_line(run("serve", cwd=tmp_path), 1, "library", "No such file", "--library")
 
 
+@pytest.mark.clause("RFC 8288 §3")
 def test_the_list_comes_in_pages_that_name_the_next_one(tmp_path: Path) -> None:
-    """RFC 8288 §3: a Link field of relation "next"; the body stays an array."""
+    """A Link field of relation "next"; the body stays an array."""
     names = sorted(f"ä {folder}/{number:03}, film.mp4" for folder in "ab" for number in range(150))
     fill(tmp_path, [*names, "film.240p.mp4", "film.720p.mp4"])
     with serving("--library", str(tmp_path)) as server:

@@ -1,4 +1,4 @@
-"""SIGHUP (M3): a wrong configuration is one line in the log and changes nothing; a good one sets the log."""
+"""SIGHUP: a wrong configuration is one line in the log and changes nothing; a good one sets the log."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pty
 import signal
 import urllib.request
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import ServerProcess, start_server
 from tests.waiting import wait_for
@@ -26,6 +28,7 @@ def hang_up(server: ServerProcess, path: Path, text: str, told: str) -> list[str
     return server.output[before:]
 
 
+@pytest.mark.clause("A reload with a wrong configuration changes nothing")
 def test_sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     path = tmp_path / "headwater.toml"

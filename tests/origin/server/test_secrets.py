@@ -197,6 +197,7 @@ def asked(url: str, method: str = "GET", body: bytes | None = None, **headers: s
             return f"{error.code} {error.headers}{error.read()!r}"
 
 
+@pytest.mark.clause("CWE-532")
 def test_no_secret_is_written_answered_or_shown_by_children(tools: Tools, tmp_path: Path) -> None:
     secret = Canaries()
     (tmp_path / "library").mkdir()
@@ -270,9 +271,10 @@ def _troubled(server: ServerProcess, secret: Canaries, config: Path) -> list[str
     return answers
 
 
+@pytest.mark.clause("RFC 3986 §3.2.1")
 @pytest.mark.parametrize("key", ['source = "', 'source = "relay"\nurl = "'])
 def test_a_relays_password_that_is_not_encoded_is_one_line_without_it(tmp_path: Path, key: str) -> None:
-    """RFC 3986 §3.2.1: "/", "?" and "#" end a user and password; what follows looks like a port then."""
+    """ "/", "?" and "#" end a user and password; what follows looks like a port then."""
     for sign in "/?#":
         text = f'[[radio]]\nname = "a.mp3"\n{key}http://user:p{sign}c4nary1x@host:8000/x"\n'
         (tmp_path / "headwater.toml").write_text(text)
@@ -283,6 +285,7 @@ def test_a_relays_password_that_is_not_encoded_is_one_line_without_it(tmp_path: 
         assert "user" not in result.stderr
 
 
+@pytest.mark.clause("CWE-732")
 def test_a_configuration_with_secrets_that_all_can_read_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
     config = tmp_path / "headwater.toml"

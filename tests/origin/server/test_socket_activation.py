@@ -1,4 +1,4 @@
-"""A server replaced on its own listening socket (M2): nobody is refused, and every request is answered."""
+"""A server replaced on its own listening socket: nobody is refused, and every request is answered."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ class Asker:
         return bool(self.errors) or self.answers >= count
 
 
+@pytest.mark.clause("Servers follow each other on one socket without a lost request")
 @pytest.mark.timeout(1200)
 def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"film")

@@ -39,6 +39,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     server.stop()
 
 
+@pytest.mark.clause("A starved server says so and goes on in order")
 @pytest.mark.timeout(900)
 def test_a_starved_server_says_so_and_its_channel_goes_on_in_order(server: ServerProcess) -> None:
     with httpx.Client(base_url=server.url, timeout=60) as client:

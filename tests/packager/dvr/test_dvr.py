@@ -92,6 +92,7 @@ async def test_discontinuities_are_counted_on_over_restarts(
             assert station.window.discontinuity_sequence == len(left)
 
 
+@pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
 async def test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ async def test_faults_on_disk_are_set_aside_with_one_line_and_the_start_goes_on(
     assert not list(folder.glob("*.tmp"))
 
 
+@pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
 async def test_an_index_of_noise_loses_nothing_but_itself(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +216,7 @@ async def test_segments_of_another_cadence_are_set_aside(
     assert len(list((tmp_path / "dvr" / "former" / "240p").glob("*.m4s"))) == 3
 
 
+@pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
 def test_a_line_that_was_torn_anywhere_costs_only_its_own_segment() -> None:
     lines = [IndexLine(number, (3 * number, 2), (2, 1), init=1, parts=(10, 20)) for number in (1, 2, 3)]
     data = b"".join(index.encode(line) for line in lines)
@@ -242,6 +245,7 @@ def test_renditions_take_up_the_same_numbers_and_lost_discontinuities() -> None:
         assert [one.program_date_time for one in listed] == list(range(5, 12))
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 15")
 @pytest.mark.parametrize(
     ("now", "gaps"),
     [

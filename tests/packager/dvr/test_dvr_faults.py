@@ -1,4 +1,4 @@
-"""The DVR on disks that are full, fail or hang (L2, L3), behind a crash or a power cut (M5): always whole."""
+"""The DVR on disks that are full, fail or hang, behind a crash or a power cut: always whole."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def failing(
     return call
 
 
+@pytest.mark.clause("A write that fails never leaves half a segment")
 def test_an_error_at_any_step_costs_one_segment_at_most_and_never_shows_half_of_it(
     tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +121,7 @@ def test_names_of_segments_are_not_interned(
     assert not [name for name in interned if name.endswith((".m4s", ".mp4", TEMPORARY))]
 
 
+@pytest.mark.clause("A write that fails never leaves half a segment")
 def test_short_writes_are_gone_on_with(
     tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +134,7 @@ def test_short_writes_are_gone_on_with(
     assert len(whole(tmp_path, segments)) == COUNT
 
 
+@pytest.mark.clause("After a power cut only what is whole is listed")
 @pytest.mark.parametrize("lost", ["renaming", "file", "tail", "index", "index's bytes"])
 def test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed(
     tmp_path: Path, segments: list[LiveSegment], lost: str
@@ -171,6 +174,7 @@ def test_of_what_a_power_cut_may_lose_only_what_is_whole_is_listed(
         assert whole(path, segments) == left | {segments[-1].number}
 
 
+@pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
 def test_a_line_without_its_init_segment_is_not_listed(tmp_path: Path, segments: list[LiveSegment]) -> None:
     folder = Folder(tmp_path)
     folder.load()
@@ -194,6 +198,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.clause("A full disk shortens the DVR, and live goes on")
 async def test_a_full_disk_shortens_the_dvr_and_live_goes_on(
     tiny_disk: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +214,7 @@ async def test_a_full_disk_shortens_the_dvr_and_live_goes_on(
         assert station.window.listed[-1].number == NUMBER + 39
 
 
+@pytest.mark.clause("A write that fails never leaves half a segment")
 async def test_what_a_failing_disk_does_not_take_stays_what_it_was_until_it_does_and_the_log_tells(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +292,7 @@ class Crash(BaseException):
     """The process ends here."""
 
 
+@pytest.mark.clause("After a power cut only what is whole is listed")
 def test_a_crash_at_any_step_of_a_write_leaves_all_segments_that_were_stored(
     tmp_path: Path, segments: list[LiveSegment], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ async def test_a_source_with_irregular_key_frames_goes_on_behind_its_dvr_whateve
     assert list((data / "dvr" / "former" / "source").glob("*.m4s"))
 
 
+@pytest.mark.clause("A kill loses nothing that was listed, and the next start is quick")
 async def test_a_dvr_is_served_and_goes_on_with_gaps_while_its_source_is_not_there(
     tools: Tools, tmp_path: Path
 ) -> None:
@@ -123,11 +124,12 @@ async def test_a_dvr_is_served_and_goes_on_with_gaps_while_its_source_is_not_the
     assert stored(channel)[len(known)].discontinuity
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2")
 @pytest.mark.parametrize("dvr_window", [0.0, 3600.0])
 async def test_a_channel_goes_on_at_once_where_its_numbers_are_far_ahead_of_its_clock(
     tools: Tools, tmp_path: Path, dvr_window: float
 ) -> None:
-    """RFC 8216bis §6.2.2: numbers never go back, also where segments were half as long before."""
+    """Numbers never go back, also where segments were half as long before."""
     chosen = replace(options("testsrc", tmp_path, "240p"), segment_duration=2.0, dvr_window=dvr_window)
     used = int(time.time())
     (tmp_path / "number").write_text(f"{used} 1\n")

@@ -168,8 +168,9 @@ async def test_a_link_is_not_listed(tmp_path: Path) -> None:
     assert list(await listed(tmp_path, None)) == ["real.mp4"]
 
 
+@pytest.mark.clause("RFC 3629 §3", "RFC 3986 §2.5")
 async def test_names_that_no_address_can_say_are_not_listed(tmp_path: Path) -> None:
-    """RFC 3629 §3, RFC 3986 §2.5: an address is UTF-8, and names on a disk are any bytes."""
+    """An address is UTF-8, and names on a disk are any bytes."""
     for name in (b"good.mp4", b"n\xe4me.mp4", b"back\\slash.mp4", "n\u00e4me.mp4".encode()):
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(b"")
     (tmp_path / os.fsdecode(b"f\xf6lder")).mkdir()

@@ -205,8 +205,9 @@ def test_nothing_stays_open_whatever_the_name(root: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.clause("RFC 9110 §8.8.3")
 def test_the_tag_depends_on_size_and_second_alone(root: Path, tmp_path: Path) -> None:
-    """RFC 9110 §8.8.3: the same on every node with a copy, another for every other version."""
+    """The same on every node with a copy, another for every other version."""
 
     def tag(path: Path, data: bytes, when: float) -> str:
         path.write_bytes(data)
@@ -222,9 +223,10 @@ def test_the_tag_depends_on_size_and_second_alone(root: Path, tmp_path: Path) ->
     assert first.endswith('"')
 
 
+@pytest.mark.clause("RFC 9110 §8.8.1")
 @pytest.mark.parametrize(("age", "weak"), [(0, True), (1.5, True), (2, False), (1000, False), (-1000, True)])
 def test_the_tag_of_a_file_changed_just_now_is_weak(root: Path, age: float, weak: bool) -> None:
-    """RFC 9110 §8.8.1: a second version within the clock's resolution would have the same one."""
+    """A second version within the clock's resolution would have the same one."""
     os.utime(root / "film.mp4", (THEN, THEN))
     with Library(root).open("film.mp4") as file:
         assert file.validator(THEN + age).startswith('W/"') is weak

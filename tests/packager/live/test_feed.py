@@ -138,10 +138,11 @@ class Burst:
         return time // timescale - NUMBER
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2")
 def test_what_comes_before_its_numbers_time_is_left_out_by_all_renditions_and_the_encoder_goes_on(
     material: dict[str, Track], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RFC 8216bis §6.2.2: a number means one segment for ever, so none is used ahead of the clock."""
+    """A number means one segment for ever, so none is used ahead of the clock."""
     burst = Burst(material, monkeypatch)
     burst.come(range(5), 2.0)
     burst.come(range(5, 9), 6.0)

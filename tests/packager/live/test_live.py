@@ -61,6 +61,7 @@ def agree(channel: Channel) -> bool:
     return all(numbers == discontinuities(channel)[0] for numbers in discontinuities(channel))
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 23")
 async def test_a_channel_publishes_parts_soon_after_their_last_frame(tools: Tools) -> None:
     delays: list[float] = []
     channel = Channel(small(), tools, on_part=delays.append)
@@ -154,6 +155,7 @@ async def test_a_source_that_is_not_there_is_told_in_one_line(tools: Tools, sour
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.clause("An ffmpeg that hangs is started again, and its words are bounded")
 async def test_a_stalled_ffmpeg_is_started_again(tools: Tools) -> None:
     channel = Channel(replace(small(), captions=("en",)), tools)
     async with running(channel):
@@ -167,6 +169,7 @@ async def test_a_stalled_ffmpeg_is_started_again(tools: Tools) -> None:
         await until(lambda: agree(channel), "the same in all renditions")
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.4 MUST 2c")
 async def test_renditions_go_on_with_the_same_number_after_a_kill(tools: Tools) -> None:
     channel = Channel(replace(small(), captions=("en",)), tools)
     async with running(channel):

@@ -260,6 +260,7 @@ def await_start(server: ServerProcess, client: httpx.Client) -> None:
     answer.raise_for_status()
 
 
+@pytest.mark.clause("A kill loses nothing that was listed, and the next start is quick")
 def test_a_number_is_never_used_twice_when_ffmpeg_and_then_the_server_are_killed(tmp_path: Path) -> None:
     """Where numbers come from the clock alone and where a folder keeps them: at once, since both wait."""
     with ThreadPoolExecutor() as executor:
@@ -330,6 +331,7 @@ async def test_a_channel_with_a_folder_has_its_numbers_on_disk_before_it_uses_th
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.clause("A service that breaks is started again, and the others don't notice")
 async def test_a_channel_that_breaks_is_started_again_and_the_others_do_not_notice(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -78,6 +78,9 @@ def secret_media(tools: Tools, folder: Path) -> Path:
     return path
 
 
+@pytest.mark.clause(
+    "CVE-2016-1897", "CWE-918", "A list of addresses that is called a film opens none of them"
+)
 @pytest.mark.parametrize("kind", ["HLS", "ffconcat", "SDP", "DASH"])
 async def test_a_list_of_addresses_that_is_called_a_film_opens_none_of_them(
     tools: Tools, tmp_path: Path, kind: str
@@ -99,6 +102,7 @@ async def test_a_list_of_addresses_that_is_called_a_film_opens_none_of_them(
             await inspect(str(film), tools)
 
 
+@pytest.mark.clause("A pulled playlist opens no file of this machine")
 async def test_a_pulled_playlist_opens_no_file_even_where_ffmpeg_would(tools: Tools, tmp_path: Path) -> None:
     secret = await asyncio.to_thread(secret_media, tools, tmp_path)
     text = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n#EXT-X-ENDLIST\n".encode()
@@ -125,6 +129,7 @@ def nothing_new() -> bytes:
     return b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MEDIA-SEQUENCE:7\n"
 
 
+@pytest.mark.clause("CWE-835")
 @pytest.mark.parametrize("document", [itself, nothing_new, a_hundred_thousand])
 async def test_a_playlist_that_leads_nowhere_is_given_up(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, document: Callable[[], bytes]
@@ -138,6 +143,7 @@ async def test_a_playlist_that_leads_nowhere_is_given_up(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.clause("CWE-409")
 async def test_what_is_fetched_is_never_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = gzip.compress(b"\x47" + bytes(187) + bytes(64 << 20))
     fields = "Content-Type: video/mp2t\r\nContent-Encoding: gzip\r\n"
@@ -162,6 +168,7 @@ async def test_what_is_fetched_is_never_inflated(monkeypatch: pytest.MonkeyPatch
     assert max(received) <= len(bomb)
 
 
+@pytest.mark.clause("A redirect leads to HTTP and to nowhere else")
 async def test_a_redirect_leads_to_http_and_nowhere_else(tools: Tools, tmp_path: Path) -> None:
     secret = await asyncio.to_thread(secret_media, tools, tmp_path)
 
@@ -184,11 +191,13 @@ async def test_a_redirect_leads_to_http_and_nowhere_else(tools: Tools, tmp_path:
         server.close()
 
 
+@pytest.mark.clause("A redirect leads to HTTP and to nowhere else")
 def test_the_decoder_of_a_fetched_stream_has_no_network() -> None:
     cages = [one.sandbox for one in (Source(pump=Pump("mpegts")), Source(url="rtsp://a/b"))]
     assert [(sandbox.tcp_port, sandbox.udp) for sandbox in cages] == [(0, False), (554, False)]
 
 
+@pytest.mark.clause("CWE-88")
 @pytest.mark.parametrize(
     "words", [("720p;rm",), ("-i", "x"), ("[a]scale",), ("720p", "720p"), ("1x1",), ("",)], ids=repr
 )
@@ -197,6 +206,7 @@ def test_a_ladder_is_made_of_known_names(words: tuple[str, ...]) -> None:
         rungs(words)
 
 
+@pytest.mark.clause("CWE-73", "CWE-88")
 @pytest.mark.parametrize(
     "name", ["a;b,[c]", "-i", "concat:a|b", "%03d", "'quoted'", "pipe:0", "a\\:b", "x=y:z"], ids=repr
 )
@@ -213,6 +223,7 @@ def test_a_path_is_one_word_of_the_arguments_and_no_option(tmp_path: Path, name:
     ]
 
 
+@pytest.mark.clause("A decoder that nobody needs doesn't run")
 async def test_a_decoder_that_is_not_named_does_not_run_in_a_channel(tools: Tools, tmp_path: Path) -> None:
     film = tmp_path / "film.avi"
     made = ["-f", "lavfi", "-i", "testsrc2=size=64x64:duration=0.2", "-c:v", "magicyuv", local_input(film)]
@@ -223,6 +234,7 @@ async def test_a_decoder_that_is_not_named_does_not_run_in_a_channel(tools: Tool
         await inspect(str(film), tools)
 
 
+@pytest.mark.clause("Pictures have a limit of pixels")
 async def test_a_picture_of_67_million_pixels_does_not_run_in_a_channel(tools: Tools, tmp_path: Path) -> None:
     assert 8192 * 8192 > MAX_PIXELS > 7680 * 4320
     film = tmp_path / "film.mp4"

@@ -98,6 +98,7 @@ def decode_times(path: Path, *, keys: bool = False) -> list[int]:
     return [int(packet["dts"]) for packet in packets if not keys or "K" in packet["flags"]]
 
 
+@pytest.mark.clause("RFC 8216bis §4.4.4.9")
 async def test_kept_sources_go_out_packet_by_packet_and_are_cut_at_their_own_key_frames(
     tools: Tools, films: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_a_drift_of_a_second_in_a_day_is_followed_for_days_within_a_frame() -> N
     assert worst < 1 / 60
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 15")
 def test_dates_that_were_told_too_late_are_corrected_without_two_segments_at_one_date() -> None:
     clock, dates = WallClock(), []
     for segment in range(40):
@@ -94,6 +95,7 @@ def test_dates_that_were_told_too_late_are_corrected_without_two_segments_at_one
     assert dates[-1] == pytest.approx(1039.1, abs=0.25)
 
 
+@pytest.mark.clause("A clock that is set moves no number")
 def test_a_wall_clock_stepped_by_an_hour_is_one_discontinuity_and_the_right_date_again() -> None:
     for hour in (3600, -3600):
         clock, stepped = WallClock(), []
@@ -128,6 +130,7 @@ def test_a_number_is_not_used_before_its_time_and_a_start_lies_beyond_all_that_w
         assert earlier.wait(earlier.first(TWO), TWO) <= 2 + MARGIN_SECONDS
 
 
+@pytest.mark.clause("A clock that is set moves no number")
 def test_setting_the_clock_moves_no_number(clocks: Clocks) -> None:
     channel = Numbers()
     first = channel.first(TWO)
@@ -155,6 +158,7 @@ def test_reserved_numbers_outlive_a_process_and_a_clock_that_was_set_back(
     assert [entry.name for entry in path.parent.iterdir()] == ["number"]
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 11")
 def test_discontinuity_sequences_go_on_beyond_what_was_said_before(
     tmp_path: Path,
 ) -> None:
@@ -184,6 +188,7 @@ def test_a_file_that_is_not_a_number_counts_as_none(tmp_path: Path, content: byt
     assert kept.reserved == -1
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 22")
 def test_a_gap_is_due_before_one_and_a_half_target_durations_and_then_every_segment() -> None:
     watch = Lateness(2, 2.0)
     assert watch.wait(50.0) > 0  # nothing was published yet

@@ -98,6 +98,7 @@ async def test_a_killed_child_ends_its_output(tools: Tools) -> None:
         await process.stop()
 
 
+@pytest.mark.clause("An ffmpeg that hangs is started again, and its words are bounded")
 async def test_only_the_newest_errors_are_kept() -> None:
     process = await Process.start(
         ["/bin/sh", "-c", "yes 0123456789 | head -c 1000000 >&2; echo last >&2"], outputs=0, sandbox=None
@@ -118,6 +119,7 @@ async def test_no_descriptor_of_the_server_reaches_the_child(tmp_path: Path) -> 
     assert set(listed) <= {b"0", b"1", b"2", b"3", b"4"}  # 4: the folder that ls reads
 
 
+@pytest.mark.clause("Children die with their parent")
 async def test_children_die_with_a_parent_that_is_killed(tools: Tools) -> None:
     script = (
         "import asyncio, sys\n"
@@ -147,6 +149,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
+@pytest.mark.clause("CWE-73")
 @pytest.mark.parametrize(
     "name", ["-version.mp4", "concat:a|b.mp4", "a%03d.mp4", "pipe:0.mp4", "http:x.mp4", "a\nb.mp4"]
 )

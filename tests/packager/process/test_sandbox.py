@@ -141,6 +141,7 @@ def fences() -> None:
         pytest.skip(f"this kernel lacks {missing()}")
 
 
+@pytest.mark.clause("ffmpeg's sandbox lets nothing out", "Pictures have a limit of pixels")
 async def test_a_hostile_program_fails_at_each_attempt(tmp_path: Path) -> None:
     sandbox = Sandbox(read=(*RUNTIME, str(tmp_path / "hostile.py")))
     results = await try_everything(tmp_path, sandbox)
@@ -155,6 +156,7 @@ async def test_a_hostile_program_fails_at_each_attempt(tmp_path: Path) -> None:
     assert results["memory"] == "no memory"
 
 
+@pytest.mark.clause("ffmpeg's sandbox lets nothing out")
 async def test_one_port_or_datagrams_are_open_to_who_needs_them_and_nothing_else_is(tmp_path: Path) -> None:
     sandbox = Sandbox(read=(*RUNTIME, str(tmp_path / "hostile.py")))
     for wider, opened in (
@@ -336,6 +338,7 @@ async def test_a_caged_ffmpeg_writes_into_its_folder_and_no_other(tools: Tools, 
     assert list(outside.iterdir()) == []
 
 
+@pytest.mark.clause("CVE-2016-1897")
 async def test_a_playlist_in_disguise_opens_nothing(tools: Tools, tmp_path: Path) -> None:
     secret, film = tmp_path / "secret.ts", tmp_path / "movie.mp4"
     made = [str(tools.ffmpeg), *QUIET, "-f", "lavfi", "-i", "sine=duration=1", "-f", "mpegts", str(secret)]
@@ -402,6 +405,7 @@ async def test_every_ffmpeg_that_is_here_encodes_and_decodes_in_its_cage(
     assert len(pictures) == 20 * 160 * 120 * 3 // 2
 
 
+@pytest.mark.clause("A decoder that nobody needs doesn't run")
 async def test_a_decoder_that_nobody_needs_does_not_run(tools: Tools, tmp_path: Path) -> None:
     film = tmp_path / "film.avi"
     made = ["-f", "lavfi", "-i", "testsrc2=size=64x64:duration=0.2", "-c:v", "magicyuv", local_input(film)]
@@ -411,6 +415,7 @@ async def test_a_decoder_that_nobody_needs_does_not_run(tools: Tools, tmp_path: 
     assert "magicyuv" in facts.reason or "can't be read" in facts.reason
 
 
+@pytest.mark.clause("Pictures have a limit of pixels")
 async def test_a_picture_of_67_million_pixels_is_refused(tools: Tools, tmp_path: Path) -> None:
     assert 8192 * 8192 > MAX_PIXELS > 7680 * 4320
     film = tmp_path / "film.mp4"

@@ -29,6 +29,7 @@ async def test_what_ffmpeg_lists_is_what_is_known_of_it(tools: Tools) -> None:
     assert tools.version[0].isdigit()
 
 
+@pytest.mark.clause("What is missing of ffmpeg is told in a line")
 async def test_a_missing_encoder_is_named_with_what_needs_it(tools: Tools) -> None:
     tools.require("the demo", encoders=["aac"], filters=["split"])
     with pytest.raises(ToolsError, match=r"channel 'x' needs encoder nosuch264, which .*; install ffmpeg"):
@@ -58,6 +59,7 @@ def test_half_a_pair_or_a_wrong_path_is_an_error_that_says_what_to_set(environme
         locate(environment)
 
 
+@pytest.mark.clause("What is missing of ffmpeg is told in a line")
 async def test_a_program_that_is_not_ffmpeg_is_refused(tmp_path: Path) -> None:
     path = program(tmp_path, "other")
     with pytest.raises(ToolsError, match="doesn't answer as ffmpeg does"):

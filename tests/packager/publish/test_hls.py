@@ -72,6 +72,7 @@ def test_the_m3u8_package_reads_what_is_said() -> None:
     assert "PLAYLIST-TYPE" not in text(presentation)
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 SHOULD 1")
 @pytest.mark.parametrize(
     ("more", "listed"),
     # Segments of a target duration each; the hinted part counts, with its 0.334 s.
@@ -88,6 +89,7 @@ def test_part_tags_end_three_target_durations_behind_the_end(more: int, listed: 
     assert Counter(int(number) for number in found) == listed
 
 
+@pytest.mark.clause("RFC 8216bis §4.4.4.9")
 def test_independent_is_said_of_exactly_the_parts_that_begin_with_a_key_frame() -> None:
     presentation, _ = channel(6 * 4)
     independent = re.findall(r'URI="\d+\.(\d+)\.m4s",INDEPENDENT=YES', text(presentation))
@@ -95,6 +97,7 @@ def test_independent_is_said_of_exactly_the_parts_that_begin_with_a_key_frame() 
     assert len(independent) == 2
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.6 MUST 1")
 def test_a_preload_hint_is_the_uri_that_the_part_then_has() -> None:
     presentation, renditions = channel(6 * 3)
     for _ in range(8):
@@ -113,6 +116,7 @@ def test_the_written_durations_of_parts_add_up_to_their_segments() -> None:
         assert max(parts) - min(parts) <= Decimal("0.00001")
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.1 MUST 4")
 def test_a_delta_update_and_what_it_skips_make_the_full_playlist() -> None:
     presentation, _ = channel(6 * 30 + 3)
     full, delta = text(presentation), text(presentation, skip=True)
@@ -146,6 +150,7 @@ def test_rendition_reports_are_of_every_other_rendition_and_true() -> None:
     assert 'URI="../720p/media.m3u8",LAST-MSN=54,LAST-PART=1' in text(presentation, "audio")
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 9")
 def test_one_state_is_rendered_once() -> None:
     presentation, renditions = channel(6 * 4)
     first = presentation.media("720p")
@@ -154,6 +159,7 @@ def test_one_state_is_rendered_once() -> None:
     assert presentation.media("720p") != first
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 5", "RFC 8216bis §6.2.1 SHOULD 6")
 def test_a_discontinuity_has_its_map_and_its_date_before_its_first_part() -> None:
     presentation, renditions = channel(6 * 2 + 3)
     window = renditions["720p"].window
@@ -185,6 +191,7 @@ def test_a_new_init_segment_is_hinted_before_the_part_that_needs_it() -> None:
     assert "TYPE=MAP" not in said
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 3")
 def test_a_gap_is_said() -> None:
     presentation, renditions = channel(6 * 2, 6 * 3)
     renditions["720p"].window.gap(renditions["audio"].window.listed[-1])
@@ -202,6 +209,7 @@ def test_query_parameters_are_on_every_uri() -> None:
     assert [variant.uri for variant in variants.playlists] == ["720p/media.m3u8?token=x"]
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.4 MUST 1")
 def test_the_multivariant_playlist_tells_codecs_sizes_and_measured_rates() -> None:
     presentation, _ = channel(6 * 4)
     playlist = m3u8.loads(presentation.multivariant().decode())
@@ -218,12 +226,14 @@ def test_the_multivariant_playlist_tells_codecs_sizes_and_measured_rates() -> No
     assert "#EXT-X-INDEPENDENT-SEGMENTS" in presentation.multivariant().decode()
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 1")
 def test_a_playlist_before_its_first_segment_hints_at_the_first_part() -> None:
     playlist = media_playlist(Window(2, 7), CADENCE).render()
     assert "#EXT-X-MEDIA-SEQUENCE:7\n" in playlist
     assert '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="7.0.m4s"' in playlist
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 MUST 1")
 @pytest.mark.parametrize("rate", [24, 25, Fraction(30000, 1001), 30, 50, 60])
 @pytest.mark.parametrize("segment", [1.0, 1.49, 2.0, 2.5, 6.0])
 def test_the_target_duration_covers_every_segment_of_picture_and_sound(

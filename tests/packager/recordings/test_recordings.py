@@ -161,6 +161,7 @@ async def test_segments_are_shared_with_the_dvr_and_not_copied(
         assert path.samefile(tmp_path / "dvr" / path.parent.name / path.name)
 
 
+@pytest.mark.clause("After a power cut only what is whole is listed")
 async def test_what_was_interrupted_is_recorded_at_the_next_start(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +270,7 @@ async def test_other_codec_parameters_behind_a_break_mean_no_mp4_and_say_so(
     assert [line["event"] for line in logs] == ["no MP4 of a recording"]
 
 
+@pytest.mark.clause("Faults on disk cost themselves, and the start goes on")
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b'{"id":"../../etc"}', b"[" * 100_000])
 async def test_a_folder_that_is_no_recording_is_left_alone(tmp_path: Path, data: bytes) -> None:
     folder = tmp_path / "20260101T000000Z"

@@ -86,6 +86,7 @@ def test_for_any_rates_parts_add_up_and_keep_to_the_part_target(
             assert part.independent == part.samples[0].is_sync
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 1")
 @pytest.mark.parametrize("rate", sorted(RATES))
 def test_segments_begin_at_multiples_of_their_duration_or_with_the_next_audio_frame(rate: Fraction) -> None:
     duration = whole_frames(Fraction(2), rate if rate in VIDEO else NTSC)
@@ -149,6 +150,7 @@ def test_a_jump_of_decode_times_is_no_cadence(jump: int) -> None:
         segmenter.receive(1 + jump, [Sample(1, 1)], b"x")
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 1")
 def test_a_boundary_without_a_key_frame_is_no_cadence() -> None:
     segmenter = GridSegmenter(
         timescale=1, origin=Fraction(0), segment_duration=Fraction(2), part_target=Fraction(1)

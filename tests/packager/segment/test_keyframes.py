@@ -76,6 +76,7 @@ def test_parts_are_whole_follow_each_other_and_know_that_they_are_the_last_of_th
         assert all(next(group).independent for _, group in itertools.groupby(parts, lambda one: one.segment))
 
 
+@pytest.mark.clause("RFC 8216bis §4.4.4.9")
 def test_a_part_begins_with_a_key_frame_where_the_part_before_it_may_end() -> None:
     # ten frames a part, of which 85 % are nine (RFC 8216bis §4.4.4.9)
     picture = KeyframeSegmenter(
@@ -88,6 +89,7 @@ def test_a_part_begins_with_a_key_frame_where_the_part_before_it_may_end() -> No
     assert [part.base_media_decode_time for part in parts if part.independent] == [0, 4, 23]
 
 
+@pytest.mark.clause("RFC 8216bis §4.4.4.9")
 @pytest.mark.parametrize(
     ("frame_rate", "group", "audio_frame"),
     [(25, 25, 1024), (24, 24, 1024), (30, 30, 1024), (50, 48, 1024), (25, 12, 960), (60, 45, 1024)],

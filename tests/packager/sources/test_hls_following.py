@@ -1,4 +1,4 @@
-"""Following another server's playlists: which segments are next, and how much they can make us take (D7)."""
+"""Following another server's playlists: which segments are next, and how much they can make us take."""
 
 from __future__ import annotations
 

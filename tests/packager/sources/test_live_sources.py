@@ -223,6 +223,7 @@ async def test_a_source_that_is_not_there_yet_is_told_once_and_waited_for(tools:
     assert "hidden" not in str(logs)
 
 
+@pytest.mark.clause("An ffmpeg that is killed leaves nothing behind", "Viewers outlast kills of the encoder")
 async def test_kills_in_a_row_leave_no_descriptor_no_zombie_and_a_discontinuity_each(
     tools: Tools,
 ) -> None:
@@ -240,6 +241,7 @@ async def test_kills_in_a_row_leave_no_descriptor_no_zombie_and_a_discontinuity_
     assert report.numbers >= 8
 
 
+@pytest.mark.clause("An ffmpeg that hangs is started again, and its words are bounded")
 async def test_a_source_that_is_broken_for_long_is_told_in_a_few_lines_and_plays_when_it_is_mended(
     tools: Tools,
 ) -> None:
@@ -282,6 +284,7 @@ def test_only_named_schemes_are_pulled(tmp_path: Path) -> None:
     assert playable("testsrc")
 
 
+@pytest.mark.clause("A redirect leads to HTTP and to nowhere else")
 async def test_a_redirect_to_another_protocol_is_not_followed(tools: Tools, tmp_path: Path) -> None:
     secret = tmp_path / "secret.ts"
     made = f"-f lavfi -i sine=duration=1 -f mpegts {secret}".split()

@@ -207,6 +207,9 @@ CRAFTED: dict[str, tuple[Callable[[], bytes], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.clause(
+    "CWE-789", "ISO/IEC 14496-12 §8.6.1.2", "CWE-369", "Boxes that are missing or doubled are malformed"
+)
 @pytest.mark.parametrize("name", CRAFTED)
 def test_what_a_file_says_that_it_holds_takes_no_memory(name: str, tmp_path: Path) -> None:
     make, outcome = CRAFTED[name]
@@ -235,6 +238,7 @@ def test_two_hours_of_film_take_less_than_20_mb(tmp_path: Path) -> None:
     assert sum(int(one["nb_frames"]) for one in streams) == 553_500
 
 
+@pytest.mark.clause("A film's index is found wherever it lies")
 @pytest.mark.parametrize("total", [5_000_000_000, 40_000_000_000])
 def test_ten_hours_and_40_gb_are_played_within_the_same_memory(total: int, tmp_path: Path) -> None:
     index, media = film(10, rate=25, total=total)
@@ -254,6 +258,7 @@ def indexed(data: bytes, limits: IndexLimits) -> FileIndex:
     return read_index(lambda offset, length: whole[offset : offset + length], len(whole), limits)
 
 
+@pytest.mark.clause("A film's index has limits, which are looked at before it is read")
 def test_each_limit_of_an_index_refuses_the_file_in_one_line() -> None:
     data = moov(sound(1000), sound(1000), sound(1000))
     assert len(indexed(data, IndexLimits()).tracks) == 3
@@ -302,6 +307,7 @@ def test_what_an_index_says_that_it_takes_is_what_it_takes(tmp_path: Path) -> No
         assert taken / 1.2 < said < taken * 2 + 20_000 * count
 
 
+@pytest.mark.clause("What is kept and what runs at once is bounded, however much is asked for")
 def test_refusals_and_indexes_of_a_whole_library_stay_within_their_memory(tmp_path: Path) -> None:
     small, media = film(0.01)
     for number in range(40):
@@ -439,6 +445,7 @@ def test_a_segment_that_lies_in_a_hundred_thousand_places_is_read_in_linear_time
     assert calls == count
 
 
+@pytest.mark.clause("Damaged films are read or refused, within the limits")
 def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits() -> None:
     """Numbers of a file's tables are replaced by others that are large, small, or one off."""
     source = bytearray(
@@ -474,6 +481,7 @@ def test_thousands_of_damaged_tables_are_indexed_or_refused_within_the_limits() 
     assert set(outcomes) >= {"indexed", "MalformedError", "TooLargeError", "no segment"}
 
 
+@pytest.mark.clause("ffprobe finds the same samples as we do")
 @pytest.mark.parametrize("seed", range(6))
 def test_ffprobe_finds_the_same_samples_in_tables_of_any_shape(seed: int, tmp_path: Path) -> None:
     """Runs, chunks, sizes and offsets of random lengths, in each of the boxes that may say them."""
@@ -532,6 +540,7 @@ def _all(data: bytes, kind: bytes) -> list[int]:
     return found
 
 
+@pytest.mark.clause("A film's index is found wherever it lies")
 def test_a_fragmented_file_is_named_as_what_it_is() -> None:
     fragmented = moov(sound(9), more=box(b"mvex", full_box(b"trex", 0, 0, bytes(20))))
     with pytest.raises(MediaError, match="a fragmented MP4"):

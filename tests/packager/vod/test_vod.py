@@ -290,6 +290,7 @@ def test_an_index_is_made_once_for_many_askers_and_again_when_the_file_changes(t
     assert not titles.track(path.name, "audio").video
 
 
+@pytest.mark.clause("What is kept and what runs at once is bounded, however much is asked for")
 def test_indexes_are_dropped_when_they_take_more_than_their_share() -> None:
     names = ("silent.mp4", "bframes.mp4", "sound.m4a")
     for name in names:

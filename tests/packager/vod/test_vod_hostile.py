@@ -1,4 +1,4 @@
-"""Files that nobody made in earnest: rows C1, C2, C4, C10, C11 and C12 of what hostile files hold."""
+"""Films that nobody made in earnest: impossible boxes, tables that lie, and damage of every kind."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def indexed(data: bytes, size: int | None = None) -> FileIndex:
     )
 
 
+@pytest.mark.clause("ISO/IEC 14496-12 §4.2")
 @pytest.mark.parametrize(
     "data",
     [
@@ -45,12 +46,14 @@ def test_files_of_impossible_boxes_are_malformed(data: bytes) -> None:
         indexed(data)
 
 
+@pytest.mark.clause("A film's index has limits, which are looked at before it is read")
 def test_a_huge_moov_is_refused_before_it_is_read() -> None:
     head = box(b"ftyp", b"isom") + struct.pack(">I4sQ", 1, b"moov", MAX_MOOV + 1)
     with pytest.raises(UnsupportedError):
         indexed(head, size=1 << 40)
 
 
+@pytest.mark.clause("A film's index is found wherever it lies")
 def test_a_moov_at_the_end_of_40_gb_is_found_by_three_short_reads(tmp_path: Path) -> None:
     source = films.film("silent.mp4").read_bytes()
     start = source.index(b"moov") - 4
@@ -62,6 +65,7 @@ def test_a_moov_at_the_end_of_40_gb_is_found_by_three_short_reads(tmp_path: Path
     assert titles_of(path).multivariant_playlist(path.name).startswith("#EXTM3U")
 
 
+@pytest.mark.clause("ISO/IEC 14496-12 §8.7.5", "CWE-125")
 def test_chunks_beyond_the_end_of_the_file_give_no_segment(tmp_path: Path) -> None:
     source = films.film("bframes.mp4").read_bytes()
     path = tmp_path / "cut.mp4"
@@ -72,6 +76,7 @@ def test_chunks_beyond_the_end_of_the_file_give_no_segment(tmp_path: Path) -> No
         titles.open_segment(path.name, "video", 2)
 
 
+@pytest.mark.clause("Damaged films are read or refused, within the limits")
 def test_a_thousand_damaged_films_are_indexed_or_refused() -> None:
     source = films.film("bframes.mp4").read_bytes()
     begin, end = source.index(b"moov") - 4, source.index(b"mdat")
@@ -93,6 +98,7 @@ def test_a_thousand_damaged_films_are_indexed_or_refused() -> None:
     assert outcomes == {"indexed", "MalformedError", "UnsupportedError", "TooLargeError"}
 
 
+@pytest.mark.clause("ISO/IEC 14496-12 §8.6.1.2", "CWE-369")
 def test_a_film_without_any_duration_is_refused_without_a_division_by_zero() -> None:
     source = films.film("sound.m4a").read_bytes()
     at = source.index(b"stts") + 8

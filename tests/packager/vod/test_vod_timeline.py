@@ -67,6 +67,7 @@ def test_frames_behind_the_edits_end_are_dropped() -> None:
     assert len(trimmed) == 6  # 5 s, and what begins within a tick of the movie's clock of that
 
 
+@pytest.mark.clause("ISO/IEC 14496-12 §8.6.6")
 def test_negative_composition_offsets_become_an_earlier_start_of_decoding() -> None:
     track = arranged([10] * 4, [0, 20, -10, -10])
     samples = track.samples(0, 4)

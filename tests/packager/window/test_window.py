@@ -56,6 +56,7 @@ def test_the_parts_of_a_finished_segment_are_views_of_its_bytes() -> None:
     assert part.obj is window.segment(100)
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 6")
 def test_a_playlist_never_gets_shorter_than_seven_segments_or_ten_target_durations() -> None:
     window = Window(2, 0)
     window.begin(b"init", ENTRY)
@@ -69,6 +70,7 @@ def test_a_playlist_never_gets_shorter_than_seven_segments_or_ten_target_duratio
     assert counts[-1] == counts[-10]
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 8")
 def test_a_segment_stays_fetchable_for_its_own_and_the_longest_playlists_duration_after_leaving() -> None:
     window = filled(40)
     first = window.listed[0].number
@@ -80,6 +82,7 @@ def test_a_segment_stays_fetchable_for_its_own_and_the_longest_playlists_duratio
     assert window.segment(first - after - 1) is None
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 8")
 def test_what_comes_all_at_once_after_a_standstill_takes_nothing_from_who_has_a_playlist() -> None:
     now = 0.0
     window = Window(2, 100, clock=lambda: now)
@@ -132,6 +135,7 @@ def test_a_new_timeline_goes_on_with_the_numbers_behind_a_discontinuity() -> Non
     assert window.init(101) is None
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 10")
 def test_the_discontinuity_sequence_counts_what_has_left() -> None:
     window = filled(1)
     window.begin(b"other", ENTRY)
@@ -158,6 +162,7 @@ def test_an_init_segment_that_nothing_followed_keeps_its_name_and_bytes() -> Non
     assert window.init(timeline.number) == b"two"
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.1 SHOULD 2")
 def test_a_gap_has_a_number_and_no_bytes() -> None:
     window, other = filled(1), filled(2)
     window.gap(other.listed[-1])
@@ -241,6 +246,7 @@ def test_a_segment_that_is_stored_whole_still_counts_its_parts() -> None:
     assert window.reached(100, 2)
 
 
+@pytest.mark.clause("RFC 8216bis §6.2.5.2 MUST 3")
 def test_a_part_past_a_finished_segment_waits_for_the_next_segments_first() -> None:
     window = filled(2)
     assert not window.reached(101, 2)
