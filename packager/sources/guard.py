@@ -8,11 +8,16 @@ was judged. HTTP connects through it in ``guarded_http``, RTSP in ``rtsp_relay``
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import ipaddress
 import socket
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from packager.sources.retries import PullError
+
+T = TypeVar("T")
 
 MAX_ADDRESSES = 8
 """How many addresses of one name are tried."""
@@ -114,18 +119,42 @@ class Guard:
             raise PullError("it leads to a private address, which the configured one is not")
         return allowed
 
+    async def connect_by(
+        self,
+        host: str,
+        port: int,
+        connect: Callable[[str], Awaitable[T]],
+        failures: tuple[type[Exception], ...] = (OSError,),
+    ) -> T:
+        """Connect to the first of a host's addresses that answers; all connections to others are made here.
+
+        Args:
+            host: a name or an address.
+            port: there.
+            connect: connects to one address that was judged.
+            failures: what it raises where that doesn't answer.
+
+        Raises:
+            PullError: the host leads only to where it mustn't.
+            OSError: its name isn't known.
+            Exception: the last address's failure, where none answers.
+        """
+        *others, last = await self.addresses(host, port)
+        for address in others:
+            with contextlib.suppress(*failures):
+                return await connect(address)
+        return await connect(last)
+
     async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the first of a host's addresses that answers.
+        """Connect to the first of a host's addresses that answers, within ``CONNECT_SECONDS`` each.
 
         Raises:
             PullError: it leads only to where it mustn't.
             OSError: none answers, or its name isn't known.
         """
-        failure = OSError("none of its addresses answers")
-        for address in await self.addresses(host, port):
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    return await asyncio.open_connection(address, port)
-            except OSError as error:  # TimeoutError is one
-                failure = error
-        raise failure
+
+        async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await asyncio.open_connection(address, port)
+
+        return await self.connect_by(host, port, connect)  # TimeoutError is an OSError

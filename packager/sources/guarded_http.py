@@ -49,15 +49,17 @@ class GuardedBackend(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first of a host's addresses that answers; see httpcore."""
+        """Connect by the guard; see httpcore."""
+        connect = super().connect_tcp
         try:
-            known = await self._guard.addresses(host, port)
+            return await self._guard.connect_by(
+                host,
+                port,
+                lambda address: connect(address, port, timeout, local_address, socket_options),
+                (httpcore.ConnectError, httpcore.ConnectTimeout),
+            )
         except OSError as error:
             raise httpcore.ConnectError("its name isn't known") from error
-        for address in known[:-1]:
-            with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return await super().connect_tcp(address, port, timeout, local_address, socket_options)
-        return await super().connect_tcp(known[-1], port, timeout, local_address, socket_options)
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):

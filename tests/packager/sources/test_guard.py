@@ -176,6 +176,31 @@ async def test_what_is_connected_to_is_the_address_that_was_judged(monkeypatch: 
     assert f"host: media.example:{port}".encode() in asked[0].lower()
 
 
+async def test_where_an_address_of_a_name_does_not_answer_the_next_one_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await resolving(monkeypatch, ["127.0.0.2", "127.0.0.1"])  # RFC 5735 §3: all of 127/8 is this machine
+    async with answering(host="127.0.0.1") as (port, _):
+        guard = Guard("media.example")
+        async with httpx.AsyncClient(transport=GuardedTransport(guard), timeout=120) as client:
+            assert (await client.get(f"http://media.example:{port}/")).content == b"media"
+        _, writer = await guard.connect("media.example", port)
+        assert writer.get_extra_info("peername")[0] == "127.0.0.1"
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_where_none_answers_the_last_failure_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with answering(host="127.0.0.1") as (port, _):
+        await resolving(monkeypatch, ["127.0.0.2", "127.0.0.3"])
+        guard = Guard("media.example")
+        async with httpx.AsyncClient(transport=GuardedTransport(guard), timeout=120) as client:
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"http://media.example:{port}/")
+        with pytest.raises(ConnectionRefusedError):
+            await guard.connect("media.example", port)
+
+
 def outside() -> str:
     """An address of this machine that isn't its loopback's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
