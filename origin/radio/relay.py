@@ -12,7 +12,6 @@ import structlog
 
 from media.errors import MediaError
 from media.mp3.icy import Deinterleaver
-from origin.radio.shoutcast import IcyBackend
 from origin.radio.source_clients import TYPES
 from origin.radio.station_headers import announced_bitrate, announcement_of
 from packager.radio.audio_blocks import AudioBlock
@@ -82,7 +81,7 @@ class Relay:
         await asyncio.to_thread(certificates)
         limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
         async with httpx.AsyncClient(
-            transport=GuardedTransport(guard_of(self.options.url), IcyBackend),
+            transport=GuardedTransport(guard_of(self.options.url)),
             timeout=limits,
             follow_redirects=True,
             max_redirects=MAX_REDIRECTS,

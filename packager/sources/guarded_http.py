@@ -1,9 +1,14 @@
-"""HTTP to where a guard lets it: one client for a configured URL, its redirects and what its answers name."""
+"""HTTP to where a guard lets it: one client for a configured URL, its redirects and what its answers name.
+
+httpx has no seam at which a connection's address can be chosen; httpcore, which it is made of, has one (its
+network backends). There the guard connects, heads of answers are bounded, and SHOUTcast's old ones are read.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import ssl
 import urllib.request
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
@@ -13,6 +18,12 @@ import httpcore
 import httpx
 
 from packager.sources.guard import Guard
+
+HEAD_BYTES, HEAD_FIELDS = 32 * 1024, 128
+"""Longest head of an answer: tens of thousands of fields would hold everybody while they are read."""
+
+_ICY, _HTTP = b"ICY ", b"HTTP/1.0 "
+_HEAD_END = re.compile(rb"\n\r?\n")
 
 _FAILURES = (
     httpcore.TimeoutException,
@@ -31,7 +42,7 @@ def certificates() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-class GuardedBackend(httpcore.AnyIOBackend):
+class _GuardedBackend(httpcore.AnyIOBackend):
     """Connects to the addresses that were judged, and to no others.
 
     Args:
@@ -52,7 +63,7 @@ class GuardedBackend(httpcore.AnyIOBackend):
         """Connect by the guard; see httpcore."""
         connect = super().connect_tcp
         try:
-            return await self._guard.connect_by(
+            stream = await self._guard.connect_by(
                 host,
                 port,
                 lambda address: connect(address, port, timeout, local_address, socket_options),
@@ -60,6 +71,61 @@ class GuardedBackend(httpcore.AnyIOBackend):
             )
         except OSError as error:
             raise httpcore.ConnectError("its name isn't known") from error
+        return _IcyStream(stream)
+
+
+class _IcyStream(httpcore.AsyncNetworkStream):
+    """A connection whose answers may begin with ``ICY 200 OK``, and have a head of bounded length.
+
+    Older SHOUTcast servers begin so, where HTTP has its version.
+    """
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._begun = False
+        # What has come of the head; None behind it.
+        self._head: bytes | None = b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        data = await self._first(max_bytes, timeout)
+        if self._head is not None:
+            self._head += data
+            end = _HEAD_END.search(self._head)
+            head = self._head if end is None else self._head[: end.start()]
+            if len(head) > HEAD_BYTES or head.count(b"\n") > HEAD_FIELDS:
+                raise httpcore.RemoteProtocolError("the head of its answer is too long")
+            self._head = None if end else head
+        return data
+
+    async def _first(self, max_bytes: int, timeout: float | None) -> bytes:  # noqa: ASYNC109
+        data = await self._stream.read(max_bytes, timeout)
+        if self._begun:
+            return data
+        self._begun = True
+        while data and len(data) < len(_ICY) and _ICY.startswith(data):
+            more = await self._stream.read(max_bytes, timeout)
+            if not more:
+                break
+            data += more
+        return _HTTP + data[len(_ICY) :] if data.startswith(_ICY) else data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        self._head = b""  # an answer follows
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        return _IcyStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
@@ -67,11 +133,12 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 
     Args:
         guard: judges where it connects to.
-        backend: makes the connections.
     """
 
-    def __init__(self, guard: Guard, backend: type[GuardedBackend] = GuardedBackend) -> None:
-        self._pool = httpcore.AsyncConnectionPool(ssl_context=certificates(), network_backend=backend(guard))
+    def __init__(self, guard: Guard) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=certificates(), network_backend=_GuardedBackend(guard)
+        )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Ask; see httpx."""

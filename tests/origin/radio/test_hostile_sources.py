@@ -82,6 +82,8 @@ PLAYLISTS = {
     "key formats": playlist(hostile.many_keys(MIB)),
     "as many segments as may be": playlist(hostile.different_segments(26 * 49_000)),
     "a bomb": playlist(b"#EXTM3U\n") + zlib.compress(bytes(8)),
+    "fields without end": b"HTTP/1.1 200 OK\r\n" + b"a:\r\n" * MIB,
+    "fields": answer(b"", "Content-Type: audio/mpeg", *["a:"] * 20_000),
     "ten thousand times its size": answer(gzip.compress(bytes(200 * MIB), 6), "Content-Encoding: gzip"),
 }
 

@@ -201,6 +201,14 @@ async def test_where_none_answers_the_last_failure_is_told(monkeypatch: pytest.M
             await guard.connect("media.example", port)
 
 
+async def test_an_answer_of_older_shoutcast_servers_is_read_whoever_asks() -> None:
+    icy = b"ICY 200 OK\r\ncontent-type:audio/mpeg\r\n\r\nmusic"
+    async with answering(icy) as (port, _), guarded(f"http://127.0.0.1:{port}/", timeout=120) as client:
+        answer = await client.get(f"http://127.0.0.1:{port}/")
+        assert (answer.status_code, answer.content) == (200, b"music")
+        assert answer.headers["content-type"] == "audio/mpeg"
+
+
 def outside() -> str:
     """An address of this machine that isn't its loopback's."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
