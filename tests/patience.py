@@ -9,8 +9,9 @@ from types import ModuleType
 import pytest
 
 from origin.live import open_segment, reload, routes
-from origin.radio import mount as radio_mount
+from origin.radio.limits import ListenerLimits, MountLimits
 from packager.live import pace, run
+from packager.radio.limits import StationLimits
 from packager.sources import hls, hls_cursor, inspection, pacing, pull
 from packager.window import wallclock
 
@@ -49,8 +50,15 @@ REQUESTS: tuple[Limit, ...] = (
 )
 """Behind which a request is 503, in target durations."""
 
-STATIONS: tuple[Limit, ...] = ((radio_mount, "SILENCE_SECONDS"), (radio_mount, "FALLBACK_SECONDS"))
-"""Behind which a station is down, or its fallback is heard."""
+MOUNT = MountLimits(
+    silence_seconds=PATIENCE_SECONDS,
+    fallback_seconds=PATIENCE_SECONDS,
+    listener=ListenerLimits(close_seconds=CLIENT_SECONDS),
+)
+"""No station is down or replaced, and no listener cut off, because the machine stood still."""
+
+STATION = StationLimits(ffmpeg_seconds=CLIENT_SECONDS)
+"""No track is given up because the machine let its ffmpeg stand still."""
 
 
 def wait_for_the_late(monkeypatch: pytest.MonkeyPatch, *, gaps: bool = False) -> None:
@@ -68,12 +76,6 @@ def hold_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let requests for live media wait for what comes late, instead of 503 after three target durations."""
     for module, name in REQUESTS:
         monkeypatch.setattr(module, name, WAIT_TARGET_DURATIONS)
-
-
-def bear_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody take a station for silent because the machine stood still."""
-    for module, name in STATIONS:
-        monkeypatch.setattr(module, name, PATIENCE_SECONDS)
 
 
 def patient_server(folder: Path) -> dict[str, str]:

@@ -7,6 +7,8 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,12 +17,14 @@ from media.mp3.reader import Frame, MpegAudioReader
 from origin.access.credentials import Authenticator
 from origin.http1.protocol import HttpProtocol
 from origin.radio.authorization import Admission
+from origin.radio.limits import ListenerLimits, MountLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import NOTHING
 from tests.keys import ADMIN_TOKEN
+from tests.patience import MOUNT
 from tests.reading import events_of
 from tests.waiting import until
 
@@ -216,12 +220,25 @@ async def serving(
                     task.cancel()
 
 
+def mount_options(
+    *,
+    burst_bytes: int = ListenerLimits().burst_bytes,
+    queue_bytes: int = ListenerLimits().queue_bytes,
+    skips: bool = False,
+    limits: MountLimits = MOUNT,
+    **options: Any,
+) -> MountOptions:
+    """Give a mount's options, with which no station is down because the machine stood still."""
+    listener = replace(limits.listener, burst_bytes=burst_bytes, queue_bytes=queue_bytes, skips=skips)
+    return MountOptions(limits=replace(limits, listener=listener), **options)
+
+
 @contextlib.asynccontextmanager
 async def one_mount(
     options: MountOptions | None = None, clock: Callable[[], float] = time.monotonic
 ) -> AsyncIterator[tuple[Feed, Mount, Server]]:
     """Serve one mount named ``test`` with a feed; give the feed, the mount and a way to it."""
     feed = Feed()
-    mount = Mount("test", feed, options, clock)
+    mount = Mount("test", feed, options or mount_options(), clock)
     async with serving({"test": mount}) as server:
         yield feed, mount, server

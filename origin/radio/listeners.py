@@ -10,44 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 
 from media.mp3.icy import Interleaver
 from origin.http1.stream import Stream, as_chunk
 from origin.radio.caught_up import CaughtUpListeners
+from origin.radio.limits import ListenerLimits
 from origin.radio.listener_time import ListenerTime
 from origin.radio.ring import Cursor, LaggedError, Ring
 
-PROBE_SECONDS = 2.0
-"""A connection that ends sooner is a player's probe and doesn't raise the peak."""
-
-CLOSE_SECONDS = 0.5
-"""How long a listener that doesn't read may hold up the mount's end."""
-
-WRITE_BYTES = 128 * 1024
-"""What may wait in a listener's transport before its audio stays in the ring."""
-
-FLUSH_LISTENERS = 250
-"""Listeners written to before others on the loop have a turn: about three milliseconds."""
-
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class ListenerLimits:
-    """What a listener gets and may cost.
-
-    Attributes:
-        burst_bytes: newest audio that it gets at once.
-        queue_bytes: how far it may fall behind.
-        skips: whether it is then set forward to a frame near the newest; else it is dropped.
-    """
-
-    burst_bytes: int = 64 * 1024
-    queue_bytes: int = 512 * 1024
-    skips: bool = False
 
 
 class Listener:
@@ -158,14 +131,15 @@ class Listeners:
         for caught_up in self._caught_up_groups.values():
             self._begin(caught_up)
             while caught_up.is_under_way:
-                self._count(caught_up.go_on(FLUSH_LISTENERS))
+                self._count(caught_up.go_on(self._limits.written_at_once))
                 if caught_up.is_under_way:
                     await asyncio.sleep(0)
         alone = tuple(self._alone)
-        for first in range(0, len(alone), FLUSH_LISTENERS):
+        step = self._limits.written_at_once
+        for first in range(0, len(alone), step):
             if first:
                 await asyncio.sleep(0)
-            self._count(self._serve_some(alone[first : first + FLUSH_LISTENERS]))
+            self._count(self._serve_some(alone[first : first + step]))
         self._settle()
 
     def close(self) -> None:
@@ -178,7 +152,7 @@ class Listeners:
             if self._ring.lag(listener.cursor):
                 stream.abort()
             else:
-                stream.end(CLOSE_SECONDS)
+                stream.end(self._limits.close_seconds)
             self._leave(listener)
 
     def _begin(self, caught_up: CaughtUpListeners[Listener]) -> None:
@@ -261,10 +235,10 @@ class Listeners:
             if skippable and waiting + behind > self._limits.queue_bytes:
                 self._lag(listener)
                 return 0
-            if waiting >= WRITE_BYTES:
+            if waiting >= self._limits.write_bytes:
                 return 0
         try:
-            blocks = self._ring.read(cursor, WRITE_BYTES)
+            blocks = self._ring.read(cursor, self._limits.write_bytes)
         except LaggedError:
             return 0
         sent = 0
@@ -320,8 +294,8 @@ class Listeners:
 
     def _settle(self) -> None:
         """Count those that have stayed long enough for the peak."""
-        now = self._clock()
-        while self._young and (self._young[0].settled or now - self._young[0].joined >= PROBE_SECONDS):
+        now, probe_seconds = self._clock(), self._limits.probe_seconds
+        while self._young and (self._young[0].settled or now - self._young[0].joined >= probe_seconds):
             listener = self._young.popleft()
             if listener in self._present:
                 listener.settled = True

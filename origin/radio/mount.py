@@ -14,7 +14,8 @@ import structlog
 from media.mp3.icy import metadata_block
 from origin.http1.stream import Stream
 from origin.radio.icy_headers import StationDescription, appearance, greeting
-from origin.radio.listeners import CLOSE_SECONDS, Listener, ListenerLimits, Listeners
+from origin.radio.limits import MountLimits
+from origin.radio.listeners import Listener, Listeners
 from origin.radio.now_playing import NowPlaying
 from origin.radio.options import MountOptions, Source
 from origin.radio.ring import Ring
@@ -65,22 +66,17 @@ def _plain(sort: str) -> str:
     return sort.partition(";")[0]
 
 
-SILENCE_SECONDS = 5.0
-"""A station that gives nothing for so long is down."""
-
-FALLBACK_SECONDS = 2.5
-"""A source that gives nothing for so long is replaced by the fallback: blocks come each second."""
-
-
 class Silence:
     """For how long a mount has had nothing to hear.
 
     Args:
         clock: monotonic seconds.
+        limits: when it is too long.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], limits: MountLimits) -> None:
         self._clock = clock
+        self._limits = limits
         self._begun = clock()
         # When the station, and when anything, was last heard here.
         self._heard: float | None = None
@@ -115,17 +111,13 @@ class Silence:
     @property
     def is_long(self) -> bool:
         """Whether the mount is down."""
-        return self.seconds > SILENCE_SECONDS
+        return self.seconds > self._limits.silence_seconds
 
     @property
     def wants_fallback(self) -> bool:
         """Whether the station itself has given nothing for so long that the fallback is heard."""
         since = self._begun if self._heard is None else self._heard
-        return self._clock() - since > FALLBACK_SECONDS
-
-
-IDLE_SECONDS = 10.0
-"""How long a source that is asked for on demand plays on when nobody listens."""
+        return self._clock() - since > self._limits.fallback_seconds
 
 
 class Demand:
@@ -133,10 +125,12 @@ class Demand:
 
     Args:
         clock: monotonic seconds.
+        idle_seconds: how long it plays on when nobody listens.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], idle_seconds: float) -> None:
         self._clock = clock
+        self._idle_seconds = idle_seconds
         self._asked = clock()
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
@@ -153,7 +147,7 @@ class Demand:
             self._asked = now
             self._unwanted.clear()
             self._wanted.set()
-        elif now - self._asked > IDLE_SECONDS:
+        elif now - self._asked > self._idle_seconds:
             self._wanted.clear()
             self._unwanted.set()
 
@@ -165,12 +159,6 @@ class Demand:
         """Wait until it needn't any more."""
         await self._unwanted.wait()
 
-
-WATCH_SECONDS = 0.5
-"""How often silence and demand are looked at."""
-
-RING_BYTES = 128 * 1024
-"""Least size of a ring: two seconds of the highest bitrate, whatever is configured."""
 
 log = structlog.get_logger()
 
@@ -213,16 +201,17 @@ class Mount:
         self._type = StreamType()
         self._unlike = ""
         self._chain = OggChain()
-        limits = ListenerLimits(self.options.burst_bytes, self.options.queue_bytes, self.options.skips)
-        self._ring = Ring(max(limits.queue_bytes, limits.burst_bytes, RING_BYTES))
+        limits = self.options.limits
+        listener = limits.listener
+        self._ring = Ring(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
         self._closed = False
         self._dismiss: Callable[[], None] | None = None
-        self.audience = Listeners(name, self._ring, limits, clock, count)
-        self.taps = Taps(clock, self.options.lead_seconds)
+        self.audience = Listeners(name, self._ring, listener, clock, count)
+        self.taps = Taps(clock, limits, self.options.lead_seconds)
         self.fallback: Mount | None = None
         self._dependents: list[Mount] = []
-        self._silence = Silence(clock)
-        self._demand = Demand(clock)
+        self._silence = Silence(clock, limits)
+        self._demand = Demand(clock, limits.idle_seconds)
 
     def fall_back_to(self, other: Mount) -> None:
         """Let another mount be heard here while the station is silent."""
@@ -320,7 +309,7 @@ class Mount:
         self.close()
 
     def close(self) -> None:
-        """End all listeners: those that read at once, the others after ``CLOSE_SECONDS``."""
+        """End all listeners: those that read at once, the others after ``close_seconds``."""
         self._closed = True
         if self._dismiss is not None:
             self._dismiss()
@@ -357,7 +346,7 @@ class Mount:
     def enter(self, listener: Listener, stream: Stream) -> None:
         """Let a listener in whose response's head is out; its ``done`` tells when it has gone."""
         if self._closed:
-            stream.end(CLOSE_SECONDS)
+            stream.end(self.options.limits.listener.close_seconds)
             listener.finish()
             return
         self.now.accompany(listener)
@@ -421,7 +410,7 @@ class Mount:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(self.options.limits.watch_seconds)
             if len(self.audience) and self._silence.seconds > self.options.hold_seconds:
                 log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
                 self.audience.close()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from media.mp3.icy import METAINT
 from origin.events.channel import ChannelLimits
+from origin.radio.limits import MountLimits
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import Announcement
 
@@ -49,9 +50,6 @@ class MountOptions:
         genre: of the station; when empty, what the source says.
         url: of the station's page; when empty, what the source says.
         public: whether directories may list it, whatever the source says.
-        burst_bytes: newest audio that a listener gets at once.
-        queue_bytes: how far a listener may fall behind before it is dropped.
-        skips: whether such a listener is set forward instead.
         max_listeners: connections beyond get 503.
         metaint: bytes of audio between two metadata blocks.
         hold_seconds: how long listeners are kept when there is nothing to hear.
@@ -59,15 +57,13 @@ class MountOptions:
         events: what its event channel may cost.
         lead_seconds: newest audio that who taps the mount gets at once.
         listener_password: what listeners need; empty for none.
+        limits: how long it waits for its station and for listeners, and what these may cost.
     """
 
     title: str = ""
     genre: str = ""
     url: str = ""
     public: bool = False
-    burst_bytes: int = 64 * 1024
-    queue_bytes: int = 512 * 1024
-    skips: bool = False
     max_listeners: int = 5000
     metaint: int = METAINT
     hold_seconds: float = 30.0
@@ -75,3 +71,4 @@ class MountOptions:
     events: ChannelLimits = field(default_factory=ChannelLimits)
     lead_seconds: float = 0.0
     listener_password: str = field(default="", repr=False)
+    limits: MountLimits = field(default_factory=MountLimits)

@@ -12,25 +12,18 @@ import structlog
 
 from media.errors import MediaError
 from media.mp3.icy import Deinterleaver
+from origin.radio.limits import RelayLimits
 from origin.radio.source_clients import TYPES
 from origin.radio.station_headers import announced_bitrate, announcement_of
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
 from packager.radio.station_info import NOTHING
-from packager.retry_policy import FailureCount, RetryPolicy
+from packager.retry_policy import FailureCount
 from packager.sources.guarded_http import GuardedTransport, certificates, guard_of
 from packager.sources.retries import PullError
 from packager.sources.schemes import untold
 from packager.step_budget import StepBudget
 
-CONNECT_SECONDS = 10.0
-SILENT_SECONDS = 10.0
-"""How long the other server may send nothing before it is asked again."""
-
-RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
-"""When the other server is asked again; what plays at all makes the next failure a first one."""
-
-MAX_REDIRECTS = 5
 SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
 """Bytes of audio between two titles that are believed; stations have 8,192 and more."""
 
@@ -50,14 +43,14 @@ class RelayOptions:
         url: of the stream.
         bitrate: kbit/s that is told until a frame tells it.
         media_type: that is told until the other server tells it.
-        retry: says when the other server is asked again.
+        limits: how long the other server may take, and when it is asked again.
     """
 
     name: str
     url: str = field(repr=False)
     bitrate: int = 128
     media_type: str = "audio/mpeg"
-    retry: RetryPolicy = RELAY_RETRY
+    limits: RelayLimits = field(default_factory=RelayLimits)
 
 
 class Relay:
@@ -69,7 +62,7 @@ class Relay:
         self.announced = NOTHING
         self.available = False
         self._bitrate = 0
-        self._count = FailureCount(options.retry)
+        self._count = FailureCount(options.limits.retry)
 
     @property
     def bitrate(self) -> int:
@@ -79,12 +72,12 @@ class Relay:
     async def blocks(self) -> AsyncGenerator[AudioBlock]:
         """Give what the other server plays, with its titles, for as long as the generator is asked."""
         await asyncio.to_thread(certificates)
-        limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
+        limits = self.options.limits
         async with httpx.AsyncClient(
             transport=GuardedTransport(guard_of(self.options.url)),
-            timeout=limits,
+            timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
             follow_redirects=True,
-            max_redirects=MAX_REDIRECTS,
+            max_redirects=limits.redirects,
         ) as client:
             while True:
                 try:
@@ -113,7 +106,12 @@ class Relay:
 
     async def _carry(self, response: httpx.Response) -> AsyncGenerator[AudioBlock]:
         metaint = self._judge(response)
-        splitter, intake, throttle = Deinterleaver(metaint), intake_of(self.media_type), Throttle()
+        limits = self.options.limits
+        splitter, intake, throttle = (
+            Deinterleaver(metaint),
+            intake_of(self.media_type),
+            Throttle(limits.intake),
+        )
         budget = StepBudget()
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from origin.config.options import Config
 from origin.radio.mount import Mount
 from packager.live.channel import Channel
 from packager.process.tools import Tools
+from packager.radio.limits import SimulcastLimits
 from packager.radio.simulcast import Simulcast, SimulcastOptions, Starts
 
 
@@ -17,6 +19,7 @@ def make_simulcasts(
     tools: Tools,
     channels: dict[str, Channel],
     observer: Callable[[str], Callable[[float], None]],
+    limits: SimulcastLimits,
 ) -> dict[str, Simulcast]:
     """Make the channels of a configuration's stations.
 
@@ -26,11 +29,12 @@ def make_simulcasts(
         tools: the ffmpeg that they use.
         channels: by name: where each channel is put; a live channel of the same name goes first.
         observer: gives for a channel's name who is told its parts' delays.
+        limits: how the channels begin and end.
 
     Returns:
         What keeps them, by name.
     """
-    starts = Starts(config.limits.hls_starts)
+    starts = Starts(replace(limits, starts=config.limits.hls_starts))
     taken = {channel.name for channel in config.live}
     return {
         station.name: Simulcast(
@@ -40,6 +44,7 @@ def make_simulcasts(
                 station.hls_on_demand,
                 config.limits.hls_idle_seconds,
                 config.limits.blocked_requests,
+                limits=limits,
             ),
             mounts[station.name].taps.tapped,
             tools,

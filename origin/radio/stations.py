@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from origin.config.options import Config, RadioOptions
 from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
 from origin.events.channel import ChannelLimits
+from origin.radio.limits import MountLimits, RadioLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions, Source
 from packager.process.tools import Tools
@@ -37,6 +38,7 @@ def make_stations(
     tools: Tools,
     count: Callable[[int], None],
     count_events: Callable[[int], None] = lambda _: None,
+    limits: RadioLimits | None = None,
 ) -> Stations:
     """Make the mounts of a configuration that has no faults.
 
@@ -45,33 +47,43 @@ def make_stations(
         tools: ffmpeg for folders.
         count: told how many bytes were written to listeners.
         count_events: told how many bytes were written to readers of the stations' event channels.
+        limits: what isn't configured of what they may cost and wait for.
     """
+    limits = limits or RadioLimits()
     stations = Stations()
     for options in config.radio:
-        source = _source(options, tools)
+        source = _source(options, tools, limits)
         stations.mounts[options.name] = Mount(
-            options.name, source, _presentation(options, config), count=count, count_events=count_events
+            options.name,
+            source,
+            _presentation(options, config, limits.mount),
+            count=count,
+            count_events=count_events,
         )
         if kind(options) == "publish" and options.source_password:
             stations.passwords[options.name] = options.source_password
     for options in config.radio:
         if options.fallback and not lacks_fallback(options, config.radio):
-            stations.mounts[options.name].fall_back_to(_fallback(options, tools, stations))
+            stations.mounts[options.name].fall_back_to(_fallback(options, tools, stations, limits))
     return stations
 
 
-def _source(options: RadioOptions, tools: Tools) -> Source:
+def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> Source:
     if kind(options) == "publish":
-        return Published(options.bitrate, expected_type(options))
+        return Published(options.bitrate, expected_type(options), limits.intake)
     if kind(options) == "relay":
         # What speaks HTTP as a client takes long to import, and most servers have no need of it.
         from origin.radio.relay import Relay, RelayOptions
 
-        return Relay(RelayOptions(options.name, stream_of(options), options.bitrate, expected_type(options)))
-    return _folder(options, options.name, Path(options.folder), tools)
+        return Relay(
+            RelayOptions(
+                options.name, stream_of(options), options.bitrate, expected_type(options), limits.relay
+            )
+        )
+    return _folder(options, options.name, Path(options.folder), tools, limits)
 
 
-def _folder(options: RadioOptions, name: str, path: Path, tools: Tools) -> Station:
+def _folder(options: RadioOptions, name: str, path: Path, tools: Tools, limits: RadioLimits) -> Station:
     return Station(
         StationOptions(
             name=name,
@@ -81,29 +93,34 @@ def _folder(options: RadioOptions, name: str, path: Path, tools: Tools) -> Stati
             shuffle=options.shuffle,
             loudness=options.loudness,
             crossfade=options.crossfade,
+            limits=limits.station,
         ),
         tools,
     )
 
 
-def _fallback(options: RadioOptions, tools: Tools, stations: Stations) -> Mount:
+def _fallback(options: RadioOptions, tools: Tools, stations: Stations, limits: RadioLimits) -> Mount:
     name = options.fallback or ""
     if name in stations.mounts:
         return stations.mounts[name]
     title = f"{options.name} (fallback)"
-    hidden = Mount(title, _folder(options, title, Path(name), tools), MountOptions(on_demand=True))
+    source = _folder(options, title, Path(name), tools, limits)
+    hidden = Mount(title, source, MountOptions(on_demand=True, limits=limits.mount))
     stations.hidden.append(hidden)
     return hidden
 
 
-def _presentation(options: RadioOptions, config: Config) -> MountOptions:
+def _presentation(options: RadioOptions, config: Config, limits: MountLimits) -> MountOptions:
+    listener = replace(
+        limits.listener,
+        burst_bytes=config.limits.burst_bytes,
+        queue_bytes=config.limits.queue_bytes,
+        skips=options.lagging == "skip",
+    )
     return MountOptions(
         title=options.title or "",
         genre=options.genre or "",
         url=page_of(options),
-        burst_bytes=config.limits.burst_bytes,
-        queue_bytes=config.limits.queue_bytes,
-        skips=options.lagging == "skip",
         max_listeners=config.limits.listeners,
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
@@ -114,4 +131,5 @@ def _presentation(options: RadioOptions, config: Config) -> MountOptions:
             readers=config.limits.event_readers,
             queue_bytes=config.limits.event_queue_bytes,
         ),
+        limits=replace(limits, listener=listener),
     )

@@ -5,14 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from origin.radio.limits import MountLimits
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.block_queue import BlockQueue
-
-QUEUE_SECONDS = 60.0
-"""How far who taps may be behind, in seconds of audio; then the oldest blocks are lost to it."""
-
-STALE_SECONDS = 4.0
-"""What was heard before a silence of so long doesn't lead to what is heard behind it."""
 
 
 class Taps:
@@ -20,11 +15,13 @@ class Taps:
 
     Args:
         clock: monotonic seconds.
+        limits: how far each may be behind.
         lead: seconds of audio that each is given at once.
     """
 
-    def __init__(self, clock: Callable[[], float], lead: float = 0.0) -> None:
+    def __init__(self, clock: Callable[[], float], limits: MountLimits, lead: float = 0.0) -> None:
         self._clock = clock
+        self._limits = limits
         self._lead = lead
         self._recent = BlockQueue(lead)
         self._heard = 0.0
@@ -46,7 +43,7 @@ class Taps:
     def tapped(self) -> Iterator[BlockQueue]:
         """Tap the mount while the context is open; give the queue."""
         self._forget_stale()
-        queue = BlockQueue(QUEUE_SECONDS)
+        queue = BlockQueue(self._limits.tap_queue_seconds)
         for block in self._recent:
             queue.put(block, self._heard)
         self._open.add(queue)
@@ -56,5 +53,5 @@ class Taps:
             self._open.discard(queue)
 
     def _forget_stale(self) -> None:
-        if self._clock() - self._heard > STALE_SECONDS:
+        if self._clock() - self._heard > self._limits.tap_stale_seconds:
             self._recent.clear()

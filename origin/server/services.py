@@ -23,6 +23,7 @@ from origin.radio.simulcasts import make_simulcasts
 from origin.radio.stations import Stations, make_stations
 from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
+from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
 from packager.concurrency import beside
 from packager.data_folder import DataFolder
@@ -44,9 +45,6 @@ log = structlog.get_logger()
 
 GOOD_STATES = frozenset(("live", "idle", "ended"))
 """States of services with which nothing is wrong."""
-
-REVIVE_SECONDS = 2.0
-"""Pause before a service that broke is started again."""
 
 
 EVENT_SECONDS = 86_400.0
@@ -75,6 +73,7 @@ class Services:
             where they keep nothing.
         files: where it is configured, which the library doesn't serve.
         needs_library: whether it is an error that the library's folder isn't there.
+        limits: those that aren't configured.
 
     Attributes:
         traffic: counters of requests and bytes.
@@ -97,7 +96,9 @@ class Services:
         *,
         files: Sequence[Path] = (),
         needs_library: bool = True,
+        limits: Limits | None = None,
     ) -> None:
+        limits = self.limits = limits or Limits()
         self.config = config
         self.tools = tools
         self.traffic = RequestCounters()
@@ -145,12 +146,18 @@ class Services:
                 tools,
                 functools.partial(self._count, "radio"),
                 functools.partial(self._count, "events"),
+                limits.radio,
             )
             self.mounts = self.stations.mounts
         self.broadcasts = dict(self.channels)
         if tools is not None:
             self.simulcasts = make_simulcasts(
-                config, self.mounts, tools, self.broadcasts, lambda name: delay.labels(name).observe
+                config,
+                self.mounts,
+                tools,
+                self.broadcasts,
+                lambda name: delay.labels(name).observe,
+                limits.radio.simulcast,
             )
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
@@ -250,27 +257,28 @@ class Services:
 
     async def _supervise(self, service: Service) -> None:
         """Run a service; one that breaks is started again, and the others don't notice."""
+        again_in = self.limits.server.revive_seconds
         while True:
             try:
                 if self._lock is not None and isinstance(service, Channel):
                     await self._lock.wait()
                 await service.run()
             except BusyError as error:
-                log.warning("service waits", service=service.name, reason=str(error), again_in=REVIVE_SECONDS)
+                log.warning("service waits", service=service.name, reason=str(error), again_in=again_in)
             except ToolsError as error:
                 log.error("can't run", service=service.name, reason=str(error))
                 return
             except OSError as error:
                 if error.errno not in LACKING:
-                    log.exception("service broke", service=service.name, again_in=REVIVE_SECONDS)
+                    log.exception("service broke", service=service.name, again_in=again_in)
                 else:
                     reason = error.strerror
-                    log.warning("service waits", service=service.name, reason=reason, again_in=REVIVE_SECONDS)
+                    log.warning("service waits", service=service.name, reason=reason, again_in=again_in)
             except Exception:  # one broken service must not take the others with it
-                log.exception("service broke", service=service.name, again_in=REVIVE_SECONDS)
+                log.exception("service broke", service=service.name, again_in=again_in)
             if self.ending:
                 return
-            await asyncio.sleep(REVIVE_SECONDS)
+            await asyncio.sleep(again_in)
 
 
 def _advised(error: OSError, root: Path) -> OSError:

@@ -16,10 +16,6 @@ from media.ogg.page import Page
 BLOCK_SECONDS = 1
 """Audio in one block: all listeners of a mount are written to once for each."""
 
-LATE_SECONDS = 5.0
-"""How late the station may be and still make it up; after more (an empty folder, a suspended machine) it
-goes on from now."""
-
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
@@ -103,11 +99,13 @@ class BlockSchedule:
     Args:
         timescale: ticks per second.
         prefill: seconds of audio that are due at once.
+        late_seconds: how late the source may be and still make it up; after more it goes on from now.
     """
 
-    def __init__(self, timescale: int, prefill: float) -> None:
+    def __init__(self, timescale: int, prefill: float, late_seconds: float) -> None:
         self._timescale = timescale
         self._prefill = prefill
+        self._late_seconds = late_seconds
         self._start: float | None = None
         self._ticks = 0
 
@@ -120,7 +118,7 @@ class BlockSchedule:
         if self._start is None:
             self._start = now - self._prefill
         elapsed = self._ticks / self._timescale
-        if now - self._start - elapsed > self._prefill + LATE_SECONDS:
+        if now - self._start - elapsed > self._prefill + self._late_seconds:
             self._start = now - elapsed
         return max(self._start + elapsed - now, 0.0)
 

@@ -21,18 +21,10 @@ from packager.process.process import Process, last_error
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
+from packager.radio.limits import StationLimits
 from packager.step_budget import StepBudget
 
 T = TypeVar("T")
-
-FFMPEG_SECONDS = 10.0
-"""How long ffmpeg may take or give nothing before its track is given up."""
-
-AHEAD_SECONDS = 2.0
-"""Most audio that is in a decoder: more than the 1,024 bytes that it waits for, at 8 kbit/s."""
-
-BATCH_SECONDS = 0.5
-"""Audio that a decoder is given at once."""
 
 FIRST_FRAMES = 8
 """Frames of silence that ffmpeg gets first: by these, not by a track's, it finds out what it decodes."""
@@ -49,8 +41,9 @@ class Decoder:
         shape: of all frames that it gets.
     """
 
-    def __init__(self, process: Process, shape: Shape, sound: AudioFormat) -> None:
+    def __init__(self, process: Process, shape: Shape, sound: AudioFormat, limits: StationLimits) -> None:
         self.shape = shape
+        self._limits = limits
         self._process = process
         self._rate = sound.sample_rate
         self._unit = SAMPLE_BYTES * sound.channels
@@ -65,7 +58,7 @@ class Decoder:
         self._unheard: tuple[range, ...] = ()
 
     @classmethod
-    async def start(cls, shape: Shape, sound: AudioFormat, tools: Tools) -> Decoder:
+    async def start(cls, shape: Shape, sound: AudioFormat, tools: Tools, limits: StationLimits) -> Decoder:
         """Start it.
 
         Raises:
@@ -76,7 +69,8 @@ class Decoder:
         )
         # By the frames' times a gap is filled where ffmpeg gives up a frame: counts stay true for days.
         timed = source["a:0"].filter("aresample", sound.sample_rate, min_hard_comp=0.001, **{"async": 1})
-        decoder = cls(await Process.start(decoding(timed, sound, tools), stdin=True), shape, sound)
+        process = await Process.start(decoding(timed, sound, tools), stdin=True)
+        decoder = cls(process, shape, sound, limits)
         decoder._add(shape.silence, FIRST_FRAMES)
         await decoder._send()
         return decoder
@@ -117,10 +111,11 @@ class Decoder:
             TimeoutError: it hangs.
         """
         self._add(frame)
-        if self._batched < BATCH_SECONDS * self.shape.sample_rate:
+        if self._batched < self._limits.decoder_batch_seconds * self.shape.sample_rate:
             return b""
         await self._send()
-        return await self._read(self._at(self._written) - round(AHEAD_SECONDS * self._rate))
+        ahead = round(self._limits.decoder_ahead_seconds * self._rate)
+        return await self._read(self._at(self._written) - ahead)
 
     async def finish(self) -> bytes:
         """End the track.
@@ -161,7 +156,7 @@ class Decoder:
         await self._budget.spend()
         try:
             # What is in the decoder at most is less than its pipes hold: it takes this while nobody reads.
-            await in_time(self._process.write(batch))
+            await in_time(self._process.write(batch), self._limits)
         except BrokenPipeError as error:
             raise ToolsError(f"the decoder broke: {self.reason or 'it ended'}") from error
 
@@ -169,7 +164,7 @@ class Decoder:
         """Read up to a position or somewhat further; give what of it is heard."""
         heard: list[bytes] = []
         while self._position < until:
-            data = self._rest + await in_time(self._process.read())
+            data = self._rest + await in_time(self._process.read(), self._limits)
             if len(data) == len(self._rest):
                 raise ToolsError(f"the decoder broke: {self.reason or 'it ended'}")
             count = len(data) // self._unit
@@ -188,9 +183,9 @@ class Decoder:
             start = min(max(unheard.stop - first, start), count)
 
 
-async def in_time(awaitable: Awaitable[T]) -> T:
-    """Wait for an ffmpeg, for no longer than ``FFMPEG_SECONDS``."""
-    async with asyncio.timeout(FFMPEG_SECONDS):
+async def in_time(awaitable: Awaitable[T], limits: StationLimits) -> T:
+    """Wait for an ffmpeg, for no longer than ``ffmpeg_seconds``."""
+    async with asyncio.timeout(limits.ffmpeg_seconds):
         return await awaitable
 
 

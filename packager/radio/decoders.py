@@ -17,9 +17,7 @@ from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
 from packager.radio.decoder import Decoder, decoding, in_time
-
-DECODERS = 3
-"""Most decoders of one station: sample rates and channels may take turns without a process for each turn."""
+from packager.radio.limits import StationLimits
 
 log = structlog.get_logger()
 
@@ -30,11 +28,13 @@ class Decoders:
     Args:
         sound: of the samples that they give, which are interleaved floats of 32 bits.
         tools: ffmpeg.
+        limits: how many there are, and how long each may take.
     """
 
-    def __init__(self, sound: AudioFormat, tools: Tools) -> None:
+    def __init__(self, sound: AudioFormat, tools: Tools, limits: StationLimits) -> None:
         self._sound = sound
         self._tools = tools
+        self._limits = limits
         # The one that was used last is last.
         self._running: dict[Shape, Decoder] = {}
 
@@ -85,9 +85,9 @@ class Decoders:
             await decoder.stop()
             decoder = None
         if decoder is None:
-            while len(self._running) >= DECODERS:
+            while len(self._running) >= self._limits.decoders:
                 await self._running.pop(next(iter(self._running))).stop()
-            decoder = await Decoder.start(shape, self._sound, self._tools)
+            decoder = await Decoder.start(shape, self._sound, self._tools, self._limits)
         self._running[shape] = decoder
         return decoder
 
@@ -101,13 +101,16 @@ class Decoders:
             raise
 
 
-async def decode_alone(path: Path, sound: AudioFormat, tools: Tools) -> AsyncGenerator[bytes]:
+async def decode_alone(
+    path: Path, sound: AudioFormat, tools: Tools, limits: StationLimits
+) -> AsyncGenerator[bytes]:
     """Decode what isn't Layer III of a bitrate that its frames tell: by a process for this track alone.
 
     Args:
         path: of MPEG audio of any layer, or of free format.
         sound: of the samples.
         tools: ffmpeg.
+        limits: how long it may take.
 
     Yields:
         Whole samples.
@@ -120,11 +123,11 @@ async def decode_alone(path: Path, sound: AudioFormat, tools: Tools) -> AsyncGen
     process = await Process.start(decoding(source["a:0"], sound, tools), sandbox=reading(path))
     unit, rest = SAMPLE_BYTES * sound.channels, b""
     try:
-        while chunk := await in_time(process.read()):
+        while chunk := await in_time(process.read(), limits):
             data = rest + chunk
             rest = data[len(data) - len(data) % unit :]
             yield data[: len(data) - len(rest)]
-        if await in_time(process.wait()) != 0:
+        if await in_time(process.wait(), limits) != 0:
             raise ToolsError(last_error(process.errors))
     finally:
         await process.stop()

@@ -9,6 +9,7 @@ from media.mp3.frame import FrameHeader
 from media.mp3.id3 import Tags
 from media.mp3.reader import Frame, MpegAudioReader
 from packager.radio.audio_blocks import BLOCK_SECONDS, AudioBlock, BlockSchedule, beginnings
+from packager.radio.limits import IntakeLimits
 from packager.radio.live_intake import LiveIntake
 from packager.radio.ogg_intake import MEDIA_TYPE, OggIntake
 
@@ -16,9 +17,6 @@ MEDIA_TYPES = {"mp3": "audio/mpeg", "aac": "audio/aac"}
 
 INTAKE_BYTES = 4 << 10
 """How much of a source is parsed at once: frames may have eight bytes."""
-
-AHEAD_SECONDS = 10.0
-"""How far a source may be ahead of real time before it is made to wait: clocks differ a little."""
 
 
 def intake_of(media_type: str) -> LiveIntake:
@@ -87,20 +85,27 @@ class Intake(LiveIntake):
 
 
 class Throttle:
-    """Makes a source that sends faster than real time wait; one whose sample rate changes begins anew."""
+    """Makes a source that sends faster than real time wait; one whose sample rate changes begins anew.
 
-    def __init__(self, ahead: float = AHEAD_SECONDS) -> None:
-        self._ahead = ahead
+    Args:
+        limits: how far it may be from real time.
+    """
+
+    def __init__(self, limits: IntakeLimits) -> None:
+        self._limits = limits
         self._timescale = 0
-        self._pace = BlockSchedule(1, ahead)
+        self._pace = self._schedule(1)
 
     async def wait(self, block: AudioBlock) -> None:
         """Wait until a block is due."""
         if block.timescale != self._timescale:
             self._timescale = block.timescale
-            self._pace = BlockSchedule(block.timescale, self._ahead)
+            self._pace = self._schedule(block.timescale)
         await asyncio.sleep(self._pace.wait(time.monotonic()))
         self._pace.advance(block.duration)
+
+    def _schedule(self, timescale: int) -> BlockSchedule:
+        return BlockSchedule(timescale, self._limits.ahead_seconds, self._limits.late_seconds)
 
 
 def _same_sound(one: FrameHeader, other: FrameHeader) -> bool:

@@ -13,16 +13,11 @@ import structlog
 from packager.process.arguments import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe
 from packager.process.process import reading, run
 from packager.process.tools import Tools, ToolsError
-from packager.radio.tracks import TRACKS, display
+from packager.radio.limits import StationLimits
+from packager.radio.tracks import display
 
 FILTERS = ("ebur128", "ametadata", "volume", "alimiter")
 """What ffmpeg needs to measure and to level."""
-
-MEASURED_SECONDS = 1200
-"""How much of a track is measured; what is longer is told by its beginning."""
-
-MEASURE_SECONDS = 60.0
-"""How long measuring may take; a track that takes longer is played as it is."""
 
 SILENT_LUFS = -69.0
 """EBU Tech 3341's absolute gate is at -70: nothing of such a track was heard by the meter."""
@@ -46,10 +41,12 @@ class Loudness:
     Args:
         target: what all tracks are brought to, in LUFS; None: they stay as they are.
         tools: ffmpeg.
+        limits: how much is measured, and how many tracks are known.
     """
 
-    def __init__(self, target: float | None, tools: Tools) -> None:
+    def __init__(self, target: float | None, tools: Tools, limits: StationLimits) -> None:
         self._target = target
+        self._limits = limits
         self._tools = tools
         self._known: dict[tuple[Path, int, int], float] = {}
         self._ahead: asyncio.Task[float] | None = None
@@ -81,8 +78,8 @@ class Loudness:
             status = await asyncio.to_thread(path.stat)
             key = (path, status.st_size, status.st_mtime_ns)
             if key not in self._known:
-                measured = await measure(path, self._tools)
-                if len(self._known) >= TRACKS:
+                measured = await measure(path, self._tools, self._limits)
+                if len(self._known) >= self._limits.tracks:
                     self._known.clear()
                 self._known[key] = measured
         except (OSError, ToolsError) as error:
@@ -104,19 +101,19 @@ def gain_to(target: float, measured: float) -> float:
     return gain if abs(gain) >= UNHEARD_GAIN else 0.0
 
 
-async def measure(path: Path, tools: Tools) -> float:
+async def measure(path: Path, tools: Tools, limits: StationLimits) -> float:
     """Measure a track's integrated loudness (ITU-R BS.1770), in LUFS.
 
     Raises:
         ToolsError: ffmpeg can't read it.
     """
     source = ffmpeg.input(
-        local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS, t=MEASURED_SECONDS
+        local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS, t=limits.measured_seconds
     )
     metered = source["a:0"].filter("ebur128", metadata=1)
     told = metered.filter("ametadata", mode="print", key="lavfi.r128.I", file=pipe(0))
     words = compile_arguments(ffmpeg.get_args(ffmpeg.output(told, "-", format="null", threads=1)))
-    text = await run([tools.ffmpeg, *words], limit=MEASURE_SECONDS, sandbox=reading(path))
+    text = await run([tools.ffmpeg, *words], limit=limits.measure_seconds, sandbox=reading(path))
     found = _INTEGRATED.findall(text)
     if not found:
         raise ToolsError("nothing to hear in it")

@@ -7,11 +7,9 @@ from collections.abc import AsyncGenerator
 
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
+from packager.radio.limits import IntakeLimits
 from packager.radio.station_info import NOTHING, Announcement
 from packager.step_budget import StepBudget
-
-QUEUE_BLOCKS = 4
-"""Blocks that wait for the mount; then the source waits."""
 
 
 class InUseError(Exception):
@@ -24,14 +22,18 @@ class Published:
     Args:
         bitrate: kbit/s that is told until a frame tells it.
         media_type: that is told until a source tells it.
+        limits: how far a source may be from real time.
 
     Attributes:
         announced: what the newest source said of itself.
     """
 
-    def __init__(self, bitrate: int, media_type: str = "audio/mpeg") -> None:
+    def __init__(
+        self, bitrate: int, media_type: str = "audio/mpeg", limits: IntakeLimits | None = None
+    ) -> None:
         self._told = bitrate
-        self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(QUEUE_BLOCKS)
+        self._limits = limits = limits or IntakeLimits()
+        self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(limits.queue_blocks)
         self._session: Session | None = None
         self.media_type = media_type
         self.announced = NOTHING
@@ -61,7 +63,7 @@ class Published:
             raise InUseError
         self.media_type, self._told = media_type, bitrate or self._told
         self.announced = announced
-        self._session = Session(self, media_type)
+        self._session = Session(self, media_type, self._limits)
         return self._session
 
     def set_title(self, title: str) -> bool:
@@ -89,9 +91,9 @@ class Published:
 class Session:
     """One source's stay, from connecting to ``close``."""
 
-    def __init__(self, station: Published, media_type: str) -> None:
+    def __init__(self, station: Published, media_type: str, limits: IntakeLimits) -> None:
         self._station = station
-        self._throttle = Throttle()
+        self._throttle = Throttle(limits)
         self._early: list[AudioBlock] = []
         self._budget = StepBudget()
         self.intake = intake_of(media_type)

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import structlog
@@ -24,27 +24,13 @@ from packager.process.tools import Tools, ToolsError
 from packager.publish.date_ranges import DateRangeError
 from packager.radio.block_queue import BlockQueue
 from packager.radio.block_supply import BlockSupply
+from packager.radio.limits import SimulcastLimits
 from packager.radio.title_date_ranges import TitleRanges, frames_of, quotable
 from packager.window.waiters import MAX_WAITERS
 from packager.window.wallclock import Instant
 
-SEGMENT_SECONDS = 4.0
-"""Of a segment; longer than two blocks, so that one that is a little late isn't taken for silence."""
-
-PART_SECONDS = 1.0
-"""Of a part: stations give their audio in blocks of about a second."""
-
-LEAD_SECONDS = 3 * SEGMENT_SECONDS
+LEAD_SECONDS = 12.0
 """What a channel begins with of what was sent before: three segments, which players want to begin with."""
-
-IDLE_LOOK_SECONDS = 0.5
-"""Time between two looks at whether anybody is still there, at least."""
-
-START_SECONDS = 20.0
-"""For how long a channel that has no segment yet counts among those that begin."""
-
-STARTS_AT_ONCE = 4
-"""Channels that begin at once, unless configured: an encoder's beginning costs most."""
 
 log = structlog.get_logger()
 
@@ -62,6 +48,10 @@ class SimulcastOptions:
         on_demand: whether it only runs while somebody follows it.
         idle_seconds: how long it then goes on behind the last one.
         max_waiters: requests that may wait for one rendition at once.
+        segment_duration: seconds; longer than two blocks, so that one that is a little late isn't taken for
+            silence.
+        part_duration: seconds: stations give their audio in blocks of about a second.
+        limits: how the channel begins and ends.
     """
 
     name: str
@@ -69,18 +59,21 @@ class SimulcastOptions:
     on_demand: bool = True
     idle_seconds: float = 90.0
     max_waiters: int = MAX_WAITERS
+    segment_duration: float = 4.0
+    part_duration: float = 1.0
+    limits: SimulcastLimits = field(default_factory=SimulcastLimits)
 
 
 class Starts:
     """Counts the channels that begin, which is more work than going on: whoever asks can cause it.
 
     Args:
-        most: how many may begin at once.
+        limits: how many may begin at once, and how long each counts.
         clock: monotonic seconds.
     """
 
-    def __init__(self, most: int = STARTS_AT_ONCE, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
+    def __init__(self, limits: SimulcastLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits
         self._clock = clock
         self._begun: dict[Callable[[], bool], float] = {}
 
@@ -91,10 +84,11 @@ class Starts:
             is_beginning: tells for how long it does; asked again whenever another one wants to.
         """
         now = self._clock()
+        start_seconds = self._limits.start_seconds
         self._begun = {
-            one: since for one, since in self._begun.items() if one() and now < since + START_SECONDS
+            one: since for one, since in self._begun.items() if one() and now < since + start_seconds
         }
-        if len(self._begun) >= self._most:
+        if len(self._begun) >= self._limits.starts:
             return False
         self._begun[is_beginning] = now
         return True
@@ -131,7 +125,7 @@ class Simulcast:
         self._tools = tools
         self._on_part = on_part
         self._on_channel = on_channel
-        self._starts = starts or Starts()
+        self._starts = starts or Starts(options.limits)
         self._wanted = asyncio.Event()
         self._asked = 0.0
         self._supply: BlockSupply
@@ -179,7 +173,7 @@ class Simulcast:
             left = self._asked + self.options.idle_seconds - time.monotonic()
             if left <= 0 and self.options.on_demand and not self._is_waited_for():
                 break
-            await asyncio.sleep(max(left, IDLE_LOOK_SECONDS))
+            await asyncio.sleep(max(left, self.options.limits.idle_look_seconds))
         # Who asks from now on wants the next one.
         self._wanted.clear()
 
@@ -203,8 +197,8 @@ class Simulcast:
             ChannelOptions(
                 options.name,
                 bitrates=options.bitrates,
-                segment_duration=SEGMENT_SECONDS,
-                part_duration=PART_SECONDS,
+                segment_duration=options.segment_duration,
+                part_duration=options.part_duration,
                 max_waiters=options.max_waiters,
             ),
             self._tools,

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
@@ -26,23 +26,12 @@ from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioBlock, AudioFormat, BlockGatherer, BlockSchedule
 from packager.radio.decoders import Decoders, decode_alone
 from packager.radio.intake import INTAKE_BYTES
+from packager.radio.limits import StationLimits
 from packager.radio.loudness import FILTERS, Loudness
 from packager.radio.station_info import NOTHING
 from packager.radio.tracks import display, find_tracks, lacking, shuffled, track_title
 from packager.radio.transcoder import Transcoder
 from packager.step_budget import StepBudget
-
-READ_BYTES = 64 * 1024
-"""How much of a track is read at once."""
-
-TRAILER_BYTES = 64 * 1024
-"""How much of a track's end is looked at for tags."""
-
-PROBE_FRAMES = 32
-"""Frames that decide whether a track goes out as it is; a variable bitrate shows within a second."""
-
-RESCAN_SECONDS = 1.0
-"""Pause before a folder is read again that had nothing to play."""
 
 log = structlog.get_logger()
 
@@ -62,6 +51,7 @@ class StationOptions:
         prefill: seconds of audio given at once at the start, so that the first listener has a burst.
         loudness: what all tracks are brought to, in LUFS (EBU R 128); None: they stay as they are.
         crossfade: seconds in which a track's end and the next one's beginning are heard together.
+        limits: what playing may cost, and how long ffmpeg may take.
     """
 
     name: str
@@ -74,6 +64,7 @@ class StationOptions:
     prefill: float = 5.0
     loudness: float | None = None
     crossfade: float = 0.0
+    limits: StationLimits = field(default_factory=StationLimits)
 
     @property
     def sound(self) -> AudioFormat:
@@ -98,11 +89,11 @@ class Station:
         self._tools = tools
         self._played = 0
         leveled = options.loudness is not None
-        self._decoders = Decoders(options.sound, tools)
+        self._decoders = Decoders(options.sound, tools, options.limits)
         self._transcoder = Transcoder(
-            options.sound, options.bitrate, tools, options.crossfade, limited=leveled
+            options.sound, options.bitrate, tools, options.limits, options.crossfade, limited=leveled
         )
-        self._loudness = Loudness(options.loudness, tools)
+        self._loudness = Loudness(options.loudness, tools, options.limits)
 
     @property
     def bitrate(self) -> int:
@@ -116,7 +107,8 @@ class Station:
             About a second of audio at a time, each at most one block ahead of real time. A block has one
             title, so the last of a track may be shorter.
         """
-        pace = BlockSchedule(self.options.sample_rate, self.options.prefill)
+        options = self.options
+        pace = BlockSchedule(options.sample_rate, options.prefill, options.limits.late_seconds)
         try:
             async with aclosing(self._unpaced()) as blocks:
                 async for block in blocks:
@@ -156,12 +148,13 @@ class Station:
             if not self.options.loop:
                 return
             if self._played == played:
-                await asyncio.sleep(RESCAN_SECONDS)
+                await asyncio.sleep(self.options.limits.rescan_seconds)
 
     async def _list(self) -> list[Path]:
         """Read the folder; wait while there is nothing in it."""
         waiting = False
-        while not (paths := await asyncio.to_thread(find_tracks, self.options.folder)):
+        limits = self.options.limits
+        while not (paths := await asyncio.to_thread(find_tracks, self.options.folder, limits)):
             if not waiting:
                 log.warning(
                     "no tracks",
@@ -170,7 +163,7 @@ class Station:
                     reason=await asyncio.to_thread(lacking, self.options.folder),
                 )
             waiting = True
-            await asyncio.sleep(RESCAN_SECONDS)
+            await asyncio.sleep(self.options.limits.rescan_seconds)
         return paths
 
     async def _gather(
@@ -197,13 +190,14 @@ class Station:
 
     async def _sounds(self, path: Path, gain: float) -> AsyncGenerator[tuple[str, Frame]]:
         """Give a track's frames as the mount sends them, after those that are left of the track before."""
+        limits = self.options.limits
         async with _opened(path) as file:
             size: int = await file.seek(0, os.SEEK_END)
-            await file.seek(max(size - TRAILER_BYTES, 0))
-            tags = parse_trailer(await file.read(TRAILER_BYTES))
+            await file.seek(max(size - limits.trailer_bytes, 0))
+            tags = parse_trailer(await file.read(limits.trailer_bytes))
             await file.seek(0)
-            async with aclosing(_parse(lambda: file.read(READ_BYTES))) as events:
-                head, understood = await _probe(events)
+            async with aclosing(_parse(lambda: file.read(limits.read_bytes))) as events:
+                head, understood = await _probe(events, limits.probe_frames)
                 told = next((event.or_else(tags) for event in head if isinstance(event, Tags)), tags)
                 title = track_title(told, path)
                 as_it_is = not gain and not self.options.crossfade
@@ -228,7 +222,7 @@ class Station:
     ) -> AsyncGenerator[bytes]:
         """Decode a track of whose events the first have been read; ``more`` is None where they can't be."""
         if more is None:
-            return decode_alone(path, self.options.sound, self._tools)
+            return decode_alone(path, self.options.sound, self._tools, self.options.limits)
         first = next((event.header for event in head if isinstance(event, Frame)), None)
         info = next((event for event in head if isinstance(event, InfoFrame)), None)
         unheard = info.unheard(first.samples) if info is not None and first is not None else ()
@@ -275,7 +269,7 @@ async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:
         yield event
 
 
-async def _probe(events: AsyncIterator[Event]) -> tuple[list[Event], bool]:
+async def _probe(events: AsyncIterator[Event], most_frames: int) -> tuple[list[Event], bool]:
     """Take the first events; False tells that our reader doesn't know what ffmpeg may know."""
     head: list[Event] = []
     frames = 0
@@ -283,7 +277,7 @@ async def _probe(events: AsyncIterator[Event]) -> tuple[list[Event], bool]:
         async for event in events:
             head.append(event)
             frames += isinstance(event, Frame)
-            if frames >= PROBE_FRAMES:
+            if frames >= most_frames:
                 break
     except UnsupportedError:
         return head, False

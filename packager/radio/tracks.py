@@ -10,16 +10,9 @@ from itertools import islice
 from pathlib import Path
 
 from media.mp3.id3 import Tags
+from packager.radio.limits import StationLimits
 
 PLAYLISTS = (".m3u", ".m3u8")
-PLAYLIST_BYTES = 4 << 20
-"""How much of a playlist is read."""
-
-PLAYLIST_LINES = 100_000
-"""How many of its lines are looked at, of which few may be files that are there."""
-
-TRACKS = 10_000
-"""Most tracks of one folder; what is beyond is left out."""
 
 
 def display(path: Path | str) -> str:
@@ -34,17 +27,19 @@ def track_title(tags: Tags, path: Path) -> str:
     return f"{tags.artist} - {tags.title}" if tags.artist else tags.title
 
 
-def find_tracks(folder: Path) -> list[Path]:
+def find_tracks(folder: Path, limits: StationLimits) -> list[Path]:
     """List the MP3s of a folder and the folders in it, hidden ones left out. Blocks: call it in a thread.
 
     Args:
         folder: or a playlist (``.m3u``, ``.m3u8``), whose order is kept; or one MP3.
+        limits: how much of it is read.
 
     Returns:
-        At most ``TRACKS`` regular files in natural order (2 before 10); none when the folder can't be read.
+        At most ``limits.tracks`` regular files in natural order (2 before 10); none when the folder can't be
+        read.
     """
     if folder.suffix.lower() in PLAYLISTS:
-        return _listed(folder)
+        return _listed(folder, limits)
     if folder.is_file():
         return [folder]
     found: list[Path] = []
@@ -52,10 +47,10 @@ def find_tracks(folder: Path) -> list[Path]:
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
         paths = (Path(parent, name) for name in names if not name.startswith("."))
         found += (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
-        if len(found) >= TRACKS:
+        if len(found) >= limits.tracks:
             break
     found.sort(key=lambda path: [natural(part) for part in path.relative_to(folder).parts])
-    return found[:TRACKS]
+    return found[: limits.tracks]
 
 
 def lacking(folder: Path) -> str:
@@ -67,21 +62,21 @@ def lacking(folder: Path) -> str:
     return "no MP3 is in it: put some there, they are heard by themselves"
 
 
-def _listed(playlist: Path) -> list[Path]:
+def _listed(playlist: Path, limits: StationLimits) -> list[Path]:
     """Read a playlist's files; what isn't there, isn't an MP3 or is on another machine is left out."""
     try:
         with playlist.open("rb") as file:
-            data = file.read(PLAYLIST_BYTES)
+            data = file.read(limits.playlist_bytes)
     except OSError:
         return []
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
-    lines = (line.strip() for line in islice(StringIO(text, newline=None), PLAYLIST_LINES))
+    lines = (line.strip() for line in islice(StringIO(text, newline=None), limits.playlist_lines))
     paths = (Path(playlist.parent, line) for line in lines if line and not line.startswith("#"))
     found = (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
-    return list(islice(found, TRACKS))
+    return list(islice(found, limits.tracks))
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:

@@ -22,6 +22,7 @@ from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES, Crossfader
 from packager.radio.decoder import in_time
+from packager.radio.limits import StationLimits
 
 FRAME_SAMPLES = 1152
 """Of Layer III in MPEG-1, which all mounts' sample rates are (ISO/IEC 11172-3 §2.4.2.3)."""
@@ -31,9 +32,6 @@ DELAY_SAMPLES = 1105
 
 PEAK = 0.89
 """Where a track that is turned up is limited: 1 dB below full scale, which leaves room for the encoding."""
-
-HELD_SECONDS = 2.0
-"""What the encoder may keep back of what it was given; beyond, its frames are waited for."""
 
 REST_SECONDS = 1.0
 """Silence that brings out the last of a track: more than ffmpeg takes at once and LAME looks ahead."""
@@ -48,13 +46,22 @@ class Transcoder:
         sound: of the mount.
         bitrate: of its frames in kbit/s, constant.
         tools: ffmpeg.
+        limits: how long it may take, and what it may keep back.
         crossfade: seconds in which a track's end and the next one's beginning are heard together.
         limited: whether tracks may be turned up, so that what gets too loud is limited.
     """
 
     def __init__(
-        self, sound: AudioFormat, bitrate: int, tools: Tools, crossfade: float = 0.0, *, limited: bool = False
+        self,
+        sound: AudioFormat,
+        bitrate: int,
+        tools: Tools,
+        limits: StationLimits,
+        crossfade: float = 0.0,
+        *,
+        limited: bool = False,
     ) -> None:
+        self._limits = limits
         self._sound = sound
         self._unit = SAMPLE_BYTES * sound.channels
         self._crossfader = Crossfader(round(crossfade * sound.sample_rate), sound.channels)
@@ -85,8 +92,8 @@ class Transcoder:
             gain: decibels by which it is turned up.
 
         Yields:
-            Titles and frames: at first the rest of the track before. About ``HELD_SECONDS`` of this one,
-            and what may yet fade, are given by the next call, or by ``rest`` or ``drain``.
+            Titles and frames: at first the rest of the track before. About ``encoder_held_seconds`` of this
+            one, and what may yet fade, are given by the next call, or by ``rest`` or ``drain``.
 
         Raises:
             ToolsError: there is nothing to hear in the track, or the encoder broke.
@@ -171,7 +178,9 @@ class Transcoder:
 
     def _due(self) -> int:
         """Count the frames that must have come out by now."""
-        return int((self._samples - HELD_SECONDS * self._sound.sample_rate) // FRAME_SAMPLES)
+        return int(
+            (self._samples - self._limits.encoder_held_seconds * self._sound.sample_rate) // FRAME_SAMPLES
+        )
 
     async def _running(self) -> Process:
         if self._encoder is not None and self._encoder.returncode is not None:
@@ -186,7 +195,7 @@ class Transcoder:
             return
         # The whole of it is taken though nobody reads the frames meanwhile: their pipe holds much more.
         try:
-            await in_time(encoder.write(chunk))
+            await in_time(encoder.write(chunk), self._limits)
         except (BrokenPipeError, TimeoutError) as error:
             reason = last_error(encoder.errors)
             await self.stop()
@@ -197,7 +206,7 @@ class Transcoder:
         """Read frames until so many have come, or all."""
         while due is None or self._frames < due:
             try:
-                data = await in_time(encoder.read())
+                data = await in_time(encoder.read(), self._limits)
             except TimeoutError:
                 await self.stop()
                 raise

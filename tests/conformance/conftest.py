@@ -21,8 +21,6 @@ from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.protocol import http_protocol
 from origin.http1.request_head import HttpLimits
-from origin.radio import listeners
-from origin.radio import mount as radio_mount
 from origin.responses.common_headers import CommonHeaders, cross_origin_headers
 from packager.library.storage import Library
 from tests.conformance.raw import Answer, Client
@@ -101,13 +99,6 @@ def serving(
         thread.join()
         if at_end is not None:
             at_end()
-
-
-@pytest.fixture
-def patient_stations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no station be down, and cut no listener off at its end, because this process stood still."""
-    monkeypatch.setattr(radio_mount, "SILENCE_SECONDS", 30.0)
-    monkeypatch.setattr(listeners, "CLOSE_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="session")

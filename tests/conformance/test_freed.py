@@ -74,7 +74,6 @@ def test_a_client_of_files_that_leaves_is_freed(files_origin: Running, fields: t
     wait_for(lambda: connections(own) == 0, "nothing to be left of it")
 
 
-@pytest.mark.usefixtures("patient_stations")
 async def test_a_listener_who_leaves_is_freed() -> None:
     async with one_mount() as (feed, mount, server):
         feed.push(39)

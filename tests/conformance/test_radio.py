@@ -14,14 +14,11 @@ import pytest_asyncio
 
 from media.mp3.icy import metadata_block
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
 from packager.process.tools import Tools
-from packager.radio import decoder
 from packager.radio.station import Station, StationOptions
-from tests.radio_server import FRAME_BYTES, LIMIT, Server, numbers, one_mount, serving
+from tests.patience import STATION
+from tests.radio_server import FRAME_BYTES, LIMIT, Server, mount_options, numbers, one_mount, serving
 from tests.waiting import until
-
-pytestmark = pytest.mark.usefixtures("patient_stations")
 
 BLOCK = 39 * FRAME_BYTES
 BURST = 64 * 1024
@@ -29,7 +26,7 @@ BURST = 64 * 1024
 
 # Icecast 2.4's headers; RFC 9111 §5.2.2 for what no cache may keep.
 async def test_the_headers_are_those_of_an_icy_stream() -> None:
-    options = MountOptions(title="Test FM", genre="Tones", url="http://radio.example/", public=True)
+    options = mount_options(title="Test FM", genre="Tones", url="http://radio.example/", public=True)
     async with one_mount(options) as (_feed, _mount, server):
         client = await server.open()
         assert client.status == 200
@@ -63,7 +60,7 @@ async def test_the_burst_comes_at_once_and_begins_with_a_frame() -> None:
 
 
 async def test_a_mount_without_a_burst_begins_with_the_next_block() -> None:
-    async with one_mount(MountOptions(burst_bytes=0)) as (feed, mount, server):
+    async with one_mount(mount_options(burst_bytes=0)) as (feed, mount, server):
         feed.push(39)
         await feed.settled()
         client = await server.open()
@@ -203,7 +200,7 @@ async def test_a_probe_of_less_than_two_seconds_doesnt_raise_the_peak() -> None:
 
 
 async def test_beyond_the_mounts_limit_listeners_get_503() -> None:
-    async with one_mount(MountOptions(max_listeners=2)) as (_feed, mount, server):
+    async with one_mount(mount_options(max_listeners=2)) as (_feed, mount, server):
         clients = [await server.open() for _ in range(2)]
         await until(lambda: mount.listeners == 2)
         refused = await server.open()
@@ -227,17 +224,13 @@ def tone(path: Path, frequency: int, title: str, *arguments: str, seconds: float
 
 
 @pytest_asyncio.fixture
-async def radio(
-    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[Server, Mount]]:
-    # No track is given up because the machine is busy.
-    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 120)
+async def radio(tmp_path: Path, tools: Tools) -> AsyncIterator[tuple[Server, Mount]]:
     tone(tmp_path / "1.mp3", 300, "First")
     tone(tmp_path / "2.mp3", 500, "Sëcond\u2019s", "-ar", "22050", "-ac", "1", "-b:a", "56k")
     tone(tmp_path / "3.mp3", 700, "Third", "-q:a", "4")
     (tmp_path / "2b.mp3").write_bytes(bytes(100_000))
-    station = Station(StationOptions("demo.mp3", tmp_path, prefill=5.0), tools)
-    mount = Mount("demo.mp3", station, MountOptions(title="Test FM"))
+    station = Station(StationOptions("demo.mp3", tmp_path, prefill=5.0, limits=STATION), tools)
+    mount = Mount("demo.mp3", station, mount_options(title="Test FM"))
     async with serving({"demo.mp3": mount}) as server:
         await until(lambda: mount.state == "live")
         yield server, mount

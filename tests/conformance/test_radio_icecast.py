@@ -6,14 +6,22 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from media.mp3.icy import Deinterleaver
+from origin.radio.limits import MountLimits
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
 from origin.radio.station_headers import announced_bitrate
 from packager.radio.published import Published
-from tests.radio_server import FRAME_BYTES, Client, Feed, Server, numbered_frame, numbers, one_mount, serving
+from tests.radio_server import (
+    FRAME_BYTES,
+    Client,
+    Feed,
+    Server,
+    mount_options,
+    numbered_frame,
+    numbers,
+    one_mount,
+    serving,
+)
 from tests.waiting import until
-
-pytestmark = pytest.mark.usefixtures("patient_stations")
 
 SECONDS = 12
 """Blocks that are more than the kernel keeps for one listener, and that its transport has room for."""
@@ -28,7 +36,7 @@ async def body(client: Client) -> bytes:
 
 # Icecast's manual, "Source headers": what clients such as butt and libshout send is what listeners are told.
 async def test_listeners_are_told_what_the_source_says_of_itself() -> None:
-    mount = Mount("test", Published(128))
+    mount = Mount("test", Published(128), mount_options())
     async with serving({"test": mount}, passwords={"test": "sesame"}) as server:
         await server.source("test", AUTH, *SPOKEN, "ice-description: Of tones")
         listener = await server.open()
@@ -44,7 +52,7 @@ async def test_listeners_are_told_what_the_source_says_of_itself() -> None:
 # Who starts a source looks at once whether it is heard; without one a station is silent after five seconds.
 async def test_a_listener_may_come_before_the_sources_first_audio() -> None:
     now = 1000.0
-    mount = Mount("test", Published(128), clock=lambda: now)
+    mount = Mount("test", Published(128), mount_options(limits=MountLimits()), clock=lambda: now)
     async with serving({"test": mount}, passwords={"test": "sesame"}) as server:
         now += 60
         assert (await server.open()).status == 503
@@ -79,7 +87,7 @@ async def test_whitespace_around_what_asks_for_titles_is_no_part_of_it() -> None
 
 
 async def test_titles_stay_at_their_places_where_a_client_takes_a_part_of_what_is_written() -> None:
-    options = MountOptions(burst_bytes=0)
+    options = mount_options(burst_bytes=0)
     async with one_mount(options) as (feed, mount, server):
         listener = await server.open("Icy-MetaData: 1")
         await until(lambda: mount.listeners == 1)
@@ -125,7 +133,7 @@ async def test_a_station_has_playlists_for_players_that_open_files() -> None:
 
 async def test_the_status_of_one_mount_may_be_asked_for() -> None:
     feeds = {name: Feed() for name in ("one", "two")}
-    mounts = {name: Mount(name, feed) for name, feed in feeds.items()}
+    mounts = {name: Mount(name, feed, mount_options()) for name, feed in feeds.items()}
     async with serving(mounts) as server:
         for feed in feeds.values():
             feed.push()

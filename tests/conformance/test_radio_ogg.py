@@ -8,12 +8,12 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
 from media.ogg.page import FIRST, paginate
-from origin.radio import mount as mount_module
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
@@ -23,10 +23,9 @@ from packager.radio.published import Published
 from packager.radio.station_info import NOTHING
 from tests import icecast
 from tests.ogg import ENCODERS, SECONDS, encoded, judged, packets
-from tests.radio_server import LIMIT, Client, Feed, Server, serving
+from tests.patience import MOUNT
+from tests.radio_server import LIMIT, Client, Feed, Server, mount_options, serving
 from tests.waiting import until
-
-pytestmark = pytest.mark.usefixtures("patient_stations")
 
 PASSWORD = "pw"
 AUTH = "Authorization: Basic c291cmNlOnB3"  # source:pw, by coreutils' base64
@@ -44,7 +43,7 @@ async def published(
     options: MountOptions | None = None, silent_seconds: float = LIMIT
 ) -> AsyncIterator[tuple[Mount, Server]]:
     """Serve one mount for a source client."""
-    mount = Mount("test", Published(128, OGG), options or MountOptions(hold_seconds=60))
+    mount = Mount("test", Published(128, OGG), options or mount_options(hold_seconds=60))
     async with serving(
         {"test": mount}, passwords={"test": PASSWORD}, silent_seconds=silent_seconds
     ) as server:
@@ -100,7 +99,7 @@ async def test_who_comes_later_gets_the_headers_and_then_whole_packets(
     codec: str, files: dict[str, bytes]
 ) -> None:
     size = len(files[codec])
-    async with published(MountOptions(burst_bytes=size // 2)) as (mount, server):
+    async with published(mount_options(burst_bytes=size // 2)) as (mount, server):
         await send(server, mount, files[codec], SECONDS)
         listener = await server.open(TITLES_TOO)
         got = await heard(mount, listener)
@@ -116,7 +115,7 @@ async def test_who_comes_without_a_burst_waits_for_the_next_page_with_its_header
 ) -> None:
     data = files["vorbis"]
     begun, remaining = halves(data)
-    async with published(MountOptions(burst_bytes=0)) as (mount, server):
+    async with published(mount_options(burst_bytes=0)) as (mount, server):
         source = await send(server, mount, begun, 1)
         listener = await server.open()
         source.writer.write(remaining)
@@ -167,7 +166,10 @@ async def test_a_chain_of_the_source_stays_one_with_its_titles(files: dict[str, 
 
 
 async def test_a_fallback_of_ogg_is_heard_and_left_again(files: dict[str, bytes]) -> None:
-    main, spare = Mount("main", Published(128, OGG)), Mount("spare", Published(128, OGG))
+    main, spare = (
+        Mount("main", Published(128, OGG), mount_options()),
+        Mount("spare", Published(128, OGG), mount_options()),
+    )
     main.fall_back_to(spare)
     passwords = {"main": PASSWORD, "spare": PASSWORD}
     begun, remaining = halves(await asyncio.to_thread(encoded, "vorbis", "Spare"))
@@ -186,13 +188,13 @@ async def test_a_fallback_of_ogg_is_heard_and_left_again(files: dict[str, bytes]
 
 # A response has one type. FFmpeg's players can't follow a chain into another codec, so it is of the type.
 async def test_a_fallback_of_another_type_isnt_heard_while_there_are_listeners(
-    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, bytes],
 ) -> None:
-    monkeypatch.setattr(mount_module, "WATCH_SECONDS", 0.05)
+    options = mount_options(hold_seconds=30, limits=replace(MOUNT, watch_seconds=0.05))
     now = 1000.0
-    main = Mount("main", Published(128, OGG), MountOptions(hold_seconds=30), clock=lambda: now)
+    main = Mount("main", Published(128, OGG), options, clock=lambda: now)
     feed = Feed()
-    spare = Mount("spare", feed)
+    spare = Mount("spare", feed, mount_options())
     main.fall_back_to(spare)
     with capture_logs() as logs:
         async with serving({"main": main, "spare": spare}, passwords={"main": PASSWORD}) as server:
@@ -269,7 +271,7 @@ async def test_a_listener_that_is_set_forward_goes_on_with_a_whole_page() -> Non
     noise = await asyncio.to_thread(encoded, "flac", "Loud", seconds=20, source="anoisesrc=color=white")
     found = OggIntake().receive(noise)
     pages = Pages()
-    mount = Mount("test", pages, MountOptions(burst_bytes=128 * 1024, queue_bytes=256 * 1024, skips=True))
+    mount = Mount("test", pages, mount_options(burst_bytes=128 * 1024, queue_bytes=256 * 1024, skips=True))
     got = bytearray()
 
     async def read() -> None:
@@ -359,7 +361,7 @@ async def test_a_source_that_sends_headers_and_never_audio_loses_its_place(files
 
 
 async def test_a_relay_of_ours_gives_the_same_packets(files: dict[str, bytes]) -> None:
-    copy_options = MountOptions(burst_bytes=512 * 1024)
+    copy_options = mount_options(burst_bytes=512 * 1024)
     async with published() as (mount, upstream):
         await send(upstream, mount, files["vorbis"], SECONDS)
         relay = Relay(RelayOptions("copy", f"{upstream.url}/radio/test", media_type=OGG))
@@ -384,7 +386,7 @@ async def test_icecasts_ogg_is_relayed() -> None:
         process = await asyncio.to_thread(subprocess.Popen, command)
         try:
             relay = Relay(RelayOptions("copy", f"{server.url}/far.ogg", media_type=OGG))
-            copy = Mount("copy", relay, MountOptions(burst_bytes=512 * 1024))
+            copy = Mount("copy", relay, mount_options(burst_bytes=512 * 1024))
             async with serving({"copy": copy}) as door:
                 await until(lambda: copy.media_time > 1.5)
                 assert copy.title == "Far"

@@ -11,7 +11,8 @@ import zlib
 import pytest
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
-from origin.radio.relay import RELAY_RETRY, Relay, RelayOptions
+from origin.radio.limits import RELAY_RETRY, RelayLimits
+from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
 from packager.sources import hls
 from packager.sources.fetching import Fetcher, body
@@ -49,9 +50,9 @@ STATIONS = {
 
 @pytest.mark.parametrize("kind", STATIONS)
 async def test_a_relayed_station_holds_nobody(kind: str, nothing_holds_the_event_loop: LoopWatch) -> None:
-    soon = dataclasses.replace(RELAY_RETRY, first_seconds=0.05)
+    soon = RelayLimits(retry=dataclasses.replace(RELAY_RETRY, first_seconds=0.05))
     with hostile_upstream({"": STATIONS[kind]}) as upstream:
-        station = Relay(RelayOptions("copy", f"{upstream.url}/x", retry=soon))
+        station = Relay(RelayOptions("copy", f"{upstream.url}/x", limits=soon))
         blocks: list[AudioBlock] = []
         count = blocks.append
 

@@ -3,32 +3,27 @@ import json
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
 from media.mp3.icy import metadata_block
-from origin.radio import mount as radio_mount
+from origin.radio.limits import ListenerLimits
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
 from origin.radio.routes import wants_titles
 from origin.radio.status import status
 from packager.radio.audio_blocks import AudioBlock
-from tests.patience import bear_silence
-from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving
+from tests.patience import MOUNT
+from tests.radio_server import FRAME_BYTES, Feed, mount_options, numbers, one_mount, serving
 from tests.waiting import until
 
 CLOSE_SECONDS = 30.0
 """Far from the half second that a client has which doesn't read, and from the minute that it has else."""
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    bear_silence(monkeypatch)
-
-
 async def test_all_listeners_get_the_same_audio_from_where_they_joined() -> None:
-    async with one_mount(MountOptions(burst_bytes=0)) as (feed, mount, server):
+    async with one_mount(mount_options(burst_bytes=0)) as (feed, mount, server):
         early = await server.open()
         await until(lambda: mount.listeners == 1)
         feed.push(10)
@@ -41,7 +36,7 @@ async def test_all_listeners_get_the_same_audio_from_where_they_joined() -> None
 
 
 async def test_a_listener_that_doesnt_read_is_dropped_and_the_others_miss_nothing() -> None:
-    options = MountOptions(queue_bytes=512 * 1024)
+    options = mount_options(queue_bytes=512 * 1024)
     async with one_mount(options) as (feed, mount, server):
         stuck = [await server.open() for _ in range(3)]
         reading = await server.open()
@@ -77,7 +72,8 @@ async def test_a_listener_that_leaves_is_noticed_without_any_audio_going_out() -
 
 
 async def test_closing_a_mount_ends_its_listeners_in_order_and_the_stuck_ones_soon() -> None:
-    async with one_mount() as (feed, mount, server):
+    limits = replace(MOUNT, listener=ListenerLimits())
+    async with one_mount(mount_options(limits=limits)) as (feed, mount, server):
         reading, stuck = await server.open(), await server.open()
         await until(lambda: mount.listeners == 2)
         for _ in range(20):
@@ -105,7 +101,7 @@ async def test_the_end_of_the_source_ends_the_listeners() -> None:
 
 async def test_the_state_is_starting_then_live_then_down_when_silent() -> None:
     feed, now = Feed(), 1000.0
-    mount = Mount("test", feed, clock=lambda: now)
+    mount = Mount("test", feed, mount_options(), clock=lambda: now)
     running = asyncio.create_task(mount.run())
     try:
         await asyncio.sleep(0)
@@ -113,7 +109,7 @@ async def test_the_state_is_starting_then_live_then_down_when_silent() -> None:
         feed.push(title="One")
         await until(lambda: mount.state == "live")
         assert mount.title == "One"
-        now += radio_mount.SILENCE_SECONDS + 0.1
+        now += MOUNT.silence_seconds + 0.1
         assert mount.state == "down"
         feed.push(title="Two")
         await until(lambda: mount.state == "live")
@@ -125,9 +121,9 @@ async def test_the_state_is_starting_then_live_then_down_when_silent() -> None:
 
 async def test_a_station_that_never_sounds_is_down_after_a_while() -> None:
     now = 1000.0
-    mount = Mount("test", Feed(), clock=lambda: now)
+    mount = Mount("test", Feed(), mount_options(), clock=lambda: now)
     assert mount.state == "starting"
-    now += radio_mount.SILENCE_SECONDS + 0.1
+    now += MOUNT.silence_seconds + 0.1
     assert mount.state == "down"
 
 
@@ -143,7 +139,7 @@ async def test_a_source_is_closed_with_its_mount() -> None:
             finally:
                 closed.set()
 
-    mount = Mount("test", Closing())
+    mount = Mount("test", Closing(), mount_options())
     running = asyncio.create_task(mount.run())
     await asyncio.sleep(0)
     running.cancel()
@@ -152,7 +148,7 @@ async def test_a_source_is_closed_with_its_mount() -> None:
 
 
 async def test_a_limit_of_the_whole_server_holds_over_all_mounts() -> None:
-    mounts = {name: Mount(name, Feed()) for name in ("one", "two")}
+    mounts = {name: Mount(name, Feed(), mount_options()) for name in ("one", "two")}
     async with serving(mounts, max_listeners=2) as server:
         clients = [await server.open(path=f"/radio/{name}") for name in ("one", "two")]
         await until(lambda: sum(mount.listeners for mount in mounts.values()) == 2)
@@ -182,7 +178,7 @@ def test_titles_are_only_for_those_who_ask_with_a_single_one(values: list[bytes]
 
 
 async def test_titles_change_with_the_audio_that_they_belong_to() -> None:
-    options = MountOptions(metaint=FRAME_BYTES, url="http://radio.example/")
+    options = mount_options(metaint=FRAME_BYTES, url="http://radio.example/")
     async with one_mount(options) as (feed, mount, server):
         feed.push(2, "One")
         feed.push(2, "Two")
@@ -198,7 +194,7 @@ async def test_titles_change_with_the_audio_that_they_belong_to() -> None:
 @pytest.mark.parametrize("title", ["</script>", '"', "\u2028", "\ud800", "Żółć"])
 async def test_the_status_is_json_that_is_safe_inside_html(title: str) -> None:
     feed = Feed()
-    mount = Mount("test", feed)
+    mount = Mount("test", feed, mount_options())
     running = asyncio.create_task(mount.run())
     feed.push(1, title)
     await until(lambda: mount.state == "live")
@@ -211,7 +207,7 @@ async def test_the_status_is_json_that_is_safe_inside_html(title: str) -> None:
 
 
 def test_a_header_from_the_configuration_stays_one_line() -> None:
-    mount = Mount("test", Feed(), MountOptions(title="a\r\nSet-Cookie: b", genre="Ö\0"))
+    mount = Mount("test", Feed(), mount_options(title="a\r\nSet-Cookie: b", genre="Ö\0"))
     headers = dict(mount.headers(with_titles=False))
     assert headers[b"icy-name"] == b"aSet-Cookie: b"
     assert headers[b"icy-genre"] == "Ö".encode()

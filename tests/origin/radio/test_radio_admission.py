@@ -12,20 +12,13 @@ from starlette.requests import Request
 from origin.access.credentials import Authenticator, client_address
 from origin.radio.authorization import Admission
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
 from tests.keys import BEARER_LINE
-from tests.patience import bear_silence
-from tests.radio_server import FRAME_BYTES, Feed, numbers, one_mount, serving
+from tests.radio_server import FRAME_BYTES, Feed, mount_options, numbers, one_mount, serving
 from tests.waiting import until
 
 PASSWORD = "sésame&?"
-LOCKED = MountOptions(listener_password=PASSWORD)
+LOCKED = mount_options(listener_password=PASSWORD)
 PATH = "/radio/test"
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    bear_silence(monkeypatch)
 
 
 def basic(credentials: str) -> str:
@@ -95,7 +88,7 @@ async def test_anybody_else_is_asked_for_the_password(path: str, fields: list[st
 
 
 async def test_beyond_the_limit_of_all_stations_together_listeners_get_503() -> None:
-    mounts = {name: Mount(name, Feed()) for name in ("one", "two")}
+    mounts = {name: Mount(name, Feed(), mount_options()) for name in ("one", "two")}
     async with serving(mounts, max_listeners=2) as server:
         clients = [await server.open(path=f"/radio/{name}") for name in mounts]
         await until(lambda: all(mount.listeners == 1 for mount in mounts.values()))
@@ -154,7 +147,7 @@ async def test_a_playlist_has_the_key_of_who_asked_for_it_and_no_other() -> None
 async def test_the_status_lists_a_station_for_those_alone_who_may_hear_it() -> None:
     feeds = {name: Feed() for name in ("open", "one", "two")}
     mounts = {
-        name: Mount(name, feed, None if name == "open" else MountOptions(listener_password=name * 3))
+        name: Mount(name, feed, mount_options(listener_password="" if name == "open" else name * 3))
         for name, feed in feeds.items()
     }
     async with serving(mounts) as server:
@@ -190,7 +183,7 @@ async def test_a_key_that_opens_one_station_of_a_list_has_not_failed() -> None:
     async def note(request: Request, failed: bool) -> None:
         failures.append((client_address(request), failed))
 
-    mounts = [Mount(name, Feed(), MountOptions(listener_password=name * 3)) for name in ("one", "two")]
+    mounts = [Mount(name, Feed(), mount_options(listener_password=name * 3)) for name in ("one", "two")]
     scope = {
         "type": "http",
         "query_string": b"key=oneoneone",

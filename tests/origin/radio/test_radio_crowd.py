@@ -11,7 +11,6 @@ from collections.abc import Coroutine
 from fractions import Fraction
 from itertools import pairwise
 from typing import TypeVar
-from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -19,10 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from media.mp3.icy import Deinterleaver, Interleaver, metadata_block
 from origin.http1.stream import LAST_CHUNK, Stream
-from origin.radio import listeners
+from origin.radio.limits import ListenerLimits, MountLimits
 from origin.radio.listener_time import ListenerTime, MediaTimeMark
-from origin.radio.listeners import WRITE_BYTES, Listener, ListenerLimits, Listeners
-from origin.radio.mount import RING_BYTES
+from origin.radio.listeners import Listener, Listeners
 from origin.radio.ring import Ring
 
 T = TypeVar("T")
@@ -166,8 +164,6 @@ class Crowd(RuleBasedStateMachine):
         self.present: list[Client] = []
         self.gone: list[Client] = []
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.turns = mock.patch.object(listeners, "FLUSH_LISTENERS", 2)
-        self.turns.start()
 
     @initialize(
         queue=st.integers(20, 300),
@@ -177,8 +173,8 @@ class Crowd(RuleBasedStateMachine):
     )
     def open(self, queue: int, burst: int, skips: bool, kinds: list[tuple[bool, bool, bool]]) -> None:
         self.loop = asyncio.new_event_loop()
-        self.limits = ListenerLimits(burst * 1024, queue * 1024, skips)
-        self.ring = Ring(max(self.limits.queue_bytes, self.limits.burst_bytes, RING_BYTES))
+        self.limits = ListenerLimits(burst * 1024, queue * 1024, skips, written_at_once=2)
+        self.ring = Ring(max(self.limits.queue_bytes, self.limits.burst_bytes, MountLimits().ring_bytes))
         self.crowd = Listeners("test", self.ring, self.limits, lambda: 0.0, self.note)
         for chunked, titles, direct in kinds:
             self.come(chunked=chunked, titles=titles, direct=direct)
@@ -310,11 +306,11 @@ class Crowd(RuleBasedStateMachine):
         assert self.ring.size <= self.ring.capacity
         for client in self.present:
             # Begun below the limit; then one reading of the ring, which is a block or the limit, and framing.
-            most = WRITE_BYTES + max(WRITE_BYTES, self.largest) * (2 if client.titles else 1)
+            write_bytes = self.limits.write_bytes
+            most = write_bytes + max(write_bytes, self.largest) * (2 if client.titles else 1)
             assert client.connection.waiting <= most
 
     def teardown(self) -> None:
-        self.turns.stop()
         if self.loop is not None:
             self.loop.close()
         for client in self.present:

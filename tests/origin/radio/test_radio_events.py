@@ -14,12 +14,10 @@ import pytest
 
 from origin.events.channel import HEARTBEAT_SECONDS, ChannelLimits
 from origin.radio.listener_time import KEPT_SECONDS, MAX_GONE, ListenerTimes
-from origin.radio.options import MountOptions
 from origin.server.api import describe_station
 from packager.concurrency import beside
 from tests.eventstream import Message, read
-from tests.patience import bear_silence
-from tests.radio_server import FRAME_BYTES, LIMIT, Client, Server, numbers, one_mount
+from tests.radio_server import FRAME_BYTES, LIMIT, Client, Server, mount_options, numbers, one_mount
 from tests.waiting import until
 
 FRAME = Fraction(1152, 44100)
@@ -30,11 +28,6 @@ TOKEN = "0123456789abcdef"
 BEAT_SECONDS = 0.1
 SOON_BEATS = 40
 """Beats of this loop, which stand still when the machine does. Kept open, a connection stays five seconds."""
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    bear_silence(monkeypatch)
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +115,7 @@ async def test_each_title_has_the_media_time_of_its_first_frame() -> None:
 
 @pytest.mark.parametrize("first", ["audio", "events"])
 async def test_a_reader_is_told_the_media_time_of_its_own_listeners_first_frame(first: str) -> None:
-    async with one_mount(MountOptions(burst_bytes=5 * FRAME_BYTES)) as (feed, mount, server):
+    async with one_mount(mount_options(burst_bytes=5 * FRAME_BYTES)) as (feed, mount, server):
         for number in range(4):
             feed.push(39, f"Title {number}")
         await until(lambda: mount.title == "Title 3")
@@ -142,7 +135,7 @@ async def test_a_reader_is_told_the_media_time_of_its_own_listeners_first_frame(
 
 
 async def test_a_listener_that_is_set_forward_is_told_where_it_goes_on() -> None:
-    options = MountOptions(queue_bytes=128 * 1024, burst_bytes=0, skips=True)
+    options = mount_options(queue_bytes=128 * 1024, burst_bytes=0, skips=True)
     async with one_mount(options) as (feed, mount, server):
         slow = await server.open(path=f"/radio/test?listener={TOKEN}", version="1.0")
         await until(lambda: mount.listeners == 1)
@@ -175,7 +168,7 @@ async def test_a_listener_that_is_set_forward_is_told_where_it_goes_on() -> None
 
 
 async def test_a_reader_that_comes_again_misses_nothing_and_gets_nothing_twice() -> None:
-    async with one_mount(MountOptions(events=ChannelLimits(history=3))) as (feed, mount, server):
+    async with one_mount(mount_options(events=ChannelLimits(history=3))) as (feed, mount, server):
         feed.push(1, "Title 0")
         first = await Follower.open(server)
         (message,) = await first.messages(1)
@@ -214,7 +207,7 @@ async def test_after_15_seconds_of_silence_comes_a_comment() -> None:
 
 
 async def test_a_reader_that_doesnt_read_is_dropped_and_the_others_miss_nothing() -> None:
-    options = MountOptions(events=ChannelLimits(queue_bytes=8 * 1024))
+    options = mount_options(events=ChannelLimits(queue_bytes=8 * 1024))
     async with one_mount(options) as (feed, mount, server):
         stuck, follower = await server.open(path=PATH), await Follower.open(server)
         await until(lambda: mount.now.channel.readers == 2)
@@ -245,7 +238,7 @@ async def test_readers_that_leave_are_gone_from_the_count_within_a_second() -> N
 
 
 async def test_readers_are_limited_and_a_closed_station_sends_them_away() -> None:
-    options = MountOptions(events=ChannelLimits(readers=1))
+    options = mount_options(events=ChannelLimits(readers=1))
     async with one_mount(options) as (_feed, mount, server), counted_beats() as beats:
         follower = await Follower.open(server)
         refused = await server.open(path=PATH)
@@ -311,7 +304,7 @@ async def test_a_hostile_title_is_one_line_of_text_in_the_events_and_the_list(ti
 
 
 async def test_the_list_has_the_titles_with_their_times_the_newest_last() -> None:
-    options = MountOptions(title="Test FM", genre="Tones", events=ChannelLimits(history=3))
+    options = mount_options(title="Test FM", genre="Tones", events=ChannelLimits(history=3))
     async with one_mount(options) as (feed, mount, _server):
         assert describe_station(mount)["now"] is None
         for number in range(4):

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,23 +13,16 @@ from media.mp3.reader import Frame, MpegAudioReader
 from origin.config.load import load
 from origin.config.options import Config, ConfigError, LimitOptions, RadioOptions
 from origin.config.warnings import unserved
-from origin.radio import mount as radio_mount
-from origin.radio.mount import WATCH_SECONDS, Mount
-from origin.radio.options import MountOptions
+from origin.radio.mount import Mount
 from origin.radio.stations import make_stations
 from packager.process.tools import Tools
 from packager.radio.published import Published
-from tests.patience import bear_silence
-from tests.radio_server import FRAME_BYTES, Client, Feed, numbered_frame, numbers, serving
+from tests.patience import MOUNT
+from tests.radio_server import FRAME_BYTES, Client, Feed, mount_options, numbered_frame, numbers, serving
 from tests.waiting import until
 
 SECOND = 39
 AUTH = "Authorization: Basic c291cmNlOnB3"  # source:pw, by coreutils' base64
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    bear_silence(monkeypatch)
 
 
 def audio(first: int, count: int) -> bytes:
@@ -44,9 +38,9 @@ async def read_until(client: Client, wanted: Callable[[int], bool]) -> list[int]
 
 
 async def test_a_source_that_dies_is_replaced_by_another_mount_and_comes_back() -> None:
-    main = Mount("main", Published(128), MountOptions(burst_bytes=0))
+    main = Mount("main", Published(128), mount_options(burst_bytes=0))
     feed = Feed()
-    spare = Mount("spare", feed, MountOptions(burst_bytes=0))
+    spare = Mount("spare", feed, mount_options(burst_bytes=0))
     main.fall_back_to(spare)
     feed.begin_at(100_000)
 
@@ -76,12 +70,10 @@ async def test_a_source_that_dies_is_replaced_by_another_mount_and_comes_back() 
         playing.cancel()
 
 
-async def test_a_source_that_stalls_with_an_open_socket_is_replaced_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(radio_mount, "FALLBACK_SECONDS", 0.5)
-    main, feed = Mount("main", Published(128)), Feed()
-    spare = Mount("spare", feed)
+async def test_a_source_that_stalls_with_an_open_socket_is_replaced_too() -> None:
+    limits = replace(MOUNT, fallback_seconds=0.5)
+    main, feed = Mount("main", Published(128), mount_options(limits=limits)), Feed()
+    spare = Mount("spare", feed, mount_options())
     main.fall_back_to(spare)
     async with serving({"main": main, "spare": spare}, passwords={"main": "pw"}) as server:
         source = await server.source("main", AUTH)
@@ -96,7 +88,7 @@ async def test_a_source_that_stalls_with_an_open_socket_is_replaced_too(
 
 async def test_without_a_fallback_listeners_are_held_for_a_named_time_and_then_let_go() -> None:
     now = 1000.0
-    main = Mount("main", Published(128), MountOptions(hold_seconds=30), clock=lambda: now)
+    main = Mount("main", Published(128), mount_options(hold_seconds=30), clock=lambda: now)
     async with serving({"main": main}, passwords={"main": "pw"}) as server:
         source = await server.source("main", AUTH)
         source.writer.write(audio(0, SECOND))
@@ -105,7 +97,7 @@ async def test_without_a_fallback_listeners_are_held_for_a_named_time_and_then_l
         assert numbers(await listener.body(SECOND * FRAME_BYTES)) == list(range(SECOND))
         source.abort()
         now += 29
-        await asyncio.sleep(2 * WATCH_SECONDS)
+        await asyncio.sleep(2 * MOUNT.watch_seconds)
         assert main.listeners == 1
         now += 2
         # RFC 9112 §7.1: the last chunk says that this was all.
@@ -144,7 +136,7 @@ async def test_a_source_of_another_codec_ends_the_listeners_of_the_first(tmp_pat
     answer = await asyncio.to_thread(
         subprocess.run, ["ffmpeg", "-v", "error", *words], check=True, capture_output=True
     )
-    main = Mount("main", Published(128))
+    main = Mount("main", Published(128), mount_options())
     async with serving({"main": main}, passwords={"main": "pw"}) as server:
         source = await server.source("main", AUTH)
         source.writer.write(audio(0, SECOND))
@@ -168,7 +160,7 @@ async def test_a_picture_of_16_mb_in_the_stream_is_dropped() -> None:
     size = 16 << 20
     syncsafe = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     picture = b"ID3\x03\x00\x00" + syncsafe + bytes(size)
-    main = Mount("main", Published(128))
+    main = Mount("main", Published(128), mount_options())
     async with serving({"main": main}, passwords={"main": "pw"}) as server:
         source = await server.source("main", AUTH)
         source.writer.write(audio(0, SECOND))

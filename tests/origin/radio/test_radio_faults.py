@@ -5,14 +5,15 @@ import gc
 import os
 import resource
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from media.mp3.reader import Frame, MpegAudioReader
-from origin.radio.options import MountOptions
-from tests.patience import bear_silence
-from tests.radio_server import FRAME_BYTES, Client, Server, one_mount
+from origin.radio.limits import ListenerLimits
+from tests.patience import MOUNT
+from tests.radio_server import FRAME_BYTES, Client, Server, mount_options, one_mount
 from tests.reading import events_of
 from tests.waiting import until
 
@@ -20,11 +21,6 @@ SECOND = 39
 CROWD = 250
 STOPPED = 100
 LEAVING = 200
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    bear_silence(monkeypatch)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +62,7 @@ def frames(data: bytes) -> list[int]:
 
 @pytest.mark.clause("A listener that falls behind by more than the queue is dropped")
 async def test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_miss_nothing() -> None:
-    options = MountOptions(queue_bytes=256 * 1024, burst_bytes=0)
+    options = mount_options(queue_bytes=256 * 1024, burst_bytes=0)
     async with one_mount(options) as (feed, mount, server):
         readers = await gather(server, CROWD - STOPPED)
         stopped = [Silent(server.port) for _ in range(STOPPED)]
@@ -83,7 +79,7 @@ async def test_of_a_crowd_those_that_stop_reading_are_dropped_and_the_others_mis
                 for client, data in zip(readers, heard, strict=True):
                     data += await client.reader.readexactly(SECOND * FRAME_BYTES)
         # 256 KiB of queue, what the kernel keeps on both sides, and a block that was on its way.
-        assert (pushed - 1) * SECOND * FRAME_BYTES > options.queue_bytes
+        assert (pushed - 1) * SECOND * FRAME_BYTES > options.limits.listener.queue_bytes
         expected = list(range(pushed * SECOND))
         assert all(frames(bytes(data)) == expected for data in heard[::30])
         assert all(len(data) == size for data in heard)
@@ -118,7 +114,7 @@ async def test_a_crowd_that_leaves_at_once_leaves_nothing_behind() -> None:
 
 
 async def test_a_listener_that_lags_may_be_set_forward_to_whole_frames() -> None:
-    options = MountOptions(queue_bytes=128 * 1024, burst_bytes=0, skips=True)
+    options = mount_options(queue_bytes=128 * 1024, burst_bytes=0, skips=True)
     async with one_mount(options) as (feed, mount, server):
         slow = await server.open(version="1.0")
         await until(lambda: mount.listeners == 1)
@@ -146,7 +142,8 @@ async def test_a_listener_that_lags_may_be_set_forward_to_whole_frames() -> None
 
 
 async def test_closing_a_mount_of_a_crowd_takes_no_longer_than_its_patience() -> None:
-    async with one_mount() as (feed, mount, server):
+    limits = replace(MOUNT, listener=ListenerLimits())
+    async with one_mount(mount_options(limits=limits)) as (feed, mount, server):
         for _ in range(12):
             feed.push(SECOND)
         await feed.settled()

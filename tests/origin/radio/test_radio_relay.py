@@ -2,51 +2,46 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import subprocess
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 from structlog.testing import capture_logs
 
 from media.mp3.reader import Frame, MpegAudioReader
-from origin.radio import mount as radio_mount
-from origin.radio import relay
+from origin.radio.limits import RELAY_RETRY, RelayLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
-from origin.radio.relay import RELAY_RETRY, Relay, RelayOptions
+from origin.radio.relay import Relay, RelayOptions
 from packager.retry_policy import RetryPolicy
 from tests import icecast
 from tests.packager.sources.test_guard import answering, outside
-from tests.patience import PATIENCE_SECONDS, bear_silence
-from tests.radio_server import FRAME_BYTES, Server, numbered_frame, numbers, one_mount, serving
+from tests.patience import MOUNT, PATIENCE_SECONDS
+from tests.radio_server import FRAME_BYTES, Server, mount_options, numbered_frame, numbers, one_mount, serving
 from tests.waiting import until
 
 SECOND = 39
-AS_BEFORE = MountOptions(burst_bytes=512 * 1024)
+AS_BEFORE = mount_options(burst_bytes=512 * 1024)
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No relay asks again, and no station is down, since the machine stood still."""
-    bear_silence(monkeypatch)
-    for name in ("CONNECT_SECONDS", "SILENT_SECONDS"):
-        monkeypatch.setattr(relay, name, PATIENCE_SECONDS)
+PATIENT = RelayLimits(connect_seconds=PATIENCE_SECONDS, silent_seconds=PATIENCE_SECONDS)
+"""No relay asks again since the machine stood still."""
 
 
 @contextlib.asynccontextmanager
 async def relaying(
-    url: str, options: MountOptions = AS_BEFORE, retry: RetryPolicy = RELAY_RETRY
+    url: str, options: MountOptions = AS_BEFORE, limits: RelayLimits = PATIENT
 ) -> AsyncIterator[tuple[Mount, Server]]:
-    mount = Mount("copy", Relay(RelayOptions("copy", url, retry=retry)), options)
+    mount = Mount("copy", Relay(RelayOptions("copy", url, limits=limits)), options)
     async with serving({"copy": mount}) as server:
         yield mount, server
 
 
 async def test_the_same_frames_and_titles_come_out_of_a_relay() -> None:
-    about = MountOptions(title="Küche", genre="Tones", url="http://u.example", burst_bytes=512 * 1024)
+    about = mount_options(title="Küche", genre="Tones", url="http://u.example", burst_bytes=512 * 1024)
     async with one_mount(about) as (feed, _mount, upstream):
         for number in range(6):
             feed.push(SECOND, f"Title {number // 3}'s")
@@ -62,11 +57,11 @@ async def test_the_same_frames_and_titles_come_out_of_a_relay() -> None:
 
 
 async def test_a_relay_asks_again_and_its_listener_stays() -> None:
-    soon = dataclasses.replace(RELAY_RETRY, first_seconds=0.05)
+    hasty = replace(PATIENT, retry=replace(RELAY_RETRY, first_seconds=0.05))
     async with one_mount(AS_BEFORE) as (feed, mount, upstream):
         feed.push(SECOND)
         await feed.settled()
-        async with relaying(f"{upstream.url}/radio/test", retry=soon) as (copy, server):
+        async with relaying(f"{upstream.url}/radio/test", limits=hasty) as (copy, server):
             await until(lambda: copy.state == "live")
             listener = await server.open(path="/radio/copy")
             assert numbers(await listener.body(SECOND * FRAME_BYTES)) == list(range(SECOND))
@@ -85,14 +80,11 @@ def numbered_end(number: int) -> bytes:
     return number.to_bytes(8, "big") + bytes(373)
 
 
-async def test_on_demand_the_other_server_is_only_asked_while_somebody_listens(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(radio_mount, "IDLE_SECONDS", 0.2)
+async def test_on_demand_the_other_server_is_only_asked_while_somebody_listens() -> None:
     async with one_mount(AS_BEFORE) as (feed, mount, upstream):
         feed.push(SECOND)
         await feed.settled()
-        options = MountOptions(on_demand=True)
+        options = mount_options(on_demand=True, limits=replace(MOUNT, idle_seconds=0.2))
         async with relaying(f"{upstream.url}/radio/test", options) as (copy, server):
             assert copy.state == "idle"
             assert mount.listeners == 0
@@ -189,13 +181,13 @@ def frames(data: bytes) -> list[Frame]:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
 async def test_icecast_is_relayed_with_its_titles_and_over_its_restart() -> None:
-    soon = RetryPolicy(first_seconds=0.2, longest_seconds=0.5)
+    hasty = replace(PATIENT, retry=RetryPolicy(first_seconds=0.2, longest_seconds=0.5))
     with contextlib.ExitStack() as first:
         server = await asyncio.to_thread(first.enter_context, icecast.running())
         await asyncio.to_thread(first.enter_context, feeding(server.source_url("tone")))
         # However long it takes until there is another one.
-        holding = MountOptions(hold_seconds=PATIENCE_SECONDS)
-        async with relaying(f"{server.url}/tone", holding, soon) as (copy, door):
+        holding = mount_options(hold_seconds=PATIENCE_SECONDS)
+        async with relaying(f"{server.url}/tone", holding, hasty) as (copy, door):
             await until(lambda: copy.state == "live")
             assert copy.media_type == "audio/mpeg"
             listener = await door.open(path="/radio/copy")

@@ -13,11 +13,20 @@ import pytest
 from origin.http1.protocol import HttpProtocol
 from origin.http1.request_head import HttpLimits
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
 from origin.radio.source_clients import read_query
 from packager.radio.published import Published
-from tests.patience import PATIENCE_SECONDS, bear_silence
-from tests.radio_server import FRAME_BYTES, LIMIT, Client, Feed, Server, numbered_frame, numbers, serving
+from tests.patience import PATIENCE_SECONDS
+from tests.radio_server import (
+    FRAME_BYTES,
+    LIMIT,
+    Client,
+    Feed,
+    Server,
+    mount_options,
+    numbered_frame,
+    numbers,
+    serving,
+)
 from tests.waiting import until
 
 PASSWORD = "sesame"
@@ -30,7 +39,6 @@ SECOND = 39
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused client that is late reads why, too."""
-    bear_silence(monkeypatch)
     monkeypatch.setattr(HttpProtocol, "limits", HttpLimits(linger_seconds=PATIENCE_SECONDS))
 
 
@@ -40,8 +48,8 @@ def audio(first: int, frames: int) -> bytes:
 
 @contextlib.asynccontextmanager
 async def one_published(silent_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[tuple[Mount, Server]]:
-    mount = Mount("test", Published(128), MountOptions(hold_seconds=PATIENCE_SECONDS))
-    feed = Mount("folder", Feed())
+    mount = Mount("test", Published(128), mount_options(hold_seconds=PATIENCE_SECONDS))
+    feed = Mount("folder", Feed(), mount_options())
     mounts = {"test": mount, "folder": feed}
     async with serving(mounts, passwords={"test": PASSWORD}, silent_seconds=silent_seconds) as server:
         yield mount, server

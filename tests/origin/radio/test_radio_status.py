@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
 from origin.radio.status import status
 from tests import icecast
-from tests.patience import bear_silence
-from tests.radio_server import Feed
+from tests.radio_server import Feed, mount_options
 from tests.waiting import until, wait_for
 
 
@@ -43,11 +41,10 @@ def icecasts_status() -> dict[str, Any]:
 
 
 @pytest.mark.skipif(not icecast.is_installed(), reason="Icecast isn't installed (Debian: icecast2)")
-async def test_the_status_has_all_that_icecasts_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    bear_silence(monkeypatch)
+async def test_the_status_has_all_that_icecasts_has() -> None:
     theirs = await asyncio.to_thread(icecasts_status)
     feed = Feed()
-    mount = Mount("tone", feed, MountOptions(title="T"))
+    mount = Mount("tone", feed, mount_options(title="T"))
     running = asyncio.create_task(mount.run())
     feed.push()
     await until(lambda: mount.state == "live")

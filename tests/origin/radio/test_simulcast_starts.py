@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from packager.process.tools import Tools
-from packager.radio.simulcast import START_SECONDS, Starts
+from packager.radio.limits import SimulcastLimits
+from packager.radio.simulcast import Starts
 from tests.conftest import ServerProcess, start_server
 from tests.waiting import wait_for
 
@@ -55,13 +56,13 @@ def test_no_more_encoders_begin_at_once_than_may(server: ServerProcess) -> None:
 
 
 def test_a_channel_that_never_comes_holds_its_place_for_a_while_only() -> None:
-    now = 0.0
-    starts = Starts(AT_ONCE, lambda: now)
+    now, limits = 0.0, SimulcastLimits(starts=AT_ONCE)
+    starts = Starts(limits, lambda: now)
     beginning = dict.fromkeys("abcd", True)
     asked = {name: (lambda name=name: beginning[name]) for name in beginning}
     assert [starts.may_begin(asked[name]) for name in "abc"] == [True, True, False]
     beginning["a"] = False
     assert starts.may_begin(asked["c"])
     assert not starts.may_begin(asked["d"])
-    now = START_SECONDS
+    now = limits.start_seconds
     assert starts.may_begin(asked["d"])

@@ -26,6 +26,7 @@ from structlog.testing import capture_logs
 
 from origin.config.options import Config, LibraryOptions, LiveOptions
 from origin.server import services
+from origin.server.limits import Limits, ServerLimits
 from packager.concurrency import beside
 from packager.live import encoder
 from packager.live import restarts as runs_module
@@ -336,9 +337,10 @@ async def test_a_channel_that_breaks_is_started_again_and_the_others_do_not_noti
     tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wait_for_the_late(monkeypatch)
-    monkeypatch.setattr(services, "REVIVE_SECONDS", 0.1)
     channels = [LiveOptions(name, ladder=("240p",), segment_duration=1.0) for name in ("broken", "whole")]
-    home = services.Services(Config(library=LibraryOptions(path=str(tmp_path)), live=tuple(channels)), tools)
+    config = Config(library=LibraryOptions(path=str(tmp_path)), live=tuple(channels))
+    limits = Limits(server=ServerLimits(revive_seconds=0.1))
+    home = services.Services(config, tools, limits=limits)
     broken, whole = home.channels.values()
     fill = broken._lineup.align
 

@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 from media.mp3.reader import Frame, MpegAudioReader
 from media.mp3.xing import InfoFrame
 from packager.process.tools import Tools
-from packager.radio import decoder
 from packager.radio.audio_blocks import AudioFormat
-from packager.radio.decoders import DECODERS, Decoders
+from packager.radio.decoders import Decoders
 from tests.packager.radio.test_radio import encoders
+from tests.patience import STATION
 from tests.reading import events_of
 from tests.waiting import until
 
@@ -57,10 +57,8 @@ async def decoded(decoders: Decoders, data: bytes) -> Samples:
 
 
 @pytest.fixture
-async def decoders(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Decoders]:
-    # An ffmpeg that a busy machine lets stand still isn't a broken one.
-    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 120.0)
-    made = Decoders(MOUNT, tools)
+async def decoders(tools: Tools) -> AsyncIterator[Decoders]:
+    made = Decoders(MOUNT, tools, STATION)
     yield made
     await made.stop()
     assert encoders() == []
@@ -116,7 +114,7 @@ async def test_tracks_of_three_shapes_in_turns_need_three_processes_and_a_fourth
     for _ in range(3):
         for path in paths[:3]:
             assert len(await decoded(decoders, path.read_bytes())) == pytest.approx(0.3 * 44100, abs=3)
-    assert len(encoders()) == DECODERS == 3
+    assert len(encoders()) == STATION.decoders == 3
     before = set(encoders())
     await decoded(decoders, paths[3].read_bytes())
     assert len(encoders()) == 3

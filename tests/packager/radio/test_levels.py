@@ -11,19 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packager.process.tools import Tools
-from packager.radio import decoder
 from packager.radio.crossfade import Crossfader
 from packager.radio.loudness import LARGEST_GAIN, Loudness, gain_to, measure
 from packager.radio.station import Station, StationOptions
 from tests.packager.radio.test_radio import FITTING, audio, packets, play
+from tests.patience import STATION
 
 SECONDS = 6
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ffmpeg that a busy machine lets stand still isn't a broken one."""
-    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 120.0)
 
 
 def tune(path: Path, frequency: int, volume: int, title: str) -> Path:
@@ -54,7 +48,7 @@ def spectrum(path: Path, start: float, seconds: float, *frequencies: int) -> lis
 
 def station(folder: Path, tools: Tools, *, loudness: float | None = None, crossfade: float = 0.0) -> Station:
     options = StationOptions(
-        "test", folder, loop=False, prefill=3600.0, loudness=loudness, crossfade=crossfade
+        "test", folder, loop=False, prefill=3600.0, loudness=loudness, crossfade=crossfade, limits=STATION
     )
     return Station(options, tools)
 
@@ -84,10 +78,10 @@ async def test_the_measured_loudness_is_what_ffmpeg_sums_up_and_measured_once(
 ) -> None:
     path = tune(tmp_path / "1.mp3", 1000, -6, "tone")
     level = integrated(path, 0, SECONDS)
-    assert await measure(path, tools) == pytest.approx(level, abs=0.1)
+    assert await measure(path, tools, STATION) == pytest.approx(level, abs=0.1)
     program = tmp_path / "ffmpeg"
     program.symlink_to(tools.ffmpeg)
-    loudness = Loudness(-16.0, dataclasses.replace(tools, ffmpeg=program))
+    loudness = Loudness(-16.0, dataclasses.replace(tools, ffmpeg=program), STATION)
     await loudness.expect(path)
     gain = await loudness.gain(path)
     assert gain == pytest.approx(-16 - level, abs=0.1)
@@ -100,7 +94,7 @@ async def test_silence_and_what_cant_be_measured_stay_as_they_are(tmp_path: Path
     silent = tune(tmp_path / "silent.mp3", 1000, -120, "silence")
     broken = tmp_path / "broken.mp3"
     broken.write_bytes(bytes(5000))
-    loudness = Loudness(-16.0, tools)
+    loudness = Loudness(-16.0, tools, STATION)
     assert [await loudness.gain(path) for path in (silent, broken, tmp_path / "gone.mp3")] == [0.0] * 3
 
 

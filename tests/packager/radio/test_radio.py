@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,22 +15,18 @@ from structlog.testing import capture_logs
 from media.mp3.id3 import Tags
 from media.mp3.reader import Frame, MpegAudioReader
 from packager.process.tools import Tools
-from packager.radio import audio_blocks, decoder
-from packager.radio.audio_blocks import LATE_SECONDS, AudioBlock, BlockSchedule
+from packager.radio.audio_blocks import AudioBlock, BlockSchedule
+from packager.radio.limits import StationLimits
 from packager.radio.station import Station, StationOptions
 from packager.radio.tracks import find_tracks, natural, shuffled, track_title
+from tests.patience import STATION
 from tests.reading import events_of
 from tests.waiting import until
 
 FITTING = ("-ac", "2", "-ar", "44100", "-b:a", "128k")
+LATE_SECONDS = 5.0
 PLAY_SECONDS = 200.0
 """Longest that anything here may take: the machine may be slow."""
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ffmpeg that a busy machine lets stand still isn't a broken one."""
-    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 120.0)
 
 
 def tone(path: Path, *arguments: str, seconds: float = 3.0, title: str = "") -> Path:
@@ -47,8 +44,15 @@ def packets(path: Path) -> list[tuple[int, str]]:
     return [(int(row["size"]), row["data_hash"]) for row in json.loads(answer.stdout)["packets"]]
 
 
-def station(folder: Path, tools: Tools, *, loop: bool = False, prefill: float = 3600.0) -> Station:
-    return Station(StationOptions("test", folder, loop=loop, prefill=prefill), tools)
+def station(
+    folder: Path,
+    tools: Tools,
+    *,
+    loop: bool = False,
+    prefill: float = 3600.0,
+    limits: StationLimits = STATION,
+) -> Station:
+    return Station(StationOptions("test", folder, loop=loop, prefill=prefill, limits=limits), tools)
 
 
 async def play(stream: AsyncGenerator[AudioBlock], blocks: int = 1000) -> list[AudioBlock]:
@@ -182,13 +186,11 @@ async def test_an_empty_folder_is_waited_for_and_read_again_each_round(tmp_path:
             titles.add((await anext(blocks)).title)
 
 
-async def test_audio_comes_at_real_time_and_at_most_one_block_ahead(
-    tmp_path: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_audio_comes_at_real_time_and_at_most_one_block_ahead(tmp_path: Path, tools: Tools) -> None:
     # However long the machine stands still, what is late is made up for.
-    monkeypatch.setattr(audio_blocks, "LATE_SECONDS", PLAY_SECONDS)
+    limits = replace(STATION, late_seconds=PLAY_SECONDS)
     tone(tmp_path / "music" / "1.mp3", seconds=1.7)
-    loop = station(tmp_path / "music", tools, loop=True, prefill=2.0).blocks()
+    loop = station(tmp_path / "music", tools, loop=True, prefill=2.0, limits=limits).blocks()
     position = 0.0
     # The station's own time begins between these two.
     asked, first = time.monotonic(), 0.0
@@ -239,7 +241,7 @@ def encoders() -> list[int]:
 
 
 def test_the_pace_never_drifts_and_gives_the_prefill_at_once() -> None:
-    pace = BlockSchedule(44100, prefill=2.0)
+    pace = BlockSchedule(44100, prefill=2.0, late_seconds=LATE_SECONDS)
     now, waits = 1000.0, []
     for _ in range(5):
         waits.append(pace.wait(now))
@@ -253,7 +255,7 @@ def test_the_pace_never_drifts_and_gives_the_prefill_at_once() -> None:
 
 
 def test_after_a_long_silence_the_pace_goes_on_from_now() -> None:
-    pace = BlockSchedule(44100, prefill=2.0)
+    pace = BlockSchedule(44100, prefill=2.0, late_seconds=LATE_SECONDS)
     pace.wait(1000.0)
     pace.advance(44100)
     assert pace.wait(1000.0 + LATE_SECONDS) == 0  # late, to be made up
@@ -274,9 +276,9 @@ def test_a_folder_gives_its_mp3s_in_order_and_nothing_hidden(tmp_path: Path) -> 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.mp3").mkdir()
-    found = [str(path.relative_to(tmp_path)) for path in find_tracks(tmp_path)]
+    found = [str(path.relative_to(tmp_path)) for path in find_tracks(tmp_path, STATION)]
     assert found == ["a.mp3", "b/2.MP3", "b/10.mp3"]
-    assert find_tracks(tmp_path / "missing") == []
+    assert find_tracks(tmp_path / "missing", STATION) == []
 
 
 def test_shuffling_keeps_all_tracks_and_never_repeats_the_last_at_once() -> None:

@@ -15,13 +15,14 @@ import pytest
 
 from origin.live import routes
 from packager.process.tools import Tools
-from packager.radio import simulcast as simulcast_module
 from packager.radio.block_queue import BlockQueue
 from packager.radio.intake import Intake, Throttle
+from packager.radio.limits import IntakeLimits
 from packager.radio.simulcast import Simulcast, SimulcastOptions
 from packager.window.window import Window
 from tests.waiting import until
 
+AT_ONCE = IntakeLimits(ahead_seconds=0.0)
 OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False)
 
 
@@ -47,12 +48,12 @@ class Mount:
         yield self.queue
 
     async def play(self) -> None:
-        intake, throttle = Intake(), Throttle(0.0)
+        intake, throttle = Intake(), Throttle(AT_ONCE)
         intake.title = "a tone"
         for block in await asyncio.to_thread(intake.receive, self._audio):
             if not self.sounds.is_set():
                 await self.sounds.wait()
-                throttle = Throttle(0.0)
+                throttle = Throttle(AT_ONCE)
             await throttle.wait(block)
             self.queue.put(block, time.monotonic())
 
@@ -124,13 +125,10 @@ async def test_a_channel_goes_on_over_its_encoders_death_and_its_stations_silenc
     assert simulcast.channel.pid is None
 
 
-async def test_titles_are_told_though_nobody_asked_for_a_while(
-    tools: Tools, tone: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_titles_are_told_though_nobody_asked_for_a_while(tools: Tools, tone: bytes) -> None:
     """A channel that has waited for some segments' time begins with others, whose numbers are the clock's."""
-    monkeypatch.setattr(simulcast_module, "SEGMENT_SECONDS", 1.0)
-    monkeypatch.setattr(simulcast_module, "PART_SECONDS", 0.5)
-    async with on_air(Mount(tone), tools, idle_seconds=3) as simulcast:
+    short = replace(OPTIONS, segment_duration=1.0, part_duration=0.5)
+    async with on_air(Mount(tone), tools, idle_seconds=3, options=short) as simulcast:
         await until(lambda: simulcast.channel.ready, "the first segment")
         assert b'X-TITLE="a tone"' in simulcast.channel.presentation.media("64k")
 

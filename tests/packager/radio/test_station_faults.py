@@ -8,29 +8,29 @@ import signal
 import subprocess
 import sys
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
-from structlog.typing import EventDict
 
 from packager.process.process import Process
 from packager.process.tools import Tools
-from packager.radio import decoder
 from packager.radio.audio_blocks import AudioBlock
+from packager.radio.limits import StationLimits
 from packager.radio.station import Station, StationOptions, _opened
 from tests.packager.radio.test_decoders import Samples, record
 from tests.packager.radio.test_radio import PLAY_SECONDS, encoders, frames, play
+from tests.patience import STATION
 from tests.waiting import until
 
 SECONDS = 8.0
 """A track of which much is left when a few seconds of it have been heard: decoders work two ahead."""
 
-PATIENCE, HANG_SECONDS = 120.0, 6.0
-"""How long an ffmpeg may hang: a busy machine lets any stand still for seconds, and that costs no track."""
+HANG_SECONDS = 15.0
+"""How long an ffmpeg may hang where one does: a busy machine lets any stand still for seconds."""
 
 STARTED: list[str] = []
 """Command lines of all processes that this one starts, as Python itself tells them to an audit hook."""
@@ -38,13 +38,16 @@ STARTED: list[str] = []
 sys.addaudithook(lambda event, words: STARTED.append(str(words[1])) if event == "subprocess.Popen" else None)
 
 
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", PATIENCE)
-
-
-def station(folder: Path, tools: Tools, *, loop: bool = False, loudness: float | None = None) -> Station:
-    return Station(StationOptions("test", folder, loop=loop, loudness=loudness, prefill=3600.0), tools)
+def station(
+    folder: Path,
+    tools: Tools,
+    *,
+    loop: bool = False,
+    loudness: float | None = None,
+    limits: StationLimits = STATION,
+) -> Station:
+    options = StationOptions("test", folder, loop=loop, loudness=loudness, prefill=3600.0, limits=limits)
+    return Station(options, tools)
 
 
 def descriptors() -> int:
@@ -158,24 +161,21 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["decoder dies", "decoder hangs", "encoder dies", "encoder hangs"],
 )
 async def test_an_ffmpeg_that_dies_or_hangs_costs_the_rest_of_its_track_and_one_line(
-    word: str, number: signal.Signals, reason: str, three: Path, tools: Tools, monkeypatch: pytest.MonkeyPatch
+    word: str, number: signal.Signals, reason: str, three: Path, tools: Tools
 ) -> None:
-    def patient_again(_: Any, __: str, line: EventDict) -> EventDict:
-        # From here on all ffmpegs are as good as any.
-        monkeypatch.setattr(decoder, "FFMPEG_SECONDS", PATIENCE)
-        return line
-
+    limits = replace(STATION, ffmpeg_seconds=HANG_SECONDS) if number == signal.SIGSTOP else STATION
     before = (descriptors(), len(asyncio.all_tasks()))
     played: list[AudioBlock] = []
-    with capture_logs([patient_again]) as logs:
-        async with asyncio.timeout(PLAY_SECONDS), aclosing(station(three, tools).blocks()) as blocks:
+    with capture_logs() as logs:
+        async with (
+            asyncio.timeout(PLAY_SECONDS),
+            aclosing(station(three, tools, limits=limits).blocks()) as blocks,
+        ):
             async for block in blocks:
                 played.append(block)
                 if len(played) == 3:
                     (victim,) = children(word)
                     assert len(encoders()) == 2
-                    if number == signal.SIGSTOP:
-                        monkeypatch.setattr(decoder, "FFMPEG_SECONDS", HANG_SECONDS)
                     os.kill(victim, number)
     (line,) = logs
     assert (line["event"], Path(line["track"]).name) == ("track cut short", "0.mp3")

@@ -8,7 +8,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.process.tools import Tools
-from packager.radio import decoder
 from tests.packager.radio.test_radio import audio, encoders, frames, play, station, tone
 
 OTHERS = (
@@ -16,12 +15,6 @@ OTHERS = (
     ("-ac", "1", "-ar", "22050", "-b:a", "32k"),
     ("-ac", "2", "-ar", "44100", "-q:a", "5"),
 )
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ffmpeg that a busy machine lets stand still isn't a broken one."""
-    monkeypatch.setattr(decoder, "FFMPEG_SECONDS", 120.0)
 
 
 def silences(path: Path) -> list[float]:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from packager.radio.limits import StationLimits
 from packager.radio.tracks import find_tracks
 
 
@@ -18,7 +19,7 @@ def test_a_playlist_keeps_its_order_and_leaves_out_what_isnt_an_mp3_here(tmp_pat
     lines += [" sub/ä.MP3 ", str(tmp_path / "a.mp3"), "b.mp3"]
     playlist = tmp_path / "list.m3u8"
     playlist.write_text(ending.join(lines), "utf-8", newline="")
-    found = [path.name for path in find_tracks(playlist)]
+    found = [path.name for path in find_tracks(playlist, StationLimits())]
     assert found == ["b.mp3", "ä.MP3", "a.mp3", "b.mp3"]
 
 
@@ -26,10 +27,10 @@ def test_a_playlist_keeps_its_order_and_leaves_out_what_isnt_an_mp3_here(tmp_pat
 def test_a_playlist_is_utf_8_or_latin_1(tmp_path: Path, data: bytes) -> None:
     make(tmp_path, "café.mp3")
     (tmp_path / "list.m3u").write_bytes(data)
-    assert [path.name for path in find_tracks(tmp_path / "list.m3u")] == ["café.mp3"]
+    assert [path.name for path in find_tracks(tmp_path / "list.m3u", StationLimits())] == ["café.mp3"]
 
 
 def test_one_file_is_a_list_of_one_and_a_missing_playlist_is_empty(tmp_path: Path) -> None:
     make(tmp_path, "a.mp3", "b.mp3")
-    assert find_tracks(tmp_path / "a.mp3") == [tmp_path / "a.mp3"]
-    assert find_tracks(tmp_path / "nothing.m3u") == []
+    assert find_tracks(tmp_path / "a.mp3", StationLimits()) == [tmp_path / "a.mp3"]
+    assert find_tracks(tmp_path / "nothing.m3u", StationLimits()) == []
