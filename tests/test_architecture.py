@@ -40,6 +40,9 @@ FORBIDDEN = {
 ALLOWED_THIRD_PARTY = {"media": {"numpy"}}
 """Where it is listed here, a room may import nothing but this from outside the standard library."""
 
+TEST_LINES = 400
+"""How long a file of tests may be before it is parted by subject."""
+
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 
@@ -174,3 +177,8 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
 def test_the_top_level_holds_only_the_rooms() -> None:
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert folders - {"dist", "artifacts", "library"} == {"media", "packager", "origin", "player", "tests"}
+
+
+def test_no_file_of_tests_is_longer_than_one_subject_needs() -> None:
+    lengths = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")}
+    assert {path: lines for path, lines in lengths.items() if lines > TEST_LINES} == {}

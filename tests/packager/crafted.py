@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from media.mp4.boxes import box, full_box
+from packager.vod.index import FileIndex, IndexLimits, read_index
 
 AVCC = bytes.fromhex("0164001effe1001967640c1eacd940a02ff9610000030001000003003c8f162d9601000668ebe3cb22c0")
 VIDEO_ENTRY = box(
@@ -156,3 +157,20 @@ def bomb(tracks: int = 32, samples: int = 1 << 23) -> bytes:
         }
     )
     return moov(*[sound] * tracks)
+
+
+def sound(samples: int, **tables: bytes) -> Track:
+    """A sound track of so many samples of a byte, with some tables otherwise."""
+    whole = {
+        "stts": rows([[samples, 1024]]),
+        "stsc": rows([[1, samples, 1]]),
+        "stsz": constant(1, samples),
+        "stco": rows([4096]),
+    }
+    return Track({**whole, **tables})
+
+
+def indexed(data: bytes, limits: IndexLimits) -> FileIndex:
+    """Read the index of a film of these boxes."""
+    whole = FTYP + data
+    return read_index(lambda offset, length: whole[offset : offset + length], len(whole), limits)

@@ -28,6 +28,7 @@ from packager.process.tools import Tools
 from packager.window.model import LivePart
 from packager.window.window import Window
 from tests.live_server import LiveServer, broadcasting
+from tests.packager import films
 from tests.patience import CLIENT_SECONDS, PATIENCE_SECONDS, hold_requests, wait_for_the_late
 from tests.waiting import wait_for
 
@@ -82,12 +83,6 @@ def settled(client: httpx.Client) -> str:
     return texts[0] if len(set(texts)) == 1 else ""
 
 
-def packets(path: Path) -> list[dict[str, int]]:
-    command = ["ffprobe", "-v", "error", "-show_entries", "packet=dts", "-of", "json"]
-    answer = subprocess.run([*command, str(path)], check=True, capture_output=True).stdout
-    return list(json.loads(answer)["packets"])
-
-
 @pytest.mark.clause("RFC 8216bis §6.2.4 SHOULD 1")
 def test_the_m3u8_package_reads_every_playlist(client: httpx.Client) -> None:
     response = client.get("master.m3u8")
@@ -120,7 +115,7 @@ def test_parts_are_gap_free_to_the_tick_and_make_up_their_segments(
             whole += client.get(f"{name}/{uri}").content
         path = tmp_path / f"{name}.mp4"
         path.write_bytes(whole)
-        found = packets(path)
+        found = films.probe(path, "-show_entries", "packet=dts")["packets"]
         # a frame of picture in ffmpeg's timescale of 15,360, one of sound at 48 kHz
         ticks = 1024 if name == "audio" else 512
         assert {following["dts"] - packet["dts"] for packet, following in itertools.pairwise(found)} == {

@@ -7,31 +7,21 @@ import json
 import os
 import time
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
-import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from media.errors import MalformedError
 from media.mp4.fragments import write_fragment
 from media.mp4.live_segment import read_live_segment
 from media.mp4.moof import Sample
-from packager.dvr import cadence_note, index
+from packager.dvr import index
 from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX, IndexLine
-from packager.live.event import LiveEvent
 from packager.process.tools import Tools
-from packager.recordings.collection import Recordings, Retention
-from packager.recordings.note import Ending, decode_ending, decode_note
-from packager.window.cadence import cadence
-from packager.window.model import LiveSegment
 from packager.window.numbers import MAX_NUMBER, Numbers
 from tests.conformance.handfed import NUMBER, Track
-from tests.packager.recordings.test_recordings import record
 from tests.packager.station import PARTS, on_air
 from tests.packager.stored_segments import contents, make_segments, store
 
@@ -210,114 +200,6 @@ def test_what_is_cut_off_or_not_where_it_belongs_is_not_listed(
     assert {place.name for place in path.glob("aside/1/*")} == {f"{number}.m4s" for number in gone}
 
 
-MUTATIONS = st.lists(
-    st.tuples(
-        st.sampled_from(["flip", "digit", "cut", "insert", "repeat", "zero", "end"]),
-        st.integers(0, 10**6),
-        st.integers(0, 300),
-        st.binary(min_size=1, max_size=50),
-    ),
-    max_size=4,
-)
-"""What happens to an index: what, where in millionths of it, over how many bytes, and with which."""
-
-FAULTS = st.dictionaries(
-    st.integers(NUMBER, NUMBER + 13),
-    st.tuples(
-        st.sampled_from(["remove", "truncate", "other", "noise", "longer", "link", "folder"]),
-        st.integers(0, 10**6),
-        st.binary(min_size=1, max_size=400),
-    ),
-    max_size=5,
-)
-"""What happens to segments' files, by their numbers."""
-
-
-@pytest.fixture
-def fourteen(material: dict[str, Track]) -> Callable[[], list[LiveSegment]]:
-    """Gives segments; a function, which is told in few words."""
-    segments = make_segments(material["240p"], 14, breaks=(NUMBER + 6,))
-    return lambda: segments
-
-
-@settings(
-    deadline=None,
-    max_examples=120,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(mutations=MUTATIONS, faults=FAULTS, init=st.booleans())
-def test_whatever_happens_to_the_index_and_to_files_a_start_loses_no_more(
-    mutations: list[tuple[str, int, int, bytes]],
-    faults: dict[int, tuple[str, int, bytes]],
-    init: bool,
-    fourteen: Callable[[], list[LiveSegment]],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    segments = fourteen()
-    path = tmp_path_factory.mktemp("dvr") / "240p"
-    store(path, segments)
-    published = {one.number: one.data for one in segments}
-    text = (path / INDEX).read_bytes()
-    for mutation in mutations:
-        text = mutated(text, *mutation)
-    (path / INDEX).write_bytes(text)
-    for number, fault in faults.items():
-        spoil(path / f"{number}.m4s", published, number, *fault)
-    if init:
-        (path / f"init-{NUMBER + 6}.mp4").write_bytes(b"gone")
-    before = [what for name, what in contents(path).items() if name != INDEX and what[1][4:8] != b"ftyp"]
-    found = Folder(path).load()
-    media = {number: line for number, line in found.lines.items() if line.parts}
-    listed = {number: (path / f"{number}.m4s").read_bytes() for number in media}
-    assert listed.items() <= published.items()
-    assert [line.size for line in media.values()] == [len(data) for data in listed.values()]
-    if not mutations and not init:
-        assert set(listed) == set(published) - set(faults)
-    assert list(found.lines) == sorted(found.lines)
-    after = list(contents(path).values())
-    for what in before:
-        assert after.count(what) >= before.count(what), "nothing that was there is gone"
-    again = Folder(path).load()
-    assert dict(again.lines) == dict(found.lines)
-
-
-def mutated(text: bytes, what: str, millionths: int, length: int, new: bytes) -> bytes:
-    """Let something happen to an index."""
-    at = len(text) * millionths // 10**6
-    put = {
-        "flip": (at, new[:2], at + 1),
-        "digit": (at, (b"0", b"9", b"99999", b"-", b".5")[length % 5], at + 1),
-        "cut": (at, b"", at + length),
-        "insert": (at, new, at),
-        "repeat": (at + length, b"", at),
-        "zero": (at, bytes(len(text[at : at + length])), at + length),
-        "end": (at, b"", len(text)),
-    }
-    begin, middle, end = put[what]
-    return text[:begin] + middle + text[end:]
-
-
-def spoil(
-    file: Path, published: dict[int, bytes], number: int, what: str, millionths: int, noise: bytes
-) -> None:
-    """Let something happen to a file; its length changes, for by that it is known."""
-    data = published[number]
-    file.unlink()
-    if what == "truncate":
-        file.write_bytes(data[: len(data) * millionths // (10**6 + 1)])
-    elif what == "other":
-        others = sorted(set(published) - {number})
-        file.write_bytes(published[others[millionths % len(others)]])
-    elif what == "noise":
-        file.write_bytes(noise)
-    elif what == "longer":
-        file.write_bytes(data + noise)
-    elif what == "link":
-        file.symlink_to("/etc/passwd")
-    elif what == "folder":
-        file.mkdir()
-
-
 def test_an_index_of_a_gigabyte_is_not_read_and_one_of_empty_lines_not_to_its_end(
     tmp_path: Path, material: dict[str, Track]
 ) -> None:
@@ -379,150 +261,6 @@ async def test_a_dvr_that_is_there_is_not_given_up_for_a_number_far_in_the_futur
     assert (channel._numbers.reserved == reserved) == believed
 
 
-async def test_a_note_of_times_that_cannot_be_read_costs_only_itself(
-    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number, note in enumerate(
-        (
-            b"\xff\xfe",
-            b"{}",
-            b"[" * 5000,
-            bytes(300),
-            b'{"frame_rate":[1,9223372036854775807]}',
-            os.urandom(200),
-        )
-    ):
-        data = tmp_path / str(number)
-        async with on_air(data, material, tools, monkeypatch) as station:
-            await station.segment(2)
-            before = station.bytes_of("240p")
-        (data / "dvr" / "cadence").write_bytes(note)
-        async with on_air(data, material, tools, monkeypatch, number=NUMBER + 2) as station:
-            assert station.bytes_of("240p") == before
-        assert (data / "dvr" / "aside" / "1" / "cadence").read_bytes() == note
-        assert not (data / "dvr" / "former").exists()
-
-
-async def test_without_the_note_segments_of_other_durations_are_not_listed_all_the_same(
-    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with on_air(tmp_path, material, tools, monkeypatch) as station:
-        await station.segment(3)
-    async with on_air(tmp_path, material, tools, monkeypatch) as station:
-        archive = station.channel._new_archive()
-        assert archive is not None
-        (tmp_path / "dvr" / "cadence").write_bytes(b"?")
-        assert await archive.load(cadence(Fraction(30), 1.0, 0.5), list(PARTS)) == NUMBER + 2
-        (tmp_path / "dvr" / "cadence").write_bytes(b"?")
-        assert await archive.load(cadence(Fraction(30), 6.0, 0.5), list(PARTS)) == -1
-    assert len(list((tmp_path / "dvr" / "former" / "240p").glob("*.m4s"))) == 3
-
-
-def test_a_note_of_times_that_cannot_be_is_none() -> None:
-    times = cadence(Fraction(30), 2.0, 0.333)
-    good = json.loads(cadence_note.encode(times))
-    assert cadence_note.decode(json.dumps(good).encode()) == times
-    for key, value in (
-        ("frame_rate", [1, 2**62]),
-        ("frame_rate", [2**62, 1]),
-        ("segment_duration", [1, 10**15]),
-        ("segment_duration", [10**15, 1]),
-        ("part_target", [1, 10**9]),
-        ("part_target", [10**9, 1]),
-        ("target_duration", 2**62),
-        ("target_duration", 1),
-        ("longest", [1, 5]),
-        ("longest", [2**62, 1]),
-    ):
-        assert cadence_note.decode(json.dumps(good | {key: value}).encode()) is None, (key, value)
-
-
-async def test_wrong_numbers_in_a_recordings_note_hide_it_and_remove_nothing(
-    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recording = await record(tmp_path, material, tools, monkeypatch)
-    path = recording.path / "recording"
-    good = json.loads(path.read_bytes())
-    before = contents(tmp_path / "recordings")
-    for wrong in (
-        {"end": -1e300},
-        {"end": 5.0},
-        {"start": 1e300},
-        {"start": 1.0, "end": 2.0},
-        {"duration": 1e300},
-        {"duration": -5},
-        {"size": 2**62},
-        {"size": -(2**62)},
-        {"first": 0},
-        {"last": 10**15},
-        {"first": good["last"], "last": good["first"]},
-        {"renditions": ["../../240p"]},
-        {"video": "../../../etc"},
-        {"renditions": ["240p"] * 100},
-        {"id": "20261318T110640Z"},
-    ):
-        path.write_text(json.dumps(good | wrong))
-        recordings = Recordings(tmp_path / "recordings", "test", Retention(seconds=3600, size=1))
-        with capture_logs() as logs:
-            await recordings.load()
-            await recordings.expire(good["end"] + 1)
-        assert (wrong, list(recordings)) == (wrong, [])
-        assert [line["event"] for line in logs] == ["folders that are no recordings stay"]
-        path.write_text(json.dumps(good))
-    path.write_bytes(before[f"{recording.note.id}/recording"][1])
-    assert contents(tmp_path / "recordings") == before
-
-
-async def test_by_its_size_a_recording_is_removed_for_its_files_and_not_for_its_note(
-    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recording = await record(tmp_path, material, tools, monkeypatch)
-    await asyncio.to_thread(again, tmp_path, recording.path)
-    path = recording.path / "recording"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"size": 2**50}))
-    recordings = Recordings(tmp_path / "recordings", "test", Retention(size=1 << 40))
-    await recordings.load()
-    await recordings.expire(recording.note.end + 1)
-    assert len(list(recordings)) == 2
-
-
-def again(data: Path, path: Path) -> None:
-    """Let there be a second recording like one."""
-    twin = path.with_name(f"{path.name}-1")
-    for file in (one for one in path.rglob("*") if one.is_file()):
-        target = twin / file.relative_to(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.read_bytes())
-    note = json.loads((twin / "recording").read_bytes())
-    (twin / "recording").write_text(json.dumps(note | {"id": twin.name}))
-
-
-async def test_a_hole_in_a_recorded_index_costs_no_memory(
-    tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with on_air(tmp_path, material, tools, monkeypatch) as station:
-        await station.segment(3)
-    far = NUMBER + 10**7
-    async with on_air(tmp_path, material, tools, monkeypatch) as station:
-        ending = station.channel._ending()
-    for name in PARTS:
-        folder = tmp_path / "dvr" / name
-        data = (folder / INDEX).read_bytes()
-        (folder / f"{NUMBER + 2}.m4s").rename(folder / f"{far}.m4s")
-        (folder / INDEX).write_bytes(data.replace(b"%d" % (NUMBER + 2), b"%d" % far))
-    live_event = LiveEvent("test", tmp_path, Retention())
-    master = "".join(f"{name}/media.m3u8\n" for name in PARTS)
-    await live_event.seal(msgspec.structs.replace(ending, master=master))
-    assert not live_event.trouble
-    assert live_event.recordings is not None
-    (recording,) = live_event.recordings
-    text = (recording.path / "240p" / "media.m3u8").read_text()
-    assert [one for one in text.splitlines() if one.endswith(".m4s")] == [
-        f"{number}.m4s" for number in (NUMBER, NUMBER + 1, far)
-    ]
-    assert len(text) < 2000
-
-
 async def test_a_hole_in_the_index_that_is_longer_than_the_dvr_ends_it(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,26 +282,6 @@ async def test_a_hole_in_the_index_that_is_longer_than_the_dvr_ends_it(
         await station.archive.settle()
     kept = {place.name: place.read_bytes() for place in (tmp_path / "dvr" / "240p" / "aside").rglob("*.m4s")}
     assert kept == {f"{number}.m4s": before[number] for number in range(NUMBER, NUMBER + 3)}
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"frame_rate": [0, 1]},
-        {"frame_rate": [1, 2**62]},
-        {"segment_duration": [-1, 1]},
-        {"segment_duration": [10**15, 1]},
-        {"target_duration": 2**62},
-        {"video": "../.."},
-        {"sealed": 1},
-    ],
-)
-def test_what_an_event_left_is_none_where_it_cannot_be(wrong: dict[str, object]) -> None:
-    good = Ending((30, 1), (2, 1), 2, "#EXTM3U\n", video="240p", audio="audio")
-    said = json.loads(msgspec.json.encode(good))
-    assert decode_ending(json.dumps(said).encode()) == good
-    assert decode_ending(json.dumps(said | wrong).encode()) is None
-    assert decode_note(json.dumps(said).encode()) is None
 
 
 def reader(data: bytes) -> Callable[[int, int], bytes]:

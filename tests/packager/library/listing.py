@@ -1,0 +1,31 @@
+"""Folders of many files, and the listing of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from packager.library.catalogue import (
+    Catalogue,
+    Entry,
+)
+
+THEN = 1_700_000_000 * 10**9
+
+
+async def files(catalogue: Catalogue, patience: float | None = None) -> list[Entry]:
+    """All files, however many pages they take."""
+    found: list[Entry] = []
+    after = None
+    while True:
+        page = await catalogue.page(after, patience=patience)
+        found += [item for item in page.items if isinstance(item, Entry)]
+        if page.after is None:
+            return found
+        after = page.after
+
+
+def fill(root: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"1234")
