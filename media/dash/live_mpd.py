@@ -6,18 +6,20 @@ is there (§5.3.9.5.3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement
 
-from media.dash.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, WrittenPeriod, decimal, duration, encoded
+from media.dash.mpd import HTTP_ISO, ISOFF_LIVE, NAMESPACE, decimal, duration, encoded
 
 LATENCY_REFERENCE = 0
 """By which the service description names the adaptation sets' ProducerReferenceTime (annex K.3.2)."""
 
 PERIODS = "Periods"
-"""An element in whose place the periods are put, which are written already: of many only few are new."""
+"""An element in whose place the periods are put."""
+
+BETWEEN = b"\n  "
+"""What stands between two periods."""
 
 EPOCH = "1970-01-01T00:00:00Z"
 """Availability starts with the epoch: then a period's start is its date, on every node and for ever."""
@@ -56,7 +58,8 @@ class DynamicManifest:
         min_buffer: seconds to buffer, at a representation's bandwidth, for playing without a stall.
         latency: what the service aims at.
         clock: address of the clock (``HTTP_ISO``).
-        periods: in order.
+        end: seconds from the beginning of all to the last period's end, where nothing comes any more.
+        has_periods: whether there is any.
         ended: whether nothing comes any more.
         settled: whether everybody who was there knows it: then it is of type static, which has no live edge
             that leaves it behind; times count from its beginning. To a player on the way that would change
@@ -70,12 +73,16 @@ class DynamicManifest:
     min_buffer: Fraction
     latency: Latency
     clock: str
-    periods: Sequence[WrittenPeriod]
+    end: Fraction = Fraction(0)
+    has_periods: bool = True
     ended: bool = False
     settled: bool = False
 
-    def render(self) -> bytes:
-        """Write the manifest as XML in UTF-8."""
+    def around(self) -> tuple[bytes, bytes]:
+        """Write what stands before the periods and behind them, as XML in UTF-8.
+
+        They are written already (`Period.write`), with `BETWEEN` between any two: of many only few are new.
+        """
         mpd = Element(
             "MPD",
             xmlns=NAMESPACE,
@@ -91,17 +98,15 @@ class DynamicManifest:
             mpd.set("suggestedPresentationDelay", duration(self.latency.target))
         if self.ended:
             # §5.3.1.2: its end is known.
-            end = max((one.start + (one.duration or 0) for one in self.periods), default=Fraction(0))
-            mpd.set("mediaPresentationDuration", duration(end))
+            mpd.set("mediaPresentationDuration", duration(self.end))
         else:
             # §5.4.1: without it nothing is ever updated.
             mpd.set("minimumUpdatePeriod", duration(self.update_period))
         if not self.settled:
             mpd.append(self.latency.element())
-        if self.periods:
+        if self.has_periods:
             SubElement(mpd, PERIODS)
         if not self.settled:
             SubElement(mpd, "UTCTiming", schemeIdUri=HTTP_ISO, value=self.clock)
-        return encoded(mpd).replace(
-            b"<%b />" % PERIODS.encode(), b"\n  ".join(one.text for one in self.periods)
-        )
+        before, _, behind = encoded(mpd).partition(b"<%b />" % PERIODS.encode())
+        return before, behind

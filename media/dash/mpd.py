@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 MEDIA_TYPE = "application/dash+xml"
@@ -270,14 +269,6 @@ class Period:
         element = self.element()
         indent(element, level=1)
         return bytes(tostring(element, encoding="utf-8"))
-
-
-class WrittenPeriod(NamedTuple):
-    """A period that was written before; see there."""
-
-    start: Fraction
-    duration: Fraction | None
-    text: bytes
 
 
 @dataclass(frozen=True, slots=True)

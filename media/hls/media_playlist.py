@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
+from media.hls.lasting_text import Pieces, Text, rendered
 from media.hls.values import attributes, date_time, decimal, quoted, text, yes
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"
@@ -147,7 +148,7 @@ class Older(NamedTuple):
     """
 
     first: Sequence[str] = ()
-    lasting: Sequence[bytes] = ()
+    lasting: Sequence[Text] = ()
     last: Sequence[str] = ()
     map: Map | None = None
 
@@ -204,9 +205,9 @@ class MediaPlaylist:
 
     def render(self) -> str:
         """Write the playlist."""
-        return b"".join(self.pieces()).decode()
+        return b"".join(rendered(self.pieces())).decode()
 
-    def pieces(self) -> tuple[bytes, ...]:
+    def pieces(self) -> Pieces:
         """Write the playlist; what of it is in others, too, are pieces of their own."""
         start, segments, end = self._start_lines(), self._segment_lines(), self._end_lines()
         ranges = text(self.date_ranges)

@@ -14,10 +14,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from media.hls.lasting_text import Deflated, DigestedText, LastingText, deflate, digest_of
-
-Pieces = tuple[bytes, ...]
-"""A text; its pieces joined in this order."""
+from media.hls.lasting_text import (
+    Deflated,
+    DigestedText,
+    FilledText,
+    LastingText,
+    Pieces,
+    Text,
+    deflate,
+    digest_of,
+    size_of,
+)
 
 LONG_BYTES = 16 * 1024
 """From this size on, a piece is expected to come again."""
@@ -80,8 +87,8 @@ def _make_tag(pieces: Pieces) -> str:
     return f'"{whole.hex()}"'
 
 
-def _digest_of(piece: bytes) -> bytes:
-    if isinstance(piece, DigestedText):
+def _digest_of(piece: Text) -> bytes:
+    if isinstance(piece, DigestedText | FilledText):
         return piece.digest
     return (_digest if len(piece) >= LONG_BYTES else digest_of)(piece)
 
@@ -92,10 +99,22 @@ def _make_gzip(pieces: Pieces) -> bytes:
         if lasting:
             made.append(_run(tuple(run)))
         else:
-            made += [(_deflated if len(piece) >= LONG_BYTES else deflate)(piece) for piece in run]
+            made += [_deflated(piece) if _comes_again(piece) else _make_deflated(piece) for piece in run]
     whole = _joined(made)
     end = whole.crc.to_bytes(4, "little") + (whole.size & 0xFFFFFFFF).to_bytes(4, "little")
     return b"".join((_HEAD, whole.data, _END, end))
+
+
+def _comes_again(piece: Text) -> bool:
+    return isinstance(piece, FilledText) or len(piece) >= LONG_BYTES
+
+
+def _make_deflated(piece: Text) -> Deflated:
+    return deflate(piece.render() if isinstance(piece, FilledText) else piece)
+
+
+def _size(piece: Text) -> int:
+    return size_of((piece,))
 
 
 def _make_run(pieces: Pieces) -> Deflated:
@@ -111,7 +130,7 @@ def _joined(parts: Sequence[Deflated]) -> Deflated:
 
 def _own_bytes(pieces: Pieces) -> int:
     """Bytes of a text that no other one has in common with it."""
-    return sum(len(piece) for piece in pieces if not isinstance(piece, LastingText))
+    return size_of(piece for piece in pieces if not isinstance(piece, LastingText))
 
 
 def _run_bytes(pieces: Pieces) -> int:
@@ -119,7 +138,7 @@ def _run_bytes(pieces: Pieces) -> int:
 
 
 _digest = _Kept(digest_of, len)
-_deflated = _Kept(deflate, len)
+_deflated = _Kept(_make_deflated, _size)
 _run = _Kept(_make_run, _run_bytes)
 
 tag = _Kept(_make_tag, _own_bytes)
@@ -131,8 +150,8 @@ gzip = _Kept(_make_gzip, _own_bytes)
 
 def is_quick(pieces: Pieces) -> bool:
     """Tell whether the gzip of a text is there, or made in a moment."""
-    fresh = sum(
-        len(piece) for piece in pieces if not isinstance(piece, LastingText) and piece not in _deflated
+    fresh = size_of(
+        piece for piece in pieces if not isinstance(piece, LastingText) and piece not in _deflated
     )
     return fresh <= QUICK_BYTES or pieces in gzip
 

@@ -19,11 +19,8 @@ DIRECTIVES = frozenset((f"{PREFIX}msn", f"{PREFIX}part", f"{PREFIX}skip"))
 CARRIED = ("token",)
 """Names of the query parameters that are repeated on every URI of a playlist, unless configured."""
 
-MAX_SUFFIX = 1024
-"""Most characters of those."""
-
-MAX_CARRIED_BYTES = 16 << 20
-"""Most bytes that they may take in one playlist."""
+MAX_SUFFIX = 2048 + 256
+"""Most characters of those with their names, percent-encoded: a token may have 2,048."""
 
 MAX_AHEAD = 2
 """§6.2.5.2: how many media sequence numbers beyond the last one may be asked for."""

@@ -107,9 +107,10 @@ class LiveFastPath:
             return None
         player_request = _player_request(fields)
         if asked.wanted is not None:
-            return PlaylistAnswer(
-                request, self._service, Reload(channel, rendition, asked.wanted), player_request
-            )
+            reload = Reload(channel, rendition, asked.wanted)
+            if reload.is_sent_in_steps():
+                return None
+            return PlaylistAnswer(request, self._service, reload, player_request)
         named = asked.named.of(rendition.window)
         data = named.in_memory(rendition.window)
         if data is None and not (named.kind is RenditionFileKind.PART and _is_next(rendition, named)):
@@ -306,7 +307,10 @@ class PlaylistAnswer(LiveAnswer):
     def _answer(self, *, holds: bool) -> None:
         """Reply with the playlist, or that it doesn't come."""
         reload = self._reload
-        if holds:
+        if holds and reload.is_sent_in_steps():
+            # What was waited for is the end, and all of a long playlist: asked for again, it comes in steps.
+            self._refuse(503, 0)
+        elif holds:
             text, kept = reload.render(), reload.max_age
             reply = self._service.latest.of(
                 text, MEDIA_TYPE, kept, self._around(), coded=self._player_request.coded

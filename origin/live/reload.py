@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from starlette.datastructures import QueryParams
 
+from media.hls.lasting_text import Pieces
 from origin.live import directives
-from origin.live.directives import DirectiveError, Directives
+from origin.live.directives import Directives
 from packager.live.channel import Channel
 from packager.window.rendition import Rendition
 from packager.window.window import Window
@@ -27,6 +28,12 @@ SEGMENTS_AHEAD = 1
 MOST_LATE_SECONDS = 10
 """As many more are as are due by the clock, which players of DASH go by (ISO/IEC 23009-1 §5.3.9.5.3), while
 the encoder is no later than this. What comes late may come all at once."""
+
+MOST_AT_ONCE = 2 << 20
+"""A playlist that carries query parameters is made and sent piece by piece if it has more bytes than this."""
+
+LINE_BYTES = 80
+"""Bytes of a segment's lines in a playlist, about, without query parameters."""
 
 QUERIES_KEPT = 256
 """How many query strings are kept with what they ask for."""
@@ -92,17 +99,22 @@ class Reload(NamedTuple):
         return self.wanted.number, self.wanted.part
 
     def check(self) -> None:
-        """Refuse what lies too far ahead, or would make a long playlist much longer.
+        """Refuse what lies too far ahead.
 
         Raises:
             DirectiveError: it does.
         """
         window = self.window
-        if len(self.wanted.suffix) * len(window.listed) > directives.MAX_CARRIED_BYTES:
-            raise DirectiveError(f"the query is too long for a playlist of {len(window.listed)} segments")
         if not window.ended:
             last = window.last or (window.next_number - 1, 0)
             directives.check(self.wanted, last, self.channel.cadence)
+
+    def is_sent_in_steps(self) -> bool:
+        """Tell whether the playlist has so many addresses to be changed that it is made while it is sent."""
+        suffix, window = self.wanted.suffix, self.window
+        # §6.2.5.1: with EXT-X-ENDLIST a delta update is the whole.
+        whole = not self.wanted.skip or window.ended
+        return bool(suffix) and whole and len(window.listed) * (LINE_BYTES + len(suffix)) > MOST_AT_ONCE
 
     def has_come(self) -> bool:
         """Tell whether the playlist has what is asked for (§6.2.5.2)."""
@@ -110,7 +122,7 @@ class Reload(NamedTuple):
         # §6.2.5.2: with EXT-X-ENDLIST the directives are ignored.
         return number is None or window.ended or window.reached(number, self.wanted.part)
 
-    def render(self) -> tuple[bytes, ...]:
+    def render(self) -> Pieces:
         """Give the playlist as of now, in pieces; the same object to all who ask in the same state."""
         return self.channel.presentation.media_pieces(
             self.rendition.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,11 +14,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from media.dash import mpd
+from media.hls.lasting_text import Pieces
 from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4 import wvtt
 from origin.access.credentials import client_address
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError
-from origin.http.content_coding import Pieces
 from origin.live.dash_captions import fragmented, is_fragmented
 from origin.live.directives import CARRIED, DirectiveError
 from origin.live.dvr_segments import media_tag, open_segment, read_part
@@ -87,24 +88,26 @@ class _Live:
         self._carried = carried
 
     async def multivariant_playlist(self, request: Request) -> Response:
-        def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
+        async def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
             data = channel.presentation.multivariant(suffix)
             return _playlist(asked, (data,), channel.target_duration)
 
         return await self._whole(request, render)
 
     async def manifest(self, request: Request) -> Response:
-        def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
+        async def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
             if not channel.cadence.regular:
                 # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
                 return refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
-            data = channel.presentation.manifest(time.time(), suffix)
-            return _playlist(asked, (data,), max(channel.target_duration // 2, 1), mpd.MEDIA_TYPE)
+            for _ in channel.presentation.manifest_in_steps(time.time()):
+                await asyncio.sleep(0)
+            pieces = channel.presentation.manifest_pieces(time.time(), suffix)
+            return _playlist(asked, pieces, max(channel.target_duration // 2, 1), mpd.MEDIA_TYPE)
 
         return await self._whole(request, render)
 
     async def _whole(
-        self, request: Request, render: Callable[[RequestTraits, Channel, str], Response]
+        self, request: Request, render: Callable[[RequestTraits, Channel, str], Awaitable[Response]]
     ) -> Response:
         """Answer with what describes a whole channel, as soon as there is something to play."""
         channel = self._channels.get(request.path_params["channel"])
@@ -122,7 +125,7 @@ class _Live:
         if not there:
             return refusal(503, target_duration, retry_after=target_duration)
         try:
-            return render(asked, channel, wanted.suffix)
+            return await render(asked, channel, wanted.suffix)
         except RenderingError:
             return refusal(500, 0)
 

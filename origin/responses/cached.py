@@ -11,11 +11,16 @@ from typing import NamedTuple
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from media.hls.lasting_text import Pieces, rendered, size_of
 from origin.http import content_coding
-from origin.http.content_coding import Pieces
 from origin.http.select import Headers, answer
 from origin.http1.fast_path import Reply, encoded
-from origin.responses.representation import BytesRepresentation, RepresentationResponse
+from origin.responses.representation import (
+    COPY_STEP,
+    BytesRepresentation,
+    PiecesRepresentation,
+    RepresentationResponse,
+)
 
 KEPT = 256
 """How many answers' header lines are kept."""
@@ -107,7 +112,11 @@ def text_response(
     coded = coded and (apart or content_coding.is_quick(text))
     body, tag = _coded(text) if coded else (text, immutable_tag or content_coding.tag(text))
     headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
-    representation = BytesRepresentation(b"".join(body), media_type, tag)
+    representation: BytesRepresentation | PiecesRepresentation
+    if size_of(body) > COPY_STEP:
+        representation = PiecesRepresentation(body, media_type, tag)
+    else:
+        representation = BytesRepresentation(b"".join(rendered(body)), media_type, tag)
     caching = _caching(max_age, immutable_tag)
     return RepresentationResponse(representation, cache_control=caching, headers=headers)
 
@@ -133,9 +142,10 @@ def text_reply(
     """
     coded = coded and content_coding.is_quick(text)
     body, tag = _coded(text) if coded else (text, immutable_tag or content_coding.tag(text))
-    size = sum(map(len, body))
+    bodies = rendered(body)
+    size = sum(map(len, bodies))
     head = _head(size, media_type, tag, _caching(max_age, immutable_tag), _coding(coded=coded), around)
-    return Reply(200, (head, *body), size)
+    return Reply(200, (head, *bodies), size)
 
 
 class LatestReply:

@@ -7,12 +7,15 @@ offers it, by a bounded copy where it doesn't (TLS).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from media.hls.lasting_text import Pieces, rendered, size_of
 from origin.http.byte_ranges import ByteRange
 from origin.http.select import Headers, answer
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
@@ -118,6 +121,47 @@ class BytesRepresentation:
         if offset == 0 and length >= self.size:
             return self._data
         return memoryview(self._data)[offset : offset + length]
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+class PiecesRepresentation:
+    """A representation of pieces in memory, of which some are made when they are read.
+
+    Args:
+        pieces: The pieces, which nobody changes.
+        media_type: Their Content-Type.
+        etag: Entity-tag as its field says it, quotes included.
+    """
+
+    last_modified = None
+
+    def __init__(self, pieces: Pieces, media_type: str, etag: str | None = None) -> None:
+        self._begins = [0, *itertools.accumulate(size_of((piece,)) for piece in pieces)]
+        self.size = self._begins.pop()
+        self.etag = etag
+        self.media_type = media_type
+        self._pieces = pieces
+        # The number of the piece that was made last, and its bytes: the next step may begin within it.
+        self._latest: tuple[int, bytes] = (-1, b"")
+
+    def descriptor(self) -> int | None:
+        """None: there is no file."""
+        return None
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes from `offset`; others have their turn before."""
+        await asyncio.sleep(0)
+        first = bisect_right(self._begins, offset) - 1
+        behind = bisect_right(self._begins, offset + length - 1)
+        begin = offset - self._begins[first]
+        return b"".join(map(self._bytes_of, range(first, behind)))[begin : begin + length]
+
+    def _bytes_of(self, number: int) -> bytes:
+        if self._latest[0] != number:
+            self._latest = number, b"".join(rendered(self._pieces[number : number + 1]))
+        return self._latest[1]
 
     async def close(self) -> None:
         """Nothing to release."""

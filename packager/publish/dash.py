@@ -6,12 +6,15 @@ segment by its number when its first part is due, and get it part by part while 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from xml.sax.saxutils import escape
 
 from media.dash import live_mpd, mpd
+from media.hls.lasting_text import FilledText, Pieces, Replacements, TextTemplate, rendered
 from media.mp4 import wvtt
 from media.mp4.emsg import ID3_SCHEME
 from media.mp4.fragments import write_empty_fragment
@@ -40,8 +43,11 @@ TEXT_INIT_NUMBER = 0
 TEXT_BANDWIDTH = 1000
 """Bits per second of captions, as long as there were none."""
 
-MAX_RENDERED = 64
-"""Most rendered manifests that are kept; different query parameters make different ones."""
+BLOCK = 64
+"""Periods that are joined, once they don't change any more."""
+
+WRITTEN_AT_ONCE = 16
+"""Most periods that are written while others wait: some milliseconds' worth."""
 
 MARK = "\ue000"
 """A character of nobody's, for what is put into periods that are kept."""
@@ -53,28 +59,67 @@ SETTLED_UPDATES = 5
 """So many target durations behind the end nobody is left who doesn't know of it: players ask in each."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Periods that don't change any more, joined.
+
+    Attributes:
+        spans: them.
+        ends: where each one's text ends in the text.
+        template: their text, and `live_mpd.BETWEEN` before each.
+    """
+
+    spans: list[LivePeriod]
+    ends: list[int]
+    template: TextTemplate
+
+    @classmethod
+    def of(cls, written: Sequence[tuple[LivePeriod, bytes]]) -> _Block:
+        """Join some with their texts."""
+        parts = [live_mpd.BETWEEN + text for _, text in written]
+        ends = list(itertools.accumulate(map(len, parts)))
+        return cls([span for span, _ in written], ends, TextTemplate(b"".join(parts)))
+
+    def apart(self) -> dict[int, tuple[LivePeriod, bytes]]:
+        """Give them with their texts, by their numbers."""
+        text, gap = self.template.text, len(live_mpd.BETWEEN)
+        ends = itertools.pairwise([0, *self.ends])
+        return {
+            span.stretch.number: (span, text[begin + gap : end])
+            for span, (begin, end) in zip(self.spans, ends, strict=True)
+        }
+
+
 class LiveManifest:
     """Follows a channel's first rendition and tells the periods.
 
     Args:
         renditions: by name; the first one is video.
         cadence: the channel's.
+        block: how many periods are joined, once they don't change any more.
     """
 
-    def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
+    def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence, block: int = BLOCK) -> None:
+        self._block = block
         self._renditions = renditions
         self._cadence = cadence
         self._stretches = Stretches(renditions, cadence.segment_duration)
         self._state: tuple[object, ...] = ()
-        # The manifest of this state without a suffix, and with some.
-        self._template = b""
-        self._rendered: dict[str, bytes] = {}
+        # The manifest of this state, marks in the place of suffix and bandwidths.
+        self._templates: list[TextTemplate] = []
+        self._bandwidths: Replacements = ()
         self._published = 0.0
-        # By their numbers, the periods that don't change any more, without suffix and bandwidths.
+        # By the numbers of their first periods, those that were joined, in order; and by their numbers some
+        # others that are written: of those that don't change any more all.
+        self._blocks: dict[int, _Block] = {}
         self._written: dict[int, tuple[LivePeriod, bytes]] = {}
 
     def render(self, suffix: str, now: float) -> bytes:
-        """Give the manifest as of now; every rendition must have a timeline.
+        """Give the bytes of the manifest as of now; the rest as for `pieces`."""
+        return b"".join(rendered(self.pieces(suffix, now)))
+
+    def pieces(self, suffix: str, now: float) -> Pieces:
+        """Give the manifest as of now, in pieces; every rendition must have a timeline.
 
         Args:
             suffix: put behind every address: ``?`` and query parameters, percent-encoded.
@@ -95,21 +140,66 @@ class LiveManifest:
         if state != self._state:
             # §5.3.1.2: another publishTime is another manifest.
             self._published = now
-            self._template = self._manifest(reference, now).render()
+            self._templates = self._template(reference, now)
+            # What is measured of a rendition is said of it in all periods.
+            self._bandwidths = tuple(
+                (_mark(one).encode(), str(_bandwidth(one)).encode()) for one in self._renditions.values()
+            )
             self._state = state
-            self._rendered.clear()
-        if suffix not in self._rendered:
-            if len(self._rendered) >= MAX_RENDERED:
-                self._rendered.clear()
-            self._rendered[suffix] = self._template.replace(SUFFIX.encode(), escape(suffix).encode())
-        return self._rendered[suffix]
+        replacements = *self._bandwidths, (SUFFIX.encode(), escape(suffix).encode())
+        return tuple(FilledText(template, replacements) for template in self._templates)
 
     def keep_up(self) -> None:
-        """Look at the segments that have come: there may be many since the last time."""
-        if next(iter(self._renditions.values())).window.listed:
-            self._stretches.follow()
+        """Look at the segments that have come, and write some of the periods that don't change any more."""
+        reference = next(iter(self._renditions.values())).window
+        # Before every rendition has begun they are told in another way.
+        if reference.listed and all(one.window.timeline for one in self._renditions.values()):
+            next(self.written_in_steps(0.0), None)
 
-    def _manifest(self, reference: Window, now: float) -> live_mpd.DynamicManifest:
+    def written_in_steps(self, now: float) -> Iterator[None]:
+        """Write the periods that don't change any more, some in each step: after a start there are thousands.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        reference = next(iter(self._renditions.values())).window
+        self._stretches.follow()
+        spans = self._stretches.spans(ended=reference.ended, settled=self._is_settled(reference, now))
+        known = {number: span for number, (span, _) in self._written.items()}
+        known |= {span.stretch.number: span for block in self._blocks.values() for span in block.spans}
+        lacking = [span for span in spans[1:] if self._lasts(span) and known.get(span.stretch.number) != span]
+        for number, span in enumerate(lacking):
+            self._written[span.stretch.number] = span, self._period(span).write()
+            if number % WRITTEN_AT_ONCE == WRITTEN_AT_ONCE - 1:
+                yield
+
+    def _lasts(self, span: LivePeriod) -> bool:
+        """Tell whether a period doesn't change any more, unless it is the oldest: its segments leave."""
+        return span.static or self._stretches.is_over(span)
+
+    def _template(self, reference: Window, now: float) -> list[TextTemplate]:
+        settled = self._is_settled(reference, now)
+        spans = self._stretches.spans(ended=reference.ended, settled=settled)
+        before, behind = self._manifest(reference, now, spans).around()
+        periods = self._periods(spans)
+        if not periods:
+            return [TextTemplate(before + behind)]
+        # What is short is one piece.
+        joined: list[TextTemplate] = []
+        loose = [before]
+        for template in periods:
+            if isinstance(template, TextTemplate):
+                if loose:
+                    joined.append(TextTemplate(b"".join(loose)))
+                    loose = []
+                joined.append(template)
+            else:
+                loose.append(template)
+        return [*joined, TextTemplate(b"".join((*loose, behind)))]
+
+    def _manifest(
+        self, reference: Window, now: float, spans: Sequence[LivePeriod]
+    ) -> live_mpd.DynamicManifest:
         step, part = self._cadence.segment_duration, self._cadence.part_target
         oldest, newest = reference.listed[0], reference.listed[-1]
         target, settled = max(LATENCY_PARTS * part, LEAST_LATENCY), self._is_settled(reference, now)
@@ -121,7 +211,10 @@ class LiveManifest:
             min_buffer=part,
             latency=live_mpd.Latency(target, target / 2, 2 * target),
             clock=CLOCK,
-            periods=self._periods(self._stretches.spans(ended=reference.ended, settled=settled)),
+            end=max((one.start + (one.length or 0) for one in spans), default=Fraction(0))
+            if reference.ended
+            else Fraction(0),
+            has_periods=bool(spans),
             ended=reference.ended,
             settled=settled,
         )
@@ -132,30 +225,42 @@ class LiveManifest:
         end = newest.program_date_time + newest.duration
         return reference.ended and now > end + SETTLED_UPDATES * self._cadence.target_duration
 
-    def _periods(self, spans: list[LivePeriod]) -> list[mpd.WrittenPeriod]:
-        """Write the periods; those that don't change any more are written once."""
+    def _periods(self, spans: Sequence[LivePeriod]) -> list[bytes | TextTemplate]:
+        """Give the texts of the periods; those that don't change any more are written and joined once."""
+        if spans:
+            self._take_apart(spans[0].stretch.number)
+        found = list[bytes | TextTemplate]()
         written: dict[int, tuple[LivePeriod, bytes]] = {}
-        # The oldest one has segments that leave.
-        for span in spans[:1]:
-            written[span.stretch.number] = span, self._period(span).write()
-        for span in spans[1:]:
-            known = self._written.get(span.stretch.number)
-            if known is None or known[0] is not span:
-                known = span, self._period(span).write()
-            written[span.stretch.number] = known
-        self._written = written
-        texts = b"\0".join(text for _, text in written.values())
-        # What is measured of a rendition is said of it in all of them.
-        for rendition in self._renditions.values():
-            texts = texts.replace(_mark(rendition).encode(), str(_bandwidth(rendition)).encode())
-        return (
-            [
-                mpd.WrittenPeriod(span.start, span.length, text)
-                for span, text in zip(spans, texts.split(b"\0"), strict=True)
-            ]
-            if spans
-            else []
-        )
+        blocks: dict[int, _Block] = {}
+        row: list[LivePeriod] = []
+        at = 0
+        while at < len(spans):
+            span = spans[at]
+            block = self._blocks.get(span.stretch.number)
+            if block is not None and spans[at : at + len(block.spans)] == block.spans:
+                at, row = at + len(block.spans), []
+            else:
+                written[span.stretch.number] = self._written_period(span)
+                found.append((live_mpd.BETWEEN if at else b"") + written[span.stretch.number][1])
+                row = [*row, span] if at and self._lasts(span) else []
+                at, block = at + 1, None
+            if len(row) == self._block:
+                block, row = _Block.of([written.pop(one.stretch.number) for one in row]), []
+                del found[-self._block :]
+            if block is not None:
+                blocks[block.spans[0].stretch.number] = block
+                found.append(block.template)
+        self._written, self._blocks = written, blocks
+        return found
+
+    def _take_apart(self, oldest: int) -> None:
+        """Keep the periods of joined ones apart of which the first have left."""
+        for number in [number for number in self._blocks if number <= oldest]:
+            self._written = self._blocks.pop(number).apart() | self._written
+
+    def _written_period(self, span: LivePeriod) -> tuple[LivePeriod, bytes]:
+        known = self._written.get(span.stretch.number)
+        return known if known and known[0] == span else (span, self._period(span).write())
 
     def _period(self, span: LivePeriod) -> mpd.Period:
         sets: list[mpd.AdaptationSet] = []

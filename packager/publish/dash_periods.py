@@ -157,18 +157,21 @@ class Stretches:
         found, begin = list[LivePeriod](), Fraction(0)
         oldest = self._windows[0].listed[0].number if settled else 0
         for stretch, following in zip_longest(self._known, list(self._known)[1:]):
-            if not settled and (over := self._over.get(stretch.number)) is not None:
+            over = self._over.get(stretch.number)
+            if over is not None and not settled:
                 found.append(over)
-                begin += over.length or 0
                 continue
             last = None
             if ended or following is not None:
-                last = self._last(stretch)
+                last = self._last(stretch) if over is None else over.last
                 if last is None or last < oldest:
                     continue  # at no time all of them were there
             first = max(stretch.number, oldest)
             gone = (first - stretch.number) * self._step
-            length = None if last is None else self._length(stretch, last, following) - gone
+            length = None
+            if last is not None:
+                whole = self._length(stretch, last, following) if over is None else over.length or 0
+                length = whole - gone
             start = begin if settled else mpd.rounded_down(stretch.start)
             span = LivePeriod(stretch, first, last, start, length, stretch.media_time + gone, settled)
             found.append(span)
@@ -176,6 +179,10 @@ class Stretches:
             if not settled and following is not None and self._is_past(following.number):
                 self._over[stretch.number] = span
         return found
+
+    def is_over(self, span: LivePeriod) -> bool:
+        """Tell whether a period of what isn't settled doesn't change any more."""
+        return self._over.get(span.stretch.number) is span
 
     def _is_past(self, number: int) -> bool:
         """Tell whether a segment is so old that those before it don't become gaps any more."""

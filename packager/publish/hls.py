@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 import structlog
 
 from media.hls import media_playlist as m3u8
+from media.hls.lasting_text import FilledText, LastingText, Pieces, rendered
 from media.hls.values import adding_up
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
@@ -41,6 +42,9 @@ MAX_RENDERED = 64
 
 MAX_RENDERED_BYTES = 32 << 20
 """Most bytes of them that were made for their query parameters alone."""
+
+FILLED_BYTES = 128
+"""Memory that a piece takes whose bytes are made when they are sent."""
 
 _Key = tuple[str, bool, bool, str]
 
@@ -190,7 +194,7 @@ class Presentation:
         self._renditions = renditions
         self._cadence = cadence
         # An error stands for what can't be rendered in this state: that is tried once, however many wait.
-        self._rendered: dict[_Key, tuple[bytes, ...] | RenderingError] = {}
+        self._rendered: dict[_Key, Pieces | RenderingError] = {}
         self._rendered_bytes = 0
         self._state: list[int] = []
         self.date_ranges = DateRanges()
@@ -213,11 +217,11 @@ class Presentation:
 
     def media(self, name: str, *, skip: bool = False, suffix: str = "") -> bytes:
         """Give the bytes of a rendition's media playlist as of now; the rest as for `media_pieces`."""
-        return b"".join(self.media_pieces(name, skip=skip, suffix=suffix))
+        return b"".join(rendered(self.media_pieces(name, skip=skip, suffix=suffix)))
 
     def media_pieces(
         self, name: str, *, skip: bool = False, skip_date_ranges: bool = False, suffix: str = ""
-    ) -> tuple[bytes, ...]:
+    ) -> Pieces:
         """Give the bytes of a rendition's media playlist as of now, in pieces.
 
         Args:
@@ -234,7 +238,7 @@ class Presentation:
             RenderingError: it can't be rendered.
         """
 
-        def render() -> tuple[bytes, ...]:
+        def render() -> Pieces:
             now, boundary = time.monotonic(), SKIP_BOUNDARY * self._cadence.target_duration
             self._evict_date_ranges(now, boundary)
             reports = [
@@ -263,14 +267,24 @@ class Presentation:
             RenderingError: it can't be rendered.
         """
 
-        def render() -> tuple[bytes, ...]:
+        def render() -> Pieces:
             playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
             return (playlist.render().encode(),)
 
-        return self._once(("", False, False, suffix), render)[0]
+        return b"".join(rendered(self._once(("", False, False, suffix), render)))
 
     def manifest(self, now: float, suffix: str = "") -> bytes:
-        """Give the bytes of the DASH manifest at a time in seconds since the epoch; as for multivariant.
+        """Give the bytes of the DASH manifest as of now; the rest as for `manifest_pieces`."""
+        return b"".join(rendered(self.manifest_pieces(now, suffix)))
+
+    def manifest_in_steps(self, now: float) -> Iterator[None]:
+        """Make of the DASH manifest what lasts, some in each step; what `manifest_pieces` lacks, it makes."""
+        # What can't be made raises there.
+        with contextlib.suppress(Exception):
+            yield from self._manifest.written_in_steps(now)
+
+    def manifest_pieces(self, now: float, suffix: str = "") -> Pieces:
+        """Give the DASH manifest at a time in seconds since the epoch, in pieces; as for multivariant.
 
         Raises:
             RenderingError: it can't be rendered.
@@ -280,7 +294,7 @@ class Presentation:
         if isinstance(failed := self._recall(key), RenderingError):
             raise RenderingError(*failed.args)
         try:
-            return self._manifest.render(suffix, now)
+            return self._manifest.pieces(suffix, now)
         except Exception as error:
             raise self._failed(key, error) from error
 
@@ -309,7 +323,7 @@ class Presentation:
         if dates:
             self.date_ranges.evict(min(dates), now, kept)
 
-    def _once(self, key: _Key, render: Callable[[], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+    def _once(self, key: _Key, render: Callable[[], Pieces]) -> Pieces:
         """Give what is rendered of this state, or render it.
 
         Raises:
@@ -322,7 +336,7 @@ class Presentation:
             except Exception as error:
                 raise self._failed(key, error) from error
             if key[-1]:
-                self._rendered_bytes += sum(map(len, found))
+                self._rendered_bytes += _own_bytes(found)
         if isinstance(found, RenderingError):
             raise RenderingError(*found.args)  # a new one: one that is kept would collect tracebacks
         return found
@@ -333,7 +347,7 @@ class Presentation:
         log.error("rendering failed", rendition=key[0], reason=repr(error), exc_info=error)
         return RenderingError(*failed.args)
 
-    def _recall(self, key: _Key) -> tuple[bytes, ...] | RenderingError | None:
+    def _recall(self, key: _Key) -> Pieces | RenderingError | None:
         # Rendition reports are of the other renditions' state, too.
         state = [rendition.window.version for rendition in self._renditions.values()]
         state.append(self.date_ranges.version)
@@ -343,6 +357,13 @@ class Presentation:
             self._rendered.clear()
             self._rendered_bytes = 0
         return self._rendered.get(key)
+
+
+def _own_bytes(pieces: Pieces) -> int:
+    """Tell how much memory a text takes that no other one has in common with it."""
+    filled = sum(isinstance(piece, FilledText) for piece in pieces)
+    own = sum(len(piece) for piece in pieces if not isinstance(piece, FilledText | LastingText))
+    return own + filled * FILLED_BYTES
 
 
 def _following(method: weakref.WeakMethod[Callable[[str], None]], name: str) -> Callable[[], None]:

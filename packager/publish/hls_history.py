@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from media.hls import media_playlist as m3u8
-from media.hls.lasting_text import DigestedText, LastingText
+from media.hls.lasting_text import FilledText, LastingText, TextTemplate
 from packager.window.model import LiveSegment
 from packager.window.rendition import MAP_EXTENSION, init_uri, segment_uri
 from packager.window.window import Window
@@ -72,12 +72,12 @@ class _Block(NamedTuple):
     Attributes:
         number: of the first one.
         text: their lines, whole ones.
-        has_map: whether there is an EXT-X-MAP among them.
+        template: the same, for lines with something behind their addresses.
     """
 
     number: int
     text: LastingText
-    has_map: bool
+    template: TextTemplate
 
 
 class History:
@@ -126,7 +126,7 @@ class History:
         carried = _Suffix(window.extension, suffix)
         return m3u8.Older(
             [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in head],
-            [carried.behind_all(block) for block in self._blocks],
+            [FilledText(block.template, carried.replacements) for block in self._blocks],
             [carried.behind(f"{line}\n".encode()).decode()[:-1] for line in tail],
             self._map and _map(self._map.uri + suffix),
         )
@@ -155,13 +155,16 @@ class History:
             self._map = said.map or self._map
             self._next = segment.number + 1
             if self._next % BLOCK == 0:
-                self._settle()
+                self._settle(window.extension)
 
-    def _settle(self) -> None:
+    def _settle(self, extension: str) -> None:
         """A block's last segment is there: a whole one lasts, a part of one is what comes first."""
         if len(self._tail) == BLOCK:
-            text = "".join(f"{one.text}\n" for one in self._tail).encode()
-            self._blocks.append(_Block(self._tail[0].number, LastingText.of(text), b"#EXT-X-MAP" in text))
+            text = LastingText.of("".join(f"{one.text}\n" for one in self._tail).encode())
+            template = TextTemplate(text)
+            for end in _ends(extension):
+                template.count(end)  # now, since who asks asks for all blocks at once
+            self._blocks.append(_Block(self._tail[0].number, text, template))
         else:
             self._head = self._tail
         self._tail = deque()
@@ -185,27 +188,31 @@ class History:
             before = said.map or before
 
 
+def _ends(extension: str) -> tuple[bytes, bytes]:
+    """Say how lines end that have an address: segments' names, and in quotes those of EXT-X-MAP."""
+    return f".{extension}\n".encode(), f'{MAP_EXTENSION}"\n'.encode()
+
+
 class _Suffix:
     """Puts something behind the addresses of lines that are written already.
 
     That costs a hundredth of writing them anew: whoever asks for a playlist may choose its suffix.
+
+    Attributes:
+        replacements: how lines end that have an address, and how they end then.
     """
 
     def __init__(self, extension: str, suffix: str) -> None:
-        # Of all lines only those with an address end so: segments' names, and in quotes those of EXT-X-MAP.
-        self._ends = [
-            (f"{end}{quote}\n".encode(), f"{end}{suffix}{quote}\n".encode())
-            for end, quote in ((f".{extension}", ""), (MAP_EXTENSION, '"'))
-        ]
-        self._suffix = suffix.encode()
+        # Of all lines only those with an address end so.
+        segment, quoted = _ends(extension)
+        put = suffix.encode()
+        self.replacements = (
+            (segment, segment[:-1] + put + b"\n"),
+            (quoted, quoted[:-2] + put + b'"\n'),
+        )
 
-    def behind(self, lines: bytes, *, has_map: bool = True) -> bytes:
+    def behind(self, lines: bytes) -> bytes:
         """Give whole lines with the suffix."""
-        for end, longer in self._ends[: 1 + has_map]:
+        for end, longer in self.replacements:
             lines = lines.replace(end, longer)
         return lines
-
-    def behind_all(self, block: _Block) -> DigestedText:
-        """The same of a block."""
-        text = self.behind(block.text, has_map=block.has_map)
-        return DigestedText.derived(text, block.text.digest, self._suffix)

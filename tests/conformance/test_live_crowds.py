@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from media.hls.lasting_text import Pieces
 from media.hls.media_playlist import MediaPlaylist
 from origin.responses import cached
 from origin.server import rlimits
@@ -79,7 +80,7 @@ def test_a_herd_is_released_by_one_part_and_one_rendering(
     coded: list[bytes] = []
     render, compress = MediaPlaylist.pieces, zlib.compressobj
 
-    def rendering(playlist: MediaPlaylist) -> tuple[bytes, ...]:
+    def rendering(playlist: MediaPlaylist) -> Pieces:
         rendered.append(b"")
         return render(playlist)
 

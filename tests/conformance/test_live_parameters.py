@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import pytest
 from media.dash.live_mpd import DynamicManifest
 from media.hls.media_playlist import MediaPlaylist
 from media.hls.multivariant import MultivariantPlaylist
-from origin.live import directives
 from packager.process.tools import Tools
-from tests.conformance.handfed import NUMBER, PARTS, PATH, HandFed, Track, on_air
+from packager.window.model import LivePart
+from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Client
 
 BOTH_WAYS = pytest.mark.parametrize(
@@ -31,16 +33,14 @@ def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[Ha
         yield fed
 
 
-@pytest.mark.parametrize(
-    "fields", [(), ("If-None-Match: x",)], ids=["on the connection", "by the application"]
-)
+@BOTH_WAYS
 @pytest.mark.parametrize(
     ("path", "owner", "name"),
     [
         (PATH, MediaPlaylist, "pieces"),
         (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces"),
         (MASTER, MultivariantPlaylist, "render"),
-        (MANIFEST, DynamicManifest, "render"),
+        (MANIFEST, DynamicManifest, "around"),
     ],
 )
 def test_a_thousand_queries_are_one_rendering(
@@ -86,20 +86,53 @@ def test_which_parameters_are_carried_is_configured(
         assert fed.ask(f"/live/test/240p/{NUMBER}.m4s?hdnts=b~c&session=e").status == 200
 
 
-@pytest.mark.parametrize(
-    "fields", [(), ("If-None-Match: x",)], ids=["on the connection", "by the application"]
-)
-def test_a_token_that_would_make_a_playlist_too_long_is_refused(
-    fed: HandFed, monkeypatch: pytest.MonkeyPatch, fields: tuple[str, ...]
+@BOTH_WAYS
+def test_a_token_of_2048_characters_is_carried_and_one_that_is_much_longer_is_refused(
+    fed: HandFed, fields: tuple[str, ...]
 ) -> None:
-    assert fed.ask(f"{PATH}?token={'x' * 1000}", *fields).status == 200
-    assert fed.ask(f"{PATH}?token={'x' * 1100}", *fields).status == 400
-    # Of eight segments each.
-    monkeypatch.setattr(directives, "MAX_CARRIED_BYTES", 8 * 100)
-    assert fed.ask(f"{PATH}?token={'x' * 90}", *fields).status == 200
-    refused = fed.ask(f"{PATH}?token={'x' * 100}", *fields)
+    answer = fed.ask(f"{PATH}?token={'x' * 2048}", *fields)
+    assert answer.status == 200
+    assert answer.body.count(b"x" * 2048) > PARTS
+    refused = fed.ask(f"{PATH}?token={'x' * 2400}", *fields)
     assert refused.status == 400
     assert b"too long" in refused.body
+
+
+@BOTH_WAYS
+def test_a_window_of_hours_carries_a_long_token_on_every_address(
+    material: dict[str, Track], tools: Tools, tmp_path: Path, fields: tuple[str, ...]
+) -> None:
+    """It isn't refused, and is sent as it is made; ranges, conditions and gzip hold as for any other."""
+    segments, token = 6000, "x" * 2048
+    options = dataclasses.replace(OPTIONS, dvr_window=2.0 * segments)
+    with on_air(material, tools, tmp_path, options) as fed:
+        fed.publish(2 * PARTS)
+        window = fed.channel.renditions["240p"].window
+
+        def publish() -> None:
+            for _ in range(segments):
+                date = Fraction(window.next_number)
+                window.append(LivePart(b"x", Fraction(1), True), date, ends_segment=True)
+
+        fed.in_loop(publish)
+        path = f"{PATH}?token={token}"
+        answer, plain = fed.ask(path, *fields), fed.ask(PATH)
+        assert (answer.status, plain.status) == (200, 200)
+        assert len(answer.body) == int(answer["content-length"]) > segments * len(token)
+        assert answer.body.replace(f"?token={token}".encode(), b"") == plain.body
+        assert answer.body.count(token.encode()) >= segments
+        assert fed.ask(path, "Range: bytes=999999-3999999").body == answer.body[999_999:4_000_000]
+        assert fed.ask(path, f"If-None-Match: {answer['etag']}").status == 304
+        assert fed.ask(path, *fields, "Accept-Encoding: gzip").body == answer.body
+        other = fed.ask(f"{path[:-1]}y", *fields)
+        assert other["etag"] != answer["etag"]
+        # A delta update has no lines of hours.
+        update = fed.ask(f"{path}&_HLS_skip=YES", *fields)
+        assert update.status == 200
+        assert len(update.body) < 100 * (len(token) + 200)
+        # What has ended is given whole, whatever was asked for.
+        fed.end()
+        assert len(fed.ask(f"{path}&_HLS_skip=YES", *fields).body) > segments * len(token)
 
 
 def test_a_long_playlist_with_a_token_goes_as_it_is(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.hls.date_range import DateRange
-from media.hls.lasting_text import LastingText
+from media.hls.lasting_text import FilledText, LastingText, rendered, size_of
 from media.hls.media_playlist import RenditionReport
 from origin.http import content_coding
 from packager.publish import hls_history
@@ -20,7 +20,7 @@ from packager.publish.hls import Presentation, media_playlist
 from packager.window.model import LivePart
 from packager.window.rendition import Rendition
 from packager.window.window import Window
-from tests.packager.publish.test_dash_periods import NUMBER, Air
+from tests.packager.publish.test_dash_periods import LONG_AFTER, NUMBER, Air
 from tests.packager.publish.test_hls import CADENCE, SOUND, VIDEO, publish
 
 SUFFIX = "?token=a%22b.m4s"
@@ -105,7 +105,7 @@ def test_what_is_kept_gives_the_playlist_that_is_made_from_scratch(
                         suffix=suffix,
                         date_ranges=presentation.date_ranges,
                     ).render()
-                    assert b"".join(pieces).decode() == scratch
+                    assert b"".join(rendered(pieces)).decode() == scratch
                     assert gzip.decompress(content_coding.gzip(pieces)).decode() == scratch
 
 
@@ -115,13 +115,17 @@ def test_what_is_kept_gives_the_playlist_that_is_made_from_scratch(
         st.tuples(st.integers(1, 60), st.integers(-9, 9), st.integers(0, 3)), min_size=1, max_size=30
     ),
     kept=st.sampled_from([0.0, 30.0, 300.0]),
+    block=st.sampled_from([2, 3, 64]),
 )
 def test_what_is_kept_gives_the_manifest_that_is_made_from_scratch(
-    runs: list[tuple[int, int, int]], kept: float
+    runs: list[tuple[int, int, int]], kept: float, block: int
 ) -> None:
     air = Air(kept)
+    air.manifest = LiveManifest(air.renditions, air.manifest._cadence, block)
     for pictures, sounds, late in runs:
         air.run(pictures, max(pictures + sounds, 1), Fraction(late))
+        if pictures % 2:
+            air.manifest.keep_up()
         for suffix in ("", "?token=a%26b&c=d"):
             followed = LiveManifest(air.renditions, air.manifest._cadence)
             followed._stretches = air.manifest._stretches
@@ -130,6 +134,18 @@ def test_what_is_kept_gives_the_manifest_that_is_made_from_scratch(
             followed._published = air.manifest._published
             assert followed.render(suffix, NUMBER) == kept_text
             followed._stretches._over = over
+            pieces = air.manifest.pieces(suffix, NUMBER)
+            assert size_of(pieces) == len(kept_text)
+            assert gzip.decompress(content_coding.gzip(pieces)) == kept_text
+    air.lineup.end()
+    for now in (NUMBER, LONG_AFTER):
+        for _ in air.manifest.written_in_steps(now):
+            pass
+        kept_text = air.manifest.render("", now)
+        scratch = LiveManifest(air.renditions, air.manifest._cadence)
+        scratch._stretches = air.manifest._stretches
+        scratch._stretches._over = {}
+        assert scratch.render("", now) == kept_text
 
 
 def long_window(segments: int) -> Window:
@@ -180,9 +196,41 @@ def test_a_new_part_costs_the_same_however_long_the_window_is(
     # With another suffix nothing is written anew but the first line and the latest ones.
     said.clear()
     compressed.clear()
-    assert len(b"".join(presentation.media_pieces("720p", suffix="?token=x"))) > 70 * segments
+    assert size_of(presentation.media_pieces("720p", suffix="?token=x")) > 70 * segments
     assert len(said) < 20
     assert not compressed
+
+
+@pytest.mark.parametrize("segments", [3600, 43_200])
+def test_a_token_costs_a_bounded_step_however_long_it_and_the_window_are(
+    segments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines are made when they are sent, a piece at a time; counted in bytes."""
+    window = long_window(segments)
+    presentation = Presentation({"720p": Rendition("720p", window, video=True, bitrate=1)}, CADENCE)
+    window.on_listed()
+    plain = b"".join(rendered(presentation.media_pieces("720p")))
+    suffix = f"?token={'x' * 2048}"
+    made: list[int] = []
+    render = FilledText.render
+
+    def rendering(text: FilledText) -> bytes:
+        made.append(1)
+        return render(text)
+
+    monkeypatch.setattr(FilledText, "render", rendering)
+    pieces = presentation.media_pieces("720p", suffix=suffix)
+    tag, others_tag = content_coding.tag(pieces), content_coding.tag(presentation.media_pieces("720p"))
+    assert tag != others_tag
+    assert not content_coding.is_quick(pieces)
+    assert not made
+    own = sum(len(piece) for piece in pieces if isinstance(piece, bytes))
+    assert own < 4 * hls_history.BLOCK * (110 + len(suffix))
+    assert presentation._rendered_bytes < own + 200 * segments / hls_history.BLOCK
+    assert max(size_of((piece,)) for piece in pieces) < 2 * hls_history.BLOCK * (110 + len(suffix))
+    whole = b"".join(rendered(pieces))
+    assert len(whole) == size_of(pieces) > 2048 * segments
+    assert whole.replace(suffix.encode(), b"") == plain
 
 
 def test_what_nobody_asks_for_is_ready_when_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,3 +269,38 @@ def test_a_manifest_of_many_breaks_writes_the_new_periods_alone(monkeypatch: pyt
     air.run(10, 10)
     air.root()
     assert len(written) < 20
+
+
+def test_a_manifest_of_thousands_of_breaks_is_made_in_bounded_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a start with a DVR all periods are new; then few bytes are made in each segment."""
+    air = Air(40_000)
+    for _ in range(1500):
+        air.run(10, 10)
+    written: list[int] = []
+    period = LiveManifest._period
+
+    def writing(manifest: LiveManifest, span: Any) -> Any:
+        written.append(span.stretch.number)
+        return period(manifest, span)
+
+    monkeypatch.setattr(LiveManifest, "_period", writing)
+    steps = []
+    for _ in air.manifest.written_in_steps(NUMBER):
+        steps.append(len(written))
+        written.clear()
+    assert max(steps) < 20
+    assert sum(steps) > 1300
+
+    def filled(suffix: str) -> list[FilledText]:
+        return [piece for piece in air.manifest.pieces(suffix, NUMBER) if isinstance(piece, FilledText)]
+
+    first = filled("")
+    assert len(written) < 60
+    air.run(10, 10)
+    second = filled(f"?token={'x' * 2048}")
+    templates = [{id(piece.template) for piece in pieces} for pieces in (first, second)]
+    new = [piece for piece in second if id(piece.template) not in templates[0]]
+    assert len(new) < 4
+    assert len(second) > 20
+    assert max(len(piece.template.text) for piece in new) < 200 * 2500
+    assert max(piece.size for piece in second) < 200 * (2500 + 6 * 2100)
