@@ -7,9 +7,9 @@ import functools
 import itertools
 import json
 import logging
+import logging.handlers
 import queue
 import sys
-import threading
 from typing import Literal, TextIO
 
 import structlog
@@ -36,44 +36,57 @@ LAST_SECONDS = 1.0
 """How long the end of the program waits for them."""
 
 
-class LineWriter(logging.Handler):
-    """Writes lines in a thread of its own: a terminal or a pipe that takes nothing holds nobody up.
+class LineQueue(logging.handlers.QueueHandler):
+    """Hands lines to a thread that writes them: a terminal or a pipe that takes nothing holds nobody up.
+
+    Lines for which there is no room are dropped and counted, and the count is written behind the next one.
 
     Args:
         stream: where to.
-        style: of the one line that is its own, about those that were dropped.
+        style: of the line that tells how many were dropped.
     """
 
     def __init__(self, stream: TextIO, style: Literal["text", "json"]) -> None:
-        super().__init__()
-        self._stream = stream
-        self._style = style
-        self._lines: queue.Queue[str | None] = queue.Queue(LINES_WAITING)
-        self._dropped = 0
-        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
-        self._thread.start()
+        lines: queue.Queue[logging.LogRecord | None] = queue.Queue(LINES_WAITING)
+        super().__init__(lines)
+        self._writer = _LineWriter(lines, stream, style)
+        self._writer.start()
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def enqueue(self, record: logging.LogRecord) -> None:
         """Take a line, to be written soon."""
         try:
-            self._lines.put_nowait(self.format(record))
+            super().enqueue(record)
         except queue.Full:
-            self._dropped += 1
+            self._writer.dropped += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  # the standard library's name
+        """Drop a line that can't be made text: it would be shown with the secrets that are in it."""
+        self._writer.dropped += 1
 
     def close(self) -> None:
         """Write what waits, if that is soon done."""
-        with contextlib.suppress(queue.Full):
-            self._lines.put_nowait(None)
-            self._thread.join(LAST_SECONDS)
+        self._writer.stop()
         super().close()
 
-    def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
-            dropped, self._dropped = self._dropped, 0
-            # A full disk or a closed pipe: there is nobody left to tell.
-            with contextlib.suppress(OSError, ValueError):
-                self._stream.write(f"{line}\n{self._told(dropped)}")
-                self._stream.flush()
+
+class _LineWriter(logging.handlers.QueueListener):
+    """The thread that writes; ``dropped`` is the number of lines that had no room since it last told."""
+
+    def __init__(
+        self, lines: queue.Queue[logging.LogRecord | None], stream: TextIO, style: Literal["text", "json"]
+    ) -> None:
+        super().__init__(lines)
+        self._stream = stream
+        self._style = style
+        self.dropped = 0
+
+    def handle(self, record: logging.LogRecord) -> None:
+        """Write a line; by no handler, whose lock the end of the program would wait for."""
+        dropped, self.dropped = self.dropped, 0
+        # A full disk or a closed pipe: there is nobody left to tell.
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"{record.getMessage()}\n{self._told(dropped)}")
+            self._stream.flush()
 
     def _told(self, dropped: int) -> str:
         if not dropped:
@@ -83,6 +96,13 @@ class LineWriter(logging.Handler):
                 json.dumps({"event": "log lines were dropped", "count": dropped, "level": "warning"}) + "\n"
             )
         return f"[warning] log lines were dropped: count={dropped}\n"
+
+    def stop(self) -> None:
+        """Wait until all is written, but not for long: whoever reads the log may take nothing."""
+        with contextlib.suppress(queue.Full):
+            self.enqueue_sentinel()
+            if self._thread is not None:
+                self._thread.join(LAST_SECONDS)
 
 
 def configure(level: str, style: Literal["text", "json"], redactor: Redactor = NO_SECRETS) -> None:
@@ -111,7 +131,7 @@ def configure(level: str, style: Literal["text", "json"], redactor: Redactor = N
         if style == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)
     )
-    handler = LineWriter(sys.stderr, style)
+    handler = LineQueue(sys.stderr, style)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
