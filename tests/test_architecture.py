@@ -81,7 +81,6 @@ def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> No
         "httpx",
         "httpcore",
         "m3u8",
-        "rich.progress",
         "packager.library.demo_media",
         "packager.vod.export",
     )

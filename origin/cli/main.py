@@ -140,31 +140,21 @@ def package(inputs: tuple[Path, ...], out: Path, verbose: bool) -> None:
 
     Files named TITLE.720p.mp4, TITLE.480p.mp4 become one adaptive title as well.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from packager.vod.export import export
 
     logs.configure("debug" if verbose else "info", "text")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=Console(stderr=True))
     with contextlib.ExitStack() as shown:
-        tasks: dict[str, TaskID] = {}
+        advance: dict[str, Callable[[int], None]] = {}
 
-        def show(name: str, done: int, total: int) -> None:
-            if not tasks:
-                # Not before: an empty bar leaves a line above the error that ends it.
-                shown.enter_context(bar)
-            if name not in tasks:
-                tasks[name] = bar.add_task(name, total=total)
-            bar.update(tasks[name], completed=done)
+        def show(name: str, _done: int, total: int) -> None:
+            if name in advance:
+                advance[name](1)
+                return
+            # Not before: an empty bar leaves a line above the error that ends it.
+            shown.close()
+            hidden = not sys.stderr.isatty()
+            bar = click.progressbar(length=total, label=name, show_pos=True, hidden=hidden, file=sys.stderr)
+            advance[name] = shown.enter_context(bar).update
 
         playlists = export(inputs, out, show)
     for path in playlists:

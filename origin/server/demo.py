@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
+from collections.abc import Callable
 
+import click
 import msgspec
 import structlog
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from origin.config.options import Config, LiveOptions, RadioOptions
 from packager.library import demo_media as demo_media
@@ -28,14 +30,19 @@ async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Confi
         ToolsError: this ffmpeg can't make them.
     """
     folder = demo_media.folder(demo_media.cache_folder(), tools)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("demo media", total=None)
+    with contextlib.ExitStack() as shown:
+
+        @functools.cache
+        def advance(total: int) -> Callable[[int, str], None]:
+            bar = click.progressbar(
+                length=total, label="making", show_pos=True, item_show_func=lambda name: name, file=sys.stderr
+            )
+            return shown.enter_context(bar).update
 
         def show(label: str, done: int, total: int) -> None:
-            bar.update(task, description=f"making {label}", completed=done, total=total)
-            if not console.is_terminal:
+            if sys.stderr.isatty():
+                advance(total)(min(done, 1), label)
+            else:
                 log.info("making demo media", item=label, done=done, of=total)
 
         await demo_media.make(folder, tools, progress=show)

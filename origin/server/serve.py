@@ -10,10 +10,10 @@ import socket
 from collections.abc import Awaitable, Iterator, Sequence
 from pathlib import Path
 
+import click
 import msgspec
 import structlog
 import uvicorn
-from rich.console import Console
 
 from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import logs
@@ -119,8 +119,7 @@ def _tell_what_is_open(options: AccessOptions, sockets: Sequence[socket.socket])
 async def _turn(handed: Sequence[socket.socket], address: str) -> None:
     """Wait until the server before listens no more on the sockets that were handed over, all being ready."""
     if not socket_activation.is_free(handed):
-        line = f"Headwater is at [bold]{address}[/bold] as soon as the server that is there now ends"
-        Console().print(line, highlight=False, soft_wrap=True)
+        click.echo(f"Headwater is at {_bold(address)} as soon as the server that is there now ends")
         log.info("ready", waits_for="another server listens on this socket; end it with SIGTERM")
         await socket_activation.turn(handed)
 
@@ -245,11 +244,16 @@ def _within(config: Config, allowed: int) -> Config:
 def _announce(services: Services, address: str, made: Sequence[MadeSecret], *, demo: bool) -> None:
     log.info("serving", address=address, library=str(services.library.root))
     _tell_what_is_unprotected()
-    Console().print(f"Headwater is at [bold]{address}[/bold]", highlight=False, soft_wrap=True)
+    click.echo(f"Headwater is at {_bold(address)}")
     for secret in made:
-        Console(soft_wrap=True, highlight=False).print(_shown(secret, address), markup=False)
+        click.echo(_shown(secret, address))
     if demo:
-        Console().print("Stop it with Ctrl-C.", highlight=False)
+        click.echo("Stop it with Ctrl-C.")
+
+
+def _bold(text: str) -> str:
+    """Make a text bold; where nobody sees it on a terminal, ``click.echo`` takes that out."""
+    return click.style(text, bold=True)
 
 
 def _shown(secret: MadeSecret, address: str) -> str:
