@@ -54,8 +54,9 @@ def broadcasting(channel: Channel) -> Iterator[LiveServer]:
         async with running(channel):
             yield
 
-    app = Starlette(routes=live.routes({channel.name: channel}), lifespan=lifespan)
-    fast_path = LiveFastPath({channel.name: channel}, AccessLog(RequestCounters(), log_requests=False), ())
+    streams = {channel.name: channel.stream}
+    app = Starlette(routes=live.routes(streams), lifespan=lifespan)
+    fast_path = LiveFastPath(streams, AccessLog(RequestCounters(), log_requests=False), ())
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

@@ -108,6 +108,39 @@ def imported_modules(path: Path) -> set[Path]:
     return modules - {path}
 
 
+SERVES_LIVE = {"packager/window", "packager/publish"}
+"""The rooms of the packager that whoever serves live channels knows; others make what is in them."""
+
+SERVES_LIVE_TOO = {
+    "packager/library/storage.py",  # an open file, as every wing sends it
+    "packager/step_budget.py",
+    "packager/system_errors.py",
+}
+
+
+def test_who_serves_live_channels_does_not_know_who_makes_them() -> None:
+    found = {
+        str(other.relative_to(ROOT))
+        for path in MODULES
+        if path.parent == ROOT / "origin" / "live"
+        for other in imported_modules(path)
+        if other.is_relative_to(ROOT / "packager") and other.name != "__init__.py"
+    }
+    assert {name for name in found if name.rpartition("/")[0] not in SERVES_LIVE} <= SERVES_LIVE_TOO
+
+
+def test_windows_and_what_playlists_say_of_them_do_not_know_who_fills_them() -> None:
+    rooms = {ROOT / room for room in SERVES_LIVE}
+    known = {
+        room_of(other)
+        for path in MODULES
+        if path.parent in rooms
+        for other in imported_modules(path)
+        if other.is_relative_to(ROOT / "packager")
+    }
+    assert {str(room.relative_to(ROOT)) for room in known} - SERVES_LIVE <= {"packager/data_folder.py"}
+
+
 def circles(arrows: dict[Path, set[Path]]) -> list[list[Path]]:
     """Give the groups of nodes that lead to each other, which are empty in a graph without a circle."""
     led = {node: reached(node, arrows) for node in arrows}
@@ -170,6 +203,7 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
         "packager/redaction.py",
         "packager/retry_policy.py",
         "packager/step_budget.py",
+        "packager/system_errors.py",
     }
 
 

@@ -22,9 +22,9 @@ from media.hls.values import date_time
 from media.webvtt import Cue, CueReader
 from origin.http1.exchange import take_slowly
 from origin.live.authorization import Publishers, RefusalError, require_type
-from packager.live.captions import CaptionTrack, TooManyCuesError, TooManyFeedsError
-from packager.live.channel import Channel
+from packager.publish.commands import Commands, TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError, plausible
+from packager.publish.live_stream import LiveStream
 from packager.step_budget import StepBudget
 
 MAX_BODY = 1 << 20
@@ -45,8 +45,23 @@ class _Taken:
     late: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """Where a body's cues go: captions of one language, with times that count from ``zero``."""
+
+    commands: Commands
+    language: str
+    zero: Fraction
+    taken: _Taken
+
+    def take(self, cues: list[Cue]) -> None:
+        """Take cues, all or none."""
+        self.taken.late += self.commands.add_captions(self.language, cues, self.zero)
+        self.taken.cues += len(cues)
+
+
 def routes(
-    channels: Mapping[str, Channel],
+    streams: Mapping[str, LiveStream],
     publishers: Publishers,
     max_body: int = MAX_BODY,
     idle_seconds: float = IDLE_SECONDS,
@@ -54,24 +69,24 @@ def routes(
     """The routes of these addresses.
 
     Args:
-        channels: by name.
+        streams: by name.
         publishers: lets in who may publish.
         max_body: most bytes of a file.
         idle_seconds: how long a body may pause that goes on for as long as somebody types.
     """
-    endpoints = _Captions(channels, publishers, max_body, idle_seconds)
+    endpoints = _Captions(streams, publishers, max_body, idle_seconds)
     return [Route("/live/{channel}/captions/{language}", endpoints.publish, methods=["POST"])]
 
 
 class _Captions:
     def __init__(
         self,
-        channels: Mapping[str, Channel],
+        streams: Mapping[str, LiveStream],
         publishers: Publishers,
         max_body: int,
         idle_seconds: float,
     ) -> None:
-        self._channels = channels
+        self._streams = streams
         self._publishers = publishers
         self._max_body = max_body
         self._idle_seconds = idle_seconds
@@ -80,17 +95,17 @@ class _Captions:
         """Take the captions of a request's body."""
         taken = _Taken()
         try:
-            channel = self._channels.get(request.path_params["channel"])
-            if channel is None:
+            stream = self._streams.get(request.path_params["channel"])
+            if stream is None:
                 raise RefusalError(404, "Not Found")
-            await self._publishers.authorize(request, channel.name)
+            await self._publishers.authorize(request, stream.name)
             require_type(request, webvtt.MEDIA_TYPE)
-            track = channel.captions.tracks.get(request.path_params["language"])
-            if track is None:
+            language = request.path_params["language"]
+            if language not in stream.languages:
                 raise RefusalError(404, "the channel has no captions of this language")
-            zero = _zero(request, channel)
-            async with channel.captions.feeding():
-                await self._receive(request, track, zero, taken)
+            zero = _zero(request, stream)
+            async with stream.commands.feeding_captions():
+                await self._receive(request, _Track(stream.commands, language, zero, taken))
         except RefusalError as error:
             return error.response()
         except ImplausibleDateError as error:
@@ -108,14 +123,14 @@ class _Captions:
         answer = {"cues": taken.cues, "late": taken.late, "start": date_time(zero)}
         return Response(msgspec.json.encode(answer), 201, {"cache-control": "no-store"}, "application/json")
 
-    async def _receive(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
+    async def _receive(self, request: Request, track: _Track) -> None:
         if "content-length" in request.headers:
-            await self._file(request, track, zero, taken)
+            await self._file(request, track)
         else:
             take_slowly(request.scope, self._idle_seconds)
-            await _endless(request, track, zero, taken)
+            await _endless(request, track)
 
-    async def _file(self, request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
+    async def _file(self, request: Request, track: _Track) -> None:
         if int(request.headers["content-length"]) > self._max_body:
             raise RefusalError(413, f"more than {self._max_body} bytes")
         reader, cues, budget = CueReader(), list[Cue](), StepBudget()
@@ -124,35 +139,30 @@ class _Captions:
                 reader.receive_data(portion)
                 cues += reader.cues()
         reader.receive_eof()
-        _take(track, [*cues, *reader.cues()], zero, taken)
+        track.take([*cues, *reader.cues()])
 
 
-async def _endless(request: Request, track: CaptionTrack, zero: Fraction, taken: _Taken) -> None:
+async def _endless(request: Request, track: _Track) -> None:
     reader, budget = CueReader(), StepBudget()
     try:
         async for data in request.stream():
             async for portion in budget.portions(data):
                 reader.receive_data(portion)
-                _take(track, list(reader.cues()), zero, taken)
+                track.take(list(reader.cues()))
         reader.receive_eof()
     finally:
         # Those before a line that is wrong, or before the connection's end, count.
-        _take(track, list(reader.cues()), zero, taken)
+        track.take(list(reader.cues()))
 
 
-def _take(track: CaptionTrack, cues: list[Cue], zero: Fraction, taken: _Taken) -> None:
-    taken.late += track.add(cues, zero)
-    taken.cues += len(cues)
-
-
-def _zero(request: Request, channel: Channel) -> Fraction:
+def _zero(request: Request, stream: LiveStream) -> Fraction:
     """Tell from which date cue times count: ``start``, or what is on air now; shifted by ``offset`` seconds.
 
     Raises:
         RefusalError: 400, or 503 while nothing is on air.
         ImplausibleDateError: the start can't be meant.
     """
-    edge = channel.presentation.edge
+    edge = stream.presentation.edge
     if edge is None:
         raise RefusalError(503, "nothing is on air")
     parameters = request.query_params

@@ -7,8 +7,8 @@ from media.mp4 import wvtt
 from origin.live.dvr_segments import read_whole
 from origin.live.open_segment import completed
 from origin.live.uris import RenditionFile, RenditionFileKind
-from packager.live.channel import Channel
 from packager.publish.dash import TEXT_INIT_NUMBER
+from packager.publish.live_stream import LiveStream
 from packager.window.model import MEDIA_EXTENSION
 from packager.window.rendition import Rendition
 from packager.window.window import Window
@@ -25,12 +25,12 @@ def is_fragmented(named: RenditionFile, rendition: Rendition) -> bool:
     return named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION
 
 
-async def fragmented(named: RenditionFile, channel: Channel, rendition: Rendition) -> bytes | None:
+async def fragmented(named: RenditionFile, stream: LiveStream, rendition: Rendition) -> bytes | None:
     """Give an init segment, or a segment of captions when it is complete, for which those that are due wait.
 
     Args:
         named: what was asked for.
-        channel: the captions' channel.
+        stream: the captions' channel.
         rendition: the captions.
 
     Returns:
@@ -44,7 +44,7 @@ async def fragmented(named: RenditionFile, channel: Channel, rendition: Renditio
     window = rendition.window
     # It isn't known before its end which words are in it; and players ask for it as early as for the picture.
     await completed(window, named.number)
-    segment, begin = window.at(named.number), channel.presentation.media_time(named.number)
+    segment, begin = window.at(named.number), stream.presentation.media_time(named.number)
     if segment is None or begin is None:
         return None
     start, end = round(begin * MILLISECONDS), round((begin + segment.duration) * MILLISECONDS)

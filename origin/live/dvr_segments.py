@@ -10,7 +10,7 @@ import structlog
 
 from origin.responses.representation import FileRepresentation
 from packager.library.storage import LocalFile
-from packager.process.process import LACKING
+from packager.system_errors import LACKING
 from packager.window.model import StoredSegment
 
 log = structlog.get_logger()

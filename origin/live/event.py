@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from starlette.requests import Request
@@ -10,44 +10,48 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.live.authorization import Publishers, RefusalError
-from origin.live.recordings import describe
-from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
 
 UNCACHED = {"cache-control": "no-store"}
 
+NewestRecording = Callable[[str], Mapping[str, object] | None]
+"""Describes the newest recording of a channel, by its name; None where it has none."""
 
-def routes(channels: Mapping[str, Channel], publishers: Publishers) -> list[BaseRoute]:
+
+def routes(
+    streams: Mapping[str, LiveStream], publishers: Publishers, newest_recording: NewestRecording
+) -> list[BaseRoute]:
     """The routes of these addresses.
 
     Args:
-        channels: by name.
+        streams: by name.
         publishers: lets in who may end and begin events.
+        newest_recording: describes the recording of a channel's last event.
     """
 
-    async def chosen(request: Request) -> Channel:
-        channel = channels.get(request.path_params["channel"])
-        if channel is None:
+    async def chosen(request: Request) -> LiveStream:
+        stream = streams.get(request.path_params["channel"])
+        if stream is None:
             raise RefusalError(404, "Not Found")
-        await publishers.authorize(request, channel.name)
-        return channel
+        await publishers.authorize(request, stream.name)
+        return stream
 
     async def end(request: Request) -> Response:
         try:
-            channel = await chosen(request)
-            if not channel.ready:
+            stream = await chosen(request)
+            if not stream.ready:
                 raise RefusalError(409, "nothing is on air")
         except RefusalError as error:
             return error.response()
-        done = await channel.live_event.end()
-        latest = next(iter(channel.live_event.recordings or ()), None) if done else None
-        recording = None if latest is None else describe(channel.name, latest)
+        done = await stream.commands.end_event()
+        recording = newest_recording(stream.name) if done else None
         # RFC 9110 §15.3.3: it has ended, but what comes of it isn't there yet.
-        return _answer({"state": channel.state, "recording": recording}, 200 if done else 202)
+        return _answer({"state": "ended", "recording": recording}, 200 if done else 202)
 
     async def start(request: Request) -> Response:
         try:
-            channel = await chosen(request)
-            if not channel.live_event.begin():
+            stream = await chosen(request)
+            if not stream.commands.begin_event():
                 raise RefusalError(409, "it is on air")
         except RefusalError as error:
             return error.response()

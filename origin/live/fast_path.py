@@ -33,8 +33,8 @@ from origin.responses.cached import (
     reply_of,
     text_reply,
 )
-from packager.live.channel import Channel
 from packager.publish.hls import RenderingError
+from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 from packager.window.waiters import TooManyWaitersError
 
@@ -53,7 +53,7 @@ def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
     found = _TARGET.fullmatch(target)
     if found is None:
         return None
-    channel, rendition, name = (found[at].decode("ascii") for at in (1, 2, 3))
+    stream, rendition, name = (found[at].decode("ascii") for at in (1, 2, 3))
     named, wanted = read_name(name), None
     if name == PLAYLIST:
         try:
@@ -62,7 +62,7 @@ def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
             return None
     elif named.kind is RenditionFileKind.NOTHING:
         return None
-    return Target(channel, rendition, name, named, wanted)
+    return Target(stream, rendition, name, named, wanted)
 
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
@@ -75,7 +75,7 @@ class LiveFastPath:
     """Answers requests for live channels.
 
     Args:
-        channels: By name; may change while serving.
+        streams: By name; may change while serving.
         access_log: Where requests are counted.
         headers: Raw header fields that the server gives every such answer.
         carried: Names of the query parameters that go onto the addresses in playlists.
@@ -84,30 +84,30 @@ class LiveFastPath:
 
     def __init__(
         self,
-        channels: Mapping[str, Channel],
+        streams: Mapping[str, LiveStream],
         access_log: AccessLog,
         headers: Headers,
         carried: tuple[str, ...] = CARRIED,
         blocked: ClientLimit = UNLIMITED,
     ) -> None:
-        self._channels = channels
+        self._streams = streams
         self._carried = carried
-        self._service = LiveService(channels, access_log, encoded(headers), blocked=blocked)
+        self._service = LiveService(streams, access_log, encoded(headers), blocked=blocked)
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> LiveAnswer | None:
         """The answer to a plain request for a playlist or for media; see `Responder`."""
         if span is not None or fields.has_range or fields.is_conditional or request.method != "GET":
             return None
         asked = _read_target(request.target, self._carried)
-        channel = None if asked is None else self._channels.get(asked.channel)
-        if asked is None or channel is None or not channel.ready:
+        stream = None if asked is None else self._streams.get(asked.stream)
+        if asked is None or stream is None or not stream.ready:
             return None
-        rendition = channel.renditions.get(asked.rendition)
+        rendition = stream.renditions.get(asked.rendition)
         if rendition is None:
             return None
         player_request = _player_request(fields)
         if asked.wanted is not None:
-            reload = Reload(channel, rendition, asked.wanted)
+            reload = Reload(stream, rendition, asked.wanted)
             if reload.is_sent_in_steps():
                 return None
             return PlaylistAnswer(request, self._service, reload, player_request)
@@ -115,9 +115,7 @@ class LiveFastPath:
         data = named.in_memory(rendition.window)
         if data is None and not (named.kind is RenditionFileKind.PART and _is_next(rendition, named)):
             return None
-        return MediaAnswer(
-            request, self._service, channel, rendition, asked, data, coded=player_request.coded
-        )
+        return MediaAnswer(request, self._service, stream, rendition, asked, data, coded=player_request.coded)
 
 
 def _is_next(rendition: Rendition, named: RenditionFile) -> bool:
@@ -136,7 +134,7 @@ class LiveService:
     """What all answers for live channels share.
 
     Attributes:
-        channels: By name; may change while serving.
+        streams: By name; may change while serving.
         access_log: Where requests are counted.
         common_headers: Header lines that the server gives every answer.
         copies: What the kernel sends from.
@@ -144,7 +142,7 @@ class LiveService:
         blocked: How many requests of one client may wait at once.
     """
 
-    channels: Mapping[str, Channel]
+    streams: Mapping[str, LiveStream]
     access_log: AccessLog
     common_headers: bytes
     copies: MemfdCache = field(default_factory=MemfdCache)
@@ -156,14 +154,14 @@ class Target(NamedTuple):
     """What a request target asks for.
 
     Attributes:
-        channel: name of the channel.
+        stream: name of the channel.
         rendition: name of the rendition.
         name: name in its folder.
         named: what that stands for.
         wanted: the directives of a media playlist; None for media.
     """
 
-    channel: str
+    stream: str
     rendition: str
     name: str
     named: RenditionFile
@@ -188,18 +186,18 @@ class LiveAnswer(FastAnswer):
     Args:
         request: The request's first line.
         service: What all of them share.
-        channel: Of which channel it is.
+        stream: Of which channel it is.
         rendition: And of which rendition.
     """
 
-    __slots__ = ("_channel", "_counted", "_line", "_rendition", "_service")
+    __slots__ = ("_counted", "_line", "_rendition", "_service", "_stream")
 
     def __init__(
-        self, request: RequestLine, service: LiveService, channel: Channel, rendition: Rendition
+        self, request: RequestLine, service: LiveService, stream: LiveStream, rendition: Rendition
     ) -> None:
         super().__init__(request, service.access_log, AREA)
         self._service = service
-        self._channel = channel
+        self._stream = stream
         self._rendition = rendition
         # The client for whom this one is counted among those that wait.
         self._counted = ""
@@ -285,7 +283,7 @@ class PlaylistAnswer(LiveAnswer):
     def __init__(
         self, request: RequestLine, service: LiveService, reload: Reload, player_request: PlayerRequest
     ) -> None:
-        super().__init__(request, service, reload.channel, reload.rendition)
+        super().__init__(request, service, reload.stream, reload.rendition)
         self._reload = reload
         self._player_request = player_request
 
@@ -293,7 +291,7 @@ class PlaylistAnswer(LiveAnswer):
         """Count the viewer, and reply or wait."""
         reload = self._reload
         viewer = (self.client_host or self._line.client_host or "", self._player_request.agent)
-        reload.channel.audience.saw(viewer, self.started)
+        reload.stream.audience.saw(viewer, self.started)
         try:
             reload.check()
         except DirectiveError as error:
@@ -326,7 +324,7 @@ class MediaAnswer(LiveAnswer):
     Args:
         request: The request's first line.
         service: What all of them share.
-        channel: Of which channel it is.
+        stream: Of which channel it is.
         rendition: And of which rendition.
         target: What is asked for.
         data: Its bytes, or None where they are waited for.
@@ -339,14 +337,14 @@ class MediaAnswer(LiveAnswer):
         self,
         request: RequestLine,
         service: LiveService,
-        channel: Channel,
+        stream: LiveStream,
         rendition: Rendition,
         target: Target,
         data: bytes | memoryview | None,
         *,
         coded: bool,
     ) -> None:
-        super().__init__(request, service, channel, rendition)
+        super().__init__(request, service, stream, rendition)
         self._coded = coded
         # What the kernel sends from, held until the end.
         self._copy: MemfdCopy | None = None
@@ -369,7 +367,7 @@ class MediaAnswer(LiveAnswer):
         if data is not None:
             self._line.reply(self, self._reply_with(data))
         else:
-            self._refuse(404, kept_until(named.number, self._channel, window, window.target_duration))
+            self._refuse(404, kept_until(named.number, self._stream, window, window.target_duration))
 
     def hold(self, data: bytes | memoryview) -> MemfdCopy | None:
         """Keep the copy of what is sent until the end, if there is one."""
@@ -450,18 +448,16 @@ class RepeatedMediaRequest:
         found = self._find()
         if found is None:
             raise RuntimeError("there was no answer")
-        channel, rendition, data = found
-        answer = MediaAnswer(
-            self._request, self._service, channel, rendition, self._target, data, coded=False
-        )
+        stream, rendition, data = found
+        answer = MediaAnswer(self._request, self._service, stream, rendition, self._target, data, coded=False)
         answer.hold(data)
         return answer
 
-    def _find(self) -> tuple[Channel, Rendition, bytes | memoryview] | None:
+    def _find(self) -> tuple[LiveStream, Rendition, bytes | memoryview] | None:
         target = self._target
-        channel = self._service.channels.get(target.channel)
-        rendition = None if channel is None else channel.renditions.get(target.rendition)
-        if channel is None or rendition is None:
+        stream = self._service.streams.get(target.stream)
+        rendition = None if stream is None else stream.renditions.get(target.rendition)
+        if stream is None or rendition is None:
             return None
         data = target.named.in_memory(rendition.window)
-        return None if data is None else (channel, rendition, data)
+        return None if data is None else (stream, rendition, data)

@@ -23,9 +23,9 @@ from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
 from media.hls.values import UNQUOTABLE, date_time
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
 from origin.live.authorization import Publishers, RefusalError, require_type
-from packager.live.channel import Channel
-from packager.live.timed_metadata import TooManyEventsError
+from packager.publish.commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, plausible
+from packager.publish.live_stream import LiveStream
 
 MAX_BODY = 16 << 10
 """Most bytes of a request's body, unless configured."""
@@ -57,14 +57,14 @@ class TimedMetadataRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def routes(
-    channels: Mapping[str, Channel],
+    streams: Mapping[str, LiveStream],
     publishers: Publishers,
     max_body: int = MAX_BODY,
 ) -> list[BaseRoute]:
     """The routes of these addresses.
 
     Args:
-        channels: by name.
+        streams: by name.
         publishers: lets in who may publish.
         max_body: most bytes of a request's body.
     """
@@ -72,13 +72,13 @@ def routes(
 
     async def publish(request: Request) -> Response:
         try:
-            channel = channels.get(request.path_params["channel"])
-            if channel is None:
+            stream = streams.get(request.path_params["channel"])
+            if stream is None:
                 raise RefusalError(404, "Not Found")
-            await publishers.authorize(request, channel.name)
+            await publishers.authorize(request, stream.name)
             metadata = await _body(request, max_body)
-            tag = date_range(metadata, channel, f"{int(time.time() * 1000)}-{next(counter)}")
-            _publish(channel, tag, id3_tag(metadata, tag))
+            tag = date_range(metadata, stream, f"{int(time.time() * 1000)}-{next(counter)}")
+            stream.commands.publish_metadata(tag, id3_tag(metadata, tag))
         except RefusalError as error:
             return error.response()
         except ImplausibleDateError as error:
@@ -104,24 +104,12 @@ async def _body(request: Request, limit: int) -> TimedMetadataRequest:
         raise RefusalError(400, str(error).replace("\n", " ")) from error
 
 
-def _publish(channel: Channel, tag: DateRange, id3: bytes) -> None:
-    """Put the event on playlists and media; the end of a planned one only on playlists, as it was told."""
-    ranges = channel.presentation.date_ranges
-    if ranges.start_of(tag.id) is None:
-        channel.timed_metadata.check(len(id3))
-        ranges.add(tag, time.monotonic())
-        duration = tag.planned_duration if tag.duration is None else tag.duration
-        channel.timed_metadata.add(tag.start_date, duration or None, id3)
-    else:
-        ranges.add(tag, time.monotonic())
-
-
-def date_range(metadata: TimedMetadataRequest, channel: Channel, new_id: str) -> DateRange:
+def date_range(metadata: TimedMetadataRequest, stream: LiveStream, new_id: str) -> DateRange:
     """Make the tag.
 
     Args:
         metadata: what was published.
-        channel: on which.
+        stream: on which.
         new_id: for a range that nobody named.
 
     Returns:
@@ -134,13 +122,13 @@ def date_range(metadata: TimedMetadataRequest, channel: Channel, new_id: str) ->
     names = metadata.attributes
     if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
         raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, with names such as X-TITLE")
-    edge = channel.presentation.edge
+    edge = stream.presentation.edge
     if edge is None:
         raise RefusalError(503, "nothing is on air")
     start = edge
     if metadata.start is not None:
         start = plausible(metadata.start, edge)
-    known = channel.presentation.date_ranges.start_of(metadata.id or "")
+    known = stream.presentation.date_ranges.start_of(metadata.id or "")
     if metadata.start is None and known is not None:
         start = known
     duration = metadata.duration

@@ -15,7 +15,7 @@ from starlette.datastructures import QueryParams
 from media.hls.lasting_text import Pieces
 from origin.live import directives
 from origin.live.directives import Directives
-from packager.live.channel import Channel
+from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 
@@ -57,12 +57,12 @@ class Reload(NamedTuple):
     """What a player wants of a media playlist.
 
     Attributes:
-        channel: the channel.
+        stream: the live stream.
         rendition: the rendition.
         wanted: its directives.
     """
 
-    channel: Channel
+    stream: LiveStream
     rendition: Rendition
     wanted: Directives
 
@@ -74,24 +74,24 @@ class Reload(NamedTuple):
     @property
     def error_seconds(self) -> int:
         """For how long caches may keep a refusal."""
-        return _refused_seconds(self.channel.target_duration, blocking=self.wanted.number is not None)
+        return _refused_seconds(self.stream.target_duration, blocking=self.wanted.number is not None)
 
     @property
     def too_early_seconds(self) -> int:
         """For how long caches may keep that it asks for what lies too far ahead."""
         number = (self.wanted.number or 0) - directives.MAX_AHEAD
-        return kept_until(number, self.channel, self.window, self.error_seconds)
+        return kept_until(number, self.stream, self.window, self.error_seconds)
 
     @property
     def max_age(self) -> int:
         """For how long caches may keep the playlist."""
-        target_duration = self.channel.target_duration
+        target_duration = self.stream.target_duration
         return max(target_duration // 2, 1) if self.wanted.number is None else 6 * target_duration
 
     @property
     def longest_wait(self) -> int:
         """Seconds that it may wait."""
-        return LONGEST_BLOCK * self.channel.target_duration
+        return LONGEST_BLOCK * self.stream.target_duration
 
     @property
     def awaited(self) -> Hashable:
@@ -107,7 +107,7 @@ class Reload(NamedTuple):
         window = self.window
         if not window.ended:
             last = window.last or (window.next_number - 1, 0)
-            directives.check(self.wanted, last, self.channel.cadence)
+            directives.check(self.wanted, last, self.stream.cadence)
 
     def is_sent_in_steps(self) -> bool:
         """Tell whether the playlist has so many addresses to be changed that it is made while it is sent."""
@@ -124,7 +124,7 @@ class Reload(NamedTuple):
 
     def render(self) -> Pieces:
         """Give the playlist as of now, in pieces; the same object to all who ask in the same state."""
-        return self.channel.presentation.media_pieces(
+        return self.stream.presentation.media_pieces(
             self.rendition.name,
             skip=self.wanted.skip,
             skip_date_ranges=self.wanted.skip_date_ranges,
@@ -142,12 +142,12 @@ def _refused_seconds(target_duration: int, *, blocking: bool) -> int:
     return (4 if blocking else 1) * target_duration
 
 
-def kept_until(number: int, channel: Channel, window: Window, most: int) -> int:
+def kept_until(number: int, stream: LiveStream, window: Window, most: int) -> int:
     """For how many seconds caches may keep that something isn't there: not until it may be.
 
     Args:
         number: media sequence number whose beginning makes the answer wrong; a past one never does.
-        channel: the channel.
+        stream: the live stream.
         window: the rendition's.
         most: the longest that it's worth keeping.
     """
@@ -157,7 +157,7 @@ def kept_until(number: int, channel: Channel, window: Window, most: int) -> int:
     # What an encoder lacks may come at once; and segments of sources that break off are shorter: half of the
     # time is always too early.
     beyond = max(ahead - 1 - awaited_segments(window, time.time()), 0)
-    return min(most, int(beyond * channel.cadence.segment_duration / 2))
+    return min(most, int(beyond * stream.cadence.segment_duration / 2))
 
 
 def awaited_segments(window: Window, now: float) -> int:

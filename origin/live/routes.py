@@ -23,14 +23,12 @@ from origin.live.dash_captions import fragmented, is_fragmented
 from origin.live.directives import CARRIED, DirectiveError
 from origin.live.dvr_segments import media_tag, open_segment, read_part
 from origin.live.open_segment import OpenSegmentResponse, begun, comes, hinted_part
-from origin.live.recordings import recorded
 from origin.live.reload import LONGEST_BLOCK, Reload, kept_until, read_query, refused_seconds
 from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import RequestTraits, media_response, text_response
 from origin.responses.representation import RepresentationResponse
-from packager.library.storage import NotFoundError
-from packager.live.channel import Channel
 from packager.publish.hls import RenderingError
+from packager.publish.live_stream import LiveStream
 from packager.window.model import MEDIA_EXTENSION, StoredSegment
 from packager.window.rendition import Rendition
 from packager.window.waiters import TooManyWaitersError
@@ -40,6 +38,10 @@ log = structlog.get_logger()
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
+Recorded = Callable[[str, str, str, int], Awaitable[Response | None]]
+"""Answers with a file of a recorded event: of a channel, a rendition, a name in its folder, and the media
+sequence number which that stands for; None where it is in no recording."""
+
 BUSY_SECONDS = 1
 """When a client may ask again for what the system can't open now."""
 
@@ -47,19 +49,25 @@ NOT_FOUND_SECONDS = 2
 """For how long caches may keep the answer that there is no such channel."""
 
 
+async def _never_recorded(_: str, __: str, ___: str, ____: int) -> None:
+    """Nothing is recorded."""
+
+
 def routes(
-    channels: Mapping[str, Channel],
+    streams: Mapping[str, LiveStream],
     carried: tuple[str, ...] = CARRIED,
     blocked: ClientLimit = UNLIMITED,
+    recorded: Recorded = _never_recorded,
 ) -> list[BaseRoute]:
     """The routes of these addresses.
 
     Args:
-        channels: by name; may change while serving.
+        streams: by name; may change while serving.
         carried: names of the query parameters that go onto the addresses in playlists.
         blocked: how many requests of one client may wait at once.
+        recorded: answers for segments that have left the windows.
     """
-    endpoints = _Live(channels, carried)
+    endpoints = _Live(streams, carried, recorded)
 
     def limited(endpoint: Endpoint) -> Endpoint:
         """Count who may have to wait; who needn't is among them for no longer than a moment."""
@@ -83,41 +91,44 @@ def routes(
 
 
 class _Live:
-    def __init__(self, channels: Mapping[str, Channel], carried: tuple[str, ...]) -> None:
-        self._channels = channels
+    def __init__(
+        self, streams: Mapping[str, LiveStream], carried: tuple[str, ...], recorded: Recorded
+    ) -> None:
+        self._streams = streams
         self._carried = carried
+        self._recorded = recorded
 
     async def multivariant_playlist(self, request: Request) -> Response:
-        async def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
-            data = channel.presentation.multivariant(suffix)
-            return _playlist(asked, (data,), channel.target_duration)
+        async def render(asked: RequestTraits, stream: LiveStream, suffix: str) -> Response:
+            data = stream.presentation.multivariant(suffix)
+            return _playlist(asked, (data,), stream.target_duration)
 
         return await self._whole(request, render)
 
     async def manifest(self, request: Request) -> Response:
-        async def render(asked: RequestTraits, channel: Channel, suffix: str) -> Response:
-            if not channel.cadence.regular:
+        async def render(asked: RequestTraits, stream: LiveStream, suffix: str) -> Response:
+            if not stream.cadence.regular:
                 # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
                 return refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
-            for _ in channel.presentation.manifest_in_steps(time.time()):
+            for _ in stream.presentation.manifest_in_steps(time.time()):
                 await asyncio.sleep(0)
-            pieces = channel.presentation.manifest_pieces(time.time(), suffix)
-            return _playlist(asked, pieces, max(channel.target_duration // 2, 1), mpd.MEDIA_TYPE)
+            pieces = stream.presentation.manifest_pieces(time.time(), suffix)
+            return _playlist(asked, pieces, max(stream.target_duration // 2, 1), mpd.MEDIA_TYPE)
 
         return await self._whole(request, render)
 
     async def _whole(
-        self, request: Request, render: Callable[[RequestTraits, Channel, str], Awaitable[Response]]
+        self, request: Request, render: Callable[[RequestTraits, LiveStream, str], Awaitable[Response]]
     ) -> Response:
         """Answer with what describes a whole channel, as soon as there is something to play."""
-        channel = self._channels.get(request.path_params["channel"])
-        if channel is None:
+        stream = self._streams.get(request.path_params["channel"])
+        if stream is None:
             return refusal(404, NOT_FOUND_SECONDS)
-        asked = _note_viewer(request, channel)
-        target_duration = channel.target_duration
+        asked = _note_viewer(request, stream)
+        target_duration = stream.target_duration
         try:
             wanted = read_query(request.scope["query_string"], self._carried)
-            there = await _until_ready(channel)
+            there = await _until_ready(stream)
         except DirectiveError as error:
             return refusal(400, target_duration, str(error))
         except TooManyWaitersError:
@@ -125,55 +136,55 @@ class _Live:
         if not there:
             return refusal(503, target_duration, retry_after=target_duration)
         try:
-            return await render(asked, channel, wanted.suffix)
+            return await render(asked, stream, wanted.suffix)
         except RenderingError:
             return refusal(500, 0)
 
     async def media_playlist(self, request: Request) -> Response:
-        channel, rendition = self._find(request)
-        if channel is None:
+        stream, rendition = self._find(request)
+        if stream is None:
             return refusal(404, NOT_FOUND_SECONDS)
-        query, target_duration = request.scope["query_string"], channel.target_duration
+        query, target_duration = request.scope["query_string"], stream.target_duration
         if rendition is None:
             return refusal(404, refused_seconds(query, target_duration))
-        asked = _note_viewer(request, channel)
+        asked = _note_viewer(request, stream)
         try:
-            reload = Reload(channel, rendition, read_query(query, self._carried))
+            reload = Reload(stream, rendition, read_query(query, self._carried))
         except DirectiveError as error:
             return refusal(400, refused_seconds(query, target_duration), str(error))
         try:
-            if there := await _until_ready(channel):
+            if there := await _until_ready(stream):
                 # Its windows may have been replaced meanwhile.
-                reload = reload._replace(rendition=channel.renditions[rendition.name])
+                reload = reload._replace(rendition=stream.renditions[rendition.name])
                 there = await _until_there(reload)
         except DirectiveError as error:
             return refusal(400, reload.too_early_seconds, str(error))
         except TooManyWaitersError:
             there = False
         if not there:
-            return refusal(503, reload.error_seconds, retry_after=channel.target_duration)
+            return refusal(503, reload.error_seconds, retry_after=stream.target_duration)
         try:
             return _playlist(asked, reload.render(), reload.max_age)
         except RenderingError:
             return refusal(500, 0)
 
     async def media(self, request: Request) -> Response:
-        channel, rendition = self._find(request)
-        if channel is None or rendition is None:
-            return refusal(404, NOT_FOUND_SECONDS if channel is None else channel.target_duration)
-        if _is_starting(channel, rendition.window):
+        stream, rendition = self._find(request)
+        if stream is None or rendition is None:
+            return refusal(404, NOT_FOUND_SECONDS if stream is None else stream.target_duration)
+        if _is_starting(stream, rendition.window):
             # What a start finds in its folder is listed where players look: it isn't unknown before that.
             with contextlib.suppress(TooManyWaitersError):
-                await _until_ready(channel)
-            rendition = channel.renditions[rendition.name]
-        return await self._named(request, channel, rendition)
+                await _until_ready(stream)
+            rendition = stream.renditions[rendition.name]
+        return await self._named(request, stream, rendition)
 
-    async def _named(self, request: Request, channel: Channel, rendition: Rendition) -> Response:
+    async def _named(self, request: Request, stream: LiveStream, rendition: Rendition) -> Response:
         """Answer with what a name in a rendition's folder stands for."""
         name: str = request.path_params["name"]
-        window, target_duration = rendition.window, channel.target_duration
+        window, target_duration = rendition.window, stream.target_duration
         if is_fragmented(read_name(name), rendition):
-            return await _cues(name, channel, rendition)
+            return await _cues(name, stream, rendition)
         named, text = read_name(name).of(window), rendition.language is not None
         data = named.in_memory(window)
         try:
@@ -191,71 +202,64 @@ class _Live:
                     data = None if text else await read_part(stored, named.index)
                 else:
                     data = await hinted_part(window, named.number, named.index)
-            if data is None and (answer := await _recorded(channel, rendition, name)) is not None:
+            if data is None and (answer := await self._find_recorded(stream, rendition, name)) is not None:
                 return answer
         except TooManyWaitersError:
             return refusal(503, target_duration, retry_after=target_duration)
         except OSError as error:
             # RFC 9110 §15.6.4: what is there isn't unknown because it can't be opened now.
-            log.debug("a segment can't be opened", channel=channel.name, name=name, reason=error.strerror)
+            log.debug("a segment can't be opened", stream=stream.name, name=name, reason=error.strerror)
             return refusal(503, 0, retry_after=BUSY_SECONDS)
         if data is None:
-            return _absent(name, named, channel, rendition)
+            return _absent(name, named, stream, rendition)
         tag, kind = media_tag(name, len(data)), media_type(rendition)
         if text:
             coded = RequestTraits.by(request.scope["headers"]).takes_gzip
             return text_response((bytes(data),), kind, int(window.retention), coded=coded, immutable_tag=tag)
         return media_response(data, kind, tag, cache_control(window))
 
-    def _find(self, request: Request) -> tuple[Channel | None, Rendition | None]:
-        channel = self._channels.get(request.path_params["channel"])
-        rendition = None if channel is None else channel.renditions.get(request.path_params["rendition"])
-        return channel, rendition
+    async def _find_recorded(self, stream: LiveStream, rendition: Rendition, name: str) -> Response | None:
+        """Answer with a segment of an event that was recorded: its live address stays good (§6.2.2)."""
+        named = read_name(name)
+        if named.kind not in (RenditionFileKind.INIT, RenditionFileKind.SEGMENT):
+            return None
+        return await self._recorded(stream.name, rendition.name, name, named.number)
+
+    def _find(self, request: Request) -> tuple[LiveStream | None, Rendition | None]:
+        stream = self._streams.get(request.path_params["channel"])
+        rendition = None if stream is None else stream.renditions.get(request.path_params["rendition"])
+        return stream, rendition
 
 
-async def _cues(name: str, channel: Channel, rendition: Rendition) -> Response:
+async def _cues(name: str, stream: LiveStream, rendition: Rendition) -> Response:
     """Answer with captions for DASH."""
-    named, window, target_duration = read_name(name), rendition.window, channel.target_duration
+    named, window, target_duration = read_name(name), rendition.window, stream.target_duration
     try:
-        data = await fragmented(named, channel, rendition)
+        data = await fragmented(named, stream, rendition)
     except TooManyWaitersError:
         return refusal(503, target_duration, retry_after=target_duration)
     except OSError:
         return refusal(503, 0, retry_after=BUSY_SECONDS)
     if data is None:
-        return _absent(name, named, channel, rendition)
+        return _absent(name, named, stream, rendition)
     return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
 
 
-def _absent(name: str, named: RenditionFile, channel: Channel, rendition: Rendition) -> Response:
+def _absent(name: str, named: RenditionFile, stream: LiveStream, rendition: Rendition) -> Response:
     """Answer for what isn't there: it never came, or hasn't come in time, or is none of ours."""
-    window, target_duration = rendition.window, channel.target_duration
-    if named.kind is not RenditionFileKind.NOTHING and _is_starting(channel, window):
+    window, target_duration = rendition.window, stream.target_duration
+    if named.kind is not RenditionFileKind.NOTHING and _is_starting(stream, window):
         # Its folder may have it.
         return refusal(503, 0, retry_after=target_duration)
     if named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION:
         if comes(window, named.number):
             # It was waited for, and is due: an unknown one it isn't.
             return refusal(503, 0, retry_after=target_duration)
-        if (nothing := channel.presentation.lost_segment(rendition.name, named.number)) is not None:
+        if (nothing := stream.presentation.lost_segment(rendition.name, named.number)) is not None:
             # By numbers and a clock players can't see that there is a gap (ISO/IEC 23009-1 §5.3.9.5.3).
             kept = f"public, max-age={target_duration}"
             return media_response(nothing, media_type(rendition), media_tag(name, len(nothing)), kept)
-    return refusal(404, kept_until(named.number, channel, window, target_duration))
-
-
-async def _recorded(channel: Channel, rendition: Rendition, name: str) -> Response | None:
-    """Answer with a segment of an event that was recorded: its live address stays good (§6.2.2)."""
-    recordings, named = channel.live_event.recordings, read_name(name)
-    recording = None
-    if recordings is not None and named.kind in (RenditionFileKind.INIT, RenditionFileKind.SEGMENT):
-        recording = recordings.having(named.number)
-    if recording is None:
-        return None
-    try:
-        return await recorded(recording, rendition.name, name)
-    except NotFoundError:
-        return None
+    return refusal(404, kept_until(named.number, stream, window, target_duration))
 
 
 async def _from_disk(
@@ -268,24 +272,24 @@ async def _from_disk(
     return RepresentationResponse(representation, cache_control=cache_control(rendition.window))
 
 
-def _is_starting(channel: Channel, window: Window) -> bool:
+def _is_starting(stream: LiveStream, window: Window) -> bool:
     """Tell whether a channel still looks what there is in its folder."""
-    return channel.archive is not None and not channel.ready and not window.waiters.closed
+    return stream.restores and not stream.ready and not window.waiters.closed
 
 
-async def _until_ready(channel: Channel) -> bool:
+async def _until_ready(stream: LiveStream) -> bool:
     """Wait for the first segment of every rendition; False when it doesn't come in time."""
-    if not channel.ready and channel.is_postponed():
+    if not stream.ready and stream.commands.is_postponed():
         return False
-    deadline = time.monotonic() + LONGEST_BLOCK * channel.target_duration
+    deadline = time.monotonic() + LONGEST_BLOCK * stream.target_duration
     # A start looks at its source and its folder first, and then goes on with other windows.
-    while not channel.ready and (left := deadline - time.monotonic()) > 0:
-        windows = (rendition.window for rendition in channel.renditions.values())
+    while not stream.ready and (left := deadline - time.monotonic()) > 0:
+        windows = (rendition.window for rendition in stream.renditions.values())
         lacking = next(window for window in windows if not window.has_segments())
         if lacking.waiters.closed:
             return False
         await lacking.waiters.wait(lacking.has_segments, left)
-    return channel.ready
+    return stream.ready
 
 
 async def _until_there(reload: Reload) -> bool:
@@ -301,9 +305,9 @@ async def time_of_day(_: Request) -> Response:
     return PlainTextResponse(f"{now}Z", headers={"cache-control": "no-store"})
 
 
-def _note_viewer(request: Request, channel: Channel) -> RequestTraits:
+def _note_viewer(request: Request, stream: LiveStream) -> RequestTraits:
     asked, client = RequestTraits.by(request.scope["headers"]), request.scope.get("client")
-    channel.audience.saw((client[0] if client else "", hash(asked.agent)), time.monotonic())
+    stream.audience.saw((client[0] if client else "", hash(asked.agent)), time.monotonic())
     return asked
 
 

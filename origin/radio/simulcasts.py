@@ -17,7 +17,7 @@ def make_simulcasts(
     config: Config,
     mounts: Mapping[str, Mount],
     tools: Tools,
-    channels: dict[str, Channel],
+    on_channel: Callable[[Channel], None],
     observer: Callable[[str], Callable[[float], None]],
     limits: SimulcastLimits,
 ) -> dict[str, Simulcast]:
@@ -27,7 +27,8 @@ def make_simulcasts(
         config: all options.
         mounts: by name.
         tools: the ffmpeg that they use.
-        channels: by name: where each channel is put; a live channel of the same name goes first.
+        on_channel: told each channel, and each that takes its place. A live channel of the same name goes
+            first.
         observer: gives for a channel's name who is told its parts' delays.
         limits: how the channels begin and end.
 
@@ -49,7 +50,7 @@ def make_simulcasts(
             mounts[station.name].taps.tapped,
             tools,
             on_part=observer(station.name),
-            on_channel=lambda channel: channels.__setitem__(channel.name, channel),
+            on_channel=on_channel,
             starts=starts,
         )
         for station in config.radio

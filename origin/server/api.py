@@ -9,10 +9,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.policy import Access
-from origin.live.recordings import describe
 from origin.radio import now_playing
 from origin.radio.authorization import Admission, is_protected
 from origin.radio.mount import Mount
+from origin.recordings.routes import describe
 from origin.server.services import Services
 from packager.radio.simulcast import Simulcast
 
@@ -54,13 +54,14 @@ class Api:
                     "state": channel.state,
                     "hls": f"/live/{channel.name}/master.m3u8",
                     "renditions": [name for name, one in channel.renditions.items() if one.language is None],
-                    "captions": list(channel.captions.tracks),
+                    "captions": channel.stream.languages,
                     "part_target": float(channel.part_target),
                     "target_duration": channel.target_duration,
-                    "viewers": channel.viewers,
+                    "viewers": channel.stream.viewers,
                     "restarts": channel.restarts,
                     "recordings": [
-                        describe(channel.name, one) for one in channel.live_event.recordings or ()
+                        describe(channel.name, one)
+                        for one in self._services_of.recordings.get(channel.name, ())
                     ],
                 }
                 for channel in self._services_of.channels.values()
@@ -120,7 +121,7 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
         "history": titles[:-1],
         "media_time": now_playing.as_seconds(mount.media_time),
         "listeners": mount.listeners,
-        "viewers": 0 if simulcast is None else simulcast.channel.viewers,
+        "viewers": 0 if simulcast is None else simulcast.channel.stream.viewers,
         "peak": mount.peak,
         "state": mount.state,
     }

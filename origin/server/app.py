@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from origin.access.policy import Access, AccessOptions, Guard
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
 from origin.http1.exchange import SlowBodyError
-from origin.live import captions, event, metadata, recordings
+from origin.live import captions, event, metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
 from origin.radio.authorization import Admission
 from origin.radio.routes import routes as radio_routes
+from origin.recordings import routes as recordings
 from origin.responses.common_headers import CommonHeaders
 from origin.server import api, library_list, page
 from origin.server.services import Services
@@ -65,6 +67,8 @@ def build_app(
         options.admin_token,
         {one.name: one.publish_key for one in config.live if one.publish_key},
     )
+    # A station's titles come from its source, and its stream has no event of its own.
+    published = {name: channel.stream for name, channel in services.channels.items()}
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -74,12 +78,19 @@ def build_app(
     app = Starlette(
         routes=[
             *vod_routes.routes(services.titles, max_age=config.library.max_age),
-            *live.routes(services.broadcasts, config.server.carried_parameters, of_clients.blocked_requests),
-            *recordings.routes(services.channels),
-            *metadata.routes(services.channels, publishers, config.limits.metadata_bytes),
-            *event.routes(services.channels, publishers),
+            *live.routes(
+                services.streams,
+                config.server.carried_parameters,
+                of_clients.blocked_requests,
+                functools.partial(recordings.at_live_address, services.recordings),
+            ),
+            *recordings.routes(services.recordings),
+            *metadata.routes(published, publishers, config.limits.metadata_bytes),
+            *event.routes(
+                published, publishers, functools.partial(recordings.describe_newest, services.recordings)
+            ),
             *captions.routes(
-                services.channels,
+                published,
                 publishers,
                 config.limits.captions_bytes,
                 config.limits.captions_idle_seconds,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import structlog
 
-from packager.process.process import LACKING
+from packager.system_errors import LACKING
 
 log = structlog.get_logger()
 

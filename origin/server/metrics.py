@@ -80,8 +80,8 @@ class ServicesCollector(Collector):
         for channel in self._services_of.broadcasts.values():
             lost.add_metric([channel.name], channel.losses.packets)
             dropped.add_metric([channel.name], channel.losses.datagrams)
-            viewers.add_metric([channel.name], channel.viewers)
-            blocked.add_metric([channel.name], channel.blocked)
+            viewers.add_metric([channel.name], channel.stream.viewers)
+            blocked.add_metric([channel.name], channel.stream.blocked)
             restarts.add_metric([channel.name], channel.restarts)
         yield from (viewers, blocked, restarts, lost, dropped)
 

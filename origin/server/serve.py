@@ -148,7 +148,7 @@ def _listening(config: Config, services: Services, options: AccessOptions) -> uv
         {
             "media": FileFastPath(services.open_files, access_log),
             "live": LiveFastPath(
-                services.broadcasts,
+                services.streams,
                 access_log,
                 shared_headers,
                 config.server.carried_parameters,

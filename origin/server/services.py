@@ -34,10 +34,11 @@ from packager.library.storage import Library, Withheld
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process import sandbox
-from packager.process.process import LACKING
 from packager.process.tools import BusyError, Tools, ToolsError
+from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
+from packager.system_errors import LACKING
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import IndexLimits
 
@@ -82,6 +83,8 @@ class Services:
         channels: the live channels.
         simulcasts: the stations that are channels, too.
         broadcasts: the channels of both, by name; a station's is replaced by another one at times.
+        streams: what is served of them, likewise.
+        recordings: of each channel that has some, by its name.
         loop_lag: how late the event loop is.
         ending: whether the server is on its way out.
         needs_library: whether it is an error that the library's folder isn't there: it was there before, or
@@ -149,13 +152,21 @@ class Services:
                 limits.radio,
             )
             self.mounts = self.stations.mounts
-        self.broadcasts = dict(self.channels)
+        self.recordings = {
+            channel.name: recordings
+            for channel in self.channels.values()
+            if (recordings := channel.live_event.recordings) is not None
+        }
+        self.broadcasts: dict[str, Channel] = {}
+        self.streams: dict[str, LiveStream] = {}
+        for channel in self.channels.values():
+            self._broadcast(channel)
         if tools is not None:
             self.simulcasts = make_simulcasts(
                 config,
                 self.mounts,
                 tools,
-                self.broadcasts,
+                self._broadcast,
                 lambda name: delay.labels(name).observe,
                 limits.radio.simulcast,
             )
@@ -247,6 +258,10 @@ class Services:
         if troubles:
             health["troubles"] = troubles
         return health
+
+    def _broadcast(self, channel: Channel) -> None:
+        """Let a channel be what is served under its name."""
+        self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
 
     def _count(self, area: str, count: int) -> None:
         self.traffic.sent_bytes[area] += count

@@ -17,6 +17,7 @@ from operator import attrgetter
 
 from media import webvtt
 from media.webvtt import Cue
+from packager.publish.commands import TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError
 from packager.window.model import TEXT, LivePart, LiveSegment
 from packager.window.window import Window
@@ -47,14 +48,6 @@ LONGEST_CUE_SECONDS = 86_400
 
 ORIGIN_STEP = 43_200
 """Seconds: cue times count from a multiple of it, which is the same for all segments of half a day."""
-
-
-class TooManyCuesError(Exception):
-    """More than fit; none of them was taken."""
-
-
-class TooManyFeedsError(Exception):
-    """So many bring captions already."""
 
 
 @dataclass(slots=True)

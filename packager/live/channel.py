@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -16,6 +15,7 @@ from packager.concurrency import beside
 from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
 from packager.live.captions import Captions
+from packager.live.commands import ChannelCommands
 from packager.live.event import DVR, LiveEvent
 from packager.live.options import ChannelOptions
 from packager.live.pace import GapSchedule
@@ -24,6 +24,7 @@ from packager.live.restarts import Restarts
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools
 from packager.publish.hls import Presentation
+from packager.publish.live_stream import LiveStream
 from packager.recordings.note import Ending
 from packager.sources.finder import Finder
 from packager.sources.pump import Supply
@@ -35,55 +36,11 @@ from packager.window.numbers import Numbers
 from packager.window.rendition import Rendition
 from packager.window.wallclock import Timing
 
-MAX_VIEWERS = 100_000
-"""Most clients that are told apart; beyond, the longest silent ones aren't counted."""
-
-
-class Audience:
-    """Counts the distinct clients of a channel.
-
-    Args:
-        seconds: how long a client counts after it asked.
-        on_seen: called whenever one asks.
-    """
-
-    def __init__(self, seconds: float, on_seen: Callable[[], None] = lambda: None) -> None:
-        self.seconds = seconds
-        self._on_seen = on_seen
-        self._seen: OrderedDict[Hashable, float] = OrderedDict()
-
-    def saw(self, client: Hashable, now: float) -> None:
-        """Note that a client asked.
-
-        Args:
-            client: what tells it from others.
-            now: seconds of a clock that never goes back.
-        """
-        self._seen[client] = now
-        self._seen.move_to_end(client)
-        self._forget(now)
-        if len(self._seen) > MAX_VIEWERS:
-            self._seen.popitem(last=False)
-        self._on_seen()
-
-    def count(self, now: float) -> int:
-        """Count the clients that asked in the last ``seconds``."""
-        self._forget(now)
-        return len(self._seen)
-
-    def _forget(self, now: float) -> None:
-        while self._seen and next(iter(self._seen.values())) < now - self.seconds:
-            self._seen.popitem(last=False)
-
-
 log = structlog.get_logger()
-
-VIEWER_TARGET_DURATIONS = 3
-"""A viewer counts for so many target durations after a playlist."""
 
 
 class Channel:
-    """A live channel: ``run`` keeps it going; its windows and its presentation are there to read.
+    """A live channel: ``run`` keeps it going, ``stream`` is what is served of it.
 
     Args:
         options: what it is.
@@ -95,9 +52,7 @@ class Channel:
 
     Attributes:
         name: the channel's.
-        cadence: the times that its renditions share.
-        renditions: by name, video from large to small, then the sound; sound from the best on.
-        presentation: its playlists.
+        stream: what is served of it.
         timed_metadata: events on their way into the media.
         captions: cues on their way into their renditions.
         archive: its DVR on disk; None where it has none.
@@ -117,8 +72,6 @@ class Channel:
         self.options = options
         self.name = options.name
         self._tools = tools
-        self._on_viewer = on_viewer
-        self.is_postponed = is_postponed
         ladder = () if options.bitrates else rungs(options.ladder)
         sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
@@ -152,9 +105,11 @@ class Channel:
         self._pace = GapSchedule(options.name, self._numbers, self._runs.suspend)
         self.archive = self._new_archive()
         self.live_event = LiveEvent(options.name, self._data, options.retention if self.archive else None)
-        self.cadence: Cadence
-        self.renditions: dict[str, Rendition]
-        self.presentation: Presentation
+        self.stream = LiveStream(
+            self.name,
+            ChannelCommands(self, on_viewer, is_postponed),
+            restores=self.archive is not None,
+        )
         self._planner = Planner(options, ladder, sounds, self.captions, self._numbers)
         self._adopt(self._planner.afresh(self._planner.cadence(Source())))
 
@@ -166,14 +121,28 @@ class Channel:
 
     def _adopt(self, plan: Plan) -> None:
         """Go on with these windows."""
-        times, renditions = plan.cadence, plan.renditions
+        renditions = plan.renditions
         self._plan = plan
-        self.cadence, self.renditions, self.presentation = times, renditions, plan.presentation
         self._lineup = Lineup([rendition.window for rendition in renditions.values()])
         self.captions.adopt(
             {one.language: one.window for one in renditions.values() if one.language is not None}
         )
-        self.audience = Audience(VIEWER_TARGET_DURATIONS * times.target_duration, self._on_viewer)
+        self.stream.adopt(plan.cadence, renditions, plan.presentation)
+
+    @property
+    def cadence(self) -> Cadence:
+        """The times that its renditions share."""
+        return self.stream.cadence
+
+    @property
+    def renditions(self) -> Mapping[str, Rendition]:
+        """What it publishes, by name: video from large to small, then the sound; sound from the best on."""
+        return self.stream.renditions
+
+    @property
+    def presentation(self) -> Presentation:
+        """Its playlists."""
+        return self.stream.presentation
 
     @property
     def state(self) -> str:
@@ -200,7 +169,7 @@ class Channel:
     @property
     def ready(self) -> bool:
         """Whether every rendition has a finished segment, so that playlists can be played."""
-        return self._lineup.ready
+        return self.stream.ready
 
     @property
     def timing(self) -> Timing:
@@ -222,16 +191,6 @@ class Channel:
     def losses(self) -> Losses:
         """What was lost of a source that comes in UDP."""
         return self._finder.losses
-
-    @property
-    def viewers(self) -> int:
-        """How many clients fetched a playlist lately."""
-        return self.audience.count(time.monotonic())
-
-    @property
-    def blocked(self) -> int:
-        """How many requests wait for a part or a segment."""
-        return self._lineup.waiting
 
     async def run(self) -> None:
         """Keep the channel going until cancelled or closed.
@@ -339,7 +298,7 @@ class Channel:
 
     def _ending(self) -> Ending:
         """Tell what is needed to record the event that is over."""
-        first = {one.video: name for name, one in reversed(self.renditions.items())}
+        first = {one.video: name for name, one in reversed(list(self.renditions.items()))}
         return Ending(
             frame_rate=self.cadence.frame_rate.as_integer_ratio(),
             segment_duration=self.cadence.segment_duration.as_integer_ratio(),

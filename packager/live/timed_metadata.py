@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from media.mp4.emsg import EventMessage
+from packager.publish.commands import TooManyEventsError
 
 MAX_PENDING = 500
 """Most events that wait for their time at once."""
@@ -23,10 +24,6 @@ LATEST_SECONDS = 10
 """An event that is no more than so late happens late; one that is later only for what is left of it."""
 
 _ID_LIMIT = 1 << 32
-
-
-class TooManyEventsError(Exception):
-    """As many as may are waiting already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import fcntl
 import itertools
 import os
@@ -22,10 +21,7 @@ from packager.process.pipe_reader import READ_BYTES, PipeDrain, capacity
 from packager.process.sandbox import Sandbox
 from packager.process.tools import BusyError, ToolsError
 from packager.redaction import redact
-
-LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
-"""Errors of a system that has no room (descriptors, memory, processes) now, and will have again."""
-
+from packager.system_errors import LACKING
 
 PIPE_BYTES = 1 << 20
 """Size asked for each output pipe: an unread pipe stalls all other outputs of the same ffmpeg."""

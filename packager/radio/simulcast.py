@@ -19,8 +19,8 @@ import structlog
 from media.mp3.id3 import write_id3v2
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
-from packager.live.timed_metadata import TooManyEventsError
 from packager.process.tools import Tools, ToolsError
+from packager.publish.commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError
 from packager.radio.block_queue import BlockQueue
 from packager.radio.block_supply import BlockSupply

@@ -17,8 +17,8 @@ import structlog
 from media.errors import MediaError, TooLargeError
 from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
-from packager.process.process import LACKING
 from packager.process.tools import BusyError
+from packager.system_errors import LACKING
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import Files, media_playlist, multivariant_playlist, title_files

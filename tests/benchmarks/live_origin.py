@@ -79,7 +79,7 @@ async def feed(channel: Channel, waiting: int, part_bytes: int) -> None:
     for number in itertools.count(FIRST_NUMBER):
         for index in range(PARTS_OF_SEGMENT):
             due = max(due + float(PART_SECONDS), time.monotonic())
-            while channel.blocked < waiting or time.monotonic() < due:
+            while channel.stream.blocked < waiting or time.monotonic() < due:
                 await asyncio.sleep(0.02)
             moment, used, without = time.monotonic(), time.thread_time(), seconds_without_core()
             publish(channel, number, index, part_bytes)
@@ -91,7 +91,7 @@ async def feed(channel: Channel, waiting: int, part_bytes: int) -> None:
 
 async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
     """Serve until killed."""
-    channels = {channel.name: channel}
+    streams = {channel.name: channel.stream}
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -103,12 +103,12 @@ async def main(channel: Channel, waiting: int, part_bytes: int) -> None:
 
     traffic = RequestCounters()
     app = CommonHeaders(
-        Starlette(routes=live.routes(channels), lifespan=lifespan),
+        Starlette(routes=live.routes(streams), lifespan=lifespan),
         traffic=traffic,
         allow_origin="*",
         log_requests=False,
     )
-    fast_path = LiveFastPath(channels, AccessLog(traffic, log_requests=False), common_headers("*"))
+    fast_path = LiveFastPath(streams, AccessLog(traffic, log_requests=False), common_headers("*"))
     config = uvicorn.Config(
         app,
         http=http_protocol(HttpLimits(), FastPath({"live": fast_path})),

@@ -185,7 +185,7 @@ class HandFed:
         traffic: what was asked and sent.
         calls: how many requests came to the application.
         fast_path: what the connections answer by themselves.
-        channels: what the server has; may be taken away.
+        streams: what the server has; may be taken away.
     """
 
     def __init__(
@@ -197,17 +197,17 @@ class HandFed:
         self._down = 0
         self._sources: dict[str, Source] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        channels = self.channels = {channel.name: channel}
+        streams = self.streams = {channel.name: channel.stream}
         authenticator = Authenticator()
-        keys = channels, Publishers(authenticator, ADMIN_TOKEN, {})
-        wings = live.routes(channels, carried), metadata.routes(*keys), captions.routes(*keys)
+        keys = streams, Publishers(authenticator, ADMIN_TOKEN, {})
+        wings = live.routes(streams, carried), metadata.routes(*keys), captions.routes(*keys)
         routes = [route for wing in wings for route in wing]
         self.traffic = RequestCounters()
         self.calls = 0
         guarded = Guard(Starlette(routes=routes), Access(AccessOptions(), authenticator))
         self._inner = CommonHeaders(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         access_log = AccessLog(self.traffic, log_requests=False)
-        self.fast_path = FastPath({"live": LiveFastPath(channels, access_log, common_headers("*"), carried)})
+        self.fast_path = FastPath({"live": LiveFastPath(streams, access_log, common_headers("*"), carried)})
         for rendition in channel.renditions.values():
             rendition.window.restore((), NUMBER)
             rendition.window.clock = media_clock(rendition.window)

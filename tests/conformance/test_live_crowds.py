@@ -97,7 +97,7 @@ def test_a_herd_is_released_by_one_part_and_one_rendering(
         asking(fed, HERD // 2, target) as plain,
         asking(fed, HERD // 2, target, "Accept-Encoding: gzip") as packed,
     ):
-        wait_for(lambda: fed.channel.blocked == HERD, "the herd")
+        wait_for(lambda: fed.channel.stream.blocked == HERD, "the herd")
         assert tasks(fed) == alone
         made = cached._head.cache_info().misses
         fed.publish(1, "240p")
@@ -107,12 +107,12 @@ def test_a_herd_is_released_by_one_part_and_one_rendering(
     assert len(rendered) == len(coded) == 1
     # One header for each coding, in each of the seconds (Date) that it took.
     assert cached._head.cache_info().misses - made < HERD // 20
-    assert fed.channel.blocked == 0
+    assert fed.channel.stream.blocked == 0
 
 
 def test_a_crowd_for_a_hinted_part_gets_the_same_bytes(fed: HandFed) -> None:
     with asking(fed, CROWD, f"/live/test/240p/{NUMBER + 8}.0.m4s") as clients:
-        wait_for(lambda: fed.channel.blocked == CROWD, "the crowd")
+        wait_for(lambda: fed.channel.stream.blocked == CROWD, "the crowd")
         fed.publish(1, "240p")
         assert len({client.answer().body for client in clients}) == 1
 
@@ -120,9 +120,9 @@ def test_a_crowd_for_a_hinted_part_gets_the_same_bytes(fed: HandFed) -> None:
 def test_nothing_stays_of_clients_that_leave(fed: HandFed) -> None:
     """No waiter is left when its time is over or its part has come."""
     with asking(fed, CROWD, f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0"):
-        wait_for(lambda: fed.channel.blocked == CROWD, "the crowd")
+        wait_for(lambda: fed.channel.stream.blocked == CROWD, "the crowd")
     fed.publish(1, "240p")
-    wait_for(lambda: fed.channel.blocked == 0, "the waiters' end")
+    wait_for(lambda: fed.channel.stream.blocked == 0, "the waiters' end")
     with Client(fed.address) as client:
         assert client.ask(PATH).status == 200
 
@@ -132,7 +132,7 @@ def test_one_too_many_is_told_to_come_back(material: dict[str, Track], tools: To
         fed.publish(8 * PARTS)
         target = f"{PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0"
         with asking(fed, 3, target), Client(fed.address) as late:
-            wait_for(lambda: fed.channel.blocked == 3, "three waiters")
+            wait_for(lambda: fed.channel.stream.blocked == 3, "three waiters")
             answer = late.ask(target)
             assert answer.status == 503
             assert re.fullmatch(r"\d+", answer["retry-after"])

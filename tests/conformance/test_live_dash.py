@@ -113,7 +113,7 @@ def test_each_chunk_of_the_open_segment_is_one_part(fed: HandFed) -> None:
         assert "transfer-encoding: chunked" in fields
         assert "content-type: video/mp4" in fields
         parts = [_chunk(client), _chunk(client)]
-        wait_for(lambda: fed.channel.blocked == 1, "the wait for the third part")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the wait for the third part")
         for _ in range(PARTS - 2):
             fed.publish(1)
             parts.append(_chunk(client))
@@ -144,10 +144,10 @@ def test_a_segment_that_is_due_is_waited_for_however_late_the_encoder_is(fed: Ha
     fed.publish(PARTS - 2)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(fed.ask, f"/live/test/audio/{NUMBER + 9 + ahead}.m4s")
-        wait_for(lambda: fed.channel.blocked == 1, "the request to wait")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the request to wait")
         fed.publish((2 + ahead) * PARTS)
         assert answer.result().status == 200
-    assert fed.channel.blocked == 0
+    assert fed.channel.stream.blocked == 0
     begin = time.monotonic()
     assert fed.ask(f"/live/test/audio/{NUMBER + 100}.m4s").status == 404
     # Nothing of it waits: who waits for nothing does so for much longer.
@@ -161,7 +161,7 @@ def test_a_head_of_the_open_segment_is_answered_at_once(fed: HandFed) -> None:
 def test_a_segment_whose_source_dies_ends_with_the_parts_that_came(fed: HandFed) -> None:
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(fed.ask, f"/live/test/240p/{NUMBER + 8}.m4s")
-        wait_for(lambda: fed.channel.blocked == 1, "the wait for the third part")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the wait for the third part")
         fed.restart()
         body = answer.result().body
     assert body == fed.ask(f"/live/test/240p/{NUMBER + 8}.m4s").body
@@ -171,7 +171,7 @@ def test_a_segment_whose_source_dies_ends_with_the_parts_that_came(fed: HandFed)
 def test_a_segment_that_never_ends_does_not_look_complete(fed: HandFed) -> None:
     with Client(fed.address) as client:
         client.send(f"GET /live/test/240p/{NUMBER + 8}.m4s HTTP/1.1\r\nHost: origin\r\n\r\n")
-        wait_for(lambda: fed.channel.blocked == 1, "the wait for the third part")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the wait for the third part")
         fed.in_loop(fed.channel.close)
         # RFC 9112 §8: a chunked body without its last chunk is incomplete.
         assert not client.rest().endswith(b"0\r\n\r\n")
@@ -217,7 +217,7 @@ def test_a_segment_that_never_came_is_a_time_without_samples(
     """By numbers and a clock players can't see the gap before the manifest has another period."""
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(fed.ask, f"/live/test/240p/{NUMBER + 9}.m4s")
-        wait_for(lambda: fed.channel.blocked == 1, "the request to wait")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the request to wait")
         fed.publish(2 * PARTS, "audio")
         fed.restart()
         lost = [held.result(), fed.ask(f"/live/test/240p/{NUMBER + 10}.m4s")]
@@ -252,7 +252,7 @@ def test_a_segment_that_never_came_is_a_time_without_samples(
 def test_a_segment_that_is_due_and_does_not_come_is_not_unknown(fed: HandFed) -> None:
     with ThreadPoolExecutor(2) as pool:
         held = [pool.submit(fed.ask, f"/live/test/{name}/{NUMBER + 10}.m4s") for name in ("240p", "audio")]
-        wait_for(lambda: fed.channel.blocked == 2, "the requests to wait")
+        wait_for(lambda: fed.channel.stream.blocked == 2, "the requests to wait")
         fed.in_loop(fed.channel.close)
         for answer in (one.result() for one in held):
             assert (answer.status, answer["retry-after"], answer["cache-control"]) == (503, "1", "no-store")
@@ -290,7 +290,7 @@ def test_the_clock_is_this_origins(fed: HandFed) -> None:
 def test_the_sound_of_the_open_segment_comes_part_by_part_too(fed: HandFed) -> None:
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(fed.ask, f"/live/test/audio/{NUMBER + 8}.m4s")
-        wait_for(lambda: fed.channel.blocked == 1, "the wait for a part")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the wait for a part")
         fed.publish(PARTS - 2)
         body = answer.result().body
     parts = [fed.ask(f"/live/test/audio/{NUMBER + 8}.{index}.m4s").body for index in range(SOUND_PARTS)]

@@ -204,10 +204,10 @@ def test_nobody_publishes_without_a_key_and_no_page_of_another_site_does(
 def test_with_a_key_who_has_it_publishes(
     material: dict[str, Track], tools: Tools, tmp_path: Path, fed: HandFed
 ) -> None:
-    channels = {"test": fed.channel}
+    streams = {"test": fed.channel.stream}
     publishers = Publishers(Authenticator(), ADMIN_TOKEN, {"test": "sesame", "other": "simsim"})
-    published = metadata.routes(channels, publishers)
-    app = Starlette(routes=[*live.routes(channels), *published])
+    published = metadata.routes(streams, publishers)
+    app = Starlette(routes=[*live.routes(streams), *published])
     basic = base64.b64encode(b"anyone:sesame").decode()
     with serving(app, tmp_path, "uvloop") as running:
         fed.address = running.address

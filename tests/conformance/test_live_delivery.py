@@ -77,4 +77,4 @@ def test_names_of_channels_that_are_not_there_leave_nothing_behind(fed: HandFed)
             for answer in (client.ask(f"/live/{name}/master.m3u8") for name in range(200))
         }
     assert answers == {(404, b"Not Found\n", "public, max-age=2")}
-    assert fed.channel.viewers <= 1
+    assert fed.channel.stream.viewers <= 1

@@ -16,10 +16,10 @@ from origin.http import content_coding
 from origin.live import fast_path, routes
 from origin.live.reload import Reload
 from origin.responses import cached
-from packager.live.channel import Audience
 from packager.publish import dash, hls, hls_history
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
+from packager.publish.live_stream import Audience
 from packager.window.window import Window
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed
 from tests.conformance.raw import Answer, Client
@@ -55,7 +55,7 @@ def crowd(fed: HandFed, target: str, *fields: str) -> Iterator[list[Client]]:
         clients = [stack.enter_context(Client(fed.address)) for _ in range(CROWD)]
         for client in clients:
             client.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: origin", *fields, "", ""]))
-        wait_for(lambda: fed.channel.blocked == CROWD, "the crowd")
+        wait_for(lambda: fed.channel.stream.blocked == CROWD, "the crowd")
         yield clients
 
 
@@ -108,7 +108,7 @@ def test_a_playlist_that_can_not_be_rendered_is_500_to_all_who_ask_or_wait(
         (line,) = logged
         assert (line["event"], line["reason"]) == ("rendering failed", "InjectedError()")
         assert isinstance(line["exc_info"], InjectedError)
-        assert fed.channel.blocked == 0
+        assert fed.channel.stream.blocked == 0
         # The next state is another one; the connections are as good as before.
         fed.publish(1, "240p")
         for client in clients:
@@ -132,7 +132,7 @@ def test_an_answer_that_can_not_be_made_is_500_to_all_who_ask_or_wait(
             statuses = {client.answer().status for client in clients}
         assert statuses == ({200} if fields and name == "_head" else {500})
         wait_for(lambda: len(logged) == (0 if statuses == {200} else CROWD), "the log")
-        assert fed.channel.blocked == 0
+        assert fed.channel.stream.blocked == 0
         for client in clients:
             assert client.ask(PATH, *fields).status == 200
 

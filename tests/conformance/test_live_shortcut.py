@@ -85,7 +85,7 @@ def test_whatever_is_waited_for_both_ways_get_the_same(fed: HandFed) -> None:
             for client, way in zip(pair, ((), (BY_APPLICATION,)), strict=True):
                 client.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: a", *fields, *way, "", ""]))
             pairs.append(pair)
-        wait_for(lambda: fed.channel.blocked == 2 * len(asked), "all to wait")
+        wait_for(lambda: fed.channel.stream.blocked == 2 * len(asked), "all to wait")
         assert fed.calls == len(asked)
         fed.publish(1)
         for (mine, other), (target, *_) in zip(pairs, asked, strict=True):
@@ -110,7 +110,7 @@ def test_players_that_follow_never_reach_the_application_and_are_counted(
 ) -> None:
     """As viewers, as requests and by their bytes."""
     # Else a viewer of a machine that stands still has gone.
-    monkeypatch.setattr(fed.channel.audience, "seconds", 600)
+    monkeypatch.setattr(fed.channel.stream.audience, "seconds", 600)
     fed.traffic.requests.clear()
     fed.traffic.sent_bytes.clear()
     sent = 0
@@ -118,13 +118,13 @@ def test_players_that_follow_never_reach_the_application_and_are_counted(
         for index in range(4):
             part.send(f"GET /live/test/240p/{NUMBER + 8}.{index}.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
             client.send(f"GET {PATH}?_HLS_msn={NUMBER + 8}&_HLS_part={index} HTTP/1.1\r\nHost: a\r\n\r\n")
-            wait_for(lambda: fed.channel.blocked == 2, "both to wait")
+            wait_for(lambda: fed.channel.stream.blocked == 2, "both to wait")
             fed.publish(1)
             playlist = client.answer().body
             assert parts_of(playlist.decode())[-1] == (NUMBER + 8, index)
             sent += len(playlist) + len(part.answer().body)
     assert fed.calls == 0
-    assert fed.channel.viewers == 1
+    assert fed.channel.stream.viewers == 1
     wait_for(
         lambda: (fed.traffic.requests["live", 200], fed.traffic.sent_bytes["live"]) == (8, sent),
         "the last one to be counted",
@@ -135,9 +135,9 @@ def test_who_leaves_while_waiting_waits_no_longer(fed: HandFed) -> None:
     """At once, when the connection is reset."""
     with Client(fed.address) as client:
         client.send(f"GET {PATH}?_HLS_msn={NUMBER + 8}&_HLS_part=0 HTTP/1.1\r\nHost: a\r\n\r\n")
-        wait_for(lambda: fed.channel.blocked == 1, "the waiter")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the waiter")
         client.reset()
-    wait_for(lambda: fed.channel.blocked == 0, "the waiter's end")
+    wait_for(lambda: fed.channel.stream.blocked == 0, "the waiter's end")
 
 
 def test_a_slow_reader_of_a_large_part_gets_all_its_bytes(fed: HandFed) -> None:
@@ -147,7 +147,7 @@ def test_a_slow_reader_of_a_large_part_gets_all_its_bytes(fed: HandFed) -> None:
     part = LivePart(large, Fraction(1, 4), independent=True)
     with Client(fed.address, receive_buffer=4096) as client:
         client.send(f"GET /live/test/240p/{NUMBER + 8}.0.m4s HTTP/1.1\r\nHost: a\r\n\r\n")
-        wait_for(lambda: fed.channel.blocked == 1, "the waiter")
+        wait_for(lambda: fed.channel.stream.blocked == 1, "the waiter")
         fed.in_loop(lambda: window.append(part, Fraction(NUMBER + 8), ends_segment=False))
         assert client.answer().body == large
         assert client.ask(PATH).status == 200
@@ -177,7 +177,7 @@ def test_what_players_of_one_kind_ask_again_is_the_applications_answer_for_as_lo
             assert asking.ask(f"/live/test/240p/{NUMBER + 8}.1x.m4s").status == 404
         wait_for(lambda: fed.traffic.requests["live", 200] == 12, "all to be counted")
         wait_for(lambda: fed.traffic.requests["live", 206] == 6, "ranges to be counted")
-        del fed.channels["test"]
+        del fed.streams["test"]
         assert client.ask(target).status == other.ask(target).status == 404
 
 

@@ -35,7 +35,7 @@ class Asking:
 
     def __call__(self, target: str, *, blocked: int = 1) -> Future[Answer]:
         answer = self._pool.submit(self._fed.ask, target)
-        wait_for(lambda: self._fed.channel.blocked == blocked, f"{target} to wait")
+        wait_for(lambda: self._fed.channel.stream.blocked == blocked, f"{target} to wait")
         return answer
 
 
@@ -71,7 +71,7 @@ def test_a_directive_is_obeyed_ignored_or_refused_at_once(fed: HandFed, query: s
     assert answer.status == status
     # Nothing of it waits: who waits for nothing does so for much longer.
     assert time.monotonic() - begin < HELD_TARGET_DURATIONS * TARGET
-    assert fed.channel.blocked == 0
+    assert fed.channel.stream.blocked == 0
     if status == 200:
         assert "EXT-X-SKIP" not in answer.body.decode()
 

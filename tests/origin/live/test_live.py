@@ -208,7 +208,7 @@ def test_all_who_wait_for_a_part_get_the_same_bytes(live: LiveServer, client: ht
             number += 2 if part else 1  # two beyond the newest part's
             url = f"360p/media.m3u8?_HLS_msn={number}&_HLS_part=0"
             requests = [pool.submit(client.get, url) for _ in range(20)]
-            wait_for(lambda: live.channel.blocked >= 20, what="twenty blocked requests")
+            wait_for(lambda: live.channel.stream.blocked >= 20, what="twenty blocked requests")
             os.kill(pid, signal.SIGCONT)
             answers = {request.result().text for request in requests}
     finally:
@@ -383,12 +383,12 @@ def test_who_fetches_playlists_is_counted_as_a_viewer(
     live: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nobody is forgotten while we are late.
-    monkeypatch.setattr(live.channel.audience, "seconds", PATIENCE_SECONDS)
-    before = live.channel.viewers
+    monkeypatch.setattr(live.channel.stream.audience, "seconds", PATIENCE_SECONDS)
+    before = live.channel.stream.viewers
     for agent in ("one", "two", "two"):
         url, headers = f"{live.url}/360p/media.m3u8", {"user-agent": agent}
         assert httpx.get(url, headers=headers, timeout=CLIENT_SECONDS).status_code == 200
-    assert live.channel.viewers == before + 2
+    assert live.channel.stream.viewers == before + 2
 
 
 def test_a_channel_tells_its_state(live: LiveServer, client: httpx.Client) -> None:

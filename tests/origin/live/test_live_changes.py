@@ -85,7 +85,7 @@ def test_shutdown_releases_everyone_who_waits(tools: Tools, monkeypatch: pytest.
         with broadcasting(channel) as server:
             url, timeout = f"{server.url}/240p/media.m3u8", CLIENT_SECONDS
             waiting = [pool.submit(httpx.get, url, timeout=timeout) for _ in range(4)]
-            wait_for(lambda: channel.blocked == 4, what="four blocked requests")
+            wait_for(lambda: channel.stream.blocked == 4, what="four blocked requests")
             begin = time.monotonic()
             server.loop.call_soon_threadsafe(channel.close)
             answers = [request.result() for request in waiting]
@@ -103,10 +103,10 @@ async def test_who_asks_while_a_channel_looks_into_its_folder_gets_the_playlist_
     (tmp_path / "number").write_text("1\n")
     options = ChannelOptions("test", ladder=("240p",), segment_duration=1.0, data=tmp_path)
     channel = Channel(options, tools)
-    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel})))
+    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel.stream})))
     async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/") as client:
         asking = asyncio.create_task(client.get(name, timeout=100))
-        while not channel.blocked:
+        while not channel.stream.blocked:
             await asyncio.sleep(0)
         async with running(channel):
             answer = await asking
@@ -130,10 +130,10 @@ async def test_who_asks_for_a_segment_while_a_channel_looks_into_its_dvr_gets_it
         await until(lambda: former.ready and oldest(), "a segment on disk")
         number = oldest()
     channel = Channel(options, tools)
-    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel})))
+    transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel.stream})))
     async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/") as client:
         asking = asyncio.create_task(client.get(f"240p/{number}.m4s", timeout=100))
-        while not (channel.blocked or asking.done()):
+        while not (channel.stream.blocked or asking.done()):
             await asyncio.sleep(0)
         async with running(channel):
             answer = await asking

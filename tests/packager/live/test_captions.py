@@ -13,8 +13,9 @@ import pytest
 
 from media.webvtt import Cue
 from packager.live import captions
-from packager.live.captions import CaptionTrack, TooManyCuesError
+from packager.live.captions import CaptionTrack
 from packager.process.tools import Tools
+from packager.publish.commands import TooManyCuesError
 from packager.window.model import LivePart, LiveSegment
 from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, Track

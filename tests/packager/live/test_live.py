@@ -17,8 +17,7 @@ from pathlib import Path
 import m3u8
 import pytest
 
-from packager.live import channel
-from packager.live.channel import Audience, Channel
+from packager.live.channel import Channel
 from packager.live.feed import Feed, RunStart
 from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import TimedMetadata
@@ -192,7 +191,7 @@ async def test_closing_a_channel_releases_who_waits_in_every_rendition(tools: To
         asyncio.create_task(rendition.window.waiters.wait(rendition.window.has_segments, 30))
         for rendition in channel.renditions.values()
     ]
-    while channel.blocked < len(waiting):
+    while channel.stream.blocked < len(waiting):
         await asyncio.sleep(0)
     channel.close()
     assert await asyncio.gather(*waiting) == [False, False]
@@ -209,19 +208,6 @@ def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     )
     assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
-
-
-def test_viewers_are_counted_while_they_ask_and_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel, "MAX_VIEWERS", 3)
-    viewers = Audience(6)
-    for now, client in enumerate("aabc"):
-        viewers.saw(client, now)
-    assert viewers.count(3) == 3
-    assert viewers.count(8) == 2
-    for client in "defg":
-        viewers.saw(client, 8)
-    assert viewers.count(8) == 3
-    assert viewers.count(15) == 0
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ async def test_a_channel_goes_on_over_its_encoders_death_and_its_stations_silenc
         channel = simulcast.channel
         # Nobody has asked: this one is always on.
         await until(lambda: simulcast.state == "live" and channel.pid, "the first segment")
-        assert channel.viewers == 0
+        assert channel.stream.viewers == 0
         assert channel.pid is not None
         # Now, since it has others from the time on when it began to play.
         windows = [channel.renditions[name].window for name in ("96k", "64k")]
@@ -141,7 +141,7 @@ async def test_a_channel_does_not_end_while_somebody_waits_for_its_first_segment
     mount.sounds.clear()
     async with on_air(mount, tools, options=replace(OPTIONS, on_demand=True, idle_seconds=0.5)) as simulcast:
         channel = simulcast.channel
-        waiting = asyncio.create_task(routes._until_ready(channel))
+        waiting = asyncio.create_task(routes._until_ready(channel.stream))
         simulcast._note_viewer()
         await asyncio.sleep(3.0)
         assert simulcast.channel is channel

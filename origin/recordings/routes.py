@@ -22,8 +22,7 @@ from origin.live.dvr_segments import media_tag
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.representation import FileRepresentation, RepresentationResponse
 from packager.library.storage import LocalFile, NotFoundError
-from packager.live.channel import Channel
-from packager.recordings.collection import Recording
+from packager.recordings.collection import Recording, Recordings
 from packager.recordings.movie import Layout
 from packager.recordings.seal import MANIFEST
 from packager.window.model import TEXT_EXTENSION
@@ -58,18 +57,23 @@ def describe(channel: str, recording: Recording) -> dict[str, object]:
     }
 
 
-def routes(channels: Mapping[str, Channel]) -> list[BaseRoute]:
+def describe_newest(recordings: Mapping[str, Recordings], channel: str) -> Mapping[str, object] | None:
+    """Describe a channel's newest recording; None where it has none."""
+    newest = next(iter(recordings.get(channel, ())), None)
+    return None if newest is None else describe(channel, newest)
+
+
+def routes(recordings: Mapping[str, Recordings]) -> list[BaseRoute]:
     """The routes of these addresses.
 
     Args:
-        channels: by name.
+        recordings: of each channel that has some, by its name.
     """
 
     async def endpoint(request: Request) -> Response:
         path = request.path_params
-        channel = channels.get(path["channel"])
-        recordings = None if channel is None else channel.live_event.recordings
-        recording = None if recordings is None else recordings.get(path["id"])
+        kept = recordings.get(path["channel"])
+        recording = None if kept is None else kept.get(path["id"])
         if recording is None:
             return not_found()
         try:
@@ -108,10 +112,33 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
     found = _MEDIA.fullmatch(name)
     if found is None:
         raise NotFoundError(name)
-    return await recorded(recording, found[1], found[2])
+    return await _recorded(recording, found[1], found[2])
 
 
-async def recorded(recording: Recording, rendition: str, name: str) -> Response:
+async def at_live_address(
+    recordings: Mapping[str, Recordings], channel: str, rendition: str, name: str, number: int
+) -> Response | None:
+    """Answer with a segment of an event that is over, at the address that it had when it was live.
+
+    Args:
+        recordings: of each channel that has some, by its name.
+        channel: the channel's name.
+        rendition: the rendition's.
+        name: in that one's folder.
+        number: the media sequence number for which it stands.
+
+    Returns:
+        None where no recording has it.
+    """
+    kept = recordings.get(channel)
+    recording = None if kept is None else kept.having(number)
+    try:
+        return None if recording is None else await _recorded(recording, rendition, name)
+    except NotFoundError:
+        return None
+
+
+async def _recorded(recording: Recording, rendition: str, name: str) -> Response:
     """Answer with a segment or an init segment of a recording, as it was answered when it was live.
 
     Raises:

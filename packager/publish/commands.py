@@ -1,0 +1,76 @@
+"""What a request may cause at a channel: the one way from whoever serves a stream to whoever makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from fractions import Fraction
+from typing import Protocol
+
+from media.hls.date_range import DateRange
+from media.webvtt import Cue
+
+
+class TooManyEventsError(Exception):
+    """As many events as may are waiting for their time already."""
+
+
+class TooManyCuesError(Exception):
+    """More captions than fit; none of them was taken."""
+
+
+class TooManyFeedsError(Exception):
+    """So many bring captions already."""
+
+
+class Commands(Protocol):
+    """What viewers and publishers may ask of a channel."""
+
+    def note_viewer(self) -> None:
+        """Tell that somebody asked for a playlist: a channel may begin only then."""
+
+    def is_postponed(self) -> bool:
+        """Tell whether the channel isn't begun now although somebody asks: then nobody waits for it."""
+
+    async def end_event(self) -> bool:
+        """End the event, and wait for its recording; False where that takes longer than anybody waits."""
+
+    def begin_event(self) -> bool:
+        """Begin another event, once the last one is over; False while it isn't to end."""
+
+    def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
+        """Put an event on playlists and into the media; the end of a planned one only on playlists.
+
+        Args:
+            tag: what playlists say.
+            id3: the ID3 tag that says it in the media.
+
+        Raises:
+            ImplausibleDateError: it can't be written, or never is over.
+            DateRangeError: its ID was used for another one, or there are too many.
+            TooManyEventsError: as many as may are waiting for their time.
+        """
+
+    def feeding_captions(self) -> AbstractAsyncContextManager[None]:
+        """Be one of those who bring captions.
+
+        Raises:
+            TooManyFeedsError: there are as many as may be.
+            TimeoutError: nothing is taken any more.
+        """
+
+    def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
+        """Take cues, all or none.
+
+        Args:
+            language: one of the stream's.
+            cues: their times count from ``zero``.
+            zero: seconds since the epoch.
+
+        Returns:
+            How many are too late to be shown.
+
+        Raises:
+            ImplausibleDateError: one of them begins too far ahead, or is shown for too long.
+            TooManyCuesError: they don't fit.
+        """
