@@ -8,6 +8,7 @@ import itertools
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from media.stream_reader import CLOCK_RATE
 from media.ts.reader import TransportReader
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
+from packager.process.process import Process
 from packager.process.tools import Tools
 from packager.sources import pacing
 from packager.sources.pump import Pump
@@ -30,6 +32,9 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 """All that a test waits for together."""
+
+BRINGING = 1 << 16
+"""Bytes of a stream that come together."""
 
 BURST = 6.0
 """Seconds of a stream that come at once."""
@@ -148,15 +153,23 @@ async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_w
     wait_for_the_late(monkeypatch)
     pump = Pump("mpegts")
     channel = Channel(OPTIONS, tools, pump=pump)
+    clock = 0.0
 
     async def bring() -> None:
+        nonlocal clock
+        reader = TransportReader()
         for start in range(0, len(film), 1 << 14):
-            await pump.receive(film[start : start + (1 << 14)])
+            data = film[start : start + (1 << 14)]
+            await pump.receive(data)
+            clock = max([clock, *((piece.clock or 0) / CLOCK_RATE for piece in reader.receive_data(data))])
 
     async with running(channel):
+        begin = time.monotonic()
         bringing_it = asyncio.create_task(bring())
         await until(lambda: len(channel.renditions["240p"].window.listed) >= 4)
         window = channel.renditions["240p"].window
+        # Twenty seconds ahead of real time and no more; what comes together and the film's start are some.
+        assert 4 < clock < time.monotonic() - begin + 23
         assert not any(segment.gap or segment.discontinuity for segment in window.listed)
         assert channel.restarts == 0
         bringing_it.cancel()
@@ -194,10 +207,34 @@ async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
     assert told["seconds"] > 2
 
 
-async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by_nothing_else(
-    tools: Tools,
-) -> None:
-    pump = Pump("mp3", max_ahead=1 << 16)
+async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by_nothing_else() -> None:
+    pump = Pump("mp3", max_ahead=BRINGING)
+    brought = 0
+
+    async def bring(times: int) -> None:
+        nonlocal brought
+        for _ in range(times):
+            await pump.receive(bytes(BRINGING))
+            brought += 1
+
     async with asyncio.timeout(240):
-        for _ in range(100):
-            await pump.receive(bytes(1 << 16))  # nobody takes it
+        await bring(100)  # nobody takes it
+        words = [sys.executable, "-c", "import sys; sys.stdin.buffer.read()"]
+        process = await Process.start(words, stdin=True, sandbox=None)
+        os.kill(process.pid, signal.SIGSTOP)
+        brought = 0
+        giving = asyncio.create_task(pump.give(process))
+        bringing = asyncio.create_task(bring(100))
+        # As much as the loop and the pipe take, and then no more, however long the child stands still.
+        held = -1
+        while held < brought:
+            held = brought
+            await asyncio.sleep(0.2)
+        assert 0 < held < 20
+        assert not bringing.done()
+        os.kill(process.pid, signal.SIGCONT)
+        await bringing
+        assert brought == 100
+        pump.receive_eof()
+        await giving
+        assert await process.stop() in (0, -signal.SIGTERM)
