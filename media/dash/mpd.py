@@ -16,6 +16,10 @@ MEDIA_TYPE = "application/dash+xml"
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 ISOFF_LIVE = "urn:mpeg:dash:profile:isoff-live:2011"
 CHANNELS = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
+CICP_CHANNELS = "urn:mpeg:mpegB:cicp:ChannelConfiguration"
+JOC = "tag:dolby.com,2018:dash:EC3_ExtensionType:2018"
+JOC_COMPLEXITY = "tag:dolby.com,2018:dash:EC3_ExtensionComplexityIndex:2018"
+SCTE_214 = "urn:scte:dash:scte214-extensions"
 HTTP_ISO = "urn:mpeg:dash:utc:http-iso:2014"
 """§5.8.5.7: a clock at an address that answers with ISO 8601 text."""
 MIN_BUFFER_SECONDS = 2
@@ -143,6 +147,8 @@ class Representation:
         frame_rate: frames per second, of video.
         sample_rate: Hz, of sound.
         channels: of sound.
+        joc_complexity: objects of joint object coding in E-AC-3; 0 without it.
+        supplemental_codecs: what else than ``codecs`` shows it, and by which brand, or None.
     """
 
     id: str
@@ -154,6 +160,8 @@ class Representation:
     frame_rate: Fraction | None = None
     sample_rate: int = 0
     channels: int = 0
+    joc_complexity: int = 0
+    supplemental_codecs: str | None = None
 
     def element(self) -> Element:
         """Build it; attributes that aren't known are left out."""
@@ -166,8 +174,19 @@ class Representation:
             element.set("frameRate", str(rate))
         if self.sample_rate:
             element.set("audioSamplingRate", str(self.sample_rate))
+        if self.supplemental_codecs is not None:
+            codec, _, brand = self.supplemental_codecs.partition("/")
+            element.set(f"{{{SCTE_214}}}supplementalCodecs", codec)
+            element.set(f"{{{SCTE_214}}}supplementalProfiles", brand)
         if self.channels:
-            SubElement(element, "AudioChannelConfiguration", schemeIdUri=CHANNELS, value=str(self.channels))
+            # Up to six a number of channels is their configuration's number, too (ISO/IEC 23003-3 table 68).
+            number = {7: 11, 8: 12}.get(self.channels, self.channels)
+            scheme = CHANNELS if number == self.channels else CICP_CHANNELS
+            SubElement(element, "AudioChannelConfiguration", schemeIdUri=scheme, value=str(number))
+        if self.joc_complexity:  # ETSI TS 103 420 §D.2
+            SubElement(element, "SupplementalProperty", schemeIdUri=JOC, value="JOC")
+            complexity = str(self.joc_complexity)
+            SubElement(element, "SupplementalProperty", schemeIdUri=JOC_COMPLEXITY, value=complexity)
         SubElement(element, "BaseURL").text = self.base_url
         element.append(self.segments.element())
         return element

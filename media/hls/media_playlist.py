@@ -195,6 +195,7 @@ class MediaPlaylist:
     rendition_reports: Sequence[RenditionReport] = ()
     ended: bool = False
     i_frames_only: bool = False
+    comments: Sequence[str] = ()
 
     @property
     def version(self) -> int:
@@ -221,6 +222,7 @@ class MediaPlaylist:
 
     def _start_lines(self) -> list[str]:
         lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", f"#EXT-X-TARGETDURATION:{self.target_duration}"]
+        lines += [f"# {comment}" for comment in self.comments]
         return [*lines, *self._header_lines(), *self.older.first]
 
     def _segment_lines(self) -> list[str]:

@@ -17,6 +17,7 @@ class Variant:
     bandwidth: int
     average_bandwidth: int | None = None
     codecs: str | None = None
+    supplemental_codecs: str | None = None
     resolution: tuple[int, int] | None = None
     frame_rate: Fraction | None = None
     audio: str | None = None
@@ -33,6 +34,10 @@ class Variant:
                     None if self.average_bandwidth is None else str(self.average_bandwidth),
                 ),
                 ("CODECS", None if self.codecs is None else quoted(self.codecs)),
+                (
+                    "SUPPLEMENTAL-CODECS",
+                    None if self.supplemental_codecs is None else quoted(self.supplemental_codecs),
+                ),
                 ("RESOLUTION", width_height),
                 ("FRAME-RATE", None if self.frame_rate is None else decimal(self.frame_rate, 3)),
                 ("AUDIO", None if self.audio is None else quoted(self.audio)),
@@ -53,7 +58,7 @@ class Media:
     language: str | None = None
     default: bool = False
     autoselect: bool = False
-    channels: int | None = None
+    channels: int | str | None = None
 
     def __str__(self) -> str:
         return "#EXT-X-MEDIA:" + attributes(
@@ -72,15 +77,17 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class MultivariantPlaylist:
-    """A multivariant playlist (§4.4.6)."""
+    """A multivariant playlist (§4.4.6); comments (§4.1) are for people, each a line without a break."""
 
     variants: Sequence[Variant]
     media: Sequence[Media] = field(default=())
     version: int = 6
+    comments: Sequence[str] = ()
 
     def render(self) -> str:
         """Write the playlist."""
         lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+        lines += [f"# {comment}" for comment in self.comments]
         lines += [str(item) for item in self.media]
         for variant in self.variants:
             lines += variant.lines()

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from media.errors import MalformedError, UnsupportedError
+from media.mp4.audio_specific_config import PARAMETRIC_STEREO, SBR, AudioSpecificConfig, audio_specific_config
 from media.mp4.boxes import box, header, walk
+from media.mp4.dolby import ac3_channels, dolby_vision, enhanced_ac3
 
 _VIDEO_HEADER = 78
 """Bytes between a visual sample entry's box header and its boxes (§12.1.3)."""
@@ -36,6 +38,9 @@ class SampleEntry:
         height: coded height in pixels, 0 for sound.
         channels: of sound, 0 for video.
         sample_rate: of sound in Hz, 0 for video or when the entry doesn't say.
+        supplemental_codec: of video that more than one codec can show: the better one's RFC 6381 string and
+            the brand of how they go together, such as ``dvh1.08.07/db1p``.
+        joc_complexity: objects of joint object coding (Dolby Atmos) in E-AC-3; 0 without it.
     """
 
     kind: bytes
@@ -46,6 +51,13 @@ class SampleEntry:
     height: int = 0
     channels: int = 0
     sample_rate: int = 0
+    supplemental_codec: str | None = None
+    joc_complexity: int = 0
+
+    @property
+    def brand(self) -> bytes | None:
+        """The brand that files with the supplemental codec have among their compatible ones."""
+        return self.supplemental_codec.partition("/")[2].encode() if self.supplemental_codec else None
 
     def render(self) -> bytes:
         """Write it as an ISO sample entry that refers to the file's first data reference."""
@@ -73,7 +85,8 @@ def parse_sample_entry(entry: bytes) -> SampleEntry:
         return _video(kind, body)
     if kind in _SOUND:
         return _sound(kind, body)
-    raise UnsupportedError(f"codec {kind.decode('latin-1')!r} isn't one that can be packaged")
+    name = f"{_OTHERS[kind]} ({kind.decode()})" if kind in _OTHERS else repr(kind.decode("latin-1"))
+    raise UnsupportedError(f"codec {name} isn't one that can be packaged")
 
 
 def _video(kind: bytes, body: bytes) -> SampleEntry:
@@ -81,18 +94,29 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
         raise MalformedError(f"{kind.decode()}: sample entry cut off")
     width, height = struct.unpack_from(">HH", body, 24)
     boxes = _boxes(body, _VIDEO_HEADER)
+    # One that others can show, too, is what its base layer is, with the Dolby Vision beside it.
+    dolby = next((dolby_vision(_payload(boxes[name])) for name in _DOLBY_VISION if name in boxes), None)
+    if kind in _BASE_LAYERS and dolby is not None and dolby.brand:
+        kind = _BASE_LAYERS[kind]
     configuration, describe = _VIDEO[kind]
     if configuration not in boxes:
         raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
-    codec = describe(kind.decode(), _payload(boxes[configuration]))
+    codec, supplemental = describe(kind.decode(), _payload(boxes[configuration])), None
+    if kind in _BASE_LAYERS:
+        if dolby is None:
+            raise UnsupportedError(f"codec {kind.decode()} without dvcC or dvvC, which say of what profile")
+        codec = dolby.codec(kind.decode())
+    elif dolby is not None and dolby.brand and kind in _ENHANCED:
+        supplemental = f"{dolby.codec(_ENHANCED[kind])}/{dolby.brand.decode()}"
     kept = tuple(
         whole
         for name, whole in boxes.items()
-        if name in (configuration, b"pasp")
+        if name in (configuration, *_VIDEO_BOXES)
         # §12.1.5: of QuickTime's colour types only nclx is defined
         or (name == b"colr" and _payload(whole)[:4] == b"nclx")
     )
-    return SampleEntry(kind, codec, body[:_VIDEO_HEADER], kept, width=width, height=height)
+    fixed = body[:_VIDEO_HEADER]
+    return SampleEntry(kind, codec, fixed, kept, width, height, supplemental_codec=supplemental)
 
 
 def _sound(kind: bytes, body: bytes) -> SampleEntry:
@@ -112,12 +136,22 @@ def _sound(kind: bytes, body: bytes) -> SampleEntry:
     if configuration is not None and configuration not in boxes:
         raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
     payload = b"" if configuration is None else _payload(boxes[configuration])
-    codec = describe(kind.decode(), payload)
-    if kind == b"mp4a":  # §12.2.3 lets the entry say 2 whatever it is; AAC's own configuration knows
-        channels = _aac_channels(_descriptors(payload)[1], codec) or channels
+    codec, heard, joc = describe(kind.decode(), payload), sample_rate, 0
+    # §12.2.3 lets the entry say 2 whatever it is, and ETSI TS 102 366 §F.3 demands it: the codec's own
+    # configuration knows.
+    if kind == b"mp4a" and codec.startswith("mp4a.40."):
+        config = _aac(payload)
+        channels = config.channels or channels
+        if config.object_type in (SBR, PARAMETRIC_STEREO):  # the entry has the rate of what is coded
+            heard = config.sample_rate or sample_rate
+    elif kind == b"ac-3":
+        channels = ac3_channels(payload)
+    elif kind == b"ec-3":
+        enhanced = enhanced_ac3(payload)
+        channels, joc = enhanced.channels, enhanced.joc_complexity
     fixed = bytes(16) + struct.pack(">HHII", channels, 16, 0, sample_rate << 16 & 0xFFFFFFFF)
     kept = () if configuration is None else (boxes[configuration],)
-    return SampleEntry(kind, codec, fixed, kept, channels=channels, sample_rate=sample_rate)
+    return SampleEntry(kind, codec, fixed, kept, channels=channels, sample_rate=heard, joc_complexity=joc)
 
 
 def _version_2(body: bytes) -> tuple[int, int]:
@@ -189,9 +223,9 @@ def _vp9(kind: str, vpcc: bytes) -> str:
 
 def _mp4a(kind: str, esds: bytes) -> str:
     """Name MPEG-4 sound by object type, and AAC by audio object type (RFC 6381 §3.3)."""
-    object_type, specific = _descriptors(esds)
+    object_type, _ = _descriptors(esds)
     if object_type == 0x40:
-        return f"{kind}.40.{_audio_object_type(specific)}"
+        return f"{kind}.40.{_aac(esds).object_type}"
     if object_type in (0x66, 0x67, 0x68, 0x69, 0x6B):  # MPEG-2 AAC; MPEG-2 and MPEG-1 layer 3
         return f"{kind}.{object_type:02X}"
     name = {0xDD: "Vorbis", 0xA9: "DTS"}.get(object_type, f"object type 0x{object_type:02x}")
@@ -236,27 +270,8 @@ def _descriptor(data: bytes, position: int) -> tuple[int, bytes]:
     return tag, data[start : start + length]
 
 
-def _audio_object_type(specific: bytes) -> int:
-    """Read the first field of an AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1)."""
-    _need(specific, 2, "AudioSpecificConfig")
-    object_type = specific[0] >> 3
-    if object_type == 31:  # escape: six more bits
-        object_type = 32 + ((specific[0] & 7) << 3 | specific[1] >> 5)
-    return object_type
-
-
-def _aac_channels(specific: bytes, codec: str) -> int:
-    """Read the channels of an AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2.1); 0 where it doesn't say."""
-    bits, length = int.from_bytes(specific, "big"), len(specific) * 8
-    position = 11 if specific and specific[0] >> 3 == 31 else 5
-    explicit_rate = bits >> max(length - position - 4, 0) & 15 == 15
-    position += 28 if explicit_rate else 4  # samplingFrequencyIndex 15: the rate follows in 24 bits
-    if length < position + 4 or not codec.startswith("mp4a.40."):
-        return 0
-    configuration = bits >> (length - position - 4) & 15
-    if codec == "mp4a.40.29" and configuration == 1:  # parametric stereo makes two of one
-        return 2
-    return (0, 1, 2, 3, 4, 5, 6, 8)[configuration] if configuration < 8 else 0
+def _aac(esds: bytes) -> AudioSpecificConfig:
+    return audio_specific_config(_descriptors(esds)[1])
 
 
 def _named(name: str) -> Callable[[str, bytes], str]:
@@ -270,7 +285,29 @@ _VIDEO: Mapping[bytes, tuple[bytes, Callable[[str, bytes], str]]] = {
     b"hev1": (b"hvcC", _hevc),
     b"av01": (b"av1C", _av1),
     b"vp09": (b"vpcC", _vp9),
+    b"dvh1": (b"hvcC", _hevc),
+    b"dvhe": (b"hvcC", _hevc),
+    b"dva1": (b"avcC", _avc),
+    b"dvav": (b"avcC", _avc),
+    b"dav1": (b"av1C", _av1),
 }
+_OTHERS: Mapping[bytes, str] = {
+    b"mp4v": "MPEG-4 Part 2 video",
+    b"s263": "H.263",
+    b"jpeg": "JPEG pictures",
+    b"png ": "PNG pictures",
+    b"apcn": "ProRes",
+    b"apch": "ProRes",
+    b"samr": "AMR",
+}
+_DOLBY_VISION = (b"dvcC", b"dvvC", b"dvwC")
+_VIDEO_BOXES = (b"pasp", b"mdcv", b"clli", *_DOLBY_VISION)
+"""What else of a video entry is kept: shape of pixels, light of the mastering display, Dolby Vision."""
+
+_BASE_LAYERS = {b"dvh1": b"hvc1", b"dvhe": b"hev1", b"dva1": b"avc1", b"dvav": b"avc3", b"dav1": b"av01"}
+"""Sample entries of Dolby Vision, and those of the codecs that its base layer is coded by."""
+
+_ENHANCED = {base: kind.decode() for kind, base in _BASE_LAYERS.items()}
 _SOUND: Mapping[bytes, tuple[bytes | None, Callable[[str, bytes], str]]] = {
     b"mp4a": (b"esds", _mp4a),
     b"Opus": (b"dOps", _named("Opus")),

@@ -6,6 +6,7 @@ The sample tables in it are empty, for the samples come in fragments (ISO/IEC 14
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 
 from media.mp4.boxes import box, full_box
@@ -22,6 +23,7 @@ def write_init_segment(
     matrix: bytes = IDENTITY,
     display_size: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0)),
     media_start: int = 0,
+    brands: Sequence[bytes] = (),
 ) -> bytes:
     """Write the initialization segment of a track.
 
@@ -35,6 +37,7 @@ def write_init_segment(
         display_size: width and height in pixels after the sample aspect ratio; zero for sound.
         media_start: composition time at which the presentation begins, in ticks; an edit list says so
             when it isn't 0.
+        brands: further compatible brands.
 
     Returns:
         The segment's bytes.
@@ -46,6 +49,6 @@ def write_init_segment(
     edits = edit_list([(0, media_start)]) if media_start else b""
     trex = full_box(b"trex", 0, 0, struct.pack(">IIIII", track_id, 1, 0, 0, 0))
     # §8.16.2: iso6 allows what the fragments use: signed offsets, and data offsets from the moof.
-    ftyp = box(b"ftyp", b"iso6", bytes(4), b"iso6", b"mp41")
+    ftyp = box(b"ftyp", b"iso6", bytes(4), b"iso6", b"mp41", *brands)
     track = trak(facts, (*empty, *sizes), edits=edits)
     return ftyp + box(b"moov", mvhd(timescale, 0, track_id + 1), track, box(b"mvex", trex))

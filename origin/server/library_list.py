@@ -157,6 +157,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "reason": facts.reason,
         "media": f"/media/{path}",
         "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
+        "obstacle": facts.obstacle,
     }
 
 
@@ -174,4 +175,5 @@ def describe_title(title: LibraryTitle) -> dict[str, object]:
         "size": sum(entry.size for entry in title.renditions),
         "renditions": [entry.path for entry in title.renditions],
         "hls": f"/vod/{quote(title.path)}/master.m3u8" if packaged else None,
+        "obstacle": None if packaged else (best.facts or Facts()).obstacle,
     }

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import structlog
+
 from media.errors import MediaError, UnsupportedError
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.library.file_listing import RENDITION
@@ -19,6 +21,8 @@ from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, file_playlist, media_playlist, title_playlist
 from packager.vod.segment import make_segment
+
+log = structlog.get_logger()
 
 MASTER_NAME = "master.m3u8"
 MEDIA_NAME = "media.m3u8"
@@ -77,8 +81,11 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
     with _opened(path) as file:
         try:
             index = read_index(file.pread, file.size)
+            index.require_picture()
         except MediaError as error:
             raise type(error)(f"{path}: {error}") from error
+        for line in index.left_out:
+            log.warning("track_left_out", file=str(path), reason=line)
         total = sum(len(track.durations) for track in index.tracks)
         done = 0
         progress(path.name, done, total)
@@ -90,7 +97,7 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
                 _write(out, (*folder, f"{number}{SEGMENT_SUFFIX}"), next(pieces), pieces)
                 done += 1
                 progress(path.name, done, total)
-            _write(out, (*folder, MEDIA_NAME), media_playlist(track).render().encode())
+            _write(out, (*folder, MEDIA_NAME), media_playlist(track, index.lost_picture).render().encode())
     _write(out, (path.name, MASTER_NAME), file_playlist(index).render().encode())
     return Exported(path.name, index)
 

@@ -39,6 +39,10 @@ _KEPT_SHARE = 4
 _TRACK_BYTES = 8192
 """Memory of a track's objects beside its tables."""
 
+_STILLS = (b"jpeg", b"png ", b"tiff")
+_STILL_SECONDS = 1
+"""Pictures that are coded each for itself and stay at least so long are a cover or slides, not a film."""
+
 _FRAGMENT_BYTES = 128
 _SAMPLE_BYTES = 16
 """What a fragment's header takes, and each sample in it; only for the declared bandwidth."""
@@ -137,13 +141,26 @@ class FileIndex:
         tracks: the video track first, if there is one, then the sound tracks.
         size: the file's length in bytes.
         left_out: a line for each track that isn't offered.
+        lost_picture: why the film's picture can't be packaged, so that there is only its sound; or None.
         nbytes: memory that the index takes, in bytes.
     """
 
     tracks: tuple[OfferedTrack, ...]
     size: int
     left_out: tuple[str, ...] = ()
+    lost_picture: str | None = None
     nbytes: int = 0
+
+    def require_picture(self) -> None:
+        """Make sure that what is offered as the whole file isn't its sound alone.
+
+        Raises:
+            UnsupportedError: it would be; the text says why, and where the sound is.
+        """
+        if self.lost_picture is not None:
+            raise UnsupportedError(
+                f"{self.lost_picture}; its sound alone is at {self.tracks[0].name}/media.m3u8"
+            )
 
     @property
     def video(self) -> OfferedTrack | None:
@@ -221,13 +238,16 @@ def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = 
     whole = tables * _KEPT_SHARE >= moov_bytes
     tracks = movie.tracks if whole else map(_copied, movie.tracks)
     left_out: list[str] = []
-    chosen = _choose(tracks, movie.timescale, limits, left_out)
+    lost: list[str] = []
+    chosen = _choose(tracks, movie.timescale, limits, left_out, lost)
     if not chosen:
         reasons = "; ".join(left_out) or "it has neither video nor sound"
         raise UnsupportedError(f"nothing in it can be packaged: {reasons}")
     offered = _offer(chosen, limits, left_out)
     nbytes = sum(track.nbytes + track.samples.table.nbytes for track in offered)
-    return FileIndex(offered, size, tuple(left_out), nbytes + (moov_bytes if whole else tables))
+    lost_picture = None if offered[0].video else next(iter(lost), None)
+    kept = moov_bytes if whole else tables
+    return FileIndex(offered, size, tuple(left_out), lost_picture, nbytes + kept)
 
 
 def _copied(track: Track) -> Track:
@@ -235,9 +255,21 @@ def _copied(track: Track) -> Track:
 
 
 def _choose(
-    tracks: Iterable[Track], movie_timescale: int, limits: IndexLimits, left_out: list[str]
+    tracks: Iterable[Track],
+    movie_timescale: int,
+    limits: IndexLimits,
+    left_out: list[str],
+    lost: list[str],
 ) -> list[_Candidate]:
-    """Take a video track and the sound tracks, as many as the limits allow."""
+    """Take a video track and the sound tracks, as many as the limits allow.
+
+    Args:
+        tracks: the file's.
+        movie_timescale: ticks per second of their edits' durations.
+        limits: what the index may be made of.
+        left_out: gets a line for each track that can't be offered.
+        lost: gets the same of those that hold the film's picture.
+    """
     chosen: list[_Candidate] = []
     samples = limits.samples
     # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
@@ -253,10 +285,22 @@ def _choose(
             left_out.append(f"track {track.track_id}: {error}")
         except UnsupportedError as error:
             left_out.append(f"track {track.track_id}: {error}")
+            if _is_picture(track):
+                lost.append(left_out[-1])
         else:
             chosen.append(candidate)
             samples -= len(candidate.table)
     return sorted(chosen, key=lambda one: not one.video)
+
+
+def _is_picture(track: Track) -> bool:
+    """Say whether a track is a film's picture: no cover, no slides beside the chapters of a book."""
+    sizes = track.tables.get(b"stsz") or track.tables.get(b"stz2") or b""
+    samples = int.from_bytes(sizes[8:12], "big")
+    if track.handler != b"vide" or not track.enabled or samples <= 1:
+        return False
+    stills = all(entry[4:8] in _STILLS for entry in track.sample_entries)
+    return not stills or track.duration < samples * track.timescale * _STILL_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +382,7 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         matrix=track.matrix,
         display_size=(track.display_width, track.display_height),
         media_start=arrangement.start,
+        brands=[] if one.entry.brand is None else [one.entry.brand],
     )
     return OfferedTrack(
         name=name,

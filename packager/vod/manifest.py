@@ -58,4 +58,6 @@ def _representation(prefix: str, track: OfferedTrack, number: int) -> Representa
         frame_rate=track.frame_rate if track.video else None,
         sample_rate=track.entry.sample_rate,
         channels=track.entry.channels,
+        joc_complexity=track.entry.joc_complexity,
+        supplemental_codecs=track.entry.supplemental_codec,
     )

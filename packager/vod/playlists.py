@@ -24,11 +24,12 @@ Files = Sequence[tuple[str, FileIndex]]
 _NO_LANGUAGES = ("und", "mis", "zxx", "mul")
 
 
-def media_playlist(track: OfferedTrack) -> MediaPlaylist:
+def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> MediaPlaylist:
     """Say what the segments of a track are.
 
     Args:
         track: the track.
+        lost_picture: why the picture that belongs to this sound can't be packaged.
 
     Returns:
         A playlist of type VOD whose addresses are relative to its own.
@@ -38,7 +39,9 @@ def media_playlist(track: OfferedTrack) -> MediaPlaylist:
         Segment(f"{number}{SEGMENT_SUFFIX}", duration, init)
         for number, duration in enumerate(track.durations)
     ]
-    return MediaPlaylist(target_duration(track), segments, playlist_type="VOD", ended=True)
+    comments = [] if lost_picture is None else [f"This is the sound alone: {lost_picture}"]
+    target = target_duration(track)
+    return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, comments=comments)
 
 
 def target_duration(track: OfferedTrack) -> int:
@@ -102,7 +105,8 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
             variants.append(_video_variant(video, prefix, group, codec, group_id))
     if not groups:
         variants = [_video_variant(video, prefix, (), None, None) for prefix, video in videos]
-    return MultivariantPlaylist(variants, media)
+    comments = [f"Left out: {prefix}{line}" for prefix, index in files for line in index.left_out]
+    return MultivariantPlaylist(variants, media, comments=comments)
 
 
 def file_playlist(index: FileIndex) -> MultivariantPlaylist:
@@ -145,8 +149,15 @@ def _media(track: OfferedTrack, base: str, group_id: str, default: bool) -> Medi
         language=track.language if known else None,
         default=default,
         autoselect=default or known,
-        channels=track.entry.channels or None,
+        channels=_channels(track),
     )
+
+
+def _channels(track: OfferedTrack) -> str | None:
+    """Say how many channels there are, and how many objects besides (§4.4.6.1, CHANNELS)."""
+    if track.entry.joc_complexity:
+        return f"{track.entry.joc_complexity}/JOC"
+    return str(track.entry.channels) if track.entry.channels else None
 
 
 def _video_variant(
@@ -159,6 +170,7 @@ def _video_variant(
         bandwidth=peak_bandwidth(video) + max(map(peak_bandwidth, group), default=0),
         average_bandwidth=average_bandwidth(video) + max(map(average_bandwidth, group), default=0),
         codecs=",".join(codecs),
+        supplemental_codecs=video.entry.supplemental_codec,
         resolution=video.resolution,
         frame_rate=video.frame_rate,
         audio=group_id,

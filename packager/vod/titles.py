@@ -173,7 +173,9 @@ class Titles:
             index, identity = self._index(file), file.identity
         offered = self._track(index, name, track)
         found = [_Found("", identity, index)]
-        return self._once(f"track {track}", found, lambda: media_playlist(offered).render().encode()).decode()
+        return self._once(
+            f"track {track}", found, lambda: media_playlist(offered, index.lost_picture).render().encode()
+        ).decode()
 
     def _once(self, kind: str, found: Sequence[_Found], make: Callable[[], bytes]) -> bytes:
         """Write a text, or give it as it was written before.
@@ -227,7 +229,7 @@ class Titles:
         """
         try:
             with self._library.open(name) as file:
-                self._index(file, played=False)
+                self._index(file, played=False).require_picture()
         except (MediaError, NotFoundError, OSError) as error:
             if isinstance(error, OSError) and error.errno in LACKING:
                 raise BusyError(str(error)) from error
@@ -245,7 +247,9 @@ class Titles:
         """Resolve a name to one file, or to a title's."""
         try:
             with self._library.open(name) as file:
-                return [_Found("", file.identity, self._index(file))]
+                index = self._index(file)
+                index.require_picture()
+                return [_Found("", file.identity, index)]
         except NotFoundError:
             return self._renditions(name)
 
@@ -257,7 +261,9 @@ class Titles:
         for file_name in self._rendition_names(folder, title):
             try:
                 with self._library.open(f"{folder}/{file_name}".removeprefix("/")) as file:
-                    found.append(_Found(file_name, file.identity, self._index(file)))
+                    index = self._index(file)
+                    index.require_picture()
+                    found.append(_Found(file_name, file.identity, index))
             except NotFoundError:
                 continue
             except MediaError as error:
@@ -307,7 +313,10 @@ class Titles:
         try:
             if not mine:
                 raise TimeoutError(f"{file.path} waits for others to be indexed")
-            future.set_result(read_index(file.pread, file.size, self._limits.index))
+            index = read_index(file.pread, file.size, self._limits.index)
+            for line in index.left_out:
+                log.warning("track_left_out", file=str(file.path), reason=line)
+            future.set_result(index)
         except MediaError as error:
             # A refusal is kept like an index: it costs as much to find, and the file stays what it is.
             future.set_result(type(error)(*error.args))

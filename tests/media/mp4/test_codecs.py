@@ -109,6 +109,31 @@ def test_the_channels_of_aac_come_from_its_configuration(specific: bytes, channe
     assert parse_sample_entry(sound(b"mp4a", esds(0x40, specific))).channels == channels
 
 
+@pytest.mark.parametrize(
+    ("dec3", "channels", "objects"),
+    [
+        # one independent substream of 3/2 with LFE and one dependent one at Lrs/Rrs: 7.1
+        ("0600200f0202", 8, 0),
+        # the same without the dependent one, then with the extension of 16 objects
+        ("0600200f00", 6, 0),
+        ("0600200f000110", 6, 16),
+        # two programmes: the first counts
+        ("0601200f00200200", 6, 0),
+        ("0600200400", 2, 0),
+    ],
+)
+def test_the_channels_of_e_ac_3_come_from_its_configuration(dec3: str, channels: int, objects: int) -> None:
+    """ETSI TS 102 366 §F.6.2 and tables 4.3 and F.6.1; ETSI TS 103 420 §C.3."""
+    entry = parse_sample_entry(sound(b"ec-3", box(b"dec3", bytes.fromhex(dec3))))
+    assert (entry.channels, entry.joc_complexity) == (channels, objects)
+
+
+@pytest.mark.parametrize(("dac3", "channels"), [("103d40", 6), ("101140", 2), ("100940", 1), ("103940", 5)])
+def test_the_channels_of_ac_3_come_from_its_configuration(dac3: str, channels: int) -> None:
+    """ETSI TS 102 366 §F.4.2: acmod at bit 10, lfeon at bit 13."""
+    assert parse_sample_entry(sound(b"ac-3", box(b"dac3", bytes.fromhex(dac3)))).channels == channels
+
+
 def test_an_entry_is_rendered_with_what_decoders_need_and_nothing_of_quicktime() -> None:
     aspect = box(b"pasp", struct.pack(">II", 10, 11))
     colours = box(b"colr", b"nclx" + bytes(7))
@@ -174,6 +199,11 @@ def test_other_codecs_are_not_supported(entry: bytes) -> None:
         video(b"hvc1", box(b"hvcC", bytes(22))),
         video(b"av01", box(b"av1C", bytes(3))),
         video(b"vp09", full_box(b"vpcC", 1, 0, bytes(3))),
+        sound(b"ac-3", box(b"dac3", bytes(2))),
+        sound(b"ec-3", box(b"dec3", bytes(4))),
+        sound(b"ec-3", box(b"dec3", bytes.fromhex("0600200f02"))),
+        sound(b"ec-3", box(b"dec3", bytes.fromhex("0607200f00"))),
+        video(b"hvc1", hvcc(1, 0, bytes(6), 93), box(b"dvvC", bytes(4))),
     ],
 )
 def test_a_configuration_that_is_missing_or_cut_off_is_malformed(entry: bytes) -> None:

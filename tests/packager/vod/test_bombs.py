@@ -83,7 +83,7 @@ def cost(path: Path, *, room: int = LIMIT, traced: bool = False) -> dict[str, An
     argv = [sys.executable, "-c", CHILD, str(path), str(room), "traced" if traced else ""]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])  # before it, the log
     return answer
 
 

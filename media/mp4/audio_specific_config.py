@@ -1,0 +1,107 @@
+"""MPEG-4's AudioSpecificConfig (ISO/IEC 14496-3 §1.6.2): the kind of AAC, its rate and its channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from media.errors import MalformedError
+from media.mp4.bits import BitReader
+
+SBR = 5
+PARAMETRIC_STEREO = 29
+
+_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+_CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 0, 8, 0)
+"""Channels of each channelConfiguration (table 1.19); 0 where it doesn't say."""
+
+_GENERAL_AUDIO = frozenset((1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, 23))
+"""Object types whose configuration is a GASpecificConfig (§1.6.2.1); only behind these an extension is
+looked for, as the lengths of others aren't known here."""
+
+_SYNC_EXTENSION = 0x2B7
+_PARAMETRIC_STEREO_EXTENSION = 0x548
+_SCALABLE = (6, 20)
+_ERROR_RESILIENT = (17, 19, 20, 23)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSpecificConfig:
+    """What a decoder is told of a stream.
+
+    Attributes:
+        object_type: of the whole: 2 for AAC-LC, 5 for HE-AAC, 29 for HE-AAC version 2.
+        sample_rate: Hz of what is heard, spectral band replication included; 0 where it doesn't say.
+        channels: of what is heard; 0 where it doesn't say.
+    """
+
+    object_type: int
+    sample_rate: int = 0
+    channels: int = 0
+
+
+def _object_type(bits: BitReader) -> int:
+    found = bits.take(5)
+    return 32 + bits.take(6) if found == 31 else found  # escape: six more bits
+
+
+def _rate(bits: BitReader) -> int:
+    index = bits.take(4)
+    if index == 15:  # the rate follows in 24 bits
+        return bits.take(24)
+    return _RATES[index] if index < len(_RATES) else 0
+
+
+def audio_specific_config(data: bytes) -> AudioSpecificConfig:
+    """Read an AudioSpecificConfig.
+
+    HE-AAC is told in front, where the first object type is 5 or 29, or behind, in a sync extension that
+    decoders of AAC-LC don't look at (§1.6.5). What only the frames themselves tell isn't found.
+
+    Args:
+        data: the decoder's specific data.
+
+    Raises:
+        MalformedError: it has no object type.
+    """
+    if len(data) < 2:
+        raise MalformedError(f"AudioSpecificConfig of {len(data)} bytes is cut off")
+    bits = BitReader(data, "AudioSpecificConfig")
+    object_type = _object_type(bits)
+    try:
+        rate, configuration = _rate(bits), bits.take(4)
+        channels = _CHANNELS[configuration]
+        if object_type in (SBR, PARAMETRIC_STEREO):
+            rate = _rate(bits)
+        elif object_type in _GENERAL_AUDIO:
+            object_type, rate = _extension(bits, object_type, rate, configuration)
+    except MalformedError:
+        return AudioSpecificConfig(object_type)
+    if object_type == PARAMETRIC_STEREO and channels == 1:  # it makes two of one
+        channels = 2
+    return AudioSpecificConfig(object_type, rate, channels)
+
+
+def _extension(bits: BitReader, object_type: int, rate: int, configuration: int) -> tuple[int, int]:
+    """Look for the sync extension behind a GASpecificConfig; give object type and rate of the whole."""
+    core = object_type, rate
+    try:
+        bits.take(1)  # §4.4.1: frameLengthFlag
+        if bits.take(1):  # dependsOnCoreCoder
+            bits.take(14)
+        extended = bits.take(1)
+        if configuration == 0:  # a program configuration element of any length follows
+            return core
+        bits.take(3 if object_type in _SCALABLE else 0)
+        if extended:
+            bits.take(16 if object_type == 22 else 0)
+            bits.take(3 if object_type in _ERROR_RESILIENT else 0)
+            bits.take(1)
+        if object_type in _ERROR_RESILIENT:  # epConfig, and what its values bring
+            return core
+        if bits.take(11) == _SYNC_EXTENSION and _object_type(bits) == SBR and bits.take(1):
+            core = SBR, _rate(bits)
+            if bits.take(11) == _PARAMETRIC_STEREO_EXTENSION and bits.take(1):
+                core = PARAMETRIC_STEREO, core[1]
+    except MalformedError:
+        pass
+    return core

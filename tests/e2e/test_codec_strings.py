@@ -1,0 +1,70 @@
+"""The codec strings of VOD are those that browsers take, and what they take by them they play."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from pathlib import Path
+
+import m3u8
+import pytest
+from playwright.async_api import Browser
+
+from packager.library.storage import Library
+from packager.vod import Titles
+from tests.clients.marionette import Firefox
+from tests.e2e.conftest import new_page
+from tests.packager import films
+
+SOUNDS = {"opus.mp4": "Opus", "flac.mp4": "fLaC", "sound.m4a": "mp4a.40.2"}
+
+APPEND = """async ([type, pieces]) => {
+  const source = new MediaSource();
+  const player = new Audio(URL.createObjectURL(source));
+  await new Promise(opened => source.addEventListener('sourceopen', opened, {once: true}));
+  const buffer = source.addSourceBuffer(type);
+  for (const piece of pieces) {
+    const data = Uint8Array.from(atob(piece), letter => letter.charCodeAt(0));
+    const done = new Promise((ended, failed) => {
+      buffer.addEventListener('updateend', ended, {once: true});
+      player.addEventListener('error', () => failed(player.error.message), {once: true});
+    });
+    buffer.appendBuffer(data);
+    await done;
+  }
+  return buffer.buffered.end(0);
+}"""
+
+
+def media_type(codec: str) -> str:
+    return f'audio/mp4; codecs="{codec}"'
+
+
+@pytest.mark.e2e
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize(("name", "codec"), SOUNDS.items())
+async def test_chromium_takes_the_string_and_the_media(browser: Browser, name: str, codec: str) -> None:
+    path = films.film(name)
+    titles = Titles(Library(path.parent))
+    told = m3u8.loads(titles.multivariant_playlist(name)).playlists[0].stream_info.codecs.split(",")[-1]
+    assert told == codec
+    opened = titles.open_segment(name, "audio", 0)
+    pieces = [titles.track(name, "audio").init, opened.read(0, opened.size)]
+    opened.close()
+    page = await new_page(browser)
+    await page.goto("data:text/html,")
+    encoded = [base64.b64encode(piece).decode() for piece in pieces]
+    assert await page.evaluate("type => MediaSource.isTypeSupported(type)", media_type(codec))
+    assert await page.evaluate(APPEND, [media_type(codec), encoded]) > 5
+    await page.close()
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(not shutil.which("firefox-esr"), reason="Firefox isn't installed (Debian: firefox-esr)")
+def test_firefox_takes_the_strings(tmp_path: Path) -> None:
+    with Firefox.running(tmp_path / "firefox", dict(os.environ)) as page:
+        for codec in (*SOUNDS.values(), "mp4a.40.5", "mp4a.40.29"):
+            asked = json.dumps(media_type(codec))
+            assert page.evaluate(f"MediaSource.isTypeSupported({asked})"), codec
