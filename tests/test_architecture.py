@@ -207,6 +207,15 @@ def test_the_top_of_a_floor_holds_only_what_its_rooms_share() -> None:
     }
 
 
+def test_the_command_lines_of_ffmpeg_are_written_in_one_room() -> None:
+    room = ROOT / "packager" / "ffmpeg"
+    for path in (path for path in MODULES if path.parent != room):
+        assert "ffmpeg" not in imported(path), path
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+        assert not texts & {"-i", "-map", "-c:v", "-filter_complex", "-loglevel"}, path
+
+
 def test_the_top_level_holds_only_the_rooms() -> None:
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
     assert folders - {"dist", "artifacts", "library"} == {"media", "packager", "origin", "player", "tests"}

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.library.file_listing import File, FileListing, Listing, ListingLimits, Renditions
 from packager.library.storage import NOTHING_WITHHELD, Withheld
-from packager.process.arguments import LOCAL_PROTOCOLS, UNTRUSTED, local_input, pipe
 from packager.process.process import reading, run
 from packager.process.tools import BusyError, Tools, ToolsError
 
@@ -316,15 +316,17 @@ async def probe(path: Path, tools: Tools) -> Facts:
         BusyError: ffprobe can't be started now.
     """
     wanted = "format=duration:stream=codec_type,codec_name,codec_tag_string,profile,pix_fmt,width,height"
-    argv: list[str | Path] = [
-        tools.ffprobe, "-hide_banner", "-loglevel", "error", *UNTRUSTED, "-codec_whitelist", DECODERS,
-        "-protocol_whitelist", LOCAL_PROTOCOLS, "-format_whitelist", CONTAINERS[path.suffix.lower()],
-        "-show_entries", f"{wanted}:stream_disposition=attached_pic",
-        "-of", "json", "-o", pipe(0), "-i", local_input(path),
-    ]  # fmt: skip
+    options = {
+        "max_pixels": MAX_PIXELS,
+        "codec_whitelist": DECODERS,
+        "protocol_whitelist": LOCAL_PROTOCOLS,
+        "format_whitelist": CONTAINERS[path.suffix.lower()],
+    }
+    entries = f"{wanted}:stream_disposition=attached_pic"
+    words = probe_arguments(local_input(path), options, "-show_entries", entries)
     try:
         output = await run(
-            argv,
+            [tools.ffprobe, *words],
             limit=PROBE_SECONDS,
             max_bytes=PROBE_BYTES,
             sandbox=replace(reading(path), memory=PROBE_MEMORY),

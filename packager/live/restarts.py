@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import structlog
 
-from packager.live import encoder
+from packager.ffmpeg.live import encoder_arguments
 from packager.live.captions import Captions
 from packager.live.feed import Feed, RunStart
 from packager.live.options import ENCODER_RETRY
@@ -169,8 +169,14 @@ class Restarts:
         self.start = lineup.next_number * plan.cadence.segment_duration
         self.clock, resumption = WallClock(), RunStart(plan.cadence.segment_duration)
         run = self._run = Run(source, self._feeds(plan, resumption), resumption, lineup, over)
-        words = encoder.arguments(
-            source, self._name, self._ladder, self._sounds, plan.cadence, self.start, captions=self._labelled
+        words = encoder_arguments(
+            source.input,
+            self._name,
+            self._ladder,
+            self._sounds,
+            plan.cadence,
+            self.start,
+            captions=self._labelled,
         )
         reason = await run.play([self._tools.ffmpeg, *words])
         if "font" in run.errors.lower() and not lineup.ready:

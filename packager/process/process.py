@@ -1,6 +1,6 @@
 """One ffmpeg child: started without a shell, its pipes drained, its errors kept short, its end never missed.
 
-Its arguments are those of ``arguments``; this module runs and watches what they make it.
+Its arguments are written in ``packager.ffmpeg``; this module runs and watches what they make it.
 """
 
 from __future__ import annotations

@@ -9,14 +9,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
-import ffmpeg
-from ffmpeg.nodes import FilterableStream
-
 from media.mp3.layer3 import Shape
-from packager.process.arguments import compile_arguments, pipe
+from packager.ffmpeg.radio import decoder_arguments
 from packager.process.process import Process, last_error
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
@@ -64,12 +60,8 @@ class Decoder:
         Raises:
             ToolsError: that isn't possible.
         """
-        source = ffmpeg.input(
-            "pipe:0", format="mp3", protocol_whitelist="pipe", probesize=2048, analyzeduration=0, threads=1
-        )
-        # By the frames' times a gap is filled where ffmpeg gives up a frame: counts stay true for days.
-        timed = source["a:0"].filter("aresample", sound.sample_rate, min_hard_comp=0.001, **{"async": 1})
-        process = await Process.start(decoding(timed, sound, tools), stdin=True)
+        words = decoder_arguments(sound.sample_rate, sound.channels)
+        process = await Process.start([tools.ffmpeg, *words], stdin=True)
         decoder = cls(process, shape, sound, limits)
         decoder._add(shape.silence, FIRST_FRAMES)
         await decoder._send()
@@ -187,18 +179,3 @@ async def in_time(awaitable: Awaitable[T], limits: StationLimits) -> T:
     """Wait for an ffmpeg, for no longer than ``ffmpeg_seconds``."""
     async with asyncio.timeout(limits.ffmpeg_seconds):
         return await awaitable
-
-
-def decoding(source: FilterableStream, sound: AudioFormat, tools: Tools) -> list[str | Path]:
-    """Write the command that decodes a stream to samples on the first output pipe."""
-    output = ffmpeg.output(
-        source,
-        pipe(0),
-        format="f32le",
-        acodec="pcm_f32le",
-        ar=sound.sample_rate,
-        ac=sound.channels,
-        flush_packets=1,
-        threads=1,
-    )
-    return [tools.ffmpeg, *compile_arguments(ffmpeg.get_args(output))]

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from pathlib import Path
 
-import ffmpeg
 import structlog
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp3.layer3 import BitReservoirRepair, Shape
 from media.mp3.reader import Frame
-from packager.process.arguments import LOCAL_PROTOCOLS, local_input
+from packager.ffmpeg.radio import file_decoder_arguments
 from packager.process.process import Process, last_error, reading
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
-from packager.radio.decoder import Decoder, decoding, in_time
+from packager.radio.decoder import Decoder, in_time
 from packager.radio.limits import StationLimits
 
 log = structlog.get_logger()
@@ -119,8 +118,8 @@ async def decode_alone(
         ToolsError: the track can't be decoded to its end.
         TimeoutError: ffmpeg hangs.
     """
-    source = ffmpeg.input(local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS)
-    process = await Process.start(decoding(source["a:0"], sound, tools), sandbox=reading(path))
+    words = file_decoder_arguments(path, sound.sample_rate, sound.channels)
+    process = await Process.start([tools.ffmpeg, *words], sandbox=reading(path))
     unit, rest = SAMPLE_BYTES * sound.channels, b""
     try:
         while chunk := await in_time(process.read(), limits):

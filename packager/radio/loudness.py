@@ -7,10 +7,9 @@ import contextlib
 import re
 from pathlib import Path
 
-import ffmpeg
 import structlog
 
-from packager.process.arguments import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe
+from packager.ffmpeg.radio import loudness_arguments
 from packager.process.process import reading, run
 from packager.process.tools import Tools, ToolsError
 from packager.radio.limits import StationLimits
@@ -107,12 +106,7 @@ async def measure(path: Path, tools: Tools, limits: StationLimits) -> float:
     Raises:
         ToolsError: ffmpeg can't read it.
     """
-    source = ffmpeg.input(
-        local_input(path), format="mp3", protocol_whitelist=LOCAL_PROTOCOLS, t=limits.measured_seconds
-    )
-    metered = source["a:0"].filter("ebur128", metadata=1)
-    told = metered.filter("ametadata", mode="print", key="lavfi.r128.I", file=pipe(0))
-    words = compile_arguments(ffmpeg.get_args(ffmpeg.output(told, "-", format="null", threads=1)))
+    words = loudness_arguments(path, limits.measured_seconds)
     text = await run([tools.ffmpeg, *words], limit=limits.measure_seconds, sandbox=reading(path))
     found = _INTEGRATED.findall(text)
     if not found:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
-import ffmpeg
 import numpy as np
 import structlog
 
 from media.errors import MediaError
 from media.mp3.layer3 import RESERVOIR_BYTES, mute
 from media.mp3.reader import Frame, MpegAudioReader
-from packager.process.arguments import compile_arguments, pipe
+from packager.ffmpeg.radio import encoder_arguments
 from packager.process.process import Process, last_error
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
@@ -29,9 +28,6 @@ FRAME_SAMPLES = 1152
 
 DELAY_SAMPLES = 1105
 """By which LAME's frames are behind what goes in: 576 of the encoder and 529 of every decoder."""
-
-PEAK = 0.89
-"""Where a track that is turned up is limited: 1 dB below full scale, which leaves room for the encoding."""
 
 REST_SECONDS = 1.0
 """Silence that brings out the last of a track: more than ffmpeg takes at once and LAME looks ahead."""
@@ -187,7 +183,10 @@ class Transcoder:
             log.warning("the encoder ended between tracks", reason=last_error(self._encoder.errors))
             await self.stop()
         if self._encoder is None:
-            self._encoder = await Process.start([self._tools.ffmpeg, *self._encoding()], stdin=True)
+            words = encoder_arguments(
+                self._sound.sample_rate, self._sound.channels, self._bitrate, limited=self._limited
+            )
+            self._encoder = await Process.start([self._tools.ffmpeg, *words], stdin=True)
         return self._encoder
 
     async def _write(self, encoder: Process, chunk: bytes) -> None:
@@ -246,25 +245,6 @@ class Transcoder:
             while self._leading:
                 yield self._title, self._leading.popleft()
             yield self._title, frame
-
-    def _encoding(self) -> list[str]:
-        shape = {"ar": self._sound.sample_rate, "ac": self._sound.channels}
-        source = ffmpeg.input("pipe:0", format="f32le", protocol_whitelist="pipe", **shape)["a:0"]
-        if self._limited:
-            source = source.filter("alimiter", limit=PEAK, level="disabled", latency=1)
-        output = ffmpeg.output(
-            source,
-            pipe(0),
-            format="mp3",
-            acodec="libmp3lame",
-            audio_bitrate=f"{self._bitrate}k",
-            map_metadata=-1,
-            write_xing=0,
-            id3v2_version=0,
-            flush_packets=1,
-            threads=1,
-        )
-        return compile_arguments(ffmpeg.get_args(output))
 
 
 def _amplified(samples: bytes, gain: float) -> bytes:

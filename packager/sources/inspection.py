@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, probe_arguments
 from packager.library.catalogue import CONTAINERS, DECODERS
-from packager.process.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, pipe
 from packager.process.process import run
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
@@ -109,13 +109,11 @@ async def probed(found: Source, tools: Tools, *, keep: bool = False) -> Source:
     Raises:
         ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
     """
-    command = [str(tools.ffprobe), "-v", "error"]
-    for name, value in found.options.items():
-        command += [f"-{name}", str(value)]
+    questions = ["-show_streams", "-show_format"]
     if keep:
         seconds = SEEN_SECONDS if found.path is None else SEEN_FILE_SECONDS
-        command += ["-show_packets", "-read_intervals", f"%+{seconds}"]
-    command += ["-show_streams", "-show_format", "-of", "json", "-o", pipe(0), found.address]
+        questions += ["-show_packets", "-read_intervals", f"%+{seconds}"]
+    command: list[str | Path] = [tools.ffprobe, *probe_arguments(found.address, found.options, *questions)]
     answer = json.loads(await run(command, limit=PROBE_SECONDS, sandbox=found.sandbox, feed=found.feed))
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if _moves(stream)), None)

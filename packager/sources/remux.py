@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import ffmpeg
-
 from media.errors import MediaError
 from media.stream_reader import CLOCK_RATE, Piece
 from media.ts.reader import TransportReader
 from packager.concurrency import patiently
-from packager.process.arguments import compile_arguments, pipe
+from packager.ffmpeg.live import remuxer_arguments
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
@@ -53,8 +51,6 @@ CARRIED_AUDIO = ("aac", "mp2", "mp3", "ac3", "eac3", "opus")
 
 INTERPRETER = str(Path(sys.executable).resolve())
 """Not by the link of a virtual environment: what that says of itself isn't to be read in a sandbox."""
-
-MUXER = {"format": "mpegts", "muxdelay": 0, "muxpreload": 0, "pes_payload_size": 0, "flush_packets": 1}
 
 
 @functools.cache
@@ -189,10 +185,8 @@ class Remuxer:
         if self._raw is not None:
             sandbox = replace(source.sandbox, read=(sys.base_prefix, raw_input.__file__))
             return [INTERPRETER, "-I", "-S", raw_input.__file__, self._raw], sandbox, f"{source.url}\n"
-        played = ffmpeg.input(source.address, **source.options)
-        wanted = ffmpeg.output(played["V:0?"], played["a:0?"], pipe(0), **output, **MUXER)
-        argv = [str(self._tools.ffmpeg), *compile_arguments(ffmpeg.get_args(wanted))]
-        return argv, source.sandbox, source.script
+        words = remuxer_arguments(source.address, source.options, output)
+        return [str(self._tools.ffmpeg), *words], source.sandbox, source.script
 
     async def _bring(self, process: Process) -> bool:
         """Bring what the program gives; tell whether it gave anything."""

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from packager.process.arguments import local_input
+from packager.ffmpeg.arguments import local_input
+from packager.ffmpeg.live import LiveInput
 from packager.process.process import Process
 from packager.process.sandbox import Sandbox
 from packager.segment.keyframe_cadence import Observed
 from packager.sources.pump import Supply
-from packager.sources.schemes import ways
+from packager.sources.schemes import SCHEMES, ways
 
 TEST_SOURCE = "testsrc"
 """The source that needs nothing: a test picture with a wall clock, and a tone."""
@@ -104,6 +106,29 @@ class Source:
         read = () if self.path is None else (str(self.path),)
         tcp_port, udp = (0, False) if self.url is None else ways(self.url)
         return Sandbox(read=read, tcp_port=tcp_port, udp=udp, memory=MEMORY_BYTES)
+
+    @property
+    def input(self) -> LiveInput:
+        """What the channel's ffmpeg is told of it."""
+        if self.path is not None:
+            is_paced = False
+        elif self.pump is not None:
+            is_paced = self.pump.paced
+        else:
+            is_paced = self.url is not None and SCHEMES[urlsplit(self.url).scheme].paced
+        return LiveInput(
+            address="" if self.made else self.address,
+            options=self.options,
+            is_looped=self.path is not None and not self.once,
+            is_paced=is_paced,
+            has_video=self.has_video,
+            has_audio=self.has_audio,
+            video_codec=self.video_codec,
+            keeps_audio=self.keeps_audio,
+            is_framed=self.framed,
+            is_played_once=self.once,
+            duration=self.duration,
+        )
 
     @property
     def address(self) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from packager.live import encoder
+from packager.ffmpeg.live import encoder_arguments
 from packager.process.tools import discover
 from packager.sources import inspection
 from packager.sources.source import TEST_SOURCE
@@ -57,7 +57,9 @@ async def bare(folder: Path) -> list[str]:
     tools = await discover()
     source = await inspection.found(TEST_SOURCE, tools, "test")
     times = cadence(source.frame_rate, SEGMENT_SECONDS, PART_SECONDS)
-    words = encoder.arguments(source, "test", rungs(LADDER), (AUDIO,), times, Fraction(0), captions=True)
+    words = encoder_arguments(
+        source.input, "test", rungs(LADDER), (AUDIO,), times, Fraction(0), captions=True
+    )
     at = words.index("-filter_complex")
     command, left = [str(tools.ffmpeg), "-progress", str(folder / PROGRESS), *words[:at]], iter(words[at:])
     for word in left:

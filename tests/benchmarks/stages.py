@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import async_playwright
 
 from media.mp4.fragments import Fragment, FragmentReader
-from packager.live import encoder
+from packager.ffmpeg import live as live_arguments
 from packager.live.channel import Channel
 from packager.live.feed import Feed
 from packager.live.options import ChannelOptions
@@ -200,7 +200,7 @@ def stages(tools: Tools) -> dict[str, float]:
 
     with (
         mock.patch.object(window, "append", watched(window, log)),
-        mock.patch.object(encoder, "_captioned", with_clock(encoder._captioned)),
+        mock.patch.object(live_arguments, "_captioned", with_clock(live_arguments._captioned)),
         mock.patch.object(Feed, "_fragment", taking),
         broadcasting(channel) as server,
     ):

@@ -28,7 +28,7 @@ from origin.config.options import Config, LibraryOptions, LiveOptions
 from origin.server import services
 from origin.server.limits import Limits, ServerLimits
 from packager.concurrency import beside
-from packager.live import encoder
+from packager.ffmpeg import live as live_arguments
 from packager.live import restarts as runs_module
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -170,7 +170,7 @@ async def ahead(segment: LiveSegment, tools: Tools, path: Path) -> float:
 async def test_program_date_time_is_the_wall_clock_when_the_frame_was_made(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(encoder, "_captioned", beacon)
+    monkeypatch.setattr(live_arguments, "_captioned", beacon)
     monkeypatch.setattr(runs_module, "WallClock", WatchedClock)
     monkeypatch.setattr(WatchedClock, "made", [])
     wait_for_the_late(monkeypatch)

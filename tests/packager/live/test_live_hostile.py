@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from packager.live import encoder
-from packager.process.arguments import MAX_PIXELS, QUIET, local_input, pipe
+from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
+from packager.ffmpeg.live import encoder_arguments
 from packager.process.process import run
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
@@ -214,7 +214,9 @@ def test_a_path_is_one_word_of_the_arguments_and_no_option(tmp_path: Path, name:
     times = cadence(Fraction(25), 1.0, 0.25)
     path = tmp_path / f"{name}.mp4"
     made = [
-        encoder.arguments(Source(path=one), "c", rungs(["240p"]), [AUDIO], times, Fraction(5), captions=True)
+        encoder_arguments(
+            Source(path=one).input, "c", rungs(["240p"]), [AUDIO], times, Fraction(5), captions=True
+        )
         for one in (path, tmp_path / "plain.mp4")
     ]
     assert made[0][made[0].index("-i") + 1] == local_input(path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.process.arguments import QUIET, local_input, pipe
+from packager.ffmpeg.arguments import QUIET, local_input, pipe
 from packager.process.process import ERROR_BYTES, Process, last_error, reading, run
 from packager.process.tools import Tools, ToolsError
 from tests.waiting import until
@@ -123,7 +123,7 @@ async def test_no_descriptor_of_the_server_reaches_the_child(tmp_path: Path) -> 
 async def test_children_die_with_a_parent_that_is_killed(tools: Tools) -> None:
     script = (
         "import asyncio, sys\n"
-        "from packager.process.arguments import QUIET, pipe\n"
+        "from packager.ffmpeg.arguments import QUIET, pipe\n"
         "from packager.process.process import Process\n"
         "async def main():\n"
         f"    p = await Process.start([{str(tools.ffmpeg)!r}, *QUIET, *{ENDLESS!r}, pipe(0)])\n"

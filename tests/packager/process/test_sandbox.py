@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
 from packager.library.catalogue import probe
-from packager.process.arguments import MAX_PIXELS, QUIET, local_input, pipe
 from packager.process.process import Process, reading, run
 from packager.process.sandbox import Sandbox, missing
 from packager.process.tools import Tools, ToolsError

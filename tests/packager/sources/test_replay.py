@@ -13,7 +13,7 @@ import pytest
 from media.errors import MalformedError
 from media.ts.reader import TransportReader
 from media.ts.tables import PACKET
-from packager.process.arguments import QUIET, pipe
+from packager.ffmpeg.arguments import QUIET, pipe
 from packager.process.process import Process
 from packager.process.tools import Tools
 from packager.sources.pump import Pump

@@ -1,8 +1,8 @@
-"""What the arguments of all ffmpegs share; the rest is built with the ``ffmpeg`` package (ffmpeg-python)."""
+"""What the command lines of all ffmpegs share, and the one of ffprobe."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from packager.process import launcher
@@ -15,9 +15,6 @@ LOCAL_PROTOCOLS = "file,pipe"
 
 MAX_PIXELS = 36_000_000
 """Pictures of files: 8K is 33 million pixels."""
-
-UNTRUSTED = ("-max_pixels", str(MAX_PIXELS))
-"""Options in front of an input that anybody may have made."""
 
 
 def local_input(path: Path) -> str:
@@ -37,3 +34,17 @@ def compile_arguments(words: Iterable[str]) -> list[str]:
         words: ``ffmpeg.get_args(stream)``.
     """
     return [*QUIET, *words]
+
+
+def probe_arguments(address: str, options: Mapping[str, object], *questions: str) -> list[str]:
+    """Write what ffprobe is asked; it answers in JSON on the first output pipe.
+
+    ffmpeg-python has graphs for ffmpeg alone: ffprobe has one input, and no filter or output.
+
+    Args:
+        address: of the input, such as ``local_input`` gives.
+        options: of the input.
+        questions: options that say what is to be told.
+    """
+    given = [word for name, value in options.items() for word in (f"-{name}", str(value))]
+    return [*QUIET[1:], *given, *questions, "-of", "json", "-o", pipe(0), "-i", address]

@@ -1,17 +1,16 @@
-"""The arguments of a live channel's one ffmpeg: a source, a ladder of H.264, AAC renditions."""
+"""The command lines of live channels: a source to its renditions, and a stream to be fetched as MPEG-TS."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import ffmpeg
 
 from media.hls.values import decimal
-from packager.process.arguments import compile_arguments, pipe
-from packager.sources.schemes import SCHEMES
-from packager.sources.source import Source
+from packager.ffmpeg.arguments import compile_arguments, pipe
 from packager.window.cadence import SAMPLE_RATE, AudioRung, Cadence, Rung
 
 PRESET = "ultrafast"
@@ -48,8 +47,43 @@ TONE = (
 """Another note each second, with a beep at its beginning."""
 
 
-def arguments(
-    source: Source,
+REMUXER = {"format": "mpegts", "muxdelay": 0, "muxpreload": 0, "pes_payload_size": 0, "flush_packets": 1}
+"""How what is fetched is brought on, packet by packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveInput:
+    """What the ffmpeg of a live channel reads.
+
+    Attributes:
+        address: how its arguments name it; empty: ffmpeg makes a test picture and a tone.
+        options: ffmpeg's input options.
+        is_looped: whether it begins again at its end.
+        is_paced: whether it comes at real time; ffmpeg slows down what doesn't.
+        has_video: whether it has a picture; without, a still one is made.
+        has_audio: whether it has sound; without, silence is made.
+        video_codec: ffmpeg's name of the picture's coding.
+        keeps_audio: whether its sound can go out as it comes.
+        is_framed: whether that is AAC with a header on each frame, which MP4 hasn't (ADTS).
+        is_played_once: whether its end is the channel's.
+        duration: seconds until that, where they are known.
+    """
+
+    address: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    is_looped: bool = False
+    is_paced: bool = False
+    has_video: bool = True
+    has_audio: bool = True
+    video_codec: str = ""
+    keeps_audio: bool = False
+    is_framed: bool = False
+    is_played_once: bool = False
+    duration: Fraction | None = None
+
+
+def encoder_arguments(
+    source: LiveInput,
     name: str,
     ladder: Sequence[Rung],
     sounds: Sequence[AudioRung],
@@ -78,7 +112,7 @@ def arguments(
     picture, sound = _inputs(source, name, top, cadence, captions=captions)
     outputs = [
         ffmpeg.output(
-            _scaled(branch, rung, test=source.made or not source.has_video),
+            _scaled(branch, rung, test=not source.address or not source.has_video),
             pipe(index),
             **_video(rung, cadence),
             **_end(source),
@@ -87,7 +121,7 @@ def arguments(
         for index, (branch, rung) in enumerate(zip(_branches(picture, "split", ladder), ladder, strict=True))
     ]
     sound = _exact(sound)
-    if source.once:
+    if source.is_played_once:
         sound = sound.filter("apad")
     for branch, rung in zip(_branches(sound, "asplit", sounds), sounds, strict=True):
         options = {**_audio(rung), **_end(source)}
@@ -95,8 +129,22 @@ def arguments(
     return compile_arguments(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs)))
 
 
+def remuxer_arguments(address: str, options: Mapping[str, Any], coding: Mapping[str, Any]) -> list[str]:
+    """Compile the arguments that fetch a stream and bring it as MPEG-TS on the first output pipe.
+
+    Args:
+        address: how the arguments name it.
+        options: ffmpeg's input options.
+        coding: those that say what is copied and what is encoded.
+    """
+    played = ffmpeg.input(address, **options)
+    return compile_arguments(
+        ffmpeg.get_args(ffmpeg.output(played["V:0?"], played["a:0?"], pipe(0), **coding, **REMUXER))
+    )
+
+
 def _keeping(
-    source: Source, encoded: Sequence[Rung], sounds: Sequence[AudioRung], start: Fraction
+    source: LiveInput, encoded: Sequence[Rung], sounds: Sequence[AudioRung], start: Fraction
 ) -> list[str]:
     """Compile the arguments of a channel whose first rendition is the source's own picture.
 
@@ -120,7 +168,7 @@ def _keeping(
             )
         )
     if source.keeps_audio:
-        unframed = {"bsf:a": "aac_adtstoasc"} if source.framed else {}
+        unframed = {"bsf:a": "aac_adtstoasc"} if source.is_framed else {}
         sound, options = played["a:0"], {"c:a": "copy", **unframed}
     else:
         sound, options = _exact(played.audio if source.has_audio else _silence()), _audio(sounds[0])
@@ -151,11 +199,11 @@ def _branches(stream: Any, name: str, rungs: Sequence[object]) -> Sequence[Any]:
 
 
 def _inputs(
-    source: Source, name: str, top: Rung | None, cadence: Cadence, *, captions: bool
+    source: LiveInput, name: str, top: Rung | None, cadence: Cadence, *, captions: bool
 ) -> tuple[Any, Any]:
     """Give the picture (None where no rendition wants one) and the sound."""
     rate = cadence.frame_rate
-    if source.made:
+    if not source.address:
         tone = ffmpeg.input(TONE, format="lavfi", re=None)
         if top is None:
             return None, tone
@@ -168,7 +216,7 @@ def _inputs(
     if source.has_video:
         # From 0 and without a gap, so that every boundary has its key frame.
         steady = played.video.filter("fps", fps=str(rate), start_time=0).filter("setpts", "N/FR/TB")
-        if source.once:
+        if source.is_played_once:
             steady = steady.filter("tpad", stop=-1, stop_mode="clone")
     else:
         steady = ffmpeg.input(
@@ -178,18 +226,15 @@ def _inputs(
     return steady, played.audio if source.has_audio else _silence()
 
 
-def _pace(source: Source) -> dict[str, Any]:
-    """Say who sets the pace: we, unless the other side sends at real time."""
-    if source.path is not None:
-        return {"re": None} if source.once else {"stream_loop": -1, "re": None}
-    if source.pump is not None:
-        return {} if source.pump.paced else {"re": None}
-    return {} if SCHEMES[str(source.url).partition(":")[0]].paced else {"re": None}
+def _pace(source: LiveInput) -> dict[str, Any]:
+    """Say who sets the pace: ffmpeg, unless the other side sends at real time."""
+    looped = {"stream_loop": -1} if source.is_looped else {}
+    return looped if source.is_paced else {**looped, "re": None}
 
 
-def _end(source: Source) -> dict[str, Any]:
+def _end(source: LiveInput) -> dict[str, Any]:
     """Let all renditions of what is played once end together, whichever of its streams is longer."""
-    return {} if not source.once or source.duration is None else {"t": decimal(source.duration, 6)}
+    return {} if not source.is_played_once or source.duration is None else {"t": decimal(source.duration, 6)}
 
 
 def _captioned(picture: Any, name: str, top: Rung) -> Any:

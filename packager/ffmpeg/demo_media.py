@@ -1,0 +1,142 @@
+"""The command lines that make the demo's media: two films and an album of small tunes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import ffmpeg
+
+from packager.process.tools import Tools
+
+FRAME_RATE = 30
+GOP_FRAMES = 60
+FILM_SECONDS = 72
+RENDITIONS = (("720p", 1280, 720, 2000), ("480p", 854, 480, 900), ("240p", 426, 240, 300))
+"""Name, width, height and kbit/s of the film's video renditions."""
+
+TUNES = (
+    ("01 Meltwater", "Headwater Ensemble", 220.0, (0, 4, 7, 11)),
+    ("02 Gravel Bed", "Headwater Ensemble", 196.0, (0, 3, 7, 10)),
+    ("03 Confluence", "The Tributaries", 261.63, (0, 5, 9, 12)),
+)
+"""File name, artist, lowest note in hertz, and the chord in semitones."""
+
+TUNE_SECONDS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One ffmpeg run: the files it makes, and its arguments without the outputs' folder.
+
+    Attributes:
+        label: what a progress bar calls it.
+        outputs: paths relative to the demo's folder; ``{0}``, ``{1}`` … in the arguments stand for them.
+        arguments: ffmpeg's arguments behind the global options.
+    """
+
+    label: str
+    outputs: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+
+def recipes(tools: Tools) -> list[Recipe]:
+    """All that the demo is made of; without drawtext the films have only their test picture's small clock."""
+    return [_film(captions="drawtext" in tools.filters), _moov_last(), *(_tune(*tune) for tune in TUNES)]
+
+
+def _film(*, captions: bool) -> Recipe:
+    """One film in three renditions with the same key frames, from one run."""
+    source = ffmpeg.input(
+        f"testsrc2=size=1280x720:rate={FRAME_RATE}:duration={FILM_SECONDS}", format="lavfi"
+    ).filter("noise", alls=6, allf="t")
+    if captions:
+        box = {"fontcolor": "white", "box": 1, "boxcolor": "black@0.6"}
+        source = source.drawtext(
+            text="%{pts:hms}", fontsize=72, x="(w-tw)/2", y="h-140", escape_text=False, **box
+        )
+    tone = ffmpeg.input(
+        # one note of a pentatonic scale a second, so that a seek can be heard
+        f"aevalsrc='0.2*sin(2*PI*220*pow(2,mod(floor(t)*5,24)/12)*t)':s=48000:d={FILM_SECONDS}",
+        format="lavfi",
+    ).asplit()
+    pictures = source.split()
+    outputs = []
+    for index, (_, width, height, rate) in enumerate(RENDITIONS):
+        picture = pictures[index]
+        if captions:
+            picture = picture.drawtext(text=f"{height}p", fontsize=48, fontcolor="white", x=40, y=40)
+        outputs.append(
+            ffmpeg.output(
+                picture.filter("scale", width, height).filter("format", "yuv420p"),
+                tone[index],
+                f"{{{index}}}",
+                format="mp4",
+                **_x264(rate),
+                **{"c:a": "aac", "b:a": "128k", "ac": 2, "movflags": "+faststart"},
+            )
+        )
+    names = tuple(f"library/film.{name}.mp4" for name, *_ in RENDITIONS)
+    return Recipe("film in three renditions", names, _arguments(outputs))
+
+
+def _moov_last() -> Recipe:
+    """A second film whose moov box stands behind the media data, as most cameras write it."""
+    picture = ffmpeg.input("mandelbrot=size=640x360:rate=25:end_scale=0.001:end_pts=1500", format="lavfi")
+    tone = ffmpeg.input(
+        "aevalsrc='0.1*sin(2*PI*(110+4*t)*t)|0.1*sin(2*PI*(165+4*t)*t)':s=44100", format="lavfi"
+    )
+    output = ffmpeg.output(
+        picture.filter("format", "yuv420p"),
+        tone,
+        "{0}",
+        format="mp4",
+        t=40,
+        **_x264(800) | {"g": 100, "keyint_min": 25},
+        **{"c:a": "aac", "b:a": "96k"},
+    )
+    return Recipe("film with moov at the end", ("library/mandelbrot.mp4",), _arguments([output]))
+
+
+def _tune(name: str, artist: str, lowest: float, chord: Sequence[int]) -> Recipe:
+    """An arpeggio over a soft chord."""
+    notes = "+".join(
+        f"eq(mod(floor(4*t),{len(chord)}),{index})*{semitones}" for index, semitones in enumerate(chord)
+    )
+    pluck = (
+        f"0.35*exp(-7*mod(t,0.25))*sin(2*PI*{lowest}*pow(2,({notes}+12*mod(floor(t/2),2))/12)*mod(t,0.25))"
+    )
+    pad = "+".join(f"0.05*sin(2*PI*{lowest / 2 * 2 ** (semitones / 12):.3f}*t)" for semitones in chord)
+    output = ffmpeg.output(
+        ffmpeg.input(f"aevalsrc='{pluck}+{pad}':s=44100:d={TUNE_SECONDS}", format="lavfi"),
+        "{0}",
+        format="mp3",
+        ac=2,
+        **{
+            "c:a": "libmp3lame",
+            "b:a": "128k",
+            "metadata:g:0": f"title={name[3:]}",
+            "metadata:g:1": f"artist={artist}",
+            "metadata:g:2": "album=Headwater Demo",
+        },
+    )
+    return Recipe(f"music: {name[3:]}", (f"music/{name}.mp3",), _arguments([output]))
+
+
+def _x264(kilobits: int) -> dict[str, str | int]:
+    return {
+        "c:v": "libx264",
+        "preset": "superfast",
+        "profile:v": "high",
+        "b:v": f"{kilobits}k",
+        "maxrate": f"{kilobits * 5 // 4}k",
+        "bufsize": f"{kilobits * 2}k",
+        "bf": 2,
+        "g": GOP_FRAMES,
+        "keyint_min": GOP_FRAMES,
+        "sc_threshold": 0,
+    }
+
+
+def _arguments(outputs: Sequence[object]) -> tuple[str, ...]:
+    return tuple(ffmpeg.get_args(ffmpeg.merge_outputs(*outputs) if len(outputs) > 1 else outputs[0]))
