@@ -7,7 +7,7 @@ ranges (`origin/http/select.py`), the common header fields, the counters and the
 from __future__ import annotations
 
 from origin.files.open_files import OpenFiles, Resolved
-from origin.http.byte_ranges import ByteRange, Span, plain_span, select_span
+from origin.http.byte_ranges import ByteRange, Span, verbatim_range
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import Again, AnsweringConnection, FastAnswer
 from origin.http1.request_head import PlainFields, RequestLine, around_range
@@ -84,7 +84,18 @@ class RepeatedFileRequest:
         data: The whole head.
     """
 
-    __slots__ = ("_before", "_behind", "_fast_path", "_fields", "_request", "_resolved", "status")
+    __slots__ = (
+        "_before",
+        "_behind",
+        "_counter",
+        "_end",
+        "_fast_path",
+        "_fields",
+        "_request",
+        "_resolved",
+        "_start",
+        "status",
+    )
 
     def __init__(
         self, fast_path: FileFastPath, request: RequestLine, fields: PlainFields, data: bytes
@@ -94,6 +105,8 @@ class RepeatedFileRequest:
         self._request = request
         self._fields = fields
         self._before, self._behind = around_range(data)
+        self._start, self._end = len(self._before), -len(self._behind)
+        self._counter = fast_path.access_log.counter(AREA, self.status)
         self._resolved: Resolved | None = None
 
     def reply(self, data: bytes, common: bytes) -> Again | None:
@@ -106,22 +119,24 @@ class RepeatedFileRequest:
         Returns:
             The answer, of 206; None where it is another request or another answer.
         """
-        if not (data.startswith(self._before) and data.endswith(self._behind)):
+        start, end = self._start, self._end
+        if data[:start] != self._before or data[end:] != self._behind:
             return None
         resolved = self._resolved
         if resolved is None or not resolved.is_fresh:
             resolved = self._resolved = self._fast_path.files.fresh(self._request.target)
             if resolved is None:
                 return None
-        span = plain_span(data[len(self._before) : -len(self._behind)])
-        part = None if span is None else select_span(span, resolved.representation.size)
+        positions = data[start:end]
+        part = verbatim_range(positions, resolved.size)
         if part is None:
             return None
-        return resolved.part_head(part, common), part, resolved.shared.file.fd
+        first, last = part
+        return resolved.part_head(positions, last + 1 - first, common), first, last, resolved.shared.file.fd
 
     def count(self, length: int) -> None:
         """Count an answer that is sent."""
-        self._fast_path.access_log.count(AREA, 206, length)
+        self._counter.add(length)
 
     def answer(self, part: ByteRange) -> FileAnswer:
         """The last answer as one that goes on."""

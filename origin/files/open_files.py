@@ -71,7 +71,9 @@ class Resolved:
         "_content",
         "_headers",
         "_made_for",
-        "_partial",
+        "_part_bytes",
+        "_part_end",
+        "_part_start",
         "_shared",
         "is_claimed",
         "is_fresh",
@@ -79,6 +81,7 @@ class Resolved:
         "renewed_from",
         "representation",
         "shared",
+        "size",
         "valid_until",
     )
 
@@ -97,12 +100,15 @@ class Resolved:
         self.valid_until = valid_until
         self.renewed_from = renewed_from
         self.representation = FileRepresentation(shared.file, media_type, now)
+        self.size = self.representation.size
         self._headers = (*headers, *common_headers)
         content_type = (b"content-type", media_type.encode())
         self._shared = (*shared_headers(self.representation, headers, now), content_type)
         self._content = encoded((*self._shared, *common_headers))
-        # What is the same for all ranges, and the common fields that it was made with.
-        self._partial = self._made_for = b""
+        # What stands before and behind a range's positions in a header; of which common fields and which
+        # length of the range they were made.
+        self._part_start = self._part_end = self._made_for = b""
+        self._part_bytes = 0
         self.is_fresh = True
         self.is_claimed = False
 
@@ -139,7 +145,8 @@ class Resolved:
                 length = part.length
                 if span is None:
                     return Reply(200, (self._whole_head(common), part), length, length, file)
-                return Reply(206, (self.part_head(part, common), part), length, length, file)
+                head = self.part_head(b"%d-%d" % part, length, common)
+                return Reply(206, (head, part), length, length, file)
         fields = request.fields
         if span is not None:
             last = b"" if span[1] is None else b"%d" % span[1]
@@ -147,23 +154,25 @@ class Resolved:
         general = answer(method, fields, self.representation, time.time(), self._headers)
         return _general(general, common, file)
 
-    def part_head(self, part: ByteRange, common: bytes) -> bytes:
+    def part_head(self, positions: bytes, length: int, common: bytes) -> bytes:
         """The header of an answer of 206 with one range.
 
         Args:
-            part: The range.
+            positions: The range's first and last position, as Content-Range says them.
+            length: Number of its bytes.
             common: Encoded header fields that every answer of the server has; the same object while they are
                 the same.
         """
         if self._made_for is not common:
             # What is the same for all ranges is made once, for as long as a second lasts.
-            start = b"%b%b%b" % (STATUS_LINE[206], common, self._content)
-            size = b"%d" % self.representation.size
-            fields = b"content-range: bytes %d-%d/" + size + b"\r\ncontent-length: %d\r\n\r\n"
-            self._partial = start.replace(b"%", b"%%") + fields
-            self._made_for = common
-        first, last = part
-        return self._partial % (first, last, last + 1 - first)
+            fields = b"%b%b%b" % (STATUS_LINE[206], common, self._content)
+            self._part_start, self._made_for = fields + b"content-range: bytes ", common
+        if self._part_bytes != length:
+            # Most ranges of a file are of one length.
+            size = self.representation.size
+            self._part_end = b"/%d\r\ncontent-length: %d\r\n\r\n" % (size, length)
+            self._part_bytes = length
+        return b"".join((self._part_start, positions, self._part_end))
 
     def _whole_head(self, common: bytes) -> bytes:
         size = self.representation.size

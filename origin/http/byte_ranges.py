@@ -19,6 +19,7 @@ _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 # Digits that always fit the largest file offset (2^63 - 1); any longer number is beyond every file's end.
 _SAFE_DIGITS = 18
 _BEYOND: int = 10**_SAFE_DIGITS
+_ZERO = ord("0")
 
 
 class ByteRange(NamedTuple):
@@ -83,6 +84,27 @@ def select_span(span: Span, size: int) -> ByteRange | None:
     if first >= size or (last is not None and last < first):
         return None
     return ByteRange(first, size - 1 if last is None or last >= size else last)
+
+
+def verbatim_range(value: bytes, size: int) -> tuple[int, int] | None:
+    """Read a range whose text `content_range` would repeat to the byte: most of those that a player repeats.
+
+    Args:
+        value: What stands behind ``bytes=``.
+        size: Length of the representation in bytes.
+
+    Returns:
+        The first and the last position, as `plain_span` and `select_span` would give them in a longer way;
+        None where they, or `select`, have to.
+    """
+    first_digits, _, last_digits = value.partition(b"-")
+    if not (first_digits.isdigit() and last_digits.isdigit()) or len(value) > 2 * _SAFE_DIGITS + 1:
+        return None
+    first, last = int(first_digits), int(last_digits)
+    # A number that begins with a zero may be written shorter in the answer.
+    if first_digits[0] == _ZERO or not first <= last < size or last_digits[0] == _ZERO:
+        return None
+    return first, last
 
 
 def select(field: str, size: int, part_overhead: int = 0) -> Selection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -30,11 +30,49 @@ AREAS = frozenset(
 
 
 @dataclass(slots=True)
+class RequestCounter:
+    """How many requests of one area were answered with one status, and the bytes of those answers' bodies."""
+
+    requests: int = 0
+    sent_bytes: int = 0
+
+    def add(self, sent_bytes: int) -> None:
+        """Count a request and the bytes of its answer's body at once."""
+        self.requests += 1
+        self.sent_bytes += sent_bytes
+
+
 class RequestCounters:
     """Counters since the start, by area and by status."""
 
-    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
-    sent_bytes: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self._counters: dict[tuple[str, int], RequestCounter] = {}
+        # Of bodies that were counted while they went out, whose status nobody knew.
+        self._streamed: Counter[str] = Counter()
+
+    def counter(self, area: str, status: int) -> RequestCounter:
+        """The counter of an area and a status, which whoever counts often may keep."""
+        counter = self._counters.get((area, status))
+        if counter is None:
+            counter = self._counters[area, status] = RequestCounter()
+        return counter
+
+    def add_bytes(self, area: str, count: int) -> None:
+        """Count bytes of a body that are on their way."""
+        self._streamed[area] += count
+
+    @property
+    def requests(self) -> Counter[tuple[str, int]]:
+        """Requests by area and status."""
+        return Counter({key: counter.requests for key, counter in self._counters.items() if counter.requests})
+
+    @property
+    def sent_bytes(self) -> Counter[str]:
+        """Bytes of bodies by area."""
+        sent = self._streamed.copy()
+        for (area, _), counter in self._counters.items():
+            sent[area] += counter.sent_bytes
+        return sent
 
 
 def area_of(path: str) -> str:
@@ -59,16 +97,19 @@ class AccessLog:
 
     def count(self, area: str, status: int, count: int) -> None:
         """Count a request and the bytes of its answer's body at once."""
-        self._traffic.requests[area, status] += 1
-        self._traffic.sent_bytes[area] += count
+        self._traffic.counter(area, status).add(count)
+
+    def counter(self, area: str, status: int) -> RequestCounter:
+        """The counter of an area and a status, for those who count often."""
+        return self._traffic.counter(area, status)
 
     def count_bytes(self, area: str, count: int) -> None:
         """Count bytes of a body that are on their way."""
-        self._traffic.sent_bytes[area] += count
+        self._traffic.add_bytes(area, count)
 
     def count_request(self, area: str, status: int) -> None:
         """Count a request whose answer has ended."""
-        self._traffic.requests[area, status] += 1
+        self._traffic.counter(area, status).requests += 1
 
     def write(
         self, method: str, path: str, status: int, sent: int, started: float, client: str | None

@@ -13,6 +13,7 @@ import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from origin.http.byte_ranges import ByteRange
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http.select import Headers
 from origin.http.trusted_proxies import TrustedProxies
@@ -299,26 +300,27 @@ class Connection(HttpToolsProtocol):
 
     def _reply_again(self, repeat: RepeatedRequest, data: bytes) -> bool:
         """Answer a request that came before once more. Returns whether it was that."""
-        self._repeat = None
-        again = repeat.reply(data, self.fast_path.fields(self.server_state.default_headers))
+        server = self.server_state
+        again = repeat.reply(data, self.fast_path.fields(server.default_headers))
         if again is None:
+            self._repeat = None
             return False
-        head, part, file = again
+        head, first, last, file = again
         sender = self.sender or self.file_sender()
         sent = sender.sent
         error: Exception | None = None
         try:
-            is_sent = sender.begin_range(head, part, file, self._on_sent)
+            if sender.begin_range(head, first, last, file, self._on_sent):
+                repeat.count(last + 1 - first)
+                server.total_requests += 1
+                self._watch.since = self.loop.time()
+                self._repeat = repeat
+                return True
         except (OSError, TruncatedFileError) as caught:
-            is_sent, error = False, caught
-        if is_sent:
-            repeat.count(part.last + 1 - part.first)
-            self.server_state.total_requests += 1
-            self._watch.since = self.loop.time()
-            self._repeat = repeat
-            return True
+            error = caught
+        self._repeat = None
         self._status, self._body_from = repeat.status, sent + len(head)
-        answer = self._active = repeat.answer(part)
+        answer = self._active = repeat.answer(ByteRange(first, last))
         if error is not None:
             self._end_answer(answer, error)
         return True

@@ -357,7 +357,7 @@ class Exchange(RequestResponseCycle):
         before = sender.sent + len(head)
         try:
             # Most ranges find room in the kernel at once: then nobody waits.
-            if not sender.begin_range(head, part, file):
+            if not sender.begin_range(head, *part, file):
                 await sender.rest()
         except OSError as error:
             log_failure(self.scope["path"], error)

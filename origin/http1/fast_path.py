@@ -68,8 +68,8 @@ class Reply(NamedTuple):
     file: int = -1
 
 
-Again = tuple[bytes, ByteRange, int]
-"""An answer's header, the range of the file behind it, and the file's descriptor."""
+Again = tuple[bytes, int, int, int]
+"""An answer's header, the first and last position of the range behind it, and the file's descriptor."""
 
 
 class AnsweringConnection(Protocol):

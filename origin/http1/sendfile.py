@@ -45,6 +45,9 @@ between two pages touch 17: left to one call, they nearly double the kernel's ti
 SPLIT_PAGES = 2 * PACKET_PAGES
 """Pages of a range up to which two calls that fill a packet each are cheaper than a header for itself."""
 
+HALF_PACKET = PACKET_PAGES // 2 * PAGE
+"""Bytes up to which the first of two such calls goes, from the beginning of its first page."""
+
 GATHERED = 64
 """Pieces of bytes that one call sends at most."""
 
@@ -70,6 +73,7 @@ class FileSender:
         # Transports don't let others send; this is the same descriptor, and `close` only forgets it.
         self._socket = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
         self._socket.setblocking(False)
+        self._send = self._socket.send
         self._fd = own.fileno()
         self._waiting = -1
         self._pieces: list[Piece] = []
@@ -101,7 +105,7 @@ class FileSender:
             OSError: The connection is gone, or there is no descriptor left to wait with.
         """
         if len(pieces) == 2 and isinstance(pieces[1], ByteRange) and length > SINGLE_READ_LIMIT:
-            return self.begin_range(bytes(pieces[0]), pieces[1], file, done)
+            return self.begin_range(bytes(pieces[0]), *pieces[1], file, done)
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
             pieces = (b"".join([_read(file, piece) for piece in pieces]),)
         elif not length and len(pieces) == 2:
@@ -117,28 +121,29 @@ class FileSender:
             self._wait(done)
         return False
 
-    def begin_range(self, head: bytes, part: ByteRange, file: int, done: Done | None = None) -> bool:
+    def begin_range(self, head: bytes, first: int, last: int, file: int, done: Done | None = None) -> bool:
         """Send bytes and one range of a file, which is what `begin` does in a longer way.
 
         Args:
             head: What goes before the file's bytes.
-            part: The range.
+            first: The first position of the range.
+            last: The last one.
             file: Descriptor of a regular file, open until the sending has ended.
             done: As for `begin`, which says what is returned and raised, too; without it, `rest` is to be
                 awaited where the kernel hasn't all the bytes yet.
         """
-        first, last = part
         length = last + 1 - first
         if length <= SINGLE_READ_LIMIT:
-            return self.begin((head, part), length, file, done)
+            return self.begin((head, ByteRange(first, last)), length, file, done)
         sent = taken = 0
         try:
             pages = last // PAGE - first // PAGE + 1
-            sent = self._socket.send(head, MSG_MORE if pages <= SPLIT_PAGES else 0)
+            sent = self._send(head, MSG_MORE if pages <= SPLIT_PAGES else 0)
             if sent == len(head):
                 if PACKET_PAGES < pages <= SPLIT_PAGES:
-                    taken = os.sendfile(self._fd, file, first, PACKET_PAGES // 2 * PAGE - first % PAGE)
-                taken += os.sendfile(self._fd, file, first + taken, min(STEP, length - taken))
+                    taken = os.sendfile(self._fd, file, first, HALF_PACKET - first % PAGE)
+                left = length - taken
+                taken += os.sendfile(self._fd, file, first + taken, min(STEP, left))
                 if not taken:
                     raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
         except BlockingIOError:

@@ -436,7 +436,7 @@ class RepeatedMediaRequest:
                 self._target, *found[1:], ResponseFrame(common, self._service.common_headers)
             )
             self._made_for = common
-        return self._head, copy.span, copy.fd
+        return self._head, 0, copy.span.last, copy.fd
 
     def count(self, length: int) -> None:
         """Count an answer that is sent."""

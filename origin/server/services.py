@@ -264,7 +264,7 @@ class Services:
         self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
 
     def _count(self, area: str, count: int) -> None:
-        self.traffic.sent_bytes[area] += count
+        self.traffic.add_bytes(area, count)
 
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]

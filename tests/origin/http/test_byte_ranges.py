@@ -19,6 +19,7 @@ from origin.http.byte_ranges import (
     part_header,
     select,
     unsatisfied_range,
+    verbatim_range,
 )
 
 FIELD_TEXT = st.text(alphabet=" \t,-=0123456789abytesx\u00a0\u0663\u017f_+", max_size=60)
@@ -42,6 +43,27 @@ def test_the_examples_of_rfc_9110() -> None:
     # Adjacent or overlapping, "legal but not canonical", are one.
     assert ranges("bytes=500-600,601-999", 10_000) == [(500, 999)]
     assert ranges("bytes=500-700,601-999", 10_000) == [(500, 999)]
+
+
+DIGITS = st.text(alphabet="0123456789", max_size=20)
+
+
+@pytest.mark.clause("RFC 9110 §14.4")
+@given(st.one_of(st.builds("{}-{}".format, DIGITS, DIGITS), FIELD_TEXT), st.integers(0, 2**40))
+def test_a_range_that_is_taken_as_it_stands_is_the_one_that_is_selected(value: str, size: int) -> None:
+    """Its text is what Content-Range says, to the byte; another text isn't taken."""
+    found = verbatim_range(value.encode("utf-8"), size)
+    if found is not None:
+        assert ranges(f"bytes={value}", size) == [found]
+        assert content_range(ByteRange(*found), size) == f"bytes {value}/{size}"
+
+
+def test_most_ranges_are_taken_as_they_stand() -> None:
+    """Others are left to `select`: open ends, numbers that begin with zero, ends behind the last byte."""
+    assert verbatim_range(b"500-999", 10_000) == (500, 999)
+    assert verbatim_range(b"9999-9999", 10_000) == (9999, 9999)
+    for value in (b"9500-", b"-500", b"0-499", b"0500-999", b"500-0999", b"9500-10000", b"2-1", b"1-2,3-4"):
+        assert verbatim_range(value, 10_000) is None
 
 
 @pytest.mark.clause("RFC 9110 §14.1.2")
