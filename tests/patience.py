@@ -12,7 +12,7 @@ from origin.live import open_segment, reload, routes
 from origin.radio.limits import ListenerLimits, MountLimits
 from packager.live import pace, run
 from packager.radio.limits import StationLimits
-from packager.sources import hls, hls_cursor, inspection, pacing, pull
+from packager.sources import hls, inspection, pacing, pull
 from packager.window import wallclock
 
 PATIENCE_SECONDS = 600.0
@@ -39,7 +39,7 @@ SOURCES: tuple[Limit, ...] = (
     (pull, "CONNECT_SECONDS"),
     (pull, "SILENT_SECONDS"),
     (hls, "STILL_TARGET_DURATIONS"),
-    (hls_cursor, "MAX_BEHIND"),
+    (hls, "MAX_BEHIND"),
 )
 """Behind which a source is asked once more, or its stream begins anew."""
 

@@ -10,9 +10,9 @@ from packager.dvr.write_queue import MAX_WAITING_BYTES
 from packager.live.captions import MAX_CAPTION_BYTES
 from packager.recordings.collection import FOR_EVER, Retention
 from packager.retry_policy import RetryPolicy
-from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.retries import SOURCE_RETRY
 from packager.sources.source import TEST_SOURCE
+from packager.sources.udp import RECEIVE_BYTES
 from packager.window.waiters import MAX_WAITERS
 
 ENCODER_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=10.0)

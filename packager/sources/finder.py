@@ -13,12 +13,11 @@ from packager.concurrency import beside
 from packager.process.tools import Tools
 from packager.retry_policy import RetryPolicy
 from packager.sources import inspection
-from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
 from packager.sources.retries import SOURCE_RETRY
 from packager.sources.source import Source
-from packager.sources.udp import DatagramPuller, Losses
+from packager.sources.udp import RECEIVE_BYTES, DatagramPuller, Losses
 
 
 class Pulling(Protocol):

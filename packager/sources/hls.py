@@ -10,16 +10,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import ParamSpec, Protocol, TypeVar
 
 from media.errors import UnsupportedError
-from media.hls.reader import MediaListing, Resource, VariantListing, read_playlist
+from media.hls.reader import ListedSegment, MediaListing, Resource, VariantListing, read_playlist
 from media.mp3.id3 import ID3V2_HEADER, id3v2_size
 from media.mp4.fragment_join import FragmentJoiner
 from media.ts.join import TransportJoiner
 from packager.sources.fetching import Fetcher, resolve
-from packager.sources.hls_cursor import BEGIN_SEGMENTS, PlaylistCursor, Step, pause
 from packager.sources.pump import Pump, Signed
 from packager.sources.recognition import HEAD_BYTES, recognise
 from packager.sources.retries import PullError
@@ -45,6 +45,78 @@ STILL_TARGET_DURATIONS = 4
 
 MAX_MISSES = 3
 """How often in a row a playlist may be missed while it is followed."""
+
+BEGIN_SEGMENTS = 3
+"""How many segments before the end of a live playlist one begins."""
+
+MAX_BEHIND = 6
+"""How many segments one may be behind before one begins anew."""
+
+STALE = 3
+"""By how many numbers a playlist may go back: caches give older ones. One that goes back further is new."""
+
+SHORTEST_PAUSE = 1.0
+"""Seconds from one look at a playlist that goes on to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A segment to be fetched.
+
+    Attributes:
+        segment: which.
+        breaks: whether it doesn't follow the one before: the playlist says so, or some are missed.
+    """
+
+    segment: ListedSegment
+    breaks: bool
+
+
+class PlaylistCursor:
+    """Tells which segments of a playlist that is read over and over are next (RFC 8216bis §6.3.3, §6.3.4)."""
+
+    def __init__(self) -> None:
+        self._next: int | None = None
+        self._broken = False
+
+    def rewind(self) -> None:
+        """Begin anew, with the newest."""
+        self._next = None
+
+    def take(self, listing: MediaListing) -> list[Step]:
+        """Give the segments that are next.
+
+        Args:
+            listing: the playlist as it is now.
+        """
+        if not listing.segments:
+            return []
+        first, last = listing.segments[0].number, listing.segments[-1].number
+        begin = first if listing.ended else max(first, last + 1 - BEGIN_SEGMENTS)
+        following = begin if self._next is None else self._next
+        behind = following < first or (not listing.ended and last + 1 - following > MAX_BEHIND)
+        if behind or following > last + 1 + STALE:
+            following, self._broken = begin, True
+        steps = []
+        for segment in listing.segments[following - first :] if following <= last else ():
+            self._broken |= segment.discontinuity
+            if not segment.gap:
+                steps.append(Step(segment, self._broken))
+            self._broken = segment.gap
+        self._next = max(following, last + 1)
+        return steps
+
+
+def pause(listing: MediaListing, *, changed: bool) -> float:
+    """Give the seconds from one request for a playlist to the next (§6.3.4).
+
+    Args:
+        listing: what came last.
+        changed: whether it had something new.
+    """
+    if not changed or not listing.segments:
+        return listing.target_duration / 2
+    return min(max(float(listing.segments[-1].duration), SHORTEST_PAUSE), float(listing.target_duration))
 
 
 class Delivery(Protocol):

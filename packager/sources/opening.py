@@ -1,7 +1,7 @@
 """What comes over HTTP and can only be decoded from its beginning: MP4, Matroska, Ogg, FLAC.
 
 It is fetched here all the same, anew for each ffmpeg: so that this has no network, and the address and its
-redirects lead where they may. Where its index is at its end, that is fetched first (``indexfirst``).
+redirects lead where they may. Where its index is at its end, that is fetched first (``index_first``).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What decodes gets them from here, and not from there: so changes of codec, size or clock are seen, and a
 decoder's end loses no connection. Of RTSP an ffmpeg makes MPEG-TS. SRT carries it already, and ffmpeg's
-library brings it byte for byte (rawinput.py): an ffmpeg would hide other codecs and streams, and copies SRT
+library brings it byte for byte (raw_input.py): an ffmpeg would hide other codecs and streams, and copies SRT
 only where that library isn't there. All are told the URL where no other process sees it.
 """
 
@@ -30,7 +30,6 @@ from packager.process.tools import Tools, ToolsError
 from packager.retry_policy import RetryPolicy
 from packager.sources import inspection, raw_input
 from packager.sources.guard import Guard
-from packager.sources.progress import StreamContinuity
 from packager.sources.pump import Pump
 from packager.sources.retries import SOURCE_RETRY, PullError, SourceRetries
 from packager.sources.rtsp_relay import RtspRelay
@@ -38,6 +37,18 @@ from packager.sources.schemes import untold
 from packager.sources.source import Source
 from packager.sources.udp import GATHER_SECONDS
 from packager.step_budget import StepBudget
+
+KEY_SECONDS = 20.0
+"""How long no access point may come; thrice what there was between two where that is longer."""
+
+STILL_SECONDS = 3.0
+"""How long bytes may come without the clock's going on."""
+
+LEAST_STEP = 0.1
+"""By how much it goes on at least."""
+
+LONGEST_REST = 0.5
+"""What counts at most of the time between bytes and bytes: a pause is no standing still."""
 
 START_SECONDS = 20.0
 """How long it may take until the first bytes come."""
@@ -51,6 +62,50 @@ CARRIED_AUDIO = ("aac", "mp2", "mp3", "ac3", "eac3", "opus")
 
 INTERPRETER = str(Path(sys.executable).resolve())
 """Not by the link of a virtual environment: what that says of itself isn't to be read in a sandbox."""
+
+
+class StreamContinuity:
+    """Tells whether a stream that another program copies is still what it says, or another took its place.
+
+    ffmpeg doesn't follow everything that a program becomes. Where its codec changes, what comes has no access
+    point any more; where its clock goes back, the times stand still: ffmpeg gives each packet the next tick.
+    A new connection is good for both. All times are seconds: of the stream's own clock, and ``now`` of
+    a monotonic one.
+
+    Args:
+        now: this moment.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._heard = now
+        self._patience = KEY_SECONDS
+        self._clock: float | None = None
+        self._still = self._since_key = 0.0
+
+    def received(self, clock: float | None, now: float, *, access: bool) -> str | None:
+        """Note what came.
+
+        Args:
+            clock: how far; None where nothing of it is known.
+            now: this moment.
+            access: whether decoding can begin with some of it.
+
+        Returns:
+            What is wrong with it, in words; None for nothing.
+        """
+        passed, self._heard = min(now - self._heard, LONGEST_REST), now
+        self._still += passed
+        self._since_key += passed
+        if clock is not None and (self._clock is None or abs(clock - self._clock) >= LEAST_STEP):
+            self._clock, self._still = clock, 0.0
+        if access:
+            self._patience = max(self._patience, 3 * self._since_key)
+            self._since_key = 0.0
+        if self._since_key > self._patience:
+            return f"no key frame came for {self._patience:.0f} s"
+        if self._clock is not None and self._still > STILL_SECONDS:
+            return "its clock stands still"
+        return None
 
 
 @functools.cache
@@ -192,7 +247,7 @@ class Remuxer:
         """Bring what the program gives; tell whether it gave anything."""
         loop, reader, budget = asyncio.get_running_loop(), TransportReader(), StepBudget()
         pump: Pump | None = None
-        patience, progress = START_SECONDS, StreamContinuity(loop.time())
+        patience, continuity = START_SECONDS, StreamContinuity(loop.time())
         while True:
             try:
                 data = await patiently(process.read, patience)
@@ -204,7 +259,7 @@ class Remuxer:
                 pump, patience = self._deliver(reader), SILENT_SECONDS
             async for portion in budget.portions(data):
                 pieces = reader.receive_data(portion)
-                if self._raw is None and (wrong := _noted(progress, pieces, loop.time())) is not None:
+                if self._raw is None and (wrong := _noted(continuity, pieces, loop.time())) is not None:
                     raise ToolsError(wrong)
                 await pump.take(pieces)
             if self._raw is not None:
@@ -222,7 +277,7 @@ class Remuxer:
         return self.pump
 
 
-def _noted(progress: StreamContinuity, pieces: Sequence[Piece], now: float) -> str | None:
+def _noted(continuity: StreamContinuity, pieces: Sequence[Piece], now: float) -> str | None:
     """Note what a copying ffmpeg gave; tell what is wrong with it."""
     clock = max((piece.clock / CLOCK_RATE for piece in pieces if piece.clock is not None), default=None)
-    return progress.received(clock, now, access=any(piece.access for piece in pieces))
+    return continuity.received(clock, now, access=any(piece.access for piece in pieces))

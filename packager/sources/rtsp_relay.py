@@ -21,9 +21,9 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from media.errors import MalformedError, MediaError
 from media.rtsp import messages
 from media.rtsp.messages import Message, RtspReader
-from packager.sources.datagrams import RECEIVE_BYTES
 from packager.sources.guard import Guard
 from packager.sources.retries import PullError
+from packager.sources.udp import RECEIVE_BYTES
 from packager.step_budget import StepBudget
 
 HOST = "127.0.0.1"

@@ -9,18 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import ipaddress
+import socket
+import struct
 from dataclasses import dataclass
+from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
 from media.errors import MediaError
 from media.ts.reader import TransportReader
 from packager.concurrency import patiently
+from packager.process.process import readable
 from packager.retry_policy import RetryPolicy
-from packager.sources.datagrams import RECEIVE_BYTES, Endpoint, read_address
 from packager.sources.pump import Pump
 from packager.sources.retries import SOURCE_RETRY, SourceRetries
 from packager.step_budget import StepBudget
+
+MAX_DATAGRAM = 65_535
+GATHERED_BYTES = 1 << 20
+"""Most that is taken from the system at once."""
+
+RECEIVE_BYTES = 4 << 20
+"""How much the system is asked to hold until it is taken: three seconds at 10 Mbit/s."""
+
+SO_MEMINFO, MEMINFO_BYTES = 55, 36
+"""Linux, sock_diag(7): nine counters of a socket; the last one is of datagrams that found no room."""
 
 SILENT_SECONDS = 3.0
 """How long nothing may come before the source counts as gone."""
@@ -32,6 +47,157 @@ LOSS_SECONDS = 60.0
 """How long after packets were told to be lost others are told."""
 
 log = structlog.get_logger()
+
+Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+"""An address as ``socket`` has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a URL says: ``udp://GROUP:PORT?localaddr=INTERFACE&sources=SENDER,SENDER``, or ``udp://HOST:PORT``.
+
+    Attributes:
+        host: a multicast group, an address of this machine, or of the machine whose datagrams are taken.
+        port: here.
+        interface: the network interface that joins the group, of IPv4 by its address, of IPv6 by its name;
+            empty: the system chooses.
+        senders: whose datagrams alone are taken; empty: everybody's.
+    """
+
+    host: str
+    port: int
+    interface: str = ""
+    senders: frozenset[str] = frozenset()
+
+
+def read_address(url: str) -> Address:
+    """Read a URL of UDP.
+
+    Raises:
+        OSError: it says no port, or none that there is.
+    """
+    parts = urlsplit(url)
+    told = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if not port or not parts.hostname:
+        raise OSError(errno.EINVAL, "its URL says no port")
+    senders = frozenset(map(_canonical, filter(None, told.get("sources", "").split(","))))
+    # RFC 6874 §2: of a zone, as in fe80::1%eth0, the percent sign is escaped; ffmpeg's users don't.
+    return Address(parts.hostname.replace("%25", "%", 1), port, told.get("localaddr", ""), senders)
+
+
+def _canonical(host: str) -> str:
+    """Write an address as the system does: one of IPv6 may be written in many ways (RFC 5952)."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host
+
+
+class Endpoint:
+    """A bound socket; ``close`` ends it.
+
+    Args:
+        bound: the socket.
+        senders: as of ``Address``.
+    """
+
+    def __init__(self, bound: socket.socket, senders: frozenset[str]) -> None:
+        self._socket = bound
+        self._senders = senders
+
+    @classmethod
+    async def open(cls, address: Address, receive_bytes: int = RECEIVE_BYTES) -> Endpoint:
+        """Bind a socket, and join the group where the address is one.
+
+        Args:
+            address: what to receive.
+            receive_bytes: how much the system may hold; it grants no more than its own limit.
+
+        Raises:
+            OSError: it can't be done.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)
+        family, kind, protocol, _, place = found[0]
+        bound = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            senders = address.senders
+            if ipaddress.ip_address(str(place[0])).is_multicast:
+                # Others of this machine may receive the group, too.
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                place = _zoned(place, address.interface)
+                bound.bind(place)
+                _join(bound, place, address.interface)
+            else:
+                senders |= _bind(bound, place)
+        except BaseException:
+            bound.close()
+            raise
+        return cls(bound, senders)
+
+    @property
+    def dropped(self) -> int:
+        """How many datagrams the system dropped since they weren't taken in time; 0 where it doesn't tell."""
+        try:
+            told = self._socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO_BYTES)
+        except OSError:
+            return 0
+        return int(struct.unpack("=9I", told)[-1]) if len(told) == MEMINFO_BYTES else 0
+
+    async def receive(self) -> bytes:
+        """Wait for datagrams; give the contents of all that are there, in order.
+
+        Raises:
+            OSError: the socket is broken.
+        """
+        found = bytearray()
+        while not found:
+            await readable(self._socket.fileno())
+            while len(found) < GATHERED_BYTES:
+                try:
+                    data, sender = self._socket.recvfrom(MAX_DATAGRAM)
+                except BlockingIOError:
+                    break
+                if not self._senders or sender[0] in self._senders:
+                    found += data
+        return bytes(found)
+
+    def close(self) -> None:
+        """Receive no more."""
+        self._socket.close()
+
+
+def _bind(bound: socket.socket, place: Place) -> frozenset[str]:
+    """Bind to an address of this machine; where it is another's, give him as the only sender."""
+    try:
+        bound.bind(place)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        bound.bind(("", place[1]))
+        return frozenset((str(place[0]),))
+    return frozenset()
+
+
+def _zoned(place: Place, interface: str) -> Place:
+    """Add to an address of IPv6 its interface: a group of a link is bound to with its zone alone."""
+    if len(place) == 4 and interface:
+        return (*place[:3], socket.if_nametoindex(interface))
+    return place
+
+
+def _join(bound: socket.socket, place: Place, interface: str) -> None:
+    group = socket.inet_pton(bound.family, str(place[0]))
+    if len(place) == 4:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("=I", place[3]))
+        return
+    chosen = socket.inet_aton(interface) if interface else bytes(4)
+    bound.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + chosen)
 
 
 @dataclass(frozen=True, slots=True)

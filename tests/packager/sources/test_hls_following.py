@@ -12,7 +12,7 @@ import pytest
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, ListedSegment, MediaListing, Resource
 from packager.sources.fetching import Fetcher, resolve
-from packager.sources.hls_cursor import BEGIN_SEGMENTS, MAX_BEHIND, PlaylistCursor, pause
+from packager.sources.hls import BEGIN_SEGMENTS, MAX_BEHIND, PlaylistCursor, pause
 from packager.sources.retries import PullError
 
 

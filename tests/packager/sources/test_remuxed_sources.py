@@ -21,8 +21,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.sources import inspection, remux
-from packager.sources.progress import KEY_SECONDS, STILL_SECONDS, StreamContinuity
-from packager.sources.remux import Remuxer, raw_library
+from packager.sources.remux import KEY_SECONDS, STILL_SECONDS, Remuxer, StreamContinuity, raw_library
 from packager.sources.schemes import untold
 from packager.window.model import LiveSegment
 from tests.live_server import running

@@ -19,8 +19,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.sources import inspection, udp
-from packager.sources.datagrams import Address, Endpoint, read_address
-from packager.sources.udp import DatagramPuller
+from packager.sources.udp import Address, DatagramPuller, Endpoint, read_address
 from packager.window.model import LiveSegment
 from packager.window.window import Window
 from tests.live_server import running
