@@ -2,6 +2,10 @@
 
 So the bytes are ours: where the playlist says that a stream changes (EXT-X-DISCONTINUITY, EXT-X-MAP), or its
 segments do, ffmpeg is begun anew, which would not notice.
+
+Playlists are read by ``media.hls.reader`` here, not by the m3u8 package as in ``headwater check``: that takes
+what breaks the rules (no #EXTM3U, lengths of NaN, numbers of any length), and has no limits for what somebody
+else's server sends.
 """
 
 from __future__ import annotations
