@@ -228,6 +228,7 @@ class AdaptationSet:
         main: whether it is what plays when nobody chooses.
         events: scheme of the event messages that its segments may have (§5.10.3.3), or None.
         reference_time: when a moment of it was encoded, of a live presentation.
+        start_with_sap: type of the stream access points that all segments begin with; 0 where that isn't so.
     """
 
     content_type: str
@@ -236,6 +237,7 @@ class AdaptationSet:
     main: bool = True
     events: str | None = None
     reference_time: ReferenceTime | None = None
+    start_with_sap: int = 1
 
     def element(self) -> Element:
         """Build it."""
@@ -244,8 +246,9 @@ class AdaptationSet:
             contentType=self.content_type,
             mimeType="application/mp4" if self.content_type == "text" else f"{self.content_type}/mp4",
             segmentAlignment="true",
-            startWithSAP="1",
         )
+        if self.start_with_sap:
+            element.set("startWithSAP", str(self.start_with_sap))
         if self.language is not None:
             element.set("lang", self.language)
         if self.events is not None:

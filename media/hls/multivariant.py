@@ -77,16 +77,21 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class MultivariantPlaylist:
-    """A multivariant playlist (§4.4.6); comments (§4.1) are for people, each a line without a break."""
+    """A multivariant playlist (§4.4.6); comments (§4.1) are for people, each a line without a break.
+
+    ``independent`` says that each segment can be decoded without any other (§4.4.2.1).
+    """
 
     variants: Sequence[Variant]
     media: Sequence[Media] = field(default=())
     version: int = 6
     comments: Sequence[str] = ()
+    independent: bool = True
 
     def render(self) -> str:
         """Write the playlist."""
-        lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}", "#EXT-X-INDEPENDENT-SEGMENTS"]
+        lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}"]
+        lines += ["#EXT-X-INDEPENDENT-SEGMENTS"] if self.independent else []
         lines += [f"# {comment}" for comment in self.comments]
         lines += [str(item) for item in self.media]
         for variant in self.variants:

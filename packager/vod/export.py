@@ -19,8 +19,16 @@ from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.library.file_listing import RENDITION
 from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.vod.index import FileIndex, OfferedTrack, read_index
-from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, file_playlist, media_playlist, title_playlist
+from packager.vod.playlists import (
+    INIT_NAME,
+    SEGMENT_SUFFIX,
+    OfferedFile,
+    media_playlist,
+    multivariant_playlist,
+    title_files,
+)
 from packager.vod.segment import make_segment
+from packager.vod.segment_starts import SegmentStarts, segment_starts
 
 log = structlog.get_logger()
 
@@ -38,10 +46,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What came of one input: its name in the output folder, and its index."""
+    """What came of one input: its name in the output folder, its index, and how its segments begin."""
 
     name: str
     index: FileIndex
+    starts: SegmentStarts
 
 
 def export(inputs: Sequence[Path], out: Path, progress: Progress = lambda *_: None) -> list[Path]:
@@ -86,6 +95,7 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
             raise type(error)(f"{path}: {error}") from error
         for line in index.left_out:
             log.warning("track_left_out", file=str(path), reason=line)
+        starts = segment_starts(index, file.pread)
         total = sum(len(track.durations) for track in index.tracks)
         done = 0
         progress(path.name, done, total)
@@ -98,8 +108,9 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
                 done += 1
                 progress(path.name, done, total)
             _write(out, (*folder, MEDIA_NAME), media_playlist(track, index.lost_picture).render().encode())
-    _write(out, (path.name, MASTER_NAME), file_playlist(index).render().encode())
-    return Exported(path.name, index)
+    master = multivariant_playlist([OfferedFile("", index, starts)])
+    _write(out, (path.name, MASTER_NAME), master.render().encode())
+    return Exported(path.name, index, starts)
 
 
 def _segment_bytes(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int) -> Iterator[bytes]:
@@ -118,8 +129,9 @@ def _export_titles(done: Sequence[Exported], out: Path) -> Iterator[Path]:
             groups.setdefault(match["title"], []).append((int(match["height"]), item))
     for title, group in groups.items():
         if len(group) > 1:
-            ordered = [(item.name, item.index) for _, item in sorted(group, key=lambda pair: pair[0])]
-            _write(out, (title, MASTER_NAME), title_playlist(ordered).render().encode())
+            ordered = [item for _, item in sorted(group, key=lambda pair: pair[0])]
+            files = title_files([(item.name, item.index, item.starts) for item in ordered])
+            _write(out, (title, MASTER_NAME), multivariant_playlist(files).render().encode())
             yield out / title / MASTER_NAME
 
 

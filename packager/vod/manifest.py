@@ -21,22 +21,23 @@ def manifest(files: Files) -> StaticManifest:
     """Offer a file, or the renditions of a title, with the segments that HLS has.
 
     Args:
-        files: address prefix and index of each file.
+        files: those whose tracks it has.
 
     Returns:
         A static manifest: one adaptation set for the video, one for each sound track.
     """
-    videos = [(prefix, index.video) for prefix, index in files if index.video is not None]
+    videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
     base, sounds = choose_sounds(files)
     sets = []
     if videos:
-        sets.append(
-            AdaptationSet("video", [_representation(*one, number) for number, one in enumerate(videos)])
-        )
+        shown = [_representation(*one, number) for number, one in enumerate(videos)]
+        types = [file.starts.video for file in files if file.index.video is not None]
+        sets.append(AdaptationSet("video", shown, start_with_sap=_common(types)))
     for sound in sounds:
         language = sound.language if known_language(sound) else None
         offered = [_representation(base, sound, 0)]
-        sets.append(AdaptationSet("audio", offered, language, main=sound is sounds[0]))
+        sap = _common([file.starts.sound for file in files if file.prefix == base])
+        sets.append(AdaptationSet("audio", offered, language, main=sound is sounds[0], start_with_sap=sap))
     tracks = [*(video for _, video in videos), *sounds]
     return StaticManifest(
         # Players take what lies beyond its end for played already, and may stop before they come to it.
@@ -44,6 +45,11 @@ def manifest(files: Files) -> StaticManifest:
         max_segment_duration=max(Fraction(track.longest, track.timescale) for track in tracks),
         periods=[Period("0", Fraction(0), None, sets)],
     )
+
+
+def _common(types: Sequence[int]) -> int:
+    """Give the type of stream access point that all segments begin with at worst; 0 where some have none."""
+    return max(types) if all(types) else 0
 
 
 def _representation(prefix: str, track: OfferedTrack, number: int) -> Representation:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise, zip_longest
 from urllib.parse import quote
 
 import numpy as np
 
+from media.errors import UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.segment_starts import UNKNOWN, SegmentStarts
 
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
@@ -18,8 +23,26 @@ SEGMENT_SUFFIX = ".m4s"
 MAX_CONTIGUOUS = 64
 """Most segments in a row whose rate is measured; of more, one lasts for hours and others for seconds."""
 
-Files = Sequence[tuple[str, FileIndex]]
-"""What each file's addresses begin with, and its index."""
+ROUNDING = Fraction(1, 1000)
+"""Seconds by which times of the same picture may differ between files: some clocks have milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedFile:
+    """A file that playlists and manifests offer.
+
+    Attributes:
+        prefix: what its addresses begin with.
+        index: its index.
+        starts: how its segments begin.
+    """
+
+    prefix: str
+    index: FileIndex
+    starts: SegmentStarts = UNKNOWN
+
+
+Files = Sequence[OfferedFile]
 
 _NO_LANGUAGES = ("und", "mis", "zxx", "mul")
 
@@ -92,7 +115,7 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     groups: dict[str, list[OfferedTrack]] = {}
     for track in sounds:  # a group has one codec, so that a player can leave out what it can't play
         groups.setdefault(track.entry.codec, []).append(track)
-    videos = [(prefix, index.video) for prefix, index in files if index.video is not None]
+    videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
     media: list[Media] = []
     variants: list[Variant] = []
     for number, (codec, group) in enumerate(groups.items()):
@@ -105,23 +128,47 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
             variants.append(_video_variant(video, prefix, group, codec, group_id))
     if not groups:
         variants = [_video_variant(video, prefix, (), None, None) for prefix, video in videos]
-    comments = [f"Left out: {prefix}{line}" for prefix, index in files for line in index.left_out]
-    return MultivariantPlaylist(variants, media, comments=comments)
+    comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
+    independent = all(file.starts.independent for file in files)
+    return MultivariantPlaylist(variants, media, comments=comments, independent=independent)
 
 
-def file_playlist(index: FileIndex) -> MultivariantPlaylist:
-    """Offer the tracks of one file; the addresses are relative to the file's own folder of addresses."""
-    return multivariant_playlist([("", index)])
+def title_files(renditions: Sequence[tuple[str, FileIndex, SegmentStarts]]) -> Files:
+    """Say where a title's renditions are from its own folder of addresses: they stay where the files are.
+
+    Args:
+        renditions: name, index and segments' beginnings of each file.
+
+    Raises:
+        UnsupportedError: their segments don't begin at the same times; the text says which files', and where.
+    """
+    videos = [(name, index.video) for name, index, _ in renditions if index.video is not None]
+    for one, other in pairwise(videos):
+        _require_alignment(one, other)
+    return [OfferedFile(f"../{quote(name)}/", index, starts) for name, index, starts in renditions]
 
 
-def title_playlist(renditions: Sequence[tuple[str, FileIndex]]) -> MultivariantPlaylist:
-    """Join the renditions of a title, given by file name; see :func:`title_files`."""
-    return multivariant_playlist(title_files(renditions))
+def _require_alignment(one: tuple[str, OfferedTrack], other: tuple[str, OfferedTrack]) -> None:
+    """Refuse two renditions between which a player couldn't change at each segment.
 
-
-def title_files(renditions: Sequence[tuple[str, FileIndex]]) -> Files:
-    """Say where a title's renditions are from its own folder of addresses: they stay where the files are."""
-    return [(f"../{quote(name)}/", index) for name, index in renditions]
+    RFC 8216bis §6.2.4 wants matching timestamps of matching content, ISO/IEC 23009-1 §5.3.3.2 that segments
+    don't overlap.
+    """
+    times = [track.times[:-1].tolist() for _, track in (one, other)]
+    scales = [track.timescale for _, track in (one, other)]
+    allowed = ROUNDING + sum(Fraction(1, scale) for scale in scales)
+    for number, (first, second) in enumerate(zip_longest(*times)):
+        if first is None or second is None:
+            told = [f"{len(starts)} segments" for starts in times]
+        else:
+            seconds = [Fraction(time, scale) for time, scale in zip((first, second), scales, strict=True)]
+            if abs(seconds[0] - seconds[1]) <= allowed:
+                continue
+            told = [f"segment {number} at {float(second):.3f} s" for second in seconds]
+        raise UnsupportedError(
+            f"{one[0]} and {other[0]} aren't renditions of one title, for their key frames aren't at the same"
+            f" times: {told[0]} and {told[1]}"
+        )
 
 
 def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
@@ -130,7 +177,7 @@ def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
     Returns:
         What its addresses begin with, and its sound tracks; none where no file has any.
     """
-    with_sound = [(prefix, index.sounds) for prefix, index in files if index.sounds]
+    with_sound = [(file.prefix, file.index.sounds) for file in files if file.index.sounds]
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
 
 

@@ -21,8 +21,15 @@ from packager.process.tools import BusyError
 from packager.system_errors import LACKING
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
-from packager.vod.playlists import Files, media_playlist, multivariant_playlist, title_files
+from packager.vod.playlists import (
+    Files,
+    OfferedFile,
+    media_playlist,
+    multivariant_playlist,
+    title_files,
+)
 from packager.vod.segment import Segment, make_segment
+from packager.vod.segment_starts import UNKNOWN, SegmentStarts, segment_starts
 
 log = structlog.get_logger()
 
@@ -92,21 +99,16 @@ class _Found:
     """A file that a playlist is of.
 
     Attributes:
+        path: relative to the library.
         name: of a title's rendition; "" of the one file.
         identity: changes with the file.
         index: its index.
     """
 
+    path: str
     name: str
     identity: Identity
     index: FileIndex
-
-
-def _files(found: Sequence[_Found]) -> Files:
-    """Give address prefixes and indexes: of one file, or of a title's."""
-    if len(found) == 1 and not found[0].name:
-        return [("", found[0].index)]
-    return title_files([(one.name, one.index) for one in found])
 
 
 class Titles:
@@ -126,6 +128,7 @@ class Titles:
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
         self._open: WeakValueDictionary[tuple[Identity, str, int], Segment] = WeakValueDictionary()
+        self._starts: OrderedDict[Identity, SegmentStarts] = OrderedDict()
         # Playlists and manifests, by what they are and the files that they are of.
         self._texts: OrderedDict[tuple[str, tuple[tuple[str, Identity], ...]], bytes] = OrderedDict()
         self._text_bytes = 0
@@ -153,29 +156,50 @@ class Titles:
         """
         found = self._found(name)
         return self._once(
-            "master", found, lambda: multivariant_playlist(_files(found)).render().encode()
+            "master", found, lambda: multivariant_playlist(self._files(found)).render().encode()
         ).decode()
 
     def manifest(self, name: str) -> bytes:
         """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
         found = self._found(name)
-        files = _files(found)
-        segments = sum(len(index.video.sizes) for _, index in files if index.video is not None)
-        segments += max(sum(len(sound.sizes) for sound in index.sounds) for _, index in files)
+        indexes = [one.index for one in found]
+        segments = sum(len(index.video.sizes) for index in indexes if index.video is not None)
+        segments += max(sum(len(sound.sizes) for sound in index.sounds) for index in indexes)
         if segments > self._limits.manifest_segments:
             limit = self._limits.manifest_segments
             raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")
-        return self._once("manifest", found, lambda: manifest(files).render())
+        return self._once("manifest", found, lambda: manifest(self._files(found)).render())
 
     def media_playlist(self, name: str, track: str) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
             index, identity = self._index(file), file.identity
         offered = self._track(index, name, track)
-        found = [_Found("", identity, index)]
+        found = [_Found(name, "", identity, index)]
         return self._once(
             f"track {track}", found, lambda: media_playlist(offered, index.lost_picture).render().encode()
         ).decode()
+
+    def _files(self, found: Sequence[_Found]) -> Files:
+        """Say of one file, or of a title's, where they are and how their segments begin."""
+        if len(found) == 1 and not found[0].name:
+            return [OfferedFile("", found[0].index, self._segment_starts(found[0]))]
+        return title_files([(one.name, one.index, self._segment_starts(one)) for one in found])
+
+    def _segment_starts(self, found: _Found) -> SegmentStarts:
+        """Look at how a file's segments begin, when it is first offered: a library's list needs no such."""
+        with self._lock:
+            starts = self._starts.get(found.identity)
+        if starts is None:
+            with self._library.open(found.path) as file:
+                if file.identity != found.identity:
+                    return UNKNOWN
+                starts = segment_starts(found.index, file.pread)
+            with self._lock:
+                self._starts[found.identity] = starts
+                while len(self._starts) > self._limits.indexes:
+                    self._starts.popitem(last=False)
+        return starts
 
     def _once(self, kind: str, found: Sequence[_Found], make: Callable[[], bytes]) -> bytes:
         """Write a text, or give it as it was written before.
@@ -249,7 +273,7 @@ class Titles:
             with self._library.open(name) as file:
                 index = self._index(file)
                 index.require_picture()
-                return [_Found("", file.identity, index)]
+                return [_Found(name, "", file.identity, index)]
         except NotFoundError:
             return self._renditions(name)
 
@@ -259,11 +283,12 @@ class Titles:
         failed: MediaError | None = None
         folder, _, title = name.rpartition("/")
         for file_name in self._rendition_names(folder, title):
+            path = f"{folder}/{file_name}".removeprefix("/")
             try:
-                with self._library.open(f"{folder}/{file_name}".removeprefix("/")) as file:
+                with self._library.open(path) as file:
                     index = self._index(file)
                     index.require_picture()
-                    found.append(_Found(file_name, file.identity, index))
+                    found.append(_Found(path, file_name, file.identity, index))
             except NotFoundError:
                 continue
             except MediaError as error:

@@ -1,0 +1,167 @@
+"""What a sample of video begins with: whether decoding can begin there, without all that was before.
+
+Sample tables mark sync samples, but many writers mark points there from which a picture only recovers. What
+is so is told by the headers of the coded pictures themselves: a few bytes at the sample's beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
+
+from media.mp4.boxes import header
+from media.mp4.codecs import SampleEntry
+
+HEAD_BYTES = 256
+"""How much of a sample is read at first: what comes before the first picture mostly has less."""
+
+MORE_BYTES = 64
+"""And how much where a header lies beyond: it and the beginning of what is behind it."""
+
+MAX_UNITS = 32
+"""Most NAL units or OBUs of a sample that are looked at before its first picture."""
+
+_CAPTIONS = b"\xb5\x00\x31GA94"
+"""How user data of captions begin (ANSI/SCTE 128-1 §8.1): country, provider, identifier."""
+
+Read = Callable[[int, int], bytes]
+"""Gives (offset, length) of a sample; fewer bytes only where it ends."""
+
+
+class Access(IntEnum):
+    """How decoding can begin with a picture; the more is right, the greater."""
+
+    NONE = 0
+    """Not at all, or it isn't known: what comes needs pictures before it."""
+
+    OPEN = 1
+    """Only what is shown after it is right: leading pictures, if there are any, need pictures before it."""
+
+    CLOSED = 2
+    """All that comes can be decoded; leading pictures, if there are any, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStart:
+    """What was found at the beginning of a sample.
+
+    Attributes:
+        access: how decoding can begin with its picture.
+        parameter_sets: whether it brings parameter sets of its own.
+        captions: whether it has closed captions (CEA-608 or CEA-708) in user data.
+    """
+
+    access: Access
+    parameter_sets: bool = False
+    captions: bool = False
+
+
+UNKNOWN = SampleStart(Access.NONE)
+
+
+Look = Callable[[int, Read], SampleStart]
+"""Looks at the beginning of a sample, by its size in bytes and what gives bytes of it."""
+
+
+def sample_starts(entry: SampleEntry) -> Look:
+    """Give what looks at the beginning of samples of one track.
+
+    Args:
+        entry: the sample entry of the track.
+    """
+    boxes = {one[4:8]: one[header(one, 0, len(one)).payload :] for one in entry.boxes}
+    if b"av1C" in boxes:
+        return _av1
+    if b"vpcC" in boxes:
+        return _vp9
+    name, place = (b"avcC", 4) if b"avcC" in boxes else (b"hvcC", 21)  # where lengthSizeMinusOne is
+    configuration = boxes.get(name, b"")
+    if len(configuration) <= place:
+        return lambda _size, _read: UNKNOWN
+    return partial(_nal, name, (configuration[place] & 3) + 1)
+
+
+def _nal(name: bytes, length_size: int, size: int, read: Read) -> SampleStart:
+    """Go from one NAL unit to the next (ISO/IEC 14496-15 §4.3), each behind its length, to a slice."""
+    parameter_sets = captions = False
+    for begin in _units(size, read, length_size):
+        kind = begin[0] & 31 if name == b"avcC" else begin[0] >> 1 & 63
+        if kind in _PARAMETER_SETS[name]:
+            parameter_sets = True
+        elif kind == _USER_DATA[name]:
+            captions = captions or _CAPTIONS in begin
+        elif kind in _SLICES[name]:
+            return SampleStart(_ACCESS[name].get(kind, Access.NONE), parameter_sets, captions)
+    return SampleStart(Access.NONE, parameter_sets, captions)
+
+
+def _units(size: int, read: Read, length_size: int) -> Iterator[bytes]:
+    """Give what was read of each NAL unit, its header at least."""
+    start, head = 0, read(0, min(size, HEAD_BYTES))
+    position = 0
+    for _ in range(MAX_UNITS):
+        if position + length_size + 2 > size:
+            return
+        if position + length_size + 2 > start + len(head):
+            start, head = position, read(position, min(size - position, MORE_BYTES))
+            if len(head) < length_size + 2:
+                return
+        at = position - start
+        length = int.from_bytes(head[at : at + length_size], "big")
+        if length < 2:
+            return
+        yield head[at + length_size : at + length_size + length]
+        position += length_size + length
+
+
+_SLICES = {b"avcC": range(1, 6), b"hvcC": range(32)}
+"""NAL unit types of coded pictures (ISO/IEC 14496-10 table 7-1, ISO/IEC 23008-2 table 7-1)."""
+
+_PARAMETER_SETS = {b"avcC": (7, 8), b"hvcC": (32, 33, 34)}
+_USER_DATA = {b"avcC": 6, b"hvcC": 39}
+_ACCESS = {
+    b"avcC": {5: Access.CLOSED},  # an I picture at a recovery point (1) isn't an IDR picture
+    b"hvcC": {
+        16: Access.OPEN,  # BLA_W_LP
+        17: Access.CLOSED,  # BLA_W_RADL
+        18: Access.CLOSED,  # BLA_N_LP
+        19: Access.CLOSED,  # IDR_W_RADL
+        20: Access.CLOSED,  # IDR_N_LP
+        21: Access.OPEN,  # CRA_NUT
+    },
+}
+
+
+def _av1(size: int, read: Read) -> SampleStart:
+    """Go from one OBU to the next (AV1 §5.3) to the first frame header."""
+    head = read(0, min(size, HEAD_BYTES))
+    position = 0
+    for _ in range(MAX_UNITS):
+        if position >= len(head):
+            break
+        kind, has_extension, has_size = head[position] >> 3 & 15, head[position] & 4, head[position] & 2
+        position += 2 if has_extension else 1
+        length, shift = 0, 0
+        while has_size and position < len(head):
+            byte = head[position]
+            length |= (byte & 0x7F) << shift
+            position, shift = position + 1, shift + 7
+            if byte < 0x80 or shift > 28:
+                break
+        if kind in (3, 6) and position < len(head):  # OBU_FRAME_HEADER, OBU_FRAME
+            # §5.9.2: show_existing_frame 1 bit, frame_type 2 (0 is KEY_FRAME), show_frame 1
+            return SampleStart(Access.CLOSED if head[position] >> 4 == 1 else Access.NONE)
+        position += length
+    return UNKNOWN
+
+
+def _vp9(size: int, read: Read) -> SampleStart:
+    """Read an uncompressed header's first bits (VP9 §6.2)."""
+    head = read(0, min(size, 2))
+    if len(head) < 2 or head[0] >> 6 != 2:
+        return UNKNOWN
+    bits = int.from_bytes(head, "big") << (1 if head[0] >> 4 & 3 == 3 else 0)
+    # behind frame_marker and profile: show_existing_frame, frame_type (0 is KEY_FRAME)
+    return SampleStart(Access.CLOSED if bits >> 10 & 3 == 0 else Access.NONE)

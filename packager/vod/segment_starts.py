@@ -1,0 +1,121 @@
+"""Whether the segments of a file can be decoded each for itself, found once by a look at where they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from media.mp4.sample_start import Access, sample_starts
+from media.mp4.samples import Int64, stretches
+from packager.vod.index import FileIndex, OfferedTrack, Read
+
+READS_PER_SEGMENT = 4
+"""How often a file is read for each of its segments, on average; a film needs one."""
+
+LEADING_SAMPLES = 16
+"""In how many samples behind a picture those are looked for that are shown before it."""
+
+SAP_CLOSED = 1
+SAP_LEADING = 2
+INDEPENDENT = (SAP_CLOSED, SAP_LEADING)
+"""Types of stream access points (ISO/IEC 14496-12 Annex I) before which nothing is needed: without leading
+pictures, and with some that are decodable."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentStarts:
+    """With which type of stream access point all segments begin; 0 where one of them doesn't, or who knows.
+
+    Attributes:
+        video: of the video track; of a file without one as of sound.
+        sound: of all sound tracks.
+        captions: whether captions were seen in the picture's own data, or might be there.
+    """
+
+    video: int = 0
+    sound: int = 0
+    captions: bool = True
+
+    @property
+    def independent(self) -> bool:
+        """Whether each segment can be decoded without any other."""
+        return self.video in INDEPENDENT and self.sound in INDEPENDENT
+
+
+UNKNOWN = SegmentStarts()
+
+
+def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
+    """Look at the beginning of each segment of a file.
+
+    Args:
+        index: the file's.
+        read: reads from it; it may block.
+    """
+    sound = SAP_CLOSED if all(map(_begin_in_sync, index.sounds)) else 0
+    if index.video is None:
+        return SegmentStarts(sound, sound, captions=False)
+    video, captions = _video_starts(index.video, read)
+    return SegmentStarts(video, sound, captions)
+
+
+def _begin_in_sync(track: OfferedTrack) -> bool:
+    """Say whether all segments begin with sync samples: sound mostly has no others, xHE-AAC has."""
+    for wanted in _by_stretches(track):
+        sync = track.samples.sync_samples(int(wanted[0]), int(wanted[-1]) + 1)
+        found = sync.searchsorted(wanted)
+        if len(sync) <= found[-1] or np.any(sync[found] != wanted):
+            return False
+    return True
+
+
+def _video_starts(track: OfferedTrack, read: Read) -> tuple[int, bool]:
+    """Give the type of stream access point of all segments, and whether there are captions."""
+    left = READS_PER_SEGMENT * len(track.cuts)
+    look = sample_starts(track.entry)
+    worst, captions = Access.CLOSED, False
+    for offset, size in _places(track):
+
+        def read_sample(position: int, length: int, offset: int = offset) -> bytes:
+            nonlocal left
+            left -= 1
+            return read(offset + position, length) if left >= 0 else b""
+
+        found = look(size, read_sample)
+        worst = min(worst, found.access)
+        captions = captions or found.captions
+    if worst is Access.NONE:
+        return 0, captions
+    if not _has_leading(track):
+        return SAP_CLOSED, captions
+    return SAP_LEADING if worst is Access.CLOSED else 0, captions
+
+
+def _places(track: OfferedTrack) -> list[tuple[int, int]]:
+    """Give offset and size of each segment's first sample."""
+    places: list[tuple[int, int]] = []
+    for wanted in _by_stretches(track):
+        first = int(wanted[0])
+        samples = track.samples.samples(first, int(wanted[-1]) + 1)
+        offsets, sizes = samples.offset[wanted - first], samples.size[wanted - first]
+        places += zip(offsets.tolist(), sizes.tolist(), strict=True)
+    return places
+
+
+def _by_stretches(track: OfferedTrack) -> Iterator[Int64]:
+    """Give the numbers of the segments' first samples, those of one stretch together."""
+    cuts = track.cuts[:-1]
+    for start, stop in stretches(0, len(track.samples)):
+        low, high = cuts.searchsorted((start, stop))
+        if low < high:
+            yield cuts[low:high]
+
+
+def _has_leading(track: OfferedTrack) -> bool:
+    """Say whether in any segment a picture is shown before the first one that is decoded."""
+    cuts = track.cuts[:-1, np.newaxis]
+    numbers = np.minimum(cuts + np.arange(LEADING_SAMPLES + 1), track.cuts[1:, np.newaxis] - 1)
+    times = track.samples.times_at(numbers.ravel()).reshape(numbers.shape)
+    return bool(np.any(times < times[:, :1]))
