@@ -21,7 +21,7 @@ from packager.dvr.trouble import Trouble
 from packager.dvr.write_queue import MAX_WAITING_BYTES, Put, Removal, RenditionStore, WriteQueue
 from packager.dvr.writer import Writer
 from packager.window.cadence import Cadence
-from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 
 log = structlog.get_logger()
 
@@ -207,24 +207,22 @@ class Archive:
         return self._segment_stores[name]
 
     def restore(
-        self, windows: dict[str, Window], next_number: int, segment_duration: Fraction, now: Fraction
+        self, writers: dict[str, RenditionWriter], next_number: int, segment_duration: Fraction, now: Fraction
     ) -> None:
         """Let new windows take up what ``load`` found.
 
         Args:
-            windows: by rendition.
+            writers: by rendition.
             next_number: with which they go on.
             segment_duration: seconds for which a gap stands.
             now: seconds since the epoch: what comes next doesn't begin before it.
         """
-        for name, window in windows.items():
-            self._segment_stores[name].window, self._segment_stores[name].left = (
-                window,
-                window.discontinuity_sequence,
-            )
+        for name, writer in writers.items():
+            segment_store = self._segment_stores[name]
+            segment_store.writer, segment_store.left = writer, writer.window.discontinuity_sequence
         found, self._found = self._found, {}
         self._writer.used = _bytes_of(found)
-        kept = max(window.kept for window in windows.values())
+        kept = max(writer.window.kept for writer in writers.values())
         if not within(found, next_number, segment_duration, kept):
             self._leave(found, recent=is_recent(found, now, kept))
             return
@@ -232,10 +230,10 @@ class Archive:
         segments, sequence = line_up(found, next_number, segment_duration, now)
         if not self._counted:
             # Nothing tells how many there were before: more than were ever said (§6.2.2).
-            sequence += max(window.discontinuity_sequence for window in windows.values())
+            sequence += max(writer.window.discontinuity_sequence for writer in writers.values())
         last = last_number(found)
-        for name, window in windows.items():
-            window.restore(segments[name], next_number, sequence)
+        for name, writer in writers.items():
+            writer.restore(segments[name], next_number, sequence)
             segment_store = self._segment_stores[name]
             segment_store.left = sequence + sum(segment.discontinuity for segment in segments[name])
             for gap in segments[name][last + 1 - next_number :] if last + 1 < next_number else ():

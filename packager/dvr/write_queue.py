@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from packager.dvr.folder import Folder
 from packager.dvr.trouble import Trouble
 from packager.window.model import LiveSegment
-from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 
 MAX_WAITING_BYTES = 64 << 20
 """Most bytes of a channel's segments that wait for the disk in memory, behind the live edge."""
@@ -143,7 +143,7 @@ class RenditionStore:
 
     Attributes:
         folder: its files.
-        window: the rendition's.
+        writer: the rendition's.
         left: discontinuities before the next segment.
         refused: why nothing is stored here; empty where it is.
     """
@@ -152,7 +152,7 @@ class RenditionStore:
         self._queue = queue
         self.folder = folder
         self.refused = ""
-        self.window: Window | None = None
+        self.writer: RenditionWriter | None = None
         self.left = 0
 
     def put(self, segment: LiveSegment) -> None:

@@ -15,7 +15,7 @@ from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.trouble import Trouble
 from packager.dvr.write_queue import Put, Removal, RenditionStore, WriteQueue
 from packager.window.model import LiveSegment
-from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 
 RETRY_SECONDS = 1.0
 """How long the disk is left alone once it has failed."""
@@ -65,9 +65,9 @@ class Writer:
                 await self._store(put)
 
     async def _store(self, put: Put) -> None:
-        window = put.segment_store.window
-        segment = None if window is None else window.at(put.number)
-        if window is None or segment is None:
+        writer = put.segment_store.writer
+        segment = None if writer is None else writer.window.at(put.number)
+        if writer is None or segment is None:
             return
         line = await self._write(put, segment)
         if line is None:
@@ -78,10 +78,10 @@ class Writer:
         if not line.parts:
             return
         self.used += line.size
-        if not window.confirm(put.number, stored_of(line)):
+        if not writer.confirm(put.number, stored_of(line)):
             # It came too late: it is a gap in the playlist, and stays one.
             self._queue.remove(Removal(put.segment_store, put.number, line.size, (), oldest=False))
-            if window.at(put.number) is not None:
+            if writer.window.at(put.number) is not None:
                 self._queue.put(put)
             return
         self._trouble.succeeded()
@@ -111,29 +111,25 @@ class Writer:
                 self._trouble.failed(str(error))
 
     @property
-    def _windows(self) -> list[Window]:
-        return [
-            segment_store.window
-            for segment_store in self._segment_stores.values()
-            if segment_store.window is not None
-        ]
+    def _writers(self) -> list[RenditionWriter]:
+        return [one.writer for one in self._segment_stores.values() if one.writer is not None]
 
     @property
     def _listed_bytes(self) -> int:
-        return sum(window.totals.size for window in self._windows)
+        return sum(writer.window.totals.size for writer in self._writers)
 
     def _retire(self) -> bool:
         """Let all renditions take the oldest number off their lists; False when none is to go."""
-        windows = [window for window in self._windows if window.listed]
-        oldest = min(window.listed[0].number for window in windows)
-        retired = [window.retire() for window in windows if window.listed[0].number == oldest]
+        writers = [writer for writer in self._writers if writer.window.listed]
+        oldest = min(writer.window.listed[0].number for writer in writers)
+        retired = [writer.retire() for writer in writers if writer.window.listed[0].number == oldest]
         return any(retired)
 
     def _shorten(self) -> bool:
         """Let all renditions forget the oldest number; False when nothing is left to forget."""
-        windows = self._windows
-        oldest = min(window.oldest_number for window in windows)
-        shortened = [window.shorten() for window in windows if window.oldest_number == oldest]
+        writers = self._writers
+        oldest = min(writer.window.oldest_number for writer in writers)
+        shortened = [writer.shorten() for writer in writers if writer.window.oldest_number == oldest]
         return any(shortened)
 
 

@@ -21,6 +21,7 @@ from packager.publish.commands import TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError
 from packager.window.model import TEXT, LivePart, LiveSegment
 from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 
 MAX_CAPTION_BYTES = 1 << 20
 """Most bytes of one language's cues that aren't over; a film's subtitles have a tenth of it."""
@@ -118,17 +119,20 @@ class CaptionTrack:
         self._kept.sort(key=attrgetter("start"))
         return len(cues) - len(timely)
 
-    def follow(self, reference: LiveSegment, window: Window, offset: Fraction, *, ended: bool) -> None:
+    def follow(
+        self, reference: LiveSegment, writer: RenditionWriter, offset: Fraction, *, ended: bool
+    ) -> None:
         """Publish the part that goes with the newest one of another rendition.
 
         Args:
             reference: the segment that has that part.
-            window: where this one goes; its segments have the same numbers.
+            writer: where this one goes; its segments have the same numbers.
             offset: seconds to add to a media time for its date, in this segment.
             ended: whether the part is the segment's last one.
         """
+        window = writer.window
         if window.open is None and (reference.discontinuity or window.timeline is None):
-            window.begin(webvtt.HEADER, TEXT)
+            writer.begin(webvtt.HEADER, TEXT)
         duration = reference.parts[-1].duration
         end = reference.program_date_time + reference.duration
         self._edge, self._shift = _milliseconds(end), _milliseconds(offset)
@@ -145,7 +149,7 @@ class CaptionTrack:
             if kept.timeline != timeline:
                 kept.timeline, kept.shift = timeline, self._shift
         data = self._written(told, reference.program_date_time)
-        window.append(LivePart(data, duration, independent=True), end - duration, ends_segment=ended)
+        writer.append(LivePart(data, duration, independent=True), end - duration, ends_segment=ended)
         if ended:
             self._forget()
 
@@ -193,7 +197,7 @@ class Captions:
 
     def __init__(self, languages: Iterable[str], max_bytes: int = MAX_CAPTION_BYTES) -> None:
         self.tracks = {language: CaptionTrack(max_bytes) for language in languages}
-        self._windows: Mapping[str, Window] = {}
+        self._writers: Mapping[str, RenditionWriter] = {}
         self._feeds: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -220,9 +224,9 @@ class Captions:
         for feed in self._feeds:
             feed.reschedule(0)
 
-    def adopt(self, windows: Mapping[str, Window]) -> None:
-        """Publish into these windows from now on, by language."""
-        self._windows = windows
+    def adopt(self, writers: Mapping[str, RenditionWriter]) -> None:
+        """Publish with these from now on, by language."""
+        self._writers = writers
 
     def follow(self, reference: Window, offset: Fraction) -> None:
         """Publish the parts that go with the newest part of the reference.
@@ -232,8 +236,8 @@ class Captions:
             offset: seconds to add to a media time for its date.
         """
         segment = reference.open or reference.listed[-1]
-        for language, window in self._windows.items():
-            self.tracks[language].follow(segment, window, offset, ended=reference.open is None)
+        for language, writer in self._writers.items():
+            self.tracks[language].follow(segment, writer, offset, ended=reference.open is None)
 
 
 Follower = Callable[[Window, Fraction], None]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
 import structlog
 
+from media.hls.date_range import DateRange
 from packager.concurrency import beside
 from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
@@ -32,9 +33,11 @@ from packager.sources.source import Source
 from packager.sources.udp import Losses
 from packager.window.cadence import AUDIO, Cadence, audio_rungs, rungs
 from packager.window.lineup import Lineup
+from packager.window.log import DateRangeEntry, Entry
 from packager.window.numbers import Numbers
 from packager.window.rendition import Rendition
 from packager.window.wallclock import Timing
+from packager.window.writer import RenditionWriter
 
 log = structlog.get_logger()
 
@@ -49,6 +52,7 @@ class Channel:
         on_part: called for each part with its delay in seconds: from its last frame's end to its being there.
         on_viewer: called whenever somebody asks for a playlist.
         is_postponed: tells that it isn't begun now although somebody asks: then nobody waits for it.
+        followers: are called with each entry of its log.
 
     Attributes:
         name: the channel's.
@@ -68,10 +72,12 @@ class Channel:
         on_part: Callable[[float], None] = lambda _: None,
         on_viewer: Callable[[], None] = lambda: None,
         is_postponed: Callable[[], bool] = lambda: False,
+        followers: Sequence[Callable[[Entry], None]] = (),
     ) -> None:
         self.options = options
         self.name = options.name
         self._tools = tools
+        self._followers = followers
         ladder = () if options.bitrates else rungs(options.ladder)
         sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
@@ -120,14 +126,32 @@ class Channel:
         return Archive(self._data / DVR, options.name, options.dvr_bytes, options.dvr_waiting_bytes)
 
     def _adopt(self, plan: Plan) -> None:
-        """Go on with these windows."""
-        renditions = plan.renditions
+        """Go on with these windows; who waits at the former ones is released."""
         self._plan = plan
-        self._lineup = Lineup([rendition.window for rendition in renditions.values()])
+        self._lineup = Lineup(list(plan.writers.values()))
         self.captions.adopt(
-            {one.language: one.window for one in renditions.values() if one.language is not None}
+            {
+                one.language: plan.writers[name]
+                for name, one in plan.renditions.items()
+                if one.language is not None
+            }
         )
-        self.stream.adopt(plan.cadence, renditions, plan.presentation)
+        self.stream.adopt(plan.publication)
+        plan.log.follow(*self._followers)
+
+    @property
+    def writers(self) -> Mapping[str, RenditionWriter]:
+        """What appends to its log, by the renditions' names."""
+        return self._plan.writers
+
+    def add_date_range(self, tag: DateRange) -> None:
+        """Say something of its time, or that such a thing is over.
+
+        Raises:
+            ImplausibleDateError: it can't be written, or never is over.
+            DateRangeError: its ID was used for another one, or there are too many.
+        """
+        self._plan.log.append(DateRangeEntry(tag))
 
     @property
     def cadence(self) -> Cadence:
@@ -251,15 +275,15 @@ class Channel:
         if past is None:
             source, noted = await self._finder.find(), None
         else:
-            self._replace(past)
+            self._adopt(past)
             source, noted = await self._find_meanwhile(), past.cadence
         times, used = self._planner.cadence(source, noted), self._lineup.used
         self._tell(times)
         if self.archive is not None:
             if times != noted:
-                self._replace(await self._planner.take_up(times, self.archive, used))
+                self._adopt(await self._planner.take_up(times, self.archive, used))
         elif self._lineup.ended or times != self.cadence or (used < 0 and self._has_waited):
-            self._replace(self._planner.afresh(times, used))
+            self._adopt(self._planner.afresh(times, used))
         return replace(source, once=self._is_once(source))
 
     @property
@@ -275,12 +299,6 @@ class Channel:
 
     def _archiving(self) -> contextlib.AbstractAsyncContextManager[None]:
         return self.archive.running() if self.archive else contextlib.nullcontext()
-
-    def _replace(self, plan: Plan) -> None:
-        """Go on with other windows; who waits at the former ones is released."""
-        former = self._lineup
-        self._adopt(plan)
-        former.close()
 
     def _tell(self, times: Cadence) -> None:
         log.info(
@@ -327,14 +345,14 @@ class Channel:
         Args:
             former: with the same renditions; it ran before this one was made, so its numbers are lower.
         """
-        for name, rendition in self.renditions.items():
-            past, window = former.renditions[name].window, rendition.window
+        for name, writer in self.writers.items():
+            past = former.renditions[name].window
             if past.listed:
-                window.restore((), window.next_number, past.newest_discontinuity_sequence + 1)
+                writer.restore((), writer.window.next_number, past.newest_discontinuity_sequence + 1)
 
     def close(self) -> None:
         """Release everyone who waits."""
         self._runs.closed = True
         self.captions.close()
-        self._lineup.close()
+        self.stream.close()
         self.live_event.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from fractions import Fraction
@@ -41,12 +40,12 @@ class ChannelCommands:
 
     def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
         """Put an event on playlists and into the media; the end of a planned one only on playlists."""
-        ranges, timed_metadata = self._channel.presentation.date_ranges, self._channel.timed_metadata
-        if ranges.start_of(tag.id) is not None:
-            ranges.add(tag, time.monotonic())
+        channel, timed_metadata = self._channel, self._channel.timed_metadata
+        if channel.presentation.date_ranges.start_of(tag.id) is not None:
+            channel.add_date_range(tag)
             return
         timed_metadata.check(len(id3))
-        ranges.add(tag, time.monotonic())
+        channel.add_date_range(tag)
         duration = tag.planned_duration if tag.duration is None else tag.duration
         timed_metadata.add(tag.start_date, duration or None, id3)
 

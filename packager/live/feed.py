@@ -14,8 +14,8 @@ from packager.live.timed_metadata import PartPosition, TimedMetadata
 from packager.segment.grid import CutPart, Cutter
 from packager.window.model import LivePart
 from packager.window.numbers import Numbers
-from packager.window.rendition import Rendition
 from packager.window.wallclock import Instant, WallClock
+from packager.window.writer import RenditionWriter
 
 LONGEST_SECONDS = 0.02
 """By how much looks are moved at most, to either side of the soonest moment at which a part could come."""
@@ -100,7 +100,7 @@ class Feed:
     """Brings the bytes of one rendition from one run of ffmpeg into its window.
 
     Args:
-        rendition: whose window the parts go to.
+        writer: where the rendition's parts go.
         clock: of this run.
         resumption: of this run.
         segment_duration: the channel's, in seconds.
@@ -116,7 +116,7 @@ class Feed:
 
     def __init__(
         self,
-        rendition: Rendition,
+        writer: RenditionWriter,
         clock: WallClock,
         resumption: RunStart,
         segment_duration: Fraction,
@@ -126,8 +126,9 @@ class Feed:
         follow: Follower | None,
         on_part: Callable[[float], None],
     ) -> None:
-        self._name = rendition.name
-        self._window = rendition.window
+        self._name = writer.name
+        self._window = writer.window
+        self._writer = writer
         self._clock = clock
         self._resumption = resumption
         self._numbers = numbers
@@ -220,7 +221,7 @@ class Feed:
         carries = self._timed_metadata.carries(self._name)
         self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
         self._entry = parse_sample_entry(track.sample_entries[0])
-        self._window.begin(self._init, self._entry)
+        self._writer.begin(self._init, self._entry)
         self._segmenter = self._cutter(track.timescale)
 
     def _fragment(self, fragment: Fragment, now: Instant) -> None:
@@ -255,7 +256,7 @@ class Feed:
     def _renew(self) -> None:
         """Begin a timeline with the same init segment."""
         if self._entry is not None:
-            self._window.begin(self._init, self._entry)
+            self._writer.break_off()
 
     def _publish(self, part: CutPart, now: Instant) -> None:
         self._part_count += 1
@@ -274,7 +275,7 @@ class Feed:
         )
         begin = Fraction(shown, self._timescale) + dating.offset
         duration = Fraction(part.duration, self._timescale)
-        self._window.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
+        self._writer.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
         if self._follow is not None:
             self._follow(self._window, dating.offset)
         self._on_part(max(now.wall - float(begin + duration), 0.0))

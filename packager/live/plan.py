@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from packager.dvr.archive import Archive
 from packager.live.captions import Captions
 from packager.live.options import ChannelOptions
-from packager.publish.hls import Presentation
+from packager.publish.live_stream import Publication
 from packager.recordings.note import Ending
 from packager.segment.keyframe_cadence import kept_cadence
 from packager.sources.source import Source
 from packager.window.cadence import AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, cadence
-from packager.window.model import LiveSegment
+from packager.window.log import CadenceEntry, Log, RenditionFormat
 from packager.window.numbers import Numbers
 from packager.window.rendition import CAPTIONS_PREFIX, Rendition
 from packager.window.wallclock import Instant
-from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,24 @@ class Plan:
     """What a channel goes on with.
 
     Attributes:
-        cadence: the times that its renditions share.
-        renditions: by name, video from large to small, then the sound, then captions.
-        presentation: their playlists.
+        publication: what is served of it.
+        log: its entries, which nobody follows yet.
+        writers: append to that, by the renditions' names.
     """
 
-    cadence: Cadence
-    renditions: dict[str, Rendition]
-    presentation: Presentation
+    publication: Publication
+    log: Log
+    writers: dict[str, RenditionWriter]
+
+    @property
+    def cadence(self) -> Cadence:
+        """The times that its renditions share."""
+        return self.publication.cadence
+
+    @property
+    def renditions(self) -> dict[str, Rendition]:
+        """By name, video from large to small, then the sound, then captions."""
+        return self.publication.renditions
 
 
 class Planner:
@@ -139,35 +149,30 @@ class Planner:
 
     def _restore(self, times: Cadence, number: int, archive: Archive) -> Plan:
         plan = self._plan(times, number, archive)
-        windows = {name: rendition.window for name, rendition in plan.renditions.items()}
-        archive.restore(windows, number, times.segment_duration, Fraction(Instant.now().wall))
+        archive.restore(plan.writers, number, times.segment_duration, Fraction(Instant.now().wall))
         # The first playlist makes the lines of all that is listed; nobody waits for it here.
-        for window in windows.values():
-            window.on_listed()
+        for writer in plan.writers.values():
+            writer.window.on_listed()
         return plan
 
     def _plan(self, times: Cadence, number: int, archive: Archive | None = None) -> Plan:
         """Make empty windows that begin with a number, and what shows them."""
-
-        def window(name: str, compose: Callable[[LiveSegment], bytes] | None = None) -> Window:
-            return Window(
-                times.target_duration,
-                number,
-                self._options.dvr_window,
-                self._options.max_waiters,
-                None if archive is None else archive.segment_store(name),
-                compose,
-                self._numbers.discontinuity_sequence,
-            )
-
-        renditions = {
-            rung.name: Rendition(
-                rung.name, window(rung.name), video=rung in self._ladder, bitrate=rung.bitrate
-            )
+        stores = {} if archive is None else {name: archive.segment_store(name) for name in self._names}
+        folders = {name: str(store.folder.path) for name, store in stores.items()}
+        made = [
+            RenditionFormat(rung.name, rung in self._ladder, rung.bitrate, folder=folders.get(rung.name))
             for rung in self._lineup
+        ]
+        texts = {CAPTIONS_PREFIX + language: language for language in self._captions.tracks}
+        made += [RenditionFormat(name, False, 0, texts[name], folders.get(name)) for name in texts]
+        entry = CadenceEntry(
+            times, tuple(made), number, self._numbers.discontinuity_sequence, self._options.dvr_window
+        )
+        publication = Publication(entry, max_waiters=self._options.max_waiters, segment_stores=stores)
+        log = Log(publication.fold, entry)
+        composes = {name: self._captions.tracks[language].document for name, language in texts.items()}
+        writers = {
+            name: RenditionWriter(log, name, rendition.window, composes.get(name))
+            for name, rendition in publication.renditions.items()
         }
-        for language, track in self._captions.tracks.items():
-            name = CAPTIONS_PREFIX + language
-            text = window(name, track.document)
-            renditions[name] = Rendition(name, text, video=False, bitrate=0, language=language)
-        return Plan(times, renditions, Presentation(renditions, times))
+        return Plan(publication, log, writers)

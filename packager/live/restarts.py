@@ -185,11 +185,11 @@ class Restarts:
 
     def _feeds(self, plan: Plan, resumption: RunStart) -> list[Feed]:
         """Make what brings one run into the windows."""
-        made = [rendition for rendition in plan.renditions.values() if rendition.language is None]
+        made = [plan.writers[name] for name, one in plan.renditions.items() if one.language is None]
         cuts = cutters(plan.cadence, self.start, len(made))
         return [
             Feed(
-                rendition,
+                writer,
                 self.clock,
                 resumption,
                 plan.cadence.segment_duration,
@@ -200,5 +200,5 @@ class Restarts:
                 None if index else self._captions.follow,
                 self._on_part,
             )
-            for index, (rendition, cut) in enumerate(zip(made, cuts, strict=True))
+            for index, (writer, cut) in enumerate(zip(made, cuts, strict=True))
         ]

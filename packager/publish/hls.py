@@ -185,14 +185,21 @@ class Presentation:
     Args:
         renditions: by name.
         cadence: the channel's.
+        clock: gives seconds that pass evenly.
 
     Attributes:
         date_ranges: what publishers said about the channel's time.
     """
 
-    def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence) -> None:
+    def __init__(
+        self,
+        renditions: Mapping[str, Rendition],
+        cadence: Cadence,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._renditions = renditions
         self._cadence = cadence
+        self._clock = clock
         # An error stands for what can't be rendered in this state: that is tried once, however many wait.
         self._rendered: dict[_Key, Pieces | RenderingError] = {}
         self._rendered_bytes = 0
@@ -239,7 +246,7 @@ class Presentation:
         """
 
         def render() -> Pieces:
-            now, boundary = time.monotonic(), SKIP_BOUNDARY * self._cadence.target_duration
+            now, boundary = self._clock(), SKIP_BOUNDARY * self._cadence.target_duration
             self._evict_date_ranges(now, boundary)
             reports = [
                 m3u8.RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)

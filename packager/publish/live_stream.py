@@ -1,15 +1,19 @@
-"""A live channel as it is served: the windows of its renditions, what playlists say of them, and who asks."""
+"""A live channel as it is served: what folding its log gives, what playlists say of that, and who asks."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from packager.publish.commands import Commands
 from packager.publish.hls import Presentation
 from packager.window.cadence import Cadence
-from packager.window.rendition import Rendition
+from packager.window.log import CadenceEntry, DateRangeEntry, Entry, RenditionFormat
+from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment, SegmentStore
+from packager.window.rendition import Rendition, segment_uri
+from packager.window.waiters import MAX_WAITERS
+from packager.window.window import Window
 
 MAX_VIEWERS = 100_000
 """Most clients that are told apart; beyond, the longest silent ones aren't counted."""
@@ -62,6 +66,104 @@ class Audience:
             self._seen.popitem(last=False)
 
 
+class FollowedStore:
+    """Where another process keeps a rendition's segments: its log tells which of them are there.
+
+    Args:
+        folder: a folder that both processes see.
+        extension: how the segments' names end.
+    """
+
+    def __init__(self, folder: str, extension: str) -> None:
+        self._folder = folder
+        self._extension = extension
+
+    def put(self, segment: LiveSegment) -> None:
+        """Do nothing: the other process stores it."""
+
+    def hold(self, size: int) -> bool:
+        """Keep the bytes until the log tells that they are stored or lost."""
+        del size
+        return True
+
+    def release(self, size: int) -> None:
+        """Do nothing: the other process counts what waits."""
+
+    def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
+        """Do nothing: the other process removes it."""
+
+    def path(self, number: int) -> str:
+        """Tell where a stored segment is."""
+        return f"{self._folder}/{segment_uri(number, self._extension)}"
+
+
+class Publication:
+    """What folding a channel's log gives, from one cadence to the next.
+
+    Args:
+        entry: the cadence.
+        max_waiters: how many requests may wait for one rendition at once.
+        segment_stores: where this process stores segments, by rendition; of others the entry tells.
+        clock: gives seconds that pass evenly.
+
+    Attributes:
+        cadence: the times that the renditions share.
+        renditions: by name, video from large to small, then the sound, then captions.
+        presentation: their playlists.
+    """
+
+    def __init__(
+        self,
+        entry: CadenceEntry,
+        *,
+        max_waiters: int = MAX_WAITERS,
+        segment_stores: Mapping[str, SegmentStore] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._max_waiters = max_waiters
+        self._segment_stores = segment_stores or {}
+        self.cadence = entry.cadence
+        self.renditions = {
+            one.name: Rendition(one.name, self._window(entry, one), one.video, one.bitrate, one.language)
+            for one in entry.renditions
+        }
+        self.presentation = Presentation(self.renditions, entry.cadence, clock)
+
+    def _window(self, entry: CadenceEntry, rendition: RenditionFormat) -> Window:
+        text = rendition.language is not None
+        segment_store = self._segment_stores.get(rendition.name)
+        if segment_store is None and rendition.folder is not None:
+            segment_store = FollowedStore(rendition.folder, TEXT_EXTENSION if text else MEDIA_EXTENSION)
+        return Window(
+            entry.cadence.target_duration,
+            entry.first_number,
+            entry.dvr_window,
+            self._max_waiters,
+            segment_store,
+            text=text,
+            discontinuity_sequence=entry.discontinuity_sequence,
+            clock=self._clock,
+        )
+
+    def fold(self, entry: Entry) -> None:
+        """Take an entry behind the cadence.
+
+        Raises:
+            ImplausibleDateError: a date range can't be written, or never is over.
+            DateRangeError: its ID was used for another one, or there are too many.
+        """
+        if isinstance(entry, DateRangeEntry):
+            self.presentation.date_ranges.add(entry.tag, self._clock())
+        elif not isinstance(entry, CadenceEntry):
+            self.renditions[entry.rendition].window.fold(entry)
+
+    def close(self) -> None:
+        """Release everyone who waits; nobody will wait again."""
+        for rendition in self.renditions.values():
+            rendition.window.close()
+
+
 class LiveStream:
     """One live channel as it is served.
 
@@ -69,6 +171,8 @@ class LiveStream:
         name: the channel's.
         commands: what requests may cause at the channel.
         restores: whether the channel begins with what it finds in its folder, which takes a while.
+        max_waiters: how many requests may wait for one rendition at once.
+        clock: gives seconds that pass evenly.
 
     Attributes:
         cadence: the times that the renditions share.
@@ -77,23 +181,49 @@ class LiveStream:
         audience: who asked for a playlist lately.
     """
 
-    def __init__(self, name: str, commands: Commands, *, restores: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        commands: Commands,
+        *,
+        restores: bool = False,
+        max_waiters: int = MAX_WAITERS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.commands = commands
         self.restores = restores
+        self._max_waiters = max_waiters
+        self._clock = clock
+        self._publication: Publication | None = None
         self.cadence: Cadence
         self.renditions: Mapping[str, Rendition]
         self.presentation: Presentation
         self.audience: Audience
         self._ready = False
 
-    def adopt(
-        self, cadence: Cadence, renditions: Mapping[str, Rendition], presentation: Presentation
-    ) -> None:
-        """Go on with other windows."""
-        self.cadence, self.renditions, self.presentation = cadence, renditions, presentation
-        self.audience = Audience(VIEWER_TARGET_DURATIONS * cadence.target_duration, self.commands.note_viewer)
+    def fold(self, entry: Entry) -> None:
+        """Take an entry of the channel's log, the first of which is a cadence."""
+        if isinstance(entry, CadenceEntry):
+            self.adopt(Publication(entry, max_waiters=self._max_waiters, clock=self._clock))
+        elif self._publication is not None:
+            self._publication.fold(entry)
+
+    def adopt(self, publication: Publication) -> None:
+        """Go on with other windows; who waits at the former ones is released."""
+        former, self._publication = self._publication, publication
+        self.cadence, self.presentation = publication.cadence, publication.presentation
+        self.renditions = publication.renditions
+        seconds = VIEWER_TARGET_DURATIONS * publication.cadence.target_duration
+        self.audience = Audience(seconds, self.commands.note_viewer)
         self._ready = False
+        if former is not None:
+            former.close()
+
+    def close(self) -> None:
+        """Release everyone who waits; nobody will wait again."""
+        if self._publication is not None:
+            self._publication.close()
 
     @property
     def ready(self) -> bool:

@@ -207,7 +207,7 @@ class Simulcast:
             on_viewer=self._note_viewer,
             is_postponed=lambda: not self._wanted.is_set(),
         )
-        self._titles = TitleRanges(lambda: self.channel.presentation.date_ranges)
+        self._titles = TitleRanges(lambda tag: self.channel.add_date_range(tag))
         if former is not None:
             self.channel.follow(former)
         self._on_channel(self.channel)
@@ -215,7 +215,7 @@ class Simulcast:
     def _announce(self, title: str, media_time: Fraction) -> None:
         date = self.channel.timing.clock.date(media_time, Instant.now())
         try:
-            if self._titles.change(title, date, time.monotonic()):
+            if self._titles.change(title, date):
                 self.channel.timed_metadata.add(date, None, write_id3v2(frames_of(quotable(title))))
         except (DateRangeError, TooManyEventsError) as error:
             log.debug("title isn't told", station=self.name, reason=str(error))

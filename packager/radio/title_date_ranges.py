@@ -7,7 +7,6 @@ from dataclasses import replace
 from fractions import Fraction
 
 from media.hls.date_range import DateRange
-from packager.publish.date_ranges import DateRanges
 
 TITLE_CLASS = "headwater.title"
 """CLASS of these ranges; the title is their attribute X-TITLE."""
@@ -20,22 +19,21 @@ class TitleRanges:
     """The titles of one channel; each is heard until the next one begins.
 
     Args:
-        ranges: gives the channel's; before its first title it may have got others.
+        add: takes a date range of the channel.
     """
 
-    def __init__(self, ranges: Callable[[], DateRanges]) -> None:
-        self._ranges = ranges
+    def __init__(self, add: Callable[[DateRange], None]) -> None:
+        self._add = add
         self._title = ""
         self._open: DateRange | None = None
         self._count = 0
 
-    def change(self, title: str, date: Fraction, now: float) -> bool:
+    def change(self, title: str, date: Fraction) -> bool:
         """Let a title be heard from a date on.
 
         Args:
             title: what it is; "" for none.
             date: seconds since the epoch.
-            now: seconds of a clock that never goes back.
 
         Returns:
             Whether it is another one than before.
@@ -46,17 +44,16 @@ class TitleRanges:
         title = quotable(title)
         if title == self._title:
             return False
-        ranges = self._ranges()
         if self._open is not None:
             # A tag of the same ID that says what the first one didn't (RFC 8216bis §4.4.5.1).
             over = max(date - self._open.start_date, Fraction(0))
-            ranges.add(replace(self._open, duration=over, client_attributes={}), now)
+            self._add(replace(self._open, duration=over, client_attributes={}))
         self._open, self._title = None, title
         if title:
             self._count += 1
             name = f"title-{round(date * 1000)}-{self._count}"
             tag = DateRange(name, date, TITLE_CLASS, client_attributes={"X-TITLE": title})
-            ranges.add(tag, now)
+            self._add(tag)
             self._open = tag
         return True
 

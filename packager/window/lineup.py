@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from packager.window.model import LiveSegment
-from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 
 
 class Lineup:
     """Keeps windows in step.
 
     Args:
-        windows: one for each rendition.
+        writers: one for each rendition.
     """
 
-    def __init__(self, windows: Sequence[Window]) -> None:
-        self._windows = windows
+    def __init__(self, writers: Sequence[RenditionWriter]) -> None:
+        self._writers = writers
+        self._windows = [writer.window for writer in writers]
         self._ready = False
 
     @property
@@ -63,11 +64,6 @@ class Lineup:
         """Changes with every part of any of them."""
         return sum(window.version for window in self._windows)
 
-    @property
-    def waiting(self) -> int:
-        """How many requests wait for any of them."""
-        return sum(window.waiters.count for window in self._windows)
-
     def has_media_since(self, number: int) -> bool:
         """Whether any segment with this number or a later one is more than a gap."""
         return any(
@@ -78,16 +74,16 @@ class Lineup:
 
     def align(self) -> None:
         """Bring all to the same media sequence number, with gaps where one fell short."""
-        for window in self._windows:
-            window.interrupt()
+        for writer in self._writers:
+            writer.interrupt()
         furthest = max(self._windows, key=lambda window: window.next_number)
         # Of a window of days only the end is looked at.
         least = self.least_number
         newest = itertools.takewhile(lambda one: one.number >= least, reversed(furthest.listed))
         having = {segment.number: segment for segment in newest}
-        for window in self._windows:
-            while window.next_number < furthest.next_number:
-                window.gap(having.get(window.next_number, furthest.listed[-1]))
+        for writer in self._writers:
+            while (number := writer.window.next_number) < furthest.next_number:
+                writer.gap(having.get(number, furthest.listed[-1]))
 
     def fill(self, duration: Fraction) -> None:
         """Let a segment be there in time although its source is late: cut short, or a gap (§4.4.4.7).
@@ -99,18 +95,14 @@ class Lineup:
         self.align()
         if self.next_number > before:
             return
-        for window in self._windows:
+        for writer in self._writers:
+            window = writer.window
             last = window.listed[-1]
             date = last.program_date_time + last.duration
-            window.gap(LiveSegment(window.next_number, window.timeline, date, duration=duration))
+            writer.gap(LiveSegment(window.next_number, window.timeline, date, duration=duration))
 
     def end(self) -> None:
         """Let all of them end with the same number (EXT-X-ENDLIST)."""
         self.align()
-        for window in self._windows:
-            window.end()
-
-    def close(self) -> None:
-        """Release everyone who waits."""
-        for window in self._windows:
-            window.close()
+        for writer in self._writers:
+            writer.end()

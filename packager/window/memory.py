@@ -6,7 +6,7 @@ of them stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from msgspec.structs import replace
@@ -34,6 +34,7 @@ class SegmentMemory:
         finished: the segments.
         target_duration: seconds.
         segment_store: where they go; None keeps them in memory.
+        on_lost: called with the number of each segment that leaves memory and isn't on disk.
         texts: whether they are texts, which aren't their parts in a row.
     """
 
@@ -42,10 +43,12 @@ class SegmentMemory:
         finished: FinishedSegments,
         target_duration: int,
         segment_store: SegmentStore | None,
+        on_lost: Callable[[int], None],
         *,
         texts: bool,
     ) -> None:
         self._finished = finished
+        self._on_lost = on_lost
         self._segment_store = segment_store
         self._texts = texts
         self._boundary = MEMORY_TARGET_DURATIONS * target_duration
@@ -95,15 +98,21 @@ class SegmentMemory:
             self._release(self._segment_store, now)
             self._let_go(now)
 
-    def confirm(self, number: int, stored: StoredSegment, now: float) -> bool:
-        """Learn that a segment is on disk; False when its bytes are wanted no more."""
+    def confirm(self, number: int, stored: StoredSegment, now: float) -> None:
+        """Learn that a segment, whose bytes are in memory, is on disk."""
         found = self._finished.find(number)
-        if found is None or found.gap or found.stored is not None:
-            return False
-        self._wait_no_more(found)
-        self._finished.exchange(replace(found, stored=stored))
-        self._let_go(now)
-        return True
+        if found is not None:
+            self._wait_no_more(found)
+            self._finished.exchange(replace(found, stored=stored))
+            self._let_go(now)
+
+    def lose(self, number: int) -> None:
+        """Learn that a segment, whose bytes are in memory, won't be on disk."""
+        found = self._finished.find(number)
+        if found is not None:
+            self._wait_no_more(found)
+            self._held.pop(number, None)
+            self._drop(found)
 
     def forget(self, segment: LiveSegment, timelines: Sequence[int]) -> None:
         """Let the bytes of a segment go that is fetchable no more.
@@ -155,6 +164,9 @@ class SegmentMemory:
     def _drop(self, segment: LiveSegment) -> None:
         """Let a segment's bytes leave memory; what isn't on disk is a gap from now on (§4.4.4.7)."""
         self._size -= len(segment.data)
-        if segment.stored is None and not segment.gap:
+        lost = segment.stored is None and not segment.gap
+        if lost:
             self._finished.totals.lose(segment)
         self._finished.exchange(replace(segment, data=b"", parts=(), gap=segment.stored is None))
+        if lost:
+            self._on_lost(segment.number)

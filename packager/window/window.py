@@ -1,7 +1,7 @@
 """The live window of one rendition: media sequence numbers, part indexes, and who waits for the next.
 
-Nothing else counts them. What is finished is in ``finished``, its bytes in ``memory``, its init segments in
-``timelines``; ``eviction`` says what leaves.
+Nothing else counts them. What is finished is in ``segments``, its bytes in ``memory``, its init segments in
+``timelines``; the window says what leaves them, and when.
 """
 
 from __future__ import annotations
@@ -14,6 +14,20 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from media.mp4.codecs import SampleEntry
+from packager.window.log import (
+    DiscontinuityEntry,
+    EndEntry,
+    ForgottenEntry,
+    GapEntry,
+    InitEntry,
+    LostEntry,
+    PartEntry,
+    RenditionEntry,
+    RestoredEntry,
+    RetiredEntry,
+    SegmentDoneEntry,
+    StoredEntry,
+)
 from packager.window.memory import SegmentMemory
 from packager.window.model import (
     MEDIA_EXTENSION,
@@ -30,58 +44,6 @@ from packager.window.timelines import Timelines
 from packager.window.waiters import MAX_WAITERS, Waiters
 
 
-class Eviction:
-    """Decides what leaves a window, and when.
-
-    Args:
-        finished: its segments.
-        memory: their bytes.
-        timelines: their init segments.
-    """
-
-    def __init__(self, finished: FinishedSegments, memory: SegmentMemory, timelines: Timelines) -> None:
-        self._finished = finished
-        self._memory = memory
-        self._timelines = timelines
-
-    def evict(self, now: float) -> None:
-        """Let everything leave that has to, at a moment of the clock."""
-        finished, memory = self._finished, self._memory
-        while finished.has_surplus():
-            finished.retire(now)
-        while memory.is_short() and self._may_retire():
-            finished.retire(now)
-        finished.settle()
-        while finished.is_over(now):
-            self._forget()
-        while memory.is_full() and finished.have_left:
-            self._forget()
-
-    def retire(self, now: float) -> bool:
-        """Take the oldest segment off the list before its time; False when no more than must be is listed."""
-        if not self._may_retire():
-            return False
-        self._finished.retire(now)
-        return True
-
-    def shorten(self, now: float) -> bool:
-        """Forget the oldest segment before its time; False when only what is in memory is left."""
-        if self._memory.has_edge_at(self._finished.oldest_number):
-            return False
-        if not (self._finished.have_left or self.retire(now)):
-            return False
-        self._forget()
-        return True
-
-    def _may_retire(self) -> bool:
-        return self._finished.is_long() and not self._memory.has_edge_at(self._finished.listed[0].number)
-
-    def _forget(self) -> None:
-        oldest = self._finished.forget()
-        following = self._finished.find(oldest.number + 1)
-        self._memory.forget(oldest, self._timelines.forget(oldest, following))
-
-
 class Window:
     """The live window of one rendition: its segments and parts, their numbers, and who waits for more.
 
@@ -91,7 +53,7 @@ class Window:
         dvr_window: seconds that stay listed beyond the live window.
         max_waiters: how many requests may wait at once.
         segment_store: where finished segments go; None keeps them in memory.
-        compose: gives a finished segment's bytes where they aren't those of its parts in a row.
+        text: whether its segments are texts, which aren't their parts in a row.
         discontinuity_sequence: of the first segment.
         clock: gives seconds that pass evenly.
 
@@ -101,6 +63,7 @@ class Window:
         ended: whether nothing comes any more.
         waiters: who waits for what comes.
         on_listed: called behind each segment that is listed.
+        on_lost: called with the number of each segment that leaves memory and isn't on disk.
     """
 
     def __init__(
@@ -110,7 +73,8 @@ class Window:
         dvr_window: float = 0,
         max_waiters: int = MAX_WAITERS,
         segment_store: SegmentStore | None = None,
-        compose: Callable[[LiveSegment], bytes] | None = None,
+        *,
+        text: bool = False,
         discontinuity_sequence: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -121,19 +85,17 @@ class Window:
         self.waiters = Waiters(max_waiters)
         self.clock = clock
         self.on_listed: Callable[[], None] = lambda: None
+        self.on_lost: Callable[[int], None] = lambda _: None
         self._finished = FinishedSegments(target_duration, first_number, dvr_window, discontinuity_sequence)
-        self._memory = SegmentMemory(
-            self._finished, target_duration, segment_store, texts=compose is not None
-        )
+        self._memory = SegmentMemory(self._finished, target_duration, segment_store, self._lose, texts=text)
         self._timelines = Timelines()
-        self._eviction = Eviction(self._finished, self._memory, self._timelines)
-        self._compose = compose
+        self._text = text
         self._begins = False
 
     @property
     def extension(self) -> str:
         """How the names of its segments and parts end."""
-        return MEDIA_EXTENSION if self._compose is None else TEXT_EXTENSION
+        return TEXT_EXTENSION if self._text else MEDIA_EXTENSION
 
     @property
     def listed(self) -> deque[LiveSegment]:
@@ -204,6 +166,11 @@ class Window:
         self._timelines.begin(self.next_number, init, entry)
         self.version += 1
 
+    def break_off(self) -> None:
+        """Start a timeline with the same init segment as before."""
+        if self.timeline is not None:
+            self.begin(self.timeline.init, self.timeline.entry)
+
     def restore(
         self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int = 0
     ) -> None:
@@ -217,11 +184,35 @@ class Window:
         self._finished.restore(segments, next_number, discontinuity_sequence)
         self._timelines.restore(self.listed)
         self._memory.restore()
-        self._eviction.evict(self.clock())
+        self._evict(self.clock())
+
+    def wants(self, number: int) -> bool:
+        """Tell whether a segment's bytes are to go to disk, still."""
+        found = self._finished.find(number)
+        return found is not None and not found.gap and found.stored is None
 
     def confirm(self, number: int, stored: StoredSegment) -> bool:
         """Learn that a segment is on disk; False when its bytes are wanted no more."""
-        return self._memory.confirm(number, stored, self.clock())
+        wanted = self.wants(number)
+        if wanted:
+            self._memory.confirm(number, stored, self.clock())
+        return wanted
+
+    def lose(self, number: int) -> None:
+        """Learn that a segment isn't on disk and won't be: its bytes leave memory, and it is a gap."""
+        if self.wants(number):
+            self._memory.lose(number)
+
+    @property
+    def may_retire(self) -> bool:
+        """Whether the oldest listed segment may leave the list before its time."""
+        return self._finished.is_long() and not self._memory.has_edge_at(self._finished.listed[0].number)
+
+    @property
+    def may_shorten(self) -> bool:
+        """Whether the oldest segment may be forgotten before its time: it isn't in memory alone."""
+        on_disk = not self._memory.has_edge_at(self._finished.oldest_number)
+        return on_disk and (self._finished.have_left or self.may_retire)
 
     def retire(self) -> bool:
         """Take the oldest segment off the list, for want of room; it stays fetchable for its time.
@@ -229,16 +220,46 @@ class Window:
         Returns:
             False when no more than what must be listed is.
         """
-        retired = self._eviction.retire(self.clock())
-        self.version += retired
-        return retired
+        may = self.may_retire
+        if may:
+            self._finished.retire(self.clock())
+            self.version += 1
+        return may
 
     def shorten(self) -> bool:
         """Forget the oldest segment, for want of room; False when only what is in memory is left."""
-        listed = len(self.listed)
-        shortened = self._eviction.shorten(self.clock())
-        self.version += listed - len(self.listed)
-        return shortened
+        may = self.may_shorten
+        if may:
+            if not self._finished.have_left:
+                self.retire()
+            self._forget()
+        return may
+
+    def fold(self, entry: RenditionEntry) -> None:  # a case for each kind
+        """Take an entry of the log, which is of this window's rendition."""
+        match entry:
+            case PartEntry():
+                self.append(entry.part, entry.program_date_time, ends_segment=entry.ends_segment)
+            case SegmentDoneEntry():
+                self.interrupt(entry.text)
+            case InitEntry():
+                self.begin(entry.init, entry.sample_entry)
+            case DiscontinuityEntry():
+                self.break_off()
+            case GapEntry():
+                self.gap(entry.segment(self.next_number))
+            case StoredEntry():
+                self.confirm(entry.number, entry.stored)
+            case LostEntry():
+                self.lose(entry.number)
+            case RetiredEntry():
+                self.retire()
+            case ForgottenEntry():
+                self.shorten()
+            case RestoredEntry():
+                self.restore(entry.segments, entry.next_number, entry.discontinuity_sequence)
+            case EndEntry():
+                self.end()
 
     def append(self, part: LivePart, program_date_time: Fraction, *, ends_segment: bool) -> None:
         """Publish a part.
@@ -260,10 +281,14 @@ class Window:
             self._finish(self.open)
         self._notify()
 
-    def interrupt(self) -> None:
-        """Finish the open segment with the parts it has: its source is gone."""
+    def interrupt(self, text: bytes = b"") -> None:
+        """Finish the open segment with the parts it has: its source is gone.
+
+        Args:
+            text: all of the segment, where it isn't its parts in a row.
+        """
         if self.open is not None:
-            self._finish(self.open)
+            self._finish(self.open, text)
             self._notify()
 
     def gap(self, like: LiveSegment) -> None:
@@ -345,14 +370,35 @@ class Window:
         self.version += 1
         self.waiters.notify()
 
-    def _finish(self, segment: LiveSegment) -> None:
+    def _finish(self, segment: LiveSegment, text: bytes = b"") -> None:
         self.open = None
-        finished = joined(segment) if self._compose is None else replace(segment, data=self._compose(segment))
+        finished = replace(segment, data=text) if self._text else joined(segment)
         self.totals.measure(finished)
         self._list(finished)
 
     def _list(self, segment: LiveSegment) -> None:
         self._finished.append(segment)
         self._memory.append(segment, self.clock())
-        self._eviction.evict(self.clock())
+        self._evict(self.clock())
         self.on_listed()
+
+    def _evict(self, now: float) -> None:
+        """Let everything leave that has to, at a moment of the clock."""
+        finished, memory = self._finished, self._memory
+        while finished.has_surplus():
+            finished.retire(now)
+        while memory.is_short() and self.may_retire:
+            finished.retire(now)
+        finished.settle()
+        while finished.is_over(now):
+            self._forget()
+        while memory.is_full() and finished.have_left:
+            self._forget()
+
+    def _forget(self) -> None:
+        oldest = self._finished.forget()
+        following = self._finished.find(oldest.number + 1)
+        self._memory.forget(oldest, self._timelines.forget(oldest, following))
+
+    def _lose(self, number: int) -> None:
+        self.on_lost(number)

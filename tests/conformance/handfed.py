@@ -133,12 +133,13 @@ class Source:
 
     def __init__(self, channel: Channel, name: str, track: Track, number: int, down: int) -> None:
         self._name, self._window = name, channel.renditions[name].window
+        self._writer = channel.writers[name]
         self._timed_metadata, self._captions = channel.timed_metadata, channel.captions
         self._leads = name == next(iter(channel.renditions))
         self._track_id, self._timescale = track.init.tracks[0].track_id, track.init.tracks[0].timescale
         self._down = down
         self._parts = self._cut(channel, track, number)
-        self._window.begin(track.init.data, parse_sample_entry(track.init.tracks[0].sample_entries[0]))
+        self._writer.begin(track.init.data, parse_sample_entry(track.init.tracks[0].sample_entries[0]))
 
     def _cut(self, channel: Channel, track: Track, number: int) -> Iterator[CutPart]:
         segmenter = GridSegmenter(
@@ -163,7 +164,7 @@ class Source:
             samples=part.samples,
             data=part.data,
         )
-        self._window.append(
+        self._writer.append(
             LivePart(data, Fraction(part.duration, self._timescale), part.independent),
             Fraction(part.base_media_decode_time, self._timescale) + self._down,
             ends_segment=part.ends_segment,
@@ -208,9 +209,9 @@ class HandFed:
         self._inner = CommonHeaders(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         access_log = AccessLog(self.traffic, log_requests=False)
         self.fast_path = FastPath({"live": LiveFastPath(streams, access_log, common_headers("*"), carried)})
-        for rendition in channel.renditions.values():
-            rendition.window.restore((), NUMBER)
-            rendition.window.clock = media_clock(rendition.window)
+        for writer in channel.writers.values():
+            writer.restore((), NUMBER)
+            writer.window.clock = media_clock(writer.window)
         self._begin(NUMBER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -258,14 +259,14 @@ class HandFed:
         """Let the source die and come back so many seconds later; who lags gets gaps."""
 
         def restart() -> None:
-            windows = [each.window for each in self.channel.renditions.values()]
-            for window in windows:
-                window.interrupt()
-            furthest = max(windows, key=lambda window: window.next_number)
+            writers = self.channel.writers.values()
+            for writer in writers:
+                writer.interrupt()
+            furthest = max((writer.window for writer in writers), key=lambda window: window.next_number)
             having = {segment.number: segment for segment in furthest.listed}
-            for window in windows:
-                while window.next_number < furthest.next_number:
-                    window.gap(having[window.next_number])
+            for writer in writers:
+                while (number := writer.window.next_number) < furthest.next_number:
+                    writer.gap(having[number])
             self._down += seconds
             self._begin(furthest.next_number)
 
@@ -275,8 +276,8 @@ class HandFed:
         """Let the channel end for good."""
 
         def end() -> None:
-            for each in self.channel.renditions.values():
-                each.window.end()
+            for writer in self.channel.writers.values():
+                writer.end()
 
         self.in_loop(end)
 

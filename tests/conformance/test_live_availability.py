@@ -27,12 +27,14 @@ from hypothesis.stateful import (
 from media import webvtt
 from media.mp4.codecs import SampleEntry
 from origin.live.uris import read_name
-from packager.publish.hls import PARTS_KEPT, Presentation
+from packager.publish.hls import PARTS_KEPT
+from packager.publish.live_stream import Publication
 from packager.window.cadence import cadence
 from packager.window.lineup import Lineup
+from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
+from packager.window.log_encoding import LogReader, encode
 from packager.window.model import TEXT, LivePart, LiveSegment, StoredSegment
-from packager.window.rendition import Rendition
-from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 
 CADENCE = cadence(Fraction(24), 1.0, 0.25)
 TARGET_DURATION = CADENCE.target_duration
@@ -71,7 +73,7 @@ class Disk:
     """A rendition's shelf: what it is given is there when the test says so."""
 
     def __init__(self, room: int) -> None:
-        self.window: Window | None = None
+        self.writer: RenditionWriter | None = None
         self.pending: list[int] = []
         self.files: dict[int, bytes] = {}
         self._room = room
@@ -102,13 +104,19 @@ class Disk:
     def store(self, index: int) -> None:
         """Store one of those that wait."""
         number = self.pending.pop(index % len(self.pending))
-        segment = self.window.at(number) if self.window else None
-        if self.window is not None and segment is not None and not segment.gap:
-            whole = self.window.extension == "vtt"
+        window = None if self.writer is None else self.writer.window
+        segment = None if window is None else window.at(number)
+        if self.writer is not None and segment is not None and not segment.gap:
+            whole = self.writer.window.extension == "vtt"
             sizes = (len(segment.data),) if whole else tuple(len(part.data) for part in segment.parts)
             self.files[number] = segment.data
-            if not self.window.confirm(number, StoredSegment(sizes, (number, 1))):
+            if not self.writer.confirm(number, StoredSegment(sizes, (number, 1))):
                 del self.files[number]
+
+
+def whole(segment: LiveSegment) -> bytes:
+    """Give the text of a segment of captions."""
+    return b"whole %d" % segment.number
 
 
 class Availability(RuleBasedStateMachine):
@@ -124,6 +132,7 @@ class Availability(RuleBasedStateMachine):
         self.inits = 0
         self.lossy = False
         self.disks: dict[str, Disk] = {}
+        self.reader = LogReader()
 
     @initialize(
         disk=st.sampled_from([True, True, False]),
@@ -133,48 +142,58 @@ class Availability(RuleBasedStateMachine):
     def begin(self, disk: bool, room: int, dvr: float) -> None:
         """Make the windows."""
         self.lossy = disk and room < 1 << 20
-        self.windows: dict[str, Window] = {}
-        for name in (VIDEO, TEXTS):
-            segment_store = Disk(room) if disk else None
-            compose = (lambda segment: b"whole %d" % segment.number) if name == TEXTS else None
-            window = Window(
-                TARGET_DURATION,
-                FIRST,
-                dvr,
-                segment_store=segment_store,
-                compose=compose,
-                clock=lambda: self.now,
-            )
-            self.windows[name] = window
-            if segment_store is not None:
-                self.disks[name], segment_store.window = segment_store, window
-        self.lineup = Lineup(list(self.windows.values()))
-        renditions = {
-            name: Rendition(name, window, name == VIDEO, 1000, None if name == VIDEO else "en")
+        self.disks = {name: Disk(room) for name in (VIDEO, TEXTS)} if disk else {}
+        entry = CadenceEntry(
+            CADENCE,
+            (
+                RenditionFormat(VIDEO, True, 1000, folder=VIDEO if disk else None),
+                RenditionFormat(TEXTS, False, 1000, "en", TEXTS if disk else None),
+            ),
+            FIRST,
+            dvr_window=dvr,
+        )
+        publication = Publication(entry, segment_stores=self.disks, clock=lambda: self.now)
+        self.presentation = publication.presentation
+        self.windows = {name: one.window for name, one in publication.renditions.items()}
+        log = Log(publication.fold, entry)
+        self.writers = {
+            name: RenditionWriter(log, name, window, whole if name == TEXTS else None)
             for name, window in self.windows.items()
         }
-        self.presentation = Presentation(renditions, CADENCE)
+        for name, segment_store in self.disks.items():
+            segment_store.writer = self.writers[name]
+        self.lineup = Lineup(list(self.writers.values()))
+        log.follow(self._follow)
         self.restart()
         self.publish(PARTS, 1.0)
+
+    def _follow(self, entry: Entry) -> None:
+        """Fold the log elsewhere, out of its bytes."""
+        self.reader.receive_data(encode(entry))
+        for one in self.reader.entries():
+            if isinstance(one, CadenceEntry):
+                self.followed = Publication(one, clock=lambda: self.now)
+            else:
+                self.followed.fold(one)
 
     @rule()
     def restart(self) -> None:
         """The source is back, or another one: maybe nothing has come since the last time."""
         self.lineup.align()
         self.inits += 1
-        self.windows[VIDEO].begin(b"init %d" % self.inits, ENTRY)
-        self.windows[TEXTS].begin(webvtt.HEADER, TEXT)
+        self.writers[VIDEO].begin(b"init %d" % self.inits, ENTRY)
+        self.writers[TEXTS].begin(webvtt.HEADER, TEXT)
 
     @rule(parts=st.integers(1, 6 * PARTS), pace=st.sampled_from([1.0, 1.0, 0.0]))
     def publish(self, parts: int, pace: float) -> None:
         """Parts come in time, or all at once after a standstill."""
         for _ in range(parts):
             self.now += float(PART) * pace
-            for name, window in self.windows.items():
-                number, index = window.next_part
+            for name, writer in self.writers.items():
+                number, index = writer.window.next_part
                 date = 1000 + number + index * PART
                 part = LivePart(b"%s %d.%d" % (name.encode(), number, index), PART, index == 0)
-                window.append(part, date, ends_segment=index == PARTS - 1)
+                writer.append(part, date, ends_segment=index == PARTS - 1)
             if index == PARTS - 1:
                 self.look()
 
@@ -208,6 +227,7 @@ class Availability(RuleBasedStateMachine):
         # The server gives no playlist before that.
         for name in self.windows if self.lineup.ready else ():
             text = self.presentation.media(name).decode()
+            assert self.followed.presentation.media(name).decode() == text
             self._note(name, text)
             self._settle(name, text)
         for (name, uri), moment in list(self.until.items()):
@@ -253,6 +273,8 @@ class Availability(RuleBasedStateMachine):
         """Give what the server would: from memory, or from disk."""
         window, asked = self.windows[name], read_name(uri)
         data = asked.of(window).in_memory(window)
+        followed = self.followed.renditions[name].window
+        assert asked.of(followed).in_memory(followed) == data
         if data is not None or (stored := window.stored(asked.number)) is None:
             return None if data is None else bytes(data)
         whole = self.disks[name].files[int(stored[0])]

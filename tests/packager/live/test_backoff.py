@@ -12,6 +12,7 @@ from packager.live.restarts import Backoff
 from packager.window.lineup import Lineup
 from packager.window.model import LivePart
 from packager.window.window import Window
+from tests.packager.writers import writer_of
 
 ENTRY = SampleEntry(b"avc1", "avc1.42c01e", b"", (), width=640, height=360)
 
@@ -33,7 +34,7 @@ def test_a_source_that_stays_away_is_told_a_few_times_and_its_return_once() -> N
 
 def test_gaps_that_stand_for_a_source_are_no_success_of_it() -> None:
     windows = [Window(1, 100) for _ in range(2)]
-    lineup = Lineup(windows)
+    lineup = Lineup([writer_of(window) for window in windows])
     for window in windows:
         window.begin(b"init", ENTRY)
         window.append(LivePart(b"part", Fraction(1), True), Fraction(1000), ends_segment=True)

@@ -21,6 +21,7 @@ from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, Track
 from tests.loop_watch import slowness
 from tests.packager.station import Station, on_air
+from tests.packager.writers import writer_of
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 PICTURE = LivePart(b"picture", Fraction(1, 2), independent=True)
@@ -31,7 +32,8 @@ class Channel:
 
     def __init__(self, start: int = NUMBER, max_bytes: int = 1000) -> None:
         self.track = CaptionTrack(max_bytes)
-        self.window = Window(1, start, compose=self.track.document)
+        self.window = Window(1, start, text=True)
+        self.writer = writer_of(self.window, "captions-en", self.track.document)
 
     def segment(self, count: int = 1, *, offset: Fraction = Fraction(0), breaks: bool = False) -> None:
         """Publish segments; their dates are their media times and the offset."""
@@ -46,7 +48,7 @@ class Channel:
                     discontinuity=breaks,
                     duration=parts * PICTURE.duration,
                 )
-                self.track.follow(picture, self.window, offset, ended=parts == 2)
+                self.track.follow(picture, self.writer, offset, ended=parts == 2)
 
     def text(self, number: int) -> str:
         return (self.window.segment(number) or b"").decode()
@@ -123,8 +125,8 @@ def test_a_segment_that_is_cut_short_has_what_was_told() -> None:
     channel = Channel()
     channel.track.add([Cue(100, 200, "first"), Cue(700, 800, "never")], Fraction(NUMBER))
     picture = LiveSegment(NUMBER, None, Fraction(NUMBER), parts=(PICTURE,), duration=PICTURE.duration)
-    channel.track.follow(picture, channel.window, Fraction(0), ended=False)
-    channel.window.interrupt()
+    channel.track.follow(picture, channel.writer, Fraction(0), ended=False)
+    channel.writer.interrupt()
     text = channel.text(NUMBER)
     assert "first" in text
     assert "never" not in text

@@ -20,10 +20,11 @@ from packager.window.cadence import cadence
 from packager.window.lineup import Lineup
 from packager.window.model import LiveSegment
 from packager.window.numbers import Numbers
-from packager.window.rendition import Rendition
 from packager.window.wallclock import BUCKET_SECONDS, Instant, WallClock
 from packager.window.window import Window
+from packager.window.writer import RenditionWriter
 from tests.conformance.handfed import NUMBER, Track
+from tests.packager.writers import writer_of
 
 PIPE_BYTES = 1 << 20
 LATEST_SECONDS = 0.015
@@ -53,12 +54,11 @@ class Reading:
         self.reads: list[float] = []
         self.published: list[float] = []
         window = Window(1, NUMBER)
-        rendition = Rendition(name, window, video=name != "audio", bitrate=1)
         (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
         second = Fraction(1)
         self._feed = Feed(
-            rendition, WallClock(), RunStart(second), second, Numbers(), TimedMetadata([name], 1), cutter,
-            None, lambda _: self.published.append(self._now),
+            writer_of(window, name), WallClock(), RunStart(second), second, Numbers(),
+            TimedMetadata([name], 1), cutter, None, lambda _: self.published.append(self._now),
         )  # fmt: skip
         self._now = 0.0
         self._read(track, capacity)
@@ -89,6 +89,7 @@ class Burst:
 
     def __init__(self, material: dict[str, Track], monkeypatch: pytest.MonkeyPatch) -> None:
         self.windows, self.feeds = dict[str, Window](), dict[str, Feed]()
+        writers: dict[str, RenditionWriter] = {}
         self._material, self._now = material, Instant(0.0, float(NUMBER))
         monkeypatch.setattr(Instant, "now", lambda: self._now)
         second = Fraction(1)
@@ -96,13 +97,13 @@ class Burst:
         for name, track in material.items():
             self.windows[name] = Window(1, NUMBER)
             (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
-            rendition = Rendition(name, self.windows[name], video=name != "audio", bitrate=1)
+            writer = writers[name] = writer_of(self.windows[name], name)
             timed_metadata = TimedMetadata([name], 1)
             self.feeds[name] = Feed(
-                rendition, clock, resumption, second, numbers, timed_metadata, cutter, None, lambda _: None
+                writer, clock, resumption, second, numbers, timed_metadata, cutter, None, lambda _: None
             )
             self.feeds[name].receive(track.init.data, self._now)
-        self.lineup = Lineup(list(self.windows.values()))
+        self.lineup = Lineup(list(writers.values()))
         self.run = Run(Source(), list(self.feeds.values()), resumption, self.lineup, asyncio.Event())
 
     def come(self, seconds: range, moment: float) -> None:

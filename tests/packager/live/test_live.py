@@ -26,10 +26,10 @@ from packager.segment.keyframes import cutters
 from packager.sources.inspection import frame_rate
 from packager.window.cadence import cadence
 from packager.window.numbers import Numbers
-from packager.window.rendition import Rendition
 from packager.window.wallclock import Instant, WallClock
 from packager.window.window import Window
 from tests.live_server import running
+from tests.packager.writers import writer_of
 from tests.patience import wait_for_the_late
 from tests.waiting import until
 
@@ -199,12 +199,19 @@ async def test_closing_a_channel_releases_who_waits_in_every_rendition(tools: To
 
 def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     window = Window(1, 5)
-    rendition = Rendition("240p", window, video=True, bitrate=1)
     timed_metadata = TimedMetadata(["240p"], 1)
     (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
-    clock, second = WallClock(), Fraction(1)
+    writer, clock, second = writer_of(window), WallClock(), Fraction(1)
     feed = Feed(
-        rendition, clock, RunStart(second), second, Numbers(), timed_metadata, cutter, None, lambda _: None
+        writer,
+        clock,
+        RunStart(second),
+        second,
+        Numbers(),
+        timed_metadata,
+        cutter,
+        None,
+        lambda _: None,
     )
     assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None

@@ -20,6 +20,7 @@ from packager.window.lineup import Lineup
 from packager.window.model import LivePart
 from packager.window.rendition import Rendition
 from packager.window.window import Window
+from tests.packager.writers import writer_of
 
 NAMES = {"": "urn:mpeg:dash:schema:mpd:2011"}
 NUMBER = 1_795_000_000
@@ -48,7 +49,7 @@ class Air:
             name: Rendition(name, Window(1, NUMBER, kept), video=name == "240p", bitrate=100_000)
             for name in names
         }
-        self.lineup = Lineup([one.window for one in self.renditions.values()])
+        self.lineup = Lineup([writer_of(one.window, name) for name, one in self.renditions.items()])
         self.manifest = LiveManifest(self.renditions, cadence(rate, 1.0, 0.1))
         self.init = write_init_segment(
             track_id=1, handler=b"vide", timescale=scale, sample_entry=box(b"free")

@@ -30,10 +30,10 @@ def lines(ranges: DateRanges) -> list[m3u8.model.DateRange]:
 
 def test_a_title_is_a_range_that_ends_where_the_next_one_begins() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(lambda: ranges)
-    assert titles.change("Ada - One", NOON, 0.0)
-    assert not titles.change("Ada - One", NOON + 3, 3.0)
-    assert titles.change("Two", NOON + Fraction("5.25"), 5.0)
+    titles = TitleRanges(lambda tag: ranges.add(tag, 0.0))
+    assert titles.change("Ada - One", NOON)
+    assert not titles.change("Ada - One", NOON + 3)
+    assert titles.change("Two", NOON + Fraction("5.25"))
     first, over, second = lines(ranges)
     assert (first.id, first.class_, first.start_date) == (over.id, "headwater.title", over.start_date)
     assert first.duration is None
@@ -41,29 +41,29 @@ def test_a_title_is_a_range_that_ends_where_the_next_one_begins() -> None:
     assert dict(first.x_client_attrs) == {"x_title": '"Ada - One"'}
     assert second.start_date == "2026-11-20T11:00:05.250Z"
     assert second.id != first.id
-    assert titles.change("", NOON + 9, 9.0)
+    assert titles.change("", NOON + 9)
     assert [tag.duration for tag in lines(ranges)] == [None, 5.25, None, 3.75]
 
 
 def test_a_range_goes_when_it_is_over_and_no_segment_touches_it_any_more() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(lambda: ranges)
+    titles = TitleRanges(lambda tag: ranges.add(tag, 0.0))
     for number in range(3):
-        titles.change(str(number), NOON + 10 * number, 0.0)
+        titles.change(str(number), NOON + 10 * number)
     ranges.evict(NOON + 15, 20.0, 24.0)
     assert [tag.client_attributes.get("X-TITLE") for tag in ranges.tags()] == ["1", None, "2"]
 
 
 def test_more_titles_than_a_playlist_may_have_are_refused_and_the_others_stay() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(lambda: ranges)
+    titles = TitleRanges(lambda tag: ranges.add(tag, 0.0))
     for number in range(250):
-        titles.change(str(number), NOON + number, 0.0)
+        titles.change(str(number), NOON + number)
     with pytest.raises(DateRangeError):
-        titles.change("one more", NOON + 250, 0.0)
+        titles.change("one more", NOON + 250)
     assert len(ranges.tags()) == 500
     ranges.evict(NOON + 240, 300.0, 24.0)
-    assert titles.change("again", NOON + 300, 300.0)
+    assert titles.change("again", NOON + 300)
     assert [tag.duration for tag in lines(ranges)][-3:] == [None, 1.0, None]
 
 
@@ -87,7 +87,7 @@ def test_a_title_can_stand_in_a_quoted_string_whatever_it_is(title: str, text: s
 def test_any_title_leaves_the_playlist_its_lines(title: str) -> None:
     """Titles are a third party's, and one that breaks a playlist would break all of the channel."""
     ranges = DateRanges()
-    TitleRanges(lambda: ranges).change(title, NOON, 0.0)
+    TitleRanges(lambda tag: ranges.add(tag, 0.0)).change(title, NOON)
     assert all(len(line.splitlines()) == 1 and line.encode() for line in ranges.lines())
 
 

@@ -238,9 +238,10 @@ class Whole:
 
 
 def test_a_segment_that_is_stored_whole_still_counts_its_parts() -> None:
-    window = Window(2, 100, segment_store=Whole(), compose=lambda _: b"whole")
+    window = Window(2, 100, segment_store=Whole(), text=True)
     window.begin(b"init", ENTRY)
-    segment(window, 3)
+    segment(window, 3, finish=False)
+    window.interrupt(b"whole")
     assert window.confirm(100, StoredSegment((5,), (0, 1)))
     # §4.4.5.4: LAST-PART is the index of the last part; §6.2.5.2: that part is there
     assert window.last == (100, 2)

@@ -1,0 +1,224 @@
+"""A channel's log as bytes, for who folds it elsewhere: msgpack, one message behind the other.
+
+A message is its length in four bytes, big-endian, and then the entry's kind with its fields. Fractions go as
+text, since their numerators may be longer than 64 bits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from media.errors import MalformedError
+from packager.window.log import (
+    CadenceEntry,
+    DateRangeEntry,
+    DiscontinuityEntry,
+    EndEntry,
+    Entry,
+    ForgottenEntry,
+    GapEntry,
+    InitEntry,
+    LostEntry,
+    PartEntry,
+    RestoredEntry,
+    RetiredEntry,
+    SegmentDoneEntry,
+    StoredEntry,
+)
+from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
+
+MAX_ENTRY_BYTES = 1 << 30
+"""Longest message that is read: what a day left on disk is told in one."""
+
+FRACTIONS_KEPT = 4096
+"""How many fractions are kept as objects: most segments share their duration."""
+
+_LENGTH_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part entry, whose bytes are read as such."""
+
+    rendition: str
+    data: bytes
+    duration: Fraction
+    independent: bool
+    program_date_time: Fraction
+    ends_segment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Restored:
+    """A restored entry, in which each timeline is once."""
+
+    rendition: str
+    timelines: tuple[Timeline, ...]
+    segments: tuple[_Segment, ...]
+    next_number: int
+    discontinuity_sequence: int
+
+
+class _Segment(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A segment on disk, or a gap; ``timeline`` is an index, or -1."""
+
+    number: int
+    timeline: int
+    program_date_time: Fraction
+    discontinuity: bool
+    gap: bool
+    duration: Fraction
+    part_sizes: tuple[int, ...]
+    shown_ratio: tuple[int, int] | None
+
+
+_KINDS: dict[str, type] = {
+    "cadence": CadenceEntry,
+    "restored": _Restored,
+    "init": InitEntry,
+    "discontinuity": DiscontinuityEntry,
+    "part": _Part,
+    "segment_done": SegmentDoneEntry,
+    "gap": GapEntry,
+    "stored": StoredEntry,
+    "lost": LostEntry,
+    "retired": RetiredEntry,
+    "forgotten": ForgottenEntry,
+    "date_range": DateRangeEntry,
+    "end": EndEntry,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def encode(entry: Entry) -> bytes:
+    """Write an entry."""
+    told: Entry | _Part | _Restored = entry
+    if isinstance(entry, PartEntry):
+        part = entry.part
+        told = _Part(
+            entry.rendition,
+            bytes(part.data),
+            part.duration,
+            part.independent,
+            entry.program_date_time,
+            entry.ends_segment,
+        )
+    elif isinstance(entry, RestoredEntry):
+        told = _restored(entry)
+    body = msgspec.msgpack.encode((_NAMES[type(told)], told), enc_hook=_plain)
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+def _plain(value: Any) -> object:
+    return str(value) if isinstance(value, Fraction) else list(value)
+
+
+def _restored(entry: RestoredEntry) -> _Restored:
+    timelines: dict[Timeline, int] = {}
+    segments = tuple(
+        _Segment(
+            one.number,
+            -1 if one.timeline is None else timelines.setdefault(one.timeline, len(timelines)),
+            one.program_date_time,
+            one.discontinuity,
+            one.gap,
+            one.duration,
+            () if one.stored is None else tuple(one.stored.part_sizes),
+            None if one.stored is None else one.stored.shown_ratio,
+        )
+        for one in entry.segments
+    )
+    return _Restored(
+        entry.rendition, tuple(timelines), segments, entry.next_number, entry.discontinuity_sequence
+    )
+
+
+def _restore(told: _Restored) -> RestoredEntry:
+    segments = tuple(
+        LiveSegment(
+            one.number,
+            None if one.timeline < 0 else told.timelines[one.timeline],
+            one.program_date_time,
+            discontinuity=one.discontinuity,
+            gap=one.gap,
+            duration=one.duration,
+            stored=None if one.shown_ratio is None else StoredSegment(one.part_sizes, one.shown_ratio),
+        )
+        for one in told.segments
+    )
+    return RestoredEntry(told.rendition, segments, told.next_number, told.discontinuity_sequence)
+
+
+class LogReader:
+    """Reads the entries of a log out of bytes that come in any pieces.
+
+    Args:
+        max_entry_bytes: longest message that is read.
+    """
+
+    def __init__(self, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
+        self._max_entry_bytes = max_entry_bytes
+        self._buffer = bytearray()
+        self._decoders: dict[str, msgspec.msgpack.Decoder[Any]] = {
+            name: msgspec.msgpack.Decoder(kind, dec_hook=_read_value) for name, kind in _KINDS.items()
+        }
+
+    def receive_data(self, data: bytes) -> None:
+        """Take more of the log."""
+        self._buffer += data
+
+    def entries(self) -> Iterator[Entry]:
+        """Give the entries that have come whole.
+
+        Raises:
+            MalformedError: the bytes are no log.
+        """
+        while len(self._buffer) >= _LENGTH_BYTES:
+            end = _LENGTH_BYTES + int.from_bytes(self._buffer[:_LENGTH_BYTES], "big")
+            if end > self._max_entry_bytes:
+                raise MalformedError(f"an entry of {end} bytes")
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH_BYTES:end])
+            del self._buffer[:end]
+            yield self._read(body)
+
+    def receive_eof(self) -> None:
+        """Learn that nothing more comes.
+
+        Raises:
+            MalformedError: the last entry isn't whole.
+        """
+        if self._buffer:
+            raise MalformedError("the log ends within an entry")
+
+    def _read(self, body: bytes) -> Entry:
+        try:
+            name, fields = _MESSAGE.decode(body)
+            told = self._decoders[name].decode(fields)
+        except (msgspec.DecodeError, KeyError, ValueError, ZeroDivisionError) as error:
+            raise MalformedError(f"no entry of a log: {error}") from error
+        if isinstance(told, _Part):
+            part = LivePart(told.data, told.duration, told.independent)
+            return PartEntry(told.rendition, part, told.program_date_time, told.ends_segment)
+        return _restore(told) if isinstance(told, _Restored) else told
+
+
+_MESSAGE = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
+
+
+@functools.lru_cache(maxsize=FRACTIONS_KEPT)
+def _fraction(text: str) -> Fraction:
+    return Fraction(text)
+
+
+def _read_value(kind: type, value: Any) -> Any:
+    if kind is not Fraction or not isinstance(value, str):
+        raise ValueError(f"no {kind.__name__}: {value!r:.100}")
+    return _fraction(value)
