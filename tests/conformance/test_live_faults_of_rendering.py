@@ -167,7 +167,7 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         (PATH, content_coding, "gzip", ("Accept-Encoding: gzip", SLOWLY)),
         ("/live/test/master.m3u8", hls, "multivariant_playlist", ()),
         ("/live/test/master.m3u8", MultivariantPlaylist, "render", ()),
-        ("/live/test/manifest.mpd", LiveManifest, "render", ()),
+        ("/live/test/manifest.mpd", LiveManifest, "pieces", ()),
         ("/live/test/manifest.mpd", dash, "timeline_at", ()),
         (f"/live/test/240p/{NUMBER + 7}.m4s", fast_path, "_media_head", ()),
         (f"/live/test/240p/{NUMBER + 7}.m4s", routes, "media_response", (SLOWLY,)),
