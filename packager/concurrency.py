@@ -1,16 +1,28 @@
-"""Work that goes on beside a block of code, and ends with it."""
+"""Waiting, threads and tasks, done so that nothing is left behind where somebody is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 LAST_LOOK_SECONDS = 0.02
 """For how long is looked once more before a silence counts: what came meanwhile is there already."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """What must be closed, such as a file."""
+
+    def close(self) -> object:
+        """Let it go."""
+
+
+C = TypeVar("C", bound=Closable)
 
 
 async def patiently(receive: Callable[[], Awaitable[T]], seconds: float) -> T:
@@ -29,6 +41,28 @@ async def patiently(receive: Callable[[], Awaitable[T]], seconds: float) -> T:
     except TimeoutError:
         async with asyncio.timeout(LAST_LOOK_SECONDS):
             return await receive()
+
+
+async def opened_in_thread(function: Callable[P, C], *arguments: P.args, **keywords: P.kwargs) -> C:
+    """Open something in a thread; what nobody waits for any more when it is open is closed.
+
+    Args:
+        function: opens it, and blocks.
+        arguments: of the function.
+        keywords: likewise.
+    """
+    call = functools.partial(function, *arguments, **keywords)
+    opening = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_unwanted)
+        raise
+
+
+def _close_unwanted(opening: asyncio.Future[C]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 @contextlib.asynccontextmanager

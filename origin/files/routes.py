@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 
 import structlog
@@ -15,6 +14,7 @@ from origin.http.select import PlainAnswer
 from origin.http1.sendfile import ZERO_COPY
 from origin.responses.common_headers import NO_SNIFFING
 from origin.responses.representation import RepresentationResponse
+from packager.concurrency import opened_in_thread
 from packager.library.storage import Library, LocalFile, NotFoundError
 
 log = structlog.get_logger()
@@ -125,17 +125,7 @@ async def open_file(library: Library, name: str) -> LocalFile:
         NotFoundError: There is no such file.
         OSError: The system can't open it now.
     """
-    opening = asyncio.get_running_loop().run_in_executor(None, library.open, name)
-    try:
-        return await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close_unwanted)
-        raise
-
-
-def _close_unwanted(opening: asyncio.Future[LocalFile]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
+    return await opened_in_thread(library.open, name)
 
 
 def _refusal(text: str, status: int, headers: dict[str, str]) -> Response:

@@ -32,6 +32,9 @@ COPY_STEP = 256 * 1024
 class ReadInThread:
     """What reads by a function that blocks, and lets go only once nothing reads any more.
 
+    A file has one position, and this one is read by many at theirs: so it isn't by aiofiles, which follows a
+    file from its beginning as stations' tracks are read.
+
     Args:
         read: Gives up to so many bytes from a position; it may have other users.
         release: Called at the end.

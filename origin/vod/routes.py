@@ -20,6 +20,7 @@ from origin.http import content_coding
 from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.representation import BytesRepresentation, ReadInThread, RepresentationResponse
+from packager.concurrency import opened_in_thread
 from packager.library.storage import NotFoundError
 from packager.vod import OpenSegment, Titles
 
@@ -135,19 +136,8 @@ class _Vod:
         if not _NUMBER.fullmatch(path["number"]):
             raise NotFoundError(path["number"])
         number = int(path["number"])
-        loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(None, self._titles.open_segment, path["path"], path["track"], number)
-        try:
-            opened = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_unwanted)
-            raise
+        opened = await opened_in_thread(self._titles.open_segment, path["path"], path["track"], number)
         return SegmentRepresentation(opened, f"{path['track']}-{number}", time.time())
-
-
-def _close_unwanted(opening: asyncio.Future[OpenSegment]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
 
 
 def _media_type(video: bool) -> str:

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
 
 import structlog
@@ -22,6 +21,7 @@ from media.errors import MediaError, UnsupportedError
 from media.mp3.id3 import Tags, parse_trailer
 from media.mp3.reader import Event, Frame, MpegAudioReader
 from media.mp3.xing import InfoFrame
+from packager.concurrency import opened_in_thread
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioBlock, AudioFormat, BlockGatherer, BlockSchedule
 from packager.radio.decoders import Decoders, decode_alone
@@ -286,21 +286,10 @@ async def _probe(events: AsyncIterator[Event], most_frames: int) -> tuple[list[E
 
 @asynccontextmanager
 async def _opened(path: Path) -> AsyncIterator[AsyncBufferedReader]:
-    """Open a file without blocking the loop; nothing stays open where the caller is cancelled meanwhile."""
-    loop = asyncio.get_running_loop()
-    opening = loop.run_in_executor(None, path.open, "rb")
-    try:
-        opened = await asyncio.shield(opening)
-    except asyncio.CancelledError:
-        opening.add_done_callback(_close_unwanted)
-        raise
-    file = AsyncBufferedReader(opened, loop=loop, executor=None)
+    """Open a file to be read by aiofiles, whose own ``open`` forgets the file where it is cancelled."""
+    opened = await opened_in_thread(path.open, "rb")
+    file = AsyncBufferedReader(opened, loop=asyncio.get_running_loop(), executor=None)
     try:
         yield file
     finally:
         await file.close()
-
-
-def _close_unwanted(opening: asyncio.Future[BufferedReader]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
