@@ -53,6 +53,7 @@ class Channel:
         on_viewer: called whenever somebody asks for a playlist.
         is_postponed: tells that it isn't begun now although somebody asks: then nobody waits for it.
         followers: are called with each entry of its log.
+        clock: gives the windows seconds that pass evenly.
 
     Attributes:
         name: the channel's.
@@ -73,6 +74,7 @@ class Channel:
         on_viewer: Callable[[], None] = lambda: None,
         is_postponed: Callable[[], bool] = lambda: False,
         followers: Sequence[Callable[[Entry], None]] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options
         self.name = options.name
@@ -116,7 +118,7 @@ class Channel:
             ChannelCommands(self, on_viewer, is_postponed),
             restores=self.archive is not None,
         )
-        self._planner = Planner(options, ladder, sounds, self.captions, self._numbers)
+        self._planner = Planner(options, ladder, sounds, self.captions, self._numbers, clock)
         self._adopt(self._planner.afresh(self._planner.cadence(Source())))
 
     def _new_archive(self) -> Archive | None:

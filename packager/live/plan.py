@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -56,6 +56,7 @@ class Planner:
         sounds: its audio renditions.
         captions: its captions.
         numbers: which say with which one new windows begin.
+        clock: gives the windows seconds that pass evenly.
     """
 
     def __init__(
@@ -65,8 +66,10 @@ class Planner:
         sounds: Sequence[AudioRung],
         captions: Captions,
         numbers: Numbers,
+        clock: Callable[[], float],
     ) -> None:
         self._options = options
+        self._clock = clock
         self._ladder = ladder
         self._lineup: Sequence[Rung | AudioRung] = (*ladder, *sounds)
         self._captions = captions
@@ -168,7 +171,9 @@ class Planner:
         entry = CadenceEntry(
             times, tuple(made), number, self._numbers.discontinuity_sequence, self._options.dvr_window
         )
-        publication = Publication(entry, max_waiters=self._options.max_waiters, segment_stores=stores)
+        publication = Publication(
+            entry, max_waiters=self._options.max_waiters, segment_stores=stores, clock=self._clock
+        )
         log = Log(publication.fold, entry)
         composes = {name: self._captions.tracks[language].document for name, language in texts.items()}
         writers = {

@@ -1,0 +1,165 @@
+"""A live channel's log gives the same answers in a process that has no channel as where the channel runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from media.hls.date_range import DateRange
+from media.mp3.id3 import write_id3v2
+from media.webvtt import Cue
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
+from packager.process.tools import Tools
+from packager.window.model import LiveSegment
+from tests.live_server import running
+from tests.origin.live.served_log import ABSENT, Answer, LogKeeper, answers
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(900)
+
+ROOT = Path(__file__).parents[3]
+OPTIONS = ChannelOptions("test", ladder=("240p",), part_duration=0.25, segment_duration=1.0, captions=("en",))
+QUERIES = ("", "?_HLS_skip=YES", "?_HLS_skip=v2", "?token=a%20b", "?_HLS_skip=YES&token=ab")
+
+
+def listed(channel: Channel, name: str = "240p") -> list[LiveSegment]:
+    return list(channel.renditions[name].window.listed)
+
+
+def targets_of(channel: Channel) -> list[str]:
+    """Give every address that players of a channel know, and some of what isn't there."""
+    names = [
+        "master.m3u8",
+        "master.m3u8?token=ab",
+        "manifest.mpd",
+        "manifest.mpd?token=ab",
+        "none/media.m3u8",
+    ]
+    for name, rendition in channel.renditions.items():
+        window = rendition.window
+        numbers = [one.number for one in window.listed]
+        last, part = window.last or (0, 0)
+        queries = [*QUERIES, f"?_HLS_msn={numbers[-1]}", f"?_HLS_msn={last}&_HLS_part={part}"]
+        queries += [
+            f"?_HLS_msn={numbers[0]}&_HLS_skip=YES",
+            f"?_HLS_msn={last + 9}",
+            "?_HLS_part=1",
+            "?_HLS_msn=a",
+        ]
+        found = [f"media.m3u8{query}" for query in queries]
+        text = channel.presentation.media(name).decode()
+        found += re.findall(r'URI="([^".][^"]*)"', text)
+        reach = range(window.oldest_number - 2, window.next_number + 3)
+        found += [f"init-{number}.mp4" for number in (0, *reach)]
+        # Captions are there for DASH, too, as fragments.
+        for extension in {window.extension, "m4s"}:
+            found += [f"{number}.{extension}" for number in reach]
+            found += [f"{number}.{index}.{extension}" for number in reach for index in range(6)]
+        names += [f"{name}/{one}" for one in dict.fromkeys(found)]
+    return [f"/live/{channel.name}/{name}" for name in names]
+
+
+def answered_elsewhere(log: bytes, targets: list[str], moment: float, folder: Path) -> list[Answer]:
+    """Give the answers of a process that has nothing but the log."""
+    (folder / "log").write_bytes(log)
+    (folder / "targets").write_text("\n".join(targets))
+    (folder / "moment").write_text(repr(moment))
+    command = [sys.executable, "-m", "tests.origin.live.served_log", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=300)
+    modules = done.stdout.split()
+    assert "packager.publish.hls" in modules
+    assert [name for name in modules if name.startswith(ABSENT)] == []
+    return msgspec.msgpack.decode((folder / "answers").read_bytes(), type=list[Answer])
+
+
+async def served_elsewhere(
+    channel: Channel, log: LogKeeper, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[Answer]:
+    """Ask for everything here and in a process that has the log, and compare."""
+    targets, moment = targets_of(channel), time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: moment)
+        here = await answers(channel.stream, targets)
+    there = await asyncio.to_thread(answered_elsewhere, bytes(log.data), targets, moment, folder)
+    for one, other in zip(here, there, strict=True):
+        assert one == other
+    return here
+
+
+async def test_a_channel_with_captions_gaps_breaks_and_events(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LogKeeper()
+    channel = Channel(OPTIONS, tools, followers=[log.take], clock=log.clock)
+    commands = channel.stream.commands
+    async with running(channel):
+        await until(lambda: channel.ready, "the first segment")
+        edge = channel.presentation.edge
+        assert edge is not None
+        async with commands.feeding_captions():
+            assert commands.add_captions("en", [Cue(500, 2500, "words"), Cue(3000, 9000, "more")], edge) == 0
+        tag = DateRange("a", edge, None, None, Fraction(3), {"X-A": "b"})
+        commands.publish_metadata(tag, write_id3v2([("TIT2", "title")]))
+        await until(lambda: b"words" in channel.presentation.media("captions-en") or len(listed(channel)) > 3)
+        # It stands still for long enough to be late, and then dies.
+        assert channel.pid is not None
+        os.kill(channel.pid, signal.SIGSTOP)
+        await until(lambda: listed(channel)[-1].gap, "a gap")
+        os.kill(channel.pid, signal.SIGKILL)
+        commands.publish_metadata(replace(tag, duration=Fraction(2), client_attributes={}), b"")
+        await until(lambda: channel.restarts and channel.state == "live", "the restart")
+        count = len(listed(channel))
+        await until(lambda: len([one for one in listed(channel)[count:] if not one.gap]) > 2, "segments")
+    found = await served_elsewhere(channel, log, tmp_path, monkeypatch)
+    seen = Counter(status for _, status, _, _ in found)
+    assert seen[200] > 200
+    assert {400, 404} <= set(seen)
+    text = channel.presentation.media("240p").decode()
+    assert {"#EXT-X-GAP", "#EXT-X-DISCONTINUITY", "#EXT-X-PART", "#EXT-X-DATERANGE"} <= {
+        line.partition(":")[0] for line in text.splitlines()
+    }
+    assert any(b"words" in body for target, _, _, body in found if target.endswith(".vtt"))
+    assert any(b"emsg" in body for target, _, _, body in found if "/240p/" in target)
+
+
+async def test_a_channel_that_goes_on_with_what_an_earlier_process_left_on_disk(
+    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(OPTIONS, data=tmp_path / "data", dvr_window=3600)
+    former = Channel(options, tools)
+    async with running(former):
+        await until(
+            lambda: all(
+                sum(one.stored is not None for one in listed(former, name)) > 2 for name in former.renditions
+            ),
+            "segments on disk",
+        )
+    log = LogKeeper()
+    channel = Channel(options, tools, followers=[log.take], clock=log.clock)
+    async with running(channel):
+        await until(
+            lambda: (
+                channel.state == "live"
+                and all(
+                    sum(one.stored is not None and not one.data for one in listed(channel, name)) > 4
+                    for name in channel.renditions
+                )
+            ),
+            "segments that have left memory",
+        )
+    found = await served_elsewhere(channel, log, tmp_path, monkeypatch)
+    stored = {f"/live/test/240p/{one.number}.m4s" for one in listed(channel) if one.stored and not one.data}
+    assert {target for target, status, _, _ in found if status == 200} >= stored
