@@ -350,7 +350,10 @@ class Channel:
         for name, writer in self.writers.items():
             past = former.renditions[name].window
             if past.listed:
-                writer.restore((), writer.window.next_number, past.newest_discontinuity_sequence + 1)
+                sequence = past.newest_discontinuity_sequence + 1
+                writer.restore((), writer.window.next_number, sequence)
+                # Its start makes other windows, where that is long after this.
+                self._numbers.discontinuity_sequence = max(self._numbers.discontinuity_sequence, sequence)
 
     def close(self) -> None:
         """Release everyone who waits."""

@@ -140,6 +140,26 @@ def encoders(server: ServerProcess, station: str) -> list[int]:
     return [pid for pid, line in lines.items() if line.count(b"output_ts_offset") == outputs]
 
 
+@dataclass(frozen=True)
+class Left:
+    """What a station's channel had when its only viewer left."""
+
+    encoder: int
+    last: int
+    discontinuity_sequence: int
+
+
+@pytest.fixture(scope="module")
+def left(server: ServerProcess) -> Left:
+    """A channel whose viewer has left: its half a minute goes by while other tests are under way."""
+    with httpx.Client(base_url=f"{server.url}/live/", timeout=CLIENT_SECONDS) as client:
+        variants = read(client, "short.mp3/master.m3u8").playlists
+        assert [variant.uri for variant in variants] == ["96k/media.m3u8"]
+        before = read(client, "short.mp3/96k/media.m3u8")
+    (encoder,) = encoders(server, "short.mp3")
+    return Left(encoder, before.media_sequence + len(before.segments) - 1, before.discontinuity_sequence)
+
+
 def dominant(*played: str) -> list[int]:
     """The loudest frequency in each twentieth of a second of what ffmpeg decodes."""
     words = ["ffmpeg", "-nostdin", "-v", "error", *played, "-ac", "1", "-ar", str(SAMPLE_RATE)]
@@ -219,24 +239,7 @@ def test_a_station_that_nobody_asks_for_has_no_encoder(server: ServerProcess, cl
     assert addresses["never.mp3"] is None
 
 
-def test_a_channel_goes_with_its_last_viewer_and_the_next_one_has_higher_numbers(
-    server: ServerProcess, client: httpx.Client, judge: Judge
-) -> None:
-    assert judge.process.poll() is None
-    assert [variant.uri for variant in read(client, "short.mp3/master.m3u8").playlists] == ["96k/media.m3u8"]
-    before = read(client, "short.mp3/96k/media.m3u8")
-    last = before.media_sequence + len(before.segments) - 1
-    (encoder,) = encoders(server, "short.mp3")
-    # Half a minute is configured; who only takes segments is no viewer, since a CDN does that for ever.
-    wait_for(lambda: encoder not in server.children(), what="the encoder's end")
-    health = ask(f"{server.url}/health").json()
-    assert health["services"]["live/short.mp3"] == "idle"
-    after = read(client, "short.mp3/96k/media.m3u8")
-    assert after.media_sequence > last
-    # §6.2.2: the discontinuity between them has left the playlist
-    assert after.discontinuity_sequence > before.discontinuity_sequence
-
-
+@pytest.mark.usefixtures("left", "judge")
 def test_the_programme_is_heard_with_each_title_at_its_tune(
     server: ServerProcess, client: httpx.Client
 ) -> None:
@@ -343,6 +346,19 @@ def test_hls_plays_on_when_the_stations_source_is_killed(server: ServerProcess, 
     assert frequencies(client, whole(playlist)) <= set(TONES.values())
     numbers = [int(segment.uri.partition(".")[0]) for segment in segments if segment.uri]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_a_channel_goes_with_its_last_viewer_and_the_next_one_has_higher_numbers(
+    server: ServerProcess, client: httpx.Client, left: Left
+) -> None:
+    # Half a minute is configured; who only takes segments is no viewer, since a CDN does that for ever.
+    wait_for(lambda: left.encoder not in server.children(), what="the encoder's end")
+    health = ask(f"{server.url}/health").json()
+    assert health["services"]["live/short.mp3"] == "idle"
+    after = read(client, "short.mp3/96k/media.m3u8")
+    assert after.media_sequence > left.last
+    # §6.2.2: the discontinuity between them has left the playlist
+    assert after.discontinuity_sequence > left.discontinuity_sequence
 
 
 def test_the_end_leaves_no_encoder(server: ServerProcess, client: httpx.Client) -> None:

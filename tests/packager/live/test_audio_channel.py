@@ -12,10 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from media.mp4.codecs import SampleEntry
 from packager.live import pace, run
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
+from packager.window.model import LivePart
 from tests.live_server import running
 from tests.waiting import until
 
@@ -72,3 +74,16 @@ async def test_a_channel_of_sound_alone_is_cut_at_the_same_frames_in_all_renditi
     assert [one.get("contentType") or one.get("mimeType") for one in sets] == ["audio"]
     assert "RESOLUTION" not in channel.presentation.multivariant().decode()
     assert re.findall('CODECS="([^"]+)"', channel.presentation.multivariant().decode()) == ["mp4a.40.2"] * 2
+
+
+@pytest.mark.clause("RFC 8216bis §6.2.2 MUST 11")
+async def test_the_next_channel_goes_on_with_the_discontinuities_however_late_it_starts(tools: Tools) -> None:
+    former, channel = Channel(OPTIONS, tools), Channel(OPTIONS, tools)
+    for rendition in former.renditions.values():
+        rendition.window.begin(b"init", SampleEntry(b"mp4a", "mp4a.40.2", b"", ()))
+        rendition.window.append(LivePart(b"part", Fraction(1), True), Fraction(1000), ends_segment=True)
+    channel.follow(former)
+    # The windows that it has, and those of a start long after this, when the clock has gone on.
+    late = channel._planner.afresh(channel.cadence)
+    for renditions in (channel.renditions, late.renditions):
+        assert [one.window.discontinuity_sequence for one in renditions.values()] == [1, 1]
