@@ -16,13 +16,13 @@ from starlette.applications import Starlette
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.access.credentials import Authenticator
 from origin.http1.protocol import HttpProtocol
-from origin.radio.authorization import Admission
+from origin.radio.authorization import StationAuthorization
 from origin.radio.limits import ListenerLimits, MountLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.routes import routes
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.station_info import NOTHING
+from packager.radio.station_info import NO_STATION_INFO
 from tests.keys import ADMIN_TOKEN
 from tests.patience import MOUNT
 from tests.reading import events_of
@@ -52,7 +52,7 @@ class Feed:
 
     media_type = "audio/mpeg"
     available = True
-    announced = NOTHING
+    station_info = NO_STATION_INFO
     bitrate = 128
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ async def serving(
     """Run the mounts behind a real server; give a way to it."""
     found = routes(
         mounts,
-        Admission(Authenticator(), ADMIN_TOKEN),
+        StationAuthorization(Authenticator(), ADMIN_TOKEN),
         max_listeners=max_listeners,
         passwords=passwords,
         silent_seconds=silent_seconds,

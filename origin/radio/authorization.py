@@ -1,6 +1,6 @@
-"""Who may hear a station, send to it, and change its titles.
+"""Decides who may listen to a station, publish to it and change its titles.
 
-What is told of a station (its titles, its listeners, its playlists) needs what its sound needs.
+A station's titles, statistics and playlists need the same permission as its audio.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from origin.access.credentials import Authenticator, Secret, unauthorized
 from origin.radio.mount import Mount
 
 SOURCE_USER = "source"
-"""By which user sources present their password, as Icecast has it."""
+"""User name of source clients, as in Icecast."""
 
 
-class Admission:
-    """Decides by passwords, signed addresses and the administrator's token.
+class StationAuthorization:
+    """Checks passwords, signed addresses and the administrator's token.
 
     Args:
-        authenticator: checks them.
-        admin_token: opens every station to listeners, and its titles to changes; empty: there is none.
+        authenticator: compares them with a request.
+        admin_token: lets its holder listen to every station and change titles; empty for none.
     """
 
     def __init__(self, authenticator: Authenticator, admin_token: str = "") -> None:
@@ -30,22 +30,22 @@ class Admission:
         self._admin = Secret(admin_token)
 
     async def may_listen(self, request: Request, mount: Mount) -> bool:
-        """Tell whether a request has the station's password, or an address signed with it; or it needs none.
+        """Tell whether a request carries what the station's listeners need, if anything.
 
         Args:
-            request: for its sound, or for what is told of it; an address signed for ``/radio/NAME`` does
+            request: an address signed for ``/radio/NAME`` is valid for the station's other addresses too.
             mount: the station.
         """
         if not is_protected(mount):
             return True
         return await self._authenticator.admits(request, self._admin, _listening(mount))
 
-    async def opened(self, request: Request, mounts: Iterable[Mount]) -> frozenset[str]:
-        """Name the stations of a list that a request may hear: those without a password, and its own.
+    async def accessible_stations(self, request: Request, mounts: Iterable[Mount]) -> frozenset[str]:
+        """Name the stations of a list that a request may listen to.
 
         Args:
             request: with a password in its query or as Bearer, or a query signed for a station.
-            mounts: those of the list.
+            mounts: the list.
         """
         mounts = tuple(mounts)
         secrets = {_listening(mount): mount.name for mount in mounts if is_protected(mount)}
@@ -56,11 +56,11 @@ class Admission:
         return free | {name for secret, name in secrets.items() if {secret, self._admin} & fitting}
 
     async def may_send(self, request: Request, password: str) -> bool:
-        """Tell whether a request is from the station's source, whose password this is."""
+        """Tell whether a request has the password of the station's source client."""
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER))
 
     async def may_change_titles(self, request: Request, password: str) -> bool:
-        """Tell whether a request is from the source whose password this is, or from the administrator."""
+        """Tell whether a request has the source client's password or the administrator's token."""
         return await self._authenticator.admits(request, Secret(password, SOURCE_USER), self._admin)
 
 
@@ -70,7 +70,7 @@ def is_protected(mount: Mount) -> bool:
 
 
 def refusal() -> Response:
-    """Ask for the password."""
+    """Answer 401, asking for the password."""
     return unauthorized("this station is for listeners with a password")
 
 

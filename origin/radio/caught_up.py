@@ -1,7 +1,7 @@
-"""Listeners that have had everything, and get the next block as it is: one system call each, nothing else.
+"""Writes the next block to all listeners that have received everything before it, with one system call each.
 
-That is most of a crowd, most of the time. What it costs is what is touched for each, as a thousand listeners
-and what the kernel has of them are more than a processor's nearest memory holds: here, that is one number.
+Most listeners are in this state most of the time. Only one number, the descriptor, is touched for each: with
+thousands of listeners more than that would not fit the processor's caches.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from origin.radio.ring import Cursor
 T = TypeVar("T")
 
 NOBODY = -1
-"""In place of a descriptor whose listener has gone; no write to it does anything (write(2), EBADF)."""
+"""Replaces the descriptor of a listener that has left; writing to it fails with EBADF (write(2))."""
 
 
 class CaughtUpListeners(Generic[T]):
-    """Members that stand at one place and are written to together.
+    """Listeners at the same position in the ring, which are written to together.
 
     Args:
-        fall_out: called for each whose client doesn't take the whole block, with what it hasn't taken; it
-            removes it.
+        fall_out: called for each listener whose socket doesn't take the whole block, with the rest of the
+            block;
+            it must remove the listener.
 
     Attributes:
-        cursor: where all of them stand, behind the block under way; meaningless while there are none.
+        cursor: the common position, behind the block being written; meaningless without members.
     """
 
     def __init__(self, fall_out: Callable[[T, memoryview], None]) -> None:
@@ -34,7 +35,7 @@ class CaughtUpListeners(Generic[T]):
         self._descriptors: list[int] = []
         self._members: list[T | None] = []
         self._places: dict[T, int] = {}
-        # Bytes of all blocks up to the end of the last one, and how many of them when a member came.
+        # Bytes of all finished blocks, and what that count was when each member was added.
         self._written = 0
         self._since: dict[T, int] = {}
         self._data = b""
@@ -46,30 +47,30 @@ class CaughtUpListeners(Generic[T]):
         return len(self._places)
 
     def __contains__(self, member: T) -> bool:
-        """Tell whether somebody is one."""
+        """Tell whether a listener is a member."""
         return member in self._places
 
     @property
     def members(self) -> tuple[T, ...]:
-        """Who is in it, in the order of their coming."""
+        """The members in the order in which they were added."""
         return tuple(self._places)
 
     @property
     def is_under_way(self) -> bool:
-        """Whether some members haven't got the block yet."""
+        """Whether some members have not been written the current block yet."""
         return bool(self._data)
 
     def add(self, member: T, descriptor: int) -> None:
-        """Take somebody in; not while a block is under way."""
+        """Add a listener; not while a block is being written."""
         self._places[member], self._since[member] = len(self._members), self._written
         self._members.append(member)
         self._descriptors.append(descriptor)
 
     def remove(self, member: T) -> int:
-        """Let somebody go, at once: the descriptor may be another's soon.
+        """Remove a listener at once: its descriptor number may soon be another connection's.
 
         Returns:
-            Bytes that were written to it, what was left of the last block included.
+            Bytes that were written to it, including the rest of its last block.
         """
         place = self._places.pop(member)
         self._members[place], self._descriptors[place] = None, NOBODY
@@ -77,7 +78,7 @@ class CaughtUpListeners(Generic[T]):
         return written - self._since.pop(member)
 
     def begin(self, data: bytes) -> None:
-        """Have a block written, by ``go_on``; none may be under way."""
+        """Set the block that ``go_on`` writes; the one before must be finished."""
         if len(self._places) < len(self._members):
             self._close_ranks()
         self._data, self._next = data, 0
@@ -89,7 +90,7 @@ class CaughtUpListeners(Generic[T]):
             most: of them.
 
         Returns:
-            Bytes that are on their way.
+            Bytes written or queued.
         """
         first, data = self._next, self._data
         if not data:
@@ -101,7 +102,7 @@ class CaughtUpListeners(Generic[T]):
             try:
                 taken = write(descriptor, data)
             except OSError:
-                taken = 0  # no room, or an error that the transport meets too, with what is left to it
+                taken = 0  # the socket is full, or broken: then the transport meets the same error
             if taken == size:
                 served += 1
             else:
@@ -116,7 +117,7 @@ class CaughtUpListeners(Generic[T]):
         return served * size
 
     def finish(self) -> int:
-        """Write the block under way, if one is, to all who haven't got it; give the bytes."""
+        """Write the current block, if any, to all remaining members; return the bytes."""
         return self.go_on(len(self._members))
 
     def _close_ranks(self) -> None:

@@ -1,7 +1,7 @@
-"""Which media time a listener hears, for players that name their connection: ``/radio/NAME?listener=TOKEN``.
+"""Tells players the media time that they hear, if they name their connection: ``/radio/NAME?listener=TOKEN``.
 
-A connection's audio begins at some media time; from there on the player's own clock tells what is heard,
-until the listener is set forward because it fell behind.
+A connection's audio begins at some media time; from there on the player's own clock is enough, until the
+listener skips ahead because it fell behind.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
-"""What a listener may call itself: long enough not to be somebody else's by chance."""
+"""What a listener may call itself: long enough to be unique by chance."""
 
 KEPT_SECONDS = 60.0
-"""How long it is known what a listener heard, after it has gone: its player still has some audio."""
+"""How long the times of a closed connection are kept: its player still has audio buffered."""
 
 MAX_GONE = 10_000
-"""Listeners that have gone and are known still; beyond, the first that went is forgotten."""
+"""Most closed connections whose times are kept; beyond, the oldest are forgotten."""
 
-MAX_PLACES = 8
-"""How often one listener may be set forward until its first places are forgotten."""
+MAX_MARKS = 8
+"""Most marks of one listener; beyond, the oldest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaTimeMark:
-    """From here on a connection's audio has this media time.
+    """The media time at a position in a connection's audio.
 
     Attributes:
-        position: seconds of audio that the connection has given before.
+        position: seconds of audio sent on the connection before.
         media_time: of the audio that follows, in seconds since the station's start.
     """
 
@@ -39,41 +39,41 @@ class MediaTimeMark:
 
 
 class ListenerTime:
-    """What one connection hears.
+    """The marks of one connection.
 
     Args:
-        tell: called with each new place.
+        tell: called with each new mark.
 
     Attributes:
-        places: the first, and one for each time that it was set forward.
+        marks: the first, and one for each skip.
     """
 
-    __slots__ = ("_tell", "places")
+    __slots__ = ("_tell", "marks")
 
     def __init__(self, tell: Callable[[MediaTimeMark], None]) -> None:
         self._tell = tell
-        self.places: deque[MediaTimeMark] = deque(maxlen=MAX_PLACES)
+        self.marks: deque[MediaTimeMark] = deque(maxlen=MAX_MARKS)
 
     def begin(self, media_time: Fraction) -> None:
-        """Take note of the media time of the first byte."""
+        """Note the media time of the first byte."""
         self._add(MediaTimeMark(Fraction(0), media_time))
 
     def skip(self, before: Fraction, after: Fraction) -> None:
-        """Take note that it was set forward, from one media time to another."""
-        last = self.places[-1]
+        """Note a skip from one media time to another."""
+        last = self.marks[-1]
         position = last.position + before - last.media_time
         if position == last.position:
-            # Nothing was heard there.
-            self.places.pop()
+            # No audio was sent since the last mark.
+            self.marks.pop()
         self._add(MediaTimeMark(position, after))
 
-    def _add(self, place: MediaTimeMark) -> None:
-        self.places.append(place)
-        self._tell(place)
+    def _add(self, mark: MediaTimeMark) -> None:
+        self.marks.append(mark)
+        self._tell(mark)
 
 
 class ListenerTimes:
-    """What the listeners hear that have named themselves.
+    """The marks of all connections of a mount that have a token.
 
     Args:
         clock: monotonic seconds.
@@ -85,24 +85,24 @@ class ListenerTimes:
         self._gone: deque[tuple[float, str, ListenerTime]] = deque()
 
     def __len__(self) -> int:
-        """Count the listeners that are known by name."""
+        """Count the tokens."""
         return len(self._known)
 
     def begin(self, token: str, tell: Callable[[MediaTimeMark], None]) -> ListenerTime:
-        """Begin anew for a connection of this name; an earlier one of it is forgotten."""
+        """Start the marks of a new connection; they replace those of an earlier one with this token."""
         listener_time = self._known[token] = ListenerTime(tell)
         return listener_time
 
     def end(self, token: str, listener_time: ListenerTime) -> None:
-        """Take note that a listener has gone."""
+        """Note that a connection was closed."""
         self._gone.append((self._clock(), token, listener_time))
         self._forget()
 
-    def places(self, token: str | None) -> list[MediaTimeMark]:
-        """Give what a listener heard so far; [] for one that isn't known."""
+    def marks(self, token: str | None) -> list[MediaTimeMark]:
+        """Return the marks of a token; none if it is unknown."""
         self._forget()
         listener_time = self._known.get(token or "")
-        return [] if listener_time is None else list(listener_time.places)
+        return [] if listener_time is None else list(listener_time.marks)
 
     def _forget(self) -> None:
         oldest = self._clock() - KEPT_SECONDS

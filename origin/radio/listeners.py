@@ -1,8 +1,7 @@
-"""Who hears a mount: entering with a burst, one paced flush for all, and who lags, leaves or is dropped.
+"""Sends a mount's audio to its listeners: a burst, then each block; slow listeners are dropped.
 
-Nobody here waits for anybody: a flush writes the newest block to all who have had what is before it
-(:mod:`origin.radio.caught_up`), and what each of the others lacks, as far as its client takes it. A listener
-that leaves costs nothing but its entry.
+No listener waits for another. A flush writes the newest block to all that have everything before it
+(:mod:`origin.radio.caught_up`), and to each of the others as much of the missing audio as its socket takes.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ log = structlog.get_logger()
 
 
 class Listener:
-    """One connection that gets audio.
+    """One connection that receives audio.
 
     Args:
-        interleaver: puts titles between the audio; None for a listener that doesn't want them.
-        token: a name that it has given itself, if any.
+        interleaver: inserts ICY metadata blocks; None for a listener that doesn't want them.
+        token: by which it named itself, if it did.
 
     Attributes:
-        begun: whether it got a place, so that it has a stream and a cursor.
-        listener_time: where it is told what it hears; None when nobody asks.
+        begun: whether it has a stream and a cursor.
+        listener_time: records the media time it hears; None without a token.
     """
 
     __slots__ = (
@@ -66,7 +65,7 @@ class Listener:
             self.listener_time.begin(cursor.media_time)
 
     def finish(self) -> None:
-        """Let whoever waits for its end go on."""
+        """Complete ``done``."""
         if not self.done.done():
             self.done.set_result(None)
 
@@ -79,12 +78,12 @@ class Listeners:
         ring: its audio; at least ``queue_bytes`` large.
         limits: of each listener.
         clock: monotonic seconds.
-        count: told how many bytes were written.
+        count: called with the number of bytes written.
 
     Attributes:
-        peak: most at once, probes not counted.
-        dropped: that fell behind too far.
-        skipped: how often one was set forward instead.
+        peak: most listeners at once, without probes.
+        dropped: how many fell too far behind.
+        skipped: how often one skipped ahead instead.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Listeners:
         self._clock = clock
         self._count = count
         self._present: dict[Listener, None] = {}
-        # Those of them that stand by themselves: new, behind, or with titles between their audio.
+        # Listeners with a cursor of their own: new, behind, or with metadata in their audio.
         self._alone: dict[Listener, None] = {}
         self._caught_up_groups = {
             chunked: CaughtUpListeners[Listener](self._fall_behind) for chunked in (False, True)
@@ -114,20 +113,20 @@ class Listeners:
         self.skipped = 0
 
     def __len__(self) -> int:
-        """Count the connections that get audio."""
+        """Count the listeners."""
         return len(self._present)
 
     def enter(self, listener: Listener, stream: Stream) -> None:
-        """Let a listener in, and give it the burst; its response's head is out already."""
+        """Add a listener and send the burst; its response's head has been sent."""
         listener.joined = self._clock()
-        listener.start(stream, self._ring.join(self._limits.burst_bytes, lambda: self._fell_out(listener)))
+        listener.start(stream, self._ring.join(self._limits.burst_bytes, lambda: self._on_lag(listener)))
         stream.on_close = lambda: self._leave(listener)
         self._present[listener] = self._alone[listener] = None
         self._young.append(listener)
         self._count(self._serve(listener))
 
     async def flush(self) -> None:
-        """Write what is new to everybody: in one go, so that all hear it at about the same time."""
+        """Write the newest audio to all listeners in one go, so that all hear it at about the same time."""
         for caught_up in self._caught_up_groups.values():
             self._begin(caught_up)
             while caught_up.is_under_way:
@@ -143,7 +142,7 @@ class Listeners:
         self._settle()
 
     def close(self) -> None:
-        """End all: those that have everything in order, the others by cutting their connection."""
+        """End all: in order where everything was sent, else by aborting the connection."""
         for caught_up in self._caught_up_groups.values():
             self._disband(caught_up)
         for listener in tuple(self._present):
@@ -156,7 +155,7 @@ class Listeners:
             self._leave(listener)
 
     def _begin(self, caught_up: CaughtUpListeners[Listener]) -> None:
-        """Have the newest block written to those that lack it alone."""
+        """Start to write the newest block to listeners that lack only that one."""
         self._count(caught_up.finish())
         newest, block = self._ring.newest
         if not caught_up or block is None or caught_up.cursor.sequence > newest:
@@ -170,7 +169,7 @@ class Listeners:
         )
 
     def _unite(self, listener: Listener) -> None:
-        """Let a listener that has had everything stand with the others that have."""
+        """Move a listener that has everything to the caught-up group."""
         newest, _ = self._ring.newest
         cursor, stream = listener.cursor, listener.stream
         descriptor = stream.direct
@@ -188,23 +187,23 @@ class Listeners:
         caught_up.add(listener, descriptor)
 
     def _disband(self, caught_up: CaughtUpListeners[Listener]) -> None:
-        """Let each stand by itself, behind what is under way."""
+        """Finish the current block, and let each member go on with its own cursor."""
         self._count(caught_up.finish())
         for listener in caught_up.members:
             self._stand_alone(listener)
 
     def _fall_behind(self, listener: Listener, rest: memoryview) -> None:
-        """Go on by itself with a listener whose client hasn't taken a whole block."""
+        """Give a listener its own cursor when its socket didn't take a whole block."""
         self._stand_alone(listener)
         listener.stream.queue(rest)
 
     def _stand_alone(self, listener: Listener) -> None:
         listener.stream.sent += self._caught_up_groups[listener.stream.chunked].remove(listener)
-        listener.cursor = self._ring.fork(listener.cursor, lambda: self._fell_out(listener))
+        listener.cursor = self._ring.fork(listener.cursor, lambda: self._on_lag(listener))
         self._alone[listener] = None
 
     def _serve_some(self, alone: tuple[Listener, ...]) -> int:
-        """Write what some listeners haven't got yet; give the bytes. With titles, most lack the newest."""
+        """Write missing audio to some listeners; return the bytes. Most with metadata lack one block."""
         newest, block = self._ring.newest
         if block is None:
             return 0
@@ -221,16 +220,16 @@ class Listeners:
         return sent
 
     def _serve(self, listener: Listener) -> int:
-        """Write what a listener hasn't got yet, as far as its client takes it; give the bytes."""
+        """Write a listener's missing audio as far as its socket takes it; return the bytes."""
         stream, cursor = listener.stream, listener.cursor
         if stream.closed:
             return 0
         if waiting := stream.buffered:
             behind = self._ring.lag(cursor)
             if not behind:
-                # It has been given all: whether its client takes that in time shows with the next block.
+                # Everything is in its transport; whether it is read in time shows with the next block.
                 return 0
-            # To be set forward, there must be more than the burst that it would get: it would go back else.
+            # Skipping ahead resends a burst: it must be further behind than that, or it would skip back.
             skippable = not self._limits.skips or behind > self._limits.burst_bytes
             if skippable and waiting + behind > self._limits.queue_bytes:
                 self._lag(listener)
@@ -253,23 +252,23 @@ class Listeners:
         return sent
 
     def _chunk_of(self, data: bytes | memoryview) -> bytes:
-        """Frame a block: once for all, as those that read slowly may keep it for a while."""
+        """Frame a block as an HTTP chunk, once for all listeners."""
         if self._framed[0] is not data:
             self._framed = (data, as_chunk(data))
         return self._framed[1]
 
-    def _fell_out(self, listener: Listener) -> None:
+    def _on_lag(self, listener: Listener) -> None:
         self._lag(listener)
 
     def _lag(self, listener: Listener) -> None:
-        """What happens to one that is too far behind."""
+        """Let a listener that fell too far behind skip ahead, or drop it."""
         if self._limits.skips and not listener.stream.closed:
             self.skipped += 1
             old = listener.cursor
             self._ring.leave(old)
-            # Only whole frames are ever handed to a stream, so a cut of the ring continues them.
+            # Streams get whole frames only, so the audio may continue at any cut.
             listener.cursor = self._ring.join(
-                self._limits.burst_bytes, lambda: self._fell_out(listener), old.link
+                self._limits.burst_bytes, lambda: self._on_lag(listener), old.link
             )
             if listener.listener_time is not None:
                 listener.listener_time.skip(old.media_time, listener.cursor.media_time)
@@ -293,7 +292,7 @@ class Listeners:
         listener.finish()
 
     def _settle(self) -> None:
-        """Count those that have stayed long enough for the peak."""
+        """Update the peak with listeners that are no probes."""
         now, probe_seconds = self._clock(), self._limits.probe_seconds
         while self._young and (self._young[0].settled or now - self._young[0].joined >= probe_seconds):
             listener = self._young.popleft()

@@ -1,4 +1,4 @@
-"""One radio mount: a station's audio, kept once, and the listeners that hear it."""
+"""A radio mount: sends a station's audio to its listeners, or a fallback while the station is silent."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import structlog
 
 from media.mp3.icy import metadata_block
 from origin.http1.stream import Stream
-from origin.radio.icy_headers import StationDescription, appearance, greeting
+from origin.radio.icy_headers import StationDescription, describe_station, listener_headers
 from origin.radio.limits import MountLimits
 from origin.radio.listeners import Listener, Listeners
 from origin.radio.now_playing import NowPlaying
 from origin.radio.options import MountOptions, Source
 from origin.radio.ring import Ring
-from origin.radio.taps import Taps
+from origin.radio.subscribers import Subscribers
 from packager.radio.audio_blocks import AudioBlock
+from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
 from packager.radio.ogg_chain import OggChain
-from packager.radio.ogg_intake import MEDIA_TYPE as OGG
 
 
 class StreamType:
-    """What the listeners of a mount were told, and what was heard.
+    """The media type that a mount's listeners were told, which their response can't change any more.
 
     Attributes:
-        heard: the type and codec of the newest block; "" before the first.
-        told: what the newest listener was told; "" before the first.
+        heard: type and codec of the newest block; "" before the first.
+        told: type in the newest listener's response; "" before the first.
     """
 
     def __init__(self) -> None:
@@ -38,36 +38,36 @@ class StreamType:
         self.told = ""
 
     def tell(self, expected: str) -> str:
-        """Tell a listener the type of its response.
+        """Choose the type of a listener's response.
 
         Args:
-            expected: what will come when nothing was heard so far.
+            expected: of the audio to come, used before the first block.
         """
         self.told = self.media_type(expected)
         return self.told
 
     def media_type(self, expected: str) -> str:
-        """Give the type, such as ``audio/mpeg``; the expected one when nothing was heard so far."""
-        return _plain(self.heard) or expected
+        """Return the type, such as ``audio/mpeg``, or the expected one before the first block."""
+        return _without_codecs(self.heard) or expected
 
-    def suits(self, block: AudioBlock) -> bool:
-        """Tell whether listeners can go on with a block."""
+    def accepts(self, block: AudioBlock) -> bool:
+        """Tell whether current listeners can decode a block."""
         if self.heard:
             return block.sort == self.heard
         return self.told in ("", block.media_type)
 
-    def turn_to(self, block: AudioBlock) -> None:
-        """Be of a block's type from now on."""
+    def change_to(self, block: AudioBlock) -> None:
+        """Take on a block's type."""
         self.heard = block.sort
         self.told = block.media_type
 
 
-def _plain(sort: str) -> str:
+def _without_codecs(sort: str) -> str:
     return sort.partition(";")[0]
 
 
 class Silence:
-    """For how long a mount has had nothing to hear.
+    """Measures how long a mount, and its own station, have given no audio.
 
     Args:
         clock: monotonic seconds.
@@ -78,35 +78,35 @@ class Silence:
         self._clock = clock
         self._limits = limits
         self._begun = clock()
-        # When the station, and when anything, was last heard here.
+        # When the station gave its last block, and when any block was last sent.
         self._heard: float | None = None
-        self._sounded: float | None = None
+        self._sent: float | None = None
 
-    def begin(self) -> None:
-        """Count from now on where nothing was heard yet."""
+    def start(self) -> None:
+        """Count from now on if there was no audio yet."""
         self._begun = self._clock()
 
-    def begin_anew(self) -> None:
-        """Count from now on, whatever sounded before."""
-        self._begun, self._sounded = self._clock(), None
+    def restart(self) -> None:
+        """Count from now on, ignoring earlier audio."""
+        self._begun, self._sent = self._clock(), None
 
-    def hear(self) -> None:
-        """Take notice of a block of the station."""
+    def station_heard(self) -> None:
+        """Note a block of the station."""
         self._heard = self._clock()
 
-    def sound(self) -> None:
-        """Take notice of a block that went out, the fallback's too."""
-        self._sounded = self._clock()
+    def block_sent(self) -> None:
+        """Note a block that was sent, the station's or the fallback's."""
+        self._sent = self._clock()
 
     @property
-    def is_broken(self) -> bool:
-        """Whether anything has sounded since it began anew."""
-        return self._sounded is not None
+    def has_sounded(self) -> bool:
+        """Whether a block was sent since the last restart."""
+        return self._sent is not None
 
     @property
     def seconds(self) -> float:
-        """For how long nothing has sounded."""
-        return self._clock() - (self._begun if self._sounded is None else self._sounded)
+        """How long no block was sent."""
+        return self._clock() - (self._begun if self._sent is None else self._sent)
 
     @property
     def is_long(self) -> bool:
@@ -115,13 +115,13 @@ class Silence:
 
     @property
     def wants_fallback(self) -> bool:
-        """Whether the station itself has given nothing for so long that the fallback is heard."""
+        """Whether the station has been silent long enough for the fallback."""
         since = self._begun if self._heard is None else self._heard
         return self._clock() - since > self._limits.fallback_seconds
 
 
 class Demand:
-    """What is wanted of one source.
+    """Tells when a source on demand should play.
 
     Args:
         clock: monotonic seconds.
@@ -136,14 +136,14 @@ class Demand:
         self._unwanted = asyncio.Event()
 
     @property
-    def stands(self) -> bool:
-        """Whether the source is to play."""
+    def is_wanted(self) -> bool:
+        """Whether the source should play."""
         return self._wanted.is_set()
 
-    def look(self, *, heard: bool) -> None:
-        """Take note whether there is anybody to play for now."""
+    def update(self, *, has_listeners: bool) -> None:
+        """Note whether there are listeners now."""
         now = self._clock()
-        if heard:
+        if has_listeners:
             self._asked = now
             self._unwanted.clear()
             self._wanted.set()
@@ -151,12 +151,12 @@ class Demand:
             self._wanted.clear()
             self._unwanted.set()
 
-    async def begins(self) -> None:
-        """Wait until the source is to play."""
+    async def wanted(self) -> None:
+        """Wait until the source should play."""
         await self._wanted.wait()
 
-    async def ends(self) -> None:
-        """Wait until it needn't any more."""
+    async def unwanted(self) -> None:
+        """Wait until it should stop."""
         await self._unwanted.wait()
 
 
@@ -164,22 +164,23 @@ log = structlog.get_logger()
 
 
 class Mount:
-    """A station with its listeners.
+    """A station and its listeners.
 
     Args:
-        name: what stands behind ``/radio/``.
+        name: of the address ``/radio/NAME``.
         station: the source of audio.
         options: presentation and limits.
         clock: monotonic seconds.
-        count: told how many bytes were written to listeners.
-        count_events: told how many were written to readers of its event channel.
+        count: called with the bytes written to listeners.
+        count_events: called with the bytes written to readers of its event channel.
 
     Attributes:
-        title: of what is played now.
-        now: its titles with their media times, and the event channel.
-        audience: its listeners.
+        title: the current one.
+        now: titles with their media times, and the event channel.
+        audience: the listeners.
+        subscribers: others that receive its audio.
+        fallback: the mount whose audio is sent here while the station is silent.
         taps: those who carry its audio elsewhere.
-        fallback: the mount that is heard here while the station is silent.
     """
 
     def __init__(
@@ -199,7 +200,7 @@ class Mount:
         self.started = time.time()
         self._label = b""
         self._type = StreamType()
-        self._unlike = ""
+        self._unheard_type = ""
         self._chain = OggChain()
         limits = self.options.limits
         listener = limits.listener
@@ -207,14 +208,14 @@ class Mount:
         self._closed = False
         self._dismiss: Callable[[], None] | None = None
         self.audience = Listeners(name, self._ring, listener, clock, count)
-        self.taps = Taps(clock, limits, self.options.lead_seconds)
+        self.subscribers = Subscribers(clock, limits, self.options.lead_seconds)
         self.fallback: Mount | None = None
         self._dependents: list[Mount] = []
         self._silence = Silence(clock, limits)
         self._demand = Demand(clock, limits.idle_seconds)
 
     def fall_back_to(self, other: Mount) -> None:
-        """Let another mount be heard here while the station is silent."""
+        """Set the mount whose audio is sent here while the station is silent."""
         self.fallback = other
         other.serve_also(self)
 
@@ -229,7 +230,7 @@ class Mount:
 
     @property
     def has_own_titles(self) -> bool:
-        """Whether the audio's own headers tell the titles: Ogg's do, and Icecast has no ICY there either."""
+        """Whether titles are in the audio itself, as in Ogg, where Icecast sends no ICY metadata either."""
         return self.media_type == OGG
 
     @property
@@ -239,67 +240,67 @@ class Mount:
 
     @property
     def media_time(self) -> Fraction:
-        """Seconds of audio that were sent since the start: media time at the live edge."""
+        """Seconds of audio sent since the start."""
         return self._ring.media_time
 
     @property
     def listeners(self) -> int:
-        """Connections that get audio."""
+        """Number of listeners."""
         return len(self.audience)
 
     @property
     def peak(self) -> int:
-        """Most listeners at once since the start, probes not counted."""
+        """Most listeners at once since the start, without probes."""
         return self.audience.peak
 
     @property
     def dropped(self) -> int:
-        """Listeners that fell behind too far."""
+        """Listeners dropped because they fell too far behind."""
         return self.audience.dropped
 
     @property
     def state(self) -> str:
-        """``live``; ``starting`` before it sounds; ``idle`` until it is asked for; ``down`` when silent."""
+        """``live``; ``starting`` before the first block; ``idle`` without demand; ``down`` when silent."""
         if self._closed:
             return "down"
-        if self.options.on_demand and not self._demand.stands:
+        if self.options.on_demand and not self._demand.is_wanted:
             return "idle"
         if self._silence.is_long:
             return "down"
-        return "live" if self._silence.is_broken else "starting"
+        return "live" if self._silence.has_sounded else "starting"
 
     def has_ended(self) -> bool:
-        """Tell whether it was closed: nothing is heard here any more."""
+        """Tell whether it was closed."""
         return self._closed
 
     @property
     def full(self) -> bool:
-        """Whether another listener would be too many."""
+        """Whether ``max_listeners`` is reached."""
         return len(self.audience) >= self.options.max_listeners
 
     @property
     def is_silent(self) -> bool:
-        """Whether the station gives nothing, so that the fallback is heard."""
+        """Whether the station gives no audio, so that the fallback is used."""
         return not self.station.available or self._silence.wants_fallback
 
     @property
     def needs_fallback(self) -> bool:
-        """Whether the fallback is to be heard here; a source that nobody asks for doesn't need one."""
+        """Whether the fallback should play for this mount; without demand it needn't."""
         return self.is_silent and (not self.options.on_demand or self.is_heard)
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it has anybody to play for, a mount that falls back to it included."""
+        """Whether somebody hears it, directly or as a fallback."""
         return self.is_heard or any(mount.needs_fallback for mount in self._dependents)
 
     @property
     def is_heard(self) -> bool:
-        """Whether it has listeners, or somebody who carries its audio elsewhere."""
-        return bool(len(self.audience)) or bool(len(self.taps))
+        """Whether it has listeners or subscribers."""
+        return bool(len(self.audience)) or bool(len(self.subscribers))
 
     async def run(self) -> None:
-        """Carry the station's audio to the listeners until cancelled, or until the station ends."""
-        self._silence.begin()
+        """Distribute the station's audio until it ends or the task is cancelled."""
+        self._silence.start()
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch())
             try:
@@ -309,7 +310,7 @@ class Mount:
         self.close()
 
     def close(self) -> None:
-        """End all listeners: those that read at once, the others after ``close_seconds``."""
+        """Disconnect all listeners; those that don't read, after ``CLOSE_SECONDS``."""
         self._closed = True
         if self._dismiss is not None:
             self._dismiss()
@@ -317,92 +318,94 @@ class Mount:
         self.now.channel.close()
 
     def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
-        """Write the response headers of a listener."""
+        """Write a listener's response headers."""
         metaint = self.options.metaint if with_titles else None
-        return greeting(self._type.tell(self.station.media_type), self.shown, self.bitrate, metaint)
+        return listener_headers(
+            self._type.tell(self.station.media_type), self.description, self.bitrate, metaint
+        )
 
     @property
-    def shown(self) -> StationDescription:
-        """How the station presents itself now."""
-        return appearance(self.name, self.options, self.station.announced)
+    def description(self) -> StationDescription:
+        """What listeners are told about the station now."""
+        return describe_station(self.name, self.options, self.station.station_info)
 
     @contextlib.contextmanager
     def sourced(self, dismiss: Callable[[], None]) -> Iterator[None]:
-        """Have a source client for as long as the context is open.
+        """Have a source client while the context is open.
 
         Args:
-            dismiss: sends it away; called when the mount ends before it.
+            dismiss: disconnects it; called when the mount ends first.
         """
         self.started = time.time()
         self._dismiss = dismiss
         if self.state == "down":
-            # Its first second takes a second to come: who asks meanwhile isn't sent away.
-            self._silence.begin_anew()
+            # The first block takes a second to come: don't answer 503 meanwhile.
+            self._silence.restart()
         try:
             yield
         finally:
             self._dismiss = None
 
     def enter(self, listener: Listener, stream: Stream) -> None:
-        """Let a listener in whose response's head is out; its ``done`` tells when it has gone."""
+        """Add a listener whose response head was sent; its ``done`` completes when it has left."""
         if self._closed:
             stream.end(self.options.limits.listener.close_seconds)
             listener.finish()
             return
         self.now.accompany(listener)
         self.audience.enter(listener, stream)
-        self._demand.look(heard=self.is_wanted)
+        self._demand.update(has_listeners=self.is_wanted)
 
     async def _play(self) -> None:
         async with aclosing(self.station.blocks()) as blocks:
             async for block in blocks:
-                self._silence.hear()
-                self._unlike = ""
+                self._silence.station_heard()
+                self._unheard_type = ""
                 await self._publish(block)
 
     async def _play_on_demand(self) -> None:
         while True:
-            await self._demand.begins()
-            self._silence.begin_anew()
+            await self._demand.wanted()
+            self._silence.restart()
             async with asyncio.TaskGroup() as group:
                 playing = group.create_task(self._play())
-                await self._demand.ends()
+                await self._demand.unwanted()
                 playing.cancel()
 
     async def substitute(self, block: AudioBlock) -> None:
-        """Take a block of the fallback, which is only of use while the own station is silent.
+        """Take a block of the fallback; it is ignored while the own station plays.
 
-        A response has one type, so listeners are rather held than sent away for a fallback of another one.
+        Listeners whose response has another type are kept waiting rather than disconnected.
         """
         if not self.is_silent or self._closed:
             return
-        if self._type.suits(block) or not len(self.audience):
+        if self._type.accepts(block) or not len(self.audience):
             await self._publish(block)
-        elif self._unlike != block.sort:
-            self._unlike = block.sort
+        elif self._unheard_type != block.sort:
+            self._unheard_type = block.sort
             heard = self._type.heard or self._type.told
             log.warning(
                 "fallback isn't of the listeners' type", mount=self.name, type=heard, not_heard=block.sort
             )
 
     async def _publish(self, block: AudioBlock) -> None:
-        if not self._type.suits(block):
+        if not self._type.accepts(block):
             self._send_away(block)
-        self._type.turn_to(block)
+        self._type.change_to(block)
         if block.title != self.title or not self._label:
             self.title = block.title
             self._label = metadata_block(block.title, self.options.url)
             self.now.change(block.title, self.media_time)
-        piece = self._chain.carry(block)
-        self._ring.append(piece.data, self._label, piece.cuts, block.seconds, piece.lead, piece.link)
-        self._silence.sound()
-        self.taps.put(block)
+        chained = self._chain.carry(block)
+        self._ring.append(chained.data, self._label, chained.cuts, block.seconds, chained.lead, chained.link)
+        self._silence.block_sent()
+        self.subscribers.put(block)
         await self.audience.flush()
         for mount in self._dependents:
             await mount.substitute(block)
 
     def _send_away(self, block: AudioBlock) -> None:
-        """A response has one type, so its listeners come again for another."""
+        """Disconnect listeners so that they come again: a response has one media type."""
         before = self._type.heard or self._type.told
         log.info("type changes", mount=self.name, before=before, now=block.sort)
         self.audience.close()
@@ -414,5 +417,5 @@ class Mount:
             if len(self.audience) and self._silence.seconds > self.options.hold_seconds:
                 log.info("listeners let go", mount=self.name, silent_for=self.options.hold_seconds)
                 self.audience.close()
-            self._demand.look(heard=self.is_wanted)
+            self._demand.update(has_listeners=self.is_wanted)
             self.now.channel.beat()

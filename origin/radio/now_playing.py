@@ -1,7 +1,8 @@
-"""What a station plays, at media time: its titles and their history, on its event channel.
+"""Publishes a station's titles with their media times on its event channel, and keeps their history.
 
-A title goes out with its audio, but is heard later: by the burst, and by what a player keeps ahead. So each
-has the media time of its first frame, and a reader that names its listener is told what that one hears.
+Listeners hear a title later than it is sent, because of the burst and their player's buffer. So each title
+has
+the media time of its first frame, and readers that name their listener are told the time that it hears.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from origin.radio.listener_time import ListenerTimes, MediaTimeMark
 from origin.radio.listeners import Listener
 
 TITLE_CHARS = 1000
-"""Longest title that is told: about what ICY's own blocks have room for."""
+"""Longest title; about what an ICY metadata block holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlayedTitle:
-    """What is played from a moment on.
+    """A title and when it began.
 
     Attributes:
-        text: one line, without what could change the text around it.
+        text: one printable line.
         media_time: of its first frame, in seconds since the station's start.
-        started: when that went out, in seconds of the epoch.
+        started: when that was sent, in seconds since the epoch.
     """
 
     text: str
@@ -39,13 +40,13 @@ class PlayedTitle:
 
 
 class NowPlaying:
-    """The titles of one station, the newest known to everybody who reads.
+    """The titles of one station.
 
     Args:
         name: of the mount.
         limits: of its event channel; as many titles are kept as events.
         clock: monotonic seconds.
-        count: told how many bytes were written to readers.
+        count: called with the bytes written to readers.
 
     Attributes:
         channel: its event channel.
@@ -55,14 +56,14 @@ class NowPlaying:
     def __init__(
         self, name: str, limits: ChannelLimits, clock: Callable[[], float], count: Callable[[int], None]
     ) -> None:
-        # The clock names the life of the channel, so that no state is needed to tell it from the last one.
+        # The start time identifies this run of the channel, so no state has to be kept.
         epoch = f"{time.time_ns() // 1_000_000:x}"
         self.channel = EventChannel(f"radio/{name}", epoch, limits, clock, count)
         self.titles: deque[PlayedTitle] = deque(maxlen=limits.history)
         self._listener_times = ListenerTimes(clock)
 
     def change(self, title: str, media_time: Fraction) -> None:
-        """Take note that another title begins, and tell everybody."""
+        """Publish a new title."""
         # JSON knows no lone surrogates, which may come from tags.
         text = clean_title(title).encode("utf-8", "replace").decode()[:TITLE_CHARS]
         now = PlayedTitle(text, media_time, time.time())
@@ -70,25 +71,25 @@ class NowPlaying:
         self.channel.publish("title", describe_title(now))
 
     def accompany(self, listener: Listener) -> None:
-        """Take note of what a listener hears from its first byte on, if it has a name; its reader is told."""
+        """Record the media time of a listener with a token, and tell its reader."""
         token = listener.token
         if token is None:
             return
 
-        def tell(place: MediaTimeMark) -> None:
-            self.channel.tell(token, "listening", describe_place(place))
+        def tell(mark: MediaTimeMark) -> None:
+            self.channel.tell(token, "listening", describe_mark(mark))
 
         listener.listener_time = listener_time = self._listener_times.begin(token, tell)
         listener.done.add_done_callback(lambda _: self._listener_times.end(token, listener_time))
 
     def enter(self, reader: Reader, stream: Stream) -> None:
-        """Let a reader in: first what its listener hears, then the titles that it hasn't seen."""
-        places = self._listener_times.places(reader.token)
-        self.channel.enter(reader, stream, [("listening", describe_place(place)) for place in places])
+        """Add a reader: it gets the media times of its listener, then the titles it has missed."""
+        marks = self._listener_times.marks(reader.token)
+        self.channel.enter(reader, stream, [("listening", describe_mark(mark)) for mark in marks])
 
 
 def describe_title(title: PlayedTitle) -> dict[str, object]:
-    """Write a title for JSON, times in seconds and as RFC 3339 has dates."""
+    """Convert a title for JSON, times in seconds and in RFC 3339 format."""
     started = datetime.fromtimestamp(title.started, UTC).isoformat(timespec="milliseconds")
     return {
         "title": title.text,
@@ -97,9 +98,9 @@ def describe_title(title: PlayedTitle) -> dict[str, object]:
     }
 
 
-def describe_place(place: MediaTimeMark) -> dict[str, object]:
-    """Write what a listener hears for JSON, times in seconds."""
-    return {"position": as_seconds(place.position), "media_time": as_seconds(place.media_time)}
+def describe_mark(mark: MediaTimeMark) -> dict[str, object]:
+    """Convert a mark for JSON, times in seconds."""
+    return {"position": as_seconds(mark.position), "media_time": as_seconds(mark.media_time)}
 
 
 def as_seconds(media_time: Fraction) -> float:

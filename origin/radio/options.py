@@ -1,4 +1,4 @@
-"""What a mount plays, and how it presents itself: what is decided before it runs."""
+"""The options of a mount, and the interface of the source that it plays."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from media.mp3.icy import METAINT
 from origin.events.channel import ChannelLimits
 from origin.radio.limits import MountLimits
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.station_info import Announcement
+from packager.radio.station_info import StationInfo
 
 
 class Source(Protocol):
-    """What a mount plays: a station of a folder, a source client, another server's stream."""
+    """The interface of a mount's source of audio: a folder, a source client or a relay."""
 
     @property
     def media_type(self) -> str:
@@ -28,16 +28,16 @@ class Source(Protocol):
 
     @property
     def available(self) -> bool:
-        """False when it is known to have nothing to give now."""
+        """False when it is known to have no audio now."""
         ...
 
     @property
-    def announced(self) -> Announcement:
-        """What it says of itself."""
+    def station_info(self) -> StationInfo:
+        """What it says of the station."""
         ...
 
     def blocks(self) -> AsyncGenerator[AudioBlock]:
-        """Give audio at real time."""
+        """Yield audio at real time."""
         ...
 
 
@@ -46,17 +46,20 @@ class MountOptions:
     """How a mount presents itself, and its limits.
 
     Attributes:
-        title: the station's name; when empty, what the source says, or the mount's name.
-        genre: of the station; when empty, what the source says.
-        url: of the station's page; when empty, what the source says.
+        title: the station's name; if empty, what the source says, or the mount's name.
+        genre: of the station; if empty, what the source says.
+        url: of the station's page; if empty, what the source says.
         public: whether directories may list it, whatever the source says.
-        max_listeners: connections beyond get 503.
+        burst_bytes: newest audio that a listener gets at once.
+        queue_bytes: how far a listener may fall behind before it is dropped.
+        skips: whether such a listener skips ahead instead.
+        max_listeners: further ones get 503.
         metaint: bytes of audio between two metadata blocks.
-        hold_seconds: how long listeners are kept when there is nothing to hear.
-        on_demand: whether the source is only asked while somebody listens.
-        events: what its event channel may cost.
-        lead_seconds: newest audio that who taps the mount gets at once.
-        listener_password: what listeners need; empty for none.
+        hold_seconds: how long listeners are kept while the mount is silent.
+        on_demand: whether the source plays only while somebody listens.
+        events: limits of its event channel.
+        lead_seconds: newest audio that a subscriber gets at once.
+        listener_password: which listeners need; empty for none.
         limits: how long it waits for its station and for listeners, and what these may cost.
     """
 

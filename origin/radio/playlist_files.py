@@ -1,4 +1,4 @@
-"""``/radio/NAME.m3u`` and ``.xspf``: playlists of a station's one address, for programs that open files."""
+"""``/radio/NAME.m3u`` and ``.xspf``: playlist files with a station's address, for players that open files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from origin.radio.icy_headers import one_line
 from origin.radio.mount import Mount
 
 
-def find(mounts: Mapping[str, Mount], name: str) -> tuple[Mount | None, str]:
-    """Find what a name behind ``/radio/`` stands for.
+def find_station(mounts: Mapping[str, Mount], name: str) -> tuple[Mount | None, str]:
+    """Find the station that a name behind ``/radio/`` refers to.
 
     Args:
         mounts: by name.
-        name: a station's, or that of its playlist.
+        name: of a station or of its playlist file.
 
     Returns:
-        The station, None for none; and the ending of its playlist, where that is asked for.
+        The station, None for none; and the extension of its playlist, "" for the station itself.
     """
     if name in mounts:
         return mounts[name], ""
@@ -29,19 +29,19 @@ def find(mounts: Mapping[str, Mount], name: str) -> tuple[Mount | None, str]:
 
 
 def playlist(mount: Mount, ending: str, request: Request) -> Response:
-    """Answer with a station's playlist.
+    """Answer with a station's playlist file.
 
     Args:
         mount: the station.
         ending: ``m3u`` or ``xspf``.
-        request: whose own query, such as a listener's key, goes into the address.
+        request: its query, such as a listener's password, is copied into the address.
     """
     write, media_type = _WRITERS[ending]
     query = f"?{request.url.query}" if request.url.query else ""
     address = f"{str(request.base_url).rstrip('/')}/radio/{mount.name}{query}"
-    # Which name the server has is in the request, so that nobody may keep the answer for others.
+    # The address depends on the request's Host, so the answer must not be cached.
     return Response(
-        write(address, one_line(mount.shown.name)),
+        write(address, one_line(mount.description.name)),
         headers={"cache-control": "no-store", "content-type": media_type},
     )
 
@@ -62,4 +62,4 @@ _WRITERS: Mapping[str, tuple[Callable[[str, str], str], str]] = {
     "m3u": (_m3u, "audio/x-mpegurl"),
     "xspf": (_xspf, "application/xspf+xml"),
 }
-"""By the address's ending, with the types that Icecast gives them."""
+"""By extension, with the media types that Icecast uses."""

@@ -1,4 +1,4 @@
-"""A station that is another server's stream: Icecast's, or any that plays MP3, AAC or Ogg over HTTP."""
+"""A station that relays another server's stream: Icecast's, or any MP3, AAC or Ogg over HTTP."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import structlog
 
 from media.errors import MediaError
 from media.mp3.icy import Deinterleaver
+from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.limits import RelayLimits
 from origin.radio.source_clients import TYPES
-from origin.radio.station_headers import announced_bitrate, announcement_of
-from packager.radio.audio_blocks import AudioBlock
-from packager.radio.intake import INTAKE_BYTES, Throttle, intake_of
-from packager.radio.station_info import NOTHING
+from packager.radio.audio_blocks import AudioBlock, Throttle
+from packager.radio.mpeg_block_reader import PARSE_BYTES, block_reader_for
+from packager.radio.station_info import NO_STATION_INFO
 from packager.retry_policy import FailureCount
 from packager.sources.guarded_http import GuardedTransport, certificates, guard_of
 from packager.sources.retries import PullError
@@ -25,24 +25,24 @@ from packager.sources.schemes import untold
 from packager.step_budget import StepBudget
 
 SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
-"""Bytes of audio between two titles that are believed; stations have 8,192 and more."""
+"""Plausible bytes of audio between two metadata blocks; stations use 8,192 and more."""
 
 log = structlog.get_logger()
 
 
 class RelayError(Exception):
-    """The other server's answer is no stream that can be relayed."""
+    """The upstream server's answer isn't a stream that can be relayed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RelayOptions:
-    """Which stream of another server a station relays, and how.
+    """The upstream stream of a station.
 
     Attributes:
         name: of the mount, for the log.
         url: of the stream.
-        bitrate: kbit/s that is told until a frame tells it.
-        media_type: that is told until the other server tells it.
+        bitrate: kbit/s, reported until a frame has one.
+        media_type: reported until the upstream server declares one.
         limits: how long the other server may take, and when it is asked again.
     """
 
@@ -54,12 +54,12 @@ class RelayOptions:
 
 
 class Relay:
-    """Asks for the stream, and again when it ends; see ``blocks``."""
+    """Requests the upstream stream, and again whenever it ends."""
 
     def __init__(self, options: RelayOptions) -> None:
         self.options = options
         self.media_type = options.media_type
-        self.announced = NOTHING
+        self.station_info = NO_STATION_INFO
         self.available = False
         self._bitrate = 0
         self._count = FailureCount(options.limits.retry)
@@ -70,7 +70,7 @@ class Relay:
         return self._bitrate or self.options.bitrate
 
     async def blocks(self) -> AsyncGenerator[AudioBlock]:
-        """Give what the other server plays, with its titles, for as long as the generator is asked."""
+        """Yield the upstream stream's audio with its titles while the generator is iterated."""
         await asyncio.to_thread(certificates)
         limits = self.options.limits
         async with httpx.AsyncClient(
@@ -107,31 +107,31 @@ class Relay:
     async def _carry(self, response: httpx.Response) -> AsyncGenerator[AudioBlock]:
         metaint = self._judge(response)
         limits = self.options.limits
-        splitter, intake, throttle = (
+        splitter, reader, throttle = (
             Deinterleaver(metaint),
-            intake_of(self.media_type),
-            Throttle(limits.intake),
+            block_reader_for(self.media_type),
+            Throttle(limits.live_source),
         )
         budget = StepBudget()
         # Without a size: with one, what is short of it would be held back until more comes.
         async for data in response.aiter_raw():
-            async for portion in budget.portions(data, INTAKE_BYTES):
+            async for portion in budget.portions(data, PARSE_BYTES):
                 blocks: list[AudioBlock] = []
                 for audio, title in splitter.receive_data(portion):
-                    if title != intake.title and metaint:
-                        blocks += intake.retitle(title)
-                    blocks += intake.receive(audio)
+                    if title != reader.title and metaint:
+                        blocks += reader.retitle(title)
+                    blocks += reader.receive(audio)
                 for block in blocks:
                     if not self.available:
                         log.info("relay plays", mount=self.options.name, type=block.media_type)
                         self.available = True
                         self._count.succeeded()
-                    self.media_type, self._bitrate = block.media_type, intake.bitrate or self._bitrate
+                    self.media_type, self._bitrate = block.media_type, reader.bitrate or self._bitrate
                     await throttle.wait(block)
                     yield block
 
     def _judge(self, response: httpx.Response) -> int:
-        """Take what the answer's head says; give the distance of its metadata blocks."""
+        """Check the response's head; return its icy-metaint."""
         if response.status_code != 200:
             raise RelayError(f"it answers {response.status_code}")
         declared = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -139,7 +139,7 @@ class Relay:
             raise RelayError(f"it sends {declared[:50] or 'no type'}")
         self.media_type = TYPES[declared]
         self._bitrate = announced_bitrate(response.headers)
-        self.announced = announcement_of(response.headers)
+        self.station_info = station_info_of(response.headers)
         value = response.headers.get("icy-metaint", "0")
         metaint = int(value) if value.isascii() and value.isdecimal() and len(value) < 8 else -1
         if metaint and not SMALLEST_METAINT <= metaint <= LARGEST_METAINT:

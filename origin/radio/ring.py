@@ -1,8 +1,7 @@
-"""One ring of immutable bytes, read by any number of listeners, each with a cursor of its own.
+"""The ring buffer of a mount: immutable blocks, stored once and read by any number of cursors.
 
-A block is stored once whatever the number of listeners. The ring is bounded in bytes and never waits: a
-listener that has fallen out at its old end finds that out (``LaggedError``), and the others don't notice it.
-Media time runs along: every block begins where the one before it ended, and every cursor knows where it is.
+It is bounded in bytes and never waits: a reader whose next block was evicted gets ``LaggedError``. Blocks and
+cursors carry media times.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from fractions import Fraction
 
 
 class LaggedError(Exception):
-    """The listener's next block is no longer in the ring."""
+    """The reader's next block was evicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +21,14 @@ class Block:
     """Bytes that were appended at once.
 
     Attributes:
-        start: position of the first byte in all that was ever appended.
+        start: offset of the first byte since the ring was made.
         data: the bytes.
-        label: what the producer says of them, such as an ICY metadata block.
-        cuts: offsets in ``data``, rising, where a listener may begin. Between two of them is the same media
-            time. Before the first is what only those need who have had the block before, if anything.
-        lead: what a listener needs that begins in this block, before the rest.
-        link: tells what the lead is of: within one link who has had it needs it no more; 0 for none.
+        label: goes along with them, such as an ICY metadata block.
+        cuts: ascending offsets in ``data`` where a reader may begin, at equal distances in media time. Bytes
+            before
+            the first are only for readers that had the previous block.
+        lead: headers for a reader that begins in this block.
+        link: identifies the headers: a reader that had them once doesn't need them again; 0 for none.
         begins: media time of the first byte, in seconds.
         ends: media time behind the last byte.
     """
@@ -43,17 +43,17 @@ class Block:
     link: int = 0
 
     def time_at(self, cut: int) -> Fraction:
-        """Give the media time of a cut, by its index."""
+        """Return the media time of a cut, by its index."""
         return self.begins + (self.ends - self.begins) * cut / len(self.cuts)
 
 
 class Cursor:
-    """Where one listener stands: the number of its next block, and where it begins there after joining.
+    """The position of one reader: the number of its next block, and the cut where it begins there.
 
     Attributes:
-        media_time: of its next byte, in seconds; also when that is no longer in the ring.
-        cut: index of the cut with which it will begin; None once it has begun, and gets whole blocks.
-        link: the link of the newest block that it has had, 0 for none.
+        media_time: of its next byte, in seconds, even if that was evicted.
+        cut: index of the cut where it begins; None once it has begun, and reads whole blocks.
+        link: of the newest block that it read, 0 for none.
     """
 
     __slots__ = ("cut", "link", "media_time", "on_lag", "sequence")
@@ -73,20 +73,20 @@ class Cursor:
         self.link = link
 
     def move_behind(self, block: Block) -> None:
-        """Go on behind a block that was taken."""
+        """Advance behind a block."""
         self.sequence += 1
         self.cut = None
         self.media_time, self.link = block.ends, block.link
 
 
 class Ring:
-    """The newest blocks, at most ``capacity`` bytes of them.
+    """The newest blocks, at most ``capacity`` bytes.
 
     Args:
-        capacity: bytes; a listener lags when more than this has been appended since its position.
+        capacity: bytes.
 
     Attributes:
-        media_time: behind the newest byte, in seconds: of all that was ever appended.
+        media_time: behind the newest byte, in seconds since the ring was made.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -106,17 +106,17 @@ class Ring:
 
     @property
     def end(self) -> int:
-        """Position behind the newest byte: all bytes that were ever appended."""
+        """Offset behind the newest byte since the ring was made."""
         return self._end
 
     @property
     def newest(self) -> tuple[int, Block | None]:
-        """The block that was appended last, and its number; None when there is none."""
+        """Number of the newest block, and the block; None if there is none."""
         return self._next - 1, self._blocks.get(self._next - 1)
 
     @property
     def cursors(self) -> int:
-        """How many listeners there are."""
+        """Number of readers."""
         return len(self._cursors)
 
     def append(
@@ -128,18 +128,18 @@ class Ring:
         lead: bytes = b"",
         link: int = 0,
     ) -> None:
-        """Add a block and evict the oldest that are too much; tell the listeners that fell out.
+        """Append a block, evict the oldest, and call ``on_lag`` of readers that lost blocks.
 
         Args:
             data: the bytes.
-            label: what the producer says of them.
-            cuts: offsets where a listener may begin.
-            duration: media time of the block, in seconds.
-            lead: what who begins in it needs first.
-            link: what that is of.
+            label: goes along with them.
+            cuts: offsets where a reader may begin.
+            duration: of the block, in seconds.
+            lead: headers for a reader that begins in it.
+            link: identifies the headers.
 
         Raises:
-            ValueError: the block alone is larger than the ring, or empty.
+            ValueError: the block is empty or larger than the ring.
         """
         if not 0 < len(data) <= self.capacity:
             raise ValueError(f"a block of {len(data)} bytes doesn't fit a ring of {self.capacity}")
@@ -157,17 +157,17 @@ class Ring:
                 cursor.on_lag()
 
     def join(self, burst: int = 0, on_lag: Callable[[], None] | None = None, link: int = 0) -> Cursor:
-        """Let a listener in.
+        """Add a reader.
 
         Args:
-            burst: how many of the newest bytes it gets at once, at most; it begins at the first cut there.
+            burst: most bytes before the end where it begins, at the first cut from there.
             on_lag: called by every ``append`` after which its next block is gone; it may leave then.
-            link: of which it has had the lead before, with a cursor that lagged.
+            link: whose headers it already has.
 
         Returns:
             Its cursor, for ``read`` and ``leave``.
         """
-        sequence, cut = self._place(burst)
+        sequence, cut = self._burst_start(burst)
         block = self._blocks.get(sequence)
         cursor = Cursor(sequence, cut, on_lag, self.media_time, link)
         if block is not None:
@@ -176,42 +176,42 @@ class Ring:
         return cursor
 
     def fork(self, cursor: Cursor, on_lag: Callable[[], None] | None = None) -> Cursor:
-        """Let a listener go on with a cursor of its own from where another stands."""
+        """Add a reader at another cursor's position."""
         own = Cursor(cursor.sequence, 0, on_lag, cursor.media_time, cursor.link)
         own.cut = cursor.cut
         self._cursors.add(own)
         return own
 
     def clear(self) -> None:
-        """Forget all blocks: who hasn't read them has lagged."""
+        """Drop all blocks; readers that have not read them lag."""
         self._blocks.clear()
         self._first, self._size = self._next, 0
 
     def leave(self, cursor: Cursor) -> None:
-        """Forget a listener; a second time does nothing."""
+        """Remove a reader; a second time does nothing."""
         self._cursors.discard(cursor)
-        # It refers to whom it calls, who has the cursor.
+        # Break the reference cycle: the callback refers to the listener, which has the cursor.
         cursor.on_lag = None
 
     def lag(self, cursor: Cursor) -> int:
-        """Count the bytes that the listener hasn't read; at most ``size`` when it has lagged."""
+        """Count the bytes that a reader has not read; at most ``size`` if it lags."""
         block = self._blocks.get(cursor.sequence)
         if block is not None:
             return self._end - block.start - (0 if cursor.cut is None else block.cuts[cursor.cut])
         return self._size if cursor.sequence < self._first else 0
 
     def read(self, cursor: Cursor, limit: int) -> list[tuple[bytes | memoryview, bytes]]:
-        """Take what is there for a listener and move its cursor behind it.
+        """Read blocks and advance the cursor.
 
         Args:
             cursor: of ``join``.
-            limit: bytes after which no further block is begun; one block is always given, and its lead.
+            limit: bytes after which no further block is read; one block and its lead are always returned.
 
         Returns:
-            Bytes and label of each block, and of the lead; empty when the listener has read all.
+            Bytes and label of each block or lead; empty at the end.
 
         Raises:
-            LaggedError: the next block is gone.
+            LaggedError: the next block was evicted.
         """
         if cursor.sequence < self._first:
             raise LaggedError
@@ -232,8 +232,8 @@ class Ring:
             cursor.move_behind(block)
         return taken
 
-    def _place(self, burst: int) -> tuple[int, int]:
-        """Find the block and the index of the cut in it where such a burst begins."""
+    def _burst_start(self, burst: int) -> tuple[int, int]:
+        """Find the number of the block, and the index of the cut in it, where a burst begins."""
         sequence, wanted = self._next, self._end - burst
         while sequence > self._first and self._blocks[sequence - 1].start >= wanted:
             sequence -= 1

@@ -1,4 +1,4 @@
-"""Radio over HTTP: ``/radio/NAME`` with ICY metadata, its events, and the status that Icecast's have."""
+"""Routes of radio: ``/radio/NAME`` with ICY metadata, title events, and Icecast's status."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ from media.mp3.icy import Interleaver
 from origin.access.credentials import client_address
 from origin.http.client_limits import UNLIMITED, ClientLimit, ClientLimits, TooManyError
 from origin.http1.stream import STREAM
-from origin.radio.authorization import Admission, refusal
+from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.listeners import Listener
 from origin.radio.mount import Mount
-from origin.radio.playlist_files import find, playlist
+from origin.radio.playlist_files import find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, MetadataUpdates, SourceClients
 from origin.radio.status import status
 from origin.radio.title_events import TitleEvents, token_of
 
 SEND_BUFFER_BYTES = 64 * 1024
-"""What the kernel keeps for one listener (twice that, on Linux): four seconds of 128 kbit/s."""
+"""Socket send buffer of a listener (Linux doubles it): four seconds of 128 kbit/s."""
 
 RETRY_SECONDS = 10
-"""What a listener that found no room is told to wait."""
+"""Retry-After of a listener that finds no room."""
 
 
-class Listening:
-    """Answers those who want to hear a station, or its playlist.
+class ListenerEndpoint:
+    """Answers GET and HEAD of a station or its playlist file.
 
     Args:
         mounts: by name.
-        admission: knows who may listen.
-        max_listeners: of all mounts together; None for no limit but each mount's own.
-        client_listeners: how many one client may be.
+        authorization: decides who may listen.
+        max_listeners: of all mounts together; None for no limit.
+        client_listeners: limit of one client.
     """
 
     def __init__(
         self,
         mounts: Mapping[str, Mount],
-        admission: Admission,
+        authorization: StationAuthorization,
         max_listeners: int | None = None,
         client_listeners: ClientLimit = UNLIMITED,
     ) -> None:
         self._mounts = mounts
-        self._admission = admission
+        self._authorization = authorization
         self._max_listeners = max_listeners
         self._client_listeners = client_listeners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        mount, ending = find(self._mounts, scope["path_params"]["name"])
+        mount, ending = find_station(self._mounts, scope["path_params"]["name"])
         if mount is None:
             await _unknown()(scope, receive, send)
             return
-        if not await self._admission.may_listen(Request(scope), mount):
+        if not await self._authorization.may_listen(Request(scope), mount):
             await refusal()(scope, receive, send)
             return
         if ending:
             await playlist(mount, ending, Request(scope))(scope, receive, send)
             return
-        heading = scope["method"] == "HEAD"
-        if mount.state == "down" or (not heading and (mount.full or self._full())):
+        is_head = scope["method"] == "HEAD"
+        if mount.state == "down" or (not is_head and (mount.full or self._full())):
             reason = "the station is silent\n" if mount.state == "down" else "too many listeners\n"
             headers = {"retry-after": str(RETRY_SECONDS), "cache-control": "no-store"}
             await PlainTextResponse(reason, 503, headers)(scope, receive, send)
             return
-        if heading:
+        if is_head:
             await self._play(mount, scope, send)
             return
         try:
@@ -91,7 +91,7 @@ class Listening:
         listener = Listener(interleaver, token_of(Request(scope)))
         take = functools.partial(mount.enter, listener)
         await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
-        # Nothing is awaited where the client was gone already, for then nobody took the stream.
+        # The stream was not taken if the client has disconnected already.
         if listener.begun:
             await listener.done
 
@@ -100,17 +100,17 @@ class Listening:
         return self._max_listeners is not None and total >= self._max_listeners
 
 
-class Endpoint:
-    """The ASGI endpoint of ``/radio/NAME``: whoever asks listens, or sends.
+class MountEndpoint:
+    """The ASGI endpoint of ``/radio/NAME``, for listeners and source clients.
 
     Args:
-        listening: answers GET and HEAD.
-        publishing: answers PUT and SOURCE.
+        listeners: answers GET and HEAD.
+        source_clients: answers PUT and SOURCE.
     """
 
-    def __init__(self, listening: Listening, publishing: SourceClients) -> None:
-        self._listening = listening
-        self._publishing = publishing
+    def __init__(self, listeners: ListenerEndpoint, source_clients: SourceClients) -> None:
+        self._listening = listeners
+        self._publishing = source_clients
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -126,46 +126,46 @@ def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:
     """Tell whether a request asks for metadata: exactly ``Icy-MetaData: 1``, once.
 
     Args:
-        headers: as ASGI gives them, names in lower case.
+        headers: as in ASGI, names in lower case.
     """
     return [value for name, value in headers if name == b"icy-metadata"] == [b"1"]
 
 
 def routes(
     mounts: Mapping[str, Mount],
-    admission: Admission,
+    authorization: StationAuthorization,
     *,
     passwords: Mapping[str, str] | None = None,
     max_listeners: int | None = None,
     silent_seconds: float = SILENT_SECONDS,
-    of_clients: ClientLimits | None = None,
+    client_limits: ClientLimits | None = None,
 ) -> list[BaseRoute]:
     """Make the routes of all mounts.
 
     Args:
-        mounts: by name; read at each request, so it may change.
-        admission: knows who may listen and send.
-        passwords: of the mounts that take a source, by name.
+        mounts: by name; read at each request, so they may change.
+        authorization: decides who may listen and publish.
+        passwords: of mounts that accept a source client, by name.
         max_listeners: of all mounts together.
-        silent_seconds: how long a source may send nothing.
-        of_clients: what one client may have at once; None: there is no limit.
+        silent_seconds: how long a source client may send nothing.
+        client_limits: of one client; None for no limits.
     """
-    passwords, of_clients = passwords or {}, of_clients or ClientLimits()
-    listening = Listening(mounts, admission, max_listeners, of_clients.listeners)
-    endpoint = Endpoint(listening, SourceClients(mounts, passwords, admission, silent_seconds))
+    passwords, client_limits = passwords or {}, client_limits or ClientLimits()
+    listeners = ListenerEndpoint(mounts, authorization, max_listeners, client_limits.listeners)
+    endpoint = MountEndpoint(listeners, SourceClients(mounts, passwords, authorization, silent_seconds))
 
-    following = TitleEvents(mounts, admission, of_clients.event_readers)
+    title_events = TitleEvents(mounts, authorization, client_limits.event_readers)
 
     async def show_status(request: Request) -> Response:
-        heard = await admission.opened(request, mounts.values())
-        told = {name: mount for name, mount in mounts.items() if name in heard}
-        text = status(told, str(request.base_url).rstrip("/"), request.query_params.get("mount"))
+        accessible = await authorization.accessible_stations(request, mounts.values())
+        shown = {name: mount for name, mount in mounts.items() if name in accessible}
+        text = status(shown, str(request.base_url).rstrip("/"), request.query_params.get("mount"))
         return Response(text, media_type="application/json", headers={"cache-control": "no-store"})
 
     return [
-        # One route for all, so that Allow names all: RFC 9110 §15.5.6.
+        # RFC 9110 §15.5.6: one route for all methods, so that Allow lists all of them.
         Route("/radio/{name}", endpoint, methods=["GET", "HEAD", "PUT", "SOURCE"]),
-        Route("/events/radio/{name}", following, methods=["GET", "HEAD"]),
-        Route("/admin/metadata", MetadataUpdates(mounts, passwords, admission).update, methods=["GET"]),
+        Route("/events/radio/{name}", title_events, methods=["GET", "HEAD"]),
+        Route("/admin/metadata", MetadataUpdates(mounts, passwords, authorization).update, methods=["GET"]),
         Route("/status-json.xsl", show_status, methods=["GET", "HEAD"]),
     ]

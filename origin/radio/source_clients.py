@@ -1,7 +1,8 @@
-"""Icecast's source clients: ``PUT`` and ``SOURCE /radio/NAME``, and the titles they send beside it.
+"""Receives Icecast's source clients: ``PUT`` and ``SOURCE /radio/NAME``, and their ``/admin/metadata``.
 
-ffmpeg's ``icecast://``, libshout (liquidsoap, ezstream, darkice, mpd) and butt speak it. Icecast's manual is
-the only standard; the older protocol's ``SOURCE`` is answered before its body, as its clients wait for that.
+Used by ffmpeg's ``icecast://``, libshout (liquidsoap, ezstream, darkice, mpd) and butt. Icecast's manual is
+the
+only specification; clients of the older ``SOURCE`` method wait for the response before they send the body.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from starlette.types import Receive, Scope, Send
 from media.errors import MediaError
 from origin.access.credentials import unauthorized
 from origin.http1.exchange import take_slowly
-from origin.radio.authorization import Admission
+from origin.radio.authorization import StationAuthorization
+from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.mount import Mount
-from origin.radio.station_headers import announced_bitrate, announcement_of
-from packager.radio.ogg_intake import MEDIA_TYPE
-from packager.radio.published import InUseError, Published, Session
+from packager.radio.ogg_block_reader import MEDIA_TYPE
+from packager.radio.source_client_station import InUseError, SourceClientSession, SourceClientStation
 
 SILENT_SECONDS = 10.0
-"""How long a source may send nothing before its place is given to another."""
+"""How long a source client may send nothing before it is disconnected."""
 
 TYPES = {
     "audio/mpeg": "audio/mpeg",
@@ -41,10 +42,10 @@ TYPES = {
     "audio/opus": MEDIA_TYPE,
     "audio/vorbis": MEDIA_TYPE,
 }
-"""What may be sent, by Content-Type, and what its listeners are told."""
+"""Accepted Content-Types, with the media type that listeners are told."""
 
 AGENT_CHARS = 200
-"""Longest name of a source's program that is logged."""
+"""Longest User-Agent that is logged."""
 
 _CLOSING = {"connection": "close", "cache-control": "no-store"}
 
@@ -52,37 +53,37 @@ log = structlog.get_logger()
 
 
 class SourceClients:
-    """Takes the streams of Icecast's source clients.
+    """The ASGI endpoint of source clients.
 
     Args:
         mounts: by name.
-        passwords: of the mounts that take a source, by name.
-        admission: checks them.
-        silent_seconds: how long a source may send nothing.
+        passwords: of the mounts that accept a source client, by name.
+        authorization: checks them.
+        silent_seconds: how long a source client may send nothing.
     """
 
     def __init__(
         self,
         mounts: Mapping[str, Mount],
         passwords: Mapping[str, str],
-        admission: Admission,
+        authorization: StationAuthorization,
         silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
-        self._admission = admission
+        self._authorization = authorization
         self._silent_seconds = silent_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take one source's audio to its end, or refuse it."""
+        """Receive one source client's audio to its end, or refuse it."""
         request = Request(scope)
         name = scope["path_params"]["name"]
         refusal = await self._refuse(name, request)
         mount = self._mounts.get(name)
-        if refusal is not None or mount is None or not isinstance(mount.station, Published):
+        if refusal is not None or mount is None or not isinstance(mount.station, SourceClientStation):
             await (refusal or _refusal("this station takes no source\n", 403))(scope, receive, send)
             return
-        # It has a limit of its own: frames, not bytes, have to come.
+        # Exempt from the limit for slow bodies: _feed has its own, for frames instead of bytes.
         take_slowly(scope, math.inf)
         legacy = scope["method"] == "SOURCE"
         media_type = _type_of(request)
@@ -90,7 +91,7 @@ class SourceClients:
             session = mount.station.connect(
                 media_type or "audio/mpeg",
                 announced_bitrate(request.headers),
-                announcement_of(request.headers),
+                station_info_of(request.headers),
             )
         except InUseError:
             # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
@@ -112,8 +113,8 @@ class SourceClients:
         else:
             await Response(status_code=200, headers=_CLOSING)(scope, receive, send)
 
-    async def _carry(self, mount: Mount, session: Session, receive: Receive) -> tuple[int, str]:
-        """Feed the session until its source ends; give the status, and why it was thrown out."""
+    async def _carry(self, mount: Mount, session: SourceClientSession, receive: Receive) -> tuple[int, str]:
+        """Feed the session until the source client ends; return the status, and why it was disconnected."""
         try:
             async with asyncio.timeout(None) as limit:
 
@@ -131,8 +132,10 @@ class SourceClients:
             return 415, f"not audio that a station carries: {error}"
         return 200, ""
 
-    async def _feed(self, mount: Mount, session: Session, receive: Receive, limit: asyncio.Timeout) -> None:
-        """Give the session what comes, as long as frames are among it: a byte now and then is no source."""
+    async def _feed(
+        self, mount: Mount, session: SourceClientSession, receive: Receive, limit: asyncio.Timeout
+    ) -> None:
+        """Feed the session while audio frames arrive: single bytes now and then don't reset the timeout."""
         loop = asyncio.get_running_loop()
         frames, heard = 0, loop.time()
         while not mount.has_ended():
@@ -140,15 +143,15 @@ class SourceClients:
             message = await receive()
             if mount.has_ended():
                 return
-            # What it is made to wait for being ahead is not its silence.
+            # Time for which the throttle makes it wait doesn't count as its silence.
             limit.reschedule(None)
             if data := message.get("body", b""):
                 await session.feed(data)
             if not message.get("more_body", False):
                 await session.finish()
                 return
-            if session.intake.frames > frames:
-                frames, heard = session.intake.frames, loop.time()
+            if session.reader.frames > frames:
+                frames, heard = session.reader.frames, loop.time()
 
     async def _refuse(self, name: str, request: Request) -> Response | None:
         if name not in self._mounts:
@@ -156,7 +159,7 @@ class SourceClients:
         password = self._passwords.get(name)
         if password is None:
             return _refusal("this station takes no source\n", 403)
-        if not await self._admission.may_send(request, password):
+        if not await self._authorization.may_send(request, password):
             return _unauthorized()
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
@@ -165,30 +168,30 @@ class SourceClients:
 
 
 class MetadataUpdates:
-    """``/admin/metadata?mode=updinfo``: the title of what a source sends from now on.
+    """``/admin/metadata?mode=updinfo``: sets the title of what a source client sends from now on.
 
     Args:
         mounts: by name.
-        passwords: of the mounts that take a source, by name.
-        admission: checks them.
+        passwords: of the mounts that accept a source client, by name.
+        authorization: checks them.
     """
 
     def __init__(
-        self, mounts: Mapping[str, Mount], passwords: Mapping[str, str], admission: Admission
+        self, mounts: Mapping[str, Mount], passwords: Mapping[str, str], authorization: StationAuthorization
     ) -> None:
         self._mounts = mounts
         self._passwords = passwords
-        self._admission = admission
+        self._authorization = authorization
 
     async def update(self, request: Request) -> Response:
-        """Set a title, with the source's password or the administrator's token."""
+        """Set a title, given the source client's password or the administrator's token."""
         fields = read_query(request.url.query)
         name = fields.get("mount", "").removeprefix("/").removeprefix("radio/")
         mount, password = self._mounts.get(name), self._passwords.get(name)
-        # Whether a station exists is no secret (its address tells), but one that takes no source has no key.
-        if mount is None or password is None or not isinstance(mount.station, Published):
+        # That a station exists is no secret: anybody can ask for its address.
+        if mount is None or password is None or not isinstance(mount.station, SourceClientStation):
             return _refusal("no such station, or it takes no source\n", 400)
-        if not await self._admission.may_change_titles(request, password):
+        if not await self._authorization.may_change_titles(request, password):
             return _unauthorized()
         if fields.get("mode") != "updinfo":
             return _refusal("mode must be updinfo\n", 400)
@@ -199,13 +202,13 @@ class MetadataUpdates:
 
 
 def read_query(query: str) -> dict[str, str]:
-    """Read a metadata query: its text is in ``charset``, else UTF-8 where it is that, else Latin-1.
+    """Parse a metadata query, whose text is in ``charset``, else in UTF-8 if valid, else in Latin-1.
 
     Args:
         query: still percent-encoded.
 
     Returns:
-        Values by name; of a name that comes twice, the last.
+        Values by name; the last of repeated names.
     """
     pairs = [part.partition("=") for part in query.split("&") if part]
     raw = {unquote_to_bytes(name): unquote_to_bytes(value.replace("+", " ")) for name, _, value in pairs}
@@ -244,7 +247,7 @@ def _unauthorized() -> Response:
 
 
 def _answer_xml(message: str, *, success: bool) -> Response:
-    """What Icecast's own admin interface answers."""
+    """Answer as Icecast's admin interface does."""
     body = f"<iceresponse><message>{message}</message><return>{int(success)}</return></iceresponse>\n"
     text = f'<?xml version="1.0"?>\n{body}'
     return Response(

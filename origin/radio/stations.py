@@ -1,8 +1,8 @@
-"""From the configuration to mounts: each station's source, its fallback, and the passwords of sources."""
+"""Makes mounts and their live channels from the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from origin.events.channel import ChannelLimits
 from origin.radio.limits import MountLimits, RadioLimits
 from origin.radio.mount import Mount
 from origin.radio.options import MountOptions, Source
+from packager.live.channel import Channel
 from packager.process.tools import Tools
-from packager.radio.published import Published
-from packager.radio.simulcast import LEAD_SECONDS
+from packager.radio.limits import SimulcastLimits
+from packager.radio.simulcast import LEAD_SECONDS, Simulcast, SimulcastOptions, StartLimit
+from packager.radio.source_client_station import SourceClientStation
 from packager.radio.station import Station, StationOptions
 
 
@@ -23,9 +25,9 @@ class Stations:
     """All mounts of a server.
 
     Attributes:
-        mounts: those that have an address, by name.
-        hidden: those that are only heard as another's fallback.
-        passwords: of the mounts that take a source, by name.
+        mounts: those with an address, by name.
+        hidden: those that only are fallbacks.
+        passwords: of the mounts that accept a source client, by name.
     """
 
     mounts: dict[str, Mount] = field(default_factory=dict)
@@ -40,13 +42,13 @@ def make_stations(
     count_events: Callable[[int], None] = lambda _: None,
     limits: RadioLimits | None = None,
 ) -> Stations:
-    """Make the mounts of a configuration that has no faults.
+    """Make the mounts of a valid configuration.
 
     Args:
         config: all options.
-        tools: ffmpeg for folders.
-        count: told how many bytes were written to listeners.
-        count_events: told how many bytes were written to readers of the stations' event channels.
+        tools: ffmpeg, for folders.
+        count: called with the bytes written to listeners.
+        count_events: called with the bytes written to readers of event channels.
         limits: what isn't configured of what they may cost and wait for.
     """
     limits = limits or RadioLimits()
@@ -70,9 +72,9 @@ def make_stations(
 
 def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> Source:
     if kind(options) == "publish":
-        return Published(options.bitrate, expected_type(options), limits.intake)
+        return SourceClientStation(options.bitrate, expected_type(options), limits.live_source)
     if kind(options) == "relay":
-        # What speaks HTTP as a client takes long to import, and most servers have no need of it.
+        # An HTTP client takes long to import, and most servers need none.
         from origin.radio.relay import Relay, RelayOptions
 
         return Relay(
@@ -133,3 +135,50 @@ def _presentation(options: RadioOptions, config: Config, limits: MountLimits) ->
         ),
         limits=replace(limits, listener=listener),
     )
+
+
+def make_simulcasts(
+    config: Config,
+    mounts: Mapping[str, Mount],
+    tools: Tools,
+    on_channel: Callable[[Channel], None],
+    observer: Callable[[str], Callable[[float], None]],
+    limits: SimulcastLimits,
+) -> dict[str, Simulcast]:
+    """Make the live channels of the stations.
+
+    Args:
+        config: all options.
+        mounts: by name.
+        tools: ffmpeg.
+        channels: where each new channel is put, by name; a configured live channel of that name takes
+            precedence.
+        observer: gives for a channel's name the callback that records its parts' delays.
+        on_channel: told each channel, and each that takes its place. A live channel of the same name goes
+            first.
+        limits: how the channels begin and end.
+
+    Returns:
+        Their simulcasts, by name.
+    """
+    starts = StartLimit(replace(limits, starts=config.limits.hls_starts))
+    taken = {channel.name for channel in config.live}
+    return {
+        station.name: Simulcast(
+            SimulcastOptions(
+                station.name,
+                tuple(1000 * rate for rate in station.hls_bitrates),
+                station.hls_on_demand,
+                config.limits.hls_idle_seconds,
+                config.limits.blocked_requests,
+                limits=limits,
+            ),
+            mounts[station.name].subscribers.subscribe,
+            tools,
+            on_part=observer(station.name),
+            on_channel=on_channel,
+            starts=starts,
+        )
+        for station in config.radio
+        if station.hls and not station.listener_password and station.name not in taken
+    }

@@ -1,4 +1,4 @@
-"""``/status-json.xsl``: what Icecast's players, directories and monitors ask for."""
+"""``/status-json.xsl``: Icecast's statistics, for its players, directories and monitors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _STARTED = time.time()
 
 
 def status(mounts: Mapping[str, Mount], base: str, only: str | None = None) -> str:
-    """Write what Icecast 2.4 answers, except that ``source`` always is a list.
+    """Write the JSON of Icecast 2.4, except that ``source`` always is a list.
 
     Args:
         mounts: by name.
-        base: the server's own address without a slash at its end.
-        only: the path of the one station that is asked for, such as ``/radio/demo.mp3``; None for all.
+        base: the server's own address without a trailing slash.
+        only: path of the one station that is asked for, such as ``/radio/demo.mp3``; None for all.
 
     Returns:
-        JSON that is safe inside HTML too, in ASCII, with the stations that are heard now.
+        ASCII, safe inside HTML too; stations that are not live are left out.
     """
     host = base.partition("://")[2]
     facts = {
@@ -41,19 +41,19 @@ def status(mounts: Mapping[str, Mount], base: str, only: str | None = None) -> s
 
 
 def _describe(mount: Mount, base: str) -> dict[str, object]:
-    shown = mount.shown
+    description = mount.description
     return {
         "audio_info": f"bitrate={mount.bitrate}",
         "bitrate": mount.bitrate,
-        "genre": shown.genre,
+        "genre": description.genre,
         "ice-bitrate": mount.bitrate,
         "listener_peak": mount.peak,
         "listeners": mount.listeners,
         "listenurl": f"{base}/radio/{mount.name}",
-        "server_description": shown.description,
-        "server_name": shown.name,
+        "server_description": description.description,
+        "server_name": description.name,
         "server_type": mount.media_type,
-        "server_url": shown.url,
+        "server_url": description.url,
         **_moment("stream_start", mount.started),
         "title": mount.title,
         "dummy": None,
@@ -61,7 +61,7 @@ def _describe(mount: Mount, base: str) -> dict[str, object]:
 
 
 def _moment(key: str, seconds: float) -> dict[str, str]:
-    """The two ways in which Icecast writes a time."""
+    """Write a time in both of Icecast's formats."""
     moment = datetime.fromtimestamp(seconds, UTC)
     iso = f"{moment:%Y-%m-%dT%H:%M:%S%z}"
     return {key: format_datetime(moment), f"{key}_iso8601": iso}

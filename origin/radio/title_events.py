@@ -1,4 +1,4 @@
-"""``/events/radio/NAME``: a station's titles as server-sent events, with the media time they belong to."""
+"""``/events/radio/NAME``: a station's titles with their media times, as server-sent events."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from origin.events import sse
 from origin.events.channel import Reader
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.http1.stream import STREAM
-from origin.radio.authorization import Admission, refusal
+from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.listener_time import TOKEN
 from origin.radio.mount import Mount
 
 SEND_BUFFER_BYTES = 16 * 1024
-"""What the kernel keeps for one reader (twice that, on Linux)."""
+"""Socket send buffer of a reader (Linux doubles it)."""
 
 RETRY_SECONDS = 10
-"""What a reader that found no room is told to wait."""
+"""Retry-After of a reader that finds no room."""
 
 HEADERS = [
     (b"content-type", sse.MEDIA_TYPE.encode()),
@@ -37,16 +37,19 @@ class TitleEvents:
 
     Args:
         mounts: by name.
-        admission: knows who may listen: titles are told to nobody else.
-        client_readers: how many one client may be.
+        authorization: decides who may listen: only they are told titles.
+        client_readers: limit of one client.
     """
 
     def __init__(
-        self, mounts: Mapping[str, Mount], admission: Admission, client_readers: ClientLimit = UNLIMITED
+        self,
+        mounts: Mapping[str, Mount],
+        authorization: StationAuthorization,
+        client_readers: ClientLimit = UNLIMITED,
     ) -> None:
         self._client_readers = client_readers
         self._mounts = mounts
-        self._admission = admission
+        self._authorization = authorization
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -54,7 +57,7 @@ class TitleEvents:
         mount = self._mounts.get(scope["path_params"]["name"])
         token = token_of(request)
         answer = _refuse(mount, request, token)
-        if mount is not None and not await self._admission.may_listen(request, mount):
+        if mount is not None and not await self._authorization.may_listen(request, mount):
             answer = refusal()
         if mount is None or answer is not None:
             await (answer or Response())(scope, receive, send)
@@ -72,18 +75,18 @@ class TitleEvents:
 
     async def _tell(self, request: Request, mount: Mount, token: str | None, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-        # EventSource sends the header only when it comes again by itself; a script may use the query.
+        # EventSource sends the header only when it reconnects by itself; a script may use the query.
         last = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
         reader = Reader(last, token)
         take = functools.partial(mount.now.enter, reader)
         await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
-        # Nothing is awaited where the client was gone already, for then nobody took the stream.
+        # The stream was not taken if the client has disconnected already.
         if reader.stream is not None:
             await reader.done
 
 
 def token_of(request: Request) -> str | None:
-    """Give the name that a listener or a reader has given itself; None for none that counts."""
+    """Return the token by which a listener or reader named itself; None for none, or an invalid one."""
     token = request.query_params.get("listener", "")
     return token if TOKEN.fullmatch(token) else None
 
@@ -94,7 +97,7 @@ def _refuse(mount: Mount | None, request: Request, token: str | None) -> Respons
     if "listener" in request.query_params and token is None:
         return _refusal("listener: 8 to 64 letters, digits, '-' and '_'\n", 400)
     if mount.now.channel.closed:
-        # WHATWG HTML §9.2.3: 204 tells an EventSource not to come again.
+        # WHATWG HTML §9.2.3: 204 tells an EventSource not to reconnect.
         return Response(status_code=204, headers={"cache-control": "no-store"})
     if mount.now.channel.full and request.method != "HEAD":
         return _refusal("too many readers\n", 503, {"retry-after": str(RETRY_SECONDS)})

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Route
 
 from origin.access.policy import Access
 from origin.radio import now_playing
-from origin.radio.authorization import Admission, is_protected
+from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mount import Mount
 from origin.recordings.routes import describe
 from origin.server.services import Services
@@ -19,15 +19,15 @@ from packager.radio.simulcast import Simulcast
 UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(services: Services, access: Access, admission: Admission) -> list[BaseRoute]:
+def routes(services: Services, access: Access, authorization: StationAuthorization) -> list[BaseRoute]:
     """Give the routes of ``/api/…`` but for the library's, ``/health`` and ``/metrics``.
 
     Args:
         services: what is told of.
         access: decides who sees the details of its health.
-        admission: knows who may hear a station.
+        authorization: knows who may hear a station.
     """
-    answers = Api(services, access, admission)
+    answers = Api(services, access, authorization)
     return [
         Route("/api/live", answers.live),
         Route("/api/radio", answers.radio),
@@ -40,10 +40,10 @@ def routes(services: Services, access: Access, admission: Admission) -> list[Bas
 class Api:
     """The answers; each list is an array of objects."""
 
-    def __init__(self, services: Services, access: Access, admission: Admission) -> None:
+    def __init__(self, services: Services, access: Access, authorization: StationAuthorization) -> None:
         self._services_of = services
         self._access = access
-        self._admission = admission
+        self._authorization = authorization
 
     async def live(self, _: Request) -> Response:
         """List the live channels."""
@@ -71,7 +71,7 @@ class Api:
     async def radio(self, request: Request) -> Response:
         """List the stations; of those that a request may not hear, that they are there."""
         channels, mounts = self._services_of.simulcasts, self._services_of.mounts.values()
-        heard = await self._admission.opened(request, mounts)
+        heard = await self._authorization.accessible_stations(request, mounts)
         return as_json(
             [
                 describe_station(mount, channels.get(mount.name))
@@ -108,8 +108,8 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
     titles = [now_playing.describe_title(title) for title in mount.now.titles]
     return {
         "name": mount.name,
-        "station": mount.shown.name,
-        "genre": mount.shown.genre,
+        "station": mount.description.name,
+        "genre": mount.description.genre,
         "url": f"/radio/{mount.name}",
         "protected": is_protected(mount),
         "hls": None if simulcast is None else f"/live/{mount.name}/master.m3u8",

@@ -20,7 +20,7 @@ from origin.http1.exchange import SlowBodyError
 from origin.live import captions, event, metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
-from origin.radio.authorization import Admission
+from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
 from origin.responses.common_headers import CommonHeaders
@@ -61,7 +61,7 @@ def build_app(
     limits = config.limits
     authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
     access = Access(options, authenticator)
-    admission = Admission(authenticator, options.admin_token)
+    authorization = StationAuthorization(authenticator, options.admin_token)
     publishers = Publishers(
         authenticator,
         options.admin_token,
@@ -97,13 +97,13 @@ def build_app(
             ),
             *radio_routes(
                 services.mounts,
-                admission,
+                authorization,
                 passwords=services.stations.passwords,
                 max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
-                of_clients=of_clients,
+                client_limits=of_clients,
             ),
-            *api.routes(services, access, admission),
+            *api.routes(services, access, authorization),
             *library_list.routes(services.catalogue, lambda: services.needs_library),
             *page.routes(player),
         ],

@@ -19,8 +19,7 @@ from origin.config.warnings import serves_channel
 from origin.files.open_files import OpenFiles
 from origin.http1.access_log import RequestCounters
 from origin.radio.mount import Mount
-from origin.radio.simulcasts import make_simulcasts
-from origin.radio.stations import Stations, make_stations
+from origin.radio.stations import Stations, make_simulcasts, make_stations
 from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
 from origin.server.limits import Limits

@@ -1,7 +1,9 @@
-"""Audio in blocks of about a second, and when each is due."""
+"""Blocks of about a second of encoded audio, and the schedules by which they are sent."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,14 +14,15 @@ from media.mp3.frame import FrameHeader
 from media.mp3.reader import Frame
 from media.ogg.headers import Link
 from media.ogg.page import Page
+from packager.radio.limits import LiveSourceLimits
 
 BLOCK_SECONDS = 1
-"""Audio in one block: all listeners of a mount are written to once for each."""
+"""Target length of a block; each is written to all of a mount's listeners together."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """What doesn't change in a mount's stream, since a listener's decoder doesn't expect it to.
+    """The sample rate and channels of a mount's stream, which must not change: decoders don't expect it to.
 
     Attributes:
         sample_rate: Hz.
@@ -30,7 +33,7 @@ class AudioFormat:
     channels: int
 
     def matches(self, header: FrameHeader) -> bool:
-        """Tell whether a frame sounds so; only Layer III does."""
+        """Tell whether a frame is Layer III of this format."""
         return (
             header.codec == "mp3"
             and header.sample_rate == self.sample_rate
@@ -40,11 +43,11 @@ class AudioFormat:
 
 @dataclass(frozen=True, slots=True)
 class OggAudio:
-    """Pages of one logical stream.
+    """Pages of one logical Ogg stream.
 
     Attributes:
-        link: the stream; it is another one where that is another object.
-        pages: as they came, at least one.
+        link: the stream; another object is another stream.
+        pages: at least one, as they were received.
     """
 
     link: Link
@@ -56,12 +59,12 @@ class AudioBlock:
     """Whole frames of one track, or pages of one logical Ogg stream.
 
     Attributes:
-        data: the frames.
-        duration: in samples, that is ticks of ``timescale``.
+        data: the frames, joined.
+        duration: in ticks of ``timescale``, which are samples.
         timescale: the sample rate in Hz.
         title: of the track.
-        cuts: where frames begin in ``data``.
-        media_type: of the frames; a listener's stream has one.
+        cuts: offsets in ``data`` at which frames begin.
+        media_type: of the frames.
         ogg: the pages, in place of ``data`` and ``cuts``.
     """
 
@@ -75,26 +78,26 @@ class AudioBlock:
 
     @property
     def sort(self) -> str:
-        """The type with the codec (RFC 5334 §4): FFmpeg's players can't follow a chain into another one."""
+        """The media type with its codec (RFC 5334 §4): players can't follow a chain into another codec."""
         return self.media_type if self.ogg is None else f"{self.media_type}; codecs={self.ogg.link.codec}"
 
     @property
     def seconds(self) -> Fraction:
-        """Its duration."""
+        """The duration in seconds."""
         return Fraction(self.duration, self.timescale)
 
 
 def beginnings(frames: Sequence[bytes]) -> tuple[int, ...]:
-    """Tell where each frame begins when all are joined."""
+    """Give the offset of each frame in their concatenation."""
     # Not tuple(): one that grows while it is made isn't taken from those that CPython keeps for use again,
     # but goes there in the end, up to 2,000 of a length.
     return (*accumulate(map(len, frames[:-1]), initial=0),)
 
 
 class BlockSchedule:
-    """Tells when audio is due: each block when the one before it has been heard.
+    """Tells when blocks are due: each when the one before it has been played.
 
-    The sum of samples is measured against one start, so that waits never add up to a drift.
+    Samples are summed up against one start time, so rounding never adds up to a drift.
 
     Args:
         timescale: ticks per second.
@@ -123,20 +126,40 @@ class BlockSchedule:
         return max(self._start + elapsed - now, 0.0)
 
     def advance(self, ticks: int) -> None:
-        """Take note that a block of this duration went out."""
+        """Note that a block of this duration was sent."""
         self._ticks += ticks
 
 
+class Throttle:
+    """Makes a live source wait that sends faster than real time."""
+
+    def __init__(self, limits: LiveSourceLimits) -> None:
+        self._limits = limits
+        self._timescale = 0
+        self._pace = self._schedule(1)
+
+    async def wait(self, block: AudioBlock) -> None:
+        """Wait until a block is due."""
+        if block.timescale != self._timescale:
+            self._timescale = block.timescale
+            self._pace = self._schedule(block.timescale)
+        await asyncio.sleep(self._pace.wait(time.monotonic()))
+        self._pace.advance(block.duration)
+
+    def _schedule(self, timescale: int) -> BlockSchedule:
+        return BlockSchedule(timescale, self._limits.ahead_seconds, self._limits.late_seconds)
+
+
 class BlockGatherer:
-    """Gathers the frames of one track into blocks.
+    """Collects the frames of one track into blocks.
 
     Args:
-        sound: of the mount.
+        audio_format: every frame must have it.
         title: of the track; may be set until the first block is taken.
     """
 
-    def __init__(self, sound: AudioFormat, title: str) -> None:
-        self._sound = sound
+    def __init__(self, audio_format: AudioFormat, title: str) -> None:
+        self._format = audio_format
         self._data: list[bytes] = []
         self._duration = 0
         self.title = title
@@ -144,21 +167,21 @@ class BlockGatherer:
 
     @property
     def pending(self) -> bool:
-        """Whether there is anything to take."""
+        """Whether any frame was collected since the last block."""
         return bool(self._data)
 
     @property
     def complete(self) -> bool:
-        """Whether a block's worth is there."""
-        return self._duration >= BLOCK_SECONDS * self._sound.sample_rate
+        """Whether the collected frames fill a block."""
+        return self._duration >= BLOCK_SECONDS * self._format.sample_rate
 
     def add(self, frame: Frame) -> None:
-        """Take a frame of the track.
+        """Collect a frame.
 
         Raises:
-            UnsupportedError: the track changes its sound in its middle.
+            UnsupportedError: its format differs from the mount's.
         """
-        if not self._sound.matches(frame.header):
+        if not self._format.matches(frame.header):
             raise UnsupportedError(
                 f"changes to {frame.header.sample_rate} Hz, {frame.header.channels} channels"
             )
@@ -167,8 +190,8 @@ class BlockGatherer:
         self.frames += 1
 
     def take(self) -> AudioBlock:
-        """Give what is gathered."""
+        """Give the collected frames as a block."""
         cuts = beginnings(self._data)
         data, duration = b"".join(self._data), self._duration
         self._data, self._duration = [], 0
-        return AudioBlock(data, duration, self._sound.sample_rate, self.title, cuts)
+        return AudioBlock(data, duration, self._format.sample_rate, self.title, cuts)

@@ -1,4 +1,4 @@
-"""A station's blocks on their way to its encoder: at real time behind the newest of them, bounded in time."""
+"""A queue of audio blocks, bounded in seconds, between a mount and the encoder of its live channel."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from packager.radio.audio_blocks import AudioBlock
 
 
 class BlockQueue:
-    """Takes blocks of one who never waits and gives them to one who may be late; the oldest go when it is.
+    """Holds blocks for a consumer that may be slow; ``put`` never waits, and the oldest are dropped instead.
 
     Args:
         limit: seconds of audio that may wait.
 
     Attributes:
         seconds: of audio that wait.
-        arrived: when the newest block came, in seconds of a monotonic clock.
-        dropped: blocks that went since there were too many.
+        arrived: when the newest block was put, in seconds of a monotonic clock.
+        dropped: blocks that were dropped because the queue was full.
     """
 
     def __init__(self, limit: float) -> None:
@@ -31,10 +31,10 @@ class BlockQueue:
         self.dropped = 0
 
     def put(self, block: AudioBlock, now: float) -> None:
-        """Add the newest block.
+        """Add a block, dropping the oldest beyond the limit.
 
         Args:
-            block: it.
+            block: the newest block.
             now: seconds of a monotonic clock.
         """
         self._blocks.append(block)
@@ -46,28 +46,28 @@ class BlockQueue:
         self._filled.set()
 
     def trim(self, seconds: float) -> None:
-        """Drop the oldest blocks until no more than so much audio waits, if any."""
+        """Drop the oldest blocks until at most this much audio waits."""
         while self._blocks and self.seconds > seconds:
             self.take()
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all blocks."""
         self._blocks.clear()
         self.seconds = Fraction(0)
 
     async def first(self) -> AudioBlock:
-        """Wait for the oldest block, and leave it where it is."""
+        """Wait for the oldest block and return it without removing it."""
         while not self._blocks:
             self._filled.clear()
             await self._filled.wait()
         return self._blocks[0]
 
     def take(self) -> AudioBlock:
-        """Take the oldest block, which must be there."""
+        """Remove and return the oldest block; there must be one."""
         block = self._blocks.popleft()
         self.seconds -= block.seconds
         return block
 
     def __iter__(self) -> Iterator[AudioBlock]:
-        """Look at what waits, from the oldest on."""
+        """Iterate over the waiting blocks, oldest first."""
         return iter(self._blocks)

@@ -1,4 +1,4 @@
-"""A station's blocks into the standard input of its channel's ffmpeg, one after another where one dies."""
+"""Writes a station's audio blocks to the standard input of its live channel's ffmpeg."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from media.mp3.frame import parse_frame_header
 from packager.process.process import Process
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.block_queue import BlockQueue
-from packager.radio.ogg_splice import OggSplice
+from packager.radio.ogg_chain import OggJoiner
 from packager.window.wallclock import Instant, Timing
 
 HELD_SECONDS = 0.2
-"""What ffmpeg keeps of what it was given until more comes: the demuxer's packet, and the encoder's delay."""
+"""Audio that ffmpeg holds back until more arrives: the demuxer's packet and the encoder's delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderInput:
-    """With what one ffmpeg can go on.
+    """The properties of a stream that can't change while one ffmpeg reads it.
 
     Attributes:
-        container: ffmpeg's name of it.
+        container: ffmpeg's name of the container.
         sample_rate: in Hz.
-        channels: how many.
-        decoder: what else must be the same.
+        channels: their number.
+        decoder: codec configuration, for Ogg.
     """
 
     container: str
@@ -35,17 +35,16 @@ class EncoderInput:
 
 
 class BlockSupply:
-    """Brings a channel a station's blocks; see :class:`packager.sources.pump.Supply`.
+    """Feeds blocks to a channel's ffmpeg; implements :class:`packager.sources.pump.Supply`.
 
     Args:
-        timing: asked when an ffmpeg begins.
-        on_title: told which title is heard from a media time on, in seconds, with each block that has another
-            one than the block before.
+        timing: called when an ffmpeg starts.
+        on_title: called with each new title and the media time, in seconds, of its first block.
 
     Attributes:
         queue: where the blocks come from.
-        container: ffmpeg's name of what comes.
-        stream: counts the changes of codec, sample rate and channels, with which one ffmpeg can't go on.
+        container: ffmpeg's name of the container.
+        stream: incremented when codec, sample rate or channels change, which needs a new ffmpeg.
     """
 
     paced = True
@@ -58,31 +57,31 @@ class BlockSupply:
         self.stream = 0
         self._timing = timing
         self._on_title = on_title
-        self._sound: EncoderInput | None = None
+        self._format: EncoderInput | None = None
 
     async def flowing(self) -> None:
-        """Wait for a block, and see what it is."""
-        sound = sound_of(await self.queue.first())
-        if sound != self._sound:
-            self._sound, self.container = sound, sound.container
+        """Wait for a block and note its properties."""
+        encoder_input = encoder_input_of(await self.queue.first())
+        if encoder_input != self._format:
+            self._format, self.container = encoder_input, encoder_input.container
             self.stream += 1
 
     async def give(self, process: Process) -> None:
-        """Give an ffmpeg blocks until it ends, or until one comes that is of another stream.
+        """Write blocks to an ffmpeg until it ends, or until the stream's properties change.
 
         Args:
-            process: started with standard input.
+            process: the ffmpeg, started with standard input.
         """
         timing, heard = self._timing(), Fraction(0)
         now = Instant.now()
-        # The newest block may have come a while ago: what follows on its end is on its way since then.
+        # The newest block may be old already; the source has been recording the next one since then.
         age = max(now.monotonic - self.queue.arrived, 0.0)
         self.queue.trim(timing.slack - age)
         timing.clock.observe(float(timing.start + self.queue.seconds) + age - HELD_SECONDS, now)
         title: str | None = None
-        splice = OggSplice()
+        splice = OggJoiner()
         try:
-            while sound_of(block := await self.queue.first()) == self._sound:
+            while encoder_input_of(block := await self.queue.first()) == self._format:
                 self.queue.take()
                 if block.title != title:
                     title = block.title
@@ -92,11 +91,11 @@ class BlockSupply:
                 await process.write(splice.write(ogg, block.duration) if ogg else block.data)
             process.close_stdin()
         except BrokenPipeError:
-            pass  # whoever started it sees its end
+            pass  # the process's owner handles its end
 
 
-def sound_of(block: AudioBlock) -> EncoderInput:
-    """Tell what a block is, which is the same in all of it."""
+def encoder_input_of(block: AudioBlock) -> EncoderInput:
+    """Read the stream properties of a block, which are the same for all its frames."""
     if block.ogg is not None:
         link = block.ogg.link
         return EncoderInput("ogg", link.sample_rate, link.channels, link.decoder)

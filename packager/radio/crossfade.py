@@ -1,6 +1,6 @@
-"""From one track into the next: the end of the one and the beginning of the other, heard together.
+"""Crossfades one track into the next.
 
-Works on PCM without I/O. The last seconds of what it is given are held back, since they may be a track's end.
+Works on PCM without I/O. The last seconds of its input are held back, since they may be the end of a track.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 SAMPLE_BYTES = 4
-"""Of a float; 1.0 is full scale, and a sum may be beyond it."""
+"""Size of a 32-bit float sample; full scale is 1.0, which a mix may exceed."""
 
 
 class Crossfader:
-    """Takes the samples of track after track, gives those of one stream.
+    """Mixes consecutive tracks into one stream of samples.
 
     Args:
-        samples: length of the fades, per channel; 0 for none, then everything passes at once.
-        channels: of the interleaved samples, floats of 32 bits.
+        samples: length of a fade per channel; 0 passes everything through at once.
+        channels: of the input, interleaved 32-bit floats.
     """
 
     def __init__(self, samples: int, channels: int) -> None:
@@ -25,12 +25,12 @@ class Crossfader:
         self._unit = SAMPLE_BYTES * channels
         self._length = samples * self._unit
         self._held = bytearray()
-        # The end of the track before, and how much of it has been mixed with this one's beginning.
+        # The previous track's end, and how many of its bytes have been mixed with this track.
         self._fading = b""
         self._mixed = 0
 
     def begin(self) -> bytes:
-        """Begin the next track, which is first heard at the first sample that is held back now.
+        """Begin the next track; it fades in over the samples that are held back now.
 
         Returns:
             Samples that are due.
@@ -42,7 +42,7 @@ class Crossfader:
         return due
 
     def feed(self, samples: bytes) -> bytes:
-        """Take samples of the track.
+        """Take samples of the current track.
 
         Args:
             samples: whole ones, of all channels.
@@ -55,18 +55,18 @@ class Crossfader:
         return self._release(self._length)
 
     def end(self) -> bytes:
-        """Give what is held back: nothing follows."""
+        """Return everything that is held back: no track follows."""
         self._held += self._fade(bytes(len(self._fading) - self._mixed))
         self.clear_fade()
         return self._release(0)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all state."""
         self._held.clear()
         self.clear_fade()
 
     def clear_fade(self) -> None:
-        """Forget the end of the track before."""
+        """Drop the end of the previous track."""
         self._fading, self._mixed = b"", 0
 
     def _release(self, kept: int) -> bytes:
@@ -76,7 +76,7 @@ class Crossfader:
         return due
 
     def _fade(self, samples: bytes) -> bytes:
-        """Mix samples with what fades: at equal power, since two tracks have nothing in common."""
+        """Mix samples with the fading track at equal power, since two tracks are uncorrelated."""
         if not samples:
             return b""
         first, count = self._mixed // self._unit, len(samples) // self._unit

@@ -1,7 +1,6 @@
-"""One ffmpeg that decodes track after track: counting samples tells where each begins and ends.
+"""Decodes track after track with one ffmpeg process, telling them apart by counting samples.
 
-Behind a track's last frame it gets silence, whose samples nobody hears: they bring out what it still holds of
-the track, and leave nothing of it for the next one.
+Silence is sent behind each track's last frame; it flushes the decoder, and its samples are discarded.
 """
 
 from __future__ import annotations
@@ -23,65 +22,70 @@ from packager.step_budget import StepBudget
 T = TypeVar("T")
 
 FIRST_FRAMES = 8
-"""Frames of silence that ffmpeg gets first: by these, not by a track's, it finds out what it decodes."""
+"""Frames of silence that ffmpeg is given first, so that it doesn't probe a track to detect its format."""
 
 LAST_FRAMES = 5
 """Frames of silence behind a track: two for the delay of decoder and resampler, and 1,024 bytes, which the
-demuxer takes at once (they have 480 or more each: 160 kbit/s, 576 samples at 24 kHz)."""
+demuxer reads at once (each frame has at least 480: 160 kbit/s, 576 samples at 24 kHz).
+"""
 
 
 class Decoder:
-    """One running ffmpeg, made by ``start``.
+    """A running ffmpeg that decodes frames of one shape; made by ``start``.
 
     Attributes:
-        shape: of all frames that it gets.
+        shape: of all frames that are fed.
     """
 
-    def __init__(self, process: Process, shape: Shape, sound: AudioFormat, limits: StationLimits) -> None:
+    def __init__(
+        self, process: Process, shape: Shape, audio_format: AudioFormat, limits: StationLimits
+    ) -> None:
         self.shape = shape
         self._limits = limits
         self._process = process
-        self._rate = sound.sample_rate
-        self._unit = SAMPLE_BYTES * sound.channels
+        self._rate = audio_format.sample_rate
+        self._unit = SAMPLE_BYTES * audio_format.channels
         self._batch = bytearray()
         self._budget = StepBudget()
         self._batched = 0
-        # Samples that it was given, at its shape's rate, and that came out, at the mount's.
+        # Samples written, at the shape's rate, and read, at the mount's.
         self._written = 0
         self._position = 0
         self._rest = b""
-        # Positions that nobody hears, rising.
+        # Ranges of output positions to discard, in ascending order.
         self._unheard: tuple[range, ...] = ()
 
     @classmethod
-    async def start(cls, shape: Shape, sound: AudioFormat, tools: Tools, limits: StationLimits) -> Decoder:
-        """Start it.
+    async def start(
+        cls, shape: Shape, audio_format: AudioFormat, tools: Tools, limits: StationLimits
+    ) -> Decoder:
+        """Start the process.
 
         Raises:
-            ToolsError: that isn't possible.
+            ToolsError: it can't be started.
         """
-        words = decoder_arguments(sound.sample_rate, sound.channels)
+        words = decoder_arguments(audio_format.sample_rate, audio_format.channels)
         process = await Process.start([tools.ffmpeg, *words], stdin=True)
-        decoder = cls(process, shape, sound, limits)
+        decoder = cls(process, shape, audio_format, limits)
         decoder._add(shape.silence, FIRST_FRAMES)
         await decoder._send()
         return decoder
 
     @property
     def has_ended(self) -> bool:
-        """Whether it runs no more, though nobody has stopped it."""
+        """Whether the process ended without being stopped."""
         return self._process.returncode is not None
 
     @property
     def reason(self) -> str:
-        """What it said last."""
+        """The last line of the process's errors."""
         return last_error(self._process.errors)
 
     def begin(self, unheard: tuple[range, ...]) -> None:
-        """Begin a track: nothing that came before it will be heard.
+        """Begin a track, discarding what is left of the previous one.
 
         Args:
-            unheard: samples of the track that aren't either, at its own rate.
+            unheard: ranges of the track's samples to discard, counted at its own rate.
         """
         self._batch.clear()
         self._batched = 0
@@ -117,22 +121,24 @@ class Decoder:
 
         Raises:
             ToolsError: the decoder broke.
-            TimeoutError: it hangs, or has lost count of its frames.
+            TimeoutError: it hangs, or has lost frames.
         """
         end = self._at(self._written + self._batched)
-        earlier = (part for part in self._unheard if part.start < end)  # it may end before it said it would
+        earlier = (
+            part for part in self._unheard if part.start < end
+        )  # the track may be shorter than its Info frame says
         self._unheard = (*earlier, range(end, sys.maxsize))
         self._add(self.shape.silence, LAST_FRAMES)
         await self._send()
         return await self._read(end)
 
     async def stop(self) -> None:
-        """End it: at once where it waits for frames, since ffmpeg heeds no signal there."""
+        """End the process, closing its input first: ffmpeg ignores signals while it reads."""
         self._process.close_stdin()
         await self._process.stop()
 
     def _at(self, samples: int) -> int:
-        """Give the position of a sample of the input in what comes out."""
+        """Convert a sample position from the input rate to the output rate."""
         return (2 * samples * self._rate + self.shape.sample_rate) // (2 * self.shape.sample_rate)
 
     def _add(self, frame: bytes, count: int = 1) -> None:
@@ -144,16 +150,16 @@ class Decoder:
         self._batch.clear()
         self._written += self._batched
         self._batched = 0
-        # The decoder may be as fast as we are: then nothing here ever waits, and others would.
+        # A fast decoder never makes us wait: yield to the loop ourselves.
         await self._budget.spend()
         try:
-            # What is in the decoder at most is less than its pipes hold: it takes this while nobody reads.
+            # Can't deadlock with the reads: at most AHEAD_SECONDS are inside, less than the pipes hold.
             await in_time(self._process.write(batch), self._limits)
         except BrokenPipeError as error:
             raise ToolsError(f"the decoder broke: {self.reason or 'it ended'}") from error
 
     async def _read(self, until: int) -> bytes:
-        """Read up to a position or somewhat further; give what of it is heard."""
+        """Read at least up to a position; return the samples that are not discarded."""
         heard: list[bytes] = []
         while self._position < until:
             data = self._rest + await in_time(self._process.read(), self._limits)
@@ -176,6 +182,6 @@ class Decoder:
 
 
 async def in_time(awaitable: Awaitable[T], limits: StationLimits) -> T:
-    """Wait for an ffmpeg, for no longer than ``ffmpeg_seconds``."""
+    """Await an ffmpeg operation for at most ``ffmpeg_seconds``."""
     async with asyncio.timeout(limits.ffmpeg_seconds):
         return await awaitable

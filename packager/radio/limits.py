@@ -1,4 +1,4 @@
-"""What the audio of a station may cost and wait for: a folder's, a live source's, and that of its channel."""
+"""The limits of station audio: folders, live sources and simulcast channels."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ class StationLimits:
     """What a station that plays a folder may read, keep and wait for.
 
     Attributes:
-        playlist_bytes: How much of a playlist is read.
-        playlist_lines: How many of its lines are looked at, of which few may be files that are there.
-        tracks: Most tracks of one folder; what is beyond is left out.
-        read_bytes: How much of a track is read at once.
-        trailer_bytes: How much of a track's end is looked at for tags.
-        probe_frames: Frames that decide whether a track goes out as it is; a variable bitrate shows within a
+        playlist_bytes: most bytes of a playlist that are read.
+        playlist_lines: most lines of a playlist that are read.
+        tracks: most tracks of one folder; the rest is left out.
+        read_bytes: how much of a track is read at once.
+        trailer_bytes: how much of a file's end is searched for tags.
+        probe_frames: frames that decide whether a track is sent as it is; a variable bitrate shows within a
             second.
-        rescan_seconds: Pause before a folder is read again that had nothing to play.
-        late_seconds: How late the station may be and still make it up; after more (an empty folder, a
-            suspended machine) it goes on from now.
-        ffmpeg_seconds: How long ffmpeg may take or give nothing before its track is given up.
-        decoders: Most decoders; sample rates and channels may take turns without a process for each turn.
-        decoder_ahead_seconds: Most audio that is in a decoder: more than the 1,024 bytes that it waits for,
-            at 8 kbit/s.
-        decoder_batch_seconds: Audio that a decoder is given at once.
-        encoder_held_seconds: What the encoder may keep back of what it was given; beyond, its frames are
-            waited for.
-        measured_seconds: How much of a track is measured; what is longer is told by its beginning.
-        measure_seconds: How long measuring may take; a track that takes longer is played as it is.
+        rescan_seconds: pause before an empty folder is read again.
+        late_seconds: how late the station may be and still catch up; beyond (an empty folder, a suspended
+            machine) it restarts from now.
+        ffmpeg_seconds: how long ffmpeg may block or give no output before its track is abandoned.
+        decoders: most decoder processes; tracks of alternating formats then need no new process each.
+        decoder_ahead_seconds: most audio inside a decoder: more than the 1,024 bytes it waits for, at 8
+            kbit/s.
+        decoder_batch_seconds: audio that is written to a decoder at once.
+        encoder_held_seconds: most audio that the encoder may keep back; beyond, its frames are waited for.
+        measured_seconds: how much of a track's loudness is measured, from its beginning.
+        measure_seconds: time limit of a measurement; a track that takes longer is played as it is.
     """
 
     playlist_bytes: int = 4 << 20
@@ -49,13 +48,13 @@ class StationLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeLimits:
-    """How far a live source may be from real time.
+class LiveSourceLimits:
+    """How far a source client or relay may be from real time.
 
     Attributes:
-        ahead_seconds: How far it may be ahead before it is made to wait: clocks differ a little.
-        late_seconds: How late it may be and still make it up.
-        queue_blocks: Blocks that wait for the mount; then the source waits.
+        ahead_seconds: how far it may be ahead before it is made to wait; clocks differ a little.
+        late_seconds: how late it may be and still catch up.
+        queue_blocks: blocks that may wait for the mount; beyond, the source waits.
     """
 
     ahead_seconds: float = 10.0
@@ -65,12 +64,12 @@ class IntakeLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulcastLimits:
-    """How stations' channels begin and end.
+    """How stations' live channels start and stop.
 
     Attributes:
-        starts: Channels that begin at once: an encoder's beginning costs most.
-        idle_look_seconds: Time between two looks at whether anybody is still there, at least.
-        start_seconds: For how long a channel that has no segment yet counts among those that begin.
+        starts: channels that may start at once; an encoder's start costs most.
+        idle_look_seconds: least time between two checks for viewers.
+        start_seconds: how long a channel without segments counts as starting.
     """
 
     starts: int = 4

@@ -1,4 +1,4 @@
-"""How loud tracks are, measured once each (EBU R 128), and by how much a station turns them up or down."""
+"""Measures the loudness of tracks (EBU R 128), once each, and computes the gain that levels them."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from packager.radio.limits import StationLimits
 from packager.radio.tracks import display
 
 FILTERS = ("ebur128", "ametadata", "volume", "alimiter")
-"""What ffmpeg needs to measure and to level."""
+"""The ffmpeg filters that measuring and levelling need."""
 
 SILENT_LUFS = -69.0
-"""EBU Tech 3341's absolute gate is at -70: nothing of such a track was heard by the meter."""
+"""Loudness up to which a track counts as silent; EBU Tech 3341's absolute gate is at -70."""
 
 LARGEST_GAIN = 20.0
-"""Most decibels that a track is turned up: beyond, its noise would be what is heard."""
+"""Most decibels by which a track is turned up; more would mostly amplify noise."""
 
 UNHEARD_GAIN = 0.5
-"""Decibels below which a difference isn't worth encoding a track for."""
+"""Decibels below which a gain isn't worth encoding a track again."""
 
 _INTEGRATED = re.compile(rb"lavfi\.r128\.I=(-?[0-9.]+|-?inf|nan)")
 log = structlog.get_logger()
 
 
 class Loudness:
-    """Knows a station's tracks by their loudness.
+    """Knows the loudness of a station's tracks.
 
-    A file is measured once, by a process of its own, while the track before it is heard (``expect``): nobody
-    waits for it, and a round through the same files starts none.
+    A file is measured once, by a process of its own, while the previous track plays (``expect``).
 
     Args:
-        target: what all tracks are brought to, in LUFS; None: they stay as they are.
+        target: loudness of all tracks in LUFS; None leaves them as they are.
         tools: ffmpeg.
         limits: how much is measured, and how many tracks are known.
     """
@@ -52,19 +51,19 @@ class Loudness:
         self._expected: Path | None = None
 
     async def expect(self, path: Path | None) -> None:
-        """Measure a track that will soon be asked for, while another is heard; None for no track."""
+        """Start to measure the next track in the background; None for no track."""
         await self.stop()
         if path is not None and self._target is not None:
             self._expected, self._ahead = path, asyncio.create_task(self._gain(path))
 
     async def gain(self, path: Path) -> float:
-        """Give the decibels by which a track is to be turned up; 0 when that wouldn't be heard."""
+        """Give the decibels by which a track is to be turned up; 0 if the difference is inaudible."""
         if self._ahead is None or self._expected != path:
             return await self._gain(path)
         return await self._ahead
 
     async def stop(self) -> None:
-        """End a measurement that is under way."""
+        """Cancel a measurement in progress."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead.cancel()
@@ -88,7 +87,7 @@ class Loudness:
 
 
 def gain_to(target: float, measured: float) -> float:
-    """Give the gain in decibels that brings a track to a loudness.
+    """Compute the gain in decibels that brings a track to a loudness.
 
     Args:
         target: in LUFS.

@@ -1,7 +1,7 @@
-"""Ogg for the listeners of a mount: what comes from one source and the next as one valid chain (RFC 3533 §4).
+"""Rewrites Ogg streams: into a valid chain for listeners (RFC 3533 §4), and into one stream for the encoder.
 
-Each link gets a serial number of its own, since no two in one chain may share it and sources come again; what
-a source didn't end is ended here. Page numbers keep the gaps that they came with: they tell decoders of loss.
+In a chain each link gets a serial number of its own, and a link that its source didn't end is ended. Gaps in
+page numbers are kept, since they tell decoders of loss.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ from media.ogg.page import FIRST, LAST, NO_POSITION, Page, paginate
 from packager.radio.audio_blocks import AudioBlock, OggAudio
 
 _NUMBERS = 1 << 32
+_SERIAL = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ChainedBlock:
-    """A block as listeners get it.
+    """A block as it is sent to listeners.
 
     Attributes:
-        data: for those who have had all before it.
-        cuts: where in it others may begin.
-        lead: what these need first.
-        link: tells what the lead is of: who has had it needs it no more; 0 where there is none.
+        data: for listeners that have received everything before it.
+        cuts: offsets in ``data`` at which others may begin.
+        lead: headers that those others need first.
+        link: identifies the headers; a listener that has received them once doesn't need them again; 0 for
+            none.
     """
 
     data: bytes
@@ -33,7 +35,7 @@ class ChainedBlock:
 
 
 class OggChain:
-    """Writes the blocks of one mount; frames that aren't in Ogg go through it as they are."""
+    """Writes one mount's blocks as a chain; blocks that aren't Ogg are passed through."""
 
     def __init__(self) -> None:
         self._source: Link | None = None
@@ -81,7 +83,7 @@ class OggChain:
         return self._headers
 
     def _ending(self) -> list[Page]:
-        """Write the page that ends a link whose source didn't: it says where, and has nothing else."""
+        """Write an empty page that ends a link whose source stopped without one."""
         last = self._last
         if last is None or last.flags & LAST:
             return []
@@ -93,3 +95,44 @@ class OggChain:
         if page.granule != NO_POSITION:
             self._granule = page.granule
         return self._last
+
+
+class OggJoiner:
+    """Joins links with the same codec configuration into one logical stream with continuous positions.
+
+    For ffmpeg, which can't follow a chain of Opus without errors and guesses where positions restart.
+    """
+
+    def __init__(self) -> None:
+        self._link: Link | None = None
+        self._shift = 0
+        self._next = 0
+        self._position = 0
+
+    def write(self, audio: OggAudio, duration: int) -> bytes:
+        """Write the next block; the headers precede the first.
+
+        Args:
+            audio: the block's pages.
+            duration: of the block, in samples.
+        """
+        pages = list(audio.pages)
+        written: list[Page] = []
+        if self._link is None:
+            first, *others = audio.link.packets
+            written = [*paginate([first], _SERIAL, 0, FIRST), *paginate(others, _SERIAL, 1)]
+            self._next = len(written)
+        if audio.link is not self._link:
+            self._link, self._shift = audio.link, self._next - pages[0].sequence
+            pages[0] = pages[0].trimmed()
+        self._position += duration
+        ends = [page.granule for page in pages if page.granule != NO_POSITION]
+        later = self._position - ends[-1] if ends else 0
+        written += [self._moved(page, later) for page in pages]
+        self._next = written[-1].sequence + 1
+        return b"".join(page.serialize() for page in written)
+
+    def _moved(self, page: Page, later: int) -> Page:
+        granule = page.granule if page.granule == NO_POSITION else max(page.granule + later, 0)
+        sequence = (page.sequence + self._shift) % _NUMBERS
+        return replace(page, flags=page.flags & ~LAST, granule=granule, serial=_SERIAL, sequence=sequence)

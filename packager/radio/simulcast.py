@@ -1,8 +1,8 @@
-"""A station as a live channel too: the audio that its listeners hear, in AAC, with its titles as date ranges.
+"""Makes a station's audio available as a live channel too: AAC in HLS and DASH, with titles as date ranges.
 
-The channel comes with its first viewer and goes some time after its last one. It begins with what the station
-sent just before, so that nobody waits for the first segments; and each time it is a new one, whose numbers
-are higher than those before, since they come from the clock.
+The channel starts with its first viewer and stops some time after its last. It begins with the audio that the
+station sent just before, so the first segments are there at once. Each run is a new channel, whose numbers
+continue to grow since they come from the clock.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from packager.publish.date_ranges import DateRangeError
 from packager.radio.block_queue import BlockQueue
 from packager.radio.block_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
-from packager.radio.title_date_ranges import TitleRanges, frames_of, quotable
+from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
 from packager.window.waiters import MAX_WAITERS
 from packager.window.wallclock import Instant
 
 LEAD_SECONDS = 12.0
-"""What a channel begins with of what was sent before: three segments, which players want to begin with."""
+"""Past audio with which a channel begins: three segments, which players want before they start."""
 
 log = structlog.get_logger()
 
-Tap = Callable[[], AbstractContextManager[BlockQueue]]
-"""Opens a station: a queue with what was sent in the last ``LEAD_SECONDS``, and then all that is."""
+Subscribe = Callable[[], AbstractContextManager[BlockQueue]]
+"""Opens a queue that begins with the station's last ``LEAD_SECONDS`` and receives every further block."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulcastOptions:
-    """How a station is a channel.
+    """How a station is published as a live channel.
 
     Attributes:
-        name: of both.
-        bitrates: bits per second of the renditions.
-        on_demand: whether it only runs while somebody follows it.
-        idle_seconds: how long it then goes on behind the last one.
+        name: of the station and the channel.
+        bitrates: of the renditions, in bits per second.
+        on_demand: whether it runs only while it has viewers.
+        idle_seconds: how long it then runs on after the last request.
         max_waiters: requests that may wait for one rendition at once.
         segment_duration: seconds; longer than two blocks, so that one that is a little late isn't taken for
             silence.
@@ -64,12 +64,12 @@ class SimulcastOptions:
     limits: SimulcastLimits = field(default_factory=SimulcastLimits)
 
 
-class Starts:
-    """Counts the channels that begin, which is more work than going on: whoever asks can cause it.
+class StartLimit:
+    """Limits how many channels start at once: starting is expensive, and any request can cause it.
 
     Args:
-        limits: how many may begin at once, and how long each counts.
         clock: monotonic seconds.
+        limits: how many may start at once, and how long each counts as starting.
     """
 
     def __init__(self, limits: SimulcastLimits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -78,10 +78,10 @@ class Starts:
         self._begun: dict[Callable[[], bool], float] = {}
 
     def may_begin(self, is_beginning: Callable[[], bool]) -> bool:
-        """Count a channel among those that begin; False where that are too many already.
+        """Count a channel as starting; return False if too many are.
 
         Args:
-            is_beginning: tells for how long it does; asked again whenever another one wants to.
+            is_beginning: tells whether the channel still is; called whenever another one wants to start.
         """
         now = self._clock()
         start_seconds = self._limits.start_seconds
@@ -95,41 +95,41 @@ class Starts:
 
 
 class Simulcast:
-    """Keeps a station's channel.
+    """Runs a station's live channel while it has viewers.
 
     Args:
-        options: what it is.
-        tap: gives the station's audio.
-        tools: the ffmpeg that it uses.
-        on_part: as for :class:`packager.live.channel.Channel`.
-        on_channel: told the channel, whenever another one takes the place of the last.
-        starts: those of all stations that begin; None: this one has nobody to wait for.
+        options: its name, bitrates and limits.
+        subscribe: opens the station's audio.
+        tools: ffmpeg.
+        on_part: passed on to :class:`packager.live.channel.Channel`.
+        on_channel: called with each new channel object.
+        starts: the limit that all stations share; None for no other stations.
 
     Attributes:
-        channel: the one that runs now, or will run.
+        channel: the one that runs now, or runs next.
     """
 
     def __init__(
         self,
         options: SimulcastOptions,
-        tap: Tap,
+        subscribe: Subscribe,
         tools: Tools,
         *,
         on_part: Callable[[float], None] = lambda _: None,
         on_channel: Callable[[Channel], None] = lambda _: None,
-        starts: Starts | None = None,
+        starts: StartLimit | None = None,
     ) -> None:
         self.options = options
         self.name = options.name
-        self._tap = tap
+        self._subscribe = subscribe
         self._tools = tools
         self._on_part = on_part
         self._on_channel = on_channel
-        self._starts = starts or Starts(options.limits)
+        self._starts = starts or StartLimit(options.limits)
         self._wanted = asyncio.Event()
         self._asked = 0.0
         self._supply: BlockSupply
-        self._titles: TitleRanges
+        self._titles: TitleDateRanges
         self.channel: Channel
         self._renew()
         if not options.on_demand:
@@ -137,14 +137,14 @@ class Simulcast:
 
     @property
     def state(self) -> str:
-        """That of the channel; ``idle`` while nobody asks for it."""
+        """State of the channel; ``idle`` while nobody asks for it."""
         return self.channel.state if self._wanted.is_set() else "idle"
 
     async def run(self) -> None:
-        """Run the channel whenever somebody wants it, until cancelled.
+        """Run the channel whenever it is asked for, until cancelled.
 
         Raises:
-            ToolsError: this ffmpeg can't make it.
+            ToolsError: ffmpeg lacks something it needs.
         """
         while True:
             await self._wanted.wait()
@@ -157,11 +157,11 @@ class Simulcast:
             self._renew(self.channel)
 
     def close(self) -> None:
-        """Release everyone who waits."""
+        """Release all waiting requests."""
         self.channel.close()
 
     async def _run_once(self) -> None:
-        with self._tap() as queue:
+        with self._subscribe() as queue:
             self._supply.queue = queue
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self.channel.run())
@@ -174,11 +174,11 @@ class Simulcast:
             if left <= 0 and self.options.on_demand and not self._is_waited_for():
                 break
             await asyncio.sleep(max(left, self.options.limits.idle_look_seconds))
-        # Who asks from now on wants the next one.
+        # Requests from now on are for the next channel.
         self._wanted.clear()
 
     def _is_waited_for(self) -> bool:
-        """Tell whether somebody who asked long ago still has no answer: a start may take its time."""
+        """Tell whether a request still waits for an answer: a start may take long."""
         return any(one.window.waiters.count for one in self.channel.renditions.values())
 
     def _note_viewer(self) -> None:
@@ -190,7 +190,7 @@ class Simulcast:
         return self._wanted.is_set() and not self.channel.ready
 
     def _renew(self, former: Channel | None = None) -> None:
-        """Make a channel that nobody has seen yet; it goes on counting where the former one was."""
+        """Make the next channel; it continues the numbers of the former one."""
         options = self.options
         self._supply = BlockSupply(BlockQueue(0), lambda: self.channel.timing, self._announce)
         self.channel = Channel(
@@ -207,7 +207,7 @@ class Simulcast:
             on_viewer=self._note_viewer,
             is_postponed=lambda: not self._wanted.is_set(),
         )
-        self._titles = TitleRanges(lambda tag: self.channel.add_date_range(tag))
+        self._titles = TitleDateRanges(lambda tag: self.channel.add_date_range(tag))
         if former is not None:
             self.channel.follow(former)
         self._on_channel(self.channel)
@@ -216,6 +216,8 @@ class Simulcast:
         date = self.channel.timing.clock.date(media_time, Instant.now())
         try:
             if self._titles.change(title, date):
-                self.channel.timed_metadata.add(date, None, write_id3v2(frames_of(quotable(title))))
+                self.channel.timed_metadata.add(
+                    date, None, write_id3v2(id3_frames_of(as_quoted_string(title)))
+                )
         except (DateRangeError, TooManyEventsError) as error:
             log.debug("title isn't told", station=self.name, reason=str(error))

@@ -1,7 +1,7 @@
-"""A radio station: a folder of MP3s as one endless stream of whole frames at real time.
+"""A radio station that plays a folder of MP3s as one endless stream of whole frames at real time.
 
-Tracks that already are what the mount sends go out as they are; the others are decoded by one ffmpeg and
-encoded again by another, which both run on from track to track.
+Tracks that have the mount's format are sent as they are; others are decoded and encoded again, by processes
+that run on from track to track.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from media.mp3.xing import InfoFrame
 from packager.concurrency import opened_in_thread
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioBlock, AudioFormat, BlockGatherer, BlockSchedule
-from packager.radio.decoders import Decoders, decode_alone
-from packager.radio.intake import INTAKE_BYTES
+from packager.radio.decoder_pool import DecoderPool, decode_alone
 from packager.radio.limits import StationLimits
 from packager.radio.loudness import FILTERS, Loudness
-from packager.radio.station_info import NOTHING
-from packager.radio.tracks import display, find_tracks, lacking, shuffled, track_title
+from packager.radio.mpeg_block_reader import PARSE_BYTES
+from packager.radio.station_info import NO_STATION_INFO
+from packager.radio.tracks import display, find_tracks, shuffled, track_title, why_no_tracks
 from packager.radio.transcoder import Transcoder
 from packager.step_budget import StepBudget
 
@@ -38,19 +38,19 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class StationOptions:
-    """What a station plays and how it sounds.
+    """What a station plays, and its output format.
 
     Attributes:
         name: the mount's name, for logs.
-        folder: where the MP3s are, in folders of it too.
+        folder: where the MP3s are, subfolders included.
         bitrate: kbit/s of Layer III, constant.
         sample_rate: Hz.
         channels: 1 or 2.
-        shuffle: play each round in a new order instead of the names' natural one.
-        loop: begin again after the last track, with the folder read anew.
-        prefill: seconds of audio given at once at the start, so that the first listener has a burst.
-        loudness: what all tracks are brought to, in LUFS (EBU R 128); None: they stay as they are.
-        crossfade: seconds in which a track's end and the next one's beginning are heard together.
+        shuffle: play each round in a new random order instead of the natural order of names.
+        loop: begin again after the last track, reading the folder anew.
+        prefill: seconds of audio given at once at the start, so that the first listener gets a burst.
+        loudness: of all tracks, in LUFS (EBU R 128); None leaves them as they are.
+        crossfade: seconds over which consecutive tracks are mixed.
         limits: what playing may cost, and how long ffmpeg may take.
     """
 
@@ -67,45 +67,46 @@ class StationOptions:
     limits: StationLimits = field(default_factory=StationLimits)
 
     @property
-    def sound(self) -> AudioFormat:
-        """What all frames have in common."""
+    def audio_format(self) -> AudioFormat:
+        """The format of all frames."""
         return AudioFormat(self.sample_rate, self.channels)
 
 
 class Station:
-    """Plays a folder; see ``blocks``.
+    """Plays a folder.
 
     Args:
-        options: what to play and how it sounds.
-        tools: ffmpeg for tracks that must be encoded again.
+        options: what to play, and in which format.
+        tools: ffmpeg, for tracks that must be encoded again.
     """
 
     media_type = "audio/mpeg"
     available = True
-    announced = NOTHING
+    station_info = NO_STATION_INFO
 
     def __init__(self, options: StationOptions, tools: Tools) -> None:
         self.options = options
         self._tools = tools
         self._played = 0
         leveled = options.loudness is not None
-        self._decoders = Decoders(options.sound, tools, options.limits)
+        self._decoders = DecoderPool(options.audio_format, tools, options.limits)
         self._transcoder = Transcoder(
-            options.sound, options.bitrate, tools, options.limits, options.crossfade, limited=leveled
+            options.audio_format, options.bitrate, tools, options.limits, options.crossfade, limited=leveled
         )
         self._loudness = Loudness(options.loudness, tools, options.limits)
 
     @property
     def bitrate(self) -> int:
-        """Bitrate in kbit/s."""
+        """In kbit/s."""
         return self.options.bitrate
 
     async def blocks(self) -> AsyncGenerator[AudioBlock]:
-        """Play, for as long as the generator is asked; close it (``aclosing``) to stop ffmpeg.
+        """Play while the generator is iterated; close it (``aclosing``) to stop ffmpeg.
 
         Yields:
-            About a second of audio at a time, each at most one block ahead of real time. A block has one
-            title, so the last of a track may be shorter.
+            Blocks of about a second, each at most one block ahead of real time. A block has one title, so the
+            last
+            block of a track may be shorter.
         """
         options = self.options
         pace = BlockSchedule(options.sample_rate, options.prefill, options.limits.late_seconds)
@@ -127,7 +128,7 @@ class Station:
             async for path, following in tracks:
                 gain = await self._loudness.gain(path)
                 await self._loudness.expect(following)
-                async with aclosing(self._gather(self._sounds(path, gain), path)) as blocks:
+                async with aclosing(self._gather(self._titled_frames(path, gain), path)) as blocks:
                     async for block in blocks:
                         yield block
         async with aclosing(self._gather(self._transcoder.drain(), Path())) as blocks:
@@ -135,7 +136,7 @@ class Station:
                 yield block
 
     async def _tracks(self) -> AsyncGenerator[tuple[Path, Path | None]]:
-        """Give track after track, each with the one behind it where that is known yet."""
+        """Yield track after track, each with its successor if that is known."""
         last: Path | None = None
         while True:
             played = self._played
@@ -151,7 +152,7 @@ class Station:
                 await asyncio.sleep(self.options.limits.rescan_seconds)
 
     async def _list(self) -> list[Path]:
-        """Read the folder; wait while there is nothing in it."""
+        """List the folder; wait while there is nothing in it."""
         waiting = False
         limits = self.options.limits
         while not (paths := await asyncio.to_thread(find_tracks, self.options.folder, limits)):
@@ -160,20 +161,20 @@ class Station:
                     "no tracks",
                     station=self.options.name,
                     folder=display(self.options.folder.absolute()),
-                    reason=await asyncio.to_thread(lacking, self.options.folder),
+                    reason=await asyncio.to_thread(why_no_tracks, self.options.folder),
                 )
             waiting = True
             await asyncio.sleep(self.options.limits.rescan_seconds)
         return paths
 
     async def _gather(
-        self, sounds: AsyncGenerator[tuple[str, Frame]], path: Path
+        self, titled_frames: AsyncGenerator[tuple[str, Frame]], path: Path
     ) -> AsyncGenerator[AudioBlock]:
-        """Make blocks of one track's frames; whatever is wrong with it ends it, and nothing else."""
-        gathered = BlockGatherer(self.options.sound, "")
+        """Make blocks of one track's frames; an error in it ends the track only."""
+        gathered = BlockGatherer(self.options.audio_format, "")
         try:
-            async with aclosing(sounds):
-                async for title, frame in sounds:
+            async with aclosing(titled_frames):
+                async for title, frame in titled_frames:
                     if title != gathered.title and gathered.pending:
                         yield gathered.take()
                     gathered.title = title
@@ -188,8 +189,8 @@ class Station:
             yield gathered.take()
         self._played += gathered.frames
 
-    async def _sounds(self, path: Path, gain: float) -> AsyncGenerator[tuple[str, Frame]]:
-        """Give a track's frames as the mount sends them, after those that are left of the track before."""
+    async def _titled_frames(self, path: Path, gain: float) -> AsyncGenerator[tuple[str, Frame]]:
+        """Yield a track's frames in the mount's format, preceded by the rest of the previous track."""
         limits = self.options.limits
         async with _opened(path) as file:
             size: int = await file.seek(0, os.SEEK_END)
@@ -202,9 +203,9 @@ class Station:
                 title = track_title(told, path)
                 as_it_is = not gain and not self.options.crossfade
                 if as_it_is and understood and fits(head, self.options):
-                    async with aclosing(self._transcoder.rest()) as rest:
-                        async for sound in rest:
-                            yield sound
+                    async with aclosing(self._transcoder.flush()) as flushed:
+                        async for titled_frame in flushed:
+                            yield titled_frame
                     async for frame in _frames(head, events):
                         yield title, frame
                     return
@@ -213,16 +214,16 @@ class Station:
                     aclosing(self._samples(path, head, events if understood else None)) as samples,
                     aclosing(self._transcoder.track(samples, title, gain)) as encoded,
                 ):
-                    async for sound in encoded:
-                        yield sound
+                    async for titled_frame in encoded:
+                        yield titled_frame
         self._played += 1
 
     def _samples(
         self, path: Path, head: list[Event], more: AsyncIterator[Event] | None
     ) -> AsyncGenerator[bytes]:
-        """Decode a track of whose events the first have been read; ``more`` is None where they can't be."""
+        """Decode a track whose first events were read; ``more`` is None if our reader can't parse it."""
         if more is None:
-            return decode_alone(path, self.options.sound, self._tools, self.options.limits)
+            return decode_alone(path, self.options.audio_format, self._tools, self.options.limits)
         first = next((event.header for event in head if isinstance(event, Frame)), None)
         info = next((event for event in head if isinstance(event, InfoFrame)), None)
         unheard = info.unheard(first.samples) if info is not None and first is not None else ()
@@ -230,7 +231,7 @@ class Station:
 
 
 def fits(head: list[Event], options: StationOptions) -> bool:
-    """Tell from a track's first events whether it already is what the mount sends.
+    """Tell from a track's first events whether it can be sent as it is.
 
     Returns:
         True for Layer III of the same sample rate, channels and constant bitrate.
@@ -241,13 +242,13 @@ def fits(head: list[Event], options: StationOptions) -> bool:
         bool(headers)
         and not variable
         and all(
-            header.bitrate == 1000 * options.bitrate and options.sound.matches(header) for header in headers
+            header.bitrate == 1000 * options.bitrate and options.audio_format.matches(header)
+            for header in headers
         )
     )
 
 
 async def _frames(head: list[Event], more: AsyncIterator[Event]) -> AsyncGenerator[Frame]:
-    """Give the frames among events."""
     for event in head:
         if isinstance(event, Frame):
             yield event
@@ -260,7 +261,7 @@ async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:
     reader = MpegAudioReader()
     budget = StepBudget()
     while chunk := await read():
-        async for portion in budget.portions(chunk, INTAKE_BYTES):
+        async for portion in budget.portions(chunk, PARSE_BYTES):
             reader.receive_data(portion)
             for event in reader.events():
                 yield event
@@ -270,7 +271,7 @@ async def _parse(read: Callable[[], Awaitable[bytes]]) -> AsyncGenerator[Event]:
 
 
 async def _probe(events: AsyncIterator[Event], most_frames: int) -> tuple[list[Event], bool]:
-    """Take the first events; False tells that our reader doesn't know what ffmpeg may know."""
+    """Read the first events; the flag is False if our reader supports the track less than ffmpeg may."""
     head: list[Event] = []
     frames = 0
     try:

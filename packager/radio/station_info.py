@@ -1,4 +1,4 @@
-"""What a source says of the station that it plays for."""
+"""What a source says of its station, in Icecast's header fields."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
-    """What listeners and directories are told where the configuration says nothing else; "" for nothing.
+class StationInfo:
+    """Shown to listeners and directories unless the configuration says otherwise; "" for nothing.
 
     Attributes:
         name: of the station.
@@ -24,4 +24,4 @@ class Announcement:
     public: bool = False
 
 
-NOTHING = Announcement()
+NO_STATION_INFO = StationInfo()

@@ -1,4 +1,4 @@
-"""What a station plays, told on its channel's time: a date range for each title."""
+"""A station's titles as EXT-X-DATERANGE tags of its live channel."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fractions import Fraction
 from media.hls.date_range import DateRange
 
 TITLE_CLASS = "headwater.title"
-"""CLASS of these ranges; the title is their attribute X-TITLE."""
+"""CLASS of these ranges; the title is in their X-TITLE attribute."""
 
 MAX_TITLE = 1024
 """Most characters of a title."""
 
 
-class TitleRanges:
-    """The titles of one channel; each is heard until the next one begins.
+class TitleDateRanges:
+    """Adds a date range for each title of one channel; each ends where the next begins.
 
     Args:
         add: takes a date range of the channel.
@@ -32,20 +32,20 @@ class TitleRanges:
         """Let a title be heard from a date on.
 
         Args:
-            title: what it is; "" for none.
+            title: "" for none.
             date: seconds since the epoch.
 
         Returns:
-            Whether it is another one than before.
+            Whether it differs from the current title.
 
         Raises:
             DateRangeError: there are too many ranges.
         """
-        title = quotable(title)
+        title = as_quoted_string(title)
         if title == self._title:
             return False
         if self._open is not None:
-            # A tag of the same ID that says what the first one didn't (RFC 8216bis §4.4.5.1).
+            # RFC 8216bis §4.4.5.1: a second tag with the same ID may add attributes, here the duration.
             over = max(date - self._open.start_date, Fraction(0))
             self._add(replace(self._open, duration=over, client_attributes={}))
         self._open, self._title = None, title
@@ -58,13 +58,13 @@ class TitleRanges:
         return True
 
 
-def frames_of(title: str) -> list[tuple[str, str]]:
-    """Give the frames of an ID3 tag for a title, by the custom of stations to say "artist - title"."""
+def id3_frames_of(title: str) -> list[tuple[str, str]]:
+    """Make the ID3 frames of a title, which stations write as "artist - title" by custom."""
     artist, dash, song = title.partition(" - ")
     return [("TPE1", artist), ("TIT2", song)] if dash else [("TIT2", title)]
 
 
-def quotable(title: str) -> str:
-    """Make of a title what a quoted-string can hold (RFC 8216bis §4.2): one line without double quotes."""
+def as_quoted_string(title: str) -> str:
+    """Reduce a title to what a quoted-string may hold (RFC 8216bis §4.2): one line without double quotes."""
     text = "".join(char if char.isprintable() else " " for char in title.replace('"', "'"))
     return text.strip()[:MAX_TITLE]

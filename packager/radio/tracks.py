@@ -1,4 +1,4 @@
-"""Which tracks a folder holds, in which order they are played, and what they are called."""
+"""Finds a folder's tracks, orders them and names them."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ PLAYLISTS = (".m3u", ".m3u8")
 
 
 def display(path: Path | str) -> str:
-    """Make a path safe to log and to show: names on disk needn't be UTF-8, and may have line breaks."""
+    """Make a path safe to log and to show: file names needn't be UTF-8, and may have line breaks."""
     return " ".join(os.fsencode(path).decode("utf-8", "replace").split())
 
 
 def track_title(tags: Tags, path: Path) -> str:
-    """Name a track for its listeners: ``Artist - Title``, or what there is of it, or the file's name."""
+    """Give a track's title: ``Artist - Title`` as far as tagged, else the file's name."""
     if not tags.title:
         return display(path.stem)
     return f"{tags.artist} - {tags.title}" if tags.artist else tags.title
 
 
 def find_tracks(folder: Path, limits: StationLimits) -> list[Path]:
-    """List the MP3s of a folder and the folders in it, hidden ones left out. Blocks: call it in a thread.
+    """List the MP3s of a folder and its subfolders, without hidden ones. Blocks: call it in a thread.
 
     Args:
         folder: or a playlist (``.m3u``, ``.m3u8``), whose order is kept; or one MP3.
         limits: how much of it is read.
 
     Returns:
-        At most ``limits.tracks`` regular files in natural order (2 before 10); none when the folder can't be
-        read.
+        At most ``TRACKS`` regular files in natural order (2 before 10); none if the folder can't be read.
     """
     if folder.suffix.lower() in PLAYLISTS:
         return _listed(folder, limits)
@@ -44,17 +43,17 @@ def find_tracks(folder: Path, limits: StationLimits) -> list[Path]:
         return [folder]
     found: list[Path] = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural)
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=natural_sort_key)
         paths = (Path(parent, name) for name in names if not name.startswith("."))
         found += (path for path in paths if path.suffix.lower() == ".mp3" and path.is_file())
         if len(found) >= limits.tracks:
             break
-    found.sort(key=lambda path: [natural(part) for part in path.relative_to(folder).parts])
+    found.sort(key=lambda path: [natural_sort_key(part) for part in path.relative_to(folder).parts])
     return found[: limits.tracks]
 
 
-def lacking(folder: Path) -> str:
-    """Tell why `find_tracks` finds nothing, and what would help. Blocks: call it in a thread."""
+def why_no_tracks(folder: Path) -> str:
+    """Tell why ``find_tracks`` finds nothing, and what would help. Blocks: call it in a thread."""
     if not folder.exists():
         return "it isn't there: set the station's folder to one that has MP3s, or make it"
     if not os.access(folder, os.R_OK):
@@ -63,7 +62,7 @@ def lacking(folder: Path) -> str:
 
 
 def _listed(playlist: Path, limits: StationLimits) -> list[Path]:
-    """Read a playlist's files; what isn't there, isn't an MP3 or is on another machine is left out."""
+    """Read a playlist; entries that don't exist, aren't MP3s or are URLs are left out."""
     try:
         with playlist.open("rb") as file:
             data = file.read(limits.playlist_bytes)
@@ -79,15 +78,15 @@ def _listed(playlist: Path, limits: StationLimits) -> list[Path]:
     return list(islice(found, limits.tracks))
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """Make a sort key by which numbers in names count as numbers, however long they are."""
+def natural_sort_key(name: str) -> list[tuple[int, int, str]]:
+    """Make a sort key that orders digits in names by their value, however long they are."""
     parts = re.split(r"([0-9]+)", name.casefold())
     digits = [part.lstrip("0") if index % 2 else part for index, part in enumerate(parts)]
     return [(0, len(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(digits)]
 
 
 def shuffled(paths: list[Path], last: Path | None) -> list[Path]:
-    """Put tracks in a random order that doesn't begin with the one that was just heard."""
+    """Return the tracks in random order, not beginning with the one that was just played."""
     order = list(paths)
     secrets.SystemRandom().shuffle(order)
     if order[0] == last:

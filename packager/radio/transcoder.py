@@ -1,7 +1,8 @@
-"""One encoder for all the tracks that don't fit a mount: it runs on from track to track, so nothing gaps.
+"""Encodes all tracks that don't have a mount's format with one encoder that runs on, so there are no gaps.
 
-The samples of each go into it behind those of the track before, or faded into them. Its frames come out in
-order, and counting samples tells where one track ends.
+Each track's samples follow those of the track before, or are crossfaded. Encoded frames come out in order,
+and
+counting samples tells where a track ends.
 """
 
 from __future__ import annotations
@@ -24,32 +25,32 @@ from packager.radio.decoder import in_time
 from packager.radio.limits import StationLimits
 
 FRAME_SAMPLES = 1152
-"""Of Layer III in MPEG-1, which all mounts' sample rates are (ISO/IEC 11172-3 §2.4.2.3)."""
+"""Samples of a Layer III frame in MPEG-1, which all mounts use (ISO/IEC 11172-3 §2.4.2.3)."""
 
 DELAY_SAMPLES = 1105
-"""By which LAME's frames are behind what goes in: 576 of the encoder and 529 of every decoder."""
+"""LAME's delay: 576 samples of the encoder and 529 of every decoder."""
 
-REST_SECONDS = 1.0
-"""Silence that brings out the last of a track: more than ffmpeg takes at once and LAME looks ahead."""
+FLUSH_SILENCE_SECONDS = 1.0
+"""Silence that flushes a track: more than ffmpeg reads at once and LAME looks ahead."""
 
 log = structlog.get_logger()
 
 
 class Transcoder:
-    """Encodes tracks one after another; see ``track``.
+    """Encodes tracks one after another.
 
     Args:
-        sound: of the mount.
+        audio_format: of the mount.
         bitrate: of its frames in kbit/s, constant.
         tools: ffmpeg.
+        crossfade: seconds over which consecutive tracks are mixed.
+        limited: whether tracks may be amplified, so that peaks are limited.
         limits: how long it may take, and what it may keep back.
-        crossfade: seconds in which a track's end and the next one's beginning are heard together.
-        limited: whether tracks may be turned up, so that what gets too loud is limited.
     """
 
     def __init__(
         self,
-        sound: AudioFormat,
+        audio_format: AudioFormat,
         bitrate: int,
         tools: Tools,
         limits: StationLimits,
@@ -58,9 +59,9 @@ class Transcoder:
         limited: bool = False,
     ) -> None:
         self._limits = limits
-        self._sound = sound
-        self._unit = SAMPLE_BYTES * sound.channels
-        self._crossfader = Crossfader(round(crossfade * sound.sample_rate), sound.channels)
+        self._format = audio_format
+        self._unit = SAMPLE_BYTES * audio_format.channels
+        self._crossfader = Crossfader(round(crossfade * audio_format.sample_rate), audio_format.channels)
         self._bitrate = bitrate
         self._tools = tools
         self._limited = limited
@@ -69,13 +70,15 @@ class Transcoder:
         self._samples = 0
         self._frames = 0
         self._title = ""
-        # Titles of what is still in the encoder, each with the first frame that it is for.
+        # Titles of the audio in the encoder, each with the number of its first frame.
         self._changes: deque[tuple[int, str]] = deque()
-        # Frames of silence that went into it before other tracks went out as they are; and those of it that
-        # lead the next one, whose first frames may have bits in them.
-        self._rests: deque[tuple[range, range]] = deque()
+        # Frames of silence that flushed a track: those to leave out, and those that lead the next track,
+        # because its first frames may have bits in them (bit reservoir).
+        self._silences: deque[tuple[range, range]] = deque()
         self._leading: deque[Frame] = deque()
-        self._lead_frames = -(-RESERVOIR_BYTES * 8 * sound.sample_rate // (FRAME_SAMPLES * 1000 * bitrate))
+        self._lead_frames = -(
+            -RESERVOIR_BYTES * 8 * audio_format.sample_rate // (FRAME_SAMPLES * 1000 * bitrate)
+        )
 
     async def track(
         self, samples: AsyncIterator[bytes], title: str, gain: float = 0.0
@@ -83,16 +86,17 @@ class Transcoder:
         """Encode a track.
 
         Args:
-            samples: of it, whole ones.
-            title: of it.
+            samples: whole samples of the track.
+            title: of the track.
             gain: decibels by which it is turned up.
 
         Yields:
-            Titles and frames: at first the rest of the track before. About ``encoder_held_seconds`` of this
-            one, and what may yet fade, are given by the next call, or by ``rest`` or ``drain``.
+            Titles and frames, beginning with the rest of the previous track. The last ``HELD_SECONDS`` and
+            the
+            crossfade of this one come with the next call, or with ``flush`` or ``drain``.
 
         Raises:
-            ToolsError: there is nothing to hear in the track, or the encoder broke.
+            ToolsError: the track has no samples, or the encoder broke.
             TimeoutError: ffmpeg hangs.
         """
         encoder: Process | None = None
@@ -104,78 +108,82 @@ class Transcoder:
                 await self._write(encoder, self._crossfader.begin())
                 self._changes.append((self._frame_at(self._samples), title))
             await self._write(encoder, self._crossfader.feed(_amplified(chunk, gain)))
-            async for sound in self._read_until(encoder, self._due()):
-                yield sound
+            async for titled_frame in self._read_until(encoder, self._due()):
+                yield titled_frame
         if encoder is None:
             raise ToolsError("nothing to hear in it")
 
-    async def rest(self) -> AsyncGenerator[tuple[str, Frame]]:
-        """Give all of the tracks so far; the encoder waits for the next one, after others that don't need it.
+    async def flush(self) -> AsyncGenerator[tuple[str, Frame]]:
+        """Yield the rest of the tracks so far, and keep the encoder: tracks that need none come first.
 
         Raises:
-            ToolsError: it broke.
+            ToolsError: the encoder broke.
             TimeoutError: it hangs.
         """
         encoder = self._encoder
-        if encoder is None or self._is_resting:
+        if encoder is None or self._is_idle:
             return
         await self._write(encoder, self._crossfader.end())
         heard = self._frame_at(self._samples + FRAME_SAMPLES - 1)
-        end = heard + self._lead_frames + round(REST_SECONDS * self._sound.sample_rate / FRAME_SAMPLES)
+        end = (
+            heard
+            + self._lead_frames
+            + round(FLUSH_SILENCE_SECONDS * self._format.sample_rate / FRAME_SAMPLES)
+        )
         begin = end - self._lead_frames
-        self._rests.append((range(heard, begin), range(begin, end)))
+        self._silences.append((range(heard, begin), range(begin, end)))
         await self._write(encoder, bytes((end * FRAME_SAMPLES - DELAY_SAMPLES - self._samples) * self._unit))
-        async for sound in self._read_until(encoder, heard):
-            yield sound
+        async for titled_frame in self._read_until(encoder, heard):
+            yield titled_frame
 
     async def drain(self) -> AsyncGenerator[tuple[str, Frame]]:
-        """End the encoder and give what was in it; the next track has a new one.
+        """End the encoder and yield what was in it.
 
         Raises:
-            ToolsError: it broke.
+            ToolsError: the encoder broke.
             TimeoutError: it hangs.
         """
         encoder = self._encoder
         if encoder is None:
             return
         await self._write(encoder, self._crossfader.end())
-        if not self._samples or self._is_resting:
+        if not self._samples or self._is_idle:
             await self.stop()
             return
         encoder.close_stdin()
         try:
-            async for sound in self._read_until(encoder, None):
-                yield sound
+            async for titled_frame in self._read_until(encoder, None):
+                yield titled_frame
         finally:
             await self.stop()
 
     async def stop(self) -> None:
-        """End the encoder, whatever is in it."""
+        """End the encoder, discarding what is in it."""
         encoder, self._encoder = self._encoder, None
         self._reader = MpegAudioReader()
         self._samples = self._frames = 0
-        self._rests.clear()
+        self._silences.clear()
         self._leading.clear()
         self._changes.clear()
         self._crossfader.clear()
         if encoder is not None:
-            encoder.close_stdin()  # ffmpeg heeds no signal while it waits for samples
+            encoder.close_stdin()  # ffmpeg ignores signals while it waits for samples
             await encoder.stop()
 
     @property
-    def _is_resting(self) -> bool:
-        """Whether it got nothing but silence since the last track."""
-        return bool(self._rests) and self._frame_at(self._samples) == self._rests[-1][1].stop
+    def _is_idle(self) -> bool:
+        """Whether the encoder got only silence since the last track."""
+        return bool(self._silences) and self._frame_at(self._samples) == self._silences[-1][1].stop
 
     @staticmethod
     def _frame_at(samples: int) -> int:
-        """Give the first frame in which a sample is heard."""
+        """Give the number of the first frame in which a sample is audible."""
         return (samples + DELAY_SAMPLES) // FRAME_SAMPLES
 
     def _due(self) -> int:
         """Count the frames that must have come out by now."""
         return int(
-            (self._samples - self._limits.encoder_held_seconds * self._sound.sample_rate) // FRAME_SAMPLES
+            (self._samples - self._limits.encoder_held_seconds * self._format.sample_rate) // FRAME_SAMPLES
         )
 
     async def _running(self) -> Process:
@@ -184,7 +192,7 @@ class Transcoder:
             await self.stop()
         if self._encoder is None:
             words = encoder_arguments(
-                self._sound.sample_rate, self._sound.channels, self._bitrate, limited=self._limited
+                self._format.sample_rate, self._format.channels, self._bitrate, limited=self._limited
             )
             self._encoder = await Process.start([self._tools.ffmpeg, *words], stdin=True)
         return self._encoder
@@ -192,7 +200,7 @@ class Transcoder:
     async def _write(self, encoder: Process, chunk: bytes) -> None:
         if not chunk:
             return
-        # The whole of it is taken though nobody reads the frames meanwhile: their pipe holds much more.
+        # This can't deadlock with the reads: the output pipe holds much more than a chunk's frames.
         try:
             await in_time(encoder.write(chunk), self._limits)
         except (BrokenPipeError, TimeoutError) as error:
@@ -202,7 +210,7 @@ class Transcoder:
         self._samples += len(chunk) // self._unit
 
     async def _read_until(self, encoder: Process, due: int | None) -> AsyncGenerator[tuple[str, Frame]]:
-        """Read frames until so many have come, or all."""
+        """Read until so many frames have come out; None reads to the end."""
         while due is None or self._frames < due:
             try:
                 data = await in_time(encoder.read(), self._limits)
@@ -219,8 +227,8 @@ class Transcoder:
                 reason = last_error(encoder.errors)
                 await self.stop()
                 raise ToolsError(f"the encoder broke: {reason or error}") from error
-            for sound in self._heard(frames):
-                yield sound
+            for titled_frame in self._heard(frames):
+                yield titled_frame
             if not data:
                 if due is None:
                     return
@@ -228,13 +236,13 @@ class Transcoder:
                 raise ToolsError("the encoder ended")
 
     def _heard(self, frames: list[Frame]) -> Iterator[tuple[str, Frame]]:
-        """Give the next frames their titles; leave out those of a rest, but for what leads the next track."""
+        """Pair frames with their titles; leave out silence, except for what must lead the next track."""
         for frame in frames:
             number = self._frames
             self._frames += 1
-            while self._rests and number >= self._rests[0][1].stop:
-                self._rests.popleft()
-            unheard, lead = self._rests[0] if self._rests else (range(0), range(0))
+            while self._silences and number >= self._silences[0][1].stop:
+                self._silences.popleft()
+            unheard, lead = self._silences[0] if self._silences else (range(0), range(0))
             if number in unheard:
                 continue
             if number in lead:
@@ -248,7 +256,7 @@ class Transcoder:
 
 
 def _amplified(samples: bytes, gain: float) -> bytes:
-    """Turn samples up by decibels; what is too loud then is for the limiter."""
+    """Amplify samples; the limiter takes care of peaks."""
     if not gain:
         return samples
     factor = np.float32(10 ** (gain / 20))

@@ -6,10 +6,10 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from media.mp3.icy import Deinterleaver
+from origin.radio.icy_headers import announced_bitrate
 from origin.radio.limits import MountLimits
 from origin.radio.mount import Mount
-from origin.radio.station_headers import announced_bitrate
-from packager.radio.published import Published
+from packager.radio.source_client_station import SourceClientStation
 from tests.radio_server import (
     FRAME_BYTES,
     Client,
@@ -36,7 +36,7 @@ async def body(client: Client) -> bytes:
 
 # Icecast's manual, "Source headers": what clients such as butt and libshout send is what listeners are told.
 async def test_listeners_are_told_what_the_source_says_of_itself() -> None:
-    mount = Mount("test", Published(128), mount_options())
+    mount = Mount("test", SourceClientStation(128), mount_options())
     async with serving({"test": mount}, passwords={"test": "sesame"}) as server:
         await server.source("test", AUTH, *SPOKEN, "ice-description: Of tones")
         listener = await server.open()
@@ -52,7 +52,7 @@ async def test_listeners_are_told_what_the_source_says_of_itself() -> None:
 # Who starts a source looks at once whether it is heard; without one a station is silent after five seconds.
 async def test_a_listener_may_come_before_the_sources_first_audio() -> None:
     now = 1000.0
-    mount = Mount("test", Published(128), mount_options(limits=MountLimits()), clock=lambda: now)
+    mount = Mount("test", SourceClientStation(128), mount_options(limits=MountLimits()), clock=lambda: now)
     async with serving({"test": mount}, passwords={"test": "sesame"}) as server:
         now += 60
         assert (await server.open()).status == 503

@@ -18,9 +18,9 @@ from origin.radio.mount import Mount
 from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
-from packager.radio.ogg_intake import OggIntake
-from packager.radio.published import Published
-from packager.radio.station_info import NOTHING
+from packager.radio.ogg_block_reader import OggBlockReader
+from packager.radio.source_client_station import SourceClientStation
+from packager.radio.station_info import NO_STATION_INFO
 from tests import icecast
 from tests.ogg import ENCODERS, SECONDS, encoded, judged, packets
 from tests.patience import MOUNT
@@ -43,7 +43,7 @@ async def published(
     options: MountOptions | None = None, silent_seconds: float = LIMIT
 ) -> AsyncIterator[tuple[Mount, Server]]:
     """Serve one mount for a source client."""
-    mount = Mount("test", Published(128, OGG), options or mount_options(hold_seconds=60))
+    mount = Mount("test", SourceClientStation(128, OGG), options or mount_options(hold_seconds=60))
     async with serving(
         {"test": mount}, passwords={"test": PASSWORD}, silent_seconds=silent_seconds
     ) as server:
@@ -167,8 +167,8 @@ async def test_a_chain_of_the_source_stays_one_with_its_titles(files: dict[str, 
 
 async def test_a_fallback_of_ogg_is_heard_and_left_again(files: dict[str, bytes]) -> None:
     main, spare = (
-        Mount("main", Published(128, OGG), mount_options()),
-        Mount("spare", Published(128, OGG), mount_options()),
+        Mount("main", SourceClientStation(128, OGG), mount_options()),
+        Mount("spare", SourceClientStation(128, OGG), mount_options()),
     )
     main.fall_back_to(spare)
     passwords = {"main": PASSWORD, "spare": PASSWORD}
@@ -192,7 +192,7 @@ async def test_a_fallback_of_another_type_isnt_heard_while_there_are_listeners(
 ) -> None:
     options = mount_options(hold_seconds=30, limits=replace(MOUNT, watch_seconds=0.05))
     now = 1000.0
-    main = Mount("main", Published(128, OGG), options, clock=lambda: now)
+    main = Mount("main", SourceClientStation(128, OGG), options, clock=lambda: now)
     feed = Feed()
     spare = Mount("spare", feed, mount_options())
     main.fall_back_to(spare)
@@ -255,7 +255,7 @@ class Pages:
 
     media_type = OGG
     available = True
-    announced = NOTHING
+    station_info = NO_STATION_INFO
     bitrate = 128
 
     def __init__(self) -> None:
@@ -269,7 +269,7 @@ class Pages:
 
 async def test_a_listener_that_is_set_forward_goes_on_with_a_whole_page() -> None:
     noise = await asyncio.to_thread(encoded, "flac", "Loud", seconds=20, source="anoisesrc=color=white")
-    found = OggIntake().receive(noise)
+    found = OggBlockReader().receive(noise)
     pages = Pages()
     mount = Mount("test", pages, mount_options(burst_bytes=128 * 1024, queue_bytes=256 * 1024, skips=True))
     got = bytearray()

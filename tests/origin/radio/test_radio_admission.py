@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from origin.access.credentials import Authenticator, client_address
-from origin.radio.authorization import Admission
+from origin.radio.authorization import StationAuthorization
 from origin.radio.mount import Mount
 from tests.keys import BEARER_LINE
 from tests.radio_server import FRAME_BYTES, Feed, mount_options, numbers, one_mount, serving
@@ -190,10 +190,13 @@ async def test_a_key_that_opens_one_station_of_a_list_has_not_failed() -> None:
         "headers": [],
         "client": ("192.0.2.7", 1),
     }
-    opened = await Admission(Authenticator(note)).opened(Request(scope), mounts)
+    opened = await StationAuthorization(Authenticator(note)).accessible_stations(Request(scope), mounts)
     assert opened == {"one"}
     assert failures == [("192.0.2.7", False)]
     # A browser that knows a password of a proxy in front sends it with each look at a list.
     for_proxy = {**scope, "query_string": b"", "headers": [(b"authorization", b"Basic cHJveHk6b3RoZXI=")]}
-    assert await Admission(Authenticator(note)).opened(Request(for_proxy), mounts) == frozenset()
+    assert (
+        await StationAuthorization(Authenticator(note)).accessible_stations(Request(for_proxy), mounts)
+        == frozenset()
+    )
     assert len(failures) == 1

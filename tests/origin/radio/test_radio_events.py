@@ -328,12 +328,12 @@ def test_what_listeners_heard_is_forgotten_after_a_named_time_and_beyond_a_named
     first = listener_times.begin(TOKEN, lambda _: None)
     first.begin(Fraction(7))
     now += 10 * KEPT_SECONDS
-    assert [place.media_time for place in listener_times.places(TOKEN)] == [7]
+    assert [place.media_time for place in listener_times.marks(TOKEN)] == [7]
     listener_times.end(TOKEN, first)
     now += KEPT_SECONDS
-    assert listener_times.places(TOKEN)
+    assert listener_times.marks(TOKEN)
     now += 1
-    assert not listener_times.places(TOKEN)
+    assert not listener_times.marks(TOKEN)
     for number in range(MAX_GONE + 5):
         listener_times.end(str(number), listener_times.begin(str(number), lambda _: None))
     assert len(listener_times) == MAX_GONE

@@ -16,7 +16,7 @@ from origin.config.warnings import unserved
 from origin.radio.mount import Mount
 from origin.radio.stations import make_stations
 from packager.process.tools import Tools
-from packager.radio.published import Published
+from packager.radio.source_client_station import SourceClientStation
 from tests.patience import MOUNT
 from tests.radio_server import FRAME_BYTES, Client, Feed, mount_options, numbered_frame, numbers, serving
 from tests.waiting import until
@@ -38,7 +38,7 @@ async def read_until(client: Client, wanted: Callable[[int], bool]) -> list[int]
 
 
 async def test_a_source_that_dies_is_replaced_by_another_mount_and_comes_back() -> None:
-    main = Mount("main", Published(128), mount_options(burst_bytes=0))
+    main = Mount("main", SourceClientStation(128), mount_options(burst_bytes=0))
     feed = Feed()
     spare = Mount("spare", feed, mount_options(burst_bytes=0))
     main.fall_back_to(spare)
@@ -72,7 +72,7 @@ async def test_a_source_that_dies_is_replaced_by_another_mount_and_comes_back() 
 
 async def test_a_source_that_stalls_with_an_open_socket_is_replaced_too() -> None:
     limits = replace(MOUNT, fallback_seconds=0.5)
-    main, feed = Mount("main", Published(128), mount_options(limits=limits)), Feed()
+    main, feed = Mount("main", SourceClientStation(128), mount_options(limits=limits)), Feed()
     spare = Mount("spare", feed, mount_options())
     main.fall_back_to(spare)
     async with serving({"main": main, "spare": spare}, passwords={"main": "pw"}) as server:
@@ -88,7 +88,7 @@ async def test_a_source_that_stalls_with_an_open_socket_is_replaced_too() -> Non
 
 async def test_without_a_fallback_listeners_are_held_for_a_named_time_and_then_let_go() -> None:
     now = 1000.0
-    main = Mount("main", Published(128), mount_options(hold_seconds=30), clock=lambda: now)
+    main = Mount("main", SourceClientStation(128), mount_options(hold_seconds=30), clock=lambda: now)
     async with serving({"main": main}, passwords={"main": "pw"}) as server:
         source = await server.source("main", AUTH)
         source.writer.write(audio(0, SECOND))
@@ -136,7 +136,7 @@ async def test_a_source_of_another_codec_ends_the_listeners_of_the_first(tmp_pat
     answer = await asyncio.to_thread(
         subprocess.run, ["ffmpeg", "-v", "error", *words], check=True, capture_output=True
     )
-    main = Mount("main", Published(128), mount_options())
+    main = Mount("main", SourceClientStation(128), mount_options())
     async with serving({"main": main}, passwords={"main": "pw"}) as server:
         source = await server.source("main", AUTH)
         source.writer.write(audio(0, SECOND))
@@ -160,7 +160,7 @@ async def test_a_picture_of_16_mb_in_the_stream_is_dropped() -> None:
     size = 16 << 20
     syncsafe = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     picture = b"ID3\x03\x00\x00" + syncsafe + bytes(size)
-    main = Mount("main", Published(128), mount_options())
+    main = Mount("main", SourceClientStation(128), mount_options())
     async with serving({"main": main}, passwords={"main": "pw"}) as server:
         source = await server.source("main", AUTH)
         source.writer.write(audio(0, SECOND))

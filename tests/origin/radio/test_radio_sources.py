@@ -14,7 +14,7 @@ from origin.http1.protocol import HttpProtocol
 from origin.http1.request_head import HttpLimits
 from origin.radio.mount import Mount
 from origin.radio.source_clients import read_query
-from packager.radio.published import Published
+from packager.radio.source_client_station import SourceClientStation
 from tests.patience import PATIENCE_SECONDS
 from tests.radio_server import (
     FRAME_BYTES,
@@ -48,7 +48,7 @@ def audio(first: int, frames: int) -> bytes:
 
 @contextlib.asynccontextmanager
 async def one_published(silent_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[tuple[Mount, Server]]:
-    mount = Mount("test", Published(128), mount_options(hold_seconds=PATIENCE_SECONDS))
+    mount = Mount("test", SourceClientStation(128), mount_options(hold_seconds=PATIENCE_SECONDS))
     feed = Mount("folder", Feed(), mount_options())
     mounts = {"test": mount, "folder": feed}
     async with serving(mounts, passwords={"test": PASSWORD}, silent_seconds=silent_seconds) as server:
@@ -74,7 +74,7 @@ async def test_a_put_without_a_length_is_told_to_go_on_and_answered_at_its_end()
         source.writer.write(audio(0, 2 * SECOND))
         await until(lambda: mount.state == "live")
         assert await heard(server, 2 * SECOND) == list(range(2 * SECOND))
-        assert mount.shown.name == "N\u00e4me"
+        assert mount.description.name == "N\u00e4me"
         source.writer.write_eof()
         assert (await head(source)).startswith("HTTP/1.1 200 ")
         await until(lambda: not mount.station.available)

@@ -11,7 +11,7 @@ import pytest
 
 from packager.process.tools import Tools
 from packager.radio.limits import SimulcastLimits
-from packager.radio.simulcast import Starts
+from packager.radio.simulcast import StartLimit
 from tests.conftest import ServerProcess, start_server
 from tests.waiting import wait_for
 
@@ -57,7 +57,7 @@ def test_no_more_encoders_begin_at_once_than_may(server: ServerProcess) -> None:
 
 def test_a_channel_that_never_comes_holds_its_place_for_a_while_only() -> None:
     now, limits = 0.0, SimulcastLimits(starts=AT_ONCE)
-    starts = Starts(limits, lambda: now)
+    starts = StartLimit(limits, lambda: now)
     beginning = dict.fromkeys("abcd", True)
     asked = {name: (lambda name=name: beginning[name]) for name in beginning}
     assert [starts.may_begin(asked[name]) for name in "abc"] == [True, True, False]

@@ -9,9 +9,8 @@ import pytest
 from media.errors import MalformedError
 from media.ogg.page import NO_POSITION, Page, PageReader
 from packager.radio.audio_blocks import AudioBlock, OggAudio
-from packager.radio.ogg_chain import ChainedBlock, OggChain
-from packager.radio.ogg_intake import BLOCK_BYTES, OggIntake
-from packager.radio.ogg_splice import OggSplice
+from packager.radio.ogg_block_reader import BLOCK_BYTES, OggBlockReader
+from packager.radio.ogg_chain import ChainedBlock, OggChain, OggJoiner
 from tests.ogg import ENCODERS, SECONDS, encoded, judged, packets
 
 
@@ -21,8 +20,8 @@ def files() -> dict[str, bytes]:
 
 
 def blocks(data: bytes) -> list[AudioBlock]:
-    intake = OggIntake()
-    return [*intake.receive(data), *intake.finish()]
+    reader = OggBlockReader()
+    return [*reader.receive(data), *reader.finish()]
 
 
 def carried(*some: AudioBlock) -> list[ChainedBlock]:
@@ -91,9 +90,9 @@ def test_sources_that_come_and_go_make_one_valid_chain(files: dict[str, bytes]) 
 
 def test_another_title_beside_the_stream_begins_a_link(files: dict[str, bytes]) -> None:
     for codec, data in files.items():
-        intake, half = OggIntake(), len(data) * 2 // 3
-        found = [*intake.receive(data[:half]), *intake.retitle("Später \U0001f399")]
-        found += [*intake.receive(data[half:]), *intake.finish()]
+        reader, half = OggBlockReader(), len(data) * 2 // 3
+        found = [*reader.receive(data[:half]), *reader.retitle("Später \U0001f399")]
+        found += [*reader.receive(data[half:]), *reader.finish()]
         report = judged(joined(carried(*found)))
         assert (report.types, report.warnings) == ([codec, codec], [])
         assert report.titles == [f"Öne {codec}", "Später \U0001f399"]
@@ -103,22 +102,22 @@ def test_another_title_beside_the_stream_begins_a_link(files: dict[str, bytes]) 
 
 def test_a_stream_without_a_title_keeps_what_was_told_beside_it(files: dict[str, bytes]) -> None:
     silent = encoded("vorbis", "", "-metadata", "artist=")
-    intake = OggIntake()
-    found = [*intake.receive(silent), *intake.retitle("Told"), *intake.receive(silent), *intake.finish()]
+    reader = OggBlockReader()
+    found = [*reader.receive(silent), *reader.retitle("Told"), *reader.receive(silent), *reader.finish()]
     assert [block.title for block in found if block.title] == ["Told"] * (len(found) // 2)
     assert judged(joined(carried(*found))).titles == ["Told"]
-    found = intake_all(intake_told("Told"), files["vorbis"])
+    found = read_all(titled_reader("Told"), files["vorbis"])
     assert {block.title for block in found} == {"Maker - Öne vorbis"}
 
 
-def intake_told(title: str) -> OggIntake:
-    intake = OggIntake()
-    intake.retitle(title)
-    return intake
+def titled_reader(title: str) -> OggBlockReader:
+    reader = OggBlockReader()
+    reader.retitle(title)
+    return reader
 
 
-def intake_all(intake: OggIntake, data: bytes) -> list[AudioBlock]:
-    return [*intake.receive(data), *intake.finish()]
+def read_all(reader: OggBlockReader, data: bytes) -> list[AudioBlock]:
+    return [*reader.receive(data), *reader.finish()]
 
 
 # Pages of which each goes on with a packet, as muxers of large frames write them.
@@ -162,7 +161,7 @@ def straddling(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("codec", ENCODERS)
 def test_the_encoder_gets_one_stream_of_all_links(codec: str, files: dict[str, bytes]) -> None:
-    splice = OggSplice()
+    splice = OggJoiner()
     found = [block for title in ("One", "Two") for block in blocks(encoded(codec, title))]
     assert len({block.ogg.link.decoder for block in found if block.ogg}) == 1
     parts = [splice.write(block.ogg, block.duration) for block in found if block.ogg]
@@ -178,11 +177,11 @@ def test_the_encoder_gets_one_stream_of_all_links(codec: str, files: dict[str, b
 
 
 def test_what_a_source_doesnt_bring_whole_is_no_audio(files: dict[str, bytes]) -> None:
-    intake = OggIntake()
-    assert intake.receive(files["vorbis"][:3000]) == []
+    reader = OggBlockReader()
+    assert reader.receive(files["vorbis"][:3000]) == []
     with pytest.raises(MalformedError):
-        intake_all(OggIntake(), b"")
-    assert intake.frames == 0
+        read_all(OggBlockReader(), b"")
+    assert reader.frames == 0
 
 
 def test_frames_that_arent_ogg_go_through_as_they_are() -> None:
@@ -193,9 +192,9 @@ def test_frames_that_arent_ogg_go_through_as_they_are() -> None:
 def test_the_bitrate_is_the_encoders_or_else_that_of_what_came(files: dict[str, bytes]) -> None:
     # ffprobe says 112000 of libvorbis's default quality at 44.1 kHz, and nothing of Opus.
     for codec, expected in (("vorbis", 112), ("opus", 8 * len(files["opus"]) / SECONDS / 1000)):
-        intake = OggIntake()
-        intake.receive(files[codec])
-        assert intake.bitrate == pytest.approx(expected, rel=0.1)
+        reader = OggBlockReader()
+        reader.receive(files[codec])
+        assert reader.bitrate == pytest.approx(expected, rel=0.1)
 
 
 def test_a_gap_in_the_pages_stays_one(files: dict[str, bytes]) -> None:

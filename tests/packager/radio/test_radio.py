@@ -18,7 +18,7 @@ from packager.process.tools import Tools
 from packager.radio.audio_blocks import AudioBlock, BlockSchedule
 from packager.radio.limits import StationLimits
 from packager.radio.station import Station, StationOptions
-from packager.radio.tracks import find_tracks, natural, shuffled, track_title
+from packager.radio.tracks import find_tracks, natural_sort_key, shuffled, track_title
 from tests.patience import STATION
 from tests.reading import events_of
 from tests.waiting import until
@@ -268,7 +268,7 @@ def test_after_a_long_silence_the_pace_goes_on_from_now() -> None:
 def test_numbers_in_names_count_as_numbers() -> None:
     names = ["track 10", "Track 2", "track 1", "10", "9", "intro", "track 002b", "1" * 5000]
     expected = ["9", "10", "1" * 5000, "intro", "track 1", "Track 2", "track 002b", "track 10"]
-    assert sorted(names, key=natural) == expected
+    assert sorted(names, key=natural_sort_key) == expected
 
 
 def test_a_folder_gives_its_mp3s_in_order_and_nothing_hidden(tmp_path: Path) -> None:

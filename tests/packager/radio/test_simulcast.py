@@ -15,14 +15,15 @@ import pytest
 
 from origin.live import routes
 from packager.process.tools import Tools
+from packager.radio.audio_blocks import Throttle
 from packager.radio.block_queue import BlockQueue
-from packager.radio.intake import Intake, Throttle
-from packager.radio.limits import IntakeLimits
+from packager.radio.limits import LiveSourceLimits
+from packager.radio.mpeg_block_reader import MpegBlockReader
 from packager.radio.simulcast import Simulcast, SimulcastOptions
 from packager.window.window import Window
 from tests.waiting import until
 
-AT_ONCE = IntakeLimits(ahead_seconds=0.0)
+AT_ONCE = LiveSourceLimits(ahead_seconds=0.0)
 OPTIONS = SimulcastOptions("tone.mp3", (64_000, 96_000), on_demand=False)
 
 
@@ -44,13 +45,13 @@ class Mount:
         self.sounds.set()
 
     @contextlib.contextmanager
-    def tapped(self) -> Iterator[BlockQueue]:
+    def subscribe(self) -> Iterator[BlockQueue]:
         yield self.queue
 
     async def play(self) -> None:
-        intake, throttle = Intake(), Throttle(AT_ONCE)
-        intake.title = "a tone"
-        for block in await asyncio.to_thread(intake.receive, self._audio):
+        reader, throttle = MpegBlockReader(), Throttle(AT_ONCE)
+        reader.title = "a tone"
+        for block in await asyncio.to_thread(reader.receive, self._audio):
             if not self.sounds.is_set():
                 await self.sounds.wait()
                 throttle = Throttle(AT_ONCE)
@@ -62,7 +63,7 @@ class Mount:
 async def on_air(
     mount: Mount, tools: Tools, idle_seconds: int = 0, options: SimulcastOptions = OPTIONS
 ) -> AsyncIterator[Simulcast]:
-    simulcast = Simulcast(options, mount.tapped, tools)
+    simulcast = Simulcast(options, mount.subscribe, tools)
     since = int(time.time())
     await until(lambda: time.time() >= since + idle_seconds, "its time")
     tasks = [asyncio.create_task(work) for work in (mount.play(), simulcast.run())]

@@ -21,7 +21,7 @@ from packager.process.tools import Tools
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.limits import StationLimits
 from packager.radio.station import Station, StationOptions, _opened
-from tests.packager.radio.test_decoders import Samples, record
+from tests.packager.radio.test_decoder_pool import Samples, record
 from tests.packager.radio.test_radio import PLAY_SECONDS, encoders, frames, play
 from tests.patience import STATION
 from tests.waiting import until

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from packager.publish.date_ranges import DateRangeError, DateRanges
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.block_queue import BlockQueue
-from packager.radio.block_supply import EncoderInput, sound_of
-from packager.radio.title_date_ranges import MAX_TITLE, TitleRanges, frames_of, quotable
+from packager.radio.block_supply import EncoderInput, encoder_input_of
+from packager.radio.title_date_ranges import MAX_TITLE, TitleDateRanges, as_quoted_string, id3_frames_of
 
 NOON = Fraction(1_795_172_400)
 
@@ -30,7 +30,7 @@ def lines(ranges: DateRanges) -> list[m3u8.model.DateRange]:
 
 def test_a_title_is_a_range_that_ends_where_the_next_one_begins() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(lambda tag: ranges.add(tag, 0.0))
+    titles = TitleDateRanges(lambda tag: ranges.add(tag, 0.0))
     assert titles.change("Ada - One", NOON)
     assert not titles.change("Ada - One", NOON + 3)
     assert titles.change("Two", NOON + Fraction("5.25"))
@@ -47,7 +47,7 @@ def test_a_title_is_a_range_that_ends_where_the_next_one_begins() -> None:
 
 def test_a_range_goes_when_it_is_over_and_no_segment_touches_it_any_more() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(lambda tag: ranges.add(tag, 0.0))
+    titles = TitleDateRanges(lambda tag: ranges.add(tag, 0.0))
     for number in range(3):
         titles.change(str(number), NOON + 10 * number)
     ranges.evict(NOON + 15, 20.0, 24.0)
@@ -56,7 +56,7 @@ def test_a_range_goes_when_it_is_over_and_no_segment_touches_it_any_more() -> No
 
 def test_more_titles_than_a_playlist_may_have_are_refused_and_the_others_stay() -> None:
     ranges = DateRanges()
-    titles = TitleRanges(lambda tag: ranges.add(tag, 0.0))
+    titles = TitleDateRanges(lambda tag: ranges.add(tag, 0.0))
     for number in range(250):
         titles.change(str(number), NOON + number)
     with pytest.raises(DateRangeError):
@@ -78,8 +78,8 @@ def test_more_titles_than_a_playlist_may_have_are_refused_and_the_others_stay() 
 )
 def test_a_title_can_stand_in_a_quoted_string_whatever_it_is(title: str, text: str) -> None:
     # RFC 8216bis §4.2: no line feed, no carriage return, no double quote
-    assert quotable(title) == text
-    assert len(quotable("x" * 5000)) == MAX_TITLE
+    assert as_quoted_string(title) == text
+    assert len(as_quoted_string("x" * 5000)) == MAX_TITLE
 
 
 @settings(deadline=None)
@@ -87,14 +87,14 @@ def test_a_title_can_stand_in_a_quoted_string_whatever_it_is(title: str, text: s
 def test_any_title_leaves_the_playlist_its_lines(title: str) -> None:
     """Titles are a third party's, and one that breaks a playlist would break all of the channel."""
     ranges = DateRanges()
-    TitleRanges(lambda tag: ranges.add(tag, 0.0)).change(title, NOON)
+    TitleDateRanges(lambda tag: ranges.add(tag, 0.0)).change(title, NOON)
     assert all(len(line.splitlines()) == 1 and line.encode() for line in ranges.lines())
 
 
 def test_an_artist_stands_before_the_dash() -> None:
     # ID3v2.4 §4.2: TPE1 is the lead performer, TIT2 the title
-    assert frames_of("Ada - One - live") == [("TPE1", "Ada"), ("TIT2", "One - live")]
-    assert frames_of("One") == [("TIT2", "One")]
+    assert id3_frames_of("Ada - One - live") == [("TPE1", "Ada"), ("TIT2", "One - live")]
+    assert id3_frames_of("One") == [("TIT2", "One")]
 
 
 def test_a_queue_lets_go_of_the_oldest_blocks() -> None:
@@ -125,7 +125,8 @@ def test_what_an_ffmpeg_can_go_on_with_is_told_by_the_frames_header() -> None:
     stereo, mono = (b"\xff\xfb\x90" + bytes([mode]) for mode in (0x00, 0xC0))
     other = b"\xff\xfb\x94\x00"
     found = [
-        sound_of(AudioBlock(data + bytes(500), 1152, 44_100, "", (0,))) for data in (stereo, mono, other)
+        encoder_input_of(AudioBlock(data + bytes(500), 1152, 44_100, "", (0,)))
+        for data in (stereo, mono, other)
     ]
     assert found == [
         EncoderInput("mp3", 44_100, 2),

@@ -1,4 +1,4 @@
-"""Tracks to samples, by as few processes as there are shapes of tracks, however many tracks there are."""
+"""Decodes a station's tracks with a small pool of ffmpeg processes, one per shape of track."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from packager.radio.limits import StationLimits
 log = structlog.get_logger()
 
 
-class Decoders:
-    """The decoders of one station, one for each shape that its tracks have; see ``track``.
+class DecoderPool:
+    """The decoder processes of one station, one for each shape of its tracks.
 
     Args:
-        sound: of the samples that they give, which are interleaved floats of 32 bits.
+        audio_format: of the output, interleaved 32-bit floats.
         tools: ffmpeg.
         limits: how many there are, and how long each may take.
     """
 
-    def __init__(self, sound: AudioFormat, tools: Tools, limits: StationLimits) -> None:
-        self._sound = sound
+    def __init__(self, audio_format: AudioFormat, tools: Tools, limits: StationLimits) -> None:
+        self._format = audio_format
         self._tools = tools
         self._limits = limits
-        # The one that was used last is last.
+        # In order of use, the most recent last.
         self._running: dict[Shape, Decoder] = {}
 
     async def track(self, frames: AsyncIterator[Frame], unheard: tuple[range, ...]) -> AsyncGenerator[bytes]:
         """Decode a track.
 
         Args:
-            frames: all of it.
-            unheard: samples that aren't of the recording, counted at the track's own rate.
+            frames: all frames of the track.
+            unheard: ranges of samples that aren't part of the recording, at the track's own rate.
 
         Yields:
             Whole samples; not much more is decoded than was asked for.
 
         Raises:
-            MalformedError: no frame can be decoded, of all or of the first seconds.
-            UnsupportedError: there are frames of AAC.
+            MalformedError: no frame, or none of the first seconds, can be decoded.
+            UnsupportedError: it has AAC frames.
             ToolsError: the decoder broke.
             TimeoutError: it hangs.
         """
         decoder: Decoder | None = None
-        mender = BitReservoirRepair()
-        async for shape, data in _mended(frames, mender):
+        repair = BitReservoirRepair()
+        async for shape, data in _repaired(frames, repair):
             if decoder is None or decoder.shape != shape:
                 if decoder is not None:
                     yield await self._unless_broken(decoder, decoder.finish())
@@ -63,21 +63,21 @@ class Decoders:
                 decoder = await self._ready(shape)
                 decoder.begin(unheard)
             if samples := await self._unless_broken(decoder, decoder.feed(data)):
-                if not mender.intact:
+                if not repair.intact:
                     break
                 yield samples
-        if not mender.intact:
+        if not repair.intact:
             raise MalformedError("no frame that can be decoded")
         if decoder is not None:
             yield await self._unless_broken(decoder, decoder.finish())
 
     async def stop(self) -> None:
-        """End all."""
+        """Stop all processes."""
         while self._running:
             await self._running.popitem()[1].stop()
 
     async def _ready(self, shape: Shape) -> Decoder:
-        """Give the decoder of a shape; start it where there is none, and end the one that rested longest."""
+        """Return a decoder of this shape, starting it if needed; the least recently used one makes room."""
         decoder = self._running.pop(shape, None)
         if decoder is not None and decoder.has_ended:
             log.warning("a resting decoder ended", reason=decoder.reason)
@@ -86,12 +86,12 @@ class Decoders:
         if decoder is None:
             while len(self._running) >= self._limits.decoders:
                 await self._running.pop(next(iter(self._running))).stop()
-            decoder = await Decoder.start(shape, self._sound, self._tools, self._limits)
+            decoder = await Decoder.start(shape, self._format, self._tools, self._limits)
         self._running[shape] = decoder
         return decoder
 
     async def _unless_broken(self, decoder: Decoder, samples: Awaitable[bytes]) -> bytes:
-        """Wait for samples; a decoder that can't give them is ended, and the next track has a new one."""
+        """Await samples; a decoder that fails is stopped and removed from the pool."""
         try:
             return await samples
         except (ToolsError, TimeoutError):
@@ -101,13 +101,13 @@ class Decoders:
 
 
 async def decode_alone(
-    path: Path, sound: AudioFormat, tools: Tools, limits: StationLimits
+    path: Path, audio_format: AudioFormat, tools: Tools, limits: StationLimits
 ) -> AsyncGenerator[bytes]:
-    """Decode what isn't Layer III of a bitrate that its frames tell: by a process for this track alone.
+    """Decode a track with a process of its own: free format, or another layer than III.
 
     Args:
-        path: of MPEG audio of any layer, or of free format.
-        sound: of the samples.
+        path: of MPEG audio.
+        audio_format: of the output.
         tools: ffmpeg.
         limits: how long it may take.
 
@@ -118,9 +118,9 @@ async def decode_alone(
         ToolsError: the track can't be decoded to its end.
         TimeoutError: ffmpeg hangs.
     """
-    words = file_decoder_arguments(path, sound.sample_rate, sound.channels)
+    words = file_decoder_arguments(path, audio_format.sample_rate, audio_format.channels)
     process = await Process.start([tools.ffmpeg, *words], sandbox=reading(path))
-    unit, rest = SAMPLE_BYTES * sound.channels, b""
+    unit, rest = SAMPLE_BYTES * audio_format.channels, b""
     try:
         while chunk := await in_time(process.read(), limits):
             data = rest + chunk
@@ -132,13 +132,13 @@ async def decode_alone(
         await process.stop()
 
 
-async def _mended(
-    frames: AsyncIterator[Frame], mender: BitReservoirRepair
+async def _repaired(
+    frames: AsyncIterator[Frame], repair: BitReservoirRepair
 ) -> AsyncGenerator[tuple[Shape, bytes]]:
     async for frame in frames:
         if frame.header.codec != "mp3":
             raise UnsupportedError("AAC, not an MP3")
-        for piece in mender.feed(frame):
-            yield piece
-    for piece in mender.end():
-        yield piece
+        for shaped in repair.feed(frame):
+            yield shaped
+    for shaped in repair.end():
+        yield shaped

@@ -1,4 +1,4 @@
-"""A mount's audio for others than listeners: what was heard lately at once, then each block as it comes."""
+"""A mount's subscribers: others than listeners that receive its audio, such as its live channel."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from packager.radio.audio_blocks import AudioBlock
 from packager.radio.block_queue import BlockQueue
 
 
-class Taps:
-    """Those who tap a mount.
+class Subscribers:
+    """Queues that receive a mount's audio, beginning with its most recent.
 
     Args:
         clock: monotonic seconds.
+        lead: seconds of recent audio that a new subscriber gets at once.
         limits: how far each may be behind.
-        lead: seconds of audio that each is given at once.
     """
 
     def __init__(self, clock: Callable[[], float], limits: MountLimits, lead: float = 0.0) -> None:
@@ -31,7 +31,7 @@ class Taps:
         return len(self._open)
 
     def put(self, block: AudioBlock) -> None:
-        """Give everyone a block that is heard now."""
+        """Give a block to all subscribers."""
         self._forget_stale()
         now = self._heard = self._clock()
         if self._lead:
@@ -40,10 +40,10 @@ class Taps:
             queue.put(block, now)
 
     @contextlib.contextmanager
-    def tapped(self) -> Iterator[BlockQueue]:
-        """Tap the mount while the context is open; give the queue."""
+    def subscribe(self) -> Iterator[BlockQueue]:
+        """Subscribe while the context is open; yields the queue."""
         self._forget_stale()
-        queue = BlockQueue(self._limits.tap_queue_seconds)
+        queue = BlockQueue(self._limits.subscriber_queue_seconds)
         for block in self._recent:
             queue.put(block, self._heard)
         self._open.add(queue)
@@ -53,5 +53,5 @@ class Taps:
             self._open.discard(queue)
 
     def _forget_stale(self) -> None:
-        if self._clock() - self._heard > self._limits.tap_stale_seconds:
+        if self._clock() - self._heard > self._limits.subscriber_stale_seconds:
             self._recent.clear()

@@ -16,7 +16,7 @@ from media.mp3.reader import Frame, MpegAudioReader
 from media.mp3.xing import InfoFrame
 from packager.process.tools import Tools
 from packager.radio.audio_blocks import AudioFormat
-from packager.radio.decoders import Decoders
+from packager.radio.decoder_pool import DecoderPool
 from tests.packager.radio.test_radio import encoders
 from tests.patience import STATION
 from tests.reading import events_of
@@ -42,7 +42,7 @@ def as_ffmpeg_decodes(path: Path) -> Samples:
     return np.frombuffer(answer.stdout, "<f4").reshape(-1, 2)
 
 
-async def decoded(decoders: Decoders, data: bytes) -> Samples:
+async def decoded(decoders: DecoderPool, data: bytes) -> Samples:
     events = list(events_of(MpegAudioReader(), data))
     frames = [event for event in events if isinstance(event, Frame)]
     info = next((event for event in events if isinstance(event, InfoFrame)), None)
@@ -57,15 +57,15 @@ async def decoded(decoders: Decoders, data: bytes) -> Samples:
 
 
 @pytest.fixture
-async def decoders(tools: Tools) -> AsyncIterator[Decoders]:
-    made = Decoders(MOUNT, tools, STATION)
+async def decoders(tools: Tools) -> AsyncIterator[DecoderPool]:
+    made = DecoderPool(MOUNT, tools, STATION)
     yield made
     await made.stop()
     assert encoders() == []
 
 
 async def test_each_track_is_bit_for_bit_what_a_decoder_of_its_own_gives_and_no_process_is_started_for_it(
-    tmp_path: Path, decoders: Decoders
+    tmp_path: Path, decoders: DecoderPool
 ) -> None:
     kinds: list[tuple[str, ...]] = [("-q:a", "4"), ("-b:a", "128k"), ("-b:a", "320k"), ("-b:a", "32k")]
     running = set[int]()
@@ -92,7 +92,7 @@ async def test_each_track_is_bit_for_bit_what_a_decoder_of_its_own_gives_and_no_
     ],
 )
 async def test_a_track_of_another_rate_is_as_long_and_in_time_with_what_ffmpeg_makes_of_it(
-    arguments: str, tmp_path: Path, decoders: Decoders
+    arguments: str, tmp_path: Path, decoders: DecoderPool
 ) -> None:
     path = record(tmp_path / "1.mp3", 3, *arguments.split(), seconds=1.0, noise=0)
     expected = as_ffmpeg_decodes(path)
@@ -107,7 +107,7 @@ async def test_a_track_of_another_rate_is_as_long_and_in_time_with_what_ffmpeg_m
 
 
 async def test_tracks_of_three_shapes_in_turns_need_three_processes_and_a_fourth_replaces_one(
-    tmp_path: Path, decoders: Decoders
+    tmp_path: Path, decoders: DecoderPool
 ) -> None:
     shapes = [("-ar", "44100"), ("-ar", "48000"), ("-ar", "22050", "-ac", "1"), ("-ar", "32000")]
     paths = [record(tmp_path / f"{at}.mp3", at, *words, seconds=0.3) for at, words in enumerate(shapes)]
@@ -135,7 +135,7 @@ def damaged(data: bytes, seed: int) -> Iterator[bytes]:
 
 
 async def test_damaged_tracks_shift_no_sample_of_those_behind_them_however_many_they_are(
-    tmp_path: Path, decoders: Decoders
+    tmp_path: Path, decoders: DecoderPool
 ) -> None:
     good = [record(tmp_path / f"{at}.mp3", at, seconds=0.4) for at in range(3)]
     expected = [as_ffmpeg_decodes(path) for path in good]
@@ -151,7 +151,7 @@ async def test_damaged_tracks_shift_no_sample_of_those_behind_them_however_many_
 
 
 async def test_a_track_that_was_cut_out_of_another_begins_in_silence_and_not_with_what_isnt_its_own(
-    tmp_path: Path, decoders: Decoders
+    tmp_path: Path, decoders: DecoderPool
 ) -> None:
     first = record(tmp_path / "1.mp3", 1, "-b:a", "128k", seconds=1.0)
     whole = record(tmp_path / "2.mp3", 2, "-b:a", "128k", seconds=1.0)
@@ -169,7 +169,7 @@ async def test_a_track_that_was_cut_out_of_another_begins_in_silence_and_not_wit
 
 
 async def test_a_track_that_lies_about_its_length_or_ends_within_a_frame_takes_nothing_from_the_next(
-    tmp_path: Path, decoders: Decoders
+    tmp_path: Path, decoders: DecoderPool
 ) -> None:
     good = record(tmp_path / "1.mp3", 1, "-b:a", "192k", seconds=1.0)
     whole, expected = good.read_bytes(), as_ffmpeg_decodes(good)
@@ -195,7 +195,7 @@ async def test_a_track_that_lies_about_its_length_or_ends_within_a_frame_takes_n
 
 
 async def test_a_decoder_that_was_killed_while_it_rested_is_replaced_and_the_next_track_is_whole(
-    tmp_path: Path, decoders: Decoders
+    tmp_path: Path, decoders: DecoderPool
 ) -> None:
     path = record(tmp_path / "1.mp3", 1)
     expected = as_ffmpeg_decodes(path)

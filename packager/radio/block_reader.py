@@ -1,4 +1,4 @@
-"""What gathers a live source's bytes to blocks, whatever their container."""
+"""The interface of readers that split a live audio stream into blocks, whatever its container."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Protocol
 from packager.radio.audio_blocks import AudioBlock
 
 
-class Reading(Protocol):
-    """Reads a stream as it comes."""
+class AudioReader(Protocol):
+    """A reader without I/O that takes bytes as they come."""
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes."""
 
     def receive_eof(self) -> None:
-        """Take notice that no more bytes come."""
+        """Note the end of the stream."""
 
 
-class LiveIntake(ABC):
-    """Gathers what a source sends; does no I/O.
+class BlockReader(ABC):
+    """Splits a live source's bytes into blocks; does no I/O.
 
     Attributes:
-        title: of what is played, for the blocks from now on.
-        frames: frames or pages of audio that came so far.
+        title: of the audio from now on.
+        frames: audio frames, or Ogg pages, received so far.
     """
 
-    _reader: Reading
+    _reader: AudioReader
 
     def __init__(self) -> None:
         self.title = ""
@@ -35,20 +35,20 @@ class LiveIntake(ABC):
     @property
     @abstractmethod
     def bitrate(self) -> int:
-        """In kbit/s, 0 when it isn't known."""
+        """In kbit/s, 0 if unknown."""
 
     def receive(self, data: bytes) -> list[AudioBlock]:
-        """Take bytes, cut anywhere; give the blocks that are complete.
+        """Take bytes, cut anywhere; return the complete blocks.
 
         Raises:
-            MalformedError: what comes is no audio, or not in this container.
+            MalformedError: it isn't audio, or not in this container.
             UnsupportedError: no mount carries its codec.
         """
         self._reader.receive_data(data)
         return self._gather()
 
     def finish(self) -> list[AudioBlock]:
-        """Give what is left at the source's end, but for the part of a frame or page.
+        """Return the rest at the end of the stream, without any partial frame or page.
 
         Raises:
             MediaError: there was no audio at all.
@@ -58,12 +58,12 @@ class LiveIntake(ABC):
 
     @abstractmethod
     def retitle(self, title: str) -> list[AudioBlock]:
-        """Begin a new block with this title; give what comes before it."""
+        """Begin a new block with this title; return the blocks before it."""
 
     @abstractmethod
     def _gather(self) -> list[AudioBlock]:
-        """Give the blocks that are complete."""
+        """Return the complete blocks."""
 
     @abstractmethod
     def _take(self) -> list[AudioBlock]:
-        """Give what is there as a block."""
+        """Return the collected frames as a block, if any."""

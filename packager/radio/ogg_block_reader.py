@@ -1,4 +1,4 @@
-"""A live source's Ogg as blocks of whole pages; see :mod:`packager.radio.intake`."""
+"""Splits the Ogg stream of a source client or relay into blocks of whole pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from media.ogg.headers import Link
 from media.ogg.page import LAST, Page
 from media.ogg.reader import AudioPage, OggReader
 from packager.radio.audio_blocks import BLOCK_SECONDS, AudioBlock, OggAudio
-from packager.radio.live_intake import LiveIntake
+from packager.radio.block_reader import BlockReader
 
 MEDIA_TYPE = "application/ogg"
 
@@ -14,8 +14,8 @@ BLOCK_BYTES = 64 * 1024
 """Most bytes of one block; a page is never longer (RFC 3533 §6)."""
 
 
-class OggIntake(LiveIntake):
-    """Makes blocks of whole pages of a source's Ogg; pictures fall away."""
+class OggBlockReader(BlockReader):
+    """Makes blocks of Ogg pages; pictures are left out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,13 +25,13 @@ class OggIntake(LiveIntake):
         self._pages: list[Page] = []
         self._size = 0
         self._duration = 0
-        # Of all blocks of the link.
+        # Bytes and ticks of all blocks of the link.
         self._bytes = 0
         self._ticks = 0
 
     @property
     def bitrate(self) -> int:
-        """In kbit/s, as the encoder names it, or else of the link so far; 0 when neither is known."""
+        """In kbit/s: nominal if the headers say it, else the average of the link so far; 0 if unknown."""
         link = self._link
         if link is None:
             return 0
@@ -40,7 +40,7 @@ class OggIntake(LiveIntake):
         return round(8 * self._bytes * link.sample_rate / self._ticks / 1000)
 
     def retitle(self, title: str) -> list[AudioBlock]:
-        """Begin a new block, and a new link, with this title; give what comes before it."""
+        """Begin a new block and a new link with this title; return the blocks before it."""
         blocks = self._take()
         self.title = self._given = title
         if self._link is not None:
@@ -54,7 +54,7 @@ class OggIntake(LiveIntake):
                 if self._size + event.page.size > BLOCK_BYTES:
                     blocks += self._take()
                 self._add(event)
-                # Not once more than a second is there: pages are often of one, but for a few samples.
+                # Checked before adding: a page often lasts a second, less a few samples.
                 full = self._duration + event.duration > BLOCK_SECONDS * event.link.sample_rate
                 if full or event.page.flags & LAST:
                     blocks += self._take()
@@ -64,7 +64,7 @@ class OggIntake(LiveIntake):
         return blocks
 
     def _begin(self, link: Link) -> None:
-        # Some encoders have no comments; then what was told beside the stream is still true.
+        # Encoders without comments keep the title that was set out of band.
         title = link.title or self._given
         self._link = link if link.title or not title else link.retitled(title)
         self.title = title

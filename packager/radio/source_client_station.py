@@ -1,0 +1,132 @@
+"""A station whose audio comes from Icecast source clients, at most one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from packager.radio.audio_blocks import AudioBlock, Throttle
+from packager.radio.limits import LiveSourceLimits
+from packager.radio.mpeg_block_reader import PARSE_BYTES, block_reader_for
+from packager.radio.station_info import NO_STATION_INFO, StationInfo
+from packager.step_budget import StepBudget
+
+
+class InUseError(Exception):
+    """A source client is connected already."""
+
+
+class SourceClientStation:
+    """The audio of whichever source client is connected.
+
+    Args:
+        bitrate: kbit/s, reported until a frame has one.
+        media_type: reported until a source client declares one.
+        limits: how far a source may be from real time.
+
+    Attributes:
+        station_info: what the newest source client said of the station.
+    """
+
+    def __init__(
+        self, bitrate: int, media_type: str = "audio/mpeg", limits: LiveSourceLimits | None = None
+    ) -> None:
+        self._told = bitrate
+        self._limits = limits = limits or LiveSourceLimits()
+        self._queue: asyncio.Queue[AudioBlock] = asyncio.Queue(limits.queue_blocks)
+        self._session: SourceClientSession | None = None
+        self.media_type = media_type
+        self.station_info = NO_STATION_INFO
+
+    @property
+    def bitrate(self) -> int:
+        """In kbit/s."""
+        return (self._session.reader.bitrate if self._session else 0) or self._told
+
+    @property
+    def available(self) -> bool:
+        """Whether a source client is connected, or its last audio is still queued."""
+        return self._session is not None or not self._queue.empty()
+
+    def connect(
+        self, media_type: str, bitrate: int = 0, station_info: StationInfo = NO_STATION_INFO
+    ) -> SourceClientSession:
+        """Let a source client in.
+
+        Args:
+            media_type: its declared Content-Type.
+            bitrate: its declared kbit/s; 0 for none.
+            station_info: what it says of the station.
+
+        Raises:
+            InUseError: another one is connected.
+        """
+        if self._session is not None:
+            raise InUseError
+        self.media_type, self._told = media_type, bitrate or self._told
+        self.station_info = station_info
+        self._session = SourceClientSession(self, media_type, self._limits)
+        return self._session
+
+    def set_title(self, title: str) -> bool:
+        """Set the title of the audio from now on; return False without a source client."""
+        if self._session is None:
+            return False
+        self._session.retitle(title)
+        return True
+
+    async def blocks(self) -> AsyncGenerator[AudioBlock]:
+        """Yield blocks at real time, for ever."""
+        while True:
+            yield await self._queue.get()
+
+    async def put(self, block: AudioBlock) -> None:
+        """Queue a block of the session; waits while the queue is full."""
+        await self._queue.put(block)
+
+    def leave(self, session: SourceClientSession) -> None:
+        """Disconnect a session, if it is the current one."""
+        if self._session is session:
+            self._session = None
+
+
+class SourceClientSession:
+    """One connection of a source client, from ``connect`` to ``close``."""
+
+    def __init__(self, station: SourceClientStation, media_type: str, limits: LiveSourceLimits) -> None:
+        self._station = station
+        self._throttle = Throttle(limits)
+        self._early: list[AudioBlock] = []
+        self._budget = StepBudget()
+        self.reader = block_reader_for(media_type)
+
+    async def feed(self, data: bytes) -> None:
+        """Take bytes; waits where the source is far ahead of real time.
+
+        Raises:
+            MediaError: they aren't audio that a mount carries.
+        """
+        async for portion in self._budget.portions(data, PARSE_BYTES):
+            await self._send(self.reader.receive(portion))
+
+    def retitle(self, title: str) -> None:
+        """Begin a new block with this title."""
+        self._early += self.reader.retitle(title)
+
+    async def finish(self) -> None:
+        """Send what is left at the orderly end of the stream.
+
+        Raises:
+            MediaError: there was no audio at all.
+        """
+        await self._send(self.reader.finish())
+
+    def close(self) -> None:
+        """Make room for the next source client."""
+        self._station.leave(self)
+
+    async def _send(self, blocks: list[AudioBlock]) -> None:
+        early, self._early = self._early, []
+        for block in (*early, *blocks):
+            await self._throttle.wait(block)
+            await self._station.put(block)
