@@ -35,6 +35,7 @@ _FARTHEST = 1 << 62
 """Bound of offsets in a file, so that sums with sizes stay inside 64 bits."""
 
 Int64 = NDArray[np.int64]
+Values = NDArray[np.int32]
 Payload = bytes | memoryview
 
 
@@ -73,29 +74,44 @@ class SampleTable:
             or ``co64``, and where they are there ``ctts`` and ``stss``. They are kept.
         descriptions: how many sample entries the track has.
         limit: most samples; a table of more isn't read any further.
+        most_runs: likewise most entries of ``stts`` and ``ctts`` together.
 
     Raises:
         MalformedError: a box is missing or cut off, or the boxes don't agree with each other.
         UnsupportedError: the samples use several sample entries.
-        TooLargeError: there are more samples than the limit.
+        TooLargeError: there are more samples or entries than the limits.
 
     Attributes:
         description: index of the sample entry that all samples use, from 0.
         duration: of all samples together in ticks.
         nbytes: memory that it takes beside the boxes.
+        runs: how many entries ``stts`` and ``ctts`` have.
     """
 
-    __slots__ = ("_chunks", "_durations", "_offsets", "_sizes", "_sync", "description", "duration", "nbytes")
+    __slots__ = (
+        *("_chunks", "_durations", "_offsets", "_sizes", "_sync"),
+        *("description", "duration", "nbytes", "runs"),
+    )
 
-    def __init__(self, tables: Mapping[bytes, Payload], descriptions: int, limit: int = MAX_SAMPLES) -> None:
+    def __init__(
+        self,
+        tables: Mapping[bytes, Payload],
+        descriptions: int,
+        limit: int = MAX_SAMPLES,
+        most_runs: int = 2 * MAX_SAMPLES,
+    ) -> None:
         self._sizes = _Sizes(tables, limit)
+        # As many as there is room for: that a box is cut off is told by whoever reads it.
+        self.runs = sum(max(len(tables[kind]) // 8 - 1, 0) for kind in (b"stts", b"ctts") if kind in tables)
+        if self.runs > most_runs:
+            raise TooLargeError(f"{self.runs} entries of stts and ctts: more than {most_runs}")
         count = len(self._sizes)
         self._chunks = _Chunks(tables, self._sizes, descriptions)
-        self._durations = _Runs(tables, b"stts", count)
+        self._durations = _Runs(tables, b"stts", count, summed=True)
         if self._durations.least < 0:  # §8.6.1.2: decoding times never go back; some writers put -1 here
             raise MalformedError("stts: a delta of 2^31 or more")
         # §8.6.1.3: unsigned in version 0, but writers of version 0 put negative offsets there, too.
-        self._offsets = _Runs(tables, b"ctts", count) if b"ctts" in tables else None
+        self._offsets = _Runs(tables, b"ctts", count, summed=False) if b"ctts" in tables else None
         self._sync = _sync(tables, count)
         self.description = self._chunks.description
         self.duration = self._durations.total
@@ -135,12 +151,20 @@ class SampleTable:
         if len(samples) and int(samples[-1]) - int(samples[0]) < _DENSE * len(samples):
             first = int(samples[0])
             return self.composition_times(first, int(samples[-1]) + 1)[samples - first]
-        _, times = self._durations.of(samples)
-        return times if self._offsets is None else np.add(times, self._offsets.of(samples)[0])
+        times = self._durations.sums_of(samples)
+        return times if self._offsets is None else np.add(times, self._offsets.values_of(samples))
 
     def bytes_between(self, samples: Int64) -> Int64:
         """Give the bytes of all samples from each of some rising indexes up to the next."""
         return self._sizes.between(samples)
+
+    def ends(self, start: int, stop: int) -> Int64:
+        """Give when each sample of a range has been presented, on the media's own timeline, in ticks."""
+        return np.add(self.decode_times(start, stop)[1:], self._composition_offsets(start, stop))
+
+    def decoded_by(self, time: int) -> int:
+        """Tell how many samples are decoded at a time or before."""
+        return self._durations.reached(time)
 
     def sync_samples(self, start: int, stop: int) -> Int64:
         """Give the indexes of a range's sync samples, rising (§8.6.2)."""
@@ -148,6 +172,11 @@ class SampleTable:
             return np.arange(start, stop, dtype=np.int64)
         low, high = bisect_left(self._sync, start + 1), bisect_left(self._sync, stop + 1)
         return np.subtract(self._sync[low:high].astype(np.int64), 1)
+
+    @property
+    def sync_count(self) -> int:
+        """How many sync samples there are."""
+        return len(self) if self._sync is None else len(self._sync)
 
     def offset_bounds(self, start: int, stop: int) -> tuple[int, int]:
         """Give the least and the greatest composition offset of a range in ticks; it isn't empty."""
@@ -188,19 +217,16 @@ class _Sizes:
             raise TooLargeError(f"{self._count} samples: more than {limit}")
         fields = 0 if self._constant else (self._count + 1) // 2 if self._bits == 4 else self._count
         self._fields = _array(payload, kind, 12, f">u{max(self._bits // 8, 1)}", fields)
-        marks = [np.zeros(1, np.int64)]
-        if not self._constant:
-            for start, stop in stretches(0, self._count):
-                sums = np.add.reduceat(self.values(start, stop), np.arange(0, stop - start, _MARK))
-                marks.append(np.cumsum(sums) + marks[-1][-1])
-        self._marks = np.concatenate(marks)
+        # Made when they are asked for: of files whose chunks are short nobody does.
+        self._marks: Int64 | None = None
 
     def __len__(self) -> int:
         return self._count
 
     @property
     def nbytes(self) -> int:
-        return self._marks.nbytes
+        """Memory of the marks, whether they are there or may come to be."""
+        return 0 if self._constant else self._count // _MARK * 8
 
     def values(self, start: int, stop: int) -> Int64:
         if self._constant:
@@ -211,109 +237,193 @@ class _Sizes:
         halves = np.stack((pairs >> 4, pairs & 15), axis=1).ravel()
         return halves[start % 2 :][: stop - start].astype(np.int64)
 
-    def before(self, sample: int) -> int:
-        """Sum the sizes of all samples before one."""
+    def sum(self, start: int, stop: int) -> int:
+        """Sum the sizes of a range."""
         if self._constant:
-            return self._constant * sample
+            return self._constant * (stop - start)
+        if stop - start <= STRETCH_LENGTH:
+            return int(self.values(start, stop).sum())
+        return self._before(stop) - self._before(start)
+
+    def _before(self, sample: int) -> int:
+        """Sum the sizes of all samples before one."""
+        if self._marks is None:
+            self._marks = self._sums_to_marks()
         mark = sample // _MARK
         return int(self._marks[mark]) + int(self.values(mark * _MARK, sample).sum())
+
+    def _sums_to_marks(self) -> Int64:
+        sums = [np.zeros(1, np.int64)]
+        for start, stop in stretches(0, self._count):
+            sums.append(np.add.reduceat(self.values(start, stop), np.arange(0, stop - start, _MARK)))
+        return np.concatenate(sums).cumsum()
 
     def between(self, samples: Int64) -> Int64:
         """Sum the sizes of the samples from each of some rising indexes up to the next."""
         if self._constant:
             return np.diff(samples) * self._constant
-        before = np.zeros(len(samples), np.int64)
-        first, total = int(samples[0]), 0
-        for start, stop in stretches(first, int(samples[-1])):
-            sums = self.values(start, stop).cumsum() + total
-            low, high = np.searchsorted(samples, (start, stop), "right")
-            before[low:high] = sums[samples[low:high] - start - 1]
-            total = int(sums[-1])
-        return np.diff(before)
+        found = np.zeros(len(samples) - 1, np.int64)
+        for start, stop in stretches(int(samples[0]), int(samples[-1])):
+            # The first of these may have begun in the stretch before.
+            low = int(samples.searchsorted(start, "right")) - 1
+            high = int(samples.searchsorted(stop))
+            begins = np.maximum(samples[low:high] - start, 0)
+            found[low:high] += np.add.reduceat(self.values(start, stop), begins)
+        return found
 
 
 class _Runs:
     """Pairs of how many samples have a value, and that value (``stts`` §8.6.1.2, ``ctts`` §8.6.1.3).
 
+    Args:
+        tables: payloads by type.
+        kind: of the one that is read.
+        count: how many samples there are.
+        summed: whether anybody asks for sums of values.
+
     Attributes:
-        total: all samples' values together.
+        total: all samples' values together, where they are summed.
         least: of them; 0 without samples.
         greatest: likewise.
     """
 
-    __slots__ = ("_count", "_firsts", "_pairs", "_totals", "greatest", "least", "total")
+    __slots__ = (
+        *("_count", "_firsts", "_lengths", "_singles", "_totals", "_values"),
+        *("greatest", "least", "total"),
+    )
 
-    def __init__(self, tables: Mapping[bytes, Payload], kind: bytes, count: int) -> None:
+    def __init__(self, tables: Mapping[bytes, Payload], kind: bytes, count: int, *, summed: bool) -> None:
         payload = tables.get(kind, b"")
         (entries,) = _head(payload, kind, ">4xI")
-        self._pairs = _array(payload, kind, 8, ">u4", entries * 2).reshape(-1, 2)
+        pairs = _array(payload, kind, 8, ">u4", entries * 2).reshape(-1, 2)
+        # A value is signed; that of stts may not use it.
+        self._lengths, self._values = pairs[:, 0], pairs.view(">i4")[:, 1]
         self._count = count
-        self.least = self.greatest = 0
+        self._singles = entries >= count
+        self.total = 0
+        lows, highs = list[int](), list[int]()
         firsts, totals = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
-        covered = self.total = 0
+        covered = 0
         for begin, end in stretches(0, entries):
             if covered == count:  # whatever comes behind is of no sample
                 break
             values, kept = self._entries(begin, end, covered, covered, count)
-            if len(used := values[kept > 0]):
-                least, greatest = int(used.min()), int(used.max())
-                self.least = min(least, self.least if covered else least)
-                self.greatest = max(greatest, self.greatest if covered else greatest)
-            ends, sums = np.cumsum(kept) + covered, np.cumsum(kept * values) + self.total
-            firsts.append(ends[_MARK - 1 :: _MARK].copy())  # of a view all would stay
-            totals.append(sums[_MARK - 1 :: _MARK].copy())
-            covered, self.total = int(ends[-1]), int(sums[-1])
+            self._singles = self._singles and bool((kept[: count - covered] == 1).all())
+            if len(used := values if kept.all() else values[kept > 0]):
+                lows.append(int(used.min()))
+                highs.append(int(used.max()))
+            ends = _sums_to_marks(kept) + covered
+            firsts.append(ends)
+            covered = int(ends[-1])
+            if summed:
+                sums = _sums_to_marks(np.multiply(kept, values)) + self.total
+                totals.append(sums)
+                self.total = int(sums[-1])
         if covered < count:
             raise MalformedError(f"{kind.decode()}: {covered} samples where stsz has {count}")
+        self.least, self.greatest = min(lows, default=0), max(highs, default=0)
         self._firsts, self._totals = np.concatenate(firsts), np.concatenate(totals)
 
     @property
     def nbytes(self) -> int:
         return self._firsts.nbytes + self._totals.nbytes
 
+    @property
+    def constant(self) -> bool:
+        """Whether all samples have the same value."""
+        return self.least == self.greatest
+
     def values(self, start: int, stop: int) -> Int64:
         """Give each sample's value."""
+        if self.constant:
+            return np.full(stop - start, self.least, np.int64)
+        if self._singles:
+            return self._values[start:stop].astype(np.int64)
         parts = [values.repeat(kept) for values, kept in self._covering(start, stop)]
         if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+            return parts[0].astype(np.int64)
+        return np.concatenate(parts, dtype=np.int64) if parts else np.zeros(0, np.int64)
 
     def sums(self, start: int, stop: int) -> Int64:
         """Give the sum of the values before each sample, and before the one at ``stop``."""
+        if self.constant:
+            return (
+                np.arange(start * self.least, stop * self.least + 1, self.least)
+                if self.least
+                else (np.zeros(stop - start + 1, np.int64))
+            )
         mark = self._mark(start)
         before = int(self._totals[mark])
         for values, kept in self._covering(int(self._firsts[mark]), start):
-            before += int(np.dot(values, kept))
+            before += int(np.multiply(values, kept).sum())
         sums = np.empty(stop - start + 1, np.int64)
         sums[0] = before
         sums[1:] = self.values(start, stop)
         return sums.cumsum(out=sums)
 
-    def of(self, samples: Int64) -> tuple[Int64, Int64]:
-        """Give the values of some samples, by their rising indexes, and the sums of all before each."""
-        found, before = np.zeros(len(samples), np.int64), np.zeros(len(samples), np.int64)
+    def reached(self, total: int) -> int:
+        """Tell before how many samples the values' sum is no more than that; no value is below 0."""
+        if total < 0:
+            return 0
+        mark = int(self._totals.searchsorted(total, "right")) - 1
+        begin, covered = mark * _MARK, int(self._firsts[mark])
+        values, kept = self._entries(begin, begin + _MARK, covered, covered, self._count)
+        sums = np.append(self._totals[mark], np.multiply(kept, values)).cumsum()
+        entry = int(sums.searchsorted(total, "right")) - 1
+        if entry == len(values):
+            return self._count
+        samples = covered + int(kept[:entry].sum())
+        return min(samples + (total - int(sums[entry])) // int(values[entry]) + 1, self._count)
+
+    def values_of(self, samples: Int64) -> Int64:
+        """Give the values of some samples, by their rising indexes."""
+        if self.constant:
+            return np.full(len(samples), self.least, np.int64)
+        if self._singles:
+            return self._values[samples].astype(np.int64)
+        found = [values[entry] for values, _, _, entry, _ in self._having(samples)]
+        return np.concatenate(found, dtype=np.int64) if found else np.zeros(0, np.int64)
+
+    def sums_of(self, samples: Int64) -> Int64:
+        """Give the sums of the values before each of some samples, by their rising indexes."""
+        if self.constant:
+            return samples * self.least
+        found = [np.zeros(0, np.int64)]
+        total = int(self._totals[self._mark(int(samples[0]))]) if len(samples) else 0
+        for values, kept, ends, entry, some in self._having(samples):
+            sums = np.multiply(kept, values).cumsum()
+            sums += total
+            found.append(sums[entry] - (ends[entry] - some) * values[entry])
+            total = int(sums[-1])
+        return np.concatenate(found)
+
+    def _having(self, samples: Int64) -> Iterator[tuple[Values, Int64, Int64, Int64, Int64]]:
+        """Go through the entries that some samples have.
+
+        Yields:
+            Entries in a row: their values, how many samples have each, and the samples up to its end; the
+            entry of each of the samples that have one of them, and these samples.
+        """
         mark = self._mark(int(samples[0])) if len(samples) else 0
-        begin, covered, total, done = mark * _MARK, int(self._firsts[mark]), int(self._totals[mark]), 0
+        begin, covered, done = mark * _MARK, int(self._firsts[mark]), 0
         many = _MARK
         while done < len(samples):
             values, kept = self._entries(begin, begin + many, covered, covered, self._count)
-            ends, sums = kept.cumsum() + covered, (kept * values).cumsum() + total
+            ends = kept.cumsum()
+            ends += covered
             upto = int(samples.searchsorted(ends[-1]))
             some = samples[done:upto]
-            entry = ends.searchsorted(some, "right")
-            found[done:upto] = values[entry]
-            before[done:upto] = sums[entry] - (ends[entry] - some) * values[entry]
-            begin, covered, total, done = begin + many, int(ends[-1]), int(sums[-1]), upto
+            yield values, kept, ends, ends.searchsorted(some, "right"), some
+            begin, covered, done = begin + many, int(ends[-1]), upto
             many = min(many * 2, STRETCH_LENGTH)
-        return found, before
 
     def bounds(self, start: int, stop: int) -> tuple[int, int]:
         """Give the least and the greatest value."""
-        if start == 0 and stop == self._count:
+        if self.constant or (start == 0 and stop == self._count):
             return self.least, self.greatest
         low, high = 1 << 31, -(1 << 31)
         for values, kept in self._covering(start, stop):
-            if len(used := values[kept > 0]):
+            if len(used := values if kept.all() else values[kept > 0]):
                 low, high = min(low, int(used.min())), max(high, int(used.max()))
         return low, high
 
@@ -321,7 +431,7 @@ class _Runs:
         """Find the last mark at or before a sample."""
         return int(self._firsts.searchsorted(sample, "right")) - 1
 
-    def _covering(self, start: int, stop: int) -> Iterator[tuple[Int64, Int64]]:
+    def _covering(self, start: int, stop: int) -> Iterator[tuple[Values, Int64]]:
         """Give the values of entries, and how many samples of a range have each."""
         if start >= stop:
             return
@@ -329,21 +439,21 @@ class _Runs:
         begin, covered = mark * _MARK, int(self._firsts[mark])
         while covered < stop:
             # As many as are probably needed.
-            many = min((stop - covered) * len(self._pairs) // self._count + _MARK, STRETCH_LENGTH)
+            many = min((stop - covered) * len(self._values) // self._count + _MARK, STRETCH_LENGTH)
             values, kept = self._entries(begin, begin + many, covered, start, stop)
             yield values, kept
             begin, covered = begin + many, max(covered, start) + int(kept.sum())
 
-    def _entries(self, begin: int, end: int, covered: int, start: int, stop: int) -> tuple[Int64, Int64]:
+    def _entries(self, begin: int, end: int, covered: int, start: int, stop: int) -> tuple[Values, Int64]:
         """Take entries, before which so many samples are; count those of them in a range."""
-        pairs = self._pairs[begin:end]
-        bounds = np.empty(len(pairs) + 1, np.int64)
-        bounds[0] = covered
-        pairs[:, 0].cumsum(out=bounds[1:])
-        bounds[1:] += covered
-        np.maximum(bounds, start, out=bounds)
-        np.minimum(bounds, stop, out=bounds)
-        return pairs[:, 1].astype(np.int32).astype(np.int64), bounds[1:] - bounds[:-1]
+        lengths, values = self._lengths[begin:end].astype(np.int64), self._values[begin:end].astype(np.int32)
+        if covered < start or covered + int(lengths.sum()) > stop:
+            bounds = np.append(covered, lengths)
+            bounds.cumsum(out=bounds)
+            np.maximum(bounds, start, out=bounds)
+            np.minimum(bounds, stop, out=bounds)
+            lengths = bounds[1:] - bounds[:-1]
+        return values, lengths
 
 
 class _Chunks:
@@ -393,7 +503,7 @@ class _Chunks:
         into = np.cumsum(size) - size
         # The first chunk may begin before the range.
         before = np.empty(len(first), np.int64)
-        before[0] = self._sizes.before(int(first[0])) - self._sizes.before(start)
+        before[0] = -self._sizes.sum(int(first[0]), start)
         before[1:] = into[first[1:] - start]
         lengths = np.diff(np.maximum(first, start), append=stop)
         return into + np.repeat(place - before, lengths)
@@ -454,6 +564,11 @@ def _chunk_places(tables: Mapping[bytes, Payload]) -> NDArray[np.unsignedinteger
     if kind == b"co64" and any(int(places[one:end].max()) > _FARTHEST for one, end in stretches(0, count)):
         raise MalformedError(f"{kind.decode()}: offset past 2^62")
     return places
+
+
+def _sums_to_marks(values: Int64) -> Int64:
+    """Sum the values before each mark but the first, and all of them; a mark may be where they end."""
+    return np.add.reduceat(values, np.arange(0, len(values), _MARK)).cumsum()
 
 
 def _sync(tables: Mapping[bytes, Payload], count: int) -> NDArray[np.unsignedinteger] | None:

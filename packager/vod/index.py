@@ -55,12 +55,17 @@ class IndexLimits:
     Attributes:
         moov_bytes: largest ``moov``, which is read as a whole; ten hours of film have 40 MB.
         samples: most samples of all offered tracks together: ten hours of film have 3 million.
+        sync_samples: most pictures from which decoding can begin: ten hours of nothing else have a million.
+        runs: most entries of all offered tracks' ``stts`` and ``ctts`` together: ten hours that were recorded
+            by a clock of milliseconds, so that no two frames in a row are as long, have 3 million.
         segments: likewise of segments; each is a line of a playlist.
         sound_tracks: most sound tracks that are offered.
     """
 
     moov_bytes: int = MAX_MOOV
     samples: int = MAX_SAMPLES
+    sync_samples: int = 9 << 17
+    runs: int = 3 << 20
     segments: int = 2 * MAX_SEGMENTS
     sound_tracks: int = 8
 
@@ -271,14 +276,14 @@ def _choose(
         lost: gets the same of those that hold the film's picture.
     """
     chosen: list[_Candidate] = []
-    samples = limits.samples
+    samples, runs = limits.samples, limits.runs
     # §8.3.2.3: a disabled track isn't presented by itself; it is how files mark sound to choose from.
     for track in sorted(tracks, key=lambda track: not track.enabled):
         alike = sum(track.handler == one.track.handler for one in chosen)
         if alike >= {b"vide": 1, b"soun": limits.sound_tracks}.get(track.handler, 0):
             continue
         try:
-            candidate = _candidate(track, movie_timescale, samples)
+            candidate = _candidate(track, movie_timescale, replace(limits, samples=samples, runs=runs))
         except TooLargeError as error:
             if not alike:  # what is left would be a film without its picture, or without any sound
                 raise
@@ -290,6 +295,7 @@ def _choose(
         else:
             chosen.append(candidate)
             samples -= len(candidate.table)
+            runs -= candidate.table.runs
     return sorted(chosen, key=lambda one: not one.video)
 
 
@@ -317,11 +323,13 @@ class _Candidate:
         return self.track.handler == b"vide"
 
 
-def _candidate(track: Track, movie_timescale: int, samples: int) -> _Candidate:
+def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Candidate:
     if not track.self_contained:
         raise UnsupportedError("its media are in another file")
     entries = [parse_sample_entry(entry) for entry in track.sample_entries[:1]]
-    table = SampleTable(track.tables, len(track.sample_entries), samples)
+    table = SampleTable(track.tables, len(track.sample_entries), limits.samples, limits.runs)
+    if track.handler == b"vide" and table.sync_count > limits.sync_samples:
+        raise TooLargeError(f"{table.sync_count} sync samples: more than {limits.sync_samples}")
     if table.description:
         entries = [parse_sample_entry(track.sample_entries[table.description])]
     if not entries or len(table) == 0 or table.duration == 0:

@@ -17,7 +17,7 @@ import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.movie import Edit
-from media.mp4.samples import Int64, Samples, SampleTable, stretches
+from media.mp4.samples import STRETCH_LENGTH, Int64, Samples, SampleTable, stretches
 
 TARGET_SECONDS = 6
 """How long segments should be: what Apple's authoring specification (7.5) asks for."""
@@ -30,6 +30,10 @@ MAX_PRIMING = Fraction(1, 4)
 
 MAX_DELAY_SECONDS = 24 * 3600
 """Longest time that an edit list may leave empty before a track begins."""
+
+MAX_SEARCHED = 8
+"""Stretches of samples among which an edit list's begin or end is looked for: an hour of 30 frames a second.
+It is found in the first, but where composition offsets are of hours."""
 
 _FARTHEST = 1 << 62
 """Bound of times in ticks that are compared, so that they fit into 64 bits."""
@@ -163,7 +167,15 @@ class Arrangement:
 
     def earliest(self, stop: int) -> int:
         """Give the earliest of the times of the samples before one."""
-        return min(int(self.times(*stretch).min()) for stretch in stretches(0, stop))
+        lowest, _ = self.table.offset_bounds(0, len(self.table))
+        found = int(self.times(0, 1)[0])
+        for start, end in searched(0, stop):
+            at = self.first + start
+            # Decode times never go back: what comes from here on isn't earlier.
+            if int(self.table.decode_times(at, at)[0]) + lowest + self.shift > found:
+                break
+            found = min(found, int(self.times(start, end).min()))
+        return found
 
     def sync_samples(self, start: int, stop: int) -> Int64:
         """Give the numbers of a range's sync samples."""
@@ -207,11 +219,26 @@ def arrange(table: SampleTable, placement: Placement, origin: int, first: int | 
     return Arrangement(table, first, stop - first, shift, raised, start, end)
 
 
+def searched(start: int, stop: int, *, backwards: bool = False) -> Iterator[tuple[int, int]]:
+    """Cut a range into stretches in which something is looked for, in order or backwards.
+
+    Raises:
+        TooLargeError: it isn't in the first ``MAX_SEARCHED`` of them.
+    """
+    for number, begin in enumerate(range(start, stop, STRETCH_LENGTH)):
+        if number == MAX_SEARCHED:
+            raise TooLargeError("an edit list or composition offsets of hours")
+        length = min(STRETCH_LENGTH, stop - begin)
+        end = start + stop - begin
+        yield (end - length, end) if backwards else (begin, begin + length)
+
+
 def _stop(table: SampleTable, media_end: int | None) -> int:
     """Find the end of the samples that are presented before a time; of all samples without one."""
     if media_end is None:
         return len(table)
-    for begin, end in reversed(list(stretches(0, len(table)))):
+    lowest, _ = table.offset_bounds(0, len(table))
+    for begin, end in searched(0, table.decoded_by(media_end - lowest), backwards=True):
         shown = np.flatnonzero(table.composition_times(begin, end) < media_end)
         if len(shown):
             return begin + int(shown[-1]) + 1
@@ -222,13 +249,12 @@ def _end(table: SampleTable, first: int, stop: int) -> int:
     """Find when the presentation of the last of some samples ends."""
     _, highest = table.offset_bounds(0, len(table))
     found: int | None = None
-    for begin, end in reversed(list(stretches(first, stop))):
-        decode_times = table.decode_times(begin, end)
+    for begin, end in searched(first, stop, backwards=True):
         # Decode times never go back: what is before can't end later than this.
-        if found is not None and int(decode_times[-1]) + highest <= found:
+        if found is not None and int(table.decode_times(end, end)[0]) + highest <= found:
             break
-        ends = table.composition_times(begin, end) + np.diff(decode_times)
-        found = max(int(ends.max()), int(ends.max()) if found is None else found)
+        latest = int(table.ends(begin, end).max())
+        found = latest if found is None else max(found, latest)
     return 0 if found is None else found
 
 
@@ -239,11 +265,14 @@ def _first_sound_sample(table: SampleTable, shift: int, priming: int) -> int:
     that starts behind them gets the first frame wrong.
     """
     primed: int | None = None
-    for begin, end in stretches(0, len(table)):
-        times = table.composition_times(begin, end) + shift
-        if primed is None and len(near := np.flatnonzero(times >= -priming)):
+    _, highest = table.offset_bounds(0, len(table))
+    # What is before that ends before the priming.
+    early = max(table.decoded_by(-priming - shift - highest - 1) - 1, 0)
+    for begin, end in searched(early, len(table)):
+        times = table.composition_times(begin, end)
+        if primed is None and len(near := np.flatnonzero(times >= -priming - shift)):
             primed = begin + int(near[0])
-        heard = np.flatnonzero(times + np.diff(table.decode_times(begin, end)) > 0)
+        heard = np.flatnonzero(table.ends(begin, end) > -shift)
         if len(heard):
             first = begin + int(heard[0])
             return first if primed is None else min(first, primed)
@@ -252,17 +281,14 @@ def _first_sound_sample(table: SampleTable, shift: int, priming: int) -> int:
 
 def first_video_sample(table: SampleTable, placement: Placement) -> int:
     """Find the sync sample from which the edit's first frame can be decoded."""
-    found = 0
     lowest, _ = table.offset_bounds(0, len(table))
-    for begin, end in stretches(0, len(table)):
-        # Decode times never go back: what comes from here on is presented later.
-        if int(table.decode_times(begin, begin)[0]) + lowest > placement.media_start:
-            break
+    # Decode times never go back: what comes from there on is presented later.
+    for begin, end in searched(0, table.decoded_by(placement.media_start - lowest), backwards=True):
         sync = table.sync_samples(begin, end)
         earlier = np.flatnonzero(table.composition_times_of(sync) <= placement.media_start)
         if len(earlier):
-            found = int(sync[earlier[-1]])
-    return found
+            return int(sync[earlier[-1]])
+    return 0
 
 
 def cut_at_sync(track: Arrangement, timescale: int, limit: int = MAX_SEGMENTS) -> Int64:
@@ -393,25 +419,32 @@ class _Cutter:
     def receive(self, numbers: Int64, times: Int64) -> None:
         """Take the next possible boundaries: numbers and times of samples; the times don't fall."""
         numbers, times = np.append(self._within[0], numbers), np.append(self._within[1], times)
-        at = 0
-        while self._end - self._time > self._longest:
-            beyond = int(times.searchsorted(self._time + self._longest, "right"))
-            if beyond == len(times):
+        at, chosen = 0, list[int]()
+        time, last, longest, count = self._time, self._end - self._longest, self._longest, len(times)
+        search, item = times.searchsorted, times.item
+        while time < last:
+            beyond = int(search(time + longest, "right"))
+            if beyond == count:
                 break
             at = max(beyond - 1, at)
-            self._choose(numbers, times, at)
+            chosen.append(at)
+            time = item(at)
             at += 1
+            if len(chosen) > self._limit:
+                break
+        self._time = time
+        self._starts += numbers[chosen].tolist()
+        self._check()
         kept = slice(max(at, len(times) - 1), None)
         self._within = numbers[kept], times[kept]
 
     def finish(self) -> Int64:
         """Give the numbers of the segments' first samples: nothing comes any more."""
         if len(self._within[0]) and self._end - self._time > self._longest:
-            self._choose(*self._within, -1)
+            self._starts.append(int(self._within[0][-1]))
+            self._check()
         return np.array(self._starts, np.int64)
 
-    def _choose(self, numbers: Int64, times: Int64, at: int) -> None:
-        self._starts.append(int(numbers[at]))
-        self._time = int(times[at])
+    def _check(self) -> None:
         if len(self._starts) > self._limit:
             raise TooLargeError(f"more than {self._limit} segments")
