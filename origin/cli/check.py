@@ -111,7 +111,7 @@ class _Judge:
         elif playlist.is_variant:
             await self._multivariant(url, playlist)
         else:
-            await self._media(url, text, playlist)
+            await self._media(url, playlist)
 
     async def _try(self, url: str, judging: Awaitable[None]) -> None:
         """Let one address that can't be fetched be a finding, and not the end of the rest."""
@@ -180,16 +180,16 @@ class _Judge:
             where = urljoin(url, name)
             await self._try(where, self.playlist(where, named=True))
 
-    async def _media(self, url: str, text: str, playlist: m3u8.M3U8) -> None:
+    async def _media(self, url: str, playlist: m3u8.M3U8) -> None:
         expect = self._report.expect
         target = playlist.target_duration or 0
         expect(target > 0, url, "has no EXT-X-TARGETDURATION (RFC 8216bis §4.4.3.1)")
         self._tell(url, [self._segment_problem(segment, target) for segment in playlist.segments])
-        self._tell(url, list(check_low_latency.control_problems(text)))
-        self._tell(url, list(check_low_latency.part_problems(text)))
+        self._tell(url, list(check_low_latency.control_problems(playlist)))
+        self._tell(url, list(check_low_latency.part_problems(playlist)))
         await self._addresses(url, playlist)
         if not playlist.is_endlist:
-            await self._try(url, self._directives(url, text))
+            await self._try(url, self._directives(url, playlist))
             await self._advances(url, playlist, target)
 
     @staticmethod
@@ -235,37 +235,41 @@ class _Judge:
         expect(after >= before, url, "goes back (RFC 8216bis §6.2.2)")
         expect(again.target_duration == target, url, "changed its target duration (RFC 8216bis §4.4.3.1)")
 
-    async def _directives(self, url: str, text: str) -> None:
+    async def _directives(self, url: str, playlist: m3u8.M3U8) -> None:
         """Ask for what the server says that it can do (§6.2.5), and for what it hints at (§6.2.6)."""
-        control = check_low_latency.attributes(text, "EXT-X-SERVER-CONTROL") or {}
+        control = playlist.server_control
         expect, glue = self._report.expect, "&" if "?" in url else "?"
-        if control.get("CAN-BLOCK-RELOAD") == "YES":
-            before = check_low_latency.progress(await self._again(url))
-            newer = await self._again(f"{url}{glue}_HLS_msn={before[0]}&_HLS_part={before[1]}")
+        if control and control.can_block_reload == "YES":
+            before = await self._progress(url)
+            newer = await self._progress(f"{url}{glue}_HLS_msn={before[0]}&_HLS_part={before[1]}")
             said = "a blocked reload is answered with nothing newer (RFC 8216bis §6.2.5.2)"
-            expect(check_low_latency.progress(newer) > before, url, said)
-        if "CAN-SKIP-UNTIL" in control:
-            before = check_low_latency.progress(await self._again(url))
-            delta = await self._again(f"{url}{glue}_HLS_skip=YES")
-            said = "a delta update lacks segments (RFC 8216bis §6.2.5.1)"
-            expect(check_low_latency.progress(delta) >= before, url, said)
-        if "\n#EXT-X-PART:" in text:
+            expect(newer > before, url, said)
+        if control and control.can_skip_until is not None:
+            before = await self._progress(url)
+            delta = await self._progress(f"{url}{glue}_HLS_skip=YES")
+            expect(delta >= before, url, "a delta update lacks segments (RFC 8216bis §6.2.5.1)")
+        if check_low_latency.has_parts(playlist):
             # A hinted part needn't come where the segmentation changes, or is a gap; the next ones, too.
             for _ in range(MAX_HINTS):
                 if came := await self._hinted(url):
                     break
             expect(came, url, "no hinted part is answered with 200 (RFC 8216bis §6.2.6)")
 
-    async def _again(self, url: str) -> str:
-        """Fetch a playlist once more; nothing where it isn't answered with 200."""
+    async def _again(self, url: str) -> m3u8.M3U8 | None:
+        """Fetch a playlist once more; None where it isn't answered with 200, or can't be read."""
         answer, content = await self._fetch(url)
-        return content.decode("utf-8", "replace") if answer.status_code == 200 else ""
+        return self._read(url, content.decode("utf-8", "replace")) if answer.status_code == 200 else None
+
+    async def _progress(self, url: str) -> tuple[int, int]:
+        playlist = await self._again(url)
+        return (0, 0) if playlist is None else check_low_latency.progress(playlist)
 
     async def _hinted(self, url: str) -> bool:
-        hint = check_low_latency.attributes(await self._again(url), "EXT-X-PRELOAD-HINT") or {}
-        if hint.get("TYPE") != "PART" or "BYTERANGE-START" in hint:
+        playlist = await self._again(url)
+        hint = None if playlist is None else playlist.preload_hint
+        if not hint or hint.hint_type != "PART" or hint.byterange_start is not None:
             return True
-        part = await self._client.get(urljoin(url, hint.get("URI", "")))
+        part = await self._client.get(urljoin(url, hint.uri))
         return part.status_code == 200
 
     async def file(self, url: str) -> None:

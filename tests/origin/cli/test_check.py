@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import m3u8
 import pytest
 
 from origin.cli.check import CheckError, Report, check
@@ -259,9 +260,8 @@ def test_parts_are_held_against_their_target(durations: tuple[float, ...], probl
     lines += [
         f'#EXT-X-PART:DURATION={duration},URI="{index}.m4s"' for index, duration in enumerate(durations)
     ]
-    assert (
-        len(list(part_problems("\n".join([*lines, f"#EXTINF:{sum(durations)},", "0.m4s", ""])))) == problems
-    )
+    text = "\n".join([*lines, f"#EXTINF:{sum(durations)},", "0.m4s", ""])
+    assert len(list(part_problems(m3u8.loads(text)))) == problems
 
 
 LOW_LATENCY = """#EXTM3U
@@ -281,15 +281,16 @@ LOW_LATENCY = """#EXTM3U
 
 
 def test_a_playlist_of_low_latency_that_holds_has_no_problems() -> None:
-    assert not [*control_problems(LOW_LATENCY), *part_problems(LOW_LATENCY)]
-    assert progress(LOW_LATENCY) == (8, 2)
+    playlist = m3u8.loads(LOW_LATENCY)
+    assert not [*control_problems(playlist), *part_problems(playlist)]
+    assert progress(playlist) == (8, 2)
 
 
 @pytest.mark.parametrize(
     ("right", "wrong", "words"),
     [
         ("HOLD-BACK=6.0", "HOLD-BACK=5.0", "HOLD-BACK is 5.0, less than three target durations"),
-        ("CAN-SKIP-UNTIL=12.0", "CAN-SKIP-UNTIL=11", "CAN-SKIP-UNTIL is 11, less than six"),
+        ("CAN-SKIP-UNTIL=12.0", "CAN-SKIP-UNTIL=11", "CAN-SKIP-UNTIL is 11.0, less than six"),
         (",PART-HOLD-BACK=3.0", "", "has no PART-HOLD-BACK"),
         ("PART-HOLD-BACK=3.0", "PART-HOLD-BACK=1.5", "PART-HOLD-BACK is 1.5, less than two part targets"),
         ("#EXT-X-PART-INF:PART-TARGET=1.0\n", "", "has parts, but no EXT-X-PART-INF"),
@@ -303,8 +304,8 @@ def test_a_playlist_of_low_latency_that_holds_has_no_problems() -> None:
 )
 def test_what_a_playlist_of_low_latency_breaks_is_told(right: str, wrong: str, words: str) -> None:
     assert right in LOW_LATENCY
-    text = LOW_LATENCY.replace(right, wrong, 1)
-    (problem,) = [*control_problems(text), *part_problems(text)]
+    playlist = m3u8.loads(LOW_LATENCY.replace(right, wrong, 1))
+    (problem,) = [*control_problems(playlist), *part_problems(playlist)]
     assert words in problem
     assert "(RFC 8216bis " in problem
 
