@@ -38,7 +38,7 @@ def prepare(config: Config) -> Sockets | None:
         return None
     from origin.server import privileges, socket_activation
 
-    sockets = socket_activation.or_bound(config)
+    sockets = socket_activation.inherit_or_bind(config)
     privileges.become(config.server.user)
     return sockets
 
@@ -65,7 +65,7 @@ async def serve(
     Raises:
         CommandError, ToolsError, DataInUseError, OSError: as ``serve.serve``.
     """
-    malloc.settle()
+    malloc.configure()
     asking = asyncio.ensure_future(discover())
     try:
         await asyncio.to_thread(importlib.import_module, "origin.server.serve")

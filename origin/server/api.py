@@ -1,4 +1,4 @@
-"""What scripts and the page ask in JSON: lists of everything there is, health, and the metrics."""
+"""The JSON lists of channels and stations, ``/health`` and ``/metrics``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ UNCACHED = {"cache-control": "no-store"}
 
 
 def routes(services: Services, access: Access, authorization: StationAuthorization) -> list[BaseRoute]:
-    """Give the routes of ``/api/…`` but for the library's, ``/health`` and ``/metrics``.
+    """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
     Args:
-        services: what is told of.
-        access: decides who sees the details of its health.
-        authorization: knows who may hear a station.
+        services: what is described.
+        access: decides who sees the details of ``/health``.
+        authorization: decides who may see a station's titles.
     """
     answers = Api(services, access, authorization)
     return [
@@ -38,7 +38,7 @@ def routes(services: Services, access: Access, authorization: StationAuthorizati
 
 
 class Api:
-    """The answers; each list is an array of objects."""
+    """The endpoints; each list is an array of objects."""
 
     def __init__(self, services: Services, access: Access, authorization: StationAuthorization) -> None:
         self._services_of = services
@@ -69,7 +69,7 @@ class Api:
         )
 
     async def radio(self, request: Request) -> Response:
-        """List the stations; of those that a request may not hear, that they are there."""
+        """List the stations; those that a request may not listen to without details."""
         channels, mounts = self._services_of.simulcasts, self._services_of.mounts.values()
         heard = await self._authorization.accessible_stations(request, mounts)
         return as_json(
@@ -86,7 +86,7 @@ class Api:
         return as_json([])
 
     async def health(self, request: Request) -> Response:
-        """Answer 200 while requests are taken, 503 on the way out; the body says how the services are."""
+        """Answer 200, or 503 during shutdown; the body describes the services."""
         report = self._services_of.health()
         if not await self._access.may_see(request, "health"):
             report = {key: report[key] for key in ("live", "ready")}
@@ -99,11 +99,11 @@ class Api:
 
 
 def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[str, object]:
-    """Describe a station, with its titles and what media time they have; the live edge's is beside them.
+    """Describe a station and its titles with their media times.
 
     Args:
-        mount: it.
-        simulcast: its channel, where it has one.
+        mount: the station.
+        simulcast: its live channel, if any.
     """
     titles = [now_playing.describe_title(title) for title in mount.now.titles]
     return {
@@ -128,11 +128,7 @@ def describe_station(mount: Mount, simulcast: Simulcast | None = None) -> dict[s
 
 
 def describe_closed_station(mount: Mount) -> dict[str, object]:
-    """Describe a station to who may not hear it: that it is there, which its address tells, too.
-
-    Args:
-        mount: it.
-    """
+    """Describe a station to a client that may not listen to it: only that it exists."""
     told = {
         "name": mount.name,
         "station": mount.options.title or mount.name,
@@ -146,5 +142,5 @@ def describe_closed_station(mount: Mount) -> dict[str, object]:
 
 
 def as_json(value: object, status: int = 200) -> Response:
-    """Answer with JSON that nobody keeps."""
+    """Answer with JSON that must not be cached."""
     return Response(msgspec.json.encode(value), status, media_type="application/json", headers=UNCACHED)

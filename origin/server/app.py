@@ -1,4 +1,4 @@
-"""The application: all routes, the JSON lists, health and metrics, behind the common header fields."""
+"""Builds the ASGI application: all routes, access control and common header fields."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from origin.access.credentials import Authenticator, GuessDelay
@@ -30,45 +31,72 @@ from origin.vod import routes as vod_routes
 
 
 async def _not_found(_: Request, __: Exception) -> Response:
-    """No route knows the address: the same answer as where there is no such file."""
+    """Answer 404 for unknown addresses exactly as for missing files."""
     return Response("Not Found\n", 404, file_routes.ABSENT, "text/plain; charset=utf-8")
 
 
 async def _incomplete(_: Request, __: Exception) -> Response:
-    """The client ended in the middle of its body: no error of ours. RFC 9112 §8: it may still read that."""
+    """Answer 400 when a client closes its side within its body; RFC 9112 §8: it may still read that."""
     return Response("Bad Request\n", 400, {"connection": "close"}, "text/plain; charset=utf-8")
 
 
 async def _too_slow(_: Request, error: Exception) -> Response:
-    """RFC 9110 §15.5.9: the client may send it again, on another connection."""
+    """Answer 408 (RFC 9110 §15.5.9); the client may repeat the request on another connection."""
     headers = {"connection": "close", "cache-control": "no-store"}
     return Response(f"{error}\n", 408, headers, "text/plain; charset=utf-8")
 
 
-def build_app(
-    services: Services, player: Path, options: AccessOptions, of_clients: ClientLimits | None = None
-) -> ASGIApp:
-    """Put all routes together.
-
-    Args:
-        services: the services; its tasks run as long as the application does.
-        player: the folder of the player page.
-        options: what isn't for everybody.
-        of_clients: what one client may have at once; None: there is no limit.
-    """
-    of_clients = of_clients or ClientLimits()
+def _media_routes(
+    services: Services, authenticator: Authenticator, options: AccessOptions, client_limits: ClientLimits
+) -> list[BaseRoute]:
+    """Make the routes of VOD, live channels and recordings."""
     config = services.config
-    limits = config.limits
-    authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
-    access = Access(options, authenticator)
-    authorization = StationAuthorization(authenticator, options.admin_token)
     publishers = Publishers(
         authenticator,
         options.admin_token,
         {one.name: one.publish_key for one in config.live if one.publish_key},
     )
-    # A station's titles come from its source, and its stream has no event of its own.
-    published = {name: channel.stream for name, channel in services.channels.items()}
+    # Without the stations' simulcasts: their titles come from the source, and they have no events.
+    streams = {name: channel.stream for name, channel in services.channels.items()}
+    return [
+        *vod_routes.routes(services.titles, max_age=config.library.max_age),
+        *live.routes(
+            services.streams,
+            config.server.carried_parameters,
+            client_limits.blocked_requests,
+            functools.partial(recordings.at_live_address, services.recordings),
+        ),
+        *recordings.routes(services.recordings),
+        *metadata.routes(streams, publishers, config.limits.metadata_bytes),
+        *event.routes(
+            streams, publishers, functools.partial(recordings.describe_newest, services.recordings)
+        ),
+        *captions.routes(
+            streams,
+            publishers,
+            config.limits.captions_bytes,
+            config.limits.captions_idle_seconds,
+        ),
+    ]
+
+
+def build_app(
+    services: Services, player: Path, options: AccessOptions, client_limits: ClientLimits | None = None
+) -> ASGIApp:
+    """Build the application.
+
+    Args:
+        services: run as long as the application does.
+        player: the folder of the player page.
+        options: which areas are protected.
+        client_limits: of one client; None for no limits.
+    """
+    client_limits = client_limits or ClientLimits()
+    config = services.config
+    limits = config.limits
+    authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
+    access = Access(options, authenticator)
+    authorization = StationAuthorization(authenticator, options.admin_token)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -77,31 +105,14 @@ def build_app(
 
     app = Starlette(
         routes=[
-            *vod_routes.routes(services.titles, max_age=config.library.max_age),
-            *live.routes(
-                services.streams,
-                config.server.carried_parameters,
-                of_clients.blocked_requests,
-                functools.partial(recordings.at_live_address, services.recordings),
-            ),
-            *recordings.routes(services.recordings),
-            *metadata.routes(published, publishers, config.limits.metadata_bytes),
-            *event.routes(
-                published, publishers, functools.partial(recordings.describe_newest, services.recordings)
-            ),
-            *captions.routes(
-                published,
-                publishers,
-                config.limits.captions_bytes,
-                config.limits.captions_idle_seconds,
-            ),
+            *_media_routes(services, authenticator, options, client_limits),
             *radio_routes(
                 services.mounts,
                 authorization,
                 passwords=services.stations.passwords,
                 max_listeners=config.limits.all_listeners,
                 silent_seconds=config.limits.source_seconds,
-                client_limits=of_clients,
+                client_limits=client_limits,
             ),
             *api.routes(services, access, authorization),
             *library_list.routes(services.catalogue, lambda: services.needs_library),

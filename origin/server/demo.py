@@ -1,4 +1,4 @@
-"""The demo of ``headwater serve --demo``: its media are made, and what shows them is configured."""
+"""Makes the demo's media and adds its channel and station to the configuration (``serve --demo``)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Confi
 
     Args:
         config: all options.
-        tools: whose ffmpeg makes them; the next start finds them in the user's cache folder.
-        own_library: whether the configuration names a library, which is shown instead of the demo's films.
+        tools: ffmpeg; its results are kept in the user's cache folder.
+        own_library: whether to show the configured library instead of the demo's films.
 
     Raises:
         ToolsError: this ffmpeg can't make them.

@@ -1,7 +1,7 @@
-"""``/api/library``: the library as a JSON array, a page at a time.
+"""``/api/library``: lists the library as JSON, in pages.
 
-Where more follows, a Link field (RFC 8288) of relation ``next`` names the next page: its address says behind
-which item it begins, so that files that come and go meanwhile make no other one missing or listed twice.
+A Link field (RFC 8288) of relation ``next`` names the next page by the last item of this one, so that files
+that come and go in between don't make it skip or repeat others.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from packager.library.catalogue import MAX_PAGE_ITEMS, PAGE_ITEMS, Catalogue, En
 ADDRESS = "/api/library"
 
 KEPT_PAGES = 16
-"""Pages that are kept as they were written, for others who ask for the same."""
+"""Pages whose JSON is kept for further requests."""
 
 RETRY_SECONDS = 5
-"""When to come again while the folder can't be read."""
+"""Retry-After while the folder can't be read."""
 
 UNCACHED = {"cache-control": "no-store"}
 
@@ -34,21 +34,21 @@ log = structlog.get_logger()
 
 
 def routes(catalogue: Catalogue, is_needed: Callable[[], bool]) -> list[BaseRoute]:
-    """Give the route of ``/api/library``.
+    """Make the route of ``/api/library``.
 
     Args:
         catalogue: of the library.
-        is_needed: tells whether the library's folder ought to be there; else there is just nothing in it.
+        is_needed: tells whether a missing folder is an error; else the list is empty.
     """
     return [Route(ADDRESS, LibraryList(catalogue, is_needed).answer)]
 
 
 class AskedWronglyError(Exception):
-    """The query can't be answered; the text says why, in one line."""
+    """The query is invalid; the text says why, in one line."""
 
 
 class LibraryList:
-    """The answers; see `routes`."""
+    """The endpoint; see `routes`."""
 
     def __init__(self, catalogue: Catalogue, is_needed: Callable[[], bool]) -> None:
         self._catalogue = catalogue
@@ -57,10 +57,10 @@ class LibraryList:
         self._written: OrderedDict[object, asyncio.Future[bytes]] = OrderedDict()
 
     async def answer(self, request: Request) -> Response:
-        """List the adaptive titles, then the files; what they carry is null while nobody has looked.
+        """List adaptive titles, then files; facts are null until a file has been inspected.
 
-        The query may have ``limit``, how many items; ``after``, the kind and path of the item before them
-        (``file/a/film.mp4``); or ``path``, of which alone the title and the file are listed.
+        Query parameters: ``limit``, the number of items; ``after``, kind and path of the item before them
+        (``file/a/film.mp4``); or ``path``, to list only the title and file of that path.
         """
         query = request.query_params
         try:
@@ -77,7 +77,7 @@ class LibraryList:
             return self._without_folder(error)
         self._is_gone = False
         body = await self._write((path, after, limit, page.version), page)
-        # The same limit again: a script that asked for small pages goes on with small pages.
+        # Repeat the limit, so that a client that asked for small pages gets small pages.
         more = {"after": "/".join(page.after)} if page.after else {}
         more |= {"limit": query["limit"]} if more and "limit" in query else {}
         link = {"link": f'<{ADDRESS}?{urlencode(more, quote_via=quote)}>; rel="next"'} if more else {}
@@ -93,7 +93,7 @@ class LibraryList:
         return PlainTextResponse("The library's folder can't be read now.\n", 503, headers)
 
     async def _write(self, key: object, page: Page) -> bytes:
-        """Write a page in a thread, once for all who ask for it as it is now."""
+        """Encode a page in a thread, once for all requests for it."""
         writing = self._written.get(key)
         if writing is None or writing.cancelled():
             writing = asyncio.get_running_loop().run_in_executor(None, _as_json, page)
@@ -105,10 +105,10 @@ class LibraryList:
 
 
 def limit_of(text: str) -> int:
-    """Read how many items are asked for.
+    """Parse the number of items.
 
     Raises:
-        AskedWronglyError: it is no such number.
+        AskedWronglyError: it isn't a number in range.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_PAGE_ITEMS):
         raise AskedWronglyError(f"limit: a whole number from 1 to {MAX_PAGE_ITEMS}")
@@ -116,10 +116,10 @@ def limit_of(text: str) -> int:
 
 
 def item_of(text: str | None) -> tuple[str, str] | None:
-    """Read which item a page follows.
+    """Parse the item that a page follows.
 
     Raises:
-        AskedWronglyError: it names none.
+        AskedWronglyError: it is malformed.
     """
     if text is None:
         return None
@@ -135,12 +135,12 @@ def _as_json(page: Page) -> bytes:
     items = (
         describe_title(one) if isinstance(one, LibraryTitle) else describe_file(one) for one in page.items
     )
-    # One at a time: the encoder lets nobody else run meanwhile.
+    # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
 
 
 def describe_file(entry: Entry) -> dict[str, object]:
-    """Describe one file, with the addresses that it plays at."""
+    """Describe a file and the addresses at which it can be played."""
     facts, path = entry.facts or Facts(), quote(entry.path)
     known = entry.facts is not None
     return {
@@ -162,7 +162,7 @@ def describe_file(entry: Entry) -> dict[str, object]:
 
 
 def describe_title(title: LibraryTitle) -> dict[str, object]:
-    """Describe an adaptive title; its progressive address is the tallest rendition's that plays."""
+    """Describe an adaptive title; its progressive address is that of its tallest playable rendition."""
     playable = [entry for entry in title.renditions if entry.facts and entry.facts.reason is None]
     unknown = [entry for entry in title.renditions if entry.facts is None]
     best = (playable or unknown or title.renditions)[-1]

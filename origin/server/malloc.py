@@ -1,4 +1,4 @@
-"""How the C library keeps memory: for a process that lives for months and whose parts live for minutes."""
+"""Tunes glibc's allocator and the garbage collector for a process that runs for months."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ import ctypes
 import gc
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-"""Of ``mallopt`` (glibc's malloc.h)."""
+"""Parameters of ``mallopt`` (glibc's malloc.h)."""
 
 MAPPED_BYTES = 128 * 1024
-"""From this size on, an allocation has its own pages, which the system gets back as soon as it is freed.
+"""Allocations from this size on are mapped separately, and returned to the system when they are freed.
 
-It is where glibc begins; but each such block that is freed moves its limit up, to 32 MiB at last. From then
-on parts and segments lie between small things that outlive them, and their pages stay ours for ever."""
+This is glibc's default; but it grows up to 32 MiB whenever such a block is freed. Parts and segments would
+then
+be mixed with small objects that outlive them, whose pages could never be returned.
+"""
 
 SLACK_BYTES = 16 << 20
-"""What may stay free at the heap's end: more than a moment's work takes, which would go to and fro."""
+"""Free memory kept at the end of the heap: more than a short peak needs."""
 
 TRIM_SECONDS = 30.0
-"""Between two times when what is free goes back to the system."""
+"""Interval at which free memory is returned to the system."""
 
 ARENAS = 1
-"""Heaps. glibc gives each thread one, and keeps what a thread's work left there; here one thread at a time
-runs Python, so that they would hardly ever be waited for. It holds for what is taken after it was said."""
+"""Number of heaps. glibc makes one for each thread and keeps what is freed there; here only one thread
+at a time runs Python, so they need not be separate. Applies to allocations from then on.
+"""
 
 
-def settle() -> None:
-    """Set the limits for this process, where the C library is glibc; others have no such habits."""
+def configure() -> None:
+    """Set glibc's parameters for this process; does nothing with another C library."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
@@ -40,21 +43,21 @@ def settle() -> None:
         mallopt(option, value)
 
 
-def keep() -> None:
-    """Have the collector leave alone what is there now: the program itself, which stays until the end.
+def freeze_garbage_collector() -> None:
+    """Exclude all present objects from garbage collection: the program itself, which stays until the end.
 
-    It looks at everything only once a quarter more has come, so the less there is, the sooner garbage goes,
-    and the shorter everybody waits for it.
+    A full collection waits until the number of objects has grown by a quarter, so fewer objects mean earlier
+    and
+    shorter collections.
     """
     gc.collect()
     gc.freeze()
 
 
-async def tidy() -> None:
-    """Give back what is free, from time to time, until cancelled.
+async def trim_regularly() -> None:
+    """Return free memory to the system at intervals, until cancelled.
 
-    A moment's work leaves holes between what outlives it: without this, memory stays at what the busiest
-    moment took, and each that is busier still looks like a leak.
+    Otherwise fragmentation would keep the process at the size of its busiest moment.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again; a wrong one is told in one line and changes nothing."""
+"""Reads the configuration again at SIGHUP; an invalid one is logged in one line and changes nothing."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ log = structlog.get_logger()
 STDIN = 0
 
 TAKEN = frozenset(("log.level", "log.format"))
-"""What is taken without a restart."""
+"""Options that take effect without a restart."""
 
 
 @contextlib.asynccontextmanager
 async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerator[None]:
-    """Read the configuration again at each SIGHUP while the context is open; end where the terminal is gone.
+    """Read the configuration again at each SIGHUP while the context is open.
 
     Args:
-        config: that of the start.
-        read: reads it from where it came from; it blocks.
+        config: the one that the server started with.
+        read: reads it from the same sources; blocks.
     """
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
     at_terminal = os.isatty(STDIN)
 
     def hang_up() -> None:
         if at_terminal and not os.isatty(STDIN):
-            # What the signal is named after: nobody could end it with Ctrl-C any more.
+            # The terminal hung up: nobody could end the server with Ctrl-C any more.
             os.kill(os.getpid(), signal.SIGTERM)
         else:
             asked.set()
@@ -56,7 +56,7 @@ async def _follow(config: Config, read: Callable[[], Config], asked: asyncio.Eve
         try:
             new = await asyncio.to_thread(read)
         except (ConfigError, OSError) as error:
-            # Root may have read what the user that it became may not.
+            # The configured user may not be allowed to read what root could at the start.
             reader = f" (read as {config.server.user}, whom it became)" if config.server.user else ""
             log.error("configuration isn't taken", reason=f"{error}{reader}")
             continue
@@ -68,7 +68,7 @@ async def _follow(config: Config, read: Callable[[], Config], asked: asyncio.Eve
 
 
 def changes(old: Config, new: Config) -> list[str]:
-    """Name what differs, as a configuration file does: ``log.level``, ``live 'demo'``."""
+    """Name the options that differ as a configuration file does: ``log.level``, ``live 'demo'``."""
     found: list[str] = []
     for section in old.__struct_fields__:
         before, after = getattr(old, section), getattr(new, section)

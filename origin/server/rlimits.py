@@ -1,21 +1,21 @@
-"""How many descriptors the system allows, and what they are enough for."""
+"""Raises the limit of file descriptors, and tells how many connections and files it allows."""
 
 from __future__ import annotations
 
 import resource
 
 RESERVED = 32
-"""Descriptors that connections leave to everything else: the loop, logs, lookups, ffmpeg and its pipes."""
+"""Descriptors for everything but connections: the loop, logs, lookups, ffmpeg and its pipes."""
 
 PER_CONNECTION = 2
-"""Its socket, and one more: the file that it is sent, or what its sender waits with."""
+"""Descriptors of a connection: its socket, and the file that is sent on it."""
 
 
 def raise_limit() -> int:
-    """Allow this process as many descriptors as the system lets it have.
+    """Raise the soft limit to the hard one.
 
     Returns:
-        How many that are.
+        The number of descriptors.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
@@ -25,20 +25,10 @@ def raise_limit() -> int:
 
 
 def connections_within(descriptors: int, wanted: int) -> int:
-    """The number of connections that descriptors are enough for.
-
-    Args:
-        descriptors: How many there are.
-        wanted: How many connections are wanted.
-    """
+    """Return the wanted number of connections, or as many as the descriptors allow."""
     return max(1, min(wanted, (descriptors - RESERVED) // PER_CONNECTION))
 
 
 def files_within(descriptors: int, wanted: int) -> int:
-    """The number of files that may stay open between requests.
-
-    Args:
-        descriptors: How many there are.
-        wanted: How many files are wanted.
-    """
+    """Return the wanted number of files kept open, or as many as the descriptors allow."""
     return min(wanted, descriptors // 16)

@@ -1,4 +1,4 @@
-"""``headwater serve``: from the configuration to a running server, each step failing with one line."""
+"""Starts a server from its configuration and runs it; each step fails with a one-line message."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PLAYER = Path(__file__).resolve().parents[2] / "player"
 
 async def serve(
     config: Config,
-    asking: Awaitable[Tools],
+    finding_tools: Awaitable[Tools],
     bound: socket_activation.Sockets | None = None,
     *,
     demo: bool,
@@ -55,27 +55,27 @@ async def serve(
 
     Args:
         config: all options.
-        asking: gives ffmpeg, or says why there is none.
-        bound: what is listened on, where that was bound already.
-        demo: whether the demo's channel, station and (without an own library) films are added.
+        finding_tools: finds ffmpeg, or raises why there is none.
+        bound: the listening sockets, if they are bound already.
+        demo: whether to add the demo's channel, station and (without an own library) films.
         own_library: whether the configuration names a library.
-        file: where it was read from, if from a file.
+        file: the configuration file, if any.
 
     Raises:
         CommandError: the address is taken, or the library is the folder of the server's data.
-        ToolsError: ffmpeg is missing and something configured needs it.
+        ToolsError: ffmpeg is missing and the configuration needs it.
         DataInUseError: another server uses the data folder.
-        SecretsError: the file with secrets that were made isn't to be trusted.
+        SecretsError: the file of generated secrets isn't to be trusted.
         OSError: the library can't be read.
     """
-    with _ending_early():
-        handed, sockets = bound or socket_activation.or_bound(config)
-        config = _within(config, rlimits.raise_limit())
+    with _cancelled_by_sigterm():
+        inherited, sockets = bound or socket_activation.inherit_or_bind(config)
+        config = _fit_descriptors(config, rlimits.raise_limit())
         try:
-            config, tools = await _equipped(config, asking, demo=demo, own_library=own_library)
-            lock = await asyncio.to_thread(_lock, config, patient=bool(handed))
-            config, made = await asyncio.to_thread(with_secrets, config)
-            # What was made or kept is to be in no line of the log either.
+            config, tools = await _prepare(config, finding_tools, demo=demo, own_library=own_library)
+            lock = await asyncio.to_thread(_lock, config, patient=bool(inherited))
+            config, new_secrets = await asyncio.to_thread(with_secrets, config)
+            # The log's redaction must know the generated secrets, too.
             await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
             make = functools.partial(
                 Services,
@@ -85,19 +85,33 @@ async def serve(
             services = await asyncio.to_thread(make, config, tools, lock)
             await asyncio.to_thread(services.check_library)
             options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in sockets]))
-            listening = _listening(config, services, options)
-            _tell_what_is_open(options, sockets)
-            malloc.keep()
-            await _turn(handed, address_of(sockets, config.server.host))
+            uvicorn_config = _uvicorn_config(config, services, options)
+            _log_open_areas(options, sockets)
+            malloc.freeze_garbage_collector()
+            await _wait_for_sockets(inherited, address_of(sockets, config.server.host))
         except BaseException:
             for sock in sockets:
                 sock.close()
             raise
+    await _run(uvicorn_config, services, sockets, new_secrets, lock, demo=demo)
+
+
+async def _run(
+    uvicorn_config: uvicorn.Config,
+    services: Services,
+    sockets: list[socket.socket],
+    new_secrets: Sequence[MadeSecret],
+    lock: DataLock | None,
+    *,
+    demo: bool,
+) -> None:
+    """Serve until a signal ends the server, then release what it holds."""
+    address = address_of(sockets, services.config.server.host)
     server = Server(
-        listening,
-        on_listening=lambda: _announce(services, address_of(sockets, config.server.host), made, demo=demo),
+        uvicorn_config,
+        on_listening=lambda: _announce(services, address, new_secrets, demo=demo),
         on_close=services.close,
-        grace=config.limits.shutdown_seconds,
+        grace=services.config.limits.shutdown_seconds,
     )
     try:
         await server.serve(sockets=sockets)
@@ -107,8 +121,8 @@ async def serve(
             lock.release()
 
 
-def _tell_what_is_open(options: AccessOptions, sockets: Sequence[socket.socket]) -> None:
-    """Say what anybody may read on a server that others than this machine reach."""
+def _log_open_areas(options: AccessOptions, sockets: Sequence[socket.socket]) -> None:
+    """Log what anybody can read on a server that other machines reach."""
     reached = any(one.getsockname()[1] not in options.loopback_ports for one in sockets)
     areas = sorted({"api", "health", "metrics"} - options.protected)
     if reached and areas:
@@ -116,19 +130,19 @@ def _tell_what_is_open(options: AccessOptions, sockets: Sequence[socket.socket])
         log.info("open to everybody", areas=", ".join(areas), advice=advice)
 
 
-async def _turn(handed: Sequence[socket.socket], address: str) -> None:
-    """Wait until the server before listens no more on the sockets that were handed over, all being ready."""
-    if not socket_activation.is_free(handed):
+async def _wait_for_sockets(inherited: Sequence[socket.socket], address: str) -> None:
+    """Wait until the previous server has closed the inherited sockets; this one is ready to take over."""
+    if not socket_activation.is_free(inherited):
         click.echo(f"Headwater is at {_bold(address)} as soon as the server that is there now ends")
         log.info("ready", waits_for="another server listens on this socket; end it with SIGTERM")
-        await socket_activation.turn(handed)
+        await socket_activation.wait_until_free(inherited)
 
 
-async def _equipped(
-    config: Config, asking: Awaitable[Tools], *, demo: bool, own_library: bool
+async def _prepare(
+    config: Config, finding_tools: Awaitable[Tools], *, demo: bool, own_library: bool
 ) -> tuple[Config, Tools | None]:
-    """Find ffmpeg, make the demo's media where they are wanted, and say which options have no effect."""
-    tools = await _tools(asking, needed=demo or bool(config.live or config.radio))
+    """Find ffmpeg, make the demo's media if asked for, and log options that have no effect."""
+    tools = await _tools(finding_tools, needed=demo or bool(config.live or config.radio))
     if demo and tools is not None:
         from origin.server.demo import with_demo
 
@@ -138,11 +152,11 @@ async def _equipped(
     return config, tools
 
 
-def _listening(config: Config, services: Services, options: AccessOptions) -> uvicorn.Config:
-    """Say how connections are served: by the application, and before it by what answers on the wire."""
+def _uvicorn_config(config: Config, services: Services, options: AccessOptions) -> uvicorn.Config:
+    """Build the application, and the connection protocol with its fast paths before it."""
     access_log = AccessLog(services.traffic, log_requests=config.log.requests)
     proxies = TrustedProxies(config.server.trusted_proxies)
-    of_clients = ClientLimits.of(config, proxies)
+    client_limits = ClientLimits.of(config, proxies)
     shared_headers = common_headers(config.server.allow_origin)
     fast_path = FastPath(
         {
@@ -152,14 +166,14 @@ def _listening(config: Config, services: Services, options: AccessOptions) -> uv
                 access_log,
                 shared_headers,
                 config.server.carried_parameters,
-                of_clients.blocked_requests,
+                client_limits.blocked_requests,
             ),
         }
     )
     return uvicorn.Config(
-        build_app(services, PLAYER, options, of_clients),
-        http=http_protocol(_wire_limits(config), fast_path, proxies, of_clients.connections),
-        # uvicorn believes whoever is on this machine, and on the application's way alone.
+        build_app(services, PLAYER, options, client_limits),
+        http=http_protocol(_wire_limits(config), fast_path, proxies, client_limits.connections),
+        # uvicorn trusts every local client; TrustedProxies does this instead, for the fast path too.
         proxy_headers=False,
         ws="none",
         lifespan="on",
@@ -171,15 +185,15 @@ def _listening(config: Config, services: Services, options: AccessOptions) -> uv
 
 
 def _lock(config: Config, *, patient: bool) -> DataLock | None:
-    """Take the data folder for this server, where live channels keep something in it.
+    """Lock the data folder, if live channels store anything there.
 
     Args:
         config: all options.
-        patient: whether the channels wait for it where another server has it, which is about to end.
+        patient: whether to go on without it while another server, which is about to end, has it.
 
     Raises:
-        DataInUseError: another server has it, and nobody waits.
-        OSError: it can't be made or written.
+        DataInUseError: another server has it, and ``patient`` is false.
+        OSError: it can't be created or written.
     """
     if not config.server.data or not config.live:
         return None
@@ -193,9 +207,9 @@ def _lock(config: Config, *, patient: bool) -> DataLock | None:
     return lock
 
 
-async def _tools(asking: Awaitable[Tools], *, needed: bool) -> Tools | None:
+async def _tools(finding_tools: Awaitable[Tools], *, needed: bool) -> Tools | None:
     try:
-        tools = await asking
+        tools = await finding_tools
     except ToolsError as error:
         if needed:
             raise
@@ -205,8 +219,8 @@ async def _tools(asking: Awaitable[Tools], *, needed: bool) -> Tools | None:
     return tools
 
 
-def _tell_what_is_unprotected() -> None:
-    """Say what the system doesn't keep a program from that somebody else's media took over."""
+def _log_missing_protection() -> None:
+    """Log which protection against manipulated media the system lacks."""
     if lacking := sandbox.missing():
         advice = "don't open files or streams of people you don't trust; server.require_sandbox refuses this"
         log.warning("ffmpeg's sandbox is incomplete", lacking=" and ".join(lacking), advice=advice)
@@ -228,8 +242,8 @@ def _wire_limits(config: Config) -> HttpLimits:
     )
 
 
-def _within(config: Config, allowed: int) -> Config:
-    """The configuration, with no more connections and files than there are descriptors for."""
+def _fit_descriptors(config: Config, allowed: int) -> Config:
+    """Limit connections and open files to the descriptors that the system allows."""
     connections = rlimits.connections_within(allowed, config.limits.connections)
     if connections < config.limits.connections:
         log.info("fewer connections than configured", rlimits=allowed, connections=connections)
@@ -241,23 +255,23 @@ def _within(config: Config, allowed: int) -> Config:
     return msgspec.structs.replace(config, limits=limits)
 
 
-def _announce(services: Services, address: str, made: Sequence[MadeSecret], *, demo: bool) -> None:
+def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret], *, demo: bool) -> None:
     log.info("serving", address=address, library=str(services.library.root))
-    _tell_what_is_unprotected()
+    _log_missing_protection()
     click.echo(f"Headwater is at {_bold(address)}")
-    for secret in made:
-        click.echo(_shown(secret, address))
+    for secret in new_secrets:
+        click.echo(_describe_secret(secret, address))
     if demo:
         click.echo("Stop it with Ctrl-C.")
 
 
 def _bold(text: str) -> str:
-    """Make a text bold; where nobody sees it on a terminal, ``click.echo`` takes that out."""
+    """Make a text bold; ``click.echo`` removes that outside of terminals."""
     return click.style(text, bold=True)
 
 
-def _shown(secret: MadeSecret, address: str) -> str:
-    """Show a secret that was made: where it is kept, for the only time."""
+def _describe_secret(secret: MadeSecret, address: str) -> str:
+    """Describe a generated secret and where it is kept; it is never shown again."""
     station = station_of(secret.name)
     use = "The admin token is"
     if station is not None:
@@ -268,8 +282,8 @@ def _shown(secret: MadeSecret, address: str) -> str:
 
 
 @contextlib.contextmanager
-def _ending_early() -> Iterator[None]:
-    """Until the server takes the signals itself, SIGTERM ends the start-up as Ctrl-C does."""
+def _cancelled_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM cancel the start-up, as Ctrl-C does, until the server handles the signals itself."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     if task is None:
         raise RuntimeError("outside of a task")

@@ -1,4 +1,4 @@
-"""All that one server runs, and who owns it: the library, the channels, the stations and their tasks."""
+"""Owns everything that a server runs: library, live channels, stations, and their tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 
 from origin.config.errors import CommandError
 from origin.config.options import Config, LimitOptions, LiveOptions, seconds, size
@@ -44,15 +44,15 @@ from packager.vod.index import IndexLimits
 log = structlog.get_logger()
 
 GOOD_STATES = frozenset(("live", "idle", "ended"))
-"""States of services with which nothing is wrong."""
+"""States of healthy services."""
 
 
 EVENT_SECONDS = 86_400.0
-"""How long an event may be whose channel has no ``dvr``; what is older goes."""
+"""DVR window of an event whose channel configures none."""
 
 
 class Service(Protocol):
-    """A channel, a mount, or what looks at the library."""
+    """A channel, simulcast, mount or catalogue: something with a task."""
 
     name: str
 
@@ -60,34 +60,33 @@ class Service(Protocol):
         """Work until cancelled."""
 
     def close(self) -> None:
-        """Release everybody who waits."""
+        """Release all waiting requests."""
 
 
 class Services:
-    """The services of one server, made from the configuration.
+    """The services of one server.
 
     Args:
         config: all options.
-        tools: ffmpeg, or None where there is none (then neither channels nor stations are configured).
-        lock: that of the data folder, which the channels wait for and which is released behind them; None
-            where they keep nothing.
-        files: where it is configured, which the library doesn't serve.
-        needs_library: whether it is an error that the library's folder isn't there.
-        limits: those that aren't configured.
+        tools: ffmpeg; None without it, and then without channels and stations.
+        lock: of the data folder, which the channels wait for and which is released behind them; None if they
+            store nothing.
+        files: the configuration's files, which the library must not serve.
+        needs_library: whether a missing library folder is an error.
+        limits: those that can't be configured.
 
     Attributes:
         traffic: counters of requests and bytes.
         registry: the metrics.
-        stations: the mounts, and the passwords of those that take a source.
+        stations: the mounts, and the passwords of those with source clients.
         channels: the live channels.
-        simulcasts: the stations that are channels, too.
-        broadcasts: the channels of both, by name; a station's is replaced by another one at times.
+        simulcasts: the stations' live channels.
+        broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
-        recordings: of each channel that has some, by its name.
-        loop_lag: how late the event loop is.
-        ending: whether the server is on its way out.
-        needs_library: whether it is an error that the library's folder isn't there: it was there before, or
-            it was asked for.
+        recordings: of the channels that record, by name.
+        loop_lag: measures how late the event loop is.
+        ending: whether the server is shutting down.
+        needs_library: whether a missing library folder is an error: it was configured, or was there before.
     """
 
     def __init__(
@@ -105,12 +104,7 @@ class Services:
         self.tools = tools
         self.traffic = RequestCounters()
         self.registry = CollectorRegistry()
-        data = (Path(config.server.data).expanduser(),) if config.server.data else ()
-        self.library = Library(
-            Path(config.library.path).expanduser(),
-            config.library.follow_symlinks,
-            Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
-        )
+        self.library = library_of(config, files)
         self.open_files = OpenFiles(
             config.limits.open_files,
             config.limits.open_file_seconds,
@@ -128,7 +122,7 @@ class Services:
         self.ending = False
         self.needs_library = needs_library
         self._lock = lock
-        self._unfenced = sandbox.missing()
+        self._missing_sandbox = sandbox.missing()
         self._work: asyncio.Task[None] | None = None
         delay = metrics.part_delay(self.registry)
         self.channels: dict[str, Channel] = {}
@@ -136,21 +130,7 @@ class Services:
         self.mounts: dict[str, Mount] = {}
         self.stations = Stations()
         if tools is not None:
-            self.channels = {
-                options.name: Channel(
-                    channel_options(options, config), tools, on_part=delay.labels(options.name).observe
-                )
-                for options in config.live
-                if serves_channel(options)
-            }
-            self.stations = make_stations(
-                config,
-                tools,
-                functools.partial(self._count, "radio"),
-                functools.partial(self._count, "events"),
-                limits.radio,
-            )
-            self.mounts = self.stations.mounts
+            self._make_channels_and_stations(tools, delay)
         self.recordings = {
             channel.name: recordings
             for channel in self.channels.values()
@@ -172,12 +152,29 @@ class Services:
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
 
+    def _make_channels_and_stations(self, tools: Tools, delay: Histogram) -> None:
+        self.channels = {
+            options.name: Channel(
+                channel_options(options, self.config), tools, on_part=delay.labels(options.name).observe
+            )
+            for options in self.config.live
+            if serves_channel(options)
+        }
+        self.stations = make_stations(
+            self.config,
+            tools,
+            functools.partial(self._count, "radio"),
+            functools.partial(self._count, "events"),
+            self.limits.radio,
+        )
+        self.mounts = self.stations.mounts
+
     def check_library(self) -> None:
-        """Make sure that the library's folder can be read, or isn't needed.
+        """Check that the library's folder can be read, or isn't needed.
 
         Raises:
-            OSError: it isn't there, isn't a folder, or may not be read; its ``filename`` is set.
-            CommandError: it is the folder of the server's own data, which nobody is to see.
+            OSError: it is missing, isn't a folder, or may not be read; its ``filename`` is set.
+            CommandError: it contains the server's own data, which must not be published.
         """
         root = self.library.root
         try:
@@ -185,10 +182,10 @@ class Services:
                 next(entries, None)
         except FileNotFoundError as error:
             if self.needs_library:
-                raise _advised(error, root) from error
+                raise _with_advice(error, root) from error
             return
         except OSError as error:
-            raise _advised(error, root) from error
+            raise _with_advice(error, root) from error
         self.needs_library = True
         root = root.resolve()
         for data in (folder.resolve() for folder in self.library.withheld.folders):
@@ -199,7 +196,7 @@ class Services:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run all services until ``close``, or until the context ends."""
-        async with beside(self.loop_lag.run()), beside(malloc.tidy()), asyncio.TaskGroup() as group:
+        async with beside(self.loop_lag.run()), beside(malloc.trim_regularly()), asyncio.TaskGroup() as group:
             self._work = group.create_task(self._serve())
             try:
                 yield
@@ -216,9 +213,9 @@ class Services:
                 self._lock.release()
 
     def close(self) -> None:
-        """Release every waiting request and every listener, and end all services: the server is ending.
+        """Release waiting requests and listeners, and stop all services; downloads go on.
 
-        Downloads go on; another server may have the data folder meanwhile.
+        Another server may take over the data folder from then on.
         """
         self.ending = True
         for service in self._services():
@@ -227,7 +224,7 @@ class Services:
             self._work.cancel()
 
     def health(self) -> dict[str, object]:
-        """Tell whether the server lives, is ready, and how its services are."""
+        """Report whether the server lives and is ready, and the states of its services."""
         states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
         states |= {f"live/{one.name}": one.state for one in self.simulcasts.values()}
         states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
@@ -252,14 +249,14 @@ class Services:
             "live": True,
             "ready": ready,
             "services": states,
-            "sandbox": {"complete": not self._unfenced, "missing": self._unfenced},
+            "sandbox": {"complete": not self._missing_sandbox, "missing": self._missing_sandbox},
         }
         if troubles:
             health["troubles"] = troubles
         return health
 
     def _broadcast(self, channel: Channel) -> None:
-        """Let a channel be what is served under its name."""
+        """Serve this channel under its name."""
         self.broadcasts[channel.name], self.streams[channel.name] = channel, channel.stream
 
     def _count(self, area: str, count: int) -> None:
@@ -270,7 +267,7 @@ class Services:
         return [*services, *self.mounts.values(), *self.stations.hidden, self.catalogue]
 
     async def _supervise(self, service: Service) -> None:
-        """Run a service; one that breaks is started again, and the others don't notice."""
+        """Run a service, and restart it when it breaks; the others go on."""
         again_in = self.limits.server.revive_seconds
         while True:
             try:
@@ -295,13 +292,23 @@ class Services:
             await asyncio.sleep(again_in)
 
 
-def _advised(error: OSError, root: Path) -> OSError:
+def _with_advice(error: OSError, root: Path) -> OSError:
     advice = "name the folder of your media with --library, or see the demo with --demo"
     return OSError(error.errno, f"{error.strerror}; {advice}", str(root))
 
 
+def library_of(config: Config, files: Sequence[Path]) -> Library:
+    """Make the library, which doesn't serve the configuration's files and the server's own data."""
+    data = (Path(config.server.data).expanduser(),) if config.server.data else ()
+    return Library(
+        Path(config.library.path).expanduser(),
+        config.library.follow_symlinks,
+        Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
+    )
+
+
 def title_limits(limits: LimitOptions) -> TitleLimits:
-    """Say what VOD of the library may cost."""
+    """Read the limits of VOD titles from the configuration."""
     index = IndexLimits(moov_bytes=limits.vod_moov_bytes, samples=limits.vod_samples)
     return TitleLimits(index_bytes=limits.vod_index_bytes, index=index)
 
@@ -313,7 +320,7 @@ def _data_of(options: LiveOptions, config: Config) -> DataFolder | None:
 
 
 def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
-    """Turn the configuration of a live channel into the packager's."""
+    """Convert a live channel's configuration to the packager's options."""
     return ChannelOptions(
         name=options.name,
         source=options.source,

@@ -1,8 +1,9 @@
-"""Listening sockets that were there before the process: systemd's socket activation, sd_listen_fds(3).
+"""Inherits listening sockets from systemd's socket activation, sd_listen_fds(3), and takes them over in turn.
 
-Who keeps them open lets a server be replaced without a connection that is refused: those that come while none
-runs wait in the kernel, and the next one answers them. The next one may be started while the one before still
-serves: it gets everything ready, and takes its turn in the moment in which that one closes the socket.
+A server can be replaced without a refused connection: connections wait in the kernel while no server runs.
+The
+next server may be started while the previous one runs; it prepares everything, and serves from the moment in
+which the previous one closes the sockets.
 """
 
 from __future__ import annotations
@@ -19,54 +20,57 @@ from origin.config.options import Config
 from origin.server.server import BindError, bind, notice_the_dead
 
 FIRST = 3
-"""The first descriptor that is handed over."""
+"""Number of the first inherited descriptor."""
 
 MAX_SOCKETS = 64
 
 ASK_SECONDS = 0.01
-"""Between two looks whether the server before has closed the sockets; who connects then waits so long."""
+"""Interval at which a waiting server checks the sockets; a connection may wait as long."""
 
 
 class Sockets(NamedTuple):
-    """What is listened on.
+    """The sockets that a server listens on.
 
     Attributes:
-        handed: those that were handed over.
+        inherited: those that were inherited.
         every: all of them.
+        handed: those that were handed over.
     """
 
-    handed: list[socket.socket]
+    inherited: list[socket.socket]
     every: list[socket.socket]
 
 
-def or_bound(config: Config) -> Sockets:
-    """Take what was handed over, and bind the rest: the port for all, and the administrator's if wanted.
+def inherit_or_bind(config: Config) -> Sockets:
+    """Inherit sockets, or bind them; the administrator's port is bound if it isn't among the inherited.
 
     Raises:
-        BindError: an address can't be listened on, or what was handed over.
+        BindError: an address can't be bound, or an inherited socket isn't TCP.
     """
     server, patience = config.server, config.limits.unacknowledged_seconds
-    handed = sockets(os.environ, patience)
-    every = handed or bind(server.host, server.port, patience)
-    if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in handed}:
+    inherited = inherited_sockets(os.environ, patience)
+    every = inherited or bind(server.host, server.port, patience)
+    if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
         try:
-            return Sockets(handed, [*every, *bind(server.admin_host, server.admin_port, patience)])
+            return Sockets(inherited, [*every, *bind(server.admin_host, server.admin_port, patience)])
         except BaseException:
             for sock in every:
                 sock.close()
             raise
-    return Sockets(handed, every)
+    return Sockets(inherited, every)
 
 
-def sockets(environment: MutableMapping[str, str], unacknowledged_seconds: float) -> list[socket.socket]:
-    """Take what was handed over to this process; nothing where that wasn't done.
+def inherited_sockets(
+    environment: MutableMapping[str, str], unacknowledged_seconds: float
+) -> list[socket.socket]:
+    """Return the sockets that were passed to this process, if any.
 
     Args:
-        environment: its variables; those that tell of it are removed, for child processes get nothing.
-        unacknowledged_seconds: after how long a client that confirms nothing is taken for gone.
+        environment: its variables; those of socket activation are removed, so that children don't inherit.
+        unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
 
     Raises:
-        BindError: what was handed over isn't listened on, or not by TCP.
+        BindError: a socket isn't TCP.
     """
     told = {name: environment.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     count = told["LISTEN_FDS"]
@@ -86,13 +90,10 @@ def sockets(environment: MutableMapping[str, str], unacknowledged_seconds: float
 
 
 def is_free(found: Sequence[socket.socket]) -> bool:
-    """Tell whether no other server listens on these sockets; if so, this process does from now on.
+    """Tell whether no other server listens on these sockets; if so, lock them for this process.
 
-    The sign is a lock of the process on each socket (fcntl(2), "advisory record locking"), which the kernel
-    takes away when the process closes it, however it ends.
-
-    Args:
-        found: the sockets.
+    The lock is a process's record lock on each socket (fcntl(2)), which the kernel releases when the process
+    closes the socket or ends.
     """
     try:
         for one in found:
@@ -104,8 +105,8 @@ def is_free(found: Sequence[socket.socket]) -> bool:
     return True
 
 
-async def turn(found: Sequence[socket.socket]) -> None:
-    """Wait until no other server listens on these sockets, for as long as that one runs."""
+async def wait_until_free(found: Sequence[socket.socket]) -> None:
+    """Wait until no other server listens on these sockets."""
     while True:
         if is_free(found):
             return

@@ -16,14 +16,14 @@ def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
 
 async def main():
-    allocator.settle()
+    allocator.configure()
     allocator.TRIM_SECONDS = 0.1
     before = resident()
     moment = [bytes(1000) for _ in range({MEBIBYTES} * 1024)]
     lasting = moment[::100]
     busy = resident()
     del moment
-    tidying = asyncio.create_task(allocator.tidy())
+    tidying = asyncio.create_task(allocator.trim_regularly())
     async with asyncio.timeout(200):
         while resident() > before + (busy - before) / 4:
             await asyncio.sleep(0.05)
