@@ -1,1 +1,5 @@
-"""What a live rendition publishes: segments, parts, their numbers, and who waits for the next."""
+"""What a live rendition publishes: segments, parts, their numbers, and who waits for the next.
+
+Whoever makes a channel appends entries to its ``log`` with a ``writer`` for each rendition; folding them
+gives the ``window`` of each, here or, by ``log_encoding``, in another process.
+"""

@@ -165,8 +165,6 @@ class SegmentMemory:
         """Let a segment's bytes leave memory; what isn't on disk is a gap from now on (§4.4.4.7)."""
         self._size -= len(segment.data)
         lost = segment.stored is None and not segment.gap
-        if lost:
-            self._finished.totals.lose(segment)
         self._finished.exchange(replace(segment, data=b"", parts=(), gap=segment.stored is None))
         if lost:
             self._on_lost(segment.number)

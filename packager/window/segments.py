@@ -43,7 +43,8 @@ class SegmentTotals:
         return 0 if not seconds else round(8 * self.size / seconds)
 
     def add(self, segment: LiveSegment) -> None:
-        """Count one that is listed now."""
+        """Count and measure one that is listed now."""
+        self._measure(segment)
         self.duration += segment.duration
         self.size += segment.size
         self._gaps += segment.duration * segment.gap
@@ -58,7 +59,7 @@ class SegmentTotals:
             self.discontinuities += segment.discontinuity
         for group in alike.values():
             duration, sizes = group[0].duration, [segment.size for segment in group]
-            self.measure(group[sizes.index(max(sizes))])
+            self._measure(group[sizes.index(max(sizes))])
             self.size += sum(sizes)
             self.duration += len(group) * duration
             self._gaps += sum(segment.gap for segment in group) * duration
@@ -75,7 +76,7 @@ class SegmentTotals:
         self.size -= segment.size
         self._gaps += segment.duration
 
-    def measure(self, segment: LiveSegment) -> None:
+    def _measure(self, segment: LiveSegment) -> None:
         """Let a segment count for the peak."""
         # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
         if 2 * segment.duration >= self._target_duration:
@@ -198,9 +199,11 @@ class FinishedSegments:
         )
 
     def exchange(self, segment: LiveSegment) -> None:
-        """Put one where that with its number is."""
+        """Put one where that with its number is, which it may stand for as a gap."""
         back = self.next_number - 1 - segment.number
         if back < len(self.listed):
+            if segment.gap and not self.listed[-1 - back].gap:
+                self.totals.lose(self.listed[-1 - back])
             self.listed[-1 - back] = segment
         else:
             self._retired[len(self.listed) - 1 - back] = segment

@@ -373,7 +373,6 @@ class Window:
     def _finish(self, segment: LiveSegment, text: bytes = b"") -> None:
         self.open = None
         finished = replace(segment, data=text) if self._text else joined(segment)
-        self.totals.measure(finished)
         self._list(finished)
 
     def _list(self, segment: LiveSegment) -> None:
