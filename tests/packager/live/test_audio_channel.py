@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
@@ -87,3 +88,13 @@ async def test_the_next_channel_goes_on_with_the_discontinuities_however_late_it
     late = channel._planner.afresh(channel.cadence)
     for renditions in (channel.renditions, late.renditions):
         assert [one.window.discontinuity_sequence for one in renditions.values()] == [1, 1]
+
+
+async def test_who_waits_for_a_channel_that_goes_on_with_other_windows_is_released(tools: Tools) -> None:
+    channel = Channel(OPTIONS, tools)
+    window = channel.renditions["64k"].window
+    waiting = asyncio.create_task(window.waiters.wait(window.has_segments, 3600))
+    await until(lambda: window.waiters.count, "the waiter")
+    channel._adopt(channel._planner.afresh(channel.cadence))
+    assert not await waiting
+    assert channel.renditions["64k"].window is not window
