@@ -83,7 +83,7 @@ class Access:
         return await self._authenticator.admits(request, Secret(self.options.admin_token))
 
 
-class Guard:
+class AccessMiddleware:
     """ASGI middleware that refuses what may not be asked so, or by such.
 
     Args:

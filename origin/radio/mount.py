@@ -17,7 +17,7 @@ from origin.radio.icy_headers import StationDescription, describe_station, liste
 from origin.radio.limits import MountLimits
 from origin.radio.listeners import Listener, Listeners
 from origin.radio.now_playing import NowPlaying
-from origin.radio.options import MountOptions, Source
+from origin.radio.options import AudioSource, MountOptions
 from origin.radio.ring import Ring
 from origin.radio.subscribers import Subscribers
 from packager.radio.audio_blocks import AudioBlock
@@ -186,7 +186,7 @@ class Mount:
     def __init__(
         self,
         name: str,
-        station: Source,
+        station: AudioSource,
         options: MountOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
         count: Callable[[int], None] = lambda _: None,

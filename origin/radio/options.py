@@ -13,7 +13,7 @@ from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import StationInfo
 
 
-class Source(Protocol):
+class AudioSource(Protocol):
     """The interface of a mount's source of audio: a folder, a source client or a relay."""
 
     @property

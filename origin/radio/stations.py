@@ -11,7 +11,7 @@ from origin.config.stations import expected_type, kind, lacks_fallback, page_of,
 from origin.events.channel import ChannelLimits
 from origin.radio.limits import MountLimits, RadioLimits
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions, Source
+from origin.radio.options import AudioSource, MountOptions
 from packager.live.channel import Channel
 from packager.process.tools import Tools
 from packager.radio.limits import SimulcastLimits
@@ -70,7 +70,7 @@ def make_stations(
     return stations
 
 
-def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> Source:
+def _source(options: RadioOptions, tools: Tools, limits: RadioLimits) -> AudioSource:
     if kind(options) == "publish":
         return SourceClientStation(options.bitrate, expected_type(options), limits.live_source)
     if kind(options) == "relay":

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from origin.access.credentials import Authenticator, GuessDelay
-from origin.access.policy import Access, AccessOptions, Guard
+from origin.access.policy import Access, AccessMiddleware, AccessOptions
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
 from origin.http1.exchange import SlowBodyError
@@ -125,7 +125,7 @@ def build_app(
         services.library, max_age=config.library.max_age, open_files=services.open_files, app=app
     )
     return CommonHeaders(
-        Guard(served, access),
+        AccessMiddleware(served, access),
         traffic=services.traffic,
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,

@@ -18,7 +18,15 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from origin.http.media_types import media_type
-from packager.library.catalogue import MAX_PAGE_ITEMS, PAGE_ITEMS, Catalogue, Entry, Facts, LibraryTitle, Page
+from packager.library.catalogue import (
+    MAX_PAGE_ITEMS,
+    PAGE_ITEMS,
+    Catalogue,
+    CataloguePage,
+    Entry,
+    Facts,
+    LibraryTitle,
+)
 
 ADDRESS = "/api/library"
 
@@ -92,7 +100,7 @@ class LibraryList:
         headers = {**UNCACHED, "retry-after": str(RETRY_SECONDS)}
         return PlainTextResponse("The library's folder can't be read now.\n", 503, headers)
 
-    async def _write(self, key: object, page: Page) -> bytes:
+    async def _write(self, key: object, page: CataloguePage) -> bytes:
         """Encode a page in a thread, once for all requests for it."""
         writing = self._written.get(key)
         if writing is None or writing.cancelled():
@@ -131,7 +139,7 @@ def item_of(text: str | None) -> tuple[str, str] | None:
     return kind, path
 
 
-def _as_json(page: Page) -> bytes:
+def _as_json(page: CataloguePage) -> bytes:
     items = (
         describe_title(one) if isinstance(one, LibraryTitle) else describe_file(one) for one in page.items
     )

@@ -34,7 +34,7 @@ KEPT_BACK = 16
 """Descriptors that connections leave to everything else; of few descriptors a quarter."""
 
 
-class Listener:
+class SocketListener:
     """Takes the connections of one socket.
 
     Args:

@@ -19,7 +19,7 @@ import uvicorn
 
 from origin.config.errors import CommandError
 from origin.http1.connection import Connection
-from origin.server.listening import Listener
+from origin.server.listening import SocketListener
 
 BACKLOG = 2048
 POLL_SECONDS = 0.05
@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
         self._on_close = on_close
         self._grace = grace
         self._ending = asyncio.Event()
-        self._listeners: list[Listener] = []
+        self._listeners: list[SocketListener] = []
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -143,7 +143,9 @@ class Server(uvicorn.Server):
         await super().startup([])
         if not self.started:
             return
-        self._listeners = [Listener(sock, self._protocol, self.config.backlog) for sock in sockets or ()]
+        self._listeners = [
+            SocketListener(sock, self._protocol, self.config.backlog) for sock in sockets or ()
+        ]
         for listener in self._listeners:
             listener.start()
         self._on_listening()

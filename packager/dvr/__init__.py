@@ -1,7 +1,6 @@
-"""The DVR of live channels: finished segments on disk, found again by the next process.
+"""The DVR of live channels: finished segments on disk, restored by the next process.
 
-``index`` says what a line of a rendition's index is, and ``folder`` keeps one rendition's files.
-``segment_store`` is what windows hand segments over to, and where these wait; ``writer`` brings them to the
-folders off the event loop, and ``trouble`` says how that goes. ``restore`` makes of what was found what
-windows take up. The ``archive`` is all of it for one channel.
+``index`` is the format of a rendition's index, ``folder`` keeps one rendition's files, ``write_queue`` holds
+what windows hand over, ``writer`` stores it off the event loop, ``restore`` decides what windows take up
+again, and ``archive`` is all of it for one channel.
 """

@@ -1,4 +1,4 @@
-"""A channel's DVR: what its windows finish goes to disk, and the next process's windows take it up again."""
+"""A channel's DVR: stores the segments that its windows finish, and restores them in the next process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,23 @@ from packager.dvr import cadence_note
 from packager.dvr.folder import Faults, Folder, Survey
 from packager.dvr.own_files import erase_in
 from packager.dvr.rebuild import Dates
-from packager.dvr.restore import Found, Reach, is_recent, last_number, line_up, reach, within
-from packager.dvr.trouble import Trouble
-from packager.dvr.write_queue import MAX_WAITING_BYTES, Put, Removal, RenditionStore, WriteQueue
+from packager.dvr.restore import (
+    Found,
+    ListableRange,
+    align_renditions,
+    is_recent,
+    last_number,
+    listable_range,
+    within,
+)
+from packager.dvr.write_queue import (
+    MAX_WAITING_BYTES,
+    DiskHealth,
+    PendingWrite,
+    Removal,
+    RenditionStore,
+    WriteQueue,
+)
 from packager.dvr.writer import Writer
 from packager.window.cadence import Cadence
 from packager.window.writer import RenditionWriter
@@ -26,19 +40,19 @@ from packager.window.writer import RenditionWriter
 log = structlog.get_logger()
 
 DRAIN_SECONDS = 2.0
-"""How long the channel's end waits for what is finished to be on disk."""
+"""How long the channel's end waits for finished segments to be on disk."""
 
 SETTLE_SECONDS = 30.0
-"""How long the end of an event waits for the same."""
+"""How long the end of an event waits for finished segments to be on disk."""
 
 CADENCE = "cadence"
-"""File that tells for which times the segments were cut."""
+"""File with the cadence of the stored segments."""
 
 FORMER = "former"
-"""Folder of the segments that can't be listed beside what comes, of which there is one generation."""
+"""Folder of segments that can't be in one playlist with new ones; only one generation is kept."""
 
 MAX_FORMER = 16
-"""Most folders of one rendition in there: of earlier generations what isn't ours stays."""
+"""Most folders of one rendition in ``former``; files that aren't ours stay in older ones."""
 
 
 class Archive:
@@ -61,24 +75,24 @@ class Archive:
     ) -> None:
         self._place = DataFolder.at(place)
         self._channel = channel
-        self._trouble = Trouble(channel)
-        self._queue = WriteQueue(self._trouble, max_waiting)
+        self._health = DiskHealth(channel)
+        self._queue = WriteQueue(self._health, max_waiting)
         self._segment_stores: dict[str, RenditionStore] = {}
-        self._writer = Writer(self._queue, self._segment_stores, self._trouble, max_bytes)
+        self._writer = Writer(self._queue, self._segment_stores, self._health, max_bytes)
         self._found: dict[str, Found] = {}
         self._counted = True
 
     @property
     def trouble(self) -> str:
-        """Why segments aren't stored as they should be; empty while they are."""
+        """Why segments aren't stored properly; empty if they are."""
         refused = (
             segment_store.refused for segment_store in self._segment_stores.values() if segment_store.refused
         )
-        return self._trouble.reason or next(refused, "")
+        return self._health.reason or next(refused, "")
 
     @property
     def newest(self) -> tuple[int, float] | None:
-        """The last number that ``load`` found, and when that segment was over; None where it found none."""
+        """Last number that ``load`` found, and the end of that segment in epoch seconds; None without any."""
         last = last_number(self._found)
         found = (one.lines[last] for one in self._found.values() if last in one.lines)
         line = next(found, None)
@@ -86,18 +100,18 @@ class Archive:
 
     @property
     def waiting(self) -> int:
-        """Bytes of the segments that wait in memory behind the live edge."""
+        """Bytes of segments that wait in memory for the disk although they have left the live window."""
         return self._queue.waiting
 
     async def load(self, cadence: Cadence, names: Iterable[str]) -> int:
-        """Read what earlier processes left.
+        """Read what earlier processes stored.
 
         Args:
-            cadence: the channel's; what was cut for another one is set aside.
-            names: the renditions'.
+            cadence: of the channel; segments of another cadence are set aside.
+            names: of the renditions.
 
         Returns:
-            The last number that any of them used; -1 where there is nothing.
+            The last number of any rendition; -1 without any.
         """
         self._segment_stores.clear()
         self._segment_stores.update(
@@ -107,7 +121,7 @@ class Archive:
             self._found = await asyncio.to_thread(self._load, cadence)
         except OSError as error:
             self._found = {name: Found({}, {}) for name in self._segment_stores}
-            self._trouble.failed(str(error))
+            self._health.failed(str(error))
         for name, segment_store in self._segment_stores.items():
             self._tell(name, segment_store.folder.faults)
         return last_number(self._found)
@@ -128,7 +142,7 @@ class Archive:
             )
 
     async def noted(self) -> Cadence | None:
-        """Tell for which times earlier processes cut what is here; None where that isn't known."""
+        """Read the cadence of the stored segments; None if unknown."""
         try:
             data = await asyncio.to_thread(self._read_note)
         except OSError:
@@ -163,7 +177,7 @@ class Archive:
         return found
 
     def _noted(self, folder: OpenFolder) -> Cadence | None:
-        """Read the note; one that can't be read is moved aside, and the segments tell instead."""
+        """Read the cadence file; an unreadable one is moved aside, and the segments tell instead."""
         try:
             noted = cadence_note.decode(folder.read(CADENCE, cadence_note.MAX_NOTE_BYTES))
         except FileNotFoundError:
@@ -176,7 +190,7 @@ class Archive:
         return noted
 
     def _survey(self, cadence: Cadence) -> dict[str, Survey]:
-        """Look at the folders; one whose place something else has is left alone, and nothing stored in it."""
+        """Examine the renditions' folders; a rendition whose folder isn't ours is not stored."""
         surveys = {}
         for name, segment_store in self._segment_stores.items():
             try:
@@ -187,7 +201,7 @@ class Archive:
         return surveys
 
     def _retire_all(self, folder: OpenFolder) -> None:
-        """Set aside what can't be listed beside what comes: TARGETDURATION is for ever (§4.4.3.1)."""
+        """Set aside segments of another cadence: TARGETDURATION never changes (§4.4.3.1)."""
         for name, segment_store in self._segment_stores.items():
             if not segment_store.refused:
                 self._retire(folder, name)
@@ -203,7 +217,7 @@ class Archive:
             folder.move(name, former, former.free_name(name, MAX_FORMER))
 
     def segment_store(self, name: str) -> RenditionStore:
-        """Give a rendition's store; ``load`` has made it."""
+        """Return a rendition's store; ``load`` has made it."""
         return self._segment_stores[name]
 
     def restore(
@@ -226,8 +240,8 @@ class Archive:
         if not within(found, next_number, segment_duration, kept):
             self._leave(found, recent=is_recent(found, now, kept))
             return
-        found = self._reachable(found, reach(found, next_number, segment_duration, kept))
-        segments, sequence = line_up(found, next_number, segment_duration, now)
+        found = self._reachable(found, listable_range(found, next_number, segment_duration, kept))
+        segments, sequence = align_renditions(found, next_number, segment_duration, now)
         if not self._counted:
             # Nothing tells how many there were before: more than were ever said (§6.2.2).
             sequence += max(writer.window.discontinuity_sequence for writer in writers.values())
@@ -239,10 +253,10 @@ class Archive:
             for gap in segments[name][last + 1 - next_number :] if last + 1 < next_number else ():
                 # What it says never changes, over the next restart either.
                 if gap.duration != segment_duration and not segment_store.refused:
-                    self._queue.put(Put(segment_store, gap.number, segment_store.left))
+                    self._queue.put(PendingWrite(segment_store, gap.number, segment_store.left))
 
     def _leave(self, found: dict[str, Found], *, recent: bool) -> None:
-        """Let go of all that was found, behind which numbers go on too far away."""
+        """Give up everything that was found: its numbers are too far from the next one."""
         if not recent:
             self._forget(found)
             return
@@ -254,11 +268,11 @@ class Archive:
                         self._segment_stores[name].folder.load()
             self._writer.used = 0
         except OSError as error:
-            self._trouble.failed(str(error))
+            self._health.failed(str(error))
         log.warning("DVR of numbers that are too far away set aside", channel=self._channel, folder=FORMER)
 
-    def _reachable(self, found: dict[str, Found], limit: Reach) -> dict[str, Found]:
-        """Let go of what can't be listed for its number; what there was no time for isn't removed."""
+    def _reachable(self, found: dict[str, Found], limit: ListableRange) -> dict[str, Found]:
+        """Give up segments whose numbers are too far away to be listed."""
         gone = {
             name: Found({n: line for n, line in one.lines.items() if n < limit.first}, {})
             for name, one in found.items()
@@ -282,7 +296,7 @@ class Archive:
                     self._segment_stores[name].folder.put_aside(each)
             self._writer.used -= _bytes_of(gone)
         except OSError as error:
-            self._trouble.failed(str(error))
+            self._health.failed(str(error))
         count = sum(map(len, numbers.values()))
         log.warning(
             "DVR's numbers have a hole for which there was no time", channel=self._channel, aside=count
@@ -297,7 +311,7 @@ class Archive:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Write while the context is open, and for a moment behind it."""
+        """Write while the context is open, and ``DRAIN_SECONDS`` longer."""
         async with beside(self._writer.run()):
             try:
                 yield
@@ -307,7 +321,7 @@ class Archive:
                         await self._queue.idle()
 
     async def settle(self) -> None:
-        """Wait until all that is finished is on disk, or the disk took too long for it."""
+        """Wait until all finished segments are on disk, for ``SETTLE_SECONDS`` at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 await self._queue.idle()

@@ -1,4 +1,4 @@
-"""The note of the times for which a DVR was cut: by them a start serves it before it has its source."""
+"""Reads and writes the cadence of stored segments, with which they are served before the source starts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from msgspec import Meta, Struct
 from packager.window.cadence import Cadence
 
 MAX_NOTE_BYTES = 4096
-"""Longest note that is read."""
+"""Longest file that is read."""
 
 LONGEST_SECONDS = 60
-"""No segment or part that was cut here is longer."""
+"""Longest possible segment or part."""
 
 SHORTEST_SECONDS = Fraction(1, 100)
-"""None that was meant to be so long is shorter."""
+"""Shortest possible duration of a segment or part in a cadence."""
 
 FRAME_RATES = (Fraction(1, 60), Fraction(1000))
-"""Frames a second: the fewest and the most."""
+"""Lowest and highest possible frames per second."""
 
 _Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _Ratio = tuple[_Count, _Count]
@@ -37,7 +37,7 @@ class _Note(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def encode(cadence: Cadence) -> bytes:
-    """Write a note of a cadence."""
+    """Write a cadence."""
     note = _Note(
         frame_rate=cadence.frame_rate.as_integer_ratio(),
         segment_duration=cadence.segment_duration.as_integer_ratio(),
@@ -50,7 +50,7 @@ def encode(cadence: Cadence) -> bytes:
 
 
 def decode(data: bytes) -> Cadence | None:
-    """Read a note; None where it can't be read, or tells of times that can't be."""
+    """Read a cadence; None if it is unreadable or impossible."""
     try:
         note = msgspec.json.decode(data, type=_Note)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -67,7 +67,7 @@ def decode(data: bytes) -> Cadence | None:
 
 
 def is_possible(cadence: Cadence) -> bool:
-    """Tell whether segments can have been cut for these times."""
+    """Tell whether a cadence is within the limits."""
     fewest, most = FRAME_RATES
     longest = cadence.segment_duration if cadence.longest is None else cadence.longest
     return (
@@ -81,11 +81,11 @@ def is_possible(cadence: Cadence) -> bool:
 
 
 def may_be_cut_for(durations: Iterable[Fraction], cadence: Cadence) -> bool:
-    """Tell whether segments may have been cut for these times, where no note says for which.
+    """Tell whether segments may be of a cadence, if no file says so.
 
     Args:
-        durations: the segments', in seconds.
-        cadence: what comes is cut for it.
+        durations: of the segments, in seconds.
+        cadence: of the new segments.
     """
     ordered = sorted(durations)
     if not ordered:
@@ -99,7 +99,7 @@ def may_be_cut_for(durations: Iterable[Fraction], cadence: Cadence) -> bool:
 
 
 def lists_alike(one: Cadence, other: Cadence) -> bool:
-    """Tell whether segments of both may be in one playlist (RFC 8216bis §4.4.3.1, §4.4.3.7: for ever)."""
+    """Tell whether segments of both may be in one playlist (RFC 8216bis §4.4.3.1, §4.4.3.7)."""
     return (one.segment_duration, one.part_target, one.target_duration) == (
         other.segment_duration,
         other.part_target,

@@ -1,9 +1,9 @@
-"""One rendition's folder on disk: a file per segment and init segment, and the index. It blocks.
+"""One rendition's folder on disk: a file for each segment and init segment, and the index. Blocks.
 
-A file is written under another name, synchronised and renamed; only then its line is appended. So what the
-index names is whole, whenever the process or the machine stops. Where lines are lost, they are made anew from
-the segments. Nothing is removed but what we wrote, by its name and length; what lies in the way of ours is
-moved aside, and everything else stays where it is.
+A file is written under a temporary name, synchronised and renamed before its index line is appended, so
+whatever the index names is complete. Lost lines are rebuilt from the segments. Only our own files are
+removed,
+by name and length; others in the way are moved aside.
 """
 
 from __future__ import annotations
@@ -41,24 +41,26 @@ from packager.window.model import TEXT, TEXT_EXTENSION, LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
 SIZES_CHECKED = 4096
-"""Of so many segments behind the newest one the length is looked at, of the others only whether they are
-there: each was synchronised before its line was written, and what is lost since shows when it is read."""
+"""Number of the newest segments whose length is checked; of others only the existence is. Each was
+synchronised
+before its line was written, and later damage shows when it is read.
+"""
 
 UNUSUAL_SIZES = 4
-"""How many times as long as the middle one a segment is to be for its length to be looked at anyway."""
+"""A segment this many times larger than the median is always checked."""
 
 MAX_REBUILT = 100_000
-"""Most segments of which lines are made anew at one start, the newest; the others stay as they are."""
+"""Most segments whose lines are rebuilt at one start, the newest."""
 
 MAX_INITS = 4096
 """Most init segments that are read."""
 
-BREATH_FILES = 32
-BREATH_SECONDS = 0.001
-"""After so many files that were read the work pauses so long: threads share one interpreter."""
+FILES_BETWEEN_PAUSES = 32
+FILE_PAUSE_SECONDS = 0.001
+"""Pause after so many files, so that this thread doesn't hold the GIL for long."""
 
 COMPACT_SLACK = 4096
-"""Lines of removed segments beyond which the index is written anew, if they are most of it, too."""
+"""Lines of removed segments from which the index is rewritten, if they are also most of it."""
 
 
 @dataclass(slots=True)
@@ -66,12 +68,12 @@ class Faults:
     """What was wrong in a rendition's folder.
 
     Attributes:
-        unreadable: lines that couldn't be read, or told of what can't be.
-        missing: segments of which there is a line and no file.
-        rebuilt: segments whose lines were made anew.
+        unreadable: index lines that are malformed or impossible.
+        missing: segments with a line, but without a file.
+        rebuilt: segments whose lines were rebuilt.
         aside: files that were moved aside.
-        stuck: files that should have been, but there is no room for more of them.
-        places: where they are now.
+        stuck: files that could not be moved aside.
+        places: where they were moved.
     """
 
     unreadable: int = 0
@@ -83,22 +85,22 @@ class Faults:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """Their total."""
         return self.unreadable + self.missing + self.rebuilt + self.aside + self.stuck
 
 
 @dataclass(slots=True)
 class Survey:
-    """What was found in a rendition's folder, before anything of it is changed.
+    """What is in a rendition's folder, before anything is changed.
 
     Attributes:
-        lines: those whose files are there, by number.
-        doubtful: lines whose files are there, of another length.
+        lines: of segments whose files exist, by number.
+        doubtful: lines whose files have another length.
         timelines: by number.
-        names: which files there are beside them, with a name like ours.
+        names: further files with names like ours.
         lost: numbers of the segments among them.
-        whole: whether the index needn't be written anew.
-        strange: whether it isn't one of ours at all.
+        whole: whether the index needn't be rewritten.
+        strange: whether the index isn't one of ours at all.
     """
 
     lines: dict[int, IndexLine]
@@ -134,16 +136,16 @@ class Folder:
 
     @property
     def path(self) -> Path:
-        """Where it is, for people."""
+        """The path, for messages."""
         return Path(str(self._place))
 
     @property
     def troubles(self) -> int:
-        """How many faults ``load`` found."""
+        """Number of faults that ``load`` found."""
         return self.faults.count
 
     def place_of(self, number: int) -> str:
-        """Tell where a segment's file is."""
+        """Return the path of a segment's file."""
         return self._base + self._name_of(number)
 
     def _name_of(self, number: int) -> str:
@@ -170,7 +172,7 @@ class Folder:
         return self.settle(survey, dates)
 
     def survey(self, target_duration: int = index.LONGEST_SECONDS) -> Survey:
-        """Read what is there, and change nothing; see ``load``."""
+        """Examine the folder without changing anything; see ``load``."""
         self.faults = Faults()
         with self._place.open(make=True) as folder:
             try:
@@ -210,7 +212,7 @@ class Folder:
         names: Mapping[str, bool],
         timelines: Mapping[int, Timeline],
     ) -> dict[int, IndexLine]:
-        """Give the lines that are true: a segment's if its file is what it was; a gap's tells of a date."""
+        """Return the lines that are correct: their file exists and has its length, or they are gaps."""
         sizes = [line.size for line in lines.values() if line.parts]
         usual = statistics.median_low(sizes) if sizes else 0
         # By their count, not by their numbers: one that is far ahead is soon said.
@@ -281,13 +283,13 @@ class Folder:
             file = _read_segment(folder, self._name_of(number), text=self._extension == TEXT_EXTENSION)
             if file is not None:
                 files[number] = file
-            if count % BREATH_FILES == 0:
-                time.sleep(BREATH_SECONDS)
+            if count % FILES_BETWEEN_PAUSES == 0:
+                time.sleep(FILE_PAUSE_SECONDS)
         return rebuild(files, survey.lines, survey.doubtful, survey.timelines, dates)
 
     @staticmethod
     def _shared_index(folder: OpenFolder) -> bool:
-        """Tell whether the index is a file that has a name elsewhere, too: nothing is appended there."""
+        """Tell whether the index has another hard link: then it must not be appended to."""
         status = folder.status(INDEX)
         return status is not None and status.st_nlink > 1
 
@@ -362,7 +364,7 @@ class Folder:
 
     @staticmethod
     def _write_new(folder: OpenFolder, name: str, data: bytes) -> None:
-        """Write a file; what has its name, whatever that is, is moved out of the way."""
+        """Write a file; anything of its name is moved aside."""
         if folder.status(name) is not None:
             folder.set_aside([name])
         folder.write_whole(name, data, replaces=False)

@@ -1,7 +1,7 @@
-"""A rendition's index: a line of JSON for each segment, in the order of their numbers.
+"""The index of a rendition's stored segments: a line of JSON for each, in ascending order of their numbers.
 
-A line is appended when its segment is whole on disk. A line that can't be read, or tells of what can't be,
-counts as none: a crash may have torn it, and what is on a disk may be anything.
+A line is appended when its segment is complete on disk. Lines that are malformed or impossible are ignored:
+a crash may have cut one off.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from packager.window.model import LiveSegment, StoredSegment, Timeline
 from packager.window.numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
 INDEX = "index"
-"""The file's name."""
+"""Name of the file."""
 
 MAX_INDEX_BYTES = 256 << 20
-"""Longest index that is read; a longer one isn't ours."""
+"""Longest index that is read."""
 
 MAX_LINE_BYTES = 64 << 10
 """Longest line that is read."""
 
 MAX_UNREADABLE = 10_000
-"""After so many lines that can't be read the rest isn't read: it is no index any more."""
+"""Unreadable lines after which the rest is ignored."""
 
 READ_BYTES = 1 << 20
-"""How much of it is read at once."""
+"""How much is read at once."""
 
 LATEST_DATE = 4_102_444_800
-"""Seconds since the epoch: no segment is of the year 2100 or later."""
+"""Latest possible date in seconds since the epoch: the year 2100."""
 
 LONGEST_SECONDS = 60
-"""No segment lasts longer: ten seconds are configured at most, and key frames may be ten more apart."""
+"""Longest possible segment: ten seconds can be configured, and key frames may be ten more apart."""
 
 MAX_SEGMENT_BYTES = 1 << 30
-"""No segment is larger."""
+"""Largest possible segment."""
 
 SHORTEST_SECONDS = Fraction(1, 2)
-"""So long a segment lasts in the mean at least: numbers don't rise faster than time allows."""
+"""Shortest possible mean duration: numbers rise no faster."""
 
 UNTIMELY_NUMBERS = 1000
-"""Of so many numbers in a row it isn't asked whether there was time for them."""
+"""Consecutive numbers that are accepted without regard to the time between them."""
 
 MOST_JUMP = 30
-"""Seconds by which a date may be off what the segments beside it say."""
+"""Seconds by which a date may differ from what its neighbours suggest."""
 
 DURATIONS_KEPT = 256
-"""How many segments' durations are kept; there are a handful of different ones."""
+"""Cached segment durations; there are few different ones."""
 
 _LARGEST = 2**63 - 1
 _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
@@ -99,7 +99,7 @@ _DECODER = msgspec.json.Decoder(IndexLine)
 
 
 def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fraction(0)) -> IndexLine:
-    """Tell of a segment that was finished now, or of a gap.
+    """Make the line of a segment that was finished, or of a gap.
 
     Args:
         segment: it, its parts in memory.
@@ -119,7 +119,7 @@ def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fract
 
 
 def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:
-    """Give the bytes of each part; a text, which isn't its parts in a row, counts as one."""
+    """Return the bytes of each part; WebVTT, which isn't the concatenation of its parts, counts as one."""
     if segment.parts and segment.timeline is not None and not segment.timeline.has_map:
         return (len(segment.data),)
     # From a list, for memory that doesn't grow: a tuple that does while it is made is kept for another one.
@@ -127,7 +127,7 @@ def _part_sizes(segment: LiveSegment) -> tuple[int, ...]:
 
 
 def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
-    """Make of a line what a window lists: a stored segment, or a gap."""
+    """Make a stored segment, or a gap, of a line."""
     stored = stored_of(line) if line.parts else None
     return LiveSegment(
         line.number,
@@ -141,29 +141,29 @@ def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
 
 
 def stored_of(line: IndexLine) -> StoredSegment:
-    """Tell a window of a segment's bytes on disk; in an array, as there are many of them for a long time."""
+    """Describe the stored bytes of a segment; as an array, since there are many for a long time."""
     return StoredSegment(array("L", line.parts), line.presentation_time)
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)
 def _duration(ratio: tuple[int, int]) -> Fraction:
-    """Make a fraction; most segments share theirs."""
+    """Make a fraction; cached, since most segments have the same."""
     return Fraction(*ratio)
 
 
 def encode(line: IndexLine) -> bytes:
-    """Write a line, its end included."""
+    """Write a line with its line end."""
     return msgspec.json.encode(line) + b"\n"
 
 
 @dataclass(slots=True)
 class Index:
-    """What an index says, read piece by piece.
+    """An index that is being read.
 
     Attributes:
-        lines: by number, a later line of a number instead of an earlier one.
-        unreadable: how many lines couldn't be read, or tell of what can't be.
-        newlines: how many lines there are.
+        lines: by number; a later line of the same number replaces an earlier one.
+        unreadable: number of malformed or impossible lines.
+        newlines: number of lines.
     """
 
     lines: dict[int, IndexLine] = field(default_factory=dict)
@@ -174,7 +174,7 @@ class Index:
 
     @property
     def given_up(self) -> bool:
-        """Whether so much of it can't be read that it is no index any more."""
+        """Whether too many lines are unreadable."""
         return self.unreadable > MAX_UNREADABLE
 
     def receive_data(self, data: bytes) -> None:
@@ -195,7 +195,7 @@ class Index:
             self._rest, self._skips = b"", True
 
     def receive_eof(self) -> None:
-        """Take notice that no more comes; the lines are then in the order of their numbers."""
+        """Note the end, and sort the lines by number."""
         if self._rest and not self.given_up:
             # An end that isn't there: of its last digits some may be missing too.
             readable = self._line(self._rest)
@@ -205,7 +205,7 @@ class Index:
             self.lines = dict(sorted(self.lines.items()))
 
     def _line(self, text: bytes) -> bool:
-        """Read a line; tell whether it can be read."""
+        """Read a line; return whether it is valid."""
         try:
             line = _DECODER.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -225,8 +225,7 @@ def decode(data: bytes) -> tuple[dict[int, IndexLine], int]:
         data: all of it.
 
     Returns:
-        Its lines by number, in the order of the numbers, a later line of a number instead of an earlier one;
-        how many lines couldn't be read, or tell of what can't be.
+        Its lines by number, in ascending order, and the number of unreadable lines.
     """
     found = Index()
     found.receive_data(data)
@@ -259,7 +258,7 @@ def read(folder: OpenFolder) -> Index:
 
 
 def is_possible(line: IndexLine) -> bool:
-    """Tell whether a segment can be as a line says, for itself."""
+    """Tell whether a line, by itself, describes a possible segment."""
     (date, per_second), (duration, parts) = line.date, line.duration
     return (
         0 <= date < LATEST_DATE * per_second
@@ -295,14 +294,14 @@ def impossible(lines: Mapping[int, IndexLine]) -> set[int]:
 
 
 def has_time(before: IndexLine, behind: IndexLine) -> bool:
-    """Tell whether there was time for all the numbers between two lines."""
+    """Tell whether there was time for all numbers between two lines."""
     count = behind.number - before.number
     passed = max(seconds(behind.date) - seconds(before.date), 0.0)
     return count <= UNTIMELY_NUMBERS or count * float(SHORTEST_SECONDS) <= passed
 
 
 def _untimely_gaps(ordered: Sequence[IndexLine]) -> set[int]:
-    """Find gaps, which no file vouches for, that are far from everything that has one."""
+    """Find gaps that are far from any stored segment."""
     wrong: set[int] = set()
     group: list[IndexLine] = []
     for line in ordered:
@@ -318,7 +317,7 @@ def _numbers_of_gaps(group: Sequence[IndexLine]) -> set[int]:
 
 
 def _is_odd(line: IndexLine, one: IndexLine, other: IndexLine) -> bool:
-    """Tell whether a line says something else than two lines near it, which agree."""
+    """Tell whether a line contradicts two neighbours that agree."""
     first, last = (one, other) if one.number < other.number else (other, one)
     if first.left <= last.left and not _fewest(line, first) <= line.left <= _most(line, first, last):
         return True
@@ -334,17 +333,17 @@ def _is_odd(line: IndexLine, one: IndexLine, other: IndexLine) -> bool:
 
 
 def _fewest(line: IndexLine, first: IndexLine) -> int:
-    """Give how many discontinuities there were at least before a line: each number has one at most."""
+    """Return the fewest discontinuities there can be before a line: each number has one at most."""
     return first.left if first.number < line.number else first.left - (first.number - line.number)
 
 
 def _most(line: IndexLine, first: IndexLine, last: IndexLine) -> int:
-    """Give how many discontinuities there were at most before a line."""
+    """Return the most discontinuities there can be before a line."""
     if line.number > last.number:
         return last.left + line.number - last.number
     return last.left if line.number > first.number else first.left
 
 
 def seconds(ratio: tuple[int, int]) -> float:
-    """Give a ratio's seconds."""
+    """Convert a ratio to seconds."""
     return ratio[0] / ratio[1]

@@ -1,7 +1,6 @@
-"""Which files in a DVR or a recording are ours, by their names and what is in them; and removing only those.
+"""Recognises and removes the files that we wrote into a DVR or a recording. Blocks.
 
-What an index tells of is known by its name and length. Whatever else has a name like one of ours is ours if
-its content is, from its first byte to its last. It blocks.
+A file in an index is recognised by its name and length, any other by its name and whole content.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ MAX_TEXT_BYTES = 64 << 20
 """Longest WebVTT segment that is read."""
 
 MAX_DEPTH = 4
-"""How many folders may lie in each other where ours are removed."""
+"""Depth of subfolders from which files are removed."""
 
 NUMBER = r"(0|[1-9][0-9]{0,14})"
 MEDIA_NAME = re.compile(rf"{NUMBER}\.m4s")
 TEXT_NAME = re.compile(rf"{NUMBER}\.vtt")
 INIT_NAME = re.compile(rf"init-{NUMBER}\.mp4")
 FOLDER_NAME = re.compile(r"\.?[A-Za-z0-9][A-Za-z0-9-]{0,79}")
-"""Names of renditions and recordings, and of those that are half made."""
+"""Names of renditions and recordings, and of temporary ones."""
 
 _UNFINISHED = re.compile(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}")
 _TEXT_HEAD = webvtt.segment((), 0).partition(b"MPEGTS:")[0] + b"MPEGTS:"
@@ -61,11 +60,11 @@ _BEGINNINGS: tuple[tuple[re.Pattern[str], _Begins], ...] = (
     (re.compile(r"manifest\.mpd"), lambda head: head.startswith(b"<") and b"urn:mpeg:dash:schema" in head),
     (re.compile(r"event\.head"), _box(b"ftyp")),
 )
-"""How our files begin, by their names."""
+"""How our files begin, by name."""
 
 
 def is_ours(folder: OpenFolder, name: str) -> bool:
-    """Tell whether a file that no index tells of is one that we wrote, whole."""
+    """Tell whether a file that isn't in an index was written by us, completely."""
     begins = next((begins for pattern, begins in _BEGINNINGS if pattern.fullmatch(name)), None)
     if begins is None:
         return False

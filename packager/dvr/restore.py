@@ -1,7 +1,7 @@
-"""What the windows of a channel take up of what an earlier process left. Pure.
+"""Decides what a channel's windows restore from the segments of an earlier process. Pure.
 
-All renditions get the same numbers without holes (RFC 8216bis §6.2.4): what one of them lacks is a gap, and
-gaps stand for the time in which no process ran.
+All renditions get the same consecutive numbers (RFC 8216bis §6.2.4): gaps stand for segments that a rendition
+lacks, and for the time in which no process ran.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from packager.dvr.index import IndexLine, has_time, segment_of
 from packager.window.model import LiveSegment, Timeline
 
 MOST_TOLERATED = 1000
-"""So many more numbers than a window's time asks for may be listed: segments may be short."""
+"""How many more numbers may be listed than the window's duration suggests; segments may be short."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a rendition's folder has.
+    """What is stored of a rendition.
 
     Attributes:
-        lines: by number, in the order of the numbers.
+        lines: in ascending order of their numbers.
         timelines: by number.
     """
 
@@ -32,12 +32,12 @@ class Found:
 
 
 def last_number(found: Mapping[str, Found]) -> int:
-    """Give the last number that any rendition has; -1 without any."""
+    """Return the last number of any rendition; -1 without any."""
     return max((number for one in found.values() for number in one.lines), default=-1)
 
 
 def within(found: Mapping[str, Found], next_number: int, segment_duration: Fraction, kept: Fraction) -> bool:
-    """Tell whether anything of it would still be listed when publishing goes on with a number.
+    """Tell whether any found segment would still be listed before the next number.
 
     Args:
         found: by rendition.
@@ -49,7 +49,7 @@ def within(found: Mapping[str, Found], next_number: int, segment_duration: Fract
 
 
 def is_recent(found: Mapping[str, Found], now: Fraction, kept: Fraction) -> bool:
-    """Tell whether the newest segment would still be listed by its date.
+    """Tell whether the newest found segment would still be listed, by its date.
 
     Args:
         found: by rendition.
@@ -61,20 +61,22 @@ def is_recent(found: Mapping[str, Found], now: Fraction, kept: Fraction) -> bool
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """What of it can be listed before the next segment.
+class ListableRange:
+    """Which found segments can be listed before the next one.
 
     Attributes:
-        first: the lowest number of what can.
-        elapsed: whether there was time for all numbers up to there: what is older has left the list long ago.
+        first: the lowest number.
+        elapsed: whether there was time for all numbers below it, so that older segments have left the list.
     """
 
     first: int
     elapsed: bool
 
 
-def reach(found: Mapping[str, Found], next_number: int, segment_duration: Fraction, kept: Fraction) -> Reach:
-    """Tell how far back numbers can be listed without a hole that is longer than what is listed.
+def listable_range(
+    found: Mapping[str, Found], next_number: int, segment_duration: Fraction, kept: Fraction
+) -> ListableRange:
+    """Find how far back numbers can be listed without a hole longer than the list.
 
     Args:
         found: by rendition.
@@ -87,12 +89,12 @@ def reach(found: Mapping[str, Found], next_number: int, segment_duration: Fracti
     first = next_number
     for number in sorted(known, reverse=True):
         if first - number > most or next_number - number > 4 * most + MOST_TOLERATED:
-            return Reach(first, first not in known or has_time(known[number], known[first]))
+            return ListableRange(first, first not in known or has_time(known[number], known[first]))
         first = number
-    return Reach(first, elapsed=True)
+    return ListableRange(first, elapsed=True)
 
 
-def line_up(
+def align_renditions(
     found: Mapping[str, Found],
     next_number: int,
     segment_duration: Fraction,
@@ -100,7 +102,7 @@ def line_up(
     *,
     whole: bool = True,
 ) -> tuple[dict[str, list[LiveSegment]], int]:
-    """Give what each rendition takes up.
+    """Make the segments and gaps that each rendition's window restores.
 
     Args:
         found: by rendition.
@@ -138,7 +140,7 @@ def _common(
     *,
     whole: bool,
 ) -> list[IndexLine]:
-    """Give a line for each number from the first that any rendition has: its, or one for a gap."""
+    """Make a line for each number: that of any rendition, or one for a gap."""
     known: dict[int, IndexLine] = {}
     for one in found.values():
         for number, line in one.lines.items():

@@ -1,4 +1,4 @@
-"""What windows hand over to the disk, and what of it waits: no I/O happens here."""
+"""The queue of segments to store and to remove between the windows and the disk; does no I/O."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from packager.dvr.folder import Folder
-from packager.dvr.trouble import Trouble
 from packager.window.model import LiveSegment
 from packager.window.writer import RenditionWriter
 
 MAX_WAITING_BYTES = 64 << 20
-"""Most bytes of a channel's segments that wait for the disk in memory, behind the live edge."""
+"""Default limit of a channel's segments that wait in memory although they have left the live window."""
+
+CALM_WRITES = 20
+"""Successful writes in a row after which the disk counts as healthy again."""
+
+log = structlog.get_logger()
 
 _Key = tuple["RenditionStore", int]
 
 
 @dataclass(frozen=True, slots=True)
-class Put:
-    """A segment to store, or a gap to note: whatever the window has of this number by then.
+class PendingWrite:
+    """A segment to store, or a gap to note, by number: what the window has when it is written.
 
     Attributes:
         segment_store: the rendition's.
@@ -34,20 +40,20 @@ class Put:
 
     @property
     def key(self) -> _Key:
-        """What it is found by."""
+        """Identifies it in the queue."""
         return self.segment_store, self.number
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A segment to remove, with init segments.
+    """A segment and init segments to remove.
 
     Attributes:
-        segment_store: the rendition's.
-        number: the segment's.
-        size: its bytes on disk, 0 of one that isn't there: no other file is removed.
-        timelines: the init segments'.
-        oldest: whether there is none before it.
+        segment_store: of the rendition.
+        number: of the segment.
+        size: its bytes on disk, 0 if it isn't stored; a file of another size is not removed.
+        timelines: of the init segments.
+        oldest: whether it is the oldest segment.
     """
 
     segment_store: RenditionStore
@@ -57,76 +63,112 @@ class Removal:
     oldest: bool = True
 
 
+class DiskHealth:
+    """Whether one channel's DVR can be stored; changes are logged.
+
+    Args:
+        channel: its name, for the log.
+
+    Attributes:
+        reason: why segments aren't stored properly; empty if they are.
+    """
+
+    def __init__(self, channel: str) -> None:
+        self._channel = channel
+        self.reason = ""
+        self._calm = self._lost = 0
+
+    def failed(self, reason: str) -> None:
+        """Note an error of the disk."""
+        if not self.reason:
+            log.warning("DVR isn't kept", channel=self._channel, reason=reason)
+        self.reason, self._calm = reason, 0
+
+    def lost(self, waiting: int) -> None:
+        """Note that a segment was lost, since so many bytes waited for the disk."""
+        self.failed("the disk is too slow")
+        if not self._lost:
+            log.warning("DVR loses segments", channel=self._channel, waiting_bytes=waiting)
+        self._lost += 1
+
+    def succeeded(self) -> None:
+        """Note that a segment was stored."""
+        self._calm += 1
+        if self.reason and self._calm >= CALM_WRITES:
+            log.info("DVR is kept again", channel=self._channel, lost=self._lost)
+            self.reason, self._lost = "", 0
+
+
 class WriteQueue:
     """What waits for a channel's disk.
 
     Args:
-        trouble: is told where there is no room.
-        max_waiting: most bytes of segments that wait in memory, behind the live edge.
+        health: is told when segments are lost.
+        max_waiting: most bytes that wait in memory although they have left the live window.
 
     Attributes:
-        waiting: how many do.
+        waiting: bytes that do.
     """
 
-    def __init__(self, trouble: Trouble, max_waiting: int = MAX_WAITING_BYTES) -> None:
-        self._trouble = trouble
+    def __init__(self, health: DiskHealth, max_waiting: int = MAX_WAITING_BYTES) -> None:
+        self._health = health
         self._max_waiting = max_waiting
         self.waiting = 0
-        # Never more than the windows have: what one forgets is taken out.
-        self._puts: OrderedDict[_Key, Put] = OrderedDict()
+        # Bounded by the windows: what a window forgets is taken out.
+        self._puts: OrderedDict[_Key, PendingWrite] = OrderedDict()
         self._removals: deque[Removal] = deque()
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
 
-    def put(self, put: Put) -> None:
-        """WriteQueue a segment for the disk, instead of what is queued of it."""
+    def put(self, put: PendingWrite) -> None:
+        """Queue a segment, replacing what is queued under its number."""
         self._puts[put.key] = put
         self._wake()
 
-    def put_back(self, put: Put) -> None:
-        """WriteQueue a segment again that the disk didn't take; the queue isn't idle meanwhile."""
+    def put_back(self, put: PendingWrite) -> None:
+        """Queue a segment again whose write failed; the queue stays busy."""
         self._puts.setdefault(put.key, put)
 
     def remove(self, removal: Removal) -> None:
-        """WriteQueue a segment for removal; there are never more than were stored."""
+        """Queue a removal."""
         self._puts.pop((removal.segment_store, removal.number), None)
         self._removals.append(removal)
         self._wake()
 
     def hold(self, size: int) -> bool:
-        """Reserve memory for a segment that the disk hasn't taken yet; False where there is no room."""
+        """Reserve memory for a segment that isn't stored yet; False if there is none."""
         if self.waiting + size > self._max_waiting:
-            self._trouble.lost(self.waiting)
+            self._health.lost(self.waiting)
             return False
         self.waiting += size
         return True
 
     def release(self, size: int) -> None:
-        """Give so many bytes of that memory back."""
+        """Release reserved memory."""
         self.waiting -= size
 
-    def take_put(self) -> Put | None:
-        """Take the segment out that was queued first; None where there is none."""
+    def take_put(self) -> PendingWrite | None:
+        """Take the oldest pending write; None without any."""
         return self._puts.popitem(last=False)[1] if self._puts else None
 
     def take_removals(self) -> Sequence[Removal]:
-        """Take all removals out."""
+        """Take all removals."""
         removals = list(self._removals)
         self._removals.clear()
         return removals
 
     def look(self) -> None:
-        """Begin to take out what there is; what comes from now on ends ``work``."""
+        """Begin a round of work: anything queued from now on ends ``work``."""
         self._work.clear()
 
     async def work(self) -> None:
-        """Wait for something to do, after all that there was when ``look`` was called is done."""
+        """Wait for work that was queued since ``look``."""
         if not self._work.is_set():
             self._idle.set()
             await self._work.wait()
 
     async def idle(self) -> None:
-        """Wait until all of it is done."""
+        """Wait until everything is done."""
         await self._idle.wait()
 
     def _wake(self) -> None:
@@ -135,7 +177,7 @@ class WriteQueue:
 
 
 class RenditionStore:
-    """Where the window of one rendition leaves its finished segments for the disk.
+    """Where one rendition's window leaves finished segments for the disk.
 
     Args:
         queue: the channel's.
@@ -156,24 +198,24 @@ class RenditionStore:
         self.left = 0
 
     def put(self, segment: LiveSegment) -> None:
-        """Begin to store a segment, or note a gap."""
+        """Queue a segment or gap."""
         left, self.left = self.left, self.left + segment.discontinuity
         if not self.refused:
-            self._queue.put(Put(self, segment.number, left))
+            self._queue.put(PendingWrite(self, segment.number, left))
 
     def hold(self, size: int) -> bool:
-        """Reserve memory for what the disk hasn't taken yet; False where there is no room."""
+        """Reserve memory for a segment that isn't stored yet; False if there is none."""
         return not self.refused and self._queue.hold(size)
 
     def release(self, size: int) -> None:
-        """Give so many bytes of it back."""
+        """Release reserved memory."""
         self._queue.release(size)
 
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
-        """Begin to remove a segment, or the note of a gap, and the init segments of these timelines."""
+        """Queue the removal of a segment or gap, and of init segments."""
         if not self.refused:
             self._queue.remove(Removal(self, number, size, timelines))
 
     def path(self, number: int) -> str:
-        """Tell where a stored segment is."""
+        """Return the path of a stored segment."""
         return self.folder.place_of(number)

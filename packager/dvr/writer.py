@@ -1,8 +1,8 @@
-"""What waits for a channel's disk goes there, in order and off the event loop; the oldest makes room for it.
+"""Writes a channel's queued segments to disk, off the event loop; removes the oldest when the disk is full.
 
-The channel never waits for the disk: what is live goes on from memory. A segment that isn't on disk when the
-live edge is past it stays in memory until it is, for what was published is never taken back (RFC 8216bis
-§6.2.1); only where more wait than there is memory for, it becomes a gap in the DVR.
+The channel never waits for the disk. A segment stays in memory until it is stored, since what was published
+is
+never taken back (RFC 8216bis §6.2.1); it becomes a gap in the DVR only if too many wait.
 """
 
 from __future__ import annotations
@@ -12,27 +12,26 @@ import errno
 from collections.abc import Mapping, Sequence
 
 from packager.dvr.index import IndexLine, stored_of
-from packager.dvr.trouble import Trouble
-from packager.dvr.write_queue import Put, Removal, RenditionStore, WriteQueue
+from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, RenditionStore, WriteQueue
 from packager.window.model import LiveSegment
 from packager.window.writer import RenditionWriter
 
 RETRY_SECONDS = 1.0
-"""How long the disk is left alone once it has failed."""
+"""Pause after the disk has failed."""
 
 ATTEMPTS = 3
-"""How often a segment is written where removing the oldest ones may make room for it."""
+"""How often a segment is written when removing the oldest may make room for it."""
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 
 
 class Writer:
-    """Brings to disk what waits in one channel's queue.
+    """Writes and removes what is in one channel's queue.
 
     Args:
         queue: what waits.
         segment_stores: those of the renditions that are published now.
-        trouble: is told how the disk does.
+        health: is told how the disk does.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
 
@@ -44,12 +43,12 @@ class Writer:
         self,
         queue: WriteQueue,
         segment_stores: Mapping[str, RenditionStore],
-        trouble: Trouble,
+        health: DiskHealth,
         max_bytes: int,
     ) -> None:
         self._queue = queue
         self._segment_stores = segment_stores
-        self._trouble = trouble
+        self._health = health
         self._max_bytes = max_bytes
         self.used = 0
 
@@ -64,14 +63,14 @@ class Writer:
             else:
                 await self._store(put)
 
-    async def _store(self, put: Put) -> None:
+    async def _store(self, put: PendingWrite) -> None:
         writer = put.segment_store.writer
         segment = None if writer is None else writer.window.at(put.number)
         if writer is None or segment is None:
             return
         line = await self._write(put, segment)
         if line is None:
-            # Whatever is listed is wanted: the disk may be there again.
+            # What is listed must be stored: try again, the disk may have recovered.
             self._queue.put_back(put)
             await asyncio.sleep(RETRY_SECONDS)
             return
@@ -79,24 +78,24 @@ class Writer:
             return
         self.used += line.size
         if not writer.confirm(put.number, stored_of(line)):
-            # It came too late: it is a gap in the playlist, and stays one.
+            # Too late: it has become a gap in the playlist, and stays one.
             self._queue.remove(Removal(put.segment_store, put.number, line.size, (), oldest=False))
             if writer.window.at(put.number) is not None:
                 self._queue.put(put)
             return
-        self._trouble.succeeded()
+        self._health.succeeded()
         while self._max_bytes and 2 * self._listed_bytes > self._max_bytes and self._retire():
             pass
         while self._max_bytes and self.used > self._max_bytes and self._shorten():
             await self._remove_all()
 
-    async def _write(self, put: Put, segment: LiveSegment) -> IndexLine | None:
-        """Write a segment, or note a gap; None where the disk fails."""
+    async def _write(self, put: PendingWrite, segment: LiveSegment) -> IndexLine | None:
+        """Write a segment, or note a gap; None if the disk fails."""
         for _ in range(ATTEMPTS):
             try:
                 return await asyncio.to_thread(put.segment_store.folder.store, segment, put.left)
             except OSError as error:
-                self._trouble.failed(error.strerror or str(error))
+                self._health.failed(error.strerror or str(error))
                 if error.errno not in _NO_ROOM or not self._shorten():
                     break
                 await self._remove_all()
@@ -108,7 +107,7 @@ class Writer:
             try:
                 self.used -= await asyncio.to_thread(_remove, removals)
             except OSError as error:
-                self._trouble.failed(str(error))
+                self._health.failed(str(error))
 
     @property
     def _writers(self) -> list[RenditionWriter]:
@@ -119,14 +118,14 @@ class Writer:
         return sum(writer.window.totals.size for writer in self._writers)
 
     def _retire(self) -> bool:
-        """Let all renditions take the oldest number off their lists; False when none is to go."""
+        """Remove the oldest number from the lists of all renditions; False if none is to go."""
         writers = [writer for writer in self._writers if writer.window.listed]
         oldest = min(writer.window.listed[0].number for writer in writers)
         retired = [writer.retire() for writer in writers if writer.window.listed[0].number == oldest]
         return any(retired)
 
     def _shorten(self) -> bool:
-        """Let all renditions forget the oldest number; False when nothing is left to forget."""
+        """Let all renditions forget the oldest number; False if nothing is left to forget."""
         writers = self._writers
         oldest = min(writer.window.oldest_number for writer in writers)
         shortened = [writer.shorten() for writer in writers if writer.window.oldest_number == oldest]

@@ -116,7 +116,7 @@ class LibraryTitle:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class CataloguePage:
     """Some items of the library, in their order.
 
     Attributes:
@@ -192,7 +192,7 @@ class Catalogue:
         count: int = PAGE_ITEMS,
         *,
         patience: float | None = PATIENCE_SECONDS,
-    ) -> Page:
+    ) -> CataloguePage:
         """Give the items that follow one.
 
         Args:
@@ -210,7 +210,7 @@ class Catalogue:
         last = (_kind(found[-1]), found[-1].path) if found and behind else None
         return await self._described(listing, found, last, patience)
 
-    async def named(self, path: str, *, patience: float | None = PATIENCE_SECONDS) -> Page:
+    async def named(self, path: str, *, patience: float | None = PATIENCE_SECONDS) -> CataloguePage:
         """Give the title and the file that have a path; the rest as for `page`."""
         listing = await self.listing.latest()
         return await self._described(listing, listing.named(path), None, patience)
@@ -221,14 +221,16 @@ class Catalogue:
         found: Sequence[Renditions | File],
         after: tuple[str, str] | None,
         patience: float | None,
-    ) -> Page:
+    ) -> CataloguePage:
         files = list(dict.fromkeys(_files_of(found)))
         self._want(files)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await self._wait_for(files)
         facts = {file: self._known.get(file) for file in files}
-        return Page(tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt))
+        return CataloguePage(
+            tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt)
+        )
 
     def _want(self, files: Iterable[File]) -> None:
         for file in files:

@@ -26,7 +26,7 @@ from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
-from packager.recordings.note import Ending
+from packager.recordings.note import EventEnd
 from packager.sources.finder import Finder
 from packager.sources.pump import Supply
 from packager.sources.source import Source
@@ -316,10 +316,10 @@ class Channel:
         """Tell whether a source is played once: a file that is an event, of known length."""
         return self.options.event and source.path is not None and source.duration is not None
 
-    def _ending(self) -> Ending:
+    def _ending(self) -> EventEnd:
         """Tell what is needed to record the event that is over."""
         first = {one.video: name for name, one in reversed(list(self.renditions.items()))}
-        return Ending(
+        return EventEnd(
             frame_rate=self.cadence.frame_rate.as_integer_ratio(),
             segment_duration=self.cadence.segment_duration.as_integer_ratio(),
             target_duration=self.target_duration,
@@ -329,7 +329,7 @@ class Channel:
             audio=first.get(False),
         )
 
-    async def _show_again(self, ending: Ending) -> None:
+    async def _show_again(self, ending: EventEnd) -> None:
         """Go on to serve an event that was over when an earlier process ended."""
         if self.archive is not None:
             self._adopt(await self._planner.recall(ending, self.archive))

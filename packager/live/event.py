@@ -19,7 +19,7 @@ from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.recordings import note as notes
 from packager.recordings.collection import Recordings, Retention
-from packager.recordings.note import Ending
+from packager.recordings.note import EventEnd
 
 log = structlog.get_logger()
 
@@ -94,7 +94,7 @@ class LiveEvent:
         async with self.recordings.running():
             yield
 
-    async def recall(self) -> Ending | None:
+    async def recall(self) -> EventEnd | None:
         """Tell what an earlier process noted at its event's end; finish its recording."""
         if self._data is None:
             return None
@@ -109,7 +109,7 @@ class LiveEvent:
                 await self.seal(ending)
         return ending
 
-    def _recall(self, data: DataFolder) -> Ending | None:
+    def _recall(self, data: DataFolder) -> EventEnd | None:
         with contextlib.suppress(FileNotFoundError), data.open() as folder:
             if folder.status(GONE) is not None and not erase_in(folder, GONE):
                 log.info("what isn't ours stays", channel=self._channel, folder=folder.place_of(GONE))
@@ -123,7 +123,7 @@ class LiveEvent:
             return ending
         return None
 
-    async def seal(self, ending: Ending) -> None:
+    async def seal(self, ending: EventEnd) -> None:
         """Note the end of the event, and record it."""
         if self._data is None:
             return
@@ -137,7 +137,7 @@ class LiveEvent:
             log.warning("event can't be recorded", channel=self._channel, reason=self.trouble)
 
     @staticmethod
-    def _note(place: Path | DataFolder, ending: Ending) -> None:
+    def _note(place: Path | DataFolder, ending: EventEnd) -> None:
         with DataFolder.at(place).open(make=True) as folder:
             folder.write_whole(ENDED, notes.encode(ending))
 

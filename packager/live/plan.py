@@ -11,7 +11,7 @@ from packager.dvr.archive import Archive
 from packager.live.captions import Captions
 from packager.live.options import ChannelOptions
 from packager.publish.live_stream import Publication
-from packager.recordings.note import Ending
+from packager.recordings.note import EventEnd
 from packager.segment.keyframe_cadence import kept_cadence
 from packager.sources.source import Source
 from packager.window.cadence import AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, cadence
@@ -132,7 +132,7 @@ class Planner:
             return None
         return await self.take_up(noted, archive, used) if keeps == (noted.longest is not None) else None
 
-    async def recall(self, ending: Ending, archive: Archive) -> Plan:
+    async def recall(self, ending: EventEnd, archive: Archive) -> Plan:
         """Plan with windows that have what is on disk of an event that is over; nothing comes behind it."""
         times = replace(
             self.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),

@@ -19,7 +19,7 @@ from packager.dvr.own_files import erase_in
 from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.recordings import note as notes
 from packager.recordings.movie import Layout, lay_out, make_head
-from packager.recordings.note import Ending, Note
+from packager.recordings.note import EventEnd, Note
 from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ RETENTION_SECONDS = 30.0
 MAX_NOTE_BYTES = 64 << 10
 """Longest note that is read."""
 
-MAX_DOOMED = 16
+MAX_REMOVED_FOLDERS = 16
 """Most folders of one name that wait for somebody to look at what in them isn't ours."""
 
 
@@ -141,7 +141,7 @@ class Recordings:
         self._channel = channel
         self._retention = retention
         self._known: dict[str, Recording] = {}
-        self._doomed: list[Recording] = []
+        self._to_remove: list[Recording] = []
 
     def __iter__(self) -> Iterator[Recording]:
         """Give them, the latest first."""
@@ -200,7 +200,7 @@ class Recordings:
             return None
         return Recording(note, self._place / name, size)
 
-    async def seal(self, dvr: Path | DataFolder, ending: Ending) -> None:
+    async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> None:
         """Make a recording of a DVR, and then its MP4's head.
 
         Raises:
@@ -226,13 +226,13 @@ class Recordings:
         for index, recording in enumerate(self):
             kept += recording.size
             old = 0 < self._retention.seconds < now - recording.ended
-            much = 0 < self._retention.size < kept and index > 0
-            if old or much:
+            too_much = 0 < self._retention.size < kept and index > 0
+            if old or too_much:
                 kept -= recording.size
                 del self._known[recording.note.id]
-                self._doomed.append(recording)
-        while (free := next((one for one in self._doomed if not one.is_read), None)) is not None:
-            self._doomed.remove(free)
+                self._to_remove.append(recording)
+        while (free := next((one for one in self._to_remove if not one.is_read), None)) is not None:
+            self._to_remove.remove(free)
             try:
                 whole = await asyncio.to_thread(_remove, self._place, free.note.id)
             except OSError as error:
@@ -261,9 +261,9 @@ def _age(recording: Recording) -> tuple[float, int, str]:
 def _remove(place: DataFolder, name: str) -> bool:
     """Remove a recording's files; tell whether nothing else was in its folder."""
     with place.open() as folder:
-        doomed = folder.free_name(f".{name}", MAX_DOOMED)
-        folder.move(name, folder, doomed)
-        return erase_in(folder, doomed)
+        removed_name = folder.free_name(f".{name}", MAX_REMOVED_FOLDERS)
+        folder.move(name, folder, removed_name)
+        return erase_in(folder, removed_name)
 
 
 def _size_of(folder: OpenFolder, renditions: Sequence[str]) -> int:

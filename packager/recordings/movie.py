@@ -35,8 +35,8 @@ HEAD_BYTES = 4096
 MAX_MOOF = 1 << 20
 """Longest ``moof`` that is read."""
 
-BREATH_ROWS = 32
-BREATH_SECONDS = 0.002
+ROWS_BETWEEN_PAUSES = 32
+ROW_PAUSE_SECONDS = 0.002
 """After so many segments the work pauses so long: threads share one interpreter, and parts have to go out."""
 
 _Read = Callable[[int, int], bytes]
@@ -108,21 +108,21 @@ def make_head(folder: OpenFolder, listed: Listed) -> bytes:
 
 
 def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
-    mixer = _Mixer([_first_timeline(segments) for segments in listed.values()])
+    muxer = _Muxer([_first_timeline(segments) for segments in listed.values()])
     position = 0
     for count, row in enumerate(zip(*listed.values(), strict=True), 1):
         found: list[list[_Run]] = []
-        for name, segment, track in zip(listed, row, mixer.tracks, strict=True):
+        for name, segment, track in zip(listed, row, muxer.tracks, strict=True):
             if segment.gap:
                 found.append([])
                 continue
             track.check(segment.timeline)
             found.append(_runs(folders[name], segment, track, position))
             position += segment.size
-        mixer.add(found, begins=any(segment.discontinuity for segment in row))
-        if count % BREATH_ROWS == 0:
-            time.sleep(BREATH_SECONDS)
-    return write_head(mixer.finish(), position)
+        muxer.add(found, begins=any(segment.discontinuity for segment in row))
+        if count % ROWS_BETWEEN_PAUSES == 0:
+            time.sleep(ROW_PAUSE_SECONDS)
+    return write_head(muxer.finish(), position)
 
 
 def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:
@@ -190,7 +190,7 @@ class _Track:
             raise MalformedError(str(error)) from error
 
 
-class _Mixer:
+class _Muxer:
     """Puts picture and sound on the movie's time.
 
     Args:

@@ -42,7 +42,7 @@ _Number = Annotated[int, Meta(ge=0, le=MAX_NUMBER)]
 _Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
 
 
-class Ending(Struct, frozen=True, forbid_unknown_fields=True):
+class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
     """What is noted beside the DVR when an event is over: all that sealing it needs to know.
 
     Attributes:
@@ -101,18 +101,18 @@ def name_of(start: Fraction) -> str:
     return datetime.fromtimestamp(int(start), UTC).strftime(_DATE)
 
 
-def encode(note: Note | Ending) -> bytes:
+def encode(note: Note | EventEnd) -> bytes:
     """Write a note."""
     return msgspec.json.encode(note) + b"\n"
 
 
-def sealed(ending: Ending) -> Ending:
+def sealed(ending: EventEnd) -> EventEnd:
     """Note that the recording has been made."""
     return msgspec.structs.replace(ending, sealed=True)
 
 
 _NOTE = msgspec.json.Decoder(Note)
-_ENDING = msgspec.json.Decoder(Ending)
+_ENDING = msgspec.json.Decoder(EventEnd)
 
 
 def decode_note(data: bytes) -> Note | None:
@@ -145,7 +145,7 @@ def _are_names(names: Iterable[str]) -> bool:
     return all(RENDITION.fullmatch(name) for name in names)
 
 
-def decode_ending(data: bytes) -> Ending | None:
+def decode_ending(data: bytes) -> EventEnd | None:
     """Read what an event left; None where it isn't ours."""
     try:
         ending = _ENDING.decode(data)
@@ -154,7 +154,7 @@ def decode_ending(data: bytes) -> Ending | None:
     return ending if _is_right(ending) else None
 
 
-def _is_right(ending: Ending) -> bool:
+def _is_right(ending: EventEnd) -> bool:
     rate, seconds = Fraction(*ending.frame_rate), Fraction(*ending.segment_duration)
     return (
         Fraction(1, 60) <= rate <= 1000

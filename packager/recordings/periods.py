@@ -53,18 +53,18 @@ class RecordedPeriod:
         return _leading(self.rows[0]).presentation_time
 
 
-def spans(segments: Mapping[str, Sequence[LiveSegment]]) -> list[RecordedPeriod]:
+def recorded_periods(segments: Mapping[str, Sequence[LiveSegment]]) -> list[RecordedPeriod]:
     """Tell a recording's periods.
 
     Args:
         segments: by rendition, picture and sound: stored segments of the same numbers, or gaps.
     """
-    stretches = _stretches(segments)
-    while len(stretches) > 1 and _length(stretches[-1], last=True) < SHORTEST_LAST:
-        del stretches[-1]
+    groups = _unbroken_rows(segments)
+    while len(groups) > 1 and _length(groups[-1], last=True) < SHORTEST_LAST:
+        del groups[-1]
     found, start = list[RecordedPeriod](), Fraction(0)
-    for rows in stretches:
-        found.append(RecordedPeriod(rows, start, _length(rows, last=rows is stretches[-1])))
+    for rows in groups:
+        found.append(RecordedPeriod(rows, start, _length(rows, last=rows is groups[-1])))
         start += found[-1].length
     return found
 
@@ -87,7 +87,7 @@ def _leading(row: Row) -> LiveSegment:
     return (pictures or list(row.values()))[0]
 
 
-def _stretches(segments: Mapping[str, Sequence[LiveSegment]]) -> list[list[Row]]:
+def _unbroken_rows(segments: Mapping[str, Sequence[LiveSegment]]) -> list[list[Row]]:
     found: list[list[Row]] = []
     broken = True
     for row in zip(*segments.values(), strict=True):

@@ -18,12 +18,12 @@ from packager.dvr.folder import Folder, read_timelines
 from packager.dvr.index import INDEX, MAX_INDEX_BYTES, MAX_SEGMENT_BYTES
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.rebuild import Dates
-from packager.dvr.restore import Found, last_number, line_up
+from packager.dvr.restore import Found, align_renditions, last_number
 from packager.recordings import captions
 from packager.recordings import note as notes
 from packager.recordings.manifest import manifest
-from packager.recordings.note import Ending, Note
-from packager.recordings.periods import spans
+from packager.recordings.note import EventEnd, Note
+from packager.recordings.periods import recorded_periods
 from packager.recordings.playlists import media_playlist, without_common_gaps
 from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment
 from packager.window.rendition import CAPTIONS_PREFIX, extension_of, segment_uri
@@ -44,7 +44,7 @@ MOST_OF_A_NAME = 100
 _RENDITION = re.compile(rf"({notes.RENDITION.pattern})/{re.escape(MEDIA)}")
 
 
-def seal(dvr: DataFolder, recordings: DataFolder, ending: Ending) -> Note | None:
+def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | None:
     """Make a recording.
 
     Args:
@@ -80,7 +80,7 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: Ending) -> Note | None
     return made
 
 
-def _load(dvr: DataFolder, ending: Ending) -> dict[str, Found]:
+def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, Found]:
     """Put the DVR's renditions in order, those that have an index or that the master playlist names."""
     named = set(_RENDITION.findall(ending.master))
     try:
@@ -112,7 +112,7 @@ def listed(found: dict[str, Found], segment_duration: Fraction) -> dict[str, lis
     """Line up what a recording's renditions have, without the gaps that they share."""
     if not found:
         return {}
-    segments, _ = line_up(found, last_number(found) + 1, segment_duration, whole=False)
+    segments, _ = align_renditions(found, last_number(found) + 1, segment_duration, whole=False)
     return without_common_gaps(segments)
 
 
@@ -129,13 +129,13 @@ def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[L
     return listed(found, Fraction(1))
 
 
-def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], ending: Ending) -> bool:
+def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> bool:
     """Write what DASH players ask for; False where no two renditions have something at the same time."""
     media = {name: kept for name, kept in segments.items() if extension_of(name) == MEDIA_EXTENSION}
     languages = {
         name: name.removeprefix(CAPTIONS_PREFIX) for name in segments if name.startswith(CAPTIONS_PREFIX)
     }
-    periods = spans(media)
+    periods = recorded_periods(media)
     for name in languages:
         there = {one.number for one in segments[name] if not one.gap}
         with draft.folder(name) as folder:
@@ -165,7 +165,7 @@ def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], e
     target.write_whole(INDEX, source.read(INDEX, MAX_INDEX_BYTES))
 
 
-def _note(name: str, segments: dict[str, list[LiveSegment]], ending: Ending, *, dash: bool) -> Note:
+def _note(name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd, *, dash: bool) -> Note:
     rows = next(iter(segments.values()))
     first, last = rows[0], rows[-1]
     return Note(

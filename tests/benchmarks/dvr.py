@@ -23,7 +23,7 @@ from media.mp4.codecs import SampleEntry
 from media.mp4.init_segment import write_init_segment
 from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX, IndexLine, encode
-from packager.dvr.restore import line_up
+from packager.dvr.restore import align_renditions
 from packager.publish.hls import Presentation
 from packager.window.cadence import cadence
 from packager.window.model import LivePart, LiveSegment, StoredSegment
@@ -168,7 +168,7 @@ def take_up(folder: Path) -> tuple[float, float, float]:
     resident = _resident()
     began, cpu = time.perf_counter(), time.process_time()
     found = {name: Folder(folder / name).load() for name in names}
-    segments, sequence = line_up(found, FIRST + DAY, times.segment_duration)
+    segments, sequence = align_renditions(found, FIRST + DAY, times.segment_duration)
     renditions = {}
     for name in names:
         window = Window(times.target_duration, FIRST + DAY, dvr_window=2.0 * DAY, segment_store=AtOnce())

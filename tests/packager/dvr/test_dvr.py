@@ -18,7 +18,7 @@ from packager.data_lock import DataInUseError, DataLock
 from packager.dvr import folder as folder_module
 from packager.dvr import index
 from packager.dvr.index import IndexLine
-from packager.dvr.restore import Found, line_up
+from packager.dvr.restore import Found, align_renditions
 from packager.live.channel import Channel
 from packager.process.tools import Tools
 from packager.window.memory import MEMORY_TARGET_DURATIONS
@@ -236,7 +236,7 @@ def test_renditions_take_up_the_same_numbers_and_lost_discontinuities() -> None:
         "720p": Found({5: line(5), 6: line(6), 9: line(9, 1)}, {}),
         "audio": Found({6: line(6), 9: line(9, 1)}, {}),
     }
-    segments, sequence = line_up(found, 12, Fraction(1))
+    segments, sequence = align_renditions(found, 12, Fraction(1))
     assert sequence == 0
     for listed in segments.values():
         assert [one.number for one in listed] == list(range(5, 12))
@@ -260,7 +260,7 @@ def test_renditions_take_up_the_same_numbers_and_lost_discontinuities() -> None:
 def test_gaps_behind_what_is_taken_up_end_before_what_comes_next(now: int | str, gaps: list[str]) -> None:
     # §6.2.1: no two segments share a date; numbers that were reserved may be ahead of the clock
     found = {"720p": Found({9: IndexLine(9, (9, 1), (1, 1), init=5, parts=(7,))}, {})}
-    segments, _ = line_up(found, 13, Fraction(1), Fraction(now))
+    segments, _ = align_renditions(found, 13, Fraction(1), Fraction(now))
     listed = segments["720p"][1:]
     assert [one.number for one in listed] == [10, 11, 12]
     assert [one.duration for one in listed] == [Fraction(gap) for gap in gaps]

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from packager.data_folder import TEMPORARY
 from packager.dvr import archive as archive_module
-from packager.dvr import trouble, writer
+from packager.dvr import write_queue, writer
 from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX
 from packager.live.channel import Channel
@@ -221,7 +221,7 @@ async def test_what_a_failing_disk_does_not_take_stays_what_it_was_until_it_does
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(trouble, "CALM_WRITES", 3)
+    monkeypatch.setattr(write_queue, "CALM_WRITES", 3)
     monkeypatch.setattr(writer, "RETRY_SECONDS", 0.01)
     count = 5 + MEMORY_TARGET_DURATIONS + 4
     with capture_logs() as logs:

@@ -17,7 +17,7 @@ from packager.dvr.index import INDEX
 from packager.live.event import LiveEvent
 from packager.process.tools import Tools
 from packager.recordings.collection import Recordings, Retention
-from packager.recordings.note import Ending, decode_ending, decode_note
+from packager.recordings.note import EventEnd, decode_ending, decode_note
 from packager.window.cadence import cadence
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.recordings.test_recordings import record
@@ -184,7 +184,7 @@ async def test_a_hole_in_a_recorded_index_costs_no_memory(
     ],
 )
 def test_what_an_event_left_is_none_where_it_cannot_be(wrong: dict[str, object]) -> None:
-    good = Ending((30, 1), (2, 1), 2, "#EXTM3U\n", video="240p", audio="audio")
+    good = EventEnd((30, 1), (2, 1), 2, "#EXTM3U\n", video="240p", audio="audio")
     said = json.loads(msgspec.json.encode(good))
     assert decode_ending(json.dumps(said).encode()) == good
     assert decode_ending(json.dumps(said | wrong).encode()) is None
