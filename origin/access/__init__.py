@@ -1,1 +1,1 @@
-"""Who may, and how much: credentials, limits of one client, and what isn't for everybody."""
+"""Access control: credentials, and areas that are not public."""

@@ -1,6 +1,6 @@
-"""Passwords, keys and tokens: the one place where what a request presents is compared with what is wanted.
+"""Compares the passwords, keys and tokens that requests present with those that are expected.
 
-Sources and listeners of stations, publishers of live channels and the administrator all pass `Authenticator`.
+This is the only place where that is done: for source clients, listeners, publishers and the administrator.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ BEARER_CHALLENGE = 'Bearer realm="Headwater"'
 """RFC 6750 §3: browsers leave it to the page."""
 
 MAX_DIGITS = 12
-"""Of the time in a signed address."""
+"""Longest ``expires`` of a signed address."""
 
 CheckedHook = Callable[[Request, bool], Awaitable[None]]
-"""Is given a request, and whether what it presented was wrong; the answer waits for it."""
+"""Called with a request and whether its credentials were wrong; the answer waits for it."""
 
 FIRST_DELAY_SECONDS = 0.1
-"""By which the first answer is held back that isn't given at once; it doubles from then on."""
+"""First delay of an answer; it doubles with each further wrong password."""
 
 FORGOTTEN_SECONDS = 300.0
-"""After which an address that has presented nothing wrong begins anew."""
+"""An address without wrong passwords for so long is forgotten."""
 
 GUESSERS_KEPT = 10_000
-"""Addresses that are remembered; of more, those that have been silent for longest are forgotten."""
+"""Most addresses that are remembered; beyond, the least recent are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What lets a request in.
+    """What a request must present.
 
     Attributes:
-        text: the password, key or token; an empty one lets nobody in.
-        user: who has to present it, by Basic authentication alone; None: anybody, and also by Bearer
+        text: the password, key or token; nobody can present an empty one.
+        user: with which it must be presented, by Basic authentication; None: any user, or by Bearer
             authentication or as ``?key=``.
-        signed_path: the path whose addresses may be signed with it (`signature`); empty: none.
+        signed_path: path whose addresses may be signed with it (`signature`); empty for none.
     """
 
     text: str = field(repr=False)
@@ -61,7 +61,7 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class _Presented:
-    """The digests of what was presented: one that is long is read once, however many secrets there are."""
+    """Digests of presented credentials, computed once for all comparisons."""
 
     password: bytes
     user: bytes | None = None
@@ -69,11 +69,11 @@ class _Presented:
 
 
 async def _nothing(_request: Request, _failed: bool) -> None:  # the hook's signature
-    """What is done behind a check, where nothing is."""
+    """The default hook."""
 
 
 class GuessDelay:
-    """Holds back the answers to wrong passwords, longer and longer for whoever goes on guessing.
+    """Delays the answers to wrong passwords, longer and longer for an address that goes on guessing.
 
     What is right is answered at once, whoever else has guessed from the same address: a household, or all who
     are behind a proxy that isn't trusted. An answer that is held back ends with its connection, so that there
@@ -97,16 +97,16 @@ class GuessDelay:
         self._delays = RetryPolicy(FIRST_DELAY_SECONDS, longest_seconds)
         self._clock = clock
         self._sleep = sleep
-        # By address, the longest silent first: how many were wrong, and when the last one was.
+        # By address, the least recent first: number of wrong passwords, and when the last one was.
         self._guessers: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     async def __call__(self, request: Request, failed: bool) -> None:  # the hook's signature
-        """Hold the answer back where it is to be."""
+        """Delay the answer if necessary."""
         if failed and (seconds := self.failed(client_address(request))) > 0:
             await self._sleep(request, seconds)
 
     def failed(self, address: str) -> float:
-        """Count a wrong password; give the seconds for which its answer is held back."""
+        """Count a wrong password; return the seconds by which its answer is delayed."""
         network, now = network_of(address), self._clock()
         count, last = self._guessers.get(network, (0, now))
         count = 1 if now - last >= FORGOTTEN_SECONDS else count + 1
@@ -119,7 +119,7 @@ class GuessDelay:
 
 
 class Authenticator:
-    """Tells whether requests present what is wanted, in a time that tells nothing of that.
+    """Tells whether requests present a secret, in constant time.
 
     Args:
         on_checked: called behind each check of a request that presented something.
@@ -146,7 +146,7 @@ class Authenticator:
         """
         presented = [one for one in _presented(request) if with_basic or one.user is None]
         now = self._clock()
-        # All are looked at, whichever fits: the time tells nothing.
+        # Compare all, so that the time doesn't tell which one fits.
         found = [
             (secret, sum([_fits(one, secret) for one in presented]) + _is_signed(request, secret, now))
             for secret in secrets
@@ -159,42 +159,42 @@ class Authenticator:
 
 
 def client_address(request: Request) -> str:
-    """Give the address of a request's client; empty where there is none."""
+    """Return the address of a request's client; empty if unknown."""
     return request.client.host if request.client else ""
 
 
 def challenge(request: Request) -> str:
-    """Say how to authenticate: to a script that asks for JSON not so that a browser's own window comes up."""
+    """Choose the challenge: Bearer for scripts, so that the browser shows no password dialog."""
     return BEARER_CHALLENGE if request.headers.get("accept") == "application/json" else CHALLENGE
 
 
 def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Ask for a password (RFC 9110 §15.5.2).
+    """Answer 401 (RFC 9110 §15.5.2).
 
     Args:
-        text: one line that says which.
-        headers: more fields.
+        text: one line that says which password is needed.
+        headers: further fields.
     """
     fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
     return PlainTextResponse(f"{text}\n", 401, fields)
 
 
 def signature(secret: str, path: str, expires: int) -> str:
-    """Sign an address, so that it lets in whoever has it until a moment.
+    """Sign an address, which then is accepted until it expires.
 
     Args:
-        secret: such as a station's password for listeners.
+        secret: such as a station's listener password.
         path: such as ``/radio/demo.mp3``.
         expires: seconds since the epoch.
 
     Returns:
-        HMAC-SHA256 of ``PATH?expires=SECONDS`` in hexadecimal, the query parameter ``signature``.
+        HMAC-SHA256 of ``PATH?expires=SECONDS`` in hexadecimal, for the query parameter ``signature``.
     """
     return hmac.new(secret.encode(), f"{path}?expires={expires}".encode(), hashlib.sha256).hexdigest()
 
 
 def digest(secret: bytes) -> bytes:
-    """Give what is compared: digests have one length, so that the time doesn't tell the secrets' either."""
+    """Hash a secret before it is compared, so that the time doesn't depend on its length."""
     return hashlib.sha256(secret).digest()
 
 
@@ -204,7 +204,7 @@ def _presented(request: Request) -> Iterator[_Presented]:
     if scheme.lower() == "bearer":
         yield _Presented(digest(value.strip().encode("latin-1")))
     elif scheme.lower() == "basic":
-        # What isn't Base64 is wrong, as any wrong password is.
+        # Invalid Base64 counts as a wrong password.
         user, _, password = _decoded(value.strip()).partition(b":")
         yield _Presented(digest(password), digest(user))
     if key := request.query_params.get("key"):

@@ -1,6 +1,6 @@
-"""Who gets what isn't for everybody: lists, metrics and health, and whatever changes something.
+"""Restricts requests for protected areas (lists, metrics, health), and requests that change something.
 
-What changes something needs a key besides, which its own route asks for (`credentials`).
+Requests that change something also need a key, which their own routes check (`credentials`).
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     from origin.config.options import Config
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""RFC 9110 §9.2.1: what only reads. ``TRACE`` is answered by nobody."""
+"""RFC 9110 §9.2.1: methods that only read. ``TRACE`` is not implemented."""
 
 ADMIN = "/admin/"
-"""Below it GET changes something, as Icecast's clients expect."""
+"""Path below which GET changes something, as Icecast's clients expect."""
 
 PAGES_OF_OURS = frozenset({"same-origin", "none"})
-"""Values of Sec-Fetch-Site (Fetch Metadata §2.4) that no other site's page can have a browser send."""
+"""Values of Sec-Fetch-Site (Fetch Metadata §2.4) that a browser never sends for another site's page."""
 
 
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
-"""RFC 9110 §7.2: a port may follow; an IPv6 address has colons of its own, and brackets."""
+"""RFC 9110 §7.2: a port may follow; an IPv6 address is in brackets."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessOptions:
-    """What isn't for everybody.
+    """Which areas are protected, and how.
 
     Attributes:
-        protected: ``api``, ``health`` and ``metrics``, as far as they need the token.
-        admin_token: the token; empty: nobody has one.
-        admin_port: where the protected is answered without it; 0: nowhere.
-        names: under which a server on loopback is asked, besides its addresses and ``localhost``.
-        loopback_ports: those that only this machine reaches.
+        protected: those of ``api``, ``health`` and ``metrics`` that need the token.
+        admin_token: the token; empty for none.
+        admin_port: port on which protected areas need no token; 0 for none.
+        names: accepted host names of a server on loopback, besides its addresses and ``localhost``.
+        loopback_ports: ports that only this machine reaches.
     """
 
     protected: frozenset[str] = frozenset()
@@ -54,7 +54,7 @@ class AccessOptions:
 
     @classmethod
     def of(cls, config: Config, loopback_ports: frozenset[int]) -> AccessOptions:
-        """Take them from the configuration, and from the sockets that are listened on."""
+        """Read them from the configuration and the listening sockets."""
         server = config.server
         names = frozenset(name.lower() for name in server.names)
         protected, token = frozenset(server.protected), server.admin_token or ""
@@ -62,10 +62,10 @@ class AccessOptions:
 
 
 class Access:
-    """Decides who sees what is protected.
+    """Decides who may see protected areas.
 
     Args:
-        options: what is.
+        options: which areas are.
         authenticator: checks the token.
     """
 
@@ -74,7 +74,7 @@ class Access:
         self._authenticator = authenticator
 
     async def may_see(self, request: Request, area: str) -> bool:
-        """Tell whether a request may see an area whole: ``api``, ``health`` or ``metrics``."""
+        """Tell whether a request may see all of ``api``, ``health`` or ``metrics``."""
         is_open = area not in self.options.protected or port_of(request.scope) == self.options.admin_port
         return is_open or await self.is_admin(request)
 
@@ -84,11 +84,11 @@ class Access:
 
 
 class AccessMiddleware:
-    """ASGI middleware that refuses what may not be asked so, or by such.
+    """ASGI middleware that refuses forbidden requests.
 
     Args:
         app: the application.
-        access: decides.
+        access: decides about protected areas.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -108,33 +108,33 @@ class AccessMiddleware:
         request = Request(scope)
         if changes and is_cross_site(request):
             return _refusal(403, "pages of other sites may not change anything here")
-        # A foreign name that resolves to this machine lets a foreign page pass for ours (DNS rebinding).
+        # DNS rebinding: a foreign name that resolves to this machine would make a foreign page same-origin.
         if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
             return _refusal(421, "not asked under a name of this server: add it to server.names")
-        # Of health strangers see whether it lives: its route decides.
+        # The route of /health shows strangers less.
         if area in (None, "health") or await self._access.may_see(request, area):
             return None
         return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
 
 
 def private_area(path: str) -> str | None:
-    """Name the area of a path that can be protected: ``api``, ``health`` or ``metrics``."""
+    """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
-    # Players of other sites set their clocks by it, as manifests tell them (ISO/IEC 23009-1 §5.8.5.7).
+    # ISO/IEC 23009-1 §5.8.5.7: players of other sites set their clocks by it.
     if first not in ("api", "health", "metrics") or path == "/api/time":
         return None
     return first
 
 
 def changes_something(method: str, path: str) -> bool:
-    """Tell whether a request would change something, if its key is right."""
+    """Tell whether a request would change something, given the right key."""
     return method not in SAFE_METHODS or path.startswith(ADMIN)
 
 
 def is_cross_site(request: Request) -> bool:
-    """Tell whether a browser sends a request for a page of another site.
+    """Tell whether a browser sends a request on behalf of another site's page.
 
-    A browser adds by itself what it knows of Basic authentication, so the key alone doesn't tell who asks.
+    Browsers add Basic credentials by themselves, so a valid key doesn't prove who asks.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -145,11 +145,11 @@ def is_cross_site(request: Request) -> bool:
 
 
 def is_known_host(request: Request, names: frozenset[str]) -> bool:
-    """Tell whether a request for a server on loopback names this machine; browsers always name one.
+    """Tell whether a request to a loopback address names this machine in its Host field.
 
     Args:
-        request: it.
-        names: others that are this server's, in lower case.
+        request: the request.
+        names: further host names of this server, in lower case.
     """
     host = request.headers.get("host")
     if host is None:
@@ -163,7 +163,7 @@ def is_known_host(request: Request, names: frozenset[str]) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Tell whether an address is one that only this machine reaches; False for what is no address."""
+    """Tell whether an address is a loopback address."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -171,17 +171,17 @@ def is_loopback(address: str) -> bool:
 
 
 def loopback_ports(addresses: Sequence[tuple[str, int]]) -> frozenset[int]:
-    """Give the ports that are listened on at loopback addresses alone.
+    """Return the ports that are only listened on at loopback addresses.
 
     Args:
-        addresses: all that are listened on, as sockets name them.
+        addresses: all that are listened on.
     """
     reached = {port for address, port in addresses if not is_loopback(address)}
     return frozenset(port for _, port in addresses) - reached
 
 
 def port_of(scope: Scope) -> int:
-    """Give the port that a request came to; -1 where that isn't known."""
+    """Return the local port of a request; -1 if unknown."""
     server = scope.get("server")
     return server[1] if server and server[1] is not None else -1
 

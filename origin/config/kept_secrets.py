@@ -1,6 +1,6 @@
-"""Passwords and tokens that nobody has configured: made once, and kept in the data folder for the next start.
+"""Generates passwords and tokens that are not configured, and keeps them in the data folder.
 
-Their file is one of lines that are only ever added: a crash costs the line that wasn't written to its end.
+Their file is only ever appended to: a crash costs at most the line that was being written.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from origin.config.options import Config
 from origin.config.stations import kind
 
 NAME = ".secrets.toml"
-"""In the data folder. Names that begin with a dot are never served, should that folder be a library."""
+"""File in the data folder. Names with a leading dot are never served, even from a library."""
 
 SECRET_BYTES = 18
-"""Of chance in each: 144 bits, 24 letters."""
+"""Random bytes of a secret: 144 bits, 24 letters."""
 
 MAX_FILE_BYTES = 1 << 20
 
 MODE = 0o600
-"""Nobody else reads it."""
+"""Readable by the owner alone."""
 
 ADMIN_TOKEN = "server.admin_token"  # noqa: S105  # a name
 
@@ -46,12 +46,12 @@ class SecretsError(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class MadeSecret:
-    """A secret that was made at this start, for the person to be told.
+    """A secret that was generated at this start, to be shown once.
 
     Attributes:
         name: ``server.admin_token``, or ``radio.NAME.source_password``.
         text: the secret.
-        file: where it is kept; None: nowhere.
+        file: where it is kept; None if it isn't.
     """
 
     name: str
@@ -60,13 +60,13 @@ class MadeSecret:
 
 
 def with_secrets(config: Config) -> tuple[Config, tuple[MadeSecret, ...]]:
-    """Give the configuration the secrets that it lacks: those kept in the data folder, or new ones. Blocks.
+    """Fill in missing secrets of a configuration: kept ones, or new ones. Blocks.
 
     Args:
         config: all options.
 
     Returns:
-        The whole configuration, and which of its secrets were made now.
+        The whole configuration, and the secrets that are new.
 
     Raises:
         SecretsError: the file in the data folder isn't to be trusted.
@@ -86,7 +86,7 @@ def with_secrets(config: Config) -> tuple[Config, tuple[MadeSecret, ...]]:
 
 
 def station_of(name: str) -> str | None:
-    """Give the station whose source's password has this name; None where it is no such one."""
+    """Return the station of a source password by the name of the secret; None for another secret."""
     found = re.fullmatch(r"radio\.(.+)\.source_password", name)
     return found[1] if found else None
 
@@ -117,7 +117,7 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
 
 
 def _kept(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Give the secrets of these names, and which of them were made now."""
+    """Return the secrets of these names, and those that were generated now."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _opened(folder / NAME) as descriptor:
@@ -133,18 +133,18 @@ def _kept(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str,
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Open the file for this process alone, made where it isn't there, and see that it is one to trust."""
-    # Neither a link to somewhere else is followed, nor a pipe's other end waited for.
+    """Open and lock the file, creating it if necessary, and check that it can be trusted."""
+    # Don't follow a symbolic link, and don't block on a pipe.
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, MODE)
-        # Whatever this process's umask takes away.
+        # Regardless of the umask.
         os.fchmod(descriptor, MODE)
     except FileExistsError:
         descriptor = os.open(path, flags)
     try:
         _check(path, os.fstat(descriptor))
-        # Two servers that start at once make each secret once.
+        # Two servers that start at once must generate each secret only once.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
@@ -165,7 +165,7 @@ def _check(path: Path, found: os.stat_result) -> None:
 
 
 def _read(descriptor: int, path: Path) -> tuple[dict[str, str], int]:
-    """Read the secrets by name, and where the last whole line ends."""
+    """Read the secrets by name, and the offset behind the last complete line."""
     data = os.pread(descriptor, MAX_FILE_BYTES, 0)
     data = data[: data.rfind(b"\n") + 1]
     try:

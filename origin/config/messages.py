@@ -1,4 +1,4 @@
-"""What is said of a wrong configuration, in the words of who writes one."""
+"""Turns validation errors of the configuration into messages for the person who wrote it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORDS = {
     "array": "a list",
     "object": "a table",
 }
-"""What msgspec's types are called by who writes a configuration."""
+"""Plain words for msgspec's types."""
 
 
 def allowed_keys(table: type[Struct]) -> str:
@@ -40,11 +40,11 @@ def explain(message: str) -> str:
 
 
 def reason(message: str, kind: Any) -> str:
-    """Say what a value of a type (its hint, with what limits it) must be.
+    """Say what a value must be.
 
     Args:
-        message: msgspec's, without a place.
-        kind: the type.
+        message: msgspec's, without the location.
+        kind: the value's type hint with its constraints.
     """
     values = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
     if values:
@@ -56,7 +56,7 @@ def reason(message: str, kind: Any) -> str:
 
 
 def _in_words(message: str) -> str:
-    """Say in plain words what msgspec says of types, such as "Expected `int` <= 65535"."""
+    """Rephrase msgspec's messages about types, such as "Expected `int` <= 65535"."""
     if missing := re.fullmatch(r"Object missing required field `(.*)`", message):
         return f"{missing[1]} is missing"
     text = re.sub(r"`(int|float|str|bool|array|object)`", lambda found: _WORDS[found[1]], message)
@@ -67,7 +67,7 @@ def _in_words(message: str) -> str:
 
 
 def _kind_at(place: str) -> Any:
-    """Find the type behind a path such as ``live[0].ladder[1]``."""
+    """Find the type at a path such as ``live[0].ladder[1]``."""
     kind: Any = Config
     for step in re.findall(r"\w+|\[", place.replace("[...]", "[")):
         if step == "[":

@@ -1,6 +1,6 @@
-"""What can be configured: options, their defaults, and what they may be.
+"""The configuration's options with their defaults and allowed values.
 
-Where their values come from is in ``configsources``, what is said of wrong ones in ``configwords``.
+``load`` reads them from their sources, and ``messages`` explains wrong values.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ QueryName = Annotated[
     ),
 ]
 Secret = Annotated[str, Meta(extra={"secret": "all"})]
-"""A password, key or token: never shown."""
+"""A password, key or token; never shown."""
 
 Address = Annotated[str, Meta(extra={"secret": "in URL"})]
-"""What may be a URL: it is shown without its user, password and query."""
+"""Possibly a URL; shown without user, password and query."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
@@ -48,24 +48,24 @@ Count = Annotated[int, Meta(ge=1, le=1 << 40)]
 
 
 HIDDEN = "********"
-"""What is shown of a secret."""
+"""Shown instead of a secret."""
 
 
 class ConfigError(Exception):
-    """The configuration is wrong; the text is one line that names the source, the key and what is allowed."""
+    """The configuration is invalid; the text is one line that names source, key and allowed values."""
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """A section of the configuration; as text it is without its secrets."""
+    """A section of the configuration; its repr hides secrets."""
 
     def __repr__(self) -> str:
-        """Give the text that logs and tracebacks show."""
+        """Represent it for logs and tracebacks."""
         shown = ", ".join(f"{key}={shown_value(type(self), key, value)!r}" for key, value in _items(self))
         return f"{type(self).__name__}({shown})"
 
 
 class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """Where it listens and whom it answers."""
+    """Listening addresses, access and proxies."""
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Port = 8000
@@ -108,7 +108,7 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """The folder of files."""
+    """The folder of files to serve."""
 
     path: Annotated[str, Meta(min_length=1, extra={"secret": "in URL"})] = "library"
     follow_symlinks: bool = False
@@ -117,7 +117,7 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """What is configured of one live channel."""
+    """A live channel."""
 
     name: Name
     source: Address = "testsrc"
@@ -153,7 +153,7 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """One radio station (a mount)."""
+    """A radio station."""
 
     name: Name
     source: Address = "folder"
@@ -189,7 +189,7 @@ class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """What is configured of one event channel."""
+    """An event channel."""
 
     name: Name
     publish_token: Secret | None = None
@@ -197,7 +197,7 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """Every limit that a person might want to turn; times in seconds."""
+    """Limits; times in seconds."""
 
     header_seconds: Seconds = 15.0
     header_bytes: Count = 32 << 10
@@ -276,7 +276,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """What is logged, and how it is written."""
+    """The log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"
@@ -297,19 +297,19 @@ class Config(Options, frozen=True, forbid_unknown_fields=True):
 
 
 def seconds(duration: str) -> float:
-    """Read a duration such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``."""
+    """Parse a duration such as ``90``, ``90s``, ``30m``, ``2h`` or ``1d``."""
     unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(duration[-1])
     return float(duration[:-1]) * unit if unit else float(duration)
 
 
 def size(text: str) -> int:
-    """Read a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
+    """Parse a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
     unit = {"M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1])
     return int(text[:-1]) * unit if unit else int(text)
 
 
 def secrecy(section: type[Struct]) -> Mapping[str, str]:
-    """Tell of a section which keys have secrets: ``all`` of the value, or ``in URL``."""
+    """Map the keys of a section that hold secrets to ``all`` or ``in URL``."""
     hints = typing.get_type_hints(section, include_extras=True)
     return {key: found for key, hint in hints.items() if (found := _secrecy_of(hint))}
 
@@ -322,7 +322,7 @@ def _secrecy_of(hint: Any) -> str:
 
 
 def shown_value(section: type[Struct], key: str, value: Any) -> Any:
-    """Give the value of a key as it may be shown."""
+    """Return a value as it may be shown."""
     kind = secrecy(section).get(key)
     if isinstance(value, tuple):
         return tuple(shown_value(section, key, one) for one in value)
@@ -332,7 +332,7 @@ def shown_value(section: type[Struct], key: str, value: Any) -> Any:
 
 
 def secrets_in(config: Config) -> Iterator[str]:
-    """Give all secrets of a configuration, as they are written there."""
+    """Yield all secrets of a configuration."""
     for section in (getattr(config, name) for name in config.__struct_fields__):
         for table in section if isinstance(section, tuple) else (section,):
             for key, kind in secrecy(type(table)).items():
@@ -343,7 +343,7 @@ def secrets_in(config: Config) -> Iterator[str]:
 
 
 def redactor_of(*configs: Config) -> Redactor:
-    """Make what takes the secrets of configurations out of texts."""
+    """Make a redactor that removes the secrets of configurations from texts."""
     return Redactor.of(secret for config in configs for secret in secrets_in(config))
 
 

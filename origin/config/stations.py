@@ -1,4 +1,4 @@
-"""What the configured stations are, and what is wrong with them; decided before anything runs."""
+"""Interprets and checks the configuration of radio stations."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ if TYPE_CHECKING:
 SCHEMES = ("http://", "https://")
 
 OGG_ENDINGS = (".ogg", ".oga", ".opus")
-"""Endings of names and files that are Ogg; whatever its name, a station carries what its source declares."""
+"""Extensions of names and files that are Ogg; a source client may send Ogg under any name."""
 
 
 AAC_ENDINGS = (".aac", ".aacp")
-"""Endings of names that say that a station is AAC."""
+"""Extensions of station names that are AAC."""
 
 
 def kind(options: RadioOptions) -> str:
-    """Give what a station's source is: ``folder``, ``publish``, ``relay``, or "" for what isn't known."""
+    """Return the kind of a station's source: ``folder``, ``publish``, ``relay``, or "" if invalid."""
     if options.source in ("folder", "publish", "relay"):
         return options.source
     return "relay" if options.source.startswith(SCHEMES) else ""
 
 
 def stream_of(options: RadioOptions) -> str:
-    """Give the address that a relay plays."""
+    """Return the URL that a relay plays."""
     return (options.url or "") if options.source == "relay" else options.source
 
 
 def page_of(options: RadioOptions) -> str:
-    """Give the address of the station's own page."""
+    """Return the URL of the station's web page."""
     return "" if options.source == "relay" else options.url or ""
 
 
 def lacks_fallback(options: RadioOptions, stations: Sequence[RadioOptions]) -> bool:
-    """Tell whether a fallback is configured that is neither another station nor a file. Looks at the disk."""
+    """Tell whether the configured fallback is neither another station nor an existing file. Blocks."""
     if not options.fallback or options.fallback in {station.name for station in stations}:
         return False
     return not Path(options.fallback).expanduser().is_file()
 
 
 def is_ogg(name: str) -> bool:
-    """Tell whether a station's or a file's name says that it is Ogg."""
+    """Tell whether a name has an extension of Ogg."""
     return name.lower().endswith(OGG_ENDINGS)
 
 
 def expected_type(options: RadioOptions) -> str:
-    """Give the type that a station's listeners are told until its source tells another one."""
+    """Return a station's media type, which is valid until its source declares another."""
     if is_ogg(options.name):
         return "application/ogg"
     return "audio/aac" if options.name.lower().endswith(AAC_ENDINGS) else "audio/mpeg"
 
 
 def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[str]:
-    """Tell what can't be right.
+    """Find errors in the configuration of stations.
 
     Yields:
         One line for each, beginning with the station.
@@ -83,7 +83,7 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
 
 
 def _is_address(url: str) -> bool:
-    """Tell whether a URL names a host, and a port if any (RFC 3986 §3.2)."""
+    """Tell whether a URL has a valid host, and port if any (RFC 3986 §3.2)."""
     try:
         parts = urlsplit(url)
         return bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -92,7 +92,7 @@ def _is_address(url: str) -> bool:
 
 
 def _is_unlike(station: RadioOptions, by_name: Mapping[str, RadioOptions]) -> bool:
-    """Tell whether a fallback can't be heard since it is known to be of another type: files are MP3."""
+    """Tell whether a fallback certainly has another media type; files are MP3."""
     other = by_name.get(station.fallback or "")
     if other is None:
         return is_ogg(station.name) or is_ogg(station.fallback or "")
@@ -104,7 +104,7 @@ def _is_unlike(station: RadioOptions, by_name: Mapping[str, RadioOptions]) -> bo
 def _sources(
     station: RadioOptions, by_name: Mapping[str, RadioOptions], server: ServerOptions
 ) -> Iterator[str]:
-    """Name the stations of this server that a station is fed by."""
+    """Yield the stations of this server whose audio a station uses."""
     if station.fallback is not None and station.fallback in by_name:
         yield station.fallback
     if kind(station) != "relay":
@@ -121,7 +121,7 @@ def _sources(
 
 
 def _way_back(name: str, edges: Mapping[str, Sequence[str]]) -> list[str]:
-    """Find a way from a station to itself; [] for none."""
+    """Find a cycle from a station to itself; [] for none."""
     ways = [[name]]
     seen = set[str]()
     while ways:

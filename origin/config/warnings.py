@@ -1,4 +1,4 @@
-"""What the configuration may say although the server doesn't do it yet: told at the start, not in silence."""
+"""Finds configured options that have no effect, to be logged at the start."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from packager.sources.source import TEST_SOURCE
 
 
 def serves_channel(options: LiveOptions) -> bool:
-    """Tell whether a channel's source can be played: the test source, a file, or what can be pulled."""
+    """Tell whether a channel's source can be played: the test source, a file or a supported URL."""
     return playable(options.source)
 
 
 def unserved(config: Config) -> Iterator[str]:
-    """Name what is configured and has no effect.
+    """Find options without effect.
 
     Yields:
-        One line for each, beginning with the key.
+        One line for each, beginning with its key.
     """
     for key, port in (("rtmp_port", config.server.rtmp_port), ("srt_port", config.server.srt_port)):
         if port:

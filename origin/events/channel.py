@@ -1,7 +1,7 @@
-"""One event channel and its readers: what is published goes to all of them at once, as server-sent events.
+"""An event channel: sends published events to all its readers as server-sent events.
 
-Nobody here waits for anybody: an event is written to each reader's stream, and a reader whose client takes
-nothing is dropped when too much waits for it.
+No reader waits for another: events are written to each reader's stream, and a reader is dropped when too much
+waits for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ChannelLimits:
-    """What a channel and its readers may cost.
+    """Limits of an event channel.
 
     Attributes:
         history: events that are kept for those who come later, or again.
@@ -45,11 +45,11 @@ class ChannelLimits:
 
 
 class Reader:
-    """One connection that gets events.
+    """A connection that receives events.
 
     Args:
-        last: the id of the last event that it has seen.
-        token: a name that it has given itself, for what is meant for it alone.
+        last: its Last-Event-ID.
+        token: by which it named itself, for events that are for it alone.
     """
 
     __slots__ = ("done", "last", "stream", "token")
@@ -62,7 +62,7 @@ class Reader:
 
 
 class EventChannel:
-    """A channel: its newest events, and who reads it.
+    """A channel with its newest events and its readers.
 
     Args:
         name: for the log.
@@ -97,36 +97,36 @@ class EventChannel:
 
     @property
     def readers(self) -> int:
-        """Connections that get events."""
+        """Number of readers."""
         return len(self._readers)
 
     @property
     def full(self) -> bool:
-        """Whether another reader would be too many."""
+        """Whether the limit of readers is reached."""
         return len(self._readers) >= self._limits.readers
 
     def publish(self, name: str, data: object) -> None:
-        """Give an event to all readers and keep it for the next.
+        """Send an event to all readers, and keep it for later ones.
 
         Args:
-            name: what kind it is.
-            data: becomes JSON.
+            name: of the event's type.
+            data: to be encoded as JSON.
         """
         event = self._events.append(name, _as_text(data))
         self._send_all(sse.event(event.data, name=event.name, identity=event.identity))
 
     def tell(self, token: str, name: str, data: object) -> None:
-        """Give an event to the reader of a name, where there is one; it is neither kept nor numbered."""
+        """Send an event to the reader with this token, if there is one; it is not kept or numbered."""
         if (reader := self._named.get(token)) is not None:
             self._send((reader,), sse.event(_as_text(data), name=name))
 
     def enter(self, reader: Reader, stream: Stream, told: Iterable[tuple[str, object]] = ()) -> None:
-        """Let a reader in whose response's head is out; its ``done`` tells when it has gone.
+        """Add a reader whose response head was sent; its ``done`` completes when it has left.
 
         Args:
-            reader: who.
-            stream: the way to it.
-            told: names and data of events for it alone, which come first.
+            reader: the reader.
+            stream: of its response.
+            told: names and data of events for it alone, sent first.
         """
         reader.stream = stream
         if self.closed:
@@ -140,12 +140,12 @@ class EventChannel:
         self._send((reader,), b"".join(self._welcome(reader, told)))
 
     def beat(self) -> None:
-        """Write a comment where it has been silent for long; to be called every second or so."""
+        """Write a comment after a long silence; to be called every second or so."""
         if self._clock() - self._written >= HEARTBEAT_SECONDS:
             self._send_all(sse.comment())
 
     def close(self) -> None:
-        """End the channel with an event that says so, and all its readers."""
+        """Send an ``end`` event and disconnect all readers."""
         if self.closed:
             return
         self._send_all(sse.event("{}", name="end"))
@@ -171,7 +171,7 @@ class EventChannel:
         self._send(tuple(self._readers), data)
 
     def _send(self, readers: Iterable[Reader], data: bytes) -> None:
-        # All get the same bytes, so they are framed once.
+        # All readers get the same bytes: frame them once.
         chunk = as_chunk(data)
         sent = 0
         for reader in readers:

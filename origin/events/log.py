@@ -1,4 +1,4 @@
-"""The newest events of a channel, and which of them a reader that comes again has missed. Pure."""
+"""The newest events of a channel, and which of them a reader has missed when it reconnects. Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections import deque
 from dataclasses import dataclass
 
 IDENTITY_CHARS = 64
-"""Longest Last-Event-ID that is looked at."""
+"""Longest Last-Event-ID that is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as it was published.
+    """A published event.
 
     Attributes:
-        identity: ``epoch-offset``.
-        name: what kind it is.
+        identity: ``epoch-offset``, its id.
+        name: of its type.
         data: its text.
     """
 
@@ -26,12 +26,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What a reader gets first.
+    """What a reader receives first.
 
     Attributes:
         events: those after its last one, oldest first.
-        complete: False when it has missed others, which are gone.
-        lost: how many these are; None where that can't be told.
+        complete: False if it has missed others, which are no longer kept.
+        lost: how many; None if unknown.
     """
 
     events: tuple[Event, ...]
@@ -43,7 +43,7 @@ class EventLog:
     """Numbers events and keeps the newest.
 
     Args:
-        epoch: names this log's life: numbers begin again with the next. Letters and digits.
+        epoch: identifies this log; numbers restart with the next. Letters and digits.
         capacity: events that are kept.
     """
 
@@ -60,13 +60,13 @@ class EventLog:
         return event
 
     def since(self, identity: str | None) -> Resumption:
-        """Find what came after an event.
+        """Find the events after another.
 
         Args:
-            identity: of the last one that the reader has seen; None or "" for a reader that is new.
+            identity: Last-Event-ID of the reader; None or "" for a new reader.
 
         Returns:
-            What there is; for a new reader all of it.
+            What is kept of them; for a new reader all events.
         """
         kept = tuple(self._events)
         if not identity:
@@ -80,7 +80,7 @@ class EventLog:
         return Resumption(kept[offset + 1 - first :])
 
     def _offset(self, identity: str) -> int | None:
-        """Read an id of this log; None for any other."""
+        """Parse an id of this log; None for any other."""
         epoch, _, number = identity[:IDENTITY_CHARS].rpartition("-")
         if epoch != self._epoch or not (number.isascii() and number.isdecimal()):
             return None

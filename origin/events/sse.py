@@ -1,4 +1,4 @@
-"""Server-sent events as they are written (WHATWG HTML §9.2). Pure."""
+"""Writes server-sent events (WHATWG HTML §9.2). Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def event(data: str, *, name: str = "", identity: str = "") -> bytes:
     """Write one event.
 
     Args:
-        data: any text; its lines come out joined by LF, however they ended.
-        name: what kind it is; "" for ``message``.
-        identity: what a reader that comes again gives as Last-Event-ID; "" leaves that as it was.
+        data: any text; its line ends are converted to LF.
+        name: of its type; "" for ``message``.
+        identity: what a reconnecting reader sends as Last-Event-ID; "" leaves it unchanged.
 
     Raises:
-        ValueError: the name has more than one line, or the identity has what none may have.
+        ValueError: the name has several lines, or the identity an invalid character.
     """
     # §9.2.6: an id with NUL is ignored, and a line ends at CR, LF or CRLF.
     if _NOT_IN_IDS.search(identity) or _LINE_ENDS.search(name):
@@ -32,10 +32,10 @@ def event(data: str, *, name: str = "", identity: str = "") -> bytes:
 
 
 def comment(text: str = "") -> bytes:
-    """Write a line that no reader is told of: it shows that the connection lives."""
+    """Write a comment, which readers ignore; it shows that the connection is alive."""
     return b": " + " ".join(_LINE_ENDS.split(text)).encode("utf-8", "replace") + b"\n\n"
 
 
 def retry(milliseconds: int) -> bytes:
-    """Tell the reader how long to wait until it comes again when the connection is lost."""
+    """Set how long a reader waits before it reconnects."""
     return b"retry: %d\n\n" % milliseconds

@@ -1,8 +1,8 @@
-"""Taking connections on a listening socket, and pausing while the system has no room for more.
+"""Accepts connections on a listening socket, and pauses while there are too few file descriptors.
 
-The loops' own way doesn't do: where descriptors run out, uvloop asks again without a pause, and asyncio
-writes a traceback each time. And descriptors are kept back for ffmpeg, its pipes and files, which serve those
-who are here already; who comes meanwhile waits in the kernel, and is taken when others have gone.
+Without descriptors, uvloop would retry without a pause and asyncio log a traceback each time. Some
+descriptors are
+kept for ffmpeg, pipes and files; new connections wait in the kernel meanwhile.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from packager.system_errors import LACKING
 log = structlog.get_logger()
 
 TAKEN_AT_ONCE = 128
-"""Connections that are taken before the loop does something else."""
+"""Connections that are accepted before the loop does something else."""
 
 PAUSE_SECONDS = 0.25
-"""From finding no room to looking again."""
+"""Pause when there are too few descriptors."""
 
 TELL_SECONDS = 60.0
-"""Between two lines in the log about that, at least."""
+"""Least time between two log messages about that."""
 
 KEPT_BACK = 16
-"""Descriptors that connections leave to everything else; of few descriptors a quarter."""
+"""Descriptors that are kept free; at most a quarter of all."""
 
 
 class SocketListener:
-    """Takes the connections of one socket.
+    """Accepts the connections of one socket.
 
     Args:
         sock: It is bound, and may be listened on already. Its owner closes it.
@@ -64,7 +64,7 @@ class SocketListener:
         self._probe = os.open(os.devnull, os.O_RDONLY)
 
     def start(self) -> None:
-        """Listen, and take who comes."""
+        """Listen and accept."""
         self._socket.setblocking(False)
         # Connections inherit it: each answer is written whole, and nothing is gained by holding its end back.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -72,7 +72,7 @@ class SocketListener:
         self._loop.add_reader(self._socket.fileno(), self._take)
 
     async def close(self) -> None:
-        """Take no more; those that were taken have their protocol then."""
+        """Stop accepting."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
@@ -131,13 +131,13 @@ def _kept_back() -> int:
 
 
 def _highest() -> int:
-    """The last number that a connection may have as a descriptor: the system gives the lowest free one."""
+    """Return the highest descriptor that a connection may get; the system assigns the lowest free one."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return allowed - 1 - _kept_back() if allowed != resource.RLIM_INFINITY else 1 << 30
 
 
 def _has_room(descriptor: int) -> bool:
-    """Whether a connection can have one, and leave as many as are kept back.
+    """Tell whether enough descriptors would stay free.
 
     They are taken for a moment rather than counted: where the limit was lowered under a running server, the
     number of the lowest free one says nothing about how many there are.

@@ -1,6 +1,6 @@
-"""How late the event loop is: whatever starves a server, other programs or its own work, shows here first.
+"""Measures how late the event loop is, whether other programs or its own work delay it.
 
-Where it is its own work, a thread looks at what the loop is doing meanwhile, so that a log line can name it.
+If it is its own work, a thread samples the stack meanwhile, so that the log can name the function.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from pathlib import Path
 import structlog
 
 BEAT_SECONDS = 0.25
-"""Between two looks at the clock."""
+"""Interval of the measurement."""
 
 KEPT_SECONDS = 15.0
-"""For so long a late beat is told: longer than between two askings of a monitor."""
+"""How long a late beat is reported: longer than the usual interval of monitoring."""
 
 LATE_SECONDS = 1.0
-"""A lateness that viewers notice: a part of a second is there no earlier."""
+"""Lag that viewers notice: about a part of low-latency HLS."""
 
 HELD_SECONDS = 0.2
-"""So long the loop's own thread must have computed, and be late, to count as held by its own work."""
+"""CPU time of the loop's thread, while late, from which its own work is blamed."""
 
 LOOK_SECONDS = 0.1
-"""Between two looks of the thread that watches."""
+"""Interval at which the watching thread checks."""
 
 REPORT_SECONDS = 60.0
-"""For so long behind a warning others are told for debugging only."""
+"""After a warning, further ones are only logged for debugging for so long."""
 
 FRAMES = 6
-"""How many of the innermost calls are told."""
+"""Number of innermost calls that are logged."""
 
 log = structlog.get_logger()
 
 
 class LoopLag:
-    """Looks at the clock at fixed times, and notes by how much it came too late.
+    """Measures by how much a periodic timer is late.
 
     Attributes:
-        holds: how often the loop was held by its own work.
+        holds: how often the loop was blocked by its own work.
     """
 
     def __init__(self) -> None:
@@ -56,17 +56,17 @@ class LoopLag:
 
     @property
     def lag(self) -> float:
-        """Seconds by which the latest beat of the last fifteen seconds was late."""
+        """Largest lag of the last ``KEPT_SECONDS``, in seconds."""
         since = time.monotonic() - KEPT_SECONDS
         return max((late for moment, late in self._late if moment >= since), default=0.0)
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong, for people; None when nothing is."""
+        """A description of the problem; None without one."""
         return f"the event loop is up to {self.lag:.1f} s late" if self.lag >= LATE_SECONDS else None
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Measure until cancelled."""
         ended, thread = threading.Event(), threading.get_ident()
         clock = time.pthread_getcpuclockid(thread)
         self._beat = (time.monotonic(), time.thread_time())
@@ -86,7 +86,7 @@ class LoopLag:
             ended.set()
 
     def _watch(self, thread: int, clock: int, ended: threading.Event) -> None:
-        """Look, in a thread of its own, at what the loop does while a beat is late."""
+        """Sample, in a thread of its own, what the loop does while it is late."""
         while not ended.wait(LOOK_SECONDS):
             moment, computed = self._beat
             if self._where or time.monotonic() - moment < BEAT_SECONDS + HELD_SECONDS:

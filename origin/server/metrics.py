@@ -1,4 +1,4 @@
-"""Prometheus metrics: read from the services when they are asked for, with a fixed set of labels."""
+"""Prometheus metrics, read from the services when they are scraped, with a fixed set of labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from origin.server.services import Services
 
 DELAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 2, 5)
-"""Seconds from the end of a part's last frame to the part's being there."""
+"""Seconds from the end of a part's last frame until the part can be fetched."""
 
 
 def part_delay(registry: CollectorRegistry) -> Histogram:
-    """Make the histogram that live channels feed."""
+    """Make the histogram of part delays."""
     return Histogram(
         "headwater_live_part_delay_seconds",
         "From the end of a part's last frame to its being published.",
@@ -29,13 +29,13 @@ def part_delay(registry: CollectorRegistry) -> Histogram:
 
 
 class ServicesCollector(Collector):
-    """Reads the counters of all services at the time of asking."""
+    """Collects the counters of all services."""
 
     def __init__(self, services: Services) -> None:
         self._services_of = services
 
     def collect(self) -> Iterable[Metric]:
-        """Give every metric with its present value."""
+        """Yield all metrics."""
         yield GaugeMetricFamily("headwater_tasks", "Tasks of the event loop.", len(asyncio.all_tasks()))
         yield GaugeMetricFamily(
             "headwater_loop_lag_seconds",

@@ -1,4 +1,4 @@
-"""The player page: a fixed list of files, held in memory, under a strict content security policy."""
+"""Serves the player page: a fixed list of files from memory, with a strict content security policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom the server runs as: started by root, it becomes another user once it has its sockets, for good."""
+"""Drops root privileges for good: a server started by root becomes another user once it listens."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ PR_SET_NO_NEW_PRIVS = 38
 
 
 class UserError(CommandError):
-    """The configured user can't be taken; the text is one line that says what to do."""
+    """The configured user can't be used; the text is one line that says what to do."""
 
 
 def is_root() -> bool:
-    """Tell whether this process may do everything."""
+    """Tell whether this process runs as root."""
     return os.geteuid() == ROOT
 
 
 def become(name: str) -> None:
-    """Run as another user from now on, with the groups that it has, and without a way back.
-
-    Nothing happens where this process runs as that user already.
+    """Become another user, with its groups; does nothing if this process already is that user.
 
     Args:
         name: of the user.
 
     Raises:
-        UserError: there is no such user, it is root, this process isn't, or the program is out of its reach.
+        UserError: the user doesn't exist or is root, this process isn't root, or the user can't read the
+            program.
     """
     try:
         user = pwd.getpwnam(name)
@@ -61,7 +60,7 @@ def become(name: str) -> None:
 
 
 def _is_only(user: pwd.struct_passwd) -> bool:
-    """Tell whether this process is that user's in every respect, and can't be another's again."""
+    """Tell whether all of this process's credentials are the user's, and root can't be regained."""
     try:
         os.setuid(ROOT)
     except PermissionError:

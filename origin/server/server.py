@@ -1,7 +1,7 @@
-"""The running server: sockets bound before anything else is made, and an end within its time.
+"""The running server: binds its sockets early, and shuts down in limited time.
 
-uvicorn runs the protocol and the loop; what is ours is how it ends: nobody is left waiting, running downloads
-get a named time, and neither a traceback nor a child process stays behind.
+uvicorn runs the loop and the protocol; the shutdown is ours: waiting requests are released, downloads get a
+grace period, and no traceback or child process remains.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ BACKLOG = 2048
 POLL_SECONDS = 0.05
 
 LAST_REQUEST_SECONDS = 0.1
-"""For how long connections are served on when no more are taken: the next request may be on its way."""
+"""How long idle connections are kept at shutdown, as a request may be on its way."""
 
 FIRST_REQUEST_SECONDS = 1.0
-"""The same for connections that have only just been made, or have sent half a request."""
+"""The same for new connections and those with an incomplete request."""
 UNACKNOWLEDGED_SECONDS = 30.0
 KEEPALIVE_IDLE_SECONDS = 20
 KEEPALIVE_PROBE_SECONDS = 5
 KEEPALIVE_PROBES = 3
-"""A silent connection is asked after 20 s whether somebody is there, and given up after three unanswered."""
+"""A silent connection is probed after 20 s, and closed after three probes without an answer."""
 
 
 BIND_ADVICE = {
@@ -41,23 +41,23 @@ BIND_ADVICE = {
     errno.EADDRNOTAVAIL: "--host is an address of this machine, or 0.0.0.0 for all of them",
     errno.EACCES: "ports below 1024 are the administrator's: choose another with --port",
 }
-"""What to do where an address can't be listened on."""
+"""Advice for addresses that can't be bound."""
 
 
 class BindError(CommandError):
-    """The address can't be listened on; the text is one line that says what to do."""
+    """The address can't be bound; the text is one line that says what to do."""
 
 
 def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SECONDS) -> list[socket.socket]:
-    """Bind every address of a host, without listening yet.
+    """Bind all addresses of a host, without listening yet.
 
     Args:
         host: name or address.
-        port: number; 0 takes a free one, the same for all addresses.
-        unacknowledged_seconds: after how long a client that confirms nothing is taken for gone.
+        port: number; 0 chooses a free one, the same for all addresses.
+        unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
 
     Raises:
-        BindError: the host has no address, or one of them is taken or not allowed.
+        BindError: the host has no address, or one of them can't be bound.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -83,14 +83,14 @@ def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SE
 
 
 def notice_the_dead(sock: socket.socket, seconds: float) -> None:
-    """Have the kernel end connections whose other end has vanished; its own patience is of hours.
+    """Let the kernel end connections whose client has vanished; by default that takes hours.
 
-    Connections inherit the options of the socket that they come from. A client that leaves no room for its
-    bytes, and confirms just that, counts as gone too.
+    Accepted connections inherit these options. A client that keeps its receive window closed counts as
+    vanished, too.
 
     Args:
-        sock: which is listened on.
-        seconds: after which a client that confirms nothing is taken for gone.
+        sock: a listening socket.
+        seconds: after which a client that acknowledges nothing is disconnected.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
@@ -101,12 +101,12 @@ def notice_the_dead(sock: socket.socket, seconds: float) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with an orderly end.
+    """uvicorn's server with an orderly shutdown.
 
     Args:
         config: uvicorn's.
-        on_listening: called once, when connections are taken.
-        on_close: called first at the end; it releases everybody who waits or listens without end.
+        on_listening: called once, when connections are accepted.
+        on_close: called first at shutdown; releases waiting requests and endless responses.
         grace: seconds that running responses then have.
     """
 
@@ -127,7 +127,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        """End at SIGINT and SIGTERM; a second one doesn't wait for running responses."""
+        """Shut down at SIGINT and SIGTERM; a second one doesn't wait for running responses."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.ask_to_end)
@@ -138,8 +138,8 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the services, then listen, then say so."""
-        # It has nothing to listen on, and only starts the services.
+        """Start the services, then listen."""
+        # Without sockets, uvicorn only starts the services.
         await super().startup([])
         if not self.started:
             return
@@ -151,35 +151,35 @@ class Server(uvicorn.Server):
         self._on_listening()
 
     def _protocol(self) -> asyncio.Protocol:
-        """Make the protocol of a connection, as uvicorn does."""
+        """Make a connection's protocol, as uvicorn does."""
         return self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
 
     async def main_loop(self) -> None:
-        """Have Date written anew as each second begins, until the server is to end.
+        """Update the Date field at the start of each second, until shutdown.
 
-        uvicorn looks at it ten times a second, which is half of what a server costs that has nothing to do,
-        and writes it up to a second late: files changed meanwhile would have a Last-Modified after it
-        (RFC 9110 §8.8.2.1).
+        uvicorn does this ten times a second, which is half the CPU time of an idle server, and up to a second
+        late:
+        a file's Last-Modified could be later than Date (RFC 9110 §8.8.2.1).
         """
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), 1 - time.time() % 1)
 
     def ask_to_end(self) -> None:
-        """End soon; called again, end now."""
+        """Shut down; called again, at once."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self._ending.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, release the waiting, let responses end, cancel those that don't."""
+        """Stop listening, release waiting requests, let responses end, and abort the rest."""
         for listener in self._listeners:
             await listener.close()
         for sock in sockets or ():
             sock.close()
-        # What was asked already is answered, and so is the request on its way; another server has the others.
+        # Answer requests that were sent already; new connections go to another server.
         for one in self._connections():
             one.retire()
         await asyncio.sleep(LAST_REQUEST_SECONDS)
@@ -209,7 +209,7 @@ class Server(uvicorn.Server):
 
 
 def address_of(sockets: Sequence[socket.socket], host: str) -> str:
-    """Write the address that a person can open."""
+    """Return a URL that a person can open."""
     port = sockets[0].getsockname()[1]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104  # shown, not bound
     return f"http://{f'[{shown}]' if ':' in shown and not shown.startswith('[') else shown}:{port}/"

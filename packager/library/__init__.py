@@ -1,1 +1,1 @@
-"""The library: its files, opened safely, and the list of what they are."""
+"""The media library: safe access to its files, and a list of them."""

@@ -1,7 +1,8 @@
-"""What is in the library, a page at a time: each file, what it carries, and whether browsers play it.
+"""Lists the library in pages: each file, what it contains, and whether browsers can play it.
 
-ffprobe tells what a file carries; its answers are kept per (path, size, modification time). Only files of
-pages that somebody asks for are looked at, so many at a time; a page comes without what isn't known yet.
+ffprobe's results are kept by path, size and modification time. Only files of requested pages are inspected, a
+few
+at a time; a page is sent without what isn't known yet.
 """
 
 from __future__ import annotations
@@ -25,29 +26,29 @@ from packager.process.tools import BusyError, Tools, ToolsError
 PROBE_SECONDS = 20.0
 PROBES_AT_ONCE = 2
 BUSY_SECONDS = 1.0
-"""Until a file is looked at again where the system had no room for that."""
+"""Pause before a file is inspected again for which ffprobe could not be started."""
 
 PATIENCE_SECONDS = 1.0
-"""For how long a page waits until all is known."""
+"""How long a page waits for inspections."""
 
 PAGE_ITEMS = 200
-"""Items of a page, where nobody says how many."""
+"""Default number of items of a page."""
 
 MAX_PAGE_ITEMS = 500
 MAX_PAGE_FILES = 1000
-"""Files of all its items, of which a title has several."""
+"""Most files of the items of a page; a title has several."""
 
 MAX_UNKNOWN = 2 * MAX_PAGE_FILES
-"""Files that wait to be looked at, at most: those that were asked for first are left until they are again."""
+"""Most files that wait to be inspected; beyond, the earliest requested are dropped."""
 
 PROBE_BYTES = 128 << 10
-"""Most that ffprobe's answer about one file may be: some hundred streams."""
+"""Longest output of ffprobe: some hundred streams."""
 
 PROBE_MEMORY = 640 << 20
-"""Bytes of address space that ffprobe may take: it expands the index of a file, of ten hours to 270 MB."""
+"""Address space of ffprobe in bytes; the index of a ten-hour file takes 270 MB."""
 
 MAX_CODECS = 16
-"""Most streams of a file whose codecs are named."""
+"""Most streams of a file whose codecs are listed."""
 
 CONTAINERS = {
     ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
@@ -55,7 +56,7 @@ CONTAINERS = {
     ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
     ".flv": "flv",
 }  # fmt: skip
-"""Endings of the files that are listed, and the demuxer that may open each: never a playlist in disguise."""
+"""Extensions of listed files, with the only demuxer that may open each."""
 
 DECODERS = (
     "h264,hevc,vp8,vp9,libvpx,libvpx-vp9,av1,libdav1d,libaom-av1,mpeg4,msmpeg4,mpeg2video,mpeg1video,h263,flv,"
@@ -63,7 +64,7 @@ DECODERS = (
     "alac,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s32le,pcm_u8,pcm_f32le,pcm_mulaw,pcm_alaw,adpcm_g722,adpcm_g726,"
     "adpcm_g726le,wmav2,mov_text,srt,ass"
 )
-"""Decoders that may run on files of the library: others are named, and not run."""
+"""Decoders that ffprobe may use on the library's files."""
 
 BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".ts", ".avi", ".wmv", ".flv"}
 BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
@@ -73,15 +74,15 @@ BROWSER_PIXELS = re.compile(r"yuvj?420p")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What ffprobe says of one file.
+    """What ffprobe says of a file.
 
     Attributes:
-        duration: seconds, or None where the file doesn't say.
+        duration: seconds; None if unknown.
         width: of the first video stream, in pixels.
-        height: likewise.
+        height: of the first video stream, in pixels.
         codecs: ffmpeg's names of the streams' codecs, video first.
-        reason: why a browser can't be expected to play it; None where it can.
-        obstacle: why no HLS can be made of it; None where it can, or where nobody asked.
+        reason: why browsers can't play it; None if they can.
+        obstacle: why it can't be served as HLS; None if it can, or nobody asked.
     """
 
     duration: float | None = None
@@ -94,12 +95,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the library.
+    """A file of the library.
 
     Attributes:
         path: relative, with slashes.
         size: in bytes.
-        facts: what it carries; None while nobody has looked.
+        facts: None before it was inspected.
     """
 
     path: str
@@ -109,7 +110,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class LibraryTitle:
-    """Files ``TITLE.<height>p.mp4`` of one folder, as one adaptive title; the tallest comes last."""
+    """Files ``TITLE.<height>p.mp4`` of one folder as one adaptive title, in ascending order of height."""
 
     path: str
     renditions: tuple[Entry, ...]
@@ -117,12 +118,12 @@ class LibraryTitle:
 
 @dataclass(frozen=True, slots=True)
 class CataloguePage:
-    """Some items of the library, in their order.
+    """A page of the library.
 
     Attributes:
         items: titles, then files.
-        after: the kind and path of the last one, where more follow.
-        version: equal only for pages that say the same of the same items.
+        after: kind and path of the last one, if more follow.
+        version: equal only for pages with the same content.
     """
 
     items: tuple[LibraryTitle | Entry, ...]
@@ -131,7 +132,7 @@ class CataloguePage:
 
 
 class Catalogue:
-    """Lists a library's folder; ``run`` looks at the files of the pages that were asked for.
+    """Lists a library; ``run`` inspects the files of requested pages.
 
     Args:
         root: the folder.
@@ -168,11 +169,11 @@ class Catalogue:
 
     @property
     def waiting(self) -> int:
-        """How many files wait to be looked at."""
+        """Number of files that wait to be inspected."""
         return len(self._unknown)
 
     async def run(self) -> None:
-        """Find out about files whenever a page has new ones, until cancelled."""
+        """Inspect files of requested pages, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -181,7 +182,7 @@ class Catalogue:
                     group.create_task(self._look())
 
     def close(self) -> None:
-        """Release who waits for what isn't known yet."""
+        """Release waiting requests."""
         self._is_ending = True
         self.listing.close()
         self._tell()
@@ -193,7 +194,7 @@ class Catalogue:
         *,
         patience: float | None = PATIENCE_SECONDS,
     ) -> CataloguePage:
-        """Give the items that follow one.
+        """Return the items after another.
 
         Args:
             after: its kind (``title`` or ``file``) and path; None: from the first one.
@@ -211,7 +212,7 @@ class Catalogue:
         return await self._described(listing, found, last, patience)
 
     async def named(self, path: str, *, patience: float | None = PATIENCE_SECONDS) -> CataloguePage:
-        """Give the title and the file that have a path; the rest as for `page`."""
+        """Return the title and the file of a path; otherwise as `page`."""
         listing = await self.listing.latest()
         return await self._described(listing, listing.named(path), None, patience)
 
@@ -250,12 +251,12 @@ class Catalogue:
                 await self._news.wait()
 
     def _tell(self) -> None:
-        """Wake up all who wait now; who comes later waits for the next news."""
+        """Wake up waiting requests."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
     async def _look(self) -> None:
-        """Find out about one file after the other, until none is wanted."""
+        """Inspect files until none is wanted."""
         while self._unknown and not self._is_ending:
             file, _ = self._unknown.popitem(last=False)
             self._looked_at.add(file)
@@ -284,7 +285,7 @@ def _kind(item: Renditions | File) -> str:
 
 
 def _within(items: Sequence[Renditions | File], most: int) -> Sequence[Renditions | File]:
-    """Give the first items, as many as have so many files together."""
+    """Return as many of the first items as have at most so many files together."""
     files = 0
     for index, item in enumerate(items):
         files += len(item.files) if isinstance(item, Renditions) else 1

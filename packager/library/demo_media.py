@@ -1,7 +1,8 @@
-"""The demo's media: two films and an album of small tunes, made by ffmpeg at the first start and kept.
+"""Makes the demo's media with ffmpeg at the first start: two films and an album of short tunes.
 
-Each item is one ffmpeg run that writes beside its place and is renamed when it is whole, so that a start that
-was cut short leaves nothing half-made, and the next one makes only what is missing.
+Each item is written under a temporary name and renamed when it is complete, so an interrupted start leaves
+nothing
+incomplete, and the next one makes only what is missing.
 """
 
 from __future__ import annotations
@@ -23,29 +24,29 @@ from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
 
 RECIPE_SECONDS = 900.0
-"""Longest time that one recipe may take; a shared machine is slow at times."""
+"""Time limit of one item; a shared machine may be slow."""
 
 
 def folder(cache: Path, tools: Tools) -> Path:
-    """Name the demo's folder below a cache folder: a new recipe gets a new one."""
+    """Return the demo's folder in a cache folder; another version of the recipes gets another folder."""
     text = json.dumps([(recipe.outputs, recipe.arguments) for recipe in recipes(tools)])
     return cache / "headwater" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def cache_folder() -> Path:
-    """The user's cache folder by the XDG base directory specification."""
+    """Return the user's cache folder by the XDG base directory specification."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 async def make(
     root: Path, tools: Tools, *, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> None:
-    """Make what isn't there yet.
+    """Make what is missing.
 
     Args:
-        root: the demo's folder; ``library/`` and ``music/`` are made in it.
+        root: the demo's folder, with ``library/`` and ``music/``.
         tools: ffmpeg.
-        progress: called with the label, the number done and the number of all, before each and at the end.
+        progress: called before each item and at the end, with its label, the number done and the total.
 
     Raises:
         ToolsError: ffmpeg lacks something or failed.
@@ -91,7 +92,7 @@ async def _cook(recipe: Recipe, root: Path, tools: Tools) -> None:
 
 
 def _scratch(root: Path) -> Path:
-    """Make a new folder of a name that nobody knows: what is in it is ours, and goes with it."""
+    """Make a temporary folder with a random name, and remove it at the end."""
     root.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=".making-", dir=root))
 

@@ -1,7 +1,8 @@
-"""What files lie in the library's folder: walked once for all who ask, and kept until the folder changes.
+"""Lists the files of the library's folder: walked once for all requests, and again when a folder changes.
 
-A folder's time of change says whether names came or went; what changes inside a file is found by walking
-again from time to time. However often somebody asks, looking takes a tenth of the time at most.
+A folder's modification time shows added and removed names; changes within files are found by walking again
+from
+time to time. Walking takes at most a tenth of the time.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ MAX_RENDITIONS = 16
 """Most files of one title."""
 
 IDLE_SHARE = 9
-"""For how many times as long as looking took nobody looks again."""
+"""Pause after a walk, as a multiple of its duration."""
 
 SORTED_AT_ONCE = 2000
-"""Names that are sorted in one go: that is one step of the interpreter, in which nothing else can run."""
+"""Names that are sorted at once: sorting holds the GIL."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListingLimits:
-    """What listing a folder may cost.
+    """Limits of listing a folder.
 
     Attributes:
         files: most files that are listed.
-        names: most names, of files and folders of any kind, that are looked at.
-        depth: how many folders deep.
-        stale_seconds: how long who asks waits for a new listing where there is one already.
-        unwalked_seconds: how long a change inside a file may go unnoticed.
+        names: most names of files and folders that are read.
+        depth: most levels of folders.
+        stale_seconds: how long a request waits for a new listing if there is an old one.
+        unwalked_seconds: how long a change within a file may go unnoticed.
     """
 
     files: int = 200_000
@@ -54,7 +55,7 @@ class ListingLimits:
 
 
 class File(NamedTuple):
-    """A file, as the folder has it: another size or time of change is another file.
+    """A file of the listing; with another size or modification time it is another file.
 
     Attributes:
         path: relative to the library, with slashes.
@@ -68,7 +69,7 @@ class File(NamedTuple):
 
 
 class Renditions(NamedTuple):
-    """Files ``TITLE.<height>p.mp4`` of one folder, as one adaptive title; the tallest comes last."""
+    """Files ``TITLE.<height>p.mp4`` of one folder as one adaptive title, in ascending order of height."""
 
     path: str
     files: tuple[File, ...]
@@ -76,15 +77,15 @@ class Renditions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What was found: titles, then files, each by path.
+    """The result of a walk: titles, then files, each ordered by path.
 
     Attributes:
         titles: two or more renditions of one name in one folder.
-        files: all files, those of titles too.
-        folders: each folder's time of change; -1 where another change could have the same one.
-        number: which walk of the folder found it.
+        files: all files, those of titles included.
+        folders: each folder's modification time; -1 if another change could have the same one.
+        number: of the walk.
         walked: when.
-        seconds: what the walk took.
+        seconds: duration of the walk.
     """
 
     titles: Sequence[Renditions] = ()
@@ -95,7 +96,7 @@ class Listing:
     seconds: float = 0.0
 
     def position_behind(self, kind: str, path: str) -> int:
-        """Tell how many of the listing's items come before what follows an item, which may be gone.
+        """Return the position behind an item, which may no longer exist.
 
         Args:
             kind: ``title`` or ``file``.
@@ -106,7 +107,7 @@ class Listing:
         return len(self.titles) + bisect.bisect_right(self.files, path, key=_path_of)
 
     def items(self, first: int, count: int) -> list[Renditions | File]:
-        """Give so many items from a position on."""
+        """Return so many items from a position on."""
         behind = max(first - len(self.titles), 0)
         titles = self.titles[first : first + count]
         return [*titles, *self.files[behind : behind + count - len(titles)]]
@@ -125,7 +126,7 @@ def _path_of(item: Renditions | File) -> str:
 
 
 class FileListing:
-    """The listing of one folder, made for all who ask at the same time.
+    """The listing of one folder, shared by all requests.
 
     Args:
         root: the folder.
@@ -158,7 +159,7 @@ class FileListing:
         self.walks = 0
 
     async def latest(self) -> Listing:
-        """Give the listing as the folder is now, or as it was lately where that takes too long.
+        """Return the current listing, or a recent one if a new one takes too long.
 
         Raises:
             OSError: the folder can't be read.
@@ -177,7 +178,7 @@ class FileListing:
         return looking.result() if done else known
 
     def close(self) -> None:
-        """End the looking: it is for nobody any more."""
+        """Cancel a walk in progress."""
         self._is_ending = True
 
     def _take(self, looking: asyncio.Future[Listing]) -> None:
@@ -188,7 +189,7 @@ class FileListing:
             self._listing = looking.result()
 
     def _look(self, known: Listing | None) -> Listing:
-        """Walk the folder, if it isn't as it was. Runs in a thread."""
+        """Walk the folder if it has changed. Runs in a thread."""
         began = self._clock()
         try:
             if known is not None and self._is_as_it_was(known, began):
@@ -237,7 +238,7 @@ class FileListing:
                 found.files.append(File(path, status.st_size, status.st_mtime_ns))
 
     def _names(self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]]) -> Iterator[str]:
-        """Give a folder's names, those of folders with a slash, in the order of the paths they begin."""
+        """Yield a folder's names, those of folders with a slash, in the order of their paths."""
         names: list[str] = []
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
@@ -257,7 +258,7 @@ class FileListing:
 
 
 class FolderTitles:
-    """Which files of a folder are renditions of which title, read once until the folder changes.
+    """Finds the renditions of titles in folders, which are read again when they change.
 
     It blocks on the disk, and may be asked by several threads at once.
 
@@ -281,7 +282,7 @@ class FolderTitles:
         self.reads = self.kept = 0
 
     def renditions(self, folder: str, title: str) -> list[str]:
-        """Name the files that are renditions of a title, the smallest picture first.
+        """Return the files that are renditions of a title, in ascending order of height.
 
         Args:
             folder: relative to the library; "" for the library itself.
@@ -325,12 +326,12 @@ class FolderTitles:
 
 @dataclass(frozen=True, slots=True)
 class _FolderNames:
-    """What a folder was found to have.
+    """The renditions in a folder.
 
     Attributes:
         titles: heights and names of renditions, by title.
-        count: how many these are.
-        changed: the folder's time of change, as of `time_of_change`.
+        count: of renditions.
+        changed: the folder's modification time, as of `time_of_change`.
         idle_until: when it may be read again, by the clock.
     """
 
@@ -341,7 +342,7 @@ class _FolderNames:
 
 
 def time_of_change(folder: Path) -> int:
-    """Give a folder's time of change; -1 where a change of the same moment may follow, or it is gone."""
+    """Return a folder's modification time; -1 if it is too recent, or the folder is gone."""
     try:
         changed = folder.stat().st_mtime_ns
     except OSError:
@@ -351,7 +352,7 @@ def time_of_change(folder: Path) -> int:
 
 @dataclass(slots=True)
 class _Found:
-    """What a walk has found so far, and how many names it has looked at."""
+    """The state of a walk."""
 
     files: list[File] = field(default_factory=list)
     folders: dict[str, int] = field(default_factory=dict)
@@ -359,7 +360,7 @@ class _Found:
 
 
 def in_order(names: Sequence[str]) -> Iterator[str]:
-    """Sort names, in steps that each are short."""
+    """Sort names in short steps."""
     steps = range(0, len(names), SORTED_AT_ONCE)
     return iter(heapq.merge(*(sorted(names[first : first + SORTED_AT_ONCE]) for first in steps)))
 

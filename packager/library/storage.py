@@ -1,8 +1,8 @@
-"""The library's files: opened once, read by position, and never anything outside the library's folder.
+"""Opens the library's files safely: never anything outside the library's folder.
 
-A name is what an address carries: parts joined by slashes, relative to the library. Each folder on the way
-is opened from the one before it without following links, so that nothing swapped between a check and the
-opening can lead outside. Everything here blocks on the disk: call it in a thread.
+Names are parts joined by slashes, relative to the library. Each folder on the way is opened relative to the
+one
+before without following links, so that nothing can be swapped in between. Blocks: call it in a thread.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _OPEN_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _OPEN_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 
 CONFIGURATION = "headwater.toml"
-"""Name of the configuration file that the server looks for."""
+"""Default name of the configuration file."""
 
 UNFINISHED = ".part"
-"""How the names of files end that are still being written."""
+"""Extension of files that are still being written."""
 
 # A TOML file, also with something behind its name: headwater.toml.bak, headwater.toml~, headwater.toml.2.gz.
 _TOML = re.compile(r"\.toml(?![a-z])")
@@ -57,11 +57,11 @@ _BACKUP = re.compile(
 _UNSAYABLE = re.compile("[\0\\\\\ud800-\udfff]")
 
 SETTLED_AFTER = 2.0
-"""Seconds after its last change from which on a file's time of change tells its versions apart."""
+"""Age in seconds from which a modification time tells versions of a file apart."""
 
 
 class NotFoundError(Exception):
-    """No file of that name is in the library. The reason is kept from clients by design."""
+    """There is no such file; the reason is not revealed to clients."""
 
 
 class LocalFile:
@@ -140,25 +140,26 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class Withheld:
-    """Files and folders of the server's own that may lie in the library, and are never served from it.
+    """Files and folders of the server that must never be served from the library.
 
-    They are told by device and inode: another name, a link or a mount leads to the same one. They are looked
-    up each time, since editors replace a file by another one.
+    They are compared by device and inode, so links and mounts don't help. They are looked up each time, since
+    editors
+    replace files.
 
     Attributes:
-        files: Such as the configuration.
-        folders: Such as that of the server's data, with all that is in them.
+        files: such as the configuration.
+        folders: such as the data folder, with everything in them.
     """
 
     files: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
 
     def identities(self) -> frozenset[tuple[int, int]]:
-        """Device and inode of each that is there now."""
+        """Device and inode of each that exists now."""
         return frozenset(map(identity_of, _statuses((*self.files, *self.folders))))
 
     def has_name(self, part: str) -> bool:
-        """Whether a name is that of one of the files, or of a copy beside it (``hw.conf.1``)."""
+        """Tell whether a name is that of one of the files, or of a backup of it (``hw.conf.1``)."""
         lowered = part.lower().lstrip("#")
         for name in (path.name.lower() for path in self.files):
             # A name without an ending, such as "config", may well be how a film's begins.
@@ -249,7 +250,7 @@ class Library:
             os.close(folder)
 
     def _followed(self, fd: int, path: Path) -> LocalFile:
-        """Take what a way with links has led to, unless that is withheld."""
+        """Accept a file that was reached by links, unless it is withheld."""
         withheld = self.withheld.identities()
         file = self._file(fd, path, withheld)
         try:
@@ -286,7 +287,7 @@ class Library:
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int]:
-    """Give device and inode: whatever name leads to a file or folder, these are the same."""
+    """Return device and inode, which are the same for all names of a file or folder."""
     return status.st_dev, status.st_ino
 
 
@@ -299,10 +300,11 @@ def _statuses(paths: Iterable[Path]) -> Iterable[os.stat_result]:
 
 
 def is_hidden(part: str) -> bool:
-    """Whether a file or folder of this name is nobody's business, and all that is in it.
+    """Tell whether a file or folder, with everything in it, is hidden by its name.
 
-    These are names with a first dot ("." and ".." among them), configurations (TOML), which have passwords
-    and may lie where the films are, their copies, and what a download or a copy hasn't finished.
+    Hidden are names with a leading dot, configurations (TOML) and their backups, which have passwords, and
+    files that
+    are still being downloaded or copied.
     """
     lowered = part.lower()
     return lowered.startswith(".") or lowered.endswith(UNFINISHED) or _is_configuration(lowered)
@@ -314,7 +316,7 @@ def _is_configuration(part: str) -> bool:
 
 
 def is_served(part: str) -> bool:
-    """Whether an address may name a file or a folder of this name, and can."""
+    """Tell whether a name may be part of an address."""
     # Empty parts are absolute paths and doubled slashes.
     return bool(part) and not is_hidden(part) and _UNSAYABLE.search(part) is None
 

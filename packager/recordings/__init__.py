@@ -1,5 +1,5 @@
-"""Recordings of live channels: events that are over, as VOD at addresses that stay.
+"""Recordings of ended live events, as VOD at permanent addresses.
 
-``note`` says what a recording is, ``playlists`` what its playlists say, ``movie`` makes one MP4 of it without
-a copy of its media, ``seal`` makes a recording of a channel's DVR, and ``collection`` keeps them.
+``note`` is the metadata, ``playlists`` and ``manifest`` are for HLS and DASH, ``movie`` is one MP4 without a
+copy of the media; ``seal`` makes a recording of a channel's DVR, and ``collection`` keeps them.
 """

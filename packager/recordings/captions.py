@@ -1,7 +1,7 @@
-"""Captions of a recording for DASH: movie fragments of a minute, of the WebVTT segments that HLS has. Pure.
+"""Captions of a recording for DASH: WebVTT segments packed into movie fragments of a minute. Pure.
 
-In files beside the media they would be simpler: but some players take their times for those of the whole
-presentation, and not of the period (dash.js 5.2.1).
+Sidecar files would be simpler, but some players take their times relative to the presentation instead of the
+period (dash.js 5.2.1).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from packager.recordings.periods import RecordedPeriod
 from packager.window.rendition import segment_uri
 
 FRAGMENT_SECONDS = 60
-"""Of one movie fragment, which players load in one piece."""
+"""Duration of a movie fragment, which players load at once."""
 
 INIT = f"init-{TEXT_INIT_NUMBER}.mp4"
 
@@ -28,10 +28,10 @@ class Chunk:
     """A movie fragment of captions.
 
     Attributes:
-        number: by which it is named.
+        number: in its name.
         begin: milliseconds of media time.
-        end: likewise.
-        segments: media sequence numbers of the segments whose cues it has.
+        end: milliseconds of media time.
+        segments: media sequence numbers of the segments with its cues.
     """
 
     number: int
@@ -41,12 +41,12 @@ class Chunk:
 
     @property
     def name(self) -> str:
-        """Its file's name."""
+        """Its file name."""
         return segment_uri(self.number)
 
 
 def chunks(period: RecordedPeriod) -> list[Chunk]:
-    """Cut a period: all of it, and nothing beyond; players look for text wherever they look for media."""
+    """Divide a period into fragments that cover exactly all of it, as players expect."""
     groups: list[list[int]] = []
     edges: list[Fraction] = []
     end = period.began + period.length
@@ -66,15 +66,15 @@ def fragment(chunk: Chunk, segments: Iterable[bytes]) -> bytes:
     """Write a movie fragment.
 
     Args:
-        chunk: it.
-        segments: its WebVTT segments; a cue that lasts over several is in each of them.
+        chunk: which one.
+        segments: its WebVTT segments; a cue may be in several.
     """
     found: dict[Cue, None] = {}
     for data in segments:
         try:
             found.update(dict.fromkeys(wvtt.read_segment(data, chunk.begin)))
         except MediaError:
-            continue  # of all the others there is something to read
+            continue  # the other segments can still be read
     return wvtt.fragment(found, chunk.begin, chunk.end, chunk.number)
 
 

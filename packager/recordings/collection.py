@@ -1,4 +1,4 @@
-"""A channel's recordings: which ones there are, for how long they stay, and who reads them."""
+"""A channel's recordings: lists, reads, creates and expires them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
 log = structlog.get_logger()
 
 RETENTION_SECONDS = 30.0
-"""How often it is looked whether recordings have become too old."""
+"""Interval at which expired recordings are removed."""
 
 MAX_NOTE_BYTES = 64 << 10
 """Longest note that is read."""
@@ -36,11 +36,11 @@ MAX_REMOVED_FOLDERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how long recordings stay.
+    """How long recordings are kept.
 
     Attributes:
-        seconds: since their end; 0: without end.
-        size: most bytes of all together, the oldest go first; 0: as many as come.
+        seconds: after their end; 0: for ever.
+        size: most bytes of all, the oldest are removed first; 0: no limit.
     """
 
     seconds: float = 0.0
@@ -51,7 +51,7 @@ FOR_EVER = Retention()
 
 
 class Recording:
-    """An event that was recorded, and who reads it.
+    """A recorded event.
 
     Args:
         note: what it is.
@@ -79,12 +79,12 @@ class Recording:
 
     @property
     def is_read(self) -> bool:
-        """Whether somebody reads from it."""
+        """Whether a request reads from it."""
         return self._readers > 0
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Keep its files while the context is open, even where it is removed in the meantime."""
+        """Keep its files while the context is open, even if it expires meanwhile."""
         self._readers += 1
         try:
             yield
@@ -92,22 +92,22 @@ class Recording:
             self._readers -= 1
 
     def open(self, name: str) -> LocalFile:
-        """Open a file of it; it blocks.
+        """Open one of its files. Blocks.
 
         Raises:
-            NotFoundError: there is none of that name.
+            NotFoundError: there is no such file.
             OSError: it can't be opened.
         """
         return self._library.open(name)
 
     def movie(self) -> tuple[LocalFile, Layout]:
-        """Give the head of its MP4, open, and what follows behind; it blocks, when first asked for a while.
+        """Open the head of its MP4, and tell which files follow it. Blocks, for long on the first call.
 
         Raises:
             NotFoundError: no MP4 can be made; ``obstacle`` says why.
             OSError: it can't be read.
         """
-        with self._lock:  # one works, and the others find it done
+        with self._lock:  # only the first caller does the work
             if not self.obstacle:
                 try:
                     return self._movie()
@@ -132,8 +132,8 @@ class Recordings:
 
     Args:
         place: their folder.
-        channel: the channel's name, for the log.
-        retention: for how long they stay.
+        channel: its name, for the log.
+        retention: how long they are kept.
     """
 
     def __init__(self, place: Path | DataFolder, channel: str, retention: Retention) -> None:
@@ -144,7 +144,7 @@ class Recordings:
         self._to_remove: list[Recording] = []
 
     def __iter__(self) -> Iterator[Recording]:
-        """Give them, the latest first."""
+        """Iterate over them, the latest first."""
         return iter(sorted(self._known.values(), key=_age))
 
     def get(self, name: str) -> Recording | None:
@@ -152,12 +152,12 @@ class Recordings:
         return self._known.get(name)
 
     def having(self, number: int) -> Recording | None:
-        """Find the recording that a segment went into: its live address stays good."""
+        """Find the recording that has a segment, so that its live address remains valid."""
         found = (one for one in self._known.values() if one.note.first <= number <= one.note.last)
         return next(found, None)
 
     async def load(self) -> None:
-        """Find the recordings of earlier processes, and remove what is left of others."""
+        """Find the recordings of earlier processes, and remove unfinished ones."""
         try:
             found = await asyncio.to_thread(self._load)
         except OSError as error:
@@ -194,14 +194,14 @@ class Recordings:
                 note = notes.decode_note(inner.read(NOTE, MAX_NOTE_BYTES))
                 if note is None or note.id != name:
                     return None
-                # By their size recordings are removed: what a note says of itself isn't enough for that.
+                # The size decides what is removed, so the note's own word isn't enough.
                 size = _size_of(inner, note.renditions) if self._retention.size else None
         except (NotOursError, FileNotFoundError):
             return None
         return Recording(note, self._place / name, size)
 
     async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> None:
-        """Make a recording of a DVR, and then its MP4's head.
+        """Make a recording of a DVR, then the head of its MP4.
 
         Raises:
             OSError: it can't be made.
@@ -217,7 +217,7 @@ class Recordings:
             head.close()
 
     async def expire(self, now: float) -> None:
-        """Remove what is too old or too much, as far as nobody reads it; never the latest for its size.
+        """Remove recordings that are too old or exceed the size, except the latest and those being read.
 
         Args:
             now: seconds since the epoch.
@@ -247,19 +247,19 @@ class Recordings:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep to the retention while the context is open."""
+        """Enforce the retention while the context is open."""
         async with beside(self._keep()):
             yield
 
 
 def _age(recording: Recording) -> tuple[float, int, str]:
-    """Give a key by which the latest is first; of one second the one with the higher number."""
+    """Sort key: the latest first; of the same second, the higher number first."""
     _, _, number = recording.note.id.partition("-")
     return -recording.note.start, -int(number or 0), recording.note.id
 
 
 def _remove(place: DataFolder, name: str) -> bool:
-    """Remove a recording's files; tell whether nothing else was in its folder."""
+    """Remove a recording's files; return whether nothing else was in its folder."""
     with place.open() as folder:
         removed_name = folder.free_name(f".{name}", MAX_REMOVED_FOLDERS)
         folder.move(name, folder, removed_name)

@@ -1,4 +1,4 @@
-"""What the DASH manifest of a recording says (ISO/IEC 23009-1): periods, and the segments in them. Pure."""
+"""The DASH manifest of a recording (ISO/IEC 23009-1). Pure."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from packager.window.rendition import init_uri
 def manifest(
     periods: Sequence[RecordedPeriod], frame_rate: Fraction, languages: Mapping[str, str] | None = None
 ) -> StaticManifest | None:
-    """Offer a recording.
+    """Make a recording's manifest.
 
     Args:
-        periods: it.
-        frame_rate: frames per second of its pictures.
-        languages: of the renditions that are captions.
+        periods: of the recording.
+        frame_rate: frames per second of its video.
+        languages: of the caption renditions, by name.
 
     Returns:
-        A static manifest; None where all renditions never have a segment of the same number.
+        A static manifest; None if no number has segments of all renditions.
     """
     if not periods:
         return None
@@ -41,7 +41,7 @@ def manifest(
 
 
 def _texts(period: RecordedPeriod, languages: Mapping[str, str]) -> list[AdaptationSet]:
-    """Offer a period's captions."""
+    """Make the adaptation sets of a period's captions."""
     if not languages:
         return []
     cut = captions.chunks(period)
@@ -76,8 +76,8 @@ def _representation(
     name: str, timeline: Timeline, listed: Sequence[LiveSegment], began: Fraction, frame_rate: Fraction
 ) -> Representation:
     _, timescale = read_track(timeline.init)
-    # Sound begins with its first whole frame. §5.3.9.6: its segment is that of the period's first moment all
-    # the same; a player that finds none there waits for it, or seeks.
+    # Audio begins with its first whole frame, a little late. §5.3.9.6: list its segment from the
+    # period's start nevertheless; else players wait for one there, or seek.
     starts = [min(listed[0].presentation_time, began), *(one.presentation_time for one in listed[1:])]
     ends = [*starts, listed[-1].presentation_time + listed[-1].duration]
     entry = timeline.entry

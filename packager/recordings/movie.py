@@ -1,8 +1,7 @@
-"""One MP4 of a recording, made without a copy of its media: a head with the tables, then the segments' files.
+"""Makes a recording playable as one MP4 without copying media: a head with the sample tables, then its files.
 
-Whole segments lie behind the head, their own ``moof`` boxes too, which no table refers to: some bytes in a
-thousand, for which the data are files as they are. Stretches follow each other without the breaks between
-them, picture and sound in step.
+The segments follow the head as they are, with ``moof`` boxes that no table refers to (a few bytes in a
+thousand). Periods follow each other without the pauses between them, audio and video in sync.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import segment_uri
 
 Listed = Mapping[str, Sequence[LiveSegment]]
-"""By rendition, picture first: segments of the same numbers, stored ones or gaps."""
+"""By rendition, video first: stored segments or gaps of the same numbers."""
 
 HEAD_BYTES = 4096
-"""How much of a part is read for its ``moof``; a longer one takes another call."""
+"""How much of a part is read for its ``moof``; a longer one takes another read."""
 
 MAX_MOOF = 1 << 20
 """Longest ``moof`` that is read."""
 
 ROWS_BETWEEN_PAUSES = 32
 ROW_PAUSE_SECONDS = 0.002
-"""After so many segments the work pauses so long: threads share one interpreter, and parts have to go out."""
+"""Pause after so many segments, so that this thread doesn't hold the GIL while live parts are due."""
 
 _Read = Callable[[int, int], bytes]
 _Run = tuple[int, tuple[Sample, ...], int]
@@ -46,13 +45,13 @@ _Run = tuple[int, tuple[Sample, ...], int]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which files lie behind an MP4's head, in order: of each number the picture's, then the sound's.
+    """The order of the segment files behind the head: of each number the video's, then the audio's.
 
     Attributes:
-        names: the renditions.
+        names: of the renditions.
         which: of each file, the index of its rendition.
-        numbers: likewise its number.
-        ends: likewise where it ends in the data.
+        numbers: of each file, its media sequence number.
+        ends: of each file, where it ends in the data.
     """
 
     names: Sequence[str]
@@ -66,7 +65,7 @@ class Layout:
         return self.ends[-1] if self.ends else 0
 
     def at(self, offset: int) -> tuple[str, int, int]:
-        """Find the file at an offset in the data: its name, where it begins, and where it ends."""
+        """Find the file at an offset in the data: its name, begin and end."""
         index = bisect_right(self.ends, offset)
         begin = self.ends[index - 1] if index else 0
         name = f"{self.names[self.which[index]]}/{segment_uri(self.numbers[index])}"
@@ -74,7 +73,7 @@ class Layout:
 
 
 def lay_out(listed: Listed) -> Layout:
-    """Put the segments' files in order."""
+    """Arrange the segment files."""
     layout = Layout(tuple(listed))
     end = 0
     for row in zip(*listed.values(), strict=True):
@@ -88,18 +87,15 @@ def lay_out(listed: Listed) -> Layout:
 
 
 def make_head(folder: OpenFolder, listed: Listed) -> bytes:
-    """Make the head of the MP4; it blocks, and takes a while.
+    """Make the head of the MP4. Blocks for a while.
 
     Args:
-        folder: the recording's.
-        listed: what goes into it.
-
-    Returns:
-        Everything in front of the files.
+        folder: of the recording.
+        listed: its segments.
 
     Raises:
-        UnsupportedError: the codecs' parameters change on the way; one movie has one set of each.
-        MalformedError: a file isn't what it should be.
+        UnsupportedError: the codec parameters change; an MP4 has one set for each track.
+        MalformedError: a file is damaged.
         OSError: a file can't be read.
     """
     with contextlib.ExitStack() as stack:
@@ -130,7 +126,7 @@ def _first_timeline(segments: Sequence[LiveSegment]) -> Timeline | None:
 
 
 class _Track:
-    """One track while it is made.
+    """A track that is being assembled.
 
     Args:
         track_id: its ID in the movie.
@@ -159,18 +155,18 @@ class _Track:
 
     @property
     def end(self) -> Fraction:
-        """Seconds in the movie's time at which its samples end so far."""
+        """End of its samples so far, in seconds of the movie's time."""
         return Fraction(self.first + self.tables.duration, self.facts.timescale)
 
     def seconds(self, ticks: int) -> Fraction:
-        """Turn ticks into seconds."""
+        """Convert ticks to seconds."""
         return Fraction(ticks, self.facts.timescale)
 
     def check(self, timeline: Timeline | None) -> None:
-        """Make sure that a segment is decoded like the first one.
+        """Check that a segment has the same codec parameters as the first.
 
         Raises:
-            UnsupportedError: it isn't.
+            UnsupportedError: it hasn't.
         """
         if timeline is not None and timeline.init != self.timeline.init:
             other = _Track(self.facts.track_id, timeline)
@@ -179,7 +175,7 @@ class _Track:
             self.timeline = timeline
 
     def add(self, run: _Run) -> None:
-        """Add a run of samples."""
+        """Add consecutive samples."""
         decode_time, samples, position = run
         at = decode_time + self.shift
         if not self.tables.count:
@@ -191,10 +187,10 @@ class _Track:
 
 
 class _Muxer:
-    """Puts picture and sound on the movie's time.
+    """Maps video and audio to the movie's time.
 
     Args:
-        timelines: of each rendition's first segment; None where it has none.
+        timelines: of each rendition's first segment; None for one without segments.
     """
 
     def __init__(self, timelines: Sequence[Timeline | None]) -> None:
@@ -206,7 +202,7 @@ class _Muxer:
         self._begun = False
 
     def add(self, found: Sequence[Sequence[_Run]], *, begins: bool) -> None:
-        """Add what the renditions have of one number."""
+        """Add the samples that the renditions have of one number."""
         having = [(track, runs) for track, runs in zip(self.tracks, found, strict=True) if runs]
         if having and (begins or not self._begun):
             origin = having[0][0].seconds(having[0][1][0][0])
@@ -221,7 +217,7 @@ class _Muxer:
                 track.add(run)
 
     def finish(self) -> list[MovieTrack]:
-        """Give the tracks; the movie begins with the first picture."""
+        """Return the tracks; the movie begins with the first picture."""
         starts = [track.seconds(track.first + track.tables.first_offset) for track in self.tracks]
         return [
             MovieTrack(track.facts, start - starts[0], track.tables)
@@ -230,7 +226,7 @@ class _Muxer:
 
 
 def _runs(folder: OpenFolder, segment: LiveSegment, track: _Track, position: int) -> list[_Run]:
-    """Read where a segment's samples are; ``position`` is where its file begins in the movie's data."""
+    """Locate a segment's samples; ``position`` is the offset of its file in the movie's data."""
     sizes = [] if segment.stored is None else segment.stored.part_sizes
     descriptor = folder.open_file(segment_uri(segment.number))
     try:
@@ -247,7 +243,7 @@ def _runs(folder: OpenFolder, segment: LiveSegment, track: _Track, position: int
 
 
 def _part(read: _Read, start: int, size: int, track_id: int) -> _Run:
-    """Read the ``moof`` of a part; boxes of other kinds may stand before it."""
+    """Read the ``moof`` of a part; other boxes may precede it."""
     data = read(start, min(size, HEAD_BYTES))
     at = 0
     while True:

@@ -1,4 +1,4 @@
-"""What a recording is, and what a channel notes of an event that is over. Pure."""
+"""The metadata files of recordings, and of events that have ended but are not recorded yet. Pure."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from msgspec import Meta, Struct
 from packager.window.numbers import MAX_NUMBER
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[1-9][0-9]?)?")
-"""A recording's name: the date of its beginning, with a number where there is another one of that name."""
+"""Name of a recording: the date of its start, numbered if it is not unique."""
 
 RENDITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,79}")
-"""A rendition's name, by which its folder is found."""
+"""Name of a rendition and its folder."""
 
 LONGEST_RECORDING = 400 * 86_400
-"""Seconds from the first picture to the last one's end."""
+"""Longest possible recording in seconds."""
 
 MOST_NUMBERS_A_SECOND = 10
-"""Segments of a recording in a second of its time."""
+"""Most segments in a second of a recording."""
 
 MOST_STEP = 86_400
-"""Seconds by which clocks that are set may put a recording's dates in disorder."""
+"""Seconds by which a changed clock may put a recording's dates out of order."""
 
 MAX_RENDITIONS = 64
 MAX_SEGMENT_SECONDS = 60
 LATEST_DATE = 4_102_444_800
-"""Seconds since the epoch: no event is of the year 2100 or later."""
+"""Latest possible date in seconds since the epoch: the year 2100."""
 
 _DATE = "%Y%m%dT%H%M%SZ"
 _LARGEST = 2**63 - 1
@@ -43,17 +43,17 @@ _Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
 
 
 class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is noted beside the DVR when an event is over: all that sealing it needs to know.
+    """What is noted beside the DVR at the end of an event, to make the recording from.
 
     Attributes:
-        frame_rate: of the event, as numerator and denominator.
-        segment_duration: seconds for which a gap stands, likewise.
+        frame_rate: as numerator and denominator.
+        segment_duration: seconds for which a gap stands, as numerator and denominator.
         target_duration: EXT-X-TARGETDURATION.
         master: the multivariant playlist.
         date_ranges: EXT-X-DATERANGE tags.
-        video: name of the rendition that the MP4 takes its picture from.
-        audio: likewise of its sound.
-        sealed: whether its recording has been made.
+        video: name of the rendition with the MP4's video.
+        audio: name of the rendition with the MP4's audio.
+        sealed: whether the recording has been made.
     """
 
     frame_rate: _Ratio
@@ -67,19 +67,19 @@ class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Note(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is written down of a recording beside its files.
+    """What is noted of a recording beside its files.
 
     Attributes:
         id: its name.
-        start: seconds since the epoch of its first picture.
-        end: likewise of its last one's end.
-        duration: seconds that it plays, without what was missed.
+        start: of the first picture, in seconds since the epoch.
+        end: of the last picture, in seconds since the epoch.
+        duration: seconds of playback, without missed segments.
         size: bytes of its segments.
-        first: the lowest number of its segments.
-        last: the highest one.
+        first: lowest media sequence number.
+        last: highest media sequence number.
         renditions: their names.
-        video: name of the rendition that the MP4 takes its picture from.
-        audio: likewise of its sound.
+        video: name of the rendition with the MP4's video.
+        audio: name of the rendition with the MP4's audio.
         dash: whether it has a DASH manifest.
     """
 
@@ -97,7 +97,7 @@ class Note(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def name_of(start: Fraction) -> str:
-    """Name a recording by the date of its beginning, in seconds since the epoch."""
+    """Name a recording by its start, in seconds since the epoch."""
     return datetime.fromtimestamp(int(start), UTC).strftime(_DATE)
 
 
@@ -107,7 +107,7 @@ def encode(note: Note | EventEnd) -> bytes:
 
 
 def sealed(ending: EventEnd) -> EventEnd:
-    """Note that the recording has been made."""
+    """Mark the recording as made."""
     return msgspec.structs.replace(ending, sealed=True)
 
 
@@ -116,7 +116,7 @@ _ENDING = msgspec.json.Decoder(EventEnd)
 
 
 def decode_note(data: bytes) -> Note | None:
-    """Read what a recording is; None where it isn't one of ours."""
+    """Read a recording's note; None if it isn't one of ours."""
     try:
         note = _NOTE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -125,7 +125,7 @@ def decode_note(data: bytes) -> Note | None:
 
 
 def _is_possible(note: Note) -> bool:
-    """Tell whether a recording can be as its note says; its name has the date of its beginning, too."""
+    """Tell whether a note is consistent with itself and with the date in its name."""
     if ID.fullmatch(note.id) is None:
         return False
     try:

@@ -1,9 +1,8 @@
-"""The periods of a recording (ISO/IEC 23009-1 §5.3.2): its playlists' segments. Pure.
+"""Divides a recording into DASH periods (ISO/IEC 23009-1 §5.3.2). Pure.
 
-A period is a stretch without a discontinuity, as it was live. A segment that a rendition lacks ends one too:
-in a period all of them are there. What its renditions last differs by a part and more where an encoder died:
-a period ends with the shortest of them, so that none has a hole before the next one. The last one ends with
-the longest: players take what lies beyond it for played already, and may stop before they come to it.
+A period has no discontinuity, and segments of all renditions. Their durations may differ by a part and more
+where an encoder died: a period ends with the shortest rendition, so that none has a hole before the next. The
+last one ends with the longest, since players may stop early otherwise.
 """
 
 from __future__ import annotations
@@ -16,20 +15,21 @@ from media.dash.mpd import rounded_down, rounded_up
 from packager.window.model import LiveSegment
 
 SHORTEST_LAST = 1
-"""Seconds. dash.js takes the period before a shorter last one for the last: it ends the media there, and may
-wait for ever. So that moment behind a break is left out."""
+"""Shortest last period in seconds; a shorter one is left out. dash.js would take the period before it for the
+last, and might wait for ever.
+"""
 
 Row = Mapping[str, LiveSegment]
-"""By rendition: its segment of one number, which isn't a gap."""
+"""The segments of one number by rendition, none of them a gap."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedPeriod:
-    """A period, and what is in it.
+    """A period of a recording.
 
     Attributes:
         rows: its segments.
-        start: seconds since the presentation's beginning.
+        start: seconds since the presentation's start.
         length: seconds.
     """
 
@@ -39,25 +39,25 @@ class RecordedPeriod:
 
     @staticmethod
     def leading(row: Row) -> LiveSegment:
-        """Give the segment by which a period is measured: the picture's, else the sound's."""
+        """Return the segment that determines the period's times: video, else audio."""
         return _leading(row)
 
     @property
     def number(self) -> int:
-        """Media sequence number of its first segment."""
+        """Media sequence number of the first segment."""
         return _leading(self.rows[0]).number
 
     @property
     def began(self) -> Fraction:
-        """Media time in seconds at which it begins."""
+        """Media time of its start in seconds."""
         return _leading(self.rows[0]).presentation_time
 
 
 def recorded_periods(segments: Mapping[str, Sequence[LiveSegment]]) -> list[RecordedPeriod]:
-    """Tell a recording's periods.
+    """Divide a recording into periods.
 
     Args:
-        segments: by rendition, picture and sound: stored segments of the same numbers, or gaps.
+        segments: by rendition of video and audio: stored segments or gaps of the same numbers.
     """
     groups = _unbroken_rows(segments)
     while len(groups) > 1 and _length(groups[-1], last=True) < SHORTEST_LAST:
@@ -70,10 +70,9 @@ def recorded_periods(segments: Mapping[str, Sequence[LiveSegment]]) -> list[Reco
 
 
 def _length(rows: Sequence[Row], *, last: bool) -> Fraction:
-    """Give the seconds of a period: whole milliseconds, as they are written; the next one begins there."""
+    """Return the duration in whole milliseconds, as it is written; the next period begins there."""
     began = _leading(rows[0]).presentation_time
-    # Not by the last segment alone: of an open group of pictures some are shown before its key frame,
-    # so that the segment in front of it is over earlier than it begins.
+    # Sum up all segments: with open GOPs, a segment may end before the next one's key frame is shown.
     ends = [
         first.presentation_time + sum(row[name].duration for row in rows) - began
         for name, first in rows[0].items()
@@ -82,7 +81,7 @@ def _length(rows: Sequence[Row], *, last: bool) -> Fraction:
 
 
 def _leading(row: Row) -> LiveSegment:
-    """Give the segment by which a period is measured: the picture's, else the sound's."""
+    """Return the segment that determines the period's times: video, else audio."""
     pictures = [one for one in row.values() if one.timeline is not None and one.timeline.entry.width]
     return (pictures or list(row.values()))[0]
 

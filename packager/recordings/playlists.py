@@ -1,4 +1,4 @@
-"""What the playlists of a recording say (RFC 8216bis): the live channel's segments, of type VOD. Pure."""
+"""The media playlists of a recording (RFC 8216bis), of type VOD. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from packager.window.model import LiveSegment
 from packager.window.rendition import init_uri, segment_uri
 
 Listed = Mapping[str, Sequence[LiveSegment]]
-"""By rendition: segments of the same numbers, stored ones or gaps."""
+"""By rendition: stored segments or gaps of the same numbers."""
 
 
 def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
-    """Leave out what no rendition has: nobody wants to sit through it a second time.
+    """Remove the gaps that all renditions share.
 
     Args:
         segments: as they were listed live.
 
     Returns:
-        The rest; what follows a gap that was left out begins with a discontinuity.
+        The rest; segments behind a removed gap begin with a discontinuity.
     """
     names = list(segments)
     kept: dict[str, list[LiveSegment]] = {name: [] for name in names}
@@ -41,13 +41,13 @@ def without_common_gaps(segments: Listed) -> dict[str, list[LiveSegment]]:
 def media_playlist(
     segments: Sequence[LiveSegment], target_duration: int, date_ranges: Sequence[str], extension: str
 ) -> m3u8.MediaPlaylist:
-    """Say what one rendition has.
+    """Make the playlist of one rendition.
 
     Args:
         segments: without the gaps that all renditions share.
-        target_duration: as it was live: no segment is longer, rounded.
+        target_duration: as it was live.
         date_ranges: EXT-X-DATERANGE tags.
-        extension: how the segments' names end.
+        extension: of the segments' names.
     """
     return m3u8.MediaPlaylist(
         target_duration=target_duration,

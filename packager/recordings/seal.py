@@ -1,7 +1,7 @@
-"""Making a recording of a channel's DVR: the same files in another folder, playlists, a note. It blocks.
+"""Makes a recording of a channel's DVR: links its files into a new folder, and adds playlists. Blocks.
 
-The segments are linked, not copied and not moved, for the channel still serves them. A recording appears
-with one renaming; what was interrupted is begun anew.
+Segments are hard-linked, since the channel still serves them. The folder is built under a temporary name and
+renamed at the end; after an interruption it is built anew.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ MASTER = "master.m3u8"
 MEDIA = "media.m3u8"
 MANIFEST = "manifest.mpd"
 HEAD = "event.head"
-"""Files of a recording besides its segments: what it is, its playlists and manifest, its MP4's beginning."""
+"""Files of a recording besides its segments: its note, playlists, manifest and the head of its MP4."""
 
 DRAFT = re.compile(rf"\.{notes.ID.pattern}(?:-[0-9]{{1,2}})?")
-"""Names of folders of recordings that are half made, or half removed."""
+"""Temporary names of folders that are being built or removed."""
 
 MOST_OF_A_NAME = 100
-"""Recordings that may begin in the same second."""
+"""Most recordings that begin in the same second."""
 
 _RENDITION = re.compile(rf"({notes.RENDITION.pattern})/{re.escape(MEDIA)}")
 
@@ -48,15 +48,15 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | No
     """Make a recording.
 
     Args:
-        dvr: the channel's DVR, a folder of each rendition; nothing is written to it any more.
-        recordings: the folder of the channel's recordings; made when missing.
-        ending: what was noted at the end.
+        dvr: the channel's DVR, which is no longer written to.
+        recordings: the folder of the channel's recordings; created if missing.
+        ending: what was noted at the end of the event.
 
     Returns:
-        What it is; None where there is nothing to keep.
+        Its note; None if there are no segments.
 
     Raises:
-        OSError: it can't be made, for one thing where the file system has no links.
+        OSError: it can't be made, for instance because the file system has no hard links.
     """
     segments = listed(_load(dvr, ending), Fraction(*ending.segment_duration))
     playable = [one for one in next(iter(segments.values()), ()) if not one.gap]
@@ -81,7 +81,7 @@ def seal(dvr: DataFolder, recordings: DataFolder, ending: EventEnd) -> Note | No
 
 
 def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, Found]:
-    """Put the DVR's renditions in order, those that have an index or that the master playlist names."""
+    """Read the DVR's renditions, those with an index or in the master playlist."""
     named = set(_RENDITION.findall(ending.master))
     try:
         folder = dvr.open()
@@ -97,7 +97,7 @@ def _load(dvr: DataFolder, ending: EventEnd) -> dict[str, Found]:
     if any(survey.lost for survey in surveys.values()):
         for survey in surveys.values():
             dates.learn(survey.lines.values(), survey.timelines)
-    # Captions take the times of what is seen and heard.
+    # Captions last: they take their times from video and audio.
     texts_last = sorted(names, key=lambda name: extension_of(name) == TEXT_EXTENSION)
     found = {name: folders[name].settle(surveys[name], dates) for name in texts_last}
     return {name: found[name] for name in names if found[name].lines}
@@ -109,7 +109,7 @@ def _has_index(dvr: OpenFolder, name: str) -> bool:
 
 
 def listed(found: dict[str, Found], segment_duration: Fraction) -> dict[str, list[LiveSegment]]:
-    """Line up what a recording's renditions have, without the gaps that they share."""
+    """Align a recording's renditions, without the gaps that all share."""
     if not found:
         return {}
     segments, _ = align_renditions(found, last_number(found) + 1, segment_duration, whole=False)
@@ -117,7 +117,7 @@ def listed(found: dict[str, Found], segment_duration: Fraction) -> dict[str, lis
 
 
 def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[LiveSegment]]:
-    """Read what a recording has of some renditions, from the indexes that went with it.
+    """Read the segments of a recording's renditions from its indexes.
 
     Raises:
         OSError: an index can't be read.
@@ -130,7 +130,7 @@ def read_back(folder: OpenFolder, renditions: Iterable[str]) -> dict[str, list[L
 
 
 def _write_manifest(draft: OpenFolder, segments: dict[str, list[LiveSegment]], ending: EventEnd) -> bool:
-    """Write what DASH players ask for; False where no two renditions have something at the same time."""
+    """Write the DASH manifest; return False if no number has segments of all renditions."""
     media = {name: kept for name, kept in segments.items() if extension_of(name) == MEDIA_EXTENSION}
     languages = {
         name: name.removeprefix(CAPTIONS_PREFIX) for name in segments if name.startswith(CAPTIONS_PREFIX)
@@ -161,7 +161,7 @@ def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], e
     names += [segment_uri(one.number, extension) for one in segments if not one.gap]
     for name in names:
         source.link(name, target, name)
-    # Appended to and replaced in its own folder: a copy, unlike the segments.
+    # Copied, since the DVR's own index is still changed.
     target.write_whole(INDEX, source.read(INDEX, MAX_INDEX_BYTES))
 
 
