@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from media.mp4.colour import UNSPECIFIED, Colour
+
 MEDIA_TYPE = "application/dash+xml"
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 ISOFF_LIVE = "urn:mpeg:dash:profile:isoff-live:2011"
@@ -228,6 +230,8 @@ class AdaptationSet:
         main: whether it is what plays when nobody chooses.
         events: scheme of the event messages that its segments may have (§5.10.3.3), or None.
         reference_time: when a moment of it was encoded, of a live presentation.
+        label: what people call it, or None.
+        colour: of video: ColourPrimaries, TransferCharacteristics and MatrixCoefficients of ISO/IEC 23091-2.
         start_with_sap: type of the stream access points that all segments begin with; 0 where that isn't so.
     """
 
@@ -237,6 +241,8 @@ class AdaptationSet:
     main: bool = True
     events: str | None = None
     reference_time: ReferenceTime | None = None
+    label: str | None = None
+    colour: Colour | None = None
     start_with_sap: int = 1
 
     def element(self) -> Element:
@@ -251,15 +257,30 @@ class AdaptationSet:
             element.set("startWithSAP", str(self.start_with_sap))
         if self.language is not None:
             element.set("lang", self.language)
+        if self.colour is not None:
+            self._add_colour(element, self.colour)
         if self.events is not None:
             # §5.3.7: what all representations have in common stands before the set's own elements.
             SubElement(element, "InbandEventStream", schemeIdUri=self.events, value="")
+        if self.label is not None:
+            SubElement(element, "Label").text = self.label
         if self.reference_time is not None:
             element.append(self.reference_time.element())
         role = "subtitle" if self.content_type == "text" else "main" if self.main else "alternate"
         SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=role)
         element.extend(representation.element() for representation in self.representations)
         return element
+
+    @staticmethod
+    def _add_colour(element: Element, colour: Colour) -> None:
+        for name, value in (
+            ("ColourPrimaries", colour.primaries),
+            ("TransferCharacteristics", colour.transfer),
+            ("MatrixCoefficients", colour.matrix),
+        ):
+            if value != UNSPECIFIED:
+                uri = f"urn:mpeg:mpegB:cicp:{name}"
+                SubElement(element, "SupplementalProperty", schemeIdUri=uri, value=str(value))
 
 
 @dataclass(frozen=True, slots=True)

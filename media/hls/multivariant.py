@@ -22,6 +22,8 @@ class Variant:
     frame_rate: Fraction | None = None
     audio: str | None = None
     subtitles: str | None = None
+    video_range: str | None = None
+    no_closed_captions: bool = False
 
     def lines(self) -> list[str]:
         """Render the tag and the URI."""
@@ -40,8 +42,10 @@ class Variant:
                 ),
                 ("RESOLUTION", width_height),
                 ("FRAME-RATE", None if self.frame_rate is None else decimal(self.frame_rate, 3)),
+                ("VIDEO-RANGE", self.video_range),
                 ("AUDIO", None if self.audio is None else quoted(self.audio)),
                 ("SUBTITLES", None if self.subtitles is None else quoted(self.subtitles)),
+                ("CLOSED-CAPTIONS", "NONE" if self.no_closed_captions else None),
             )
         )
         return [tag, self.uri]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.audio_specific_config import PARAMETRIC_STEREO, SBR, AudioSpecificConfig, audio_specific_config
 from media.mp4.boxes import box, header, walk
+from media.mp4.colour import Colour, colour_of_box, colour_of_configuration, hevc_parameter_sets
 from media.mp4.dolby import ac3_channels, dolby_vision, enhanced_ac3
 
 _VIDEO_HEADER = 78
@@ -41,6 +42,7 @@ class SampleEntry:
         supplemental_codec: of video that more than one codec can show: the better one's RFC 6381 string and
             the brand of how they go together, such as ``dvh1.08.07/db1p``.
         joc_complexity: objects of joint object coding (Dolby Atmos) in E-AC-3; 0 without it.
+        colour: of video, where the entry or the decoder's configuration says it.
     """
 
     kind: bytes
@@ -53,6 +55,14 @@ class SampleEntry:
     sample_rate: int = 0
     supplemental_codec: str | None = None
     joc_complexity: int = 0
+    colour: Colour | None = None
+
+    @property
+    def video_range(self) -> str:
+        """SDR, HLG or PQ (RFC 8216bis §4.4.6.2); Dolby Vision that nothing else can show is PQ."""
+        if self.kind in _BASE_LAYERS:
+            return "PQ"
+        return (self.colour or Colour()).video_range
 
     @property
     def brand(self) -> bytes | None:
@@ -115,8 +125,46 @@ def _video(kind: bytes, body: bytes) -> SampleEntry:
         # §12.1.5: of QuickTime's colour types only nclx is defined
         or (name == b"colr" and _payload(whole)[:4] == b"nclx")
     )
-    fixed = body[:_VIDEO_HEADER]
-    return SampleEntry(kind, codec, fixed, kept, width, height, supplemental_codec=supplemental)
+    colour = colour_of_box(_payload(boxes[b"colr"])) if b"colr" in boxes else None
+    if colour is None:
+        colour = colour_of_configuration(configuration, _payload(boxes[configuration]))
+    return SampleEntry(
+        kind,
+        codec,
+        body[:_VIDEO_HEADER],
+        kept,
+        width,
+        height,
+        supplemental_codec=supplemental,
+        colour=colour,
+    )
+
+
+def without_parameter_sets(entry: SampleEntry) -> SampleEntry | None:
+    """Give the entry of the same video under the type that says that no sample has parameter sets of its own.
+
+    That is ``hvc1`` for ``hev1`` (ISO/IEC 14496-15 §8.4.1.1), which Apple's players ask for. Whether it is so
+    the samples tell; None where the configuration lacks what a decoder needs, or it's no ``hev1``.
+    """
+    kinds = {b"hev1": b"hvc1", b"dvhe": b"dvh1"}
+    hvcc = next((_payload(one) for one in entry.boxes if one[4:8] == b"hvcC"), b"")
+    if entry.kind not in kinds or not {32, 33, 34} <= {kind for kind, _ in hevc_parameter_sets(hvcc)}:
+        return None
+    complete, position = bytearray(hvcc), 23
+    for _ in range(hvcc[22]):
+        complete[position] |= 0x80  # §8.3.3.1.2: array_completeness
+        count, position = int.from_bytes(hvcc[position + 1 : position + 3], "big"), position + 3
+        for _ in range(count):
+            position += 2 + int.from_bytes(hvcc[position : position + 2], "big")
+    kind = kinds[entry.kind]
+    supplemental = entry.supplemental_codec
+    return replace(
+        entry,
+        kind=kind,
+        codec=kind.decode() + entry.codec[4:],
+        boxes=tuple(box(b"hvcC", complete) if one[4:8] == b"hvcC" else one for one in entry.boxes),
+        supplemental_codec=None if supplemental is None else _ENHANCED[kind] + supplemental[4:],
+    )
 
 
 def _sound(kind: bytes, body: bytes) -> SampleEntry:

@@ -6,6 +6,7 @@ wanted.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,18 @@ MAX_EDITS = 64
 
 TABLES = frozenset((b"stts", b"ctts", b"stsc", b"stsz", b"stz2", b"stco", b"co64", b"stss"))
 """The boxes of a sample table that are kept for :mod:`media.mp4.samples`."""
+
+MAX_NAME = 256
+"""Longest name of a track in bytes; of longer ones nobody could choose in a menu."""
+
+_SOFTWARE = re.compile(r"(?i)handler|media|^(mono|stereo|sound|video)$|produced|gpac|l-smash|bento4")
+"""Names of handlers that aren't a track's."""
+
+_QUICKTIME_LANGUAGES = (
+    "eng fra deu ita nld swe spa dan por nor heb jpn ara fin ell isl mlt tur hrv zho urd hin tha kor lit pol"
+    " hun est lav sme fao fas rus zho nld gle sqi ron ces slk slv yid srp mkd bul ukr bel"
+)
+"""QuickTime's languages by their codes, each a word (QuickTime File Format, "Language code values")."""
 
 _IDENTITY = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 _ROTATIONS = {(1, 0): 0, (0, 1): 90, (-1, 0): 180, (0, -1): 270}
@@ -63,6 +76,8 @@ class Track:
         timescale: ticks per second of its media.
         duration: of its media in ticks, as declared; the sample table knows better.
         language: ISO 639-2/T code; ``und`` when not given.
+        extended_language: BCP 47 tag of ``elng``, which says more than the code; empty without it.
+        name: what the track is called, such as "Director commentary"; empty where nobody has named it.
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
         display_height: track header's height.
@@ -85,6 +100,8 @@ class Track:
     edits: tuple[Edit, ...]
     tables: Mapping[bytes, memoryview]
     self_contained: bool
+    extended_language: str = ""
+    name: str = ""
 
     @property
     def rotation(self) -> int:
@@ -168,8 +185,8 @@ class Boxes:
 
 
 def _track(moov: Boxes, trak: Box) -> Track:
-    boxes = _children(moov, trak, b"tkhd", b"mdia", b"edts")
-    mdia = _children(moov, _need(boxes, b"mdia", "trak"), b"mdhd", b"hdlr", b"minf")
+    boxes = _children(moov, trak, b"tkhd", b"mdia", b"edts", b"udta")
+    mdia = _children(moov, _need(boxes, b"mdia", "trak"), b"mdhd", b"hdlr", b"minf", b"elng")
     minf = _children(moov, _need(mdia, b"minf", "mdia"), b"stbl", b"dinf")
     stbl = _children(moov, _need(minf, b"stbl", "minf"), b"stsd", *TABLES)
     tkhd = _need(boxes, b"tkhd", "trak")
@@ -180,7 +197,9 @@ def _track(moov: Boxes, trak: Box) -> Track:
     mdhd = _need(mdia, b"mdhd", "mdia")
     media_version, timescale = _timescale(moov, mdhd)
     duration, language = _fields(moov, mdhd, *((24, ">QH") if media_version else (16, ">IH")))
-    (handler,) = _fields(moov, _need(mdia, b"hdlr", "mdia"), 8, ">4s")
+    hdlr = _need(mdia, b"hdlr", "mdia")
+    (handler,) = _fields(moov, hdlr, 8, ">4s")
+    extended = mdia.get(b"elng")
     return Track(
         track_id=track_id,
         handler=handler,
@@ -195,6 +214,8 @@ def _track(moov: Boxes, trak: Box) -> Track:
         edits=_edits(moov, boxes.get(b"edts")),
         tables={kind: moov.data[found.payload : found.end] for kind, found in stbl.items() if kind in TABLES},
         self_contained=_self_contained(moov, minf.get(b"dinf")),
+        extended_language="" if extended is None else _string(moov, extended, 4),  # §8.4.6
+        name=_user_name(moov, boxes.get(b"udta")) or _handler_name(moov, hdlr),
     )
 
 
@@ -247,8 +268,42 @@ def _self_contained(moov: Boxes, dinf: Box | None) -> bool:
 
 def _language(packed: int) -> str:
     """Unpack three letters of five bits each (§8.4.2.3); QuickTime's own codes are no letters."""
+    if 4 * packed < len(_QUICKTIME_LANGUAGES):
+        return _QUICKTIME_LANGUAGES[4 * packed :][:3]
     letters = "".join(chr(0x60 + (packed >> shift & 31)) for shift in (10, 5, 0))
     return letters if letters.isalpha() and packed != 0x7FFF else "und"
+
+
+def _user_name(moov: Boxes, udta: Box | None) -> str:
+    """Find the name that somebody gave a track (QuickTime File Format, "User data atoms")."""
+    found: dict[bytes, str] = {}
+    try:
+        for one in () if udta is None else moov.walk(udta.payload, udta.end):
+            if one.kind in (b"name", b"\xa9nam"):
+                # International text has a length and a language before it.
+                found.setdefault(one.kind, _string(moov, one, 0 if one.kind == b"name" else 4))
+    except MalformedError:  # user data are anybody's: a player needs none of them
+        pass
+    return found.get(b"name") or found.get(b"\xa9nam", "")
+
+
+def _handler_name(moov: Boxes, hdlr: Box) -> str:
+    """Read the name of a handler (§8.4.3.3, a C string; QuickTime's is counted) where it names the track.
+
+    Most writers put the name of the software there that would play such media.
+    """
+    length = bytes(moov.data[hdlr.payload + 24 : min(hdlr.payload + 25, hdlr.end)])
+    counted = length == (hdlr.end - hdlr.payload - 25).to_bytes(4, "big", signed=True)[3:]
+    text = _string(moov, hdlr, 25 if counted else 24)
+    return "" if _SOFTWARE.search(text) else text
+
+
+def _string(moov: Boxes, parent: Box, offset: int) -> str:
+    """Read text from there to a zero or the box's end; nothing of what is too long to be a name."""
+    if parent.end - parent.payload > MAX_NAME:
+        return ""
+    data = bytes(moov.data[parent.payload + offset : parent.end]).partition(b"\0")[0]
+    return "".join(one for one in data.decode("utf-8", "replace") if one.isprintable()).strip()
 
 
 def _children(moov: Boxes, parent: Box, *kinds: bytes) -> dict[bytes, Box]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from media.mp4.languages import LANGUAGE_NAMES
 from packager.window.cadence import Cadence
-from packager.window.rendition import LANGUAGE_NAMES, Rendition, leading
+from packager.window.rendition import Rendition, leading
 
 AUDIO_GROUP = "audio"
 CAPTIONS_GROUP = "captions"

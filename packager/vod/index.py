@@ -14,10 +14,12 @@ import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.boxes import LARGEST_HEADER
-from media.mp4.codecs import SampleEntry, parse_sample_entry
+from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_sets
 from media.mp4.faststart import MoovFinder
 from media.mp4.init_segment import write_init_segment
+from media.mp4.languages import language_tag
 from media.mp4.movie import MAX_MOOV, Movie, Track, parse_movie
+from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
 from packager.vod.timeline import (
     MAX_SEGMENTS,
@@ -35,6 +37,16 @@ Read = Callable[[int, int], bytes]
 
 _KEPT_SHARE = 4
 """A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
+
+RATE_SECONDS = Fraction(1, 10)
+RATE_TICKS = 1000
+"""For how long frames come at a rate that counts as one."""
+
+VARYING = Fraction(21, 20)
+"""How many times the average the largest rate is where the rate changes; less is rounding."""
+
+MAX_PICTURES_LOOKED_AT = 16
+"""Pictures at cuts whose parameter sets are looked for, before it is said that there are none."""
 
 _TRACK_BYTES = 8192
 """Memory of a track's objects beside its tables."""
@@ -83,7 +95,8 @@ class OfferedTrack:
         video: whether it is video; else it is sound.
         entry: its codec's facts.
         timescale: its ticks per second.
-        language: ISO 639-2/T code or ``und``.
+        language: BCP 47 tag; None where none is known.
+        title: what the file calls the track; empty where it doesn't.
         rotation: clockwise, in degrees.
         samples: on the timeline of the published media.
         cuts: number of each segment's first sample, and behind them the number of samples.
@@ -97,7 +110,8 @@ class OfferedTrack:
     video: bool
     entry: SampleEntry
     timescale: int
-    language: str
+    language: str | None
+    title: str
     rotation: int
     samples: Arrangement
     cuts: Int64
@@ -128,8 +142,12 @@ class OfferedTrack:
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames per second, on average."""
-        return Fraction(len(self.samples) * self.timescale, max(1, self.samples.duration))
+        """Frames per second at most: of a rate that changes the largest, of another the average."""
+        average = Fraction(len(self.samples) * self.timescale, max(1, self.samples.duration))
+        # Long enough that times which are rounded to coarse ticks make no difference.
+        window = max(RATE_TICKS, round(RATE_SECONDS * self.timescale))
+        largest = self.samples.largest_rate(window) * self.timescale
+        return largest if largest > average * VARYING else average
 
     @property
     def nbytes(self) -> int:
@@ -205,7 +223,28 @@ def read_index(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex
         OSError: it can't be read.
     """
     moov = _read_moov(read, size, limits.moov_bytes)
-    return index_movie(parse_movie(moov, limits.moov_bytes), len(moov), size, limits)
+    index = index_movie(parse_movie(moov, limits.moov_bytes), len(moov), size, limits)
+    entry = None if index.video is None else without_parameter_sets(index.video.entry)
+    if index.video is None or entry is None or _have_parameter_sets(index.video, read):
+        return index
+    init = index.video.init.replace(index.video.entry.render(), entry.render())
+    return replace(index, tracks=(replace(index.video, entry=entry, init=init), *index.sounds))
+
+
+def _have_parameter_sets(track: OfferedTrack, read: Read) -> bool:
+    """Look at some segments' first pictures, where encoders repeat parameter sets if they do."""
+    look, step = sample_starts(track.entry), -(-len(track.sizes) // MAX_PICTURES_LOOKED_AT)
+    for cut in track.cuts[:-1:step].tolist():
+        sample = track.samples.samples(cut, cut + 1)
+        offset = int(sample.offset[0])
+
+        def read_sample(position: int, length: int, offset: int = offset) -> bytes:
+            return read(offset + position, length)
+
+        found = look(int(sample.size[0]), read_sample)
+        if found.parameter_sets or found.access is Access.NONE:
+            return True
+    return False
 
 
 def _read_moov(read: Read, size: int, max_bytes: int) -> bytes:
@@ -398,7 +437,8 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         video=one.video,
         entry=one.entry,
         timescale=track.timescale,
-        language=track.language,
+        language=language_tag(track.language, track.extended_language),
+        title=track.name,
         rotation=track.rotation,
         samples=arrangement,
         cuts=cuts,

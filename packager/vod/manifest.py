@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from media.dash.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, rounded_up
+from media.mp4.colour import Colour
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,
     SEGMENT_SUFFIX,
     Files,
     choose_sounds,
-    known_language,
     peak_bandwidth,
+    title_of,
 )
 
 
@@ -29,15 +30,21 @@ def manifest(files: Files) -> StaticManifest:
     videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
     base, sounds = choose_sounds(files)
     sets = []
-    if videos:
-        shown = [_representation(*one, number) for number, one in enumerate(videos)]
-        types = [file.starts.video for file in files if file.index.video is not None]
-        sets.append(AdaptationSet("video", shown, start_with_sap=_common(types)))
+    colours: dict[Colour, list[int]] = {}
+    for number, (_, video) in enumerate(videos):  # pictures of several colours can't follow each other
+        colours.setdefault(video.entry.colour or Colour(), []).append(number)
+    types = [file.starts.video for file in files if file.index.video is not None]
+    for colour, numbers in colours.items():
+        shown = [_representation(*videos[number], number) for number in numbers]
+        sap = _common([types[number] for number in numbers])
+        sets.append(AdaptationSet("video", shown, start_with_sap=sap, colour=colour))
     for sound in sounds:
-        language = sound.language if known_language(sound) else None
         offered = [_representation(base, sound, 0)]
         sap = _common([file.starts.sound for file in files if file.prefix == base])
-        sets.append(AdaptationSet("audio", offered, language, main=sound is sounds[0], start_with_sap=sap))
+        main, label = sound is sounds[0], title_of(sound)
+        sets.append(
+            AdaptationSet("audio", offered, sound.language, main=main, start_with_sap=sap, label=label)
+        )
     tracks = [*(video for _, video in videos), *sounds]
     return StaticManifest(
         # Players take what lies beyond its end for played already, and may stop before they come to it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 from urllib.parse import quote
@@ -14,6 +14,7 @@ import numpy as np
 from media.errors import UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.segment_starts import UNKNOWN, SegmentStarts
 
@@ -43,8 +44,6 @@ class OfferedFile:
 
 
 Files = Sequence[OfferedFile]
-
-_NO_LANGUAGES = ("und", "mis", "zxx", "mul")
 
 
 def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> MediaPlaylist:
@@ -112,22 +111,23 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
         A playlist whose addresses lead to the files' own playlists.
     """
     base, sounds = choose_sounds(files)
-    groups: dict[str, list[OfferedTrack]] = {}
-    for track in sounds:  # a group has one codec, so that a player can leave out what it can't play
-        groups.setdefault(track.entry.codec, []).append(track)
+    groups = _groups(sounds)
     videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
+    # §4.4.6.2: NONE is said of all variants or of none.
+    captions = any(file.starts.captions for file in files)
     media: list[Media] = []
     variants: list[Variant] = []
-    for number, (codec, group) in enumerate(groups.items()):
+    for number, group in enumerate(groups):
         group_id = "audio" if number == 0 else f"audio-{number + 1}"
         listed = bool(videos) or len(group) > 1
-        media += [_media(track, base, group_id, track is group[0]) for track in group if listed]
+        media += _media(group, base, group_id) if listed else []
         if not videos:
-            variants.append(_sound_variant(group, base, codec, group_id if listed else None))
+            variants.append(_sound_variant(group, base, group_id if listed else None))
         for prefix, video in videos:
-            variants.append(_video_variant(video, prefix, group, codec, group_id))
+            variants.append(_video_variant(video, prefix, group, group_id))
     if not groups:
-        variants = [_video_variant(video, prefix, (), None, None) for prefix, video in videos]
+        variants = [_video_variant(video, prefix, (), None) for prefix, video in videos]
+    variants = [replace(variant, no_closed_captions=not captions) for variant in variants]
     comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
     independent = all(file.starts.independent for file in files)
     return MultivariantPlaylist(variants, media, comments=comments, independent=independent)
@@ -181,23 +181,49 @@ def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
 
 
-def known_language(track: OfferedTrack) -> bool:
-    """Say whether a track's language code names a language."""
-    return track.language not in _NO_LANGUAGES
+def _groups(sounds: Sequence[OfferedTrack]) -> list[list[OfferedTrack]]:
+    """Join sound tracks to groups of one codec, so that a player can leave out what it can't play.
+
+    Each group has every language there is, for who plays it could have no other; one that hasn't isn't
+    offered, and where none has all, all are in one.
+    """
+    groups: dict[str, list[OfferedTrack]] = {}
+    for track in sounds:
+        groups.setdefault(track.entry.codec, []).append(track)
+    languages = {track.language for track in sounds}
+    whole = [group for group in groups.values() if {track.language for track in group} == languages]
+    return whole or ([list(sounds)] if sounds else [])
 
 
-def _media(track: OfferedTrack, base: str, group_id: str, default: bool) -> Media:
-    known = known_language(track)
-    return Media(
-        "AUDIO",
-        group_id,
-        name=f"{track.name} ({track.language})" if known else track.name,
-        uri=_playlist_uri(base, track),
-        language=track.language if known else None,
-        default=default,
-        autoselect=default or known,
-        channels=_channels(track),
-    )
+def _media(group: Sequence[OfferedTrack], base: str, group_id: str) -> list[Media]:
+    """List a group's tracks: names differ, and one of each language is chosen by itself (§4.4.6.1.1)."""
+    listed: list[Media] = []
+    for track in group:
+        name, language = title_of(track) or track.name, track.language
+        if any(one.name == name for one in listed):
+            name = f"{name} ({track.name})"
+        listed.append(
+            Media(
+                "AUDIO",
+                group_id,
+                name=name,
+                uri=_playlist_uri(base, track),
+                language=language,
+                default=not listed,
+                autoselect=language is not None and all(one.language != language for one in listed),
+                channels=_channels(track),
+            )
+        )
+    return listed
+
+
+def title_of(track: OfferedTrack) -> str | None:
+    """Give what people call a track: its own name, or its language's."""
+    if track.title:
+        return track.title.replace('"', "'")
+    if track.language is None:
+        return None
+    return LANGUAGE_NAMES.get(track.language.partition("-")[0].lower(), track.language)
 
 
 def _channels(track: OfferedTrack) -> str | None:
@@ -208,30 +234,35 @@ def _channels(track: OfferedTrack) -> str | None:
 
 
 def _video_variant(
-    video: OfferedTrack, prefix: str, group: Sequence[OfferedTrack], codec: str | None, group_id: str | None
+    video: OfferedTrack, prefix: str, group: Sequence[OfferedTrack], group_id: str | None
 ) -> Variant:
-    codecs = [video.entry.codec] + ([codec] if codec else [])
     return Variant(
         _playlist_uri(prefix, video),
         # §4.4.6.2: with the rendition of each group that needs most
         bandwidth=peak_bandwidth(video) + max(map(peak_bandwidth, group), default=0),
         average_bandwidth=average_bandwidth(video) + max(map(average_bandwidth, group), default=0),
-        codecs=",".join(codecs),
+        codecs=_codecs(video, *group),
         supplemental_codecs=video.entry.supplemental_codec,
         resolution=video.resolution,
         frame_rate=video.frame_rate,
         audio=group_id,
+        video_range=video.entry.video_range,
     )
 
 
-def _sound_variant(group: Sequence[OfferedTrack], base: str, codec: str, group_id: str | None) -> Variant:
+def _sound_variant(group: Sequence[OfferedTrack], base: str, group_id: str | None) -> Variant:
     return Variant(
         _playlist_uri(base, group[0]),
         bandwidth=max(map(peak_bandwidth, group)),
         average_bandwidth=max(map(average_bandwidth, group)),
-        codecs=codec,
+        codecs=_codecs(*group),
         audio=group_id,
     )
+
+
+def _codecs(*tracks: OfferedTrack) -> str:
+    """Name every codec that is needed for some of the tracks once."""
+    return ",".join(dict.fromkeys(track.entry.codec for track in tracks))
 
 
 def _playlist_uri(prefix: str, track: OfferedTrack) -> str:

@@ -148,6 +148,20 @@ class Arrangement:
         )
         return end - begin
 
+    def largest_rate(self, window: int) -> Fraction:
+        """Give the most samples a tick that come for so many ticks in a row; 0 where all last less."""
+        largest = Fraction(0)
+        for start, stop in stretches(self.first, self.first + self.count):
+            times = self.table.decode_times(start, stop)
+            following = times.searchsorted(times + window)
+            whole = following < len(times)
+            numbers, following = np.flatnonzero(whole), following[whole]
+            if len(numbers):
+                counts, lengths = following - numbers, times[following] - times[numbers]
+                best = int((counts / lengths).argmax())
+                largest = max(largest, Fraction(int(counts[best]), int(lengths[best])))
+        return largest
+
     def samples(self, start: int, stop: int) -> Samples:
         """Expand a range: the decode times are 0 or later, and the composition offsets aren't negative."""
         found = self.table.samples(self.first + start, self.first + stop)

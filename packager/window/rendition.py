@@ -14,36 +14,6 @@ CAPTIONS_PREFIX = "captions-"
 MAP_EXTENSION = ".mp4"
 """How the names of init segments end."""
 
-LANGUAGE_NAMES = {
-    "ar": "العربية",
-    "cs": "Čeština",
-    "da": "Dansk",
-    "de": "Deutsch",
-    "el": "Ελληνικά",
-    "en": "English",
-    "es": "Español",
-    "fi": "Suomi",
-    "fr": "Français",
-    "he": "עברית",
-    "hi": "हिन्दी",
-    "hu": "Magyar",
-    "it": "Italiano",
-    "ja": "日本語",
-    "ko": "한국어",
-    "nl": "Nederlands",
-    "no": "Norsk",
-    "pl": "Polski",
-    "pt": "Português",
-    "ro": "Română",
-    "ru": "Русский",
-    "sv": "Svenska",
-    "tr": "Türkçe",
-    "uk": "Українська",
-    "vi": "Tiếng Việt",
-    "zh": "中文",
-}
-"""What players' menus call captions; of another language or a regional one, its tag."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rendition:

@@ -208,8 +208,8 @@ def test_sound_without_video_is_a_variant_itself() -> None:
 def test_each_language_is_a_rendition_and_the_first_is_the_default() -> None:
     playlist = m3u8.loads(titles_of(films.film("languages.mp4")).multivariant_playlist("languages.mp4"))
     assert [(media.language, media.default, media.uri) for media in playlist.media] == [
-        ("deu", "YES", "audio/media.m3u8"),
-        ("fra", "NO", "audio-2/media.m3u8"),
+        ("de", "YES", "audio/media.m3u8"),
+        ("fr", "NO", "audio-2/media.m3u8"),
     ]
     assert len({media.name for media in playlist.media}) == 2
 

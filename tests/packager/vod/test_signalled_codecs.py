@@ -138,7 +138,7 @@ def ten_bits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         # Dolby Vision Profiles and Levels: profile 5 is shown by nothing else
         (b"dvh1", b"dvcC", (5, 6, 0), "dvh1.05.06", None),
-        (b"dvhe", b"dvcC", (5, 6, 0), "dvhe.05.06", None),
+        (b"dvhe", b"dvcC", (5, 6, 0), "dvh1.05.06", None),
         # RFC 8216bis §4.4.6.2, SUPPLEMENTAL-CODECS: its own example is dvh1.08.07/db4h
         (b"hvc1", b"dvvC", (8, 7, 4), "hvc1", "dvh1.08.07/db4h"),
         (b"hvc1", b"dvvC", (8, 5, 1), "hvc1", "dvh1.08.05/db1p"),
