@@ -10,7 +10,7 @@ CLOCK_RATE = 90_000
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class StreamChunk:
     """Consecutive bytes of a stream.
 
     Attributes:
@@ -35,7 +35,7 @@ class StreamReader(Protocol):
     def signature(self) -> bytes:
         """What decoders must know of the stream: as long as it stays, it is the same codecs and sizes."""
 
-    def receive_data(self, data: bytes) -> list[Piece]:
+    def receive_data(self, data: bytes) -> list[StreamChunk]:
         """Take the next bytes of the stream.
 
         Returns:

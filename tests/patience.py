@@ -10,7 +10,7 @@ import pytest
 
 from origin.live import open_segment, reload, routes
 from origin.radio.limits import ListenerLimits, MountLimits
-from packager.live import pace, run
+from packager.live import lateness, run
 from packager.radio.limits import StationLimits
 from packager.sources import hls, inspection, pacing, pull
 from packager.window import wallclock
@@ -23,7 +23,7 @@ CLIENT_SECONDS = 120.0
 
 Limit = tuple[ModuleType, str]
 
-GAPS: tuple[Limit, ...] = ((pace, "LATEST"),)
+GAPS: tuple[Limit, ...] = ((lateness, "LATEST"),)
 """Behind which gaps stand for segments."""
 
 BREAKS: tuple[Limit, ...] = (

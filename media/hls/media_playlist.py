@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from media.hls.lasting_text import Pieces, Text, rendered
+from media.hls.shared_text import Pieces, Text, rendered
 from media.hls.values import attributes, date_time, decimal, quoted, text, yes
 
 MEDIA_TYPE = "application/vnd.apple.mpegurl"

@@ -112,11 +112,11 @@ class BitReservoirRepair:
         data, lost = frame.data, list[tuple[Shape, bytes]]()
         shape = shape_of(data)
         if self._odd and (shape == self._shape or shape != shape_of(self._odd[-1])):
-            lost = self._give_up()
+            lost = self._replace_with_silence()
         if shape == self._shape:
-            return [*lost, (shape, self._mend(shape, data))]
+            return [*lost, (shape, self._repair(shape, data))]
         self._odd.append(data)
-        return lost if len(self._odd) < CHANGE_FRAMES else lost + self._turn(shape)
+        return lost if len(self._odd) < CHANGE_FRAMES else lost + self._change_shape(shape)
 
     def end(self) -> list[tuple[Shape, bytes]]:
         """Give what was held back: no more frames come.
@@ -125,19 +125,19 @@ class BitReservoirRepair:
             All of a track that had too few frames for a shape. Else nothing: what looks like some frames of
             another shape at a track's end is the rest of one that was cut.
         """
-        return self._turn(shape_of(self._odd[-1])) if self._shape is None and self._odd else []
+        return self._change_shape(shape_of(self._odd[-1])) if self._shape is None and self._odd else []
 
-    def _turn(self, shape: Shape) -> list[tuple[Shape, bytes]]:
+    def _change_shape(self, shape: Shape) -> list[tuple[Shape, bytes]]:
         self._shape, self._reservoir = shape, 0
         frames, self._odd = self._odd, []
-        return [(shape, self._mend(shape, data)) for data in frames]
+        return [(shape, self._repair(shape, data)) for data in frames]
 
-    def _give_up(self) -> list[tuple[Shape, bytes]]:
+    def _replace_with_silence(self) -> list[tuple[Shape, bytes]]:
         """Put silence in the place of frames that don't belong here."""
         count, self._odd, self._reservoir = len(self._odd), [], 0
         return [(self._shape, self._shape.silence)] * count if self._shape is not None else []
 
-    def _mend(self, shape: Shape, data: bytes) -> bytes:
+    def _repair(self, shape: Shape, data: bytes) -> bytes:
         start = 4 if data[1] & 1 else 6
         end = start + shape.side_bytes
         side, main_bytes = int.from_bytes(data[start:end], "big"), len(data) - end

@@ -18,7 +18,7 @@ from media.mp4.boxes import box, walk
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from media.mp4.moof import Sample
 from media.mp4.movie import Track
-from media.stream_reader import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, StreamChunk
 
 RUN = Fraction(1, 10)
 """Seconds of a track that stay together at most."""
@@ -62,7 +62,7 @@ class FragmentJoiner:
         self._number = 0
         self.signature = b""
 
-    def receive_data(self, index: int, data: bytes) -> Iterator[Piece]:
+    def receive_data(self, index: int, data: bytes) -> Iterator[StreamChunk]:
         """Take the next bytes of a stream.
 
         Args:
@@ -80,18 +80,18 @@ class FragmentJoiner:
         self._inputs[index].receive(data)
         return self._bounded()
 
-    def receive_eof(self) -> Iterator[Piece]:
+    def receive_eof(self) -> Iterator[StreamChunk]:
         """Give the rest: nothing more comes."""
         for one in self._inputs:
             one.ended = True
         return self._pieces()
 
-    def _bounded(self) -> Iterator[Piece]:
+    def _bounded(self) -> Iterator[StreamChunk]:
         yield from self._pieces()
         if any(one.held > MAX_HELD_BYTES for one in self._inputs):
             raise UnsupportedError("picture and sound aren't of the same time")
 
-    def _pieces(self) -> Iterator[Piece]:
+    def _pieces(self) -> Iterator[StreamChunk]:
         while True:
             renewed = [one.take_init() for one in self._inputs]
             if any(one.init is None for one in self._inputs):
@@ -99,7 +99,7 @@ class FragmentJoiner:
             if any(renewed):
                 former, self.signature = self.signature, self._init()
                 if self.signature != former:
-                    yield Piece(self.signature, header=True, changes=bool(former))
+                    yield StreamChunk(self.signature, header=True, changes=bool(former))
             if any(not one.runs and not one.ended for one in self._inputs):
                 return
             ready = [one for one in self._inputs if one.runs]
@@ -127,7 +127,7 @@ class FragmentJoiner:
                 defaults += [_renumbered(trex, 12, one.ids) for trex in _all(mvex[8:], b"trex")]
         return file_type + box(b"moov", header, *tracks, box(b"mvex", *defaults))
 
-    def _piece(self, run: _Run, ids: Mapping[int, int]) -> Piece:
+    def _piece(self, run: _Run, ids: Mapping[int, int]) -> StreamChunk:
         self._number += 1
         pictures = any(one.has_video for one in self._inputs)
         data = write_fragment(
@@ -138,7 +138,7 @@ class FragmentJoiner:
             data=run.data,
         )
         begins = run.samples[0].is_sync and (run.track.handler == b"vide" or not pictures)
-        return Piece(data, access=begins, clock=int(run.time * CLOCK_RATE))
+        return StreamChunk(data, access=begins, clock=int(run.time * CLOCK_RATE))
 
 
 class _Input:

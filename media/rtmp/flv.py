@@ -7,7 +7,7 @@ of the times.
 from __future__ import annotations
 
 from media.errors import MalformedError
-from media.stream_reader import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, StreamChunk
 
 FILE_HEADER = 13
 """Bytes in front of the first tag: the header (§E.2) and the size of the tag before it, which is none."""
@@ -49,7 +49,7 @@ class FlvReader:
         tags = (self._headers.get(kind, b"") for kind in (VIDEO, AUDIO))
         return b"".join(map(_body, tags))
 
-    def receive_data(self, data: bytes) -> list[Piece]:
+    def receive_data(self, data: bytes) -> list[StreamChunk]:
         """Take the next bytes of the stream.
 
         Returns:
@@ -59,20 +59,20 @@ class FlvReader:
             MalformedError: it is no FLV.
         """
         self._buffer += data
-        found: list[Piece] = []
+        found: list[StreamChunk] = []
         if not self._file_header and len(self._buffer) >= FILE_HEADER:
             if self._buffer[:3] != b"FLV":
                 raise MalformedError("no FLV header")
             self._file_header = bytes(self._buffer[:FILE_HEADER])
             del self._buffer[:FILE_HEADER]
-            found.append(Piece(self._file_header, header=True))
+            found.append(StreamChunk(self._file_header, header=True))
         # Tags of megabytes are copied once.
         with memoryview(self._buffer) as view:
             position = self._tags(view, found)
         del self._buffer[:position]
         return found
 
-    def _tags(self, view: memoryview, found: list[Piece]) -> int:
+    def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
         """Take the tags that are whole; give where the next one begins."""
         position = 0
         while self._file_header and len(view) - position >= TAG_HEADER:
@@ -86,12 +86,12 @@ class FlvReader:
             position = end
         return position
 
-    def _tag(self, tag: bytes) -> list[Piece]:
+    def _tag(self, tag: bytes) -> list[StreamChunk]:
         kind, body = tag[0] & 0x1F, tag[TAG_HEADER : min(TAG_HEADER + 2, len(tag) - SIZE_BEHIND)]
         if kind == SCRIPT or _is_sequence_header(kind, body):
             return self._header(kind, tag)
         if kind not in (AUDIO, VIDEO):
-            return [Piece(tag)]
+            return [StreamChunk(tag)]
         time = int.from_bytes(tag[7:8] + tag[4:7], "big")
         if self._time is not None and abs(time - self._time) > LONGEST_STEP:
             self._jumped = True
@@ -104,20 +104,20 @@ class FlvReader:
             return []
         if self._jumped:
             self._jumped = False
-            return [*self._anew(), Piece(tag, access=True, clock=self._elapsed)]
-        return [Piece(tag, access=access, clock=self._elapsed)]
+            return [*self._anew(), StreamChunk(tag, access=True, clock=self._elapsed)]
+        return [StreamChunk(tag, access=access, clock=self._elapsed)]
 
-    def _header(self, kind: int, tag: bytes) -> list[Piece]:
+    def _header(self, kind: int, tag: bytes) -> list[StreamChunk]:
         former, self._headers[kind] = self._headers.get(kind), tag
         if kind == SCRIPT or former is None or _body(former) == _body(tag):
-            return [Piece(tag, header=True)]
+            return [StreamChunk(tag, header=True)]
         return self._anew()
 
-    def _anew(self) -> list[Piece]:
+    def _anew(self) -> list[StreamChunk]:
         """Give what a new decoder needs first."""
         tags = [self._headers[kind] for kind in (SCRIPT, VIDEO, AUDIO) if kind in self._headers]
-        first = Piece(self._file_header, header=True, changes=True)
-        return [first, *(Piece(tag, header=True) for tag in tags)]
+        first = StreamChunk(self._file_header, header=True, changes=True)
+        return [first, *(StreamChunk(tag, header=True) for tag in tags)]
 
 
 def _body(tag: bytes) -> bytes:

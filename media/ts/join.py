@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from media.errors import MalformedError, UnsupportedError
 from media.mp3.id3 import id3v2_size
 from media.mp4.fragment_join import MAX_HELD_BYTES
-from media.stream_reader import Piece
+from media.stream_reader import StreamChunk
 from media.ts.packed_audio import PackedAudio
 from media.ts.reader import VIDEO_TYPES, TransportReader
 from media.ts.tables import (
@@ -48,7 +48,7 @@ class TransportJoiner:
         """What decoders must know of the joint stream."""
         return self._reader.signature
 
-    def receive_data(self, index: int, data: bytes) -> list[Piece]:
+    def receive_data(self, index: int, data: bytes) -> list[StreamChunk]:
         """Take the next bytes of a stream.
 
         Args:
@@ -67,7 +67,7 @@ class TransportJoiner:
             raise UnsupportedError("picture and sound aren't of the same time")
         return self._reader.receive_data(b"".join(self._packets()))
 
-    def receive_eof(self) -> list[Piece]:
+    def receive_eof(self) -> list[StreamChunk]:
         """Give the rest: nothing more comes."""
         for one in self._inputs:
             one.ended = True

@@ -9,7 +9,7 @@ import re
 import struct
 
 from media.errors import MalformedError
-from media.stream_reader import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.tables import (
     CLOCK_WRAP,
     PACKET,
@@ -78,7 +78,7 @@ class TransportReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._skipped = 0
-        self._found: list[Piece] = []
+        self._found: list[StreamChunk] = []
         self._run = bytearray()
         self._pat = b""
         self._pmt_pid: int | None = None
@@ -99,7 +99,7 @@ class TransportReader:
         """The program's streams, and the picture's sequence parameters."""
         return (self._streams or b"") + self._parameters
 
-    def receive_data(self, data: bytes) -> list[Piece]:
+    def receive_data(self, data: bytes) -> list[StreamChunk]:
         """Take the next bytes of the stream.
 
         Returns:
@@ -166,7 +166,7 @@ class TransportReader:
 
     def _flush(self) -> None:
         if self._run:
-            self._found.append(Piece(bytes(self._run), clock=self._elapsed))
+            self._found.append(StreamChunk(bytes(self._run), clock=self._elapsed))
             self._run.clear()
 
     def _table(self, packet: bytes, pid: int, section: bytes) -> None:
@@ -174,7 +174,7 @@ class TransportReader:
         if pid == PAT_PID:
             self._pat = packet
             self._pmt_pid = read_program_association(section) or self._pmt_pid
-            self._found.append(Piece(packet, header=True))
+            self._found.append(StreamChunk(packet, header=True))
             return
         program = read_program_map(section)
         streams = None if program is None else self._receive_pmt(program)
@@ -182,9 +182,9 @@ class TransportReader:
         self._streams = streams or self._streams
         if changes:
             self._parameters, self._clock = b"", None
-            self._found.append(Piece(self._pat + packet, header=True, changes=True))
+            self._found.append(StreamChunk(self._pat + packet, header=True, changes=True))
         else:
-            self._found.append(Piece(packet, header=True))
+            self._found.append(StreamChunk(packet, header=True))
 
     def _tick(self, clock: int) -> None:
         if self._clock is not None and (clock - self._clock) % CLOCK_WRAP > LONGEST_STEP:
@@ -204,7 +204,7 @@ class TransportReader:
         self._jumped += len(packets)
         if self._jumped > MAX_SKIPPED:
             self._jumped = None
-            self._found.append(Piece(packets, changes=True))
+            self._found.append(StreamChunk(packets, changes=True))
 
     def _told(self, unit: _AccessUnit) -> bool:
         """Tell whether enough of an access unit is there: its first slice, or as much as is looked at."""
@@ -234,7 +234,7 @@ class TransportReader:
             return
         changes = self._jumped is not None or bool(self._parameters and told != self._parameters)
         self._parameters, self._jumped = told, None
-        self._found.append(Piece(packets, access=True, changes=changes, clock=self._elapsed))
+        self._found.append(StreamChunk(packets, access=True, changes=changes, clock=self._elapsed))
 
     def _sequence_parameters(self, unit: bytes) -> bytes:
         """Give the sequence parameter sets of an access unit, which have its profile and its size."""

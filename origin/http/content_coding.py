@@ -14,12 +14,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
-from media.hls.lasting_text import (
+from media.hls.shared_text import (
     Deflated,
     DigestedText,
     FilledText,
-    LastingText,
     Pieces,
+    SharedText,
     Text,
     deflate,
     digest_of,
@@ -95,7 +95,7 @@ def _digest_of(piece: Text) -> bytes:
 
 def _make_gzip(pieces: Pieces) -> bytes:
     made = []
-    for lasting, run in itertools.groupby(pieces, lambda piece: isinstance(piece, LastingText)):
+    for lasting, run in itertools.groupby(pieces, lambda piece: isinstance(piece, SharedText)):
         if lasting:
             made.append(_run(tuple(run)))
         else:
@@ -118,7 +118,7 @@ def _size(piece: Text) -> int:
 
 
 def _make_run(pieces: Pieces) -> Deflated:
-    return _joined([piece.deflated for piece in pieces if isinstance(piece, LastingText)])
+    return _joined([piece.deflated for piece in pieces if isinstance(piece, SharedText)])
 
 
 def _joined(parts: Sequence[Deflated]) -> Deflated:
@@ -130,11 +130,11 @@ def _joined(parts: Sequence[Deflated]) -> Deflated:
 
 def _own_bytes(pieces: Pieces) -> int:
     """Bytes of a text that no other one has in common with it."""
-    return size_of(piece for piece in pieces if not isinstance(piece, LastingText))
+    return size_of(piece for piece in pieces if not isinstance(piece, SharedText))
 
 
 def _run_bytes(pieces: Pieces) -> int:
-    return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, LastingText))
+    return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, SharedText))
 
 
 _digest = _Kept(digest_of, len)
@@ -150,9 +150,7 @@ gzip = _Kept(_make_gzip, _own_bytes)
 
 def is_quick(pieces: Pieces) -> bool:
     """Tell whether the gzip of a text is there, or made in a moment."""
-    fresh = size_of(
-        piece for piece in pieces if not isinstance(piece, LastingText) and piece not in _deflated
-    )
+    fresh = size_of(piece for piece in pieces if not isinstance(piece, SharedText) and piece not in _deflated)
     return fresh <= QUICK_BYTES or pieces in gzip
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from starlette.datastructures import QueryParams
 
-from media.hls.lasting_text import Pieces
+from media.hls.shared_text import Pieces
 from origin.live import directives
 from origin.live.directives import Directives
 from packager.publish.live_stream import LiveStream

@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from media.dash import mpd
-from media.hls.lasting_text import Pieces
 from media.hls.media_playlist import MEDIA_TYPE
+from media.hls.shared_text import Pieces
 from media.mp4 import wvtt
 from origin.access.credentials import client_address
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from media.hls.lasting_text import Pieces, rendered, size_of
+from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http import content_coding
 from origin.http.select import Headers, answer
 from origin.http1.fast_path import Reply, encoded

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from media.hls.lasting_text import Pieces, rendered, size_of
+from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http.byte_ranges import ByteRange
 from origin.http.select import Headers, answer
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError

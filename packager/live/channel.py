@@ -18,8 +18,8 @@ from packager.dvr.archive import Archive
 from packager.live.captions import Captions
 from packager.live.commands import ChannelCommands
 from packager.live.event import DVR, LiveEvent
+from packager.live.lateness import GapSchedule
 from packager.live.options import ChannelOptions
-from packager.live.pace import GapSchedule
 from packager.live.plan import Plan, Planner
 from packager.live.restarts import Restarts
 from packager.live.timed_metadata import TimedMetadata

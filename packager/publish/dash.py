@@ -14,7 +14,7 @@ from fractions import Fraction
 from xml.sax.saxutils import escape
 
 from media.dash import live_mpd, mpd
-from media.hls.lasting_text import FilledText, Pieces, Replacements, TextTemplate, rendered
+from media.hls.shared_text import FilledText, Pieces, Replacements, TextTemplate, rendered
 from media.mp4 import wvtt
 from media.mp4.emsg import ID3_SCHEME
 from media.mp4.fragments import write_empty_fragment

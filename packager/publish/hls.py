@@ -14,7 +14,7 @@ from fractions import Fraction
 import structlog
 
 from media.hls import media_playlist as m3u8
-from media.hls.lasting_text import FilledText, LastingText, Pieces, rendered
+from media.hls.shared_text import FilledText, Pieces, SharedText, rendered
 from media.hls.values import adding_up
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
@@ -369,7 +369,7 @@ class Presentation:
 def _own_bytes(pieces: Pieces) -> int:
     """Tell how much memory a text takes that no other one has in common with it."""
     filled = sum(isinstance(piece, FilledText) for piece in pieces)
-    own = sum(len(piece) for piece in pieces if not isinstance(piece, FilledText | LastingText))
+    own = sum(len(piece) for piece in pieces if not isinstance(piece, FilledText | SharedText))
     return own + filled * FILLED_BYTES
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from media.hls import media_playlist as m3u8
-from media.hls.lasting_text import FilledText, LastingText, TextTemplate
+from media.hls.shared_text import FilledText, SharedText, TextTemplate
 from packager.window.model import LiveSegment
 from packager.window.rendition import MAP_EXTENSION, init_uri, segment_uri
 from packager.window.window import Window
@@ -76,7 +76,7 @@ class _Block(NamedTuple):
     """
 
     number: int
-    text: LastingText
+    text: SharedText
     template: TextTemplate
 
 
@@ -160,7 +160,7 @@ class History:
     def _settle(self, extension: str) -> None:
         """A block's last segment is there: a whole one lasts, a part of one is what comes first."""
         if len(self._tail) == BLOCK:
-            text = LastingText.of("".join(f"{one.text}\n" for one in self._tail).encode())
+            text = SharedText.of("".join(f"{one.text}\n" for one in self._tail).encode())
             template = TextTemplate(text)
             for end in _ends(extension):
                 template.count(end)  # now, since who asks asks for all blocks at once

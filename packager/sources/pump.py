@@ -22,9 +22,9 @@ from typing import Protocol
 
 import structlog
 
-from media.mp3.pieces import AudioReader
+from media.mp3.stream import AudioStreamReader
 from media.rtmp.flv import FlvReader
-from media.stream_reader import CLOCK_RATE, Piece, StreamReader
+from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.process.process import Process
 from packager.sources.pacing import Pacing
@@ -40,8 +40,8 @@ MAX_HEADLESS_BYTES = 1 << 19
 READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mpegts": TransportReader,
     "flv": FlvReader,
-    "mp3": AudioReader,
-    "aac": AudioReader,
+    "mp3": AudioStreamReader,
+    "aac": AudioStreamReader,
 }
 """What can be pumped, by ffmpeg's name of the container."""
 
@@ -120,7 +120,7 @@ class Pump:
         self._channel = channel
         self._on_late = on_late
         self._replay = Replay(seconds=cushion)
-        self._queue: deque[Piece | None] = deque()
+        self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
         self._budget = StepBudget()
@@ -162,7 +162,7 @@ class Pump:
             async for portion in self._budget.portions(data):
                 await self.take(cutter.receive_data(portion))
 
-    async def take(self, pieces: Iterable[Piece]) -> None:
+    async def take(self, pieces: Iterable[StreamChunk]) -> None:
         """Take the stream's next pieces; wait as ``receive`` does."""
         for piece in pieces:
             await self._budget.spend()
@@ -216,7 +216,7 @@ class Pump:
     @property
     def _beginnable(self) -> bool:
         headless = self._received - self._begun > MAX_HEADLESS_BYTES
-        return isinstance(self._cutter, AudioReader) or self._replay.reachable or headless
+        return isinstance(self._cutter, AudioStreamReader) or self._replay.reachable or headless
 
     async def give(self, process: Process) -> None:
         """Give the stream to an ffmpeg, from the last access point on, until the end of either.
@@ -224,8 +224,8 @@ class Pump:
         Args:
             process: started with standard input.
         """
-        beginning = Piece(self._replay.beginning(), clock=self._replay.clock)
-        queue: deque[Piece | None] = deque([beginning])
+        beginning = StreamChunk(self._replay.beginning(), clock=self._replay.clock)
+        queue: deque[StreamChunk | None] = deque([beginning])
         self._queue = queue
         self._queued, self._attached = len(beginning.data), True
         self._pacing.attached(

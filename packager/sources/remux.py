@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from media.errors import MediaError
-from media.stream_reader import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.reader import TransportReader
 from packager.concurrency import patiently
 from packager.ffmpeg.live import remuxer_arguments
@@ -277,7 +277,7 @@ class Remuxer:
         return self.pump
 
 
-def _noted(continuity: StreamContinuity, pieces: Sequence[Piece], now: float) -> str | None:
+def _noted(continuity: StreamContinuity, pieces: Sequence[StreamChunk], now: float) -> str | None:
     """Note what a copying ffmpeg gave; tell what is wrong with it."""
     clock = max((piece.clock / CLOCK_RATE for piece in pieces if piece.clock is not None), default=None)
     return continuity.received(clock, now, access=any(piece.access for piece in pieces))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from media.stream_reader import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, StreamChunk
 
 MAX_KEPT_BYTES = 32 << 20
 """Most bytes that are kept; of a group that is longer nothing, until the next access point."""
@@ -37,7 +37,7 @@ class Replay:
         """The stream's time where decoding begins, in ticks; None where it isn't known."""
         return self._groups[0].clock if self._groups else None
 
-    def receive(self, piece: Piece) -> None:
+    def receive(self, piece: StreamChunk) -> None:
         """Take note of what came."""
         if piece.changes:
             self.clear()

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from media.hls.lasting_text import Pieces
 from media.hls.media_playlist import MediaPlaylist
+from media.hls.shared_text import Pieces
 from origin.responses import cached
 from origin.server import rlimits
 from packager.live.options import ChannelOptions

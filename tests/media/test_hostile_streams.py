@@ -16,8 +16,8 @@ import pytest
 from media.errors import MediaError
 from media.hls.reader import MAX_PLAYLIST_BYTES, read_playlist
 from media.mp3.icy import Deinterleaver, clean_title
-from media.mp3.pieces import AudioReader
 from media.mp3.reader import MpegAudioReader
+from media.mp3.stream import AudioStreamReader
 from media.mp4.fragment_join import FragmentJoiner
 from media.ogg.reader import OggReader
 from media.rtmp.flv import FlvReader
@@ -90,7 +90,7 @@ SOUND = PORTION // 4
 CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] = [
     # What it is, who reads it, how it is made, how much is read at once, and CPU seconds of a mebibyte.
     ("frames of AAC of eight bytes", mpeg_audio, hostile.adts_frames, SOUND, 8),
-    ("frames of AAC for a decoder", lambda: AudioReader().receive_data, hostile.adts_frames, SOUND, 8),
+    ("frames of AAC for a decoder", lambda: AudioStreamReader().receive_data, hostile.adts_frames, SOUND, 8),
     ("frames of AAC between packets", packed_sound, hostile.adts_frames, SOUND, 15),
     ("frames of 24 bytes", mpeg_audio, hostile.small_frames, SOUND, 3),
     ("empty ID3 tags", mpeg_audio, hostile.empty_id3, SOUND, 0.2),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from media.errors import MalformedError
 from media.rtmp.flv import FILE_HEADER, FlvReader
-from media.stream_reader import Piece, StreamReader
+from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.sources.replay import Replay
 
@@ -45,8 +45,8 @@ def reader_of(name: str) -> StreamReader:
     return FlvReader() if name.endswith("flv") else TransportReader()
 
 
-def read(name: str, data: bytes, step: int = 1 << 20) -> list[Piece]:
-    reader, found = reader_of(name), list[Piece]()
+def read(name: str, data: bytes, step: int = 1 << 20) -> list[StreamChunk]:
+    reader, found = reader_of(name), list[StreamChunk]()
     for start in range(0, len(data), step):
         found += reader.receive_data(data[start : start + step])
     return found

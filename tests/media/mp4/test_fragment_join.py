@@ -11,7 +11,7 @@ import pytest
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.fragment_join import FragmentJoiner
-from media.stream_reader import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, StreamChunk
 
 SECONDS, RATE = 4, 25
 FRAGMENTED = "-movflags +frag_keyframe+empty_moov+default_base_moof -frag_duration 2000000 -f mp4"
@@ -45,9 +45,9 @@ def essence(found: list[dict[str, Any]]) -> list[tuple[str, float, float, str]]:
     return [(one["data_hash"], float(one["pts_time"]), float(one["dts_time"]), one["flags"]) for one in found]
 
 
-def join(*streams: bytes, step: int = 4096) -> list[Piece]:
+def join(*streams: bytes, step: int = 4096) -> list[StreamChunk]:
     """Take them in turns, a step of each."""
-    joiner, found = FragmentJoiner(len(streams)), list[Piece]()
+    joiner, found = FragmentJoiner(len(streams)), list[StreamChunk]()
     for start in range(0, max(map(len, streams)), step):
         for index, data in enumerate(streams):
             if start < len(data):

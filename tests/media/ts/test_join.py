@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from media.errors import MediaError, UnsupportedError
-from media.stream_reader import Piece
+from media.stream_reader import StreamChunk
 from media.ts.join import TransportJoiner
 from media.ts.tables import CLOCK_WRAP, checksum
 
@@ -42,9 +42,9 @@ def times(path: Path, kind: str) -> list[float]:
     return sorted(float(line.strip(",")) for line in told.split())
 
 
-def joined(picture: bytes, sound: bytes, step: int) -> list[Piece]:
+def joined(picture: bytes, sound: bytes, step: int) -> list[StreamChunk]:
     """Join them in turns: so much of the one, as much of the other."""
-    joiner, found = TransportJoiner(), list[Piece]()
+    joiner, found = TransportJoiner(), list[StreamChunk]()
     for start in range(0, max(len(picture), len(sound)), step):
         for index, data in enumerate((picture, sound)):
             if part := data[start : start + step]:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from media.mp4.codecs import SampleEntry
-from packager.live import pace, run
+from packager.live import lateness, run
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
@@ -37,7 +37,7 @@ async def test_a_channel_of_sound_alone_is_cut_at_the_same_frames_in_all_renditi
     tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A gap would stand for what an ffmpeg brings late that a busy machine lets stand still.
-    monkeypatch.setattr(pace, "LATEST", 120.0)
+    monkeypatch.setattr(lateness, "LATEST", 120.0)
     monkeypatch.setattr(run, "STALL_SECONDS", 120.0)
     channel = Channel(OPTIONS, tools)
     assert list(channel.renditions) == ["128k", "64k"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from media.mp4.codecs import SampleEntry
-from packager.live.pace import Lateness
+from packager.live.lateness import Lateness
 from packager.window.model import LivePart
 from packager.window.numbers import MARGIN_SECONDS, Numbers
 from packager.window.wallclock import BUCKET_SECONDS, LONGEST_SLEW, Instant, WallClock

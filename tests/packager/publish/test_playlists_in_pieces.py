@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.hls.date_range import DateRange
-from media.hls.lasting_text import FilledText, LastingText, rendered, size_of
 from media.hls.media_playlist import RenditionReport
+from media.hls.shared_text import FilledText, SharedText, rendered, size_of
 from origin.http import content_coding
 from packager.publish import hls_history
 from packager.publish.dash import LiveManifest
@@ -168,25 +168,25 @@ def test_a_new_part_costs_the_same_however_long_the_window_is(
     window.on_listed()
     said: list[Any] = []
     compressed: list[int] = []
-    lines, make = hls_history.listed, LastingText.of
+    lines, make = hls_history.listed, SharedText.of
 
     def listing(*details: Any, **more: Any) -> Any:
         said.append(details)
         return lines(*details, **more)
 
-    def making(text: bytes) -> LastingText:
+    def making(text: bytes) -> SharedText:
         compressed.append(len(text))
         return make(text)
 
     monkeypatch.setattr(hls_history, "listed", listing)
-    monkeypatch.setattr(LastingText, "of", making)
+    monkeypatch.setattr(SharedText, "of", making)
     part = LivePart(b"x", Fraction(2), True)
     most = 0
     for _ in range(2 * hls_history.BLOCK):
         said.clear()
         window.append(part, Fraction(2 * window.next_number), ends_segment=True)
         pieces = presentation.media_pieces("720p")
-        own = sum(len(piece) for piece in pieces if not isinstance(piece, LastingText))
+        own = sum(len(piece) for piece in pieces if not isinstance(piece, SharedText))
         # The lines before the first whole block and behind the last.
         assert own < 3 * hls_history.BLOCK * 110
         most = max(most, len(said))

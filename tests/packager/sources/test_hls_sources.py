@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.live import pace, run
+from packager.live import lateness, run
 from packager.live.channel import Channel
 from packager.process.tools import Tools
 from packager.sources import hls, inspection
@@ -39,7 +39,7 @@ PATIENCE = 1000
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "SEEN_SECONDS", SEEN_SECONDS)
     monkeypatch.setattr(hls, "STILL_TARGET_DURATIONS", PATIENCE)
-    monkeypatch.setattr(pace, "LATEST", PATIENCE)
+    monkeypatch.setattr(lateness, "LATEST", PATIENCE)
     monkeypatch.setattr(run, "STALL_SECONDS", PATIENCE)
 
 

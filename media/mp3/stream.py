@@ -6,10 +6,10 @@ from fractions import Fraction
 
 from media.errors import MediaError
 from media.mp3.reader import Frame, MpegAudioReader
-from media.stream_reader import CLOCK_RATE, Piece
+from media.stream_reader import CLOCK_RATE, StreamChunk
 
 
-class AudioReader:
+class AudioStreamReader:
     """Passes the bytes on as they come, and counts their time by the frames in them, without I/O."""
 
     signature = b""
@@ -18,10 +18,10 @@ class AudioReader:
         self._reader: MpegAudioReader | None = MpegAudioReader()
         self._seconds = Fraction(0)
 
-    def receive_data(self, data: bytes) -> list[Piece]:
+    def receive_data(self, data: bytes) -> list[StreamChunk]:
         """Give the bytes; of what isn't understood here the decoder may make something, but not the clock."""
         if self._reader is None:
-            return [Piece(data)]
+            return [StreamChunk(data)]
         try:
             self._reader.receive_data(data)
             for event in self._reader.events():
@@ -29,5 +29,5 @@ class AudioReader:
                     self._seconds += Fraction(event.header.samples, event.header.sample_rate)
         except MediaError:
             self._reader = None
-            return [Piece(data)]
-        return [Piece(data, clock=int(self._seconds * CLOCK_RATE))]
+            return [StreamChunk(data)]
+        return [StreamChunk(data, clock=int(self._seconds * CLOCK_RATE))]

@@ -45,7 +45,7 @@ class DigestedText(bytes):
     digest: bytes
 
 
-class LastingText(DigestedText):
+class SharedText(DigestedText):
     """Text that many texts have in common.
 
     Attributes:
@@ -55,7 +55,7 @@ class LastingText(DigestedText):
     deflated: Deflated
 
     @classmethod
-    def of(cls, text: bytes) -> LastingText:
+    def of(cls, text: bytes) -> SharedText:
         """Make one, with what will be asked of it."""
         made = cls(text)
         made.digest, made.deflated = digest_of(text), deflate(text)
