@@ -1,4 +1,4 @@
-"""CRCs of the polynomial 0x04c11db7 that take the highest bit first: Ogg's and MPEG-2's."""
+"""CRC-32 with polynomial 0x04c11db7, most significant bit first, as in Ogg and MPEG-2."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def crc32(data: bytes, initial: int) -> int:
-    """Compute the sum, with no final change.
+    """Compute the CRC without a final XOR.
 
-    zlib's has the same polynomial, but the lowest bit first: so the bits are turned around, of each byte on
-    the way in and of the sum on the way out.
+    zlib's CRC has the same polynomial but the least significant bit first, so bits are reversed before and
+    after.
 
     Args:
         data: the bytes.
-        initial: what the sum is before them: 0, or all ones.
+        initial: value before them: 0, or all ones.
     """
     reflected = zlib.crc32(data.translate(_REVERSED), initial ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(reflected.to_bytes(4, "little").translate(_REVERSED), "big")

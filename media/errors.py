@@ -1,23 +1,23 @@
-"""The ways in which bytes can disappoint: they are wrong, not for us, too many, or not all here yet."""
+"""The errors of readers: malformed input, unsupported input, too much input, or too little."""
 
 from __future__ import annotations
 
 
 class MediaError(Exception):
-    """Base of everything that a reader in this package raises about its input."""
+    """Base of all errors about the input of a reader."""
 
 
 class MalformedError(MediaError):
-    """The bytes break the rules of their format; more bytes won't mend them."""
+    """The input violates its format; more bytes won't help."""
 
 
 class UnsupportedError(MediaError):
-    """The bytes are legal, but they carry something that this project doesn't (encryption, say)."""
+    """The input is valid, but has a feature that isn't supported, such as encryption."""
 
 
 class TooLargeError(UnsupportedError):
-    """The bytes are legal, but there is more in them than a limit allows."""
+    """The input is valid, but exceeds a limit."""
 
 
 class NeedMoreDataError(MediaError):
-    """The bytes end too early; the same bytes with more behind them may be fine."""
+    """The input ends too early; it may be valid with more bytes."""

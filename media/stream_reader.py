@@ -1,4 +1,4 @@
-"""A stream on its way into a decoder, in pieces: where decoding can begin, and where it must begin anew."""
+"""The interface of readers that divide a stream into chunks at which a decoder can be restarted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 CLOCK_RATE = 90_000
-"""Ticks per second of the pieces' clock."""
+"""Ticks per second of ``StreamChunk.clock``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +15,10 @@ class StreamChunk:
 
     Attributes:
         data: whole packets, tags or frames.
-        access: whether they begin with a picture with which decoding can begin.
-        header: whether a decoder needs them first, wherever it begins.
-        changes: whether a decoder of what came before can't go on with them.
-        clock: the stream's own time at them in ticks, which doesn't wrap; None where they don't say it.
+        access: whether they begin with a random access point.
+        header: whether every decoder needs them first.
+        changes: whether a decoder of earlier chunks can't continue with them.
+        clock: the stream's own time in ticks, without wrapping; None if unknown.
     """
 
     data: bytes
@@ -29,18 +29,18 @@ class StreamChunk:
 
 
 class StreamReader(Protocol):
-    """Cuts a stream into pieces, without I/O."""
+    """Divides a stream into chunks, without I/O."""
 
     @property
     def signature(self) -> bytes:
-        """What decoders must know of the stream: as long as it stays, it is the same codecs and sizes."""
+        """The configuration for decoders: unchanged as long as codecs and sizes are."""
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes of the stream.
+        """Take the next bytes.
 
         Returns:
-            The pieces that they complete, in order.
+            The chunks that they complete, in order.
 
         Raises:
-            MalformedError: it is no such stream.
+            MalformedError: it isn't such a stream.
         """

@@ -1,7 +1,7 @@
-"""WebVTT (W3C): cues read from text as it comes, without I/O, and segments of HLS written (RFC 8216 §3.5).
+"""Reads WebVTT cues incrementally, and writes WebVTT segments of HLS (RFC 8216 §3.5). Without I/O.
 
-The reader is strict where leniency would lose a caption without a word: whoever sends what no player would
-show is told the line. Styles, regions and comments are passed over.
+The reader is stricter than players, which would silently drop cues: errors name the line. Styles, regions and
+comments are skipped.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ HEADER = b"WEBVTT\n"
 """A file without cues."""
 
 MAX_LINE = 4096
-"""Most characters of a line."""
+"""Longest line in characters."""
 
 MAX_CUE_LINES = 32
-"""Most lines of one cue's text; a screen shows three or four."""
+"""Most lines of a cue's text; a screen shows three or four."""
 
 TICKS = 90_000
 """Ticks per second of an MPEG-2 timestamp."""
 
 WRAP = 1 << 33
-"""Where it begins anew."""
+"""Number of values of an MPEG-2 timestamp."""
 
 _END_OF_LINE = re.compile(r"\r\n|\r|\n")
 _TIME = r"(?:([0-9]{2,6}):)?([0-5][0-9]):([0-5][0-9])\.([0-9]{3})"
@@ -53,7 +53,7 @@ class Cue:
 
 
 class CueReader:
-    """Reads a file, or a body that never ends; the same text whole or cut anywhere gives the same cues."""
+    """Reads a file, or an endless body; does no I/O."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -69,16 +69,16 @@ class CueReader:
         """Take the next bytes; ``cues`` gives what they complete.
 
         Raises:
-            MalformedError: with the number of the line; the cues before it can still be had.
-            UnsupportedError: likewise, of an X-TIMESTAMP-MAP.
+            MalformedError: with the line number; earlier cues are still available.
+            UnsupportedError: it has an X-TIMESTAMP-MAP.
         """
         self._receive(self._decoder.decode(data))
 
     def receive_eof(self) -> None:
-        """Take notice of the end, which completes the last cue.
+        """Note the end, which completes the last cue.
 
         Raises:
-            MalformedError: it ends inside a cue's head, or without any.
+            MalformedError: it ends within a cue's head, or is empty.
         """
         self._receive(self._decoder.decode(b"", final=True))
         if self._pending:
@@ -89,7 +89,7 @@ class CueReader:
         self._take("")
 
     def cues(self) -> Iterator[Cue]:
-        """Give the cues that are complete, each once."""
+        """Return the completed cues, each once."""
         found, self._found = self._found, []
         return iter(found)
 
@@ -97,7 +97,7 @@ class CueReader:
         if not text:
             return
         if self._after_return and text[0] == "\n":
-            text = text[1:]  # the second half of a CR LF that was cut
+            text = text[1:]  # the LF of a CR LF between two chunks
         self._after_return = text.endswith("\r")
         # §6.1: a NUL counts as U+FFFD.
         *lines, self._pending = _END_OF_LINE.split(self._pending + text.replace("\0", "\ufffd"))
@@ -137,7 +137,7 @@ class CueReader:
         elif "-->" in line:
             self._head(line)
         else:
-            # A cue's identifier, which goes: two files that both count from 1 mean different cues.
+            # A cue's identifier, which is dropped: identifiers of several files may collide.
             self._state = self._head
 
     def _passed_over(self, line: str) -> None:
@@ -173,18 +173,18 @@ class CueReader:
 
 
 def segment(cues: Iterable[Cue], origin: int) -> bytes:
-    """Write a segment of HLS.
+    """Write a segment for HLS.
 
     Args:
-        cues: in the order of their starts, their times counted from the origin.
+        cues: in order of their starts, with times relative to the origin.
         origin: media time in whole seconds.
 
     Returns:
         A WebVTT file.
     """
-    # RFC 8216 §3.5: which MPEG-2 timestamp belongs to which time of cues; it has 33 bits.
+    # RFC 8216 §3.5: maps cue times to MPEG-2 timestamps of 33 bits.
     mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % WRAP}\n\n"
-    # An empty line behind the last one too: some readers put segments one behind the other.
+    # An empty line behind the last cue, too: some readers concatenate segments.
     blocks = (f"{_head(cue)}\n{cue.text}\n\n" for cue in cues)
     return HEADER + mapped.encode() + "".join(blocks).encode()
 

@@ -1,4 +1,4 @@
-"""EXT-X-DATERANGE (RFC 8216bis §4.4.5.1): a stretch of the program's time with a name and attributes."""
+"""The EXT-X-DATERANGE tag (RFC 8216bis §4.4.5.1)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from fractions import Fraction
 from media.hls.values import attributes, date_time, decimal, quoted
 
 CLIENT_ATTRIBUTE = re.compile(r"X-[A-Z0-9-]{1,64}", re.ASCII)
-"""Names that publishers may define (§4.4.5.1): they begin with ``X-``."""
+"""Names of client-defined attributes (§4.4.5.1)."""
 
 MAX_VALUE = 1e15
-"""Largest number of an attribute, up to which the decimal digits of a float are its own."""
+"""Largest number of an attribute, up to which a float is exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class DateRange:
-    """An EXT-X-DATERANGE tag: a time on the presentation and what is said of it.
+    """A range of dates with attributes.
 
     Attributes:
-        id: names the range; tags with the same one describe the same range.
+        id: of the range; tags with the same ID describe the same range.
         start_date: seconds since the epoch.
-        class_: ranges of one class have the same attributes' meaning; or None.
-        duration: seconds, or None while it isn't known.
+        class_: ranges of a class have attributes of the same meaning; or None.
+        duration: seconds; None while unknown.
         planned_duration: expected seconds, or None.
         client_attributes: by name; numbers are written as decimal, text as quoted-string.
     """
@@ -37,10 +37,10 @@ class DateRange:
     client_attributes: Mapping[str, str | float] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Render the tag.
+        """Write the tag.
 
         Raises:
-            ValueError: a text has what no quoted-string can have, or a number or a date can't be written.
+            ValueError: a text has characters that a quoted-string can't have, or a number is out of range.
         """
         return "#EXT-X-DATERANGE:" + attributes(
             (

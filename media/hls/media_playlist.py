@@ -1,7 +1,8 @@
-"""The syntax of HLS playlists: RFC 8216bis tags from typed values. What a playlist says is decided elsewhere.
+"""Writes HLS media playlists: typed values in, RFC 8216bis tags out. `publish` decides what a playlist says.
 
-A playlist is a frozen dataclass with ``render()``; every line ends in LF. Durations are rational seconds
-(ticks over a timescale) until they are written here, so that no rounding adds up.
+A playlist is a frozen dataclass with ``render()``. Durations are fractions of seconds until they are written,
+so
+that rounding errors don't add up.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ MEDIA_TYPE = "application/vnd.apple.mpegurl"
 """RFC 8216bis §4: the Content-Type of a playlist."""
 
 LONG_BYTES = 16 << 10
-"""From this size on, date ranges are a piece of their own: they are mostly those of the playlist before."""
+"""Size from which date ranges are a piece of their own, since they are mostly unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """EXT-X-MAP (§4.4.4.5): where the init segment of what follows is."""
+    """EXT-X-MAP (§4.4.4.5): the address of an init segment."""
 
     uri: str
 
@@ -33,7 +34,7 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """EXT-X-PART (§4.4.4.9): one partial segment, its duration in seconds."""
+    """EXT-X-PART (§4.4.4.9): a partial segment with its duration in seconds."""
 
     uri: str
     duration: Fraction
@@ -53,16 +54,16 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One media segment with the tags in front of it (§4.4.4).
+    """A media segment with its tags (§4.4.4).
 
     Attributes:
-        uri: where it is; None for the segment at the end that so far only has parts.
-        duration: seconds (EXTINF); of no meaning without a URI.
-        map: its init segment; written where it differs from the one before, and after a discontinuity.
-        parts: its partial segments, where they are still listed.
-        discontinuity: whether EXT-X-DISCONTINUITY stands before it.
-        program_date_time: seconds since the epoch of its first sample.
-        gap: whether EXT-X-GAP says that it isn't there.
+        uri: its address; None for the last segment while it only has parts.
+        duration: seconds (EXTINF); meaningless without a URI.
+        map: its init segment; written if it differs from the previous one, and after a discontinuity.
+        parts: its partial segments, while they are listed.
+        discontinuity: whether EXT-X-DISCONTINUITY precedes it.
+        program_date_time: of its first sample, in seconds since the epoch.
+        gap: whether it is missing (EXT-X-GAP).
     """
 
     uri: str | None
@@ -74,10 +75,10 @@ class Segment:
     gap: bool = False
 
     def lines(self, previous_map: Map | None) -> list[str]:
-        """Render its tags and its URI.
+        """Write its tags and URI.
 
         Args:
-            previous_map: the EXT-X-MAP in force before it, which is not repeated.
+            previous_map: the EXT-X-MAP in force, which is not repeated.
         """
         lines = []
         if self.discontinuity:
@@ -121,7 +122,7 @@ class ServerControl:
 
 @dataclass(frozen=True, slots=True)
 class RenditionReport:
-    """EXT-X-RENDITION-REPORT (§4.4.5.4): how far another rendition is."""
+    """EXT-X-RENDITION-REPORT (§4.4.5.4): the newest segment and part of another rendition."""
 
     uri: str
     last_msn: int
@@ -138,13 +139,13 @@ class RenditionReport:
 
 
 class Older(NamedTuple):
-    """Lines of segments that were written for an earlier playlist.
+    """Lines of older segments, which were written for an earlier playlist.
 
     Attributes:
-        first: those of the first segments.
-        lasting: text of those behind them, whole lines in pieces; the same objects in many playlists.
-        last: lines of those behind that.
-        map: the EXT-X-MAP in force behind all of them.
+        first: lines of the first segments.
+        lasting: text of the segments behind them; the same objects in many playlists.
+        last: lines of the segments behind those.
+        map: the EXT-X-MAP in force at the end.
     """
 
     first: Sequence[str] = ()
@@ -162,20 +163,20 @@ class MediaPlaylist:
 
     Attributes:
         target_duration: whole seconds.
-        segments: in order; the last may be one without a URI.
-        older: the segments before those.
-        media_sequence_number: of the first segment, skipped ones counted.
-        discontinuity_sequence: discontinuities that have left the playlist; None writes no tag.
+        segments: in order; the last may have no URI.
+        older: the segments before them.
+        media_sequence_number: of the first segment, skipped ones included.
+        discontinuity_sequence: discontinuities that have left the playlist; None for no tag.
         playlist_type: ``VOD``, ``EVENT`` or None.
-        part_target: seconds; None where there are no parts.
+        part_target: seconds; None without parts.
         server_control: delivery options, or None.
-        skipped_segments: how many segments EXT-X-SKIP stands for (a delta update); 0 for none.
+        skipped_segments: number of segments that EXT-X-SKIP replaces (delta update); 0 for none.
         date_ranges: EXT-X-DATERANGE tags, each as its line.
-        removed_date_ranges: IDs of those that went lately, for a delta update that skips some; else None.
-        preload_hint: URI of the part to come, or None.
-        map_hint: URI of its init segment where that isn't the one in force, or None.
-        rendition_reports: how far the other renditions are.
-        ended: whether EXT-X-ENDLIST closes it.
+        removed_date_ranges: IDs of recently removed ones, for a delta update that skips some; else None.
+        preload_hint: URI of the next part, or None.
+        map_hint: URI of its init segment if it isn't in force yet, or None.
+        rendition_reports: of the other renditions.
+        ended: whether EXT-X-ENDLIST ends it.
         i_frames_only: whether each segment is one I-frame.
     """
 
@@ -199,7 +200,7 @@ class MediaPlaylist:
 
     @property
     def version(self) -> int:
-        """EXT-X-VERSION by §8: 6 for EXT-X-MAP, 9 for EXT-X-SKIP, 10 for one that replaces date ranges."""
+        """EXT-X-VERSION by §8: 6 for EXT-X-MAP, 9 for EXT-X-SKIP, 10 for skipped date ranges."""
         if not self.skipped_segments:
             return 6
         return 9 if self.removed_date_ranges is None else 10
@@ -209,7 +210,7 @@ class MediaPlaylist:
         return b"".join(rendered(self.pieces())).decode()
 
     def pieces(self) -> Pieces:
-        """Write the playlist; what of it is in others, too, are pieces of their own."""
+        """Write the playlist; texts that it shares with others are pieces of their own."""
         start, segments, end = self._start_lines(), self._segment_lines(), self._end_lines()
         ranges = text(self.date_ranges)
         if len(ranges) < LONG_BYTES:
@@ -236,7 +237,7 @@ class MediaPlaylist:
     def _end_lines(self) -> list[str]:
         lines = []
         if self.map_hint is not None:
-            # Before the part's: players that know of one hint take the last.
+            # Before the part's hint: players that support only one use the last.
             lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=MAP,URI={quoted(self.map_hint)}")
         if self.preload_hint is not None:
             lines.append(f"#EXT-X-PRELOAD-HINT:TYPE=PART,URI={quoted(self.preload_hint)}")

@@ -1,4 +1,4 @@
-"""The syntax of multivariant HLS playlists (RFC 8216bis §4.4.6); that of media playlists is in `m3u8.py`."""
+"""Writes multivariant HLS playlists (RFC 8216bis §4.4.6)."""
 
 from __future__ import annotations
 

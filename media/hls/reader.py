@@ -1,7 +1,7 @@
-"""HLS playlists of others, read (RFC 8216bis §4): as much as it takes to fetch what they list. Pure.
+"""Reads HLS playlists of other servers (RFC 8216bis §4), as far as fetching their segments needs. Pure.
 
-Nobody vouches for them, so everything is bounded, and one that breaks the rules is told from one that is good
-but has what we don't take.
+All input is bounded. Playlists that violate the standard and valid ones that aren't supported are
+distinguished.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from fractions import Fraction
 from media.errors import MalformedError, UnsupportedError
 
 MAX_PLAYLIST_BYTES = 4 << 20
-"""Largest playlist; a day of six-second segments has a tenth of it."""
+"""Largest playlist; a day of six-second segments is a tenth of that."""
 
 MAX_LINES = 500_000
 """Most lines: a day of segments of two seconds, each with four lines, has 173,000."""
 
 MAX_SEGMENTS = 50_000
-"""Most segments; while Python's collector looks through the objects of more of them, no thread goes on."""
+"""Most segments; with more objects, a garbage collection would stop all threads for too long."""
 
 SPLIT_CHARACTERS = 64 << 10
-"""How much is cut into lines at once: no other thread runs meanwhile."""
+"""How much is split into lines at once, as that holds the GIL."""
 
 MAX_LINE = 16 << 10
-"""Most characters of a line: addresses with signatures have some hundreds."""
+"""Longest line in characters; signed addresses have some hundreds."""
 
 MAX_VARIANTS = 64
 LONGEST_SEGMENT = 600
-"""Seconds of a segment, or of a target duration."""
+"""Longest segment or target duration in seconds."""
 
 LARGEST_NUMBER = (1 << 63) - 1
-"""§4.2 allows a bit more; nobody counts so far."""
+"""Largest decimal integer; §4.2 allows twice that."""
 
 IDENTITY = "identity"
-"""§4.4.4.4: the KEYFORMAT of keys that are plain bytes."""
+"""§4.4.4.4: KEYFORMAT of plain keys."""
 
 MAX_KEY_FORMATS = 16
-"""How many may be in force at once; a segment for all systems of rights management has four."""
+"""Most key formats at once; a segment for all DRM systems has four."""
 
 MAX_REASON = 200
-"""Most characters of what is told of others' words."""
+"""Longest quotation of a playlist in an error."""
 
 DURATIONS_KEPT = 256
-"""How many different durations are kept as they are written; most segments have the same few."""
+"""Cached durations; most segments share a few."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -59,11 +59,11 @@ _RANGE = re.compile(r"([0-9]{1,18})(?:@([0-9]{1,18}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """With what something is encrypted: AES-128, CBC, PKCS7 padding (§4.4.4.4).
+    """An AES-128 key: CBC with PKCS7 padding (§4.4.4.4).
 
     Attributes:
-        uri: of the 16 bytes, as the playlist writes it.
-        iv: the initialization vector's 16 bytes.
+        uri: of the key, as in the playlist.
+        iv: 16 bytes of initialization vector.
     """
 
     uri: str
@@ -72,12 +72,12 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What is fetched: an address, relative to the playlist's, and of what is there these bytes.
+    """A byte range to be fetched.
 
     Attributes:
-        uri: as the playlist writes it.
+        uri: as in the playlist.
         span: first byte and number of bytes; None for all.
-        key: with what they are encrypted; None for not at all.
+        key: for decryption; None if not encrypted.
     """
 
     uri: str
@@ -87,15 +87,15 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ListedSegment:
-    """A media segment as a playlist lists it.
+    """A media segment of a playlist.
 
     Attributes:
         number: media sequence number.
-        resource: where it is.
+        resource: its data.
         duration: seconds.
-        map: where its init segment is; None without one.
-        discontinuity: whether EXT-X-DISCONTINUITY stands before it.
-        gap: whether it isn't there (EXT-X-GAP).
+        map: its init segment; None without one.
+        discontinuity: whether EXT-X-DISCONTINUITY precedes it.
+        gap: whether it is missing (EXT-X-GAP).
     """
 
     number: int
@@ -108,13 +108,13 @@ class ListedSegment:
 
 @dataclass(frozen=True, slots=True)
 class MediaListing:
-    """A media playlist that has been read.
+    """A media playlist.
 
     Attributes:
         target_duration: seconds.
         segments: in order.
-        ended: whether nothing comes any more.
-        locked: the method by which a segment is encrypted that isn't taken; empty for none.
+        ended: whether EXT-X-ENDLIST ends it.
+        locked: an unsupported method of encryption; empty for none.
     """
 
     target_duration: int
@@ -125,12 +125,12 @@ class MediaListing:
 
 @dataclass(frozen=True, slots=True)
 class ListedVariant:
-    """One variant of a multivariant playlist.
+    """A variant of a multivariant playlist.
 
     Attributes:
         uri: of its media playlist.
         bandwidth: bits per second.
-        audio: the addresses of its sound's own renditions, the default one first; none where it is with it.
+        audio: URIs of its audio renditions, the default first; none if audio is muxed in.
     """
 
     uri: str
@@ -146,16 +146,14 @@ class VariantListing:
 
 
 def read_playlist(data: bytes) -> MediaListing | VariantListing:
-    """Read a playlist.
+    """Read a playlist; takes up to a second for the longest.
 
     Args:
         data: all of it.
 
     Raises:
-        MalformedError: it is none, or breaks a rule that what it lists hangs on.
-        UnsupportedError: it is larger than anybody's, or uses variables (EXT-X-DEFINE) or a delta.
-
-    It takes time: up to a second for the longest playlist.
+        MalformedError: it isn't a playlist, or violates a rule that matters.
+        UnsupportedError: it is too large, or uses EXT-X-DEFINE or EXT-X-SKIP.
     """
     if len(data) > MAX_PLAYLIST_BYTES:
         raise UnsupportedError(f"a playlist of more than {MAX_PLAYLIST_BYTES} bytes")
@@ -180,7 +178,7 @@ def read_playlist(data: bytes) -> MediaListing | VariantListing:
 
 
 def _lines(text: str) -> list[str]:
-    """Cut a text into lines, portion by portion."""
+    """Split a text into lines, in portions."""
     lines: list[str] = []
     start = 0
     while start <= len(text):
@@ -228,7 +226,7 @@ def _by_default(renditions: list[tuple[bool, str]]) -> tuple[str, ...]:
 
 
 class _MediaReader:
-    """Reads the lines of one media playlist."""
+    """Reads the lines of a media playlist."""
 
     def __init__(self) -> None:
         self._target_duration = 0
@@ -312,7 +310,7 @@ class _MediaReader:
                 raise UnsupportedError(f"keys of more than {MAX_KEY_FORMATS} formats at once")
 
     def _key(self, number: int | None) -> Key | None:
-        """Give the key in force; of a segment with a number, of an init segment without."""
+        """Return the key in force for a segment's number; None stands for an init segment."""
         if not self._keys:
             return None
         told = self._keys.get(IDENTITY, {})
@@ -341,7 +339,7 @@ def attributes(text: str) -> dict[str, str]:
     """Read an attribute list (§4.2), without the quotes of quoted-strings.
 
     Raises:
-        MalformedError: it is none.
+        MalformedError: it is malformed.
     """
     found: dict[str, str] = {}
     position, text = 0, text.strip()

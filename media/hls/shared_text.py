@@ -1,7 +1,7 @@
-"""Text that many texts have in common, such as the older lines of live playlists.
+"""Text that many playlists share, such as the lines of older segments, with its digest and compressed form.
 
-What is made of such a piece is made once, when it is: a playlist of a day has megabytes, of which a few lines
-are new each time. The parts of a deflate stream may be made apart (RFC 1951 §3.2).
+They are computed once: a day's playlist has megabytes, of which only a few lines are new each time. A deflate
+stream may be assembled from separately compressed blocks (RFC 1951 §3.2).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ GZIP_LEVEL = 5
 
 
 class Deflated(NamedTuple):
-    """A text as whole blocks of a deflate stream, which refer to nothing before them; its CRC-32 and size."""
+    """Text as complete, independent blocks of a deflate stream, with its CRC-32 and size."""
 
     data: bytes
     crc: int
@@ -24,49 +24,49 @@ class Deflated(NamedTuple):
 
 
 def deflate(text: bytes) -> Deflated:
-    """Compress a text that others may follow."""
+    """Compress text so that other blocks may follow."""
     coder = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     data = coder.compress(text) + coder.flush(zlib.Z_FULL_FLUSH)
     return Deflated(data, zlib.crc32(text), len(text))
 
 
 def digest_of(text: bytes) -> bytes:
-    """Give what tells a text from others."""
+    """Compute the digest of a text."""
     return hashlib.blake2b(text, digest_size=12).digest()
 
 
 class DigestedText(bytes):
-    """Text that is known by a digest.
+    """Text with its digest.
 
     Attributes:
-        digest: tells it from other texts.
+        digest: of the text.
     """
 
     digest: bytes
 
 
 class SharedText(DigestedText):
-    """Text that many texts have in common.
+    """Text that is part of many texts.
 
     Attributes:
-        deflated: the same compressed.
+        deflated: its compressed form.
     """
 
     deflated: Deflated
 
     @classmethod
     def of(cls, text: bytes) -> SharedText:
-        """Make one, with what will be asked of it."""
+        """Make one, with digest and compressed form."""
         made = cls(text)
         made.digest, made.deflated = digest_of(text), deflate(text)
         return made
 
 
 class TextTemplate:
-    """Text of which some byte strings, its marks, stand for others that differ from reader to reader.
+    """Text with marks that are replaced for each reader.
 
     Args:
-        text: it, marks included.
+        text: with the marks.
     """
 
     __slots__ = ("_counts", "text")
@@ -80,21 +80,20 @@ class TextTemplate:
         self._counts: dict[bytes, int] = {}
 
     def count(self, mark: bytes) -> int:
-        """How often a mark is in it."""
+        """Count the occurrences of a mark."""
         if mark not in self._counts:
             self._counts[mark] = self.text.count(mark)
         return self._counts[mark]
 
 
 Replacements = tuple[tuple[bytes, bytes], ...]
-"""Marks with what is put in the place of each; none of that has a mark in it."""
+"""Marks and their replacements, which must not contain marks."""
 
 
 class FilledText(NamedTuple):
-    """A template and what stands in the place of its marks: its bytes are made when they are sent.
+    """A template with replacements, whose bytes are made as they are sent.
 
-    Its length and its digest are known without them, so whoever asks for a text of hours with replacements of
-    his own has it made piece by piece, as fast as he takes it.
+    Length and digest are known without them, so even a long text costs no memory for each reader.
     """
 
     template: TextTemplate
@@ -102,7 +101,7 @@ class FilledText(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the text."""
+        """Its length in bytes."""
         count = self.template.count
         return len(self.template.text) + sum(
             count(mark) * (len(new) - len(mark)) for mark, new in self.replacements
@@ -110,7 +109,7 @@ class FilledText(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """What tells it from other texts."""
+        """Its digest."""
         return digest_of(self.template.text.digest + _digest_of_all(self.replacements))
 
     def render(self) -> bytes:
@@ -129,14 +128,14 @@ def _digest_of_all(replacements: Replacements) -> bytes:
 
 Text = bytes | FilledText
 Pieces = tuple[Text, ...]
-"""A text; its pieces joined in this order."""
+"""A text as pieces to be concatenated."""
 
 
 def size_of(pieces: Iterable[Text]) -> int:
-    """How many bytes a text in pieces has."""
+    """Return the length of a text in bytes."""
     return sum(piece.size if isinstance(piece, FilledText) else len(piece) for piece in pieces)
 
 
 def rendered(pieces: Iterable[Text]) -> tuple[bytes, ...]:
-    """Give the bytes of each piece."""
+    """Return the bytes of each piece."""
     return tuple(piece.render() if isinstance(piece, FilledText) else piece for piece in pieces)

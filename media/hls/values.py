@@ -1,4 +1,4 @@
-"""How values stand in HLS playlists (RFC 8216bis §4.2): decimal seconds, dates, quoted strings, lists."""
+"""Writes the values of HLS attributes (RFC 8216bis §4.2): decimals, dates, quoted strings, lists."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from fractions import Fraction
 from math import lcm
 
 RATIOS_KEPT = 256
-"""How many durations of parts are kept."""
+"""Cached part durations."""
 
 DATES_KEPT = 64
-"""How many minutes' texts are kept."""
+"""Cached minutes."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UNQUOTABLE = '"\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff'
-"""What no quoted-string may have, as a regular expression's set has it: double quotes, CR, LF (§4.2), other
-control characters (§4.1) such as NEL, what else may be taken for the end of a line, and halves of characters,
-which have no UTF-8. Tabs are what §4.4.5.2 separates names by."""
+"""What a quoted-string can't have, as a character class: double quotes, CR, LF (§4.2), other control
+characters (§4.1), Unicode line separators, and lone surrogates. Tabs are allowed: §4.4.5.2 separates names by
+them.
+"""
 
 _UNQUOTABLE = re.compile(f"[{UNQUOTABLE}]")
 
 
 def decimal(seconds: Fraction | int, places: int = 5) -> str:
-    """Write seconds as a decimal-floating-point of §4.2, rounded to the nearest.
+    """Write seconds as decimal-floating-point (§4.2), rounded to the nearest.
 
     Args:
-        seconds: an exact duration, not negative.
-        places: digits behind the point; more digits than the timescale has say nothing more.
+        seconds: not negative.
+        places: digits behind the point.
     """
     scaled = _scaled(seconds, 10**places)
     return f"{scaled // 10**places}.{scaled % 10**places:0{places}d}"
 
 
 def adding_up(durations: Iterable[Fraction], places: int = 5) -> Iterator[Fraction]:
-    """Round durations in a row so that they add up to their rounded sum: players add what is written.
+    """Round consecutive durations so that their sum is right, since players add them up.
 
     Args:
-        durations: seconds, exact.
+        durations: in seconds.
         places: digits behind the point.
     """
-    # By integers, and the few results once: this is done for each part of each playlist.
+    # Integers and cached results, for speed: this runs for each part of each playlist.
     scale, total, denominator, written = 10**places, 0, 1, 0
     for duration in durations:
         common = (
@@ -62,38 +63,38 @@ def _ratio(numerator: int, denominator: int) -> Fraction:
 
 
 def date_time(seconds: Fraction) -> str:
-    """Write seconds since the epoch as the ISO 8601 text of EXT-X-PROGRAM-DATE-TIME (§4.4.4.6), to the ms."""
+    """Write seconds since the epoch as ISO 8601 (§4.4.4.6), to the millisecond."""
     minute, rest = divmod(_scaled(seconds, 1000), 60_000)
     return f"{_minute(minute)}:{rest // 1000:02d}.{rest % 1000:03d}Z"
 
 
 @functools.lru_cache(maxsize=DATES_KEPT)
 def _minute(minutes: int) -> str:
-    """Write minutes since the epoch, up to the minute; the segments of one share it."""
+    """Write minutes since the epoch; cached, since segments share them."""
     return (EPOCH + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M")
 
 
 def text(lines: Iterable[str]) -> bytes:
-    """Write lines, each with its LF."""
+    """Join lines, each with LF."""
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _scaled(seconds: Fraction | int, scale: int) -> int:
-    """Give ``round(seconds * scale)``, by integers: playlists of hours have a hundred thousand of them."""
+    """Compute ``round(seconds * scale)`` by integers, which is faster."""
     return _rounded(seconds.numerator * scale, seconds.denominator)
 
 
 def _rounded(numerator: int, denominator: int) -> int:
     whole, rest = divmod(numerator, denominator)
-    # Halves to the even one, as everywhere.
+    # Round half to even.
     return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def quoted(value: str) -> str:
-    """Make a quoted-string of §4.2, which has no escapes: see ``UNQUOTABLE`` for what can't be in one.
+    """Write a quoted-string (§4.2), which has no escapes.
 
     Raises:
-        ValueError: the value has some of it.
+        ValueError: the value has an ``UNQUOTABLE`` character.
     """
     if _UNQUOTABLE.search(value):
         raise ValueError(f"not possible in a quoted-string: {value!r}")
@@ -101,10 +102,10 @@ def quoted(value: str) -> str:
 
 
 def attributes(pairs: Iterable[tuple[str, str | None]]) -> str:
-    """Join the attributes that have a value: ``NAME=value,NAME=value`` (§4.2)."""
+    """Write the attributes that have a value as ``NAME=value,NAME=value`` (§4.2)."""
     return ",".join(f"{name}={value}" for name, value in pairs if value is not None)
 
 
 def yes(flag: bool) -> str | None:
-    """Give the value of an attribute that is there only where it is so."""
+    """Return YES, or None for an attribute that is only written if it is true."""
     return "YES" if flag else None

@@ -16,16 +16,16 @@ _ADTS_SAMPLE_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """What the header of one frame says.
+    """A frame's header.
 
     Attributes:
         codec: ``mp3`` for Layer III, ``aac`` for ADTS.
-        version: 1, 2 or 3 for MPEG-1, 2, 2.5; ADTS: the profile, 1 for AAC LC's 2 less one.
-        sample_rate: in Hz; also the timescale of ``samples``. With SBR in ADTS it is that of the core.
+        version: 1, 2 or 3 for MPEG-1, 2 or 2.5; ADTS: the profile field, 1 for AAC LC.
+        sample_rate: in Hz; also the timescale of ``samples``. With SBR in ADTS that of the core.
         channels: 1 or 2; ADTS: the channel configuration.
-        samples: duration in samples per channel.
-        size: bytes with the header.
-        bitrate: in bit/s as the header says; 0 in ADTS, which says none.
+        samples: per channel.
+        size: bytes, header included.
+        bitrate: in bit/s; 0 in ADTS, which has none.
     """
 
     codec: Literal["mp3", "aac"]
@@ -37,7 +37,7 @@ class FrameHeader:
     bitrate: int
 
     def continues(self, other: FrameHeader) -> bool:
-        """Tell whether both belong to one stream: these fields don't change within one."""
+        """Tell whether both may be of one stream, in which these fields never change."""
         return (
             self.sample_rate == other.sample_rate
             and self.version == other.version
@@ -46,18 +46,18 @@ class FrameHeader:
 
 
 def parse_frame_header(data: bytes) -> FrameHeader:
-    """Read a frame's header.
+    """Parse a frame's header.
 
     Args:
-        data: bytes from where the frame begins; 7 are enough.
+        data: from the start of the frame; 7 bytes are enough.
 
     Returns:
         The header (ISO/IEC 11172-3 §2.4.1.3, 13818-3 §2.4.2.3; ADTS: ISO/IEC 13818-7 §6.2).
 
     Raises:
-        NeedMoreDataError: fewer bytes than a header.
-        MalformedError: no header begins here.
-        UnsupportedError: a header of Layer I or II, or of free format.
+        NeedMoreDataError: it is incomplete.
+        MalformedError: it isn't a header.
+        UnsupportedError: Layer I or II, or free format.
     """
     if len(data) < 4:
         raise NeedMoreDataError("a frame header has at least 4 bytes")

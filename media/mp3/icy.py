@@ -1,8 +1,9 @@
-"""ICY metadata: titles between the bytes of a stream, as SHOUTcast introduced them and players expect them.
+"""Writes and reads ICY metadata: title blocks within the audio, as SHOUTcast introduced them.
 
-After every ``metaint`` bytes of audio stands a block: one byte n, then 16·n bytes of
-``StreamTitle='…';StreamUrl='…';``, padded with NUL. There is no standard; what is written here is what
-Icecast sends and VLC, mpv, ffmpeg and browsers' players read.
+After every ``metaint`` bytes of audio follows a block: one byte n, then 16·n bytes of
+``StreamTitle='…';StreamUrl='…';``, padded with NUL. There is no standard; this follows Icecast, and what VLC,
+mpv,
+ffmpeg and browser players read.
 """
 
 from __future__ import annotations
@@ -10,40 +11,40 @@ from __future__ import annotations
 from media.mp3.id3 import INVISIBLE
 
 METAINT = 16000
-"""Bytes of audio between two blocks, as most stations have it."""
+"""Default bytes of audio between two blocks."""
 
 BLOCK_BYTES = 255 * 16
-"""Longest metadata: its length is told in one byte, in units of 16 bytes."""
+"""Longest metadata: its length is one byte, in units of 16."""
 
 URL_BYTES = 1024
-"""Longest StreamUrl; half an address is of no use, so a longer one is left out."""
+"""Longest StreamUrl; a longer one is left out, as a truncated one would be useless."""
 
 UNCHANGED = b"\0"
-"""The block that says that the metadata is still what it was."""
+"""The block that repeats the previous metadata."""
 
 _BIDI_CONTROLS = "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _HARMLESS = {**dict.fromkeys(map(ord, _BIDI_CONTROLS)), ord("'"): "\u2019"}
 
 
 def clean_title(title: str) -> str:
-    """Make a title harmless where it will be shown or quoted.
+    """Make a title safe to show and to quote.
 
     Args:
-        title: any text, of a tag or of a source client.
+        title: any text.
 
     Returns:
-        One line: no control characters, no overrides of the writing direction, and typographic
+        One line without control characters or overrides of the writing direction, and with typographic
         apostrophes, since players end the title at ``';`` or even at the first ``'``.
     """
     return " ".join(INVISIBLE.sub(" ", title).translate(_HARMLESS).split())
 
 
 def metadata_block(title: str, url: str = "") -> bytes:
-    """Write the metadata block of a title.
+    """Write a metadata block.
 
     Args:
-        title: what is played; cut at a character's edge where it is too long.
-        url: an address that belongs to it; left out when longer than ``URL_BYTES``.
+        title: truncated if too long.
+        url: left out if longer than ``URL_BYTES``.
 
     Returns:
         The length byte and the padded text: at most 1 + 4,080 bytes.
@@ -60,7 +61,7 @@ def metadata_block(title: str, url: str = "") -> bytes:
 
 
 class Interleaver:
-    """Puts metadata between the audio of one listener, counted from that listener's first byte."""
+    """Inserts metadata blocks into the audio of one listener, counted from its first byte."""
 
     def __init__(self, metaint: int = METAINT) -> None:
         self._metaint = metaint
@@ -71,12 +72,13 @@ class Interleaver:
         """Interleave the next audio.
 
         Args:
-            audio: what follows the audio of the last call.
-            block: the metadata block that belongs to it (``metadata_block``); b"" for none.
+            audio: it follows that of the previous call.
+            block: its ``metadata_block``; b"" for none.
 
         Returns:
-            Pieces to send in order; no audio is copied. The whole block stands where it is due and differs
-            from the last one that this listener got, else a zero byte.
+            Pieces to send in order; audio is not copied. The block is only written if it differs from the
+            previous one,
+            else a zero byte.
         """
         pieces: list[bytes | memoryview] = []
         view = memoryview(audio)
@@ -93,13 +95,13 @@ class Interleaver:
 
 
 class Deinterleaver:
-    """Parts a stream into audio and titles, as a player does; does no I/O.
+    """Separates audio and titles, as a player does; does no I/O.
 
     Args:
-        metaint: bytes of audio between two blocks, as ``icy-metaint`` says; 0 for a stream without blocks.
+        metaint: bytes of audio between two blocks, by ``icy-metaint``; 0 for a stream without blocks.
 
     Attributes:
-        title: the newest one.
+        title: the newest.
     """
 
     def __init__(self, metaint: int) -> None:
@@ -113,7 +115,7 @@ class Deinterleaver:
         """Take bytes, cut anywhere.
 
         Returns:
-            Pieces of audio in order, each with the title that belongs to it.
+            Pieces of audio in order, each with its title.
         """
         if not self._metaint:
             return [(data, self.title)]
@@ -148,18 +150,18 @@ def parse_title(block: bytes, before: str = "") -> str:
     """Read the title of a metadata block.
 
     Args:
-        block: its text, padding included, without the length byte.
-        before: the title until now, which stays where the block has none.
+        block: its text with padding, without the length byte.
+        before: the previous title, which stays if the block has none.
 
     Returns:
-        The text between ``StreamTitle='`` and the ``';`` that ends it; UTF-8 where it is that, else Latin-1.
+        The text between ``StreamTitle='`` and the final ``';``; as UTF-8 if valid, else as Latin-1.
     """
     text = block.rstrip(b"\0")
     start = text.find(b"StreamTitle='")
     if start < 0:
         return before
     value = text[start + len(b"StreamTitle='") :]
-    # An apostrophe may stand in a title, so that the next field, or the last of all quotes, tells its end.
+    # Titles may have apostrophes: the next field, or else the last quote, marks the end.
     end = value.find(b"';Stream")
     if end < 0:
         end = value.rfind(b"'")

@@ -1,8 +1,10 @@
-"""What a running decoder of Layer III may be given: track after track, and no surprises.
+"""Prepares Layer III frames of different tracks for one running decoder.
 
-A decoder gives the same number of samples for every frame only if it can decode each, and a track sounds like
-itself only if none of its frames looks for its bits in the track before. Frames that can't or would are muted
-here, so that counting frames is counting samples.
+A decoder gives a constant number of samples for each frame only if it can decode every frame, and a frame
+must not
+take bits from the previous track's bit reservoir. Such frames are muted here, so that counting frames is
+counting
+samples.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from media.mp3.frame import parse_frame_header
 from media.mp3.reader import Frame
 
 CHANGE_FRAMES = 4
-"""Frames in a row that must be of another shape before that is taken for a change and not for damage."""
+"""Consecutive frames of another shape that count as a change rather than as damage."""
 
 RESERVOIR_BYTES = 511
 """How far back a frame's bits may begin (ISO/IEC 11172-3 §2.4.2.7: main_data_begin has 9 bits)."""
@@ -25,15 +27,15 @@ BIG_VALUES = 288
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is the same in all frames that one decoder gets.
+    """The properties that all frames of one decoder share.
 
     Attributes:
         sample_rate: Hz.
         channels: 1 or 2.
         samples: of a frame, per channel.
-        granules: of a frame, in all channels together.
+        granules: of a frame, of all channels.
         side_bytes: length of the side information.
-        silence: a frame of it that sounds like nothing, of the highest bitrate.
+        silence: a silent frame of the highest bitrate.
     """
 
     sample_rate: int
@@ -45,12 +47,12 @@ class Shape:
 
     @property
     def is_mpeg1(self) -> bool:
-        """Whether it is MPEG-1's; else it is of the lower sample rates (ISO/IEC 13818-3)."""
+        """Whether it is MPEG-1, not MPEG-2 or 2.5 (ISO/IEC 13818-3)."""
         return self.samples == 1152
 
 
 def shape_of(frame: bytes) -> Shape:
-    """Tell a frame's shape.
+    """Return a frame's shape.
 
     Args:
         frame: of Layer III, from its header on.
@@ -73,13 +75,13 @@ def _shape(head: bytes) -> Shape:
 
 
 def mute(frame: bytes) -> bytes:
-    """Make a frame of Layer III silent, by side information that has nothing in it.
+    """Make a frame silent by emptying its side information.
 
     Args:
         frame: whole.
 
     Returns:
-        It, with its bits where they were: frames behind it may have theirs among them.
+        The frame, with its bits in place: later frames may use them.
     """
     start = 4 if frame[1] & 1 else 6  # a CRC follows the header
     size = shape_of(frame).side_bytes
@@ -87,7 +89,7 @@ def mute(frame: bytes) -> bytes:
 
 
 class BitReservoirRepair:
-    """Makes one track's frames fit for a decoder that had another track before.
+    """Makes a track's frames decodable behind another track.
 
     Attributes:
         intact: whether any frame could stay as it is.
@@ -106,8 +108,9 @@ class BitReservoirRepair:
             frame: of Layer III.
 
         Returns:
-            Frames for a decoder, in order, each with its shape: those that came, muted where they must be,
-            and silence for single ones of another shape, such as damage makes. The newest may be held back.
+            Frames with their shapes, in order, muted if necessary; single frames of another shape, caused by
+            damage, are
+            replaced by silence. The newest may be held back.
         """
         data, lost = frame.data, list[tuple[Shape, bytes]]()
         shape = shape_of(data)
@@ -119,11 +122,11 @@ class BitReservoirRepair:
         return lost if len(self._odd) < CHANGE_FRAMES else lost + self._change_shape(shape)
 
     def end(self) -> list[tuple[Shape, bytes]]:
-        """Give what was held back: no more frames come.
+        """Return held frames at the end of the track.
 
         Returns:
-            All of a track that had too few frames for a shape. Else nothing: what looks like some frames of
-            another shape at a track's end is the rest of one that was cut.
+            All frames of a very short track; else nothing, since odd frames at the end are the rest of a cut
+            frame.
         """
         return self._change_shape(shape_of(self._odd[-1])) if self._shape is None and self._odd else []
 
@@ -133,7 +136,7 @@ class BitReservoirRepair:
         return [(shape, self._repair(shape, data)) for data in frames]
 
     def _replace_with_silence(self) -> list[tuple[Shape, bytes]]:
-        """Put silence in the place of frames that don't belong here."""
+        """Replace frames that don't belong here by silence."""
         count, self._odd, self._reservoir = len(self._odd), [], 0
         return [(self._shape, self._shape.silence)] * count if self._shape is not None else []
 
@@ -150,12 +153,12 @@ class BitReservoirRepair:
 
 
 def _is_decodable(shape: Shape, side: int, available: int) -> bool:
-    """Tell whether side information is possible; what isn't makes decoders refuse the frame.
+    """Tell whether side information is valid; decoders refuse frames otherwise.
 
     Args:
         shape: of the frame.
-        side: the side information as a number. The granules' part is at its end.
-        available: bytes between where the frame's bits begin and its end.
+        side: the side information as a number, with the granules at its end.
+        available: bytes from the start of the frame's bits to its end.
     """
     # ISO/IEC 11172-3 §2.4.1.7, 13818-3 §2.4.1.7: scalefac_compress is longer there, and no preflag follows.
     width, compress = (59, 4) if shape.is_mpeg1 else (63, 9)

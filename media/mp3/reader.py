@@ -1,8 +1,8 @@
-"""MPEG audio as a stream of whole frames: Layer III of MPEG-1, 2 and 2.5, and AAC in ADTS.
+"""Reads MPEG audio as whole frames: Layer III of MPEG-1, 2 and 2.5, and AAC in ADTS.
 
-A frame is what a station sends and what a listener may start at, so everything that isn't one is taken out
-here: tags, garbage, and the Xing, Info and VBRI frames, which describe a file that the stream is not (a
-browser would believe their duration).
+Frames are what a station sends and where a listener may start, so everything else is removed: tags, garbage,
+and
+Xing, Info and VBRI frames, whose duration of a file would mislead browsers.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from media.mp3.id3 import (
 from media.mp3.xing import InfoFrame, parse_info_frame
 
 GARBAGE_BYTES = 64 * 1024
-"""Most bytes that are searched for a frame beyond those that frames had: more, and the input is malformed."""
+"""Most bytes of garbage, beyond the bytes of frames, until the input counts as malformed."""
 
 MAX_TAGS = 64
-"""Most tags between two frames; files that were put together have a handful."""
+"""Most tags between two frames; concatenated files have a few."""
 
 TAG_BYTES = 1024 * 1024
-"""Most bytes of one tag that are held to look for titles; pictures beyond are skipped unseen."""
+"""Most bytes of a tag that are searched for titles; the rest is skipped."""
 
 
 def _one_of(is_possible: Callable[[int], bool]) -> bytes:
-    """Write the class of a regular expression that has some of all bytes."""
+    """Make the character class of a regular expression for some byte values."""
     return b"[" + b"".join(b"\\x%02x" % byte for byte in range(256) if is_possible(byte)) + b"]"
 
 
@@ -65,10 +65,9 @@ Event = Frame | InfoFrame | Tags
 
 
 class MpegAudioReader:
-    """Reads frames and tags from bytes that come in any portions; does no I/O.
+    """Reads frames and tags from bytes in any portions; does no I/O.
 
-    Whole, bytewise or cut anywhere, the same bytes give the same events. Memory is bounded by ``TAG_BYTES``
-    and what is handed over at once.
+    Memory is bounded by ``TAG_BYTES`` and what is handed over at once.
     """
 
     def __init__(self) -> None:
@@ -85,26 +84,23 @@ class MpegAudioReader:
         self._ready: deque[Event] = deque()
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
+        """Take the next bytes."""
         if self._error is None:
             del self._buffer[: self._position]
             self._position = 0
             self._buffer += data
 
     def receive_eof(self) -> None:
-        """Take note that no more bytes come."""
+        """Note the end of the stream."""
         self._eof = True
 
     def events(self) -> Iterator[Event]:
-        """Give what can be told from the bytes so far, in order.
-
-        Yields:
-            Frames, tags and info frames.
+        """Yield frames, tags and info frames of the bytes so far, in order.
 
         Raises:
-            MalformedError: more than ``GARBAGE_BYTES`` beside the frames, more than ``MAX_TAGS`` between two
-                of them, or an end without any.
-            UnsupportedError: the same, and it looks like MPEG audio of another layer or of free format.
+            MalformedError: more than ``GARBAGE_BYTES`` of garbage or ``MAX_TAGS`` tags, or an end without any
+                frame.
+            UnsupportedError: the same, and it looks like MPEG audio of another layer or free format.
         """
         while True:
             while self._ready:
@@ -122,7 +118,7 @@ class MpegAudioReader:
                 return
 
     def _step(self) -> bool:
-        """Consume one thing; False when that needs more bytes."""
+        """Consume one item; return False if that needs more bytes."""
         available = len(self._buffer) - self._position
         if self._skip and available:
             step = min(self._skip, available)
@@ -174,7 +170,7 @@ class MpegAudioReader:
         return True
 
     def _confirms(self, header: FrameHeader) -> bool:
-        """A sync word may stand in garbage too; one that leads to another frame, a tag or the end doesn't."""
+        """Tell whether a frame header is genuine: another frame, a tag or the end follows it."""
         after = self._position + header.size
         if len(self._buffer) - after < 4:
             return True
@@ -220,7 +216,7 @@ class MpegAudioReader:
             self._ready.append(tags)
 
     def _search(self) -> bool:
-        """Drop bytes up to the next place where a frame or a tag may begin."""
+        """Skip to the next possible frame or tag."""
         self._synced = False
         found = _CANDIDATE.search(self._buffer, self._position + 1)
         end = len(self._buffer)

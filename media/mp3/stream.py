@@ -1,4 +1,4 @@
-"""Sound on its way into a decoder: MPEG audio and ADTS, into which a decoder finds its way at any byte."""
+"""MPEG audio and ADTS as stream chunks; every frame is an access point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from media.stream_reader import CLOCK_RATE, StreamChunk
 
 
 class AudioStreamReader:
-    """Passes the bytes on as they come, and counts their time by the frames in them, without I/O."""
+    """Passes bytes on unchanged, and computes their time from the frames in them; does no I/O."""
 
     signature = b""
 
@@ -19,7 +19,7 @@ class AudioStreamReader:
         self._seconds = Fraction(0)
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Give the bytes; of what isn't understood here the decoder may make something, but not the clock."""
+        """Return the bytes; without a clock if they can't be parsed here, though ffmpeg may."""
         if self._reader is None:
             return [StreamChunk(data)]
         try:

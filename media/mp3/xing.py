@@ -1,7 +1,8 @@
-"""The frame that encoders put before a file's audio: Xing, Info (of LAME) and VBRI.
+"""Parses the frame that encoders put before a file's audio: Xing, Info (LAME) and VBRI.
 
-No standard has it; it is what the Xing SDK, LAME and Fraunhofer's encoder write and what players read. It
-describes the file: how many frames, and how much of them isn't the recording.
+There is no standard; this follows the Xing SDK, LAME and Fraunhofer's encoder. The frame tells the number of
+frames,
+and how many samples of them aren't part of the recording.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from media.mp3.frame import FrameHeader
 
 DECODER_DELAY = 529
-"""Samples by which every decoder's output is late: 528 of its filter bank, and one (LAME's documentation)."""
+"""Delay of every decoder in samples: 528 of its filter bank, and one (LAME's documentation)."""
 
 _FRAMES, _BYTES, _TOC, _QUALITY = 1, 2, 4, 8
 _SIZES = {_FRAMES: 4, _BYTES: 4, _TOC: 100, _QUALITY: 4}
@@ -21,13 +22,13 @@ _ENCODERS = (b"LAME", b"Lavf", b"Lavc")
 
 @dataclass(frozen=True, slots=True)
 class InfoFrame:
-    """A Xing, Info or VBRI frame stood here.
+    """A Xing, Info or VBRI frame.
 
     Attributes:
-        variable: whether it announces a variable bitrate.
-        frames: how many follow, as it says; 0 when it doesn't.
-        delay: samples that the encoder put before the recording; None when it doesn't say.
-        padding: samples that it put behind.
+        variable: whether the bitrate is variable.
+        frames: number of frames that follow; 0 if unknown.
+        delay: samples that the encoder put before the recording; None if unknown.
+        padding: samples that the encoder put behind the recording.
     """
 
     variable: bool
@@ -36,14 +37,15 @@ class InfoFrame:
     padding: int = 0
 
     def unheard(self, frame_samples: int) -> tuple[range, ...]:
-        """Tell which samples of what a decoder gives aren't of the recording, so that tracks follow gapless.
+        """Return the decoded samples that aren't part of the recording, for gapless playback.
 
         Args:
             frame_samples: per channel of one frame.
 
         Returns:
-            Ranges of samples, rising. A file that was cut short ends before the second; in one that goes on
-            behind what its frame knows of, what follows is heard.
+            Ascending ranges of samples. The second may be beyond the end of a truncated file; audio behind it
+            is part of
+            the recording.
         """
         if self.delay is None:
             return ()
@@ -54,14 +56,14 @@ class InfoFrame:
 
 
 def parse_info_frame(header: FrameHeader, data: bytes) -> InfoFrame | None:
-    """Recognise the frame: Xing or Info stands behind the side information, VBRI at byte 36.
+    """Recognise such a frame: Xing and Info follow the side information, VBRI is at byte 36.
 
     Args:
         header: of the frame.
         data: the whole frame.
 
     Returns:
-        What it says; None for a frame of audio.
+        Its content; None for a frame of audio.
     """
     if header.codec != "mp3":
         return None
@@ -77,7 +79,7 @@ def parse_info_frame(header: FrameHeader, data: bytes) -> InfoFrame | None:
 
 
 def _parse_xing(data: bytes) -> InfoFrame:
-    """Read Xing's optional fields and LAME's extension behind them; what is cut off counts as not said."""
+    """Parse Xing's optional fields and LAME's extension; truncated fields count as missing."""
     variable = data.startswith(b"Xing")
     flags = int.from_bytes(data[4:8], "big")
     frames = int.from_bytes(data[8:12], "big") if flags & _FRAMES else 0

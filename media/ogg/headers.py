@@ -1,4 +1,4 @@
-"""What stands before the audio of a logical Ogg stream: which codec, which sound, and the title.
+"""Parses the headers of logical Ogg streams: codec, format and title.
 
 Vorbis I §4.2 and §5, OggOpus (RFC 7845 §5) and Ogg FLAC (RFC 9639 §10.1, with VORBIS_COMMENT of §8.6).
 """
@@ -13,19 +13,19 @@ from media.errors import MalformedError, UnsupportedError
 from media.mp3.id3 import Tags
 
 HEADER_BYTES = 4 << 20
-"""Most bytes of one stream's headers that are read: pictures stand there too."""
+"""Most bytes of a stream's headers that are read, pictures included."""
 
 MAX_HEADER_PACKETS = 64
-"""Most packets of them; each metadata block of FLAC is one."""
+"""Most header packets; each metadata block of FLAC is one."""
 
 COMMENT_BYTES = 4096
-"""Longest comment that is sent on: more than any player shows, less than a picture."""
+"""Longest comment that is passed on: longer than a title, shorter than a picture."""
 
 MAX_COMMENTS = 1024
-"""Most comments that are looked at."""
+"""Most comments that are parsed."""
 
 KEPT_BYTES = 48 * 1024
-"""Most bytes of headers that are sent on to each listener; a Vorbis set-up has about 4,000."""
+"""Most bytes of headers that are sent to each listener; those of Vorbis have about 4,000."""
 
 _VORBIS, _OPUS_HEAD, _OPUS_TAGS, _FLAC = b"vorbis", b"OpusHead", b"OpusTags", b"\x7fFLAC"
 _VORBIS_COMMENTS, _VORBIS_SETUP = b"\x03vorbis", b"\x05vorbis"
@@ -43,22 +43,22 @@ _OTHERS = {
     b"CELT    ": "CELT",
 }
 SKELETON = b"fishead\0"
-"""How a stream begins that only describes the others."""
+"""First bytes of a stream that only describes others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One logical stream of a chain, as far as its headers tell.
+    """A logical stream of a chain, described by its headers.
 
     Attributes:
         codec: ``vorbis``, ``opus`` or ``flac``.
-        sample_rate: Hz that granule positions count.
-        channels: how many.
-        bitrate: in bit/s as the encoder names it; 0 when it doesn't.
-        pre_skip: samples at the beginning that aren't heard (RFC 7845 §4.2).
-        decoder: what must be the same where a decoder is to go on.
+        sample_rate: Hz of granule positions.
+        channels: their number.
+        bitrate: nominal bit/s; 0 if unknown.
+        pre_skip: samples to discard at the start (RFC 7845 §4.2).
+        decoder: configuration that must be equal for a decoder to continue.
         tags: title and artist.
-        packets: the headers to be sent on: without pictures, and without what describes a whole file.
+        packets: header packets to be sent, without pictures and properties of a whole file.
     """
 
     codec: str
@@ -72,25 +72,25 @@ class Link:
 
     @property
     def title(self) -> str:
-        """Artist and title in one line, as stations show them."""
+        """Artist and title in one line."""
         return " - ".join(filter(None, (self.tags.artist, self.tags.title)))
 
     def retitled(self, title: str) -> Link:
-        """Make the link of the same audio with another title."""
+        """Copy the link with another title."""
         title = title.encode("utf-8", "replace")[: COMMENT_BYTES - 6].decode("utf-8", "ignore")
         comments = _written_comments(self.codec, [f"TITLE={title}".encode()])
         return replace(self, tags=Tags(title), packets=(self.packets[0], comments, *self.packets[2:]))
 
 
 class HeaderReader:
-    """Gathers the header packets of one logical stream.
+    """Collects the header packets of a logical stream.
 
     Args:
         first: its first packet.
 
     Raises:
-        UnsupportedError: it is of a codec that isn't carried.
-        MalformedError: it breaks its codec's rules.
+        UnsupportedError: its codec isn't supported.
+        MalformedError: the packet is malformed.
     """
 
     def __init__(self, first: bytes) -> None:
@@ -100,11 +100,11 @@ class HeaderReader:
         self._size = len(first)
 
     def receive(self, packet: bytes) -> Link | None:
-        """Take the next packet; give the link when it was the last header.
+        """Take the next packet; return the link after the last header, else None.
 
         Raises:
-            MalformedError: it isn't the header that stands here, or there is too much of them.
-            UnsupportedError: what must be sent on is too large.
+            MalformedError: it isn't the expected header, or the headers are too large.
+            UnsupportedError: the headers to be sent are too large.
         """
         self._packets.append(packet)
         self._size += len(packet)
@@ -117,7 +117,7 @@ class HeaderReader:
 
 
 def is_skeleton(first: bytes) -> bool:
-    """Tell whether a stream's first packet says that it only describes the others."""
+    """Tell by a stream's first packet whether it only describes others."""
     return first.startswith(SKELETON)
 
 
@@ -200,7 +200,7 @@ def _flac_rate(first: bytes) -> int:
 
 
 def _comments(data: bytes) -> tuple[list[bytes], Tags]:
-    """Read comments (Vorbis I §5.2.1); broken ones end the list, but are no reason to refuse the audio."""
+    """Parse comments (Vorbis I §5.2.1) up to the first malformed one."""
     kept: list[bytes] = []
     texts: dict[str, str] = {}
     at = 4 + int.from_bytes(data[:4], "little")
@@ -221,7 +221,7 @@ def _comments(data: bytes) -> tuple[list[bytes], Tags]:
 
 
 def _written_comments(codec: str, comments: Sequence[bytes]) -> bytes:
-    """Write the packet of comments."""
+    """Write a packet of comments."""
     parts = [_sized(_VENDOR), struct.pack("<I", len(comments)), *map(_sized, comments)]
     data = b"".join(parts)
     if codec == "vorbis":

@@ -1,6 +1,6 @@
-"""Ogg pages (RFC 3533 §6): reading them out of a stream, and writing them anew.
+"""Reads and writes Ogg pages (RFC 3533 §6).
 
-Only whole pages whose checksum is right come out; whatever else stands between them is passed over.
+Only complete pages with correct checksums are returned; anything else is skipped.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ HEADER_BYTES = 27
 LONGEST_PAGE = HEADER_BYTES + 255 + 255 * 255
 
 GARBAGE_BYTES = 64 * 1024
-"""Most bytes between two pages that are searched for the next one before the input counts as malformed."""
+"""Most bytes between two pages until the input counts as malformed."""
 
 DOUBTFUL_BYTES = 1024 * 1024
-"""Most bytes of pages with wrong checksums, beyond those that right ones had: each may claim 65,307 anew."""
+"""Most bytes of pages with wrong checksums, beyond the bytes of correct pages."""
 
 NO_POSITION = -1
-"""The granule position of a page on which no packet ends (RFC 3533 §6)."""
+"""Granule position of a page on which no packet ends (RFC 3533 §6)."""
 
 CONTINUED, FIRST, LAST = 1, 2, 4
 """Bits of the header type: it goes on with a packet; its stream begins; its stream ends."""
@@ -33,14 +33,14 @@ _HEADER = struct.Struct("<4sBBqIIIB")
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of an Ogg stream.
+    """An Ogg page.
 
     Attributes:
         flags: ``CONTINUED``, ``FIRST``, ``LAST``.
-        granule: position behind the last packet that ends here, by the codec's count; or ``NO_POSITION``.
+        granule: position behind the last packet that ends here, or ``NO_POSITION``.
         serial: of its logical stream.
-        sequence: its number there.
-        lacing: the segments' lengths; a packet ends with each that is shorter than 255.
+        sequence: its number in the stream.
+        lacing: lengths of the segments; one shorter than 255 ends a packet.
         body: the segments.
     """
 
@@ -53,16 +53,16 @@ class Page:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
+        """Its length in bytes."""
         return HEADER_BYTES + len(self.lacing) + len(self.body)
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it begins with the beginning of a packet."""
+        """Whether it begins with a new packet."""
         return not self.flags & CONTINUED
 
     def pieces(self) -> Iterator[tuple[bytes, bool]]:
-        """Give the packets, or what is here of them, and whether each ends here."""
+        """Yield the packets, or their parts on this page, and whether each ends here."""
         start = end = 0
         for length in self.lacing:
             end += length
@@ -73,7 +73,7 @@ class Page:
             yield self.body[start:], False
 
     def trimmed(self) -> Page:
-        """Leave away what belongs to a packet that began before; whoever begins here can't use it."""
+        """Remove the rest of a packet that began on an earlier page, which is useless without it."""
         if self.is_fresh:
             return self
         segments = next((at + 1 for at, length in enumerate(self.lacing) if length < 255), len(self.lacing))
@@ -88,17 +88,17 @@ class Page:
         )
 
     def serialize(self) -> bytes:
-        """Write it, with its checksum."""
+        """Write it with its checksum."""
         return _serialize(self)
 
 
 def checksum(data: bytes) -> int:
-    """Compute RFC 3533's CRC: the polynomial 0x04c11db7, highest bit first, from 0, with no final change."""
+    """Compute the CRC of RFC 3533."""
     return crc32(data, 0)
 
 
 def paginate(packets: Sequence[bytes], serial: int, sequence: int, flags: int = 0) -> list[Page]:
-    """Put packets that have no position (headers) on pages of their own.
+    """Put packets without positions (headers) on pages of their own.
 
     Args:
         packets: whole ones.
@@ -122,10 +122,9 @@ def paginate(packets: Sequence[bytes], serial: int, sequence: int, flags: int = 
 
 
 class PageReader:
-    """Reads pages from bytes that come in any portions; does no I/O.
+    """Reads pages from bytes in any portions; does no I/O.
 
-    Whole, bytewise or cut anywhere, the same bytes give the same pages. Memory is bounded by one page and
-    what is handed over at once.
+    Memory is bounded by one page and what is handed over at once.
     """
 
     def __init__(self) -> None:
@@ -136,20 +135,20 @@ class PageReader:
         self._eof = False
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
+        """Take the next bytes."""
         del self._buffer[: self._position]
         self._position = 0
         self._buffer += data
 
     def receive_eof(self) -> None:
-        """Take note that no more bytes come: a page that isn't whole never will be."""
+        """Note the end; an incomplete page is dropped."""
         self._eof = True
 
     def pages(self) -> Iterator[Page]:
-        """Give the pages that are whole, in order.
+        """Yield complete pages, in order.
 
         Raises:
-            MalformedError: there are more than ``GARBAGE_BYTES`` without one, or too many that are broken.
+            MalformedError: more than ``GARBAGE_BYTES`` between pages, or too many broken pages.
         """
         while self._find():
             page = self._page()
@@ -164,7 +163,7 @@ class PageReader:
                 self._pass_over(self._position + 1)
 
     def _find(self) -> bool:
-        """Go to where a page may begin; False when that needs more bytes."""
+        """Skip to the next possible page; return False if that needs more bytes."""
         found = self._buffer.find(CAPTURE, self._position)
         if found < 0:
             # The last bytes may be the beginning of a capture pattern.
@@ -181,7 +180,7 @@ class PageReader:
             raise MalformedError(f"no Ogg page in {GARBAGE_BYTES} bytes")
 
     def _wanted(self) -> int:
-        """Bytes of the page that begins here, as far as is known; 0 where none can begin."""
+        """Return the length of the page that begins here, as far as known; 0 if none does."""
         available = len(self._buffer) - self._position
         if available < HEADER_BYTES:
             return HEADER_BYTES
@@ -197,7 +196,7 @@ class PageReader:
         return not self._eof and len(self._buffer) - self._position < self._wanted()
 
     def _page(self) -> Page | None:
-        """Take the page that begins here; None when it isn't whole, or isn't one."""
+        """Return the page that begins here; None if it is incomplete or broken."""
         size = self._wanted()
         if not size or len(self._buffer) - self._position < size:
             return None

@@ -1,6 +1,6 @@
-"""A chain of logical Ogg streams (RFC 3533 §4) that carries audio: each link's headers, then its pages.
+"""Reads chained Ogg streams (RFC 3533 §4) with audio: the headers of each link, then its pages.
 
-Of streams that run side by side only the one with audio is taken; where two have, the one that began last.
+Of multiplexed streams only the audio is used; of several, the one that began last.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from media.ogg.headers import HEADER_BYTES, HeaderReader, Link, is_skeleton
 from media.ogg.page import FIRST, LAST, Page, PageReader
 
 PAGE_SECONDS = 30
-"""Longest audio of one page that is believed: 255 packets of Opus have at most so much (RFC 6716 §2)."""
+"""Longest plausible audio of a page: 255 packets of Opus (RFC 6716 §2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudioPage:
-    """A page of a link's audio.
+    """A page of audio.
 
     Attributes:
         link: its stream.
-        page: as it came.
-        duration: in samples of the link, what it adds to what could be played before; 0 where it isn't known.
+        page: unchanged.
+        duration: that it adds, in samples of the link; 0 if unknown.
     """
 
     link: Link
@@ -35,10 +35,9 @@ Event = Link | AudioPage
 
 
 class OggReader:
-    """Reads links and their pages from bytes that come in any portions; does no I/O.
+    """Reads links and their pages from bytes in any portions; does no I/O.
 
-    Whole, bytewise or cut anywhere, the same bytes give the same events. Memory is bounded by
-    ``HEADER_BYTES``, a page, and what is handed over at once.
+    Memory is bounded by ``HEADER_BYTES``, a page, and what is handed over at once.
     """
 
     def __init__(self) -> None:
@@ -52,24 +51,21 @@ class OggReader:
         self._found = False
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes of the stream."""
+        """Take the next bytes."""
         if self._error is None:
             self._pages.receive_data(data)
 
     def receive_eof(self) -> None:
-        """Take note that no more bytes come."""
+        """Note the end of the stream."""
         self._eof = True
         self._pages.receive_eof()
 
     def events(self) -> Iterator[Event]:
-        """Give what can be told from the bytes so far, in order.
-
-        Yields:
-            A link where its headers are complete, then its pages.
+        """Yield each link when its headers are complete, then its pages.
 
         Raises:
-            MalformedError: too much that is no page, headers that break their rules, or an end without any.
-            UnsupportedError: a codec that isn't carried.
+            MalformedError: too much garbage, malformed headers, or an end without any link.
+            UnsupportedError: the codec isn't supported.
         """
         if self._error is not None:
             raise self._error
@@ -121,7 +117,7 @@ class OggReader:
         return link
 
     def _duration(self, link: Link, page: Page) -> int:
-        """Count by the granule positions; the first one counts from 0 unless we came in the middle."""
+        """Compute the duration from granule positions, which count from 0 unless the start was missed."""
         if page.granule < 0:
             return 0
         before, self._position = self._position, page.granule
@@ -134,11 +130,11 @@ class LostPageError(Exception):
 
 
 class _Headers:
-    """The headers of one link on their way.
+    """The headers of one link while they are read.
 
     Args:
         first: its first packet.
-        sequence: number of that one's page.
+        sequence: number of that packet's page.
     """
 
     def __init__(self, first: bytes, sequence: int) -> None:
@@ -147,10 +143,10 @@ class _Headers:
         self._partial = bytearray()
 
     def take(self, page: Page) -> Link | None:
-        """Take the next page; give the link when all headers are there.
+        """Take the next page; return the link when all headers are there.
 
         Raises:
-            LostPageError: another page should stand before it.
+            LostPageError: a page is missing before it.
             MediaError: as for :class:`HeaderReader`.
         """
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF

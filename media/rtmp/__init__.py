@@ -1,1 +1,1 @@
-"""What RTMP carries: FLV tags."""
+"""RTMP's media: FLV tags."""

@@ -1,7 +1,7 @@
-"""Flash video streams (Adobe's FLV file format, version 10.1, annex E), as far as a restart needs them.
+"""Divides Flash video (Adobe's FLV file format, version 10.1, annex E) into chunks for restarts of a decoder.
 
-The tags that a decoder needs first, key frames, and what it can't follow: other codecs, other sizes, a jump
-of the times.
+Finds sequence headers, key frames, and changes that a decoder can't follow: of codecs, of sizes, or jumps in
+time.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk
 
 FILE_HEADER = 13
-"""Bytes in front of the first tag: the header (§E.2) and the size of the tag before it, which is none."""
+"""Bytes before the first tag: the header (§E.2) and the size of the previous tag, 0."""
 
 TAG_HEADER = 11
 SIZE_BEHIND = 4
-"""Behind each tag stands its size (§E.3)."""
+"""Each tag is followed by its size (§E.3)."""
 
 MAX_TAG = 8 << 20
 """Largest tag in bytes: a key frame of 64 Mbit."""
@@ -24,14 +24,14 @@ AVC, AAC, KEY_FRAME = 7, 10, 1
 SEQUENCE_HEADER, CODED = 0, 1
 
 TICKS = CLOCK_RATE // 1000
-"""Of the pieces' clock in a millisecond, in which times are written here."""
+"""Clock ticks of a millisecond, the unit of timestamps."""
 
 LONGEST_STEP = 3000
-"""Milliseconds that times may go on, or back to what is still being interleaved, from tag to tag."""
+"""Milliseconds by which timestamps may advance, or go back due to interleaving, between tags."""
 
 
 class FlvReader:
-    """Cuts a stream at its key frames, without I/O; without video each tag of sound is an access point."""
+    """Divides a stream at its key frames, without I/O; without video each audio tag is an access point."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -50,13 +50,13 @@ class FlvReader:
         return b"".join(map(_body, tags))
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes of the stream.
+        """Take the next bytes.
 
         Returns:
-            The tags that they complete, in order; from a jump of the times to the next key frame none.
+            Completed tags, in order; those between a jump in time and the next key frame are dropped.
 
         Raises:
-            MalformedError: it is no FLV.
+            MalformedError: it isn't FLV.
         """
         self._buffer += data
         found: list[StreamChunk] = []
@@ -73,7 +73,7 @@ class FlvReader:
         return found
 
     def _tags(self, view: memoryview, found: list[StreamChunk]) -> int:
-        """Take the tags that are whole; give where the next one begins."""
+        """Take the complete tags; return the offset behind them."""
         position = 0
         while self._file_header and len(view) - position >= TAG_HEADER:
             size = int.from_bytes(view[position + 1 : position + 4], "big")
@@ -114,7 +114,7 @@ class FlvReader:
         return self._anew()
 
     def _anew(self) -> list[StreamChunk]:
-        """Give what a new decoder needs first."""
+        """Return what a new decoder needs first."""
         tags = [self._headers[kind] for kind in (SCRIPT, VIDEO, AUDIO) if kind in self._headers]
         first = StreamChunk(self._file_header, header=True, changes=True)
         return [first, *(StreamChunk(tag, header=True) for tag in tags)]
@@ -125,7 +125,7 @@ def _body(tag: bytes) -> bytes:
 
 
 def _is_sequence_header(kind: int, body: bytes) -> bool:
-    """Tell by the first bytes of a tag whether it has a decoder's configuration (§E.4.2.2, §E.4.3.2)."""
+    """Tell by a tag's first bytes whether it has a decoder's configuration (§E.4.2.2, §E.4.3.2)."""
     if len(body) < 2 or body[1] != SEQUENCE_HEADER:
         return False
     return (kind == VIDEO and body[0] & 0x0F == AVC) or (kind == AUDIO and body[0] >> 4 == AAC)

@@ -1,6 +1,6 @@
-"""RTSP 1.0 (RFC 2326) as far as something between a client and a server must read and change it.
+"""Reads and rewrites RTSP 1.0 messages (RFC 2326), as a relay between client and server needs it.
 
-A connection carries messages, and between them frames of media (§10.12), which are passed on as they are.
+A connection carries messages, and between them interleaved frames (§10.12), which are passed on unchanged.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from media.errors import MalformedError
 
 MAX_HEAD_BYTES = 16 << 10
 MAX_BODY_BYTES = 256 << 10
-"""Of a message: descriptions of sessions are a few kilobytes."""
+"""Longest body of a message; session descriptions have a few kilobytes."""
 
 FRAME = 0x24
-"""RFC 2326 §10.12: a frame begins with a dollar sign, its channel, and its length in two bytes."""
+"""RFC 2326 §10.12: a frame begins with a dollar sign, its channel, and two bytes of length."""
 
 FRAME_HEAD_BYTES = 4
 _BLANK = re.compile(rb"[\r\n]*")
@@ -67,7 +67,7 @@ class Message:
 
 @dataclass(slots=True)
 class RtspReader:
-    """Takes a connection's bytes apart; the same bytes give the same, however they are cut."""
+    """Reads the messages and frames of a connection; does no I/O."""
 
     _held: bytearray = field(default_factory=bytearray)
     # How far no end of a head is, and how much must be there before another look is worth it.
@@ -75,10 +75,10 @@ class RtspReader:
     _needed: int = 0
 
     def receive_data(self, data: bytes) -> list[Message | bytes]:
-        """Take bytes; give the messages and frames in them, frames behind one another in one piece.
+        """Take bytes; return messages, and consecutive frames as one bytes object.
 
         Raises:
-            MalformedError: it isn't RTSP, or longer than a message may be.
+            MalformedError: it isn't RTSP, or a message is too long.
         """
         self._held += data
         found: list[Message | bytes] = []
@@ -95,7 +95,7 @@ class RtspReader:
             found.append(message)
 
     def _message(self) -> Message | None:
-        """Take a message off the beginning; None while it isn't all there."""
+        """Take the next message; None while it is incomplete."""
         if len(self._held) < self._needed:
             return None
         # RFC 2326 §4: empty lines before a message are ignored.
@@ -127,7 +127,7 @@ def frame(channel: int, payload: bytes) -> bytes:
 
 
 def frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Take whole frames apart: their channels and what they carry."""
+    """Split complete frames: channels and payloads."""
     found: list[tuple[int, bytes]] = []
     place = 0
     while place + FRAME_HEAD_BYTES <= len(data):
@@ -138,7 +138,7 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def _frames_end(held: bytearray) -> int:
-    """Tell how far whole frames reach from the beginning."""
+    """Return the offset behind the complete frames at the beginning."""
     place, size = 0, len(held)
     while place + FRAME_HEAD_BYTES <= size and held[place] == FRAME:
         end = place + FRAME_HEAD_BYTES + (held[place + 2] << 8 | held[place + 3])
@@ -162,13 +162,13 @@ def _head(text: str) -> Message:
 
 
 def transport(value: str) -> dict[str, str]:
-    """Read a Transport field's first choice (RFC 2326 §12.39): its parameters, by names in lower case."""
+    """Parse the first choice of a Transport field (RFC 2326 §12.39): parameters by lower-case name."""
     words = value.partition(",")[0].split(";")
     return {name.strip().lower(): told.strip() for name, _, told in (word.partition("=") for word in words)}
 
 
 def numbers(value: str) -> tuple[int, int] | None:
-    """Read a pair of ports or channels, such as ``5000-5001``; one alone is followed by the next."""
+    """Parse a pair of ports or channels, such as ``5000-5001``; a single one is followed by the next."""
     match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", value)
     if match is None:
         return None
@@ -177,17 +177,17 @@ def numbers(value: str) -> tuple[int, int] | None:
 
 
 def readdressed(authorization: str, method: str, uri: str, user: str, password: str) -> str | None:
-    """Let a digest stand for another URI than the one that it was made for.
+    """Recompute a digest Authorization field for another URI.
 
     Args:
-        authorization: the header field, of any scheme.
+        authorization: the field, of any scheme.
         method: of the request.
-        uri: what it asks for now.
-        user: whose password it proves, as written in a URL.
-        password: likewise.
+        uri: the other URI.
+        user: as in a URL.
+        password: as in a URL.
 
     Returns:
-        The field for that URI; None where it isn't a proof of that password.
+        The field for that URI; None if the original isn't valid for that password.
     """
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() != "digest":
@@ -207,7 +207,7 @@ def readdressed(authorization: str, method: str, uri: str, user: str, password: 
 
 
 def _digest(told: dict[str, str], method: str, uri: str, user: str, password: str) -> str | None:
-    """Make the response of a digest (RFC 2617 §3.2.2); None where it is of another algorithm."""
+    """Compute the response of a digest (RFC 2617 §3.2.2); None for an unsupported algorithm."""
     algorithm, quality = told.get("algorithm", "MD5").upper(), told.get("qop", "")
     if algorithm not in ("MD5", "MD5-SESS") or quality not in ("", "auth"):
         return None

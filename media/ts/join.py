@@ -1,6 +1,6 @@
-"""A picture's transport stream and its sound's as one (ISO/IEC 13818-1), in the order of their times.
+"""Joins separate video and audio streams of HLS into one transport stream (ISO/IEC 13818-1), by time.
 
-HLS has the sound of some variants in playlists of their own, and of each whole segments at once.
+HLS may list the audio of a variant in a playlist of its own, and delivers whole segments of each.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MAP_PID, CLOCK_PID, FIRST_PID = 0x20, 0x1FE, 0x100
 
 
 class TransportJoiner:
-    """Joins the picture of one stream and the sound of another, without I/O.
+    """Joins the video of one stream and the audio of another, without I/O.
 
-    Either may be MPEG-TS; the sound also AAC or MP3 whose ID3 tags say its time (RFC 8216bis §3.1.4).
+    Either may be MPEG-TS; audio may also be AAC or MP3 with timestamps in ID3 tags (RFC 8216bis §3.1.4).
     """
 
     def __init__(self) -> None:
@@ -45,22 +45,22 @@ class TransportJoiner:
 
     @property
     def signature(self) -> bytes:
-        """What decoders must know of the joint stream."""
+        """The configuration for decoders of the joint stream."""
         return self._reader.signature
 
     def receive_data(self, index: int, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes of a stream.
+        """Take the next bytes of an input.
 
         Args:
-            index: 0 is the picture's, 1 the sound's.
+            index: 0 for video, 1 for audio.
             data: the bytes.
 
         Returns:
-            What is known to be next of both.
+            Chunks of the joint stream, as far as their order is known.
 
         Raises:
-            MalformedError: it is no such stream.
-            UnsupportedError: it has no picture or no sound, or one is much too far ahead of the other.
+            MalformedError: it isn't such a stream.
+            UnsupportedError: it has no video or no audio, or one is much too far ahead of the other.
         """
         self._inputs[index].receive(data)
         if any(one.held > MAX_HELD_BYTES for one in self._inputs):
@@ -68,7 +68,7 @@ class TransportJoiner:
         return self._reader.receive_data(b"".join(self._packets()))
 
     def receive_eof(self) -> list[StreamChunk]:
-        """Give the rest: nothing more comes."""
+        """Return the rest at the end of both inputs."""
         for one in self._inputs:
             one.ended = True
         return self._reader.receive_data(b"".join(self._packets()))
@@ -88,23 +88,23 @@ class TransportJoiner:
 
 
 def _precedes(one: _Input, other: _Input) -> bool:
-    """Tell whose next packet is first; times wrap."""
+    """Tell whose next packet is first; timestamps wrap."""
     if not one.packets:
         return False
     return (one.packets[0][0] - other.packets[0][0] - 1) % CLOCK_WRAP >= CLOCK_WRAP // 2
 
 
 class _Input:
-    """One stream: of its packets those that are wanted, renumbered, with their times.
+    """The wanted packets of one input, renumbered, with their timestamps.
 
     Args:
-        pid: what its stream is numbered.
-        picture: whether its picture is wanted, or else its sound.
+        pid: new PID of its stream.
+        picture: whether its video is wanted, else its audio.
 
     Attributes:
-        stream: as the joint map has it; None before it is known.
-        clock_pid: of the joint stream's packets that have its clock.
-        packets: those that wait, with their times in ticks.
+        stream: its entry in the joint map; None before it is known.
+        clock_pid: PID of the joint stream's packets with its clock.
+        packets: waiting packets with their timestamps.
     """
 
     def __init__(self, pid: int, *, picture: bool) -> None:
@@ -122,7 +122,7 @@ class _Input:
 
     @property
     def held(self) -> int:
-        """How many bytes wait."""
+        """Bytes that wait."""
         return len(self.packets) * PACKET
 
     def pop(self) -> bytes:
@@ -130,7 +130,7 @@ class _Input:
         return self.packets.popleft()[1]
 
     def receive(self, data: bytes) -> None:
-        """Take bytes: the first ones say what they are."""
+        """Take bytes; the first ones tell the format."""
         if (tag := id3v2_size(data)) and data[tag : tag + 1] == bytes((SYNC,)):
             data = data[tag:]
         if self._packed is None and not self._buffer and self._map_pid is None and data[0] != SYNC:
@@ -166,7 +166,7 @@ class _Input:
                 self.packets.append((self._latest, header + packet[3:]))
 
     def _choose(self, program: ProgramMap) -> None:
-        """Choose the stream that is wanted."""
+        """Choose the wanted stream."""
         wanted = [one for one in program.streams if (one.kind in VIDEO_TYPES) == self._picture]
         if not wanted:
             raise UnsupportedError(f"a playlist without {'a picture' if self._picture else 'sound'}")

@@ -1,6 +1,6 @@
-"""AAC and MP3 that HLS lists as they are (RFC 8216bis §3.1.4), as packets of a transport stream.
+"""Converts packed audio of HLS, AAC and MP3 (RFC 8216bis §3.1.4), to transport stream packets.
 
-Each segment begins with an ID3 tag that says the time of its first frame.
+Each segment begins with an ID3 tag that has the timestamp of its first frame.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ STREAM_TYPES = {"aac": 0x0F, "mp3": 0x03}
 """ISO/IEC 13818-1 table 2-34."""
 
 NEAR = CLOCK_RATE // 2
-"""By how many ticks a segment's time may differ from what its frames were counted to; else it begins anew."""
+"""Largest difference in ticks between a segment's timestamp and the time counted by frames; else it restarts.
+"""
 
 _TIME = re.compile(rb"com\.apple\.streaming\.transportStreamTimestamp\0(.{8})", re.DOTALL)
 _LARGEST = PACKET - 4
 
 
 class PackedAudio:
-    """Makes packets of frames, without I/O.
+    """Makes transport stream packets of frames, without I/O.
 
     Args:
         pid: of the packets.
 
     Attributes:
-        kind: stream type; None before a frame came.
+        kind: stream type; None before the first frame.
     """
 
     def __init__(self, pid: int) -> None:
@@ -46,13 +47,13 @@ class PackedAudio:
         """Take the next bytes.
 
         Args:
-            data: a segment's beginning is that of the bytes, too.
+            data: a segment must begin at the beginning of the bytes.
 
         Returns:
             Packets with the times of their frames, in ticks.
 
         Raises:
-            MediaError: they are no such frames, or no tag says their time.
+            MediaError: they aren't such frames, or no tag has their time.
         """
         found: list[tuple[int, bytes]] = []
         told = _TIME.search(data[: id3v2_size(data) or 0])
@@ -72,12 +73,12 @@ class PackedAudio:
         return found
 
     def _meet(self, told: int) -> None:
-        """Take the time of a segment, where it isn't the one that was counted to."""
+        """Set the time to a segment's timestamp, unless it is close to the counted one."""
         if self._time is None or NEAR < (told - int(self._time)) % CLOCK_WRAP < CLOCK_WRAP - NEAR:
             self._time = Fraction(told)
 
     def _packets(self, time: int, frame: bytes) -> list[bytes]:
-        """Write a frame as a packetized elementary stream's packet (ISO/IEC 13818-1 §2.4.3.6)."""
+        """Write a frame as a PES packet (ISO/IEC 13818-1 §2.4.3.6)."""
         stamp = struct.pack(
             ">BHH", 0x21 | (time >> 30 & 7) << 1, (time >> 14 & 0xFFFE) | 1, (time << 1 & 0xFFFE) | 1
         )

@@ -1,6 +1,7 @@
-"""MPEG transport streams (ISO/IEC 13818-1), as far as a restart needs them.
+"""Divides MPEG transport streams (ISO/IEC 13818-1) into chunks at which a decoder can be restarted.
 
-Tables, access points, and what a decoder can't follow: other streams, other sizes, a jump of the clock.
+Finds tables, access points, and changes that a decoder can't follow: of streams, of sizes, or jumps of the
+clock.
 """
 
 from __future__ import annotations
@@ -24,38 +25,38 @@ from media.ts.tables import (
 
 NULL_PID = 0x1FFF
 MAX_RESYNC = 64 * PACKET
-"""How many bytes without a packet's beginning are skipped before it isn't a transport stream."""
+"""Most bytes that are skipped to find a packet."""
 
 H264, HEVC = 0x1B, 0x24
 VIDEO_TYPES = frozenset({0x01, 0x02, 0x10, H264, HEVC})
 """Stream types (table 2-34) of MPEG-1, -2 and -4 video, H.264, H.265."""
 
 LONGEST_STEP = 3 * CLOCK_RATE
-"""How far the clock may go from one reference to the next (§2.7.2 wants 0.1 s); beyond, it has jumped."""
+"""Largest step between clock references (§2.7.2: 0.1 s); a larger one is a jump."""
 
 MAX_UNIT = 4096
-"""How much of an access unit is looked at for its parameter sets, which stand in front of its first slice."""
+"""How much of an access unit is searched for parameter sets, which precede its first slice."""
 
 MAX_HELD = 1 << 20
-"""Bytes of packets, of all streams, that wait at most for so much of an access unit."""
+"""Most bytes of packets that wait for that part of an access unit."""
 
 MAX_SKIPPED = 32 << 20
-"""Bytes that are left out at most between a jump of the clock and the next access point."""
+"""Most bytes that are dropped from a jump of the clock to the next access point."""
 
 START_CODE = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 
 
 class _AccessUnit:
-    """An access unit that isn't decided about.
+    """The beginning of an access unit, while its parameter sets are unknown.
 
     Args:
-        packet: its first one.
-        data: what its stream says in it.
+        packet: its first.
+        data: the payload of that packet.
 
     Attributes:
-        packets: all from the first one on, those of other streams among them.
-        data: what its stream says in them.
-        seen: how much of that was looked at.
+        packets: all since the first one, those of other streams included.
+        data: the payload of its own packets.
+        seen: how much of the payload was searched.
     """
 
     __slots__ = ("data", "packets", "seen")
@@ -67,12 +68,12 @@ class _AccessUnit:
 
 
 class TransportReader:
-    """Cuts a transport stream at its random access points, without I/O.
+    """Divides a transport stream at its random access points, without I/O.
 
-    Without video each packet with the random access indicator of any stream is one.
+    Without video, each packet with the random access indicator is one.
 
     Attributes:
-        lost: how many packets didn't come, as far as their counters tell: they count to 15.
+        lost: number of lost packets, by their counters modulo 16.
     """
 
     def __init__(self) -> None:
@@ -96,18 +97,19 @@ class TransportReader:
 
     @property
     def signature(self) -> bytes:
-        """The program's streams, and the picture's sequence parameters."""
+        """The program's streams and the video's sequence parameter sets."""
         return (self._streams or b"") + self._parameters
 
     def receive_data(self, data: bytes) -> list[StreamChunk]:
-        """Take the next bytes of the stream.
+        """Take the next bytes.
 
         Returns:
-            The whole packets that they complete, in order; a new item begins at each access point and table.
-            What lies between a jump of the clock and the next access point isn't among them.
+            Chunks of whole packets, in order; a new one begins at each access point and table. Packets
+            between a jump of
+            the clock and the next access point are dropped.
 
         Raises:
-            MalformedError: it is no transport stream.
+            MalformedError: it isn't a transport stream.
         """
         self._buffer += data
         position = self._synchronise(0)
@@ -120,7 +122,7 @@ class TransportReader:
         return found
 
     def _synchronise(self, position: int) -> int:
-        """Give where the next packet begins, from a place on."""
+        """Return the offset of the next packet."""
         if position >= len(self._buffer) or self._buffer[position] == SYNC:
             self._skipped = 0 if position < len(self._buffer) else self._skipped
             return position
@@ -159,7 +161,7 @@ class TransportReader:
             self._settle()
 
     def _count(self, pid: int, counter: int, *, breaks: bool) -> None:
-        """Count what is missing in front of a packet with a payload (§2.4.3.3); one may come twice."""
+        """Count packets lost before one with a payload (§2.4.3.3); one may be repeated."""
         former, self._counters[pid] = self._counters.get(pid, counter), counter
         if pid != NULL_PID and not breaks and counter != former:
             self.lost += (counter - former - 1) % 16
@@ -170,7 +172,7 @@ class TransportReader:
             self._run.clear()
 
     def _table(self, packet: bytes, pid: int, section: bytes) -> None:
-        """Take a packet of the PAT or the PMT (§2.4.4)."""
+        """Take a packet of the PAT or PMT (§2.4.4)."""
         if pid == PAT_PID:
             self._pat = packet
             self._pmt_pid = read_program_association(section) or self._pmt_pid
@@ -197,7 +199,7 @@ class TransportReader:
         self._clock = clock
 
     def _pass_on(self, packets: bytes) -> None:
-        """Give packets with which nothing begins; behind a jump of the clock they are left out."""
+        """Emit packets at which nothing begins; behind a jump of the clock they are dropped."""
         if self._jumped is None:
             self._run += packets
             return
@@ -207,7 +209,7 @@ class TransportReader:
             self._found.append(StreamChunk(packets, changes=True))
 
     def _told(self, unit: _AccessUnit) -> bool:
-        """Tell whether enough of an access unit is there: its first slice, or as much as is looked at."""
+        """Tell whether enough of an access unit is there: its first slice, or ``MAX_UNIT``."""
         if self._video is None or self._video[1] not in (H264, HEVC):
             return True
         if len(unit.data) > MAX_UNIT or len(unit.packets) > MAX_HELD:
@@ -222,7 +224,7 @@ class TransportReader:
         return header & 0x1F in (1, 5)  # ITU-T H.264 table 7-1
 
     def _settle(self) -> None:
-        """Let go of the access unit that is held; tell whether a decoder can go on with it."""
+        """Emit the held access unit; return whether a decoder can continue with it."""
         if self._pending is None:
             return
         unit, self._pending = self._pending, None
@@ -237,7 +239,7 @@ class TransportReader:
         self._found.append(StreamChunk(packets, access=True, changes=changes, clock=self._elapsed))
 
     def _sequence_parameters(self, unit: bytes) -> bytes:
-        """Give the sequence parameter sets of an access unit, which have its profile and its size."""
+        """Return the sequence parameter sets of an access unit, with profile and size."""
         kind = None if self._video is None else self._video[1]
         found: dict[bytes, None] = {}
         for match in START_CODE.finditer(unit) if kind in (H264, HEVC) else ():
@@ -248,7 +250,7 @@ class TransportReader:
         return b"".join(found)
 
     def _receive_pmt(self, program: ProgramMap) -> bytes:
-        """Take the program's streams; give their types and numbers."""
+        """Take the streams of the program; return their types and PIDs."""
         self._clock_pid = program.clock_pid
         videos = [one for one in program.streams if one.kind in VIDEO_TYPES]
         self._video = (videos[0].pid, videos[0].kind) if videos else None

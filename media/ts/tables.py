@@ -11,17 +11,17 @@ PACKET = 188
 SYNC = 0x47
 PAT_PID = 0
 CLOCK_WRAP = 1 << 33
-"""§2.4.3.5, §2.4.3.7: clock references and timestamps count 90,000 times a second, and so far."""
+"""§2.4.3.5, §2.4.3.7: clock references and timestamps have 33 bits, at 90 kHz."""
 
 
 @dataclass(frozen=True, slots=True)
 class ElementaryStream:
-    """One stream of a program.
+    """A stream of a program.
 
     Attributes:
         kind: stream type (table 2-34).
         pid: of its packets.
-        descriptors: what else its entry says.
+        descriptors: of its entry.
     """
 
     kind: int
@@ -31,14 +31,14 @@ class ElementaryStream:
 
 @dataclass(frozen=True, slots=True)
 class ProgramMap:
-    """A program: which PID has its clock, and its streams."""
+    """A program: the PID of its clock, and its streams."""
 
     clock_pid: int
     streams: tuple[ElementaryStream, ...]
 
 
 def read_program_association(section: bytes) -> int | None:
-    """Give the PID of the first program's map (§2.4.4.3); None where the section has none."""
+    """Return the PID of the first program's map (§2.4.4.3); None without one."""
     if len(section) < 8:
         return None
     end = min(3 + _length(section) - 4, len(section))
@@ -49,7 +49,7 @@ def read_program_association(section: bytes) -> int | None:
 
 
 def read_program_map(section: bytes) -> ProgramMap | None:
-    """Read a program map (§2.4.4.8); None of a section that is too short for one."""
+    """Parse a program map (§2.4.4.8); None if the section is too short."""
     if len(section) < 12:
         return None
     end = min(3 + _length(section) - 4, len(section))
@@ -64,7 +64,7 @@ def read_program_map(section: bytes) -> ProgramMap | None:
 
 
 def payload_offset(packet: bytes) -> int:
-    """Give where a packet's payload begins; its size where it has none."""
+    """Return the offset of a packet's payload; the packet's size without one."""
     adaptation = packet[3] >> 4 & 3
     if not adaptation & 1:
         return PACKET
@@ -72,7 +72,7 @@ def payload_offset(packet: bytes) -> int:
 
 
 def section_of(packet: bytes) -> bytes:
-    """Give the section that begins in a packet; empty where none does."""
+    """Return the section that begins in a packet; empty without one."""
     start = payload_offset(packet)
     if start >= PACKET or not packet[1] & 0x40:
         return b""
@@ -80,14 +80,14 @@ def section_of(packet: bytes) -> bytes:
 
 
 def write_tables(program: ProgramMap, pid: int) -> bytes:
-    """Write the two packets that say what a stream has.
+    """Write the PAT and the PMT.
 
     Args:
-        program: its only one.
+        program: the only one.
         pid: of its map.
 
     Raises:
-        ValueError: they don't fit into a packet each.
+        ValueError: a table doesn't fit into a packet.
     """
     entries = b"".join(
         struct.pack(">BHH", one.kind, 0xE000 | one.pid, 0xF000 | len(one.descriptors)) + one.descriptors
@@ -113,7 +113,7 @@ def checksum(data: bytes) -> int:
 
 
 def timestamp(packet: bytes) -> int | None:
-    """Give when what begins in a packet is decoded, or shown where it says only that; None for nothing."""
+    """Return the DTS, or else PTS, of the PES packet that begins in a packet; None without one."""
     start = payload_offset(packet)
     header = packet[start : start + 19]
     if not packet[1] & 0x40 or len(header) < 14 or header[:3] != b"\0\0\1":
