@@ -99,15 +99,15 @@ def test_links_that_go_in_circles_and_files_of_others_are_not_there(tmp_path: Pa
 
 
 @pytest.mark.clause("RFC 9110 §9.3.8", "RFC 9110 §9.1", "RFC 9110 §15.5.6")
-@pytest.mark.parametrize("method", ["PROPFIND", "TRACE", "X" * 10_000])
-def test_methods_that_no_file_has(origin: Running, method: str) -> None:
+@pytest.mark.parametrize(("method", "status"), [("PROPFIND", 405), ("TRACE", 405), ("X" * 10_000, 501)])
+def test_methods_that_no_file_has(origin: Running, method: str, status: int) -> None:
     """Nothing is echoed."""
     with origin.connect() as client:
         client.send(f"{method} /media/film.mp4 HTTP/1.1\r\nHost: a\r\nSecret: canary\r\n\r\n")
         answer = client.answer()
-        assert answer.status in (400, 405, 501)
+        assert answer.status == status
         assert b"canary" not in answer.body
-        if answer.status == 405:
+        if status == 405:
             assert answer["allow"] == "GET, HEAD, OPTIONS"
 
 

@@ -247,10 +247,20 @@ def test_both_ports_may_be_handed_over_by_systemd_and_on_to_the_next_server(tmp_
 
 @pytest.mark.clause("CWE-306")
 @pytest.mark.parametrize(
-    "path", ["/%61pi/live", "//api/live", "/api/./live", "/api//live", "/api/live/", "/x/../api/live"]
+    ("path", "status"),
+    [
+        ("/%61pi/live", 401),
+        ("//api/live", 404),
+        ("/api/./live", 401),
+        ("/api//live", 401),
+        ("/api/live/", 401),
+        ("/x/../api/live", 404),
+    ],
 )
-def test_no_other_spelling_leads_to_what_is_protected(protected: tuple[Asked, str], path: str) -> None:
-    assert protected[0].ask(path, "localhost") in (301, 307, 400, 401, 404)
+def test_no_other_spelling_leads_to_what_is_protected(
+    protected: tuple[Asked, str], path: str, status: int
+) -> None:
+    assert protected[0].ask(path, "localhost") == status
 
 
 def test_elsewhere_lists_are_for_pages_of_the_one_origin_that_is_named(protected: tuple[Asked, str]) -> None:
