@@ -90,7 +90,7 @@ def _export_file(path: Path, out: Path, progress: Progress) -> Exported:
     with _opened(path) as file:
         try:
             index = read_index(file.pread, file.size)
-            index.require_picture()
+            index.require_whole()
         except MediaError as error:
             raise type(error)(f"{path}: {error}") from error
         for line in index.left_out:

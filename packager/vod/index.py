@@ -103,6 +103,8 @@ class OfferedTrack:
         sizes: bytes of each segment, its header estimated.
         times: when each segment's presentation begins in ticks, and behind them the end.
         init: the init segment.
+        delay: ticks of nothing before it, which an edit list asks for; playlists count them to the first
+            segment, for a player takes all tracks' playlists to begin together.
     """
 
     name: str
@@ -118,21 +120,28 @@ class OfferedTrack:
     sizes: Int64
     times: Int64
     init: bytes
+    delay: int = 0
 
     @property
     def duration(self) -> Fraction:
-        """Seconds from the first segment's start to the last one's end."""
-        return Fraction(int(self.times[-1] - self.times[0]), self.timescale)
+        """Seconds of all segments, with what is before the first."""
+        return Fraction(int(self.times[-1] - self.times[0]) + self.delay, self.timescale)
 
     @property
     def durations(self) -> list[Fraction]:
         """Seconds of each segment."""
-        return [Fraction(int(ticks), self.timescale) for ticks in np.diff(self.times)]
+        return [Fraction(ticks, self.timescale) for ticks in self._ticks.tolist()]
 
     @property
     def longest(self) -> int:
         """Ticks of the longest segment."""
-        return int(np.diff(self.times).max())
+        return int(self._ticks.max())
+
+    @property
+    def _ticks(self) -> Int64:
+        ticks = np.diff(self.times)
+        ticks[0] += self.delay
+        return ticks
 
     @property
     def resolution(self) -> tuple[int, int]:
@@ -165,6 +174,7 @@ class FileIndex:
         size: the file's length in bytes.
         left_out: a line for each track that isn't offered.
         lost_picture: why the film's picture can't be packaged, so that there is only its sound; or None.
+        cut_short: what the file lacks of its media at the end; or None.
         nbytes: memory that the index takes, in bytes.
     """
 
@@ -172,14 +182,18 @@ class FileIndex:
     size: int
     left_out: tuple[str, ...] = ()
     lost_picture: str | None = None
+    cut_short: str | None = None
     nbytes: int = 0
 
-    def require_picture(self) -> None:
-        """Make sure that what is offered as the whole file isn't its sound alone.
+    def require_whole(self) -> None:
+        """Make sure that what is offered as the whole file lacks neither its picture nor its end.
 
         Raises:
-            UnsupportedError: it would be; the text says why, and where the sound is.
+            UnsupportedError: it is the sound alone; the text says why, and where the sound is.
+            MalformedError: the file ends before its media do.
         """
+        if self.cut_short is not None:
+            raise MalformedError(self.cut_short)
         if self.lost_picture is not None:
             raise UnsupportedError(
                 f"{self.lost_picture}; its sound alone is at {self.tracks[0].name}/media.m3u8"
@@ -291,7 +305,17 @@ def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = 
     nbytes = sum(track.nbytes + track.samples.table.nbytes for track in offered)
     lost_picture = None if offered[0].video else next(iter(lost), None)
     kept = moov_bytes if whole else tables
-    return FileIndex(offered, size, tuple(left_out), lost_picture, nbytes + kept)
+    cut_short = _cut_short(offered, size)
+    return FileIndex(offered, size, tuple(left_out), lost_picture, cut_short, nbytes + kept)
+
+
+def _cut_short(tracks: Sequence[OfferedTrack], size: int) -> str | None:
+    """Say what is missing where the last samples lie behind the file's end: it wasn't loaded to its end."""
+    ends = []
+    for track in tracks:
+        last = track.samples.samples(len(track.samples) - 1, len(track.samples))
+        ends.append(int(last.offset[0] + last.size[0]))
+    return f"the file is cut short: it has {size} of {max(ends)} bytes" if max(ends) > size else None
 
 
 def _copied(track: Track) -> Track:
@@ -406,7 +430,8 @@ def _offer(
                 raise TooLargeError(reason)
             left_out.append(f"track {one.track.track_id}: {reason}")
             break
-        offered.append(_offered_track(one, arrangement, starts, len(offered) + (not chosen[0].video)))
+        track = _offered_track(one, arrangement, starts, len(offered) + (not chosen[0].video))
+        offered.append(replace(track, delay=int(track.times[0])) if placement.delay or origin else track)
     return tuple(offered)
 
 

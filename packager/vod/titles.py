@@ -253,7 +253,7 @@ class Titles:
         """
         try:
             with self._library.open(name) as file:
-                self._index(file, played=False).require_picture()
+                self._index(file, played=False).require_whole()
         except (MediaError, NotFoundError, OSError) as error:
             if isinstance(error, OSError) and error.errno in LACKING:
                 raise BusyError(str(error)) from error
@@ -272,7 +272,7 @@ class Titles:
         try:
             with self._library.open(name) as file:
                 index = self._index(file)
-                index.require_picture()
+                index.require_whole()
                 return [_Found(name, "", file.identity, index)]
         except NotFoundError:
             return self._renditions(name)
@@ -287,7 +287,7 @@ class Titles:
             try:
                 with self._library.open(path) as file:
                     index = self._index(file)
-                    index.require_picture()
+                    index.require_whole()
                     found.append(_Found(path, file_name, file.identity, index))
             except NotFoundError:
                 continue

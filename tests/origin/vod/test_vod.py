@@ -190,6 +190,8 @@ def test_what_is_not_there_is_not_found(client: httpx.Client, path: str) -> None
         ("fragmented.mp4/video/0.m4s", 415),
         ("broken.mp4/master.m3u8", 422),
         ("broken.mp4/manifest.mpd", 422),
+        ("cut.mp4/master.m3u8", 422),
+        ("cut.mp4/manifest.mpd", 422),
         ("cut.mp4/video/2.m4s", 422),
         ("bomb.mp4/master.m3u8", 422),
         ("bomb.mp4/manifest.mpd", 422),

@@ -139,7 +139,10 @@ def test_a_film_without_key_frames_is_one_segment() -> None:
 def test_sound_that_begins_late_has_one_long_first_segment(tmp_path: Path) -> None:
     path = films.film("late.mp4")
     playlist = m3u8.load(str(write_out(path, "audio", tmp_path)))
-    assert sum(segment.duration for segment in playlist.segments) == pytest.approx(14, abs=0.05)
+    # A playlist begins with the film: ffprobe says of the file that it lasts so long.
+    whole = float(probe(path, "-show_format")["format"]["duration"])
+    assert whole == pytest.approx(21.5, abs=0.05)
+    assert sum(segment.duration for segment in playlist.segments) == pytest.approx(whole, abs=0.05)
 
 
 def test_a_media_playlist_says_what_rfc_8216bis_asks_of_vod() -> None:

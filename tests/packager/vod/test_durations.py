@@ -1,0 +1,85 @@
+"""How long playlists and manifests say that a film is: as long as ffprobe says; or it is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import m3u8
+import pytest
+
+from media.errors import MalformedError
+from packager.library.storage import Library
+from packager.vod import Titles
+from packager.vod.export import export
+from tests.packager import films
+from tests.packager.films import packets, probe, run_ffmpeg
+from tests.packager.vod.test_signalled_codecs import manifest
+from tests.packager.vod.test_vod import titles_of, write_out
+
+FRAME = 0.04
+
+SHIFTS = {
+    "both tracks": ("-itsoffset", "1", "-i", "FILM", "-map", "0"),
+    "the picture": ("-itsoffset", "1", "-i", "FILM", "-i", "FILM", "-map", "0:v", "-map", "1:a"),
+    "the sound": ("-i", "FILM", "-itsoffset", "1", "-i", "FILM", "-map", "0:v", "-map", "1:a"),
+    "nothing": ("-i", "FILM", "-map", "0"),
+}
+
+
+@pytest.fixture(scope="module", params=SHIFTS)
+def shifted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A film in which an edit list lets some of it begin a second late."""
+    path = tmp_path_factory.mktemp("shifted") / "film.mp4"
+    source = str(films.film("bframes.mp4"))
+    words = [source if word == "FILM" else word for word in SHIFTS[request.param]]
+    run_ffmpeg(*words, "-c", "copy", path)
+    return path
+
+
+def test_each_playlist_lasts_until_its_track_ends(shifted: Path, tmp_path: Path) -> None:
+    titles, lengths = titles_of(shifted), []
+    for track, stream in (("video", "v:0"), ("audio", "a:0")):
+        facts = probe(shifted, "-select_streams", stream, "-show_streams")["streams"][0]
+        end = float(facts["start_time"]) + float(facts["duration"])
+        playlist = m3u8.loads(titles.media_playlist(shifted.name, track))
+        lengths.append(sum(segment.duration for segment in playlist.segments))
+        assert lengths[-1] == pytest.approx(end, abs=FRAME)
+        assert all(round(segment.duration) <= playlist.target_duration for segment in playlist.segments)
+        ours = packets(write_out(shifted, track, tmp_path), stream[0])
+        theirs = packets(shifted, stream)
+        assert [packet.digest for packet in ours] == [packet.digest for packet in theirs]
+        assert ours[0].pts == pytest.approx(theirs[0].pts, abs=1e-5)
+    whole = float(probe(shifted, "-show_format")["format"]["duration"])
+    assert max(lengths) == pytest.approx(whole, abs=FRAME)
+    told = manifest(shifted).get("mediaPresentationDuration", "")
+    assert float(told.removeprefix("PT").removesuffix("S")) == pytest.approx(whole, abs=FRAME)
+
+
+def test_segments_of_one_number_begin_together_in_all_playlists(shifted: Path) -> None:
+    titles = titles_of(shifted)
+    starts = []
+    for track in ("video", "audio"):
+        offered = titles.track(shifted.name, track)
+        time, found = 0.0, []
+        for duration in offered.durations:
+            found.append(time)
+            time += float(duration)
+        starts.append(found)
+        # where the playlist has them is where their media are
+        media = [float(tick) / offered.timescale for tick in offered.times[1:-1]]
+        assert found[1:] == pytest.approx(media, abs=1e-6)
+    assert starts[0][:3] == pytest.approx(starts[1][:3], abs=0.1)
+
+
+def test_a_film_that_was_not_loaded_to_its_end_is_refused_as_a_whole(tmp_path: Path) -> None:
+    whole = films.film("bframes.mp4").read_bytes()  # its index is in front
+    (tmp_path / "film.mp4").write_bytes(whole[: len(whole) // 2])
+    titles = Titles(Library(tmp_path))
+    for ask in (titles.multivariant_playlist, titles.manifest):
+        with pytest.raises(MalformedError, match=f"cut short: it has {len(whole) // 2} of [0-9]+ bytes"):
+            ask("film.mp4")
+    assert "cut short" in str(titles.obstacle("film.mp4"))
+    with pytest.raises(MalformedError, match="cut short"):
+        export([tmp_path / "film.mp4"], tmp_path / "out")
+    (tmp_path / "film.mp4").write_bytes(whole)
+    assert titles.multivariant_playlist("film.mp4")
