@@ -1,8 +1,7 @@
 """Writes HLS media playlists: typed values in, RFC 8216bis tags out. `publish` decides what a playlist says.
 
 A playlist is a frozen dataclass with ``render()``. Durations are fractions of seconds until they are written,
-so
-that rounding errors don't add up.
+so that rounding errors don't add up.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 After every ``metaint`` bytes of audio follows a block: one byte n, then 16·n bytes of
 ``StreamTitle='…';StreamUrl='…';``, padded with NUL. There is no standard; this follows Icecast, and what VLC,
-mpv,
-ffmpeg and browser players read.
+mpv, ffmpeg and browser players read.
 """
 
 from __future__ import annotations
@@ -77,8 +76,7 @@ class Interleaver:
 
         Returns:
             Pieces to send in order; audio is not copied. The block is only written if it differs from the
-            previous one,
-            else a zero byte.
+            previous one, else a zero byte.
         """
         pieces: list[bytes | memoryview] = []
         view = memoryview(audio)

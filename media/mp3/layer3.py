@@ -1,10 +1,8 @@
 """Prepares Layer III frames of different tracks for one running decoder.
 
 A decoder gives a constant number of samples for each frame only if it can decode every frame, and a frame
-must not
-take bits from the previous track's bit reservoir. Such frames are muted here, so that counting frames is
-counting
-samples.
+must not take bits from the previous track's bit reservoir. Such frames are muted here, so that counting
+frames is counting samples.
 """
 
 from __future__ import annotations
@@ -109,8 +107,7 @@ class BitReservoirRepair:
 
         Returns:
             Frames with their shapes, in order, muted if necessary; single frames of another shape, caused by
-            damage, are
-            replaced by silence. The newest may be held back.
+            damage, are replaced by silence. The newest may be held back.
         """
         data, lost = frame.data, list[tuple[Shape, bytes]]()
         shape = shape_of(data)

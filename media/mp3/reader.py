@@ -1,8 +1,7 @@
 """Reads MPEG audio as whole frames: Layer III of MPEG-1, 2 and 2.5, and AAC in ADTS.
 
 Frames are what a station sends and where a listener may start, so everything else is removed: tags, garbage,
-and
-Xing, Info and VBRI frames, whose duration of a file would mislead browsers.
+and Xing, Info and VBRI frames, whose duration of a file would mislead browsers.
 """
 
 from __future__ import annotations

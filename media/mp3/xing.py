@@ -1,8 +1,7 @@
 """Parses the frame that encoders put before a file's audio: Xing, Info (LAME) and VBRI.
 
 There is no standard; this follows the Xing SDK, LAME and Fraunhofer's encoder. The frame tells the number of
-frames,
-and how many samples of them aren't part of the recording.
+frames, and how many samples of them aren't part of the recording.
 """
 
 from __future__ import annotations
@@ -44,8 +43,7 @@ class InfoFrame:
 
         Returns:
             Ascending ranges of samples. The second may be beyond the end of a truncated file; audio behind it
-            is part of
-            the recording.
+            is part of the recording.
         """
         if self.delay is None:
             return ()

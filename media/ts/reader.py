@@ -105,8 +105,7 @@ class TransportReader:
 
         Returns:
             Chunks of whole packets, in order; a new one begins at each access point and table. Packets
-            between a jump of
-            the clock and the next access point are dropped.
+            between a jump of the clock and the next access point are dropped.
 
         Raises:
             MalformedError: it isn't a transport stream.

@@ -23,8 +23,7 @@ class CaughtUpListeners(Generic[T]):
 
     Args:
         fall_out: called for each listener whose socket doesn't take the whole block, with the rest of the
-            block;
-            it must remove the listener.
+            block; it must remove the listener.
 
     Attributes:
         cursor: the common position, behind the block being written; meaningless without members.

@@ -1,8 +1,7 @@
 """Publishes a station's titles with their media times on its event channel, and keeps their history.
 
 Listeners hear a title later than it is sent, because of the burst and their player's buffer. So each title
-has
-the media time of its first frame, and readers that name their listener are told the time that it hears.
+has the media time of its first frame, and readers that name their listener are told the time that it hears.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ class Block:
         data: the bytes.
         label: goes along with them, such as an ICY metadata block.
         cuts: ascending offsets in ``data`` where a reader may begin, at equal distances in media time. Bytes
-            before
-            the first are only for readers that had the previous block.
+            before the first are only for readers that had the previous block.
         lead: headers for a reader that begins in this block.
         link: identifies the headers: a reader that had them once doesn't need them again; 0 for none.
         begins: media time of the first byte, in seconds.

@@ -1,8 +1,8 @@
 """Receives Icecast's source clients: ``PUT`` and ``SOURCE /radio/NAME``, and their ``/admin/metadata``.
 
 Used by ffmpeg's ``icecast://``, libshout (liquidsoap, ezstream, darkice, mpd) and butt. Icecast's manual is
-the
-only specification; clients of the older ``SOURCE`` method wait for the response before they send the body.
+the only specification; clients of the older ``SOURCE`` method wait for the response before they send the
+body.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Accepts connections on a listening socket, and pauses while there are too few file descriptors.
 
 Without descriptors, uvloop would retry without a pause and asyncio log a traceback each time. Some
-descriptors are
-kept for ffmpeg, pipes and files; new connections wait in the kernel meanwhile.
+descriptors are kept for ffmpeg, pipes and files; new connections wait in the kernel meanwhile.
 """
 
 from __future__ import annotations

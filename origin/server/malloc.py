@@ -13,8 +13,7 @@ MAPPED_BYTES = 128 * 1024
 """Allocations from this size on are mapped separately, and returned to the system when they are freed.
 
 This is glibc's default; but it grows up to 32 MiB whenever such a block is freed. Parts and segments would
-then
-be mixed with small objects that outlive them, whose pages could never be returned.
+then be mixed with small objects that outlive them, whose pages could never be returned.
 """
 
 SLACK_BYTES = 16 << 20
@@ -47,8 +46,7 @@ def freeze_garbage_collector() -> None:
     """Exclude all present objects from garbage collection: the program itself, which stays until the end.
 
     A full collection waits until the number of objects has grown by a quarter, so fewer objects mean earlier
-    and
-    shorter collections.
+    and shorter collections.
     """
     gc.collect()
     gc.freeze()

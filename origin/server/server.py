@@ -160,8 +160,7 @@ class Server(uvicorn.Server):
         """Update the Date field at the start of each second, until shutdown.
 
         uvicorn does this ten times a second, which is half the CPU time of an idle server, and up to a second
-        late:
-        a file's Last-Modified could be later than Date (RFC 9110 §8.8.2.1).
+        late: a file's Last-Modified could be later than Date (RFC 9110 §8.8.2.1).
         """
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):

@@ -1,9 +1,8 @@
 """Inherits listening sockets from systemd's socket activation, sd_listen_fds(3), and takes them over in turn.
 
 A server can be replaced without a refused connection: connections wait in the kernel while no server runs.
-The
-next server may be started while the previous one runs; it prepares everything, and serves from the moment in
-which the previous one closes the sockets.
+The next server may be started while the previous one runs; it prepares everything, and serves from the moment
+in which the previous one closes the sockets.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 A file is written under a temporary name, synchronised and renamed before its index line is appended, so
 whatever the index names is complete. Lost lines are rebuilt from the segments. Only our own files are
-removed,
-by name and length; others in the way are moved aside.
+removed, by name and length; others in the way are moved aside.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ from packager.window.rendition import extension_of, segment_uri
 
 SIZES_CHECKED = 4096
 """Number of the newest segments whose length is checked; of others only the existence is. Each was
-synchronised
-before its line was written, and later damage shows when it is read.
+synchronised before its line was written, and later damage shows when it is read.
 """
 
 UNUSUAL_SIZES = 4

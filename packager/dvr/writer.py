@@ -1,8 +1,7 @@
 """Writes a channel's queued segments to disk, off the event loop; removes the oldest when the disk is full.
 
 The channel never waits for the disk. A segment stays in memory until it is stored, since what was published
-is
-never taken back (RFC 8216bis §6.2.1); it becomes a gap in the DVR only if too many wait.
+is never taken back (RFC 8216bis §6.2.1); it becomes a gap in the DVR only if too many wait.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Lists the library in pages: each file, what it contains, and whether browsers can play it.
 
 ffprobe's results are kept by path, size and modification time. Only files of requested pages are inspected, a
-few
-at a time; a page is sent without what isn't known yet.
+few at a time; a page is sent without what isn't known yet.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Makes the demo's media with ffmpeg at the first start: two films and an album of short tunes.
 
 Each item is written under a temporary name and renamed when it is complete, so an interrupted start leaves
-nothing
-incomplete, and the next one makes only what is missing.
+nothing incomplete, and the next one makes only what is missing.
 """
 
 from __future__ import annotations

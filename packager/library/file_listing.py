@@ -1,8 +1,7 @@
 """Lists the files of the library's folder: walked once for all requests, and again when a folder changes.
 
 A folder's modification time shows added and removed names; changes within files are found by walking again
-from
-time to time. Walking takes at most a tenth of the time.
+from time to time. Walking takes at most a tenth of the time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Opens the library's files safely: never anything outside the library's folder.
 
 Names are parts joined by slashes, relative to the library. Each folder on the way is opened relative to the
-one
-before without following links, so that nothing can be swapped in between. Blocks: call it in a thread.
+one before without following links, so that nothing can be swapped in between. Blocks: call it in a thread.
 """
 
 from __future__ import annotations
@@ -143,8 +142,7 @@ class Withheld:
     """Files and folders of the server that must never be served from the library.
 
     They are compared by device and inode, so links and mounts don't help. They are looked up each time, since
-    editors
-    replace files.
+    editors replace files.
 
     Attributes:
         files: such as the configuration.
@@ -303,8 +301,7 @@ def is_hidden(part: str) -> bool:
     """Tell whether a file or folder, with everything in it, is hidden by its name.
 
     Hidden are names with a leading dot, configurations (TOML) and their backups, which have passwords, and
-    files that
-    are still being downloaded or copied.
+    files that are still being downloaded or copied.
     """
     lowered = part.lower()
     return lowered.startswith(".") or lowered.endswith(UNFINISHED) or _is_configuration(lowered)

@@ -105,8 +105,7 @@ class Station:
 
         Yields:
             Blocks of about a second, each at most one block ahead of real time. A block has one title, so the
-            last
-            block of a track may be shorter.
+            last block of a track may be shorter.
         """
         options = self.options
         pace = BlockSchedule(options.sample_rate, options.prefill, options.limits.late_seconds)

@@ -1,8 +1,7 @@
 """Encodes all tracks that don't have a mount's format with one encoder that runs on, so there are no gaps.
 
 Each track's samples follow those of the track before, or are crossfaded. Encoded frames come out in order,
-and
-counting samples tells where a track ends.
+and counting samples tells where a track ends.
 """
 
 from __future__ import annotations
@@ -92,8 +91,7 @@ class Transcoder:
 
         Yields:
             Titles and frames, beginning with the rest of the previous track. The last ``HELD_SECONDS`` and
-            the
-            crossfade of this one come with the next call, or with ``flush`` or ``drain``.
+            the crossfade of this one come with the next call, or with ``flush`` or ``drain``.
 
         Raises:
             ToolsError: the track has no samples, or the encoder broke.
