@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import sys
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
-import pytest
+import msgspec
 
-from origin.live import open_segment, reload, routes
-from origin.radio.limits import ListenerLimits, MountLimits
-from packager.live import lateness, run
-from packager.radio.limits import StationLimits
-from packager.sources import hls, inspection, pacing, pull
-from packager.window import wallclock
+from origin.radio.limits import ListenerLimits, MountLimits, RadioLimits
+from origin.server.limits import Limits
+from packager.dvr.limits import DvrLimits
+from packager.live.limits import LiveLimits
+from packager.publish.limits import PublishLimits
+from packager.radio.limits import SimulcastLimits, StationLimits
+from packager.sources.limits import PacingLimits, PlaylistLimits, PumpLimits, SourceLimits
+from packager.window.limits import WaiterLimits
 
 PATIENCE_SECONDS = 600.0
 WAIT_TARGET_DURATIONS = 100
@@ -21,34 +23,31 @@ WAIT_TARGET_DURATIONS = 100
 
 CLIENT_SECONDS = 120.0
 
-Limit = tuple[ModuleType, str]
+REQUESTS = PublishLimits(waiters=WaiterLimits(blocked_target_durations=WAIT_TARGET_DURATIONS))
+"""Requests for live media wait for what comes late, instead of 503 after three target durations."""
 
-GAPS: tuple[Limit, ...] = ((lateness, "LATEST"),)
-"""Behind which gaps stand for segments."""
+DVR = DvrLimits(drain_seconds=CLIENT_SECONDS, settle_seconds=CLIENT_SECONDS)
+"""Whatever is finished when a channel ends is stored, however late the thread is that stores it."""
 
-BREAKS: tuple[Limit, ...] = (
-    (run, "START_SECONDS"),
-    (run, "STALL_SECONDS"),
-    (wallclock, "BUCKET_SECONDS"),
+SOURCE = SourceLimits(
+    probe_seconds=PATIENCE_SECONDS,
+    connect_seconds=PATIENCE_SECONDS,
+    silent_seconds=PATIENCE_SECONDS,
+    pump=PumpLimits(pacing=PacingLimits(window_seconds=PATIENCE_SECONDS)),
+    playlist=PlaylistLimits(still_target_durations=PATIENCE_SECONDS, behind_segments=round(PATIENCE_SECONDS)),
 )
-"""Behind which an ffmpeg is started again, or a date begins anew."""
+"""No source is asked once more, and no stream begins anew, since it or this process stood still."""
 
-SOURCES: tuple[Limit, ...] = (
-    (inspection, "PROBE_SECONDS"),
-    (pacing, "WINDOW_SECONDS"),
-    (pull, "CONNECT_SECONDS"),
-    (pull, "SILENT_SECONDS"),
-    (hls, "STILL_TARGET_DURATIONS"),
-    (hls, "MAX_BEHIND"),
+GAPS = LiveLimits(
+    start_seconds=PATIENCE_SECONDS,
+    stall_seconds=PATIENCE_SECONDS,
+    clock_bucket_seconds=PATIENCE_SECONDS,
+    source=SOURCE,
 )
-"""Behind which a source is asked once more, or its stream begins anew."""
+"""No ffmpeg is started again and no date begins anew; gaps still stand for segments that are late."""
 
-REQUESTS: tuple[Limit, ...] = (
-    (reload, "LONGEST_BLOCK"),
-    (open_segment, "LONGEST_BLOCK"),
-    (routes, "LONGEST_BLOCK"),
-)
-"""Behind which a request is 503, in target durations."""
+LIVE = replace(GAPS, gap_target_durations=PATIENCE_SECONDS)
+"""An ffmpeg, a source and a channel are taken for well, however long each stands still."""
 
 MOUNT = MountLimits(
     silence_seconds=PATIENCE_SECONDS,
@@ -61,37 +60,15 @@ STATION = StationLimits(ffmpeg_seconds=CLIENT_SECONDS)
 """No track is given up because the machine let its ffmpeg stand still."""
 
 
-def wait_for_the_late(monkeypatch: pytest.MonkeyPatch, *, gaps: bool = False) -> None:
-    """Let channels take an ffmpeg, a source or themselves for well, however long each stands still.
-
-    Args:
-        monkeypatch: the test's; channels that are started from now on are patient.
-        gaps: whether a gap still stands for a segment that doesn't come in time.
-    """
-    for module, name in (*BREAKS, *SOURCES, *(() if gaps else GAPS)):
-        monkeypatch.setattr(module, name, PATIENCE_SECONDS)
+def patient_server() -> tuple[str, ...]:
+    """Give the program of a server whose ffmpeg may be late, and whose requests wait for it."""
+    live = replace(LIVE, source=SourceLimits(), publish=REQUESTS)
+    radio = RadioLimits(simulcast=SimulcastLimits(channel=live))
+    return program(Limits(live=live, radio=radio))
 
 
-def hold_requests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let requests for live media wait for what comes late, instead of 503 after three target durations."""
-    for module, name in REQUESTS:
-        monkeypatch.setattr(module, name, WAIT_TARGET_DURATIONS)
-
-
-def patient_server(folder: Path) -> dict[str, str]:
-    """Give the variables of a server process whose ffmpeg may be late, and whose requests wait for it.
-
-    Args:
-        folder: for a module that Python imports as it starts (``site``), which sets the limits.
-    """
-    place = folder / "site"
-    place.mkdir(exist_ok=True)
-    values = [(*one, PATIENCE_SECONDS) for one in (*GAPS, *BREAKS)]
-    values += [(*one, WAIT_TARGET_DURATIONS) for one in REQUESTS]
-    lines = ["import importlib"]
-    for module, name, value in values:
-        assert hasattr(module, name)
-        lines.append(f"importlib.import_module({module.__name__!r}).{name} = {value}")
-    (place / "sitecustomize.py").write_text("\n".join([*lines, ""]))
-    before = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": f"{place}{os.pathsep}{before}" if before else str(place)}
+def program(limits: Limits) -> tuple[str, ...]:
+    """Give the program of a server with these limits, in place of ``headwater``."""
+    script = Path(__file__).parent / "serve_with_limits.py"
+    # Not beside the script: the tests' folders have the names of the product's.
+    return sys.executable, "-P", str(script), msgspec.json.encode(limits).decode()

@@ -15,7 +15,8 @@ from starlette.applications import Starlette
 
 from media.mp3.reader import Frame, MpegAudioReader
 from origin.access.credentials import Authenticator
-from origin.http1.protocol import HttpProtocol
+from origin.http1.protocol import http_protocol
+from origin.http1.request_head import HttpLimits
 from origin.radio.authorization import StationAuthorization
 from origin.radio.limits import ListenerLimits, MountLimits
 from origin.radio.mount import Mount
@@ -24,12 +25,15 @@ from origin.radio.routes import routes
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import NO_STATION_INFO
 from tests.keys import ADMIN_TOKEN
-from tests.patience import MOUNT
+from tests.patience import MOUNT, PATIENCE_SECONDS
 from tests.reading import events_of
 from tests.waiting import until
 
 FRAME_BYTES = 417
 SEND_BUFFER = 64 * 1024
+WIRE = HttpLimits(linger_seconds=PATIENCE_SECONDS)
+"""A refused client that is late reads why, too."""
+
 LIMIT = 120.0
 """Seconds after which something that should happen counts as not happening."""
 
@@ -197,7 +201,7 @@ async def serving(
     )
     app = Starlette(routes=found)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, http=HttpProtocol, timeout_graceful_shutdown=5
+        app, lifespan="off", log_config=None, http=http_protocol(WIRE), timeout_graceful_shutdown=5
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -15,16 +15,24 @@ from pathlib import Path
 from tests.conftest import HEADWATER, START_SECONDS, STOP_SECONDS
 from tests.waiting import wait_for
 
+PROGRAM = (str(HEADWATER),)
+
 
 def start(
-    sock: socket.socket, folder: Path, log: Path, *options: str, more: Sequence[socket.socket] = ()
+    sock: socket.socket,
+    folder: Path,
+    log: Path,
+    *options: str,
+    more: Sequence[socket.socket] = (),
+    program: Sequence[str] = PROGRAM,
 ) -> subprocess.Popen[bytes]:
     """Start a server as systemd does, with a socket as its descriptor 3, and more as those behind it."""
     sockets = (sock, *more)
+    command = f"[*{tuple(program)!r}, 'serve', '--library', {str(folder)!r}, *{options!r}]"
     steps = (
         *(f"os.dup2({one.fileno()}, {place})" for place, one in enumerate(sockets, 3)),
         f"os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='{len(sockets)}')",
-        f"os.execv({str(HEADWATER)!r}, ['headwater', 'serve', '--library', {str(folder)!r}, *{options!r}])",
+        f"os.execv({program[0]!r}, {command})",
     )
     with log.open("w") as output:
         return subprocess.Popen(
@@ -45,7 +53,14 @@ def announced(log: Path) -> str:
 class Succession:
     """Servers that follow each other on one socket."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack, *options: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: contextlib.ExitStack,
+        *options: str,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
+        self._program = program
         self.sock = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.address: tuple[str, int] = self.sock.getsockname()
         self.logs: list[Path] = []
@@ -57,7 +72,7 @@ class Succession:
         """Start one more, and wait until it says where it is or will be."""
         log = self._folder / f"{len(self.logs)}.log"
         self.logs.append(log)
-        server = start(self.sock, self._folder, log, *self._options)
+        server = start(self.sock, self._folder, log, *self._options, program=self._program)
         self._stack.callback(server.wait)
         self._stack.callback(server.kill)
         url = wait_for(functools.partial(announced, log), "the server's start", START_SECONDS)

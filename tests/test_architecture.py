@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,9 @@ ALLOWED_THIRD_PARTY = {"media": {"numpy"}}
 
 TEST_LINES = 400
 """How long a file of tests may be before it is parted by subject."""
+
+CONSTANT = re.compile(r"(?:^|\.)_?[A-Z][A-Z0-9_]+$")
+PATCHED_ELSEWHERE = re.compile(r"\w+\.[A-Z][A-Z0-9_]+ = |sitecustomize")
 
 MODULES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
@@ -224,3 +228,46 @@ def test_the_top_level_holds_only_the_rooms() -> None:
 def test_no_file_of_tests_is_longer_than_one_subject_needs() -> None:
     lengths = {path: len(path.read_text("utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py")}
     assert {path: lines for path, lines in lengths.items() if lines > TEST_LINES} == {}
+
+
+def patched_constants(text: str) -> list[str]:
+    """Give the constants that a test sets in others' modules: by name, in a path, or by an assignment."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+            if called in ("setattr", "delattr", "object", "patch"):
+                named = [one.value for one in node.args[:2] if isinstance(one, ast.Constant)]
+                found += [name for name in named if isinstance(name, str) and CONSTANT.search(name)]
+        elif isinstance(node, ast.Assign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [
+                one.attr for one in targets if isinstance(one, ast.Attribute) and CONSTANT.search(one.attr)
+            ]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # Programs for other processes, and what Python imports by itself as it starts.
+            found += PATCHED_ELSEWHERE.findall(node.value)
+    return found
+
+
+def test_no_test_patches_a_constant() -> None:
+    """A test that needs another limit hands one in."""
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__)]
+    patched = {path: found for path in tests if (found := patched_constants(path.read_text("utf-8")))}
+    assert patched == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'monkeypatch.setattr(run, "STALL_SECONDS", 1)',
+        'monkeypatch.setattr("packager.live.run.STALL_SECONDS", 1)',
+        'patch.setattr(run, "_STALL_SECONDS", 1)',
+        'mock.patch.object(run, "STALL_SECONDS", 1)',
+        "run.STALL_SECONDS = 1",
+        'PROGRAM = "import run; run.STALL_SECONDS = 1"',
+        'path = folder / "sitecustomize.py"',
+    ],
+)
+def test_the_check_of_patches_sees_each_way_to_set_a_constant(text: str) -> None:
+    assert patched_constants(text)

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import structlog
@@ -29,6 +29,9 @@ from packager.library.storage import CONFIGURATION, NotFoundError
 from packager.process.tools import ToolsError
 from packager.redaction import Redactor, redact, secrets_of
 
+if TYPE_CHECKING:
+    from origin.server.limits import Limits
+
 log = structlog.get_logger()
 
 DEFAULT_CONFIG = Path(CONFIGURATION)
@@ -36,11 +39,15 @@ FAILED = 1
 WRONG_USE = 2
 
 
-def main() -> None:
-    """Run the command line of this process."""
+def main(limits: Limits | None = None) -> None:
+    """Run the command line of this process.
+
+    Args:
+        limits: those of a server that aren't configured; None: the usual ones.
+    """
     sys.excepthook = _crash
     try:
-        cli.main(prog_name="headwater", standalone_mode=False)
+        cli.main(prog_name="headwater", standalone_mode=False, obj=limits)
     except click.exceptions.Abort:
         _end("stopped", FAILED)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -95,7 +102,9 @@ def cli() -> None:
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines are written.")
 @click.option("--print-config", is_flag=True, help="Show the resulting configuration and end.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.pass_obj
 def serve(
+    limits: Limits | None,
     file: Path | None,
     library: Path | None,
     host: str | None,
@@ -128,7 +137,9 @@ def serve(
     def read() -> Config:
         return load_config(_file_of(named), options)
 
-    _run(lambda: start.serve(config, read, bound, demo=demo, own_library=own_library, file=file))
+    _run(
+        lambda: start.serve(config, read, bound, demo=demo, own_library=own_library, file=file, limits=limits)
+    )
 
 
 @cli.command()

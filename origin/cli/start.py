@@ -16,6 +16,7 @@ from packager.process import sandbox
 from packager.process.tools import discover
 
 if TYPE_CHECKING:
+    from origin.server.limits import Limits
     from origin.server.socket_activation import Sockets
 
 
@@ -51,6 +52,7 @@ async def serve(
     demo: bool,
     own_library: bool,
     file: Path | None,
+    limits: Limits | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; ffmpeg is asked what it can while the rest of the program is read.
 
@@ -61,6 +63,7 @@ async def serve(
         demo: whether the demo's channel, station and (without an own library) films are added.
         own_library: whether the configuration names a library.
         file: where it was read from, if from a file.
+        limits: those that aren't configured; None: the usual ones.
 
     Raises:
         CommandError, ToolsError, DataInUseError, OSError: as ``serve.serve``.
@@ -72,7 +75,9 @@ async def serve(
         from origin.server import serve
 
         async with reloading(config, read):
-            await serve.serve(config, asking, bound, demo=demo, own_library=own_library, file=file)
+            await serve.serve(
+                config, asking, bound, demo=demo, own_library=own_library, file=file, limits=limits
+            )
     finally:
         asking.cancel()
         # Whoever needs the answer has had it, or the error; it is told once.

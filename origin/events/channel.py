@@ -17,15 +17,6 @@ from origin.events import sse
 from origin.events.log import EventLog
 from origin.http1.stream import Stream, as_chunk
 
-HEARTBEAT_SECONDS = 15.0
-"""After so long a silence comes a comment, so that proxies keep the connection and the dead are noticed."""
-
-RETRY_MILLISECONDS = 2000
-"""How long a reader waits until it comes again."""
-
-CLOSE_SECONDS = 0.5
-"""How long a reader that doesn't read may hold up the channel's end."""
-
 log = structlog.get_logger()
 
 
@@ -37,11 +28,18 @@ class ChannelLimits:
         history: events that are kept for those who come later, or again.
         readers: connections at once.
         queue_bytes: what may wait for a reader before it is dropped.
+        heartbeat_seconds: after so long a silence comes a comment, so that proxies keep the connection and
+            the dead are noticed.
+        retry_milliseconds: how long a reader waits until it comes again.
+        close_seconds: how long a reader that doesn't read may hold up the channel's end.
     """
 
     history: int = 20
     readers: int = 5000
     queue_bytes: int = 64 * 1024
+    heartbeat_seconds: float = 15.0
+    retry_milliseconds: int = 2000
+    close_seconds: float = 0.5
 
 
 class Reader:
@@ -130,7 +128,7 @@ class EventChannel:
         """
         reader.stream = stream
         if self.closed:
-            stream.end(CLOSE_SECONDS)
+            stream.end(self._limits.close_seconds)
             reader.done.set_result(None)
             return
         stream.on_close = lambda: self._leave(reader)
@@ -141,7 +139,7 @@ class EventChannel:
 
     def beat(self) -> None:
         """Write a comment after a long silence; to be called every second or so."""
-        if self._clock() - self._written >= HEARTBEAT_SECONDS:
+        if self._clock() - self._written >= self._limits.heartbeat_seconds:
             self._send_all(sse.comment())
 
     def close(self) -> None:
@@ -152,12 +150,12 @@ class EventChannel:
         self.closed = True
         for reader in tuple(self._readers):
             if reader.stream is not None:
-                reader.stream.end(CLOSE_SECONDS)
+                reader.stream.end(self._limits.close_seconds)
             self._leave(reader)
 
     def _welcome(self, reader: Reader, told: Iterable[tuple[str, object]]) -> Iterable[bytes]:
         yield sse.comment(self._name)
-        yield sse.retry(RETRY_MILLISECONDS)
+        yield sse.retry(self._limits.retry_milliseconds)
         for name, data in told:
             yield sse.event(_as_text(data), name=name)
         resumption = self._events.since(reader.last)

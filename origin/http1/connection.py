@@ -27,9 +27,6 @@ from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts, unread_
 
 log = structlog.get_logger()
 
-CONNECTIONS_TO_REFUSE = 16
-"""Connections beyond the limit that are still told so, by an answer of 503 to their first request."""
-
 CLOSING = b"connection: close\r\n"
 
 FAILURE_TEXT = b"Internal Server Error\n"
@@ -86,7 +83,7 @@ class Connection(HttpToolsProtocol):
         # Those that were here before are served on.
         self._is_excess = len(self.connections) > self.limits.connections
         self._count_client()
-        if len(self.connections) > self.limits.connections + CONNECTIONS_TO_REFUSE:
+        if len(self.connections) > self.limits.connections + self.limits.refused_connections:
             transport.abort()
         if self.proxies and self.client is not None and self.proxies.trusts(self.client[0]):
             self._told = self._client_told

@@ -21,7 +21,7 @@ from uvicorn.protocols.http.flow_control import service_unavailable
 
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
 from origin.http.trusted_proxies import TrustedProxies
-from origin.http1.connection import CONNECTIONS_TO_REFUSE, Connection
+from origin.http1.connection import Connection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
 from origin.http1.request_head import HttpLimits, fault_of, split_target
@@ -29,12 +29,6 @@ from origin.http1.sendfile import ZERO_COPY
 from origin.http1.unframed_body import HeadEnd, has_endless_body
 
 log = structlog.get_logger()
-
-PIECES_AT_ONCE = 512
-"""How many pieces, such as heads, are taken before other connections have their turn."""
-
-FRAMING_PER_BYTE = 16
-"""Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny chunks have 5."""
 
 TOO_MANY = PlainTextResponse(
     "too many connections from one address\n",
@@ -83,7 +77,8 @@ class HttpProtocol(Connection):
             tried: What needs the parser, as is known already.
         """
         start, pieces, self._is_taking = 0, 0, True
-        while start < len(data) and pieces < PIECES_AT_ONCE and not self._is_behind():
+        most = self.limits.pieces_at_once
+        while start < len(data) and pieces < most and not self._is_behind():
             pieces += 1
             end = self._head_end.find(data, start)
             piece, start = data[start:end], end
@@ -95,7 +90,7 @@ class HttpProtocol(Connection):
         self._unread = data[start:]
         if self._unread:
             self.flow.pause_reading()
-            if pieces == PIECES_AT_ONCE:
+            if pieces == most:
                 self.loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
@@ -135,7 +130,8 @@ class HttpProtocol(Connection):
         elif self._in_body and self.cycle is bodys:
             self._framing_bytes += len(data) - (self._body_bytes - before)
             # RFC 9112 §7.1.1: a server ought to limit the total length of chunk extensions.
-            if self._framing_bytes > self.limits.header_bytes + FRAMING_PER_BYTE * self._body_bytes:
+            limits = self.limits
+            if self._framing_bytes > limits.header_bytes + limits.framing_per_byte * self._body_bytes:
                 self._refuse(400)
 
     def _answer(self, data: bytes) -> bool:
@@ -319,6 +315,6 @@ def http_protocol(
         "fast_path": fast_path or FastPath({}),
         "proxies": proxies or TrustedProxies(),
         "client_connections": client_connections,
-        "refused_connections": ClientLimit(CONNECTIONS_TO_REFUSE),
+        "refused_connections": ClientLimit(limits.refused_connections),
     }
     return type("LimitedWireProtocol", (HttpProtocol,), shared)

@@ -65,7 +65,7 @@ class PlainFields:
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What a client may cost before its request is known. Times in seconds, sizes in bytes.
+    """What a client may cost, above all before its request is known. Times in seconds, sizes in bytes.
 
     Attributes:
         header_seconds: From the first byte of a request, or the opening of the connection, to the end of
@@ -78,6 +78,13 @@ class HttpLimits:
         body_rate: Bytes per second that a body has at least, beyond those seconds.
         connections: Connections that are served; those beyond get 503, and far beyond that they are cut.
         linger_seconds: How long what a refused client is still sending is read, so that it sees why.
+        refused_connections: Connections beyond the limit that are still told so, by an answer of 503 to their
+            first request.
+        pieces_at_once: How many pieces, such as heads, are taken before other connections have their turn.
+        framing_per_byte: Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny
+            chunks have 5.
+        check_seconds: Between two looks at a client, at least.
+        check_step_seconds: Looks at clients that are being answered fall on multiples of this.
     """
 
     header_seconds: float = 15.0
@@ -89,6 +96,11 @@ class HttpLimits:
     body_rate: int = 500
     connections: int = 8192
     linger_seconds: float = 2.0
+    refused_connections: int = 16
+    pieces_at_once: int = 512
+    framing_per_byte: int = 16
+    check_seconds: float = 0.05
+    check_step_seconds: float = 1.0
 
 
 def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequence[bytes] = ()) -> int | None:

@@ -13,12 +13,6 @@ from typing import Protocol
 from origin.http1.request_head import HttpLimits
 from origin.http1.sendfile import FileSender
 
-SHORTEST_CHECK = 0.05
-"""Seconds between two looks at a client, at least."""
-
-STEP_SECONDS = 1.0
-"""Looks at clients that are being answered fall on multiples of this."""
-
 
 class AwaitedFromClient(enum.Enum):
     """What a connection waits for from its client."""
@@ -115,7 +109,7 @@ class ConnectionTimeouts:
         self._keep_alive = keep_alive_seconds
         self._progress = SendProgress(transport)
         self._interval = max(
-            SHORTEST_CHECK, min(limits.header_seconds, limits.stalled_seconds, keep_alive_seconds)
+            limits.check_seconds, min(limits.header_seconds, limits.stalled_seconds, keep_alive_seconds)
         )
         self.since = loop.time()
         self.served = False
@@ -145,8 +139,9 @@ class ConnectionTimeouts:
             limit = self._limits.header_seconds if waits_for_head else self._keep_alive
             if now >= self.since + limit:
                 watched.expire(awaited)
-            due = min(due, max(self.since + limit, now + SHORTEST_CHECK))
-        elif self._interval >= STEP_SECONDS:
+            due = min(due, max(self.since + limit, now + self._limits.check_seconds))
+        elif self._interval >= self._limits.check_step_seconds:
             # While answers go out, a crowd is looked at together: each would wake the loop by itself else.
-            due = math.ceil(due / STEP_SECONDS) * STEP_SECONDS
+            step = self._limits.check_step_seconds
+            due = math.ceil(due / step) * step
         self._timer = self._loop.call_at(due, self._check)

@@ -9,17 +9,25 @@ from __future__ import annotations
 import mmap
 import os
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from origin.http.byte_ranges import ByteRange
 from origin.http1.sendfile import READ_LIMIT
 
-COPIES = 64
-"""How many media are remembered as asked for, and how many descriptors their copies take at most."""
-
-COPIES_BYTES = 32 << 20
-"""Bytes of all copies; what alone has more isn't copied."""
-
 Media = bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemfdLimits:
+    """How much of the media that several ask for is copied for the kernel.
+
+    Attributes:
+        copies: How many media are remembered as asked for; as many descriptors their copies take at most.
+        media_bytes: Bytes of all copies; what alone has more isn't copied.
+    """
+
+    copies: int = 64
+    media_bytes: int = 32 << 20
 
 
 class MemfdCopy:
@@ -52,9 +60,14 @@ class MemfdCopy:
 
 
 class MemfdCache:
-    """MemfdCache of the media asked for last; whoever sends one holds it until the end."""
+    """MemfdCache of the media asked for last; whoever sends one holds it until the end.
 
-    def __init__(self) -> None:
+    Args:
+        limits: how much is copied.
+    """
+
+    def __init__(self, limits: MemfdLimits | None = None) -> None:
+        self._limits = limits or MemfdLimits()
         # By identity: media are the same objects for all who ask, and held here, so that they stay so.
         self._known: OrderedDict[int, tuple[Media, MemfdCopy | None]] = OrderedDict()
         self._bytes = 0
@@ -72,7 +85,7 @@ class MemfdCache:
         known = self._known.get(id(data))
         if known is not None and known[1] is not None:
             return known[1]
-        if not READ_LIMIT < len(data) <= COPIES_BYTES:
+        if not READ_LIMIT < len(data) <= self._limits.media_bytes:
             return None
         return self._remember(data, None if known is None else _copy(data))
 
@@ -80,7 +93,8 @@ class MemfdCache:
         self._known[id(data)] = data, copy
         if copy is not None:
             self._bytes += len(data)
-        while len(self._known) > COPIES or self._bytes > COPIES_BYTES:
+        limits = self._limits
+        while len(self._known) > limits.copies or self._bytes > limits.media_bytes:
             _, (forgotten, gone) = self._known.popitem(last=False)
             if gone is not None:
                 self._bytes -= len(forgotten)

@@ -15,15 +15,11 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from origin.http1.sendfile import TruncatedFileError
-from origin.live.reload import LONGEST_BLOCK, awaited_segments
+from origin.live.reload import awaited_segments
 from packager.window.window import Window
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
-
-LONGEST_HOLD = 9
-"""Seconds that one may wait for a segment in any case: three target durations of short ones are less, and
-players wait ten for the beginning of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ class PartWait:
     @property
     def longest_wait(self) -> int:
         """Seconds that one may wait for it."""
-        return LONGEST_BLOCK * self.window.target_duration
+        return self.window.waiters.limits.blocked_target_durations * self.window.target_duration
 
     async def over(self, least: int = 0) -> bool:
         """Wait for it; False when it doesn't come in time.
@@ -101,7 +97,7 @@ async def begun(window: Window, number: int) -> bool:
         TooManyWaitersError: as many as may wait already.
     """
     if comes(window, number):
-        await PartWait(window, number, 0).over(LONGEST_HOLD)
+        await PartWait(window, number, 0).over(window.waiters.limits.segment_seconds)
     return window.part(number, 0) is not None
 
 
@@ -116,7 +112,7 @@ async def completed(window: Window, number: int) -> None:
         TooManyWaitersError: as many as may wait already.
     """
     if comes(window, number):
-        await PartWait(window, number, sys.maxsize).over(LONGEST_HOLD)
+        await PartWait(window, number, sys.maxsize).over(window.waiters.limits.segment_seconds)
 
 
 def comes(window: Window, number: int) -> bool:

@@ -19,9 +19,6 @@ from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 
-LONGEST_BLOCK = 3
-"""RFC 8216bis §6.2.5.2: a request that is blocked for longer than three target durations gets 503."""
-
 SEGMENTS_AHEAD = 1
 """How many segments behind the next one are waited for: a player's clock may be ahead."""
 
@@ -91,7 +88,7 @@ class Reload(NamedTuple):
     @property
     def longest_wait(self) -> int:
         """Seconds that it may wait."""
-        return LONGEST_BLOCK * self.stream.target_duration
+        return self.window.waiters.limits.blocked_target_durations * self.stream.target_duration
 
     @property
     def awaited(self) -> Hashable:

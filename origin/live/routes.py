@@ -23,7 +23,7 @@ from origin.live.dash_captions import fragmented, is_fragmented
 from origin.live.directives import CARRIED, DirectiveError
 from origin.live.dvr_segments import media_tag, open_segment, read_part
 from origin.live.open_segment import OpenSegmentResponse, begun, comes, hinted_part
-from origin.live.reload import LONGEST_BLOCK, Reload, kept_until, read_query, refused_seconds
+from origin.live.reload import Reload, kept_until, read_query, refused_seconds
 from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import RequestTraits, media_response, text_response
 from origin.responses.representation import RepresentationResponse
@@ -281,7 +281,8 @@ async def _until_ready(stream: LiveStream) -> bool:
     """Wait for the first segment of every rendition; False when it doesn't come in time."""
     if not stream.ready and stream.commands.is_postponed():
         return False
-    deadline = time.monotonic() + LONGEST_BLOCK * stream.target_duration
+    limits = next(iter(stream.renditions.values())).window.waiters.limits
+    deadline = time.monotonic() + limits.blocked_target_durations * stream.target_duration
     # A start looks at its source and its folder first, and then goes on with other windows.
     while not stream.ready and (left := deadline - time.monotonic()) > 0:
         windows = (rendition.window for rendition in stream.renditions.values())

@@ -35,6 +35,21 @@ class ListenerLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerTimeLimits:
+    """What is kept of what listeners heard.
+
+    Attributes:
+        marks: most marks of one listener; beyond, the oldest are forgotten.
+        gone_seconds: how long the times of a closed connection are kept: its player still has audio buffered.
+        gone_listeners: most closed connections whose times are kept; beyond, the oldest are forgotten.
+    """
+
+    marks: int = 8
+    gone_seconds: float = 60.0
+    gone_listeners: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MountLimits:
     """How long a mount waits for its station and for listeners, and what it keeps.
 
@@ -47,7 +62,9 @@ class MountLimits:
         ring_bytes: smallest ring: two seconds of the highest bitrate.
         subscriber_queue_seconds: how far a subscriber may fall behind before it loses the oldest blocks.
         subscriber_stale_seconds: recent blocks are forgotten after a silence of this length.
+        title_characters: longest title; about what an ICY metadata block holds.
         listener: of each listener.
+        listener_times: of what is kept of the listeners' media times.
     """
 
     silence_seconds: float = 5.0
@@ -57,7 +74,9 @@ class MountLimits:
     ring_bytes: int = 128 * 1024
     subscriber_queue_seconds: float = 60.0
     subscriber_stale_seconds: float = 4.0
+    title_characters: int = 1000
     listener: ListenerLimits = field(default_factory=ListenerLimits)
+    listener_times: ListenerTimeLimits = field(default_factory=ListenerTimeLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

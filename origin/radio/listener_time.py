@@ -12,17 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from origin.radio.limits import ListenerTimeLimits
+
 TOKEN = re.compile(r"[A-Za-z0-9_-]{8,64}")
 """What a listener may call itself: long enough to be unique by chance."""
-
-KEPT_SECONDS = 60.0
-"""How long the times of a closed connection are kept: its player still has audio buffered."""
-
-MAX_GONE = 10_000
-"""Most closed connections whose times are kept; beyond, the oldest are forgotten."""
-
-MAX_MARKS = 8
-"""Most marks of one listener; beyond, the oldest are forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +36,7 @@ class ListenerTime:
 
     Args:
         tell: called with each new mark.
+        limits: how many marks are kept.
 
     Attributes:
         marks: the first, and one for each skip.
@@ -50,9 +44,9 @@ class ListenerTime:
 
     __slots__ = ("_tell", "marks")
 
-    def __init__(self, tell: Callable[[MediaTimeMark], None]) -> None:
+    def __init__(self, tell: Callable[[MediaTimeMark], None], limits: ListenerTimeLimits) -> None:
         self._tell = tell
-        self.marks: deque[MediaTimeMark] = deque(maxlen=MAX_MARKS)
+        self.marks: deque[MediaTimeMark] = deque(maxlen=limits.marks)
 
     def begin(self, media_time: Fraction) -> None:
         """Note the media time of the first byte."""
@@ -77,10 +71,12 @@ class ListenerTimes:
 
     Args:
         clock: monotonic seconds.
+        limits: how much is kept of listeners.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], limits: ListenerTimeLimits) -> None:
         self._clock = clock
+        self._limits = limits
         self._known: dict[str, ListenerTime] = {}
         self._gone: deque[tuple[float, str, ListenerTime]] = deque()
 
@@ -90,7 +86,7 @@ class ListenerTimes:
 
     def begin(self, token: str, tell: Callable[[MediaTimeMark], None]) -> ListenerTime:
         """Start the marks of a new connection; they replace those of an earlier one with this token."""
-        listener_time = self._known[token] = ListenerTime(tell)
+        listener_time = self._known[token] = ListenerTime(tell, self._limits)
         return listener_time
 
     def end(self, token: str, listener_time: ListenerTime) -> None:
@@ -105,8 +101,8 @@ class ListenerTimes:
         return [] if listener_time is None else list(listener_time.marks)
 
     def _forget(self) -> None:
-        oldest = self._clock() - KEPT_SECONDS
-        while self._gone and (self._gone[0][0] < oldest or len(self._gone) > MAX_GONE):
+        oldest = self._clock() - self._limits.gone_seconds
+        while self._gone and (self._gone[0][0] < oldest or len(self._gone) > self._limits.gone_listeners):
             _, token, listener_time = self._gone.popleft()
             if self._known.get(token) is listener_time:
                 del self._known[token]

@@ -196,7 +196,7 @@ class Mount:
         self.station = station
         self.options = options or MountOptions()
         self.title = ""
-        self.now = NowPlaying(name, self.options.events, clock, count_events)
+        self.now = NowPlaying(name, self.options, clock, count_events)
         self.started = time.time()
         self._label = b""
         self._type = StreamType()

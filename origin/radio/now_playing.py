@@ -14,13 +14,11 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from media.mp3.icy import clean_title
-from origin.events.channel import ChannelLimits, EventChannel, Reader
+from origin.events.channel import EventChannel, Reader
 from origin.http1.stream import Stream
 from origin.radio.listener_time import ListenerTimes, MediaTimeMark
 from origin.radio.listeners import Listener
-
-TITLE_CHARS = 1000
-"""Longest title; about what an ICY metadata block holds."""
+from origin.radio.options import MountOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class NowPlaying:
 
     Args:
         name: of the mount.
-        limits: of its event channel; as many titles are kept as events.
+        options: of the mount; as many titles are kept as events of its channel.
         clock: monotonic seconds.
         count: called with the bytes written to readers.
 
@@ -53,18 +51,19 @@ class NowPlaying:
     """
 
     def __init__(
-        self, name: str, limits: ChannelLimits, clock: Callable[[], float], count: Callable[[int], None]
+        self, name: str, options: MountOptions, clock: Callable[[], float], count: Callable[[int], None]
     ) -> None:
         # The start time identifies this run of the channel, so no state has to be kept.
         epoch = f"{time.time_ns() // 1_000_000:x}"
-        self.channel = EventChannel(f"radio/{name}", epoch, limits, clock, count)
-        self.titles: deque[PlayedTitle] = deque(maxlen=limits.history)
-        self._listener_times = ListenerTimes(clock)
+        self.channel = EventChannel(f"radio/{name}", epoch, options.events, clock, count)
+        self.titles: deque[PlayedTitle] = deque(maxlen=options.events.history)
+        self._listener_times = ListenerTimes(clock, options.limits.listener_times)
+        self._title_characters = options.limits.title_characters
 
     def change(self, title: str, media_time: Fraction) -> None:
         """Publish a new title."""
         # JSON knows no lone surrogates, which may come from tags.
-        text = clean_title(title).encode("utf-8", "replace").decode()[:TITLE_CHARS]
+        text = clean_title(title).encode("utf-8", "replace").decode()[: self._title_characters]
         now = PlayedTitle(text, media_time, time.time())
         self.titles.append(now)
         self.channel.publish("title", describe_title(now))

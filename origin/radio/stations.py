@@ -161,7 +161,11 @@ def make_simulcasts(
     Returns:
         Their simulcasts, by name.
     """
-    starts = StartLimit(replace(limits, starts=config.limits.hls_starts))
+    publish = limits.channel.publish.with_waiters(config.limits.blocked_requests)
+    limits = replace(
+        limits, starts=config.limits.hls_starts, channel=replace(limits.channel, publish=publish)
+    )
+    starts = StartLimit(limits)
     taken = {channel.name for channel in config.live}
     return {
         station.name: Simulcast(
@@ -170,7 +174,6 @@ def make_simulcasts(
                 tuple(1000 * rate for rate in station.hls_bitrates),
                 station.hls_on_demand,
                 config.limits.hls_idle_seconds,
-                config.limits.blocked_requests,
                 limits=limits,
             ),
             mounts[station.name].subscribers.subscribe,

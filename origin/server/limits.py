@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from origin.http1.request_head import HttpLimits
 from origin.radio.limits import RadioLimits
+from origin.server.listening import ListeningLimits
+from origin.server.loop_lag import LoopLagLimits
+from packager.library.catalogue import CatalogueLimits
+from packager.live.limits import LiveLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,9 +18,23 @@ class ServerLimits:
 
     Attributes:
         revive_seconds: Pause before a service that broke is started again.
+        trim_seconds: Between two times when memory that is free goes back to the system.
+        last_request_seconds: For how long connections are served on when no more are taken: the next request
+            may be on its way.
+        first_request_seconds: The same for connections that have only just been made, or have sent half a
+            request.
+        poll_seconds: Between two looks at the end whether all of them are gone.
+        loop_lag: When its event loop is looked at, and what counts as late.
+        listening: How its connections are taken.
     """
 
     revive_seconds: float = 2.0
+    trim_seconds: float = 30.0
+    last_request_seconds: float = 0.1
+    first_request_seconds: float = 1.0
+    poll_seconds: float = 0.05
+    loop_lag: LoopLagLimits = field(default_factory=LoopLagLimits)
+    listening: ListeningLimits = field(default_factory=ListeningLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +42,15 @@ class Limits:
     """What a server may cost and wait for, apart from what its configuration says.
 
     Attributes:
+        catalogue: Of the library's list.
+        http: Of each connection.
+        live: Of each of its channels.
         radio: Of its stations.
         server: Of itself.
     """
 
+    catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
+    http: HttpLimits = field(default_factory=HttpLimits)
+    live: LiveLimits = field(default_factory=LiveLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
     server: ServerLimits = field(default_factory=ServerLimits)

@@ -13,6 +13,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -20,17 +21,25 @@ from packager.system_errors import LACKING
 
 log = structlog.get_logger()
 
-TAKEN_AT_ONCE = 128
-"""Connections that are accepted before the loop does something else."""
 
-PAUSE_SECONDS = 0.25
-"""Pause when there are too few descriptors."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListeningLimits:
+    """How connections are taken, and what they leave to others.
 
-TELL_SECONDS = 60.0
-"""Least time between two log messages about that."""
+    Attributes:
+        taken_at_once: Connections that are taken before the loop does something else.
+        pause_seconds: From finding no room to looking again.
+        log_seconds: Between two lines in the log about that, at least.
+        kept_descriptors: Descriptors that connections leave to everything else; of few descriptors a quarter.
+    """
 
-KEPT_BACK = 16
-"""Descriptors that are kept free; at most a quarter of all."""
+    taken_at_once: int = 128
+    pause_seconds: float = 0.25
+    log_seconds: float = 60.0
+    kept_descriptors: int = 16
+
+
+DEFAULT_LIMITS = ListeningLimits()
 
 
 class SocketListener:
@@ -41,6 +50,7 @@ class SocketListener:
         protocol: Makes what a connection is given to.
         backlog: Connections that the kernel keeps for later.
         clock: Monotonic seconds.
+        limits: When no more are taken, and for how long.
     """
 
     def __init__(
@@ -49,7 +59,9 @@ class SocketListener:
         protocol: Callable[[], asyncio.BaseProtocol],
         backlog: int,
         clock: Callable[[], float] = time.monotonic,
+        limits: ListeningLimits = DEFAULT_LIMITS,
     ) -> None:
+        self._limits = limits
         self._socket = sock
         self._protocol = protocol
         self._backlog = backlog
@@ -81,8 +93,8 @@ class SocketListener:
         os.close(self._probe)
 
     def _take(self) -> None:
-        highest = _highest()
-        for _ in range(TAKEN_AT_ONCE):
+        highest = _highest(self._limits.kept_descriptors)
+        for _ in range(self._limits.taken_at_once):
             try:
                 connection, _ = self._socket.accept()
             except BlockingIOError:
@@ -110,32 +122,32 @@ class SocketListener:
 
     def _wait_for_room(self, reason: str) -> None:
         self._loop.remove_reader(self._socket.fileno())
-        if self._clock() >= self._told + TELL_SECONDS:
+        if self._clock() >= self._told + self._limits.log_seconds:
             self._told = self._clock()
             advice = "raise the limit of open files (ulimit -n, LimitNOFILE=)"
             log.warning("new connections wait: descriptors run out", reason=reason, advice=advice)
-        self._pause = self._loop.call_later(PAUSE_SECONDS, self._look_again)
+        self._pause = self._loop.call_later(self._limits.pause_seconds, self._look_again)
 
     def _look_again(self) -> None:
-        if _has_room(self._probe):
+        if _has_room(self._probe, self._limits.kept_descriptors):
             self._pause = None
             self._loop.add_reader(self._socket.fileno(), self._take)
         else:
-            self._pause = self._loop.call_later(PAUSE_SECONDS, self._look_again)
+            self._pause = self._loop.call_later(self._limits.pause_seconds, self._look_again)
 
 
-def _kept_back() -> int:
+def _kept_back(most: int) -> int:
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return KEPT_BACK if allowed == resource.RLIM_INFINITY else min(KEPT_BACK, allowed // 4)
+    return most if allowed == resource.RLIM_INFINITY else min(most, allowed // 4)
 
 
-def _highest() -> int:
+def _highest(kept: int) -> int:
     """Return the highest descriptor that a connection may get; the system assigns the lowest free one."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return allowed - 1 - _kept_back() if allowed != resource.RLIM_INFINITY else 1 << 30
+    return allowed - 1 - _kept_back(kept) if allowed != resource.RLIM_INFINITY else 1 << 30
 
 
-def _has_room(descriptor: int) -> bool:
+def _has_room(descriptor: int, kept: int) -> bool:
     """Tell whether enough descriptors would stay free.
 
     They are taken for a moment rather than counted: where the limit was lowered under a running server, the
@@ -143,8 +155,8 @@ def _has_room(descriptor: int) -> bool:
     """
     taken: list[int] = []
     with contextlib.suppress(OSError):
-        for _ in range(_kept_back() + 1):
+        for _ in range(_kept_back(kept) + 1):
             taken.append(os.dup(descriptor))  # noqa: PERF401 - what was taken is closed, whatever is raised
     for number in taken:
         os.close(number)
-    return len(taken) > _kept_back()
+    return len(taken) > _kept_back(kept)

@@ -11,27 +11,10 @@ import threading
 import time
 import traceback
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-
-BEAT_SECONDS = 0.25
-"""Interval of the measurement."""
-
-KEPT_SECONDS = 15.0
-"""How long a late beat is reported: longer than the usual interval of monitoring."""
-
-LATE_SECONDS = 1.0
-"""Lag that viewers notice: about a part of low-latency HLS."""
-
-HELD_SECONDS = 0.2
-"""CPU time of the loop's thread, while late, from which its own work is blamed."""
-
-LOOK_SECONDS = 0.1
-"""Interval at which the watching thread checks."""
-
-REPORT_SECONDS = 60.0
-"""After a warning, further ones are only logged for debugging for so long."""
 
 FRAMES = 6
 """Number of innermost calls that are logged."""
@@ -39,31 +22,63 @@ FRAMES = 6
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopLagLimits:
+    """When the loop is looked at, and what counts as late.
+
+    Attributes:
+        beat_seconds: Between two looks at the clock.
+        kept_seconds: For so long a late beat is told: longer than between two askings of a monitor.
+        late_seconds: A lateness that viewers notice: a part of a second is there no earlier.
+        held_seconds: So long the loop's own thread must have computed, and be late, to count as held by its
+            own work.
+        look_seconds: Between two looks of the thread that watches.
+        report_seconds: For so long behind a warning others are told for debugging only.
+    """
+
+    beat_seconds: float = 0.25
+    kept_seconds: float = 15.0
+    late_seconds: float = 1.0
+    held_seconds: float = 0.2
+    look_seconds: float = 0.1
+    report_seconds: float = 60.0
+
+
+DEFAULT_LIMITS = LoopLagLimits()
+
+
 class LoopLag:
     """Measures by how much a periodic timer is late.
+
+    Args:
+        limits: when it looks, and what counts as late.
 
     Attributes:
         holds: how often the loop was blocked by its own work.
     """
 
-    def __init__(self) -> None:
-        self._late: deque[tuple[float, float]] = deque(maxlen=round(KEPT_SECONDS / BEAT_SECONDS))
+    def __init__(self, limits: LoopLagLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
+        self._late: deque[tuple[float, float]] = deque(
+            maxlen=round(self._limits.kept_seconds / self._limits.beat_seconds)
+        )
         # Of the newest beat: when it came, and what the thread had computed by then.
         self._beat = (0.0, 0.0)
         self._where = ""
-        self._reported = -REPORT_SECONDS
+        self._reported = -self._limits.report_seconds
         self.holds = 0
 
     @property
     def lag(self) -> float:
-        """Largest lag of the last ``KEPT_SECONDS``, in seconds."""
-        since = time.monotonic() - KEPT_SECONDS
+        """Largest lag of the last ``kept_seconds``, in seconds."""
+        since = time.monotonic() - self._limits.kept_seconds
         return max((late for moment, late in self._late if moment >= since), default=0.0)
 
     @property
     def trouble(self) -> str | None:
         """A description of the problem; None without one."""
-        return f"the event loop is up to {self.lag:.1f} s late" if self.lag >= LATE_SECONDS else None
+        is_late = self.lag >= self._limits.late_seconds
+        return f"the event loop is up to {self.lag:.1f} s late" if is_late else None
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -75,8 +90,8 @@ class LoopLag:
         ).start()
         try:
             while True:
-                due = time.monotonic() + BEAT_SECONDS
-                await asyncio.sleep(BEAT_SECONDS)
+                due = time.monotonic() + self._limits.beat_seconds
+                await asyncio.sleep(self._limits.beat_seconds)
                 now = time.monotonic()
                 self._late.append((now, max(now - due, 0.0)))
                 self._beat = (now, time.thread_time())
@@ -87,12 +102,15 @@ class LoopLag:
 
     def _watch(self, thread: int, clock: int, ended: threading.Event) -> None:
         """Sample, in a thread of its own, what the loop does while it is late."""
-        while not ended.wait(LOOK_SECONDS):
+        while not ended.wait(self._limits.look_seconds):
             moment, computed = self._beat
-            if self._where or time.monotonic() - moment < BEAT_SECONDS + HELD_SECONDS:
+            if (
+                self._where
+                or time.monotonic() - moment < self._limits.beat_seconds + self._limits.held_seconds
+            ):
                 continue
             # What waits for a processor, or for a disk, isn't held by what it computes.
-            if time.clock_gettime(clock) - computed < HELD_SECONDS:
+            if time.clock_gettime(clock) - computed < self._limits.held_seconds:
                 continue
             frame = sys._current_frames().get(thread)  # noqa: SLF001  # Python's own way to another thread
             if frame is not None and self._beat[0] == moment:
@@ -105,7 +123,7 @@ class LoopLag:
         where, self._where = self._where, ""
         self.holds += 1
         tell = log.debug
-        if now - self._reported >= REPORT_SECONDS:
+        if now - self._reported >= self._limits.report_seconds:
             self._reported, tell = now, log.warning
         tell("the event loop was held by computing", seconds=round(late, 2), where=where)
 

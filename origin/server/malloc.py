@@ -19,9 +19,6 @@ then be mixed with small objects that outlive them, whose pages could never be r
 SLACK_BYTES = 16 << 20
 """Free memory kept at the end of the heap: more than a short peak needs."""
 
-TRIM_SECONDS = 30.0
-"""Interval at which free memory is returned to the system."""
-
 ARENAS = 1
 """Number of heaps. glibc makes one for each thread and keeps what is freed there; here only one thread
 at a time runs Python, so they need not be separate. Applies to allocations from then on.
@@ -52,15 +49,18 @@ def freeze_garbage_collector() -> None:
     gc.freeze()
 
 
-async def trim_regularly() -> None:
+async def trim_regularly(trim_seconds: float) -> None:
     """Return free memory to the system at intervals, until cancelled.
 
     Otherwise fragmentation would keep the process at the size of its busiest moment.
+
+    Args:
+        trim_seconds: The interval.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError):
         return
     while True:
-        await asyncio.sleep(TRIM_SECONDS)
+        await asyncio.sleep(trim_seconds)
         await asyncio.to_thread(trim, 0)

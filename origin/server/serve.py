@@ -8,6 +8,7 @@ import functools
 import signal
 import socket
 from collections.abc import Awaitable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -31,6 +32,7 @@ from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import common_headers
 from origin.server import malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
+from origin.server.limits import Limits
 from origin.server.server import Server, address_of
 from origin.server.services import Services
 from packager.data_lock import DataInUseError, DataLock
@@ -50,6 +52,7 @@ async def serve(
     demo: bool,
     own_library: bool,
     file: Path | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
@@ -60,6 +63,7 @@ async def serve(
         demo: whether to add the demo's channel, station and (without an own library) films.
         own_library: whether the configuration names a library.
         file: the configuration file, if any.
+        limits: those that aren't configured; None: the usual ones.
 
     Raises:
         CommandError: the address is taken, or the library is the folder of the server's data.
@@ -81,6 +85,7 @@ async def serve(
                 Services,
                 files=() if file is None else (file,),
                 needs_library=own_library or not (config.live or config.radio or config.events),
+                limits=limits,
             )
             services = await asyncio.to_thread(make, config, tools, lock)
             await asyncio.to_thread(services.check_library)
@@ -112,6 +117,7 @@ async def _run(
         on_listening=lambda: _announce(services, address, new_secrets, demo=demo),
         on_close=services.close,
         grace=services.config.limits.shutdown_seconds,
+        limits=services.limits.server,
     )
     try:
         await server.serve(sockets=sockets)
@@ -172,7 +178,9 @@ def _uvicorn_config(config: Config, services: Services, options: AccessOptions) 
     )
     return uvicorn.Config(
         build_app(services, PLAYER, options, client_limits),
-        http=http_protocol(_wire_limits(config), fast_path, proxies, client_limits.connections),
+        http=http_protocol(
+            _wire_limits(config, services.limits.http), fast_path, proxies, client_limits.connections
+        ),
         # uvicorn trusts every local client; TrustedProxies does this instead, for the fast path too.
         proxy_headers=False,
         ws="none",
@@ -228,9 +236,11 @@ def _log_missing_protection() -> None:
         log.warning("running as root", advice="name a user in server.user, which it becomes once it listens")
 
 
-def _wire_limits(config: Config) -> HttpLimits:
+def _wire_limits(config: Config, others: HttpLimits) -> HttpLimits:
+    """Put what is configured into the limits of connections."""
     limits = config.limits
-    return HttpLimits(
+    return replace(
+        others,
         header_seconds=limits.header_seconds,
         header_bytes=limits.header_bytes,
         header_fields=limits.header_fields,

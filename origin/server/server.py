@@ -19,16 +19,10 @@ import uvicorn
 
 from origin.config.errors import CommandError
 from origin.http1.connection import Connection
+from origin.server.limits import ServerLimits
 from origin.server.listening import SocketListener
 
 BACKLOG = 2048
-POLL_SECONDS = 0.05
-
-LAST_REQUEST_SECONDS = 0.1
-"""How long idle connections are kept at shutdown, as a request may be on its way."""
-
-FIRST_REQUEST_SECONDS = 1.0
-"""The same for new connections and those with an incomplete request."""
 UNACKNOWLEDGED_SECONDS = 30.0
 KEEPALIVE_IDLE_SECONDS = 20
 KEEPALIVE_PROBE_SECONDS = 5
@@ -108,6 +102,7 @@ class Server(uvicorn.Server):
         on_listening: called once, when connections are accepted.
         on_close: called first at shutdown; releases waiting requests and endless responses.
         grace: seconds that running responses then have.
+        limits: how connections are taken, and how long they are served on at the end.
     """
 
     def __init__(
@@ -117,11 +112,13 @@ class Server(uvicorn.Server):
         on_listening: Callable[[], None],
         on_close: Callable[[], None],
         grace: float,
+        limits: ServerLimits,
     ) -> None:
         super().__init__(config)
         self._on_listening = on_listening
         self._on_close = on_close
         self._grace = grace
+        self._limits = limits
         self._ending = asyncio.Event()
         self._listeners: list[SocketListener] = []
 
@@ -143,8 +140,9 @@ class Server(uvicorn.Server):
         await super().startup([])
         if not self.started:
             return
+        backlog, limits = self.config.backlog, self._limits.listening
         self._listeners = [
-            SocketListener(sock, self._protocol, self.config.backlog) for sock in sockets or ()
+            SocketListener(sock, self._protocol, backlog, limits=limits) for sock in sockets or ()
         ]
         for listener in self._listeners:
             listener.start()
@@ -181,7 +179,7 @@ class Server(uvicorn.Server):
         # Answer requests that were sent already; new connections go to another server.
         for one in self._connections():
             one.retire()
-        await asyncio.sleep(LAST_REQUEST_SECONDS)
+        await asyncio.sleep(self._limits.last_request_seconds)
         self._on_close()
         await self._wait_for_responses()
         tasks = list(self.server_state.tasks)
@@ -200,8 +198,8 @@ class Server(uvicorn.Server):
             if self.force_exit or asyncio.get_running_loop().time() >= end:
                 return
             for one in self._connections():
-                one.close_idle(LAST_REQUEST_SECONDS, FIRST_REQUEST_SECONDS)
-            await asyncio.sleep(POLL_SECONDS)
+                one.close_idle(self._limits.last_request_seconds, self._limits.first_request_seconds)
+            await asyncio.sleep(self._limits.poll_seconds)
 
     def _connections(self) -> list[Connection]:
         return [one for one in self.server_state.connections if isinstance(one, Connection)]

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -28,9 +29,9 @@ from packager.concurrency import beside
 from packager.data_folder import DataFolder
 from packager.data_lock import DataLock
 from packager.library.catalogue import Catalogue
-from packager.library.file_listing import ListingLimits
 from packager.library.storage import Library, Withheld
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process import sandbox
 from packager.process.tools import BusyError, Tools, ToolsError
@@ -116,9 +117,12 @@ class Services:
             tools,
             self.titles.obstacle,
             withheld=self.library.withheld,
-            limits=ListingLimits(files=config.limits.library_files),
+            limits=replace(
+                limits.catalogue,
+                listing=replace(limits.catalogue.listing, files=config.limits.library_files),
+            ),
         )
-        self.loop_lag = LoopLag()
+        self.loop_lag = LoopLag(limits.server.loop_lag)
         self.ending = False
         self.needs_library = needs_library
         self._lock = lock
@@ -155,7 +159,9 @@ class Services:
     def _make_channels_and_stations(self, tools: Tools, delay: Histogram) -> None:
         self.channels = {
             options.name: Channel(
-                channel_options(options, self.config), tools, on_part=delay.labels(options.name).observe
+                channel_options(options, self.config, self.limits.live),
+                tools,
+                on_part=delay.labels(options.name).observe,
             )
             for options in self.config.live
             if serves_channel(options)
@@ -196,7 +202,11 @@ class Services:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run all services until ``close``, or until the context ends."""
-        async with beside(self.loop_lag.run()), beside(malloc.trim_regularly()), asyncio.TaskGroup() as group:
+        async with (
+            beside(self.loop_lag.run()),
+            beside(malloc.trim_regularly(self.limits.server.trim_seconds)),
+            asyncio.TaskGroup() as group,
+        ):
             self._work = group.create_task(self._serve())
             try:
                 yield
@@ -319,7 +329,18 @@ def _data_of(options: LiveOptions, config: Config) -> DataFolder | None:
     return DataFolder(Path(config.server.data).expanduser()) / "live" / options.name
 
 
-def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
+def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
+    """Put what is configured of a channel's limits into them."""
+    return replace(
+        limits,
+        publish=limits.publish.with_waiters(configured.blocked_requests),
+        source=replace(limits.source, receive_bytes=configured.udp_receive_bytes),
+        captions=replace(limits.captions, text_bytes=configured.captions_bytes),
+        dvr=replace(limits.dvr, waiting_bytes=configured.dvr_waiting_bytes),
+    )
+
+
+def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) -> ChannelOptions:
     """Convert a live channel's configuration to the packager's options."""
     return ChannelOptions(
         name=options.name,
@@ -328,16 +349,13 @@ def channel_options(options: LiveOptions, config: Config) -> ChannelOptions:
         part_duration=options.part_duration,
         segment_duration=options.segment_duration,
         dvr_window=seconds(options.dvr) or (EVENT_SECONDS if options.event else 0),
-        max_waiters=config.limits.blocked_requests,
         data=_data_of(options, config),
         dvr_bytes=size(options.dvr_size),
-        dvr_waiting_bytes=config.limits.dvr_waiting_bytes,
         event=options.event,
         retention=Retention(
             seconds(options.recordings),
             size(options.dvr_size if options.recordings_size is None else options.recordings_size),
         ),
         captions=options.captions,
-        caption_bytes=config.limits.captions_bytes,
-        receive_bytes=config.limits.udp_receive_bytes,
+        limits=live_limits(config.limits, limits),
     )

@@ -14,6 +14,7 @@ from packager.concurrency import beside
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr import cadence_note
 from packager.dvr.folder import Faults, Folder, Survey
+from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import erase_in
 from packager.dvr.rebuild import Dates
 from packager.dvr.restore import (
@@ -26,7 +27,6 @@ from packager.dvr.restore import (
     within,
 )
 from packager.dvr.write_queue import (
-    MAX_WAITING_BYTES,
     DiskHealth,
     PendingWrite,
     Removal,
@@ -39,20 +39,11 @@ from packager.window.writer import RenditionWriter
 
 log = structlog.get_logger()
 
-DRAIN_SECONDS = 2.0
-"""How long the channel's end waits for finished segments to be on disk."""
-
-SETTLE_SECONDS = 30.0
-"""How long the end of an event waits for finished segments to be on disk."""
-
 CADENCE = "cadence"
 """File with the cadence of the stored segments."""
 
 FORMER = "former"
 """Folder of segments that can't be in one playlist with new ones; only one generation is kept."""
-
-MAX_FORMER = 16
-"""Most folders of one rendition in ``former``; files that aren't ours stay in older ones."""
 
 
 class Archive:
@@ -63,7 +54,7 @@ class Archive:
         channel: the channel's name, for the log.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
-        max_waiting: most bytes of segments that wait in memory for the disk, behind the live edge.
+        limits: how long it waits for the disk, and what it holds in memory for it.
     """
 
     def __init__(
@@ -71,14 +62,15 @@ class Archive:
         place: Path | DataFolder,
         channel: str,
         max_bytes: int = 0,
-        max_waiting: int = MAX_WAITING_BYTES,
+        limits: DvrLimits = DEFAULT_LIMITS,
     ) -> None:
         self._place = DataFolder.at(place)
         self._channel = channel
-        self._health = DiskHealth(channel)
-        self._queue = WriteQueue(self._health, max_waiting)
+        self._limits = limits
+        self._health = DiskHealth(channel, limits.calm_writes)
+        self._queue = WriteQueue(self._health, limits.waiting_bytes)
         self._segment_stores: dict[str, RenditionStore] = {}
-        self._writer = Writer(self._queue, self._segment_stores, self._health, max_bytes)
+        self._writer = Writer(self._queue, self._segment_stores, self._health, max_bytes, limits)
         self._found: dict[str, Found] = {}
         self._counted = True
 
@@ -115,7 +107,7 @@ class Archive:
         """
         self._segment_stores.clear()
         self._segment_stores.update(
-            (name, RenditionStore(self._queue, Folder(self._place / name))) for name in names
+            (name, RenditionStore(self._queue, Folder(self._place / name, self._limits))) for name in names
         )
         try:
             self._found = await asyncio.to_thread(self._load, cadence)
@@ -208,13 +200,12 @@ class Archive:
         former = folder.place_of(FORMER)
         log.warning("DVR of other segment durations set aside", channel=self._channel, folder=former)
 
-    @staticmethod
-    def _retire(folder: OpenFolder, name: str) -> None:
+    def _retire(self, folder: OpenFolder, name: str) -> None:
         with folder.folder(FORMER, make=True) as former:
             if former.status(name) is not None:
                 with contextlib.suppress(NotOursError):
                     erase_in(former, name)
-            folder.move(name, former, former.free_name(name, MAX_FORMER))
+            folder.move(name, former, former.free_name(name, self._limits.former_folders))
 
     def segment_store(self, name: str) -> RenditionStore:
         """Return a rendition's store; ``load`` has made it."""
@@ -317,13 +308,13 @@ class Archive:
                 yield
             finally:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(DRAIN_SECONDS):
+                    async with asyncio.timeout(self._limits.drain_seconds):
                         await self._queue.idle()
 
     async def settle(self) -> None:
-        """Wait until all finished segments are on disk, for ``SETTLE_SECONDS`` at most."""
+        """Wait until all finished segments are on disk, for ``settle_seconds`` at most."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLE_SECONDS):
+            async with asyncio.timeout(self._limits.settle_seconds):
                 await self._queue.idle()
 
 

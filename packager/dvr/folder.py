@@ -24,6 +24,7 @@ from media.mp4.live_segment import read_live_segment
 from packager.data_folder import DataFolder, NotOursError, OpenFolder, write_all
 from packager.dvr import index
 from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import (
     INIT_NAME,
     MAX_INIT_BYTES,
@@ -56,9 +57,6 @@ MAX_INITS = 4096
 FILES_BETWEEN_PAUSES = 32
 FILE_PAUSE_SECONDS = 0.001
 """Pause after so many files, so that this thread doesn't hold the GIL for long."""
-
-COMPACT_SLACK = 4096
-"""Lines of removed segments from which the index is rewritten, if they are also most of it."""
 
 
 @dataclass(slots=True)
@@ -115,12 +113,14 @@ class Folder:
 
     Args:
         place: the folder; ``load`` makes it.
+        limits: when its index is written anew.
 
     Attributes:
         faults: what ``load`` found.
     """
 
-    def __init__(self, place: Path | DataFolder) -> None:
+    def __init__(self, place: Path | DataFolder, limits: DvrLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self._place = DataFolder.at(place)
         self._base = f"{self._place}/"
         self._extension = extension_of(self._place.name)
@@ -390,7 +390,7 @@ class Folder:
                     folder.remove(self._init_of(timeline), self._inits.pop(timeline))
             if oldest:
                 self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
-                if self._lines > 2 * self._live + COMPACT_SLACK:
+                if self._lines > 2 * self._live + self._limits.compact_slack_lines:
                     lines = index.read(folder).lines.values()
                     self._write_index(folder, [line for line in lines if line.number >= self._first])
         return size if removed else 0

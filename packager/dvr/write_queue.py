@@ -13,12 +13,6 @@ from packager.dvr.folder import Folder
 from packager.window.model import LiveSegment
 from packager.window.writer import RenditionWriter
 
-MAX_WAITING_BYTES = 64 << 20
-"""Default limit of a channel's segments that wait in memory although they have left the live window."""
-
-CALM_WRITES = 20
-"""Successful writes in a row after which the disk counts as healthy again."""
-
 log = structlog.get_logger()
 
 _Key = tuple["RenditionStore", int]
@@ -68,13 +62,15 @@ class DiskHealth:
 
     Args:
         channel: its name, for the log.
+        calm_writes: successful writes in a row after which the disk counts as healthy again.
 
     Attributes:
         reason: why segments aren't stored properly; empty if they are.
     """
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, calm_writes: int) -> None:
         self._channel = channel
+        self._calm_writes = calm_writes
         self.reason = ""
         self._calm = self._lost = 0
 
@@ -94,7 +90,7 @@ class DiskHealth:
     def succeeded(self) -> None:
         """Note that a segment was stored."""
         self._calm += 1
-        if self.reason and self._calm >= CALM_WRITES:
+        if self.reason and self._calm >= self._calm_writes:
             log.info("DVR is kept again", channel=self._channel, lost=self._lost)
             self.reason, self._lost = "", 0
 
@@ -110,7 +106,7 @@ class WriteQueue:
         waiting: bytes that do.
     """
 
-    def __init__(self, health: DiskHealth, max_waiting: int = MAX_WAITING_BYTES) -> None:
+    def __init__(self, health: DiskHealth, max_waiting: int) -> None:
         self._health = health
         self._max_waiting = max_waiting
         self.waiting = 0

@@ -11,15 +11,10 @@ import errno
 from collections.abc import Mapping, Sequence
 
 from packager.dvr.index import IndexLine, stored_of
+from packager.dvr.limits import DvrLimits
 from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, RenditionStore, WriteQueue
 from packager.window.model import LiveSegment
 from packager.window.writer import RenditionWriter
-
-RETRY_SECONDS = 1.0
-"""Pause after the disk has failed."""
-
-ATTEMPTS = 3
-"""How often a segment is written when removing the oldest may make room for it."""
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 
@@ -33,6 +28,7 @@ class Writer:
         health: is told how the disk does.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
+        limits: when and how often the disk is tried again.
 
     Attributes:
         used: bytes of the stored segments.
@@ -44,7 +40,9 @@ class Writer:
         segment_stores: Mapping[str, RenditionStore],
         health: DiskHealth,
         max_bytes: int,
+        limits: DvrLimits,
     ) -> None:
+        self._limits = limits
         self._queue = queue
         self._segment_stores = segment_stores
         self._health = health
@@ -71,7 +69,7 @@ class Writer:
         if line is None:
             # What is listed must be stored: try again, the disk may have recovered.
             self._queue.put_back(put)
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(self._limits.retry_seconds)
             return
         if not line.parts:
             return
@@ -90,7 +88,7 @@ class Writer:
 
     async def _write(self, put: PendingWrite, segment: LiveSegment) -> IndexLine | None:
         """Write a segment, or note a gap; None if the disk fails."""
-        for _ in range(ATTEMPTS):
+        for _ in range(self._limits.attempts):
             try:
                 return await asyncio.to_thread(put.segment_store.folder.store, segment, put.left)
             except OSError as error:

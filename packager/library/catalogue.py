@@ -12,7 +12,7 @@ import json
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,6 @@ from packager.library.storage import NOTHING_WITHHELD, Withheld
 from packager.process.process import reading, run
 from packager.process.tools import BusyError, Tools, ToolsError
 
-PROBE_SECONDS = 20.0
-PROBES_AT_ONCE = 2
-BUSY_SECONDS = 1.0
-"""Pause before a file is inspected again for which ffprobe could not be started."""
-
 PATIENCE_SECONDS = 1.0
 """How long a page waits for inspections."""
 
@@ -34,18 +29,6 @@ PAGE_ITEMS = 200
 """Default number of items of a page."""
 
 MAX_PAGE_ITEMS = 500
-MAX_PAGE_FILES = 1000
-"""Most files of the items of a page; a title has several."""
-
-MAX_UNKNOWN = 2 * MAX_PAGE_FILES
-"""Most files that wait to be inspected; beyond, the earliest requested are dropped."""
-
-PROBE_BYTES = 128 << 10
-"""Longest output of ffprobe: some hundred streams."""
-
-PROBE_MEMORY = 640 << 20
-"""Address space of ffprobe in bytes; the index of a ten-hour file takes 270 MB."""
-
 MAX_CODECS = 16
 """Most streams of a file whose codecs are listed."""
 
@@ -130,6 +113,36 @@ class CataloguePage:
     version: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueLimits:
+    """What finding out about a library's files may cost.
+
+    Attributes:
+        probes: Files that are looked at at once.
+        probe_seconds: How long ffprobe may look at one.
+        probe_bytes: Most that its answer may be: some hundred streams.
+        probe_memory_bytes: Address space that it may take: it expands the index of a file, of ten hours to
+            270 MB.
+        busy_seconds: Until a file is looked at again where the system had no room for that.
+        page_files: Files of all items of a page, of which a title has several.
+        unknown_files: Files that wait to be looked at, at most: those that were asked for first are left
+            until they are again.
+        listing: What listing the folder may cost.
+    """
+
+    probes: int = 2
+    probe_seconds: float = 20.0
+    probe_bytes: int = 128 << 10
+    probe_memory_bytes: int = 640 << 20
+    busy_seconds: float = 1.0
+    page_files: int = 1000
+    unknown_files: int = 2000
+    listing: ListingLimits = field(default_factory=ListingLimits)
+
+
+DEFAULT_LIMITS = CatalogueLimits()
+
+
 class Catalogue:
     """Lists a library; ``run`` inspects the files of requested pages.
 
@@ -138,7 +151,7 @@ class Catalogue:
         tools: ffprobe; None where there is none, and files are listed without facts.
         obstacle: tells of a path why no HLS can be made of the file, or None; it may block.
         withheld: what isn't listed.
-        limits: what listing may cost.
+        limits: what listing, and looking at files, may cost.
     """
 
     name = "library"
@@ -150,13 +163,13 @@ class Catalogue:
         obstacle: Callable[[str], str | None] = lambda _: None,
         *,
         withheld: Withheld = NOTHING_WITHHELD,
-        limits: ListingLimits | None = None,
+        limits: CatalogueLimits = DEFAULT_LIMITS,
     ) -> None:
         self._root = root
         self._tools = tools
         self._obstacle = obstacle
-        self._limits = limits or ListingLimits()
-        self.listing = FileListing(root, CONTAINERS, withheld, self._limits)
+        self._limits = limits
+        self.listing = FileListing(root, CONTAINERS, withheld, limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
         self._known: OrderedDict[File, Facts] = OrderedDict()
         self._unknown: OrderedDict[File, None] = OrderedDict()
@@ -177,7 +190,7 @@ class Catalogue:
             await self._wanted.wait()
             self._wanted.clear()
             async with asyncio.TaskGroup() as group:
-                for _ in range(PROBES_AT_ONCE):
+                for _ in range(self._limits.probes):
                     group.create_task(self._look())
 
     def close(self) -> None:
@@ -205,7 +218,7 @@ class Catalogue:
         """
         listing = await self.listing.latest()
         first = 0 if after is None else listing.position_behind(*after)
-        found = _within(listing.items(first, min(count, MAX_PAGE_ITEMS)), MAX_PAGE_FILES)
+        found = _within(listing.items(first, min(count, MAX_PAGE_ITEMS)), self._limits.page_files)
         behind = first + len(found) < len(listing.titles) + len(listing.files)
         last = (_kind(found[-1]), found[-1].path) if found and behind else None
         return await self._described(listing, found, last, patience)
@@ -239,7 +252,7 @@ class Catalogue:
             elif file not in self._looked_at:
                 self._unknown[file] = None
                 self._unknown.move_to_end(file)
-        while len(self._unknown) > MAX_UNKNOWN:
+        while len(self._unknown) > self._limits.unknown_files:
             self._unknown.popitem(last=False)
         if self._unknown:
             self._wanted.set()
@@ -264,18 +277,18 @@ class Catalogue:
             except BusyError:
                 # That is nothing about the file.
                 self._unknown[file] = None
-                await asyncio.sleep(BUSY_SECONDS)
+                await asyncio.sleep(self._limits.busy_seconds)
                 continue
             finally:
                 self._looked_at.discard(file)
             self._learnt += 1
-            if len(self._known) > self._limits.files:
+            if len(self._known) > self._limits.listing.files:
                 self._known.popitem(last=False)
             self._tell()
 
     async def _facts(self, path: str) -> Facts:
         obstacle = await asyncio.to_thread(self._obstacle, path)
-        facts = Facts() if self._tools is None else await probe(self._root / path, self._tools)
+        facts = Facts() if self._tools is None else await probe(self._root / path, self._tools, self._limits)
         return replace(facts, obstacle=obstacle)
 
 
@@ -304,12 +317,13 @@ def _described(item: Renditions | File, facts: dict[File, Facts | None]) -> Libr
     return Entry(item.path, item.size, facts[item])
 
 
-async def probe(path: Path, tools: Tools) -> Facts:
+async def probe(path: Path, tools: Tools, limits: CatalogueLimits = DEFAULT_LIMITS) -> Facts:
     """Ask ffprobe what a file carries.
 
     Args:
         path: the file; its ending names the one demuxer that may open it.
         tools: ffprobe.
+        limits: how long it may take, and what it may give.
 
     Returns:
         The facts; a file that can't be read has its error as the reason.
@@ -329,9 +343,9 @@ async def probe(path: Path, tools: Tools) -> Facts:
     try:
         output = await run(
             [tools.ffprobe, *words],
-            limit=PROBE_SECONDS,
-            max_bytes=PROBE_BYTES,
-            sandbox=replace(reading(path), memory=PROBE_MEMORY),
+            limit=limits.probe_seconds,
+            max_bytes=limits.probe_bytes,
+            sandbox=replace(reading(path), memory=limits.probe_memory_bytes),
         )
         answer: dict[str, Any] = json.loads(output)
     except BusyError:

@@ -17,35 +17,15 @@ from operator import attrgetter
 
 from media import webvtt
 from media.webvtt import Cue
+from packager.live.limits import DEFAULT_LIMITS, CaptionLimits
 from packager.publish.commands import TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError
 from packager.window.model import TEXT, LivePart, LiveSegment
 from packager.window.window import Window
 from packager.window.writer import RenditionWriter
 
-MAX_CAPTION_BYTES = 1 << 20
-"""Most bytes of one language's cues that aren't over; a film's subtitles have a tenth of it."""
-
 CUE_COST = 64
 """Bytes that a cue counts beside its text."""
-
-MAX_CUES = 8192
-"""Most cues of one language that aren't over, however short: each part looks at all of them."""
-
-MAX_AT_ONCE = 200
-"""Most cues of one part or segment; of more, those that begin last: the others were told before."""
-
-MAX_FEEDS = 16
-"""Most who bring a channel captions at once."""
-
-LATE_TARGET_DURATIONS = 3
-"""A cue that was over so long ago is no use to anybody: players are no further behind."""
-
-MOST_AHEAD_SECONDS = 86_400
-"""How far ahead of what is on air a cue may begin; it is kept until then."""
-
-LONGEST_CUE_SECONDS = 86_400
-"""How long a cue may be shown; it is in each segment of that time."""
 
 ORIGIN_STEP = 43_200
 """Seconds: cue times count from a multiple of it, which is the same for all segments of half a day."""
@@ -77,11 +57,11 @@ class CaptionTrack:
     """The captions of one language.
 
     Args:
-        max_bytes: most bytes of cues that wait or are on.
+        limits: how many cues may wait or be on.
     """
 
-    def __init__(self, max_bytes: int = MAX_CAPTION_BYTES) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, limits: CaptionLimits = DEFAULT_LIMITS.captions) -> None:
+        self._limits = limits
         self._kept: list[_Kept] = []
         self._bytes = 0
         self._edge = 0
@@ -102,18 +82,18 @@ class CaptionTrack:
             ImplausibleDateError: one of them begins too far ahead, or is shown for too long.
             TooManyCuesError: they don't fit.
         """
-        base = _milliseconds(zero)
-        latest = (self._edge or base) + 1000 * MOST_AHEAD_SECONDS
+        base, limits = _milliseconds(zero), self._limits
+        latest = (self._edge or base) + 1000 * limits.ahead_seconds
         if any(base + cue.start > latest for cue in cues):
-            raise ImplausibleDateError(f"a cue begins more than {MOST_AHEAD_SECONDS} seconds ahead")
-        if any(cue.end - cue.start > 1000 * LONGEST_CUE_SECONDS for cue in cues):
-            raise ImplausibleDateError(f"a cue is shown for more than {LONGEST_CUE_SECONDS} seconds")
+            raise ImplausibleDateError(f"a cue begins more than {limits.ahead_seconds} seconds ahead")
+        if any(cue.end - cue.start > 1000 * limits.cue_seconds for cue in cues):
+            raise ImplausibleDateError(f"a cue is shown for more than {limits.cue_seconds} seconds")
         timely = [cue for cue in cues if base + cue.end > self._since]
-        if len(self._kept) + len(timely) > MAX_CUES:
-            raise TooManyCuesError(f"more than {MAX_CUES} captions that aren't over")
+        if len(self._kept) + len(timely) > limits.cues:
+            raise TooManyCuesError(f"more than {limits.cues} captions that aren't over")
         cost = CUE_COST * len(timely) + sum(map(_text_cost, timely))
-        if self._bytes + cost > self._max_bytes:
-            raise TooManyCuesError(f"more than {self._max_bytes} bytes of captions that aren't over")
+        if self._bytes + cost > limits.text_bytes:
+            raise TooManyCuesError(f"more than {limits.text_bytes} bytes of captions that aren't over")
         self._bytes += cost
         self._kept += [_Kept(base + cue.start, base + cue.end, cue) for cue in timely]
         self._kept.sort(key=attrgetter("start"))
@@ -136,14 +116,14 @@ class CaptionTrack:
         duration = reference.parts[-1].duration
         end = reference.program_date_time + reference.duration
         self._edge, self._shift = _milliseconds(end), _milliseconds(offset)
-        self._since = self._edge - 1000 * LATE_TARGET_DURATIONS * window.target_duration
+        self._since = self._edge - 1000 * self._limits.late_target_durations * window.target_duration
         begin = _milliseconds(end - duration)
         timeline = 0 if window.timeline is None else window.timeline.number
         told = [
             kept
             for kept in self._begun(self._edge)
             if kept.end > begin or (kept.told is None and kept.end > self._since)
-        ][-MAX_AT_ONCE:]
+        ][-self._limits.told_at_once :]
         for kept in told:
             kept.told = reference.number if kept.told is None else kept.told
             if kept.timeline != timeline:
@@ -159,7 +139,7 @@ class CaptionTrack:
         end = _milliseconds(segment.program_date_time + segment.duration)
         kept = (one for one in self._begun(end) if one.end > begin or one.told == segment.number)
         told = [one for one in kept if one.told is not None]
-        return self._written(told[-MAX_AT_ONCE:], segment.program_date_time)
+        return self._written(told[-self._limits.told_at_once :], segment.program_date_time)
 
     def _begun(self, end: int) -> Iterator[_Kept]:
         for kept in self._kept:
@@ -189,14 +169,15 @@ class Captions:
 
     Args:
         languages: BCP 47 tags.
-        max_bytes: most bytes of each one's cues that wait or are on.
+        limits: how many cues of each may wait or be on, and how many may bring them.
 
     Attributes:
         tracks: by language.
     """
 
-    def __init__(self, languages: Iterable[str], max_bytes: int = MAX_CAPTION_BYTES) -> None:
-        self.tracks = {language: CaptionTrack(max_bytes) for language in languages}
+    def __init__(self, languages: Iterable[str], limits: CaptionLimits = DEFAULT_LIMITS.captions) -> None:
+        self._limits = limits
+        self.tracks = {language: CaptionTrack(limits) for language in languages}
         self._writers: Mapping[str, RenditionWriter] = {}
         self._feeds: set[asyncio.Timeout] = set()
         self._closed = False
@@ -209,8 +190,8 @@ class Captions:
             TooManyFeedsError: there are as many as may be.
             TimeoutError: nothing is taken any more.
         """
-        if len(self._feeds) >= MAX_FEEDS:
-            raise TooManyFeedsError(f"{MAX_FEEDS} feeds of captions are there already")
+        if len(self._feeds) >= self._limits.feeds:
+            raise TooManyFeedsError(f"{self._limits.feeds} feeds of captions are there already")
         async with asyncio.timeout(0 if self._closed else None) as feed:
             self._feeds.add(feed)
             try:

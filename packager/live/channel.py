@@ -76,6 +76,7 @@ class Channel:
         followers: Sequence[Callable[[Entry], None]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        limits = options.limits
         self.options = options
         self.name = options.name
         self._tools = tools
@@ -90,13 +91,12 @@ class Channel:
             options.name,
             pump,
             keep=keep,
-            receive_bytes=options.receive_bytes,
-            policy=options.source_retry,
+            limits=limits.source,
         )
         self.timed_metadata = TimedMetadata(
-            [rung.name for rung in ladder or sounds], round(time.time() * 1000)
+            [rung.name for rung in ladder or sounds], round(time.time() * 1000), limits.metadata
         )
-        self.captions = Captions(options.captions, options.caption_bytes)
+        self.captions = Captions(options.captions, limits.captions)
         self._data = None if options.data is None else DataFolder.at(options.data)
         self._numbers = Numbers(self._data)
         self._runs = Restarts(
@@ -108,14 +108,16 @@ class Channel:
             self.timed_metadata,
             self.captions,
             on_part,
-            options.encoder_retry,
+            limits,
         )
-        self._pace = GapSchedule(options.name, self._numbers, self._runs.suspend)
+        self._pace = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
         self.archive = self._new_archive()
-        self.live_event = LiveEvent(options.name, self._data, options.retention if self.archive else None)
+        retention = options.retention if self.archive else None
+        self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
         self.stream = LiveStream(
             self.name,
             ChannelCommands(self, on_viewer, is_postponed),
+            limits.publish,
             restores=self.archive is not None,
         )
         self._planner = Planner(options, ladder, sounds, self.captions, self._numbers, clock)
@@ -125,7 +127,7 @@ class Channel:
         options = self.options
         if self._data is None or not options.dvr_window:
             return None
-        return Archive(self._data / DVR, options.name, options.dvr_bytes, options.dvr_waiting_bytes)
+        return Archive(self._data / DVR, options.name, options.dvr_bytes, options.limits.dvr)
 
     def _adopt(self, plan: Plan) -> None:
         """Go on with these windows; who waits at the former ones is released."""

@@ -17,6 +17,7 @@ from packager.data_folder import ASIDE, DataFolder, NotOursError, OpenFolder
 from packager.dvr.archive import FORMER
 from packager.dvr.index import INDEX
 from packager.dvr.own_files import FOLDER_NAME, erase_in
+from packager.live.limits import DEFAULT_LIMITS, EventLimits
 from packager.recordings import note as notes
 from packager.recordings.collection import Recordings, Retention
 from packager.recordings.note import EventEnd
@@ -31,15 +32,6 @@ RECORDINGS = "recordings"
 GONE = ".gone"
 """Folder of what is being removed; what isn't ours stays in it."""
 
-MAX_GONE = 16
-"""Most folders of one rendition in there."""
-
-END_SECONDS = 10.0
-"""How long who ends an event waits for its recording, which a slow disk may take longer for."""
-
-MAX_ENDING_BYTES = 4 << 20
-"""Longest such file that is read: 500 date ranges have less than 2 MiB."""
-
 
 class LiveEvent:
     """Whether a channel's event is over.
@@ -48,6 +40,7 @@ class LiveEvent:
         channel: the channel's name, for the log.
         data: the channel's folder on disk, or None.
         retention: for how long recordings stay; None: the channel has no DVR, and nothing is recorded.
+        limits: how long its end is waited for, and what is read of it.
 
     Attributes:
         recordings: of its events; None where nothing is recorded.
@@ -55,13 +48,22 @@ class LiveEvent:
         trouble: why the last event couldn't be recorded; or empty.
     """
 
-    def __init__(self, channel: str, data: Path | DataFolder | None, retention: Retention | None) -> None:
+    def __init__(
+        self,
+        channel: str,
+        data: Path | DataFolder | None,
+        retention: Retention | None,
+        limits: EventLimits = DEFAULT_LIMITS.event,
+    ) -> None:
+        self._limits = limits
         self._channel = channel
         self._data = None if data is None else DataFolder.at(data)
         self.trouble = ""
         self.recordings: Recordings | None = None
         if self._data is not None and retention is not None:
-            self.recordings = Recordings(self._data / RECORDINGS, channel, retention)
+            self.recordings = Recordings(
+                self._data / RECORDINGS, channel, retention, limits.retention_look_seconds
+            )
         self.over = asyncio.Event()
         self._resting = asyncio.Event()
         self._again = asyncio.Event()
@@ -70,7 +72,7 @@ class LiveEvent:
         """End the event, and wait for its recording; False where that takes longer than anybody waits."""
         self.over.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(END_SECONDS):
+            async with asyncio.timeout(self._limits.end_seconds):
                 await self._resting.wait()
         return self._resting.is_set()
 
@@ -114,7 +116,7 @@ class LiveEvent:
             if folder.status(GONE) is not None and not erase_in(folder, GONE):
                 log.info("what isn't ours stays", channel=self._channel, folder=folder.place_of(GONE))
             try:
-                ending = notes.decode_ending(folder.read(ENDED, MAX_ENDING_BYTES))
+                ending = notes.decode_ending(folder.read(ENDED, self._limits.ending_bytes))
             except NotOursError:
                 ending = None
             if ending is None:
@@ -152,18 +154,18 @@ class LiveEvent:
         self.trouble = ""
         if self._data is not None:
             try:
-                await asyncio.to_thread(_forget, self._data)
+                await asyncio.to_thread(_forget, self._data, self._limits.gone_folders)
             except OSError as error:
                 log.warning("the last event can't be removed", channel=self._channel, reason=str(error))
         log.info("event begins", channel=self._channel)
 
 
-def _forget(data: DataFolder) -> None:
+def _forget(data: DataFolder, most_gone: int) -> None:
     """Remove an event's DVR; its recording has links of its own to the segments."""
     with data.open(make=True) as folder, folder.folder(GONE, make=True) as gone:
         with contextlib.suppress(FileNotFoundError), folder.folder(DVR) as dvr:
             for name in _renditions(dvr):
-                dvr.move(name, gone, gone.free_name(name, MAX_GONE))
+                dvr.move(name, gone, gone.free_name(name, most_gone))
         folder.remove(ENDED)
     with data.open() as folder:
         erase_in(folder, GONE)

@@ -8,18 +8,10 @@ from collections.abc import Callable
 
 import structlog
 
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.window.cadence import Cadence
 from packager.window.lineup import Lineup
 from packager.window.numbers import Numbers
-
-LATEST = 1.5
-"""RFC 8216bis §6.2.2: a segment is published within one and a half target durations of the one before."""
-
-AHEAD = 0.1
-"""Part of a target duration by which a gap comes before the last moment."""
-
-SILENCE = 0.4
-"""Part of a target duration without any part: a source that is only slow isn't cut into pieces."""
 
 
 class Lateness:
@@ -28,11 +20,15 @@ class Lateness:
     Args:
         target_duration: seconds.
         segment_duration: seconds, for which one gap stands.
+        limits: how late a segment may be.
     """
 
-    def __init__(self, target_duration: float, segment_duration: float) -> None:
-        self._patience = (LATEST - AHEAD) * target_duration
-        self._silence = SILENCE * target_duration
+    def __init__(
+        self, target_duration: float, segment_duration: float, limits: LiveLimits = DEFAULT_LIMITS
+    ) -> None:
+        patience = limits.gap_target_durations - limits.gap_margin_target_durations
+        self._patience = patience * target_duration
+        self._silence = limits.silent_target_durations * target_duration
         self._segment_duration = segment_duration
         self._due: float | None = None
         self._flowed = 0.0
@@ -59,12 +55,6 @@ class Lateness:
 
 log = structlog.get_logger()
 
-LONGEST_NAP = 0.25
-"""Seconds between two looks at a channel's punctuality, at most."""
-
-SHORTEST_NAP = 0.01
-"""Seconds between them at least."""
-
 
 class GapSchedule:
     """Keeps a channel in time: gaps stand for what its source is late with.
@@ -73,9 +63,17 @@ class GapSchedule:
         channel: the channel's name, for the log.
         numbers: the channel's.
         on_late: called before gaps are put, so that what comes late isn't published beside them.
+        limits: how late a segment may be.
     """
 
-    def __init__(self, channel: str, numbers: Numbers, on_late: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        channel: str,
+        numbers: Numbers,
+        on_late: Callable[[], None],
+        limits: LiveLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._limits = limits
         self._channel = channel
         self._numbers = numbers
         self._on_late = on_late
@@ -95,7 +93,8 @@ class GapSchedule:
             lineup: the channel's windows.
             cadence: the channel's.
         """
-        lateness = Lateness(cadence.target_duration, float(cadence.segment_duration))
+        limits = self._limits
+        lateness = Lateness(cadence.target_duration, float(cadence.segment_duration), limits)
         least, version, late = -1, -1, False
         while True:
             now = time.monotonic()
@@ -113,7 +112,8 @@ class GapSchedule:
             version = lineup.version
             if self._numbers.wants(lineup.next_number):
                 await self._reserve(lineup.next_number, lineup.discontinuity_sequence)
-            await asyncio.sleep(min(max(lateness.wait(time.monotonic()), SHORTEST_NAP), LONGEST_NAP))
+            wait = max(lateness.wait(time.monotonic()), limits.shortest_look_seconds)
+            await asyncio.sleep(min(wait, limits.longest_look_seconds))
 
     async def _reserve(self, number: int, discontinuity_sequence: int) -> None:
         try:

@@ -172,7 +172,7 @@ class Planner:
             times, tuple(made), number, self._numbers.discontinuity_sequence, self._options.dvr_window
         )
         publication = Publication(
-            entry, max_waiters=self._options.max_waiters, segment_stores=stores, clock=self._clock
+            entry, self._options.limits.publish, segment_stores=stores, clock=self._clock
         )
         log = Log(publication.fold, entry)
         composes = {name: self._captions.tracks[language].document for name, language in texts.items()}

@@ -12,7 +12,7 @@ import structlog
 from packager.ffmpeg.live import encoder_arguments
 from packager.live.captions import Captions
 from packager.live.feed import Feed, RunStart
-from packager.live.options import ENCODER_RETRY
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.live.plan import Plan
 from packager.live.run import Run
 from packager.live.timed_metadata import TimedMetadata
@@ -36,7 +36,7 @@ class Backoff:
         policy: says when the next one is made.
     """
 
-    def __init__(self, channel: str, policy: RetryPolicy = ENCODER_RETRY) -> None:
+    def __init__(self, channel: str, policy: RetryPolicy = DEFAULT_LIMITS.encoder_retry) -> None:
         self._channel = channel
         self._policy = policy
         self._count = FailureCount(policy)
@@ -64,10 +64,6 @@ class Backoff:
         return pause
 
 
-LONGEST_NAP = 0.25
-"""Seconds between two looks at whether the next number may be used, at most."""
-
-
 class Restarts:
     """Runs the ffmpegs of one channel, one after the other.
 
@@ -80,7 +76,7 @@ class Restarts:
         timed_metadata: the channel's events.
         captions: its captions, which follow its first rendition.
         on_part: as for ``Feed``.
-        policy: says when the next ffmpeg is started.
+        limits: how long an ffmpeg may give nothing, and when the next one is started.
 
     Attributes:
         restarts: how often ffmpeg ended and was started again.
@@ -99,11 +95,11 @@ class Restarts:
         timed_metadata: TimedMetadata,
         captions: Captions,
         on_part: Callable[[float], None],
-        policy: RetryPolicy = ENCODER_RETRY,
+        limits: LiveLimits = DEFAULT_LIMITS,
     ) -> None:
         self.restarts = 0
         self.closed = False
-        self.start, self.clock = Fraction(0), WallClock()
+        self.start, self.clock = Fraction(0), WallClock(limits.clock_bucket_seconds)
         self._name = name
         self._tools = tools
         self._ladder = ladder
@@ -112,7 +108,7 @@ class Restarts:
         self._timed_metadata = timed_metadata
         self._captions = captions
         self._on_part = on_part
-        self._policy = policy
+        self._limits = limits
         self._labelled = "drawtext" in tools.filters
         self._run: Run | None = None
 
@@ -148,11 +144,11 @@ class Restarts:
             over: set once the event is over.
             renewed: looks at the source again before each start.
         """
-        backoff = Backoff(self._name, self._policy)
+        backoff = Backoff(self._name, self._limits.encoder_retry)
         while not self.closed and not over.is_set():
             if wait := self._numbers.wait(lineup.next_number, plan.cadence.segment_duration):
                 # One that is far ahead of the clock may be used as soon as it is reserved.
-                await asyncio.sleep(min(wait, LONGEST_NAP))
+                await asyncio.sleep(min(wait, self._limits.number_look_seconds))
                 continue
             source = await renewed(source)
             started, before = time.monotonic(), lineup.next_number
@@ -167,8 +163,10 @@ class Restarts:
     async def _run_once(self, source: Source, plan: Plan, lineup: Lineup, over: asyncio.Event) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
         self.start = lineup.next_number * plan.cadence.segment_duration
-        self.clock, resumption = WallClock(), RunStart(plan.cadence.segment_duration)
-        run = self._run = Run(source, self._feeds(plan, resumption), resumption, lineup, over)
+        limits = self._limits
+        self.clock = WallClock(limits.clock_bucket_seconds)
+        resumption = RunStart(plan.cadence.segment_duration)
+        run = self._run = Run(source, self._feeds(plan, resumption), resumption, lineup, over, limits)
         words = encoder_arguments(
             source.input,
             self._name,

@@ -9,6 +9,7 @@ from pathlib import Path
 from media.errors import MediaError
 from packager.concurrency import LAST_LOOK_SECONDS
 from packager.live.feed import Feed, RunStart
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.process.process import Process, last_error
 from packager.process.tools import ToolsError
 from packager.segment.grid import CadenceError
@@ -16,12 +17,6 @@ from packager.sources.schemes import untold
 from packager.sources.source import Source
 from packager.window.lineup import Lineup
 from packager.window.wallclock import Instant
-
-START_SECONDS = 20.0
-"""How long a started ffmpeg may take to its first output."""
-
-STALL_SECONDS = 4.0
-"""How long any output of a running ffmpeg may pause before it counts as stalled."""
 
 
 class SourceEndedError(Exception):
@@ -38,6 +33,7 @@ class Run:
         lineup: of the windows that the feeds publish in.
         over: set once a source that is played once came to its end; where it is set at ffmpeg's end, from
             wherever that comes, the feeds' last frames are published.
+        limits: how long its outputs may give nothing.
 
     Attributes:
         pid: ffmpeg's process id while it runs.
@@ -52,7 +48,9 @@ class Run:
         resumption: RunStart,
         lineup: Lineup,
         over: asyncio.Event,
+        limits: LiveLimits = DEFAULT_LIMITS,
     ) -> None:
+        self._limits = limits
         self.pid: int | None = None
         self.flowing = False
         self.errors = ""
@@ -125,12 +123,12 @@ class Run:
 
     async def _drain(self, process: Process, index: int, feed: Feed) -> None:
         """Feed a rendition until its output ends, or gives nothing for too long."""
-        loop = asyncio.get_running_loop()
-        patience, heard, capacity = START_SECONDS, loop.time(), process.capacity(index)
+        loop, limits = asyncio.get_running_loop(), self._limits
+        patience, heard, capacity = limits.start_seconds, loop.time(), process.capacity(index)
 
         def receive(data: bytes) -> float:
             nonlocal patience, heard
-            patience, heard = STALL_SECONDS, loop.time()
+            patience, heard = limits.stall_seconds, loop.time()
             now = Instant.now()
             if not feed.receive(data, now):
                 return 0.0

@@ -12,16 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from media.mp4.emsg import EventMessage
+from packager.live.limits import DEFAULT_LIMITS, MetadataLimits
 from packager.publish.commands import TooManyEventsError
-
-MAX_PENDING = 500
-"""Most events that wait for their time at once."""
-
-MAX_PENDING_BYTES = 256 << 10
-"""Most bytes of their tags: all of them may become due in one part."""
-
-LATEST_SECONDS = 10
-"""An event that is no more than so late happens late; one that is later only for what is left of it."""
 
 _ID_LIMIT = 1 << 32
 
@@ -60,12 +52,13 @@ class PartPosition:
     offset: Fraction
 
 
-def placed(event: TimedEvent, part: PartPosition) -> EventMessage | None:
+def placed(event: TimedEvent, part: PartPosition, late_seconds: int) -> EventMessage | None:
     """Say how a part carries an event.
 
     Args:
         event: it; it begins before the part's end.
         part: the part.
+        late_seconds: how late it may be.
 
     Returns:
         The message, with a time within the part (Carriage of ID3, "Semantics"); None where it comes too late.
@@ -73,7 +66,7 @@ def placed(event: TimedEvent, part: PartPosition) -> EventMessage | None:
     start = round((event.start - part.offset) * part.timescale)
     duration = None if event.duration is None else round(event.duration * part.timescale)
     late = max(part.begin - start, 0)
-    if late > LATEST_SECONDS * part.timescale:
+    if late > late_seconds * part.timescale:
         if duration is None or duration <= late:
             return None
         duration -= late
@@ -87,9 +80,13 @@ class TimedMetadata:
     Args:
         carriers: names of the renditions that carry them.
         first_id: of the first event; none that an earlier process may have used lately.
+        limits: how many may wait, and how late one may be.
     """
 
-    def __init__(self, carriers: Iterable[str], first_id: int) -> None:
+    def __init__(
+        self, carriers: Iterable[str], first_id: int, limits: MetadataLimits = DEFAULT_LIMITS.metadata
+    ) -> None:
+        self._limits = limits
         self._pending: dict[str, list[TimedEvent]] = {name: [] for name in carriers}
         self._ids = itertools.count(first_id)
 
@@ -106,12 +103,13 @@ class TimedMetadata:
         Raises:
             TooManyEventsError: as many as may are waiting.
         """
-        if any(len(pending) >= MAX_PENDING for pending in self._pending.values()):
-            raise TooManyEventsError(f"{MAX_PENDING} events are waiting for their time already")
+        limits = self._limits
+        if any(len(pending) >= limits.events for pending in self._pending.values()):
+            raise TooManyEventsError(f"{limits.events} events are waiting for their time already")
         waiting = max(
             (sum(len(event.data) for event in pending) for pending in self._pending.values()), default=0
         )
-        if waiting + size > MAX_PENDING_BYTES:
+        if waiting + size > limits.tag_bytes:
             raise TooManyEventsError(f"{waiting} bytes of events are waiting for their time already")
 
     def add(self, start: Fraction, duration: Fraction | None, data: bytes) -> None:
@@ -148,5 +146,5 @@ class TimedMetadata:
         if not due:
             return b""
         self._pending[carrier] = [event for event in pending if event.start >= end]
-        messages = (placed(event, part) for event in due)
+        messages = (placed(event, part, self._limits.late_seconds) for event in due)
         return b"".join(message.render() for message in messages if message is not None)

@@ -17,29 +17,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from packager.process import launcher
+from packager.process.limits import DEFAULT_LIMITS, ProcessLimits
 from packager.process.pipe_reader import READ_BYTES, PipeDrain, capacity
 from packager.process.sandbox import Sandbox
 from packager.process.tools import BusyError, ToolsError
 from packager.redaction import redact
 from packager.system_errors import LACKING
 
-PIPE_BYTES = 1 << 20
-"""Size asked for each output pipe: an unread pipe stalls all other outputs of the same ffmpeg."""
-
-SPARE_PIPES = 8
-"""So many more must be possible when a program is started, which takes descriptors for itself."""
-
-ERROR_BYTES = 64 << 10
-"""How much of ffmpeg's standard error is kept: the newest."""
-
 LINE_CHARACTERS = 4096
 """How much of one line of it is told."""
-
-EXIT_SECONDS = 10.0
-"""How long a child may take to end by itself behind the end of its output."""
-
-STOP_SECONDS = 0.7
-"""How long a child may take to end after SIGTERM before it gets SIGKILL."""
 
 STRICT = Sandbox()
 """Reads nothing but the system's libraries, writes nothing but its pipes."""
@@ -62,8 +48,11 @@ def reading(path: Path) -> Sandbox:
 class Process:
     """A running ffmpeg (or ffprobe); made by ``start``, ended by ``stop`` or by itself."""
 
-    def __init__(self, child: asyncio.subprocess.Process, outputs: list[int], errors: int) -> None:
+    def __init__(
+        self, child: asyncio.subprocess.Process, outputs: list[int], errors: int, limits: ProcessLimits
+    ) -> None:
         self._child = child
+        self._limits = limits
         self._outputs = outputs
         self._error_pipe: int | None = errors
         self._error_tail = bytearray()
@@ -77,6 +66,7 @@ class Process:
         outputs: int = 1,
         stdin: bool = False,
         sandbox: Sandbox | None = STRICT,
+        limits: ProcessLimits = DEFAULT_LIMITS,
     ) -> Process:
         """Start a program with output pipes, which its arguments name by ``pipe(0)`` to ``pipe(n)``.
 
@@ -85,13 +75,14 @@ class Process:
             outputs: how many pipes it writes to.
             stdin: whether it reads what ``write`` gives it; else its standard input is empty.
             sandbox: what it may do; None for everything.
+            limits: what it may hold, and how long its end may take.
 
         Raises:
             ToolsError: it can't be started; `BusyError`: now.
         """
         program, *arguments = [str(word) for word in argv]
         try:
-            pipes = _pipes(1 + outputs + SPARE_PIPES)
+            pipes = _pipes(1 + outputs + limits.spare_pipes)
         except OSError as error:
             raise _unstartable(program, error) from error
         # uvloop leaks what it has made where a start fails for want of descriptors: so they are there.
@@ -104,7 +95,7 @@ class Process:
         for end in read_ends:
             # Above the user's share of pipe memory: smaller is slower, not wrong.
             with contextlib.suppress(OSError):
-                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, limits.pipe_bytes)
         try:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -126,7 +117,7 @@ class Process:
             raise
         finally:
             _close(*write_ends, error_write)
-        return cls(child, read_ends, error_read)
+        return cls(child, read_ends, error_read, limits)
 
     @property
     def pid(self) -> int:
@@ -203,7 +194,7 @@ class Process:
     async def ended_well(self) -> bool:
         """Tell whether it comes to its end by itself, soon, and with status 0."""
         try:
-            return await asyncio.wait_for(self.wait(), EXIT_SECONDS) == 0
+            return await asyncio.wait_for(self.wait(), self._limits.exit_seconds) == 0
         except TimeoutError:
             return False
 
@@ -215,7 +206,7 @@ class Process:
                 try:
                     # Not asyncio.timeout: where a task group has just failed in the same task, Python before
                     # 3.11.3 takes the timeout's own cancellation for somebody else's.
-                    await asyncio.wait_for(self._child.wait(), STOP_SECONDS)
+                    await asyncio.wait_for(self._child.wait(), self._limits.stop_seconds)
                 except TimeoutError:
                     self._signal(signal.SIGKILL)
             status = await self.wait()
@@ -240,14 +231,14 @@ class Process:
     def _receive_errors(self) -> None:
         while self._error_pipe is not None:
             try:
-                data = os.read(self._error_pipe, ERROR_BYTES)
+                data = os.read(self._error_pipe, self._limits.error_bytes)
             except BlockingIOError:
                 return
             if not data:
                 self._forget_errors()
                 return
             self._error_tail += data
-            del self._error_tail[:-ERROR_BYTES]
+            del self._error_tail[: -self._limits.error_bytes]
 
     def _forget_errors(self) -> None:
         if self._error_pipe is not None:

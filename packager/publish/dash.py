@@ -19,6 +19,7 @@ from media.mp4 import wvtt
 from media.mp4.emsg import ID3_SCHEME
 from media.mp4.fragments import write_empty_fragment
 from packager.publish.dash_periods import LivePeriod, Stretches, read_track, timeline_at
+from packager.publish.limits import DEFAULT_LIMITS
 from packager.window.cadence import Cadence
 from packager.window.model import MEDIA_EXTENSION, Timeline
 from packager.window.rendition import Rendition, init_uri
@@ -42,9 +43,6 @@ TEXT_INIT_NUMBER = 0
 
 TEXT_BANDWIDTH = 1000
 """Bits per second of captions, as long as there were none."""
-
-BLOCK = 64
-"""Periods that are joined, once they don't change any more."""
 
 WRITTEN_AT_ONCE = 16
 """Most periods that are written while others wait: some milliseconds' worth."""
@@ -99,7 +97,9 @@ class LiveManifest:
         block: how many periods are joined, once they don't change any more.
     """
 
-    def __init__(self, renditions: Mapping[str, Rendition], cadence: Cadence, block: int = BLOCK) -> None:
+    def __init__(
+        self, renditions: Mapping[str, Rendition], cadence: Cadence, block: int = DEFAULT_LIMITS.block_periods
+    ) -> None:
         self._block = block
         self._renditions = renditions
         self._cadence = cadence

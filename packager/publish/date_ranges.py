@@ -11,15 +11,7 @@ from fractions import Fraction
 
 from media.hls.date_range import DateRange
 from media.hls.values import EPOCH
-
-MAX_RANGES = 500
-"""Most tags of a channel at once; they are in every playlist."""
-
-MAX_BYTES = 256 << 10
-"""Most bytes of these tags."""
-
-MAX_IDS = 10_000
-"""How many names of ranges that went are remembered, so that none is used again."""
+from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 
 MOST_DISTANT_SECONDS = 366 * 86_400
 """How far from now a date may be that somebody publishes: beyond a year it is a mistake."""
@@ -51,11 +43,15 @@ class _Listed:
 class DateRanges:
     """What publishers said about a channel's time.
 
+    Args:
+        limits: how much of it is kept.
+
     Attributes:
         version: another number after every change.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: PublishLimits = DEFAULT_LIMITS) -> None:
+        self._limits = limits
         self.version = 0
         self._listed: list[_Listed] = []
         self._bytes = 0
@@ -83,11 +79,12 @@ class DateRanges:
         if _digest(tag.id) in self._used or (known is not None and not _ends(tag, known)):
             # RFC 8216bis §6.2.1: no ID is used again; §4.4.5.1: a range's tags don't contradict each other.
             raise DateRangeError(f"the ID {tag.id!r} is used already")
-        if len(self._listed) >= MAX_RANGES:
-            raise DateRangeError(f"there are {MAX_RANGES} date ranges already")
+        limits = self._limits
+        if len(self._listed) >= limits.date_ranges:
+            raise DateRangeError(f"there are {limits.date_ranges} date ranges already")
         size = len(listed.line.encode())
-        if self._bytes + size > MAX_BYTES:
-            raise DateRangeError(f"there are {MAX_BYTES} bytes of date ranges already")
+        if self._bytes + size > limits.date_range_bytes:
+            raise DateRangeError(f"there are {limits.date_range_bytes} bytes of date ranges already")
         self._bytes += size
         self._known[tag.id] = tag
         self._listed.append(listed)
@@ -115,7 +112,7 @@ class DateRanges:
             del self._known[name]
             self._used[_digest(name)] = None
             self._removed.append((now, name))
-        while len(self._used) > MAX_IDS:
+        while len(self._used) > self._limits.used_ids:
             self._used.popitem(last=False)
         self.version += 1
 

@@ -20,6 +20,7 @@ from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
 from packager.publish.hls_history import History, listed
 from packager.publish.hls_multivariant import multivariant_playlist
+from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment
 from packager.window.rendition import Rendition, init_uri, leading, part_uri
@@ -36,12 +37,6 @@ SKIP_BOUNDARY = 6
 
 PARTS_KEPT = 3
 """§6.2.2: part tags go once they are more than three target durations behind the end."""
-
-MAX_RENDERED = 64
-"""Most rendered playlists that are kept; different query parameters make different ones."""
-
-MAX_RENDERED_BYTES = 32 << 20
-"""Most bytes of them that were made for their query parameters alone."""
 
 FILLED_BYTES = 128
 """Memory that a piece takes whose bytes are made when they are sent."""
@@ -185,9 +180,11 @@ class Presentation:
     Args:
         renditions: by name.
         cadence: the channel's.
+        limits: how much is kept of what was rendered.
         clock: gives seconds that pass evenly.
 
     Attributes:
+        limits: the same.
         date_ranges: what publishers said about the channel's time.
     """
 
@@ -195,8 +192,10 @@ class Presentation:
         self,
         renditions: Mapping[str, Rendition],
         cadence: Cadence,
+        limits: PublishLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.limits = limits
         self._renditions = renditions
         self._cadence = cadence
         self._clock = clock
@@ -204,9 +203,9 @@ class Presentation:
         self._rendered: dict[_Key, Pieces | RenderingError] = {}
         self._rendered_bytes = 0
         self._state: list[int] = []
-        self.date_ranges = DateRanges()
-        self._histories = {name: History() for name in renditions}
-        self._manifest = LiveManifest(renditions, cadence)
+        self.date_ranges = DateRanges(limits)
+        self._histories = {name: History(limits.block_segments) for name in renditions}
+        self._manifest = LiveManifest(renditions, cadence, limits.block_periods)
         for name, rendition in renditions.items():
             rendition.window.on_listed = _following(weakref.WeakMethod(self._keep_up), name)
 
@@ -358,7 +357,8 @@ class Presentation:
         # Rendition reports are of the other renditions' state, too.
         state = [rendition.window.version for rendition in self._renditions.values()]
         state.append(self.date_ranges.version)
-        full = len(self._rendered) >= MAX_RENDERED or self._rendered_bytes >= MAX_RENDERED_BYTES
+        limits = self.limits
+        full = len(self._rendered) >= limits.playlists or self._rendered_bytes >= limits.playlist_bytes
         if state != self._state or (full and key not in self._rendered):
             self._state = state
             self._rendered.clear()

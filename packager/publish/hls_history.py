@@ -14,12 +14,10 @@ from typing import NamedTuple
 
 from media.hls import media_playlist as m3u8
 from media.hls.shared_text import FilledText, SharedText, TextTemplate
+from packager.publish.limits import DEFAULT_LIMITS
 from packager.window.model import LiveSegment
 from packager.window.rendition import MAP_EXTENSION, init_uri, segment_uri
 from packager.window.window import Window
-
-BLOCK = 256
-"""Segments of a block; it begins with a number that this divides."""
 
 MAPS_KEPT = 64
 """How many EXT-X-MAP are kept."""
@@ -81,9 +79,14 @@ class _Block(NamedTuple):
 
 
 class History:
-    """The older lines of one rendition's playlist: whole blocks, some lines before, some behind."""
+    """The older lines of one rendition's playlist: whole blocks, some lines before, some behind.
 
-    def __init__(self) -> None:
+    Args:
+        block: segments of a block, which begins with a number that this divides.
+    """
+
+    def __init__(self, block: int = DEFAULT_LIMITS.block_segments) -> None:
+        self._block = block
         self._head: deque[_Lines] = deque()
         self._blocks: deque[_Block] = deque()
         self._tail: deque[_Lines] = deque()
@@ -143,7 +146,7 @@ class History:
         start = self._next - first
         # By index: what is new stands at the end, and walking there is what a long window would cost. Of many
         # that is the other way round.
-        few = count - start < BLOCK
+        few = count - start < self._block
         segments = (
             (window.listed[index] for index in range(start, count))
             if few
@@ -154,12 +157,12 @@ class History:
             self._tail.append(_Lines(segment.number, "\n".join(said.lines(self._map))))
             self._map = said.map or self._map
             self._next = segment.number + 1
-            if self._next % BLOCK == 0:
+            if self._next % self._block == 0:
                 self._settle(window.extension)
 
     def _settle(self, extension: str) -> None:
         """A block's last segment is there: a whole one lasts, a part of one is what comes first."""
-        if len(self._tail) == BLOCK:
+        if len(self._tail) == self._block:
             text = SharedText.of("".join(f"{one.text}\n" for one in self._tail).encode())
             template = TextTemplate(text)
             for end in _ends(extension):
@@ -173,7 +176,7 @@ class History:
         """Let go the lines of what has left; a block that has begun to leave is taken apart."""
         while self._blocks and self._blocks[0].number <= first:
             block = self._blocks.popleft()
-            self._head = deque(self._again(window, first, block.number + BLOCK))
+            self._head = deque(self._again(window, first, block.number + self._block))
         for lines in (self._head, self._tail):
             while lines and lines[0].number < first:
                 lines.popleft()

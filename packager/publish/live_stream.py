@@ -8,18 +8,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from packager.publish.commands import Commands
 from packager.publish.hls import Presentation
+from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, RenditionFormat
 from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment, SegmentStore
 from packager.window.rendition import Rendition, segment_uri
-from packager.window.waiters import MAX_WAITERS
 from packager.window.window import Window
-
-MAX_VIEWERS = 100_000
-"""Most clients that are told apart; beyond, the longest silent ones aren't counted."""
-
-VIEWER_TARGET_DURATIONS = 3
-"""A viewer counts for so many target durations after a playlist."""
 
 
 class Audience:
@@ -35,7 +29,7 @@ class Audience:
         self,
         seconds: float,
         on_seen: Callable[[], None] = lambda: None,
-        max_viewers: int = MAX_VIEWERS,
+        max_viewers: int = DEFAULT_LIMITS.viewers,
     ) -> None:
         self.seconds = seconds
         self._max_viewers = max_viewers
@@ -102,7 +96,7 @@ class Publication:
 
     Args:
         entry: the cadence.
-        max_waiters: how many requests may wait for one rendition at once.
+        limits: how many requests may wait, and what is kept of playlists.
         segment_stores: where this process stores segments, by rendition; of others the entry tells.
         clock: gives seconds that pass evenly.
 
@@ -115,20 +109,20 @@ class Publication:
     def __init__(
         self,
         entry: CadenceEntry,
+        limits: PublishLimits = DEFAULT_LIMITS,
         *,
-        max_waiters: int = MAX_WAITERS,
         segment_stores: Mapping[str, SegmentStore] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
-        self._max_waiters = max_waiters
+        self._limits = limits
         self._segment_stores = segment_stores or {}
         self.cadence = entry.cadence
         self.renditions = {
             one.name: Rendition(one.name, self._window(entry, one), one.video, one.bitrate, one.language)
             for one in entry.renditions
         }
-        self.presentation = Presentation(self.renditions, entry.cadence, clock)
+        self.presentation = Presentation(self.renditions, entry.cadence, limits, clock)
 
     def _window(self, entry: CadenceEntry, rendition: RenditionFormat) -> Window:
         text = rendition.language is not None
@@ -139,7 +133,7 @@ class Publication:
             entry.cadence.target_duration,
             entry.first_number,
             entry.dvr_window,
-            self._max_waiters,
+            self._limits.waiters,
             segment_store,
             text=text,
             discontinuity_sequence=entry.discontinuity_sequence,
@@ -170,8 +164,8 @@ class LiveStream:
     Args:
         name: the channel's.
         commands: what requests may cause at the channel.
+        limits: how many requests may wait, and what is kept of playlists.
         restores: whether the channel begins with what it finds in its folder, which takes a while.
-        max_waiters: how many requests may wait for one rendition at once.
         clock: gives seconds that pass evenly.
 
     Attributes:
@@ -185,15 +179,15 @@ class LiveStream:
         self,
         name: str,
         commands: Commands,
+        limits: PublishLimits = DEFAULT_LIMITS,
         *,
         restores: bool = False,
-        max_waiters: int = MAX_WAITERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.commands = commands
         self.restores = restores
-        self._max_waiters = max_waiters
+        self._limits = limits
         self._clock = clock
         self._publication: Publication | None = None
         self.cadence: Cadence
@@ -205,7 +199,7 @@ class LiveStream:
     def fold(self, entry: Entry) -> None:
         """Take an entry of the channel's log, the first of which is a cadence."""
         if isinstance(entry, CadenceEntry):
-            self.adopt(Publication(entry, max_waiters=self._max_waiters, clock=self._clock))
+            self.adopt(Publication(entry, self._limits, clock=self._clock))
         elif self._publication is not None:
             self._publication.fold(entry)
 
@@ -214,8 +208,9 @@ class LiveStream:
         former, self._publication = self._publication, publication
         self.cadence, self.presentation = publication.cadence, publication.presentation
         self.renditions = publication.renditions
-        seconds = VIEWER_TARGET_DURATIONS * publication.cadence.target_duration
-        self.audience = Audience(seconds, self.commands.note_viewer)
+        limits = publication.presentation.limits
+        seconds = limits.viewer_target_durations * publication.cadence.target_duration
+        self.audience = Audience(seconds, self.commands.note_viewer, limits.viewers)
         self._ready = False
         if former is not None:
             former.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from packager.live.limits import LiveLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,10 @@ class SimulcastLimits:
         starts: channels that may start at once; an encoder's start costs most.
         idle_look_seconds: least time between two checks for viewers.
         start_seconds: how long a channel without segments counts as starting.
+        channel: limits of each channel.
     """
 
     starts: int = 4
     idle_look_seconds: float = 0.5
     start_seconds: float = 20.0
+    channel: LiveLimits = field(default_factory=LiveLimits)

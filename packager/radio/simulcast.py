@@ -26,7 +26,6 @@ from packager.radio.block_queue import BlockQueue
 from packager.radio.block_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
-from packager.window.waiters import MAX_WAITERS
 from packager.window.wallclock import Instant
 
 LEAD_SECONDS = 12.0
@@ -47,7 +46,6 @@ class SimulcastOptions:
         bitrates: of the renditions, in bits per second.
         on_demand: whether it runs only while it has viewers.
         idle_seconds: how long it then runs on after the last request.
-        max_waiters: requests that may wait for one rendition at once.
         segment_duration: seconds; longer than two blocks, so that one that is a little late isn't taken for
             silence.
         part_duration: seconds: stations give their audio in blocks of about a second.
@@ -58,7 +56,6 @@ class SimulcastOptions:
     bitrates: tuple[int, ...] = (64_000, 128_000)
     on_demand: bool = True
     idle_seconds: float = 90.0
-    max_waiters: int = MAX_WAITERS
     segment_duration: float = 4.0
     part_duration: float = 1.0
     limits: SimulcastLimits = field(default_factory=SimulcastLimits)
@@ -199,7 +196,7 @@ class Simulcast:
                 bitrates=options.bitrates,
                 segment_duration=options.segment_duration,
                 part_duration=options.part_duration,
-                max_waiters=options.max_waiters,
+                limits=options.limits.channel,
             ),
             self._tools,
             pump=self._supply,

@@ -24,9 +24,6 @@ from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
 
 log = structlog.get_logger()
 
-RETENTION_SECONDS = 30.0
-"""Interval at which expired recordings are removed."""
-
 MAX_NOTE_BYTES = 64 << 10
 """Longest note that is read."""
 
@@ -134,9 +131,13 @@ class Recordings:
         place: their folder.
         channel: its name, for the log.
         retention: how long they are kept.
+        look_seconds: interval at which expired recordings are removed.
     """
 
-    def __init__(self, place: Path | DataFolder, channel: str, retention: Retention) -> None:
+    def __init__(
+        self, place: Path | DataFolder, channel: str, retention: Retention, look_seconds: float = 30.0
+    ) -> None:
+        self._look_seconds = look_seconds
         self._place = DataFolder.at(place)
         self._channel = channel
         self._retention = retention
@@ -243,7 +244,7 @@ class Recordings:
     async def _keep(self) -> None:
         while True:
             await self.expire(time.time())
-            await asyncio.sleep(RETENTION_SECONDS)
+            await asyncio.sleep(self._look_seconds)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

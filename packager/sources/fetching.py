@@ -10,23 +10,11 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, Resource
-from packager.retry_policy import RetryPolicy
+from packager.sources.limits import DEFAULT_LIMITS, PlaylistLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
-MAX_SEGMENT_BYTES = 64 << 20
-"""Largest segment: ten seconds at 50 Mbit/s."""
-
-LONGEST_REQUEST = 30.0
-"""Seconds in which a playlist or a segment must be there, however slowly it drips."""
-
-SEGMENT_RETRY = RetryPolicy(first_seconds=0.5, longest_seconds=0.5, retries=2)
-"""When a segment or a key is asked for again, before it counts as missed."""
-
 KEY_BYTES = 16
-MAX_KEYS = 16
-"""How many keys are kept; a playlist that has another one for each segment has those of some minutes."""
-
 INFLATED_BYTES = 256 << 10
 """Most bytes that are decompressed at once: the smallest answer may hold as much as all limits allow."""
 
@@ -41,12 +29,12 @@ class Fetcher:
 
     Args:
         client: follows redirects, and has limits of its own for silence.
-        policy: says when a segment or a key is asked for again.
+        limits: how long requests may take, and how large what they bring may be.
     """
 
-    def __init__(self, client: httpx.AsyncClient, policy: RetryPolicy = SEGMENT_RETRY) -> None:
+    def __init__(self, client: httpx.AsyncClient, limits: PlaylistLimits = DEFAULT_LIMITS.playlist) -> None:
         self._client = client
-        self._policy = policy
+        self._limits = limits
         self._keys: dict[str, bytes] = {}
 
     async def playlist(self, url: str) -> tuple[bytes, str]:
@@ -56,7 +44,10 @@ class Fetcher:
             PullError: it can't be had, or is too large.
         """
         try:
-            async with asyncio.timeout(LONGEST_REQUEST), self._client.stream("GET", url) as response:
+            async with (
+                asyncio.timeout(self._limits.request_seconds),
+                self._client.stream("GET", url) as response,
+            ):
                 return bytes(await body(response)), str(response.url)
         except TimeoutError as error:
             raise PullError("a playlist takes too long") from error
@@ -77,7 +68,7 @@ class Fetcher:
             PullError: it can't be had, is too large, or isn't encrypted as the playlist says.
         """
         url = resolve(base, resource.uri)
-        data = await self._again_and_again(url, resource.span)
+        data = await self._again_and_again(url, resource.span, self._limits.segment_bytes)
         if resource.key is None:
             return data
         key = await self._key(resolve(base, resource.key.uri))
@@ -90,15 +81,13 @@ class Fetcher:
             key = await self._again_and_again(url, None, KEY_BYTES)
             if len(key) != KEY_BYTES:
                 raise PullError(f"a key of {len(key)} bytes")
-            if len(self._keys) >= MAX_KEYS:
+            if len(self._keys) >= self._limits.keys:
                 del self._keys[next(iter(self._keys))]
             self._keys[url] = bytes(key)
         return self._keys[url]
 
-    async def _again_and_again(
-        self, url: str, span: tuple[int, int] | None, limit: int = MAX_SEGMENT_BYTES
-    ) -> bytearray:
-        for pause in self._policy.pauses():
+    async def _again_and_again(self, url: str, span: tuple[int, int] | None, limit: int) -> bytearray:
+        for pause in self._limits.segment_retry.pauses():
             try:
                 return await self._segment(url, span, limit)
             except PullError:
@@ -109,7 +98,7 @@ class Fetcher:
         headers = {} if span is None else {"range": f"bytes={span[0]}-{span[0] + span[1] - 1}"}
         try:
             async with (
-                asyncio.timeout(LONGEST_REQUEST),
+                asyncio.timeout(self._limits.request_seconds),
                 self._client.stream("GET", url, headers=headers) as response,
             ):
                 data = await body(response, limit)

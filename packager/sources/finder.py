@@ -11,13 +11,12 @@ from urllib.parse import urlsplit
 
 from packager.concurrency import beside
 from packager.process.tools import Tools
-from packager.retry_policy import RetryPolicy
 from packager.sources import inspection
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
-from packager.sources.retries import SOURCE_RETRY
 from packager.sources.source import Source
-from packager.sources.udp import RECEIVE_BYTES, DatagramPuller, Losses
+from packager.sources.udp import DatagramPuller, Losses
 
 
 class Pulling(Protocol):
@@ -39,8 +38,7 @@ class Finder:
         channel: the channel's name, for the log.
         given: brings what is played; None: it is what ``source`` says.
         keep: whether the source's own picture is to be kept.
-        receive_bytes: how much the system may hold of what comes in UDP.
-        policy: says when a source that isn't there is asked again.
+        limits: what it may cost, and when one that isn't there is asked again.
     """
 
     def __init__(
@@ -51,16 +49,14 @@ class Finder:
         given: Supply | None,
         *,
         keep: bool,
-        receive_bytes: int = RECEIVE_BYTES,
-        policy: RetryPolicy = SOURCE_RETRY,
+        limits: SourceLimits = DEFAULT_LIMITS,
     ) -> None:
         self._source = source
         self._tools = tools
         self._channel = channel
         self._given = self._supply = given
         self._keep = keep
-        self._receive_bytes = receive_bytes
-        self._policy = policy
+        self._limits = limits
         self._puller: Pulling | None = None
 
     @property
@@ -87,11 +83,11 @@ class Finder:
                 await asyncio.to_thread(importlib.import_module, "packager.sources.pull")
                 from packager.sources.pull import Puller
 
-                return Puller(self._source, self._channel, self._policy)
+                return Puller(self._source, self._channel, self._limits)
             case "udp":
-                return DatagramPuller(self._source, self._channel, self._receive_bytes, self._policy)
+                return DatagramPuller(self._source, self._channel, self._limits)
             case "rtsp" | "srt":
-                return Remuxer(self._source, self._tools, self._channel, self._policy)
+                return Remuxer(self._source, self._tools, self._channel, self._limits)
         return None
 
     async def find(self) -> Source:
@@ -104,11 +100,11 @@ class Finder:
             self._supply = await self._puller.decided()
         if self._supply is not None:
             return await inspection.found_in(
-                self._supply, self._tools, self._channel, keep=self._keep, policy=self._policy
+                self._supply, self._tools, self._channel, keep=self._keep, limits=self._limits
             )
         by = self._puller.address if isinstance(self._puller, Remuxer) else ""
         return await inspection.found(
-            self._source, self._tools, self._channel, keep=self._keep, by=by, policy=self._policy
+            self._source, self._tools, self._channel, keep=self._keep, by=by, limits=self._limits
         )
 
     async def renewed(self, source: Source) -> Source:

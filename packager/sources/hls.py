@@ -24,6 +24,7 @@ from media.mp3.id3 import ID3V2_HEADER, id3v2_size
 from media.mp4.fragment_join import FragmentJoiner
 from media.ts.join import TransportJoiner
 from packager.sources.fetching import Fetcher, resolve
+from packager.sources.limits import PlaylistLimits
 from packager.sources.pump import Pump, Signed
 from packager.sources.recognition import HEAD_BYTES, recognise
 from packager.sources.retries import PullError
@@ -44,24 +45,6 @@ GULP = 8 << 10
 LARGE_PLAYLIST = 16 << 10
 """Bytes of a playlist that is read in a thread; smaller ones take less than the thread would."""
 
-STILL_TARGET_DURATIONS = 4
-"""How long a live playlist may have nothing new."""
-
-MAX_MISSES = 3
-"""How often in a row a playlist may be missed while it is followed."""
-
-BEGIN_SEGMENTS = 3
-"""How many segments before the end of a live playlist one begins."""
-
-MAX_BEHIND = 6
-"""How many segments one may be behind before one begins anew."""
-
-STALE = 3
-"""By how many numbers a playlist may go back: caches give older ones. One that goes back further is new."""
-
-SHORTEST_PAUSE = 1.0
-"""Seconds from one look at a playlist that goes on to the next."""
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -77,9 +60,14 @@ class Step:
 
 
 class PlaylistCursor:
-    """Tells which segments of a playlist that is read over and over are next (RFC 8216bis §6.3.3, §6.3.4)."""
+    """Tells which segments of a playlist that is read over and over are next (RFC 8216bis §6.3.3, §6.3.4).
 
-    def __init__(self) -> None:
+    Args:
+        limits: how far it may be behind.
+    """
+
+    def __init__(self, limits: PlaylistLimits) -> None:
+        self._limits = limits
         self._next: int | None = None
         self._broken = False
 
@@ -95,11 +83,12 @@ class PlaylistCursor:
         """
         if not listing.segments:
             return []
+        limits = self._limits
         first, last = listing.segments[0].number, listing.segments[-1].number
-        begin = first if listing.ended else max(first, last + 1 - BEGIN_SEGMENTS)
+        begin = first if listing.ended else max(first, last + 1 - limits.begin_segments)
         following = begin if self._next is None else self._next
-        behind = following < first or (not listing.ended and last + 1 - following > MAX_BEHIND)
-        if behind or following > last + 1 + STALE:
+        behind = following < first or (not listing.ended and last + 1 - following > limits.behind_segments)
+        if behind or following > last + 1 + limits.stale_numbers:
             following, self._broken = begin, True
         steps = []
         for segment in listing.segments[following - first :] if following <= last else ():
@@ -111,16 +100,18 @@ class PlaylistCursor:
         return steps
 
 
-def pause(listing: MediaListing, *, changed: bool) -> float:
+def pause(listing: MediaListing, limits: PlaylistLimits, *, changed: bool) -> float:
     """Give the seconds from one request for a playlist to the next (§6.3.4).
 
     Args:
         listing: what came last.
+        limits: how soon it may be asked for again.
         changed: whether it had something new.
     """
     if not changed or not listing.segments:
         return listing.target_duration / 2
-    return min(max(float(listing.segments[-1].duration), SHORTEST_PAUSE), float(listing.target_duration))
+    longest = float(listing.target_duration)
+    return min(max(float(listing.segments[-1].duration), limits.shortest_pause_seconds), longest)
 
 
 class Delivery(Protocol):
@@ -140,11 +131,15 @@ class Delivery(Protocol):
 
 
 class _Playlist:
-    """One media playlist that is followed; what is known of it outlives connections."""
+    """One media playlist that is followed; what is known of it outlives connections.
 
-    def __init__(self) -> None:
+    Args:
+        limits: how it is followed.
+    """
+
+    def __init__(self, limits: PlaylistLimits) -> None:
         self.url = ""
-        self.cursor = PlaylistCursor()
+        self.cursor = PlaylistCursor(limits)
         self.rest()
 
     def rest(self) -> None:
@@ -174,10 +169,12 @@ class HlsPull:
 
     Args:
         deliver: where the stream goes.
+        limits: how playlists are followed.
     """
 
-    def __init__(self, deliver: Delivery) -> None:
+    def __init__(self, deliver: Delivery, limits: PlaylistLimits) -> None:
         self._deliver = deliver
+        self._limits = limits
         self._playlists: list[_Playlist] = []
         self._pump: Pump | None = None
         self._joiner: FragmentJoiner | TransportJoiner | None = None
@@ -198,7 +195,7 @@ class HlsPull:
         """
         addresses = await self._addresses(fetcher, url)
         if len(addresses) != len(self._playlists):
-            self._playlists = [_Playlist() for _ in addresses]
+            self._playlists = [_Playlist(self._limits) for _ in addresses]
         for one, address in zip(self._playlists, addresses, strict=True):
             one.rest()
             one.url = address
@@ -249,7 +246,7 @@ class HlsPull:
             data, base = await fetcher.playlist(one.url)
         except PullError:
             one.misses += 1
-            if one.misses >= MAX_MISSES or one.listing is None:
+            if one.misses >= self._limits.misses or one.listing is None:
                 raise
             one.due = asked + one.listing.target_duration / 2
             return
@@ -268,10 +265,11 @@ class HlsPull:
         self._was_live |= not listing.ended
         one.url, one.listing, one.text = base, listing, b"" if listing.ended else data
         one.steps.extend(await _computed(len(data), one.cursor.take, listing))
-        one.due = asked + pause(listing, changed=bool(one.steps))
+        one.due = asked + pause(listing, self._limits, changed=bool(one.steps))
         if one.steps or not one.changed:
             one.changed = asked
-        elif not one.ended and asked - one.changed > STILL_TARGET_DURATIONS * listing.target_duration:
+        still_seconds = self._limits.still_target_durations * listing.target_duration
+        if not one.ended and asked - one.changed > still_seconds:
             raise PullError("its playlist stands still")
 
     def _next(self) -> _Playlist | None:
@@ -318,7 +316,7 @@ class HlsPull:
             container = found
             if len(self._playlists) > 1:
                 self._joiner, container = TransportJoiner(), "mpegts"
-        cushion = 0.0 if one.listing is None else float(BEGIN_SEGMENTS * one.listing.target_duration)
+        cushion = 0.0 if one.listing is None else self._cushion(one.listing)
         self._pump = self._deliver(container, self._joiner, cushion=cushion, on_late=self._fall_behind)
 
     async def _hand_on(self, one: _Playlist, data: bytearray) -> None:
@@ -331,6 +329,10 @@ class HlsPull:
                 await self._pump.receive(gulp)
             else:
                 await self._pump.take(self._joiner.receive_data(self._playlists.index(one), gulp))
+
+    def _cushion(self, listing: MediaListing) -> float:
+        """Give the seconds that are to wait, as whole segments come at a time."""
+        return float(self._limits.begin_segments * listing.target_duration)
 
     def _fall_behind(self) -> None:
         self._late = True

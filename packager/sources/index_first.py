@@ -10,7 +10,8 @@ import httpx
 from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER, Box, header
 from media.mp4.faststart import MoovFinder, moved_forward
-from packager.sources.fetching import LONGEST_REQUEST, body
+from packager.sources.fetching import body
+from packager.sources.limits import DEFAULT_LIMITS
 from packager.sources.retries import PullError
 
 HEAD_BYTES = 1 << 20
@@ -150,7 +151,7 @@ class Ranges:
             headers["if-range"] = tag
         try:
             async with (
-                asyncio.timeout(LONGEST_REQUEST),
+                asyncio.timeout(DEFAULT_LIMITS.playlist.request_seconds),
                 self._client.stream("GET", self._request.url, headers=headers) as answer,
             ):
                 self._judge(answer, f"bytes {start}-{last}/{self._length}")

@@ -20,14 +20,13 @@ from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observed
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Supply
-from packager.sources.retries import SOURCE_RETRY
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, untold
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
 
 log = structlog.get_logger()
 
-PROBE_SECONDS = 20.0
 MAX_FRAME_RATE = 60
 SOUNDS = ("mp3", "aac", "ogg")
 """Containers that have nothing but sound."""
@@ -41,22 +40,21 @@ ANALYSE_MICROSECONDS = 2_000_000
 KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
 """How little an ffmpeg need look at a stream that ffprobe has seen, so that it begins at once."""
 
-SEEN_SECONDS = 6
-SEEN_FILE_SECONDS = 60
-"""How much of a source is looked at for its key frames, where they are kept."""
-
 
 def playable(source: str) -> bool:
     """Tell whether a source is the test source, a file that is there, or a URL that can be pulled."""
     return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
 
 
-async def inspect(source: str, tools: Tools, *, keep: bool = False, by: str = "") -> Source:
+async def inspect(
+    source: str, tools: Tools, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False, by: str = ""
+) -> Source:
     """Find out what a configured source is.
 
     Args:
         source: ``testsrc``, a file's path, or a URL.
         tools: whose ffprobe looks into it.
+        limits: how long it may take, and how much it looks at.
         keep: whether its own picture is to be kept.
         by: the URL that ffmpeg fetches in its place, where it has one.
 
@@ -70,7 +68,7 @@ async def inspect(source: str, tools: Tools, *, keep: bool = False, by: str = ""
         return Source()
     found = pulled(by or source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
     try:
-        return await probed(found, tools, keep=keep)
+        return await probed(found, tools, limits, keep=keep)
     except ToolsError as error:
         # What passes stays what passes: nobody gives a source up for it.
         kind = BusyError if isinstance(error, BusyError) else ToolsError
@@ -78,12 +76,15 @@ async def inspect(source: str, tools: Tools, *, keep: bool = False, by: str = ""
         raise kind(f"live source {redacted_url(source)!r}: {told}") from error
 
 
-async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Source:
+async def inspect_pump(
+    pump: Supply, tools: Tools, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False
+) -> Source:
     """Find out what a stream is that somebody brings; wait until he does.
 
     Args:
         pump: which brings it.
         tools: whose ffprobe looks into it.
+        limits: as for ``inspect``.
         keep: as for ``inspect``.
 
     Raises:
@@ -100,10 +101,10 @@ async def inspect_pump(pump: Supply, tools: Tools, *, keep: bool = False) -> Sou
     if pump.container in SOUNDS:
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
         return replace(source, has_video=False, options=brief)
-    return replace(await probed(source, tools, keep=keep), options={**options, **KNOWN})
+    return replace(await probed(source, tools, limits, keep=keep), options={**options, **KNOWN})
 
 
-async def probed(found: Source, tools: Tools, *, keep: bool = False) -> Source:
+async def probed(found: Source, tools: Tools, limits: SourceLimits, *, keep: bool = False) -> Source:
     """Ask ffprobe what a source has.
 
     Raises:
@@ -111,10 +112,11 @@ async def probed(found: Source, tools: Tools, *, keep: bool = False) -> Source:
     """
     questions = ["-show_streams", "-show_format"]
     if keep:
-        seconds = SEEN_SECONDS if found.path is None else SEEN_FILE_SECONDS
+        seconds = limits.seen_seconds if found.path is None else limits.seen_file_seconds
         questions += ["-show_packets", "-read_intervals", f"%+{seconds}"]
     command: list[str | Path] = [tools.ffprobe, *probe_arguments(found.address, found.options, *questions)]
-    answer = json.loads(await run(command, limit=PROBE_SECONDS, sandbox=found.sandbox, feed=found.feed))
+    told = await run(command, limit=limits.probe_seconds, sandbox=found.sandbox, feed=found.feed)
+    answer = json.loads(told)
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if _moves(stream)), None)
     audio = next((stream for stream in streams if stream.get("codec_type") == "audio"), None)
@@ -130,7 +132,7 @@ async def probed(found: Source, tools: Tools, *, keep: bool = False) -> Source:
         framed=audio is not None and audio.get("codec_name") == "aac" and not audio.get("extradata_size"),
         duration=_duration(answer.get("format", {})),
     )
-    return _kept(source, answer, video, audio) if keep else source
+    return _kept(source, answer, (video, audio), limits) if keep else source
 
 
 def _duration(form: dict[str, Any]) -> Fraction | None:
@@ -142,15 +144,19 @@ def _duration(form: dict[str, Any]) -> Fraction | None:
 
 
 def _kept(
-    source: Source, answer: dict[str, Any], video: dict[str, Any] | None, audio: dict[str, Any] | None
+    source: Source,
+    answer: dict[str, Any],
+    streams: tuple[dict[str, Any] | None, dict[str, Any] | None],
+    limits: SourceLimits,
 ) -> Source:
     """Add what a channel must know that keeps a source's own picture."""
+    video, audio = streams
     if video is None or source.video_codec not in KEPT_VIDEO:
         what = f"a picture in {source.video_codec}" if source.video_codec else "no picture"
         raise ToolsError(f"it has {what}; what can be kept is {', '.join(KEPT_VIDEO)}")
     sound = audio["index"] if audio is not None and source.keeps_audio else None
     loop = source.duration if source.path is not None else None
-    if loop is not None and loop > SEEN_FILE_SECONDS:
+    if loop is not None and loop > limits.seen_file_seconds:
         loop = None
     return replace(source, seen=observed(answer.get("packets", ()), video["index"], sound, loop))
 
@@ -162,7 +168,7 @@ async def found(
     *,
     keep: bool = False,
     by: str = "",
-    policy: RetryPolicy = SOURCE_RETRY,
+    limits: SourceLimits = DEFAULT_LIMITS,
 ) -> Source:
     """Inspect a source; a URL is asked until it answers, told once when it doesn't and once when it does.
 
@@ -172,21 +178,23 @@ async def found(
         channel: the channel's name, for the log.
         keep: as for ``inspect``.
         by: likewise.
-        policy: says when it is asked again.
+        limits: as for ``inspect``, and when it is asked again.
 
     Raises:
         ToolsError: it isn't a URL and can't be played.
     """
     if is_url(source):
-        return await _until_there(lambda: inspect(source, tools, keep=keep, by=by), channel, policy)
-    return await inspect(source, tools, keep=keep)
+        return await _until_there(
+            lambda: inspect(source, tools, limits, keep=keep, by=by), channel, limits.retry
+        )
+    return await inspect(source, tools, limits, keep=keep)
 
 
 async def found_in(
-    pump: Supply, tools: Tools, channel: str, *, keep: bool = False, policy: RetryPolicy = SOURCE_RETRY
+    pump: Supply, tools: Tools, channel: str, *, keep: bool = False, limits: SourceLimits = DEFAULT_LIMITS
 ) -> Source:
     """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
-    return await _until_there(lambda: inspect_pump(pump, tools, keep=keep), channel, policy)
+    return await _until_there(lambda: inspect_pump(pump, tools, limits, keep=keep), channel, limits.retry)
 
 
 async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str, policy: RetryPolicy) -> Source:

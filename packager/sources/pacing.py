@@ -12,23 +12,7 @@ from __future__ import annotations
 
 import math
 
-MAX_AHEAD_SECONDS = 20.0
-"""How far a stream may get ahead of real time; more is held back. Longer than live servers' first bursts."""
-
-UNTAKEN_SECONDS = 2.0
-"""The same while nobody takes it: what comes then is lost, but for the newest."""
-
-WINDOW_SECONDS = 60.0
-"""For how long is watched before anything is decided."""
-
-SLACK_SECONDS = 2.0
-"""How much may wait all the time, beyond what the stream's own unevenness makes wait."""
-
-LIVE_RATE = 1.02
-"""Up to so many media seconds a second a stream is live: clocks aren't off by more."""
-
-MAX_BEHIND_SECONDS = 60.0
-"""A stream that stood still may make up for so much."""
+from packager.sources.limits import DEFAULT_LIMITS, PacingLimits
 
 
 class Pacing:
@@ -36,10 +20,12 @@ class Pacing:
 
     Args:
         cushion: how much is to wait, as where whole segments are fetched at a time.
+        limits: how far it may be from its own time.
     """
 
-    def __init__(self, cushion: float = 0.0) -> None:
+    def __init__(self, cushion: float = 0.0, limits: PacingLimits = DEFAULT_LIMITS.pump.pacing) -> None:
         self._cushion = cushion
+        self._limits = limits
         self.begin()
 
     def begin(self) -> None:
@@ -102,23 +88,23 @@ class Pacing:
     def wait(self, now: float) -> float:
         """Give the seconds for which it is to be held back; 0: not at all."""
         if self._given is None:
-            return max(self._ahead(now) - max(UNTAKEN_SECONDS, self._cushion), 0.0)
-        excess = self._ahead(now) - MAX_AHEAD_SECONDS
+            return max(self._ahead(now) - max(self._limits.untaken_seconds, self._cushion), 0.0)
+        excess = self._ahead(now) - self._limits.ahead_seconds
         self._held |= excess > 0
         return max(excess, 0.0)
 
     def late(self, now: float) -> bool:
         """Tell, once a window, whether so much is waiting that the stream is to go on with its newest."""
-        elapsed = now - self._since
-        if self._origin is None or elapsed < WINDOW_SECONDS:
+        elapsed, limits = now - self._since, self._limits
+        if self._origin is None or elapsed < limits.window_seconds:
             return False
-        is_live = not self._held and self._received - self._start <= LIVE_RATE * elapsed
+        is_live = not self._held and self._received - self._start <= limits.live_rate * elapsed
         if is_live:
             # A fast clock isn't held against it, nor what it makes up for behind a pause.
-            ahead = min(max(self._ahead(now), -MAX_BEHIND_SECONDS), 0.0)
+            ahead = min(max(self._ahead(now), -limits.behind_seconds), 0.0)
             self._origin = now - self._received + ahead
         unevenness = self._cushion + self._longest_silence + self._longest_group
-        late = is_live and SLACK_SECONDS + unevenness < self._least_waiting < math.inf
+        late = is_live and limits.slack_seconds + unevenness < self._least_waiting < math.inf
         self._watch(now)
         return late
 

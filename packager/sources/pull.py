@@ -14,21 +14,16 @@ import httpx
 import structlog
 
 from media.errors import MediaError
-from packager.retry_policy import RetryPolicy
 from packager.sources.fetching import Fetcher
 from packager.sources.guarded_http import certificates, guarded
 from packager.sources.hls import HlsPull
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.opening import Opening
 from packager.sources.pump import Pump, Signed, Supply
 from packager.sources.recognition import HEAD_BYTES, is_playlist, recognise
-from packager.sources.retries import SOURCE_RETRY, PullError, SourceRetries
+from packager.sources.retries import PullError, SourceRetries
 from packager.step_budget import StepBudget
 
-CONNECT_SECONDS = 10.0
-SILENT_SECONDS = 10.0
-"""How long the other side may send nothing."""
-
-MAX_REDIRECTS = 5
 HEADERS = {"user-agent": "Headwater", "accept": "*/*", "accept-encoding": "identity"}
 
 log = structlog.get_logger()
@@ -40,18 +35,19 @@ class Puller:
     Args:
         url: http or https.
         channel: its name, for the log.
-        policy: says when it is asked again.
+        limits: how long it may take, and when it is asked again.
 
     Attributes:
         pump: where the stream goes; None until it was seen that it can be brought as it comes.
     """
 
-    def __init__(self, url: str, channel: str, policy: RetryPolicy = SOURCE_RETRY) -> None:
+    def __init__(self, url: str, channel: str, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._url = url
+        self._limits = limits
         self._channel = channel
         self._decided = asyncio.Event()
-        self._asking = SourceRetries(channel, policy)
-        self._hls = HlsPull(self._deliver)
+        self._asking = SourceRetries(channel, limits.retry)
+        self._hls = HlsPull(self._deliver, limits.playlist)
         self._opening: Opening | None = None
         self.pump: Pump | None = None
 
@@ -63,9 +59,13 @@ class Puller:
     async def run(self) -> None:
         """Fetch until cancelled."""
         await asyncio.to_thread(certificates)
-        limits = httpx.Timeout(CONNECT_SECONDS, read=SILENT_SECONDS)
+        limits = self._limits
         async with guarded(
-            self._url, timeout=limits, follow_redirects=True, max_redirects=MAX_REDIRECTS, headers=HEADERS
+            self._url,
+            timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
+            follow_redirects=True,
+            max_redirects=limits.redirects,
+            headers=HEADERS,
         ) as client:
             while True:
                 try:
@@ -89,7 +89,7 @@ class Puller:
             listed, brought = await self._carry(response)
         if not listed:
             return brought
-        await self._hls.carry(Fetcher(client), self._url)
+        await self._hls.carry(Fetcher(client, self._limits.playlist), self._url)
         return True
 
     async def _carry(self, response: httpx.Response) -> tuple[bool, bool]:
@@ -129,7 +129,14 @@ class Puller:
     ) -> Pump:
         """Give the pump, ready for another stream; see ``packager.sources.hls.Delivery``."""
         if self.pump is None:
-            self.pump = Pump(container, reader, channel=self._channel, cushion=cushion, on_late=on_late)
+            self.pump = Pump(
+                container,
+                reader,
+                limits=self._limits.pump,
+                cushion=cushion,
+                channel=self._channel,
+                on_late=on_late,
+            )
         else:
             self.pump.begin(container, reader)
         self._decided.set()

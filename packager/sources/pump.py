@@ -27,15 +27,10 @@ from media.rtmp.flv import FlvReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.process.process import Process
+from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
 from packager.sources.pacing import Pacing
 from packager.sources.replay import Replay
 from packager.step_budget import StepBudget
-
-MAX_AHEAD_BYTES = 32 << 20
-"""How far who brings a stream may be ahead of ffmpeg before he must wait: seconds of the largest pictures."""
-
-MAX_HEADLESS_BYTES = 1 << 19
-"""How much is waited for an access point; some streams don't mark theirs."""
 
 READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mpegts": TransportReader,
@@ -91,7 +86,7 @@ class Pump:
     Args:
         container: ffmpeg's name of it, one of ``READERS``, or any where ``reader`` is given.
         reader: cuts it outside of the pump, which gets its pieces.
-        max_ahead: bytes that may be on their way.
+        limits: how much of it may be on its way.
         cushion: seconds that are to wait in it, where the stream comes in bursts as long as that.
         channel: name of the channel that it is for, for the log.
         on_late: called instead of going on with the newest: who brings it begins anew with that.
@@ -107,16 +102,16 @@ class Pump:
         container: str,
         reader: Signed | None = None,
         *,
-        max_ahead: int = MAX_AHEAD_BYTES,
+        limits: PumpLimits = DEFAULT_LIMITS.pump,
         cushion: float = 0.0,
         channel: str = "",
         on_late: Callable[[], None] | None = None,
     ) -> None:
         self.container = container
-        self._max_ahead = max_ahead
+        self._limits = limits
         self._cut_by(reader)
         self._cushion = cushion
-        self._pacing = Pacing(cushion)
+        self._pacing = Pacing(cushion, limits.pacing)
         self._channel = channel
         self._on_late = on_late
         self._replay = Replay(seconds=cushion)
@@ -180,7 +175,7 @@ class Pump:
                 self._queued += len(piece.data)
         self._notify()
         self._keep_up()
-        while self._attached and self._queued > self._max_ahead:
+        while self._attached and self._queued > self._limits.ahead_bytes:
             await self._changed.wait()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
             with contextlib.suppress(TimeoutError):
@@ -215,7 +210,7 @@ class Pump:
 
     @property
     def _beginnable(self) -> bool:
-        headless = self._received - self._begun > MAX_HEADLESS_BYTES
+        headless = self._received - self._begun > self._limits.headless_bytes
         return isinstance(self._cutter, AudioStreamReader) or self._replay.reachable or headless
 
     async def give(self, process: Process) -> None:

@@ -27,34 +27,15 @@ from packager.ffmpeg.live import remuxer_arguments
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
-from packager.retry_policy import RetryPolicy
 from packager.sources import inspection, raw_input
 from packager.sources.guard import Guard
+from packager.sources.limits import DEFAULT_LIMITS, ContinuityLimits, SourceLimits
 from packager.sources.pump import Pump
-from packager.sources.retries import SOURCE_RETRY, PullError, SourceRetries
+from packager.sources.retries import PullError, SourceRetries
 from packager.sources.rtsp_relay import RtspRelay
 from packager.sources.schemes import untold
 from packager.sources.source import Source
-from packager.sources.udp import GATHER_SECONDS
 from packager.step_budget import StepBudget
-
-KEY_SECONDS = 20.0
-"""How long no access point may come; thrice what there was between two where that is longer."""
-
-STILL_SECONDS = 3.0
-"""How long bytes may come without the clock's going on."""
-
-LEAST_STEP = 0.1
-"""By how much it goes on at least."""
-
-LONGEST_REST = 0.5
-"""What counts at most of the time between bytes and bytes: a pause is no standing still."""
-
-START_SECONDS = 20.0
-"""How long it may take until the first bytes come."""
-
-SILENT_SECONDS = 6.0
-"""How long nothing may come later."""
 
 CARRIED_VIDEO = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
 CARRIED_AUDIO = ("aac", "mp2", "mp3", "ac3", "eac3", "opus")
@@ -74,11 +55,13 @@ class StreamContinuity:
 
     Args:
         now: this moment.
+        limits: when it counts as another one.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, limits: ContinuityLimits) -> None:
         self._heard = now
-        self._patience = KEY_SECONDS
+        self._limits = limits
+        self._patience = limits.key_seconds
         self._clock: float | None = None
         self._still = self._since_key = 0.0
 
@@ -93,17 +76,18 @@ class StreamContinuity:
         Returns:
             What is wrong with it, in words; None for nothing.
         """
-        passed, self._heard = min(now - self._heard, LONGEST_REST), now
+        passed, self._heard = min(now - self._heard, self._limits.rest_seconds), now
         self._still += passed
         self._since_key += passed
-        if clock is not None and (self._clock is None or abs(clock - self._clock) >= LEAST_STEP):
+        step = self._limits.step_seconds
+        if clock is not None and (self._clock is None or abs(clock - self._clock) >= step):
             self._clock, self._still = clock, 0.0
         if access:
             self._patience = max(self._patience, 3 * self._since_key)
             self._since_key = 0.0
         if self._since_key > self._patience:
             return f"no key frame came for {self._patience:.0f} s"
-        if self._clock is not None and self._still > STILL_SECONDS:
+        if self._clock is not None and self._still > self._limits.still_seconds:
             return "its clock stands still"
         return None
 
@@ -137,18 +121,19 @@ class Remuxer:
         url: of RTSP or SRT.
         tools: whose ffmpeg fetches it.
         channel: its name, for the log.
-        policy: says when it is asked again.
+        limits: how long it may bring nothing, and when it is asked again.
 
     Attributes:
         pump: where the stream goes; None until it was seen that it can be brought.
         address: the URL that a program fetches in its place.
     """
 
-    def __init__(self, url: str, tools: Tools, channel: str, policy: RetryPolicy = SOURCE_RETRY) -> None:
+    def __init__(self, url: str, tools: Tools, channel: str, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._url = url
+        self._limits = limits
         self._tools = tools
         self._channel = channel
-        self._asking = SourceRetries(channel, policy)
+        self._asking = SourceRetries(channel, limits.retry)
         self._decided = asyncio.Event()
         self._output: dict[str, Any] | None = None
         self._raw: str | None = None
@@ -167,7 +152,7 @@ class Remuxer:
             if urlsplit(self._url).scheme == "srt":
                 self._raw = await asyncio.to_thread(raw_library)
             else:
-                self._relay = RtspRelay(self._url)
+                self._relay = RtspRelay(self._url, self._limits.rtsp)
                 self.address = await stack.enter_async_context(self._relay.running())
             while await self._fetch():
                 pass
@@ -206,7 +191,7 @@ class Remuxer:
         """
         if urlsplit(self._url).scheme == "srt":
             return {"c": "copy"}  # it is MPEG-TS already
-        found = await inspection.probed(source, self._tools)
+        found = await inspection.probed(source, self._tools, self._limits)
         if found.video_codec not in ("", *CARRIED_VIDEO):
             return None
         # RTSP says parameter sets beside the stream, and who begins later needs them.
@@ -247,7 +232,8 @@ class Remuxer:
         """Bring what the program gives; tell whether it gave anything."""
         loop, reader, budget = asyncio.get_running_loop(), TransportReader(), StepBudget()
         pump: Pump | None = None
-        patience, continuity = START_SECONDS, StreamContinuity(loop.time())
+        patience = self._limits.remux_start_seconds
+        continuity = StreamContinuity(loop.time(), self._limits.continuity)
         while True:
             try:
                 data = await patiently(process.read, patience)
@@ -256,7 +242,7 @@ class Remuxer:
             if not data:
                 return pump is not None
             if pump is None:
-                pump, patience = self._deliver(reader), SILENT_SECONDS
+                pump, patience = self._deliver(reader), self._limits.remux_silent_seconds
             async for portion in budget.portions(data):
                 pieces = reader.receive_data(portion)
                 if self._raw is None and (wrong := _noted(continuity, pieces, loop.time())) is not None:
@@ -264,12 +250,12 @@ class Remuxer:
                 await pump.take(pieces)
             if self._raw is not None:
                 # A message of SRT is a few packets: each look costs.
-                await asyncio.sleep(GATHER_SECONDS)
+                await asyncio.sleep(self._limits.gather_seconds)
 
     def _deliver(self, reader: TransportReader) -> Pump:
         """Give the pump, ready for another stream."""
         if self.pump is None:
-            self.pump = Pump("mpegts", reader, channel=self._channel)
+            self.pump = Pump("mpegts", reader, limits=self._limits.pump, channel=self._channel)
         else:
             self.pump.begin("mpegts", reader)
         self._decided.set()

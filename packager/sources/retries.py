@@ -8,9 +8,7 @@ import time
 import structlog
 
 from packager.retry_policy import FailureCount, RetryPolicy
-
-SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=5.0)
-"""When a source that ended, or isn't there, is asked again."""
+from packager.sources.limits import DEFAULT_LIMITS
 
 log = structlog.get_logger()
 
@@ -27,7 +25,7 @@ class SourceRetries:
         policy: says when it is asked again.
     """
 
-    def __init__(self, channel: str, policy: RetryPolicy = SOURCE_RETRY) -> None:
+    def __init__(self, channel: str, policy: RetryPolicy = DEFAULT_LIMITS.retry) -> None:
         self._channel = channel
         self._policy = policy
         # Whether a stream comes, since when, and whether one ever came. An attempt may be long without one: a

@@ -22,8 +22,8 @@ from media.errors import MalformedError, MediaError
 from media.rtsp import messages
 from media.rtsp.messages import Message, RtspReader
 from packager.sources.guard import Guard
+from packager.sources.limits import DEFAULT_LIMITS, RtspLimits
 from packager.sources.retries import PullError
-from packager.sources.udp import RECEIVE_BYTES
 from packager.step_budget import StepBudget
 
 HOST = "127.0.0.1"
@@ -31,16 +31,6 @@ DEFAULT_PORT = 554
 READ_BYTES = 1 << 16
 MAX_DIGITS = 9
 """Of a request's number (RFC 2326 §12.17)."""
-
-MAX_CONNECTIONS = 4
-"""Of ffmpegs at once: one that probes and one that plays, each while the one before ends."""
-
-MAX_REDIRECTS = 5
-MAX_PENDING = 16
-"""Requests that wait for their answers."""
-
-MAX_BEHIND_BYTES = 4 << 20
-"""Media that came in UDP and that ffmpeg hasn't taken yet; what comes beyond it is lost."""
 
 LAST_SECONDS = 1.0
 """How long the end of a connection may take whose other side takes nothing more."""
@@ -62,12 +52,14 @@ class RtspRelay:
 
     Args:
         url: as configured, with the user and the password in it.
+        limits: what it may cost.
 
     Attributes:
         trouble: why the last connection came to nothing, where that was known here; empty where it wasn't.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limits: RtspLimits = DEFAULT_LIMITS.rtsp) -> None:
+        self._limits = limits
         self._parts = urlsplit(url)
         self._guard = Guard(self._parts.hostname or "")
         # Whoever else is on this machine isn't to use the way that is open for ffmpeg.
@@ -101,9 +93,9 @@ class RtspRelay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if len(self._connections) <= MAX_CONNECTIONS:
+            if len(self._connections) <= self._limits.connections:
                 self.trouble = ""
-                await _Connection(self._guard, self._parts, self._local, reader, writer).run()
+                await _Connection(self._guard, self._parts, self._local, reader, writer, self._limits).run()
         except (PullError, MediaError) as error:
             self.trouble = str(error)
         except ConnectionResetError:
@@ -128,7 +120,8 @@ class _Asked:
 class _Port(asyncio.DatagramProtocol):
     """Receives the media of one channel in UDP, from one address."""
 
-    def __init__(self, channel: int, sender: str, client: asyncio.StreamWriter) -> None:
+    def __init__(self, channel: int, sender: str, client: asyncio.StreamWriter, behind_bytes: int) -> None:
+        self._behind_bytes = behind_bytes
         self.channel = channel
         self.remote: tuple[str, int] | None = None
         self.transport: asyncio.DatagramTransport | None = None
@@ -139,7 +132,7 @@ class _Port(asyncio.DatagramProtocol):
         self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        behind = self._client.transport.get_write_buffer_size() > MAX_BEHIND_BYTES
+        behind = self._client.transport.get_write_buffer_size() > self._behind_bytes
         if addr[0] == self._sender and not behind and not self._client.is_closing():
             self._client.write(messages.frame(self.channel, data))
 
@@ -161,6 +154,7 @@ class _Connection:
         local: the URL that ffmpeg asks for, without user and password.
         reader: of what ffmpeg sends.
         client: takes what ffmpeg gets.
+        limits: what it may cost.
     """
 
     def __init__(
@@ -170,7 +164,9 @@ class _Connection:
         local: str,
         reader: asyncio.StreamReader,
         client: asyncio.StreamWriter,
+        limits: RtspLimits,
     ) -> None:
+        self._limits = limits
         self._guard = guard
         self._parts = parts
         self._local = local
@@ -252,7 +248,7 @@ class _Connection:
 
     def _ask(self, asked: _Asked, transport: str = "") -> None:
         """Send the server a request as if there were no relay."""
-        if len(self._pending) >= MAX_PENDING:
+        if len(self._pending) >= self._limits.pending_requests:
             raise MalformedError("it answers nothing")
         self._sent += 1
         self._pending[self._sent] = asked
@@ -322,7 +318,7 @@ class _Connection:
         location = urljoin(self._target, message.get("location"))
         parts = _split(location)
         self._redirects += 1
-        if asked.message.first[0] not in ("OPTIONS", "DESCRIBE") or self._redirects > MAX_REDIRECTS:
+        if asked.message.first[0] not in ("OPTIONS", "DESCRIBE") or self._redirects > self._limits.redirects:
             self._answer(asked, Message(BAD_GATEWAY))
             raise PullError("it redirects where that isn't followed")
         if parts is None or parts.scheme != "rtsp" or not parts.hostname:
@@ -341,7 +337,7 @@ class _Connection:
         if self._server is None or channels is None:
             return
         here, there = (self._server[1].get_extra_info(name)[0] for name in ("sockname", "peername"))
-        asked.ports, first = await _two_ports(here, there, channels, self._client)
+        asked.ports, first = await _two_ports(here, there, channels, self._client, self._limits)
         try:
             self._ask(asked, f"RTP/AVP;unicast;client_port={first}-{first + 1}")
         except MediaError:
@@ -375,7 +371,7 @@ class _Connection:
 
 
 async def _two_ports(
-    here: str, there: str, channels: tuple[int, int], client: asyncio.StreamWriter
+    here: str, there: str, channels: tuple[int, int], client: asyncio.StreamWriter, limits: RtspLimits
 ) -> tuple[list[_Port], int]:
     """Open an even port and the next one (RFC 3550 §11) for media and their reports; give them and the first.
 
@@ -384,10 +380,10 @@ async def _two_ports(
     """
     loop = asyncio.get_running_loop()
     ports: list[_Port] = []
-    pair = _bound_pair(here)
+    pair = _bound_pair(here, limits.receive_bytes)
     try:
         for channel, one in zip(channels, pair, strict=True):
-            port = _Port(channel, there, client)
+            port = _Port(channel, there, client, limits.behind_bytes)
             await loop.create_datagram_endpoint(functools.partial(_itself, port), sock=one)
             ports.append(port)
     except BaseException:
@@ -398,7 +394,7 @@ async def _two_ports(
     return ports, _number(pair[0])
 
 
-def _bound_pair(here: str) -> list[socket.socket]:
+def _bound_pair(here: str, receive_bytes: int) -> list[socket.socket]:
     """Bind two sockets of an address, the first one's port being even, and the second one's the next."""
     family = socket.AF_INET6 if ":" in here else socket.AF_INET
     for _ in range(PORT_ATTEMPTS):
@@ -411,7 +407,7 @@ def _bound_pair(here: str) -> list[socket.socket]:
                 one.close()
             continue
         for one in pair:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         return sorted(pair, key=_number)
     raise OSError("no two ports are free")
 

@@ -22,29 +22,17 @@ from media.errors import MediaError
 from media.ts.reader import TransportReader
 from packager.concurrency import patiently
 from packager.process.process import readable
-from packager.retry_policy import RetryPolicy
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Pump
-from packager.sources.retries import SOURCE_RETRY, SourceRetries
+from packager.sources.retries import SourceRetries
 from packager.step_budget import StepBudget
 
 MAX_DATAGRAM = 65_535
 GATHERED_BYTES = 1 << 20
 """Most that is taken from the system at once."""
 
-RECEIVE_BYTES = 4 << 20
-"""How much the system is asked to hold until it is taken: three seconds at 10 Mbit/s."""
-
 SO_MEMINFO, MEMINFO_BYTES = 55, 36
 """Linux, sock_diag(7): nine counters of a socket; the last one is of datagrams that found no room."""
-
-SILENT_SECONDS = 3.0
-"""How long nothing may come before the source counts as gone."""
-
-GATHER_SECONDS = 0.005
-"""How long datagrams gather before they are taken: a thousand a second come, and each look costs."""
-
-LOSS_SECONDS = 60.0
-"""How long after packets were told to be lost others are told."""
 
 log = structlog.get_logger()
 
@@ -110,7 +98,7 @@ class Endpoint:
         self._senders = senders
 
     @classmethod
-    async def open(cls, address: Address, receive_bytes: int = RECEIVE_BYTES) -> Endpoint:
+    async def open(cls, address: Address, receive_bytes: int = DEFAULT_LIMITS.receive_bytes) -> Endpoint:
         """Bind a socket, and join the group where the address is one.
 
         Args:
@@ -219,8 +207,7 @@ class DatagramPuller:
     Args:
         url: ``udp://…``.
         channel: its name, for the log.
-        receive_bytes: how much the system may hold until it is taken.
-        policy: says when a socket that failed is opened again.
+        limits: how long nothing may come, and how much the system may hold until it is taken.
 
     Attributes:
         pump: where the stream goes.
@@ -230,18 +217,17 @@ class DatagramPuller:
         self,
         url: str,
         channel: str,
-        receive_bytes: int = RECEIVE_BYTES,
-        policy: RetryPolicy = SOURCE_RETRY,
+        limits: SourceLimits = DEFAULT_LIMITS,
     ) -> None:
         self._url = url
         self._channel = channel
-        self._receive_bytes = receive_bytes
-        self._asking = SourceRetries(channel, policy)
+        self._limits = limits
+        self._asking = SourceRetries(channel, limits.retry)
         self._past = self._told = Losses()
         self._told_at = 0.0
         self._reader = TransportReader()
         self._endpoint: Endpoint | None = None
-        self.pump = Pump("mpegts", self._reader, channel=channel)
+        self.pump = Pump("mpegts", self._reader, limits=limits.pump, channel=channel)
 
     async def decided(self) -> Pump:
         """Give the pump: there is no doubt of what the stream is."""
@@ -258,7 +244,7 @@ class DatagramPuller:
         while True:
             try:
                 address = read_address(self._url)
-                self._endpoint = await Endpoint.open(address, self._receive_bytes)
+                self._endpoint = await Endpoint.open(address, self._limits.receive_bytes)
                 with contextlib.closing(self._endpoint):
                     try:
                         await self._receive(self._endpoint)
@@ -281,7 +267,7 @@ class DatagramPuller:
         flows: bool | None = None
         while True:
             try:
-                data = await patiently(endpoint.receive, SILENT_SECONDS)
+                data = await patiently(endpoint.receive, self._limits.silent_datagram_seconds)
             except TimeoutError:
                 if flows is not False:
                     self.pump.receive_eof()
@@ -294,7 +280,7 @@ class DatagramPuller:
             async for portion in budget.portions(data):
                 await self.pump.take(self._reader.receive_data(portion))
             self._tell(loop.time())
-            await asyncio.sleep(GATHER_SECONDS)
+            await asyncio.sleep(self._limits.gather_seconds)
 
     def _begin(self) -> None:
         """Let another stream follow."""
@@ -305,7 +291,7 @@ class DatagramPuller:
 
     def _tell(self, now: float) -> None:
         """Tell what was lost, now and then."""
-        if self._told_at and now < self._told_at + LOSS_SECONDS:
+        if self._told_at and now < self._told_at + self._limits.loss_log_seconds:
             return
         losses = self.losses
         if losses != self._told:

@@ -15,18 +15,7 @@ from typing import Protocol
 
 import structlog
 
-MAX_WAITERS = 10_000
-"""Most requests that wait for one rendition at once, unless configured."""
-
-RELEASED_AT_ONCE = 1000
-"""How many are released before the loop does something else."""
-
-RELEASE_SECONDS = 0.01
-"""For how long they are released before it does, if each has an answer of its own."""
-
-RELEASED_AT_LEAST = 100
-"""How many are released in any case: those who wait for the same part want the same bytes, which are others
-when more has come."""
+from packager.window.limits import DEFAULT_LIMITS, WaiterLimits
 
 log = structlog.get_logger()
 
@@ -70,14 +59,15 @@ class Waiters:
     """Waiters of one rendition. What many wait for is looked at once after a change, whatever their number.
 
     Args:
-        limit: how many may wait at once.
+        limits: how many may wait at once, and how they are released.
 
     Attributes:
+        limits: the same.
         closed: whether nobody waits any more.
     """
 
-    def __init__(self, limit: int = MAX_WAITERS) -> None:
-        self._limit = limit
+    def __init__(self, limits: WaiterLimits = DEFAULT_LIMITS) -> None:
+        self.limits = limits
         self.closed = False
         self._groups: dict[Hashable, _Group] = {}
         self._keys: dict[Waiter, Hashable] = {}
@@ -123,7 +113,7 @@ class Waiters:
         Raises:
             TooManyWaitersError: as many as may wait already, or nothing comes any more.
         """
-        if self.closed or len(self._keys) >= self._limit:
+        if self.closed or len(self._keys) >= self.limits.waiters:
             raise TooManyWaitersError(f"{len(self._keys)} requests are waiting")
         key = id(waiter) if key is None else key
         group = self._groups.get(key)
@@ -188,11 +178,12 @@ class Waiters:
             asyncio.get_running_loop().call_soon(self._run, deque(members), holds)
 
     def _run(self, members: deque[Waiter], holds: bool) -> None:
-        end = time.monotonic() + RELEASE_SECONDS
+        limits = self.limits
+        end = time.monotonic() + limits.release_seconds
         try:
-            for count in range(1, min(len(members), RELEASED_AT_ONCE) + 1):
+            for count in range(1, min(len(members), limits.released_at_once) + 1):
                 members.popleft().release(holds)
-                if count >= RELEASED_AT_LEAST and time.monotonic() >= end:
+                if count >= limits.released_at_least and time.monotonic() >= end:
                     break
         finally:
             # The rest has its turn whatever happened to one of them.

@@ -26,10 +26,6 @@ class Timing:
     slack: float
 
 
-BUCKET_SECONDS = 15.0
-"""The soonest arrival is taken of the last one to two buckets: long enough for load to pass, short enough to
-follow a drift."""
-
 DEAD_BAND = Fraction(3, 1000)
 """Differences in seconds that are noise."""
 
@@ -81,9 +77,14 @@ class WallClock:
 
     ffmpeg gives a frame when the next one is made, so no frame comes before its end; the one that came
     soonest tells the truth. The first ones of a source come late, since ffmpeg was just starting.
+
+    Args:
+        bucket_seconds: the soonest arrival is taken of the last one to two spans of so long: long enough for
+            load to pass, short enough to follow a drift.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bucket_seconds: float = 15.0) -> None:
+        self._bucket_seconds = bucket_seconds
         self._bucket_end = 0.0
         self._soonest: float | None = None
         self._soonest_before: float | None = None
@@ -100,7 +101,7 @@ class WallClock:
         offset = now.monotonic - media_end
         if self._soonest is None or now.monotonic >= self._bucket_end:
             self._soonest_before, self._soonest = self._soonest, offset
-            self._bucket_end = now.monotonic + BUCKET_SECONDS
+            self._bucket_end = now.monotonic + self._bucket_seconds
         else:
             self._soonest = min(self._soonest, offset)
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from media.mp4.codecs import SampleEntry
+from packager.window.limits import DEFAULT_LIMITS, WaiterLimits
 from packager.window.log import (
     DiscontinuityEntry,
     EndEntry,
@@ -41,7 +42,7 @@ from packager.window.model import (
 )
 from packager.window.segments import FinishedSegments, SegmentTotals
 from packager.window.timelines import Timelines
-from packager.window.waiters import MAX_WAITERS, Waiters
+from packager.window.waiters import Waiters
 
 
 class Window:
@@ -51,7 +52,7 @@ class Window:
         target_duration: seconds.
         first_number: the first media sequence number.
         dvr_window: seconds that stay listed beyond the live window.
-        max_waiters: how many requests may wait at once.
+        limits: how many requests may wait at once.
         segment_store: where finished segments go; None keeps them in memory.
         text: whether its segments are texts, which aren't their parts in a row.
         discontinuity_sequence: of the first segment.
@@ -71,7 +72,7 @@ class Window:
         target_duration: int,
         first_number: int,
         dvr_window: float = 0,
-        max_waiters: int = MAX_WAITERS,
+        limits: WaiterLimits = DEFAULT_LIMITS,
         segment_store: SegmentStore | None = None,
         *,
         text: bool = False,
@@ -82,7 +83,7 @@ class Window:
         self.open: LiveSegment | None = None
         self.version = 0
         self.ended = False
-        self.waiters = Waiters(max_waiters)
+        self.waiters = Waiters(limits)
         self.clock = clock
         self.on_listed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int], None] = lambda _: None

@@ -75,13 +75,12 @@ class Origin:
     def __init__(self, folder: Path, port: int) -> None:
         (folder / "headwater.toml").write_text(CONFIG)
         self._arguments = ("--config", str(folder / "headwater.toml"), "--library", str(folder))
-        self._environment = patient_server(folder)
         self._port = port
         self.address = ("127.0.0.1", port)
         self.server = self._start()
 
     def _start(self) -> ServerProcess:
-        return start_server(*self._arguments, "--port", str(self._port), env=self._environment)
+        return start_server(*self._arguments, "--port", str(self._port), program=patient_server())
 
     def restart(self) -> None:
         self.server.stop()

@@ -7,11 +7,10 @@ import contextlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import pytest
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
@@ -22,7 +21,7 @@ from origin.access.policy import Access, AccessMiddleware, AccessOptions
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.request_head import HttpLimits
-from origin.live import captions, metadata, open_segment, reload
+from origin.live import captions, metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
 from origin.live.directives import CARRIED
@@ -306,14 +305,14 @@ def on_air(
         patient: whether requests wait for ``HELD_TARGET_DURATIONS``; else for as long as they do elsewhere.
         carried: query parameters that playlists repeat.
     """
+    if patient:
+        publish = options.limits.publish
+        waiters = replace(publish.waiters, blocked_target_durations=HELD_TARGET_DURATIONS)
+        limits = replace(options.limits, publish=replace(publish, waiters=waiters))
+        options = replace(options, limits=limits)
     channel = Channel(options, tools)
     fed = HandFed(channel, material, carried)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        serving(fed, folder, "uvloop", PATIENT, fast_path=fed.fast_path) as running,
-    ):
-        for module in (reload, open_segment) if patient else ():
-            patch.setattr(module, "LONGEST_BLOCK", HELD_TARGET_DURATIONS)
+    with serving(fed, folder, "uvloop", PATIENT, fast_path=fed.fast_path) as running:
         fed.address = running.address
         with running.connect() as client:
             client.ask("/")

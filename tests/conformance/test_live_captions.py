@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import re
@@ -15,7 +16,7 @@ from xml.etree import ElementTree
 import m3u8
 import pytest
 
-from packager.live import captions
+from packager.live.limits import CaptionLimits, LiveLimits
 from packager.process.tools import Tools
 from tests.conformance.handfed import (
     NUMBER,
@@ -41,8 +42,16 @@ TYPED = "Content-Type: text/vtt"
 @pytest.fixture
 def fed(material: dict[str, Track], tools: Tools, tmp_path: Path) -> Iterator[HandFed]:
     """A channel with captions in two languages, two segments and two parts."""
-    options = replace(OPTIONS, captions=("en", "pt-BR"), caption_bytes=10_000)
-    with on_air(material, tools, tmp_path, options) as fed:
+    with captioned(material, tools, tmp_path, CaptionLimits(text_bytes=10_000)) as fed:
+        yield fed
+
+
+@contextlib.contextmanager
+def captioned(
+    material: dict[str, Track], tools: Tools, folder: Path, limits: CaptionLimits
+) -> Iterator[HandFed]:
+    options = replace(OPTIONS, captions=("en", "pt-BR"), limits=LiveLimits(captions=limits))
+    with on_air(material, tools, folder, options) as fed:
         fed.publish(2 * PARTS + 2)
         yield fed
 
@@ -331,13 +340,15 @@ def test_nothing_is_taken_of_what_comes_when_all_is_over(fed: HandFed) -> None:
     assert (answer.status, answer.body) == (503, b"nothing is on air\n")
 
 
-def test_feeds_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "MAX_FEEDS", 1)
+def test_feeds_are_bounded(material: dict[str, Track], tools: Tools, tmp_path: Path) -> None:
     head = f"POST /live/test/captions/en HTTP/1.1\r\nHost: x\r\n{TYPED}\r\n{BEARER_LINE}\r\n"
-    with Client(fed.address) as client:
-        client.send(f"{head}Transfer-Encoding: chunked\r\n\r\n20\r\nWEBVTT\n\n00:00.000 --> 00:01.000\n\r\n")
-        wait_for(lambda: post(fed, FILE).status == 503, "the other feed to count")
-    wait_for(lambda: post(fed, FILE).status == 201, "it to be gone")
+    with captioned(material, tools, tmp_path, CaptionLimits(feeds=1)) as fed:
+        with Client(fed.address) as client:
+            client.send(
+                f"{head}Transfer-Encoding: chunked\r\n\r\n20\r\nWEBVTT\n\n00:00.000 --> 00:01.000\n\r\n"
+            )
+            wait_for(lambda: post(fed, FILE).status == 503, "the other feed to count")
+        wait_for(lambda: post(fed, FILE).status == 201, "it to be gone")
 
 
 def test_a_feed_is_let_go_when_the_channel_ends(fed: HandFed) -> None:

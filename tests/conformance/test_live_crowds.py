@@ -9,6 +9,7 @@ import re
 import resource
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from origin.responses import cached
 from origin.server import rlimits
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
+from packager.publish.limits import PublishLimits
 from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Client
 from tests.waiting import wait_for
@@ -32,7 +34,7 @@ FEW = ChannelOptions(
     ladder=OPTIONS.ladder,
     part_duration=OPTIONS.part_duration,
     segment_duration=OPTIONS.segment_duration,
-    max_waiters=3,
+    limits=replace(OPTIONS.limits, publish=PublishLimits().with_waiters(3)),
 )
 
 

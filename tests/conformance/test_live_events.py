@@ -8,7 +8,7 @@ import re
 import struct
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import pytest
 
 from media.mp3.id3 import write_id3v2
-from packager.live import timed_metadata
+from packager.live.limits import LiveLimits, MetadataLimits
 from packager.process.tools import Tools
-from tests.conformance.handfed import NUMBER, PARTS, HandFed, Track, on_air
+from tests.conformance.handfed import NUMBER, OPTIONS, PARTS, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
 from tests.keys import BEARER_LINE
 
@@ -174,20 +174,22 @@ def test_an_event_to_come_waits_for_its_part_and_has_its_duration(fed: HandFed) 
 
 
 def test_an_event_that_comes_late_happens_late_or_for_what_is_left(
-    fed: HandFed, monkeypatch: pytest.MonkeyPatch
+    material: dict[str, Track], tools: Tools, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(timed_metadata, "LATEST_SECONDS", 1)
-    for name, second, duration in (("late", 2, 0), ("over", 0, 2), ("lasts", 0, 10), ("gone", 0, 0)):
-        body = {"id": name, "start": iso(NUMBER + second), "duration": duration}
-        assert post(fed, body).status == 201
-    fed.publish(1)
-    begin = (NUMBER + 2) * TICKS + 14 * TICKS // 30
-    found = {one.frames["TXXX:ID"]: one for one in messages(get(fed, f"{NUMBER + 2}.2.m4s"))}
-    assert {one.time for one in found.values()} == {begin}
-    assert {name: one.duration for name, one in found.items()} == {
-        "late": 0xFFFF_FFFF,
-        "lasts": 10 * TICKS - (begin - NUMBER * TICKS),
-    }
+    options = replace(OPTIONS, limits=LiveLimits(metadata=MetadataLimits(late_seconds=1)))
+    with on_air(material, tools, tmp_path, options) as fed:
+        fed.publish(2 * PARTS + 2)
+        for name, second, duration in (("late", 2, 0), ("over", 0, 2), ("lasts", 0, 10), ("gone", 0, 0)):
+            body = {"id": name, "start": iso(NUMBER + second), "duration": duration}
+            assert post(fed, body).status == 201
+        fed.publish(1)
+        begin = (NUMBER + 2) * TICKS + 14 * TICKS // 30
+        found = {one.frames["TXXX:ID"]: one for one in messages(get(fed, f"{NUMBER + 2}.2.m4s"))}
+        assert {one.time for one in found.values()} == {begin}
+        assert {name: one.duration for name, one in found.items()} == {
+            "late": 0xFFFF_FFFF,
+            "lasts": 10 * TICKS - (begin - NUMBER * TICKS),
+        }
 
 
 def test_nothing_is_taken_when_all_is_over(fed: HandFed) -> None:
@@ -235,12 +237,14 @@ def test_what_is_no_tag_is_refused_and_nothing_is_told(fed: HandFed, id3: object
     assert not any(messages(get(fed, name)) for name in parts(fed))
 
 
-def test_events_that_wait_are_bounded(fed: HandFed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timed_metadata, "MAX_PENDING", 2)
-    assert [post(fed, {"id": name}).status for name in "abc"] == [201, 201, 409]
-    assert get(fed, "media.m3u8").count(b"EXT-X-DATERANGE") == 2
-    fed.publish(1)
-    assert post(fed, {"id": "c"}).status == 201
+def test_events_that_wait_are_bounded(material: dict[str, Track], tools: Tools, tmp_path: Path) -> None:
+    options = replace(OPTIONS, limits=LiveLimits(metadata=MetadataLimits(events=2)))
+    with on_air(material, tools, tmp_path, options) as fed:
+        fed.publish(2 * PARTS + 2)
+        assert [post(fed, {"id": name}).status for name in "abc"] == [201, 201, 409]
+        assert get(fed, "media.m3u8").count(b"EXT-X-DATERANGE") == 2
+        fed.publish(1)
+        assert post(fed, {"id": "c"}).status == 201
 
 
 def test_the_tags_of_events_that_wait_are_bounded_in_bytes(fed: HandFed) -> None:

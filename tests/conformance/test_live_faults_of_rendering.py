@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,12 +18,15 @@ from origin.http import content_coding
 from origin.live import fast_path, routes
 from origin.live.reload import Reload
 from origin.responses import cached
+from packager.live.limits import LiveLimits
+from packager.process.tools import Tools
 from packager.publish import dash, hls, hls_history
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
+from packager.publish.limits import PublishLimits
 from packager.publish.live_stream import Audience
 from packager.window.window import Window
-from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed
+from tests.conformance.handfed import AUDIO, NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
 from tests.conformance.test_live_dateranges import post
 from tests.waiting import wait_for
@@ -294,14 +299,16 @@ def test_date_ranges_are_bounded_in_bytes(fed: HandFed) -> None:
 
 
 def test_a_range_without_an_end_outlives_any_number_of_others(
-    fed: HandFed, monkeypatch: pytest.MonkeyPatch
+    material: dict[str, Track], tools: Tools, tmp_path: Path
 ) -> None:
     """What is remembered of the others pushes out nothing that a playlist needs."""
-    monkeypatch.setattr("packager.publish.date_ranges.MAX_IDS", 3)
-    assert post(fed, {"id": "open", "planned_duration": 1}).status == 201
-    for number in range(8):
-        assert post(fed, {"id": f"{number}", "duration": 0}).status == 201
-    fed.publish(25 * PARTS)
-    assert fed.text().count("EXT-X-DATERANGE") == 1
-    assert post(fed, {"id": "open", "duration": 9}).status == 201
-    assert post(fed, {"id": "7", "duration": 0}).status == 409
+    options = replace(OPTIONS, limits=LiveLimits(publish=PublishLimits(used_ids=3)))
+    with on_air(material, tools, tmp_path, options) as fed:
+        fed.publish(8 * PARTS + 2)
+        assert post(fed, {"id": "open", "planned_duration": 1}).status == 201
+        for number in range(8):
+            assert post(fed, {"id": f"{number}", "duration": 0}).status == 201
+        fed.publish(25 * PARTS)
+        assert fed.text().count("EXT-X-DATERANGE") == 1
+        assert post(fed, {"id": "open", "duration": 9}).status == 201
+        assert post(fed, {"id": "7", "duration": 0}).status == 409

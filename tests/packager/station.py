@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from packager.data_folder import DataFolder
-from packager.dvr import archive as archive_module
 from packager.dvr.archive import Archive
+from packager.dvr.limits import DvrLimits
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.process.tools import Tools
 from packager.window.numbers import Numbers
 from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track, media_clock
+from tests.patience import DVR
 from tests.waiting import until
 
 PARTS = {"240p": 5, "audio": 4}
@@ -77,13 +79,12 @@ async def on_air(
     dvr_bytes: int = 0,
     part_duration: float = 0.25,
     captions: tuple[str, ...] = (),
+    limits: DvrLimits = DVR,
 ) -> AsyncIterator[Station]:
     """Run a channel as a process would, but for its encoder."""
     options = replace(OPTIONS, data=data, dvr_window=dvr, dvr_bytes=dvr_bytes, part_duration=part_duration)
-    options = replace(options, captions=captions)
+    options = replace(options, captions=captions, limits=LiveLimits(dvr=limits))
     monkeypatch.setattr(Numbers, "first", lambda *_: number)
-    monkeypatch.setattr(archive_module, "SETTLE_SECONDS", SETTLE_SECONDS)
-    monkeypatch.setattr(archive_module, "DRAIN_SECONDS", SETTLE_SECONDS)
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None

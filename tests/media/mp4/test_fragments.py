@@ -158,7 +158,7 @@ def test_what_is_read_in_one_go_is_what_is_read_box_by_box(data: st.DataObject) 
 
     at_once = read_moof()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(movie_fragment, "_LONE", {})
+        patch.setattr(movie_fragment, "_lone_sample", lambda *_: None)
         assert at_once == read_moof()
 
 

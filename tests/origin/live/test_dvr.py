@@ -106,9 +106,9 @@ def test_every_stored_segment_is_listed_and_the_same_bytes_after_kill_9(
     known: dict[tuple[str, str], tuple[bytes, str]] = {}
     newest = 0
     # An ffmpeg that is late makes no more breaks.
-    env = patient_server(tmp_path)
+    program = patient_server()
     for starts in range(KILLS):
-        server = start_server(*configuration, env=env)
+        server = start_server(*configuration, program=program)
         try:
             newest = look(client, server, known, starts, newest)
             # At most the newest is on its way there, but a disk may stand still for a while.
@@ -179,7 +179,7 @@ def test_a_segment_from_disk_is_answered_as_from_memory_with_ranges_and_conditio
 def test_without_room_on_disk_live_goes_on_health_tells_and_it_recovers(
     tmp_path: Path, configuration: tuple[str, str], client: httpx.Client
 ) -> None:
-    server = start_server(*configuration, env=patient_server(tmp_path))
+    server = start_server(*configuration, program=patient_server())
     try:
         wait_for(lambda: len(playable(playlist(client, server, "240p"))) >= 2, what="two segments")
         pid = server.process.pid

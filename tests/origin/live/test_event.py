@@ -47,7 +47,6 @@ class Hall:
     """
 
     arguments: tuple[str, ...]
-    env: dict[str, str]
     server: ServerProcess
     client: httpx.Client
 
@@ -94,9 +93,9 @@ def hall(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hal
         f'[[live]]\nname = "film"\nsource = "{folder / "film.mp4"}"\nevent = true\n{TIMES}'
         f'[[live]]\nname = "talk"\nsource = "testsrc"\ndvr = "1h"\n{TIMES}'
     )
-    arguments, env = ("--config", str(folder / "headwater.toml")), patient_server(folder)
+    arguments = ("--config", str(folder / "headwater.toml"))
     with httpx.Client(timeout=CLIENT_SECONDS) as client:
-        hall = Hall(arguments, env, start_server(*arguments, env=env), client)
+        hall = Hall(arguments, start_server(*arguments, program=patient_server()), client)
         yield hall
         hall.server.stop()
 
@@ -302,7 +301,7 @@ def test_an_event_that_is_ended_stays_over_restarts_until_the_next_one_begins(
     text, kept = hall.text(path), hall.segments(path)
     known = {name: hall.get(f"/live/talk/240p/{name}").content for name in kept}
     hall.server.stop(signal.SIGKILL)
-    hall.server = start_server(*hall.arguments, env=hall.env)
+    hall.server = start_server(*hall.arguments, program=patient_server())
     wait_for(lambda: hall.text(path), what="the playlist")
     assert hall.segments(path) == kept
     assert hall.text(path).endswith("#EXT-X-ENDLIST\n")

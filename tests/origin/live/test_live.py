@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from packager.window.model import LivePart
 from packager.window.window import Window
 from tests.live_server import LiveServer, broadcasting
 from tests.packager import films
-from tests.patience import CLIENT_SECONDS, PATIENCE_SECONDS, hold_requests, wait_for_the_late
+from tests.patience import CLIENT_SECONDS, LIVE, PATIENCE_SECONDS, REQUESTS
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -42,6 +43,11 @@ OPTIONS = ChannelOptions(
     segment_duration=1.0,
     # Who asks late finds what was there when it looked.
     dvr_window=30,
+    # Nobody is forgotten while we are late.
+    limits=replace(
+        LIVE,
+        publish=replace(REQUESTS, viewer_target_durations=round(PATIENCE_SECONDS)),
+    ),
 )
 SOON_SECONDS = 60.0
 """Far less than what isn't answered at once is waited for here."""
@@ -50,12 +56,9 @@ SOON_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def live(tools: Tools) -> Iterator[LiveServer]:
     """A channel whose ffmpeg may be late, and whose requests wait for it."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        wait_for_the_late(monkeypatch)
-        hold_requests(monkeypatch)
-        with broadcasting(Channel(OPTIONS, tools)) as server:
-            wait_for(lambda: server.channel.ready, "the channel")
-            yield server
+    with broadcasting(Channel(OPTIONS, tools)) as server:
+        wait_for(lambda: server.channel.ready, "the channel")
+        yield server
 
 
 @pytest.fixture
@@ -379,11 +382,7 @@ def test_ffmpeg_plays_the_channel_and_each_rendition(live: LiveServer) -> None:
         assert list(pool.map(play, names)) == [""] * 4
 
 
-def test_who_fetches_playlists_is_counted_as_a_viewer(
-    live: LiveServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Nobody is forgotten while we are late.
-    monkeypatch.setattr(live.channel.stream.audience, "seconds", PATIENCE_SECONDS)
+def test_who_fetches_playlists_is_counted_as_a_viewer(live: LiveServer) -> None:
     before = live.channel.stream.viewers
     for agent in ("one", "two", "two"):
         url, headers = f"{live.url}/360p/media.m3u8", {"user-agent": agent}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -17,26 +18,32 @@ from starlette.applications import Starlette
 
 from origin.live import routes
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.live.restarts import Restarts
 from packager.process.tools import Tools
 from tests.live_server import broadcasting, running
-from tests.patience import CLIENT_SECONDS, PATIENCE_SECONDS, hold_requests, wait_for_the_late
+from tests.patience import CLIENT_SECONDS, LIVE, PATIENCE_SECONDS, REQUESTS
 from tests.waiting import until, wait_for
 
 pytestmark = pytest.mark.timeout(900)
+
+PATIENT = replace(LIVE, publish=REQUESTS)
+"""Neither a channel nor its requests mind what comes late."""
 
 SOON_SECONDS = 60.0
 """Far less than what isn't answered at the end would wait for."""
 
 
-def test_a_killed_ffmpeg_comes_back_behind_a_discontinuity_and_players_read_on(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_ffmpeg_comes_back_behind_a_discontinuity_and_players_read_on(tools: Tools) -> None:
     # One break alone: an ffmpeg that is late makes no other one, and none leaves the playlist.
-    wait_for_the_late(monkeypatch)
     options = ChannelOptions(
-        "test", ladder=("240p",), part_duration=0.25, segment_duration=1.0, dvr_window=PATIENCE_SECONDS
+        "test",
+        ladder=("240p",),
+        part_duration=0.25,
+        segment_duration=1.0,
+        dvr_window=PATIENCE_SECONDS,
+        limits=LIVE,
     )
     channel = Channel(options, tools)
     timeout = CLIENT_SECONDS
@@ -79,8 +86,8 @@ async def silence(*_: object) -> None:
 def test_shutdown_releases_everyone_who_waits(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing comes before all of them wait, and they wait until the end, however late they or we are.
     monkeypatch.setattr(Restarts, "keep", silence)
-    hold_requests(monkeypatch)
-    channel = Channel(ChannelOptions("test", ladder=("240p",), segment_duration=2.0), tools)
+    options = ChannelOptions("test", ladder=("240p",), segment_duration=2.0, limits=PATIENT)
+    channel = Channel(options, tools)
     with ThreadPoolExecutor(4) as pool:
         with broadcasting(channel) as server:
             url, timeout = f"{server.url}/240p/media.m3u8", CLIENT_SECONDS
@@ -96,12 +103,12 @@ def test_shutdown_releases_everyone_who_waits(tools: Tools, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", ["master.m3u8", "240p/media.m3u8"])
 async def test_who_asks_while_a_channel_looks_into_its_folder_gets_the_playlist_and_no_refusal(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tools: Tools, tmp_path: Path, name: str
 ) -> None:
     # Only a refusal that comes without waiting is looked for: ffmpeg has the time that it needs.
-    monkeypatch.setattr(routes, "LONGEST_BLOCK", 100)
+    limits = LiveLimits(publish=REQUESTS)
     (tmp_path / "number").write_text("1\n")
-    options = ChannelOptions("test", ladder=("240p",), segment_duration=1.0, data=tmp_path)
+    options = ChannelOptions("test", ladder=("240p",), segment_duration=1.0, data=tmp_path, limits=limits)
     channel = Channel(options, tools)
     transport = httpx.ASGITransport(Starlette(routes=routes.routes({"test": channel.stream})))
     async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/") as client:
@@ -114,11 +121,11 @@ async def test_who_asks_while_a_channel_looks_into_its_folder_gets_the_playlist_
 
 
 async def test_who_asks_for_a_segment_while_a_channel_looks_into_its_dvr_gets_it(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, tmp_path: Path
 ) -> None:
-    wait_for_the_late(monkeypatch)
-    hold_requests(monkeypatch)
-    options = ChannelOptions("test", ladder=("240p",), segment_duration=1.0, data=tmp_path, dvr_window=3600)
+    options = ChannelOptions(
+        "test", ladder=("240p",), segment_duration=1.0, data=tmp_path, dvr_window=3600, limits=PATIENT
+    )
     former = Channel(options, tools)
 
     def oldest() -> int | None:

@@ -7,8 +7,7 @@ import os
 import pytest
 
 from origin.http1.sendfile import READ_LIMIT
-from origin.live import memfd_cache
-from origin.live.memfd_cache import Media, MemfdCache
+from origin.live.memfd_cache import Media, MemfdCache, MemfdLimits
 
 SIZE = READ_LIMIT + 1
 
@@ -46,20 +45,15 @@ def test_equal_bytes_that_are_another_object_are_asked_for_the_first_time() -> N
     assert kept.of(bytes(bytearray(SIZE))) is None
 
 
-def test_short_media_and_such_as_exceed_the_bound_are_sent_as_they_are(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(memfd_cache, "COPIES_BYTES", 2 * SIZE)
-    kept = MemfdCache()
+def test_short_media_and_such_as_exceed_the_bound_are_sent_as_they_are() -> None:
+    kept = MemfdCache(MemfdLimits(media_bytes=2 * SIZE))
     for data in (bytes(READ_LIMIT), bytes(2 * SIZE + 1)):
         assert [kept.of(data) for _ in range(3)] == [None] * 3
 
 
-def test_the_oldest_copies_go_and_stay_open_for_who_holds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_copies_go_and_stay_open_for_who_holds_them() -> None:
     """By number, asked for once or often, and by bytes."""
-    monkeypatch.setattr(memfd_cache, "COPIES", 3)
-    monkeypatch.setattr(memfd_cache, "COPIES_BYTES", 4 * SIZE)
-    kept, data = MemfdCache(), [bytearray(SIZE) for _ in range(4)]
+    kept, data = MemfdCache(MemfdLimits(copies=3, media_bytes=4 * SIZE)), [bytearray(SIZE) for _ in range(4)]
     media = [memoryview(each) for each in data]
     first, second = asked_twice(kept, media[0]), asked_twice(kept, media[1])
     held = kept.of(media[1])

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from media.mp3.icy import Deinterleaver, Interleaver, metadata_block
 from origin.http1.stream import LAST_CHUNK, Stream
-from origin.radio.limits import ListenerLimits, MountLimits
+from origin.radio.limits import ListenerLimits, ListenerTimeLimits, MountLimits
 from origin.radio.listener_time import ListenerTime, MediaTimeMark
 from origin.radio.listeners import Listener, Listeners
 from origin.radio.ring import Ring
@@ -123,7 +123,7 @@ class Client:
         self.stream = Stream(self.connection, loop, lambda: None, chunked=chunked, plain=direct)
         self.titles = titles
         self.told: list[MediaTimeMark] = []
-        self.listener.listener_time = ListenerTime(self.told.append)
+        self.listener.listener_time = ListenerTime(self.told.append, ListenerTimeLimits())
 
     def written(self) -> int:
         """Bytes that were written to it, but for the end."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from origin.events.channel import HEARTBEAT_SECONDS, ChannelLimits
-from origin.radio.listener_time import KEPT_SECONDS, MAX_GONE, ListenerTimes
+from origin.events.channel import ChannelLimits
+from origin.radio.limits import ListenerTimeLimits
+from origin.radio.listener_time import ListenerTimes
 from origin.server.api import describe_station
 from packager.concurrency import beside
 from tests.eventstream import Message, read
@@ -199,9 +200,9 @@ async def test_after_15_seconds_of_silence_comes_a_comment() -> None:
         follower = await Follower.open(server)
         await follower.messages(1)
         before = len(follower.stream)
-        now += HEARTBEAT_SECONDS
+        now += ChannelLimits().heartbeat_seconds
         follower.stream += await follower.client.chunk()
-        assert HEARTBEAT_SECONDS == 15
+        assert ChannelLimits().heartbeat_seconds == 15
         assert follower.stream[before:].startswith(b":")
         assert len(await follower.messages(1)) == 1
 
@@ -324,19 +325,19 @@ async def test_the_list_has_the_titles_with_their_times_the_newest_last() -> Non
 
 def test_what_listeners_heard_is_forgotten_after_a_named_time_and_beyond_a_named_number() -> None:
     now = 0.0
-    listener_times = ListenerTimes(lambda: now)
+    listener_times = ListenerTimes(lambda: now, ListenerTimeLimits())
     first = listener_times.begin(TOKEN, lambda _: None)
     first.begin(Fraction(7))
-    now += 10 * KEPT_SECONDS
+    now += 10 * ListenerTimeLimits().gone_seconds
     assert [place.media_time for place in listener_times.marks(TOKEN)] == [7]
     listener_times.end(TOKEN, first)
-    now += KEPT_SECONDS
+    now += ListenerTimeLimits().gone_seconds
     assert listener_times.marks(TOKEN)
     now += 1
     assert not listener_times.marks(TOKEN)
-    for number in range(MAX_GONE + 5):
+    for number in range(ListenerTimeLimits().gone_listeners + 5):
         listener_times.end(str(number), listener_times.begin(str(number), lambda _: None))
-    assert len(listener_times) == MAX_GONE
+    assert len(listener_times) == ListenerTimeLimits().gone_listeners
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed")

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from origin.http1.protocol import HttpProtocol
-from origin.http1.request_head import HttpLimits
 from origin.radio.mount import Mount
 from origin.radio.source_clients import read_query
 from packager.radio.source_client_station import SourceClientStation
@@ -34,12 +32,6 @@ KEY = base64.b64encode(f"source:{PASSWORD}".encode()).decode()
 AUTH = f"Authorization: Basic {KEY}"
 MPEG = "Content-Type: audio/mpeg"
 SECOND = 39
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused client that is late reads why, too."""
-    monkeypatch.setattr(HttpProtocol, "limits", HttpLimits(linger_seconds=PATIENCE_SECONDS))
 
 
 def audio(first: int, frames: int) -> bytes:

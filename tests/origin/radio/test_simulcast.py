@@ -79,7 +79,7 @@ def server(music: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     }
     text = "".join(f'[[radio]]\nname = "{name}"\n{keys}\n' for name, keys in stations.items())
     config.write_text(f'[library]\npath = "{music}"\n[limits]\nhls_idle_seconds = 30\n{text}')
-    server = start_server("--config", str(config), "--port", "0", env=patient_server(folder))
+    server = start_server("--config", str(config), "--port", "0", program=patient_server())
     yield server
     if server.process.poll() is None:
         server.stop()

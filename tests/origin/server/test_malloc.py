@@ -17,13 +17,12 @@ def resident():
 
 async def main():
     allocator.configure()
-    allocator.TRIM_SECONDS = 0.1
     before = resident()
     moment = [bytes(1000) for _ in range({MEBIBYTES} * 1024)]
     lasting = moment[::100]
     busy = resident()
     del moment
-    tidying = asyncio.create_task(allocator.trim_regularly())
+    tidying = asyncio.create_task(allocator.trim_regularly(0.1))
     async with asyncio.timeout(200):
         while resident() > before + (busy - before) / 4:
             await asyncio.sleep(0.05)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from origin.server.server import FIRST_REQUEST_SECONDS, LAST_REQUEST_SECONDS
+from origin.server.limits import ServerLimits
 from tests.conftest import START_SECONDS
 from tests.patience import patient_server
 from tests.succession import Succession, end, start
@@ -82,7 +82,8 @@ class Asker:
             sent = time.monotonic()
             return connection.getresponse()
         except (ConnectionResetError, BrokenPipeError):
-            patience = FIRST_REQUEST_SECONDS if is_new else LAST_REQUEST_SECONDS
+            limits = ServerLimits()
+            patience = limits.first_request_seconds if is_new else limits.last_request_seconds
             if (sent or time.monotonic()) - idle_since < patience:
                 raise
             connection.close()
@@ -123,13 +124,13 @@ def test_every_request_is_answered_while_servers_follow_each_other_on_one_socket
 
 @pytest.mark.timeout(1200)
 def test_a_channel_goes_on_behind_the_server_before_whose_folder_the_next_one_waits_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    for name, value in patient_server(tmp_path).items():
-        monkeypatch.setenv(name, value)
     (tmp_path / "test.toml").write_text(CHANNEL.format(data=tmp_path / "data"))
     with contextlib.ExitStack() as stack:
-        servers = Succession(tmp_path, stack, "--config", str(tmp_path / "test.toml"))
+        servers = Succession(
+            tmp_path, stack, "--config", str(tmp_path / "test.toml"), program=patient_server()
+        )
         url = "http://{}:{}/live/test/240p/".format(*servers.address)
 
         def playlist() -> str:

@@ -15,7 +15,6 @@ from structlog.testing import capture_logs
 from origin.http1.sendfile import TruncatedFileError
 from origin.live.open_segment import OpenSegmentResponse
 from packager.data_lock import DataInUseError, DataLock
-from packager.dvr import folder as folder_module
 from packager.dvr import index
 from packager.dvr.index import IndexLine
 from packager.dvr.restore import Found, align_renditions
@@ -24,6 +23,7 @@ from packager.process.tools import Tools
 from packager.window.memory import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 from tests.packager.station import PARTS, on_air
+from tests.patience import DVR
 from tests.waiting import until
 
 
@@ -145,8 +145,8 @@ async def test_an_index_of_noise_loses_nothing_but_itself(
 async def test_what_has_left_the_window_leaves_the_disk(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_module, "COMPACT_SLACK", 4)
-    async with on_air(tmp_path, material, tools, monkeypatch, dvr=0.001) as station:
+    limits = replace(DVR, compact_slack_lines=4)
+    async with on_air(tmp_path, material, tools, monkeypatch, dvr=0.001, limits=limits) as station:
         await station.segment(45)
         oldest = station.window.oldest_number
         # Listed for ten seconds and a millisecond. RFC 8216bis §6.2.2: then fetchable for its own duration

@@ -15,18 +15,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.data_folder import TEMPORARY
-from packager.dvr import archive as archive_module
-from packager.dvr import write_queue, writer
 from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.process.tools import Tools
 from packager.publish.hls import SKIP_BOUNDARY
 from packager.window.memory import MEMORY_TARGET_DURATIONS
 from packager.window.model import LiveSegment
 from packager.window.numbers import Numbers
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
-from tests.packager.station import PARTS, SETTLE_SECONDS, Station, on_air
+from tests.packager.station import PARTS, Station, on_air
+from tests.patience import DVR
 from tests.waiting import until
 
 COUNT = 7
@@ -221,11 +221,10 @@ async def test_what_a_failing_disk_does_not_take_stays_what_it_was_until_it_does
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(write_queue, "CALM_WRITES", 3)
-    monkeypatch.setattr(writer, "RETRY_SECONDS", 0.01)
+    hasty = replace(DVR, calm_writes=3, retry_seconds=0.01)
     count = 5 + MEMORY_TARGET_DURATIONS + 4
     with capture_logs() as logs:
-        async with on_air(tmp_path, material, tools, monkeypatch) as station:
+        async with on_air(tmp_path, material, tools, monkeypatch, limits=hasty) as station:
             await station.segment(5)
             with monkeypatch.context() as patch:
                 patch.setattr(os, "fdatasync", fail)
@@ -254,10 +253,9 @@ async def test_what_a_failing_disk_does_not_take_stays_what_it_was_until_it_does
 async def test_a_disk_that_hangs_costs_the_dvr_once_its_memory_is_full_and_no_line_changes_twice(
     tmp_path: Path, material: dict[str, Track], tools: Tools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive_module, "DRAIN_SECONDS", 0.01)
-    monkeypatch.setattr(archive_module, "SETTLE_SECONDS", SETTLE_SECONDS)
     room = 300_000
-    options = replace(OPTIONS, data=tmp_path, dvr_window=3600.0, dvr_waiting_bytes=room)
+    limits = LiveLimits(dvr=replace(DVR, drain_seconds=0.01, waiting_bytes=room))
+    options = replace(OPTIONS, data=tmp_path, dvr_window=3600.0, limits=limits)
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None

@@ -12,15 +12,15 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from origin.live import routes
-from packager.dvr import archive as archive_module
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools, ToolsError
+from packager.publish.limits import PublishLimits
+from packager.window.limits import WaiterLimits
 from packager.window.model import LiveSegment
 from tests.live_server import broadcasting, running
-from tests.packager.station import SETTLE_SECONDS
-from tests.patience import wait_for_the_late
+from tests.patience import DVR, LIVE
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.timeout(900)
 NOBODY = "http://127.0.0.1:9/live.ts"
 
 
-@pytest.fixture(autouse=True)
-def what_is_finished_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However late the thread is that stores it: what a channel leaves is what its tests know of it."""
-    monkeypatch.setattr(archive_module, "DRAIN_SECONDS", SETTLE_SECONDS)
+LATE = LiveLimits(dvr=DVR)
+"""What a channel leaves is what its tests know of it, however late the thread is that stores it."""
+
+PATIENT = replace(LIVE, dvr=DVR)
 
 
-def options(source: str | Path, folder: Path, rung: str) -> ChannelOptions:
+def options(source: str | Path, folder: Path, rung: str, limits: LiveLimits = LATE) -> ChannelOptions:
     return ChannelOptions(
         "again",
         str(source),
@@ -44,6 +44,7 @@ def options(source: str | Path, folder: Path, rung: str) -> ChannelOptions:
         segment_duration=1.0,
         dvr_window=3600,
         data=folder,
+        limits=limits,
     )
 
 
@@ -63,18 +64,17 @@ def stored(channel: Channel) -> list[LiveSegment]:
 async def test_a_source_with_irregular_key_frames_goes_on_behind_its_dvr_whatever_of_them_is_seen(
     tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_for_the_late(monkeypatch)
     # longest groups of 1.6, 0.8 and 4 seconds
     first = await film(tmp_path / "first.mp4", "0,0.4,2,2.8,4.4,5.2,6.8")
     second = await film(tmp_path / "second.mp4", "0,0.4,1.2,1.6,2.4,3.2,3.6,4.4,5.2,6,6.8,7.2")
     third = await film(tmp_path / "third.mp4", "0,4,4.4")
     data = tmp_path / "data"
-    channel = Channel(options(first, data, "source"), tools)
+    channel = Channel(options(first, data, "source", PATIENT), tools)
     async with running(channel):
         await until(lambda: len(stored(channel)) >= 3)
     known, target_duration = stored(channel), channel.target_duration
 
-    channel = Channel(options(second, data, "source"), tools)
+    channel = Channel(options(second, data, "source", PATIENT), tools)
     with capture_logs() as logs:
         async with running(channel):
             await until(lambda: len(stored(channel)) >= len(known) + 3)
@@ -84,7 +84,7 @@ async def test_a_source_with_irregular_key_frames_goes_on_behind_its_dvr_whateve
 
     # RFC 8216bis §4.4.3.1: EXT-X-TARGETDURATION must not change
     before = channel.renditions["source"].window.next_number
-    channel = Channel(options(third, data, "source"), tools)
+    channel = Channel(options(third, data, "source", PATIENT), tools)
     async with running(channel):
         await until(lambda: channel.target_duration > target_duration and stored(channel))
     assert stored(channel)[0].number >= before
@@ -139,12 +139,10 @@ async def test_a_channel_goes_on_at_once_where_its_numbers_are_far_ahead_of_its_
         assert all(one.window.listed[0].number > used for one in channel.renditions.values())
 
 
-def test_what_a_start_has_not_found_yet_is_not_unknown(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_start_has_not_found_yet_is_not_unknown(tools: Tools, tmp_path: Path) -> None:
     """503, which caches don't keep, where 404 would stay with them when it is there again."""
-    monkeypatch.setattr(routes, "LONGEST_BLOCK", 1)
-    with broadcasting(Channel(options(NOBODY, tmp_path, "240p"), tools)) as server:
+    brief = replace(LATE, publish=PublishLimits(waiters=WaiterLimits(blocked_target_durations=1)))
+    with broadcasting(Channel(options(NOBODY, tmp_path, "240p", brief), tools)) as server:
         for name in ("5.m4s", "5.0.m4s", "init-5.mp4"):
             answer = httpx.get(f"{server.url}/240p/{name}", timeout=120)
             assert (name, answer.status_code, "retry-after" in answer.headers) == (name, 503, True)

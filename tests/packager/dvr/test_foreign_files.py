@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from structlog.testing import capture_logs
 
 from packager.data_folder import MAX_ASIDE_FOLDERS, DataFolder, NotOursError
 from packager.data_lock import DataLock
-from packager.dvr import archive as archive_module
 from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX
 from packager.live.event import _forget
@@ -28,6 +28,7 @@ from tests.conformance.handfed import NUMBER, Track
 from tests.packager.recordings.test_recordings import record
 from tests.packager.station import PARTS, on_air
 from tests.packager.stored_segments import contents, make_segments, store
+from tests.patience import DVR
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -68,8 +69,9 @@ async def test_what_a_link_leads_to_is_not_touched_and_the_channel_goes_on(
     link.parent.mkdir(parents=True)
     link.symlink_to(outside)
     place = DataFolder(data) / "live" / "test"
+    limits = DVR if level.endswith("240p") else replace(DVR, drain_seconds=0.01)
     with capture_logs() as logs:
-        async with on_air(place, material, tools, monkeypatch) as station:
+        async with on_air(place, material, tools, monkeypatch, limits=limits) as station:
             await station.segment(3, stored=False)
             assert len(station.window.listed) == 3
             assert (
@@ -79,8 +81,6 @@ async def test_what_a_link_leads_to_is_not_touched_and_the_channel_goes_on(
                 # Only this rendition has no DVR.
                 await station.archive.settle()
                 assert len(list((data / "live/test/dvr/audio").glob("*.m4s"))) == 3
-            else:
-                monkeypatch.setattr(archive_module, "DRAIN_SECONDS", 0.01)
     assert contents(outside) == before
     assert link.readlink() == outside
     assert len([line for line in logs if line["log_level"] == "warning"]) == 1
@@ -246,7 +246,7 @@ async def test_an_event_that_is_forgotten_takes_nobody_elses_files_with_it(
         make_outside(tmp_path / "dvr" / "backup")
         (tmp_path / "dvr" / "more").symlink_to(tmp_path / "dvr" / "backup")
         backup = contents(tmp_path / "dvr" / "backup")
-        await asyncio.to_thread(_forget, DataFolder(tmp_path))
+        await asyncio.to_thread(_forget, DataFolder(tmp_path), 16)
         assert contents(tmp_path / "dvr" / "backup") == backup
         assert not (tmp_path / "dvr" / "240p").exists()
         for thing in (tmp_path / "dvr" / "backup", tmp_path / "dvr" / "more"):

@@ -13,8 +13,7 @@ import pytest
 
 from packager.concurrency import beside
 from packager.library.catalogue import (
-    PROBE_MEMORY,
-    PROBES_AT_ONCE,
+    DEFAULT_LIMITS,
     Catalogue,
     Entry,
     Facts,
@@ -76,7 +75,9 @@ async def test_a_file_that_says_to_have_billions_of_samples_takes_bounded_memory
     await probe(path, tools)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     # The kernel counts resident pages by processor, and sums them up later: it may be some megabytes off.
-    assert after.ru_maxrss << 10 <= max(PROBE_MEMORY, before.ru_maxrss << 10) + (16 << 20)
+    assert after.ru_maxrss << 10 <= max(DEFAULT_LIMITS.probe_memory_bytes, before.ru_maxrss << 10) + (
+        16 << 20
+    )
     assert (await probe(long, tools)).codecs == ("h264", "aac")
 
 
@@ -132,12 +133,12 @@ async def test_a_list_of_many_files_comes_before_all_is_known_of_them_and_comple
             entries = await files(catalogue, 0.3)
             assert len(entries) == 20
             assert entries[-1].facts is None
-            await until(lambda: under_way == PROBES_AT_ONCE)
+            await until(lambda: under_way == DEFAULT_LIMITS.probes)
         finally:
             gate.set()
         entries = await files(catalogue)
     assert all(entry.facts is not None for entry in entries)
-    assert most == PROBES_AT_ONCE
+    assert most == DEFAULT_LIMITS.probes
 
 
 async def test_without_ffprobe_files_are_still_listed(tmp_path: Path) -> None:

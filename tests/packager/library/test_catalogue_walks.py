@@ -13,9 +13,7 @@ import pytest
 from packager.concurrency import beside
 from packager.library import file_listing
 from packager.library.catalogue import (
-    MAX_PAGE_FILES,
-    MAX_UNKNOWN,
-    PROBES_AT_ONCE,
+    DEFAULT_LIMITS,
     Catalogue,
     Entry,
     Facts,
@@ -100,13 +98,16 @@ async def test_a_page_has_no_more_files_than_are_looked_at_for_it(tmp_path: Path
     await asyncio.to_thread(fill, tmp_path, names)
     page = await Catalogue(tmp_path, None).page(None, 500, patience=0)
     assert (
-        sum(len(item.renditions) for item in page.items if isinstance(item, LibraryTitle)) <= MAX_PAGE_FILES
+        sum(len(item.renditions) for item in page.items if isinstance(item, LibraryTitle))
+        <= DEFAULT_LIMITS.page_files
     )
     assert page.after == ("title", page.items[-1].path)
 
 
 async def test_whoever_asks_for_all_pages_starts_no_unbounded_looking(tmp_path: Path) -> None:
-    await asyncio.to_thread(fill, tmp_path, [f"{number:05}.mp4" for number in range(2 * MAX_UNKNOWN)])
+    await asyncio.to_thread(
+        fill, tmp_path, [f"{number:05}.mp4" for number in range(2 * DEFAULT_LIMITS.unknown_files)]
+    )
     gate, looked_at = threading.Event(), list[str]()
 
     def obstacle(path: str) -> str | None:
@@ -118,8 +119,8 @@ async def test_whoever_asks_for_all_pages_starts_no_unbounded_looking(tmp_path: 
     async with beside(catalogue.run()):
         try:
             await files(catalogue, 0)
-            await until(lambda: len(looked_at) == PROBES_AT_ONCE)
-            assert catalogue.waiting <= MAX_UNKNOWN
+            await until(lambda: len(looked_at) == DEFAULT_LIMITS.probes)
+            assert catalogue.waiting <= DEFAULT_LIMITS.unknown_files
             # What was asked for last is what somebody looks at now.
             assert (await catalogue.page(None, 10, patience=0)).items[0] == Entry("00000.mp4", 4, None)
         finally:

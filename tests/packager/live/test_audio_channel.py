@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,12 +15,12 @@ from xml.etree import ElementTree
 import pytest
 
 from media.mp4.codecs import SampleEntry
-from packager.live import lateness, run
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.window.model import LivePart
 from tests.live_server import running
+from tests.patience import LIVE
 from tests.waiting import until
 
 OPTIONS = ChannelOptions("tones", bitrates=(64_000, 128_000), part_duration=0.25, segment_duration=1.0)
@@ -34,12 +35,10 @@ def probe(path: Path) -> dict[str, list[dict[str, str]]]:
 
 
 async def test_a_channel_of_sound_alone_is_cut_at_the_same_frames_in_all_renditions(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, tmp_path: Path
 ) -> None:
     # A gap would stand for what an ffmpeg brings late that a busy machine lets stand still.
-    monkeypatch.setattr(lateness, "LATEST", 120.0)
-    monkeypatch.setattr(run, "STALL_SECONDS", 120.0)
-    channel = Channel(OPTIONS, tools)
+    channel = Channel(replace(OPTIONS, limits=LIVE), tools)
     assert list(channel.renditions) == ["128k", "64k"]
     start = channel.renditions["64k"].window.next_number
     async with running(channel):

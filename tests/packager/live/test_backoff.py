@@ -7,7 +7,7 @@ from fractions import Fraction
 from structlog.testing import capture_logs
 
 from media.mp4.codecs import SampleEntry
-from packager.live.options import ENCODER_RETRY
+from packager.live.limits import ENCODER_RETRY
 from packager.live.restarts import Backoff
 from packager.window.lineup import Lineup
 from packager.window.model import LivePart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,8 +13,8 @@ import m3u8
 import pytest
 
 from media.webvtt import Cue
-from packager.live import captions
 from packager.live.captions import CaptionTrack
+from packager.live.limits import CaptionLimits
 from packager.process.tools import Tools
 from packager.publish.commands import TooManyCuesError
 from packager.window.model import LivePart, LiveSegment
@@ -27,11 +28,14 @@ MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 PICTURE = LivePart(b"picture", Fraction(1, 2), independent=True)
 
 
+LIMITS = CaptionLimits(text_bytes=1000)
+
+
 class Channel:
     """A track that follows a picture of two parts of half a second in each segment."""
 
-    def __init__(self, start: int = NUMBER, max_bytes: int = 1000) -> None:
-        self.track = CaptionTrack(max_bytes)
+    def __init__(self, start: int = NUMBER, limits: CaptionLimits = LIMITS) -> None:
+        self.track = CaptionTrack(limits)
         self.window = Window(1, start, text=True)
         self.writer = writer_of(self.window, "captions-en", self.track.document)
 
@@ -100,7 +104,7 @@ def test_times_count_from_at_least_half_a_day_ago_whenever_a_segment_begins() ->
 
 
 def test_what_is_over_makes_room_and_what_does_not_fit_is_not_begun() -> None:
-    channel = Channel(max_bytes=200)
+    channel = Channel(limits=CaptionLimits(text_bytes=200))
     two = [Cue(0, 1000, "a"), Cue(0, 1000, "b")]
     assert channel.track.add(two, Fraction(NUMBER)) == 0
     with pytest.raises(TooManyCuesError):
@@ -113,9 +117,8 @@ def test_what_is_over_makes_room_and_what_does_not_fit_is_not_begun() -> None:
     assert [len(times(channel.text(NUMBER + number))) for number in range(5)] == [2, 2, 0, 0, 0]
 
 
-def test_of_a_flood_of_cues_the_last_ones_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "MAX_AT_ONCE", 3)
-    channel = Channel()
+def test_of_a_flood_of_cues_the_last_ones_are_told() -> None:
+    channel = Channel(limits=replace(LIMITS, told_at_once=3))
     channel.track.add([Cue(at, 900, f"cue {at}") for at in range(9)], Fraction(NUMBER))
     channel.segment()
     assert re.findall(r"cue \d", channel.text(NUMBER)) == ["cue 6", "cue 7", "cue 8"]
@@ -202,7 +205,7 @@ async def test_a_recording_has_the_captions(
 
 def test_so_many_cues_as_may_be_are_taken_in_a_short_step() -> None:
     # The last one first: each goes in front of all others.
-    cues = [Cue(at, 80_000_000, "a") for at in reversed(range(captions.MAX_CUES))]
+    cues = [Cue(at, 80_000_000, "a") for at in reversed(range(LIMITS.cues))]
     seconds = []
     for _ in range(3):
         track = CaptionTrack()

@@ -11,6 +11,7 @@ import pytest
 
 from media.mp4.fragments import Fragment, write_fragment
 from packager.live.feed import LONGEST_SECONDS, Feed, RunStart
+from packager.live.limits import LiveLimits
 from packager.live.run import Run
 from packager.live.timed_metadata import TimedMetadata
 from packager.publish.dash_periods import parse_time
@@ -20,7 +21,7 @@ from packager.window.cadence import cadence
 from packager.window.lineup import Lineup
 from packager.window.model import LiveSegment
 from packager.window.numbers import Numbers
-from packager.window.wallclock import BUCKET_SECONDS, Instant, WallClock
+from packager.window.wallclock import Instant, WallClock
 from packager.window.window import Window
 from packager.window.writer import RenditionWriter
 from tests.conformance.handfed import NUMBER, Track
@@ -185,7 +186,7 @@ def test_one_look_finds_most_parts_and_hardly_later(material: dict[str, Track]) 
         assert max(delays) < LATEST_SECONDS + LONGEST_SECONDS
         assert sum(delays) / len(delays) < LATEST_SECONDS / 2
         # Behind the time in which it is found out when parts come, a quarter of the looks may be in vain.
-        settled = 2 * BUCKET_SECONDS
+        settled = 2 * LiveLimits().clock_bucket_seconds
         parts, reads = (sum(moment > settled for moment in of) for of in (rested.published, rested.reads))
         assert parts > 50
         assert reads < 1.5 * parts

@@ -30,7 +30,7 @@ from packager.window.wallclock import Instant, WallClock
 from packager.window.window import Window
 from tests.live_server import running
 from tests.packager.writers import writer_of
-from tests.patience import wait_for_the_late
+from tests.patience import LIVE
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -107,10 +107,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_a_file_is_played_in_a_loop_at_its_own_frame_rate(
-    tools: Tools, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, film: Path, tmp_path: Path
 ) -> None:
-    wait_for_the_late(monkeypatch)
-    channel = Channel(small(source=str(film)), tools)
+    channel = Channel(replace(small(source=str(film)), limits=LIVE), tools)
     async with running(channel):
         await until(
             lambda: all(len(one.window.listed) >= 5 for one in channel.renditions.values()), "five segments"

@@ -40,7 +40,7 @@ from packager.window.wallclock import Dating, Instant, WallClock
 from packager.window.window import Window
 from tests.conftest import ServerProcess, start_server
 from tests.live_server import running
-from tests.patience import wait_for_the_late
+from tests.patience import GAPS, LIVE
 from tests.waiting import until, wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -57,11 +57,10 @@ STARTS, KILLS = 3, 3
 
 
 async def test_a_late_source_is_a_gap_in_time_and_the_same_run_goes_on_behind_a_discontinuity(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    wait_for_the_late(monkeypatch, gaps=True)
     # However many come at once where this process stood still, none of them leaves the list.
-    channel = Channel(replace(OPTIONS, dvr_window=3600), tools)
+    channel = Channel(replace(OPTIONS, dvr_window=3600, limits=GAPS), tools)
     async with running(channel), clock_of_this_loop() as clock:
         await until(lambda: channel.ready)
         windows = [rendition.window for rendition in channel.renditions.values()]
@@ -132,8 +131,8 @@ class WatchedClock(WallClock):
 
     made: ClassVar[list[WatchedClock]] = []
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, bucket_seconds: float) -> None:
+        super().__init__(bucket_seconds)
         self.made.append(self)
         self.soonest = math.inf
         self.began_late = math.inf
@@ -173,8 +172,7 @@ async def test_program_date_time_is_the_wall_clock_when_the_frame_was_made(
     monkeypatch.setattr(live_arguments, "_captioned", beacon)
     monkeypatch.setattr(runs_module, "WallClock", WatchedClock)
     monkeypatch.setattr(WatchedClock, "made", [])
-    wait_for_the_late(monkeypatch)
-    channel = Channel(replace(OPTIONS, dvr_window=3600), tools)
+    channel = Channel(replace(OPTIONS, dvr_window=3600, limits=LIVE), tools)
     async with running(channel):
         await until(lambda: len(channel.renditions["240p"].window.listed) >= 5 and channel.pid)
         window = channel.renditions["240p"].window
@@ -297,11 +295,10 @@ def kill_all(*arguments: str) -> Ledger:
 
 
 async def test_a_channel_whose_folder_can_not_be_written_goes_on_and_says_so_once(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, tmp_path: Path
 ) -> None:
-    wait_for_the_late(monkeypatch)
     (tmp_path / "file").write_text("in the way")
-    channel = Channel(replace(OPTIONS, data=tmp_path / "file" / "demo"), tools)
+    channel = Channel(replace(OPTIONS, data=tmp_path / "file" / "demo", limits=LIVE), tools)
     told = ["numbers can't be read", "end of the event can't be read", "numbers can't be kept"]
     with capture_logs() as logs:
         async with running(channel):
@@ -336,10 +333,9 @@ async def test_a_channel_with_a_folder_has_its_numbers_on_disk_before_it_uses_th
 async def test_a_channel_that_breaks_is_started_again_and_the_others_do_not_notice(
     tools: Tools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    wait_for_the_late(monkeypatch)
     channels = [LiveOptions(name, ladder=("240p",), segment_duration=1.0) for name in ("broken", "whole")]
     config = Config(library=LibraryOptions(path=str(tmp_path)), live=tuple(channels))
-    limits = Limits(server=ServerLimits(revive_seconds=0.1))
+    limits = Limits(live=LIVE, server=ServerLimits(revive_seconds=0.1))
     home = services.Services(config, tools, limits=limits)
     broken, whole = home.channels.values()
     fill = broken._lineup.align

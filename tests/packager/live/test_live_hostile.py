@@ -20,6 +20,7 @@ from packager.process.process import run
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
 from packager.sources.inspection import inspect
+from packager.sources.limits import SourceLimits
 from packager.sources.pull import Puller
 from packager.sources.pump import Pump
 from packager.sources.recognition import recognise
@@ -131,14 +132,11 @@ def nothing_new() -> bytes:
 
 @pytest.mark.clause("CWE-835")
 @pytest.mark.parametrize("document", [itself, nothing_new, a_hundred_thousand])
-async def test_a_playlist_that_leads_nowhere_is_given_up(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch, document: Callable[[], bytes]
-) -> None:
-    monkeypatch.setattr("packager.sources.inspection.PROBE_SECONDS", 3.0)
+async def test_a_playlist_that_leads_nowhere_is_given_up(tools: Tools, document: Callable[[], bytes]) -> None:
     async with serving(Web({"/list.m3u8": document()})) as web:
         begin = time.monotonic()
         with pytest.raises(ToolsError) as caught:
-            await inspect(f"{web.url}/list.m3u8", tools)
+            await inspect(f"{web.url}/list.m3u8", tools, SourceLimits(probe_seconds=3.0))
         assert time.monotonic() - begin < 30
     assert "\n" not in str(caught.value)
 

@@ -26,13 +26,14 @@ from packager.publish.dash_periods import parse_time
 from packager.window.model import LiveSegment
 from packager.window.window import Window
 from tests.live_server import broadcasting, running
-from tests.patience import wait_for_the_late
+from tests.patience import LIVE
 from tests.waiting import until, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 """All that a test waits for together."""
 
 OPTIONS = ChannelOptions("kept", ladder=("source",), part_duration=0.25, segment_duration=1.0)
+PATIENT = replace(OPTIONS, limits=LIVE)
 ALL_OF_IT = 3600.0
 """Seconds of a list that nothing leaves, however late one of several channels or renditions is."""
 
@@ -100,10 +101,9 @@ def decode_times(path: Path, *, keys: bool = False) -> list[int]:
 
 @pytest.mark.clause("RFC 8216bis §4.4.4.9")
 async def test_kept_sources_go_out_packet_by_packet_and_are_cut_at_their_own_key_frames(
-    tools: Tools, films: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, films: dict[str, Path], tmp_path: Path
 ) -> None:
-    wait_for_the_late(monkeypatch)
-    options = [replace(OPTIONS, source=str(path), dvr_window=ALL_OF_IT) for path in films.values()]
+    options = [replace(PATIENT, source=str(path), dvr_window=ALL_OF_IT) for path in films.values()]
     channels = [Channel(one, tools) for one in options]
     async with contextlib.AsyncExitStack() as stack:
         for channel in channels:
@@ -186,11 +186,10 @@ def assert_same_packets(
 
 
 async def test_what_is_encoded_beside_a_kept_picture_is_cut_at_the_same_places(
-    tools: Tools, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    tools: Tools, films: dict[str, Path]
 ) -> None:
-    wait_for_the_late(monkeypatch)
     source = str(films["H.264 with B-frames at odd places and AC-3"])
-    options = replace(OPTIONS, source=source, ladder=("source", "240p"), dvr_window=ALL_OF_IT)
+    options = replace(PATIENT, source=source, ladder=("source", "240p"), dvr_window=ALL_OF_IT)
     channel = Channel(options, tools)
     async with running(channel):
         await until(lambda: min(len(one.window.listed) for one in channel.renditions.values()) >= 5)
@@ -231,9 +230,8 @@ RATES = [
 
 
 async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was_chosen(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, tmp_path: Path
 ) -> None:
-    wait_for_the_late(monkeypatch)
     channels = []
     for index, (rate, samples, rung, part, segment) in enumerate(RATES):
         path = tmp_path / f"{index}.mp4"
@@ -244,7 +242,7 @@ async def test_parts_keep_to_their_target_at_any_rate_and_the_log_tells_what_was
         command = ["ffmpeg", *words.split(), str(path)]
         await asyncio.to_thread(subprocess.run, command, check=True)
         options = ChannelOptions(
-            rate, str(path), ladder=(rung,), part_duration=part, segment_duration=segment
+            rate, str(path), ladder=(rung,), part_duration=part, segment_duration=segment, limits=LIVE
         )
         channels.append(Channel(options, tools))
     with capture_logs() as logs:
@@ -283,13 +281,10 @@ def judged(url: str, parts: list[float]) -> Report:
     raise AssertionError("parts never came evenly")
 
 
-def test_the_checker_finds_nothing_wrong_with_a_kept_source(
-    tools: Tools, films: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wait_for_the_late(monkeypatch)
+def test_the_checker_finds_nothing_wrong_with_a_kept_source(tools: Tools, films: dict[str, Path]) -> None:
     source, parts = films["H.264 with B-frames at odd places and AC-3"], list[float]()
     channel = Channel(
-        replace(OPTIONS, source=str(source)), tools, on_part=lambda _: parts.append(time.monotonic())
+        replace(PATIENT, source=str(source)), tools, on_part=lambda _: parts.append(time.monotonic())
     )
     with broadcasting(channel) as server:
         wait_for(lambda: server.channel.ready, what="the channel")

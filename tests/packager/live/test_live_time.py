@@ -10,9 +10,10 @@ import pytest
 
 from media.mp4.codecs import SampleEntry
 from packager.live.lateness import Lateness
+from packager.live.limits import LiveLimits
 from packager.window.model import LivePart
 from packager.window.numbers import MARGIN_SECONDS, Numbers
-from packager.window.wallclock import BUCKET_SECONDS, LONGEST_SLEW, Instant, WallClock
+from packager.window.wallclock import LONGEST_SLEW, Instant, WallClock
 from packager.window.window import Window
 
 TWO = Fraction(2)
@@ -118,7 +119,7 @@ def test_time_that_a_source_lost_for_good_is_noticed_and_load_that_passes_is_not
             if clock.dating(second, now).stepped:
                 stepped.append((clock, second))
     assert [clock for clock, _ in stepped] == [lost]
-    assert 40 < stepped[0][1] <= 40 + 2 * BUCKET_SECONDS + 2
+    assert 40 < stepped[0][1] <= 40 + 2 * LiveLimits().clock_bucket_seconds + 2
 
 
 def test_a_number_is_not_used_before_its_time_and_a_start_lies_beyond_all_that_were(clocks: Clocks) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from packager.ffmpeg.arguments import QUIET, local_input, pipe
-from packager.process.process import ERROR_BYTES, Process, last_error, reading, run
+from packager.process.limits import ProcessLimits
+from packager.process.process import Process, last_error, reading, run
 from packager.process.tools import Tools, ToolsError
 from tests.waiting import until
 
@@ -105,7 +106,7 @@ async def test_only_the_newest_errors_are_kept() -> None:
     )
     try:
         await process.wait()
-        assert len(process.errors) <= ERROR_BYTES
+        assert len(process.errors) <= ProcessLimits().error_bytes
         assert process.errors.endswith("last")
     finally:
         await process.stop()

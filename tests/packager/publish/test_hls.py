@@ -12,8 +12,8 @@ import m3u8
 import pytest
 
 from media.mp4.codecs import SampleEntry
-from packager.publish import hls_history
 from packager.publish.hls import Presentation, media_playlist
+from packager.publish.limits import PublishLimits
 from packager.window.cadence import AUDIO_FRAME_RATE, RUNGS, audio_rungs, cadence, rungs
 from packager.window.model import LivePart
 from packager.window.rendition import Rendition
@@ -36,7 +36,9 @@ def publish(window: Window, parts: int) -> None:
         )
 
 
-def channel(parts: int, sound_parts: int | None = None) -> tuple[Presentation, dict[str, Rendition]]:
+def channel(
+    parts: int, sound_parts: int | None = None, limits: PublishLimits | None = None
+) -> tuple[Presentation, dict[str, Rendition]]:
     renditions = {
         "720p": Rendition("720p", Window(2, 50), video=True, bitrate=2_800_000),
         "audio": Rendition("audio", Window(2, 50), video=False, bitrate=128_000),
@@ -44,7 +46,7 @@ def channel(parts: int, sound_parts: int | None = None) -> tuple[Presentation, d
     for name, entry, count in (("720p", VIDEO, parts), ("audio", SOUND, sound_parts or parts)):
         renditions[name].window.begin(b"init", entry)
         publish(renditions[name].window, count)
-    return Presentation(renditions, CADENCE), renditions
+    return Presentation(renditions, CADENCE, limits or PublishLimits()), renditions
 
 
 def text(presentation: Presentation, name: str = "720p", *, skip: bool = False, suffix: str = "") -> str:
@@ -284,10 +286,8 @@ def test_a_ladder_is_sorted_from_large_to_small_and_made_of_presets() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 2, 5, 256])
-def test_lines_that_were_kept_are_those_that_would_be_made_anew(
-    block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    presentation, renditions = channel(6 * 4)
+def test_lines_that_were_kept_are_those_that_would_be_made_anew(block: int) -> None:
+    presentation, renditions = channel(6 * 4, limits=PublishLimits(block_segments=block))
     window = renditions["720p"].window
     for step in range(1, 6 * 40):
         if step % 50 == 0:
@@ -296,10 +296,8 @@ def test_lines_that_were_kept_are_those_that_would_be_made_anew(
             window.gap(renditions["audio"].window.listed[-1])
         publish(window, 1)
         publish(renditions["audio"].window, 1)
-        with monkeypatch.context() as patch:
-            patch.setattr(hls_history, "BLOCK", block)
-            # Some states go by without anybody's asking.
-            kept = re.sub("#EXT-X-RENDITION-REPORT.*\n", "", text(presentation)) if step % 11 else ""
+        # Some states go by without anybody's asking.
+        kept = re.sub("#EXT-X-RENDITION-REPORT.*\n", "", text(presentation)) if step % 11 else ""
         if not kept:
             continue
         assert kept == media_playlist(window, CADENCE).render()

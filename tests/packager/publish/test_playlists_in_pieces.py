@@ -17,12 +17,14 @@ from origin.http import content_coding
 from packager.publish import hls_history
 from packager.publish.dash import LiveManifest
 from packager.publish.hls import Presentation, media_playlist
+from packager.publish.limits import PublishLimits
 from packager.window.model import LivePart
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 from tests.packager.publish.test_dash_periods import LONG_AFTER, NUMBER, Air
 from tests.packager.publish.test_hls import CADENCE, SOUND, VIDEO, publish
 
+BLOCK = PublishLimits().block_segments
 SUFFIX = "?token=a%22b.m4s"
 
 Step = tuple[str, int]
@@ -83,30 +85,28 @@ def windows(kept: float) -> dict[str, Rendition]:
 def test_what_is_kept_gives_the_playlist_that_is_made_from_scratch(
     steps: list[Step], block: int, kept: float
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hls_history, "BLOCK", block)
-        renditions = windows(kept)
-        presentation = Presentation(renditions, CADENCE)
-        window, other = renditions["720p"].window, renditions["audio"].window
-        for step in [*steps, ("publish", 1)]:
-            take(step, window, other, presentation)
-            if step[0] == "skip":
-                continue  # nobody asks in this state
-            for skip in (False, True):
-                for suffix in ("", SUFFIX):
-                    pieces = presentation.media_pieces("720p", skip=skip, suffix=suffix)
-                    last = other.last
-                    report = None if last is None else RenditionReport(f"../audio/media.m3u8{suffix}", *last)
-                    scratch = media_playlist(
-                        window,
-                        CADENCE,
-                        () if report is None else (report,),
-                        skip=skip,
-                        suffix=suffix,
-                        date_ranges=presentation.date_ranges,
-                    ).render()
-                    assert b"".join(rendered(pieces)).decode() == scratch
-                    assert gzip.decompress(content_coding.gzip(pieces)).decode() == scratch
+    renditions = windows(kept)
+    presentation = Presentation(renditions, CADENCE, PublishLimits(block_segments=block))
+    window, other = renditions["720p"].window, renditions["audio"].window
+    for step in [*steps, ("publish", 1)]:
+        take(step, window, other, presentation)
+        if step[0] == "skip":
+            continue  # nobody asks in this state
+        for skip in (False, True):
+            for suffix in ("", SUFFIX):
+                pieces = presentation.media_pieces("720p", skip=skip, suffix=suffix)
+                last = other.last
+                report = None if last is None else RenditionReport(f"../audio/media.m3u8{suffix}", *last)
+                scratch = media_playlist(
+                    window,
+                    CADENCE,
+                    () if report is None else (report,),
+                    skip=skip,
+                    suffix=suffix,
+                    date_ranges=presentation.date_ranges,
+                ).render()
+                assert b"".join(rendered(pieces)).decode() == scratch
+                assert gzip.decompress(content_coding.gzip(pieces)).decode() == scratch
 
 
 @settings(max_examples=40, deadline=None)
@@ -182,16 +182,16 @@ def test_a_new_part_costs_the_same_however_long_the_window_is(
     monkeypatch.setattr(SharedText, "of", making)
     part = LivePart(b"x", Fraction(2), True)
     most = 0
-    for _ in range(2 * hls_history.BLOCK):
+    for _ in range(2 * BLOCK):
         said.clear()
         window.append(part, Fraction(2 * window.next_number), ends_segment=True)
         pieces = presentation.media_pieces("720p")
         own = sum(len(piece) for piece in pieces if not isinstance(piece, SharedText))
         # The lines before the first whole block and behind the last.
-        assert own < 3 * hls_history.BLOCK * 110
+        assert own < 3 * BLOCK * 110
         most = max(most, len(said))
     # Now and then the oldest block is taken apart; else they are the new segment's, and the oldest one's.
-    assert most <= hls_history.BLOCK + 10
+    assert most <= BLOCK + 10
     assert len(compressed) == 2
     # With another suffix nothing is written anew but the first line and the latest ones.
     said.clear()
@@ -225,9 +225,9 @@ def test_a_token_costs_a_bounded_step_however_long_it_and_the_window_are(
     assert not content_coding.is_quick(pieces)
     assert not made
     own = sum(len(piece) for piece in pieces if isinstance(piece, bytes))
-    assert own < 4 * hls_history.BLOCK * (110 + len(suffix))
-    assert presentation._rendered_bytes < own + 200 * segments / hls_history.BLOCK
-    assert max(size_of((piece,)) for piece in pieces) < 2 * hls_history.BLOCK * (110 + len(suffix))
+    assert own < 4 * BLOCK * (110 + len(suffix))
+    assert presentation._rendered_bytes < own + 200 * segments / BLOCK
+    assert max(size_of((piece,)) for piece in pieces) < 2 * BLOCK * (110 + len(suffix))
     whole = b"".join(rendered(pieces))
     assert len(whole) == size_of(pieces) > 2048 * segments
     assert whole.replace(suffix.encode(), b"") == plain

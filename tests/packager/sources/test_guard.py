@@ -20,6 +20,7 @@ from packager.retry_policy import RetryPolicy
 from packager.sources.fetching import Fetcher
 from packager.sources.guard import Guard, Reach, reach
 from packager.sources.guarded_http import GuardedTransport, guarded
+from packager.sources.limits import PlaylistLimits
 from packager.sources.retries import PullError
 from tests.live_server import running
 from tests.waiting import until
@@ -118,7 +119,7 @@ DISGUISES = [
 async def test_what_a_playlist_outside_names_inside_is_not_asked_for_however_it_is_written(
     host: str, limit: Reach
 ) -> None:
-    at_once = RetryPolicy(first_seconds=0.0, longest_seconds=0.0, retries=2)
+    at_once = PlaylistLimits(segment_retry=RetryPolicy(first_seconds=0.0, longest_seconds=0.0, retries=2))
     guard = Guard("media.example", limit)
     async with answering() as (port, asked), httpx.AsyncClient(transport=GuardedTransport(guard)) as client:
         fetcher = Fetcher(client, at_once)

@@ -12,7 +12,8 @@ import pytest
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, ListedSegment, MediaListing, Resource
 from packager.sources.fetching import Fetcher, resolve
-from packager.sources.hls import BEGIN_SEGMENTS, MAX_BEHIND, PlaylistCursor, pause
+from packager.sources.hls import PlaylistCursor, pause
+from packager.sources.limits import PlaylistLimits
 from packager.sources.retries import PullError
 
 
@@ -30,7 +31,7 @@ def taken(cursor: PlaylistCursor, found: MediaListing) -> list[tuple[int, bool]]
 
 
 def test_a_live_playlist_is_begun_three_segments_before_its_end_and_each_segment_is_taken_once() -> None:
-    cursor = PlaylistCursor()
+    cursor = PlaylistCursor(PlaylistLimits())
     assert taken(cursor, listing(10, 19)) == [(17, False), (18, False), (19, False)]
     assert taken(cursor, listing(10, 19)) == []
     assert taken(cursor, listing(12, 21)) == [(20, False), (21, False)]
@@ -39,30 +40,32 @@ def test_a_live_playlist_is_begun_three_segments_before_its_end_and_each_segment
 
 
 def test_what_is_over_is_taken_from_its_beginning() -> None:
-    assert len(taken(PlaylistCursor(), listing(0, 99, ended=True))) == 100
+    assert len(taken(PlaylistCursor(PlaylistLimits()), listing(0, 99, ended=True))) == 100
 
 
 def test_segments_that_were_missed_are_a_break() -> None:
-    cursor = PlaylistCursor()
+    cursor = PlaylistCursor(PlaylistLimits())
     taken(cursor, listing(0, 9))
     assert taken(cursor, listing(50, 59)) == [(57, True), (58, False), (59, False)]
     # Who is too far behind begins anew, although all is still there.
-    assert taken(cursor, listing(50, 60 + MAX_BEHIND))[0] == (61 + MAX_BEHIND - BEGIN_SEGMENTS, True)
+    limits = PlaylistLimits()
+    expected = 61 + limits.behind_segments - limits.begin_segments
+    assert taken(cursor, listing(50, 60 + limits.behind_segments))[0] == (expected, True)
 
 
 def test_a_gap_is_a_break_and_so_are_numbers_that_begin_anew() -> None:
-    cursor = PlaylistCursor()
+    cursor = PlaylistCursor(PlaylistLimits())
     assert taken(cursor, listing(0, 3, gap=2)) == [(1, False), (3, True)]
     assert taken(cursor, listing(0, 0))[:1] == []
-    far = PlaylistCursor()
+    far = PlaylistCursor(PlaylistLimits())
     taken(far, listing(100, 109))
     assert taken(far, listing(0, 4)) == [(2, True), (3, False), (4, False)]
 
 
 def test_a_playlist_is_asked_for_once_a_segment_and_twice_as_often_without_news() -> None:
     # RFC 8216bis §6.3.4
-    assert pause(listing(0, 3), changed=True) == 2
-    assert pause(listing(0, 3), changed=False) == 1
+    assert pause(listing(0, 3), PlaylistLimits(), changed=True) == 2
+    assert pause(listing(0, 3), PlaylistLimits(), changed=False) == 1
 
 
 @pytest.mark.parametrize("uri", ["file:///etc/passwd", "ftp://a/b", "data:,a", "http://[::", "concat:a|b"])

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.live import lateness, run
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.process.tools import Tools
-from packager.sources import hls, inspection
-from packager.sources.retries import SOURCE_RETRY
+from packager.sources.limits import SOURCE_RETRY, PlaylistLimits, SourceLimits
 from packager.window.window import Window
 from tests.packager.hls_upstream import Listed, Programme, add, segments, serving
 from tests.packager.sources.test_live_sources import pulling
@@ -35,12 +34,11 @@ PATIENCE = 1000
 """How late anything may be: a busy machine stands still, and here the source's own breaks count."""
 
 
-@pytest.fixture(autouse=True)
-def limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "SEEN_SECONDS", SEEN_SECONDS)
-    monkeypatch.setattr(hls, "STILL_TARGET_DURATIONS", PATIENCE)
-    monkeypatch.setattr(lateness, "LATEST", PATIENCE)
-    monkeypatch.setattr(run, "STALL_SECONDS", PATIENCE)
+LIMITS = LiveLimits(
+    stall_seconds=PATIENCE,
+    gap_target_durations=PATIENCE,
+    source=SourceLimits(seen_seconds=SEEN_SECONDS, playlist=PlaylistLimits(still_target_durations=PATIENCE)),
+)
 
 
 def source_of(channel: Channel) -> Window:
@@ -93,7 +91,7 @@ async def test_a_change_of_size_in_a_pulled_encrypted_playlist_is_a_discontinuit
     # RFC 8216bis §5.2: the vector is told, or it is the media sequence number.
     await follows("large", large, itertools.repeat("0123456789abcdef" * 2), ",IV=0x" + "0123456789ABCDEF" * 2)
     with capture_logs() as logs, serving(programme) as url:
-        async with pulling(f"{url}/live.m3u8?key=secret", tools, ("source",)) as channel:
+        async with pulling(f"{url}/live.m3u8?key=secret", tools, ("source",), limits=LIMITS) as channel:
             await until(lambda: channel.ready)
             numbers = itertools.count(programme.stop_short())
             await follows("small", small, (f"{number:032x}" for number in numbers), "")
@@ -111,10 +109,11 @@ async def test_what_is_encrypted_in_another_way_is_refused_in_one_line(
 ) -> None:
     # Behind an attempt that lasted longer than this a refusal is news again.
     patient = dataclasses.replace(SOURCE_RETRY, steady_seconds=PATIENCE)
+    limits = dataclasses.replace(LIMITS, source=dataclasses.replace(LIMITS.source, retry=patient))
     programme = Programme()
     programme.playlists["live.m3u8"] = [Listed("a.ts", '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="a.key"')]
     with capture_logs() as logs, serving(programme) as url:
-        async with pulling(f"{url}/live.m3u8", tools, retry=patient):
+        async with pulling(f"{url}/live.m3u8", tools, limits=limits):
             await until(lambda: len(programme.asked) > 4)
     assert [line["reason"] for line in logs] == [
         "its segments are encrypted by SAMPLE-AES of identity: only AES-128 is taken"
@@ -139,7 +138,7 @@ async def test_a_picture_and_its_sound_in_playlists_of_their_own_are_one_channel
             segments, tmp_path, f"{what}-2", "160x120", kind, SMALL_SECONDS
         )
     with serving(programme) as url:
-        async with pulling(f"{url}/master.m3u8", tools, ("source",)) as channel:
+        async with pulling(f"{url}/master.m3u8", tools, ("source",), limits=LIMITS) as channel:
             await until(lambda: channel.ready)
             programme.stop_short()
             for what, made in behind.items():

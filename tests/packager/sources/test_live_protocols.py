@@ -18,7 +18,7 @@ from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from tests import icecast
 from tests.live_server import broadcasting
-from tests.patience import wait_for_the_late
+from tests.patience import LIVE
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -91,11 +91,12 @@ def radio_by_icecast() -> Iterator[str]:
 
 
 def test_a_pulled_station_is_watched_with_its_sound_and_a_picture_that_is_made(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    wait_for_the_late(monkeypatch)
     with radio_by_icecast() as url:
-        options = ChannelOptions("pulled", url, ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+        options = ChannelOptions(
+            "pulled", url, ladder=("240p",), part_duration=0.25, segment_duration=1.0, limits=LIVE
+        )
         with broadcasting(Channel(options, tools)) as server:
             wait_for(lambda: server.channel.ready, what="the channel")
             words = f"-v error -i {server.url}/master.m3u8 -map 0:v:0 -map 0:a:0 -t {SECONDS} -f framemd5 -"

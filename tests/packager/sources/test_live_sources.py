@@ -20,17 +20,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from packager.live.channel import Channel
-from packager.live.options import ENCODER_RETRY, ChannelOptions
+from packager.live.limits import DEFAULT_LIMITS, ENCODER_RETRY, LiveLimits
+from packager.live.options import ChannelOptions
 from packager.process.tools import Tools, ToolsError
-from packager.retry_policy import RetryPolicy
 from packager.sources.inspection import inspect, playable
-from packager.sources.retries import SOURCE_RETRY
 from packager.sources.schemes import is_url
 from packager.sources.source import Source
 from packager.window.model import LiveSegment
 from tests.live_server import running
 from tests.packager.kills import kill_again_and_again
-from tests.patience import wait_for_the_late
+from tests.patience import GAPS, LIVE
 from tests.upstream import Upstream, upstream
 from tests.waiting import until
 
@@ -47,10 +46,10 @@ BOTH = f"{PICTURE} {SOUND} {H264} -c:a aac -f mpegts pipe:1"
 
 @contextlib.asynccontextmanager
 async def pulling(
-    url: str, tools: Tools, ladder: tuple[str, ...] = ("240p",), retry: RetryPolicy = SOURCE_RETRY
+    url: str, tools: Tools, ladder: tuple[str, ...] = ("240p",), limits: LiveLimits = DEFAULT_LIMITS
 ) -> AsyncIterator[Channel]:
     options = ChannelOptions(
-        "pulled", url, ladder=ladder, part_duration=0.25, segment_duration=1.0, source_retry=retry
+        "pulled", url, ladder=ladder, part_duration=0.25, segment_duration=1.0, limits=limits
     )
     channel = Channel(options, tools)
     async with running(channel):
@@ -63,12 +62,11 @@ def lengths(channel: Channel) -> list[int]:
 
 @pytest.mark.parametrize("container", ["mpegts", "flv"])
 async def test_a_stream_over_http_is_fetched_once_and_pulled_at_its_own_frame_rate(
-    tools: Tools, container: str, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, container: str
 ) -> None:
-    wait_for_the_late(monkeypatch)
     async with (
         upstream(tools, BOTH.replace("-f mpegts", f"-f {container}")) as server,
-        pulling(f"http://127.0.0.1:{server.port}/stream", tools) as channel,
+        pulling(f"http://127.0.0.1:{server.port}/stream", tools, limits=LIVE) as channel,
     ):
         await until(lambda: min(lengths(channel)) >= 2 and channel.pid)
         assert channel.cadence.frame_rate == 25
@@ -84,12 +82,11 @@ async def test_a_stream_over_http_is_fetched_once_and_pulled_at_its_own_frame_ra
 
 
 async def test_what_is_only_decoded_from_its_beginning_is_fetched_for_each_ffmpeg_which_has_no_network(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    wait_for_the_late(monkeypatch)
     async with (
         upstream(tools, BOTH.replace("-f mpegts", "-f matroska")) as server,
-        pulling(f"http://127.0.0.1:{server.port}/stream", tools) as channel,
+        pulling(f"http://127.0.0.1:{server.port}/stream", tools, limits=LIVE) as channel,
     ):
         await until(lambda: min(lengths(channel)) >= 2 and channel.pid)
         assert channel.cadence.frame_rate == 25
@@ -113,14 +110,12 @@ async def test_what_a_source_lacks_is_made(
     has_video: bool,
     has_audio: bool,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wait_for_the_late(monkeypatch)
     async with upstream(tools, arguments) as server:
         url = f"http://127.0.0.1:{server.port}/stream"
         found = await inspect(url, tools)
         assert (found.has_video, found.has_audio) == (has_video, has_audio)
-        async with pulling(url, tools) as channel:
+        async with pulling(url, tools, limits=LIVE) as channel:
             await until(lambda: min(lengths(channel)) >= 2)
             for name, rendition in channel.renditions.items():
                 segment = rendition.window.listed[0]
@@ -159,11 +154,10 @@ def hls(tools: Tools, tmp_path: Path) -> Iterator[str]:
 
 
 async def test_an_hls_stream_is_pulled_and_nobody_sees_its_password_among_the_processes(
-    tools: Tools, hls: str, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, hls: str
 ) -> None:
-    wait_for_the_late(monkeypatch)
     url = hls.replace("http://", "http://someone:secret@") + "?key=hidden"
-    async with pulling(url, tools) as channel:
+    async with pulling(url, tools, limits=LIVE) as channel:
         await until(lambda: min(lengths(channel)) >= 3 and channel.pid)
         assert channel.restarts == 0
         words = await asyncio.to_thread(Path(f"/proc/{channel.pid}/cmdline").read_text)
@@ -171,13 +165,10 @@ async def test_an_hls_stream_is_pulled_and_nobody_sees_its_password_among_the_pr
         assert not [secret for secret in ("someone", "secret", "hidden") if secret in words]
 
 
-async def test_a_source_that_is_gone_for_a_second_is_a_gap_and_then_goes_on(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wait_for_the_late(monkeypatch, gaps=True)
+async def test_a_source_that_is_gone_for_a_second_is_a_gap_and_then_goes_on(tools: Tools) -> None:
     async with (
         upstream(tools, BOTH) as server,
-        pulling(f"http://127.0.0.1:{server.port}/a.ts", tools) as channel,
+        pulling(f"http://127.0.0.1:{server.port}/a.ts", tools, limits=GAPS) as channel,
     ):
         await until(lambda: channel.ready)
         window = channel.renditions["240p"].window
@@ -232,7 +223,7 @@ async def test_kills_in_a_row_leave_no_descriptor_no_zombie_and_a_discontinuity_
         ladder=("240p",),
         part_duration=0.25,
         segment_duration=1.0,
-        encoder_retry=dataclasses.replace(ENCODER_RETRY, longest_seconds=0.4),
+        limits=LiveLimits(encoder_retry=dataclasses.replace(ENCODER_RETRY, longest_seconds=0.4)),
     )
     report = await kill_again_and_again(Channel(options, tools), times=8, every=0.0)
     assert report.descriptors <= 2

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from packager.sources.pacing import MAX_AHEAD_SECONDS, SLACK_SECONDS, WINDOW_SECONDS, Pacing
+from packager.sources.limits import PacingLimits
+from packager.sources.pacing import Pacing
 
+LIMITS = PacingLimits()
 DAY = 86_400.0
 GROUP = 2.0
 """Seconds between access points."""
@@ -66,7 +68,7 @@ def play(
             shown = accessed
             pacing.detached()
             pacing.attached(shown, now)
-        if now > 3 * WINDOW_SECONDS:
+        if now > 3 * LIMITS.window_seconds:
             outcome.most = max(outcome.most, received - shown)
     outcome.last = received - shown
     return outcome
@@ -75,9 +77,11 @@ def play(
 def test_a_clock_that_goes_a_thousandth_too_fast_never_costs_more_than_some_seconds() -> None:
     outcome = play(lambda now: 1.001 * now, 3 * DAY)
     gained = 0.001 * 3 * DAY
-    assert outcome.most < SLACK_SECONDS + 2 * GROUP + 1
+    assert outcome.most < LIMITS.slack_seconds + 2 * GROUP + 1
     # Each time at least the slack is skipped, or it would happen too often.
-    assert gained / (SLACK_SECONDS + 2 * GROUP + 1) - 1 <= outcome.skips <= gained / SLACK_SECONDS
+    assert (
+        gained / (LIMITS.slack_seconds + 2 * GROUP + 1) - 1 <= outcome.skips <= gained / LIMITS.slack_seconds
+    )
     assert outcome.held == 0
 
 
@@ -103,15 +107,15 @@ def test_what_comes_in_bursts_is_left_alone() -> None:
 def test_a_burst_at_the_beginning_is_no_latency_after_two_minutes() -> None:
     outcome = play(lambda now: 12 + now, 3600)
     assert (outcome.skips, outcome.held) == (1, 0)
-    assert outcome.last < SLACK_SECONDS + GROUP
+    assert outcome.last < LIMITS.slack_seconds + GROUP
 
 
 def test_what_could_come_at_any_speed_is_held_back_and_all_of_it_is_played() -> None:
     outcome = play(lambda now: 4 * now, DAY)
     assert outcome.skips == 0
-    assert outcome.most <= MAX_AHEAD_SECONDS + AT_ONCE
+    assert outcome.most <= LIMITS.ahead_seconds + AT_ONCE
     assert play(lambda now: 1e9, DAY).skips == 0
-    assert play(lambda now: 1.2 * now, DAY).most <= MAX_AHEAD_SECONDS + AT_ONCE
+    assert play(lambda now: 1.2 * now, DAY).most <= LIMITS.ahead_seconds + AT_ONCE
 
 
 def test_a_pause_and_what_makes_up_for_it_are_no_reason_to_hold_a_live_stream_back() -> None:

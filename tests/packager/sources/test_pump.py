@@ -23,11 +23,11 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.process import Process
 from packager.process.tools import Tools
-from packager.sources import pacing
+from packager.sources.limits import PacingLimits, PumpLimits
 from packager.sources.pump import Pump
 from packager.window.model import LiveSegment
 from tests.live_server import running
-from tests.patience import wait_for_the_late
+from tests.patience import LIVE
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -40,6 +40,7 @@ BURST = 6.0
 """Seconds of a stream that come at once."""
 
 OPTIONS = ChannelOptions("pumped", "", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
+PATIENT = replace(OPTIONS, limits=LIVE)
 SOUND = "-re -f lavfi -i sine=frequency=440:sample_rate=44100"
 BOTH = (
     f"-re -f lavfi -i testsrc2=size=320x240:rate=25 {SOUND} -c:v libx264 -preset ultrafast -tune zerolatency "
@@ -71,11 +72,10 @@ async def bringing(pump: Pump, tools: Tools, arguments: str) -> AsyncIterator[No
 
 
 async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    wait_for_the_late(monkeypatch)
-    pump = Pump("mpegts")
-    channel = Channel(OPTIONS, tools, pump=pump)
+    pump = Pump("mpegts", limits=LIVE.source.pump)
+    channel = Channel(PATIENT, tools, pump=pump)
     async with bringing(pump, tools, BOTH), running(channel):
         window = channel.renditions["240p"].window
         await until(lambda: channel.ready and channel.pid)
@@ -92,11 +92,10 @@ async def test_a_stream_that_is_brought_plays_over_the_death_of_its_ffmpeg(
 
 
 async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    wait_for_the_late(monkeypatch)
-    pump = Pump("mpegts")
-    channel = Channel(OPTIONS, tools, pump=pump)
+    pump = Pump("mpegts", limits=LIVE.source.pump)
+    channel = Channel(PATIENT, tools, pump=pump)
     async with running(channel):
         async with bringing(pump, tools, BOTH):
             await until(lambda: channel.ready)
@@ -112,11 +111,10 @@ async def test_a_stream_that_ends_is_waited_for_without_an_ffmpeg(
 
 
 async def test_a_picture_that_changes_its_size_goes_on_behind_a_discontinuity_with_an_init_of_its_own(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    wait_for_the_late(monkeypatch)
-    pump = Pump("mpegts")
-    channel = Channel(replace(OPTIONS, ladder=("source",)), tools, pump=pump)
+    pump = Pump("mpegts", limits=LIVE.source.pump)
+    channel = Channel(replace(PATIENT, ladder=("source",)), tools, pump=pump)
     async with running(channel):
         async with bringing(pump, tools, BOTH):
             await until(lambda: channel.ready)
@@ -148,11 +146,10 @@ def film(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_without_a_break(
-    tools: Tools, film: bytes, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, film: bytes
 ) -> None:
-    wait_for_the_late(monkeypatch)
-    pump = Pump("mpegts")
-    channel = Channel(OPTIONS, tools, pump=pump)
+    pump = Pump("mpegts", limits=LIVE.source.pump)
+    channel = Channel(PATIENT, tools, pump=pump)
     clock = 0.0
 
     async def bring() -> None:
@@ -176,12 +173,11 @@ async def test_what_could_come_at_any_speed_is_held_to_its_own_time_and_played_w
 
 
 async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
-    tools: Tools, film: bytes, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, film: bytes
 ) -> None:
-    monkeypatch.setattr(pacing, "WINDOW_SECONDS", 3.0)
     # In so short a time what comes a little unevenly would look like a stream that isn't live.
-    monkeypatch.setattr(pacing, "LIVE_RATE", 1.3)
-    pump = Pump("mpegts", channel="burst")
+    pacing = PacingLimits(window_seconds=3.0, live_rate=1.3)
+    pump = Pump("mpegts", limits=PumpLimits(pacing=pacing), channel="burst")
     channel = Channel(OPTIONS, tools, pump=pump)
     clock = 0.0
 
@@ -208,7 +204,7 @@ async def test_a_burst_at_the_beginning_of_a_live_stream_is_no_latency_for_ever(
 
 
 async def test_who_brings_a_stream_is_held_back_by_an_ffmpeg_that_is_slow_and_by_nothing_else() -> None:
-    pump = Pump("mp3", max_ahead=BRINGING)
+    pump = Pump("mp3", limits=PumpLimits(ahead_bytes=BRINGING))
     brought = 0
 
     async def bring(times: int) -> None:

@@ -18,10 +18,12 @@ from structlog.testing import capture_logs
 
 from packager.concurrency import beside
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.sources import inspection, remux
-from packager.sources.remux import KEY_SECONDS, STILL_SECONDS, Remuxer, StreamContinuity, raw_library
+from packager.sources import remux
+from packager.sources.limits import ContinuityLimits, SourceLimits
+from packager.sources.remux import Remuxer, StreamContinuity, raw_library
 from packager.sources.schemes import untold
 from packager.window.model import LiveSegment
 from tests.live_server import running
@@ -33,6 +35,7 @@ from tests.waiting import until
 LARGE_SECONDS, SMALL_SECONDS = 25, 30
 """The picture is large for longer than a busy machine takes until it is watched."""
 
+LIMITS = LiveLimits(source=SourceLimits(seen_seconds=2))
 PACE = 600_000 // 8
 """Bytes a second of what is made."""
 
@@ -135,15 +138,16 @@ def pictures(tools: Tools, segment: LiveSegment) -> list[bytes]:
 
 
 async def test_other_codecs_sizes_and_streams_within_srt_are_a_discontinuity_and_no_secret_is_seen(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tools: Tools, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(inspection, "SEEN_SECONDS", 2)
     if "srt" not in tools.protocols:
         pytest.skip("this ffmpeg has no SRT")
     if await asyncio.to_thread(raw_library) is None:
         pytest.skip("there is no libavformat")
     url = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}?passphrase={PASSPHRASE}"
-    options = ChannelOptions("pulled", url, ("source", "240p"), part_duration=0.25, segment_duration=1.0)
+    options = ChannelOptions(
+        "pulled", url, ("source", "240p"), part_duration=0.25, segment_duration=1.0, limits=LIMITS
+    )
     channel = Channel(options, tools)
     parts = await asyncio.to_thread(programme, tools, tmp_path, LARGE_SECONDS, SMALL_SECONDS, HEVC)
     words = set[str]()
@@ -196,16 +200,17 @@ async def test_where_ffmpegs_library_is_not_there_an_ffmpeg_brings_srt(
 
 
 async def test_a_change_of_size_within_rtsp_is_a_discontinuity_and_its_sound_is_heard(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    monkeypatch.setattr(inspection, "SEEN_SECONDS", 2)
     # VLC doesn't run as root, and nobody else may look into pytest's folders.
     with tempfile.TemporaryDirectory() as name:
         film = Path(name) / "film.ts"
         film.parent.chmod(0o755)
         film.write_bytes(b"".join(await asyncio.to_thread(programme, tools, film.parent, 8, 8)))
         with rtsp_by_vlc(film) as url:
-            options = ChannelOptions("pulled", url, ("source",), part_duration=0.25, segment_duration=1.0)
+            options = ChannelOptions(
+                "pulled", url, ("source",), part_duration=0.25, segment_duration=1.0, limits=LIMITS
+            )
             channel = Channel(options, tools)
             async with running(channel):
                 await until(lambda: channel.ready)
@@ -244,16 +249,18 @@ async def test_cameras_with_motion_jpeg_and_g_711_are_seen_and_heard(tools: Tool
 
 
 def test_a_clock_that_stands_still_and_a_lack_of_key_frames_are_told_and_a_pause_is_not() -> None:
-    progress = StreamContinuity(0.0)
+    progress = StreamContinuity(0.0, ContinuityLimits())
     told = [progress.received(now, now, access=now % 2 == 0) for now in range(10)]
     assert set(told) == {None}
     assert progress.received(9.2, 600.0, access=True) is None
     still = [progress.received(9.2, 600 + step / 10, access=True) for step in range(1, 60)]
-    assert still.index("its clock stands still") == pytest.approx(10 * STILL_SECONDS, abs=2)
-    keyless = StreamContinuity(0.0)
+    assert still.index("its clock stands still") == pytest.approx(
+        10 * ContinuityLimits().still_seconds, abs=2
+    )
+    keyless = StreamContinuity(0.0, ContinuityLimits())
     told = [keyless.received(step / 4, step / 4, access=step < 8) for step in range(400)]
     first = next(index for index, one in enumerate(told) if one is not None)
-    assert first / 4 == pytest.approx(KEY_SECONDS + 2, abs=0.5)
+    assert first / 4 == pytest.approx(ContinuityLimits().key_seconds + 2, abs=0.5)
 
 
 def test_what_a_program_says_of_a_url_is_told_without_it() -> None:

@@ -7,7 +7,8 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from packager.sources.retries import SOURCE_RETRY, SourceRetries
+from packager.sources.limits import SOURCE_RETRY
+from packager.sources.retries import SourceRetries
 
 
 @pytest.fixture

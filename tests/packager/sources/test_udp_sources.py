@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 
 from packager.concurrency import beside
 from packager.live.channel import Channel
+from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.sources import inspection, udp
+from packager.sources.limits import SourceLimits
 from packager.sources.udp import Address, DatagramPuller, Endpoint, read_address
 from packager.window.model import LiveSegment
 from packager.window.window import Window
@@ -31,7 +32,7 @@ PACKET, IN_A_DATAGRAM = 188, 7
 FEW = 100
 """Datagrams for which there is room in a socket, so that none is lost however late they are taken."""
 
-BRIEF, LONG = 0.5, 600.0
+BRIEF, LONG = 4.0, 600.0
 """Seconds of silence: a machine that stands still makes others than the source's, too."""
 
 OPTIONS = ChannelOptions("pulled", ladder=("240p",), part_duration=0.25, segment_duration=1.0)
@@ -55,12 +56,12 @@ def udp_port() -> int:
 
 
 async def test_another_codec_and_size_in_datagrams_are_a_discontinuity_with_an_init_segment_of_its_own(
-    tools: Tools, monkeypatch: pytest.MonkeyPatch
+    tools: Tools,
 ) -> None:
-    monkeypatch.setattr(inspection, "SEEN_SECONDS", 2)
+    limits = LiveLimits(source=SourceLimits(seen_seconds=2))
     # A group: one sender and many receivers.
     url = f"udp://239.255.77.1:{udp_port()}?localaddr=127.0.0.1"
-    channel = Channel(replace(OPTIONS, source=url, ladder=("source", "240p")), tools)
+    channel = Channel(replace(OPTIONS, source=url, ladder=("source", "240p"), limits=limits), tools)
     async with running(channel):
         with child(sender(f"{url}&pkt_size=1316")):
             await until(lambda: channel.ready)
@@ -104,18 +105,16 @@ def datagrams(film: bytes) -> list[bytes]:
 
 
 async def test_silence_is_told_once_and_what_comes_behind_it_is_another_stream(
-    film: bytes, monkeypatch: pytest.MonkeyPatch
+    film: bytes,
 ) -> None:
-    monkeypatch.setattr(udp, "SILENT_SECONDS", BRIEF)
     port = udp_port()
-    puller = DatagramPuller(f"udp://127.0.0.1:{port}", "silent")
+    puller = DatagramPuller(f"udp://127.0.0.1:{port}", "silent", SourceLimits(silent_datagram_seconds=BRIEF))
     with capture_logs() as logs, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         pulling = asyncio.create_task(puller.run())
         await until(lambda: logs)
         signatures = []
         *sent, last = datagrams(film)[:FEW]
         for _ in range(2):
-            monkeypatch.setattr(udp, "SILENT_SECONDS", LONG)
             flowing = asyncio.create_task(puller.pump.flowing())
             await asyncio.sleep(0)  # it waits for what comes from now on
             for data in sent:
@@ -123,8 +122,7 @@ async def test_silence_is_told_once_and_what_comes_behind_it_is_another_stream(
                 await asyncio.sleep(0)
             await flowing
             signatures.append(puller.pump.stream)
-            # It counts from the last one on.
-            monkeypatch.setattr(udp, "SILENT_SECONDS", BRIEF)
+            # The silence counts from the last one on.
             out.sendto(last, ("127.0.0.1", port))
             told = len(signatures) * 2 + 1
             await until(functools.partial(counted, logs, told))
@@ -139,12 +137,12 @@ async def test_silence_is_told_once_and_what_comes_behind_it_is_another_stream(
 
 
 async def test_packets_that_are_lost_are_counted_those_that_find_no_room_too(
-    film: bytes, monkeypatch: pytest.MonkeyPatch
+    film: bytes,
 ) -> None:
     # Behind a silence comes another stream, of which nothing is known to be missing.
-    monkeypatch.setattr(udp, "SILENT_SECONDS", LONG)
+    limits = SourceLimits(silent_datagram_seconds=LONG, receive_bytes=1 << 16)
     port = udp_port()
-    puller = DatagramPuller(f"udp://127.0.0.1:{port}", "lossy", receive_bytes=1 << 16)
+    puller = DatagramPuller(f"udp://127.0.0.1:{port}", "lossy", limits)
     with capture_logs() as logs, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         pulling = asyncio.create_task(puller.run())
         await until(lambda: puller.losses.datagrams == 0 and puller._endpoint)

@@ -11,7 +11,8 @@ import structlog
 import uvloop
 
 from packager.window import waiters as waiting
-from packager.window.waiters import RELEASED_AT_ONCE, TooManyWaitersError, Waiters
+from packager.window.limits import WaiterLimits
+from packager.window.waiters import TooManyWaitersError, Waiters
 
 LONG_SECONDS = 30.0
 
@@ -41,7 +42,7 @@ async def test_a_group_is_released_in_its_order_with_one_look_at_its_condition()
         looks.append(True)
         return bool(there)
 
-    crowd = [One(told) for _ in range(2 * RELEASED_AT_ONCE + 1)]
+    crowd = [One(told) for _ in range(2 * waiters.limits.released_at_once + 1)]
     for one in crowd:
         waiters.add(one, ready, LONG_SECONDS, "part")
     waiters.notify()
@@ -128,8 +129,7 @@ async def test_a_release_that_takes_long_lets_others_have_their_turn(monkeypatch
     told: list[tuple[One, bool]] = []
     clock = iter(range(10**6))
     monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: next(clock) * 0.004))
-    monkeypatch.setattr(waiting, "RELEASED_AT_LEAST", 2)
-    waiters, turns = Waiters(), list[int]()
+    waiters, turns = Waiters(WaiterLimits(released_at_least=2)), list[int]()
     for _ in range(10):
         waiters.add(One(told), lambda: True, LONG_SECONDS, "part")
     waiters.notify()
