@@ -148,9 +148,6 @@ class VariantListing:
 def read_playlist(data: bytes) -> MediaListing | VariantListing:
     """Read a playlist; takes up to a second for the longest.
 
-    Args:
-        data: all of it.
-
     Raises:
         MalformedError: it isn't a playlist, or violates a rule that matters.
         UnsupportedError: it is too large, or uses EXT-X-DEFINE or EXT-X-SKIP.

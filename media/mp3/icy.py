@@ -28,9 +28,6 @@ _HARMLESS = {**dict.fromkeys(map(ord, _BIDI_CONTROLS)), ord("'"): "\u2019"}
 def clean_title(title: str) -> str:
     """Make a title safe to show and to quote.
 
-    Args:
-        title: any text.
-
     Returns:
         One line without control characters or overrides of the writing direction, and with typographic
         apostrophes, since players end the title at ``';`` or even at the first ``'``.

@@ -102,9 +102,6 @@ class BitReservoirRepair:
     def feed(self, frame: Frame) -> list[tuple[Shape, bytes]]:
         """Take the track's next frame.
 
-        Args:
-            frame: of Layer III.
-
         Returns:
             Frames with their shapes, in order, muted if necessary; single frames of another shape, caused by
             damage, are replaced by silence. The newest may be held back.

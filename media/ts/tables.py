@@ -82,10 +82,6 @@ def section_of(packet: bytes) -> bytes:
 def write_tables(program: ProgramMap, pid: int) -> bytes:
     """Write the PAT and the PMT.
 
-    Args:
-        program: the only one.
-        pid: of its map.
-
     Raises:
         ValueError: a table doesn't fit into a packet.
     """

@@ -62,9 +62,6 @@ class MadeSecret:
 def with_secrets(config: Config) -> tuple[Config, tuple[MadeSecret, ...]]:
     """Fill in missing secrets of a configuration: kept ones, or new ones. Blocks.
 
-    Args:
-        config: all options.
-
     Returns:
         The whole configuration, and the secrets that are new.
 

@@ -99,11 +99,7 @@ def station_info_of(fields: Mapping[str, str]) -> StationInfo:
 
 
 def announced_bitrate(fields: Mapping[str, str]) -> int:
-    """Read the bitrate that a source declares, in kbit/s; 0 for none.
-
-    Args:
-        fields: header fields.
-    """
+    """Read the bitrate that a source declares, in kbit/s; 0 for none."""
     for value in (fields.get("ice-bitrate", ""), fields.get("icy-br", "")):
         if value.isascii() and value.isdecimal() and len(value) < 5:
             return int(value)

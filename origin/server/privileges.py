@@ -27,9 +27,6 @@ def is_root() -> bool:
 def become(name: str) -> None:
     """Become another user, with its groups; does nothing if this process already is that user.
 
-    Args:
-        name: of the user.
-
     Raises:
         UserError: the user doesn't exist or is root, this process isn't root, or the user can't read the
             program.

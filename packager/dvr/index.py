@@ -221,9 +221,6 @@ class Index:
 def decode(data: bytes) -> tuple[dict[int, IndexLine], int]:
     """Read an index.
 
-    Args:
-        data: all of it.
-
     Returns:
         Its lines by number, in ascending order, and the number of unreadable lines.
     """

@@ -89,10 +89,6 @@ def lay_out(listed: Listed) -> Layout:
 def make_head(folder: OpenFolder, listed: Listed) -> bytes:
     """Make the head of the MP4. Blocks for a while.
 
-    Args:
-        folder: of the recording.
-        listed: its segments.
-
     Raises:
         UnsupportedError: the codec parameters change; an MP4 has one set for each track.
         MalformedError: a file is damaged.
