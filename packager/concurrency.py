@@ -1,4 +1,4 @@
-"""Waiting, threads and tasks, done so that nothing is left behind where somebody is cancelled."""
+"""Helpers for waiting, threads and background tasks that leave nothing behind upon cancellation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 LAST_LOOK_SECONDS = 0.02
-"""For how long is looked once more before a silence counts: what came meanwhile is there already."""
+"""Extra time after a timeout for data that arrived at the last moment."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,14 +26,14 @@ C = TypeVar("C", bound=Closable)
 
 
 async def patiently(receive: Callable[[], Awaitable[T]], seconds: float) -> T:
-    """Wait for something for so long, and look once more then.
+    """Wait with a timeout, then once more for ``LAST_LOOK_SECONDS``.
 
     Args:
-        receive: waits for it; where it is cancelled it has taken nothing.
-        seconds: for how long.
+        receive: waits; takes nothing if it is cancelled.
+        seconds: the timeout.
 
     Raises:
-        TimeoutError: it didn't come.
+        TimeoutError: nothing arrived.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -67,13 +67,10 @@ def _close_unwanted(opening: asyncio.Future[C]) -> None:
 
 @contextlib.asynccontextmanager
 async def beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
-    """Run work while the context is open; it is cancelled at its end. Where it fails, so does the block.
-
-    Args:
-        work: what to run.
+    """Run a coroutine while the context is open, and cancel it at the end; its failure also fails the block.
 
     Raises:
-        BaseException: the error of the work or of the block, not in a group: callers tell it by its type.
+        BaseException: the error of the coroutine or the block, not in a group.
         BaseExceptionGroup: both failed.
     """
     try:

@@ -1,12 +1,10 @@
-"""Folders and files that the server keeps: opened from a configured folder down without following links.
+"""Safe access to the server's own folders and files: opened from a configured folder down without links.
 
-The configured folder itself may be a link. What is beneath it is opened part by part, each from the folder
-before it: so nothing that lies there leads anywhere else, whoever put it there and whenever. A file is
-written under another name and renamed; what isn't ours is never removed, emptied or written over. Everything
-here blocks.
+The configured folder itself may be a link. Below it each part is opened relative to the one before, so that
+nothing there can lead elsewhere. Files are written under a temporary name and renamed; what isn't ours is
+never removed or overwritten. Everything here blocks.
 
-A file with a number in its name is called by a string, never by a ``Path``: pathlib interns what it is made
-of, and CPython's table of interned strings grows with names that are long gone.
+Numbered files are named by strings instead of ``Path``: pathlib interns names, which would never be freed.
 """
 
 from __future__ import annotations
@@ -22,13 +20,13 @@ from types import TracebackType
 from typing import Self
 
 TEMPORARY = ".tmp"
-"""What the name of a file ends in while it is written."""
+"""Extension of files that are being written."""
 
 ASIDE = "aside"
-"""Folder of what lay where our files are to be, and isn't ours; never removed by us."""
+"""Folder of foreign files that were in the way; we never remove it."""
 
 MAX_ASIDE_FOLDERS = 16
-"""How often something is set aside in one folder; beyond that it stays where it is, for somebody to look."""
+"""How often something is set aside in a folder; beyond, it stays where it is."""
 
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY
 # O_NONBLOCK: the opening of a FIFO must not wait for somebody at its other end.
@@ -36,23 +34,23 @@ _FILE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class NotOursError(OSError):
-    """Something lies where a file or folder of ours is to be; the text is one line that says what to do."""
+    """Something foreign is in the place of our file or folder; the text is one line that says what to do."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(errno.EEXIST, reason, path)
 
     def __str__(self) -> str:
-        """Name the place, and what is wrong with it."""
+        """Name the place and the problem."""
         return f"{self.filename}: {self.strerror}"
 
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """Where a folder of ours is.
+    """The place of one of our folders.
 
     Attributes:
-        root: the configured folder, to which links may lead.
-        names: of the folders beneath it, one in the other.
+        root: the configured folder, which may be a link.
+        names: of the nested folders below it.
     """
 
     root: Path
@@ -60,36 +58,36 @@ class DataFolder:
 
     @classmethod
     def at(cls, place: Path | DataFolder) -> DataFolder:
-        """Take a path for a configured folder; what is beneath one already stays as it is."""
+        """Make one for a configured path; a ``DataFolder`` is returned as it is."""
         return place if isinstance(place, DataFolder) else cls(place)
 
     def __truediv__(self, name: str) -> DataFolder:
-        """Name a folder in this one.
+        """Name a folder within.
 
         Raises:
-            ValueError: it is the name of no folder in it.
+            ValueError: the name is invalid.
         """
         return DataFolder(self.root, (*self.names, checked(name)))
 
     def __str__(self) -> str:
-        """Give its path, for people."""
+        """Return the path, for messages."""
         return "/".join((str(self.root), *self.names))
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """Last part of the path."""
         return self.names[-1] if self.names else self.root.name
 
     def open(self, *, make: bool = False) -> OpenFolder:
         """Open it.
 
         Args:
-            make: whether it is made where it isn't there.
+            make: whether to create it if it is missing.
 
         Raises:
-            FileNotFoundError: it isn't there.
-            NotOursError: a link or something else that is no folder is in its place, or on the way to it.
-            OSError: it can't be opened or made.
+            FileNotFoundError: it is missing.
+            NotOursError: it, or a folder on the way, is a link or something else.
+            OSError: it can't be opened or created.
         """
         if make:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -102,7 +100,7 @@ class DataFolder:
 
 
 class OpenFolder:
-    """An open folder, in which every name means what lies in it, and no link is followed.
+    """An open folder; names refer to its direct entries, and links are not followed.
 
     Args:
         descriptor: of the folder; it is closed with this one.
@@ -122,17 +120,17 @@ class OpenFolder:
         self.close()
 
     def close(self) -> None:
-        """Give the descriptor back. May be called again."""
+        """Close the descriptor; may be called again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def place_of(self, name: str) -> str:
-        """Tell where something in it is, for people."""
+        """Return the path of an entry, for messages."""
         return f"{self.path}/{name}"
 
     def folder(self, name: str, *, make: bool = False) -> OpenFolder:
-        """Open a folder in it; see ``DataFolder.open``."""
+        """Open a folder within; see ``DataFolder.open``."""
         if make:
             self.make_folder(name)
         try:
@@ -145,7 +143,7 @@ class OpenFolder:
         return OpenFolder(descriptor, self.place_of(name))
 
     def make_folder(self, name: str) -> bool:
-        """Make a folder in it; tell whether it wasn't there, nor anything else of its name."""
+        """Create a folder; return False if the name exists."""
         try:
             os.mkdir(name, dir_fd=self._descriptor)
         except FileExistsError:
@@ -153,12 +151,12 @@ class OpenFolder:
         return True
 
     def entries(self) -> Iterator[os.DirEntry[str]]:
-        """Give what is in it; what an entry is, it tells without following links."""
+        """List the entries."""
         with os.scandir(self._descriptor) as entries:
             yield from entries
 
     def status(self, name: str) -> os.stat_result | None:
-        """Look at something in it, and at a link itself; None where nothing is."""
+        """Return the status of an entry, without following links; None if it is missing."""
         try:
             return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -171,32 +169,32 @@ class OpenFolder:
             Its descriptor, which the caller closes.
 
         Raises:
-            FileNotFoundError: nothing is there.
-            NotOursError: no regular file is.
+            FileNotFoundError: it is missing.
+            NotOursError: it isn't a regular file.
             OSError: it can't be opened.
         """
         return self._regular(name, os.O_RDONLY | _FILE)
 
     def open_to_lock(self, name: str) -> int:
-        """Open a regular file in which nothing is ever written; it is made if it isn't there.
+        """Open a regular file that only serves as a lock; created if missing.
 
         Returns:
             Its descriptor, which the caller closes.
 
         Raises:
-            NotOursError: something else lies there.
+            NotOursError: it isn't a regular file.
             OSError: it can't be opened.
         """
         return self._regular(name, os.O_RDWR | os.O_CREAT | _FILE)
 
     def open_to_append(self, name: str) -> int:
-        """Open a regular file that has no other name for reading and writing; it is made if it isn't there.
+        """Open a regular file without further hard links for reading and writing; created if missing.
 
         Returns:
             Its descriptor, which the caller closes.
 
         Raises:
-            NotOursError: something else lies there.
+            NotOursError: it isn't such a file.
             OSError: it can't be opened.
         """
         descriptor = self._regular(name, os.O_RDWR | os.O_APPEND | os.O_CREAT | _FILE)
@@ -222,12 +220,12 @@ class OpenFolder:
         """Read a regular file.
 
         Args:
-            name: its name.
-            limit: most bytes that it may have.
+            name: of the file.
+            limit: its longest length in bytes.
 
         Raises:
-            FileNotFoundError: nothing is there.
-            NotOursError: no regular file is, or a longer one.
+            FileNotFoundError: it is missing.
+            NotOursError: it isn't a regular file, or is longer.
             OSError: it can't be read.
         """
         descriptor = self.open_file(name)
@@ -240,11 +238,11 @@ class OpenFolder:
         return bytes(data[:limit])
 
     def read_head(self, name: str, length: int) -> bytes:
-        """Read how a regular file begins.
+        """Read the beginning of a regular file.
 
         Raises:
-            FileNotFoundError: nothing is there.
-            NotOursError: no regular file is.
+            FileNotFoundError: it is missing.
+            NotOursError: it isn't a regular file.
             OSError: it can't be read.
         """
         descriptor = self.open_file(name)
@@ -256,16 +254,16 @@ class OpenFolder:
     def write_whole(
         self, name: str, data: bytes | Iterable[bytes], *, replaces: bool = True, synchronized: bool = True
     ) -> None:
-        """Write a file under another name, synchronise it and rename it.
+        """Write a file under a temporary name, synchronise and rename it.
 
         Args:
-            name: its name.
+            name: of the file.
             data: all of it, or its pieces in order.
-            replaces: whether a regular file that lies there is one of ours, and is replaced.
-            synchronized: whether it has to outlive a power cut.
+            replaces: whether to replace an existing regular file.
+            synchronized: whether it must survive a power cut.
 
         Raises:
-            NotOursError: something lies there that isn't to be replaced.
+            NotOursError: something exists that must not be replaced.
             OSError: it can't be written; then nothing of it is left.
         """
         self._check_free(name, replaces=replaces)
@@ -293,11 +291,11 @@ class OpenFolder:
         """Remove a regular file.
 
         Args:
-            name: its name.
-            size: the bytes that it has to have, for it to be ours; None: it was recognised already.
+            name: of the file.
+            size: its length, if it is one of ours; None if that was checked already.
 
         Returns:
-            Whether nothing is there any more.
+            Whether the name is free now.
 
         Raises:
             OSError: it can't be removed.
@@ -312,7 +310,7 @@ class OpenFolder:
         return True
 
     def remove_folder(self, name: str) -> bool:
-        """Remove a folder that is empty; tell whether nothing is there any more."""
+        """Remove an empty folder; return whether the name is free now."""
         try:
             os.rmdir(name, dir_fd=self._descriptor)
         except FileNotFoundError:
@@ -324,20 +322,20 @@ class OpenFolder:
         return True
 
     def move(self, name: str, target: OpenFolder, new_name: str) -> None:
-        """Move something into a folder, whatever it is; a link itself.
+        """Move any entry into a folder; links are moved themselves.
 
         Raises:
-            NotOursError: something has that name there already.
+            NotOursError: the new name exists.
             OSError: it can't be moved.
         """
         target._check_free(new_name, replaces=False)
         os.rename(name, new_name, src_dir_fd=self._descriptor, dst_dir_fd=target._descriptor)
 
     def link(self, name: str, target: OpenFolder, new_name: str) -> None:
-        """Give a file a second name.
+        """Make a hard link.
 
         Raises:
-            OSError: it can't be done, for one thing where the file system has no links.
+            OSError: it can't be made, for instance because the file system has none.
         """
         os.link(
             name,
@@ -348,10 +346,10 @@ class OpenFolder:
         )
 
     def free_name(self, name: str, most: int) -> str:
-        """Give a name that nothing has: this one, or with a number behind it.
+        """Return a free name: this one, or with a number behind it.
 
         Raises:
-            NotOursError: so many of them are taken.
+            NotOursError: all numbers are taken.
         """
         names = (name, *(f"{name}-{number}" for number in range(1, most)))
         for one in names:
@@ -360,14 +358,14 @@ class OpenFolder:
         raise NotOursError(self.place_of(name), f"{most} of this name are here; look into them, remove them")
 
     def set_aside(self, names: Sequence[str]) -> str:
-        """Move things that are in the way into a folder of their own, in which nothing is ever removed.
+        """Move entries that are in the way into a new folder, which is never removed.
 
         Returns:
             The path of that folder.
 
         Raises:
-            NotOursError: there are ``MAX_ASIDE_FOLDERS`` already; then all of it stays where it is.
-            OSError: something can't be moved.
+            NotOursError: there are ``MAX_ASIDE_FOLDERS`` already; then all entries stay.
+            OSError: an entry can't be moved.
         """
         with self.folder(ASIDE, make=True) as aside:
             for number in range(1, MAX_ASIDE_FOLDERS + 1):
@@ -383,10 +381,10 @@ class OpenFolder:
 
 
 def checked(name: str) -> str:
-    """Give the name of a file or folder back.
+    """Return a valid name of an entry.
 
     Raises:
-        ValueError: it names something elsewhere, or nothing.
+        ValueError: it is a path, or empty.
     """
     if not name or name in (".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{name!r} names no file in a folder")
@@ -394,7 +392,7 @@ def checked(name: str) -> str:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all bytes, however few a call takes."""
+    """Write all bytes, in as many calls as it takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

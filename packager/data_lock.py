@@ -1,4 +1,4 @@
-"""The lock of a data folder: two servers that write the same numbers and segments would spoil both."""
+"""Locks a data folder, since two servers must not write the same numbers and segments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packager.data_folder import DataFolder, NotOursError
 NAME = "lock"
 
 ASK_SECONDS = 0.02
-"""Between two looks whether the server before has let go of the folder."""
+"""Interval at which a waiting server tries the lock."""
 
 
 class DataInUseError(Exception):
@@ -20,7 +20,7 @@ class DataInUseError(Exception):
 
 
 class DataLock:
-    """Holds a data folder for this process, until ``release`` or the process's end, however it ends.
+    """Holds the lock of a data folder until ``release``, or until the process ends.
 
     Args:
         folder: the folder, which is made if it isn't there.
@@ -35,15 +35,15 @@ class DataLock:
 
     @property
     def held(self) -> bool:
-        """Whether this process has the folder."""
+        """Whether this process holds the lock."""
         return self._fd >= 0
 
     def take(self) -> None:
-        """Hold it from now on; it blocks only as a disk does.
+        """Take the lock. Blocks only for the disk.
 
         Raises:
             DataInUseError: another process holds it.
-            OSError: it can't be made or written.
+            OSError: the folder can't be created or written.
         """
         try:
             with DataFolder(self._folder).open(make=True) as folder:
@@ -65,10 +65,10 @@ class DataLock:
         self._fd = fd
 
     async def wait(self) -> None:
-        """Hold it as soon as the process that has it lets go; for as long as that one takes.
+        """Take the lock as soon as it is free.
 
         Raises:
-            OSError: it can't be made or written.
+            OSError: the folder can't be created or written.
         """
         while not self.held:
             try:
@@ -77,7 +77,7 @@ class DataLock:
                 await asyncio.sleep(ASK_SECONDS)
 
     def release(self) -> None:
-        """Let another process have it. May be called again."""
+        """Release the lock; may be called again."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -1,7 +1,7 @@
-"""Takes passwords, keys and tokens out of logs, relayed errors, and a configuration that is shown. Pure.
+"""Removes passwords, keys and tokens from logs, errors and the printed configuration. Pure.
 
-They are told by where they stand (a URL's user and query, ``passphrase=…``, ``Authorization: …``), and by
-what they are where that is known (`Redactor`).
+Secrets are recognised by their context (a URL's user and query, ``passphrase=…``, ``Authorization: …``), and
+by value where they are known (`Redactor`).
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus
 
 MASK = "***"
-"""What stands in a secret's place."""
+"""Replaces a secret."""
 
 SHORTEST_SECRET = 6
-"""Characters of a secret that is taken out wherever it stands; shorter ones would be found in other words."""
+"""Shortest secret that is removed by value; shorter ones would occur in other words."""
 
 SHORTEST_TOKEN = 16
-"""Characters of a URL's user that is taken for a token where there is no password beside it."""
+"""Shortest user of a URL without password that is taken for a token."""
 
 NAMES_OF_SECRETS = (
     r"pass(?:word|phrase|wd)?|pwd|key|token|secret|sign(?:ature)?|sig|auth(?:orization)?|credentials?|"
     r"streamid|hmac|hdn[a-z]+|session(?:_?id)?|policy"
 )
-"""How the names of parameters end whose values are secret."""
+"""Endings of the names of secret parameters."""
 
 STREAM_KEY_SCHEMES = ("rtmp", "rtmps", "rtmpt", "rtmpe", "rtmpte")
-"""Schemes of URLs whose path ends with a key."""
+"""URL schemes whose path ends with a stream key."""
 
 _URL = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"<>]*")
 _BEHIND_URL = "'`,.:;)]}"
@@ -49,7 +49,7 @@ _NAME = re.compile(rf"(?:.*[^a-z])?(?:{NAMES_OF_SECRETS})", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Take out of a text what stands where secrets stand."""
+    """Remove secrets that are recognised by their context."""
     if "://" in text:
         text = _URL.sub(_without_secrets, text)
     if "=" in text or ":" in text:
@@ -61,11 +61,11 @@ def redact(text: str) -> str:
 
 
 def redacted_url(url: str, mark: str = "") -> str:
-    """Name a URL without what may be secret in it: user, password, query, and what RTMP calls a stream key.
+    """Remove user, password, query and stream key from a URL.
 
     Args:
-        url: as configured; what is no URL stays as it is.
-        mark: what stands where something was.
+        url: anything that isn't a URL is returned unchanged.
+        mark: replaces what is removed.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
@@ -84,7 +84,7 @@ def redacted_url(url: str, mark: str = "") -> str:
 
 
 def secrets_of(url: str) -> Iterator[str]:
-    """Give what is secret in a URL, as it stands there: parts of its user, its query, and a stream key."""
+    """Return the secrets in a URL: parts of its user, its query, and a stream key."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return
@@ -112,7 +112,7 @@ def secrets_of(url: str) -> Iterator[str]:
 
 
 def _divided(rest: str) -> tuple[str, str, str]:
-    """Divide a URL behind its scheme into what comes before its query or fragment, the sign, and the rest."""
+    """Divide a URL behind its scheme: before query or fragment, the delimiter, and the rest."""
     found = re.search("[?#]", rest)
     return (rest, "", "") if found is None else (rest[: found.start()], found[0], rest[found.end() :])
 
@@ -125,21 +125,21 @@ def _without_secrets(found: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Redactor:
-    """Takes out of texts what stands where secrets stand, and secrets that are known wherever they stand.
+    """Removes secrets by context, and known secrets by value.
 
     Attributes:
-        known: finds those that are known; None where none is.
+        known: matches known secrets; None without any.
     """
 
     known: re.Pattern[str] | None = None
 
     @classmethod
     def of(cls, secrets: Iterable[str], shortest: int = SHORTEST_SECRET) -> Redactor:
-        """Make one that knows some secrets.
+        """Make a redactor that knows some secrets.
 
         Args:
             secrets: as configured.
-            shortest: characters that a secret has at least which is looked for everywhere.
+            shortest: length from which a secret is removed by value.
         """
         forms = {form for secret in secrets if len(secret) >= shortest for form in _forms(secret)}
         if not forms:
@@ -148,11 +148,11 @@ class Redactor:
         return cls(re.compile("|".join(map(re.escape, longest_first))))
 
     def __call__(self, text: str) -> str:
-        """Take the secrets out of a text."""
+        """Remove all secrets from a text."""
         return redact(self.without_known(text))
 
     def without_known(self, text: str) -> str:
-        """Take out those alone that are known."""
+        """Remove only known secrets."""
         return text if self.known is None else self.known.sub(MASK, text)
 
 
@@ -160,7 +160,7 @@ NO_SECRETS = Redactor()
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Give how a secret may be written: in an address, in JSON, and in Basic authentication."""
+    """Yield the encodings of a secret: as is, in URLs, in JSON, and in Basic authentication."""
     plain = {secret, unquote(secret), unquote_plus(secret)}
     for text in plain:
         yield text

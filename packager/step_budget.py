@@ -1,7 +1,7 @@
-"""How long a task computes before everybody else has a turn: who parses what others send counts his steps.
+"""Limits how long a task computes before it yields to the event loop, while it parses data of others.
 
-An event loop goes on only where a task waits, and what has come already isn't waited for: a server that sends
-a megabyte in chunks of a byte would hold it for as long as all of them take.
+A task only yields where it really waits; data that has arrived already isn't waited for, so a megabyte in
+chunks of one byte would block the loop.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import asyncio
 import time
 
 STEP_SECONDS = 0.005
-"""How long a task may compute in one step, but for what it does at once; a loop is late by as much."""
+"""How long a task may compute between two yields."""
 
 PORTION_BYTES = 16 << 10
-"""How much is parsed at once, where nothing else is said: the smallest units of any container, in 5 ms."""
+"""Default size of portions: the smallest units of any container take about 5 ms for so many bytes."""
 
 
 class StepBudget:
-    """The time that one task has left in a step; it is as long as ``seconds`` again behind each turn.
+    """The computing time that a task has left until it must yield.
 
     Args:
-        seconds: of computing.
+        seconds: of computing between two yields.
     """
 
     def __init__(self, seconds: float = STEP_SECONDS) -> None:
@@ -28,23 +28,18 @@ class StepBudget:
         self._since = time.perf_counter()
 
     async def spend(self) -> None:
-        """Give everybody else a turn if the time is up."""
+        """Yield to the event loop if the time is used up."""
         if time.perf_counter() - self._since >= self._seconds:
             await asyncio.sleep(0)
             self._since = time.perf_counter()
 
     def portions(self, data: bytes | bytearray, size: int = PORTION_BYTES) -> Portions:
-        """Cut bytes into portions to be parsed one by one; between two of them others may have a turn.
-
-        Args:
-            data: the bytes.
-            size: of a portion.
-        """
+        """Split bytes into portions to be parsed one by one, yielding in between if necessary."""
         return Portions(self, data, size)
 
 
 class Portions:
-    """An asynchronous iterator over portions of some bytes; see ``StepBudget.portions``."""
+    """The asynchronous iterator of ``StepBudget.portions``."""
 
     def __init__(self, budget: StepBudget, data: bytes | bytearray, size: int) -> None:
         self._budget = budget

@@ -1,4 +1,4 @@
-// Small things every view needs: elements, keyed rows, numbers as people write them, JSON from the server.
+// Helpers of all views: making elements, updating keyed rows, formatting numbers, fetching JSON.
 
 const REQUEST_TIMEOUT_MS = 8000;
 
@@ -16,7 +16,7 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** Writes text only where it changed, so that screen readers and selections are left in peace. */
+/** Writes text only if it changed, so that screen readers and selections are not disturbed. */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -44,13 +44,13 @@ export function syncRows(list, rows, items, keyOf, make) {
 
 let token = "";
 
-/** Presents the admin token from now on: as long as the page stays, and nowhere else. */
+/** Sets the admin token for further requests; it is only kept in memory. */
 export const present = (given) => { token = given; };
 
 export const presented = () => token;
 
 async function get(address) {
-  // Who wants JSON is asked for a token by no window of the browser's own: the page asks.
+  // For JSON the server sends no Basic challenge, so that the page asks for the token and not the browser.
   const headers = { accept: "application/json", ...(token && { authorization: `Bearer ${token}` }) };
   const response = await fetch(address, { headers, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) });
   if (!response.ok) throw Object.assign(new Error(`${address}: ${response.status}`), { status: response.status });
@@ -61,7 +61,7 @@ export async function getList(address) {
   return (await get(address)).json();
 }
 
-/** One page of a list, and the address of the next one (RFC 8288), "" behind the last. */
+/** Fetches a page of a list, and the address of the next one (RFC 8288), "" after the last. */
 export async function getPage(address) {
   const response = await get(address);
   const next = response.headers.get("link")?.match(/<([^>]*)>; rel="next"/)?.[1] ?? "";
@@ -85,5 +85,5 @@ export const bytes = (value) => scaled(value, ["", "k", "M", "G", "T"], "B");
 export const bits = (value) => scaled(value, ["", "k", "M", "G"], "bit/s");
 export const count = (value, one, many) => `${value} ${value === 1 ? one : many}`;
 
-/** A path in the address bar: each segment encoded, slashes kept. */
+/** Encodes a path for the address bar, keeping its slashes. */
 export const encodePath = (path) => path.split("/").map(encodeURIComponent).join("/");

@@ -9,7 +9,7 @@ const HEIGHT = 90;
 const HEADROOM = 1.15;
 const LEAST_BUFFER_S = 5;
 const LEAST_RATE = 100_000;
-// Beside a link far faster than the media the levels would lie flat on the ground; the line is cut here instead.
+// Limits the bandwidth shown: on a very fast link the levels would otherwise be flat at the bottom.
 const MOST_RATE_IN_LEVELS = 3;
 
 const shape = (name, className, attributes = {}) => {

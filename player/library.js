@@ -1,4 +1,4 @@
-// The library: titles that adapt, files that play, and files that can't with the reason why.
+// The library view: adaptive titles, playable files, and other files with the reason why they don't play.
 
 import { byId, bytes, clock, el, encodePath, getPage, say, syncRows } from "./dom.js";
 
@@ -64,12 +64,12 @@ export class LibraryView {
     return !path || this.#find(path) !== undefined;
   }
 
-  /** A large library's list comes before all of it is looked at. */
+  /** Polling interval: shorter while the server has not inspected all listed items. */
   get everyMs() {
     return [...this.#items, ...this.#named].some((item) => item.playable === null) ? LOOKING_MS : KNOWN_MS;
   }
 
-  /** Whether it will be known soon how an item plays. */
+  /** Whether an item is still being inspected. */
   isLooking(path) {
     const item = this.#find(path);
     return path ? item?.playable === null : !item && this.everyMs === LOOKING_MS;
@@ -105,7 +105,7 @@ export class LibraryView {
     const mode = modes.includes(wanted) ? wanted : modes[0];
     const { source, video } = this.stage.playback;
     if (source?.key === item.path && source.mode === mode) return undefined;
-    // The other way of the same item goes on where this one was.
+    // Switching the mode of an item continues at the same position.
     const same = source?.key === item.path;
     const number = (name, otherwise) => (options.has(name) ? Number(options.get(name)) || 0 : otherwise);
     return this.stage.present({

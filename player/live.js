@@ -1,4 +1,4 @@
-// Live channels: tuned in on arrival, numbers and states kept fresh; and the replays of what is over.
+// The live view: plays a channel when it is opened, updates states and numbers, and lists recordings.
 
 import { byId, bytes, clock, count, el, encodePath, say, syncRows } from "./dom.js";
 
@@ -54,7 +54,7 @@ export class LiveView {
     }, true);
   }
 
-  /** All channels' recordings, each with a key that the address bar can say. */
+  /** All channels' recordings, each with a key for the address bar. */
   #recorded() {
     return this.#items.flatMap((item) => (item.recordings ?? []).map((one) => ({
       ...one,

@@ -1,10 +1,10 @@
-// What the lock screen, the keyboard's media keys and headphones show and do while a station plays.
+// Media Session: what lock screens show, and what media keys and headphones do, while a station plays.
 
 const ARTWORK_PIXELS = 512;
 const session = "mediaSession" in navigator ? navigator.mediaSession : null;
 let artwork = [];
 
-/** Lock screens want pixels, so the page's own mark is drawn once. */
+/** Draws the page's icon as a bitmap, which lock screens need. */
 const mark = new Image();
 mark.addEventListener("load", () => {
   const canvas = document.createElement("canvas");
@@ -16,7 +16,7 @@ mark.addEventListener("load", () => {
 });
 mark.src = "/player/icon.svg";
 
-/** Takes the controls over: `actions` are play, pause and stop. */
+/** Sets the handlers of play, pause and stop. */
 export function begin(actions) {
   if (!session) return;
   for (const [name, action] of Object.entries(actions)) session.setActionHandler(name, action);

@@ -1,4 +1,4 @@
-// The level meter: what is really heard, led through Web Audio, as bars of about a third of an octave.
+// The level meter: analyses the audio output with Web Audio, in bars of about a third of an octave.
 
 const BARS = 40;
 const CALM_FRAME_MS = 500;
@@ -9,13 +9,13 @@ export class Meter {
   #canvas;
   analyser = null;
 
-  /** @param canvas gives what to paint on now, or null */
+  /** @param canvas returns the canvas to paint on, or null */
   constructor(audio, canvas) {
     this.#audio = audio;
     this.#canvas = canvas;
   }
 
-  /** To be called when something begins to play, best in the listener's own click. */
+  /** Call when playback begins, preferably within a click handler. */
   listen() {
     if (this.#context) return void this.#context.resume();
     this.#context = new AudioContext();

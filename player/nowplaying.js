@@ -41,7 +41,7 @@ export class NowPlaying {
     this.#places = [];
   }
 
-  /** Titles up to the one that is heard now, which is the last. Without a place it is the newest that was sent. */
+  /** Titles up to the one that is heard now; up to the newest one while the media time is unknown. */
   heard() {
     const now = this.#mediaTime() ?? Infinity;
     return this.#titles.filter((title) => title.media_time <= now + ROUNDING_S);
@@ -56,12 +56,12 @@ export class NowPlaying {
     });
     source.addEventListener("reset", () => { this.#titles = []; });
     source.addEventListener("listening", (event) => {
-      // Said anew when the reader comes again; a first place begins the list anew.
+      // Sent again after a reconnection; the first mark of a connection restarts the list.
       const place = JSON.parse(event.data);
       this.#places = [...this.#places.filter((each) => each.position < place.position), place];
     });
     source.addEventListener("error", () => {
-      // An EventSource comes again by itself, but not after an answer such as 503.
+      // An EventSource reconnects by itself, except after an error status such as 503.
       if (source === this.#source && source.readyState === EventSource.CLOSED) {
         this.#retry.later(() => this.#connect(address));
       }

@@ -54,7 +54,7 @@ export class Playback extends EventTarget {
     });
   }
 
-  /** -1 gives the choice back to hls.js; any other index stays until it is changed. */
+  /** Selects a level; -1 lets hls.js choose. */
   setLevel(index) {
     if (!this.hls) return;
     if (index < 0) this.hls.loadLevel = -1;
@@ -62,7 +62,7 @@ export class Playback extends EventTarget {
     this.#changed();
   }
 
-  /** -1 shows none; the language stays chosen for whatever is played next. */
+  /** Selects a text track; -1 for none. The language is kept for the next item. */
   setCaptions(index) {
     if (!this.hls) return;
     this.#language = this.hls.subtitleTracks[index]?.lang ?? null;
@@ -146,7 +146,7 @@ export class Playback extends EventTarget {
         ? "The connection to the server was lost."
         : "Playback was interrupted.";
     this.#again(text, () => {
-      // What is buffered plays on meanwhile, so loading is resumed first and the player rebuilt only when that fails.
+      // Resume loading first, while the buffer plays on; rebuild the player only if that fails.
       const known = hls.levels.length > 0 && data.type === Hls.ErrorTypes.NETWORK_ERROR;
       if (known && this.#retry.attempts <= RELOADS_BEFORE_REBUILD) hls.startLoad();
       else this.#rebuild();
@@ -178,7 +178,7 @@ export class Playback extends EventTarget {
 
   async #rebuild() {
     const { source } = this;
-    // The last picture stays until there is something to put in its place.
+    // Keep the last picture until there is a new one.
     const answer = await fetch(source.url, { method: "HEAD" }).catch(() => null);
     if (source !== this.source) return;
     if (!answer?.ok) {

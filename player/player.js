@@ -27,7 +27,7 @@ function parse(hash) {
   try {
     decoded = decodeURIComponent(text);
   } catch {
-    // A half-typed escape: taken as it stands, and then simply not found.
+    // Malformed percent-encoding: use it as it is, so that it is not found.
   }
   return { view: NAMES.includes(view) ? view : "library", path: decoded, options: new URLSearchParams(query) };
 }
@@ -52,7 +52,7 @@ function open() {
   refresh(true);
 }
 
-/** Fetches the open view's list, now and then every few seconds; enters the view once its list is there. */
+/** Fetches the open view's list, now and every few seconds, and enters the view with the first one. */
 async function refresh(entering) {
   clearTimeout(timer);
   const { view } = route;
@@ -76,7 +76,7 @@ async function refresh(entering) {
       else if (error.status === 421) say(byId("notice"), UNKNOWN_NAME);
       else say(byId("notice"), unavailable || "The server doesn't answer. This page goes on asking; check that headwater is running.");
       byId("notice").hidden = false;
-      // Until a person has done something, the same question has the same answer.
+      // Stop polling until a token is entered.
       next = error.status === 401 || error.status === 421 ? Infinity : ASK_AGAIN_MS;
     }
   }
@@ -121,7 +121,7 @@ stage.onMode = (mode) => {
   location.hash = `library/${encodePath(key)}?${options}`;
 };
 playback.video.addEventListener("play", () => radio.stop());
-// Now one more is listening, or watching.
+// Refresh the list, since the number of listeners or viewers has changed.
 radio.audio.addEventListener("playing", () => refresh(false));
 playback.video.addEventListener("playing", () => route.view === "live" && refresh(false));
 addEventListener("hashchange", open);

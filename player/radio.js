@@ -1,4 +1,4 @@
-// Radio: one audio element for all stations, its volume, and what becomes of it when a station goes away.
+// The radio view: one audio element for all stations, its volume, and reconnection.
 
 import { byId, el, encodePath, presented, say, syncRows } from "./dom.js";
 import * as session from "./mediasession.js";
@@ -20,7 +20,7 @@ export class RadioView {
   #items = [];
   #rows = new Map();
   #playing = null;
-  /** Listeners' passwords, by station: as long as the page stays, and nowhere else. */
+  /** Listeners' passwords by station, only kept in memory. */
   #keys = new Map();
   #retry = new Retry();
   #progress = new Progress();
@@ -31,7 +31,7 @@ export class RadioView {
   #status = el("p", { class: "status", role: "status", "aria-live": "polite", id: "radio-status" });
   #empty = el("p", { class: "empty" }, "No station is configured. Add a [[radio]] section to headwater.toml, or start with --demo.");
 
-  /** @param onPlay called when a station begins, for what else makes sound to stop */
+  /** @param onPlay called when a station begins, so that other media can be stopped */
   constructor(onPlay) {
     this.onPlay = onPlay;
     this.audio.preload = "none";
@@ -93,7 +93,7 @@ export class RadioView {
   /** Plays a station if this is its password; else gives the reason. */
   async #unlock(item, key) {
     try {
-      // Without what the browser knows by itself: it would ask for a password in its own words.
+      // Without stored credentials, so that the browser shows no password dialog.
       const how = { method: "HEAD", credentials: "omit", signal: AbortSignal.timeout(CHECK_TIMEOUT_MS) };
       const answer = await fetch(`${item.url}?key=${encodeURIComponent(key)}`, how);
       if (answer.status === 401) return "That isn't the password of this station.";
@@ -194,14 +194,14 @@ export class RadioView {
       card.update(now);
       const sent = [...(now.history ?? []), now.now].filter(Boolean);
       const heard = name === this.#playing?.name ? this.#now.heard() : sent;
-      // Just connected again: what was heard last stands until more is known.
+      // Just reconnected: keep the last title until a new one is known.
       if (heard.length || !this.#shown) card.showTitles(heard.length ? heard : sent);
     };
     return { node: card.node, card, update };
   }
 }
 
-/** A slider and a mute button, as the listener left them the last time. */
+/** The volume slider and mute button, with their last settings. */
 function volumeControls(audio) {
   const slider = el("input", { type: "range", min: 0, max: 1, step: 0.05, id: "volume", "aria-label": "Volume" });
   const mute = el("button", { type: "button", class: "mute" }, "Mute");
@@ -217,7 +217,7 @@ function volumeControls(audio) {
     try {
       localStorage.setItem(VOLUME_KEY, JSON.stringify({ volume, muted }));
     } catch {
-      // Storage is forbidden here: not kept, then.
+      // Storage is not available: the setting is not kept.
     }
   };
   slider.addEventListener("input", () => choose(Number(slider.value), false));
@@ -227,7 +227,7 @@ function volumeControls(audio) {
     const kept = JSON.parse(localStorage.getItem(VOLUME_KEY)) ?? {};
     if (kept.volume >= 0 && kept.volume <= 1) set(kept.volume, kept.muted === true);
   } catch {
-    // Forbidden, or somebody else's: then it is as loud as ever.
+    // Storage is not available, or its content is invalid: use the default.
   }
   return el("div", { class: "volume" }, mute, el("label", { class: "field" }, el("span", {}, "Volume"), slider));
 }

@@ -1,4 +1,4 @@
-// What stands around the video: title, how to play it, quality, going to the live edge, numbers and graph.
+// The controls around the video: title, mode, quality, live edge, statistics and graph.
 
 import { byId, el, say } from "./dom.js";
 import { Graph } from "./graph.js";
@@ -73,7 +73,7 @@ export class Stage {
   }
 }
 
-/** Puts labels into a select; the first one's value is -1, and they count up from there. */
+/** Fills a select with labels; their values count up from -1. */
 function offer(select, labels, chosen) {
   while (select.options.length > labels.length) select.remove(select.options.length - 1);
   while (select.options.length < labels.length) select.append(el("option", { value: select.options.length - 1 }));

@@ -1,4 +1,4 @@
-// One station's card: what plays there, what played before, and the button.
+// A station's card: current title, earlier titles, and the play button.
 
 import { count, el, say, syncRows } from "./dom.js";
 
@@ -7,7 +7,7 @@ const KINDS = { "audio/mpeg": "MP3", "audio/aac": "AAC", "application/ogg": "Ogg
 const MOST_BEFORE = 8;
 const FOR_LISTENERS = "For listeners with a password";
 
-/** Whether a station needs a password that this page hasn't presented: then only its name is told. */
+/** Whether a station needs a password that was not entered yet. */
 export const isClosed = (item) => item.protected && item.state === null;
 
 export class StationCard {

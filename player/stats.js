@@ -1,4 +1,4 @@
-// The live numbers: read from the player, never kept.
+// Playback statistics, read from the player each time.
 
 import { bits, byId, say } from "./dom.js";
 
