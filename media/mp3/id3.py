@@ -203,7 +203,6 @@ def _unwrapped(payload: bytes, flags: int, version: int) -> bytes:
 
 
 def _first_text(payloads: list[bytes]) -> str:
-    """Give the first text that isn't empty."""
     return next(filter(None, map(_text, payloads[:MAX_TRIES])), "")
 
 

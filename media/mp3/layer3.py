@@ -130,7 +130,6 @@ class BitReservoirRepair:
         return [(shape, self._repair(shape, data)) for data in frames]
 
     def _replace_with_silence(self) -> list[tuple[Shape, bytes]]:
-        """Replace frames that don't belong here by silence."""
         count, self._odd, self._reservoir = len(self._odd), [], 0
         return [(self._shape, self._shape.silence)] * count if self._shape is not None else []
 

@@ -221,7 +221,6 @@ def _comments(data: bytes) -> tuple[list[bytes], Tags]:
 
 
 def _written_comments(codec: str, comments: Sequence[bytes]) -> bytes:
-    """Write a packet of comments."""
     parts = [_sized(_VENDOR), struct.pack("<I", len(comments)), *map(_sized, comments)]
     data = b"".join(parts)
     if codec == "vorbis":

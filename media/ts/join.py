@@ -166,7 +166,6 @@ class _Input:
                 self.packets.append((self._latest, header + packet[3:]))
 
     def _choose(self, program: ProgramMap) -> None:
-        """Choose the wanted stream."""
         wanted = [one for one in program.streams if (one.kind in VIDEO_TYPES) == self._picture]
         if not wanted:
             raise UnsupportedError(f"a playlist without {'a picture' if self._picture else 'sound'}")

@@ -29,9 +29,6 @@ _LARGEST = PACKET - 4
 class PackedAudio:
     """Makes transport stream packets of frames, without I/O.
 
-    Args:
-        pid: of the packets.
-
     Attributes:
         kind: stream type; None before the first frame.
     """

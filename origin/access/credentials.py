@@ -82,7 +82,6 @@ class GuessDelay:
     Args:
         at_once: wrong passwords of an address that are answered at once.
         longest_seconds: for which an answer is held back.
-        clock: monotonic seconds.
         sleep: waits for seconds, or until the request's client has gone.
     """
 

@@ -65,7 +65,6 @@ class Access:
     """Decides who may see protected areas.
 
     Args:
-        options: which areas are.
         authenticator: checks the token.
     """
 
@@ -87,7 +86,6 @@ class AccessMiddleware:
     """ASGI middleware that refuses forbidden requests.
 
     Args:
-        app: the application.
         access: decides about protected areas.
     """
 

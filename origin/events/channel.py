@@ -65,8 +65,6 @@ class EventChannel:
     Args:
         name: for the log.
         epoch: names this life of the channel: letters and digits.
-        limits: what it may cost.
-        clock: monotonic seconds.
         count: told how many bytes were written.
 
     Attributes:

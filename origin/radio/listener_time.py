@@ -36,7 +36,6 @@ class ListenerTime:
 
     Args:
         tell: called with each new mark.
-        limits: how many marks are kept.
 
     Attributes:
         marks: the first, and one for each skip.
@@ -67,12 +66,7 @@ class ListenerTime:
 
 
 class ListenerTimes:
-    """The marks of all connections of a mount that have a token.
-
-    Args:
-        clock: monotonic seconds.
-        limits: how much is kept of listeners.
-    """
+    """The marks of all connections of a mount that have a token."""
 
     def __init__(self, clock: Callable[[], float], limits: ListenerTimeLimits) -> None:
         self._clock = clock

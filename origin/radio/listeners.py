@@ -74,10 +74,7 @@ class Listeners:
     """All listeners of one mount.
 
     Args:
-        mount: its name, for the log.
         ring: its audio; at least ``queue_bytes`` large.
-        limits: of each listener.
-        clock: monotonic seconds.
         count: called with the number of bytes written.
 
     Attributes:

@@ -67,12 +67,7 @@ def _without_codecs(sort: str) -> str:
 
 
 class Silence:
-    """Measures how long a mount, and its own station, have given no audio.
-
-    Args:
-        clock: monotonic seconds.
-        limits: when it is too long.
-    """
+    """Measures how long a mount, and its own station, have given no audio."""
 
     def __init__(self, clock: Callable[[], float], limits: MountLimits) -> None:
         self._clock = clock
@@ -124,7 +119,6 @@ class Demand:
     """Tells when a source on demand should play.
 
     Args:
-        clock: monotonic seconds.
         idle_seconds: how long it plays on when nobody listens.
     """
 
@@ -169,8 +163,6 @@ class Mount:
     Args:
         name: of the address ``/radio/NAME``.
         station: the source of audio.
-        options: presentation and limits.
-        clock: monotonic seconds.
         count: called with the bytes written to listeners.
         count_events: called with the bytes written to readers of its event channel.
 

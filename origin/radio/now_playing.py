@@ -42,7 +42,6 @@ class NowPlaying:
     Args:
         name: of the mount.
         options: of the mount; as many titles are kept as events of its channel.
-        clock: monotonic seconds.
         count: called with the bytes written to readers.
 
     Attributes:

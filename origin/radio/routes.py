@@ -33,8 +33,6 @@ class ListenerEndpoint:
     """Answers GET and HEAD of a station or its playlist file.
 
     Args:
-        mounts: by name.
-        authorization: decides who may listen.
         max_listeners: of all mounts together; None for no limit.
         client_listeners: limit of one client.
     """

@@ -56,7 +56,6 @@ class SourceClients:
     """The ASGI endpoint of source clients.
 
     Args:
-        mounts: by name.
         passwords: of the mounts that accept a source client, by name.
         authorization: checks them.
         silent_seconds: how long a source client may send nothing.
@@ -171,7 +170,6 @@ class MetadataUpdates:
     """``/admin/metadata?mode=updinfo``: sets the title of what a source client sends from now on.
 
     Args:
-        mounts: by name.
         passwords: of the mounts that accept a source client, by name.
         authorization: checks them.
     """

@@ -14,9 +14,7 @@ class Subscribers:
     """Queues that receive a mount's audio, beginning with its most recent.
 
     Args:
-        clock: monotonic seconds.
         lead: seconds of recent audio that a new subscriber gets at once.
-        limits: how far each may be behind.
     """
 
     def __init__(self, clock: Callable[[], float], limits: MountLimits, lead: float = 0.0) -> None:

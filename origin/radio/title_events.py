@@ -36,8 +36,6 @@ class TitleEvents:
     """The ASGI endpoint of a station's event channel.
 
     Args:
-        mounts: by name.
-        authorization: decides who may listen: only they are told titles.
         client_readers: limit of one client.
     """
 

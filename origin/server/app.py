@@ -49,7 +49,6 @@ async def _too_slow(_: Request, error: Exception) -> Response:
 def _media_routes(
     services: Services, authenticator: Authenticator, options: AccessOptions, client_limits: ClientLimits
 ) -> list[BaseRoute]:
-    """Make the routes of VOD, live channels and recordings."""
     config = services.config
     publishers = Publishers(
         authenticator,

@@ -50,7 +50,6 @@ class SocketListener:
         protocol: Makes what a connection is given to.
         backlog: Connections that the kernel keeps for later.
         clock: Monotonic seconds.
-        limits: When no more are taken, and for how long.
     """
 
     def __init__(

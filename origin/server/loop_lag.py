@@ -50,9 +50,6 @@ DEFAULT_LIMITS = LoopLagLimits()
 class LoopLag:
     """Measures by how much a periodic timer is late.
 
-    Args:
-        limits: when it looks, and what counts as late.
-
     Attributes:
         holds: how often the loop was blocked by its own work.
     """

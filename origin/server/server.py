@@ -98,7 +98,6 @@ class Server(uvicorn.Server):
     """uvicorn's server with an orderly shutdown.
 
     Args:
-        config: uvicorn's.
         on_listening: called once, when connections are accepted.
         on_close: called first at shutdown; releases waiting requests and endless responses.
         grace: seconds that running responses then have.

@@ -68,13 +68,11 @@ class Services:
     """The services of one server.
 
     Args:
-        config: all options.
         tools: ffmpeg; None without it, and then without channels and stations.
         lock: of the data folder, which the channels wait for and which is released behind them; None if they
             store nothing.
         files: the configuration's files, which the library must not serve.
         needs_library: whether a missing library folder is an error.
-        limits: those that can't be configured.
 
     Attributes:
         traffic: counters of requests and bytes.

@@ -51,7 +51,6 @@ class Archive:
 
     Args:
         place: its folder.
-        channel: the channel's name, for the log.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
         limits: how long it waits for the disk, and what it holds in memory for it.

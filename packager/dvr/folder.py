@@ -113,7 +113,6 @@ class Folder:
 
     Args:
         place: the folder; ``load`` makes it.
-        limits: when its index is written anew.
 
     Attributes:
         faults: what ``load`` found.

@@ -61,7 +61,6 @@ class DiskHealth:
     """Whether one channel's DVR can be stored; changes are logged.
 
     Args:
-        channel: its name, for the log.
         calm_writes: successful writes in a row after which the disk counts as healthy again.
 
     Attributes:

@@ -28,7 +28,6 @@ class Writer:
         health: is told how the disk does.
         max_bytes: most bytes of segments that are kept; 0: as many as the window's time asks for. Half of
             them are listed, for what has left the list stays fetchable as long again (§6.2.2).
-        limits: when and how often the disk is tried again.
 
     Attributes:
         used: bytes of the stored segments.

@@ -147,11 +147,9 @@ class Catalogue:
     """Lists a library; ``run`` inspects the files of requested pages.
 
     Args:
-        root: the folder.
         tools: ffprobe; None where there is none, and files are listed without facts.
         obstacle: tells of a path why no HLS can be made of the file, or None; it may block.
         withheld: what isn't listed.
-        limits: what listing, and looking at files, may cost.
     """
 
     name = "library"
@@ -263,7 +261,6 @@ class Catalogue:
                 await self._news.wait()
 
     def _tell(self) -> None:
-        """Wake up waiting requests."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 

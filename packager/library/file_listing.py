@@ -128,11 +128,8 @@ class FileListing:
     """The listing of one folder, shared by all requests.
 
     Args:
-        root: the folder.
         endings: of the files that are listed, in lower case, with their dots.
         withheld: what isn't listed.
-        limits: what it may cost.
-        clock: gives seconds since some moment.
 
     Attributes:
         walks: how often the folder was walked.
@@ -262,9 +259,7 @@ class FolderTitles:
     It blocks on the disk, and may be asked by several threads at once.
 
     Args:
-        root: the library.
         names: how many names of a folder are looked at, and how many renditions are kept of all folders.
-        clock: gives seconds since some moment.
 
     Attributes:
         reads: how often a folder was read.

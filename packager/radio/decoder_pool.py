@@ -26,8 +26,6 @@ class DecoderPool:
 
     Args:
         audio_format: of the output, interleaved 32-bit floats.
-        tools: ffmpeg.
-        limits: how many there are, and how long each may take.
     """
 
     def __init__(self, audio_format: AudioFormat, tools: Tools, limits: StationLimits) -> None:

@@ -38,7 +38,6 @@ class Loudness:
 
     Args:
         target: loudness of all tracks in LUFS; None leaves them as they are.
-        tools: ffmpeg.
         limits: how much is measured, and how many tracks are known.
     """
 

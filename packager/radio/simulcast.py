@@ -65,7 +65,6 @@ class StartLimit:
     """Limits how many channels start at once: starting is expensive, and any request can cause it.
 
     Args:
-        clock: monotonic seconds.
         limits: how many may start at once, and how long each counts as starting.
     """
 
@@ -95,9 +94,7 @@ class Simulcast:
     """Runs a station's live channel while it has viewers.
 
     Args:
-        options: its name, bitrates and limits.
         subscribe: opens the station's audio.
-        tools: ffmpeg.
         on_part: passed on to :class:`packager.live.channel.Channel`.
         on_channel: called with each new channel object.
         starts: the limit that all stations share; None for no other stations.

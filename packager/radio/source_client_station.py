@@ -22,7 +22,6 @@ class SourceClientStation:
     Args:
         bitrate: kbit/s, reported until a frame has one.
         media_type: reported until a source client declares one.
-        limits: how far a source may be from real time.
 
     Attributes:
         station_info: what the newest source client said of the station.

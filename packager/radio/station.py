@@ -76,7 +76,6 @@ class Station:
     """Plays a folder.
 
     Args:
-        options: what to play, and in which format.
         tools: ffmpeg, for tracks that must be encoded again.
     """
 

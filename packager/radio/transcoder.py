@@ -41,10 +41,8 @@ class Transcoder:
     Args:
         audio_format: of the mount.
         bitrate: of its frames in kbit/s, constant.
-        tools: ffmpeg.
         crossfade: seconds over which consecutive tracks are mixed.
         limited: whether tracks may be amplified, so that peaks are limited.
-        limits: how long it may take, and what it may keep back.
     """
 
     def __init__(

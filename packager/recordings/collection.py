@@ -129,7 +129,6 @@ class Recordings:
 
     Args:
         place: their folder.
-        channel: its name, for the log.
         retention: how long they are kept.
         look_seconds: interval at which expired recordings are removed.
     """
@@ -268,7 +267,6 @@ def _remove(place: DataFolder, name: str) -> bool:
 
 
 def _size_of(folder: OpenFolder, renditions: Sequence[str]) -> int:
-    """Count the bytes of a recording's files."""
     size = 0
     for name in renditions:
         with contextlib.suppress(NotOursError, FileNotFoundError), folder.folder(name) as inner:

@@ -41,7 +41,6 @@ def manifest(
 
 
 def _texts(period: RecordedPeriod, languages: Mapping[str, str]) -> list[AdaptationSet]:
-    """Make the adaptation sets of a period's captions."""
     if not languages:
         return []
     cut = captions.chunks(period)
