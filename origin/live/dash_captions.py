@@ -43,7 +43,7 @@ async def fragmented(named: RenditionFile, stream: LiveStream, rendition: Rendit
         return wvtt.INIT
     window = rendition.window
     # It isn't known before its end which words are in it; and players ask for it as early as for the picture.
-    await completed(window, named.number)
+    await completed(window, named.number, stream.wall_clock())
     segment, begin = window.at(named.number), stream.presentation.media_time(named.number)
     if segment is None or begin is None:
         return None

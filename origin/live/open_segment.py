@@ -7,7 +7,6 @@ each of them one chunk of the body, from the same bytes that HLS players get as 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -83,12 +82,13 @@ async def hinted_part(window: Window, number: int, index: int) -> bytes | memory
     return data
 
 
-async def begun(window: Window, number: int) -> bool:
+async def begun(window: Window, number: int, now: float) -> bool:
     """Wait until a segment has its first part.
 
     Args:
         window: the rendition's.
         number: media sequence number.
+        now: seconds since the epoch.
 
     Returns:
         Whether it has; False at once for one that doesn't come soon.
@@ -96,34 +96,36 @@ async def begun(window: Window, number: int) -> bool:
     Raises:
         TooManyWaitersError: as many as may wait already.
     """
-    if comes(window, number):
+    if comes(window, number, now):
         await PartWait(window, number, 0).over(window.waiters.limits.segment_seconds)
     return window.part(number, 0) is not None
 
 
-async def completed(window: Window, number: int) -> None:
+async def completed(window: Window, number: int, now: float) -> None:
     """Wait until a segment is complete; not at all for one that doesn't come soon.
 
     Args:
         window: the rendition's.
         number: media sequence number.
+        now: seconds since the epoch.
 
     Raises:
         TooManyWaitersError: as many as may wait already.
     """
-    if comes(window, number):
+    if comes(window, number, now):
         await PartWait(window, number, sys.maxsize).over(window.waiters.limits.segment_seconds)
 
 
-def comes(window: Window, number: int) -> bool:
+def comes(window: Window, number: int, now: float) -> bool:
     """Tell whether a segment is still to come, and due or so soon that it is waited for.
 
     Args:
         window: the rendition's.
         number: media sequence number.
+        now: seconds since the epoch.
     """
     ahead = number - window.next_number
-    return not window.ended and 0 <= ahead <= awaited_segments(window, time.time())
+    return not window.ended and 0 <= ahead <= awaited_segments(window, now)
 
 
 class OpenSegmentResponse(Response):

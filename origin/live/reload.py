@@ -6,7 +6,6 @@ Decisions alone; `routes.py` carries them out as ASGI, `fast_path.py` on the con
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -153,7 +152,7 @@ def kept_until(number: int, stream: LiveStream, window: Window, most: int) -> in
         return most
     # What an encoder lacks may come at once; and segments of sources that break off are shorter: half of the
     # time is always too early.
-    beyond = max(ahead - 1 - awaited_segments(window, time.time()), 0)
+    beyond = max(ahead - 1 - awaited_segments(window, stream.wall_clock()), 0)
     return min(most, int(beyond * stream.cadence.segment_duration / 2))
 
 

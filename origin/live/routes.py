@@ -110,9 +110,9 @@ class _Live:
             if not stream.cadence.regular:
                 # ISO/IEC 23009-1 §5.3.9.5.3: numbers alone tell a segment's time only where all are as long.
                 return refusal(404, NOT_FOUND_SECONDS, "no DASH: the source's key frames come irregularly")
-            for _ in stream.presentation.manifest_in_steps(time.time()):
+            for _ in stream.presentation.manifest_in_steps(stream.wall_clock()):
                 await asyncio.sleep(0)
-            pieces = stream.presentation.manifest_pieces(time.time(), suffix)
+            pieces = stream.presentation.manifest_pieces(stream.wall_clock(), suffix)
             return _playlist(asked, pieces, max(stream.target_duration // 2, 1), mpd.MEDIA_TYPE)
 
         return await self._whole(request, render)
@@ -192,7 +192,7 @@ class _Live:
                 if stored := window.stored(named.number):
                     return await _from_disk(stored, name, rendition, target_duration)
                 # A text's segment isn't its parts in a row: it is there when it is complete.
-                if not text and await begun(window, named.number):
+                if not text and await begun(window, named.number, stream.wall_clock()):
                     return OpenSegmentResponse(
                         window, named.number, media_type(rendition), cache_control(window)
                     )
@@ -252,7 +252,7 @@ def _absent(name: str, named: RenditionFile, stream: LiveStream, rendition: Rend
         # Its folder may have it.
         return refusal(503, 0, retry_after=target_duration)
     if named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION:
-        if comes(window, named.number):
+        if comes(window, named.number, stream.wall_clock()):
             # It was waited for, and is due: an unknown one it isn't.
             return refusal(503, 0, retry_after=target_duration)
         if (nothing := stream.presentation.lost_segment(rendition.name, named.number)) is not None:

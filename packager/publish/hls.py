@@ -14,6 +14,7 @@ from fractions import Fraction
 import structlog
 
 from media.hls import media_playlist as m3u8
+from media.hls.date_range import DateRange
 from media.hls.shared_text import FilledText, Pieces, SharedText, rendered
 from media.hls.values import adding_up
 from packager.publish.dash import LiveManifest
@@ -186,6 +187,7 @@ class Presentation:
     Attributes:
         limits: the same.
         date_ranges: what publishers said about the channel's time.
+        clock: by which it is forgotten.
     """
 
     def __init__(
@@ -198,7 +200,7 @@ class Presentation:
         self.limits = limits
         self._renditions = renditions
         self._cadence = cadence
-        self._clock = clock
+        self.clock = clock
         # An error stands for what can't be rendered in this state: that is tried once, however many wait.
         self._rendered: dict[_Key, Pieces | RenderingError] = {}
         self._rendered_bytes = 0
@@ -208,6 +210,10 @@ class Presentation:
         self._manifest = LiveManifest(renditions, cadence, limits.block_periods)
         for name, rendition in renditions.items():
             rendition.window.on_listed = _following(weakref.WeakMethod(self._keep_up), name)
+
+    def add_date_range(self, tag: DateRange) -> None:
+        """Take what a publisher says about the channel's time; see ``DateRanges.add``."""
+        self.date_ranges.add(tag, self.clock())
 
     @property
     def edge(self) -> Fraction | None:
@@ -245,7 +251,7 @@ class Presentation:
         """
 
         def render() -> Pieces:
-            now, boundary = self._clock(), SKIP_BOUNDARY * self._cadence.target_duration
+            now, boundary = self.clock(), SKIP_BOUNDARY * self._cadence.target_duration
             self._evict_date_ranges(now, boundary)
             reports = [
                 m3u8.RenditionReport(f"../{other.name}/media.m3u8{suffix}", *other.window.last)

@@ -148,7 +148,7 @@ class Publication:
             DateRangeError: its ID was used for another one, or there are too many.
         """
         if isinstance(entry, DateRangeEntry):
-            self.presentation.date_ranges.add(entry.tag, self._clock())
+            self.presentation.add_date_range(entry.tag)
         elif not isinstance(entry, CadenceEntry):
             self.renditions[entry.rendition].window.fold(entry)
 
@@ -167,6 +167,7 @@ class LiveStream:
         limits: how many requests may wait, and what is kept of playlists.
         restores: whether the channel begins with what it finds in its folder, which takes a while.
         clock: gives seconds that pass evenly.
+        wall_clock: gives seconds since the epoch.
 
     Attributes:
         cadence: the times that the renditions share.
@@ -183,9 +184,11 @@ class LiveStream:
         *,
         restores: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.commands = commands
+        self.wall_clock = wall_clock
         self.restores = restores
         self._limits = limits
         self._clock = clock

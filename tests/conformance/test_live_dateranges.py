@@ -8,7 +8,6 @@ import re
 import time
 from datetime import datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import m3u8
 import pytest
@@ -19,7 +18,6 @@ from origin.live import metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
 from packager.process.tools import Tools
-from packager.publish import hls
 from tests.conformance.conftest import serving
 from tests.conformance.handfed import AUDIO, NUMBER, PARTS, PATH, HandFed, Track
 from tests.conformance.raw import Answer, Client
@@ -40,10 +38,10 @@ def post(fed: HandFed, body: object, *fields: str, target: str = "/live/test/met
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> float:
+def now(fed: HandFed) -> float:
     """Stop the clock by which playlists forget: the machine may stand still for longer than they remember."""
     now = time.monotonic()
-    monkeypatch.setattr(hls, "time", SimpleNamespace(monotonic=lambda: now))
+    fed.channel.presentation.clock = lambda: now
     return now
 
 

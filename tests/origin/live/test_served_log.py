@@ -14,18 +14,27 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
+from starlette.applications import Starlette
 
 from media.hls.date_range import DateRange
 from media.mp3.id3 import write_id3v2
+from media.mp4.codecs import SampleEntry
 from media.webvtt import Cue
+from origin.live import routes as live
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.window.model import LiveSegment
+from packager.publish.live_stream import LiveStream, Publication
+from packager.window.cadence import cadence
+from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
+from packager.window.log_encoding import LogReader, encode
+from packager.window.model import LivePart, LiveSegment
+from packager.window.writer import RenditionWriter
 from tests.live_server import running
-from tests.origin.live.served_log import ABSENT, Answer, LogKeeper, answers
+from tests.origin.live.served_log import ABSENT, Answer, LogKeeper, NoCommands, answers
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
@@ -85,23 +94,18 @@ def answered_elsewhere(log: bytes, targets: list[str], moment: float, folder: Pa
     return msgspec.msgpack.decode((folder / "answers").read_bytes(), type=list[Answer])
 
 
-async def served_elsewhere(
-    channel: Channel, log: LogKeeper, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> list[Answer]:
+async def served_elsewhere(channel: Channel, log: LogKeeper, folder: Path) -> list[Answer]:
     """Ask for everything here and in a process that has the log, and compare."""
     targets, moment = targets_of(channel), time.time()
-    with monkeypatch.context() as patch:
-        patch.setattr(time, "time", lambda: moment)
-        here = await answers(channel.stream, targets)
+    channel.stream.wall_clock = lambda: moment
+    here = await answers(channel.stream, targets)
     there = await asyncio.to_thread(answered_elsewhere, bytes(log.data), targets, moment, folder)
     for one, other in zip(here, there, strict=True):
         assert one == other
     return here
 
 
-async def test_a_channel_with_captions_gaps_breaks_and_events(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_channel_with_captions_gaps_breaks_and_events(tools: Tools, tmp_path: Path) -> None:
     log = LogKeeper()
     channel = Channel(OPTIONS, tools, followers=[log.take], clock=log.clock)
     commands = channel.stream.commands
@@ -123,7 +127,7 @@ async def test_a_channel_with_captions_gaps_breaks_and_events(
         await until(lambda: channel.restarts and channel.state == "live", "the restart")
         count = len(listed(channel))
         await until(lambda: len([one for one in listed(channel)[count:] if not one.gap]) > 2, "segments")
-    found = await served_elsewhere(channel, log, tmp_path, monkeypatch)
+    found = await served_elsewhere(channel, log, tmp_path)
     seen = Counter(status for _, status, _, _ in found)
     assert seen[200] > 200
     assert {400, 404} <= set(seen)
@@ -135,9 +139,7 @@ async def test_a_channel_with_captions_gaps_breaks_and_events(
     assert any(b"emsg" in body for target, _, _, body in found if "/240p/" in target)
 
 
-async def test_a_channel_that_goes_on_with_what_an_earlier_process_left_on_disk(
-    tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_channel_that_goes_on_with_what_was_left_on_disk(tools: Tools, tmp_path: Path) -> None:
     options = replace(OPTIONS, data=tmp_path / "data", dvr_window=3600)
     former = Channel(options, tools)
     async with running(former):
@@ -160,6 +162,40 @@ async def test_a_channel_that_goes_on_with_what_an_earlier_process_left_on_disk(
             ),
             "segments that have left memory",
         )
-    found = await served_elsewhere(channel, log, tmp_path, monkeypatch)
+    found = await served_elsewhere(channel, log, tmp_path)
     stored = {f"/live/test/240p/{one.number}.m4s" for one in listed(channel) if one.stored and not one.data}
     assert {target for target, status, _, _ in found if status == 200} >= stored
+
+
+async def test_who_waits_where_a_log_is_served_is_answered_when_the_part_comes() -> None:
+    stream, reader = LiveStream("test", NoCommands()), LogReader()
+
+    def follow(entry: Entry) -> None:
+        reader.receive_data(encode(entry))
+        for one in reader.entries():
+            stream.fold(one)
+
+    times, part = cadence(Fraction(30), 1.0, 0.25), LivePart(b"part", Fraction(1, 4), independent=True)
+    entry = CadenceEntry(times, (RenditionFormat("240p", True, 1000),), 100)
+    publication = Publication(entry)
+    log = Log(publication.fold, entry)
+    log.follow(follow)
+    writer = RenditionWriter(log, "240p", publication.renditions["240p"].window)
+    writer.begin(b"init", SampleEntry(b"avc1", "avc1.42c01f", b"", (), width=426, height=240))
+    transport = httpx.ASGITransport(Starlette(routes=live.routes({"test": stream})))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test/live/test/240p/") as client:
+        # The first waits for something to play, which comes with the first segment.
+        asked = [asyncio.create_task(client.get("media.m3u8", timeout=100))]
+        await until(lambda: stream.blocked == 1, "the wait for the first segment")
+        for index in range(4):
+            writer.append(part, 100 + index * part.duration, ends_segment=index == 3)
+        targets = ["media.m3u8?_HLS_msn=101&_HLS_part=0", "101.0.m4s", "101.m4s"]
+        asked += [asyncio.create_task(client.get(target, timeout=100)) for target in targets]
+        await until(lambda: stream.blocked == 3, "the waits for the next part")
+        for index in range(4):
+            writer.append(part, 101 + index * part.duration, ends_segment=index == 3)
+        found = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in found] == [200] * 4
+    assert "100.m4s" in found[0].text
+    assert 'URI="101.0.m4s"' in found[1].text
+    assert [answer.content for answer in found[2:]] == [b"part", 4 * b"part"]
