@@ -7,7 +7,7 @@ import contextlib
 import json
 import re
 import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 import pytest
@@ -15,21 +15,18 @@ from structlog.testing import capture_logs
 
 from media.ogg.page import FIRST, paginate
 from origin.radio.mount import Mount
-from origin.radio.options import MountOptions
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.ogg_block_reader import OggBlockReader
 from packager.radio.source_client_station import SourceClientStation
 from packager.radio.station_info import NO_STATION_INFO
 from tests import icecast
+from tests.conformance.ogg_mount import AUTH, OGG, PASSWORD, heard, published, rest, send
 from tests.ogg import ENCODERS, SECONDS, encoded, judged, packets
 from tests.patience import MOUNT
-from tests.radio_server import LIMIT, Client, Feed, Server, mount_options, serving
+from tests.radio_server import LIMIT, Feed, mount_options, serving
 from tests.waiting import until
 
-PASSWORD = "pw"
-AUTH = "Authorization: Basic c291cmNlOnB3"  # source:pw, by coreutils' base64
-OGG = "application/ogg"
 TITLES_TOO = "Icy-MetaData: 1"
 
 
@@ -38,44 +35,10 @@ def files() -> dict[str, bytes]:
     return {codec: encoded(codec, f"Öne {codec}") for codec in ENCODERS}
 
 
-@contextlib.asynccontextmanager
-async def published(
-    options: MountOptions | None = None, silent_seconds: float = LIMIT
-) -> AsyncIterator[tuple[Mount, Server]]:
-    """Serve one mount for a source client."""
-    mount = Mount("test", SourceClientStation(128, OGG), options or mount_options(hold_seconds=60))
-    async with serving(
-        {"test": mount}, passwords={"test": PASSWORD}, silent_seconds=silent_seconds
-    ) as server:
-        yield mount, server
-
-
-async def send(server: Server, mount: Mount, data: bytes, until_time: float, name: str = "test") -> Client:
-    """Send a source's audio, and wait until so many seconds of the mount are out."""
-    source = await server.source(name, AUTH, media_type=OGG)
-    source.writer.write(data)
-    await until(lambda: mount.media_time >= until_time, "the audio")
-    return source
-
-
 def halves(data: bytes) -> tuple[bytes, bytes]:
     """Cut within the second page of audio; the first two pages are headers."""
     cut = [match.start() for match in re.finditer(b"OggS", data)][3] + 200
     return data[:cut], data[cut:]
-
-
-async def rest(client: Client) -> bytes:
-    """Read a body to its end."""
-    data = b""
-    while chunk := await client.chunk():
-        data += chunk
-    return data
-
-
-async def heard(mount: Mount, client: Client) -> bytes:
-    """End the mount, and give what a listener got."""
-    mount.close()
-    return await rest(client)
 
 
 # Icecast 2.4.4 has no icy-metaint for Ogg either: the titles are in the stream's own comments.
