@@ -235,8 +235,11 @@ def boxes_in_trafs(init: bytes, size: int) -> bytes:
     return init + _repeated(box(b"moof", *[traf] * 30) + box(b"mdat"), size)
 
 
-def one_huge_sample(init: bytes, size: int) -> bytes:
-    length = 31 << 20
+def one_large_sample(init: bytes, size: int) -> bytes:
+    return one_huge_sample(init, size, 15 << 20)
+
+
+def one_huge_sample(init: bytes, size: int, length: int = 31 << 20) -> bytes:
     return init + _repeated(moof(1, length) + box(b"mdat", bytes(length)), size)
 
 

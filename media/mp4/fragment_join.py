@@ -26,6 +26,9 @@ RUN = Fraction(1, 10)
 RUN_BYTES = 4 << 20
 """The same in bytes, but for a larger sample."""
 
+MAX_SAMPLE_BYTES = 16 << 20
+"""Largest sample; at 30 a second that would be 4 Gbit/s."""
+
 MAX_HELD_BYTES = 64 << 20
 """How much of one stream is held at most while another one has nothing for the same time."""
 
@@ -39,7 +42,7 @@ class _Run:
     track: Track
     decode_time: int
     samples: Sequence[Sample]
-    data: bytes
+    data: bytes | memoryview
 
     @property
     def time(self) -> Fraction:
@@ -221,6 +224,8 @@ def _runs(fragment: Fragment, track: Track) -> Iterator[_Run]:
     time, position, begin = fragment.base_media_decode_time, 0, 0
     length = size = 0
     for index, sample in enumerate(fragment.samples):
+        if sample.size > MAX_SAMPLE_BYTES:
+            raise UnsupportedError(f"a sample of {sample.size} bytes: more than {MAX_SAMPLE_BYTES}")
         begins = track.handler == b"vide" and sample.is_sync
         full = length + sample.duration > limit or size + sample.size > RUN_BYTES
         if index > begin and (begins or full):

@@ -32,6 +32,9 @@ MAX_METADATA = 1 << 20
 MAX_MOVIE = 128 << 10
 """Largest ``moov`` that the reader takes, in bytes; without sample tables it has some thousands."""
 
+LARGE_MEDIA_DATA = 1 << 20
+"""From this size on, an ``mdat`` isn't copied: its fragments have views of what was received."""
+
 MAX_MEDIA_DATA = 32 << 20
 """Largest ``mdat`` that the reader takes, in bytes: ten seconds at 25 Mbit/s."""
 
@@ -220,14 +223,14 @@ class Fragment:
     sequence_number: int
     base_media_decode_time: int
     samples: tuple[Sample, ...]
-    data: bytes
+    data: bytes | memoryview
 
 
 class FragmentReader:
     """Reads a stream of ``ftyp moov (moof mdat)…`` from bytes as they come.
 
     It holds at most one box: ``max_metadata`` or ``max_media_data`` bytes, and what was received last. Media
-    are copied once.
+    are copied once, large ones aren't.
 
     Args:
         max_metadata: largest box other than ``mdat``, in bytes.
@@ -285,6 +288,10 @@ class FragmentReader:
         if len(self._buffer) < size:
             return
         start, self._position, self._needed = self._position, self._position + size, 8
+        if kind == b"mdat" and size >= LARGE_MEDIA_DATA:
+            received, self._buffer = self._buffer, self._buffer[size:]
+            yield from self._fragments(start, memoryview(received).toreadonly()[:size])
+            return
         found: list[InitSegment | Fragment] = []
         with memoryview(self._buffer) as whole, whole[:size] as view:
             if kind in (b"ftyp", b"styp"):
@@ -293,7 +300,7 @@ class FragmentReader:
                 found.append(self._init_segment(bytes(view)))
             elif kind == b"moof":
                 self._begin(start, bytes(view))
-            elif kind == b"mdat" and self._moof is not None:
+            elif kind == b"mdat":
                 found += self._fragments(start, view)
         del self._buffer[:size]
         yield from found
@@ -330,7 +337,9 @@ class FragmentReader:
             self._moof = moof
 
     def _fragments(self, start: int, data: memoryview) -> Iterator[Fragment]:
-        sequence_number, fragments = self._moof or (0, ())
+        if self._moof is None:
+            return
+        sequence_number, fragments = self._moof
         self._moof = None
         first = start + header(data, 0, len(data)).payload
         for fragment in fragments:
@@ -342,4 +351,6 @@ class FragmentReader:
                 raise MalformedError(f"moof before {start}: samples outside of the mdat behind it")
             pieces = [data[begin - start : begin - start + length] for begin, length in fragment.spans]
             if fragment.samples:
-                yield Fragment(fragment.track_id, sequence_number, time, fragment.samples, b"".join(pieces))
+                large = len(pieces) == 1 and len(data) >= LARGE_MEDIA_DATA
+                media = pieces[0] if large else b"".join(pieces)
+                yield Fragment(fragment.track_id, sequence_number, time, fragment.samples, media)

@@ -10,6 +10,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from media.errors import MalformedError, UnsupportedError
 from media.mp4.boxes import Box, box, full_box, walk
@@ -41,9 +42,8 @@ _FIRST_SAMPLE_FLAGS = 0x04
 _PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One sample of a fragment.
+class Sample(NamedTuple):
+    """One sample of a fragment; thousands of them are made at once.
 
     Attributes:
         duration: ticks of the track's timescale.
@@ -269,8 +269,8 @@ def _trun(
         sample_flags[0] = first_flags
     if version:  # §8.8.8.2: composition offsets are signed from version 1 on
         offsets = array("l", [value - (1 << 32) if value >> 31 else value for value in offsets])
-    rows = zip(durations, sizes, sample_flags, offsets, strict=True)
-    return [Sample(length, size, not flag & NON_SYNC, shift) for length, size, flag, shift in rows], start
+    sync = [not flag & NON_SYNC for flag in sample_flags]
+    return list(map(Sample._make, zip(durations, sizes, sync, offsets, strict=True))), start
 
 
 def _table(data: bytes, parent: Box, offset: int, count: int) -> array[int]:

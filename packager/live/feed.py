@@ -11,7 +11,8 @@ from media.mp4.emsg import ID3_BRAND, with_brand
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.live.captions import Follower
 from packager.live.timed_metadata import PartPosition, TimedMetadata
-from packager.segment.grid import CutPart, Cutter
+from packager.segment.grid import Cutter
+from packager.segment.part_packer import CutPart
 from packager.window.model import LivePart
 from packager.window.numbers import Numbers
 from packager.window.wallclock import Instant, WallClock

@@ -12,7 +12,7 @@ from packager.live.feed import Feed, RunStart
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.process.process import Process, last_error
 from packager.process.tools import ToolsError
-from packager.segment.grid import CadenceError
+from packager.segment.part_packer import CadenceError
 from packager.sources.schemes import untold
 from packager.sources.source import Source
 from packager.window.lineup import Lineup

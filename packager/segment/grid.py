@@ -9,52 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 from media.mp4.moof import Sample
-
-MAX_PART_SAMPLES = 4096
-"""Most samples of one part; two seconds of sound have a hundred."""
+from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
 
 DROPPED_SECONDS = 30
 """How long a stream may go on before its first boundary comes."""
 
 
-class CadenceError(Exception):
-    """The samples don't come in the cadence that was promised: a gap, or no key frame at a boundary."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutPart:
-    """A part that has been cut, with all that a window has to know of it.
-
-    Attributes:
-        segment: index of its segment, from 0 at the origin.
-        base_media_decode_time: of its first sample, in ticks.
-        duration: ticks; the next part begins so much later.
-        samples: in decoding order.
-        data: the samples' bytes.
-        independent: whether it begins with a sync sample.
-        ends_segment: whether the next part belongs to the next segment.
-        resumes: whether media is missing in front of it.
-    """
-
-    segment: int
-    base_media_decode_time: int
-    duration: int
-    samples: tuple[Sample, ...]
-    data: bytes
-    independent: bool
-    ends_segment: bool
-    resumes: bool = False
-
-
 class Cutter(Protocol):
     """What cuts one rendition."""
 
-    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples; give the parts that are finished now."""
 
     def finish(self) -> list[CutPart]:
@@ -80,18 +48,14 @@ class GridSegmenter:
     ) -> None:
         self._origin = origin * timescale
         self._step = segment_duration * timescale
-        self._longest = math.floor(part_target * timescale)
+        self._packer = PartPacker(math.floor(part_target * timescale))
         self._give_up = math.ceil(self._origin + DROPPED_SECONDS * timescale)
         self._segment = -1
         self._boundary = math.ceil(self._origin)
         self._expected: int | None = None
         self._usual = 0
-        self._start = 0
-        self._duration = 0
-        self._samples: list[Sample] = []
-        self._data: list[bytes] = []
 
-    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples.
 
         Args:
@@ -107,30 +71,24 @@ class GridSegmenter:
                 begin with.
         """
         parts: list[CutPart] = []
-        position = 0
-        for sample in samples:
-            if self._expected is not None and decode_time != self._expected:
-                raise CadenceError(f"decode time {decode_time} where {self._expected} was to come")
-            piece = data[position : position + sample.size]
-            position += sample.size
-            if self._admit(decode_time, sample):
-                parts += self._add(decode_time, sample, piece)
-            decode_time += sample.duration
+        for time, sample, piece in timed_samples(self._expected, decode_time, samples, data):
+            if self._admit(time, sample):
+                parts += self._add(time, sample, piece)
         return parts
 
     def finish(self) -> list[CutPart]:
         """Give the samples that fill no part yet, as a segment's last part: nothing more comes."""
-        return [self._close(ends_segment=True)] if self._samples else []
+        return [self._packer.close(self._segment, ends_segment=True)] if self._packer.samples else []
 
     @property
     def foretold(self) -> int | None:
         """Decode time at which the next part ends, if samples go on as they do; None before the first one."""
         if self._expected is None or not self._usual:
             return None
-        start = self._start if self._samples else self._expected
+        start, longest = self._packer.start if self._packer.samples else self._expected, self._packer.longest
         # The next sample opens a segment whose end isn't this one's.
-        ahead = self._boundary - start if start < self._boundary else self._longest
-        return start + min(self._longest // self._usual, math.ceil(ahead / self._usual)) * self._usual
+        ahead = self._boundary - start if start < self._boundary else longest
+        return start + min(longest // self._usual, math.ceil(ahead / self._usual)) * self._usual
 
     def _admit(self, decode_time: int, sample: Sample) -> bool:
         """Tell whether a sample is published; open its segment where it is a segment's first."""
@@ -154,35 +112,17 @@ class GridSegmenter:
         if decode_time >= self._boundary:
             raise CadenceError(f"segment {self._segment} would be empty: the next sample is at {decode_time}")
 
-    def _add(self, decode_time: int, sample: Sample, data: bytes) -> list[CutPart]:
-        if sample.duration > self._longest:
-            raise CadenceError(f"a sample of {sample.duration} ticks at {decode_time}: longer than a part")
+    def _add(self, decode_time: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
+        packer = self._packer
+        packer.check(decode_time, sample)
         parts: list[CutPart] = []
-        if self._duration + sample.duration > self._longest:
+        if not packer.has_room(sample.duration):
             # Only where a sample is longer than the one before it: else the part is closed already.
-            parts.append(self._close(ends_segment=False))
-        if not self._samples:
-            self._start = decode_time
-        self._samples.append(sample)
-        self._data.append(data)
+            parts.append(packer.close(self._segment, ends_segment=False))
+        packer.add(decode_time, sample, data)
         self._usual = sample.duration
-        self._duration += sample.duration
         end = self._expected = decode_time + sample.duration
         ends_segment = end >= self._boundary
-        full = self._duration + sample.duration > self._longest or len(self._samples) >= MAX_PART_SAMPLES
-        if ends_segment or full:
-            parts.append(self._close(ends_segment))
+        if ends_segment or not packer.has_room(sample.duration):
+            parts.append(packer.close(self._segment, ends_segment=ends_segment))
         return parts
-
-    def _close(self, ends_segment: bool) -> CutPart:
-        part = CutPart(
-            segment=self._segment,
-            base_media_decode_time=self._start,
-            duration=self._duration,
-            samples=tuple(self._samples),
-            data=b"".join(self._data),
-            independent=self._samples[0].is_sync,
-            ends_segment=ends_segment,
-        )
-        self._samples, self._data, self._duration = [], [], 0
-        return part

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from media.mp4.moof import Sample
-from packager.segment.grid import MAX_PART_SAMPLES, CadenceError, CutPart, Cutter, GridSegmenter
+from packager.segment.grid import Cutter, GridSegmenter
+from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
 from packager.window.cadence import SHORTEST_PART, Cadence
 
 
@@ -146,56 +147,41 @@ class _Gatherer:
     """Makes parts of samples whose segments are known."""
 
     def __init__(self, timescale: int, part_target: Fraction) -> None:
-        self._longest = math.floor(part_target * timescale)
+        self._packer = PartPacker(math.floor(part_target * timescale))
         self._shortest = SHORTEST_PART * part_target * timescale
         self._cut: Cut | None = None
         self._resumes = False
-        self._start = 0
-        self._duration = 0
-        self._samples: list[Sample] = []
-        self._data: list[bytes] = []
 
-    def add(self, cut: Cut, time: int, sample: Sample, data: bytes) -> list[CutPart]:
+    def add(self, cut: Cut, time: int, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
         """Take the next sample of a segment; give the parts that are finished by it."""
-        if not 0 < sample.duration <= self._longest:
-            raise CadenceError(f"a sample of {sample.duration} ticks at {time}: none, or longer than a part")
+        packer = self._packer
+        packer.check(time, sample)
         parts = self.end() if self._cut is not None and cut.segment != self._cut.segment else []
-        full = self._duration + sample.duration > self._longest or len(self._samples) >= MAX_PART_SAMPLES
-        if self._samples and (full or (sample.is_sync and self._may_end())):
+        full = not packer.has_room(sample.duration)
+        if packer.samples and (full or (sample.is_sync and self._may_end())):
             parts.append(self._close(ends_segment=False))
         if cut is not self._cut:
             self._cut, self._resumes = cut, cut.resumes
-        if not self._samples:
-            self._start = time
-        self._samples.append(sample)
-        self._data.append(data)
-        self._duration += sample.duration
+        packer.add(time, sample, data)
         return parts
 
     def _may_end(self) -> bool:
         """Tell whether the part may end for a sample behind it with which players can join."""
         # Of sound, and of nothing but key frames, that is every sample.
-        if self._samples[-1].is_sync:
+        samples = self._packer.samples
+        if samples[-1].is_sync:
             return False
         # §4.4.4.9: no part lasts less than 85 % of the target but independent ones and a segment's last.
-        return self._samples[0].is_sync or self._duration >= self._shortest
+        return samples[0].is_sync or self._packer.duration >= self._shortest
 
     def end(self) -> list[CutPart]:
         """Give the segment's last part."""
-        return [self._close(ends_segment=True)] if self._samples else []
+        return [self._close(ends_segment=True)] if self._packer.samples else []
 
     def _close(self, *, ends_segment: bool) -> CutPart:
-        part = CutPart(
-            segment=0 if self._cut is None else self._cut.segment,
-            base_media_decode_time=self._start,
-            duration=self._duration,
-            samples=tuple(self._samples),
-            data=b"".join(self._data),
-            independent=self._samples[0].is_sync,
-            ends_segment=ends_segment,
-            resumes=self._resumes,
-        )
-        self._samples, self._data, self._duration, self._resumes = [], [], 0, False
+        segment = 0 if self._cut is None else self._cut.segment
+        part = self._packer.close(segment, ends_segment=ends_segment, resumes=self._resumes)
+        self._resumes = False
         return part
 
 
@@ -217,17 +203,13 @@ class KeyframeSegmenter:
         self._expected: int | None = None
         self._begun = -1
         self._opened = 0
-        self._held: deque[tuple[int, Sample, bytes]] = deque()
+        self._held: deque[tuple[int, Sample, bytes | memoryview]] = deque()
 
-    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes) -> list[CutPart]:
+    def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples: as for :meth:`packager.segment.grid.Segmenter.receive`."""
-        position = 0
-        for sample in samples:
-            if self._expected is not None and decode_time != self._expected:
-                raise CadenceError(f"decode time {decode_time} where {self._expected} was to come")
-            self._held.append((decode_time, sample, data[position : position + sample.size]))
-            position += sample.size
-            self._expected = decode_time = decode_time + sample.duration
+        for time, sample, piece in timed_samples(self._expected, decode_time, samples, data):
+            self._held.append((time, sample, piece))
+            self._expected = time + sample.duration
         if len(self._held) > MAX_HELD:
             raise CadenceError("the picture is too far behind the sound")
         parts: list[CutPart] = []
@@ -255,7 +237,7 @@ class KeyframeSegmenter:
         self._held.clear()
         return parts + self._gatherer.end()
 
-    def _lead(self, time: int, shown: Fraction, sample: Sample, data: bytes) -> list[CutPart]:
+    def _lead(self, time: int, shown: Fraction, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
         cuts = self._cuts
         cuts.known = max(cuts.known, shown)
         if sample.is_sync and cuts.due(shown):
@@ -269,7 +251,7 @@ class KeyframeSegmenter:
             return self._gatherer.end()
         return self._gatherer.add(last, time, sample, data)
 
-    def _follow(self, time: int, shown: Fraction, sample: Sample, data: bytes) -> list[CutPart]:
+    def _follow(self, time: int, shown: Fraction, sample: Sample, data: bytes | memoryview) -> list[CutPart]:
         cut = self._cuts.at(shown + NEAR) if sample.is_sync else self._cuts.at(shown)
         if cut is None:
             return self._gatherer.end()

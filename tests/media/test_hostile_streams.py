@@ -116,6 +116,7 @@ CASES: list[tuple[str, Callable[[], Take], Callable[[int], bytes], int, float]] 
     ("boxes in a moof", fragments, of_fragments(hostile.boxes_in_moofs), PORTION, 2),
     ("boxes in a traf", fragments, of_fragments(hostile.boxes_in_trafs), PORTION, 0.5),
     ("a sample of 31 MiB", fragments, of_fragments(hostile.one_huge_sample), PORTION, 2),
+    ("a sample of 15 MiB", fragments, of_fragments(hostile.one_large_sample), PORTION, 2),
     ("cues", captions, hostile.many_cues, PORTION, 4),
     ("lines of captions", captions, hostile.caption_lines, PORTION, 4),
     ("messages of RTSP", lambda: RtspReader().receive_data, hostile.many_messages, PORTION, 10),

@@ -9,7 +9,6 @@ import json
 import shutil
 import struct
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -291,5 +290,5 @@ def test_equal_samples_cost_four_bytes_each_behind_a_hundred_and_four() -> None:
     facts = {"sequence_number": 1, "track_id": 1, "base_media_decode_time": 0}
     # moof 8, mfhd 16, traf 8, tfhd 24, tfdt 20, trun 20, mdat 8: ISO/IEC 14496-12 §8.8
     assert len(write_fragment_header(samples=samples, **facts)) == 104 + 400
-    mixed = [replace(samples[0], is_sync=False), *samples[1:]]
+    mixed = [samples[0]._replace(is_sync=False), *samples[1:]]
     assert len(write_fragment_header(samples=mixed, **facts)) == 104 + 800

@@ -23,7 +23,7 @@ def samples(cues: list[Cue], start: int, end: int) -> list[tuple[int, list[tuple
     assert fragment.base_media_decode_time == start
     found, position = [], 0
     for sample in fragment.samples:
-        data = fragment.data[position : position + sample.size]
+        data = bytes(fragment.data[position : position + sample.size])
         position += sample.size
         found.append((sample.duration, [(one.kind, data[one.payload : one.end]) for one in walk(data)]))
     return found

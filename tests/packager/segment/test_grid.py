@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.mp4.moof import Sample
-from packager.segment.grid import CadenceError, CutPart, GridSegmenter
+from packager.segment.grid import GridSegmenter
+from packager.segment.part_packer import CadenceError, CutPart
 from packager.window.cadence import part_target, whole_frames
 
 NTSC = Fraction(30000, 1001)

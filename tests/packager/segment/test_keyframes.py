@@ -10,9 +10,9 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.moof import Sample
-from packager.segment.grid import CadenceError, CutPart
 from packager.segment.keyframe_cadence import Observed, kept_cadence
 from packager.segment.keyframes import Cuts, KeyframeSegmenter
+from packager.segment.part_packer import CadenceError, CutPart
 from packager.window.cadence import Cadence
 
 PART = Fraction(1, 4)
