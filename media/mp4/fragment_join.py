@@ -6,9 +6,8 @@ from one pipe, at real time, wants both at the same time: so fragments are cut s
 
 from __future__ import annotations
 
-import itertools
+import heapq
 import struct
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -149,17 +148,18 @@ class _Input:
 
     Attributes:
         ids: the joint track IDs by its own.
-        held: bytes that wait.
     """
 
     def __init__(self) -> None:
         self._reader = FragmentReader()
         self._tracks: dict[int, Track] = {}
-        self._events: deque[InitSegment | _Run] = deque()
+        # The runs of the moof that is being cut, and what comes next of all.
+        self._runs: Iterator[_Run] = iter(())
+        self._first: InitSegment | _Run | None = None
+        self._held = 0
         self.init: InitSegment | None = None
         self.ids: Mapping[int, int] = {}
         self.ended = False
-        self.held = 0
 
     @property
     def has_video(self) -> bool:
@@ -167,22 +167,35 @@ class _Input:
         return self.init is not None and any(track.handler == b"vide" for track in self.init.tracks)
 
     def receive(self, data: bytes) -> None:
-        """Take bytes, and cut their fragments into short runs."""
+        """Take bytes; what they are is looked at when it is asked for."""
         self._reader.receive_data(data)
-        for kind, events in itertools.groupby(self._reader.events(), _moof):
-            if kind is None:
-                self._events += (self._known(event) for event in events if isinstance(event, InitSegment))
-                continue
-            runs = [
-                run
-                for event in events
-                if isinstance(event, Fragment)
-                for run in _runs(event, self._tracks[event.track_id])
-            ]
-            # One moof may have all of the picture before all of the sound. A track's own runs stay in order.
-            runs.sort(key=lambda run: run.decode_time / run.track.timescale)
-            self._events += runs
-            self.held += sum(len(run.data) for run in runs)
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait."""
+        return self._held + self._reader.buffered
+
+    def _next(self) -> InitSegment | _Run | None:
+        """Give what comes next without taking it; None where nothing is known to be."""
+        if self._first is None:
+            self._first = next(self._runs, None)
+        if self._first is None:
+            self._first = self._next_moof()
+        return self._first
+
+    def _next_moof(self) -> InitSegment | _Run | None:
+        """Begin with the fragments of the next moof, cut into short runs, each when it is asked for."""
+        events = next(self._reader.boxes(), ())
+        if events and isinstance(events[0], InitSegment):
+            return self._known(events[0])
+        fragments = [event for event in events if isinstance(event, Fragment)]
+        self._held += sum(len(fragment.data) for fragment in fragments)
+        # One moof may have all of the picture before all of the sound. A track's own runs stay in order.
+        self._runs = heapq.merge(
+            *(_runs(fragment, self._tracks[fragment.track_id]) for fragment in fragments),
+            key=lambda run: run.decode_time / run.track.timescale,
+        )
+        return next(self._runs, None)
 
     def _known(self, init: InitSegment) -> InitSegment:
         if any(track.handler not in _KINDS for track in init.tracks):
@@ -193,29 +206,24 @@ class _Input:
     @property
     def runs(self) -> Sequence[_Run]:
         """The next run, where one is known."""
-        first = self._events[0] if self._events else None
+        first = self._next()
         return [first] if isinstance(first, _Run) else []
 
     def pop(self) -> _Run:
         """Take the next run."""
-        run = self._events.popleft()
+        run, self._first = self._next(), None
         if not isinstance(run, _Run):
             raise MalformedError("an init segment where samples were expected")
-        self.held -= len(run.data)
+        self._held -= len(run.data)
         return run
 
     def take_init(self) -> bool:
         """Go on with the init segment that is next, if one is."""
         found = False
-        while self._events and isinstance(first := self._events[0], InitSegment):
-            self._events.popleft()
+        while isinstance(first := self._next(), InitSegment):
+            self._first = None
             self.init, found = first, True
         return found
-
-
-def _moof(event: InitSegment | Fragment) -> int | None:
-    """Give the number of a fragment's moof; None of an init segment."""
-    return event.sequence_number if isinstance(event, Fragment) else None
 
 
 def _runs(fragment: Fragment, track: Track) -> Iterator[_Run]:

@@ -259,8 +259,18 @@ class FragmentReader:
         """Take notice that no more bytes come."""
         self._ended = True
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be looked at, or for more."""
+        return len(self._buffer)
+
     def events(self) -> Iterator[InitSegment | Fragment]:
-        """Give what the bytes so far contain, each event once.
+        """Give what the bytes so far contain, each event once; raises as ``boxes``."""
+        for events in self.boxes():
+            yield from events
+
+    def boxes(self) -> Iterator[Sequence[InitSegment | Fragment]]:
+        """Give the same by boxes, each looked at when it is asked for: what one ``moof`` has, say.
 
         Raises:
             MalformedError: after the events before it; the reader then stays with this error.
@@ -271,7 +281,8 @@ class FragmentReader:
             raise self._error
         try:
             while len(self._buffer) >= self._needed:
-                yield from self._next_box()
+                if events := self._next_box():
+                    yield events
             if self._ended and (self._buffer or self._moof is not None):
                 raise NeedMoreDataError(f"the stream ends inside a box at {self._position}")
         except MediaError as error:
@@ -279,19 +290,18 @@ class FragmentReader:
             self._buffer = bytearray()  # not cleared: the error's frames may hold views of it
             raise
 
-    def _next_box(self) -> Iterator[InitSegment | Fragment]:
+    def _next_box(self) -> Sequence[InitSegment | Fragment]:
         if len(self._buffer) < LARGEST_HEADER and self._buffer[:4] == b"\x00\x00\x00\x01":
             self._needed = LARGEST_HEADER
-            return
+            return ()
         kind, size = self._bounded_header()
         self._needed = size
         if len(self._buffer) < size:
-            return
+            return ()
         start, self._position, self._needed = self._position, self._position + size, 8
         if kind == b"mdat" and size >= LARGE_MEDIA_DATA:
             received, self._buffer = self._buffer, self._buffer[size:]
-            yield from self._fragments(start, memoryview(received).toreadonly()[:size])
-            return
+            return [*self._fragments(start, memoryview(received).toreadonly()[:size])]
         found: list[InitSegment | Fragment] = []
         with memoryview(self._buffer) as whole, whole[:size] as view:
             if kind in (b"ftyp", b"styp"):
@@ -303,7 +313,7 @@ class FragmentReader:
             elif kind == b"mdat":
                 found += self._fragments(start, view)
         del self._buffer[:size]
-        yield from found
+        return found
 
     def _bounded_header(self) -> tuple[bytes, int]:
         kind = bytes(self._buffer[4:8])

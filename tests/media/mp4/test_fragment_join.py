@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from media.errors import MalformedError, UnsupportedError
+from media.mp4 import moof
 from media.mp4.fragment_join import FragmentJoiner
 from media.stream_reader import CLOCK_RATE, StreamChunk
 
@@ -91,8 +92,30 @@ def test_the_same_init_segment_again_changes_nothing_and_another_one_does(stream
 
 def test_what_is_no_stream_of_fragments_is_refused(streams: dict[str, bytes]) -> None:
     with pytest.raises((MalformedError, UnsupportedError)):
-        FragmentJoiner(1).receive_data(0, bytes(100))
+        list(FragmentJoiner(1).receive_data(0, bytes(100)))
     begin = streams["picture"].index(b"moof") - 4
     moof = streams["picture"][begin : begin + int.from_bytes(streams["picture"][begin : begin + 4], "big")]
     with pytest.raises(MalformedError):  # the samples of the first one are nowhere
-        FragmentJoiner(1).receive_data(0, streams["picture"][:begin] + moof + moof)
+        list(FragmentJoiner(1).receive_data(0, streams["picture"][:begin] + moof + moof))
+
+
+def test_of_many_fragments_that_come_at_once_only_the_next_is_cut(
+    streams: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may have a turn behind each piece: what the stream has behind it isn't looked at before."""
+    read: list[int] = []
+    real = moof.parse_moof
+
+    def parsing(data: bytes, *more: Any) -> Any:
+        read.append(len(data))
+        return real(data, *more)
+
+    monkeypatch.setattr("media.mp4.fragments.parse_moof", parsing)
+    pieces = FragmentJoiner(1).receive_data(0, streams["picture"] * 3)
+    assert next(pieces).header
+    counts = []
+    for _ in pieces:
+        counts.append(len(read))
+        read.clear()
+    assert max(counts) == 1
+    assert sum(counts) > 10
