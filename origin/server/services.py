@@ -143,14 +143,7 @@ class Services:
         for channel in self.channels.values():
             self._broadcast(channel)
         if tools is not None:
-            self.simulcasts = make_simulcasts(
-                config,
-                self.mounts,
-                tools,
-                self._broadcast,
-                lambda name: delay.labels(name).observe,
-                limits.radio.simulcast,
-            )
+            self._make_simulcasts(tools, delay)
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
 
@@ -172,6 +165,16 @@ class Services:
             self.limits.radio,
         )
         self.mounts = self.stations.mounts
+
+    def _make_simulcasts(self, tools: Tools, delay: Histogram) -> None:
+        self.simulcasts = make_simulcasts(
+            self.config,
+            self.mounts,
+            tools,
+            self._broadcast,
+            lambda name: delay.labels(name).observe,
+            self.limits.radio.simulcast,
+        )
 
     def check_library(self) -> None:
         """Check that the library's folder can be read, or isn't needed.
