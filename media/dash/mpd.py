@@ -285,7 +285,7 @@ class AdaptationSet:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A stretch without a break (§5.3.2).
+    """A period (§5.3.2): media without a discontinuity.
 
     Attributes:
         id: unique in the presentation, for ever.

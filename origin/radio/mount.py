@@ -172,7 +172,6 @@ class Mount:
         audience: the listeners.
         subscribers: others that receive its audio.
         fallback: the mount whose audio is sent here while the station is silent.
-        taps: those who carry its audio elsewhere.
     """
 
     def __init__(

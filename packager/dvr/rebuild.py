@@ -1,9 +1,8 @@
-"""Lines of an index that are lost, made anew from the segments themselves. Pure.
+"""Rebuilds lost index lines from the segments themselves. Pure.
 
-A segment's file says which track it is of, when its first sample is decoded and shown, how long it lasts and
-which parts it has; its name says its number. Dates come from lines that are left, of this rendition or
-another one, for in one run of a source all have the same offset from media times; else from when the files
-were written.
+A segment's file tells its track, times, duration and parts, and its name tells its number. Dates come from
+remaining lines of any rendition, since all have the same offset from media time within one run of the source;
+else from the files' modification times.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from packager.publish.dash_periods import read_track
 from packager.window.model import Timeline
 
 NEAR = 1000
-"""So many numbers from lines that are lost others are looked at, which tell where those belong."""
+"""Lines within so many numbers of a lost one are used to check where its segment belongs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """What is known of a segment's file.
+    """A segment's file.
 
     Attributes:
         size: its bytes.
-        modified: when it was written, in seconds since the epoch.
-        facts: what is in it; None of a text.
+        modified: in seconds since the epoch.
+        facts: its content; None of WebVTT.
     """
 
     size: int
@@ -43,10 +42,10 @@ class SegmentFile:
 
 
 class Dates:
-    """Which dates the segments of a channel have, by what is known of all its renditions.
+    """What is known of the dates of a channel's segments, from all renditions.
 
     Attributes:
-        counted: whether any line is left that tells how many discontinuities there were.
+        counted: whether any remaining line tells the number of discontinuities.
     """
 
     def __init__(self) -> None:
@@ -59,12 +58,12 @@ class Dates:
     def learn(
         self, lines: Iterable[IndexLine], timelines: Mapping[int, Timeline], *, rebuilt: bool = False
     ) -> None:
-        """Take lines of a rendition for known.
+        """Add lines of a rendition.
 
         Args:
-            lines: in the order of their numbers.
+            lines: in ascending order of their numbers.
             timelines: of the rendition.
-            rebuilt: whether they were made anew.
+            rebuilt: whether the lines were rebuilt.
         """
         for line in lines:
             timeline = None if line.init is None else timelines.get(line.init)
@@ -78,11 +77,11 @@ class Dates:
             self._sorted.discard(timeline.number)
 
     def line(self, number: int) -> IndexLine | None:
-        """Give any rendition's line of a number; None where there is none."""
+        """Return any rendition's line of a number; None without one."""
         return self._lines.get(number)
 
     def offset(self, timeline: int, number: int) -> Fraction | None:
-        """Give the seconds from media time to dates near a number; None where that isn't known."""
+        """Return the seconds from media time to dates near a number; None if unknown."""
         known = self._timelines.get(timeline)
         if not known:
             return None
@@ -94,12 +93,12 @@ class Dates:
         return Fraction(*near.date) - Fraction(*near.presentation_time)
 
     def begin_of(self, number: int) -> Fraction | None:
-        """Give the date of the first known segment from a number on; None without any."""
+        """Return the date of the first known segment from a number on; None without any."""
         found = min((one for one in self._lines if one >= number), default=None)
         return None if found is None else Fraction(*self._lines[found].date)
 
     def left(self, number: int) -> int:
-        """Give how many discontinuities there were before a number, as far as lines tell."""
+        """Return the number of discontinuities before a number, as far as known."""
         before = max((one for one in self._intact if one < number), default=None)
         if before is not None:
             return self._intact[before].left + self._intact[before].discontinuity
@@ -114,7 +113,7 @@ def rebuild(
     timelines: Mapping[int, Timeline],
     dates: Dates,
 ) -> dict[int, IndexLine]:
-    """Make the lines of segments that have none.
+    """Rebuild the lines of segments without any.
 
     Args:
         files: segments by number, also of some that have lines beside those that haven't.
@@ -136,7 +135,7 @@ def rebuild(
 
 
 def _contradicts(line: IndexLine | None, file: SegmentFile) -> bool:
-    """Tell whether a line is of what is in a file, but for its length: then the file was changed."""
+    """Tell whether a file has other times than its line, so that it was changed."""
     if line is None or file.facts is None:
         return line is not None
     (time, scale), (duration, per_second) = line.presentation_time, line.duration
@@ -145,7 +144,7 @@ def _contradicts(line: IndexLine | None, file: SegmentFile) -> bool:
 
 
 def _texts(lost: Mapping[int, SegmentFile], timelines: Sequence[int], dates: Dates) -> dict[int, IndexLine]:
-    """Make lines of captions, which have the times of the picture's segments."""
+    """Rebuild lines of captions, which have the dates of the video's segments."""
     found = {}
     for number, file in lost.items():
         like, init = dates.line(number), _timeline_of(number, timelines)
@@ -156,7 +155,7 @@ def _texts(lost: Mapping[int, SegmentFile], timelines: Sequence[int], dates: Dat
 
 
 def _timeline_of(number: int, timelines: Sequence[int]) -> int | None:
-    """Give the last timeline that begins with a number or before it."""
+    """Return the last timeline that begins at or before a number."""
     at = bisect.bisect(timelines, number)
     return timelines[at - 1] if at else None
 
@@ -196,7 +195,7 @@ def _media(
 def _placed(
     files: Mapping[int, SegmentFile], known: Mapping[int, IndexLine], timeline: Timeline
 ) -> dict[int, SegmentFile]:
-    """Leave out what doesn't belong where its name puts it: in a timeline segments follow without a break.
+    """Drop segments whose times don't match their numbers: in a timeline they follow without a break.
 
     Args:
         files: of one timeline, in the order of their numbers.
@@ -225,7 +224,7 @@ def _placed(
     kept, anchors = set[int](), sorted(shown)
     chains = sorted(_chains(files, follows), key=lambda chain: (chain[0] != timeline.number, -len(chain)))
     if chains and not anchors:
-        # Nothing else tells: the timeline's beginning does, or the longest stretch of it.
+        # Nothing else tells: take the timeline's beginning, or the longest chain of it.
         kept.update(chains[0])
         shown.update((number, _shown(files[number], timescale)) for number in chains[0])
         anchors = sorted(shown)
@@ -251,7 +250,7 @@ def _placed(
 def _chains(
     files: Mapping[int, SegmentFile], follows: Callable[[int, int], bool | None]
 ) -> Iterator[list[int]]:
-    """Give numbers in a row whose segments go on where those before them end, two of them at least."""
+    """Yield runs of at least two numbers whose segments follow each other without a break."""
     chain: list[int] = []
     for number in files:
         if chain and not (number == chain[-1] + 1 and follows(chain[-1], number)):
@@ -266,7 +265,7 @@ def _shown(file: SegmentFile, timescale: int) -> Fraction:
 
 
 def _usual_duration(files: Iterable[SegmentFile], known: Iterable[IndexLine], timescale: int) -> Fraction:
-    """Give what most segments last."""
+    """Return the most frequent duration."""
     durations = Counter(line.duration for line in known)
     facts = (file.facts for file in files if file.facts is not None)
     durations.update(Fraction(one.duration, timescale).as_integer_ratio() for one in facts)
@@ -275,7 +274,7 @@ def _usual_duration(files: Iterable[SegmentFile], known: Iterable[IndexLine], ti
 
 
 def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) -> dict[int, IndexLine]:
-    """Make lines of one timeline's segments."""
+    """Rebuild the lines of one timeline's segments."""
     _, timescale = read_track(timeline.init)
     found: dict[int, IndexLine] = {}
     written: Fraction | None = None
@@ -304,9 +303,9 @@ def _dated(rows: Mapping[int, SegmentFile], timeline: Timeline, dates: Dates) ->
 
 
 def _written(rows: Mapping[int, SegmentFile], timescale: int, dates: Dates) -> Fraction:
-    """Give the seconds from media times to dates, where only the files tell when they were written.
+    """Estimate the seconds from media time to dates by the files' modification times.
 
-    A file is written when its segment is over, and the one that was written soonest tells the truth.
+    A file is written after the end of its segment; the shortest delay is the best estimate.
     """
     ends = [
         (file.modified, Fraction(file.facts.presentation_time + file.facts.duration, timescale))
@@ -321,7 +320,7 @@ def _written(rows: Mapping[int, SegmentFile], timescale: int, dates: Dates) -> F
 def _counted(
     found: Mapping[int, IndexLine], lines: Mapping[int, IndexLine], dates: Dates
 ) -> dict[int, IndexLine]:
-    """Say of lines whether they begin a timeline, and how many discontinuities there were before."""
+    """Set discontinuities and their counts in rebuilt lines."""
     there = sorted((*found.values(), *(line for line in lines.values() if line.parts)), key=_number)
     begins = {two.number for one, two in pairwise(there) if one.init != two.init}
     known = next((line for line in there if line.number in lines), None)
