@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 import httpx
 import m3u8
 
-from origin.cli import check_low_latency
+from origin.cli import check_low_latency, check_segments
 from origin.config.errors import CommandError
 
 MAX_VARIANTS = 32
@@ -94,6 +94,8 @@ class _Judge:
     def __init__(self, client: httpx.AsyncClient, report: Report) -> None:
         self._client = client
         self._report = report
+        self._independent = False
+        self._starts: dict[str, list[float]] = {}
 
     async def playlist(self, url: str, *, named: bool = False) -> None:
         """Judge a playlist and what it names; ``named`` tells that another playlist named it."""
@@ -175,10 +177,16 @@ class _Judge:
                 known = ("SUBTITLES", information.subtitles) in groups
                 told = f"SUBTITLES group {information.subtitles!r} isn't there"
                 expect(known, where, f"{told} (RFC 8216bis §4.4.6.2)")
+        self._independent = bool(playlist.is_independent_segments)
         names = [item.uri for item in (*playlist.playlists, *playlist.media) if item.uri]
         for name in list(dict.fromkeys(names))[:MAX_VARIANTS]:
             where = urljoin(url, name)
             await self._try(where, self.playlist(where, named=True))
+        shown = [urljoin(url, one.uri) for one in playlist.playlists if one.stream_info.resolution]
+        cuts = [(where, self._starts[where]) for where in dict.fromkeys(shown) if where in self._starts]
+        problem = check_segments.misaligned(cuts)
+        said = f"variants aren't cut alike, so no player can change between them: {problem}"
+        self._report.expect(problem is None, url, f"{said} (RFC 8216bis §6.2.4)")
 
     async def _media(self, url: str, playlist: m3u8.M3U8) -> None:
         expect = self._report.expect
@@ -188,7 +196,11 @@ class _Judge:
         self._tell(url, list(check_low_latency.control_problems(playlist)))
         self._tell(url, list(check_low_latency.part_problems(playlist)))
         await self._addresses(url, playlist)
-        if not playlist.is_endlist:
+        if playlist.is_endlist:
+            self._starts[url] = check_segments.starts(playlist)
+            if self._independent or playlist.is_independent_segments:
+                await self._try(url, self._segments_alone(url, playlist))
+        else:
             await self._try(url, self._directives(url, playlist))
             await self._advances(url, playlist, target)
 
@@ -220,6 +232,31 @@ class _Judge:
         for name in dict.fromkeys(names):
             where = urljoin(url, name)
             await self._try(where, self.file(where))
+
+    async def _segments_alone(self, url: str, playlist: m3u8.M3U8) -> None:
+        """Hold EXT-X-INDEPENDENT-SEGMENTS (§4.4.2.1) against some segments, each decoded alone."""
+        maps: dict[str, bytes] = {}
+        for segment in check_segments.chosen(playlist):
+            section = segment.init_section
+            if section is None or section.byterange:
+                continue  # of a transport stream ffprobe doesn't tell
+            if section.uri not in maps:
+                maps[section.uri] = await self._bounded(urljoin(url, section.uri))
+            data = await self._bounded(urljoin(url, segment.uri))
+            alone = await check_segments.decodes_alone(maps[section.uri], data) if data else None
+            if alone is not None:
+                told = f"{segment.uri} can't be decoded alone, though EXT-X-INDEPENDENT-SEGMENTS says so"
+                self._report.expect(alone, url, f"{told} (RFC 8216bis §4.4.2.1)")
+
+    async def _bounded(self, url: str) -> bytes:
+        """Fetch a segment; nothing of one that is too large to be decoded here, or isn't answered."""
+        content = bytearray()
+        async with self._client.stream("GET", url) as answer:
+            async for data in answer.aiter_raw():
+                content += data
+                if len(content) > check_segments.MAX_SEGMENT_BYTES:
+                    return b""
+        return bytes(content) if answer.status_code == 200 else b""
 
     async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
         """A live playlist has a new segment within one and a half target durations (§6.2.2)."""

@@ -1,0 +1,101 @@
+"""Whether a finished playlist's segments are what is claimed of them: independent, and alike in all variants.
+
+What can be decoded is found by ffprobe, which is given a segment as if there were no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from itertools import accumulate, pairwise, zip_longest
+from pathlib import Path
+
+import m3u8
+
+from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
+from packager.process.process import reading, run
+from packager.process.tools import ToolsError, locate
+
+MAX_SEGMENTS = 3
+"""Segments of a playlist that are decoded; the first one proves nothing."""
+
+MAX_SEGMENT_BYTES = 64 << 20
+DECODING_SECONDS = 60.0
+MAX_ANSWER_BYTES = 64 << 10
+
+APART_SECONDS = 0.1
+"""How far cuts of variants may be apart; durations are rounded."""
+
+
+def chosen(playlist: m3u8.M3U8) -> list[m3u8.Segment]:
+    """Choose segments to decode: some behind the first that are whole files in the clear."""
+    able = [
+        one
+        for one in playlist.segments[1:]
+        if one.uri and not one.byterange and not one.gap_tag and not (one.key and one.key.method != "NONE")
+    ]
+    step = max(1, len(able) // MAX_SEGMENTS)
+    return able[::step][:MAX_SEGMENTS]
+
+
+async def decodes_alone(init: bytes, segment: bytes) -> bool | None:
+    """Say whether every picture of a segment is decoded without another segment.
+
+    Args:
+        init: the init segment.
+        segment: a segment of fragmented MP4; of a transport stream ffprobe decodes damage, too.
+
+    Returns:
+        None where that can't be told.
+    """
+    folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="headwater-check-")
+    try:
+        path = Path(folder) / "segment"
+        await asyncio.to_thread(path.write_bytes, init + segment)
+        _, ffprobe = await asyncio.to_thread(locate)
+        answer = await run(
+            [ffprobe, *_words(path)],
+            limit=DECODING_SECONDS,
+            max_bytes=MAX_ANSWER_BYTES,
+            sandbox=reading(path),
+        )
+        (stream,) = json.loads(answer)["streams"]
+        return int(stream["nb_read_frames"]) >= int(stream["nb_read_packets"])
+    except (ToolsError, ValueError, KeyError):
+        return None
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _words(path: Path) -> list[str]:
+    options = {
+        "max_pixels": MAX_PIXELS,
+        "protocol_whitelist": LOCAL_PROTOCOLS,
+        "format_whitelist": "mov",
+    }
+    questions = ("-select_streams", "v:0", "-count_packets", "-count_frames")
+    entries = ("-show_entries", "stream=nb_read_packets,nb_read_frames")
+    return probe_arguments(local_input(path), options, *questions, *entries)
+
+
+def starts(playlist: m3u8.M3U8) -> list[float]:
+    """Give when each segment of a playlist begins, in seconds from its beginning."""
+    return list(accumulate((one.duration or 0.0 for one in playlist.segments[:-1]), initial=0.0))
+
+
+def misaligned(variants: Sequence[tuple[str, list[float]]]) -> str | None:
+    """Say where segments of two variants first begin at different times; None where all agree.
+
+    Args:
+        variants: address, and when its segments begin, of each.
+    """
+    for (one, first), (other, second) in pairwise(variants):
+        for number, (left, right) in enumerate(zip_longest(first, second)):
+            if left is None or right is None:
+                return f"{one} has {len(first)} segments and {other} {len(second)}"
+            if abs(left - right) > APART_SECONDS:
+                return f"segment {number} begins at {left:.3f} s in {one} and at {right:.3f} s in {other}"
+    return None
