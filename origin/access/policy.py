@@ -61,7 +61,7 @@ class AccessOptions:
         return cls(protected, token, server.admin_port, names, loopback_ports)
 
 
-class Access:
+class AccessPolicy:
     """Decides who may see protected areas.
 
     Args:
@@ -89,7 +89,7 @@ class AccessMiddleware:
         access: decides about protected areas.
     """
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: AccessPolicy) -> None:
         self._app = app
         self._access = access
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from origin.access.policy import Access
+from origin.access.policy import AccessPolicy
 from origin.radio import now_playing
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mount import Mount
@@ -19,7 +19,7 @@ from packager.radio.simulcast import Simulcast
 UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(services: Services, access: Access, authorization: StationAuthorization) -> list[BaseRoute]:
+def routes(services: Services, access: AccessPolicy, authorization: StationAuthorization) -> list[BaseRoute]:
     """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
     Args:
@@ -40,7 +40,7 @@ def routes(services: Services, access: Access, authorization: StationAuthorizati
 class Api:
     """The endpoints; each list is an array of objects."""
 
-    def __init__(self, services: Services, access: Access, authorization: StationAuthorization) -> None:
+    def __init__(self, services: Services, access: AccessPolicy, authorization: StationAuthorization) -> None:
         self._services_of = services
         self._access = access
         self._authorization = authorization

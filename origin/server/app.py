@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from origin.access.credentials import Authenticator, GuessDelay
-from origin.access.policy import Access, AccessMiddleware, AccessOptions
+from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
 from origin.http1.exchange import SlowBodyError
@@ -94,7 +94,7 @@ def build_app(
     config = services.config
     limits = config.limits
     authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
-    access = Access(options, authenticator)
+    access = AccessPolicy(options, authenticator)
     authorization = StationAuthorization(authenticator, options.admin_token)
 
     @contextlib.asynccontextmanager

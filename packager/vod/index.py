@@ -24,12 +24,12 @@ from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
 from packager.vod.timeline import (
     MAX_SEGMENTS,
     Arrangement,
+    apply_edit_list,
     arrange,
     cut_at_sync,
     cut_at_times,
     first_video_sample,
     lead_in,
-    place,
 )
 
 Read = Callable[[int, int], bytes]
@@ -403,7 +403,9 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
 def _offer(
     chosen: Sequence[_Candidate], limits: IndexLimits, left_out: list[str]
 ) -> tuple[OfferedTrack, ...]:
-    placements = [place(one.track.edits, one.movie_timescale, one.track.timescale) for one in chosen]
+    placements = [
+        apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale) for one in chosen
+    ]
     # A film that was trimmed without encoding starts at the key frame before the trim, all tracks with it.
     early, first = Fraction(0), None
     if chosen[0].video:

@@ -59,7 +59,7 @@ class Placement:
     priming: int = 0
 
 
-def place(edits: Sequence[Edit], movie_timescale: int, timescale: int) -> Placement:
+def apply_edit_list(edits: Sequence[Edit], movie_timescale: int, timescale: int) -> Placement:
     """Reduce an edit list to one stretch of media after some empty time.
 
     Args:

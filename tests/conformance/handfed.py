@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from origin.access.credentials import Authenticator
-from origin.access.policy import Access, AccessMiddleware, AccessOptions
+from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.request_head import HttpLimits
@@ -205,7 +205,7 @@ class HandFed:
         routes = [route for wing in wings for route in wing]
         self.traffic = RequestCounters()
         self.calls = 0
-        guarded = AccessMiddleware(Starlette(routes=routes), Access(AccessOptions(), authenticator))
+        guarded = AccessMiddleware(Starlette(routes=routes), AccessPolicy(AccessOptions(), authenticator))
         self._inner = CommonHeaders(guarded, traffic=self.traffic, allow_origin="*", log_requests=False)
         access_log = AccessLog(self.traffic, log_requests=False)
         self.fast_path = FastPath({"live": LiveFastPath(streams, access_log, common_headers("*"), carried)})

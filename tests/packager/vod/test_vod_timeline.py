@@ -10,23 +10,23 @@ import pytest
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.mp4.movie import Edit
 from media.mp4.samples import SampleTable
-from packager.vod.timeline import Arrangement, Placement, arrange, cut_at_sync, cut_at_times, place
+from packager.vod.timeline import Arrangement, Placement, apply_edit_list, arrange, cut_at_sync, cut_at_times
 from tests.packager.crafted import constant, rows
 
 
 def test_an_edit_list_of_empty_time_and_one_stretch_is_a_delay_and_a_start() -> None:
-    placement = place([Edit(500, -1), Edit(10_000, 1024)], 1000, 48000)
+    placement = apply_edit_list([Edit(500, -1), Edit(10_000, 1024)], 1000, 48000)
     assert (placement.delay, placement.media_start) == (24_000, 1024)
     assert placement.media_end == 1024 + 480_000 + 48  # and a tick of the movie's clock
 
 
 def test_an_edit_without_duration_lasts_to_the_end() -> None:
-    assert place([Edit(0, 1024)], 1000, 48000).media_end is None
-    assert place([], 1000, 48000).media_end is None
+    assert apply_edit_list([Edit(0, 1024)], 1000, 48000).media_end is None
+    assert apply_edit_list([], 1000, 48000).media_end is None
 
 
 def test_edits_that_follow_each_other_in_the_media_are_one() -> None:
-    placement = place([Edit(1000, 0), Edit(2000, 48_000)], 1000, 48000)
+    placement = apply_edit_list([Edit(1000, 0), Edit(2000, 48_000)], 1000, 48000)
     assert (placement.media_start, placement.media_end) == (0, 3 * 48_000 + 48)
 
 
@@ -42,7 +42,7 @@ def test_edits_that_follow_each_other_in_the_media_are_one() -> None:
 )
 def test_edits_that_cut_pause_or_change_speed_are_not_supported(edits: list[Edit]) -> None:
     with pytest.raises(UnsupportedError):
-        place(edits, 1000, 48000)
+        apply_edit_list(edits, 1000, 48000)
 
 
 def table(durations: Sequence[int], offsets: Sequence[int] = ()) -> SampleTable:
@@ -63,7 +63,7 @@ def arranged(durations: Sequence[int], offsets: Sequence[int] = ()) -> Arrangeme
 
 
 def test_frames_behind_the_edits_end_are_dropped() -> None:
-    trimmed = arrange(table([1000] * 10), place([Edit(5000, 0)], 1000, 1000), 0, first=0)
+    trimmed = arrange(table([1000] * 10), apply_edit_list([Edit(5000, 0)], 1000, 1000), 0, first=0)
     assert len(trimmed) == 6  # 5 s, and what begins within a tick of the movie's clock of that
 
 
@@ -78,7 +78,7 @@ def test_negative_composition_offsets_become_an_earlier_start_of_decoding() -> N
 
 
 def test_sound_keeps_a_quarter_of_a_second_of_priming_and_no_more() -> None:
-    placement = place([Edit(0, 100_000)], 1000, 48_000)
+    placement = apply_edit_list([Edit(0, 100_000)], 1000, 48_000)
     track = arrange(table([1000] * 200), placement, 0)
     assert track.times(0, 1).tolist() == [-12_000]
     assert track.samples(0, 1).decode_time[0] == 0
