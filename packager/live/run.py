@@ -139,8 +139,10 @@ class Run:
         try:
             while not draining.done():
                 left = heard + patience - loop.time()
+                # The patience of a start is over with its first output, which is seen within that of a stall.
+                soon = min(left, limits.stall_seconds)
                 # If this process stood still, what came meanwhile is still in the pipe.
-                await asyncio.wait((draining,), timeout=max(left, LAST_LOOK_SECONDS))
+                await asyncio.wait((draining,), timeout=max(soon, LAST_LOOK_SECONDS))
                 if left <= 0 and loop.time() >= heard + patience and not draining.done():
                     raise SourceEndedError(f"output {index} gave nothing for {patience:.0f} s")
         finally:

@@ -19,6 +19,7 @@ import pytest
 
 from packager.live.channel import Channel
 from packager.live.feed import Feed, RunStart
+from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools, ToolsError
@@ -155,7 +156,9 @@ async def test_a_source_that_is_not_there_is_told_in_one_line(tools: Tools, sour
 
 @pytest.mark.clause("An ffmpeg that hangs is started again, and its words are bounded")
 async def test_a_stalled_ffmpeg_is_started_again(tools: Tools) -> None:
-    channel = Channel(replace(small(), captions=("en",)), tools)
+    # However long it might have taken to its first output.
+    limits = LiveLimits(start_seconds=3600)
+    channel = Channel(replace(small(), captions=("en",), limits=limits), tools)
     async with running(channel):
         await until(lambda: channel.ready and channel.pid, "readiness")
         assert channel.pid is not None
