@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.credentials import Authenticator, Secret, challenge, unauthorized
+from origin.http.refusal import plain_refusal
 
 if TYPE_CHECKING:
     from origin.config.options import Config
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """RFC 9110 §9.2.1: methods that only read. ``TRACE`` is not implemented."""
+
+NOT_KEPT = {"cache-control": "no-store"}
 
 ADMIN = "/admin/"
 """Path below which GET changes something, as Icecast's clients expect."""
@@ -105,10 +108,11 @@ class AccessMiddleware:
             return None
         request = Request(scope)
         if changes and is_cross_site(request):
-            return _refusal(403, "pages of other sites may not change anything here")
+            return plain_refusal(403, "pages of other sites may not change anything here", NOT_KEPT)
         # DNS rebinding: a foreign name that resolves to this machine would make a foreign page same-origin.
         if port_of(scope) in options.loopback_ports and not is_known_host(request, options.names):
-            return _refusal(421, "not asked under a name of this server: add it to server.names")
+            line = "not asked under a name of this server: add it to server.names"
+            return plain_refusal(421, line, NOT_KEPT)
         # The route of /health shows strangers less.
         if area in (None, "health") or await self._access.may_see(request, area):
             return None
@@ -182,7 +186,3 @@ def port_of(scope: Scope) -> int:
     """Return the local port of a request; -1 if unknown."""
     server = scope.get("server")
     return server[1] if server and server[1] is not None else -1
-
-
-def _refusal(status: int, line: str) -> Response:
-    return PlainTextResponse(f"{line}\n", status, {"cache-control": "no-store"})

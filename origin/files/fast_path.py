@@ -132,7 +132,8 @@ class RepeatedFileRequest:
         if part is None:
             return None
         first, last = part
-        return resolved.part_head(positions, last + 1 - first, common), first, last, resolved.shared.file.fd
+        head = resolved.template.part(positions, last + 1 - first, common)
+        return head, first, last, resolved.shared.file.fd
 
     def count(self, length: int) -> None:
         """Count an answer that is sent."""

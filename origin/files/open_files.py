@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from origin.http.byte_ranges import ByteRange, Span, select_span
-from origin.http.select import Answer, Headers, PlainAnswer, answer, plain_answer, shared_headers
-from origin.http1.fast_path import Reply, encoded
+from origin.http.select import Answer, Headers, answer, shared_headers
+from origin.http1.fast_path import Reply, ResponseTemplate, encoded
 from origin.http1.request_head import PlainFields
 from origin.responses.representation import FileRepresentation
 from packager.library.storage import SETTLED_AFTER, LocalFile
@@ -68,13 +68,7 @@ class Resolved:
     """
 
     __slots__ = (
-        "_content",
         "_headers",
-        "_made_for",
-        "_part_bytes",
-        "_part_end",
-        "_part_start",
-        "_shared",
         "is_claimed",
         "is_fresh",
         "media_type",
@@ -82,6 +76,7 @@ class Resolved:
         "representation",
         "shared",
         "size",
+        "template",
         "valid_until",
     )
 
@@ -102,13 +97,8 @@ class Resolved:
         self.representation = FileRepresentation(shared.file, media_type, now)
         self.size = self.representation.size
         self._headers = (*headers, *common_headers)
-        content_type = (b"content-type", media_type.encode())
-        self._shared = (*shared_headers(self.representation, headers, now), content_type)
-        self._content = encoded((*self._shared, *common_headers))
-        # What stands before and behind a range's positions in a header; of which common fields and which
-        # length of the range they were made.
-        self._part_start = self._part_end = self._made_for = b""
-        self._part_bytes = 0
+        lines = encoded((*shared_headers(self.representation, headers, now), *common_headers))
+        self.template = ResponseTemplate(self.size, lines)
         self.is_fresh = True
         self.is_claimed = False
 
@@ -122,10 +112,6 @@ class Resolved:
         shared, etag = self.shared, self.representation.etag
         return FileRepresentation(shared.file, self.media_type, release=shared.release, etag=etag)
 
-    def plain_answer(self, method: str, request: Headers) -> PlainAnswer | None:
-        """The application's answer to a request that is a plain one; see `selection.plain_answer`."""
-        return plain_answer(method, request, self.representation.size, self._shared)
-
     def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
         """Decide the answer to a request, as `origin/http/select.py` does for every other.
 
@@ -138,14 +124,14 @@ class Resolved:
         Returns:
             The answer.
         """
-        size, file = self.representation.size, self.shared.file.fd
+        size, file = self.size, self.shared.file.fd
         if method == "GET" and not request.is_conditional and not request.has_range:
             part = ByteRange(0, size - 1) if span is None else select_span(span, size)
             if part is not None and size:
                 length = part.length
                 if span is None:
-                    return Reply(200, (self._whole_head(common), part), length, length, file)
-                head = self.part_head(b"%d-%d" % part, length, common)
+                    return Reply(200, (self.template.whole(common), part), length, length, file)
+                head = self.template.part(b"%d-%d" % part, length, common)
                 return Reply(206, (head, part), length, length, file)
         fields = request.fields
         if span is not None:
@@ -153,30 +139,6 @@ class Resolved:
             fields = (*fields, (b"range", b"bytes=%d-%b" % (span[0], last)))
         general = answer(method, fields, self.representation, time.time(), self._headers)
         return _general(general, common, file)
-
-    def part_head(self, positions: bytes, length: int, common: bytes) -> bytes:
-        """The header of an answer of 206 with one range.
-
-        Args:
-            positions: The range's first and last position, as Content-Range says them.
-            length: Number of its bytes.
-            common: Encoded header fields that every answer of the server has; the same object while they are
-                the same.
-        """
-        if self._made_for is not common:
-            # What is the same for all ranges is made once, for as long as a second lasts.
-            fields = b"%b%b%b" % (STATUS_LINE[206], common, self._content)
-            self._part_start, self._made_for = fields + b"content-range: bytes ", common
-        if self._part_bytes != length:
-            # Most ranges of a file are of one length.
-            size = self.representation.size
-            self._part_end = b"/%d\r\ncontent-length: %d\r\n\r\n" % (size, length)
-            self._part_bytes = length
-        return b"".join((self._part_start, positions, self._part_end))
-
-    def _whole_head(self, common: bytes) -> bytes:
-        size = self.representation.size
-        return b"%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[200], common, self._content, size)
 
 
 class OpenFiles:

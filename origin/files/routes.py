@@ -8,10 +8,9 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.files.open_files import OpenFiles, SharedFile
+from origin.files.open_files import OpenFiles
 from origin.http.media_types import media_type
-from origin.http.select import PlainAnswer
-from origin.http1.sendfile import ZERO_COPY
+from origin.http.refusal import plain_refusal
 from origin.responses.common_headers import NO_SNIFFING
 from origin.responses.representation import RepresentationResponse
 from packager.concurrency import opened_in_thread
@@ -64,11 +63,6 @@ class Files:
             return
         query: bytes = scope["query_string"]
         target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        if ZERO_COPY in scope.get("extensions", ()) and (kept := self._open_files.valid(target)) is not None:
-            plain = kept.plain_answer(scope["method"], scope["headers"])
-            if plain is not None:
-                await _send_plain(plain, kept.shared, send)
-                return
         response = await self._respond(scope["method"], scope["path"][len(PREFIX) :], target)
         await response(scope, receive, send)
 
@@ -77,38 +71,25 @@ class Files:
             return Response(status_code=204, headers={"allow": _ALLOWED})
         if method not in ("GET", "HEAD"):
             # RFC 9110 §15.5.6: with the methods that the resource does have.
-            return _refusal("Method Not Allowed\n", 405, {"allow": _ALLOWED})
+            return plain_refusal(405, "Method Not Allowed", {"allow": _ALLOWED})
         try:
             representation = await self._open_files.get(
                 target, lambda: open_file(self._library, path), media_type(path), self._headers
             )
         except NotFoundError:
             # One answer for everything that isn't there or isn't to be seen.
-            return _refusal("Not Found\n", 404, ABSENT)
+            return plain_refusal(404, "Not Found", ABSENT)
         except OSError as error:
             # RFC 9110 §15.6.4: the client isn't to blame, and it may be better soon.
             level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
             level("a file can't be opened", path=path, reason=error.strerror)
-            return _refusal("Service Unavailable\n", 503, {"retry-after": str(RETRY_SECONDS)})
+            return plain_refusal(503, "Service Unavailable", {"retry-after": str(RETRY_SECONDS)})
         headers = self._headers
         if (representation.etag or "").startswith("W/"):
             # A cache that kept a weak tag would renew it for ever, and never join it with the strong one that
             # the file has two seconds later.
             headers = ((b"cache-control", b"no-cache"), NO_SNIFFING)
         return RepresentationResponse(representation, raw_headers=headers)
-
-
-async def _send_plain(answer: PlainAnswer, shared: SharedFile, send: Send) -> None:
-    """Send what `RepresentationResponse` would, without making one."""
-    status, headers, (first, last) = answer
-    # The file must outlast those who find it.
-    shared.acquire()
-    try:
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        count = last + 1 - first
-        await send({"type": ZERO_COPY, "file": shared.file.fd, "offset": first, "count": count})
-    finally:
-        shared.release()
 
 
 async def open_file(library: Library, name: str) -> LocalFile:
@@ -126,8 +107,3 @@ async def open_file(library: Library, name: str) -> LocalFile:
         OSError: The system can't open it now.
     """
     return await opened_in_thread(library.open, name)
-
-
-def _refusal(text: str, status: int, headers: dict[str, str]) -> Response:
-    headers = {**headers, "x-content-type-options": "nosniff"}
-    return Response(text, status, headers, "text/plain; charset=utf-8")

@@ -29,20 +29,6 @@ _RELEVANT = frozenset(
 )
 
 
-class PlainAnswer(NamedTuple):
-    """What goes out of a whole representation or of one range of it, which isn't empty.
-
-    Attributes:
-        status: 200 or 206.
-        headers: Raw header fields.
-        part: The range.
-    """
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    part: ByteRange
-
-
 class Answer(NamedTuple):
     """What goes out as the answer to a request for a representation.
 
@@ -58,39 +44,6 @@ class Answer(NamedTuple):
 
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-
-def plain_answer(
-    method: str, request: Iterable[tuple[bytes, bytes]], size: int, shared: Headers
-) -> PlainAnswer | None:
-    """Decide the answer to nearly all requests: GETs of the whole or of one range, without conditions.
-
-    Args:
-        method: The request's method.
-        request: Its raw header fields, names in lower case.
-        size: Length of the representation in bytes.
-        shared: Raw header fields that its answers of 200 and 206 have in common, Content-Type among them.
-
-    Returns:
-        What `answer` would say in a longer way; None where it has to.
-    """
-    if method != "GET" or not size:
-        return None
-    field = None
-    for name, value in request:
-        if name in _RELEVANT:
-            if name != b"range" or field is not None:
-                return None
-            field = value
-    if field is None:
-        return PlainAnswer(200, (*shared, (b"content-length", b"%d" % size)), ByteRange(0, size - 1))
-    span = byte_ranges.plain_span(field[6:]) if field.startswith(b"bytes=") else None
-    part = None if span is None else byte_ranges.select_span(span, size)
-    if part is None:
-        return None
-    first, last = part
-    content = (b"content-range", b"bytes %d-%d/%d" % (first, last, size))
-    return PlainAnswer(206, (*shared, content, (b"content-length", b"%d" % (last + 1 - first))), part)
 
 
 def answer(
@@ -142,14 +95,19 @@ def answer(
 
 
 def shared_headers(representation: Representation, extra: Headers, now: float) -> Headers:
-    """The header fields that answers of 200 and 206 have in common, but for Content-Type.
+    """The header fields that answers of 200, and of 206 with one range, have in common.
 
     Args:
         representation: What was selected.
         extra: Raw header fields that every answer gets.
         now: Seconds since the epoch.
     """
-    return (*extra, *_validator_headers(_validators(representation, now)), (b"accept-ranges", b"bytes"))
+    return (
+        *extra,
+        *_validator_headers(_validators(representation, now)),
+        (b"accept-ranges", b"bytes"),
+        (b"content-type", representation.media_type.encode("latin-1")),
+    )
 
 
 EARLIEST = -62_135_596_800

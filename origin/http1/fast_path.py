@@ -28,6 +28,8 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 from origin.http import conditional
 from origin.http.byte_ranges import ByteRange, Span
 from origin.http.select import Headers
@@ -70,6 +72,60 @@ class Reply(NamedTuple):
 
 Again = tuple[bytes, int, int, int]
 """An answer's header, the first and last position of the range behind it, and the file's descriptor."""
+
+
+class ResponseTemplate:
+    """The headers of a representation's answers of 200, and of 206 with one range, written beforehand.
+
+    Whatever a connection answers by itself has one: a file, live media, a playlist.
+
+    Args:
+        size: The representation's length in bytes.
+        lines: Encoded header fields of all these answers, but for those that say their length.
+    """
+
+    __slots__ = ("_common", "_lines", "_part_bytes", "_part_end", "_part_start", "_size", "_whole")
+
+    def __init__(self, size: int, lines: bytes) -> None:
+        self._size = size
+        self._lines = lines
+        # What was written, with which common fields, and for which length of a range.
+        self._whole = self._part_start = self._part_end = self._common = b""
+        self._part_bytes = 0
+
+    def whole(self, common: bytes) -> bytes:
+        """The header of an answer of 200.
+
+        Args:
+            common: Encoded header fields that every answer of the server has; the same object while they are
+                the same.
+        """
+        if self._common is not common:
+            self._renew(common)
+        return self._whole
+
+    def part(self, positions: bytes, length: int, common: bytes) -> bytes:
+        """The header of an answer of 206.
+
+        Args:
+            positions: The range's first and last position, as Content-Range says them.
+            length: Number of its bytes.
+            common: As for `whole`.
+        """
+        if self._common is not common:
+            self._renew(common)
+        if self._part_bytes != length:
+            # Most ranges of a file are of one length.
+            self._part_end = b"/%d\r\ncontent-length: %d\r\n\r\n" % (self._size, length)
+            self._part_bytes = length
+        return b"".join((self._part_start, positions, self._part_end))
+
+    def _renew(self, common: bytes) -> None:
+        """Write once what is the same for all answers, for as long as a second lasts."""
+        fields = common + self._lines
+        self._whole = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[200], fields, self._size)
+        self._part_start = b"%b%bcontent-range: bytes " % (STATUS_LINE[206], fields)
+        self._common = common
 
 
 class AnsweringConnection(Protocol):

@@ -16,7 +16,15 @@ from origin.http.byte_ranges import ByteRange, Span
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http.select import Headers
 from origin.http1.access_log import AccessLog
-from origin.http1.fast_path import HEADS_KEPT, Again, AnsweringConnection, FastAnswer, Reply, encoded
+from origin.http1.fast_path import (
+    HEADS_KEPT,
+    Again,
+    AnsweringConnection,
+    FastAnswer,
+    Reply,
+    ResponseTemplate,
+    encoded,
+)
 from origin.http1.request_head import PlainFields, RequestLine
 from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
@@ -29,7 +37,7 @@ from origin.responses.cached import (
     LatestReply,
     RequestTraits,
     ResponseFrame,
-    media_head,
+    media_template,
     reply_of,
     text_reply,
 )
@@ -387,17 +395,18 @@ class MediaAnswer(LiveAnswer):
             window, kind = rendition.window, media_type(rendition)
             text, kept, tag = (bytes(data),), int(window.retention), media_tag(self._target.name, len(data))
             return text_reply(text, kind, kept, around, coded=self._coded, immutable_tag=tag)
-        head, copy = _media_head(self._target, rendition, data, around), self.hold(data)
+        template = _media_template(self._target, rendition, data, self._service.common_headers)
+        head, copy = template.whole(around.common), self.hold(data)
         if copy is None:
             return Reply(200, (head, data), len(data))
         return Reply(200, (head, copy.span), len(data), len(data), copy.fd)
 
 
-def _media_head(
-    target: Target, rendition: Rendition, data: bytes | memoryview, around: ResponseFrame
-) -> bytes:
+def _media_template(
+    target: Target, rendition: Rendition, data: bytes | memoryview, common_headers: bytes
+) -> ResponseTemplate:
     size, caching = len(data), cache_control(rendition.window)
-    return media_head(size, media_type(rendition), media_tag(target.name, size), caching, around)
+    return media_template(size, media_type(rendition), media_tag(target.name, size), caching, common_headers)
 
 
 class RepeatedMediaRequest:
@@ -432,9 +441,8 @@ class RepeatedMediaRequest:
         if found is None or copy is None:
             return None
         if self._made_for is not common:
-            self._head = _media_head(
-                self._target, *found[1:], ResponseFrame(common, self._service.common_headers)
-            )
+            template = _media_template(self._target, *found[1:], self._service.common_headers)
+            self._head = template.whole(common)
             self._made_for = common
         return self._head, 0, copy.span.last, copy.fd
 

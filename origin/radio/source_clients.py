@@ -14,11 +14,12 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
 from origin.access.credentials import unauthorized
+from origin.http.refusal import plain_refusal
 from origin.http1.exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
 from origin.radio.icy_headers import announced_bitrate, station_info_of
@@ -80,7 +81,8 @@ class SourceClients:
         refusal = await self._refuse(name, request)
         mount = self._mounts.get(name)
         if refusal is not None or mount is None or not isinstance(mount.station, SourceClientStation):
-            await (refusal or _refusal("this station takes no source\n", 403))(scope, receive, send)
+            refusal = refusal or plain_refusal(403, "this station takes no source", _CLOSING)
+            await refusal(scope, receive, send)
             return
         # Exempt from the limit for slow bodies: _feed has its own, for frames instead of bytes.
         take_slowly(scope, math.inf)
@@ -94,7 +96,8 @@ class SourceClients:
             )
         except InUseError:
             # Icecast says 403; its newer protocol 409 (RFC 9110 §15.5.10).
-            await _refusal("a source is there already\n", 403 if legacy else 409)(scope, receive, send)
+            refusal = plain_refusal(403 if legacy else 409, "a source is there already", _CLOSING)
+            await refusal(scope, receive, send)
             return
         source_log = log.bind(mount=name, client=request.client.host if request.client else None)
         source_log.info("source connected", method=scope["method"], agent=_agent(request), type=media_type)
@@ -108,7 +111,7 @@ class SourceClients:
         if legacy:
             await send({"type": "http.response.body", "body": b""})
         elif reason:
-            await _refusal(f"{reason}\n", status)(scope, receive, send)
+            await plain_refusal(status, reason, _CLOSING)(scope, receive, send)
         else:
             await Response(status_code=200, headers=_CLOSING)(scope, receive, send)
 
@@ -154,15 +157,15 @@ class SourceClients:
 
     async def _refuse(self, name: str, request: Request) -> Response | None:
         if name not in self._mounts:
-            return _refusal("no such station\n", 404)
+            return plain_refusal(404, "no such station", _CLOSING)
         password = self._passwords.get(name)
         if password is None:
-            return _refusal("this station takes no source\n", 403)
+            return plain_refusal(403, "this station takes no source", _CLOSING)
         if not await self._authorization.may_send(request, password):
             return _unauthorized()
         # RFC 9110 §8.3, §15.5.16: the old protocol's clients may leave it out; then it is MP3.
         if _type_of(request) is None and not (request.method == "SOURCE" and not _declared(request)):
-            return _refusal(f"Content-Type must be one of {', '.join(sorted(TYPES))}\n", 415)
+            return plain_refusal(415, f"Content-Type must be one of {', '.join(sorted(TYPES))}", _CLOSING)
         return None
 
 
@@ -188,11 +191,11 @@ class MetadataUpdates:
         mount, password = self._mounts.get(name), self._passwords.get(name)
         # That a station exists is no secret: anybody can ask for its address.
         if mount is None or password is None or not isinstance(mount.station, SourceClientStation):
-            return _refusal("no such station, or it takes no source\n", 400)
+            return plain_refusal(400, "no such station, or it takes no source", _CLOSING)
         if not await self._authorization.may_change_titles(request, password):
             return _unauthorized()
         if fields.get("mode") != "updinfo":
-            return _refusal("mode must be updinfo\n", 400)
+            return plain_refusal(400, "mode must be updinfo", _CLOSING)
         song = fields.get("song") or " - ".join(filter(None, (fields.get("artist"), fields.get("title"))))
         if not mount.station.set_title(song):
             return _answer_xml("Source does not exist", success=False)
@@ -234,10 +237,6 @@ def _type_of(request: Request) -> str | None:
 
 def _agent(request: Request) -> str:
     return request.headers.get("user-agent", "")[:AGENT_CHARS]
-
-
-def _refusal(text: str, status: int) -> Response:
-    return PlainTextResponse(text, status, _CLOSING)
 
 
 def _unauthorized() -> Response:

@@ -6,13 +6,14 @@ import functools
 from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from origin.access.credentials import client_address
 from origin.events import sse
 from origin.events.channel import Reader
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
+from origin.http.refusal import plain_refusal
 from origin.http1.stream import STREAM
 from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.listener_time import TOKEN
@@ -23,6 +24,9 @@ SEND_BUFFER_BYTES = 16 * 1024
 
 RETRY_SECONDS = 10
 """Retry-After of a reader that finds no room."""
+
+NOT_KEPT = {"cache-control": "no-store"}
+RETRY = {**NOT_KEPT, "retry-after": str(RETRY_SECONDS)}
 
 HEADERS = [
     (b"content-type", sse.MEDIA_TYPE.encode()),
@@ -68,7 +72,7 @@ class TitleEvents:
             with self._client_readers.held(client_address(request)):
                 await self._tell(request, mount, token, send)
         except TooManyError:
-            many = _refusal("too many readers of one address\n", 429, {"retry-after": str(RETRY_SECONDS)})
+            many = plain_refusal(429, "too many readers of one address", RETRY)
             await many(scope, receive, send)
 
     async def _tell(self, request: Request, mount: Mount, token: str | None, send: Send) -> None:
@@ -91,16 +95,12 @@ def token_of(request: Request) -> str | None:
 
 def _refuse(mount: Mount | None, request: Request, token: str | None) -> Response | None:
     if mount is None:
-        return _refusal("no such station\n", 404)
+        return plain_refusal(404, "no such station", NOT_KEPT)
     if "listener" in request.query_params and token is None:
-        return _refusal("listener: 8 to 64 letters, digits, '-' and '_'\n", 400)
+        return plain_refusal(400, "listener: 8 to 64 letters, digits, '-' and '_'", NOT_KEPT)
     if mount.now.channel.closed:
         # WHATWG HTML §9.2.3: 204 tells an EventSource not to reconnect.
         return Response(status_code=204, headers={"cache-control": "no-store"})
     if mount.now.channel.full and request.method != "HEAD":
-        return _refusal("too many readers\n", 503, {"retry-after": str(RETRY_SECONDS)})
+        return plain_refusal(503, "too many readers", RETRY)
     return None
-
-
-def _refusal(text: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    return PlainTextResponse(text, status, {"cache-control": "no-store", **(headers or {})})

@@ -13,8 +13,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http import content_coding
-from origin.http.select import Headers, answer
-from origin.http1.fast_path import Reply, encoded
+from origin.http.select import Headers, shared_headers
+from origin.http1.fast_path import Reply, ResponseTemplate, encoded
 from origin.responses.representation import (
     COPY_STEP,
     BytesRepresentation,
@@ -23,7 +23,7 @@ from origin.responses.representation import (
 )
 
 KEPT = 256
-"""How many answers' header lines are kept."""
+"""How many answers' templates are kept."""
 
 FIELDS_KEPT = 256
 """How many Accept-Encoding fields are kept with what they say."""
@@ -144,8 +144,9 @@ def text_reply(
     body, tag = _coded(text) if coded else (text, immutable_tag or content_coding.tag(text))
     bodies = rendered(body)
     size = sum(map(len, bodies))
-    head = _head(size, media_type, tag, _caching(max_age, immutable_tag), _coding(coded=coded), around)
-    return Reply(200, (head, *bodies), size)
+    caching, common = _caching(max_age, immutable_tag), around.common_headers
+    template = _template(size, media_type, tag, caching, _coding(coded=coded), common)
+    return Reply(200, (template.whole(around.common), *bodies), size)
 
 
 class LatestReply:
@@ -179,7 +180,9 @@ def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_c
     return RepresentationResponse(BytesRepresentation(data, media_type, etag), cache_control=cache_control)
 
 
-def media_head(size: int, media_type: str, etag: str, cache_control: str, around: ResponseFrame) -> bytes:
+def media_template(
+    size: int, media_type: str, etag: str, cache_control: str, common_headers: bytes
+) -> ResponseTemplate:
     """The header of the same on the connection, for a GET of the whole.
 
     Args:
@@ -187,9 +190,9 @@ def media_head(size: int, media_type: str, etag: str, cache_control: str, around
         media_type: as for `media_response`, as are those not named here.
         etag: of it.
         cache_control: of it.
-        around: what else the header has.
+        common_headers: header lines of every such answer.
     """
-    return _head(size, media_type, etag, cache_control, (), around)
+    return _template(size, media_type, etag, cache_control, (), common_headers)
 
 
 def reply_of(response: Response, around: ResponseFrame) -> Reply:
@@ -215,12 +218,12 @@ _CODED: Headers = (*_UNCODED, (b"content-encoding", b"gzip"))
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _head(
-    size: int, media_type: str, etag: str, cache_control: str, extra: Headers, around: ResponseFrame
-) -> bytes:
+def _template(
+    size: int, media_type: str, etag: str, cache_control: str, extra: Headers, common_headers: bytes
+) -> ResponseTemplate:
     # Of a plain GET nothing depends on the bytes but their number.
-    representation = BytesRepresentation(memoryview(b"").cast("B"), media_type, etag)
-    representation.size = size
+    representation = BytesRepresentation(b"", media_type, etag)
     fields = [(b"cache-control", cache_control.encode("latin-1")), *extra]
-    known = answer("GET", (), representation, time.time(), fields)
-    return around.head(known.status, known.headers)
+    return ResponseTemplate(
+        size, encoded(shared_headers(representation, fields, time.time())) + common_headers
+    )

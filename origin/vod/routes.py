@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import structlog
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from media.dash import mpd
 from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import MEDIA_TYPE
 from origin.http import content_coding
+from origin.http.refusal import plain_refusal
 from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.representation import BytesRepresentation, ReadInThread, RepresentationResponse
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 
 NOT_FOUND_MAX_AGE = 5
 """Seconds for which caches may keep the answer that something isn't there or can't be packaged."""
+
+ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
+"""What such answers say to caches."""
 
 PACKAGING = 1
 """Version of how segments are made; a new one gives every segment a new entity-tag."""
@@ -99,15 +103,15 @@ class _Vod:
             try:
                 found = await select(path)
             except NotFoundError:
-                return _refusal(404, "Not Found")
+                return plain_refusal(404, "Not Found", ABSENT)
             except MediaError as error:
                 # RFC 9110 §15.5.16, §15.5.21: of a kind that isn't supported, or of the right kind but wrong
                 supported = isinstance(error, TooLargeError) or not isinstance(error, UnsupportedError)
                 status = 422 if supported else 415
-                return _refusal(status, f"{path['path']} can't be packaged: {error}")
+                return plain_refusal(status, f"{path['path']} can't be packaged: {error}", ABSENT)
             except OSError as error:
                 log.error("vod_unreadable", path=path["path"], error=str(error))
-                return _refusal(503, "Service Unavailable", {"retry-after": "2"})
+                return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
             if isinstance(found, Text):
                 coded = RequestTraits.by(request.scope["headers"]).takes_gzip
                 return await asyncio.to_thread(
@@ -142,8 +146,3 @@ class _Vod:
 
 def _media_type(video: bool) -> str:
     return "video/mp4" if video else "audio/mp4"
-
-
-def _refusal(status: int, line: str, headers: dict[str, str] | None = None) -> Response:
-    caching = {} if status == 503 else {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
-    return PlainTextResponse(f"{line}\n", status, {**caching, **(headers or {})})

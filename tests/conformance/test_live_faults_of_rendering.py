@@ -86,7 +86,7 @@ RENDERING = [
 
 ANSWERING = [
     pytest.param(content_coding, "tag", id="the entity-tag"),
-    pytest.param(cached, "_head", id="the header"),
+    pytest.param(cached, "_template", id="the header"),
     pytest.param(Reload, "render", id="the reload"),
 ]
 """What is called for each answer."""
@@ -135,7 +135,7 @@ def test_an_answer_that_can_not_be_made_is_500_to_all_who_ask_or_wait(
             patch.setattr(owner, name, fail)
             fed.publish(1, "240p")
             statuses = {client.answer().status for client in clients}
-        assert statuses == ({200} if fields and name == "_head" else {500})
+        assert statuses == ({200} if fields and name == "_template" else {500})
         wait_for(lambda: len(logged) == (0 if statuses == {200} else CROWD), "the log")
         assert fed.channel.stream.blocked == 0
         for client in clients:
@@ -174,7 +174,7 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         ("/live/test/master.m3u8", MultivariantPlaylist, "render", ()),
         ("/live/test/manifest.mpd", LiveManifest, "pieces", ()),
         ("/live/test/manifest.mpd", dash, "timeline_at", ()),
-        (f"/live/test/240p/{NUMBER + 7}.m4s", fast_path, "_media_head", ()),
+        (f"/live/test/240p/{NUMBER + 7}.m4s", fast_path, "_media_template", ()),
         (f"/live/test/240p/{NUMBER + 7}.m4s", routes, "media_response", (SLOWLY,)),
         (f"/live/test/240p/{NUMBER + 7}.0.m4s", fast_path, "media_tag", ()),
         (f"/live/test/240p/init-{NUMBER}.mp4", routes, "media_tag", (SLOWLY,)),
@@ -219,7 +219,7 @@ def test_a_crowd_for_a_part_that_can_not_be_answered_is_released(
 ) -> None:
     with crowd(fed, f"/live/test/240p/{NUMBER + 8}.2.m4s") as clients:
         with monkeypatch.context() as patch:
-            patch.setattr(fast_path, "_media_head", fail)
+            patch.setattr(fast_path, "_media_template", fail)
             fed.publish(1, "240p")
             for client in clients:
                 assert_failed(client.answer())
