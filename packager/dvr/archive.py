@@ -14,6 +14,7 @@ from packager.concurrency import beside
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr import cadence_note
 from packager.dvr.folder import Faults, Folder, Survey
+from packager.dvr.index import let_go
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.dvr.own_files import erase_in
 from packager.dvr.rebuild import Dates
@@ -225,6 +226,21 @@ class Archive:
             segment_store = self._segment_stores[name]
             segment_store.writer, segment_store.left = writer, writer.window.discontinuity_sequence
         found, self._found = self._found, {}
+        try:
+            self._take_up(found, writers, next_number, segment_duration, now)
+        finally:
+            for one in found.values():
+                let_go(one.lines)
+
+    def _take_up(
+        self,
+        found: dict[str, Found],
+        writers: dict[str, RenditionWriter],
+        next_number: int,
+        segment_duration: Fraction,
+        now: Fraction,
+    ) -> None:
+        """See ``restore``."""
         self._writer.used = _bytes_of(found)
         kept = max(writer.window.kept for writer in writers.values())
         if not within(found, next_number, segment_duration, kept):

@@ -247,7 +247,7 @@ class Folder:
                 rebuilt = self._rebuild(folder, survey, dates)
                 self.faults.rebuilt = len(rebuilt)
                 self.faults.stuck = len(stays)
-                kept = dict(sorted((kept | rebuilt).items()))
+                kept = index.merged(kept, rebuilt)
                 beside -= {self._name_of(number) for number in (*rebuilt, *stays)}
             used = {line.init for line in kept.values() if line.parts}
             inits = {number: one for number, one in survey.timelines.items() if number in used}

@@ -254,6 +254,33 @@ def read(folder: OpenFolder) -> Index:
     return found
 
 
+def merged(lines: Mapping[int, IndexLine], others: Mapping[int, IndexLine]) -> dict[int, IndexLine]:
+    """Merge lines with a few others in the order of their numbers, the others in place of lines they share.
+
+    Both steps run line by line, since sorting a week's lines at once would hold up all other threads.
+
+    Args:
+        lines: by number, in the order of the numbers.
+        others: by number, in any order.
+    """
+    found: dict[int, IndexLine] = {}
+    rest = sorted(others, reverse=True)
+    for number, line in lines.items():
+        while rest and rest[-1] <= number:
+            other = rest.pop()
+            found[other] = others[other]
+        found.setdefault(number, line)
+    for other in reversed(rest):
+        found[other] = others[other]
+    return found
+
+
+def let_go(lines: dict[int, IndexLine]) -> None:
+    """Forget lines one by one: freeing a week's at once would hold up all other threads."""
+    while lines:
+        lines.popitem()
+
+
 def is_possible(line: IndexLine) -> bool:
     """Tell whether a line, by itself, describes a possible segment."""
     (date, per_second), (duration, parts) = line.date, line.duration

@@ -27,7 +27,7 @@ class Found:
         timelines: by number.
     """
 
-    lines: Mapping[int, IndexLine]
+    lines: dict[int, IndexLine]
     timelines: Mapping[int, Timeline]
 
 
