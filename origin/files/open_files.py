@@ -10,12 +10,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from origin.http.byte_ranges import ByteRange, Span, select_span
 from origin.http.select import Answer, Headers, answer, shared_headers
 from origin.http1.fast_path import Reply, ResponseTemplate, encoded
 from origin.http1.request_head import PlainFields
+from origin.http1.response_head import STATUS_LINE
 from origin.responses.representation import FileRepresentation
 from packager.library.storage import SETTLED_AFTER, LocalFile
 

@@ -6,12 +6,13 @@ What comes from the client, and what it means, is the business of `origin/http1/
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import uvicorn
+from starlette.types import ASGIApp
 
 from origin.http.byte_ranges import ByteRange
 from origin.http.client_limits import UNLIMITED, ClientLimit
@@ -21,9 +22,13 @@ from origin.http1.exchange import Exchange, log_failure
 from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply, encoded
 from origin.http1.head_limits import HeadLimits
 from origin.http1.request_head import HttpLimits, RequestLine
-from origin.http1.response_head import refusal
+from origin.http1.response_head import STATUS_LINE, refusal
 from origin.http1.sendfile import FileSender, TruncatedFileError
 from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts, unread_bytes
+from origin.http1.transport import FlowControl, is_encrypted, local_address, remote_address
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
 
 log = structlog.get_logger()
 
@@ -38,8 +43,12 @@ FAILURE = (
 """The answer where one failed, which nobody keeps."""
 
 
-class Connection(HttpToolsProtocol):
-    """One connection. Its limits are those of the class."""
+class Connection(asyncio.Protocol):
+    """One connection. Its limits are those of the class.
+
+    uvicorn makes it, as any class that `uvicorn.Config(http=...)` names: with its configuration, with what
+    its connections share, and with what the application's lifespan has left.
+    """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
     fast_path: ClassVar[FastPath] = FastPath({})
@@ -47,8 +56,32 @@ class Connection(HttpToolsProtocol):
     client_connections: ClassVar[ClientLimit] = UNLIMITED
     refused_connections: ClassVar[ClientLimit] = UNLIMITED
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.app: ASGIApp = config.loaded_app
+        self.root_path = config.root_path
+        self.app_state = app_state
+        self.asgi_version = config.asgi_version
+        self.server_state = server_state
+        self.connections: set[Any] = server_state.connections
+        self.tasks = server_state.tasks
+        self.loop = _loop or asyncio.get_running_loop()
+        self.transport: asyncio.Transport
+        self.flow: FlowControl
+        self.client: tuple[str, int] | None = None
+        self.server: tuple[str, int | None] | None = None
+        self.scheme = "http"
+        # The request that was read last, and those that wait for the end of the one before them.
+        self.cycle: Exchange | None = None
+        self.pipeline: deque[tuple[Exchange, ASGIApp]] = deque()
+        self._keep_alive_seconds = config.timeout_keep_alive
         self.sender: FileSender | None = None
         self._active: Exchange | FastAnswer | None = None
         # Of an answer without the application: its status, and what the connection had sent before its body.
@@ -79,7 +112,11 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
-        super().connection_made(transport)
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.client, self.server = remote_address(transport), local_address(transport)
+        self.scheme = "https" if is_encrypted(transport) else "http"
         # Those that were here before are served on.
         self._is_excess = len(self.connections) > self.limits.connections
         self._count_client()
@@ -89,7 +126,7 @@ class Connection(HttpToolsProtocol):
             self._told = self._client_told
         self._zero_copy = self.scheme == "http" and transport.get_extra_info("socket") is not None
         self._may_answer = self._zero_copy and not self._is_excess
-        self._watch = ConnectionTimeouts(self, transport, self.loop, self.limits, self.timeout_keep_alive)
+        self._watch = ConnectionTimeouts(self, transport, self.loop, self.limits, self._keep_alive_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone: whoever sends or waits ends now."""
@@ -100,14 +137,16 @@ class Connection(HttpToolsProtocol):
         for exchange in self._exchanges():
             exchange.hang_up()
         self.pipeline.clear()
-        super().connection_lost(exc)
+        self.connections.discard(self)
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
         if self.sender is not None:
             self.sender.close()
         if isinstance(self._active, FastAnswer):
             self._end_answer(self._active)
         # Exchanges refer to their connection: let go, all are freed now, not by a full collection some time.
-        self._active = None
-        del self.cycle
+        self._active = self.cycle = None
 
     def _count_client(self) -> None:
         """Count the connection for its other end; one too many is told so, many more are cut."""
@@ -119,7 +158,15 @@ class Connection(HttpToolsProtocol):
             self._is_excess = self._is_too_many = True
         self.transport.abort()
 
-    def eof_received(self) -> bool | None:  # type: ignore[override]
+    def pause_writing(self) -> None:
+        """The transport's buffer is full: who sends waits."""
+        self.flow.pause_writing()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room again."""
+        self.flow.resume_writing()
+
+    def eof_received(self) -> bool | None:
         """The client sends nothing more. Some still read the answers to what they have asked."""
         exchanges = self._exchanges()
         if not exchanges or self.scheme == "https":
@@ -186,7 +233,7 @@ class Connection(HttpToolsProtocol):
 
     def _exchanges(self) -> list[Exchange | FastAnswer]:
         """Those that aren't answered yet, in the order of their requests."""
-        waiting = [cycle for cycle, _ in reversed(self.pipeline) if isinstance(cycle, Exchange)]
+        waiting = [exchange for exchange, _ in reversed(self.pipeline)]
         return [*waiting] if self._active is None else [self._active, *waiting]
 
     # Time
@@ -210,11 +257,11 @@ class Connection(HttpToolsProtocol):
 
     # One answer after the other
 
-    def _begin(self, exchange: Any, app: ASGI3Application) -> None:
+    def _begin(self, exchange: Exchange, app: ASGIApp) -> None:
         self._active = exchange
         exchange.keep_alive = exchange.keep_alive and not self._retired
         # The exchange takes it out of the set at its end: a callback would cost the loop another turn.
-        self.tasks.add(self.loop.create_task(exchange.run_asgi(app)))
+        self.tasks.add(self.loop.create_task(exchange.run(app)))
 
     def on_response_complete(self) -> None:
         """The response's last byte is on its way: the next request's turn."""

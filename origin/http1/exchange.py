@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from starlette.requests import Request
-from uvicorn._types import (
-    ASGI3Application,
-    ASGIReceiveCallable,
-    ASGIReceiveEvent,
-    ASGISendCallable,
-    HTTPScope,
-    Scope,
-)
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
+from starlette.types import ASGIApp, Message, Scope
 
 from origin.http.byte_ranges import ByteRange
 from origin.http1.response_head import kept_line, made_line, status_line
@@ -32,9 +23,21 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+server_log = logging.getLogger("uvicorn.error")
+"""Where uvicorn says what is wrong with an application."""
+
 JOIN_LIMIT = 16 * 1024
 """Bytes of body up to which copying them behind the header is cheaper than a second write."""
 
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_FAILURE_TEXT = b"Internal Server Error"
+_FAILURE = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"content-length", b"%d" % len(_FAILURE_TEXT)),
+    (b"connection", b"close"),
+]
 
 GONE = "headwater.gone"
 """ASGI extension: has a weak reference to the request's exchange, which tells when its client has gone."""
@@ -88,68 +91,80 @@ def log_failure(path: str, error: Exception) -> None:
         log.warning("sending a file failed", path=path, reason=str(error))
 
 
-class Exchange(RequestResponseCycle):
-    """A request-response cycle that can also send files without copying and end a body by closing.
+class Exchange:
+    """One request that the application answers, and its response.
+
+    It offers the application more than ASGI has: sending files without copying, and a body that its owner
+    writes.
 
     Args:
         connection: Where the request came.
         scope: What it says.
         expect_100_continue: Whether its client waits until somebody wants its body.
         keep_alive: Whether the connection stays open behind the response.
+
+    Attributes:
+        half_closed: Whether the client has ended its side; it may still be reading.
+        response_started: Whether the application has begun to answer.
+        response_complete: Whether the last byte of the response is on its way.
     """
 
     def __init__(
-        self, connection: Connection, scope: HTTPScope, *, expect_100_continue: bool, keep_alive: bool
+        self, connection: Connection, scope: Scope, *, expect_100_continue: bool, keep_alive: bool
     ) -> None:
-        super().__init__(
-            scope,
-            connection.transport,
-            connection.flow,
-            connection.logger,
-            connection.access_logger,
-            connection.access_log,
-            connection.server_state.default_headers,
-            asyncio.Event(),
-            expect_100_continue,
-            keep_alive,
-            connection.on_response_complete,
-        )
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.half_closed = self.response_started = self.response_complete = False
         self._connection = connection
+        self._transport = connection.transport
+        self._flow = connection.flow
         self._loop = connection.loop
-        self._head = b""
-        self._bodyless = self.scope["method"] == "HEAD"
-        self._close_delimited = False
+        # Of the request: bytes of its body that nobody has taken, and what wakes who waits for more.
+        self._body = bytearray()
+        self._more_body = True
+        self._has_news = asyncio.Event()
+        self._expects_continue = expect_100_continue
         self._request_delivered = False
-        # Of the body: bytes that were read, and the time that was spent waiting for them.
+        # Of the body: bytes that were taken, and the time that was spent waiting for them.
         self._received, self._waited = 0, 0.0
+        # Of the response: its header while it waits for the body, and how the body ends.
+        self._head = b""
+        self._bodyless = scope["method"] == "HEAD"
+        self._chunked: bool | None = None
+        self._left = 0
+        self._close_delimited = False
         self._stream: Stream | None = None
+        self._disconnected = False
         self._gone: asyncio.Event | None = None
-        self.half_closed = False
-        """The client has ended its side; it may still be reading."""
 
     def half_close(self) -> None:
         """The client sends nothing more."""
         self.half_closed = True
-        self.message_event.set()
+        self._has_news.set()
         if self._stream is not None:
             # A listener without an end that sends nothing more has left: players close so.
             self._stream.abort()
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of a body that only the end of the connection ends."""
-        if self.response_complete or self.disconnected:
+        """Take bytes of the request's body."""
+        if self.response_complete or self._disconnected:
             return
-        self.body += data
-        if len(self.body) > HIGH_WATER_LIMIT:
-            self.flow.pause_reading()
-        self.message_event.set()
+        self._body += data
+        if len(self._body) > self._connection.limits.body_buffer_bytes:
+            self._flow.pause_reading()
+        self._has_news.set()
+
+    def end_body(self) -> None:
+        """The request's body has come to its end."""
+        self._more_body = False
+        self._has_news.set()
 
     def hang_up(self) -> None:
         """The client has gone."""
-        self.disconnected = True
+        self._disconnected = True
         if self._gone is not None:
             self._gone.set()
-        self.message_event.set()
+        self._has_news.set()
         if self._stream is not None:
             self._stream.hang_up()
             self._stream = None
@@ -157,21 +172,13 @@ class Exchange(RequestResponseCycle):
     async def gone(self) -> None:
         """Wait until the client has gone."""
         self._gone = self._gone or asyncio.Event()
-        if not self.disconnected:
+        if not self._disconnected:
             await self._gone.wait()
 
-    async def run_asgi(self, app: ASGI3Application) -> None:
+    async def run(self, app: ASGIApp) -> None:
         """Run the application for this request, to whatever end, in a task of the server."""
-        self._app = app
         try:
-            await super().run_asgi(self._guarded)
-        finally:
-            if (task := asyncio.current_task(self._loop)) is not None:
-                self._connection.tasks.discard(task)
-
-    async def _guarded(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        try:
-            await self._app(scope, receive, send)
+            await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
             # Only the end of the server cancels a request, and its task ends with this.
             self._cut()
@@ -179,11 +186,30 @@ class Exchange(RequestResponseCycle):
             # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
             log_failure(self.scope["path"], error)
             self._cut()
+        except Exception:  # noqa: BLE001  # it is this request's alone, and the log has it
+            server_log.exception("Exception in ASGI application\n")
+            await self._fail()
+        else:
+            if not self._disconnected and not self.response_complete:
+                done = "completing" if self.response_started else "starting"
+                server_log.error("ASGI callable returned without %s response.", done)
+                await self._fail()
+        finally:
+            if (task := asyncio.current_task(self._loop)) is not None:
+                self._connection.tasks.discard(task)
 
-    async def receive(self) -> ASGIReceiveEvent:
+    async def _fail(self) -> None:
+        """Answer that the server is at fault; what has begun must not look complete (RFC 9112 §8)."""
+        if self.response_started:
+            self._transport.close()
+            return
+        await self.send({"type": "http.response.start", "status": 500, "headers": _FAILURE})
+        await self.send({"type": "http.response.body", "body": _FAILURE_TEXT})
+
+    async def receive(self) -> Message:
         """The next event of the request: its body, then its client's going."""
         if self.half_closed:
-            self.message_event.set()
+            self._has_news.set()
         message = await self._receive_in_time()
         if message["type"] != "http.request":
             return message
@@ -193,14 +219,14 @@ class Exchange(RequestResponseCycle):
         self._request_delivered = not message["more_body"]
         return message
 
-    async def _receive_in_time(self) -> ASGIReceiveEvent:
+    async def _receive_in_time(self) -> Message:
         """Receive; of a body, as long as it comes fast enough.
 
         Raises:
             SlowBodyError: it doesn't.
         """
-        if self.message_event.is_set() or self._request_delivered:
-            return await super().receive()
+        if self._has_news.is_set() or self._request_delivered:
+            return await self._next_message()
         limits = self._connection.limits
         slow: Any = self.scope.get("extensions", {}).get(SLOW_BODY)
         if slow is None:
@@ -210,7 +236,7 @@ class Exchange(RequestResponseCycle):
         began = self._loop.time()
         try:
             async with asyncio.timeout(None if math.isinf(seconds) else seconds):
-                return await super().receive()
+                return await self._next_message()
         except TimeoutError:
             self.keep_alive = False
             raise SlowBodyError(f"the body paused or came too slowly after {self._received} bytes") from None
@@ -218,11 +244,26 @@ class Exchange(RequestResponseCycle):
             # What the application takes for its own work is not the client's slowness.
             self._waited += self._loop.time() - began
 
+    async def _next_message(self) -> Message:
+        """Wait for the next event of the request, however long that takes."""
+        if self._expects_continue and not self._transport.is_closing():
+            # RFC 9110 §10.1.1: now somebody wants the body.
+            self._transport.write(CONTINUE)
+            self._expects_continue = False
+        if not self._disconnected and not self.response_complete:
+            self._flow.resume_reading()
+            await self._has_news.wait()
+            self._has_news.clear()
+        if self._disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        body, self._body = bytes(self._body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": self._more_body}
+
     async def send(self, message: Any) -> None:
         """Send an event of the response; nothing happens when the client has gone."""
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
+        if self._flow.write_paused and not self._disconnected:
+            await self._flow.drain()
+        if self._disconnected:
             return
         kind = message["type"]
         if self.response_complete or (kind == "http.response.start") is self.response_started:
@@ -240,11 +281,7 @@ class Exchange(RequestResponseCycle):
 
     def _start(self, status: int, headers: Any) -> None:
         self.response_started = True
-        self.waiting_for_100_continue = False
-        if self.access_log:
-            client, path = get_client_addr(self.scope), get_path_with_query_string(self.scope)
-            method, version = self.scope["method"], self.scope["http_version"]
-            self.access_logger.info('%s - "%s %s HTTP/%s" %d', client, method, path, version, status)
+        self._expects_continue = False
         # RFC 9112 §6.3: these never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
         # RFC 9110 §6.6.1: the Date of the answer, which may have waited, not of the request.
@@ -257,8 +294,8 @@ class Exchange(RequestResponseCycle):
             if not framing:
                 pass
             elif framing == b"content-length":
-                self.chunked_encoding = False
-                self.expected_content_length = int(value)
+                self._chunked = False
+                self._left = int(value)
             elif framing == b"transfer-encoding":
                 continue
             elif b"close" in value.lower():
@@ -273,12 +310,12 @@ class Exchange(RequestResponseCycle):
     def _framing(self, closes: bool) -> list[bytes]:
         """The lines that say where the body ends, when its length isn't known."""
         lines = []
-        if self.chunked_encoding is None and not self._bodyless:
+        if self._chunked is None and not self._bodyless:
             if self.scope["http_version"] == "1.0":
                 # RFC 9112 §6.1: no Transfer-Encoding for an HTTP/1.0 client; §6.3: closing ends the body.
                 self.keep_alive, self._close_delimited = False, True
             else:
-                self.chunked_encoding = True
+                self._chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive and not closes:
             lines.append(b"connection: close\r\n")
@@ -289,9 +326,7 @@ class Exchange(RequestResponseCycle):
         self._flush()
         # Of the connection itself, whatever a proxy says of the client's.
         plain = self._connection.scheme == "http"
-        stream = Stream(
-            self.transport, self._loop, self._finish, chunked=bool(self.chunked_encoding), plain=plain
-        )
+        stream = Stream(self._transport, self._loop, self._finish, chunked=bool(self._chunked), plain=plain)
         stream.bound(message["buffer"])
         self._stream = message["stream"] = stream
         message["take"](stream)
@@ -301,14 +336,14 @@ class Exchange(RequestResponseCycle):
         return head
 
     def _flush(self) -> None:
-        if self._head and not self.disconnected:
-            self.transport.write(self._take_head())
+        if self._head and not self._disconnected:
+            self._transport.write(self._take_head())
 
     def _write(self, body: bytes | memoryview, *, last: bool) -> None:
         head = self._take_head()
         if self._bodyless:
             body = b""
-        elif self.chunked_encoding:
+        elif self._chunked:
             # RFC 9112 §7.1: a chunk of no bytes would end the body.
             start = b"%x\r\n" % len(body) if body else b""
             end = (b"\r\n" if body else b"") + (b"0\r\n\r\n" if last else b"")
@@ -323,11 +358,11 @@ class Exchange(RequestResponseCycle):
 
     def _write_all(self, head: bytes, body: bytes | memoryview, end: bytes) -> None:
         if len(body) <= JOIN_LIMIT:
-            self.transport.write(b"".join((head, body, end)))
+            self._transport.write(b"".join((head, body, end)))
             return
         for piece in (head, body, end):
             if piece:
-                self.transport.write(piece)
+                self._transport.write(piece)
 
     async def _send_file(self, message: Any) -> None:
         head, count, last = self._take_head(), message["count"], not message.get("more_body", False)
@@ -335,7 +370,7 @@ class Exchange(RequestResponseCycle):
         if self._bodyless:
             self._write_all(head, b"", b"")
         else:
-            if self.chunked_encoding:
+            if self._chunked:
                 head, end = head + b"%x\r\n" % count, b"\r\n" + (b"0\r\n\r\n" if last else b"")
             else:
                 self._count(count)
@@ -343,15 +378,15 @@ class Exchange(RequestResponseCycle):
             if not await self._sent(head, part, message["file"]):
                 return
             if end:
-                self.transport.write(end)
+                self._transport.write(end)
         if last:
             self._finish()
 
     async def _sent(self, head: bytes, part: ByteRange, file: int) -> bool:
         """Send a head and a range of a file. Returns False when the client has gone."""
-        if self.transport.get_write_buffer_size():
+        if self._transport.get_write_buffer_size():
             await self._emptied()
-        if self.disconnected:
+        if self._disconnected:
             return False
         sender = self._connection.sender or self._connection.file_sender()
         before = sender.sent + len(head)
@@ -370,33 +405,33 @@ class Exchange(RequestResponseCycle):
         finally:
             # How far it came, for those who count: a player that seeks leaves most of a file unsent.
             self.scope["extensions"][ZERO_COPY]["sent"] = max(sender.sent - before, 0)
-        return not self.disconnected
+        return not self._disconnected
 
     async def _emptied(self) -> None:
         """Wait until the transport has written everything: the file's bytes go past its buffer."""
-        self.transport.set_write_buffer_limits(high=0)
+        self._transport.set_write_buffer_limits(high=0)
         try:
-            while self.transport.get_write_buffer_size() and not self.disconnected:
-                await self.flow.drain()
+            while self._transport.get_write_buffer_size() and not self._disconnected:
+                await self._flow.drain()
         finally:
-            self.transport.set_write_buffer_limits()
+            self._transport.set_write_buffer_limits()
 
     def _count(self, length: int) -> None:
         if self._close_delimited:
             return
-        if length > self.expected_content_length:
+        if length > self._left:
             raise RuntimeError("Response content longer than Content-Length")
-        self.expected_content_length -= length
+        self._left -= length
 
     def _finish(self) -> None:
-        if not self._bodyless and not self._close_delimited and self.expected_content_length:
+        if not self._bodyless and not self._close_delimited and self._left:
             raise RuntimeError("Response content shorter than Content-Length")
         self.response_complete = True
-        self.message_event.set()
+        self._has_news.set()
         if not self.keep_alive:
-            self.transport.close()
-        self.on_response()
+            self._transport.close()
+        self._connection.on_response_complete()
 
     def _cut(self) -> None:
-        self.disconnected = True
-        self.transport.abort()
+        self._disconnected = True
+        self._transport.abort()

@@ -28,8 +28,6 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
-
 from origin.http import conditional
 from origin.http.byte_ranges import ByteRange, Span
 from origin.http.select import Headers
@@ -43,6 +41,7 @@ from origin.http1.request_head import (
     read_fields,
     read_line,
 )
+from origin.http1.response_head import STATUS_LINE
 from origin.http1.sendfile import Piece
 
 REPEATS_KEPT = 64

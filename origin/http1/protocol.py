@@ -17,7 +17,7 @@ from typing import Any
 import httptools
 import structlog
 from starlette.responses import PlainTextResponse
-from uvicorn.protocols.http.flow_control import service_unavailable
+from starlette.types import ASGIApp, Scope
 
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
 from origin.http.trusted_proxies import TrustedProxies
@@ -37,6 +37,9 @@ TOO_MANY = PlainTextResponse(
 )
 """RFC 6585 §4: what answers on a connection of a client that has too many."""
 
+UNAVAILABLE = PlainTextResponse("Service Unavailable", 503, {"connection": "close"})
+"""What answers on a connection beyond those that are served."""
+
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
 
@@ -49,6 +52,13 @@ class HttpProtocol(Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = httptools.HttpRequestParser(self)
+        # RFC 9112 §9.3, §9.6: what comes behind a request that asks to close is dropped, not an error of it.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.scope: Scope = {}
+        self.expect_100_continue = False
         self._head_end = HeadEnd()
         self._is_taking = False
         # Of the body that is being read, and of what stands around its chunks.
@@ -56,6 +66,12 @@ class HttpProtocol(Connection):
         self._chunks: list[bytes] = []
         # The one whose body is the rest of the connection.
         self._endless: Exchange | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        # It refers to the connection.
+        del self.parser
 
     # Reading
 
@@ -113,10 +129,8 @@ class HttpProtocol(Connection):
             finally:
                 self._hand_on_body()
         except httptools.HttpParserUpgrade:
+            # RFC 9110 §7.8: no upgrade is taken; the parser reads nothing behind one that is asked for.
             self._deaf = True
-            if self._should_upgrade():
-                self._watch.stop()
-                self.handle_websocket_upgrade()
             return
         except httptools.HttpParserInvalidMethodError:
             # RFC 9110 §9.1: a method that isn't known, of which only the first bytes may be there yet.
@@ -184,7 +198,20 @@ class HttpProtocol(Connection):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
         self._is_between = False
         self._body_bytes = self._framing_bytes = 0
         self._gauge.begin()
@@ -223,8 +250,6 @@ class HttpProtocol(Connection):
         self.scope["method"] = method
         self.scope["http_version"] = version
         upgrading = self.parser.should_upgrade()
-        if upgrading and self._should_upgrade():
-            return
         self._set_target()
         if self._told is not None and self.client is not None:
             self._set_client(self.client[0])
@@ -245,9 +270,9 @@ class HttpProtocol(Connection):
         if self._active is None and has_endless_body(method, self.scope["path"], self.headers):
             self._endless = exchange
             exchange.keep_alive = False
-        app = self.app
+        app: ASGIApp = self.app
         if self._is_excess:
-            app = TOO_MANY if self._is_too_many else service_unavailable
+            app = TOO_MANY if self._is_too_many else UNAVAILABLE
         if self._active is None:
             self._begin(exchange, app)
         else:
@@ -263,14 +288,15 @@ class HttpProtocol(Connection):
         """Give the request all chunks of its body that came at once: there may be tens of thousands."""
         if self._chunks:
             chunks, self._chunks = self._chunks, []
-            super().on_body(b"".join(chunks))
+            if self.cycle is not None:
+                self.cycle.feed(b"".join(chunks))
 
     def on_message_complete(self) -> None:
         """The request's last byte."""
         self._hand_on_body()
         self._in_body, self._is_between = False, True
-        if self._endless is None:
-            super().on_message_complete()
+        if self._endless is None and self.cycle is not None:
+            self.cycle.end_body()
 
     def _set_target(self) -> None:
         raw_path, query = split_target(self.url)

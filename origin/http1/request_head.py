@@ -76,6 +76,7 @@ class HttpLimits:
         stalled_seconds: How long a client may take none of the bytes that wait for it.
         body_seconds: What a body may take, and as much more as its bytes take at `body_rate`.
         body_rate: Bytes per second that a body has at least, beyond those seconds.
+        body_buffer_bytes: Of a body, waiting for the application; with more, its client isn't read from.
         connections: Connections that are served; those beyond get 503, and far beyond that they are cut.
         linger_seconds: How long what a refused client is still sending is read, so that it sees why.
         refused_connections: Connections beyond the limit that are still told so, by an answer of 503 to their
@@ -94,6 +95,7 @@ class HttpLimits:
     stalled_seconds: float = 60.0
     body_seconds: float = 20.0
     body_rate: int = 500
+    body_buffer_bytes: int = 64 * 1024
     connections: int = 8192
     linger_seconds: float = 2.0
     refused_connections: int = 16

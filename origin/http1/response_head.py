@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import functools
+import http
+import re
 from collections.abc import Sequence
 
-from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE
+STATUS_LINE = {
+    **{status: b"HTTP/1.1 %d \r\n" % status for status in range(100, 600)},
+    **{known.value: f"HTTP/1.1 {known.value} {known.phrase}\r\n".encode() for known in http.HTTPStatus},
+}
+"""RFC 9112 §4: the first line of an answer, by its status; the phrase may be missing."""
+
+_NOT_IN_NAME = re.compile(rb'[\x00-\x1f\x7f()<>@,;:\[\]={} \t\\"]')
+# RFC 9110 §5.5: a server's own fields have no control characters; HTAB is white space.
+_NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 LINES_KEPT = 512
 """Header fields that are kept as they are written: most are the same in all answers."""
@@ -33,7 +43,7 @@ def made_line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
     Raises:
         RuntimeError: It can't be one.
     """
-    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+    if _NOT_IN_NAME.search(name) or _NOT_IN_VALUE.search(value):
         raise RuntimeError(f"Invalid header field {name!r}.")
     lowered = name.lower()
     return lowered if lowered in _FRAMING else b"", b"%b: %b\r\n" % (lowered, value)

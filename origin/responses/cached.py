@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from starlette.responses import Response
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http import content_coding
 from origin.http.select import Headers, shared_headers
 from origin.http1.fast_path import Reply, ResponseTemplate, encoded
+from origin.http1.response_head import STATUS_LINE
 from origin.responses.representation import (
     COPY_STEP,
     BytesRepresentation,
