@@ -1,9 +1,9 @@
-"""The uvicorn protocol class: HTTP/1 on a connection, with the limits that a public server needs.
+"""The protocol class that uvicorn runs: HTTP/1 on a connection, with the limits that a public server needs.
 
-Beside uvicorn's own it offers the ASGI extension `http.response.zerocopysend`, ends bodies of unknown length
-for HTTP/1.0 by closing, and refuses early what can't become an answer: requests that never end, that are too
+Beside what ASGI has, it offers the extension `http.response.zerocopysend`, ends bodies of unknown length for
+HTTP/1.0 by closing, and refuses early what can't become an answer: requests that never end, that are too
 large, that don't say for which host they are. And it says who the client is where a trusted proxy has brought
-the request, so that uvicorn's own way of that is to be off: `uvicorn.Config(app, http=HttpProtocol,
+the request, so that uvicorn's way of that is to be off: `uvicorn.Config(app, http=HttpProtocol,
 proxy_headers=False)` is all it takes.
 """
 
