@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from packager.radio.limits import LiveSourceLimits, SimulcastLimits, StationLimits
 from packager.retry_policy import RetryPolicy
+from packager.sources.limits import GuardLimits
 
 RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
 """When a relay reconnects; any audio resets the backoff."""
@@ -89,6 +90,7 @@ class RelayLimits:
         retry: when it reconnects.
         redirects: most redirections that are followed.
         live_source: how far the stream may be from real time.
+        guard: what connecting to others may cost.
     """
 
     connect_seconds: float = 10.0
@@ -96,6 +98,7 @@ class RelayLimits:
     retry: RetryPolicy = RELAY_RETRY
     redirects: int = 5
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)
+    guard: GuardLimits = field(default_factory=GuardLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ class Relay:
         await asyncio.to_thread(certificates)
         limits = self.options.limits
         async with httpx.AsyncClient(
-            transport=GuardedTransport(guard_of(self.options.url)),
+            transport=GuardedTransport(guard_of(self.options.url, limits.guard)),
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
             follow_redirects=True,
             max_redirects=limits.redirects,

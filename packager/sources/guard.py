@@ -15,15 +15,10 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 from packager.sources.retries import PullError
 
 T = TypeVar("T")
-
-MAX_ADDRESSES = 8
-"""How many addresses of one name are tried."""
-
-CONNECT_SECONDS = 10.0
-"""How long one of them may take to answer."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NO_HOST = ipaddress.IPv4Network("0.0.0.0/8")
@@ -90,9 +85,13 @@ class Guard:
     Args:
         host: of the URL as configured; where that is when it is asked first, it may lead.
         limit: where it is; None: it is looked up.
+        limits: what connecting may cost.
     """
 
-    def __init__(self, host: str, limit: Reach | None = None) -> None:
+    def __init__(
+        self, host: str, limit: Reach | None = None, limits: GuardLimits = DEFAULT_LIMITS.guard
+    ) -> None:
+        self.limits = limits
         self._host = host
         self._limit = limit
 
@@ -108,7 +107,7 @@ class Guard:
             found = await loop.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)
         except UnicodeError as error:
             raise OSError("its name is none") from error
-        known = list(dict.fromkeys(str(place[4][0]) for place in found))[:MAX_ADDRESSES]
+        known = list(dict.fromkeys(str(place[4][0]) for place in found))[: self.limits.addresses]
         if self._limit is None and host == self._host:
             # Once for all: names may lead elsewhere later. A name that answers both a public address and a
             # private one leads outside: who answers for it may be anybody.
@@ -145,8 +144,10 @@ class Guard:
                 return await connect(address)
         return await connect(last)
 
-    async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the first of a host's addresses that answers, within ``CONNECT_SECONDS`` each.
+    async def connect(
+        self, host: str, port: int, seconds: float = DEFAULT_LIMITS.connect_seconds
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the first of a host's addresses that answers, within so many seconds each.
 
         Raises:
             PullError: it leads only to where it mustn't.
@@ -154,7 +155,7 @@ class Guard:
         """
 
         async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(seconds):
                 return await asyncio.open_connection(address, port)
 
         return await self.connect_by(host, port, connect)  # TimeoutError is an OSError

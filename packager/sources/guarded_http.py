@@ -18,9 +18,7 @@ import httpcore
 import httpx
 
 from packager.sources.guard import Guard
-
-HEAD_BYTES, HEAD_FIELDS = 32 * 1024, 128
-"""Longest head of an answer: tens of thousands of fields would hold everybody while they are read."""
+from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 _ICY, _HTTP = b"ICY ", b"HTTP/1.0 "
 _HEAD_END = re.compile(rb"\n\r?\n")
@@ -71,7 +69,7 @@ class _GuardedBackend(httpcore.AnyIOBackend):
             )
         except OSError as error:
             raise httpcore.ConnectError("its name isn't known") from error
-        return _IcyStream(stream)
+        return _IcyStream(stream, self._guard.limits)
 
 
 class _IcyStream(httpcore.AsyncNetworkStream):
@@ -80,7 +78,8 @@ class _IcyStream(httpcore.AsyncNetworkStream):
     Older SHOUTcast servers begin so, where HTTP has its version.
     """
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, limits: GuardLimits) -> None:
+        self._limits = limits
         self._stream = stream
         self._begun = False
         # What has come of the head; None behind it.
@@ -92,7 +91,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
             self._head += data
             end = _HEAD_END.search(self._head)
             head = self._head if end is None else self._head[: end.start()]
-            if len(head) > HEAD_BYTES or head.count(b"\n") > HEAD_FIELDS:
+            if len(head) > self._limits.head_bytes or head.count(b"\n") > self._limits.head_fields:
                 raise httpcore.RemoteProtocolError("the head of its answer is too long")
             self._head = None if end else head
         return data
@@ -122,7 +121,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> httpcore.AsyncNetworkStream:
-        return _IcyStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        return _IcyStream(await self._stream.start_tls(ssl_context, server_hostname, timeout), self._limits)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -188,22 +187,23 @@ def _failing_as_httpx() -> Iterator[None]:
         raise getattr(httpx, type(error).__name__, httpx.TransportError)(str(error)) from error
 
 
-def guard_of(url: str) -> Guard:
+def guard_of(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> Guard:
     """Make the guard of a configured URL; where it can't be read, whoever asks for it is told so."""
     try:
-        return Guard(httpx.URL(url).host)
+        return Guard(httpx.URL(url).host, limits=limits)
     except httpx.InvalidURL:
-        return Guard("")
+        return Guard("", limits=limits)
 
 
-def guarded(url: str, **options: Any) -> httpx.AsyncClient:
+def guarded(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **options: Any) -> httpx.AsyncClient:
     """Make a client for a configured URL, and for what it leads to.
 
     Args:
         url: as configured.
+        limits: what connecting may cost.
         options: of the client.
     """
-    guard = guard_of(url)
+    guard = guard_of(url, limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
         return httpx.AsyncClient(transport=GuardedTransport(guard), **options)
 

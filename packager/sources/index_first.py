@@ -11,28 +11,22 @@ from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER, Box, header
 from media.mp4.faststart import MoovFinder, moved_forward
 from packager.sources.fetching import body
-from packager.sources.limits import DEFAULT_LIMITS
+from packager.sources.limits import DEFAULT_LIMITS, LateIndexLimits
 from packager.sources.retries import PullError
-
-HEAD_BYTES = 1 << 20
-"""How much is looked at for what comes first; what has neither index nor media there is given as it comes."""
-
-MAX_INDEX_BYTES = 16 << 20
-"""Largest index that is moved; two hours of film and sound need half of it."""
-
-MAX_STEPS = 16
-"""Boxes behind the first media whose headers are asked for, one request each; most files have one there."""
 
 _UNTOLD = 1 << 62
 """The length of what doesn't tell it."""
 
 
-async def content(client: httpx.AsyncClient, answer: httpx.Response) -> AsyncGenerator[bytes]:
+async def content(
+    client: httpx.AsyncClient, answer: httpx.Response, limits: LateIndexLimits = DEFAULT_LIMITS.late_index
+) -> AsyncGenerator[bytes]:
     """Look at how an answer begins; fetch its index where that comes late.
 
     Args:
         client: over which it is fetched.
         answer: with status 200, of which nothing was read.
+        limits: what fetching its index may cost.
 
     Returns:
         Its bytes, in the order in which they are to be given. The answer stays to be closed.
@@ -48,11 +42,11 @@ async def content(client: httpx.AsyncClient, answer: httpx.Response) -> AsyncGen
     head = bytearray()
     async for more in data:
         head += more
-        if _seen(finder, head) or len(head) >= HEAD_BYTES:
+        if _seen(finder, head) or len(head) >= limits.head_bytes:
             break
     if not finder.data_first:
         return _as_it_comes(bytes(head), data)
-    moov, place, front = await _index(Ranges(client, answer), finder, head)
+    moov, place, front = await _index(Ranges(client, answer, limits.request_seconds), finder, head, limits)
     return _moov_first(bytes(head), data, front, moov, place)
 
 
@@ -68,16 +62,20 @@ def _seen(finder: MoovFinder, head: bytearray) -> bool:
     return False
 
 
-async def _index(ranges: Ranges, finder: MoovFinder, head: bytearray) -> tuple[bytes, Box, int]:
+async def _index(
+    ranges: Ranges, finder: MoovFinder, head: bytearray, limits: LateIndexLimits
+) -> tuple[bytes, Box, int]:
     """Fetch the index; give it for its new place, its old one, and where the new one is."""
-    for _ in range(MAX_STEPS):
+    for _ in range(limits.boxes):
         place = finder.receive(await ranges.read(finder.position, LARGEST_HEADER))
         if place is not None:
             break
     else:
-        raise PullError(f"its index isn't in the {MAX_STEPS} boxes behind its media")
-    if place.size > MAX_INDEX_BYTES:
-        raise PullError(f"its index is at its end, and has {place.size} bytes: more than {MAX_INDEX_BYTES}")
+        raise PullError(f"its index isn't in the {limits.boxes} boxes behind its media")
+    if place.size > limits.index_bytes:
+        raise PullError(
+            f"its index is at its end, and has {place.size} bytes: more than {limits.index_bytes}"
+        )
     moov = await ranges.read(place.start, place.size)
     first = header(head, 0, place.start)
     # ISO/IEC 14496-12 §4.3.1: ftyp comes as early as possible; older files have none.
@@ -113,12 +111,13 @@ class Ranges:
     Args:
         client: over which it was fetched.
         answer: with status 200; its content may go on being read.
+        request_seconds: in which each part must be there.
 
     Raises:
         PullError: it doesn't tell its length, or nothing by which a change of it could be seen.
     """
 
-    def __init__(self, client: httpx.AsyncClient, answer: httpx.Response) -> None:
+    def __init__(self, client: httpx.AsyncClient, answer: httpx.Response, request_seconds: float) -> None:
         length = complete_length(answer)
         if length is None:
             raise PullError("its index is at its end, and its server doesn't tell its length")
@@ -126,6 +125,7 @@ class Ranges:
             raise PullError("its index is at its end, and its server gives no ranges")
         self._client = client
         self._request = answer.request
+        self._request_seconds = request_seconds
         self._length = length
         self._validators = _validators(answer)
         if not any(self._validators):
@@ -151,7 +151,7 @@ class Ranges:
             headers["if-range"] = tag
         try:
             async with (
-                asyncio.timeout(DEFAULT_LIMITS.playlist.request_seconds),
+                asyncio.timeout(self._request_seconds),
                 self._client.stream("GET", self._request.url, headers=headers) as answer,
             ):
                 self._judge(answer, f"bytes {start}-{last}/{self._length}")

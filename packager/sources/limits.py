@@ -36,6 +36,19 @@ class PacingLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayLimits:
+    """How much of a stream is kept for an ffmpeg that begins in the middle of it.
+
+    Attributes:
+        kept_bytes: Most bytes; of a group of pictures that is longer nothing, until the next access point.
+        headers: Most headers; beyond, the oldest are forgotten.
+    """
+
+    kept_bytes: int = 32 << 20
+    headers: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PumpLimits:
     """How much of a stream waits between who brings it and ffmpeg.
 
@@ -44,11 +57,13 @@ class PumpLimits:
             pictures.
         headless_bytes: How much is waited for an access point; some streams don't mark theirs.
         pacing: How far it may be from its own time.
+        replay: How much is kept for an ffmpeg that begins later.
     """
 
     ahead_bytes: int = 32 << 20
     headless_bytes: int = 1 << 19
     pacing: PacingLimits = field(default_factory=PacingLimits)
+    replay: ReplayLimits = field(default_factory=ReplayLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +125,8 @@ class RtspLimits:
         pending_requests: Requests that wait for their answers.
         behind_bytes: Media that came in UDP and that ffmpeg hasn't taken yet; what comes beyond it is lost.
         receive_bytes: How much the system may hold of what comes in UDP until it is taken.
+        port_attempts: How often two ports that follow on one another are looked for.
+        last_seconds: How long the end of a connection may take whose other side takes nothing more.
     """
 
     connections: int = 4
@@ -117,6 +134,42 @@ class RtspLimits:
     pending_requests: int = 16
     behind_bytes: int = 4 << 20
     receive_bytes: int = 4 << 20
+    port_attempts: int = 32
+    last_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardLimits:
+    """What connecting to somebody else's server may cost.
+
+    Attributes:
+        addresses: How many addresses of one name are tried.
+        head_bytes: Longest head of an answer over HTTP.
+        head_fields: Most lines of one: tens of thousands would hold everybody while they are read.
+    """
+
+    addresses: int = 8
+    head_bytes: int = 32 * 1024
+    head_fields: int = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateIndexLimits:
+    """What fetching a film's index may cost where it stands behind the media.
+
+    Attributes:
+        head_bytes: How much is looked at for what comes first; what has neither index nor media there is
+            given as it comes.
+        index_bytes: Largest index that is moved; two hours of film and sound need half of it.
+        boxes: Boxes behind the first media whose headers are asked for, one request each; most files have
+            one there.
+        request_seconds: In which a range must be there, however slowly it drips.
+    """
+
+    head_bytes: int = 1 << 20
+    index_bytes: int = 16 << 20
+    boxes: int = 16
+    request_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +181,12 @@ class SourceLimits:
         probe_seconds: How long ffprobe may look at it.
         seen_seconds: How much of a stream is looked at for its key frames, where they are kept.
         seen_file_seconds: The same of a file.
-        connect_seconds: How long a connection over HTTP may take to stand.
+        connect_seconds: How long a connection over HTTP or RTSP may take to stand, with each address.
         silent_seconds: How long the other side of one may send nothing.
         redirects: How often it may send to another address.
         receive_bytes: How much the system may hold of what comes in UDP until it is taken.
         silent_datagram_seconds: How long nothing may come in UDP before the source counts as gone.
+        gathered_bytes: How many bytes of datagrams are taken at once.
         gather_seconds: How long datagrams gather before they are taken: a thousand a second come, and each
             look costs.
         loss_log_seconds: How long after packets were told to be lost others are told.
@@ -142,6 +196,8 @@ class SourceLimits:
         rtsp: What RTSP may cost.
         pump: How much waits on the way to ffmpeg.
         playlist: How HLS is followed.
+        guard: What connecting to others may cost.
+        late_index: What fetching an index may cost that stands behind the media.
     """
 
     retry: RetryPolicy = SOURCE_RETRY
@@ -153,6 +209,7 @@ class SourceLimits:
     redirects: int = 5
     receive_bytes: int = 4 << 20
     silent_datagram_seconds: float = 3.0
+    gathered_bytes: int = 1 << 20
     gather_seconds: float = 0.005
     loss_log_seconds: float = 60.0
     remux_start_seconds: float = 20.0
@@ -161,6 +218,8 @@ class SourceLimits:
     rtsp: RtspLimits = field(default_factory=RtspLimits)
     pump: PumpLimits = field(default_factory=PumpLimits)
     playlist: PlaylistLimits = field(default_factory=PlaylistLimits)
+    guard: GuardLimits = field(default_factory=GuardLimits)
+    late_index: LateIndexLimits = field(default_factory=LateIndexLimits)
 
 
 DEFAULT_LIMITS = SourceLimits()

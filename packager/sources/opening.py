@@ -15,6 +15,7 @@ import httpx
 from media.errors import MediaError
 from packager.process.process import Process
 from packager.sources.index_first import content
+from packager.sources.limits import DEFAULT_LIMITS, LateIndexLimits
 from packager.sources.retries import PullError, SourceRetries
 
 
@@ -37,6 +38,7 @@ class Opening:
         client: over which it is fetched.
         url: of what.
         asking: counts the attempts.
+        limits: what fetching an index may cost that stands behind the media.
 
     Attributes:
         container: empty: ffmpeg is to tell it.
@@ -47,10 +49,17 @@ class Opening:
     paced = False
     stream: object = None
 
-    def __init__(self, client: httpx.AsyncClient, url: str, asking: SourceRetries) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        asking: SourceRetries,
+        limits: LateIndexLimits = DEFAULT_LIMITS.late_index,
+    ) -> None:
         self._client = client
         self._url = url
         self._asking = asking
+        self._limits = limits
         self._opened: _Opened | None = None
 
     async def flowing(self) -> None:
@@ -71,7 +80,7 @@ class Opening:
             stack.push_async_callback(answer.aclose)
             if answer.status_code != 200:
                 raise PullError(f"it answers {answer.status_code}")
-            opened = _Opened(answer, await content(self._client, answer))
+            opened = _Opened(answer, await content(self._client, answer, self._limits))
             stack.pop_all()
         return opened
 

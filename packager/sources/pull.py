@@ -62,6 +62,7 @@ class Puller:
         limits = self._limits
         async with guarded(
             self._url,
+            limits.guard,
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
             follow_redirects=True,
             max_redirects=limits.redirects,
@@ -70,7 +71,7 @@ class Puller:
             while True:
                 try:
                     if not await self._fetch(client):
-                        self._opening = Opening(client, self._url, self._asking)
+                        self._opening = Opening(client, self._url, self._asking, limits.late_index)
                         self._decided.set()
                         await asyncio.Event().wait()
                     reason = "it ended"

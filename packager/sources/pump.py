@@ -114,7 +114,7 @@ class Pump:
         self._pacing = Pacing(cushion, limits.pacing)
         self._channel = channel
         self._on_late = on_late
-        self._replay = Replay(seconds=cushion)
+        self._replay = Replay(cushion, limits.replay)
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False

@@ -29,7 +29,7 @@ from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
 from packager.sources import inspection, raw_input
 from packager.sources.guard import Guard
-from packager.sources.limits import DEFAULT_LIMITS, ContinuityLimits, SourceLimits
+from packager.sources.limits import DEFAULT_LIMITS, ContinuityLimits, GuardLimits, SourceLimits
 from packager.sources.pump import Pump
 from packager.sources.retries import PullError, SourceRetries
 from packager.sources.rtsp_relay import RtspRelay
@@ -98,7 +98,7 @@ def raw_library() -> str | None:
     return ctypes.util.find_library("avformat")
 
 
-async def located(url: str) -> str:
+async def located(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> str:
     """Write a URL with the address of its host, so that no program looks its name up again.
 
     Raises:
@@ -107,7 +107,7 @@ async def located(url: str) -> str:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    address = (await Guard(host).addresses(host, parts.port))[0]
+    address = (await Guard(host, limits=limits).addresses(host, parts.port))[0]
     user, at, place = parts.netloc.rpartition("@")
     port = place.rpartition("]")[2].partition(":")[2]
     written = f"[{address}]" if ":" in address else address
@@ -152,7 +152,7 @@ class Remuxer:
             if urlsplit(self._url).scheme == "srt":
                 self._raw = await asyncio.to_thread(raw_library)
             else:
-                self._relay = RtspRelay(self._url, self._limits.rtsp)
+                self._relay = RtspRelay(self._url, self._limits)
                 self.address = await stack.enter_async_context(self._relay.running())
             while await self._fetch():
                 pass
@@ -164,7 +164,7 @@ class Remuxer:
         """Fetch it once, and wait until it may be asked for again; False where ffmpeg must fetch it."""
         try:
             if self._relay is None:
-                self.address = await located(self._url)
+                self.address = await located(self._url, self._limits.guard)
             source = inspection.pulled(self.address, self._tools)
             self._output = self._output or await self._outputs(source)
             if self._output is None:

@@ -5,25 +5,21 @@ from __future__ import annotations
 from collections import deque
 
 from media.stream_reader import CLOCK_RATE, StreamChunk
-
-MAX_KEPT_BYTES = 32 << 20
-"""Most bytes that are kept; of a group that is longer nothing, until the next access point."""
-
-MAX_HEADERS = 16
+from packager.sources.limits import DEFAULT_LIMITS, ReplayLimits
 
 
 class Replay:
     """Keeps what a decoder needs.
 
     Args:
-        max_bytes: of what is kept.
         seconds: how much is kept at least, of a stream that says its time; less is the newest group.
+        limits: how much is kept at most.
     """
 
-    def __init__(self, max_bytes: int = MAX_KEPT_BYTES, seconds: float = 0.0) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, seconds: float = 0.0, limits: ReplayLimits = DEFAULT_LIMITS.pump.replay) -> None:
+        self._max_bytes = limits.kept_bytes
         self._seconds = seconds
-        self._headers: deque[bytes] = deque(maxlen=MAX_HEADERS)
+        self._headers: deque[bytes] = deque(maxlen=limits.headers)
         self._groups: deque[_Group] = deque()
         self._bytes = 0
 

@@ -22,7 +22,7 @@ from media.errors import MalformedError, MediaError
 from media.rtsp import messages
 from media.rtsp.messages import Message, RtspReader
 from packager.sources.guard import Guard
-from packager.sources.limits import DEFAULT_LIMITS, RtspLimits
+from packager.sources.limits import DEFAULT_LIMITS, RtspLimits, SourceLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
@@ -31,12 +31,6 @@ DEFAULT_PORT = 554
 READ_BYTES = 1 << 16
 MAX_DIGITS = 9
 """Of a request's number (RFC 2326 §12.17)."""
-
-LAST_SECONDS = 1.0
-"""How long the end of a connection may take whose other side takes nothing more."""
-
-PORT_ATTEMPTS = 32
-"""How often two ports that follow on one another are looked for."""
 
 TRANSPORT_WORDS = frozenset(("udp", "tcp", "multicast"))
 """What ffmpeg takes out of a URL's query for itself."""
@@ -52,16 +46,16 @@ class RtspRelay:
 
     Args:
         url: as configured, with the user and the password in it.
-        limits: what it may cost.
+        limits: what it may cost and wait for.
 
     Attributes:
         trouble: why the last connection came to nothing, where that was known here; empty where it wasn't.
     """
 
-    def __init__(self, url: str, limits: RtspLimits = DEFAULT_LIMITS.rtsp) -> None:
+    def __init__(self, url: str, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._parts = urlsplit(url)
-        self._guard = Guard(self._parts.hostname or "")
+        self._guard = Guard(self._parts.hostname or "", limits=limits.guard)
         # Whoever else is on this machine isn't to use the way that is open for ffmpeg.
         self._path = f"/{secrets.token_urlsafe(16)}"
         self._connections: set[asyncio.Task[None]] = set()
@@ -76,7 +70,8 @@ class RtspRelay:
             task = asyncio.ensure_future(self._serve(reader, writer))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
-            task.add_done_callback(lambda _: _part(writer))  # however early it was cancelled
+            # However early it was cancelled.
+            task.add_done_callback(lambda _: _part(writer, self._limits.rtsp.last_seconds))
 
         server = await asyncio.start_server(accept, HOST, 0)
         place = f"{HOST}:{server.sockets[0].getsockname()[1]}"
@@ -93,7 +88,7 @@ class RtspRelay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if len(self._connections) <= self._limits.connections:
+            if len(self._connections) <= self._limits.rtsp.connections:
                 self.trouble = ""
                 await _Connection(self._guard, self._parts, self._local, reader, writer, self._limits).run()
         except (PullError, MediaError) as error:
@@ -164,9 +159,10 @@ class _Connection:
         local: str,
         reader: asyncio.StreamReader,
         client: asyncio.StreamWriter,
-        limits: RtspLimits,
+        limits: SourceLimits,
     ) -> None:
-        self._limits = limits
+        self._limits = limits.rtsp
+        self._connect_seconds = limits.connect_seconds
         self._guard = guard
         self._parts = parts
         self._local = local
@@ -203,14 +199,16 @@ class _Connection:
                 _close(asked.ports)
             _close(self._channels.values())
             if self._server is not None:
-                _part(self._server[1])
+                _part(self._server[1], self._limits.last_seconds)
             await asyncio.gather(*ways, return_exceptions=True)
 
     async def _connect(self) -> None:
         parts = urlsplit(self._target)
         if self._server is not None:
-            _part(self._server[1])
-        self._server = await self._guard.connect(parts.hostname or "", parts.port or DEFAULT_PORT)
+            _part(self._server[1], self._limits.last_seconds)
+        self._server = await self._guard.connect(
+            parts.hostname or "", parts.port or DEFAULT_PORT, self._connect_seconds
+        )
 
     async def _from_client(self) -> None:
         taking, budget = RtspReader(), StepBudget()
@@ -380,7 +378,7 @@ async def _two_ports(
     """
     loop = asyncio.get_running_loop()
     ports: list[_Port] = []
-    pair = _bound_pair(here, limits.receive_bytes)
+    pair = _bound_pair(here, limits)
     try:
         for channel, one in zip(channels, pair, strict=True):
             port = _Port(channel, there, client, limits.behind_bytes)
@@ -394,10 +392,10 @@ async def _two_ports(
     return ports, _number(pair[0])
 
 
-def _bound_pair(here: str, receive_bytes: int) -> list[socket.socket]:
+def _bound_pair(here: str, limits: RtspLimits) -> list[socket.socket]:
     """Bind two sockets of an address, the first one's port being even, and the second one's the next."""
     family = socket.AF_INET6 if ":" in here else socket.AF_INET
-    for _ in range(PORT_ATTEMPTS):
+    for _ in range(limits.port_attempts):
         pair = [socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in range(2)]
         try:
             pair[0].bind((here, 0))
@@ -407,7 +405,7 @@ def _bound_pair(here: str, receive_bytes: int) -> list[socket.socket]:
                 one.close()
             continue
         for one in pair:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.receive_bytes)
         return sorted(pair, key=_number)
     raise OSError("no two ports are free")
 
@@ -420,11 +418,11 @@ def _number(bound: socket.socket) -> int:
     return int(bound.getsockname()[1])
 
 
-def _part(writer: asyncio.StreamWriter) -> None:
+def _part(writer: asyncio.StreamWriter, last_seconds: float) -> None:
     """End a connection: what was written last may be taken for a moment, by who takes it at all."""
     writer.close()
     if writer.transport.get_write_buffer_size():
-        asyncio.get_running_loop().call_later(LAST_SECONDS, writer.transport.abort)
+        asyncio.get_running_loop().call_later(last_seconds, writer.transport.abort)
 
 
 def _close(ports: Iterable[_Port]) -> None:

@@ -28,7 +28,6 @@ from packager.sources.retries import SourceRetries
 from packager.step_budget import StepBudget
 
 MAX_DATAGRAM = 65_535
-GATHERED_BYTES = 1 << 20
 """Most that is taken from the system at once."""
 
 SO_MEMINFO, MEMINFO_BYTES = 55, 36
@@ -91,19 +90,22 @@ class Endpoint:
     Args:
         bound: the socket.
         senders: as of ``Address``.
+        gathered_bytes: how much of what is there is taken at once.
     """
 
-    def __init__(self, bound: socket.socket, senders: frozenset[str]) -> None:
+    def __init__(self, bound: socket.socket, senders: frozenset[str], gathered_bytes: int) -> None:
         self._socket = bound
+        self._gathered_bytes = gathered_bytes
         self._senders = senders
 
     @classmethod
-    async def open(cls, address: Address, receive_bytes: int = DEFAULT_LIMITS.receive_bytes) -> Endpoint:
+    async def open(cls, address: Address, limits: SourceLimits = DEFAULT_LIMITS) -> Endpoint:
         """Bind a socket, and join the group where the address is one.
 
         Args:
             address: what to receive.
-            receive_bytes: how much the system may hold; it grants no more than its own limit.
+            limits: how much the system may hold, which grants no more than its own limit, and how much is
+                taken at once.
 
         Raises:
             OSError: it can't be done.
@@ -113,7 +115,7 @@ class Endpoint:
         family, kind, protocol, _, place = found[0]
         bound = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
         try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.receive_bytes)
             senders = address.senders
             if ipaddress.ip_address(str(place[0])).is_multicast:
                 # Others of this machine may receive the group, too.
@@ -126,7 +128,7 @@ class Endpoint:
         except BaseException:
             bound.close()
             raise
-        return cls(bound, senders)
+        return cls(bound, senders, limits.gathered_bytes)
 
     @property
     def dropped(self) -> int:
@@ -146,7 +148,7 @@ class Endpoint:
         found = bytearray()
         while not found:
             await readable(self._socket.fileno())
-            while len(found) < GATHERED_BYTES:
+            while len(found) < self._gathered_bytes:
                 try:
                     data, sender = self._socket.recvfrom(MAX_DATAGRAM)
                 except BlockingIOError:
@@ -244,7 +246,7 @@ class DatagramPuller:
         while True:
             try:
                 address = read_address(self._url)
-                self._endpoint = await Endpoint.open(address, self._limits.receive_bytes)
+                self._endpoint = await Endpoint.open(address, self._limits)
                 with contextlib.closing(self._endpoint):
                     try:
                         await self._receive(self._endpoint)

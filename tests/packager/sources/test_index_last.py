@@ -12,12 +12,15 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from packager.concurrency import beside
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.sources.guarded_http import guarded
 from packager.sources.index_first import content
+from packager.sources.limits import LateIndexLimits, SourceLimits
 from packager.sources.opening import Opening
+from packager.sources.pull import Puller
 from packager.sources.retries import PullError, SourceRetries
 from tests.conformance.conftest import files_wing, serving
 from tests.live_server import running
@@ -213,3 +216,14 @@ async def test_boxes_without_end_are_asked_for_only_so_often(films: Films) -> No
         with pytest.raises(PullError, match="16 boxes"):
             await given(f"{url}/film.mp4")
     assert len(asked) == 1 + 16
+
+
+async def test_a_source_has_its_own_limits_for_its_index(films: Films) -> None:
+    puller = Puller(f"{films.url}/last.mp4", "a", SourceLimits(late_index=LateIndexLimits(index_bytes=100)))
+    with capture_logs() as logs:
+        async with beside(puller.run()):
+            supply = await puller.decided()
+            assert isinstance(supply, Opening)
+            async with beside(supply.flowing()):
+                await until(lambda: bool(logs))
+    assert re.fullmatch(r"its index is at its end, and has \d+ bytes: more than 100", logs[0]["reason"]), logs

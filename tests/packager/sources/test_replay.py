@@ -16,6 +16,7 @@ from media.ts.tables import PACKET
 from packager.ffmpeg.arguments import QUIET, pipe
 from packager.process.process import Process
 from packager.process.tools import Tools
+from packager.sources.limits import ReplayLimits
 from packager.sources.pump import Pump
 from packager.sources.replay import Replay
 
@@ -53,7 +54,7 @@ def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> No
     assert len(replay.beginning()) < len(stream) / 4
     first = replay.beginning()[:PACKET]
     assert first[1] & 0x1F == 0 == first[2]  # the PAT's PID
-    small = Replay(max_bytes=PACKET)
+    small = Replay(limits=ReplayLimits(kept_bytes=PACKET))
     for packets in TransportReader().receive_data(stream):
         small.receive(packets)
     assert len(small.beginning()) <= 17 * PACKET
