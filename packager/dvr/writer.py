@@ -124,7 +124,7 @@ class Writer:
         """Let all renditions forget the oldest number; False if nothing is left to forget."""
         writers = self._writers
         oldest = min(writer.window.oldest_number for writer in writers)
-        shortened = [writer.shorten() for writer in writers if writer.window.oldest_number == oldest]
+        shortened = [writer.forget() for writer in writers if writer.window.oldest_number == oldest]
         return any(shortened)
 
 

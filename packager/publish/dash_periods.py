@@ -16,9 +16,9 @@ from itertools import zip_longest
 
 from media.dash import mpd
 from media.mp4.fragments import FragmentReader, InitSegment
-from packager.window.memory import MEMORY_TARGET_DURATIONS
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import Rendition
+from packager.window.segments import MEMORY_TARGET_DURATIONS
 from packager.window.window import Window
 
 MOST_DRIFT = Fraction(3, 10)

@@ -11,7 +11,7 @@ from packager.publish.hls import Presentation
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, RenditionFormat
-from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment, SegmentStore
+from packager.window.model import MEDIA_EXTENSION, TEXT_EXTENSION, LiveSegment, SegmentStore, WindowOptions
 from packager.window.rendition import Rendition, segment_uri
 from packager.window.window import Window
 
@@ -129,16 +129,14 @@ class Publication:
         segment_store = self._segment_stores.get(rendition.name)
         if segment_store is None and rendition.folder is not None:
             segment_store = FollowedStore(rendition.folder, TEXT_EXTENSION if text else MEDIA_EXTENSION)
-        return Window(
+        options = WindowOptions(
             entry.cadence.target_duration,
             entry.first_number,
             entry.dvr_window,
-            self._limits.waiters,
-            segment_store,
             text=text,
             discontinuity_sequence=entry.discontinuity_sequence,
-            clock=self._clock,
         )
+        return Window(options, segment_store, self._limits.waiters, self._clock)
 
     def fold(self, entry: Entry) -> None:
         """Take an entry behind the cadence.

@@ -21,6 +21,25 @@ MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
 
 
 @dataclass(frozen=True, slots=True)
+class WindowOptions:
+    """What a window is made with.
+
+    Attributes:
+        target_duration: seconds.
+        first_number: the first media sequence number.
+        dvr_window: seconds that stay listed beyond the live window.
+        text: whether its segments are texts, which aren't their parts in a row.
+        discontinuity_sequence: discontinuity sequence number of the first segment.
+    """
+
+    target_duration: int
+    first_number: int
+    dvr_window: float = 0
+    text: bool = False
+    discontinuity_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """What the segments between two discontinuities share.
 

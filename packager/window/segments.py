@@ -1,16 +1,41 @@
-"""The finished segments of one window: those that are listed, and those that have left but stay fetchable.
+"""The finished segments of one window: which are listed, which are fetchable, and where their bytes are.
 
-Their numbers have no holes. Where their bytes are is ``memory``'s.
+Their numbers have no holes. Where there is a disk, a segment's bytes leave memory behind the live edge, and
+only what playlists say of it stays.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
-from packager.window.model import LiveSegment
+from msgspec.structs import replace
+
+from media.mp4.codecs import SampleEntry
+from packager.window.model import LiveSegment, SegmentStore, StoredSegment, Timeline, WindowOptions
+
+MAX_BYTES = 1 << 30
+"""Most bytes of one rendition in memory; the oldest segments go first. Half of it is listed: what has left
+the list stays fetchable as long again."""
+
+MEMORY_TARGET_DURATIONS = 6
+"""How many target durations behind the end segments stay in memory where there is a disk, and longer as
+long as they aren't on it and there is room for them.
+
+Where there is no room, a gap stands for them: now or never, for what is behind the skip boundary never
+changes any more (RFC 8216bis §6.2.5.1).
+"""
+
+LISTED_SEGMENTS = 7
+"""Fewest segments that a playlist keeps once it has had so many."""
+
+LISTED_TARGET_DURATIONS = 10
+"""How many target durations a playlist keeps at least (RFC 8216bis §6.2.2 wants three), if there is room."""
+
+LEAST_TARGET_DURATIONS = 3
+"""How many target durations a playlist keeps where there is no room."""
 
 
 class SegmentTotals:
@@ -89,170 +114,261 @@ class SegmentTotals:
         return grown
 
 
-class _Left(NamedTuple):
-    """When a segment left: seconds of media that were published by then, and of the clock."""
+class _UnlistedSegment(NamedTuple):
+    """A segment that has left the playlist but stays fetchable.
 
+    Attributes:
+        segment: the segment.
+        published: seconds of media that had been published when it left.
+        moment: clock time in seconds when it left.
+    """
+
+    segment: LiveSegment
     published: Fraction
     moment: float
-    segment: LiveSegment
-
-
-class UnlistedSegments:
-    """Segments that have left the playlist but stay fetchable, in the order of their numbers."""
-
-    def __init__(self) -> None:
-        self._left: deque[_Left] = deque()
-
-    def __len__(self) -> int:
-        return len(self._left)
-
-    def __getitem__(self, index: int) -> LiveSegment:
-        return self._left[index].segment
-
-    def __setitem__(self, index: int, segment: LiveSegment) -> None:
-        self._left[index] = self._left[index]._replace(segment=segment)
-
-    def append(self, segment: LiveSegment, published: Fraction, moment: float) -> None:
-        """Take one up that has left the list now."""
-        self._left.append(_Left(published, moment, segment))
-
-    def popleft(self) -> LiveSegment:
-        """Let the oldest one go."""
-        return self._left.popleft().segment
-
-    def is_over(self, published: Fraction, moment: float, longest: Fraction) -> bool:
-        """Tell whether the oldest one needn't be fetchable any more.
-
-        Args:
-            published: seconds of media that have been published.
-            moment: seconds of the clock.
-            longest: seconds of the longest playlist that may have had it.
-        """
-        if not self._left:
-            return False
-        left = self._left[0]
-        # RFC 8216bis §6.2.2: for its own duration and that of the longest playlist that had it.
-        needed = left.segment.duration + longest
-        # Both: media that was held up comes faster than its time; and a machine that stood still for a
-        # while finds the requests of that while when it goes on.
-        return published - left.published >= needed and moment - left.moment >= needed
-
-
-LISTED_SEGMENTS = 7
-"""Fewest segments that a playlist keeps once it has had so many."""
-
-LISTED_TARGET_DURATIONS = 10
-"""How many target durations a playlist keeps at least (RFC 8216bis §6.2.2 wants three), if there is room."""
-
-LEAST_TARGET_DURATIONS = 3
-"""How many it keeps where there isn't."""
 
 
 class FinishedSegments:
-    """The finished segments of a window, listed and unlisted.
+    """The finished segments of a window, listed and unlisted, with their bytes and init segments.
 
     Args:
-        target_duration: seconds.
-        first_number: the first media sequence number.
-        dvr_window: seconds that stay listed beyond the live window.
-        discontinuity_sequence: of the first segment.
+        options: the window's.
+        segment_store: where bytes are kept outside of memory; None keeps all of them in memory.
+        on_lost: called with the number of each segment whose bytes leave memory without being on disk.
 
     Attributes:
-        listed: those that the playlist has.
-        next_number: media sequence number of the next one.
-        discontinuity_sequence: of the first one that is listed.
+        listed: the segments in the playlist.
+        next_number: media sequence number of the segment to come.
+        discontinuity_sequence: discontinuity sequence number of the first listed segment.
         kept: seconds that stay listed.
         retention: for how many seconds a segment stays fetchable at least, from its publication on.
-        totals: what the listed ones amount to.
+        totals: sums over the listed segments.
+        timeline: what is being published now, or was last; None before anything.
     """
 
     def __init__(
-        self, target_duration: int, first_number: int, dvr_window: float, discontinuity_sequence: int
+        self, options: WindowOptions, segment_store: SegmentStore | None, on_lost: Callable[[int], None]
     ) -> None:
+        target_duration = options.target_duration
         self.listed: deque[LiveSegment] = deque()
-        self.next_number = first_number
-        self.discontinuity_sequence = discontinuity_sequence
-        self.kept = Fraction(dvr_window).limit_denominator(1000) + LISTED_TARGET_DURATIONS * target_duration
+        self.next_number = options.first_number
+        self.discontinuity_sequence = options.discontinuity_sequence
+        self.kept = Fraction(options.dvr_window).limit_denominator(1000)
+        self.kept += LISTED_TARGET_DURATIONS * target_duration
         self.retention = self.kept
         self.totals = SegmentTotals(target_duration)
+        self.timeline: Timeline | None = None
+        self._timelines: dict[int, Timeline] = {}
+        self._text = options.text
+        self._segment_store = segment_store
+        self._on_lost = on_lost
         self._least = LEAST_TARGET_DURATIONS * target_duration
-        self._retired = UnlistedSegments()
+        self._unlisted: deque[_UnlistedSegment] = deque()
         self._published = Fraction(0)
+        self._memory_bytes = 0
+        # The live edge, where there is a disk: its first number, its most seconds, and those that it has.
+        self._edge_number = self.next_number
+        self._edge_limit = MEMORY_TARGET_DURATIONS * target_duration
+        self._edge_duration = Fraction(0)
+        # Segments behind the live edge whose bytes are still in memory, each with the time until which they
+        # stay.
+        self._leaving: dict[int, float] = {}
+        # Those of them for whose bytes the store has reserved memory until they are on disk.
+        self._reserved: set[int] = set()
 
     @property
     def oldest_number(self) -> int:
-        """Media sequence number of the oldest one that is fetchable."""
-        return self.next_number - len(self.listed) - len(self._retired)
+        """Media sequence number of the oldest fetchable segment."""
+        return self.next_number - len(self.listed) - len(self._unlisted)
 
     @property
-    def have_left(self) -> bool:
-        """Whether any are fetchable that aren't listed."""
-        return bool(self._retired)
+    def may_retire(self) -> bool:
+        """Whether the oldest listed segment may leave the list before its time."""
+        # §6.2.2: no removal leaves less than three target durations.
+        enough = len(self.listed) > LISTED_SEGMENTS and self._duration_without_oldest() >= self._least
+        return enough and not self._is_at_live_edge(self.listed[0].number)
+
+    @property
+    def may_forget(self) -> bool:
+        """Whether the oldest fetchable segment may be removed before its time: it isn't in memory alone."""
+        on_disk = not self._is_at_live_edge(self.oldest_number)
+        return on_disk and (bool(self._unlisted) or self.may_retire)
 
     def find(self, number: int) -> LiveSegment | None:
-        """Find one by its number."""
+        """Find a fetchable segment by its number."""
         back = self.next_number - 1 - number
-        if back < 0 or back >= len(self.listed) + len(self._retired):
+        if back < 0 or back >= len(self.listed) + len(self._unlisted):
             return None
-        return (
-            self.listed[-1 - back] if back < len(self.listed) else self._retired[len(self.listed) - 1 - back]
-        )
+        if back < len(self.listed):
+            return self.listed[-1 - back]
+        return self._unlisted[len(self.listed) - 1 - back].segment
 
-    def exchange(self, segment: LiveSegment) -> None:
-        """Put one where that with its number is, which it may stand for as a gap."""
+    def stored(self, number: int) -> tuple[str, StoredSegment] | None:
+        """Tell where the bytes of a segment are that are on disk."""
+        found = self.find(number)
+        if self._segment_store is None or found is None or found.stored is None:
+            return None
+        return self._segment_store.path(number), found.stored
+
+    def init(self, number: int) -> bytes | None:
+        """Give the init segment of the timeline that begins with a number."""
+        found = self._timelines.get(number)
+        return None if found is None else found.init
+
+    def begin_timeline(self, init: bytes, entry: SampleEntry) -> None:
+        """Begin a timeline with the segment to come."""
+        number = self.next_number
+        if number in self._timelines and self._timelines[number].init != init:
+            # Nothing followed the one before; but its init segment may have been hinted at under this name.
+            number = max(self._timelines) + 1
+        self.timeline = self._timelines[number] = Timeline(number, init, entry)
+
+    def restore(self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int) -> None:
+        """List the segments of an earlier process; see ``Window.restore``."""
+        self.listed.extend(segments)
+        self.next_number = self._edge_number = next_number
+        self.discontinuity_sequence = discontinuity_sequence
+        self.totals.add_all(self.listed)
+        self._published = self.totals.duration
+        for segment in self.listed:
+            timeline = segment.timeline
+            if timeline is not None and timeline is not self.timeline:
+                self.timeline = self._timelines[timeline.number] = timeline
+
+    def append(self, segment: LiveSegment) -> None:
+        """List the next segment, and begin to store it; ``evict`` is due afterwards."""
+        self.listed.append(segment)
+        self.next_number = segment.number + 1
+        self._published += segment.duration
+        self.totals.add(segment)
+        self._memory_bytes += len(segment.data)
+        if self._segment_store is not None:
+            self._edge_duration += segment.duration
+            self._segment_store.put(segment)
+
+    def confirm(self, number: int, stored: StoredSegment, now: float) -> None:
+        """Note that a segment whose bytes are in memory is on disk."""
+        if (found := self.find(number)) is not None:
+            self._release_reserved(found)
+            self._exchange(replace(found, stored=stored))
+            self._drop_stored(now)
+
+    def lose(self, number: int) -> None:
+        """Note that a segment whose bytes are in memory won't be on disk."""
+        if (found := self.find(number)) is not None:
+            self._release_reserved(found)
+            self._leaving.pop(number, None)
+            self._drop(found)
+
+    def retire(self, now: float) -> None:
+        """Take the oldest segment off the list; it stays fetchable."""
+        oldest = self.listed.popleft()
+        self.totals.remove(oldest)
+        self.discontinuity_sequence += oldest.discontinuity
+        self._unlisted.append(_UnlistedSegment(oldest, self._published, now))
+
+    def forget(self, now: float) -> None:
+        """Remove the oldest fetchable segment and its bytes, from the list too if it is listed."""
+        if not self._unlisted:
+            self.retire(now)
+        oldest = self._unlisted.popleft().segment
+        timelines = self._forget_timelines(oldest)
+        self._release_reserved(oldest)
+        self._leaving.pop(oldest.number, None)
+        self._memory_bytes -= len(oldest.data)
+        if self._segment_store is not None:
+            self._segment_store.remove(oldest.number, oldest.stored.size if oldest.stored else 0, timelines)
+
+    def evict(self, now: float) -> None:
+        """Let bytes leave memory, and segments the list and the window, whose time is over."""
+        if self._segment_store is not None:
+            self._shorten_live_edge(self._segment_store, now)
+            self._drop_stored(now)
+        while len(self.listed) > LISTED_SEGMENTS and self._duration_without_oldest() >= self.kept:
+            self.retire(now)
+        # What has left the list takes as many bytes again.
+        while self._segment_store is None and 2 * self.totals.size > MAX_BYTES and self.may_retire:
+            self.retire(now)
+        if self.totals.settle():
+            self.retention = self.kept + self.totals.longest
+        while self._unlisted and self._is_over(self._unlisted[0], now):
+            self.forget(now)
+        while self._unlisted and self._memory_bytes > MAX_BYTES:
+            self.forget(now)
+
+    def _duration_without_oldest(self) -> Fraction:
+        return self.totals.duration - self.listed[0].duration
+
+    def _is_over(self, oldest: _UnlistedSegment, now: float) -> bool:
+        """Tell whether the oldest unlisted segment needn't be fetchable any more."""
+        # RFC 8216bis §6.2.2: for its own duration and that of the longest playlist that had it.
+        needed = oldest.segment.duration + self.totals.longest
+        # Both: media that was held up comes faster than its time; and a machine that stood still for a
+        # while finds the requests of that while when it goes on.
+        return self._published - oldest.published >= needed and now - oldest.moment >= needed
+
+    def _is_at_live_edge(self, number: int) -> bool:
+        """Tell whether a segment is so new that its bytes are in memory although there is a disk."""
+        return self._segment_store is not None and number >= self._edge_number
+
+    def _exchange(self, segment: LiveSegment) -> None:
+        """Put a segment in the place of the one with its number, for which it may stand as a gap."""
         back = self.next_number - 1 - segment.number
         if back < len(self.listed):
             if segment.gap and not self.listed[-1 - back].gap:
                 self.totals.lose(self.listed[-1 - back])
             self.listed[-1 - back] = segment
         else:
-            self._retired[len(self.listed) - 1 - back] = segment
+            index = len(self.listed) - 1 - back
+            self._unlisted[index] = self._unlisted[index]._replace(segment=segment)
 
-    def append(self, segment: LiveSegment) -> None:
-        """List one, which has the next number."""
-        self.listed.append(segment)
-        self.next_number = segment.number + 1
-        self._published += segment.duration
-        self.totals.add(segment)
+    def _forget_timelines(self, oldest: LiveSegment) -> list[int]:
+        """Remove the timelines that end with a segment that isn't fetchable any more; give their numbers."""
+        following = self.find(oldest.number + 1)
+        if following is None or following.timeline is oldest.timeline:
+            return []
+        kept = following.number if following.timeline is None else following.timeline.number
+        gone = [number for number in self._timelines if number < kept]
+        for number in gone:
+            del self._timelines[number]
+        return gone
 
-    def restore(self, segments: Iterable[LiveSegment], next_number: int, discontinuity_sequence: int) -> None:
-        """List those of an earlier process; see ``Window.restore``."""
-        self.listed.extend(segments)
-        self.next_number = next_number
-        self.discontinuity_sequence = discontinuity_sequence
-        self.totals.add_all(self.listed)
-        self._published = self.totals.duration
+    def _shorten_live_edge(self, segment_store: SegmentStore, now: float) -> None:
+        """Decide of each segment that is behind the live edge now whether its bytes still stay in memory."""
+        while self._edge_number < self.next_number:
+            segment = self.listed[self._edge_number - self.next_number]
+            if self._edge_duration - segment.duration < self._edge_limit:
+                return
+            self._edge_number += 1
+            self._edge_duration -= segment.duration
+            # A text isn't its parts in a row: only memory has those, and they must stay fetchable for a time.
+            stays = self._text and not segment.gap
+            waits = segment.stored is None and not segment.gap and segment_store.hold(len(segment.data))
+            if waits:
+                self._reserved.add(segment.number)
+            if waits or (stays and segment.stored is not None):
+                self._leaving[segment.number] = now + self._edge_limit if stays else 0.0
+            else:
+                self._drop(segment)
 
-    def has_surplus(self) -> bool:
-        """Tell whether more is listed than has to be where there is room."""
-        return (
-            len(self.listed) > LISTED_SEGMENTS and self.totals.duration - self.listed[0].duration >= self.kept
-        )
+    def _drop_stored(self, now: float) -> None:
+        """Let bytes leave memory that had to wait for the disk, or for their time."""
+        for number in [number for number, until in self._leaving.items() if until <= now]:
+            segment = self.find(number)
+            if segment is not None and segment.stored is not None:
+                del self._leaving[number]
+                self._drop(segment)
 
-    def is_long(self) -> bool:
-        """Tell whether more is listed than has to be where there is no room."""
-        # §6.2.2: no removal leaves less than three target durations.
-        return (
-            len(self.listed) > LISTED_SEGMENTS
-            and self.totals.duration - self.listed[0].duration >= self._least
-        )
+    def _release_reserved(self, segment: LiveSegment) -> None:
+        """Give back the memory in which a segment waited for the disk, if it did."""
+        if self._segment_store is not None and segment.number in self._reserved:
+            self._reserved.remove(segment.number)
+            self._segment_store.release(len(segment.data))
 
-    def retire(self, now: float) -> None:
-        """Take the oldest one off the list, at a moment of the clock; it stays fetchable."""
-        oldest = self.listed.popleft()
-        self.totals.remove(oldest)
-        self.discontinuity_sequence += oldest.discontinuity
-        self._retired.append(oldest, self._published, now)
-
-    def settle(self) -> None:
-        """Note how long the list is, once what had to leave it has."""
-        if self.totals.settle():
-            self.retention = self.kept + self.totals.longest
-
-    def is_over(self, now: float) -> bool:
-        """Tell whether the oldest one that has left needn't be fetchable any more."""
-        return self._retired.is_over(self._published, now, self.totals.longest)
-
-    def forget(self) -> LiveSegment:
-        """Let the oldest one go that has left the list."""
-        return self._retired.popleft()
+    def _drop(self, segment: LiveSegment) -> None:
+        """Let a segment's bytes leave memory; what isn't on disk is a gap from now on (§4.4.4.7)."""
+        self._memory_bytes -= len(segment.data)
+        lost = segment.stored is None and not segment.gap
+        self._exchange(replace(segment, data=b"", parts=(), gap=segment.stored is None))
+        if lost:
+            self._on_lost(segment.number)

@@ -1,7 +1,6 @@
 """The live window of one rendition: media sequence numbers, part indexes, and who waits for the next.
 
-Nothing else counts them. What is finished is in ``segments``, its bytes in ``memory``, its init segments in
-``timelines``; the window says what leaves them, and when.
+Nothing else counts them. Finished segments, with their bytes and init segments, are in ``segments``.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from packager.window.log import (
     SegmentDoneEntry,
     StoredEntry,
 )
-from packager.window.memory import SegmentMemory
 from packager.window.model import (
     MEDIA_EXTENSION,
     TEXT_EXTENSION,
@@ -38,10 +36,10 @@ from packager.window.model import (
     SegmentStore,
     StoredSegment,
     Timeline,
+    WindowOptions,
     joined,
 )
 from packager.window.segments import FinishedSegments, SegmentTotals
-from packager.window.timelines import Timelines
 from packager.window.waiters import Waiters
 
 
@@ -49,37 +47,29 @@ class Window:
     """The live window of one rendition: its segments and parts, their numbers, and who waits for more.
 
     Args:
-        target_duration: seconds.
-        first_number: the first media sequence number.
-        dvr_window: seconds that stay listed beyond the live window.
-        limits: how many requests may wait at once.
+        options: its durations and first numbers.
         segment_store: where finished segments go; None keeps them in memory.
-        text: whether its segments are texts, which aren't their parts in a row.
-        discontinuity_sequence: of the first segment.
+        limits: how many requests may wait at once.
         clock: gives seconds that pass evenly.
 
     Attributes:
+        target_duration: seconds.
         open: the segment that isn't finished, with the parts it has.
         version: changes with all that playlists say.
         ended: whether nothing comes any more.
-        waiters: who waits for what comes.
+        waiters: the requests that wait for segments and parts to come.
         on_listed: called behind each segment that is listed.
         on_lost: called with the number of each segment that leaves memory and isn't on disk.
     """
 
     def __init__(
         self,
-        target_duration: int,
-        first_number: int,
-        dvr_window: float = 0,
-        limits: WaiterLimits = DEFAULT_LIMITS,
+        options: WindowOptions,
         segment_store: SegmentStore | None = None,
-        *,
-        text: bool = False,
-        discontinuity_sequence: int = 0,
+        limits: WaiterLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.target_duration = target_duration
+        self.target_duration = options.target_duration
         self.open: LiveSegment | None = None
         self.version = 0
         self.ended = False
@@ -87,10 +77,8 @@ class Window:
         self.clock = clock
         self.on_listed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int], None] = lambda _: None
-        self._finished = FinishedSegments(target_duration, first_number, dvr_window, discontinuity_sequence)
-        self._memory = SegmentMemory(self._finished, target_duration, segment_store, self._lose, texts=text)
-        self._timelines = Timelines()
-        self._text = text
+        self._finished = FinishedSegments(options, segment_store, lambda number: self.on_lost(number))
+        self._text = options.text
         self._begins = False
 
     @property
@@ -116,7 +104,7 @@ class Window:
     @property
     def timeline(self) -> Timeline | None:
         """What is being published now, or was last."""
-        return self._timelines.newest
+        return self._finished.timeline
 
     @property
     def newest(self) -> LiveSegment | None:
@@ -164,7 +152,7 @@ class Window:
         """Start a timeline: what is appended from now on is decoded with this init segment."""
         self.interrupt()
         self._begins = bool(self.listed)
-        self._timelines.begin(self.next_number, init, entry)
+        self._finished.begin_timeline(init, entry)
         self.version += 1
 
     def break_off(self) -> None:
@@ -183,9 +171,7 @@ class Window:
             discontinuity_sequence: EXT-X-DISCONTINUITY-SEQUENCE of a playlist that begins with the first one.
         """
         self._finished.restore(segments, next_number, discontinuity_sequence)
-        self._timelines.restore(self.listed)
-        self._memory.restore()
-        self._evict(self.clock())
+        self._finished.evict(self.clock())
 
     def wants(self, number: int) -> bool:
         """Tell whether a segment's bytes are to go to disk, still."""
@@ -196,24 +182,23 @@ class Window:
         """Learn that a segment is on disk; False when its bytes are wanted no more."""
         wanted = self.wants(number)
         if wanted:
-            self._memory.confirm(number, stored, self.clock())
+            self._finished.confirm(number, stored, self.clock())
         return wanted
 
     def lose(self, number: int) -> None:
         """Learn that a segment isn't on disk and won't be: its bytes leave memory, and it is a gap."""
         if self.wants(number):
-            self._memory.lose(number)
+            self._finished.lose(number)
 
     @property
     def may_retire(self) -> bool:
         """Whether the oldest listed segment may leave the list before its time."""
-        return self._finished.is_long() and not self._memory.has_edge_at(self._finished.listed[0].number)
+        return self._finished.may_retire
 
     @property
-    def may_shorten(self) -> bool:
-        """Whether the oldest segment may be forgotten before its time: it isn't in memory alone."""
-        on_disk = not self._memory.has_edge_at(self._finished.oldest_number)
-        return on_disk and (self._finished.have_left or self.may_retire)
+    def may_forget(self) -> bool:
+        """Whether the oldest fetchable segment may be removed before its time: it isn't in memory alone."""
+        return self._finished.may_forget
 
     def retire(self) -> bool:
         """Take the oldest segment off the list, for want of room; it stays fetchable for its time.
@@ -227,13 +212,13 @@ class Window:
             self.version += 1
         return may
 
-    def shorten(self) -> bool:
-        """Forget the oldest segment, for want of room; False when only what is in memory is left."""
-        may = self.may_shorten
+    def forget(self) -> bool:
+        """Remove the oldest fetchable segment, for want of room; False while it is in memory alone."""
+        may = self.may_forget
         if may:
-            if not self._finished.have_left:
-                self.retire()
-            self._forget()
+            listed = len(self.listed)
+            self._finished.forget(self.clock())
+            self.version += len(self.listed) < listed
         return may
 
     def fold(self, entry: RenditionEntry) -> None:  # a case for each kind
@@ -256,7 +241,7 @@ class Window:
             case RetiredEntry():
                 self.retire()
             case ForgottenEntry():
-                self.shorten()
+                self.forget()
             case RestoredEntry():
                 self.restore(entry.segments, entry.next_number, entry.discontinuity_sequence)
             case EndEntry():
@@ -330,7 +315,7 @@ class Window:
 
     def stored(self, number: int) -> tuple[str, StoredSegment] | None:
         """Tell where the bytes of a finished segment are that have left memory."""
-        return self._memory.stored(number)
+        return self._finished.stored(number)
 
     def at(self, number: int) -> LiveSegment | None:
         """Give what is known of a finished segment, listed or not long gone from the list."""
@@ -345,7 +330,7 @@ class Window:
 
     def init(self, number: int) -> bytes | None:
         """Give the init segment of the timeline that begins with a number."""
-        return self._timelines.init(number)
+        return self._finished.init(number)
 
     def has_segments(self) -> bool:
         """Tell whether a segment has been finished that can be played, or a gap behind one."""
@@ -378,27 +363,5 @@ class Window:
 
     def _list(self, segment: LiveSegment) -> None:
         self._finished.append(segment)
-        self._memory.append(segment, self.clock())
-        self._evict(self.clock())
+        self._finished.evict(self.clock())
         self.on_listed()
-
-    def _evict(self, now: float) -> None:
-        """Let everything leave that has to, at a moment of the clock."""
-        finished, memory = self._finished, self._memory
-        while finished.has_surplus():
-            finished.retire(now)
-        while memory.is_short() and self.may_retire:
-            finished.retire(now)
-        finished.settle()
-        while finished.is_over(now):
-            self._forget()
-        while memory.is_full() and finished.have_left:
-            self._forget()
-
-    def _forget(self) -> None:
-        oldest = self._finished.forget()
-        following = self._finished.find(oldest.number + 1)
-        self._memory.forget(oldest, self._timelines.forget(oldest, following))
-
-    def _lose(self, number: int) -> None:
-        self.on_lost(number)

@@ -110,9 +110,9 @@ class RenditionWriter:
             self._append(RetiredEntry(self.name))
         return may
 
-    def shorten(self) -> bool:
+    def forget(self) -> bool:
         """Forget the oldest segment, for want of room; False when only what is in memory is left."""
-        may = self.window.may_shorten
+        may = self.window.may_forget
         if may:
             self._append(ForgottenEntry(self.name))
         return may

@@ -26,7 +26,7 @@ from packager.dvr.index import INDEX, IndexLine, encode
 from packager.dvr.restore import align_renditions
 from packager.publish.hls import Presentation
 from packager.window.cadence import cadence
-from packager.window.model import LivePart, LiveSegment, StoredSegment
+from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 from tests.conformance.handfed import media_clock
@@ -104,9 +104,8 @@ def measure(segments: int) -> tuple[float, float, float, float, int]:
     segment_store = AtOnce()
     gc.collect()
     tracemalloc.start()
-    window = segment_store.window = Window(
-        times.target_duration, 0, dvr_window=2.0 * segments, segment_store=segment_store
-    )
+    options = WindowOptions(times.target_duration, 0, dvr_window=2.0 * segments)
+    window = segment_store.window = Window(options, segment_store=segment_store)
     window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     presentation = Presentation({"720p": Rendition("720p", window, True, 3_000_000)}, times)
@@ -139,9 +138,8 @@ def broadcast() -> Iterator[float]:
     """
     times = cadence(Fraction(30), 2.0, 0.333)
     segment_store = AtOnce()
-    window = segment_store.window = Window(
-        times.target_duration, 0, dvr_window=2.0 * DAY, segment_store=segment_store
-    )
+    options = WindowOptions(times.target_duration, 0, dvr_window=2.0 * DAY)
+    window = segment_store.window = Window(options, segment_store=segment_store)
     window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     presentation = Presentation({"720p": Rendition("720p", window, True, 3_000_000)}, times)
@@ -171,7 +169,8 @@ def take_up(folder: Path) -> tuple[float, float, float]:
     segments, sequence = align_renditions(found, FIRST + DAY, times.segment_duration)
     renditions = {}
     for name in names:
-        window = Window(times.target_duration, FIRST + DAY, dvr_window=2.0 * DAY, segment_store=AtOnce())
+        options = WindowOptions(times.target_duration, FIRST + DAY, dvr_window=2.0 * DAY)
+        window = Window(options, segment_store=AtOnce())
         window.restore(segments[name], FIRST + DAY, sequence)
         renditions[name] = Rendition(name, window, name != "audio", 1_000_000)
     presentation = Presentation(renditions, times)

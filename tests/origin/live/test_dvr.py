@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from packager.window.memory import MEMORY_TARGET_DURATIONS
+from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conftest import HEADWATER, ServerProcess, start_server
 from tests.patience import CLIENT_SECONDS, patient_server
 from tests.waiting import wait_for

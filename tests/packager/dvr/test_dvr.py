@@ -20,7 +20,7 @@ from packager.dvr.index import IndexLine
 from packager.dvr.restore import Found, align_renditions
 from packager.live.channel import Channel
 from packager.process.tools import Tools
-from packager.window.memory import MEMORY_TARGET_DURATIONS
+from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 from tests.packager.station import PARTS, on_air
 from tests.patience import DVR

@@ -21,9 +21,9 @@ from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.process.tools import Tools
 from packager.publish.hls import SKIP_BOUNDARY
-from packager.window.memory import MEMORY_TARGET_DURATIONS
 from packager.window.model import LiveSegment
 from packager.window.numbers import Numbers
+from packager.window.segments import MEMORY_TARGET_DURATIONS
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 from tests.packager.station import PARTS, Station, on_air
 from tests.patience import DVR

@@ -10,7 +10,7 @@ from media.mp4.codecs import SampleEntry
 from packager.live.limits import ENCODER_RETRY
 from packager.live.restarts import Backoff
 from packager.window.lineup import Lineup
-from packager.window.model import LivePart
+from packager.window.model import LivePart, WindowOptions
 from packager.window.window import Window
 from tests.packager.writers import writer_of
 
@@ -33,7 +33,7 @@ def test_a_source_that_stays_away_is_told_a_few_times_and_its_return_once() -> N
 
 
 def test_gaps_that_stand_for_a_source_are_no_success_of_it() -> None:
-    windows = [Window(1, 100) for _ in range(2)]
+    windows = [Window(WindowOptions(1, 100)) for _ in range(2)]
     lineup = Lineup([writer_of(window) for window in windows])
     for window in windows:
         window.begin(b"init", ENTRY)

@@ -17,7 +17,7 @@ from packager.live.captions import CaptionTrack
 from packager.live.limits import CaptionLimits
 from packager.process.tools import Tools
 from packager.publish.commands import TooManyCuesError
-from packager.window.model import LivePart, LiveSegment
+from packager.window.model import LivePart, LiveSegment, WindowOptions
 from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, Track
 from tests.loop_watch import slowness
@@ -36,7 +36,7 @@ class Channel:
 
     def __init__(self, start: int = NUMBER, limits: CaptionLimits = LIMITS) -> None:
         self.track = CaptionTrack(limits)
-        self.window = Window(1, start, text=True)
+        self.window = Window(WindowOptions(1, start, text=True))
         self.writer = writer_of(self.window, "captions-en", self.track.document)
 
     def segment(self, count: int = 1, *, offset: Fraction = Fraction(0), breaks: bool = False) -> None:

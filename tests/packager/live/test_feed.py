@@ -19,7 +19,7 @@ from packager.segment.keyframes import cutters
 from packager.sources.source import Source
 from packager.window.cadence import cadence
 from packager.window.lineup import Lineup
-from packager.window.model import LiveSegment
+from packager.window.model import LiveSegment, WindowOptions
 from packager.window.numbers import Numbers
 from packager.window.wallclock import Instant, WallClock
 from packager.window.window import Window
@@ -54,7 +54,7 @@ class Reading:
     def __init__(self, track: Track, name: str, *, capacity: int = PIPE_BYTES) -> None:
         self.reads: list[float] = []
         self.published: list[float] = []
-        window = Window(1, NUMBER)
+        window = Window(WindowOptions(1, NUMBER))
         (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
         second = Fraction(1)
         self._feed = Feed(
@@ -96,7 +96,7 @@ class Burst:
         second = Fraction(1)
         numbers, resumption, clock = Numbers(), RunStart(second), WallClock()
         for name, track in material.items():
-            self.windows[name] = Window(1, NUMBER)
+            self.windows[name] = Window(WindowOptions(1, NUMBER))
             (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
             writer = writers[name] = writer_of(self.windows[name], name)
             timed_metadata = TimedMetadata([name], 1)

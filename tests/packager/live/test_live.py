@@ -26,6 +26,7 @@ from packager.process.tools import Tools, ToolsError
 from packager.segment.keyframes import cutters
 from packager.sources.inspection import frame_rate
 from packager.window.cadence import cadence
+from packager.window.model import WindowOptions
 from packager.window.numbers import Numbers
 from packager.window.wallclock import Instant, WallClock
 from packager.window.window import Window
@@ -200,7 +201,7 @@ async def test_closing_a_channel_releases_who_waits_in_every_rendition(tools: To
 
 
 def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
-    window = Window(1, 5)
+    window = Window(WindowOptions(1, 5))
     timed_metadata = TimedMetadata(["240p"], 1)
     (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
     writer, clock, second = writer_of(window), WallClock(), Fraction(1)

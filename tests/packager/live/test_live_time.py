@@ -11,7 +11,7 @@ import pytest
 from media.mp4.codecs import SampleEntry
 from packager.live.lateness import Lateness
 from packager.live.limits import LiveLimits
-from packager.window.model import LivePart
+from packager.window.model import LivePart, WindowOptions
 from packager.window.numbers import MARGIN_SECONDS, Numbers
 from packager.window.wallclock import LONGEST_SLEW, Instant, WallClock
 from packager.window.window import Window
@@ -169,7 +169,7 @@ def test_discontinuity_sequences_go_on_beyond_what_was_said_before(
         numbers = Numbers(path.parent)
         numbers.load()
         first = numbers.reserved + 1
-        window = Window(2, first, discontinuity_sequence=numbers.discontinuity_sequence)
+        window = Window(WindowOptions(2, first, discontinuity_sequence=numbers.discontinuity_sequence))
         # §6.2.2: the value of the tag never decreases; and what comes now isn't what came before
         assert window.discontinuity_sequence > said
         for index in range(20):

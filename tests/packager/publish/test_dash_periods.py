@@ -17,7 +17,7 @@ from media.mp4.moof import Sample
 from packager.publish.dash import LiveManifest
 from packager.window.cadence import cadence
 from packager.window.lineup import Lineup
-from packager.window.model import LivePart
+from packager.window.model import LivePart, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 from tests.packager.writers import writer_of
@@ -45,9 +45,9 @@ class Air:
         rate: Fraction = Fraction(30),
         scale: int = SCALE,
     ) -> None:
+        options = WindowOptions(1, NUMBER, kept)
         self.renditions = {
-            name: Rendition(name, Window(1, NUMBER, kept), video=name == "240p", bitrate=100_000)
-            for name in names
+            name: Rendition(name, Window(options), video=name == "240p", bitrate=100_000) for name in names
         }
         self.lineup = Lineup([writer_of(one.window, name) for name, one in self.renditions.items()])
         self.manifest = LiveManifest(self.renditions, cadence(rate, 1.0, 0.1))

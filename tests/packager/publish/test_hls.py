@@ -15,7 +15,7 @@ from media.mp4.codecs import SampleEntry
 from packager.publish.hls import Presentation, media_playlist
 from packager.publish.limits import PublishLimits
 from packager.window.cadence import AUDIO_FRAME_RATE, RUNGS, audio_rungs, cadence, rungs
-from packager.window.model import LivePart
+from packager.window.model import LivePart, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 
@@ -40,8 +40,8 @@ def channel(
     parts: int, sound_parts: int | None = None, limits: PublishLimits | None = None
 ) -> tuple[Presentation, dict[str, Rendition]]:
     renditions = {
-        "720p": Rendition("720p", Window(2, 50), video=True, bitrate=2_800_000),
-        "audio": Rendition("audio", Window(2, 50), video=False, bitrate=128_000),
+        "720p": Rendition("720p", Window(WindowOptions(2, 50)), video=True, bitrate=2_800_000),
+        "audio": Rendition("audio", Window(WindowOptions(2, 50)), video=False, bitrate=128_000),
     }
     for name, entry, count in (("720p", VIDEO, parts), ("audio", SOUND, sound_parts or parts)):
         renditions[name].window.begin(b"init", entry)
@@ -230,7 +230,7 @@ def test_the_multivariant_playlist_tells_codecs_sizes_and_measured_rates() -> No
 
 @pytest.mark.clause("RFC 8216bis §6.2.2 MUST 1")
 def test_a_playlist_before_its_first_segment_hints_at_the_first_part() -> None:
-    playlist = media_playlist(Window(2, 7), CADENCE).render()
+    playlist = media_playlist(Window(WindowOptions(2, 7)), CADENCE).render()
     assert "#EXT-X-MEDIA-SEQUENCE:7\n" in playlist
     assert '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="7.0.m4s"' in playlist
 
@@ -256,7 +256,7 @@ def test_the_advance_part_limit_is_three_seconds_of_parts_or_three_parts() -> No
 
 def test_a_channel_without_pictures_has_a_variant_for_each_of_its_sounds() -> None:
     renditions = {
-        rung.name: Rendition(rung.name, Window(2, 50), video=False, bitrate=rung.bitrate)
+        rung.name: Rendition(rung.name, Window(WindowOptions(2, 50)), video=False, bitrate=rung.bitrate)
         for rung in audio_rungs([64_000, 128_000])
     }
     for rendition in renditions.values():
@@ -306,7 +306,7 @@ def test_lines_that_were_kept_are_those_that_would_be_made_anew(block: int) -> N
 
 
 def test_a_playlist_of_a_day_costs_what_is_new_in_it() -> None:
-    window = Window(2, 0, dvr_window=86_400)
+    window = Window(WindowOptions(2, 0, dvr_window=86_400))
     window.begin(b"init", VIDEO)
     part = LivePart(b"x", Fraction(2), True)
     for number in range(43_200):

@@ -18,7 +18,7 @@ from packager.publish import hls_history
 from packager.publish.dash import LiveManifest
 from packager.publish.hls import Presentation, media_playlist
 from packager.publish.limits import PublishLimits
-from packager.window.model import LivePart
+from packager.window.model import LivePart, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window
 from tests.packager.publish.test_dash_periods import LONG_AFTER, NUMBER, Air
@@ -29,7 +29,7 @@ SUFFIX = "?token=a%22b.m4s"
 
 Step = tuple[str, int]
 
-EVENTS = ["begin", "gap", "interrupt", "retire", "shorten", "skip", "ask", "range"]
+EVENTS = ["begin", "gap", "interrupt", "retire", "forget", "skip", "ask", "range"]
 
 STEPS = st.lists(
     st.one_of(
@@ -61,8 +61,8 @@ def take(step: Step, window: Window, other: Window, presentation: Presentation) 
         window.interrupt()
     elif kind == "retire":
         window.retire()
-    elif kind == "shorten":
-        window.shorten()
+    elif kind == "forget":
+        window.forget()
     elif kind == "range":
         tag = DateRange(
             f"{presentation.date_ranges.version}", Fraction(100 + window.next_number), duration=Fraction(3)
@@ -72,8 +72,8 @@ def take(step: Step, window: Window, other: Window, presentation: Presentation) 
 
 def windows(kept: float) -> dict[str, Rendition]:
     renditions = {
-        "720p": Rendition("720p", Window(2, 50, kept), video=True, bitrate=2_800_000),
-        "audio": Rendition("audio", Window(2, 50, kept), video=False, bitrate=128_000),
+        "720p": Rendition("720p", Window(WindowOptions(2, 50, kept)), video=True, bitrate=2_800_000),
+        "audio": Rendition("audio", Window(WindowOptions(2, 50, kept)), video=False, bitrate=128_000),
     }
     renditions["720p"].window.begin(b"init", VIDEO)
     renditions["audio"].window.begin(b"init", SOUND)
@@ -150,7 +150,7 @@ def test_what_is_kept_gives_the_manifest_that_is_made_from_scratch(
 
 def long_window(segments: int) -> Window:
     """A window that is full, and slides."""
-    window = Window(2, 0, dvr_window=2 * segments)
+    window = Window(WindowOptions(2, 0, dvr_window=2 * segments))
     window.begin(b"init", VIDEO)
     part = LivePart(b"x", Fraction(2), True)
     for number in range(segments + 400):
@@ -235,7 +235,7 @@ def test_a_token_costs_a_bounded_step_however_long_it_and_the_window_are(
 
 def test_what_nobody_asks_for_is_ready_when_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel without viewers for a day has its lines when the first one comes."""
-    window = Window(2, 0, dvr_window=20_000)
+    window = Window(WindowOptions(2, 0, dvr_window=20_000))
     presentation = Presentation({"720p": Rendition("720p", window, video=True, bitrate=1)}, CADENCE)
     window.begin(b"init", VIDEO)
     part = LivePart(b"x", Fraction(2), True)

@@ -10,7 +10,7 @@ import pytest
 
 from media.mp4.codecs import SampleEntry
 from packager.window.limits import WaiterLimits
-from packager.window.model import LivePart, LiveSegment, StoredSegment
+from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.waiters import TooManyWaitersError, Waiters
 from packager.window.window import Window
 from tests.conformance.handfed import media_clock
@@ -29,7 +29,7 @@ def segment(window: Window, parts: int = 2, *, finish: bool = True, duration: Fr
 
 
 def filled(segments: int, first: int = 100) -> Window:
-    window = Window(2, first)
+    window = Window(WindowOptions(2, first))
     window.clock = media_clock(window)
     window.begin(b"init", ENTRY)
     for _ in range(segments):
@@ -59,7 +59,7 @@ def test_the_parts_of_a_finished_segment_are_views_of_its_bytes() -> None:
 @pytest.mark.clause("RFC 8216bis §6.2.2 MUST 6")
 @pytest.mark.parametrize("seconds", [Fraction(2), Fraction(1), Fraction(3, 2)])
 def test_a_playlist_never_gets_shorter_than_seven_segments_or_ten_target_durations(seconds: Fraction) -> None:
-    window = Window(2, 0)
+    window = Window(WindowOptions(2, 0))
     window.begin(b"init", ENTRY)
     counts = []
     for _ in range(60):
@@ -87,7 +87,7 @@ def test_a_segment_stays_fetchable_for_its_own_and_the_longest_playlists_duratio
 @pytest.mark.clause("RFC 8216bis §6.2.2 MUST 8")
 def test_what_comes_all_at_once_after_a_standstill_takes_nothing_from_who_has_a_playlist() -> None:
     now = 0.0
-    window = Window(2, 100, clock=lambda: now)
+    window = Window(WindowOptions(2, 100), clock=lambda: now)
     window.begin(b"init", ENTRY)
     for _ in range(15):
         segment(window)
@@ -114,7 +114,7 @@ def test_memory_of_a_window_stays_bounded_over_a_long_run() -> None:
 
 
 def test_dvr_keeps_that_much_longer() -> None:
-    window = Window(2, 0, dvr_window=60)
+    window = Window(WindowOptions(2, 0, dvr_window=60))
     window.begin(b"init", ENTRY)
     for _ in range(60):
         segment(window)
@@ -188,7 +188,7 @@ def test_a_gap_shares_the_discontinuity_of_the_segment_that_it_lacks() -> None:
 
 
 def test_the_peak_bandwidth_is_of_segments_of_half_a_target_duration_and_more() -> None:
-    window = Window(2, 0)
+    window = Window(WindowOptions(2, 0))
     window.begin(b"init", ENTRY)
     window.append(LivePart(bytes(1000), Fraction(2), True), Fraction(0), ends_segment=True)
     window.append(LivePart(bytes(500), Fraction(2), True), Fraction(2), ends_segment=True)
@@ -239,7 +239,7 @@ class Whole:
 
 
 def test_a_segment_that_is_stored_whole_still_counts_its_parts() -> None:
-    window = Window(2, 100, segment_store=Whole(), text=True)
+    window = Window(WindowOptions(2, 100, text=True), segment_store=Whole())
     window.begin(b"init", ENTRY)
     segment(window, 3, finish=False)
     window.interrupt(b"whole")
