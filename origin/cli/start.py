@@ -13,6 +13,7 @@ from origin.config.options import Config
 from origin.server import malloc
 from origin.server.reload import reloading
 from packager.process import sandbox
+from packager.process.limits import DEFAULT_TOOLS_LIMITS
 from packager.process.tools import discover
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def serve(
         CommandError, ToolsError, DataInUseError, OSError: as ``serve.serve``.
     """
     malloc.configure()
-    asking = asyncio.ensure_future(discover())
+    asking = asyncio.ensure_future(discover(limits=DEFAULT_TOOLS_LIMITS if limits is None else limits.tools))
     try:
         await asyncio.to_thread(importlib.import_module, "origin.server.serve")
         from origin.server import serve

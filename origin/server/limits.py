@@ -10,6 +10,7 @@ from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
+from packager.process.limits import ToolsLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Limits:
         live: Of each of its channels.
         radio: Of its stations.
         server: Of itself.
+        tools: Of finding ffmpeg.
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
@@ -54,3 +56,4 @@ class Limits:
     live: LiveLimits = field(default_factory=LiveLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
+    tools: ToolsLimits = field(default_factory=ToolsLimits)

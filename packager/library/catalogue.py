@@ -19,6 +19,7 @@ from typing import Any
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
 from packager.library.file_listing import File, FileListing, Listing, ListingLimits, Renditions
 from packager.library.storage import NOTHING_WITHHELD, Withheld
+from packager.process.limits import ProcessLimits
 from packager.process.process import reading, run
 from packager.process.tools import BusyError, Tools, ToolsError
 
@@ -128,6 +129,7 @@ class CatalogueLimits:
         unknown_files: Files that wait to be looked at, at most: those that were asked for first are left
             until they are again.
         listing: What listing the folder may cost.
+        process: What each ffprobe may cost beside that.
     """
 
     probes: int = 2
@@ -138,6 +140,7 @@ class CatalogueLimits:
     page_files: int = 1000
     unknown_files: int = 2000
     listing: ListingLimits = field(default_factory=ListingLimits)
+    process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 DEFAULT_LIMITS = CatalogueLimits()
@@ -343,6 +346,7 @@ async def probe(path: Path, tools: Tools, limits: CatalogueLimits = DEFAULT_LIMI
             limit=limits.probe_seconds,
             max_bytes=limits.probe_bytes,
             sandbox=replace(reading(path), memory=limits.probe_memory_bytes),
+            limits=limits.process,
         )
         answer: dict[str, Any] = json.loads(output)
     except BusyError:

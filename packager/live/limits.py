@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from packager.dvr.limits import DvrLimits
+from packager.process.limits import ProcessLimits
 from packager.publish.limits import PublishLimits
 from packager.retry_policy import RetryPolicy
 from packager.sources.limits import SourceLimits
@@ -89,6 +90,7 @@ class LiveLimits:
         longest_look_seconds: The same, at most.
         clock_bucket_seconds: The soonest arrival is taken of the last one to two spans of so long: long
             enough for load to pass, short enough to follow a drift.
+        process: Of its encoders.
         source: Of its source.
         captions: Of its captions.
         metadata: Of its timed metadata.
@@ -107,6 +109,7 @@ class LiveLimits:
     shortest_look_seconds: float = 0.01
     longest_look_seconds: float = 0.25
     clock_bucket_seconds: float = 15.0
+    process: ProcessLimits = field(default_factory=ProcessLimits)
     source: SourceLimits = field(default_factory=SourceLimits)
     captions: CaptionLimits = field(default_factory=CaptionLimits)
     metadata: MetadataLimits = field(default_factory=MetadataLimits)

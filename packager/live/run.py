@@ -79,7 +79,11 @@ class Run:
         source = self._source
         try:
             process = await Process.start(
-                argv, outputs=len(self._feeds), stdin=source.feed is not None, sandbox=source.sandbox
+                argv,
+                outputs=len(self._feeds),
+                stdin=source.feed is not None,
+                sandbox=source.sandbox,
+                limits=self._limits.process,
             )
         except ToolsError as error:
             return str(error)

@@ -1,4 +1,4 @@
-"""What a child process may hold in pipes, and how long its end may take."""
+"""What a child process may hold in pipes, and how long its answers and its end may take."""
 
 from __future__ import annotations
 
@@ -26,4 +26,17 @@ class ProcessLimits:
     stop_seconds: float = 0.7
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolsLimits:
+    """How long finding ffmpeg may take.
+
+    Attributes:
+        query_seconds: How long one question to it (``-encoders`` …) may take; a cold disk is slow.
+    """
+
+    query_seconds: float = 20.0
+
+
 DEFAULT_LIMITS = ProcessLimits()
+
+DEFAULT_TOOLS_LIMITS = ToolsLimits()

@@ -254,6 +254,7 @@ async def run(
     max_bytes: int = 64 << 20,
     sandbox: Sandbox | None = STRICT,
     feed: Callable[[Process], Awaitable[None]] | None = None,
+    limits: ProcessLimits = DEFAULT_LIMITS,
 ) -> bytes:
     """Run a program whose output pipe 0 gives the result.
 
@@ -263,6 +264,7 @@ async def run(
         max_bytes: most bytes it may give.
         sandbox: what it may do; None for everything.
         feed: gives it its standard input, until it reads no more; None: it is empty.
+        limits: what it may hold, and how long its end may take.
 
     Returns:
         What it wrote to the pipe.
@@ -270,7 +272,7 @@ async def run(
     Raises:
         ToolsError: it failed, took too long or gave too much; the text has its last error line.
     """
-    process = await Process.start(argv, sandbox=sandbox, stdin=feed is not None)
+    process = await Process.start(argv, sandbox=sandbox, stdin=feed is not None, limits=limits)
     feeding = None if feed is None else asyncio.ensure_future(feed(process))
     output = bytearray()
     try:

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-QUERY_SECONDS = 20.0
-"""Longest time that one question to ffmpeg (``-encoders`` …) may take; a cold disk is slow."""
+from packager.process.limits import DEFAULT_TOOLS_LIMITS, ToolsLimits
 
 ADVICE = (
     "install ffmpeg (Debian: apt-get install ffmpeg), or the wheel (pip install 'headwater[ffmpeg]'), "
@@ -138,8 +137,14 @@ def _from_wheel() -> tuple[Path, Path] | None:
     return pair[0], pair[1]
 
 
-async def discover(environment: Mapping[str, str] | None = None) -> Tools:
+async def discover(
+    environment: Mapping[str, str] | None = None, limits: ToolsLimits = DEFAULT_TOOLS_LIMITS
+) -> Tools:
     """Locate the pair and ask it what it can do.
+
+    Args:
+        environment: variables to read; the process's own when None.
+        limits: how long it may take.
 
     Returns:
         The tools, with everything that was asked filled in.
@@ -149,7 +154,10 @@ async def discover(environment: Mapping[str, str] | None = None) -> Tools:
     """
     ffmpeg, ffprobe = await asyncio.to_thread(locate, environment)
     version, encoders, filters, protocols, demuxers = await asyncio.gather(
-        *(_ask(ffmpeg, flag) for flag in ("-version", "-encoders", "-filters", "-protocols", "-demuxers"))
+        *(
+            _ask(ffmpeg, flag, limits.query_seconds)
+            for flag in ("-version", "-encoders", "-filters", "-protocols", "-demuxers")
+        )
     )
     first = re.match(r"ffmpeg version (\S+)", version)
     if first is None:
@@ -171,7 +179,7 @@ def _names(listing: str) -> frozenset[str]:
     return frozenset(name for row in rows for name in row.split(","))
 
 
-async def _ask(ffmpeg: Path, flag: str) -> str:
+async def _ask(ffmpeg: Path, flag: str, seconds: float) -> str:
     try:
         process = await asyncio.create_subprocess_exec(
             ffmpeg,
@@ -184,10 +192,10 @@ async def _ask(ffmpeg: Path, flag: str) -> str:
     except OSError as error:
         raise ToolsError(f"{ffmpeg} can't be started ({error.strerror}); {ADVICE}") from error
     try:
-        async with asyncio.timeout(QUERY_SECONDS):
+        async with asyncio.timeout(seconds):
             answer, _ = await process.communicate()
     except TimeoutError as error:
         process.kill()
         await process.wait()
-        raise ToolsError(f"{ffmpeg} {flag} didn't answer in {QUERY_SECONDS:.0f} s; {ADVICE}") from error
+        raise ToolsError(f"{ffmpeg} {flag} didn't answer in {seconds:.0f} s; {ADVICE}") from error
     return answer.decode("utf-8", "replace")

@@ -65,7 +65,7 @@ class Decoder:
             ToolsError: it can't be started.
         """
         words = decoder_arguments(audio_format.sample_rate, audio_format.channels)
-        process = await Process.start([tools.ffmpeg, *words], stdin=True)
+        process = await Process.start([tools.ffmpeg, *words], stdin=True, limits=limits.process)
         decoder = cls(process, shape, audio_format, limits)
         decoder._add(shape.silence, FIRST_FRAMES)
         await decoder._send()

@@ -117,7 +117,7 @@ async def decode_alone(
         TimeoutError: ffmpeg hangs.
     """
     words = file_decoder_arguments(path, audio_format.sample_rate, audio_format.channels)
-    process = await Process.start([tools.ffmpeg, *words], sandbox=reading(path))
+    process = await Process.start([tools.ffmpeg, *words], sandbox=reading(path), limits=limits.process)
     unit, rest = SAMPLE_BYTES * audio_format.channels, b""
     try:
         while chunk := await in_time(process.read(), limits):

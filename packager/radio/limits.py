@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from packager.live.limits import LiveLimits
+from packager.process.limits import ProcessLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,7 @@ class StationLimits:
         encoder_held_seconds: most audio that the encoder may keep back; beyond, its frames are waited for.
         measured_seconds: how much of a track's loudness is measured, from its beginning.
         measure_seconds: time limit of a measurement; a track that takes longer is played as it is.
+        process: of each ffmpeg.
     """
 
     playlist_bytes: int = 4 << 20
@@ -47,6 +49,7 @@ class StationLimits:
     encoder_held_seconds: float = 2.0
     measured_seconds: int = 1200
     measure_seconds: float = 60.0
+    process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

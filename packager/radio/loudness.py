@@ -105,7 +105,12 @@ async def measure(path: Path, tools: Tools, limits: StationLimits) -> float:
         ToolsError: ffmpeg can't read it.
     """
     words = loudness_arguments(path, limits.measured_seconds)
-    text = await run([tools.ffmpeg, *words], limit=limits.measure_seconds, sandbox=reading(path))
+    text = await run(
+        [tools.ffmpeg, *words],
+        limit=limits.measure_seconds,
+        sandbox=reading(path),
+        limits=limits.process,
+    )
     found = _INTEGRATED.findall(text)
     if not found:
         raise ToolsError("nothing to hear in it")

@@ -190,7 +190,9 @@ class Transcoder:
             words = encoder_arguments(
                 self._format.sample_rate, self._format.channels, self._bitrate, limited=self._limited
             )
-            self._encoder = await Process.start([self._tools.ffmpeg, *words], stdin=True)
+            self._encoder = await Process.start(
+                [self._tools.ffmpeg, *words], stdin=True, limits=self._limits.process
+            )
         return self._encoder
 
     async def _write(self, encoder: Process, chunk: bytes) -> None:

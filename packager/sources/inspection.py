@@ -115,7 +115,13 @@ async def probed(found: Source, tools: Tools, limits: SourceLimits, *, keep: boo
         seconds = limits.seen_seconds if found.path is None else limits.seen_file_seconds
         questions += ["-show_packets", "-read_intervals", f"%+{seconds}"]
     command: list[str | Path] = [tools.ffprobe, *probe_arguments(found.address, found.options, *questions)]
-    told = await run(command, limit=limits.probe_seconds, sandbox=found.sandbox, feed=found.feed)
+    told = await run(
+        command,
+        limit=limits.probe_seconds,
+        sandbox=found.sandbox,
+        feed=found.feed,
+        limits=limits.process,
+    )
     answer = json.loads(told)
     streams: list[dict[str, Any]] = answer.get("streams", [])
     video = next((stream for stream in streams if _moves(stream)), None)

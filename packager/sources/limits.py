@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
 
 SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=5.0)
@@ -198,6 +199,7 @@ class SourceLimits:
         playlist: How HLS is followed.
         guard: What connecting to others may cost.
         late_index: What fetching an index may cost that stands behind the media.
+        process: What programs may cost that look at it or stand in front.
     """
 
     retry: RetryPolicy = SOURCE_RETRY
@@ -220,6 +222,7 @@ class SourceLimits:
     playlist: PlaylistLimits = field(default_factory=PlaylistLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
     late_index: LateIndexLimits = field(default_factory=LateIndexLimits)
+    process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 DEFAULT_LIMITS = SourceLimits()

@@ -205,7 +205,7 @@ class Remuxer:
             ToolsError: nothing came, or nothing comes any more.
         """
         argv, sandbox, told = self._program(source, output)
-        process = await Process.start(argv, stdin=True, sandbox=sandbox)
+        process = await Process.start(argv, stdin=True, sandbox=sandbox, limits=self._limits.process)
         try:
             with contextlib.suppress(BrokenPipeError):
                 await process.write(told.encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from packager.process.limits import ToolsLimits
 from packager.process.tools import Tools, ToolsError, discover, locate
 
 
@@ -64,3 +65,9 @@ async def test_a_program_that_is_not_ffmpeg_is_refused(tmp_path: Path) -> None:
     path = program(tmp_path, "other")
     with pytest.raises(ToolsError, match="doesn't answer as ffmpeg does"):
         await discover({"FFMPEG": str(path), "FFPROBE": str(path)})
+
+
+async def test_a_program_that_never_answers_is_given_up_and_ended(tmp_path: Path) -> None:
+    path = program(tmp_path, "silent", "#!/bin/sh\nexec sleep 600\n")
+    with pytest.raises(ToolsError, match="didn't answer in"):
+        await discover({"FFMPEG": str(path), "FFPROBE": str(path)}, ToolsLimits(query_seconds=0.2))
