@@ -123,7 +123,8 @@ class LiveFastPath:
         data = named.in_memory(rendition.window)
         if data is None and not (named.kind is RenditionFileKind.PART and _is_next(rendition, named)):
             return None
-        return MediaAnswer(request, self._service, stream, rendition, asked, data, coded=player_request.coded)
+        media = RequestedMedia(stream, rendition, asked, data)
+        return MediaAnswer(request, self._service, media, coded=player_request.coded)
 
 
 def _is_next(rendition: Rendition, named: RenditionFile) -> bool:
@@ -174,6 +175,22 @@ class Target(NamedTuple):
     name: str
     named: RenditionFile
     wanted: Directives | None
+
+
+class RequestedMedia(NamedTuple):
+    """Media that is asked for.
+
+    Attributes:
+        stream: the channel.
+        rendition: the rendition.
+        target: what is asked for.
+        data: its bytes; None where they aren't in memory.
+    """
+
+    stream: LiveStream
+    rendition: Rendition
+    target: Target
+    data: bytes | memoryview | None
 
 
 class PlayerRequest(NamedTuple):
@@ -332,10 +349,7 @@ class MediaAnswer(LiveAnswer):
     Args:
         request: The request's first line.
         service: What all of them share.
-        stream: Of which channel it is.
-        rendition: And of which rendition.
-        target: What is asked for.
-        data: Its bytes, or None where they are waited for.
+        media: What is asked for; where it has no bytes yet, they are waited for.
         coded: Whether a text may come compressed.
     """
 
@@ -345,19 +359,16 @@ class MediaAnswer(LiveAnswer):
         self,
         request: RequestLine,
         service: LiveService,
-        stream: LiveStream,
-        rendition: Rendition,
-        target: Target,
-        data: bytes | memoryview | None,
+        media: RequestedMedia,
         *,
         coded: bool,
     ) -> None:
-        super().__init__(request, service, stream, rendition)
+        super().__init__(request, service, media.stream, media.rendition)
         self._coded = coded
         # What the kernel sends from, held until the end.
         self._copy: MemfdCopy | None = None
-        self._data = data
-        self._target = target
+        self._data = media.data
+        self._target = media.target
 
     def _begin(self) -> None:
         """Reply, or wait for the part."""
@@ -437,11 +448,12 @@ class RepeatedMediaRequest:
         if data != self._data:
             return None
         found = self._find()
-        copy = None if found is None else self._service.copies.of(found[2])
-        if found is None or copy is None:
+        if found is None or found.data is None or (copy := self._service.copies.of(found.data)) is None:
             return None
         if self._made_for is not common:
-            template = _media_template(self._target, *found[1:], self._service.common_headers)
+            template = _media_template(
+                self._target, found.rendition, found.data, self._service.common_headers
+            )
             self._head = template.whole(common)
             self._made_for = common
         return self._head, 0, copy.span.last, copy.fd
@@ -454,18 +466,17 @@ class RepeatedMediaRequest:
         """The last answer as one that goes on."""
         del part
         found = self._find()
-        if found is None:
+        if found is None or found.data is None:
             raise RuntimeError("there was no answer")
-        stream, rendition, data = found
-        answer = MediaAnswer(self._request, self._service, stream, rendition, self._target, data, coded=False)
-        answer.hold(data)
+        answer = MediaAnswer(self._request, self._service, found, coded=False)
+        answer.hold(found.data)
         return answer
 
-    def _find(self) -> tuple[LiveStream, Rendition, bytes | memoryview] | None:
+    def _find(self) -> RequestedMedia | None:
         target = self._target
         stream = self._service.streams.get(target.stream)
         rendition = None if stream is None else stream.renditions.get(target.rendition)
         if stream is None or rendition is None:
             return None
         data = target.named.in_memory(rendition.window)
-        return None if data is None else (stream, rendition, data)
+        return None if data is None else RequestedMedia(stream, rendition, target, data)

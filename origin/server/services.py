@@ -32,7 +32,7 @@ from packager.library.catalogue import Catalogue
 from packager.library.storage import Library, Withheld
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
-from packager.live.options import ChannelOptions
+from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process import sandbox
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.publish.live_stream import LiveStream
@@ -152,7 +152,7 @@ class Services:
             options.name: Channel(
                 channel_options(options, self.config, self.limits.live),
                 tools,
-                on_part=delay.labels(options.name).observe,
+                ChannelHooks(delay.labels(options.name).observe),
             )
             for options in self.config.live
             if serves_channel(options)

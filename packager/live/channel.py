@@ -19,8 +19,8 @@ from packager.live.captions import Captions
 from packager.live.commands import ChannelCommands
 from packager.live.event import DVR, LiveEvent
 from packager.live.lateness import GapSchedule
-from packager.live.options import ChannelOptions
-from packager.live.plan import Plan, Planner
+from packager.live.options import NO_HOOKS, ChannelHooks, ChannelOptions
+from packager.live.plan import ChannelContext, Plan, Planner
 from packager.live.restarts import Restarts
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools
@@ -48,10 +48,8 @@ class Channel:
     Args:
         options: what it is.
         tools: the ffmpeg that it uses.
+        hooks: called when parts and viewers come.
         pump: brings what is played; None: it is what the options say.
-        on_part: called for each part with its delay in seconds: from its last frame's end to its being there.
-        on_viewer: called whenever somebody asks for a playlist.
-        is_postponed: tells that it isn't begun now although somebody asks: then nobody waits for it.
         followers: are called with each entry of its log.
         clock: gives the windows seconds that pass evenly.
 
@@ -68,11 +66,9 @@ class Channel:
         self,
         options: ChannelOptions,
         tools: Tools,
+        hooks: ChannelHooks = NO_HOOKS,
         *,
         pump: Supply | None = None,
-        on_part: Callable[[float], None] = lambda _: None,
-        on_viewer: Callable[[], None] = lambda: None,
-        is_postponed: Callable[[], bool] = lambda: False,
         followers: Sequence[Callable[[Entry], None]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,28 +95,21 @@ class Channel:
         self.captions = Captions(options.captions, limits.captions)
         self._data = None if options.data is None else DataFolder.at(options.data)
         self._numbers = Numbers(self._data)
-        self._runs = Restarts(
-            self.name,
-            tools,
-            ladder,
-            sounds,
-            self._numbers,
-            self.timed_metadata,
-            self.captions,
-            on_part,
-            limits,
+        context = ChannelContext(
+            options, tools, ladder, sounds, self._numbers, self.timed_metadata, self.captions
         )
+        self._runs = Restarts(context, hooks.on_part)
         self._pace = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
         self.archive = self._new_archive()
         retention = options.retention if self.archive else None
         self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
         self.stream = LiveStream(
             self.name,
-            ChannelCommands(self, on_viewer, is_postponed),
+            ChannelCommands(self, hooks.on_viewer, hooks.is_postponed),
             limits.publish,
             restores=self.archive is not None,
         )
-        self._planner = Planner(options, ladder, sounds, self.captions, self._numbers, clock)
+        self._planner = Planner(context, clock)
         self._adopt(self._planner.afresh(self._planner.cadence(Source())))
 
     def _new_archive(self) -> Archive | None:

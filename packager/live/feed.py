@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 
 from media.errors import MalformedError, UnsupportedError
@@ -97,19 +98,35 @@ class RunStart:
         return skips
 
 
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What the feeds of one run of ffmpeg share.
+
+    Attributes:
+        clock: tells the dates of the run's media times.
+        start: decides which of the run's segments are published.
+        segment_duration: the channel's, in seconds.
+        numbers: say whether a segment may be opened already.
+        timed_metadata: the channel's events, which go with the parts.
+        on_part: called for each part with the seconds from its last frame's end to its being published.
+    """
+
+    clock: WallClock
+    start: RunStart
+    segment_duration: Fraction
+    numbers: Numbers
+    timed_metadata: TimedMetadata
+    on_part: Callable[[float], None]
+
+
 class Feed:
     """Brings the bytes of one rendition from one run of ffmpeg into its window.
 
     Args:
+        run: what the feeds of the run share.
         writer: where the rendition's parts go.
-        clock: of this run.
-        resumption: of this run.
-        segment_duration: the channel's, in seconds.
-        numbers: the channel's, which say whether a segment may be opened already.
-        timed_metadata: the channel's events, which go with the parts.
         cutter: makes what cuts the rendition, from its timescale.
         follow: called behind each part, where captions follow this rendition.
-        on_part: called for each part with the seconds from its last frame's end to its being published.
 
     Attributes:
         segment: index in the run of the segment that came last, -1 before any.
@@ -117,31 +134,21 @@ class Feed:
 
     def __init__(
         self,
+        run: RunContext,
         writer: RenditionWriter,
-        clock: WallClock,
-        resumption: RunStart,
-        segment_duration: Fraction,
-        numbers: Numbers,
-        timed_metadata: TimedMetadata,
         cutter: Callable[[int], Cutter],
-        follow: Follower | None,
-        on_part: Callable[[float], None],
+        follow: Follower | None = None,
     ) -> None:
+        self._run = run
         self._name = writer.name
         self._window = writer.window
         self._writer = writer
-        self._clock = clock
-        self._resumption = resumption
-        self._numbers = numbers
-        self._timed_metadata = timed_metadata
         self.segment = -1
         self._suspended = False
         self._init = b""
         self._entry: SampleEntry | None = None
-        self._segment_duration = segment_duration
         self._cutter = cutter
         self._follow = follow
-        self._on_part = on_part
         self._reader = FragmentReader()
         self._segmenter: Cutter | None = None
         self._timescale = 1
@@ -190,7 +197,7 @@ class Feed:
             could become full.
         """
         end = None if self._segmenter is None else self._segmenter.foretold
-        awaited = None if end is None else self._clock.awaited(end / self._timescale)
+        awaited = None if end is None else self._run.clock.awaited(end / self._timescale)
         if awaited is None or self._largest > MOST_OF_PIPE * capacity:
             return 0.0
         rest = max(awaited + self._part_schedule.lateness - now.monotonic, 0.0)
@@ -198,7 +205,7 @@ class Feed:
         return rest
 
     def suspend(self) -> None:
-        """Publish nothing until the run's resumption: a gap stands where the segment was to go on."""
+        """Publish nothing until the run's start says so: a gap stands where the segment was to go on."""
         self._suspended = True
 
     def finish(self, last: int, now: Instant) -> None:
@@ -219,7 +226,7 @@ class Feed:
             raise UnsupportedError("a rendition is one track with one sample entry")
         (track,) = init.tracks
         self._timescale, self._track_id = track.timescale, track.track_id
-        carries = self._timed_metadata.carries(self._name)
+        carries = self._run.timed_metadata.carries(self._name)
         self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
         self._entry = parse_sample_entry(track.sample_entries[0])
         self._writer.begin(self._init, self._entry)
@@ -230,7 +237,7 @@ class Feed:
             raise MalformedError("a fragment before the init segment")
         start = fragment.base_media_decode_time
         end = start + sum(sample.duration for sample in fragment.samples)
-        self._clock.observe(end / self._timescale, now)
+        self._run.clock.observe(end / self._timescale, now)
         for part in self._segmenter.receive(start, fragment.samples, fragment.data):
             if self._admits(part, now):
                 self._publish(part, now)
@@ -240,15 +247,15 @@ class Feed:
         opens, self.segment = part.segment > self.segment, part.segment
         if not opens:
             return not self._suspended
-        resumption, number = self._resumption, self._window.next_number
-        if resumption.admitted < part.segment >= resumption.segment:
-            early = not self._numbers.may_use(number, self._segment_duration)
-            if early or (self._suspended and resumption.skips(part.segment, number, now.monotonic)):
-                resumption.segment = part.segment + 1
-        if part.segment < resumption.segment:
+        start, number = self._run.start, self._window.next_number
+        if start.admitted < part.segment >= start.segment:
+            early = not self._run.numbers.may_use(number, self._run.segment_duration)
+            if early or (self._suspended and start.skips(part.segment, number, now.monotonic)):
+                start.segment = part.segment + 1
+        if part.segment < start.segment:
             self._suspended = True
             return False
-        resumption.admit(part.segment, number)
+        start.admit(part.segment, number)
         if self._suspended or part.resumes:
             self._suspended = False
             self._renew()
@@ -262,12 +269,12 @@ class Feed:
     def _publish(self, part: CutPart, now: Instant) -> None:
         self._part_count += 1
         self._largest = max(self._largest, len(part.data))
-        dating = self._clock.dating(part.segment, now)
+        dating = self._run.clock.dating(part.segment, now)
         if dating.stepped and self._window.open is None:
             self._renew()
         shown = part.base_media_decode_time + part.samples[0].composition_offset
         place = PartPosition(shown, shown + part.duration, self._timescale, dating.offset)
-        data = self._timed_metadata.boxes(self._name, place) + write_fragment(
+        data = self._run.timed_metadata.boxes(self._name, place) + write_fragment(
             sequence_number=self._part_count,
             track_id=self._track_id,
             base_media_decode_time=part.base_media_decode_time,
@@ -279,4 +286,4 @@ class Feed:
         self._writer.append(LivePart(data, duration, part.independent), begin, ends_segment=part.ends_segment)
         if self._follow is not None:
             self._follow(self._window, dating.offset)
-        self._on_part(max(now.wall - float(begin + duration), 0.0))
+        self._run.on_part(max(now.wall - float(begin + duration), 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,3 +46,21 @@ class ChannelOptions:
     retention: Retention = FOR_EVER
     captions: tuple[str, ...] = ()
     limits: LiveLimits = DEFAULT_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelHooks:
+    """What a channel calls, and asks, in whoever runs it.
+
+    Attributes:
+        on_part: called for each part with its delay in seconds, from its last frame's end to its being there.
+        on_viewer: called whenever somebody asks for a playlist.
+        is_postponed: tells that the channel isn't begun now although somebody asks: then nobody waits for it.
+    """
+
+    on_part: Callable[[float], None] = lambda _: None
+    on_viewer: Callable[[], None] = lambda: None
+    is_postponed: Callable[[], bool] = lambda: False
+
+
+NO_HOOKS = ChannelHooks()

@@ -10,6 +10,8 @@ from fractions import Fraction
 from packager.dvr.archive import Archive
 from packager.live.captions import Captions
 from packager.live.options import ChannelOptions
+from packager.live.timed_metadata import TimedMetadata
+from packager.process.tools import Tools
 from packager.publish.live_stream import Publication
 from packager.recordings.note import EventEnd
 from packager.segment.keyframe_cadence import kept_cadence
@@ -20,6 +22,29 @@ from packager.window.numbers import Numbers
 from packager.window.rendition import CAPTIONS_PREFIX, Rendition
 from packager.window.wallclock import Instant
 from packager.window.writer import RenditionWriter
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelContext:
+    """What the plans of a channel and its runs of ffmpeg share.
+
+    Attributes:
+        options: what the channel is.
+        tools: the ffmpeg that it uses.
+        ladder: its video renditions, or none.
+        sounds: its audio renditions.
+        numbers: say with which number new windows begin, and when a number may be used.
+        timed_metadata: the channel's events.
+        captions: its captions, which follow its first rendition.
+    """
+
+    options: ChannelOptions
+    tools: Tools
+    ladder: Sequence[Rung]
+    sounds: Sequence[AudioRung]
+    numbers: Numbers
+    timed_metadata: TimedMetadata
+    captions: Captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +76,20 @@ class Planner:
     """Plans the starts of one channel.
 
     Args:
-        options: what it is.
-        ladder: its video renditions, or none.
-        sounds: its audio renditions.
-        captions: its captions.
-        numbers: which say with which one new windows begin.
+        context: what the channel is made of.
         clock: gives the windows seconds that pass evenly.
     """
 
-    def __init__(
-        self,
-        options: ChannelOptions,
-        ladder: Sequence[Rung],
-        sounds: Sequence[AudioRung],
-        captions: Captions,
-        numbers: Numbers,
-        clock: Callable[[], float],
-    ) -> None:
-        self._options = options
+    def __init__(self, context: ChannelContext, clock: Callable[[], float]) -> None:
+        self._options = context.options
         self._clock = clock
-        self._ladder = ladder
-        self._lineup: Sequence[Rung | AudioRung] = (*ladder, *sounds)
-        self._captions = captions
-        self._names = [rung.name for rung in self._lineup] + [
-            CAPTIONS_PREFIX + language for language in captions.tracks
+        self._ladder = context.ladder
+        self._rungs: Sequence[Rung | AudioRung] = (*context.ladder, *context.sounds)
+        self._captions = context.captions
+        self._numbers = context.numbers
+        self._names = [rung.name for rung in self._rungs] + [
+            CAPTIONS_PREFIX + language for language in self._captions.tracks
         ]
-        self._numbers = numbers
 
     def cadence(self, source: Source, noted: Cadence | None = None) -> Cadence:
         """Choose the times for a source.
@@ -164,7 +177,7 @@ class Planner:
         folders = {name: str(store.folder.path) for name, store in stores.items()}
         made = [
             RenditionFormat(rung.name, rung in self._ladder, rung.bitrate, folder=folders.get(rung.name))
-            for rung in self._lineup
+            for rung in self._rungs
         ]
         texts = {CAPTIONS_PREFIX + language: language for language in self._captions.tracks}
         made += [RenditionFormat(name, False, 0, texts[name], folders.get(name)) for name in texts]

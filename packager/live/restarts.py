@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from fractions import Fraction
 
 import structlog
 
 from packager.ffmpeg.live import encoder_arguments
-from packager.live.captions import Captions
-from packager.live.feed import Feed, RunStart
-from packager.live.limits import DEFAULT_LIMITS, LiveLimits
-from packager.live.plan import Plan
+from packager.live.feed import Feed, RunContext, RunStart
+from packager.live.limits import DEFAULT_LIMITS
+from packager.live.plan import ChannelContext, Plan
 from packager.live.run import Run
-from packager.live.timed_metadata import TimedMetadata
-from packager.process.tools import Tools
 from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframes import cutters
 from packager.sources.source import Source
-from packager.window.cadence import AudioRung, Rung
 from packager.window.lineup import Lineup
-from packager.window.numbers import Numbers
 from packager.window.wallclock import WallClock
 
 log = structlog.get_logger()
@@ -68,15 +63,8 @@ class Restarts:
     """Runs the ffmpegs of one channel, one after the other.
 
     Args:
-        name: the channel's.
-        tools: the ffmpeg that it uses.
-        ladder: its video renditions, or none.
-        sounds: its audio renditions.
-        numbers: which say when the next segment may be begun.
-        timed_metadata: the channel's events.
-        captions: its captions, which follow its first rendition.
-        on_part: as for ``Feed``.
-        limits: how long an ffmpeg may give nothing, and when the next one is started.
+        context: what the channel is made of.
+        on_part: called for each part with the seconds from its last frame's end to its being published.
 
     Attributes:
         restarts: how often ffmpeg ended and was started again.
@@ -85,31 +73,14 @@ class Restarts:
         clock: of the newest.
     """
 
-    def __init__(
-        self,
-        name: str,
-        tools: Tools,
-        ladder: Sequence[Rung],
-        sounds: Sequence[AudioRung],
-        numbers: Numbers,
-        timed_metadata: TimedMetadata,
-        captions: Captions,
-        on_part: Callable[[float], None],
-        limits: LiveLimits = DEFAULT_LIMITS,
-    ) -> None:
+    def __init__(self, context: ChannelContext, on_part: Callable[[float], None]) -> None:
+        self._context = context
+        self._on_part = on_part
+        self._limits = context.options.limits
         self.restarts = 0
         self.closed = False
-        self.start, self.clock = Fraction(0), WallClock(limits.clock_bucket_seconds)
-        self._name = name
-        self._tools = tools
-        self._ladder = ladder
-        self._sounds = sounds
-        self._numbers = numbers
-        self._timed_metadata = timed_metadata
-        self._captions = captions
-        self._on_part = on_part
-        self._limits = limits
-        self._labelled = "drawtext" in tools.filters
+        self.start, self.clock = Fraction(0), WallClock(self._limits.clock_bucket_seconds)
+        self._labelled = "drawtext" in context.tools.filters
         self._run: Run | None = None
 
     @property
@@ -144,9 +115,9 @@ class Restarts:
             over: set once the event is over.
             renewed: looks at the source again before each start.
         """
-        backoff = Backoff(self._name, self._limits.encoder_retry)
+        backoff = Backoff(self._context.options.name, self._limits.encoder_retry)
         while not self.closed and not over.is_set():
-            if wait := self._numbers.wait(lineup.next_number, plan.cadence.segment_duration):
+            if wait := self._context.numbers.wait(lineup.next_number, plan.cadence.segment_duration):
                 # One that is far ahead of the clock may be used as soon as it is reserved.
                 await asyncio.sleep(min(wait, self._limits.number_look_seconds))
                 continue
@@ -163,40 +134,39 @@ class Restarts:
     async def _run_once(self, source: Source, plan: Plan, lineup: Lineup, over: asyncio.Event) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
         self.start = lineup.next_number * plan.cadence.segment_duration
-        limits = self._limits
+        context, limits = self._context, self._limits
         self.clock = WallClock(limits.clock_bucket_seconds)
-        resumption = RunStart(plan.cadence.segment_duration)
-        run = self._run = Run(source, self._feeds(plan, resumption), resumption, lineup, over, limits)
+        start = RunStart(plan.cadence.segment_duration)
+        run = self._run = Run(source, self._feeds(plan, start), start, lineup, over, limits)
         words = encoder_arguments(
             source.input,
-            self._name,
-            self._ladder,
-            self._sounds,
+            context.options.name,
+            context.ladder,
+            context.sounds,
             plan.cadence,
             self.start,
             captions=self._labelled,
         )
-        reason = await run.play([self._tools.ffmpeg, *words])
+        reason = await run.play([context.tools.ffmpeg, *words])
         if "font" in run.errors.lower() and not lineup.ready:
             self._labelled = False
         return reason
 
-    def _feeds(self, plan: Plan, resumption: RunStart) -> list[Feed]:
+    def _feeds(self, plan: Plan, start: RunStart) -> list[Feed]:
         """Make what brings one run into the windows."""
         made = [plan.writers[name] for name, one in plan.renditions.items() if one.language is None]
         cuts = cutters(plan.cadence, self.start, len(made))
+        context = self._context
+        run = RunContext(
+            self.clock,
+            start,
+            plan.cadence.segment_duration,
+            context.numbers,
+            context.timed_metadata,
+            self._on_part,
+        )
+        # Captions follow the first one alone.
         return [
-            Feed(
-                writer,
-                self.clock,
-                resumption,
-                plan.cadence.segment_duration,
-                self._numbers,
-                self._timed_metadata,
-                cut,
-                # Captions follow the first one alone.
-                None if index else self._captions.follow,
-                self._on_part,
-            )
+            Feed(run, writer, cut, None if index else context.captions.follow)
             for index, (writer, cut) in enumerate(zip(made, cuts, strict=True))
         ]

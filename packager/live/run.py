@@ -29,7 +29,7 @@ class Run:
     Args:
         source: what it plays.
         feeds: one for each of its output pipes, in their order.
-        resumption: that of the feeds.
+        start: decides which of its segments the feeds publish.
         lineup: of the windows that the feeds publish in.
         over: set once a source that is played once came to its end; where it is set at ffmpeg's end, from
             wherever that comes, the feeds' last frames are published.
@@ -45,7 +45,7 @@ class Run:
         self,
         source: Source,
         feeds: Sequence[Feed],
-        resumption: RunStart,
+        start: RunStart,
         lineup: Lineup,
         over: asyncio.Event,
         limits: LiveLimits = DEFAULT_LIMITS,
@@ -56,14 +56,14 @@ class Run:
         self.errors = ""
         self._source = source
         self._feeds = feeds
-        self._resumption = resumption
+        self._start = start
         self._lineup = lineup
         self._over = over
 
     def suspend(self) -> None:
         """Publish nothing of the segments that were begun: gaps stand for them. Parts go on with the next."""
         self.flowing = False
-        self._resumption.segment = max((feed.segment for feed in self._feeds), default=-1) + 1
+        self._start.segment = max((feed.segment for feed in self._feeds), default=-1) + 1
         for feed in self._feeds:
             feed.suspend()
 

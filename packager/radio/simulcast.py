@@ -18,7 +18,7 @@ import structlog
 
 from media.mp3.id3 import write_id3v2
 from packager.live.channel import Channel
-from packager.live.options import ChannelOptions
+from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process.tools import Tools, ToolsError
 from packager.publish.commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError
@@ -196,10 +196,8 @@ class Simulcast:
                 limits=options.limits.channel,
             ),
             self._tools,
+            ChannelHooks(self._on_part, self._note_viewer, lambda: not self._wanted.is_set()),
             pump=self._supply,
-            on_part=self._on_part,
-            on_viewer=self._note_viewer,
-            is_postponed=lambda: not self._wanted.is_set(),
         )
         self._titles = TitleDateRanges(lambda tag: self.channel.add_date_range(tag))
         if former is not None:

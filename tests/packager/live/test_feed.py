@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.fragments import Fragment, write_fragment
-from packager.live.feed import LONGEST_SECONDS, Feed, RunStart
+from packager.live.feed import LONGEST_SECONDS, Feed, RunContext, RunStart
 from packager.live.limits import LiveLimits
 from packager.live.run import Run
 from packager.live.timed_metadata import TimedMetadata
@@ -57,10 +57,12 @@ class Reading:
         window = Window(WindowOptions(1, NUMBER))
         (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
         second = Fraction(1)
-        self._feed = Feed(
-            writer_of(window, name), WallClock(), RunStart(second), second, Numbers(),
-            TimedMetadata([name], 1), cutter, None, lambda _: self.published.append(self._now),
+        timed_metadata = TimedMetadata([name], 1)
+        run = RunContext(
+            WallClock(), RunStart(second), second, Numbers(), timed_metadata,
+            lambda _: self.published.append(self._now),
         )  # fmt: skip
+        self._feed = Feed(run, writer_of(window, name), cutter)
         self._now = 0.0
         self._read(track, capacity)
 
@@ -94,18 +96,17 @@ class Burst:
         self._material, self._now = material, Instant(0.0, float(NUMBER))
         monkeypatch.setattr(Instant, "now", lambda: self._now)
         second = Fraction(1)
-        numbers, resumption, clock = Numbers(), RunStart(second), WallClock()
+        numbers, start, clock = Numbers(), RunStart(second), WallClock()
         for name, track in material.items():
             self.windows[name] = Window(WindowOptions(1, NUMBER))
             (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
             writer = writers[name] = writer_of(self.windows[name], name)
             timed_metadata = TimedMetadata([name], 1)
-            self.feeds[name] = Feed(
-                writer, clock, resumption, second, numbers, timed_metadata, cutter, None, lambda _: None
-            )
+            run = RunContext(clock, start, second, numbers, timed_metadata, lambda _: None)
+            self.feeds[name] = Feed(run, writer, cutter)
             self.feeds[name].receive(track.init.data, self._now)
         self.lineup = Lineup(list(writers.values()))
-        self.run = Run(Source(), list(self.feeds.values()), resumption, self.lineup, asyncio.Event())
+        self.run = Run(Source(), list(self.feeds.values()), start, self.lineup, asyncio.Event())
 
     def come(self, seconds: range, moment: float) -> None:
         """Let these seconds of media come at a moment."""

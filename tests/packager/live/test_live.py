@@ -18,9 +18,9 @@ import m3u8
 import pytest
 
 from packager.live.channel import Channel
-from packager.live.feed import Feed, RunStart
+from packager.live.feed import Feed, RunContext, RunStart
 from packager.live.limits import LiveLimits
-from packager.live.options import ChannelOptions
+from packager.live.options import ChannelHooks, ChannelOptions
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools, ToolsError
 from packager.segment.keyframes import cutters
@@ -65,7 +65,7 @@ def agree(channel: Channel) -> bool:
 @pytest.mark.clause("RFC 8216bis §6.2.1 MUST 23")
 async def test_a_channel_publishes_parts_soon_after_their_last_frame(tools: Tools) -> None:
     delays: list[float] = []
-    channel = Channel(small(), tools, on_part=delays.append)
+    channel = Channel(small(), tools, ChannelHooks(delays.append))
     assert channel.state == "starting"
     async with running(channel):
         await until(lambda: channel.ready, "readiness")
@@ -205,17 +205,8 @@ def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     timed_metadata = TimedMetadata(["240p"], 1)
     (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
     writer, clock, second = writer_of(window), WallClock(), Fraction(1)
-    feed = Feed(
-        writer,
-        clock,
-        RunStart(second),
-        second,
-        Numbers(),
-        timed_metadata,
-        cutter,
-        None,
-        lambda _: None,
-    )
+    run = RunContext(clock, RunStart(second), second, Numbers(), timed_metadata, lambda _: None)
+    feed = Feed(run, writer, cutter)
     assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
 

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from origin.cli.check import Report, check
 from packager.live.channel import Channel
-from packager.live.options import ChannelOptions
+from packager.live.options import ChannelHooks, ChannelOptions
 from packager.process.tools import Tools, ToolsError
 from packager.publish.dash_periods import parse_time
 from packager.window.model import LiveSegment
@@ -284,7 +284,7 @@ def judged(url: str, parts: list[float]) -> Report:
 def test_the_checker_finds_nothing_wrong_with_a_kept_source(tools: Tools, films: dict[str, Path]) -> None:
     source, parts = films["H.264 with B-frames at odd places and AC-3"], list[float]()
     channel = Channel(
-        replace(PATIENT, source=str(source)), tools, on_part=lambda _: parts.append(time.monotonic())
+        replace(PATIENT, source=str(source)), tools, ChannelHooks(lambda _: parts.append(time.monotonic()))
     )
     with broadcasting(channel) as server:
         wait_for(lambda: server.channel.ready, what="the channel")
