@@ -40,23 +40,8 @@ from packager.publish.dash_periods import parse_time
 from packager.window.model import TEXT, TEXT_EXTENSION, LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
-SIZES_CHECKED = 4096
-"""Number of the newest segments whose length is checked; of others only the existence is. Each was
-synchronised before its line was written, and later damage shows when it is read.
-"""
-
 UNUSUAL_SIZES = 4
 """A segment this many times larger than the median is always checked."""
-
-MAX_REBUILT = 100_000
-"""Most segments whose lines are rebuilt at one start, the newest."""
-
-MAX_INITS = 4096
-"""Most init segments that are read."""
-
-FILES_BETWEEN_PAUSES = 32
-FILE_PAUSE_SECONDS = 0.001
-"""Pause after so many files, so that this thread doesn't hold the GIL for long."""
 
 
 @dataclass(slots=True)
@@ -173,11 +158,11 @@ class Folder:
         self.faults = Faults()
         with self._place.open(make=True) as folder:
             try:
-                found, strange = index.read(folder), False
+                found, strange = index.read(folder, self._limits), False
             except NotOursError:
-                found, strange = index.Index(), True
+                found, strange = index.Index(limits=self._limits), True
             names = self._names(folder)
-            timelines = read_timelines(folder)
+            timelines = read_timelines(folder, self._limits.init_segments)
             longest = target_duration + 0.5  # RFC 8216bis §4.4.3.1: rounded to the nearest integer
             lines = {
                 number: line
@@ -213,7 +198,7 @@ class Folder:
         sizes = [line.size for line in lines.values() if line.parts]
         usual = statistics.median_low(sizes) if sizes else 0
         # By their count, not by their numbers: one that is far ahead is soon said.
-        checked = min(list(lines)[-SIZES_CHECKED:], default=0)
+        checked = min(list(lines)[-self._limits.checked_segments :], default=0)
         kept: dict[int, IndexLine] = {}
         for number, line in lines.items():
             if number in wrong:
@@ -242,7 +227,7 @@ class Folder:
         """
         with self._place.open() as folder:
             kept, beside = survey.lines, set(survey.names)
-            stays = survey.lost[:-MAX_REBUILT]
+            stays = survey.lost[: -self._limits.rebuilt_segments]
             if survey.lost:
                 rebuilt = self._rebuild(folder, survey, dates)
                 self.faults.rebuilt = len(rebuilt)
@@ -272,7 +257,7 @@ class Folder:
         return Found(kept, inits)
 
     def _rebuild(self, folder: OpenFolder, survey: Survey, dates: Dates) -> dict[int, IndexLine]:
-        lost = survey.lost[-MAX_REBUILT:]
+        lost = survey.lost[-self._limits.rebuilt_segments :]
         known = {number for number, line in survey.lines.items() if line.parts}
         beside = {one for number in lost for one in (number - 1, number + 1) if one in known}
         files: dict[int, SegmentFile] = {}
@@ -280,8 +265,8 @@ class Folder:
             file = _read_segment(folder, self._name_of(number), text=self._extension == TEXT_EXTENSION)
             if file is not None:
                 files[number] = file
-            if count % FILES_BETWEEN_PAUSES == 0:
-                time.sleep(FILE_PAUSE_SECONDS)
+            if count % self._limits.files_between_pauses == 0:
+                time.sleep(self._limits.file_pause_seconds)
         return rebuild(files, survey.lines, survey.doubtful, survey.timelines, dates)
 
     @staticmethod
@@ -390,7 +375,7 @@ class Folder:
             if oldest:
                 self._live, self._first = max(self._live - 1, 0), max(self._first, number + 1)
                 if self._lines > 2 * self._live + self._limits.compact_slack_lines:
-                    lines = index.read(folder).lines.values()
+                    lines = index.read(folder, self._limits).lines.values()
                     self._write_index(folder, [line for line in lines if line.number >= self._first])
         return size if removed else 0
 
@@ -438,14 +423,14 @@ def _read_segment(folder: OpenFolder, name: str, *, text: bool) -> SegmentFile |
         return SegmentFile(status.st_size, min(status.st_mtime, time.time()), facts)
 
 
-def read_timelines(folder: OpenFolder) -> dict[int, Timeline]:
-    """Read the init segments of a rendition's folder, by number.
+def read_timelines(folder: OpenFolder, most: int = DEFAULT_LIMITS.init_segments) -> dict[int, Timeline]:
+    """Read the init segments of a rendition's folder, by number; the newest ones where there are more.
 
     Raises:
         OSError: one of them can't be read.
     """
     timelines: dict[int, Timeline] = {}
-    for name in _init_names(folder):
+    for name in _init_names(folder, most):
         try:
             data = folder.read(name, MAX_INIT_BYTES)
         except (NotOursError, FileNotFoundError):
@@ -456,9 +441,9 @@ def read_timelines(folder: OpenFolder) -> dict[int, Timeline]:
     return timelines
 
 
-def _init_names(folder: OpenFolder) -> Iterator[str]:
+def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
     names = [entry.name for entry in folder.entries() if INIT_NAME.fullmatch(entry.name)]
-    yield from sorted(names, key=lambda name: (len(name), name))[-MAX_INITS:]
+    yield from sorted(names, key=lambda name: (len(name), name))[-most:]
 
 
 def _parse_init(number: int, data: bytes) -> Timeline | None:

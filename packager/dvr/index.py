@@ -19,20 +19,12 @@ from msgspec import Meta, Struct
 
 from media.mp4.live_segment import MAX_PARTS
 from packager.data_folder import OpenFolder
+from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.window.model import LiveSegment, StoredSegment, Timeline
 from packager.window.numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
 INDEX = "index"
 """Name of the file."""
-
-MAX_INDEX_BYTES = 256 << 20
-"""Longest index that is read."""
-
-MAX_LINE_BYTES = 64 << 10
-"""Longest line that is read."""
-
-MAX_UNREADABLE = 10_000
-"""Unreadable lines after which the rest is ignored."""
 
 READ_BYTES = 1 << 20
 """How much is read at once."""
@@ -164,18 +156,20 @@ class Index:
         lines: by number; a later line of the same number replaces an earlier one.
         unreadable: number of malformed or impossible lines.
         newlines: number of lines.
+        limits: how much of it is read.
     """
 
     lines: dict[int, IndexLine] = field(default_factory=dict)
     unreadable: int = 0
     newlines: int = 0
+    limits: DvrLimits = DEFAULT_LIMITS
     _rest: bytes = b""
     _skips: bool = False
 
     @property
     def given_up(self) -> bool:
         """Whether too many lines are unreadable."""
-        return self.unreadable > MAX_UNREADABLE
+        return self.unreadable > self.limits.unreadable_lines
 
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes."""
@@ -190,7 +184,7 @@ class Index:
                 self._skips = False
             elif text:
                 self._line(text)
-        if len(self._rest) > MAX_LINE_BYTES:
+        if len(self._rest) > self.limits.index_line_bytes:
             self.unreadable += not self._skips
             self._rest, self._skips = b"", True
 
@@ -230,14 +224,18 @@ def decode(data: bytes) -> tuple[dict[int, IndexLine], int]:
     return found.lines, found.unreadable
 
 
-def read(folder: OpenFolder) -> Index:
+def read(folder: OpenFolder, limits: DvrLimits = DEFAULT_LIMITS) -> Index:
     """Read the index of a rendition's folder; it blocks. One that isn't there is empty.
+
+    Args:
+        folder: of the rendition.
+        limits: how much of it is read.
 
     Raises:
         NotOursError: no file is there, or one that is too long for an index.
         OSError: it can't be read.
     """
-    found = Index()
+    found = Index(limits=limits)
     try:
         descriptor = folder.open_file(INDEX)
     except FileNotFoundError:
@@ -246,8 +244,8 @@ def read(folder: OpenFolder) -> Index:
         length = 0
         while (data := file.read(READ_BYTES)) and not found.given_up:
             length += len(data)
-            if length > MAX_INDEX_BYTES:
-                found.unreadable = MAX_UNREADABLE + 1
+            if length > limits.index_bytes:
+                found.unreadable = limits.unreadable_lines + 1
                 break
             found.receive_data(data)
     found.receive_eof()

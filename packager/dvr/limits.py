@@ -1,4 +1,4 @@
-"""How long a DVR waits for its disk, and what it holds in memory for it."""
+"""How long a DVR waits for its disk, what it holds in memory for it, and how much it reads at a start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DvrLimits:
-    """What the DVR of one channel may hold back, and how long it waits for its disk.
+    """What the DVR of one channel may hold back and read, and how long it waits for its disk.
 
     Attributes:
         waiting_bytes: Most bytes of segments that wait in memory for a disk that is slow, behind the live
@@ -21,6 +21,16 @@ class DvrLimits:
             ours stays.
         compact_slack_lines: Lines of removed segments beyond which the index is written anew, if they are
             most of it, too.
+        index_bytes: Longest index that is read.
+        index_line_bytes: Longest line of one that is read.
+        unreadable_lines: Unreadable lines of one after which the rest is ignored.
+        checked_segments: Of how many segments, the newest, the length is checked; of others only whether they
+            exist: each was synchronised before its line was written, and later damage shows when it is read.
+        rebuilt_segments: Most segments whose lines are rebuilt at one start, the newest.
+        init_segments: Most init segments that are read, the newest.
+        file_pause_seconds: Pause after some files that are read, so that the thread doesn't hold the GIL for
+            long.
+        files_between_pauses: After how many.
     """
 
     waiting_bytes: int = 64 << 20
@@ -31,6 +41,14 @@ class DvrLimits:
     calm_writes: int = 20
     former_folders: int = 16
     compact_slack_lines: int = 4096
+    index_bytes: int = 256 << 20
+    index_line_bytes: int = 64 << 10
+    unreadable_lines: int = 10_000
+    checked_segments: int = 4096
+    rebuilt_segments: int = 100_000
+    init_segments: int = 4096
+    file_pause_seconds: float = 0.001
+    files_between_pauses: int = 32
 
 
 DEFAULT_LIMITS = DvrLimits()

@@ -15,7 +15,8 @@ from packager.data_folder import ASIDE, DataFolder, OpenFolder
 from packager.dvr import index
 from packager.dvr.archive import FORMER
 from packager.dvr.folder import Folder, read_timelines
-from packager.dvr.index import INDEX, MAX_INDEX_BYTES, MAX_SEGMENT_BYTES
+from packager.dvr.index import INDEX, MAX_SEGMENT_BYTES
+from packager.dvr.limits import DEFAULT_LIMITS
 from packager.dvr.own_files import FOLDER_NAME, erase_in
 from packager.dvr.rebuild import Dates
 from packager.dvr.restore import Found, align_renditions, last_number
@@ -162,7 +163,7 @@ def _link(source: OpenFolder, target: OpenFolder, segments: list[LiveSegment], e
     for name in names:
         source.link(name, target, name)
     # Copied, since the DVR's own index is still changed.
-    target.write_whole(INDEX, source.read(INDEX, MAX_INDEX_BYTES))
+    target.write_whole(INDEX, source.read(INDEX, DEFAULT_LIMITS.index_bytes))
 
 
 def _note(name: str, segments: dict[str, list[LiveSegment]], ending: EventEnd, *, dash: bool) -> Note:

@@ -19,6 +19,7 @@ from media.mp4.moof import Sample
 from packager.dvr import index
 from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX, IndexLine
+from packager.dvr.limits import DvrLimits
 from packager.process.tools import Tools
 from packager.window.numbers import MAX_NUMBER, Numbers
 from tests.conformance.handfed import NUMBER, Track
@@ -214,8 +215,19 @@ def test_an_index_of_a_gigabyte_is_not_read_and_one_of_empty_lines_not_to_its_en
     (path / INDEX).write_bytes((b"[]" + b" " * 500 + b"\n") * 200_000)
     folder = Folder(path)
     assert len(folder.load().lines) == 20
-    assert folder.faults.unreadable == index.MAX_UNREADABLE + 1
+    assert folder.faults.unreadable == DvrLimits().unreadable_lines + 1
     assert time.process_time() - began < 30
+
+
+def test_of_an_index_that_is_too_long_as_many_lines_are_made_anew_as_the_limits_say(
+    tmp_path: Path, material: dict[str, Track]
+) -> None:
+    segments = make_segments(material["240p"], 20)
+    path = tmp_path / "240p"
+    store(path, segments)
+    folder = Folder(path, DvrLimits(index_bytes=100, rebuilt_segments=5))
+    assert list(folder.load().lines) == [one.number for one in segments[-5:]]
+    assert (folder.faults.rebuilt, folder.faults.stuck) == (5, 15)
 
 
 @pytest.mark.parametrize(
