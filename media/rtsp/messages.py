@@ -176,7 +176,7 @@ def numbers(value: str) -> tuple[int, int] | None:
     return first, int(match[2]) if match[2] else first + 1
 
 
-def readdressed(authorization: str, method: str, uri: str, user: str, password: str) -> str | None:
+def authorization_for_uri(authorization: str, method: str, uri: str, user: str, password: str) -> str | None:
     """Recompute a digest Authorization field for another URI.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from origin.config import stations
 from origin.config.options import Config, LiveOptions
 from packager.redaction import redacted_url
-from packager.sources.inspection import playable
+from packager.sources.probe import playable
 from packager.sources.schemes import SCHEMES
 from packager.sources.source import TEST_SOURCE
 

@@ -19,9 +19,9 @@ from packager.radio.audio_blocks import AudioBlock, Throttle
 from packager.radio.mpeg_block_reader import PARSE_BYTES, block_reader_for
 from packager.radio.station_info import NO_STATION_INFO
 from packager.retry_policy import FailureCount
-from packager.sources.guarded_http import GuardedTransport, certificates, guard_of
+from packager.sources.guarded_http import GuardedTransport, certificates, guard_for
 from packager.sources.retries import PullError
-from packager.sources.schemes import untold
+from packager.sources.schemes import without_url_secrets
 from packager.step_budget import StepBudget
 
 SMALLEST_METAINT, LARGEST_METAINT = 256, 1 << 20
@@ -74,7 +74,7 @@ class Relay:
         await asyncio.to_thread(certificates)
         limits = self.options.limits
         async with httpx.AsyncClient(
-            transport=GuardedTransport(guard_of(self.options.url, limits.guard)),
+            transport=GuardedTransport(guard_for(self.options.url, limits.guard)),
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
             follow_redirects=True,
             max_redirects=limits.redirects,
@@ -97,7 +97,7 @@ class Relay:
                     PullError,
                     MediaError,
                 ) as error:
-                    reason = untold(str(error), self.options.url) or type(error).__name__
+                    reason = without_url_secrets(str(error), self.options.url) or type(error).__name__
                 finally:
                     self.available = False
                 pause = self._count.failed()

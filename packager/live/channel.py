@@ -27,10 +27,10 @@ from packager.process.tools import Tools
 from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.note import EventEnd
-from packager.sources.finder import Finder
+from packager.sources.finder import SourceFinder
 from packager.sources.pump import Supply
 from packager.sources.source import Source
-from packager.sources.udp import Losses
+from packager.sources.udp import PacketLosses
 from packager.window.cadence import AUDIO, Cadence, audio_rungs, rungs
 from packager.window.lineup import Lineup
 from packager.window.log import DateRangeEntry, Entry
@@ -81,7 +81,7 @@ class Channel:
         sounds = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
         keep = any(rung.copied for rung in ladder)
-        self._finder = Finder(
+        self._finder = SourceFinder(
             options.source,
             tools,
             options.name,
@@ -205,7 +205,7 @@ class Channel:
         return self.cadence.target_duration
 
     @property
-    def losses(self) -> Losses:
+    def losses(self) -> PacketLosses:
         """What was lost of a source that comes in UDP."""
         return self._finder.losses
 
@@ -243,7 +243,7 @@ class Channel:
                 group.create_task(one)
                 for one in (
                     self._runs.keep(
-                        source, self._plan, self._lineup, self.live_event.over, self._finder.renewed
+                        source, self._plan, self._lineup, self.live_event.over, self._finder.find_again
                     ),
                     self.live_event.over.wait(),
                     self._pace.keep(self._lineup, self.cadence),

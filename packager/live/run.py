@@ -13,7 +13,7 @@ from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.process.process import Process, last_error
 from packager.process.tools import ToolsError
 from packager.segment.part_packer import CadenceError
-from packager.sources.schemes import untold
+from packager.sources.schemes import without_url_secrets
 from packager.sources.source import Source
 from packager.window.lineup import Lineup
 from packager.window.wallclock import Instant
@@ -99,7 +99,7 @@ class Run:
         if source.pump is not None and source.pump.stream != source.stream:
             return "another stream follows"
         reason = last_error(process.errors) or reason
-        return untold(reason, source.url) if source.url else reason
+        return without_url_secrets(reason, source.url) if source.url else reason
 
     async def _pump(self, process: Process) -> None:
         """Bring it its input and the feeds its output, until all pipes end or one of them does too early."""

@@ -59,7 +59,7 @@ class BlockSupply:
         self._on_title = on_title
         self._format: EncoderInput | None = None
 
-    async def flowing(self) -> None:
+    async def wait_until_flowing(self) -> None:
         """Wait for a block and note its properties."""
         encoder_input = encoder_input_of(await self.queue.first())
         if encoder_input != self._format:

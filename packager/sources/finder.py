@@ -11,25 +11,25 @@ from urllib.parse import urlsplit
 
 from packager.concurrency import beside
 from packager.process.tools import Tools
-from packager.sources import inspection
+from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Supply
 from packager.sources.remux import Remuxer
 from packager.sources.source import Source
-from packager.sources.udp import DatagramPuller, Losses
+from packager.sources.udp import PacketLosses, UdpPuller
 
 
-class Pulling(Protocol):
+class Puller(Protocol):
     """What fetches a stream from another server."""
 
-    async def decided(self) -> Supply | None:
+    async def wait_until_detected(self) -> Supply | None:
         """Wait until it is known what the stream is; None where ffmpeg must fetch it."""
 
     async def run(self) -> None:
         """Fetch for as long as it is asked; end only where the stream isn't one that is brought."""
 
 
-class Finder:
+class SourceFinder:
     """Finds one channel's source.
 
     Args:
@@ -57,12 +57,12 @@ class Finder:
         self._given = self._supply = given
         self._keep = keep
         self._limits = limits
-        self._puller: Pulling | None = None
+        self._puller: Puller | None = None
 
     @property
-    def losses(self) -> Losses:
+    def losses(self) -> PacketLosses:
         """What was lost of what comes in UDP."""
-        return self._puller.losses if isinstance(self._puller, DatagramPuller) else Losses()
+        return self._puller.losses if isinstance(self._puller, UdpPuller) else PacketLosses()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -75,17 +75,17 @@ class Finder:
         async with beside(puller.run()):
             yield
 
-    async def _new_puller(self) -> Pulling | None:
+    async def _new_puller(self) -> Puller | None:
         """Make what fetches the source; None where it isn't fetched here."""
         match urlsplit(self._source).scheme:
             case "http" | "https":
                 # An HTTP client takes long to import, and most channels have no need of one.
-                await asyncio.to_thread(importlib.import_module, "packager.sources.pull")
-                from packager.sources.pull import Puller
+                await asyncio.to_thread(importlib.import_module, "packager.sources.http_puller")
+                from packager.sources.http_puller import HttpPuller
 
-                return Puller(self._source, self._channel, self._limits)
+                return HttpPuller(self._source, self._channel, self._limits)
             case "udp":
-                return DatagramPuller(self._source, self._channel, self._limits)
+                return UdpPuller(self._source, self._channel, self._limits)
             case "rtsp" | "srt":
                 return Remuxer(self._source, self._tools, self._channel, self._limits)
         return None
@@ -97,17 +97,17 @@ class Finder:
             ToolsError: it can't be played, however long one waits.
         """
         if self._puller is not None:
-            self._supply = await self._puller.decided()
+            self._supply = await self._puller.wait_until_detected()
         if self._supply is not None:
-            return await inspection.found_in(
+            return await probe.wait_for_supply(
                 self._supply, self._tools, self._channel, keep=self._keep, limits=self._limits
             )
         by = self._puller.address if isinstance(self._puller, Remuxer) else ""
-        return await inspection.found(
+        return await probe.wait_for_source(
             self._source, self._tools, self._channel, keep=self._keep, by=by, limits=self._limits
         )
 
-    async def renewed(self, source: Source) -> Source:
+    async def find_again(self, source: Source) -> Source:
         """Wait until a stream that is brought comes; look again at one that isn't what it was.
 
         Args:
@@ -115,5 +115,5 @@ class Finder:
         """
         if source.pump is None:
             return source
-        await source.pump.flowing()
+        await source.pump.wait_until_flowing()
         return source if source.stream == source.pump.stream else await self.find()

@@ -17,7 +17,7 @@ from typing import Any
 import httpcore
 import httpx
 
-from packager.sources.guard import Guard
+from packager.sources.address_guard import AddressGuard
 from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
 
 _ICY, _HTTP = b"ICY ", b"HTTP/1.0 "
@@ -47,7 +47,7 @@ class _GuardedBackend(httpcore.AnyIOBackend):
         guard: who judges.
     """
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
 
     async def connect_tcp(
@@ -61,7 +61,7 @@ class _GuardedBackend(httpcore.AnyIOBackend):
         """Connect by the guard; see httpcore."""
         connect = super().connect_tcp
         try:
-            stream = await self._guard.connect_by(
+            stream = await self._guard.connect_with(
                 host,
                 port,
                 lambda address: connect(address, port, timeout, local_address, socket_options),
@@ -134,7 +134,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         guard: judges where it connects to.
     """
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, guard: AddressGuard) -> None:
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=certificates(), network_backend=_GuardedBackend(guard)
         )
@@ -187,15 +187,15 @@ def _failing_as_httpx() -> Iterator[None]:
         raise getattr(httpx, type(error).__name__, httpx.TransportError)(str(error)) from error
 
 
-def guard_of(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> Guard:
+def guard_for(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> AddressGuard:
     """Make the guard of a configured URL; where it can't be read, whoever asks for it is told so."""
     try:
-        return Guard(httpx.URL(url).host, limits=limits)
+        return AddressGuard(httpx.URL(url).host, limits=limits)
     except httpx.InvalidURL:
-        return Guard("", limits=limits)
+        return AddressGuard("", limits=limits)
 
 
-def guarded(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **options: Any) -> httpx.AsyncClient:
+def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **options: Any) -> httpx.AsyncClient:
     """Make a client for a configured URL, and for what it leads to.
 
     Args:
@@ -203,13 +203,13 @@ def guarded(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **options: Any
         limits: what connecting may cost.
         options: of the client.
     """
-    guard = guard_of(url, limits)
+    guard = guard_for(url, limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
         return httpx.AsyncClient(transport=GuardedTransport(guard), **options)
 
     async def check(request: httpx.Request) -> None:
         # What a proxy connects to is its own affair; judged is what is known of the name here.
         with contextlib.suppress(OSError):
-            await guard.addresses(request.url.host, request.url.port)
+            await guard.resolve(request.url.host, request.url.port)
 
     return httpx.AsyncClient(event_hooks={"request": [check]}, verify=certificates(), **options)

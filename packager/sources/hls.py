@@ -23,10 +23,10 @@ from media.hls.reader import ListedSegment, MediaListing, Resource, VariantListi
 from media.mp3.id3 import ID3V2_HEADER, id3v2_size
 from media.mp4.fragment_join import FragmentJoiner
 from media.ts.join import TransportJoiner
-from packager.sources.fetching import Fetcher, resolve
+from packager.sources.container_detection import HEAD_BYTES, detect_container
+from packager.sources.hls_fetcher import HlsFetcher, resolve
 from packager.sources.limits import PlaylistLimits
-from packager.sources.pump import Pump, Signed
-from packager.sources.recognition import HEAD_BYTES, recognise
+from packager.sources.pump import Pump, SupportsSignature
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
 
@@ -47,7 +47,7 @@ LARGE_PLAYLIST = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NextSegment:
     """A segment to be fetched.
 
     Attributes:
@@ -75,7 +75,7 @@ class PlaylistCursor:
         """Begin anew, with the newest."""
         self._next = None
 
-    def take(self, listing: MediaListing) -> list[Step]:
+    def next_segments(self, listing: MediaListing) -> list[NextSegment]:
         """Give the segments that are next.
 
         Args:
@@ -94,13 +94,13 @@ class PlaylistCursor:
         for segment in listing.segments[following - first :] if following <= last else ():
             self._broken |= segment.discontinuity
             if not segment.gap:
-                steps.append(Step(segment, self._broken))
+                steps.append(NextSegment(segment, self._broken))
             self._broken = segment.gap
         self._next = max(following, last + 1)
         return steps
 
 
-def pause(listing: MediaListing, limits: PlaylistLimits, *, changed: bool) -> float:
+def reload_delay(listing: MediaListing, limits: PlaylistLimits, *, changed: bool) -> float:
     """Give the seconds from one request for a playlist to the next (§6.3.4).
 
     Args:
@@ -114,11 +114,11 @@ def pause(listing: MediaListing, limits: PlaylistLimits, *, changed: bool) -> fl
     return min(max(float(listing.segments[-1].duration), limits.shortest_pause_seconds), longest)
 
 
-class Delivery(Protocol):
+class PumpFactory(Protocol):
     """Makes the pump, or lets it begin anew."""
 
     def __call__(
-        self, container: str, reader: Signed | None, *, cushion: float, on_late: Callable[[], None]
+        self, container: str, reader: SupportsSignature | None, *, cushion: float, on_late: Callable[[], None]
     ) -> Pump:
         """Give the pump, ready for another stream.
 
@@ -140,11 +140,11 @@ class _Playlist:
     def __init__(self, limits: PlaylistLimits) -> None:
         self.url = ""
         self.cursor = PlaylistCursor(limits)
-        self.rest()
+        self.reset()
 
-    def rest(self) -> None:
+    def reset(self) -> None:
         """Forget what belongs to one connection."""
-        self.steps: deque[Step] = deque()
+        self.steps: deque[NextSegment] = deque()
         self.text = b""
         self.listing: MediaListing | None = None
         self.due = self.changed = 0.0
@@ -164,7 +164,7 @@ class _Playlist:
         return self.listing is not None and self.listing.ended
 
 
-class HlsPull:
+class HlsClient:
     """Brings one address; ``carry`` is called again when the connection was lost.
 
     Args:
@@ -172,8 +172,8 @@ class HlsPull:
         limits: how playlists are followed.
     """
 
-    def __init__(self, deliver: Delivery, limits: PlaylistLimits) -> None:
-        self._deliver = deliver
+    def __init__(self, deliver: PumpFactory, limits: PlaylistLimits) -> None:
+        self._prepare_pump = deliver
         self._limits = limits
         self._playlists: list[_Playlist] = []
         self._pump: Pump | None = None
@@ -181,7 +181,7 @@ class HlsPull:
         self._era = 0
         self._late = self._was_live = False
 
-    async def carry(self, fetcher: Fetcher, url: str) -> None:
+    async def follow(self, fetcher: HlsFetcher, url: str) -> None:
         """Bring the stream to its end.
 
         Args:
@@ -197,12 +197,12 @@ class HlsPull:
         if len(addresses) != len(self._playlists):
             self._playlists = [_Playlist(self._limits) for _ in addresses]
         for one, address in zip(self._playlists, addresses, strict=True):
-            one.rest()
+            one.reset()
             one.url = address
         self._pump, self._joiner, self._era, self._late = None, None, 0, False
         while await self._reload(fetcher):
             if (following := self._next()) is not None:
-                await self._bring(fetcher, following, following.steps.popleft())
+                await self._fetch_and_send(fetcher, following, following.steps.popleft())
             else:
                 await asyncio.sleep(max(self._due - time.monotonic(), 0))
         await self._finish()
@@ -217,16 +217,16 @@ class HlsPull:
         """When a playlist is to be asked for again."""
         return min(one.due for one in self._playlists if not one.steps and not one.ended)
 
-    async def _addresses(self, fetcher: Fetcher, url: str) -> list[str]:
+    async def _addresses(self, fetcher: HlsFetcher, url: str) -> list[str]:
         """Give the best variant's media playlist, and that of its sound where it has one of its own."""
         data, base = await fetcher.playlist(url)
-        found = await _computed(len(data), read_playlist, data)
+        found = await _in_thread_if_large(len(data), read_playlist, data)
         if not isinstance(found, VariantListing):
             return [base]
         best = max(found.variants, key=lambda one: one.bandwidth)
         return [resolve(base, uri) for uri in (best.uri, *best.audio[:1])]
 
-    async def _reload(self, fetcher: Fetcher) -> bool:
+    async def _reload(self, fetcher: HlsFetcher) -> bool:
         """Ask for the playlists whose time it is; tell whether anything more comes."""
         if self._late:
             self._late = False
@@ -240,7 +240,7 @@ class HlsPull:
                 await self._read(fetcher, one)
         return any(one.steps or not one.ended for one in self._playlists)
 
-    async def _read(self, fetcher: Fetcher, one: _Playlist) -> None:
+    async def _read(self, fetcher: HlsFetcher, one: _Playlist) -> None:
         asked = time.monotonic()
         try:
             data, base = await fetcher.playlist(one.url)
@@ -254,7 +254,7 @@ class HlsPull:
         if one.listing is not None and data == one.text:
             listing = one.listing
         else:
-            found = await _computed(len(data), read_playlist, data)
+            found = await _in_thread_if_large(len(data), read_playlist, data)
             if isinstance(found, VariantListing):
                 raise UnsupportedError("a multivariant playlist in another one")
             listing = found
@@ -264,8 +264,8 @@ class HlsPull:
             raise PullError("it is over")
         self._was_live |= not listing.ended
         one.url, one.listing, one.text = base, listing, b"" if listing.ended else data
-        one.steps.extend(await _computed(len(data), one.cursor.take, listing))
-        one.due = asked + pause(listing, self._limits, changed=bool(one.steps))
+        one.steps.extend(await _in_thread_if_large(len(data), one.cursor.next_segments, listing))
+        one.due = asked + reload_delay(listing, self._limits, changed=bool(one.steps))
         if one.steps or not one.changed:
             one.changed = asked
         still_seconds = self._limits.still_target_durations * listing.target_duration
@@ -279,7 +279,7 @@ class HlsPull:
         ready = [one for one in self._playlists if one.steps]
         return min(ready, key=lambda one: one.place)
 
-    async def _bring(self, fetcher: Fetcher, one: _Playlist, step: Step) -> None:
+    async def _fetch_and_send(self, fetcher: HlsFetcher, one: _Playlist, step: NextSegment) -> None:
         if step.breaks:
             if len(self._playlists) > 1 and not step.segment.discontinuity:
                 raise PullError("segments were missed")
@@ -290,7 +290,7 @@ class HlsPull:
             if one.era > self._era or self._pump is None:
                 await self._begin(one, data)
             if step.segment.map is not None and step.segment.map != one.map:
-                await self._hand_on(one, await fetcher.segment(one.url, step.segment.map))
+                await self._send(one, await fetcher.segment(one.url, step.segment.map))
                 one.map = step.segment.map
         except PullError:
             if len(self._playlists) > 1 or self._pump is None:
@@ -298,7 +298,7 @@ class HlsPull:
             # The next one begins another stream: that this one is missed is a break.
             self._pump = None
         else:
-            await self._hand_on(one, data)
+            await self._send(one, data)
 
     async def _begin(self, one: _Playlist, data: bytearray) -> None:
         """Begin a stream with a segment."""
@@ -310,16 +310,16 @@ class HlsPull:
             self._joiner = FragmentJoiner(len(self._playlists))
         else:
             start = _id3_bytes(data)
-            found = recognise(bytes(data[start : start + HEAD_BYTES]))
+            found = detect_container(bytes(data[start : start + HEAD_BYTES]))
             if found is None:
                 raise UnsupportedError("segments that can't be brought as one stream")
             container = found
             if len(self._playlists) > 1:
                 self._joiner, container = TransportJoiner(), "mpegts"
         cushion = 0.0 if one.listing is None else self._cushion(one.listing)
-        self._pump = self._deliver(container, self._joiner, cushion=cushion, on_late=self._fall_behind)
+        self._pump = self._prepare_pump(container, self._joiner, cushion=cushion, on_late=self._fall_behind)
 
-    async def _hand_on(self, one: _Playlist, data: bytearray) -> None:
+    async def _send(self, one: _Playlist, data: bytearray) -> None:
         if self._pump is None:
             return
         if self._joiner is None:
@@ -338,7 +338,9 @@ class HlsPull:
         self._late = True
 
 
-async def _computed(size: int, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+async def _in_thread_if_large(
+    size: int, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs
+) -> T:
     """Call what takes time for a large playlist: of one in a thread."""
     if size <= LARGE_PLAYLIST:
         return function(*arguments, **keywords)

@@ -37,7 +37,7 @@ class PacingLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayLimits:
+class GopCacheLimits:
     """How much of a stream is kept for an ffmpeg that begins in the middle of it.
 
     Attributes:
@@ -58,13 +58,13 @@ class PumpLimits:
             pictures.
         headless_bytes: How much is waited for an access point; some streams don't mark theirs.
         pacing: How far it may be from its own time.
-        replay: How much is kept for an ffmpeg that begins later.
+        gop_cache: How much is kept for an ffmpeg that begins later.
     """
 
     ahead_bytes: int = 32 << 20
     headless_bytes: int = 1 << 19
     pacing: PacingLimits = field(default_factory=PacingLimits)
-    replay: ReplayLimits = field(default_factory=ReplayLimits)
+    gop_cache: GopCacheLimits = field(default_factory=GopCacheLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class GuardLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LateIndexLimits:
+class FaststartLimits:
     """What fetching a film's index may cost where it stands behind the media.
 
     Attributes:
@@ -198,7 +198,7 @@ class SourceLimits:
         pump: How much waits on the way to ffmpeg.
         playlist: How HLS is followed.
         guard: What connecting to others may cost.
-        late_index: What fetching an index may cost that stands behind the media.
+        faststart: What fetching an index may cost that stands behind the media.
         process: What programs may cost that look at it or stand in front.
     """
 
@@ -221,7 +221,7 @@ class SourceLimits:
     pump: PumpLimits = field(default_factory=PumpLimits)
     playlist: PlaylistLimits = field(default_factory=PlaylistLimits)
     guard: GuardLimits = field(default_factory=GuardLimits)
-    late_index: LateIndexLimits = field(default_factory=LateIndexLimits)
+    faststart: FaststartLimits = field(default_factory=FaststartLimits)
     process: ProcessLimits = field(default_factory=ProcessLimits)
 
 

@@ -34,35 +34,35 @@ class Pacing:
         self._origin: float | None = None
         self._received = 0.0
         self._held = False
-        self._given: float | None = None
-        self._access: float | None = None
-        self._watch(-math.inf)
+        self._sent: float | None = None
+        self._access_point: float | None = None
+        self._begin_window(-math.inf)
 
-    def _watch(self, now: float) -> None:
+    def _begin_window(self, now: float) -> None:
         """Begin a window."""
         self._since, self._start = now, self._received
-        self._heard = now
+        self._received_at = now
         self._longest_silence = self._longest_group = 0.0
         self._least_waiting = math.inf
 
     @property
     def waiting(self) -> float:
         """Seconds of the stream that came and weren't given on; 0 while nobody takes it."""
-        return 0.0 if self._given is None else max(self._received - self._given, 0.0)
+        return 0.0 if self._sent is None else max(self._received - self._sent, 0.0)
 
     def attached(self, clock: float | None, now: float) -> None:
         """Note that somebody takes the stream from a media time on; None: from where it is."""
-        self._given = self._received if clock is None else clock
-        self._watch(now)
+        self._sent = self._received if clock is None else clock
+        self._begin_window(now)
 
     def detached(self) -> None:
         """Note that nobody takes it."""
-        self._given = None
+        self._sent = None
 
     def given(self, clock: float) -> None:
         """Note that it was given on up to a media time."""
-        if self._given is not None:
-            self._given = clock
+        if self._sent is not None:
+            self._sent = clock
             self._least_waiting = min(self._least_waiting, self.waiting)
 
     def received(self, clock: float, now: float, *, access: bool = False) -> None:
@@ -76,18 +76,18 @@ class Pacing:
         if self._origin is None:
             self._origin = now - clock
             self._received = clock
-            self._watch(now)
+            self._begin_window(now)
         self._received = max(clock, self._received)
-        self._longest_silence = max(self._longest_silence, now - self._heard)
-        self._heard = now
+        self._longest_silence = max(self._longest_silence, now - self._received_at)
+        self._received_at = now
         if access:
-            if self._access is not None:
-                self._longest_group = max(self._longest_group, clock - self._access)
-            self._access = clock
+            if self._access_point is not None:
+                self._longest_group = max(self._longest_group, clock - self._access_point)
+            self._access_point = clock
 
     def wait(self, now: float) -> float:
         """Give the seconds for which it is to be held back; 0: not at all."""
-        if self._given is None:
+        if self._sent is None:
             return max(self._ahead(now) - max(self._limits.untaken_seconds, self._cushion), 0.0)
         excess = self._ahead(now) - self._limits.ahead_seconds
         self._held |= excess > 0
@@ -105,7 +105,7 @@ class Pacing:
             self._origin = now - self._received + ahead
         unevenness = self._cushion + self._longest_silence + self._longest_group
         late = is_live and limits.slack_seconds + unevenness < self._least_waiting < math.inf
-        self._watch(now)
+        self._begin_window(now)
         return late
 
     def _ahead(self, now: float) -> float:

@@ -27,9 +27,9 @@ from media.rtmp.flv import FlvReader
 from media.stream_reader import CLOCK_RATE, StreamChunk, StreamReader
 from media.ts.reader import TransportReader
 from packager.process.process import Process
+from packager.sources.gop_cache import GopCache
 from packager.sources.limits import DEFAULT_LIMITS, PumpLimits
 from packager.sources.pacing import Pacing
-from packager.sources.replay import Replay
 from packager.step_budget import StepBudget
 
 READERS: Mapping[str, Callable[[], StreamReader]] = {
@@ -58,14 +58,14 @@ class Supply(Protocol):
     def stream(self) -> object:
         """What is to be known of the stream: as long as it stays, it has the same codecs and sizes."""
 
-    async def flowing(self) -> None:
+    async def wait_until_flowing(self) -> None:
         """Wait until something comes: for a stream that stands still no ffmpeg need be started."""
 
     async def give(self, process: Process) -> None:
         """Give the stream to an ffmpeg that was started with standard input, until the end of either."""
 
 
-class Signed(Protocol):
+class SupportsSignature(Protocol):
     """What cuts a stream into pieces.
 
     Attributes:
@@ -100,7 +100,7 @@ class Pump:
     def __init__(
         self,
         container: str,
-        reader: Signed | None = None,
+        reader: SupportsSignature | None = None,
         *,
         limits: PumpLimits = DEFAULT_LIMITS.pump,
         cushion: float = 0.0,
@@ -109,21 +109,21 @@ class Pump:
     ) -> None:
         self.container = container
         self._limits = limits
-        self._cut_by(reader)
+        self._set_reader(reader)
         self._cushion = cushion
         self._pacing = Pacing(cushion, limits.pacing)
         self._channel = channel
         self._on_late = on_late
-        self._replay = Replay(cushion, limits.replay)
+        self._gop_cache = GopCache(cushion, limits.gop_cache)
         self._queue: deque[StreamChunk | None] = deque()
         self._queued = 0
         self._attached = False
         self._budget = StepBudget()
         self._received = self._begun = 0
-        self._heard = -math.inf
+        self._received_at = -math.inf
         self._changed = asyncio.Event()
 
-    def begin(self, container: str, reader: Signed | None = None) -> None:
+    def begin(self, container: str, reader: SupportsSignature | None = None) -> None:
         """Let another stream follow, from a new connection, say; nothing of the one before goes with it.
 
         Args:
@@ -132,12 +132,12 @@ class Pump:
         """
         self.receive_eof()
         self.container = container
-        self._cut_by(reader)
-        self._replay.clear()
+        self._set_reader(reader)
+        self._gop_cache.clear()
         self._pacing.begin()
         self._begun = self._received
 
-    def _cut_by(self, reader: Signed | None) -> None:
+    def _set_reader(self, reader: SupportsSignature | None) -> None:
         self._cutter = None if reader is not None else READERS[self.container]()
         self._signed = reader or self._cutter
 
@@ -165,16 +165,16 @@ class Pump:
                 self.receive_eof()
                 self._pacing.begin()
                 self._begun = self._received
-            self._replay.receive(piece)
+            self._gop_cache.receive(piece)
             self._received += len(piece.data)
-            self._heard = time.monotonic()
+            self._received_at = time.monotonic()
             if piece.clock is not None:
                 self._pacing.received(piece.clock / CLOCK_RATE, time.monotonic(), access=piece.access)
             if self._attached:
                 self._queue.append(piece)
                 self._queued += len(piece.data)
         self._notify()
-        self._keep_up()
+        self._skip_if_late()
         while self._attached and self._queued > self._limits.ahead_bytes:
             await self._changed.wait()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
@@ -182,7 +182,7 @@ class Pump:
                 # Somebody may come who takes it.
                 await asyncio.wait_for(self._changed.wait(), wait)
 
-    def _keep_up(self) -> None:
+    def _skip_if_late(self) -> None:
         """Let the next ffmpeg begin with the newest access point, where this one can't catch up any more."""
         waiting = self._pacing.waiting
         if self._pacing.late(time.monotonic()):
@@ -194,24 +194,24 @@ class Pump:
         if self._attached:
             self._attached = False
             self._queue.append(None)
-        self._heard = -math.inf
+        self._received_at = -math.inf
         self._notify()
 
-    async def flowing(self) -> None:
+    async def wait_until_flowing(self) -> None:
         """Wait until something comes with which ffmpeg can begin."""
         before = self._received
-        while not self._beginnable or (self._received == before and not self._lasting):
+        while not self._can_begin or (self._received == before and not self._is_within_cushion):
             await self._changed.wait()
 
     @property
-    def _lasting(self) -> bool:
+    def _is_within_cushion(self) -> bool:
         """Whether what came last lasts until more is due."""
-        return time.monotonic() < self._heard + self._cushion
+        return time.monotonic() < self._received_at + self._cushion
 
     @property
-    def _beginnable(self) -> bool:
+    def _can_begin(self) -> bool:
         headless = self._received - self._begun > self._limits.headless_bytes
-        return isinstance(self._cutter, AudioStreamReader) or self._replay.reachable or headless
+        return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
     async def give(self, process: Process) -> None:
         """Give the stream to an ffmpeg, from the last access point on, until the end of either.
@@ -219,7 +219,7 @@ class Pump:
         Args:
             process: started with standard input.
         """
-        beginning = StreamChunk(self._replay.beginning(), clock=self._replay.clock)
+        beginning = StreamChunk(self._gop_cache.beginning(), clock=self._gop_cache.clock)
         queue: deque[StreamChunk | None] = deque([beginning])
         self._queue = queue
         self._queued, self._attached = len(beginning.data), True

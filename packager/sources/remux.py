@@ -2,8 +2,8 @@
 
 What decodes gets them from here, and not from there: so changes of codec, size or clock are seen, and a
 decoder's end loses no connection. Of RTSP an ffmpeg makes MPEG-TS. SRT carries it already, and ffmpeg's
-library brings it byte for byte (raw_input.py): an ffmpeg would hide other codecs and streams, and copies SRT
-only where that library isn't there. All are told the URL where no other process sees it.
+library brings it byte for byte (avio_reader.py): an ffmpeg would hide other codecs and streams, and copies
+SRT only where that library isn't there. All are told the URL where no other process sees it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from packager.ffmpeg.live import remuxer_arguments
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
-from packager.sources import inspection, raw_input
-from packager.sources.guard import Guard
+from packager.sources import avio_reader, probe
+from packager.sources.address_guard import AddressGuard
 from packager.sources.limits import DEFAULT_LIMITS, ContinuityLimits, GuardLimits, SourceLimits
 from packager.sources.pump import Pump
 from packager.sources.retries import PullError, SourceRetries
 from packager.sources.rtsp_relay import RtspRelay
-from packager.sources.schemes import untold
+from packager.sources.schemes import without_url_secrets
 from packager.sources.source import Source
 from packager.step_budget import StepBudget
 
@@ -93,12 +93,12 @@ class StreamContinuity:
 
 
 @functools.cache
-def raw_library() -> str | None:
+def find_libavformat() -> str | None:
     """Find the library with which ffmpeg fetches; None where there is none. It blocks."""
     return ctypes.util.find_library("avformat")
 
 
-async def located(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> str:
+async def with_resolved_host(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> str:
     """Write a URL with the address of its host, so that no program looks its name up again.
 
     Raises:
@@ -107,7 +107,7 @@ async def located(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> str:
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    address = (await Guard(host, limits=limits).addresses(host, parts.port))[0]
+    address = (await AddressGuard(host, limits=limits).resolve(host, parts.port))[0]
     user, at, place = parts.netloc.rpartition("@")
     port = place.rpartition("]")[2].partition(":")[2]
     written = f"[{address}]" if ":" in address else address
@@ -133,46 +133,46 @@ class Remuxer:
         self._limits = limits
         self._tools = tools
         self._channel = channel
-        self._asking = SourceRetries(channel, limits.retry)
-        self._decided = asyncio.Event()
-        self._output: dict[str, Any] | None = None
-        self._raw: str | None = None
+        self._retries = SourceRetries(channel, limits.retry)
+        self._detected = asyncio.Event()
+        self._options: dict[str, Any] | None = None
+        self._libavformat: str | None = None
         self._relay: RtspRelay | None = None
         self.pump: Pump | None = None
         self.address = url
 
-    async def decided(self) -> Pump | None:
+    async def wait_until_detected(self) -> Pump | None:
         """Wait until it is known what the stream is; None where ffmpeg must fetch it."""
-        await self._decided.wait()
+        await self._detected.wait()
         return self.pump
 
     async def run(self) -> None:
         """Fetch for as long as it is asked."""
         async with contextlib.AsyncExitStack() as stack:
             if urlsplit(self._url).scheme == "srt":
-                self._raw = await asyncio.to_thread(raw_library)
+                self._libavformat = await asyncio.to_thread(find_libavformat)
             else:
                 self._relay = RtspRelay(self._url, self._limits)
                 self.address = await stack.enter_async_context(self._relay.running())
             while await self._fetch():
                 pass
             # ffmpeg fetches it, by the relay.
-            self._decided.set()
+            self._detected.set()
             await asyncio.Event().wait()
 
     async def _fetch(self) -> bool:
         """Fetch it once, and wait until it may be asked for again; False where ffmpeg must fetch it."""
         try:
             if self._relay is None:
-                self.address = await located(self._url, self._limits.guard)
-            source = inspection.pulled(self.address, self._tools)
-            self._output = self._output or await self._outputs(source)
-            if self._output is None:
+                self.address = await with_resolved_host(self._url, self._limits.guard)
+            source = probe.url_source(self.address, self._tools)
+            self._options = self._options or await self._output_options(source)
+            if self._options is None:
                 return False
-            reason = await self._carry(source, self._output)
+            reason = await self._run_program(source, self._options)
         except (ToolsError, MediaError, PullError) as error:
             reason = str(error)
-            self._output = None
+            self._options = None
         except OSError:
             reason = "its name isn't known"
         finally:
@@ -180,10 +180,14 @@ class Remuxer:
                 self.pump.receive_eof()
         if self._relay is not None:
             reason = self._relay.trouble or reason
-        await asyncio.sleep(self._asking.ends(untold(untold(reason, self._url), self.address)))
+        await asyncio.sleep(
+            self._retries.stream_ended(
+                without_url_secrets(without_url_secrets(reason, self._url), self.address)
+            )
+        )
         return True
 
-    async def _outputs(self, source: Source) -> dict[str, Any] | None:
+    async def _output_options(self, source: Source) -> dict[str, Any] | None:
         """Choose the options of what is brought; None where it can't be carried.
 
         Raises:
@@ -191,28 +195,28 @@ class Remuxer:
         """
         if urlsplit(self._url).scheme == "srt":
             return {"c": "copy"}  # it is MPEG-TS already
-        found = await inspection.probed(source, self._tools, self._limits)
+        found = await probe.probe_streams(source, self._tools, self._limits)
         if found.video_codec not in ("", *CARRIED_VIDEO):
             return None
         # RTSP says parameter sets beside the stream, and who begins later needs them.
         video = {"c:v": "copy", "bsf:v": "dump_extra=freq=keyframe"} if found.has_video else {}
         return {**video, "c:a": "copy" if found.audio_codec in CARRIED_AUDIO else "aac"}
 
-    async def _carry(self, source: Source, output: dict[str, Any]) -> str:
+    async def _run_program(self, source: Source, output: dict[str, Any]) -> str:
         """Bring a connection's stream to its end; give the reason of the end.
 
         Raises:
             ToolsError: nothing came, or nothing comes any more.
         """
-        argv, sandbox, told = self._program(source, output)
+        argv, sandbox, told = self._command(source, output)
         process = await Process.start(argv, stdin=True, sandbox=sandbox, limits=self._limits.process)
         try:
             with contextlib.suppress(BrokenPipeError):
                 await process.write(told.encode())
             process.close_stdin()
-            came = await self._bring(process)
-            if await process.wait() == raw_input.INCAPABLE:
-                self._raw = None
+            came = await self._read_output(process)
+            if await process.wait() == avio_reader.INCAPABLE:
+                self._libavformat = None
         finally:
             await process.stop()
         reason = last_error(process.errors) or "it ended"
@@ -220,15 +224,19 @@ class Remuxer:
             raise ToolsError(reason)
         return reason
 
-    def _program(self, source: Source, output: dict[str, Any]) -> tuple[list[str], Sandbox, str]:
+    def _command(self, source: Source, output: dict[str, Any]) -> tuple[list[str], Sandbox, str]:
         """Give the arguments of what fetches the URL, its sandbox, and what it is told on standard input."""
-        if self._raw is not None:
-            sandbox = replace(source.sandbox, read=(sys.base_prefix, raw_input.__file__))
-            return [INTERPRETER, "-I", "-S", raw_input.__file__, self._raw], sandbox, f"{source.url}\n"
+        if self._libavformat is not None:
+            sandbox = replace(source.sandbox, read=(sys.base_prefix, avio_reader.__file__))
+            return (
+                [INTERPRETER, "-I", "-S", avio_reader.__file__, self._libavformat],
+                sandbox,
+                f"{source.url}\n",
+            )
         words = remuxer_arguments(source.address, source.options, output)
         return [str(self._tools.ffmpeg), *words], source.sandbox, source.script
 
-    async def _bring(self, process: Process) -> bool:
+    async def _read_output(self, process: Process) -> bool:
         """Bring what the program gives; tell whether it gave anything."""
         loop, reader, budget = asyncio.get_running_loop(), TransportReader(), StepBudget()
         pump: Pump | None = None
@@ -242,28 +250,31 @@ class Remuxer:
             if not data:
                 return pump is not None
             if pump is None:
-                pump, patience = self._deliver(reader), self._limits.remux_silent_seconds
+                pump, patience = self._prepare_pump(reader), self._limits.remux_silent_seconds
             async for portion in budget.portions(data):
                 pieces = reader.receive_data(portion)
-                if self._raw is None and (wrong := _noted(continuity, pieces, loop.time())) is not None:
+                if (
+                    self._libavformat is None
+                    and (wrong := _check_continuity(continuity, pieces, loop.time())) is not None
+                ):
                     raise ToolsError(wrong)
                 await pump.take(pieces)
-            if self._raw is not None:
+            if self._libavformat is not None:
                 # A message of SRT is a few packets: each look costs.
                 await asyncio.sleep(self._limits.gather_seconds)
 
-    def _deliver(self, reader: TransportReader) -> Pump:
+    def _prepare_pump(self, reader: TransportReader) -> Pump:
         """Give the pump, ready for another stream."""
         if self.pump is None:
             self.pump = Pump("mpegts", reader, limits=self._limits.pump, channel=self._channel)
         else:
             self.pump.begin("mpegts", reader)
-        self._decided.set()
-        self._asking.begins()
+        self._detected.set()
+        self._retries.stream_began()
         return self.pump
 
 
-def _noted(continuity: StreamContinuity, pieces: Sequence[StreamChunk], now: float) -> str | None:
+def _check_continuity(continuity: StreamContinuity, pieces: Sequence[StreamChunk], now: float) -> str | None:
     """Note what a copying ffmpeg gave; tell what is wrong with it."""
     clock = max((piece.clock / CLOCK_RATE for piece in pieces if piece.clock is not None), default=None)
     return continuity.received(clock, now, access=any(piece.access for piece in pieces))

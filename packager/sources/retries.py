@@ -34,7 +34,7 @@ class SourceRetries:
         self._since = 0.0
         self._count = FailureCount(policy)
 
-    def begins(self) -> None:
+    def stream_began(self) -> None:
         """Note that a stream comes."""
         if self._count.failures > 0 and (
             self._count.failures <= self._policy.quiet_after or not self._played
@@ -44,7 +44,7 @@ class SourceRetries:
             self._since = time.monotonic()
         self._there = self._played = True
 
-    def ends(self, reason: str) -> float:
+    def stream_ended(self, reason: str) -> float:
         """Note that none comes any more.
 
         Args:
@@ -61,10 +61,10 @@ class SourceRetries:
         self._there = False
         return self._count.failed()
 
-    async def fails(self, reason: str) -> None:
+    async def wait_after_failure(self, reason: str) -> None:
         """Note that nothing came, and wait until the next attempt is due.
 
         Args:
             reason: as for ``ends``.
         """
-        await asyncio.sleep(self.ends(reason))
+        await asyncio.sleep(self.stream_ended(reason))

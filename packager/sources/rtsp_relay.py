@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from media.errors import MalformedError, MediaError
 from media.rtsp import messages
 from media.rtsp.messages import Message, RtspReader
-from packager.sources.guard import Guard
+from packager.sources.address_guard import AddressGuard
 from packager.sources.limits import DEFAULT_LIMITS, RtspLimits, SourceLimits
 from packager.sources.retries import PullError
 from packager.step_budget import StepBudget
@@ -38,7 +38,7 @@ TRANSPORT_WORDS = frozenset(("udp", "tcp", "multicast"))
 BAD_GATEWAY = ("RTSP/1.0", "502", "Bad Gateway")
 
 # RFC 3550 §5.1, §6.4.2: empty packets, which open the way for those that come (ffmpeg sends the same).
-_PUNCHES = (b"\x80" + bytes(11), b"\x80\xc9\x00\x01" + bytes(4))
+_HOLE_PUNCHES = (b"\x80" + bytes(11), b"\x80\xc9\x00\x01" + bytes(4))
 
 
 class RtspRelay:
@@ -55,7 +55,7 @@ class RtspRelay:
     def __init__(self, url: str, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._parts = urlsplit(url)
-        self._guard = Guard(self._parts.hostname or "", limits=limits.guard)
+        self._guard = AddressGuard(self._parts.hostname or "", limits=limits.guard)
         # Whoever else is on this machine isn't to use the way that is open for ffmpeg.
         self._path = f"/{secrets.token_urlsafe(16)}"
         self._connections: set[asyncio.Task[None]] = set()
@@ -71,7 +71,7 @@ class RtspRelay:
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
             # However early it was cancelled.
-            task.add_done_callback(lambda _: _part(writer, self._limits.rtsp.last_seconds))
+            task.add_done_callback(lambda _: _close_gracefully(writer, self._limits.rtsp.last_seconds))
 
         server = await asyncio.start_server(accept, HOST, 0)
         place = f"{HOST}:{server.sockets[0].getsockname()[1]}"
@@ -100,7 +100,7 @@ class RtspRelay:
 
 
 @dataclass(slots=True)
-class _Asked:
+class _PendingRequest:
     """A request that waits for its answer.
 
     Attributes:
@@ -109,10 +109,10 @@ class _Asked:
     """
 
     message: Message
-    ports: list[_Port] = field(default_factory=list)
+    ports: list[_UdpPort] = field(default_factory=list)
 
 
-class _Port(asyncio.DatagramProtocol):
+class _UdpPort(asyncio.DatagramProtocol):
     """Receives the media of one channel in UDP, from one address."""
 
     def __init__(self, channel: int, sender: str, client: asyncio.StreamWriter, behind_bytes: int) -> None:
@@ -154,7 +154,7 @@ class _Connection:
 
     def __init__(
         self,
-        guard: Guard,
+        guard: AddressGuard,
         parts: SplitResult,
         local: str,
         reader: asyncio.StreamReader,
@@ -168,12 +168,12 @@ class _Connection:
         self._local = local
         self._reader = reader
         self._client = client
-        self._target = _asked_for(parts)
+        self._target = _request_url(parts)
         self._server: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self._pending: dict[int, _Asked] = {}
+        self._pending: dict[int, _PendingRequest] = {}
         self._sent = self._redirects = 0
         self._admitted = False
-        self._channels: dict[int, _Port] = {}
+        self._channels: dict[int, _UdpPort] = {}
 
     async def run(self) -> None:
         """Relay until either side ends.
@@ -183,46 +183,48 @@ class _Connection:
             MediaError: what comes isn't RTSP.
             OSError: the server can't be connected to, or breaks off.
         """
-        ways: list[asyncio.Future[None]] = []
+        directions: list[asyncio.Future[None]] = []
         try:
             await self._connect()
-            ways = [asyncio.ensure_future(way) for way in (self._from_client(), self._from_server())]
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                if way.done():
-                    way.result()
+            directions = [
+                asyncio.ensure_future(direction) for direction in (self._from_client(), self._from_server())
+            ]
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            for direction in directions:
+                if direction.done():
+                    direction.result()
         finally:
-            for way in ways:
-                way.cancel()
+            for direction in directions:
+                direction.cancel()
             # Before anything is waited for: whoever ends the relay may end that wait, too.
-            for asked in self._pending.values():
-                _close(asked.ports)
+            for pending in self._pending.values():
+                _close(pending.ports)
             _close(self._channels.values())
             if self._server is not None:
-                _part(self._server[1], self._limits.last_seconds)
-            await asyncio.gather(*ways, return_exceptions=True)
+                _close_gracefully(self._server[1], self._limits.last_seconds)
+            await asyncio.gather(*directions, return_exceptions=True)
 
     async def _connect(self) -> None:
         parts = urlsplit(self._target)
         if self._server is not None:
-            _part(self._server[1], self._limits.last_seconds)
+            _close_gracefully(self._server[1], self._limits.last_seconds)
         self._server = await self._guard.connect(
             parts.hostname or "", parts.port or DEFAULT_PORT, self._connect_seconds
         )
 
     async def _from_client(self) -> None:
-        taking, budget = RtspReader(), StepBudget()
+        rtsp_reader, budget = RtspReader(), StepBudget()
         while data := await self._reader.read(READ_BYTES):
             async for portion in budget.portions(data):
-                for item in taking.receive_data(portion):
+                for item in rtsp_reader.receive_data(portion):
                     if isinstance(item, Message):
-                        self._take(item)
+                        self._receive_from_client(item)
                     elif self._admitted:
-                        self._pass_on(item)
+                        self._forward_rtcp(item)
             if self._server is not None:
                 await self._server[1].drain()
 
-    def _pass_on(self, frames: bytes) -> None:
+    def _forward_rtcp(self, frames: bytes) -> None:
         """Give the server ffmpeg's own reports, by the way that the media come."""
         if not self._channels:
             self._write(frames)
@@ -230,7 +232,7 @@ class _Connection:
             if channel in self._channels:
                 self._channels[channel].send(payload)
 
-    def _take(self, message: Message) -> None:
+    def _receive_from_client(self, message: Message) -> None:
         """Take a message of ffmpeg's, and ask the server."""
         if message.is_response:
             self._write(message.encode())
@@ -238,194 +240,205 @@ class _Connection:
         self._admitted = self._admitted or message.first[1].startswith(self._local)
         if not self._admitted:
             raise MalformedError("somebody else asks")
-        asked = _Asked(message)
+        pending = _PendingRequest(message)
         if message.first[0] == "SETUP" and _interleaved(message) is None:
-            self._answer(asked, Message(("RTSP/1.0", "461", "Unsupported Transport")))
+            self._respond(pending, Message(("RTSP/1.0", "461", "Unsupported Transport")))
             return
-        self._ask(asked)
+        self._send_request(pending)
 
-    def _ask(self, asked: _Asked, transport: str = "") -> None:
+    def _send_request(self, pending: _PendingRequest, transport: str = "") -> None:
         """Send the server a request as if there were no relay."""
         if len(self._pending) >= self._limits.pending_requests:
             raise MalformedError("it answers nothing")
         self._sent += 1
-        self._pending[self._sent] = asked
-        method, uri, version = asked.message.first
-        message = asked.message
+        self._pending[self._sent] = pending
+        method, uri, version = pending.message.first
+        message = pending.message
         if uri.startswith(self._local):
             uri = self._target + uri.removeprefix(self._local)
         if transport:
             message = message.with_field("Transport", transport)
-        told = message.get("authorization")
-        if told:
+        value = message.get("authorization")
+        if value:
             message = message.with_field(
-                "Authorization", self._authorization(told, method, uri, message.first[1])
+                "Authorization", self._authorization(value, method, uri, message.first[1])
             )
         message = Message((method, uri, version), message.fields).with_field("CSeq", str(self._sent))
-        self._write(Message(message.first, message.fields, asked.message.body).encode())
+        self._write(Message(message.first, message.fields, pending.message.body).encode())
 
-    def _authorization(self, told: str, method: str, uri: str, before: str) -> str | None:
+    def _authorization(self, value: str, method: str, uri: str, original_uri: str) -> str | None:
         """Have what proves the password stand for the server's own URI; nobody else is told it."""
-        if _server_of(self._target) != _server_of(_asked_for(self._parts)):
+        if _server_of(self._target) != _server_of(_request_url(self._parts)):
             return None
-        if uri == before:
-            return told
+        if uri == original_uri:
+            return value
         user, _, password = self._parts.netloc.rpartition("@")[0].partition(":")
-        return messages.readdressed(told, method, uri, user, password)
+        return messages.authorization_for_uri(value, method, uri, user, password)
 
     async def _from_server(self) -> None:
         while self._server is not None:
             reader, server = self._server[0], self._server
-            taking, budget = RtspReader(), StepBudget()
+            rtsp_reader, budget = RtspReader(), StepBudget()
             while self._server is server and (data := await reader.read(READ_BYTES)):
                 async for portion in budget.portions(data):
-                    for item in taking.receive_data(portion):
+                    for item in rtsp_reader.receive_data(portion):
                         if self._server is not server:
                             break
                         if isinstance(item, Message):
-                            await self._hear(item)
+                            await self._receive_from_server(item)
                         else:
                             self._client.write(item)
                 await self._client.drain()
             if self._server is server:
                 return
 
-    async def _hear(self, message: Message) -> None:
+    async def _receive_from_server(self, message: Message) -> None:
         """Take a message of the server's."""
         message = message.with_field("Location", None) if message.status // 100 != 3 else message
         if not message.is_response:
             self._client.write(message.encode())
             return
-        told = message.get("cseq")
-        is_number = told.isascii() and told.isdecimal() and len(told) <= MAX_DIGITS
-        asked = self._pending.pop(int(told), None) if is_number else None
-        if asked is None:
+        value = message.get("cseq")
+        is_number = value.isascii() and value.isdecimal() and len(value) <= MAX_DIGITS
+        pending = self._pending.pop(int(value), None) if is_number else None
+        if pending is None:
             return
-        method = asked.message.first[0]
+        method = pending.message.first[0]
         if message.status // 100 == 3:
-            await self._redirect(asked, message)
-        elif message.status == 461 and method == "SETUP" and not asked.ports:
-            await self._ask_for_datagrams(asked)
-        elif asked.ports:
-            self._settle(asked, message)
+            await self._redirect(pending, message)
+        elif message.status == 461 and method == "SETUP" and not pending.ports:
+            await self._request_udp(pending)
+        elif pending.ports:
+            self._complete_udp_setup(pending, message)
         else:
-            self._answer(asked, message)
+            self._respond(pending, message)
 
-    async def _redirect(self, asked: _Asked, message: Message) -> None:
+    async def _redirect(self, pending: _PendingRequest, message: Message) -> None:
         """Follow a redirect before the session begins; later none is followed."""
         location = urljoin(self._target, message.get("location"))
         parts = _split(location)
         self._redirects += 1
-        if asked.message.first[0] not in ("OPTIONS", "DESCRIBE") or self._redirects > self._limits.redirects:
-            self._answer(asked, Message(BAD_GATEWAY))
+        if (
+            pending.message.first[0] not in ("OPTIONS", "DESCRIBE")
+            or self._redirects > self._limits.redirects
+        ):
+            self._respond(pending, Message(BAD_GATEWAY))
             raise PullError("it redirects where that isn't followed")
         if parts is None or parts.scheme != "rtsp" or not parts.hostname:
-            self._answer(asked, Message(BAD_GATEWAY))
+            self._respond(pending, Message(BAD_GATEWAY))
             raise PullError("it redirects to another protocol")
-        self._target = _asked_for(parts)
+        self._target = _request_url(parts)
         for other in self._pending.values():
             _close(other.ports)
         self._pending.clear()
         await self._connect()
-        self._ask(asked)
+        self._send_request(pending)
 
-    async def _ask_for_datagrams(self, asked: _Asked) -> None:
+    async def _request_udp(self, pending: _PendingRequest) -> None:
         """Ask a server that sends no media over TCP to send them here in UDP."""
-        channels = _interleaved(asked.message)
+        channels = _interleaved(pending.message)
         if self._server is None or channels is None:
             return
-        here, there = (self._server[1].get_extra_info(name)[0] for name in ("sockname", "peername"))
-        asked.ports, first = await _two_ports(here, there, channels, self._client, self._limits)
+        local_host, remote_host = (
+            self._server[1].get_extra_info(name)[0] for name in ("sockname", "peername")
+        )
+        pending.ports, first = await _open_port_pair(
+            local_host, remote_host, channels, self._client, self._limits
+        )
         try:
-            self._ask(asked, f"RTP/AVP;unicast;client_port={first}-{first + 1}")
+            self._send_request(pending, f"RTP/AVP;unicast;client_port={first}-{first + 1}")
         except MediaError:
-            _close(asked.ports)
+            _close(pending.ports)
             raise
 
-    def _settle(self, asked: _Asked, message: Message) -> None:
+    def _complete_udp_setup(self, pending: _PendingRequest, message: Message) -> None:
         """Tell ffmpeg that its media come over TCP, where the server agreed to send them."""
         ports = messages.numbers(messages.transport(message.get("transport")).get("server_port", ""))
         if message.status != 200 or self._server is None:
-            _close(asked.ports)
-            self._answer(asked, message)
+            _close(pending.ports)
+            self._respond(pending, message)
             return
-        there = self._server[1].get_extra_info("peername")[0]
-        for port, remote, punch in zip(asked.ports, ports or (), _PUNCHES, strict=False):
+        remote_host = self._server[1].get_extra_info("peername")[0]
+        for port, remote, punch in zip(pending.ports, ports or (), _HOLE_PUNCHES, strict=False):
             # RFC 2326 §12.39: the answer may name another address as the source; nobody judged that one.
-            port.remote = (there, remote)
+            port.remote = (remote_host, remote)
             port.send(punch)
-        _close(self._channels.pop(port.channel) for port in asked.ports if port.channel in self._channels)
-        self._channels |= {port.channel: port for port in asked.ports}
-        channels = "-".join(str(port.channel) for port in asked.ports)
-        self._answer(asked, message.with_field("Transport", f"RTP/AVP/TCP;unicast;interleaved={channels}"))
+        _close(self._channels.pop(port.channel) for port in pending.ports if port.channel in self._channels)
+        self._channels |= {port.channel: port for port in pending.ports}
+        channels = "-".join(str(port.channel) for port in pending.ports)
+        self._respond(pending, message.with_field("Transport", f"RTP/AVP/TCP;unicast;interleaved={channels}"))
 
-    def _answer(self, asked: _Asked, message: Message) -> None:
+    def _respond(self, pending: _PendingRequest, message: Message) -> None:
         """Give ffmpeg the answer to its request."""
-        self._client.write(message.with_field("CSeq", asked.message.get("cseq")).encode())
+        self._client.write(message.with_field("CSeq", pending.message.get("cseq")).encode())
 
     def _write(self, data: bytes) -> None:
         if self._server is not None:
             self._server[1].write(data)
 
 
-async def _two_ports(
-    here: str, there: str, channels: tuple[int, int], client: asyncio.StreamWriter, limits: RtspLimits
-) -> tuple[list[_Port], int]:
+async def _open_port_pair(
+    local_host: str,
+    remote_host: str,
+    channels: tuple[int, int],
+    client: asyncio.StreamWriter,
+    limits: RtspLimits,
+) -> tuple[list[_UdpPort], int]:
     """Open an even port and the next one (RFC 3550 §11) for media and their reports; give them and the first.
 
     Raises:
         OSError: there are none.
     """
     loop = asyncio.get_running_loop()
-    ports: list[_Port] = []
-    pair = _bound_pair(here, limits)
+    ports: list[_UdpPort] = []
+    pair = _bound_pair(local_host, limits)
     try:
         for channel, one in zip(channels, pair, strict=True):
-            port = _Port(channel, there, client, limits.behind_bytes)
-            await loop.create_datagram_endpoint(functools.partial(_itself, port), sock=one)
+            port = _UdpPort(channel, remote_host, client, limits.behind_bytes)
+            await loop.create_datagram_endpoint(functools.partial(_same_protocol, port), sock=one)
             ports.append(port)
     except BaseException:
         _close(ports)
         for one in pair[len(ports) :]:
             one.close()
         raise
-    return ports, _number(pair[0])
+    return ports, _port_number(pair[0])
 
 
-def _bound_pair(here: str, limits: RtspLimits) -> list[socket.socket]:
+def _bound_pair(local_host: str, limits: RtspLimits) -> list[socket.socket]:
     """Bind two sockets of an address, the first one's port being even, and the second one's the next."""
-    family = socket.AF_INET6 if ":" in here else socket.AF_INET
+    family = socket.AF_INET6 if ":" in local_host else socket.AF_INET
     for _ in range(limits.port_attempts):
         pair = [socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in range(2)]
         try:
-            pair[0].bind((here, 0))
-            pair[1].bind((here, _number(pair[0]) ^ 1))
+            pair[0].bind((local_host, 0))
+            pair[1].bind((local_host, _port_number(pair[0]) ^ 1))
         except OSError:
             for one in pair:
                 one.close()
             continue
         for one in pair:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, limits.receive_bytes)
-        return sorted(pair, key=_number)
+        return sorted(pair, key=_port_number)
     raise OSError("no two ports are free")
 
 
-def _itself(port: _Port) -> _Port:
+def _same_protocol(port: _UdpPort) -> _UdpPort:
     return port
 
 
-def _number(bound: socket.socket) -> int:
+def _port_number(bound: socket.socket) -> int:
     return int(bound.getsockname()[1])
 
 
-def _part(writer: asyncio.StreamWriter, last_seconds: float) -> None:
+def _close_gracefully(writer: asyncio.StreamWriter, last_seconds: float) -> None:
     """End a connection: what was written last may be taken for a moment, by who takes it at all."""
     writer.close()
     if writer.transport.get_write_buffer_size():
         asyncio.get_running_loop().call_later(last_seconds, writer.transport.abort)
 
 
-def _close(ports: Iterable[_Port]) -> None:
+def _close(ports: Iterable[_UdpPort]) -> None:
     for port in ports:
         port.close()
 
@@ -435,7 +448,7 @@ def _interleaved(message: Message) -> tuple[int, int] | None:
     return messages.numbers(messages.transport(message.get("transport")).get("interleaved", ""))
 
 
-def _asked_for(parts: SplitResult) -> str:
+def _request_url(parts: SplitResult) -> str:
     """Write a URL as it is asked for: without user, password, and what is for ffmpeg alone."""
     query = "&".join(word for word in parts.query.split("&") if word not in TRANSPORT_WORDS)
     place = parts.netloc.rpartition("@")[2]

@@ -86,14 +86,14 @@ def is_url(source: str) -> bool:
     return parts.scheme in SCHEMES and bool(parts.hostname) and is_numbered and source.isprintable()
 
 
-def ways(url: str) -> tuple[int, bool]:
+def outgoing_ports(url: str) -> tuple[int, bool]:
     """Tell how a URL is fetched: from which port of TCP (0: from none), and whether over UDP."""
     parts = urlsplit(url)
     scheme = SCHEMES[parts.scheme]
     return (parts.port or scheme.tcp_port) if scheme.tcp_port else 0, scheme.udp
 
 
-def untold(text: str, url: str) -> str:
+def without_url_secrets(text: str, url: str) -> str:
     """Take out of a text, a program's error say, what may be secret in a URL, and the URL itself."""
     # However short: what is said of one source has no other words that a user or password could be.
     return (

@@ -16,7 +16,7 @@ from packager.process.process import Process
 from packager.process.sandbox import Sandbox
 from packager.segment.keyframe_cadence import Observed
 from packager.sources.pump import Supply
-from packager.sources.schemes import SCHEMES, ways
+from packager.sources.schemes import SCHEMES, outgoing_ports
 
 TEST_SOURCE = "testsrc"
 """The source that needs nothing: a test picture with a wall clock, and a tone."""
@@ -104,7 +104,7 @@ class Source:
     def sandbox(self) -> Sandbox:
         """What the channel's ffmpeg may do: read its file, or reach its URL's port, and nothing else."""
         read = () if self.path is None else (str(self.path),)
-        tcp_port, udp = (0, False) if self.url is None else ways(self.url)
+        tcp_port, udp = (0, False) if self.url is None else outgoing_ports(self.url)
         return Sandbox(read=read, tcp_port=tcp_port, udp=udp, memory=MEMORY_BYTES)
 
     @property

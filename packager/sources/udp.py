@@ -35,12 +35,12 @@ SO_MEMINFO, MEMINFO_BYTES = 55, 36
 
 log = structlog.get_logger()
 
-Place = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 """An address as ``socket`` has it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class UdpAddress:
     """What a URL says: ``udp://GROUP:PORT?localaddr=INTERFACE&sources=SENDER,SENDER``, or ``udp://HOST:PORT``.
 
     Attributes:
@@ -57,7 +57,7 @@ class Address:
     senders: frozenset[str] = frozenset()
 
 
-def read_address(url: str) -> Address:
+def parse_address(url: str) -> UdpAddress:
     """Read a URL of UDP.
 
     Raises:
@@ -73,7 +73,7 @@ def read_address(url: str) -> Address:
         raise OSError(errno.EINVAL, "its URL says no port")
     senders = frozenset(map(_canonical, filter(None, told.get("sources", "").split(","))))
     # RFC 6874 §2: of a zone, as in fe80::1%eth0, the percent sign is escaped; ffmpeg's users don't.
-    return Address(parts.hostname.replace("%25", "%", 1), port, told.get("localaddr", ""), senders)
+    return UdpAddress(parts.hostname.replace("%25", "%", 1), port, told.get("localaddr", ""), senders)
 
 
 def _canonical(host: str) -> str:
@@ -84,7 +84,7 @@ def _canonical(host: str) -> str:
         return host
 
 
-class Endpoint:
+class UdpReceiver:
     """A bound socket; ``close`` ends it.
 
     Args:
@@ -99,7 +99,7 @@ class Endpoint:
         self._senders = senders
 
     @classmethod
-    async def open(cls, address: Address, limits: SourceLimits = DEFAULT_LIMITS) -> Endpoint:
+    async def open(cls, address: UdpAddress, limits: SourceLimits = DEFAULT_LIMITS) -> UdpReceiver:
         """Bind a socket, and join the group where the address is one.
 
         Args:
@@ -162,7 +162,7 @@ class Endpoint:
         self._socket.close()
 
 
-def _bind(bound: socket.socket, place: Place) -> frozenset[str]:
+def _bind(bound: socket.socket, place: SocketAddress) -> frozenset[str]:
     """Bind to an address of this machine; where it is another's, give him as the only sender."""
     try:
         bound.bind(place)
@@ -174,14 +174,14 @@ def _bind(bound: socket.socket, place: Place) -> frozenset[str]:
     return frozenset()
 
 
-def _zoned(place: Place, interface: str) -> Place:
+def _zoned(place: SocketAddress, interface: str) -> SocketAddress:
     """Add to an address of IPv6 its interface: a group of a link is bound to with its zone alone."""
     if len(place) == 4 and interface:
         return (*place[:3], socket.if_nametoindex(interface))
     return place
 
 
-def _join(bound: socket.socket, place: Place, interface: str) -> None:
+def _join(bound: socket.socket, place: SocketAddress, interface: str) -> None:
     group = socket.inet_pton(bound.family, str(place[0]))
     if len(place) == 4:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group + struct.pack("=I", place[3]))
@@ -191,7 +191,7 @@ def _join(bound: socket.socket, place: Place, interface: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
+class PacketLosses:
     """What didn't come of a source since the start.
 
     Attributes:
@@ -203,7 +203,7 @@ class Losses:
     datagrams: int = 0
 
 
-class DatagramPuller:
+class UdpPuller:
     """Receives one URL; see ``run``.
 
     Args:
@@ -224,56 +224,56 @@ class DatagramPuller:
         self._url = url
         self._channel = channel
         self._limits = limits
-        self._asking = SourceRetries(channel, limits.retry)
-        self._past = self._told = Losses()
-        self._told_at = 0.0
+        self._retries = SourceRetries(channel, limits.retry)
+        self._past = self._logged = PacketLosses()
+        self._logged_at = 0.0
         self._reader = TransportReader()
-        self._endpoint: Endpoint | None = None
+        self._receiver: UdpReceiver | None = None
         self.pump = Pump("mpegts", self._reader, limits=limits.pump, channel=channel)
 
-    async def decided(self) -> Pump:
+    async def wait_until_detected(self) -> Pump:
         """Give the pump: there is no doubt of what the stream is."""
         return self.pump
 
     @property
-    def losses(self) -> Losses:
+    def losses(self) -> PacketLosses:
         """What was lost so far."""
-        dropped = 0 if self._endpoint is None else self._endpoint.dropped
-        return Losses(self._past.packets + self._reader.lost, self._past.datagrams + dropped)
+        dropped = 0 if self._receiver is None else self._receiver.dropped
+        return PacketLosses(self._past.packets + self._reader.lost, self._past.datagrams + dropped)
 
     async def run(self) -> None:
         """Receive until cancelled."""
         while True:
             try:
-                address = read_address(self._url)
-                self._endpoint = await Endpoint.open(address, self._limits)
-                with contextlib.closing(self._endpoint):
+                address = parse_address(self._url)
+                self._receiver = await UdpReceiver.open(address, self._limits)
+                with contextlib.closing(self._receiver):
                     try:
-                        await self._receive(self._endpoint)
+                        await self._receive(self._receiver)
                     finally:
-                        self._settle()
+                        self._close_receiver()
             except OSError as error:
                 reason = error.strerror or type(error).__name__
             except MediaError as error:
                 reason = str(error)
             self.pump.receive_eof()
-            await asyncio.sleep(self._asking.ends(reason))
+            await asyncio.sleep(self._retries.stream_ended(reason))
 
-    def _settle(self) -> None:
+    def _close_receiver(self) -> None:
         """Keep what this socket has lost."""
         self._past = self.losses
-        self._endpoint, self._reader = None, TransportReader()
+        self._receiver, self._reader = None, TransportReader()
 
-    async def _receive(self, endpoint: Endpoint) -> None:
+    async def _receive(self, receiver: UdpReceiver) -> None:
         loop, budget = asyncio.get_running_loop(), StepBudget()
         flows: bool | None = None
         while True:
             try:
-                data = await patiently(endpoint.receive, self._limits.silent_datagram_seconds)
+                data = await patiently(receiver.receive, self._limits.silent_datagram_seconds)
             except TimeoutError:
                 if flows is not False:
                     self.pump.receive_eof()
-                    self._asking.ends("nothing comes")
+                    self._retries.stream_ended("nothing comes")
                 flows = False
                 continue
             if not flows:
@@ -281,26 +281,26 @@ class DatagramPuller:
                 flows = True
             async for portion in budget.portions(data):
                 await self.pump.take(self._reader.receive_data(portion))
-            self._tell(loop.time())
+            self._log_losses(loop.time())
             await asyncio.sleep(self._limits.gather_seconds)
 
     def _begin(self) -> None:
         """Let another stream follow."""
-        self._past = Losses(self._past.packets + self._reader.lost, self._past.datagrams)
+        self._past = PacketLosses(self._past.packets + self._reader.lost, self._past.datagrams)
         self._reader = TransportReader()
         self.pump.begin("mpegts", self._reader)
-        self._asking.begins()
+        self._retries.stream_began()
 
-    def _tell(self, now: float) -> None:
+    def _log_losses(self, now: float) -> None:
         """Tell what was lost, now and then."""
-        if self._told_at and now < self._told_at + self._limits.loss_log_seconds:
+        if self._logged_at and now < self._logged_at + self._limits.loss_log_seconds:
             return
         losses = self.losses
-        if losses != self._told:
+        if losses != self._logged:
             log.warning(
                 "packets of the source were lost",
                 channel=self._channel,
-                packets=losses.packets - self._told.packets,
-                datagrams_dropped=losses.datagrams - self._told.datagrams,
+                packets=losses.packets - self._logged.packets,
+                datagrams_dropped=losses.datagrams - self._logged.datagrams,
             )
-            self._told, self._told_at = losses, now
+            self._logged, self._logged_at = losses, now

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from packager.ffmpeg.live import encoder_arguments
 from packager.process.tools import discover
-from packager.sources import inspection
+from packager.sources import probe
 from packager.sources.source import TEST_SOURCE
 from packager.window.cadence import AUDIO, cadence, rungs
 from tests.benchmarks.load import Figure
@@ -55,7 +55,7 @@ _MUXING = ("-f", "-movflags", "-use_editlist", "-avoid_negative_ts", "-output_ts
 async def bare(folder: Path) -> list[str]:
     """The command of an ffmpeg that encodes the same and writes HLS by itself."""
     tools = await discover()
-    source = await inspection.found(TEST_SOURCE, tools, "test")
+    source = await probe.wait_for_source(TEST_SOURCE, tools, "test")
     times = cadence(source.frame_rate, SEGMENT_SECONDS, PART_SECONDS)
     words = encoder_arguments(
         source.input, "test", rungs(LADDER), (AUDIO,), times, Fraction(0), captions=True

@@ -14,7 +14,7 @@ from media.errors import MalformedError
 from media.rtmp.flv import FILE_HEADER, FlvReader
 from media.stream_reader import StreamChunk, StreamReader
 from media.ts.reader import TransportReader
-from packager.sources.replay import Replay
+from packager.sources.gop_cache import GopCache
 
 SECONDS = 3
 
@@ -92,11 +92,11 @@ def test_what_a_decoder_can_not_follow_is_told_and_a_new_one_begins_with_it(
     before = b"".join(piece.data for piece in found[: changes[0]])
     sizes = set(facts(before, tmp_path / first, "frame=width,height"))
     assert sizes == set(facts(streams[first], tmp_path / first, "stream=width,height"))
-    replay = Replay()
+    cache = GopCache()
     for piece in found:
-        replay.receive(piece)
+        cache.receive(piece)
     codec = "hevc" if second.startswith("hevc") else "h264"
-    said = facts(replay.beginning(), tmp_path / second, "stream=codec_name,width,height")
+    said = facts(cache.beginning(), tmp_path / second, "stream=codec_name,width,height")
     assert set(said) == {f"{codec},{size}"}
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packager.redaction import MASK, Redactor, redact, redacted_url, secrets_of
-from packager.sources.schemes import untold
+from packager.sources.schemes import without_url_secrets
 
 CANARY = "c4nary-Secret"
 
@@ -57,7 +57,7 @@ def test_a_url_is_named_without_its_secrets(url: str) -> None:
         f"({url})",
     ):
         assert CANARY not in redact(text)
-        assert CANARY not in untold(text, url)
+        assert CANARY not in without_url_secrets(text, url)
 
 
 @pytest.mark.parametrize(

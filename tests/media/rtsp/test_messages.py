@@ -106,12 +106,12 @@ EXAMPLE = (
 
 def test_a_digest_is_that_of_the_standard_and_stands_for_another_uri() -> None:
     known = ("Mufasa", "Circle%20Of%20Life")
-    assert messages.readdressed(EXAMPLE, "GET", "/dir/index.html", *known) == EXAMPLE
-    elsewhere = messages.readdressed(EXAMPLE, "GET", "rtsp://camera/stream", *known)
+    assert messages.authorization_for_uri(EXAMPLE, "GET", "/dir/index.html", *known) == EXAMPLE
+    elsewhere = messages.authorization_for_uri(EXAMPLE, "GET", "rtsp://camera/stream", *known)
     assert elsewhere is not None
     assert 'uri="rtsp://camera/stream"' in elsewhere
     assert "6629fae4" not in elsewhere
-    assert messages.readdressed(elsewhere, "GET", "/dir/index.html", *known) == EXAMPLE
+    assert messages.authorization_for_uri(elsewhere, "GET", "/dir/index.html", *known) == EXAMPLE
 
 
 @pytest.mark.parametrize(
@@ -119,10 +119,10 @@ def test_a_digest_is_that_of_the_standard_and_stands_for_another_uri() -> None:
     [("GET", "Mufasa", "wrong"), ("POST", "Mufasa", "Circle Of Life"), ("GET", "Scar", "Circle Of Life")],
 )
 def test_who_does_not_know_the_password_gets_no_digest_of_it(method: str, user: str, password: str) -> None:
-    assert messages.readdressed(EXAMPLE, method, "/other", user, password) is None
+    assert messages.authorization_for_uri(EXAMPLE, method, "/other", user, password) is None
 
 
 def test_a_digest_of_another_algorithm_is_not_passed_on_and_basic_is() -> None:
     other = EXAMPLE.replace("qop=auth", "qop=auth, algorithm=SHA-256")
-    assert messages.readdressed(other, "GET", "/", "Mufasa", "Circle Of Life") is None
-    assert messages.readdressed("Basic YTpi", "GET", "/", "a", "b") == "Basic YTpi"
+    assert messages.authorization_for_uri(other, "GET", "/", "Mufasa", "Circle Of Life") is None
+    assert messages.authorization_for_uri("Basic YTpi", "GET", "/", "a", "b") == "Basic YTpi"

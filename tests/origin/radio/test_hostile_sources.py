@@ -15,9 +15,9 @@ from origin.radio.limits import RELAY_RETRY, RelayLimits
 from origin.radio.relay import Relay, RelayOptions
 from packager.radio.audio_blocks import AudioBlock
 from packager.sources import hls
-from packager.sources.fetching import Fetcher, body
-from packager.sources.guarded_http import certificates, guarded
-from packager.sources.pull import Puller
+from packager.sources.guarded_http import certificates, guarded_client
+from packager.sources.hls_fetcher import HlsFetcher, read_body
+from packager.sources.http_puller import HttpPuller
 from packager.sources.retries import PullError
 from tests import hostile_media as hostile
 from tests.conftest import HELD_SECONDS
@@ -93,7 +93,7 @@ PLAYLISTS = {
 async def test_a_large_playlist_holds_nobody(kind: str, nothing_holds_the_event_loop: LoopWatch) -> None:
     first = answer(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nmedia.m3u8\n")
     with hostile_upstream({"master.m3u8": first, "": PLAYLISTS[kind]}) as upstream:
-        puller = Puller(f"{upstream.url}/master.m3u8", "test")
+        puller = HttpPuller(f"{upstream.url}/master.m3u8", "test")
         task = asyncio.create_task(puller.run())
         try:
             # A good one is followed by its segments, any other by the question for another.
@@ -117,7 +117,7 @@ async def test_a_playlist_that_came_unchanged_is_not_read_again(monkeypatch: pyt
     text = hostile.PLAYLIST_HEAD + b"#EXTINF:1,\n1.ts\n"
     segment = answer(hostile.null_packets(4000))
     with hostile_upstream({"media.m3u8": answer(text), "": segment}) as upstream:
-        puller = Puller(f"{upstream.url}/media.m3u8", "test")
+        puller = HttpPuller(f"{upstream.url}/media.m3u8", "test")
         task = asyncio.create_task(puller.run())
         try:
             await until(lambda: upstream.asked.count("media.m3u8") >= 5)
@@ -137,10 +137,10 @@ async def test_a_segment_that_is_a_bomb_is_unpacked_in_steps_and_bounded(
     answers = {name: answer(data, "Content-Encoding: gzip") for name, data in (("s", small), ("l", large))}
     with hostile_upstream(answers) as upstream:
         await asyncio.to_thread(certificates)
-        async with guarded(upstream.url) as client:
-            assert len(await Fetcher(client)._segment(f"{upstream.url}/s", None, 64 * MIB)) == 60 * MIB
+        async with guarded_client(upstream.url) as client:
+            assert len(await HlsFetcher(client)._segment(f"{upstream.url}/s", None, 64 * MIB)) == 60 * MIB
             with pytest.raises(PullError, match="more than"):
-                await Fetcher(client)._segment(f"{upstream.url}/l", None, 64 * MIB)
+                await HlsFetcher(client)._segment(f"{upstream.url}/l", None, 64 * MIB)
     assert nothing_holds_the_event_loop.longest.seconds < HELD_SECONDS * slowness()
 
 
@@ -166,6 +166,6 @@ async def test_what_stands_behind_the_end_of_a_coded_answer_is_not_kept(
     with hostile_upstream(
         {"": answer(gzip.compress(b"abc") + bytes(20 * MIB), "Content-Encoding: gzip")}
     ) as one:
-        async with guarded(one.url) as client, client.stream("GET", f"{one.url}/x") as response:
-            assert bytes(await body(response)) == b"abc"
+        async with guarded_client(one.url) as client, client.stream("GET", f"{one.url}/x") as response:
+            assert bytes(await read_body(response)) == b"abc"
     assert taken < MIB

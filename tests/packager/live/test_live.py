@@ -24,7 +24,7 @@ from packager.live.options import ChannelHooks, ChannelOptions
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools, ToolsError
 from packager.segment.keyframes import cutters
-from packager.sources.inspection import frame_rate
+from packager.sources.probe import frame_rate
 from packager.window.cadence import cadence
 from packager.window.model import WindowOptions
 from packager.window.numbers import Numbers

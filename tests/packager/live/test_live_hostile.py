@@ -19,11 +19,11 @@ from packager.ffmpeg.live import encoder_arguments
 from packager.process.process import run
 from packager.process.sandbox import Sandbox
 from packager.process.tools import Tools, ToolsError
-from packager.sources.inspection import inspect
+from packager.sources.container_detection import detect_container
+from packager.sources.http_puller import HttpPuller
 from packager.sources.limits import SourceLimits
-from packager.sources.pull import Puller
+from packager.sources.probe import inspect_source
 from packager.sources.pump import Pump
-from packager.sources.recognition import recognise
 from packager.sources.source import Source
 from packager.window.cadence import AUDIO, cadence, rungs
 
@@ -100,7 +100,7 @@ async def test_a_list_of_addresses_that_is_called_a_film_opens_none_of_them(
         }
         film.write_text(texts[kind])
         with pytest.raises(ToolsError):
-            await inspect(str(film), tools)
+            await inspect_source(str(film), tools)
 
 
 @pytest.mark.clause("A pulled playlist opens no file of this machine")
@@ -110,7 +110,7 @@ async def test_a_pulled_playlist_opens_no_file_even_where_ffmpeg_would(tools: To
     master = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nmedia.m3u8\n"
     async with serving(Web({"/master.m3u8": master, "/media.m3u8": text})) as web:
         with pytest.raises(ToolsError):
-            await inspect(f"{web.url}/master.m3u8", tools)
+            await inspect_source(f"{web.url}/master.m3u8", tools)
         words = ["-protocol_whitelist", "file,http,tcp", "-i", f"{web.url}/media.m3u8", "-f", "u8", pipe(0)]
         assert len(await run([tools.ffmpeg, *QUIET, *words], limit=RUN_SECONDS, sandbox=None)) > 1000
         with pytest.raises(ToolsError):
@@ -136,7 +136,7 @@ async def test_a_playlist_that_leads_nowhere_is_given_up(tools: Tools, document:
     async with serving(Web({"/list.m3u8": document()})) as web:
         begin = time.monotonic()
         with pytest.raises(ToolsError) as caught:
-            await inspect(f"{web.url}/list.m3u8", tools, SourceLimits(probe_seconds=3.0))
+            await inspect_source(f"{web.url}/list.m3u8", tools, SourceLimits(probe_seconds=3.0))
         assert time.monotonic() - begin < 30
     assert "\n" not in str(caught.value)
 
@@ -146,7 +146,7 @@ async def test_what_is_fetched_is_never_inflated(monkeypatch: pytest.MonkeyPatch
     bomb = gzip.compress(b"\x47" + bytes(187) + bytes(64 << 20))
     fields = "Content-Type: video/mp2t\r\nContent-Encoding: gzip\r\n"
     async with serving(Web({"/a.ts": bomb}, fields)) as web:
-        puller = Puller(f"{web.url}/a.ts", "bomb")
+        puller = HttpPuller(f"{web.url}/a.ts", "bomb")
         received: list[int] = []
 
         async def receive(_: Pump, data: bytes) -> None:
@@ -156,7 +156,7 @@ async def test_what_is_fetched_is_never_inflated(monkeypatch: pytest.MonkeyPatch
         pulling = asyncio.create_task(puller.run())
         try:
             async with asyncio.timeout(120):
-                assert await puller.decided() is not None
+                assert await puller.wait_until_detected() is not None
                 while len(web.asked) < 3:
                     await asyncio.sleep(0.02)
         finally:
@@ -176,11 +176,11 @@ async def test_a_redirect_leads_to_http_and_nowhere_else(tools: Tools, tmp_path:
         writer.close()
 
     server = await asyncio.start_server(redirect, "127.0.0.1", 0)
-    puller = Puller(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.ts", "redirected")
+    puller = HttpPuller(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.ts", "redirected")
     pulling = asyncio.create_task(puller.run())
     try:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(puller.decided(), 1)
+            await asyncio.wait_for(puller.wait_until_detected(), 1)
         assert not pulling.done()
         assert puller.pump is None
     finally:
@@ -231,7 +231,7 @@ async def test_a_decoder_that_is_not_named_does_not_run_in_a_channel(tools: Tool
     plain = ["-f", "avi", "-i", local_input(film), "-f", "rawvideo", pipe(0)]
     assert await run([tools.ffmpeg, *QUIET, *plain], limit=RUN_SECONDS, sandbox=Sandbox(read=(str(film),)))
     with pytest.raises(ToolsError, match="magicyuv"):
-        await inspect(str(film), tools)
+        await inspect_source(str(film), tools)
 
 
 @pytest.mark.clause("Pictures have a limit of pixels")
@@ -242,16 +242,16 @@ async def test_a_picture_of_67_million_pixels_does_not_run_in_a_channel(tools: T
     made += ["-preset", "ultrafast", "-frames:v", "1", local_input(film)]
     await asyncio.to_thread(subprocess.run, [str(tools.ffmpeg), *QUIET, *made], check=True)
     with pytest.raises(ToolsError, match="8192x8192 exceeds specified max pixel count"):
-        await inspect(str(film), tools)
+        await inspect_source(str(film), tools)
 
 
 def test_streams_are_recognised_by_their_first_bytes() -> None:
     transport = (b"\x47" + bytes(187)) * 4
-    assert recognise(transport) == recognise(bytes(57) + transport) == "mpegts"
-    assert recognise(b"FLV\x01\x05") == "flv"
-    assert recognise(b"\xff\xfb\x90\x00") == "mp3"
-    assert recognise(b"\xff\xf1\x50\x80") == "aac"
-    assert recognise(b"\x12\x34", "audio/mpeg; charset=x") == "mp3"
+    assert detect_container(transport) == detect_container(bytes(57) + transport) == "mpegts"
+    assert detect_container(b"FLV\x01\x05") == "flv"
+    assert detect_container(b"\xff\xfb\x90\x00") == "mp3"
+    assert detect_container(b"\xff\xf1\x50\x80") == "aac"
+    assert detect_container(b"\x12\x34", "audio/mpeg; charset=x") == "mp3"
     # what is decoded from its beginning, whatever its server calls it
     for head in (b"#EXTM3U\n", b"OggS\0", b"fLaC", b"\0\0\0\x20ftypisom", b"\x1aE\xdf\xa3"):
-        assert recognise(head, "audio/mpeg") is None
+        assert detect_container(head, "audio/mpeg") is None

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from media.hls.reader import MAX_PLAYLIST_BYTES, ListedSegment, MediaListing, Resource
-from packager.sources.fetching import Fetcher, resolve
-from packager.sources.hls import PlaylistCursor, pause
+from packager.sources.hls import PlaylistCursor, reload_delay
+from packager.sources.hls_fetcher import HlsFetcher, resolve
 from packager.sources.limits import PlaylistLimits
 from packager.sources.retries import PullError
 
@@ -27,7 +27,7 @@ def listing(first: int, last: int, *, ended: bool = False, breaks: int = -1, gap
 
 
 def taken(cursor: PlaylistCursor, found: MediaListing) -> list[tuple[int, bool]]:
-    return [(step.segment.number, step.breaks) for step in cursor.take(found)]
+    return [(step.segment.number, step.breaks) for step in cursor.next_segments(found)]
 
 
 def test_a_live_playlist_is_begun_three_segments_before_its_end_and_each_segment_is_taken_once() -> None:
@@ -64,8 +64,8 @@ def test_a_gap_is_a_break_and_so_are_numbers_that_begin_anew() -> None:
 
 def test_a_playlist_is_asked_for_once_a_segment_and_twice_as_often_without_news() -> None:
     # RFC 8216bis §6.3.4
-    assert pause(listing(0, 3), PlaylistLimits(), changed=True) == 2
-    assert pause(listing(0, 3), PlaylistLimits(), changed=False) == 1
+    assert reload_delay(listing(0, 3), PlaylistLimits(), changed=True) == 2
+    assert reload_delay(listing(0, 3), PlaylistLimits(), changed=False) == 1
 
 
 @pytest.mark.parametrize("uri", ["file:///etc/passwd", "ftp://a/b", "data:,a", "http://[::", "concat:a|b"])
@@ -102,7 +102,7 @@ async def test_a_playlist_without_end_packed_or_not_is_refused_at_its_limit(kind
     try:
         async with httpx.AsyncClient() as client, asyncio.timeout(60):
             with pytest.raises(PullError):
-                await Fetcher(client).playlist(
+                await HlsFetcher(client).playlist(
                     f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.m3u8"
                 )
         _, most = tracemalloc.get_traced_memory()

@@ -23,7 +23,7 @@ from packager.live.channel import Channel
 from packager.live.limits import DEFAULT_LIMITS, ENCODER_RETRY, LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools, ToolsError
-from packager.sources.inspection import inspect, playable
+from packager.sources.probe import inspect_source, playable
 from packager.sources.schemes import is_url
 from packager.sources.source import Source
 from packager.window.model import LiveSegment
@@ -113,7 +113,7 @@ async def test_what_a_source_lacks_is_made(
 ) -> None:
     async with upstream(tools, arguments) as server:
         url = f"http://127.0.0.1:{server.port}/stream"
-        found = await inspect(url, tools)
+        found = await inspect_source(url, tools)
         assert (found.has_video, found.has_audio) == (has_video, has_audio)
         async with pulling(url, tools, limits=LIVE) as channel:
             await until(lambda: min(lengths(channel)) >= 2)
@@ -290,7 +290,7 @@ async def test_a_redirect_to_another_protocol_is_not_followed(tools: Tools, tmp_
     server = await asyncio.start_server(redirect, "127.0.0.1", 0)
     try:
         with pytest.raises(ToolsError):
-            await inspect(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.ts", tools)
+            await inspect_source(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.ts", tools)
     finally:
         server.close()
 

@@ -23,8 +23,8 @@ from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.sources import remux
 from packager.sources.limits import ContinuityLimits, SourceLimits
-from packager.sources.remux import Remuxer, StreamContinuity, raw_library
-from packager.sources.schemes import untold
+from packager.sources.remux import Remuxer, StreamContinuity, find_libavformat
+from packager.sources.schemes import without_url_secrets
 from packager.window.model import LiveSegment
 from tests.live_server import running
 from tests.packager.sources.test_live_protocols import free_port, rtsp_by_vlc
@@ -104,7 +104,7 @@ def words_of_children() -> str:
         with contextlib.suppress(OSError):
             for pid in path.read_text().split():
                 text = Path(f"/proc/{pid}/cmdline").read_text()
-                found += f"{text}\n" if "raw_input" in text else ""
+                found += f"{text}\n" if "avio_reader" in text else ""
     return found
 
 
@@ -142,7 +142,7 @@ async def test_other_codecs_sizes_and_streams_within_srt_are_a_discontinuity_and
 ) -> None:
     if "srt" not in tools.protocols:
         pytest.skip("this ffmpeg has no SRT")
-    if await asyncio.to_thread(raw_library) is None:
+    if await asyncio.to_thread(find_libavformat) is None:
         pytest.skip("there is no libavformat")
     url = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}?passphrase={PASSPHRASE}"
     options = ChannelOptions(
@@ -187,14 +187,14 @@ async def test_where_ffmpegs_library_is_not_there_an_ffmpeg_brings_srt(
 ) -> None:
     if "srt" not in tools.protocols:
         pytest.skip("this ffmpeg has no SRT")
-    monkeypatch.setattr(remux, "raw_library", lambda: "libnot-there.so.1")
+    monkeypatch.setattr(remux, "find_libavformat", lambda: "libnot-there.so.1")
     url = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     parts = await asyncio.to_thread(programme, tools, tmp_path, LARGE_SECONDS, 1)
     remuxer = Remuxer(url, tools, "pulled")
     async with listening(tools, f"{url}?mode=listener", *parts), beside(remuxer.run()):
-        pump = await remuxer.decided()
+        pump = await remuxer.wait_until_detected()
         assert pump is not None
-        await pump.flowing()
+        await pump.wait_until_flowing()
     # ISO/IEC 13818-1 table 2-34: H.264 and AAC with headers, at the PIDs that ffmpeg's muxer gives.
     assert r"\x1b\x01\x00\x0f\x01\x01" in str(pump.stream)
 
@@ -266,5 +266,5 @@ def test_a_clock_that_stands_still_and_a_lack_of_key_frames_are_told_and_a_pause
 def test_what_a_program_says_of_a_url_is_told_without_it() -> None:
     url = "rtsp://user:pass-word@camera/live?token=abc"
     text = f"{url}: Connection refused; user:pass-word token=abc"
-    assert not [one for one in ("pass-word", "token", "camera") if one in untold(text, url)]
-    assert "Connection refused" in untold(text, url)
+    assert not [one for one in ("pass-word", "token", "camera") if one in without_url_secrets(text, url)]
+    assert "Connection refused" in without_url_secrets(text, url)

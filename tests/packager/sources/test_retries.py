@@ -12,7 +12,7 @@ from packager.sources.retries import SourceRetries
 
 
 @pytest.fixture
-def asking() -> SourceRetries:
+def retries() -> SourceRetries:
     return SourceRetries("a")
 
 
@@ -34,39 +34,39 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_a_host_that_lets_each_attempt_run_out_of_time_is_told_once_and_asked_less_often(
-    asking: SourceRetries, clock: Clock
+    retries: SourceRetries, clock: Clock
 ) -> None:
     pauses = []
     with capture_logs() as logs:
         for _ in range(10):
             clock.now += 20.0
-            pauses.append(asking.ends("ConnectTimeout"))
+            pauses.append(retries.stream_ended("ConnectTimeout"))
     assert [line["event"] for line in logs] == ["source isn't there"]
     assert pauses[0] == SOURCE_RETRY.first_seconds
     assert pauses[-3:] == [SOURCE_RETRY.longest_seconds] * 3
 
 
 def test_behind_a_stream_that_came_for_long_a_source_is_asked_at_once(
-    asking: SourceRetries, clock: Clock
+    retries: SourceRetries, clock: Clock
 ) -> None:
     for _ in range(10):
-        asking.ends("down")
-    asking.begins()
+        retries.stream_ended("down")
+    retries.stream_began()
     clock.now += SOURCE_RETRY.steady_seconds / 2
-    asking.begins()
+    retries.stream_began()
     clock.now += SOURCE_RETRY.steady_seconds
     with capture_logs() as logs:
-        assert asking.ends("it ended") == SOURCE_RETRY.first_seconds
+        assert retries.stream_ended("it ended") == SOURCE_RETRY.first_seconds
     assert [line["event"] for line in logs] == ["source isn't there"]
 
 
 def test_a_source_that_comes_and_goes_is_told_a_few_times_and_asked_less_often(
-    asking: SourceRetries, clock: Clock
+    retries: SourceRetries, clock: Clock
 ) -> None:
     with capture_logs() as logs:
         for _ in range(20):
-            asking.begins()
+            retries.stream_began()
             clock.now += 1.0
-            pause = asking.ends("it ended")
+            pause = retries.stream_ended("it ended")
     assert pause == SOURCE_RETRY.longest_seconds
     assert sum(line["event"] == "source isn't there" for line in logs) == 3

@@ -19,11 +19,11 @@ from media.rtsp.messages import Message, RtspReader
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.sources.guard import Reach, reach
-from packager.sources.remux import located
+from packager.sources.address_guard import AddressScope, address_scope
+from packager.sources.remux import with_resolved_host
 from packager.sources.rtsp_relay import RtspRelay
 from tests.live_server import running
-from tests.packager.sources.test_guard import outside
+from tests.packager.sources.test_address_guard import outside
 from tests.waiting import until
 
 LONGEST_SECONDS = 120
@@ -166,7 +166,7 @@ async def test_no_redirect_leads_a_source_of_rtsp_from_the_network_into_this_mac
     tools: Tools, method: str
 ) -> None:
     address = outside()
-    assert reach(address) < Reach.OWN
+    assert address_scope(address) < AddressScope.LOCAL
     async with RtspServer("127.0.0.1", works).running() as canary:
         async with RtspServer(address, leading(canary.url, method)).running() as server:
             with capture_logs() as logs:
@@ -274,10 +274,12 @@ async def test_a_relay_that_ends_leaves_no_connection(tools: Tools) -> None:
 
 
 async def test_the_program_that_fetches_srt_is_told_an_address_and_no_name() -> None:
-    assert (await located("srt://localhost:9000?latency=50")).startswith(
+    assert (await with_resolved_host("srt://localhost:9000?latency=50")).startswith(
         ("srt://127.0.0.1:9000", "srt://[::1]:9000")
     )
-    assert await located("srt://127.0.0.1:9000?streamid=a@b") == "srt://127.0.0.1:9000?streamid=a@b"
-    assert await located("srt://[::1]:9000") == "srt://[::1]:9000"
+    assert (
+        await with_resolved_host("srt://127.0.0.1:9000?streamid=a@b") == "srt://127.0.0.1:9000?streamid=a@b"
+    )
+    assert await with_resolved_host("srt://[::1]:9000") == "srt://[::1]:9000"
     with pytest.raises(OSError):
-        await located("srt://no-such-host.invalid:9000")
+        await with_resolved_host("srt://no-such-host.invalid:9000")

@@ -20,7 +20,7 @@ from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.sources.limits import SourceLimits
-from packager.sources.udp import Address, DatagramPuller, Endpoint, read_address
+from packager.sources.udp import UdpAddress, UdpPuller, UdpReceiver, parse_address
 from packager.window.model import LiveSegment
 from packager.window.window import Window
 from tests.live_server import running
@@ -108,14 +108,14 @@ async def test_silence_is_told_once_and_what_comes_behind_it_is_another_stream(
     film: bytes,
 ) -> None:
     port = udp_port()
-    puller = DatagramPuller(f"udp://127.0.0.1:{port}", "silent", SourceLimits(silent_datagram_seconds=BRIEF))
+    puller = UdpPuller(f"udp://127.0.0.1:{port}", "silent", SourceLimits(silent_datagram_seconds=BRIEF))
     with capture_logs() as logs, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         pulling = asyncio.create_task(puller.run())
         await until(lambda: logs)
         signatures = []
         *sent, last = datagrams(film)[:FEW]
         for _ in range(2):
-            flowing = asyncio.create_task(puller.pump.flowing())
+            flowing = asyncio.create_task(puller.pump.wait_until_flowing())
             await asyncio.sleep(0)  # it waits for what comes from now on
             for data in sent:
                 out.sendto(data, ("127.0.0.1", port))
@@ -142,10 +142,10 @@ async def test_packets_that_are_lost_are_counted_those_that_find_no_room_too(
     # Behind a silence comes another stream, of which nothing is known to be missing.
     limits = SourceLimits(silent_datagram_seconds=LONG, receive_bytes=1 << 16)
     port = udp_port()
-    puller = DatagramPuller(f"udp://127.0.0.1:{port}", "lossy", limits)
+    puller = UdpPuller(f"udp://127.0.0.1:{port}", "lossy", limits)
     with capture_logs() as logs, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         pulling = asyncio.create_task(puller.run())
-        await until(lambda: puller.losses.datagrams == 0 and puller._endpoint)
+        await until(lambda: puller.losses.datagrams == 0 and puller._receiver)
         sent = datagrams(film)
         for data in sent[:20]:
             out.sendto(data, ("127.0.0.1", port))
@@ -169,19 +169,19 @@ async def test_packets_that_are_lost_are_counted_those_that_find_no_room_too(
 
 
 def test_a_url_says_where_datagrams_come_from() -> None:
-    told = read_address("udp://@239.1.2.3:1234?localaddr=10.0.0.1&sources=10.0.0.2,10.0.0.3&pkt_size=1316")
-    assert told == Address("239.1.2.3", 1234, "10.0.0.1", frozenset(("10.0.0.2", "10.0.0.3")))
+    told = parse_address("udp://@239.1.2.3:1234?localaddr=10.0.0.1&sources=10.0.0.2,10.0.0.3&pkt_size=1316")
+    assert told == UdpAddress("239.1.2.3", 1234, "10.0.0.1", frozenset(("10.0.0.2", "10.0.0.3")))
     for url in ("udp://127.0.0.1", "udp://127.0.0.1:99999"):
         with pytest.raises(OSError, match="port"):
-            read_address(url)
+            parse_address(url)
 
 
 async def flows(url: str, out: socket.socket, place: tuple[str, int, int, int], film: bytes) -> bool:
     """Send a film, and tell whether a puller of the URL gets what ffmpeg can begin with."""
-    puller = DatagramPuller(url, "six")
+    puller = UdpPuller(url, "six")
     async with beside(puller.run()):
-        await until(lambda: puller._endpoint)
-        flowing = asyncio.create_task(puller.pump.flowing())
+        await until(lambda: puller._receiver)
+        flowing = asyncio.create_task(puller.pump.wait_until_flowing())
         async with asyncio.timeout(120):
             # As a sender does that goes on: a busy machine loses datagrams before they are anybody's.
             while not flowing.done():
@@ -233,7 +233,7 @@ async def test_a_group_of_ipv6_is_joined_on_the_interface_that_is_named(
 
 async def test_only_the_named_senders_are_heard() -> None:
     port = udp_port()
-    endpoint = await Endpoint.open(Address("127.0.0.1", port, senders=frozenset(("127.0.0.2",))))
+    receiver = await UdpReceiver.open(UdpAddress("127.0.0.1", port, senders=frozenset(("127.0.0.2",))))
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
@@ -242,5 +242,5 @@ async def test_only_the_named_senders_are_heard() -> None:
         one.sendto(b"one", ("127.0.0.1", port))
         other.sendto(b"other", ("127.0.0.1", port))
         async with asyncio.timeout(120):
-            assert await endpoint.receive() == b"other"
-    endpoint.close()
+            assert await receiver.receive() == b"other"
+    receiver.close()

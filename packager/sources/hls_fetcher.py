@@ -24,7 +24,7 @@ DECIPHERED_BYTES = 1 << 20
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
-class Fetcher:
+class HlsFetcher:
     """Fetches over one client.
 
     Args:
@@ -48,7 +48,7 @@ class Fetcher:
                 asyncio.timeout(self._limits.request_seconds),
                 self._client.stream("GET", url) as response,
             ):
-                return bytes(await body(response)), str(response.url)
+                return bytes(await read_body(response)), str(response.url)
         except TimeoutError as error:
             raise PullError("a playlist takes too long") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -101,7 +101,7 @@ class Fetcher:
                 asyncio.timeout(self._limits.request_seconds),
                 self._client.stream("GET", url, headers=headers) as response,
             ):
-                data = await body(response, limit)
+                data = await read_body(response, limit)
         except TimeoutError as error:
             raise PullError("a segment takes too long") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -150,7 +150,7 @@ def resolve(base: str, uri: str) -> str:
     return url
 
 
-async def body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> bytearray:
+async def read_body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> bytearray:
     """Take an answer's content, as far as it was coded decoded; its size isn't copied once more.
 
     Args:

@@ -3,7 +3,7 @@
 ffmpeg's programs look into what they fetch, and what they make of it hides changes; the library that they
 fetch with doesn't. Which URL, a line on standard input says: arguments are seen by every process.
 
-    python -I -S raw_input.py LIBAVFORMAT
+    python -I -S avio_reader.py LIBAVFORMAT
 """
 
 import ctypes

@@ -16,11 +16,11 @@ from packager.concurrency import beside
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
-from packager.sources.guarded_http import guarded
-from packager.sources.index_first import content
-from packager.sources.limits import LateIndexLimits, SourceLimits
-from packager.sources.opening import Opening
-from packager.sources.pull import Puller
+from packager.sources.guarded_http import guarded_client
+from packager.sources.http_faststart import faststart_content
+from packager.sources.http_file import HttpFile
+from packager.sources.http_puller import HttpPuller
+from packager.sources.limits import FaststartLimits, SourceLimits
 from packager.sources.retries import PullError, SourceRetries
 from tests.conformance.conftest import files_wing, serving
 from tests.live_server import running
@@ -52,9 +52,9 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Films]:
 async def given(url: str) -> bytes:
     """What a decoder is given of a URL."""
     async with (
-        guarded(url, follow_redirects=True, timeout=ANSWER_SECONDS) as client,
+        guarded_client(url, follow_redirects=True, timeout=ANSWER_SECONDS) as client,
         client.stream("GET", url) as answer,
-        contextlib.aclosing(await content(client, answer)) as parts,
+        contextlib.aclosing(await faststart_content(client, answer)) as parts,
     ):
         return b"".join([part async for part in parts])
 
@@ -204,8 +204,8 @@ async def test_a_server_without_ranges_is_told_of_in_one_line_and_asked_until_it
 
     async with odd(answers) as (url, asked), httpx.AsyncClient(timeout=ANSWER_SECONDS) as client:
         with capture_logs() as logs:
-            opening = Opening(client, f"{url}/film.mp4", SourceRetries("a"))
-            await asyncio.wait_for(opening.flowing(), ANSWER_SECONDS)
+            source = HttpFile(client, f"{url}/film.mp4", SourceRetries("a"))
+            await asyncio.wait_for(source.wait_until_flowing(), ANSWER_SECONDS)
     assert [line["event"] for line in logs] == ["source isn't there", "source is there"]
     assert logs[0]["reason"] == "its index is at its end, and its server gives no ranges"
 
@@ -219,11 +219,13 @@ async def test_boxes_without_end_are_asked_for_only_so_often(films: Films) -> No
 
 
 async def test_a_source_has_its_own_limits_for_its_index(films: Films) -> None:
-    puller = Puller(f"{films.url}/last.mp4", "a", SourceLimits(late_index=LateIndexLimits(index_bytes=100)))
+    puller = HttpPuller(
+        f"{films.url}/last.mp4", "a", SourceLimits(faststart=FaststartLimits(index_bytes=100))
+    )
     with capture_logs() as logs:
         async with beside(puller.run()):
-            supply = await puller.decided()
-            assert isinstance(supply, Opening)
-            async with beside(supply.flowing()):
+            supply = await puller.wait_until_detected()
+            assert isinstance(supply, HttpFile)
+            async with beside(supply.wait_until_flowing()):
                 await until(lambda: bool(logs))
     assert re.fullmatch(r"its index is at its end, and has \d+ bytes: more than 100", logs[0]["reason"]), logs

@@ -22,7 +22,7 @@ from packager.retry_policy import FailureCount, RetryPolicy
 from packager.segment.keyframe_cadence import observed
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Supply
-from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, untold
+from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, without_url_secrets
 from packager.sources.source import KEPT_VIDEO, STILL_FRAME_RATE, TEST_SOURCE, Source
 
 log = structlog.get_logger()
@@ -46,7 +46,7 @@ def playable(source: str) -> bool:
     return source == TEST_SOURCE or is_url(source) or Path(source).expanduser().is_file()
 
 
-async def inspect(
+async def inspect_source(
     source: str, tools: Tools, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False, by: str = ""
 ) -> Source:
     """Find out what a configured source is.
@@ -66,17 +66,17 @@ async def inspect(
         if keep:
             raise ToolsError(f"live source {source!r} is made here: it has no picture of its own to keep")
         return Source()
-    found = pulled(by or source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
+    found = url_source(by or source, tools) if is_url(source) else await asyncio.to_thread(_located, source)
     try:
-        return await probed(found, tools, limits, keep=keep)
+        return await probe_streams(found, tools, limits, keep=keep)
     except ToolsError as error:
         # What passes stays what passes: nobody gives a source up for it.
         kind = BusyError if isinstance(error, BusyError) else ToolsError
-        told = untold(untold(str(error), source), by or source)
+        told = without_url_secrets(without_url_secrets(str(error), source), by or source)
         raise kind(f"live source {redacted_url(source)!r}: {told}") from error
 
 
-async def inspect_pump(
+async def inspect_supply(
     pump: Supply, tools: Tools, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False
 ) -> Source:
     """Find out what a stream is that somebody brings; wait until he does.
@@ -90,7 +90,7 @@ async def inspect_pump(
     Raises:
         ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
     """
-    await pump.flowing()
+    await pump.wait_until_flowing()
     options = {
         **({"f": pump.container} if pump.container else {"format_whitelist": OPENED_FORMATS}),
         "protocol_whitelist": "pipe",
@@ -101,10 +101,10 @@ async def inspect_pump(
     if pump.container in SOUNDS:
         brief = {**options, "analyzeduration": SOUND_ANALYSE_MICROSECONDS}
         return replace(source, has_video=False, options=brief)
-    return replace(await probed(source, tools, limits, keep=keep), options={**options, **KNOWN})
+    return replace(await probe_streams(source, tools, limits, keep=keep), options={**options, **KNOWN})
 
 
-async def probed(found: Source, tools: Tools, limits: SourceLimits, *, keep: bool = False) -> Source:
+async def probe_streams(found: Source, tools: Tools, limits: SourceLimits, *, keep: bool = False) -> Source:
     """Ask ffprobe what a source has.
 
     Raises:
@@ -167,7 +167,7 @@ def _kept(
     return replace(source, seen=observed(answer.get("packets", ()), video["index"], sound, loop))
 
 
-async def found(
+async def wait_for_source(
     source: str,
     tools: Tools,
     channel: str,
@@ -191,16 +191,16 @@ async def found(
     """
     if is_url(source):
         return await _until_there(
-            lambda: inspect(source, tools, limits, keep=keep, by=by), channel, limits.retry
+            lambda: inspect_source(source, tools, limits, keep=keep, by=by), channel, limits.retry
         )
-    return await inspect(source, tools, limits, keep=keep)
+    return await inspect_source(source, tools, limits, keep=keep)
 
 
-async def found_in(
+async def wait_for_supply(
     pump: Supply, tools: Tools, channel: str, *, keep: bool = False, limits: SourceLimits = DEFAULT_LIMITS
 ) -> Source:
     """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
-    return await _until_there(lambda: inspect_pump(pump, tools, limits, keep=keep), channel, limits.retry)
+    return await _until_there(lambda: inspect_supply(pump, tools, limits, keep=keep), channel, limits.retry)
 
 
 async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str, policy: RetryPolicy) -> Source:
@@ -218,7 +218,7 @@ async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str, polic
             return answer
 
 
-def pulled(source: str, tools: Tools) -> Source:
+def url_source(source: str, tools: Tools) -> Source:
     """Say how an ffmpeg fetches a URL.
 
     Raises:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 
 from media.stream_reader import CLOCK_RATE, StreamChunk
-from packager.sources.limits import DEFAULT_LIMITS, ReplayLimits
+from packager.sources.limits import DEFAULT_LIMITS, GopCacheLimits
 
 
-class Replay:
+class GopCache:
     """Keeps what a decoder needs.
 
     Args:
@@ -16,7 +16,7 @@ class Replay:
         limits: how much is kept at most.
     """
 
-    def __init__(self, seconds: float = 0.0, limits: ReplayLimits = DEFAULT_LIMITS.pump.replay) -> None:
+    def __init__(self, seconds: float = 0.0, limits: GopCacheLimits = DEFAULT_LIMITS.pump.gop_cache) -> None:
         self._max_bytes = limits.kept_bytes
         self._seconds = seconds
         self._headers: deque[bytes] = deque(maxlen=limits.headers)
@@ -24,7 +24,7 @@ class Replay:
         self._bytes = 0
 
     @property
-    def reachable(self) -> bool:
+    def has_access_point(self) -> bool:
         """Whether decoding can begin with what is kept."""
         return bool(self._groups)
 
@@ -45,10 +45,10 @@ class Replay:
             self._groups[-1].pieces.append(piece.data)
             self._groups[-1].size += len(piece.data)
             self._bytes += len(piece.data)
-        while self._groups and (self._bytes > self._max_bytes or self._spare()):
+        while self._groups and (self._bytes > self._max_bytes or self._is_oldest_unneeded()):
             self._bytes -= self._groups.popleft().size
 
-    def _spare(self) -> bool:
+    def _is_oldest_unneeded(self) -> bool:
         """Tell whether the oldest group isn't needed."""
         if len(self._groups) < 2 or not self._seconds:
             return len(self._groups) > 1

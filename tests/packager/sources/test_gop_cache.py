@@ -16,9 +16,9 @@ from media.ts.tables import PACKET
 from packager.ffmpeg.arguments import QUIET, pipe
 from packager.process.process import Process
 from packager.process.tools import Tools
-from packager.sources.limits import ReplayLimits
+from packager.sources.gop_cache import GopCache
+from packager.sources.limits import GopCacheLimits
 from packager.sources.pump import Pump
-from packager.sources.replay import Replay
 
 GOP, RATE, SECONDS = 25, 25, 12
 
@@ -48,13 +48,13 @@ def test_bytes_between_packets_are_skipped_and_another_format_is_refused(stream:
 
 
 def test_what_is_kept_is_bounded_and_begins_with_the_tables(stream: bytes) -> None:
-    replay = Replay()
+    cache = GopCache()
     for packets in TransportReader().receive_data(stream):
-        replay.receive(packets)
-    assert len(replay.beginning()) < len(stream) / 4
-    first = replay.beginning()[:PACKET]
+        cache.receive(packets)
+    assert len(cache.beginning()) < len(stream) / 4
+    first = cache.beginning()[:PACKET]
     assert first[1] & 0x1F == 0 == first[2]  # the PAT's PID
-    small = Replay(limits=ReplayLimits(kept_bytes=PACKET))
+    small = GopCache(limits=GopCacheLimits(kept_bytes=PACKET))
     for packets in TransportReader().receive_data(stream):
         small.receive(packets)
     assert len(small.beginning()) <= 17 * PACKET

@@ -42,17 +42,17 @@ _METADATA = frozenset(
 """Where clouds tell a machine its own secrets, beside the addresses of its link."""
 
 
-class Reach(enum.IntEnum):
+class AddressScope(enum.IntEnum):
     """How far inside an address is."""
 
     PUBLIC = 0
     PRIVATE = 1
     """Of a network such as 10.0.0.0/8 (RFC 1918, RFC 4193, RFC 6598)."""
-    OWN = 2
+    LOCAL = 2
     """This machine, its link, or what is no host at all (RFC 6890)."""
 
 
-def reach(address: str) -> Reach:
+def address_scope(address: str) -> AddressScope:
     """Tell how far inside an IP address is; one that stands for another is as far as that.
 
     Args:
@@ -70,16 +70,16 @@ def reach(address: str) -> Reach:
     return max(_reach(found), _reach(lower)) if third & ~_UNIVERSAL == _ISATAP else _reach(found)
 
 
-def _reach(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Reach:
+def _reach(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> AddressScope:
     if found.is_loopback or found.is_link_local or found.is_unspecified or found.is_multicast:
-        return Reach.OWN
+        return AddressScope.LOCAL
     if found.is_reserved or found in _METADATA or (found.version == 4 and found in _NO_HOST):
-        return Reach.OWN
+        return AddressScope.LOCAL
     hidden = any(found in network for network in _NOT_GLOBAL if network.version == found.version)
-    return Reach.PUBLIC if found.is_global and not hidden else Reach.PRIVATE
+    return AddressScope.PUBLIC if found.is_global and not hidden else AddressScope.PRIVATE
 
 
-class Guard:
+class AddressGuard:
     """Decides where one configured URL may lead.
 
     Args:
@@ -89,13 +89,13 @@ class Guard:
     """
 
     def __init__(
-        self, host: str, limit: Reach | None = None, limits: GuardLimits = DEFAULT_LIMITS.guard
+        self, host: str, limit: AddressScope | None = None, limits: GuardLimits = DEFAULT_LIMITS.guard
     ) -> None:
         self.limits = limits
         self._host = host
         self._limit = limit
 
-    async def addresses(self, host: str, port: int | None) -> list[str]:
+    async def resolve(self, host: str, port: int | None) -> list[str]:
         """Look up where a host leads.
 
         Raises:
@@ -111,14 +111,14 @@ class Guard:
         if self._limit is None and host == self._host:
             # Once for all: names may lead elsewhere later. A name that answers both a public address and a
             # private one leads outside: who answers for it may be anybody.
-            self._limit = min(map(reach, known))
-        limit = Reach.PUBLIC if self._limit is None else self._limit
-        allowed = [address for address in known if reach(address) <= limit]
+            self._limit = min(map(address_scope, known))
+        limit = AddressScope.PUBLIC if self._limit is None else self._limit
+        allowed = [address for address in known if address_scope(address) <= limit]
         if not allowed:
             raise PullError("it leads to a private address, which the configured one is not")
         return allowed
 
-    async def connect_by(
+    async def connect_with(
         self,
         host: str,
         port: int,
@@ -138,7 +138,7 @@ class Guard:
             OSError: its name isn't known.
             Exception: the last address's failure, where none answers.
         """
-        *others, last = await self.addresses(host, port)
+        *others, last = await self.resolve(host, port)
         for address in others:
             with contextlib.suppress(*failures):
                 return await connect(address)
@@ -158,4 +158,4 @@ class Guard:
             async with asyncio.timeout(seconds):
                 return await asyncio.open_connection(address, port)
 
-        return await self.connect_by(host, port, connect)  # TimeoutError is an OSError
+        return await self.connect_with(host, port, connect)  # TimeoutError is an OSError

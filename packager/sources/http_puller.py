@@ -2,7 +2,7 @@
 
 So the decoder has no network, nobody sees the URL's password among the processes, a redirect leads to HTTP
 and nowhere else, and a restarted ffmpeg goes on with what is there instead of connecting anew; where it can
-only decode from the beginning, it is fetched anew (``opening``).
+only decode from the beginning, it is fetched anew (``http_file``).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import httpx
 import structlog
 
 from media.errors import MediaError
-from packager.sources.fetching import Fetcher
-from packager.sources.guarded_http import certificates, guarded
-from packager.sources.hls import HlsPull
+from packager.sources.container_detection import HEAD_BYTES, detect_container, is_playlist
+from packager.sources.guarded_http import certificates, guarded_client
+from packager.sources.hls import HlsClient
+from packager.sources.hls_fetcher import HlsFetcher
+from packager.sources.http_file import HttpFile
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
-from packager.sources.opening import Opening
-from packager.sources.pump import Pump, Signed, Supply
-from packager.sources.recognition import HEAD_BYTES, is_playlist, recognise
+from packager.sources.pump import Pump, Supply, SupportsSignature
 from packager.sources.retries import PullError, SourceRetries
 from packager.step_budget import StepBudget
 
@@ -29,7 +29,7 @@ HEADERS = {"user-agent": "Headwater", "accept": "*/*", "accept-encoding": "ident
 log = structlog.get_logger()
 
 
-class Puller:
+class HttpPuller:
     """Fetches one URL, and again when it ends; see ``run``.
 
     Args:
@@ -45,22 +45,22 @@ class Puller:
         self._url = url
         self._limits = limits
         self._channel = channel
-        self._decided = asyncio.Event()
-        self._asking = SourceRetries(channel, limits.retry)
-        self._hls = HlsPull(self._deliver, limits.playlist)
-        self._opening: Opening | None = None
+        self._detected = asyncio.Event()
+        self._retries = SourceRetries(channel, limits.retry)
+        self._hls = HlsClient(self._prepare_pump, limits.playlist)
+        self._http_file: HttpFile | None = None
         self.pump: Pump | None = None
 
-    async def decided(self) -> Supply | None:
+    async def wait_until_detected(self) -> Supply | None:
         """Wait until it is known what the stream is; give what brings it."""
-        await self._decided.wait()
-        return self.pump or self._opening
+        await self._detected.wait()
+        return self.pump or self._http_file
 
     async def run(self) -> None:
         """Fetch until cancelled."""
         await asyncio.to_thread(certificates)
         limits = self._limits
-        async with guarded(
+        async with guarded_client(
             self._url,
             limits.guard,
             timeout=httpx.Timeout(limits.connect_seconds, read=limits.silent_seconds),
@@ -71,8 +71,8 @@ class Puller:
             while True:
                 try:
                     if not await self._fetch(client):
-                        self._opening = Opening(client, self._url, self._asking, limits.late_index)
-                        self._decided.set()
+                        self._http_file = HttpFile(client, self._url, self._retries, limits.faststart)
+                        self._detected.set()
                         await asyncio.Event().wait()
                     reason = "it ended"
                 except (PullError, MediaError) as error:
@@ -82,18 +82,18 @@ class Puller:
                 finally:
                     if self.pump is not None:
                         self.pump.receive_eof()
-                await asyncio.sleep(self._asking.ends(reason))
+                await asyncio.sleep(self._retries.stream_ended(reason))
 
     async def _fetch(self, client: httpx.AsyncClient) -> bool:
         """Bring a stream to its end; False where it must be decoded from its beginning."""
         async with client.stream("GET", self._url) as response:
-            listed, brought = await self._carry(response)
+            listed, brought = await self._receive_stream(response)
         if not listed:
             return brought
-        await self._hls.carry(Fetcher(client, self._limits.playlist), self._url)
+        await self._hls.follow(HlsFetcher(client, self._limits.playlist), self._url)
         return True
 
-    async def _carry(self, response: httpx.Response) -> tuple[bool, bool]:
+    async def _receive_stream(self, response: httpx.Response) -> tuple[bool, bool]:
         """Bring an answer's stream to its end; tell whether it is a playlist, and whether it was brought."""
         if response.status_code != 200:
             raise PullError(f"it answers {response.status_code}")
@@ -107,7 +107,7 @@ class Puller:
             head += data
             if is_playlist(head):
                 return True, False
-            container = recognise(head[:HEAD_BYTES], response.headers.get("content-type", ""))
+            container = detect_container(head[:HEAD_BYTES], response.headers.get("content-type", ""))
             if container is None and len(head) < HEAD_BYTES and head.lstrip()[:1] != b"#":
                 continue
             if container is None and self.pump is None:
@@ -115,20 +115,20 @@ class Puller:
             if container is None:
                 raise PullError("it sends something else than before")
             begun = True
-            await self._deliver(container).receive(head)
+            await self._prepare_pump(container).receive(head)
         if not begun:
             raise PullError("it sends nothing that can be told")
         return False, True
 
-    def _deliver(
+    def _prepare_pump(
         self,
         container: str,
-        reader: Signed | None = None,
+        reader: SupportsSignature | None = None,
         *,
         cushion: float = 0.0,
         on_late: Callable[[], None] | None = None,
     ) -> Pump:
-        """Give the pump, ready for another stream; see ``packager.sources.hls.Delivery``."""
+        """Give the pump, ready for another stream; see ``packager.sources.hls.PumpFactory``."""
         if self.pump is None:
             self.pump = Pump(
                 container,
@@ -140,6 +140,6 @@ class Puller:
             )
         else:
             self.pump.begin(container, reader)
-        self._decided.set()
-        self._asking.begins()
+        self._detected.set()
+        self._retries.stream_began()
         return self.pump

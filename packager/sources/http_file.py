@@ -1,7 +1,7 @@
 """What comes over HTTP and can only be decoded from its beginning: MP4, Matroska, Ogg, FLAC.
 
 It is fetched here all the same, anew for each ffmpeg: so that this has no network, and the address and its
-redirects lead where they may. Where its index is at its end, that is fetched first (``index_first``).
+redirects lead where they may. Where its index is at its end, that is fetched first (``http_faststart``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import httpx
 
 from media.errors import MediaError
 from packager.process.process import Process
-from packager.sources.index_first import content
-from packager.sources.limits import DEFAULT_LIMITS, LateIndexLimits
+from packager.sources.http_faststart import faststart_content
+from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
 from packager.sources.retries import PullError, SourceRetries
 
 
@@ -31,7 +31,7 @@ class _Opened:
         await self.answer.aclose()
 
 
-class Opening:
+class HttpFile:
     """Brings one URL; see :class:`packager.sources.pump.Supply`.
 
     Args:
@@ -53,25 +53,26 @@ class Opening:
         self,
         client: httpx.AsyncClient,
         url: str,
-        asking: SourceRetries,
-        limits: LateIndexLimits = DEFAULT_LIMITS.late_index,
+        retries: SourceRetries,
+        limits: FaststartLimits = DEFAULT_LIMITS.faststart,
     ) -> None:
         self._client = client
         self._url = url
-        self._asking = asking
+        self._retries = retries
         self._limits = limits
         self._opened: _Opened | None = None
 
-    async def flowing(self) -> None:
+    async def wait_until_flowing(self) -> None:
         """Wait until its server brings something playable; that waits for who is given it."""
         while self._opened is None:
             try:
                 self._opened = await self._ask()
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                await self._asking.fails(type(error).__name__)  # its text may have the address in it
+                # The text of the error may contain the URL.
+                await self._retries.wait_after_failure(type(error).__name__)
             except (PullError, MediaError) as error:
-                await self._asking.fails(str(error))
-        self._asking.begins()
+                await self._retries.wait_after_failure(str(error))
+        self._retries.stream_began()
 
     async def _ask(self) -> _Opened:
         request = self._client.build_request("GET", self._url)
@@ -80,7 +81,7 @@ class Opening:
             stack.push_async_callback(answer.aclose)
             if answer.status_code != 200:
                 raise PullError(f"it answers {answer.status_code}")
-            opened = _Opened(answer, await content(self._client, answer, self._limits))
+            opened = _Opened(answer, await faststart_content(self._client, answer, self._limits))
             stack.pop_all()
         return opened
 

@@ -10,16 +10,16 @@ import httpx
 from media.errors import MediaError
 from media.mp4.boxes import LARGEST_HEADER, Box, header
 from media.mp4.faststart import MoovFinder, moved_forward
-from packager.sources.fetching import body
-from packager.sources.limits import DEFAULT_LIMITS, LateIndexLimits
+from packager.sources.hls_fetcher import read_body
+from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
 from packager.sources.retries import PullError
 
-_UNTOLD = 1 << 62
+_UNKNOWN_LENGTH = 1 << 62
 """The length of what doesn't tell it."""
 
 
-async def content(
-    client: httpx.AsyncClient, answer: httpx.Response, limits: LateIndexLimits = DEFAULT_LIMITS.late_index
+async def faststart_content(
+    client: httpx.AsyncClient, answer: httpx.Response, limits: FaststartLimits = DEFAULT_LIMITS.faststart
 ) -> AsyncGenerator[bytes]:
     """Look at how an answer begins; fetch its index where that comes late.
 
@@ -38,7 +38,7 @@ async def content(
     """
     data = answer.aiter_raw()
     size = complete_length(answer)
-    finder = MoovFinder(_UNTOLD if size is None else size)
+    finder = MoovFinder(_UNKNOWN_LENGTH if size is None else size)
     head = bytearray()
     async for more in data:
         head += more
@@ -46,7 +46,8 @@ async def content(
             break
     if not finder.data_first:
         return _as_it_comes(bytes(head), data)
-    moov, place, front = await _index(Ranges(client, answer, limits.request_seconds), finder, head, limits)
+    ranges = RangeReader(client, answer, limits.request_seconds)
+    moov, place, front = await _index(ranges, finder, head, limits)
     return _moov_first(bytes(head), data, front, moov, place)
 
 
@@ -63,7 +64,7 @@ def _seen(finder: MoovFinder, head: bytearray) -> bool:
 
 
 async def _index(
-    ranges: Ranges, finder: MoovFinder, head: bytearray, limits: LateIndexLimits
+    ranges: RangeReader, finder: MoovFinder, head: bytearray, limits: FaststartLimits
 ) -> tuple[bytes, Box, int]:
     """Fetch the index; give it for its new place, its old one, and where the new one is."""
     for _ in range(limits.boxes):
@@ -103,7 +104,7 @@ async def _moov_first(
         position += len(more)
 
 
-class Ranges:
+class RangeReader:
     """Asks again, part by part, for what an answer brings whole (RFC 9110 §14), and for nothing else.
 
     Its server may have changed it by then.
@@ -155,7 +156,7 @@ class Ranges:
                 self._client.stream("GET", self._request.url, headers=headers) as answer,
             ):
                 self._judge(answer, f"bytes {start}-{last}/{self._length}")
-                data = bytes(await body(answer, last - start + 1))
+                data = bytes(await read_body(answer, last - start + 1))
         except TimeoutError as error:
             raise PullError("a range takes too long") from error
         if len(data) != last - start + 1:

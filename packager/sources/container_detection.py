@@ -24,7 +24,7 @@ def is_playlist(head: bytes) -> bool:
     return head.removeprefix(BYTE_ORDER_MARK).startswith(PLAYLIST)
 
 
-def recognise(head: bytes, media_type: str = "") -> str | None:
+def detect_container(head: bytes, media_type: str = "") -> str | None:
     """Tell what a stream is.
 
     Args:
