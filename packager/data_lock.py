@@ -11,9 +11,6 @@ from packager.data_folder import DataFolder, NotOursError
 
 NAME = "lock"
 
-ASK_SECONDS = 0.02
-"""Interval at which a waiting server tries the lock."""
-
 
 class DataInUseError(Exception):
     """Another server uses the folder; the text is one line that says what to do."""
@@ -24,13 +21,15 @@ class DataLock:
 
     Args:
         folder: the folder, which is made if it isn't there.
+        look_seconds: between two looks of a server that waits for it.
 
     Attributes:
         held: whether it is held.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, look_seconds: float = 0.02) -> None:
         self._folder = folder
+        self._look_seconds = look_seconds
         self._fd = -1
 
     @property
@@ -74,7 +73,7 @@ class DataLock:
             try:
                 await asyncio.to_thread(self.take)
             except DataInUseError:
-                await asyncio.sleep(ASK_SECONDS)
+                await asyncio.sleep(self._look_seconds)
 
     def release(self) -> None:
         """Release the lock; may be called again."""

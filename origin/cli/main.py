@@ -128,7 +128,7 @@ def serve(
     own_library = _names_library(file, options)
     # Before it becomes another user, who may not be allowed to read it.
     is_shown_to_all = file is not None and load.shows_secrets(file)
-    bound = start.prepare(config)
+    bound = start.prepare(config, limits)
     logs.configure(config.log.level, config.log.format, redactor_of(config))
     if is_shown_to_all:
         advice = f"take that from others: chmod 600 {file}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from origin.server.socket_activation import Sockets
 
 
-def prepare(config: Config) -> Sockets | None:
+def prepare(config: Config, limits: Limits | None = None) -> Sockets | None:
     """Do what comes before everything else: judge the sandbox, and become the configured user.
 
     No thread nor loop runs yet, and nothing was read or written that is that user's.
@@ -39,8 +39,10 @@ def prepare(config: Config) -> Sockets | None:
     if not config.server.user:
         return None
     from origin.server import privileges, socket_activation
+    from origin.server.listening import DEFAULT_LIMITS
 
-    sockets = socket_activation.inherit_or_bind(config)
+    listening = DEFAULT_LIMITS if limits is None else limits.server.listening
+    sockets = socket_activation.inherit_or_bind(config, listening)
     privileges.become(config.server.user)
     return sockets
 

@@ -32,6 +32,7 @@ class ChannelLimits:
             the dead are noticed.
         retry_milliseconds: how long a reader waits until it comes again.
         close_seconds: how long a reader that doesn't read may hold up the channel's end.
+        send_buffer_bytes: socket send buffer of a reader (Linux doubles it).
     """
 
     history: int = 20
@@ -40,6 +41,7 @@ class ChannelLimits:
     heartbeat_seconds: float = 15.0
     retry_milliseconds: int = 2000
     close_seconds: float = 0.5
+    send_buffer_bytes: int = 16 * 1024
 
 
 class Reader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from origin.events.channel import ChannelLimits
 from packager.radio.limits import LiveSourceLimits, SimulcastLimits, StationLimits
 from packager.retry_policy import RetryPolicy
 from packager.sources.limits import GuardLimits
@@ -24,6 +25,7 @@ class ListenerLimits:
         probe_seconds: a connection that ends sooner is a player's probe, and doesn't count for the peak.
         close_seconds: how long a listener that doesn't read may delay the end of the mount.
         written_at_once: listeners written to before the loop gets a turn: about three milliseconds.
+        send_buffer_bytes: socket send buffer (Linux doubles it): four seconds of 128 kbit/s.
     """
 
     burst_bytes: int = 64 * 1024
@@ -33,6 +35,7 @@ class ListenerLimits:
     probe_seconds: float = 2.0
     close_seconds: float = 0.5
     written_at_once: int = 250
+    send_buffer_bytes: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,7 @@ class MountLimits:
         subscriber_queue_seconds: how far a subscriber may fall behind before it loses the oldest blocks.
         subscriber_stale_seconds: recent blocks are forgotten after a silence of this length.
         title_characters: longest title; about what an ICY metadata block holds.
+        retry_seconds: Retry-After of a listener or reader that finds no room.
         listener: of each listener.
         listener_times: of what is kept of the listeners' media times.
     """
@@ -76,6 +80,7 @@ class MountLimits:
     subscriber_queue_seconds: float = 60.0
     subscriber_stale_seconds: float = 4.0
     title_characters: int = 1000
+    retry_seconds: int = 10
     listener: ListenerLimits = field(default_factory=ListenerLimits)
     listener_times: ListenerTimeLimits = field(default_factory=ListenerTimeLimits)
 
@@ -107,6 +112,7 @@ class RadioLimits:
 
     Attributes:
         mount: of each mount.
+        events: of each mount's event channel.
         station: of each station that plays a folder.
         relay: of each station that relays another server's stream.
         live_source: of each station with source clients.
@@ -114,6 +120,7 @@ class RadioLimits:
     """
 
     mount: MountLimits = field(default_factory=MountLimits)
+    events: ChannelLimits = field(default_factory=ChannelLimits)
     station: StationLimits = field(default_factory=StationLimits)
     relay: RelayLimits = field(default_factory=RelayLimits)
     live_source: LiveSourceLimits = field(default_factory=LiveSourceLimits)

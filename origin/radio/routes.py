@@ -22,12 +22,6 @@ from origin.radio.source_clients import SILENT_SECONDS, MetadataUpdates, SourceC
 from origin.radio.status import status
 from origin.radio.title_events import TitleEvents, token_of
 
-SEND_BUFFER_BYTES = 64 * 1024
-"""Socket send buffer of a listener (Linux doubles it): four seconds of 128 kbit/s."""
-
-RETRY_SECONDS = 10
-"""Retry-After of a listener that finds no room."""
-
 
 class ListenerEndpoint:
     """Answers GET and HEAD of a station or its playlist file.
@@ -64,8 +58,7 @@ class ListenerEndpoint:
         is_head = scope["method"] == "HEAD"
         if mount.state == "down" or (not is_head and (mount.full or self._full())):
             reason = "the station is silent\n" if mount.state == "down" else "too many listeners\n"
-            headers = {"retry-after": str(RETRY_SECONDS), "cache-control": "no-store"}
-            await PlainTextResponse(reason, 503, headers)(scope, receive, send)
+            await PlainTextResponse(reason, 503, _retry(mount))(scope, receive, send)
             return
         if is_head:
             await self._play(mount, scope, send)
@@ -74,8 +67,8 @@ class ListenerEndpoint:
             with self._client_listeners.held(client_address(Request(scope))):
                 await self._play(mount, scope, send)
         except TooManyError:
-            headers = {"retry-after": str(RETRY_SECONDS), "cache-control": "no-store"}
-            await PlainTextResponse("too many listeners of one address\n", 429, headers)(scope, receive, send)
+            refused = PlainTextResponse("too many listeners of one address\n", 429, _retry(mount))
+            await refused(scope, receive, send)
 
     async def _play(self, mount: Mount, scope: Scope, send: Send) -> None:
         with_titles = wants_titles(scope["headers"]) and not mount.has_own_titles
@@ -88,7 +81,7 @@ class ListenerEndpoint:
         interleaver = Interleaver(mount.options.metaint) if with_titles else None
         listener = Listener(interleaver, token_of(Request(scope)))
         take = functools.partial(mount.enter, listener)
-        await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
+        await send({"type": STREAM, "take": take, "buffer": mount.options.limits.listener.send_buffer_bytes})
         # The stream was not taken if the client has disconnected already.
         if listener.begun:
             await listener.done
@@ -114,6 +107,10 @@ class MountEndpoint:
         """Answer one request."""
         listens = scope["method"] in ("GET", "HEAD")
         await (self._listening if listens else self._publishing)(scope, receive, send)
+
+
+def _retry(mount: Mount) -> dict[str, str]:
+    return {"retry-after": str(mount.options.limits.retry_seconds), "cache-control": "no-store"}
 
 
 def _unknown() -> Response:

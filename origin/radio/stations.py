@@ -8,8 +8,7 @@ from pathlib import Path
 
 from origin.config.options import Config, RadioOptions
 from origin.config.stations import expected_type, kind, lacks_fallback, page_of, stream_of
-from origin.events.channel import ChannelLimits
-from origin.radio.limits import MountLimits, RadioLimits
+from origin.radio.limits import RadioLimits
 from origin.radio.mount import Mount
 from origin.radio.options import AudioSource, MountOptions
 from packager.live.channel import Channel
@@ -58,7 +57,7 @@ def make_stations(
         stations.mounts[options.name] = Mount(
             options.name,
             source,
-            _presentation(options, config, limits.mount),
+            _presentation(options, config, limits),
             count=count,
             count_events=count_events,
         )
@@ -112,9 +111,9 @@ def _fallback(options: RadioOptions, tools: Tools, stations: Stations, limits: R
     return hidden
 
 
-def _presentation(options: RadioOptions, config: Config, limits: MountLimits) -> MountOptions:
+def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) -> MountOptions:
     listener = replace(
-        limits.listener,
+        limits.mount.listener,
         burst_bytes=config.limits.burst_bytes,
         queue_bytes=config.limits.queue_bytes,
         skips=options.lagging == "skip",
@@ -128,12 +127,13 @@ def _presentation(options: RadioOptions, config: Config, limits: MountLimits) ->
         on_demand=options.on_demand and kind(options) == "relay",
         lead_seconds=LEAD_SECONDS if options.hls else 0.0,
         listener_password=options.listener_password or "",
-        events=ChannelLimits(
+        events=replace(
+            limits.events,
             history=config.limits.event_history,
             readers=config.limits.event_readers,
             queue_bytes=config.limits.event_queue_bytes,
         ),
-        limits=replace(limits, listener=listener),
+        limits=replace(limits.mount, listener=listener),
     )
 
 

@@ -19,14 +19,7 @@ from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.listener_time import TOKEN
 from origin.radio.mount import Mount
 
-SEND_BUFFER_BYTES = 16 * 1024
-"""Socket send buffer of a reader (Linux doubles it)."""
-
-RETRY_SECONDS = 10
-"""Retry-After of a reader that finds no room."""
-
 NOT_KEPT = {"cache-control": "no-store"}
-RETRY = {**NOT_KEPT, "retry-after": str(RETRY_SECONDS)}
 
 HEADERS = [
     (b"content-type", sse.MEDIA_TYPE.encode()),
@@ -72,7 +65,7 @@ class TitleEvents:
             with self._client_readers.held(client_address(request)):
                 await self._tell(request, mount, token, send)
         except TooManyError:
-            many = plain_refusal(429, "too many readers of one address", RETRY)
+            many = plain_refusal(429, "too many readers of one address", _retry(mount))
             await many(scope, receive, send)
 
     async def _tell(self, request: Request, mount: Mount, token: str | None, send: Send) -> None:
@@ -81,7 +74,7 @@ class TitleEvents:
         last = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
         reader = Reader(last, token)
         take = functools.partial(mount.now.enter, reader)
-        await send({"type": STREAM, "take": take, "buffer": SEND_BUFFER_BYTES})
+        await send({"type": STREAM, "take": take, "buffer": mount.options.events.send_buffer_bytes})
         # The stream was not taken if the client has disconnected already.
         if reader.stream is not None:
             await reader.done
@@ -93,6 +86,10 @@ def token_of(request: Request) -> str | None:
     return token if TOKEN.fullmatch(token) else None
 
 
+def _retry(mount: Mount) -> dict[str, str]:
+    return {**NOT_KEPT, "retry-after": str(mount.options.limits.retry_seconds)}
+
+
 def _refuse(mount: Mount | None, request: Request, token: str | None) -> Response | None:
     if mount is None:
         return plain_refusal(404, "no such station", NOT_KEPT)
@@ -102,5 +99,5 @@ def _refuse(mount: Mount | None, request: Request, token: str | None) -> Respons
         # WHATWG HTML §9.2.3: 204 tells an EventSource not to reconnect.
         return Response(status_code=204, headers={"cache-control": "no-store"})
     if mount.now.channel.full and request.method != "HEAD":
-        return plain_refusal(503, "too many readers", RETRY)
+        return plain_refusal(503, "too many readers", _retry(mount))
     return None

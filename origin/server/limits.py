@@ -25,6 +25,7 @@ class ServerLimits:
         first_request_seconds: The same for connections that have only just been made, or have sent half a
             request.
         poll_seconds: Between two looks at the end whether all of them are gone.
+        lock_look_seconds: Between two looks at whether the server before has left the data folder.
         loop_lag: When its event loop is looked at, and what counts as late.
         listening: How its connections are taken.
     """
@@ -34,6 +35,7 @@ class ServerLimits:
     last_request_seconds: float = 0.1
     first_request_seconds: float = 1.0
     poll_seconds: float = 0.05
+    lock_look_seconds: float = 0.02
     loop_lag: LoopLagLimits = field(default_factory=LoopLagLimits)
     listening: ListeningLimits = field(default_factory=ListeningLimits)
 

@@ -31,12 +31,25 @@ class ListeningLimits:
         pause_seconds: From finding no room to looking again.
         log_seconds: Between two lines in the log about that, at least.
         kept_descriptors: Descriptors that connections leave to everything else; of few descriptors a quarter.
+        backlog: Connections that the kernel keeps for later.
+        keepalive_idle_seconds: After which a silent connection is probed (tcp(7), TCP_KEEPIDLE).
+        keepalive_probe_seconds: Between two probes (TCP_KEEPINTVL).
+        keepalive_probes: Probes without an answer after which it is closed (TCP_KEEPCNT).
+        inherited_sockets: Most listening sockets that are inherited.
+        takeover_look_seconds: Between two looks at whether the server before has closed the sockets; a
+            connection may wait as long.
     """
 
     taken_at_once: int = 128
     pause_seconds: float = 0.25
     log_seconds: float = 60.0
     kept_descriptors: int = 16
+    backlog: int = 2048
+    keepalive_idle_seconds: int = 20
+    keepalive_probe_seconds: int = 5
+    keepalive_probes: int = 3
+    inherited_sockets: int = 64
+    takeover_look_seconds: float = 0.01
 
 
 DEFAULT_LIMITS = ListeningLimits()
@@ -48,7 +61,6 @@ class SocketListener:
     Args:
         sock: It is bound, and may be listened on already. Its owner closes it.
         protocol: Makes what a connection is given to.
-        backlog: Connections that the kernel keeps for later.
         clock: Monotonic seconds.
     """
 
@@ -56,14 +68,12 @@ class SocketListener:
         self,
         sock: socket.socket,
         protocol: Callable[[], asyncio.BaseProtocol],
-        backlog: int,
         clock: Callable[[], float] = time.monotonic,
         limits: ListeningLimits = DEFAULT_LIMITS,
     ) -> None:
         self._limits = limits
         self._socket = sock
         self._protocol = protocol
-        self._backlog = backlog
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._beginnings: set[asyncio.Task[None]] = set()
@@ -78,7 +88,7 @@ class SocketListener:
         self._socket.setblocking(False)
         # Connections inherit it: each answer is written whole, and nothing is gained by holding its end back.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.listen(self._backlog)
+        self._socket.listen(self._limits.backlog)
         self._loop.add_reader(self._socket.fileno(), self._take)
 
     async def close(self) -> None:

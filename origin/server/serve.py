@@ -72,12 +72,16 @@ async def serve(
         SecretsError: the file of generated secrets isn't to be trusted.
         OSError: the library can't be read.
     """
+    limits = limits or Limits()
+    listening = limits.server.listening
     with _cancelled_by_sigterm():
-        inherited, sockets = bound or socket_activation.inherit_or_bind(config)
+        inherited, sockets = bound or socket_activation.inherit_or_bind(config, listening)
         config = _fit_descriptors(config, rlimits.raise_limit())
         try:
             config, tools = await _prepare(config, finding_tools, demo=demo, own_library=own_library)
-            lock = await asyncio.to_thread(_lock, config, patient=bool(inherited))
+            lock = await asyncio.to_thread(
+                _lock, config, limits.server.lock_look_seconds, patient=bool(inherited)
+            )
             config, new_secrets = await asyncio.to_thread(with_secrets, config)
             # The log's redaction must know the generated secrets, too.
             await asyncio.to_thread(logs.configure, config.log.level, config.log.format, redactor_of(config))
@@ -93,7 +97,9 @@ async def serve(
             uvicorn_config = _uvicorn_config(config, services, options)
             _log_open_areas(options, sockets)
             malloc.freeze_garbage_collector()
-            await _wait_for_sockets(inherited, address_of(sockets, config.server.host))
+            await _wait_for_sockets(
+                inherited, address_of(sockets, config.server.host), listening.takeover_look_seconds
+            )
         except BaseException:
             for sock in sockets:
                 sock.close()
@@ -136,12 +142,12 @@ def _log_open_areas(options: AccessOptions, sockets: Sequence[socket.socket]) ->
         log.info("open to everybody", areas=", ".join(areas), advice=advice)
 
 
-async def _wait_for_sockets(inherited: Sequence[socket.socket], address: str) -> None:
+async def _wait_for_sockets(inherited: Sequence[socket.socket], address: str, look_seconds: float) -> None:
     """Wait until the previous server has closed the inherited sockets; this one is ready to take over."""
     if not socket_activation.is_free(inherited):
         click.echo(f"Headwater is at {_bold(address)} as soon as the server that is there now ends")
         log.info("ready", waits_for="another server listens on this socket; end it with SIGTERM")
-        await socket_activation.wait_until_free(inherited)
+        await socket_activation.wait_until_free(inherited, look_seconds)
 
 
 async def _prepare(
@@ -192,11 +198,12 @@ def _uvicorn_config(config: Config, services: Services, options: AccessOptions) 
     )
 
 
-def _lock(config: Config, *, patient: bool) -> DataLock | None:
+def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | None:
     """Lock the data folder, if live channels store anything there.
 
     Args:
         config: all options.
+        look_seconds: between two looks at whether it is free.
         patient: whether to go on without it while another server, which is about to end, has it.
 
     Raises:
@@ -205,7 +212,7 @@ def _lock(config: Config, *, patient: bool) -> DataLock | None:
     """
     if not config.server.data or not config.live:
         return None
-    lock = DataLock(Path(config.server.data).expanduser())
+    lock = DataLock(Path(config.server.data).expanduser(), look_seconds)
     try:
         lock.take()
     except DataInUseError as error:

@@ -20,15 +20,7 @@ import uvicorn
 from origin.config.errors import CommandError
 from origin.http1.connection import Connection
 from origin.server.limits import ServerLimits
-from origin.server.listening import SocketListener
-
-BACKLOG = 2048
-UNACKNOWLEDGED_SECONDS = 30.0
-KEEPALIVE_IDLE_SECONDS = 20
-KEEPALIVE_PROBE_SECONDS = 5
-KEEPALIVE_PROBES = 3
-"""A silent connection is probed after 20 s, and closed after three probes without an answer."""
-
+from origin.server.listening import DEFAULT_LIMITS, ListeningLimits, SocketListener
 
 BIND_ADVICE = {
     errno.EADDRINUSE: "stop what uses it or choose another with --port",
@@ -42,13 +34,16 @@ class BindError(CommandError):
     """The address can't be bound; the text is one line that says what to do."""
 
 
-def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SECONDS) -> list[socket.socket]:
+def bind(
+    host: str, port: int, unacknowledged_seconds: float, limits: ListeningLimits = DEFAULT_LIMITS
+) -> list[socket.socket]:
     """Bind all addresses of a host, without listening yet.
 
     Args:
         host: name or address.
         port: number; 0 chooses a free one, the same for all addresses.
         unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
+        limits: when silent connections are probed.
 
     Raises:
         BindError: the host has no address, or one of them can't be bound.
@@ -63,7 +58,7 @@ def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SE
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        notice_the_dead(sock, unacknowledged_seconds)
+        notice_the_dead(sock, unacknowledged_seconds, limits)
         chosen = sockets[0].getsockname()[1] if sockets else port
         try:
             sock.bind((address[0], chosen, *address[2:]))
@@ -76,7 +71,7 @@ def bind(host: str, port: int, unacknowledged_seconds: float = UNACKNOWLEDGED_SE
     return sockets
 
 
-def notice_the_dead(sock: socket.socket, seconds: float) -> None:
+def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits) -> None:
     """Let the kernel end connections whose client has vanished; by default that takes hours.
 
     Accepted connections inherit these options. A client that keeps its receive window closed counts as
@@ -85,13 +80,14 @@ def notice_the_dead(sock: socket.socket, seconds: float) -> None:
     Args:
         sock: a listening socket.
         seconds: after which a client that acknowledges nothing is disconnected.
+        limits: when silent ones are probed.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(seconds * 1000))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_PROBE_SECONDS)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, limits.keepalive_idle_seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, limits.keepalive_probe_seconds)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, limits.keepalive_probes)
 
 
 class Server(uvicorn.Server):
@@ -139,9 +135,8 @@ class Server(uvicorn.Server):
         await super().startup([])
         if not self.started:
             return
-        backlog, limits = self.config.backlog, self._limits.listening
         self._listeners = [
-            SocketListener(sock, self._protocol, backlog, limits=limits) for sock in sockets or ()
+            SocketListener(sock, self._protocol, limits=self._limits.listening) for sock in sockets or ()
         ]
         for listener in self._listeners:
             listener.start()

@@ -16,15 +16,11 @@ from collections.abc import MutableMapping, Sequence
 from typing import NamedTuple
 
 from origin.config.options import Config
+from origin.server.listening import DEFAULT_LIMITS, ListeningLimits
 from origin.server.server import BindError, bind, notice_the_dead
 
 FIRST = 3
 """Number of the first inherited descriptor."""
-
-MAX_SOCKETS = 64
-
-ASK_SECONDS = 0.01
-"""Interval at which a waiting server checks the sockets; a connection may wait as long."""
 
 
 class Sockets(NamedTuple):
@@ -40,18 +36,19 @@ class Sockets(NamedTuple):
     every: list[socket.socket]
 
 
-def inherit_or_bind(config: Config) -> Sockets:
+def inherit_or_bind(config: Config, limits: ListeningLimits = DEFAULT_LIMITS) -> Sockets:
     """Inherit sockets, or bind them; the administrator's port is bound if it isn't among the inherited.
 
     Raises:
         BindError: an address can't be bound, or an inherited socket isn't TCP.
     """
     server, patience = config.server, config.limits.unacknowledged_seconds
-    inherited = inherited_sockets(os.environ, patience)
-    every = inherited or bind(server.host, server.port, patience)
+    inherited = inherited_sockets(os.environ, patience, limits)
+    every = inherited or bind(server.host, server.port, patience, limits)
     if server.admin_port and server.admin_port not in {one.getsockname()[1] for one in inherited}:
         try:
-            return Sockets(inherited, [*every, *bind(server.admin_host, server.admin_port, patience)])
+            own = bind(server.admin_host, server.admin_port, patience, limits)
+            return Sockets(inherited, [*every, *own])
         except BaseException:
             for sock in every:
                 sock.close()
@@ -60,13 +57,16 @@ def inherit_or_bind(config: Config) -> Sockets:
 
 
 def inherited_sockets(
-    environment: MutableMapping[str, str], unacknowledged_seconds: float
+    environment: MutableMapping[str, str],
+    unacknowledged_seconds: float,
+    limits: ListeningLimits = DEFAULT_LIMITS,
 ) -> list[socket.socket]:
     """Return the sockets that were passed to this process, if any.
 
     Args:
         environment: its variables; those of socket activation are removed, so that children don't inherit.
         unacknowledged_seconds: after which a client that acknowledges nothing is disconnected.
+        limits: how many there may be, and when silent connections are probed.
 
     Raises:
         BindError: a socket isn't TCP.
@@ -76,7 +76,7 @@ def inherited_sockets(
     if told["LISTEN_PID"] != str(os.getpid()) or not (count.isascii() and count.isdecimal()):
         return []
     found: list[socket.socket] = []
-    for descriptor in range(FIRST, FIRST + min(int(count), MAX_SOCKETS)):
+    for descriptor in range(FIRST, FIRST + min(int(count), limits.inherited_sockets)):
         with contextlib.suppress(OSError):
             os.set_inheritable(descriptor, False)
             found.append(socket.socket(fileno=descriptor))
@@ -84,7 +84,7 @@ def inherited_sockets(
     if any(one.family not in families or one.type != socket.SOCK_STREAM for one in found):
         raise BindError("a socket of LISTEN_FDS isn't TCP's; name an address and a port in ListenStream=")
     for one in found:
-        notice_the_dead(one, unacknowledged_seconds)
+        notice_the_dead(one, unacknowledged_seconds, limits)
     return found
 
 
@@ -104,9 +104,9 @@ def is_free(found: Sequence[socket.socket]) -> bool:
     return True
 
 
-async def wait_until_free(found: Sequence[socket.socket]) -> None:
-    """Wait until no other server listens on these sockets."""
+async def wait_until_free(found: Sequence[socket.socket], look_seconds: float) -> None:
+    """Wait until no other server listens on these sockets, looking at them so often."""
     while True:
         if is_free(found):
             return
-        await asyncio.sleep(ASK_SECONDS)
+        await asyncio.sleep(look_seconds)

@@ -16,7 +16,7 @@ from typing import cast
 import pytest
 import uvloop
 
-from origin.server.listening import SocketListener
+from origin.server.listening import ListeningLimits, SocketListener
 from packager.process.process import Process
 from packager.process.tools import BusyError
 from tests.conformance.raw import Client
@@ -191,7 +191,7 @@ def test_connections_wait_while_there_is_no_room_and_are_taken_then(loop: str) -
     counts: list[int] = []
 
     async def serve(sock: socket.socket, address: tuple[str, int]) -> None:
-        listener = SocketListener(sock, lambda: Kept(kept), 100)
+        listener = SocketListener(sock, lambda: Kept(kept), limits=ListeningLimits(backlog=100))
         listener.start()
         clients: list[socket.socket] = []
         try:
