@@ -261,7 +261,7 @@ def test_no_test_patches_a_constant() -> None:
     "text",
     [
         'monkeypatch.setattr(run, "STALL_SECONDS", 1)',
-        'monkeypatch.setattr("packager.live.run.STALL_SECONDS", 1)',
+        'monkeypatch.setattr("packager.live.encoder_run.STALL_SECONDS", 1)',
         'patch.setattr(run, "_STALL_SECONDS", 1)',
         'mock.patch.object(run, "STALL_SECONDS", 1)',
         "run.STALL_SECONDS = 1",

@@ -36,7 +36,7 @@ from packager.dvr.write_queue import (
 )
 from packager.dvr.writer import Writer
 from packager.window.cadence import Cadence
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
 
 log = structlog.get_logger()
 

@@ -37,7 +37,7 @@ from packager.dvr.own_files import (
 from packager.dvr.rebuild import Dates, SegmentFile, rebuild
 from packager.dvr.restore import Found
 from packager.publish.dash_periods import parse_time
-from packager.window.model import TEXT, TEXT_EXTENSION, LiveSegment, Timeline
+from packager.window.model import TEXT_EXTENSION, WEBVTT_ENTRY, LiveSegment, Timeline
 from packager.window.rendition import extension_of, segment_uri
 
 UNUSUAL_SIZES = 4
@@ -449,7 +449,7 @@ def _init_names(folder: OpenFolder, most: int) -> Iterator[str]:
 def _parse_init(number: int, data: bytes) -> Timeline | None:
     """Read an init segment as it was written, or what stands for that of a text; None where it is neither."""
     if data == webvtt.HEADER:
-        return Timeline(number, data, TEXT)
+        return Timeline(number, data, WEBVTT_ENTRY)
     if not is_init(data):
         return None
     reader = FragmentReader()

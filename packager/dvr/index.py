@@ -21,7 +21,7 @@ from media.mp4.live_segment import MAX_PARTS
 from packager.data_folder import OpenFolder
 from packager.dvr.limits import DEFAULT_LIMITS, DvrLimits
 from packager.window.model import LiveSegment, StoredSegment, Timeline
-from packager.window.numbers import MAX_DISCONTINUITIES, MAX_NUMBER
+from packager.window.sequence_numbers import MAX_DISCONTINUITIES, MAX_NUMBER
 
 INDEX = "index"
 """Name of the file."""

@@ -11,7 +11,7 @@ import structlog
 
 from packager.dvr.folder import Folder
 from packager.window.model import LiveSegment
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from packager.dvr.index import IndexLine, stored_of
 from packager.dvr.limits import DvrLimits
 from packager.dvr.write_queue import DiskHealth, PendingWrite, Removal, RenditionStore, WriteQueue
 from packager.window.model import LiveSegment
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
 
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT))
 

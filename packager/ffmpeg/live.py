@@ -11,7 +11,8 @@ import ffmpeg
 
 from media.hls.values import decimal
 from packager.ffmpeg.arguments import compile_arguments, pipe
-from packager.window.cadence import SAMPLE_RATE, AudioRung, Cadence, Rung
+from packager.window.cadence import SAMPLE_RATE, Cadence
+from packager.window.ladder import AudioRung, Rung
 
 PRESET = "ultrafast"
 """x264's preset: a ladder beside a browser on two cores."""

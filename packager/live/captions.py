@@ -20,9 +20,9 @@ from media.webvtt import Cue
 from packager.live.limits import DEFAULT_LIMITS, CaptionLimits
 from packager.publish.commands import TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError
-from packager.window.model import TEXT, LivePart, LiveSegment
+from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment
+from packager.window.rendition_writer import RenditionWriter
 from packager.window.window import Window
-from packager.window.writer import RenditionWriter
 
 CUE_COST = 64
 """Bytes that a cue counts beside its text."""
@@ -32,14 +32,14 @@ ORIGIN_STEP = 43_200
 
 
 @dataclass(slots=True)
-class _Kept:
+class _PendingCue:
     """A cue that isn't over.
 
     Attributes:
         start: milliseconds since the epoch.
         end: likewise.
         cue: its text.
-        told: media sequence number of the segment in which it was told first; None before.
+        first_segment: media sequence number of the first segment that has it; None before.
         timeline: that in which ``shift`` holds.
         shift: milliseconds from media time to dates. It stays as it was, so that a cue has the same times
             in all segments, although dates are corrected now and then.
@@ -48,7 +48,7 @@ class _Kept:
     start: int
     end: int
     cue: Cue
-    told: int | None = None
+    first_segment: int | None = None
     timeline: int = -1
     shift: int = 0
 
@@ -62,7 +62,7 @@ class CaptionTrack:
 
     def __init__(self, limits: CaptionLimits = DEFAULT_LIMITS.captions) -> None:
         self._limits = limits
-        self._kept: list[_Kept] = []
+        self._kept: list[_PendingCue] = []
         self._bytes = 0
         self._edge = 0
         self._shift = 0
@@ -95,7 +95,7 @@ class CaptionTrack:
         if self._bytes + cost > limits.text_bytes:
             raise TooManyCuesError(f"more than {limits.text_bytes} bytes of captions that aren't over")
         self._bytes += cost
-        self._kept += [_Kept(base + cue.start, base + cue.end, cue) for cue in timely]
+        self._kept += [_PendingCue(base + cue.start, base + cue.end, cue) for cue in timely]
         self._kept.sort(key=attrgetter("start"))
         return len(cues) - len(timely)
 
@@ -112,23 +112,23 @@ class CaptionTrack:
         """
         window = writer.window
         if window.open is None and (reference.discontinuity or window.timeline is None):
-            writer.begin(webvtt.HEADER, TEXT)
+            writer.begin(webvtt.HEADER, WEBVTT_ENTRY)
         duration = reference.parts[-1].duration
         end = reference.program_date_time + reference.duration
         self._edge, self._shift = _milliseconds(end), _milliseconds(offset)
         self._since = self._edge - 1000 * self._limits.late_target_durations * window.target_duration
         begin = _milliseconds(end - duration)
         timeline = 0 if window.timeline is None else window.timeline.number
-        told = [
+        chosen = [
             kept
             for kept in self._begun(self._edge)
-            if kept.end > begin or (kept.told is None and kept.end > self._since)
-        ][-self._limits.told_at_once :]
-        for kept in told:
-            kept.told = reference.number if kept.told is None else kept.told
+            if kept.end > begin or (kept.first_segment is None and kept.end > self._since)
+        ][-self._limits.cues_at_once :]
+        for kept in chosen:
+            kept.first_segment = reference.number if kept.first_segment is None else kept.first_segment
             if kept.timeline != timeline:
                 kept.timeline, kept.shift = timeline, self._shift
-        data = self._written(told, reference.program_date_time)
+        data = self._render(chosen, reference.program_date_time)
         writer.append(LivePart(data, duration, independent=True), end - duration, ends_segment=ended)
         if ended:
             self._forget()
@@ -137,26 +137,26 @@ class CaptionTrack:
         """Write a segment that is complete, or was cut short."""
         begin = _milliseconds(segment.program_date_time)
         end = _milliseconds(segment.program_date_time + segment.duration)
-        kept = (one for one in self._begun(end) if one.end > begin or one.told == segment.number)
-        told = [one for one in kept if one.told is not None]
-        return self._written(told[-self._limits.told_at_once :], segment.program_date_time)
+        kept = (one for one in self._begun(end) if one.end > begin or one.first_segment == segment.number)
+        chosen = [one for one in kept if one.first_segment is not None]
+        return self._render(chosen[-self._limits.cues_at_once :], segment.program_date_time)
 
-    def _begun(self, end: int) -> Iterator[_Kept]:
+    def _begun(self, end: int) -> Iterator[_PendingCue]:
         for kept in self._kept:
             if kept.start >= end:
                 return
             yield kept
 
-    def _written(self, told: Iterable[_Kept], date: Fraction) -> bytes:
+    def _render(self, chosen: Iterable[_PendingCue], date: Fraction) -> bytes:
         """Write cues.
 
         Args:
-            told: the cues, each with the shift of the timeline.
+            chosen: the cues, each with the shift of the timeline.
             date: of the segment's beginning.
         """
         media_time = (_milliseconds(date) - self._shift) // 1000
         origin = max(media_time // ORIGIN_STEP - 1, 0) * ORIGIN_STEP
-        return webvtt.segment((_local(kept, origin) for kept in told), origin)
+        return webvtt.segment((_local(kept, origin) for kept in chosen), origin)
 
     def _forget(self) -> None:
         """Let go what no segment to come has any more."""
@@ -225,7 +225,7 @@ Follower = Callable[[Window, Fraction], None]
 """What is called behind each part of a channel's first rendition; see ``Captions.follow``."""
 
 
-def _local(kept: _Kept, origin: int) -> Cue:
+def _local(kept: _PendingCue, origin: int) -> Cue:
     """Give a cue whose times count from an origin in seconds of media time."""
     base = kept.shift + 1000 * origin
     start, end = max(kept.start - base, 0), max(kept.end - base, 1)

@@ -12,13 +12,13 @@ from fractions import Fraction
 import structlog
 
 from media.hls.date_range import DateRange
+from media.webvtt import Cue
 from packager.concurrency import beside
 from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
 from packager.live.captions import Captions
-from packager.live.commands import ChannelCommands
 from packager.live.event import DVR, LiveEvent
-from packager.live.lateness import GapSchedule
+from packager.live.gaps import GapSchedule
 from packager.live.options import NO_HOOKS, ChannelHooks, ChannelOptions
 from packager.live.plan import ChannelContext, Plan, Planner
 from packager.live.restarts import Restarts
@@ -31,13 +31,14 @@ from packager.sources.finder import SourceFinder
 from packager.sources.pump import Supply
 from packager.sources.source import Source
 from packager.sources.udp import PacketLosses
-from packager.window.cadence import AUDIO, Cadence, audio_rungs, rungs
-from packager.window.lineup import Lineup
+from packager.window.aligned_windows import AlignedWindows
+from packager.window.cadence import Cadence
+from packager.window.ladder import AUDIO, audio_rungs, rungs
 from packager.window.log import DateRangeEntry, Entry
-from packager.window.numbers import Numbers
 from packager.window.rendition import Rendition
-from packager.window.wallclock import Timing
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
+from packager.window.sequence_numbers import SequenceNumbers
+from packager.window.wall_clock import Timing
 
 log = structlog.get_logger()
 
@@ -78,7 +79,7 @@ class Channel:
         self._tools = tools
         self._followers = followers
         ladder = () if options.bitrates else rungs(options.ladder)
-        sounds = audio_rungs(options.bitrates) or (AUDIO,)
+        audio_ladder = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
         keep = any(rung.copied for rung in ladder)
         self._finder = SourceFinder(
@@ -90,16 +91,16 @@ class Channel:
             limits=limits.source,
         )
         self.timed_metadata = TimedMetadata(
-            [rung.name for rung in ladder or sounds], round(time.time() * 1000), limits.metadata
+            [rung.name for rung in ladder or audio_ladder], round(time.time() * 1000), limits.metadata
         )
         self.captions = Captions(options.captions, limits.captions)
         self._data = None if options.data is None else DataFolder.at(options.data)
-        self._numbers = Numbers(self._data)
+        self._numbers = SequenceNumbers(self._data)
         context = ChannelContext(
-            options, tools, ladder, sounds, self._numbers, self.timed_metadata, self.captions
+            options, tools, ladder, audio_ladder, self._numbers, self.timed_metadata, self.captions
         )
         self._runs = Restarts(context, hooks.on_part)
-        self._pace = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
+        self._gap_schedule = GapSchedule(options.name, self._numbers, self._runs.suspend, limits)
         self.archive = self._new_archive()
         retention = options.retention if self.archive else None
         self.live_event = LiveEvent(options.name, self._data, retention, limits.event)
@@ -110,7 +111,7 @@ class Channel:
             restores=self.archive is not None,
         )
         self._planner = Planner(context, clock)
-        self._adopt(self._planner.afresh(self._planner.cadence(Source())))
+        self._adopt(self._planner.plan_empty(self._planner.cadence(Source())))
 
     def _new_archive(self) -> Archive | None:
         options = self.options
@@ -121,7 +122,7 @@ class Channel:
     def _adopt(self, plan: Plan) -> None:
         """Go on with these windows; who waits at the former ones is released."""
         self._plan = plan
-        self._lineup = Lineup(list(plan.writers.values()))
+        self._aligned = AlignedWindows(list(plan.writers.values()))
         self.captions.adopt(
             {
                 one.language: plan.writers[name]
@@ -191,7 +192,7 @@ class Channel:
     @property
     def timing(self) -> Timing:
         """When what the ffmpeg that was started last is given is heard."""
-        slack = self._numbers.slack(self._lineup.next_number, self.cadence.segment_duration)
+        slack = self._numbers.slack(self._aligned.next_number, self.cadence.segment_duration)
         return Timing(self._runs.start, self._runs.clock, slack)
 
     @property
@@ -216,17 +217,17 @@ class Channel:
             ToolsError: this ffmpeg or this source can't make the channel.
         """
         self._tools.require(f"live channel {self.name!r}", encoders=self._encoders)
-        await self._pace.recall()
+        await self._gap_schedule.load_numbers()
         try:
             async with self.live_event.running():
-                if (ending := await self.live_event.recall()) is not None:
-                    await self._show_again(ending)
-                    await self._rest()
+                if (ending := await self.live_event.load_ending()) is not None:
+                    await self._serve_ended_event(ending)
+                    await self._wait_for_next_event()
                 while not self._runs.closed:
                     await self._broadcast()
                     if self.live_event.over.is_set():
-                        await self.live_event.seal(self._ending())
-                        await self._rest()
+                        await self.live_event.record(self._ending())
+                        await self._wait_for_next_event()
         except asyncio.CancelledError:
             self.close()
             raise
@@ -242,11 +243,11 @@ class Channel:
             work = [
                 group.create_task(one)
                 for one in (
-                    self._runs.keep(
-                        source, self._plan, self._lineup, self.live_event.over, self._finder.find_again
+                    self._runs.run(
+                        source, self._plan, self._aligned, self.live_event.over, self._finder.find_again
                     ),
                     self.live_event.over.wait(),
-                    self._pace.keep(self._lineup, self.cadence),
+                    self._gap_schedule.run(self._aligned, self.cadence),
                 )
             ]
             await asyncio.wait(work[:2], return_when=asyncio.FIRST_COMPLETED)
@@ -254,7 +255,7 @@ class Channel:
                 task.cancel()
             await asyncio.wait(work)
             if self.live_event.over.is_set():
-                self._lineup.end()
+                self._aligned.end()
                 if self.archive is not None:
                     await self.archive.settle()
 
@@ -263,37 +264,37 @@ class Channel:
 
         What earlier processes left on disk is served meanwhile, and gaps in time: it may be gone for long.
         """
-        used = self._lineup.used
-        past = None if self.archive is None else await self._planner.past(self.archive, used)
+        used = self._aligned.used
+        past = None if self.archive is None else await self._planner.plan_from_disk(self.archive, used)
         if past is None:
             source, noted = await self._finder.find(), None
         else:
             self._adopt(past)
             source, noted = await self._find_meanwhile(), past.cadence
-        times, used = self._planner.cadence(source, noted), self._lineup.used
-        self._tell(times)
+        times, used = self._planner.cadence(source, noted), self._aligned.used
+        self._log_cadence(times)
         if self.archive is not None:
             if times != noted:
-                self._adopt(await self._planner.take_up(times, self.archive, used))
-        elif self._lineup.ended or times != self.cadence or (used < 0 and self._has_waited):
-            self._adopt(self._planner.afresh(times, used))
+                self._adopt(await self._planner.plan_restored(times, self.archive, used))
+        elif self._aligned.ended or times != self.cadence or (used < 0 and self._has_waited):
+            self._adopt(self._planner.plan_empty(times, used))
         return replace(source, once=self._is_once(source))
 
     @property
     def _has_waited(self) -> bool:
         """Whether numbers were used by others since the windows were made."""
-        beyond = self._numbers.first(self.cadence.segment_duration) > self._lineup.next_number + 1
+        beyond = self._numbers.first_number(self.cadence.segment_duration) > self._aligned.next_number + 1
         return beyond or self._numbers.reserved >= 0
 
     async def _find_meanwhile(self) -> Source:
         """Find the source while the windows go on with gaps."""
-        async with self._archiving(), beside(self._pace.keep(self._lineup, self.cadence)):
+        async with self._archiving(), beside(self._gap_schedule.run(self._aligned, self.cadence)):
             return await self._finder.find()
 
     def _archiving(self) -> contextlib.AbstractAsyncContextManager[None]:
         return self.archive.running() if self.archive else contextlib.nullcontext()
 
-    def _tell(self, times: Cadence) -> None:
+    def _log_cadence(self, times: Cadence) -> None:
         log.info(
             "cadence",
             channel=self.name,
@@ -320,15 +321,15 @@ class Channel:
             audio=first.get(False),
         )
 
-    async def _show_again(self, ending: EventEnd) -> None:
+    async def _serve_ended_event(self, ending: EventEnd) -> None:
         """Go on to serve an event that was over when an earlier process ended."""
         if self.archive is not None:
-            self._adopt(await self._planner.recall(ending, self.archive))
-            self._lineup.end()
+            self._adopt(await self._planner.plan_ended_event(ending, self.archive))
+            self._aligned.end()
 
-    async def _rest(self) -> None:
+    async def _wait_for_next_event(self) -> None:
         """Wait until another event is to begin; it has a DVR of its own."""
-        await self.live_event.rest()
+        await self.live_event.wait_for_next()
         if self.archive is not None:
             self.archive = self._new_archive()
 
@@ -352,3 +353,47 @@ class Channel:
         self.captions.close()
         self.stream.close()
         self.live_event.close()
+
+
+class ChannelCommands:
+    """Carries out the commands of requests at a channel of this process; see ``Commands`` of ``publish``.
+
+    Args:
+        channel: the channel.
+        on_viewer: called whenever somebody asks for a playlist.
+        is_postponed: tells that it isn't begun now although somebody asks.
+    """
+
+    def __init__(
+        self, channel: Channel, on_viewer: Callable[[], None], is_postponed: Callable[[], bool]
+    ) -> None:
+        self._channel = channel
+        self.note_viewer = on_viewer
+        self.is_postponed = is_postponed
+
+    async def end_event(self) -> bool:
+        """End the event, and wait for its recording; False where that takes longer than anybody waits."""
+        return await self._channel.live_event.end()
+
+    def begin_event(self) -> bool:
+        """Begin another event, once the last one is over; False while it isn't to end."""
+        return self._channel.live_event.begin()
+
+    def publish_metadata(self, tag: DateRange, id3: bytes) -> None:
+        """Put an event on playlists and into the media; the end of a planned one only on playlists."""
+        channel, timed_metadata = self._channel, self._channel.timed_metadata
+        if channel.presentation.date_ranges.start_of(tag.id) is not None:
+            channel.add_date_range(tag)
+            return
+        timed_metadata.check(len(id3))
+        channel.add_date_range(tag)
+        duration = tag.planned_duration if tag.duration is None else tag.duration
+        timed_metadata.add(tag.start_date, duration or None, id3)
+
+    def feeding_captions(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Be one of those who bring captions."""
+        return self._channel.captions.feeding()
+
+    def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
+        """Take cues, all or none; give how many are too late to be shown."""
+        return self._channel.captions.tracks[language].add(cues, zero)

@@ -96,7 +96,7 @@ class LiveEvent:
         async with self.recordings.running():
             yield
 
-    async def recall(self) -> EventEnd | None:
+    async def load_ending(self) -> EventEnd | None:
         """Tell what an earlier process noted at its event's end; finish its recording."""
         if self._data is None:
             return None
@@ -108,7 +108,7 @@ class LiveEvent:
         if ending is not None:
             self.over.set()
             if not ending.sealed:
-                await self.seal(ending)
+                await self.record(ending)
         return ending
 
     def _recall(self, data: DataFolder) -> EventEnd | None:
@@ -125,7 +125,7 @@ class LiveEvent:
             return ending
         return None
 
-    async def seal(self, ending: EventEnd) -> None:
+    async def record(self, ending: EventEnd) -> None:
         """Note the end of the event, and record it."""
         if self._data is None:
             return
@@ -143,7 +143,7 @@ class LiveEvent:
         with DataFolder.at(place).open(make=True) as folder:
             folder.write_whole(ENDED, notes.encode(ending))
 
-    async def rest(self) -> None:
+    async def wait_for_next(self) -> None:
         """Wait until another event is to begin, and remove what was served of the last one."""
         log.info("event is over", channel=self._channel)
         self._resting.set()

@@ -12,12 +12,12 @@ from media.mp4.emsg import ID3_BRAND, with_brand
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.live.captions import Follower
 from packager.live.timed_metadata import PartPosition, TimedMetadata
-from packager.segment.grid import Cutter
+from packager.segment.grid_segmenter import Segmenter
 from packager.segment.part_packer import CutPart
 from packager.window.model import LivePart
-from packager.window.numbers import Numbers
-from packager.window.wallclock import Instant, WallClock
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
+from packager.window.sequence_numbers import SequenceNumbers
+from packager.window.wall_clock import Instant, WallClock
 
 LONGEST_SECONDS = 0.02
 """By how much looks are moved at most, to either side of the soonest moment at which a part could come."""
@@ -114,7 +114,7 @@ class RunContext:
     clock: WallClock
     start: RunStart
     segment_duration: Fraction
-    numbers: Numbers
+    numbers: SequenceNumbers
     timed_metadata: TimedMetadata
     on_part: Callable[[float], None]
 
@@ -136,7 +136,7 @@ class Feed:
         self,
         run: RunContext,
         writer: RenditionWriter,
-        cutter: Callable[[int], Cutter],
+        make_segmenter: Callable[[int], Segmenter],
         follow: Follower | None = None,
     ) -> None:
         self._run = run
@@ -147,10 +147,10 @@ class Feed:
         self._suspended = False
         self._init = b""
         self._entry: SampleEntry | None = None
-        self._cutter = cutter
+        self._make_segmenter = make_segmenter
         self._follow = follow
         self._reader = FragmentReader()
-        self._segmenter: Cutter | None = None
+        self._segmenter: Segmenter | None = None
         self._timescale = 1
         self._track_id = 0
         self._part_count = 0
@@ -230,7 +230,7 @@ class Feed:
         self._init = with_brand(init.data, ID3_BRAND) if carries else init.data
         self._entry = parse_sample_entry(track.sample_entries[0])
         self._writer.begin(self._init, self._entry)
-        self._segmenter = self._cutter(track.timescale)
+        self._segmenter = self._make_segmenter(track.timescale)
 
     def _fragment(self, fragment: Fragment, now: Instant) -> None:
         if self._segmenter is None:

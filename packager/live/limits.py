@@ -21,7 +21,7 @@ class CaptionLimits:
     Attributes:
         text_bytes: Most bytes of one language's cues that aren't over; a film's subtitles have a tenth of it.
         cues: Most cues of one language that aren't over, however short: each part looks at all of them.
-        told_at_once: Most cues of one part or segment; of more, those that begin last: the others were told
+        cues_at_once: Most cues of one part or segment; of more, those that begin last: the others were told
             before.
         feeds: Most who bring a channel captions at once.
         late_target_durations: A cue that was over so long ago is no use to anybody: players are no further
@@ -32,7 +32,7 @@ class CaptionLimits:
 
     text_bytes: int = 1 << 20
     cues: int = 8192
-    told_at_once: int = 200
+    cues_at_once: int = 200
     feeds: int = 16
     late_target_durations: int = 3
     ahead_seconds: int = 86_400

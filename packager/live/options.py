@@ -19,7 +19,7 @@ class ChannelOptions:
     Attributes:
         name: as in its addresses.
         source: ``testsrc``, the path of a file (played in a loop, but for an event), or a URL that is pulled.
-        ladder: names of :data:`packager.window.cadence.RUNGS`.
+        ladder: names of :data:`packager.window.ladder.RUNGS`.
         bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
         part_duration: wanted seconds of a part.
         segment_duration: wanted seconds of a segment.

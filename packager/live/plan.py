@@ -14,14 +14,15 @@ from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools
 from packager.publish.live_stream import Publication
 from packager.recordings.note import EventEnd
-from packager.segment.keyframe_cadence import kept_cadence
+from packager.segment.keyframe_cadence import keyframe_cadence
 from packager.sources.source import Source
-from packager.window.cadence import AUDIO_FRAME_RATE, AudioRung, Cadence, Rung, cadence
+from packager.window.cadence import AUDIO_FRAME_RATE, Cadence, cadence
+from packager.window.ladder import AudioRung, Rung
 from packager.window.log import CadenceEntry, Log, RenditionFormat
-from packager.window.numbers import Numbers
 from packager.window.rendition import CAPTIONS_PREFIX, Rendition
-from packager.window.wallclock import Instant
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
+from packager.window.sequence_numbers import SequenceNumbers
+from packager.window.wall_clock import Instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class ChannelContext:
     options: ChannelOptions
     tools: Tools
     ladder: Sequence[Rung]
-    sounds: Sequence[AudioRung]
-    numbers: Numbers
+    audio_ladder: Sequence[AudioRung]
+    numbers: SequenceNumbers
     timed_metadata: TimedMetadata
     captions: Captions
 
@@ -84,7 +85,7 @@ class Planner:
         self._options = context.options
         self._clock = clock
         self._ladder = context.ladder
-        self._rungs: Sequence[Rung | AudioRung] = (*context.ladder, *context.sounds)
+        self._rungs: Sequence[Rung | AudioRung] = (*context.ladder, *context.audio_ladder)
         self._captions = context.captions
         self._numbers = context.numbers
         self._names = [rung.name for rung in self._rungs] + [
@@ -102,10 +103,10 @@ class Planner:
         if self._options.bitrates:
             return cadence(AUDIO_FRAME_RATE, *wanted)
         if source.seen is not None:
-            return kept_cadence(source.seen, source.frame_rate, *wanted, noted=noted)
+            return keyframe_cadence(source.seen, source.frame_rate, *wanted, noted=noted)
         return cadence(source.frame_rate, *wanted)
 
-    def afresh(self, times: Cadence, used: int = -1) -> Plan:
+    def plan_empty(self, times: Cadence, used: int = -1) -> Plan:
         """Plan with windows that are empty.
 
         Args:
@@ -114,24 +115,24 @@ class Planner:
         """
         return self._plan(times, self._next(times, used))
 
-    async def take_up(self, times: Cadence, archive: Archive, used: int = -1) -> Plan:
+    async def plan_restored(self, times: Cadence, archive: Archive, used: int = -1) -> Plan:
         """Plan with windows that have what is on disk, behind it gaps for the time in between.
 
         Args:
-            times: as for ``afresh``.
+            times: as for ``plan_empty``.
             archive: what the windows take up and go on with.
-            used: as for ``afresh``; the archive tells what it has used.
+            used: as for ``plan_empty``; the archive tells what it has used.
         """
         used = max(used, await archive.load(times, self._names))
         if archive.newest is not None:
-            self._numbers.doubt(*archive.newest)
+            self._numbers.check_reserved(*archive.newest)
         return await self._restored(times, self._next(times, used), archive)
 
-    async def past(self, archive: Archive, used: int = -1) -> Plan | None:
+    async def plan_from_disk(self, archive: Archive, used: int = -1) -> Plan | None:
         """Plan with windows that have what is on disk, before it is known what comes.
 
         Args:
-            archive: as for ``take_up``.
+            archive: as for ``plan_restored``.
             used: likewise.
 
         Returns:
@@ -143,9 +144,11 @@ class Planner:
         keeps = any(rung.copied for rung in self._ladder)
         if not keeps and noted != self.cadence(Source(frame_rate=noted.frame_rate)):
             return None
-        return await self.take_up(noted, archive, used) if keeps == (noted.longest is not None) else None
+        if keeps != (noted.longest is not None):
+            return None
+        return await self.plan_restored(noted, archive, used)
 
-    async def recall(self, ending: EventEnd, archive: Archive) -> Plan:
+    async def plan_ended_event(self, ending: EventEnd, archive: Archive) -> Plan:
         """Plan with windows that have what is on disk of an event that is over; nothing comes behind it."""
         times = replace(
             self.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),
@@ -156,7 +159,7 @@ class Planner:
 
     def _next(self, times: Cadence, used: int) -> int:
         """Give the number to go on with."""
-        return max(self._numbers.first(times.segment_duration), used + 1)
+        return max(self._numbers.first_number(times.segment_duration), used + 1)
 
     async def _restored(self, times: Cadence, number: int, archive: Archive) -> Plan:
         """Plan with the windows that an archive has loaded; everybody else goes on meanwhile."""

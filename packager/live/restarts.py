@@ -10,15 +10,15 @@ from fractions import Fraction
 import structlog
 
 from packager.ffmpeg.live import encoder_arguments
+from packager.live.encoder_run import EncoderRun
 from packager.live.feed import Feed, RunContext, RunStart
 from packager.live.limits import DEFAULT_LIMITS
 from packager.live.plan import ChannelContext, Plan
-from packager.live.run import Run
 from packager.retry_policy import FailureCount, RetryPolicy
-from packager.segment.keyframes import cutters
+from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.source import Source
-from packager.window.lineup import Lineup
-from packager.window.wallclock import WallClock
+from packager.window.aligned_windows import AlignedWindows
+from packager.window.wall_clock import WallClock
 
 log = structlog.get_logger()
 
@@ -81,7 +81,7 @@ class Restarts:
         self.closed = False
         self.start, self.clock = Fraction(0), WallClock(self._limits.clock_bucket_seconds)
         self._labelled = "drawtext" in context.tools.filters
-        self._run: Run | None = None
+        self._run: EncoderRun | None = None
 
     @property
     def pid(self) -> int | None:
@@ -98,11 +98,11 @@ class Restarts:
         if self._run is not None:
             self._run.suspend()
 
-    async def keep(
+    async def run(
         self,
         source: Source,
         plan: Plan,
-        lineup: Lineup,
+        aligned: AlignedWindows,
         over: asyncio.Event,
         renewed: Callable[[Source], Awaitable[Source]],
     ) -> None:
@@ -111,51 +111,53 @@ class Restarts:
         Args:
             source: what the first one plays.
             plan: what is on air.
-            lineup: of its windows.
+            aligned: its windows.
             over: set once the event is over.
             renewed: looks at the source again before each start.
         """
         backoff = Backoff(self._context.options.name, self._limits.encoder_retry)
         while not self.closed and not over.is_set():
-            if wait := self._context.numbers.wait(lineup.next_number, plan.cadence.segment_duration):
+            if wait := self._context.numbers.wait(aligned.next_number, plan.cadence.segment_duration):
                 # One that is far ahead of the clock may be used as soon as it is reserved.
                 await asyncio.sleep(min(wait, self._limits.number_look_seconds))
                 continue
             source = await renewed(source)
-            started, before = time.monotonic(), lineup.next_number
-            reason = await self._run_once(source, plan, lineup, over)
+            started, before = time.monotonic(), aligned.next_number
+            reason = await self._run_once(source, plan, aligned, over)
             if over.is_set():
                 return
             self.restarts += 1
             # Gaps are published in its place while a source is gone: they are no success of it.
-            published = lineup.has_media_since(before)
+            published = aligned.has_media_since(before)
             await asyncio.sleep(backoff.ended(reason, time.monotonic() - started, published=published))
 
-    async def _run_once(self, source: Source, plan: Plan, lineup: Lineup, over: asyncio.Event) -> str:
+    async def _run_once(
+        self, source: Source, plan: Plan, aligned: AlignedWindows, over: asyncio.Event
+    ) -> str:
         """Run one ffmpeg to its end; give the reason of the end."""
-        self.start = lineup.next_number * plan.cadence.segment_duration
+        self.start = aligned.next_number * plan.cadence.segment_duration
         context, limits = self._context, self._limits
         self.clock = WallClock(limits.clock_bucket_seconds)
         start = RunStart(plan.cadence.segment_duration)
-        run = self._run = Run(source, self._feeds(plan, start), start, lineup, over, limits)
+        run = self._run = EncoderRun(source, self._feeds(plan, start), start, aligned, over, limits)
         words = encoder_arguments(
             source.input,
             context.options.name,
             context.ladder,
-            context.sounds,
+            context.audio_ladder,
             plan.cadence,
             self.start,
             captions=self._labelled,
         )
         reason = await run.play([context.tools.ffmpeg, *words])
-        if "font" in run.errors.lower() and not lineup.ready:
+        if "font" in run.errors.lower() and not aligned.ready:
             self._labelled = False
         return reason
 
     def _feeds(self, plan: Plan, start: RunStart) -> list[Feed]:
         """Make what brings one run into the windows."""
         made = [plan.writers[name] for name, one in plan.renditions.items() if one.language is None]
-        cuts = cutters(plan.cadence, self.start, len(made))
+        cuts = segmenter_factories(plan.cadence, self.start, len(made))
         context = self._context
         run = RunContext(
             self.clock,

@@ -24,7 +24,7 @@ from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
 from packager.window.model import LiveSegment
-from packager.window.rendition import Rendition, init_uri, leading, part_uri
+from packager.window.rendition import Rendition, init_uri, part_uri, variant_renditions
 from packager.window.window import Window
 
 PART_HOLD_BACK = 3
@@ -221,7 +221,7 @@ class Presentation:
 
         None before there is any, and when nothing comes any more.
         """
-        windows = [rendition.window for rendition in leading(self._renditions.values())]
+        windows = [rendition.window for rendition in variant_renditions(self._renditions.values())]
         if any(window.ended for window in windows):
             return None
         newest = [segment for window in windows if (segment := window.newest) is not None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.window.cadence import Cadence
-from packager.window.rendition import Rendition, leading
+from packager.window.rendition import Rendition, variant_renditions
 
 AUDIO_GROUP = "audio"
 CAPTIONS_GROUP = "captions"
@@ -27,7 +27,7 @@ def multivariant_playlist(
         The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
         a variant for each audio rendition.
     """
-    shown = leading(renditions)
+    shown = variant_renditions(renditions)
     sound = [one for one in renditions if one not in shown and one.language is None]
     captions = [one for one in renditions if one.language is not None]
     # §4.4.6.2: BANDWIDTH counts what is played together, the largest of each group.

@@ -16,7 +16,7 @@ from packager.window.rendition import Rendition, segment_uri
 from packager.window.window import Window
 
 
-class Audience:
+class ViewerCounter:
     """Counts the distinct clients of a channel.
 
     Args:
@@ -194,7 +194,7 @@ class LiveStream:
         self.cadence: Cadence
         self.renditions: Mapping[str, Rendition]
         self.presentation: Presentation
-        self.audience: Audience
+        self.audience: ViewerCounter
         self._ready = False
 
     def fold(self, entry: Entry) -> None:
@@ -211,7 +211,7 @@ class LiveStream:
         self.renditions = publication.renditions
         limits = publication.presentation.limits
         seconds = limits.viewer_target_durations * publication.cadence.target_duration
-        self.audience = Audience(seconds, self.commands.note_viewer, limits.viewers)
+        self.audience = ViewerCounter(seconds, self.commands.note_viewer, limits.viewers)
         self._ready = False
         if former is not None:
             former.close()

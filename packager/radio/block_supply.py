@@ -11,7 +11,7 @@ from packager.process.process import Process
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.block_queue import BlockQueue
 from packager.radio.ogg_chain import OggJoiner
-from packager.window.wallclock import Instant, Timing
+from packager.window.wall_clock import Instant, Timing
 
 HELD_SECONDS = 0.2
 """Audio that ffmpeg holds back until more arrives: the demuxer's packet and the encoder's delay."""

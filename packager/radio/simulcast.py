@@ -26,7 +26,7 @@ from packager.radio.block_queue import BlockQueue
 from packager.radio.block_supply import BlockSupply
 from packager.radio.limits import SimulcastLimits
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
-from packager.window.wallclock import Instant
+from packager.window.wall_clock import Instant
 
 LEAD_SECONDS = 12.0
 """Past audio with which a channel begins: three segments, which players want before they start."""

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from packager.window.numbers import MAX_NUMBER
+from packager.window.sequence_numbers import MAX_NUMBER
 
 ID = re.compile(r"[0-9]{8}T[0-9]{6}Z(-[1-9][0-9]?)?")
 """Name of a recording: the date of its start, numbered if it is not unique."""

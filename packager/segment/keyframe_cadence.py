@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from packager.segment.keyframes import Cuts
+from packager.segment.keyframe_segmenter import Cuts
 from packager.window.cadence import SHORTEST_PART, Cadence, part_target, whole_frames
 
 LONGEST_GROUP = Fraction(10)
@@ -26,7 +26,7 @@ AUDIO_FRAME = Fraction(1024, 48_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class KeyframePattern:
     """The beginning of a source, in seconds.
 
     Attributes:
@@ -40,9 +40,9 @@ class Observed:
     loop: Fraction | None = None
 
 
-def observed(
+def observe_keyframes(
     packets: Iterable[Mapping[str, Any]], video: int, audio: int | None, loop: Fraction | None = None
-) -> Observed:
+) -> KeyframePattern:
     """Sum up what ffprobe tells of a source's first packets.
 
     Args:
@@ -60,11 +60,11 @@ def observed(
             frames.append(Fraction(packet["pts_time"]))
     steps = sorted(after - before for before, after in itertools.pairwise(frames))
     frame = steps[len(steps) // 2] if steps else AUDIO_FRAME
-    return Observed(tuple(sorted(keys)), frame if frame > 0 else AUDIO_FRAME, loop)
+    return KeyframePattern(tuple(sorted(keys)), frame if frame > 0 else AUDIO_FRAME, loop)
 
 
-def kept_cadence(
-    seen: Observed,
+def keyframe_cadence(
+    seen: KeyframePattern,
     frame_rate: Fraction,
     segment_duration: float,
     part_duration: float,
@@ -128,7 +128,7 @@ def _filling(wanted: Fraction, group: int, frame_rate: Fraction, audio_frame: Fr
     return min(fitting, key=lambda target: abs(target - wanted), default=None)
 
 
-def _bounded(times: Cadence, longest: Fraction, seen: Observed) -> Cadence:
+def _bounded(times: Cadence, longest: Fraction, seen: KeyframePattern) -> Cadence:
     """Give times the target duration that segments of up to so many seconds need."""
     segment = times.segment_duration
     if seen.loop is not None:
@@ -138,18 +138,18 @@ def _bounded(times: Cadence, longest: Fraction, seen: Observed) -> Cadence:
     return _within(times, max(math.floor(longest + 2 * seen.audio_frame + Fraction(1, 2)), 1), seen)
 
 
-def _within(times: Cadence, target_duration: int, seen: Observed) -> Cadence:
+def _within(times: Cadence, target_duration: int, seen: KeyframePattern) -> Cadence:
     longest = target_duration + Fraction(1, 2) - seen.audio_frame - SLACK
     return replace(times, target_duration=target_duration, longest=longest)
 
 
-def _fits(irregular: Cadence, noted: Cadence, seen: Observed) -> bool:
+def _fits(irregular: Cadence, noted: Cadence, seen: KeyframePattern) -> bool:
     """Tell whether a cadence is what irregular key frames need, or more than that."""
     enough = irregular.target_duration <= noted.target_duration
     return enough and noted == _within(irregular, noted.target_duration, seen)
 
 
-def _simulated(seen: Observed, loop: Fraction, segment_duration: Fraction) -> Fraction:
+def _simulated(seen: KeyframePattern, loop: Fraction, segment_duration: Fraction) -> Fraction:
     """Give the longest segment of a file in a loop."""
     cuts, starts = Cuts(segment_duration, LONGEST_GROUP), list[Fraction]()
     for turn, key in itertools.product(range(LOOPS), seen.keys):

@@ -19,7 +19,7 @@ from packager.process.process import run
 from packager.process.tools import BusyError, Tools, ToolsError
 from packager.redaction import redacted_url
 from packager.retry_policy import FailureCount, RetryPolicy
-from packager.segment.keyframe_cadence import observed
+from packager.segment.keyframe_cadence import observe_keyframes
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Supply
 from packager.sources.schemes import OPENED_FORMATS, SCHEMES, is_url, without_url_secrets
@@ -164,7 +164,7 @@ def _kept(
     loop = source.duration if source.path is not None else None
     if loop is not None and loop > limits.seen_file_seconds:
         loop = None
-    return replace(source, seen=observed(answer.get("packets", ()), video["index"], sound, loop))
+    return replace(source, seen=observe_keyframes(answer.get("packets", ()), video["index"], sound, loop))
 
 
 async def wait_for_source(

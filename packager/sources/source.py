@@ -14,7 +14,7 @@ from packager.ffmpeg.arguments import local_input
 from packager.ffmpeg.live import LiveInput
 from packager.process.process import Process
 from packager.process.sandbox import Sandbox
-from packager.segment.keyframe_cadence import Observed
+from packager.segment.keyframe_cadence import KeyframePattern
 from packager.sources.pump import Supply
 from packager.sources.schemes import SCHEMES, outgoing_ports
 
@@ -63,7 +63,7 @@ class Source:
     video_codec: str = ""
     audio_codec: str = ""
     framed: bool = False
-    seen: Observed | None = None
+    seen: KeyframePattern | None = None
     options: dict[str, Any] = field(default_factory=dict)
     inner: dict[str, Any] = field(default_factory=dict)
     stream: object = None

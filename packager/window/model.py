@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from media.mp4.codecs import SampleEntry
 
-TEXT = SampleEntry(b"wvtt", "wvtt", b"", ())
+WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 """What the timelines of WebVTT say of themselves (ISO/IEC 14496-30)."""
 
 
@@ -56,7 +56,7 @@ class Timeline:
     @property
     def has_map(self) -> bool:
         """Whether players need the init segment: of WebVTT they don't."""
-        return self.entry.kind != TEXT.kind
+        return self.entry.kind != WEBVTT_ENTRY.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
         return self.stored.size if self.stored else len(self.data)
 
 
-def joined(segment: LiveSegment) -> LiveSegment:
+def join_parts(segment: LiveSegment) -> LiveSegment:
     """Give a segment its bytes, once: those of its parts, which become views of them."""
     data = b"".join(part.data for part in segment.parts)
     view, start, parts = memoryview(data), 0, []

@@ -34,7 +34,7 @@ class Rendition:
     language: str | None = None
 
 
-def leading(renditions: Iterable[Rendition]) -> list[Rendition]:
+def variant_renditions(renditions: Iterable[Rendition]) -> list[Rendition]:
     """Give those that are variants: the pictures, or of a channel without any the sound."""
     found = [rendition for rendition in renditions if rendition.language is None]
     return [rendition for rendition in found if rendition.video] or found

@@ -37,7 +37,7 @@ from packager.window.model import (
     StoredSegment,
     Timeline,
     WindowOptions,
-    joined,
+    join_parts,
 )
 from packager.window.segments import FinishedSegments, SegmentTotals
 from packager.window.waiters import Waiters
@@ -173,21 +173,21 @@ class Window:
         self._finished.restore(segments, next_number, discontinuity_sequence)
         self._finished.evict(self.clock())
 
-    def wants(self, number: int) -> bool:
+    def needs_storing(self, number: int) -> bool:
         """Tell whether a segment's bytes are to go to disk, still."""
         found = self._finished.find(number)
         return found is not None and not found.gap and found.stored is None
 
     def confirm(self, number: int, stored: StoredSegment) -> bool:
         """Learn that a segment is on disk; False when its bytes are wanted no more."""
-        wanted = self.wants(number)
+        wanted = self.needs_storing(number)
         if wanted:
             self._finished.confirm(number, stored, self.clock())
         return wanted
 
     def lose(self, number: int) -> None:
         """Learn that a segment isn't on disk and won't be: its bytes leave memory, and it is a gap."""
-        if self.wants(number):
+        if self.needs_storing(number):
             self._finished.lose(number)
 
     @property
@@ -358,7 +358,7 @@ class Window:
 
     def _finish(self, segment: LiveSegment, text: bytes = b"") -> None:
         self.open = None
-        finished = replace(segment, data=text) if self._text else joined(segment)
+        finished = replace(segment, data=text) if self._text else join_parts(segment)
         self._list(finished)
 
     def _list(self, segment: LiveSegment) -> None:

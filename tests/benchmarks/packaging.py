@@ -23,7 +23,8 @@ from packager.ffmpeg.live import encoder_arguments
 from packager.process.tools import discover
 from packager.sources import probe
 from packager.sources.source import TEST_SOURCE
-from packager.window.cadence import AUDIO, cadence, rungs
+from packager.window.cadence import cadence
+from packager.window.ladder import AUDIO, rungs
 from tests.benchmarks.load import Figure
 from tests.benchmarks.peers import Peer, free_port
 

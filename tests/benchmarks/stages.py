@@ -33,7 +33,7 @@ from packager.live.options import ChannelOptions
 from packager.process.process import Process
 from packager.process.tools import Tools, discover
 from packager.window.model import LivePart
-from packager.window.wallclock import Instant
+from packager.window.wall_clock import Instant
 from packager.window.window import Window
 from tests.benchmarks.load import Figure
 from tests.conftest import start_server

@@ -31,7 +31,7 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.live.timed_metadata import PartPosition
 from packager.process.tools import Tools
-from packager.segment.grid import GridSegmenter
+from packager.segment.grid_segmenter import GridSegmenter
 from packager.segment.part_packer import CutPart
 from packager.window.model import LivePart
 from packager.window.window import Window

@@ -29,12 +29,12 @@ from media.mp4.codecs import SampleEntry
 from origin.live.uris import read_name
 from packager.publish.hls import PARTS_KEPT
 from packager.publish.live_stream import Publication
+from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
-from packager.window.lineup import Lineup
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogReader, encode
-from packager.window.model import TEXT, LivePart, LiveSegment, StoredSegment
-from packager.window.writer import RenditionWriter
+from packager.window.model import WEBVTT_ENTRY, LivePart, LiveSegment, StoredSegment
+from packager.window.rendition_writer import RenditionWriter
 
 CADENCE = cadence(Fraction(24), 1.0, 0.25)
 TARGET_DURATION = CADENCE.target_duration
@@ -162,7 +162,7 @@ class Availability(RuleBasedStateMachine):
         }
         for name, segment_store in self.disks.items():
             segment_store.writer = self.writers[name]
-        self.lineup = Lineup(list(self.writers.values()))
+        self.aligned = AlignedWindows(list(self.writers.values()))
         log.follow(self._follow)
         self.restart()
         self.publish(PARTS, 1.0)
@@ -179,10 +179,10 @@ class Availability(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         """The source is back, or another one: maybe nothing has come since the last time."""
-        self.lineup.align()
+        self.aligned.align()
         self.inits += 1
         self.writers[VIDEO].begin(b"init %d" % self.inits, ENTRY)
-        self.writers[TEXTS].begin(webvtt.HEADER, TEXT)
+        self.writers[TEXTS].begin(webvtt.HEADER, WEBVTT_ENTRY)
 
     @rule(parts=st.integers(1, 6 * PARTS), pace=st.sampled_from([1.0, 1.0, 0.0]))
     def publish(self, parts: int, pace: float) -> None:
@@ -207,7 +207,7 @@ class Availability(RuleBasedStateMachine):
         """Gaps stand for what doesn't come."""
         for _ in range(count):
             self.now += 1
-            self.lineup.fill(Fraction(1))
+            self.aligned.fill(Fraction(1))
 
     @rule(seconds=st.floats(0.1, 30))
     def stand_still(self, seconds: float) -> None:
@@ -225,7 +225,7 @@ class Availability(RuleBasedStateMachine):
     def look(self) -> None:
         """Read the playlists, and fetch what they and those before them name."""
         # The server gives no playlist before that.
-        for name in self.windows if self.lineup.ready else ():
+        for name in self.windows if self.aligned.ready else ():
             text = self.presentation.media(name).decode()
             assert self.followed.presentation.media(name).decode() == text
             self._note(name, text)

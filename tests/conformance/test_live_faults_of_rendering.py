@@ -24,7 +24,7 @@ from packager.publish import dash, hls, hls_history
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
 from packager.publish.limits import PublishLimits
-from packager.publish.live_stream import Audience
+from packager.publish.live_stream import ViewerCounter
 from packager.window.window import Window
 from tests.conformance.handfed import AUDIO, NUMBER, OPTIONS, PARTS, PATH, HandFed, Track, on_air
 from tests.conformance.raw import Answer, Client
@@ -160,8 +160,8 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
 @pytest.mark.parametrize(
     ("target", "owner", "name", "fields"),
     [
-        (PATH, Audience, "saw", ()),
-        (PATH, Audience, "saw", (SLOWLY,)),
+        (PATH, ViewerCounter, "saw", ()),
+        (PATH, ViewerCounter, "saw", (SLOWLY,)),
         (PATH, Reload, "check", ()),
         (PATH, Reload, "check", (SLOWLY,)),
         (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces", ()),

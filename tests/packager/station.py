@@ -15,7 +15,7 @@ from packager.dvr.limits import DvrLimits
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.process.tools import Tools
-from packager.window.numbers import Numbers
+from packager.window.sequence_numbers import SequenceNumbers
 from packager.window.window import Window
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track, media_clock
 from tests.patience import DVR
@@ -84,10 +84,10 @@ async def on_air(
     """Run a channel as a process would, but for its encoder."""
     options = replace(OPTIONS, data=data, dvr_window=dvr, dvr_bytes=dvr_bytes, part_duration=part_duration)
     options = replace(options, captions=captions, limits=LiveLimits(dvr=limits))
-    monkeypatch.setattr(Numbers, "first", lambda *_: number)
+    monkeypatch.setattr(SequenceNumbers, "first_number", lambda *_: number)
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None
-    channel._adopt(await channel._planner.take_up(channel.cadence, archive))
+    channel._adopt(await channel._planner.plan_restored(channel.cadence, archive))
     async with archive.running():
         yield Station(channel, archive, material, number)

@@ -13,7 +13,7 @@ from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import write_fragment
 from media.mp4.moof import Sample
 from packager.dvr.folder import Folder
-from packager.window.model import LivePart, LiveSegment, Timeline, joined
+from packager.window.model import LivePart, LiveSegment, Timeline, join_parts
 from tests.conformance.handfed import NUMBER, Track
 
 PARTS = 3
@@ -69,7 +69,7 @@ def make_segments(
             discontinuity=number in breaks,
             duration=Fraction(ticks * PARTS * SAMPLES, described.timescale),
         )
-        found.append(joined(segment))
+        found.append(join_parts(segment))
     return found
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from packager.window.log import CadenceEntry, DateRangeEntry, Entry, Log
 from packager.window.model import LiveSegment
+from packager.window.rendition_writer import RenditionWriter
 from packager.window.window import Window
-from packager.window.writer import RenditionWriter
 
 
 def writer_of(

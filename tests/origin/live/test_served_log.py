@@ -32,7 +32,7 @@ from packager.window.cadence import cadence
 from packager.window.log import CadenceEntry, Entry, Log, RenditionFormat
 from packager.window.log_encoding import LogReader, encode
 from packager.window.model import LivePart, LiveSegment
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
 from tests.live_server import running
 from tests.origin.live.served_log import ABSENT, Answer, LogKeeper, NoCommands, answers
 from tests.waiting import until

@@ -22,8 +22,8 @@ from packager.live.limits import LiveLimits
 from packager.process.tools import Tools
 from packager.publish.hls import SKIP_BOUNDARY
 from packager.window.model import LiveSegment
-from packager.window.numbers import Numbers
 from packager.window.segments import MEMORY_TARGET_DURATIONS
+from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 from tests.packager.station import PARTS, Station, on_air
 from tests.patience import DVR
@@ -259,8 +259,8 @@ async def test_a_disk_that_hangs_costs_the_dvr_once_its_memory_is_full_and_no_li
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None
-    monkeypatch.setattr(Numbers, "first", lambda *_: NUMBER)
-    channel._adopt(await channel._planner.take_up(channel.cadence, archive))
+    monkeypatch.setattr(SequenceNumbers, "first", lambda *_: NUMBER)
+    channel._adopt(await channel._planner.plan_restored(channel.cadence, archive))
     station, settled = Station(channel, archive, material, NUMBER), list[str]()
     with capture_logs() as logs:
         for _ in range(40):

@@ -22,7 +22,7 @@ from packager.live.event import _forget
 from packager.process.tools import Tools
 from packager.recordings.collection import Recordings, Retention
 from packager.window.model import LiveSegment
-from packager.window.numbers import Numbers
+from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.recordings.test_recordings import record
 from tests.packager.station import PARTS, on_air
@@ -209,8 +209,8 @@ async def test_whatever_lies_where_a_file_of_ours_should_be_a_channel_starts(
         KINDS[kind](tmp_path / name)
     things = {contents(tmp_path)[name] for name in names}
     async with on_air(tmp_path, material, tools, monkeypatch, number=NUMBER + 3) as station:
-        await station.channel._pace.recall()
-        assert await station.channel.live_event.recall() is None
+        await station.channel._gap_schedule.load_numbers()
+        assert await station.channel.live_event.load_ending() is None
         await station.segment()
         assert {name: set(station.bytes_of(name)) for name in PARTS} == {
             name: {*before[name], NUMBER + 3} for name in PARTS
@@ -219,7 +219,7 @@ async def test_whatever_lies_where_a_file_of_ours_should_be_a_channel_starts(
     after = contents(tmp_path)
     aside = [name for name in after if "/aside/" in f"/{name}" and name.count("/") - name.count("dvr/") < 5]
     assert things <= {after[name] for name in aside}
-    again = Numbers(tmp_path)
+    again = SequenceNumbers(tmp_path)
     await asyncio.to_thread(again.load)
     assert again.reserved > NUMBER + 9
 

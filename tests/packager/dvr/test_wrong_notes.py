@@ -160,7 +160,7 @@ async def test_a_hole_in_a_recorded_index_costs_no_memory(
         (folder / INDEX).write_bytes(data.replace(b"%d" % (NUMBER + 2), b"%d" % far))
     live_event = LiveEvent("test", tmp_path, Retention())
     master = "".join(f"{name}/media.m3u8\n" for name in PARTS)
-    await live_event.seal(msgspec.structs.replace(ending, master=master))
+    await live_event.record(msgspec.structs.replace(ending, master=master))
     assert not live_event.trouble
     assert live_event.recordings is not None
     (recording,) = live_event.recordings

@@ -21,7 +21,7 @@ from packager.dvr.folder import Folder
 from packager.dvr.index import INDEX, IndexLine
 from packager.dvr.limits import DvrLimits
 from packager.process.tools import Tools
-from packager.window.numbers import MAX_NUMBER, Numbers
+from packager.window.sequence_numbers import MAX_NUMBER, SequenceNumbers
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.station import PARTS, on_air
 from tests.packager.stored_segments import contents, make_segments, store
@@ -235,7 +235,7 @@ def test_of_an_index_that_is_too_long_as_many_lines_are_made_anew_as_the_limits_
 )
 async def test_a_number_that_cannot_be_is_not_gone_on_with(words: str, tmp_path: Path) -> None:
     (tmp_path / "number").write_text(words)
-    numbers = Numbers(tmp_path)
+    numbers = SequenceNumbers(tmp_path)
     with capture_logs() as logs:
         await asyncio.to_thread(numbers.load)
     assert (numbers.reserved, numbers.discontinuity_sequence) == (-1, 0)
@@ -262,11 +262,11 @@ async def test_a_dvr_that_is_there_is_not_given_up_for_a_number_far_in_the_futur
         async with on_air(tmp_path, material, tools, patch) as other:
             channel = other.channel
     monkeypatch.undo()
-    monkeypatch.setattr(Numbers, "steady", lambda _: float(LAST + 5))
-    await channel._pace.recall()
+    monkeypatch.setattr(SequenceNumbers, "now", lambda _: float(LAST + 5))
+    await channel._gap_schedule.load_numbers()
     archive = channel._new_archive()
     assert archive is not None
-    plan = await channel._planner.take_up(channel.cadence, archive)
+    plan = await channel._planner.plan_restored(channel.cadence, archive)
     window = plan.renditions["240p"].window
     assert [one.number for one in window.listed if one.stored] == list(before["240p"])
     assert window.next_number < LAST + 20

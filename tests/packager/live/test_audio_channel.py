@@ -84,7 +84,7 @@ async def test_the_next_channel_goes_on_with_the_discontinuities_however_late_it
         rendition.window.append(LivePart(b"part", Fraction(1), True), Fraction(1000), ends_segment=True)
     channel.follow(former)
     # The windows that it has, and those of a start long after this, when the clock has gone on.
-    late = channel._planner.afresh(channel.cadence)
+    late = channel._planner.plan_empty(channel.cadence)
     for renditions in (channel.renditions, late.renditions):
         assert [one.window.discontinuity_sequence for one in renditions.values()] == [1, 1]
 
@@ -94,6 +94,6 @@ async def test_who_waits_for_a_channel_that_goes_on_with_other_windows_is_releas
     window = channel.renditions["64k"].window
     waiting = asyncio.create_task(window.waiters.wait(window.has_segments, 3600))
     await until(lambda: window.waiters.count, "the waiter")
-    channel._adopt(channel._planner.afresh(channel.cadence))
+    channel._adopt(channel._planner.plan_empty(channel.cadence))
     assert not await waiting
     assert channel.renditions["64k"].window is not window

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from media.mp4.codecs import SampleEntry
 from packager.live.limits import ENCODER_RETRY
 from packager.live.restarts import Backoff
-from packager.window.lineup import Lineup
+from packager.window.aligned_windows import AlignedWindows
 from packager.window.model import LivePart, WindowOptions
 from packager.window.window import Window
 from tests.packager.writers import writer_of
@@ -34,14 +34,14 @@ def test_a_source_that_stays_away_is_told_a_few_times_and_its_return_once() -> N
 
 def test_gaps_that_stand_for_a_source_are_no_success_of_it() -> None:
     windows = [Window(WindowOptions(1, 100)) for _ in range(2)]
-    lineup = Lineup([writer_of(window) for window in windows])
+    aligned = AlignedWindows([writer_of(window) for window in windows])
     for window in windows:
         window.begin(b"init", ENTRY)
         window.append(LivePart(b"part", Fraction(1), True), Fraction(1000), ends_segment=True)
     for _ in range(5):
-        lineup.fill(Fraction(1))
-    assert lineup.next_number == 106
-    assert lineup.has_media_since(100)
-    assert not lineup.has_media_since(101)
+        aligned.fill(Fraction(1))
+    assert aligned.next_number == 106
+    assert aligned.has_media_since(100)
+    assert not aligned.has_media_since(101)
     windows[1].append(LivePart(b"part", Fraction(1), True), Fraction(1006), ends_segment=True)
-    assert lineup.has_media_since(106)
+    assert aligned.has_media_since(106)

@@ -118,7 +118,7 @@ def test_what_is_over_makes_room_and_what_does_not_fit_is_not_begun() -> None:
 
 
 def test_of_a_flood_of_cues_the_last_ones_are_told() -> None:
-    channel = Channel(limits=replace(LIMITS, told_at_once=3))
+    channel = Channel(limits=replace(LIMITS, cues_at_once=3))
     channel.track.add([Cue(at, 900, f"cue {at}") for at in range(9)], Fraction(NUMBER))
     channel.segment()
     assert re.findall(r"cue \d", channel.text(NUMBER)) == ["cue 6", "cue 7", "cue 8"]
@@ -169,9 +169,9 @@ async def test_a_recording_has_the_captions(
     async with on_air(tmp_path, material, tools, monkeypatch, captions=("en",)) as station:
         await captioned(station, 5)
         live = station.bytes_of("captions-en")
-        station.channel._lineup.end()
+        station.channel._aligned.end()
         await station.archive.settle()
-        await station.channel.live_event.seal(station.channel._ending())
+        await station.channel.live_event.record(station.channel._ending())
         assert station.channel.live_event.recordings is not None
         (recording,) = station.channel.live_event.recordings
     master = m3u8.loads((recording.path / "master.m3u8").read_text())

@@ -10,20 +10,20 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.fragments import Fragment, write_fragment
+from packager.live.encoder_run import EncoderRun
 from packager.live.feed import LONGEST_SECONDS, Feed, RunContext, RunStart
 from packager.live.limits import LiveLimits
-from packager.live.run import Run
 from packager.live.timed_metadata import TimedMetadata
 from packager.publish.dash_periods import parse_time
-from packager.segment.keyframes import cutters
+from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.source import Source
+from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
-from packager.window.lineup import Lineup
 from packager.window.model import LiveSegment, WindowOptions
-from packager.window.numbers import Numbers
-from packager.window.wallclock import Instant, WallClock
+from packager.window.rendition_writer import RenditionWriter
+from packager.window.sequence_numbers import SequenceNumbers
+from packager.window.wall_clock import Instant, WallClock
 from packager.window.window import Window
-from packager.window.writer import RenditionWriter
 from tests.conformance.handfed import NUMBER, Track
 from tests.packager.writers import writer_of
 
@@ -55,14 +55,14 @@ class Reading:
         self.reads: list[float] = []
         self.published: list[float] = []
         window = Window(WindowOptions(1, NUMBER))
-        (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
+        (make_segmenter,) = segmenter_factories(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
         second = Fraction(1)
         timed_metadata = TimedMetadata([name], 1)
         run = RunContext(
-            WallClock(), RunStart(second), second, Numbers(), timed_metadata,
+            WallClock(), RunStart(second), second, SequenceNumbers(), timed_metadata,
             lambda _: self.published.append(self._now),
         )  # fmt: skip
-        self._feed = Feed(run, writer_of(window, name), cutter)
+        self._feed = Feed(run, writer_of(window, name), make_segmenter)
         self._now = 0.0
         self._read(track, capacity)
 
@@ -96,17 +96,17 @@ class Burst:
         self._material, self._now = material, Instant(0.0, float(NUMBER))
         monkeypatch.setattr(Instant, "now", lambda: self._now)
         second = Fraction(1)
-        numbers, start, clock = Numbers(), RunStart(second), WallClock()
+        numbers, start, clock = SequenceNumbers(), RunStart(second), WallClock()
         for name, track in material.items():
             self.windows[name] = Window(WindowOptions(1, NUMBER))
-            (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
+            (make_segmenter,) = segmenter_factories(cadence(Fraction(30), 1.0, 0.25), Fraction(NUMBER), 1)
             writer = writers[name] = writer_of(self.windows[name], name)
             timed_metadata = TimedMetadata([name], 1)
             run = RunContext(clock, start, second, numbers, timed_metadata, lambda _: None)
-            self.feeds[name] = Feed(run, writer, cutter)
+            self.feeds[name] = Feed(run, writer, make_segmenter)
             self.feeds[name].receive(track.init.data, self._now)
-        self.lineup = Lineup(list(writers.values()))
-        self.run = Run(Source(), list(self.feeds.values()), start, self.lineup, asyncio.Event())
+        self.aligned = AlignedWindows(list(writers.values()))
+        self.run = EncoderRun(Source(), list(self.feeds.values()), start, self.aligned, asyncio.Event())
 
     def come(self, seconds: range, moment: float) -> None:
         """Let these seconds of media come at a moment."""
@@ -122,7 +122,7 @@ class Burst:
         self.come(range(seconds), float(seconds))
         self.run.suspend()
         for _ in range(2):
-            self.lineup.fill(Fraction(1))
+            self.aligned.fill(Fraction(1))
 
     def listed(self) -> list[tuple[int, int | None, bool]]:
         """Give each segment's number, second of media (None: a gap) and discontinuity, in all the same."""

@@ -23,12 +23,12 @@ from packager.live.limits import LiveLimits
 from packager.live.options import ChannelHooks, ChannelOptions
 from packager.live.timed_metadata import TimedMetadata
 from packager.process.tools import Tools, ToolsError
-from packager.segment.keyframes import cutters
+from packager.segment.keyframe_segmenter import segmenter_factories
 from packager.sources.probe import frame_rate
 from packager.window.cadence import cadence
 from packager.window.model import WindowOptions
-from packager.window.numbers import Numbers
-from packager.window.wallclock import Instant, WallClock
+from packager.window.sequence_numbers import SequenceNumbers
+from packager.window.wall_clock import Instant, WallClock
 from packager.window.window import Window
 from tests.live_server import running
 from tests.packager.writers import writer_of
@@ -203,10 +203,10 @@ async def test_closing_a_channel_releases_who_waits_in_every_rendition(tools: To
 def test_what_is_no_fragmented_mp4_publishes_nothing() -> None:
     window = Window(WindowOptions(1, 5))
     timed_metadata = TimedMetadata(["240p"], 1)
-    (cutter,) = cutters(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
+    (make_segmenter,) = segmenter_factories(cadence(Fraction(30), 1.0, 0.25), Fraction(5), 1)
     writer, clock, second = writer_of(window), WallClock(), Fraction(1)
-    run = RunContext(clock, RunStart(second), second, Numbers(), timed_metadata, lambda _: None)
-    feed = Feed(run, writer, cutter)
+    run = RunContext(clock, RunStart(second), second, SequenceNumbers(), timed_metadata, lambda _: None)
+    feed = Feed(run, writer, make_segmenter)
     assert not feed.receive(b"\x00\x00\x00\x10free12345678", Instant.now())
     assert window.last is None
 

@@ -34,9 +34,9 @@ from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
 from packager.publish.dash_periods import parse_time
-from packager.window.cadence import Rung
+from packager.window.ladder import Rung
 from packager.window.model import LiveSegment
-from packager.window.wallclock import Dating, Instant, WallClock
+from packager.window.wall_clock import Dating, Instant, WallClock
 from packager.window.window import Window
 from tests.conftest import ServerProcess, start_server
 from tests.live_server import running
@@ -338,16 +338,16 @@ async def test_a_channel_that_breaks_is_started_again_and_the_others_do_not_noti
     limits = Limits(live=LIVE, server=ServerLimits(revive_seconds=0.1))
     home = services.Services(config, tools, limits=limits)
     broken, whole = home.channels.values()
-    fill = broken._lineup.align
+    fill = broken._aligned.align
 
     def fail() -> None:
-        monkeypatch.setattr(broken._lineup, "align", fill)
+        monkeypatch.setattr(broken._aligned, "align", fill)
         raise ZeroDivisionError
 
     async with home.running():
         await until(lambda: broken.ready and whole.ready and broken.pid and whole.pid)
         pid = whole.pid
-        monkeypatch.setattr(broken._lineup, "align", fail)
+        monkeypatch.setattr(broken._aligned, "align", fail)
         assert broken.pid is not None
         with capture_logs() as logs:
             os.kill(broken.pid, signal.SIGKILL)

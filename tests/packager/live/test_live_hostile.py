@@ -25,7 +25,8 @@ from packager.sources.limits import SourceLimits
 from packager.sources.probe import inspect_source
 from packager.sources.pump import Pump
 from packager.sources.source import Source
-from packager.window.cadence import AUDIO, cadence, rungs
+from packager.window.cadence import cadence
+from packager.window.ladder import AUDIO, rungs
 
 RUN_SECONDS = 120.0
 

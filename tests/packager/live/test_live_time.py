@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from media.mp4.codecs import SampleEntry
-from packager.live.lateness import Lateness
+from packager.live.gaps import GapTimer
 from packager.live.limits import LiveLimits
 from packager.window.model import LivePart, WindowOptions
-from packager.window.numbers import MARGIN_SECONDS, Numbers
-from packager.window.wallclock import LONGEST_SLEW, Instant, WallClock
+from packager.window.sequence_numbers import MARGIN_SECONDS, SequenceNumbers
+from packager.window.wall_clock import LONGEST_SLEW, Instant, WallClock
 from packager.window.window import Window
 
 TWO = Fraction(2)
@@ -123,39 +123,39 @@ def test_time_that_a_source_lost_for_good_is_noticed_and_load_that_passes_is_not
 
 
 def test_a_number_is_not_used_before_its_time_and_a_start_lies_beyond_all_that_were(clocks: Clocks) -> None:
-    earlier = Numbers()
+    earlier = SequenceNumbers()
     for tick in range(400):
         clocks.monotonic = 100 + tick / 50
         usable = max(n for n in range(900_000_000, 900_000_200) if earlier.may_use(n, TWO))
-        assert Numbers().first(TWO) > usable
-        assert earlier.wait(earlier.first(TWO), TWO) <= 2 + MARGIN_SECONDS
+        assert SequenceNumbers().first_number(TWO) > usable
+        assert earlier.wait(earlier.first_number(TWO), TWO) <= 2 + MARGIN_SECONDS
 
 
 @pytest.mark.clause("A clock that is set moves no number")
 def test_setting_the_clock_moves_no_number(clocks: Clocks) -> None:
-    channel = Numbers()
-    first = channel.first(TWO)
+    channel = SequenceNumbers()
+    first = channel.first_number(TWO)
     clocks.ahead -= 3600
     clocks.monotonic += 2
-    assert channel.first(TWO) == first + 1
+    assert channel.first_number(TWO) == first + 1
 
 
 def test_reserved_numbers_outlive_a_process_and_a_clock_that_was_set_back(
     clocks: Clocks, tmp_path: Path
 ) -> None:
     path = tmp_path / "live" / "demo" / "number"
-    earlier = Numbers(path.parent)
+    earlier = SequenceNumbers(path.parent)
     earlier.load()
-    far = earlier.first(TWO) + 50
+    far = earlier.first_number(TWO) + 50
     assert earlier.wait(far, TWO) > 90
-    assert earlier.wants(far)
+    assert earlier.needs_reservation(far)
     earlier.reserve(far)
-    assert not earlier.wants(far)
+    assert not earlier.needs_reservation(far)
     assert earlier.wait(far, TWO) == 0
     clocks.ahead -= 3600
-    later = Numbers(path.parent)
+    later = SequenceNumbers(path.parent)
     later.load()
-    assert later.first(TWO) > far
+    assert later.first_number(TWO) > far
     assert [entry.name for entry in path.parent.iterdir()] == ["number"]
 
 
@@ -166,14 +166,14 @@ def test_discontinuity_sequences_go_on_beyond_what_was_said_before(
     path = tmp_path / "number"
     said = -1
     for _ in range(3):
-        numbers = Numbers(path.parent)
+        numbers = SequenceNumbers(path.parent)
         numbers.load()
         first = numbers.reserved + 1
         window = Window(WindowOptions(2, first, discontinuity_sequence=numbers.discontinuity_sequence))
         # §6.2.2: the value of the tag never decreases; and what comes now isn't what came before
         assert window.discontinuity_sequence > said
         for index in range(20):
-            if numbers.wants(window.next_number):
+            if numbers.needs_reservation(window.next_number):
                 numbers.reserve(window.next_number, window.newest_discontinuity_sequence)
             window.begin(b"init", ENTRY)
             window.append(LivePart(b"", Fraction(2), True), Fraction(2 * index), ends_segment=True)
@@ -184,14 +184,14 @@ def test_discontinuity_sequences_go_on_beyond_what_was_said_before(
 def test_a_file_that_is_not_a_number_counts_as_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "number"
     path.write_bytes(content)
-    kept = Numbers(path.parent)
+    kept = SequenceNumbers(path.parent)
     kept.load()
     assert kept.reserved == -1
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.1 MUST 22")
 def test_a_gap_is_due_before_one_and_a_half_target_durations_and_then_every_segment() -> None:
-    watch = Lateness(2, 2.0)
+    watch = GapTimer(2, 2.0)
     assert watch.wait(50.0) > 0  # nothing was published yet
     watch.flowed(100.0)
     watch.published(100.0)
@@ -205,7 +205,7 @@ def test_a_gap_is_due_before_one_and_a_half_target_durations_and_then_every_segm
 
 
 def test_a_source_that_is_only_slow_is_not_cut() -> None:
-    watch = Lateness(2, 2.0)
+    watch = GapTimer(2, 2.0)
     watch.published(100.0)
     for tenth in range(60):
         watch.flowed(100.0 + tenth / 10)

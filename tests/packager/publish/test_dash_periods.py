@@ -15,8 +15,8 @@ from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
 from packager.publish.dash import LiveManifest
+from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import cadence
-from packager.window.lineup import Lineup
 from packager.window.model import LivePart, WindowOptions
 from packager.window.rendition import Rendition
 from packager.window.window import Window
@@ -49,7 +49,7 @@ class Air:
         self.renditions = {
             name: Rendition(name, Window(options), video=name == "240p", bitrate=100_000) for name in names
         }
-        self.lineup = Lineup([writer_of(one.window, name) for name, one in self.renditions.items()])
+        self.aligned = AlignedWindows([writer_of(one.window, name) for name, one in self.renditions.items()])
         self.manifest = LiveManifest(self.renditions, cadence(rate, 1.0, 0.1))
         self.init = write_init_segment(
             track_id=1, handler=b"vide", timescale=scale, sample_entry=box(b"free")
@@ -73,7 +73,7 @@ class Air:
             for part in range(parts):
                 date = late + (behind if name == "audio" else 0)
                 self._publish(window, Fraction(begin) + Fraction(part, 10), date, ends=part % 10 == 9)
-        self.lineup.align()
+        self.aligned.align()
 
     def _publish(self, window: Window, time: Fraction, late: Fraction, *, ends: bool) -> None:
         sample = Sample(100, 4, composition_offset=self.delay)
@@ -132,7 +132,7 @@ def test_the_end_of_all_is_the_end_of_the_longest(last: tuple[int, int], tenths:
     air = Air()
     air.run(35, 35)
     air.run(*last)
-    air.lineup.end()
+    air.aligned.end()
     root = air.root()
     assert root.get("type") == "dynamic"
     _, period = root.findall("Period", NAMES)
@@ -145,7 +145,7 @@ def test_sound_that_ends_behind_the_last_segment_begins_no_other_one() -> None:
     air = Air()
     air.run(35, 35)
     air.run(30, 30, behind=Fraction(15, 1000))
-    air.lineup.end()
+    air.aligned.end()
     for now in (0.0, LONG_AFTER):
         root = air.root(now)
         *_, period = root.findall("Period", NAMES)
@@ -169,7 +169,7 @@ def test_what_is_settled_is_told_from_its_beginning_without_what_was_missed(kept
     air = Air(kept)
     air.run(35, 33)
     air.run(400, 400)
-    air.lineup.end()
+    air.aligned.end()
     root = air.root(LONG_AFTER)
     assert root.get("type") == "static"
     assert root.get("availabilityStartTime") is None

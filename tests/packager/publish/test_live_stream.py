@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from packager.publish.live_stream import Audience
+from packager.publish.live_stream import ViewerCounter
 
 
 def test_viewers_are_counted_while_they_ask_and_within_a_bound() -> None:
-    viewers = Audience(6, max_viewers=3)
+    viewers = ViewerCounter(6, max_viewers=3)
     for now, client in enumerate("aabc"):
         viewers.saw(client, now)
     assert viewers.count(3) == 3

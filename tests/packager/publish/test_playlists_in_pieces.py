@@ -137,7 +137,7 @@ def test_what_is_kept_gives_the_manifest_that_is_made_from_scratch(
             pieces = air.manifest.pieces(suffix, NUMBER)
             assert size_of(pieces) == len(kept_text)
             assert gzip.decompress(content_coding.gzip(pieces)) == kept_text
-    air.lineup.end()
+    air.aligned.end()
     for now in (NUMBER, LONG_AFTER):
         for _ in air.manifest.written_in_steps(now):
             pass

@@ -29,7 +29,7 @@ SAMPLE_RATE = 48_000
 
 async def finish(station: Station) -> None:
     """Let the event be over, but for what becomes of it."""
-    station.channel._lineup.end()
+    station.channel._aligned.end()
     await station.archive.settle()
 
 
@@ -42,7 +42,7 @@ async def record(
     async with on_air(data, material, tools, patch, number=NUMBER + 8) as station:
         await station.segment(4)
         await finish(station)
-        await station.channel.live_event.seal(station.channel._ending())
+        await station.channel.live_event.record(station.channel._ending())
         assert station.channel.live_event.recordings is not None
         (recording,) = station.channel.live_event.recordings
         return recording
@@ -127,7 +127,7 @@ async def test_where_pictures_are_shown_behind_their_decoding_dash_says_when_the
         manifest = LiveManifest(station.channel.renditions, station.channel.cadence)
         live = ElementTree.fromstring(manifest.render("", 0.0))
         await finish(station)
-        await station.channel.live_event.seal(station.channel._ending())
+        await station.channel.live_event.record(station.channel._ending())
         assert station.channel.live_event.recordings is not None
         (recording,) = station.channel.live_event.recordings
     recorded = ElementTree.parse(recording.path / "manifest.mpd").getroot()
@@ -182,10 +182,10 @@ async def test_what_was_interrupted_is_recorded_at_the_next_start(
             with monkeypatch.context() as patch:
                 patch.setattr(os, step, crash)
                 with pytest.raises(Crash):
-                    await live_event.seal(ending)
+                    await live_event.record(ending)
         again = LiveEvent("test", data, Retention())
         async with again.running():
-            assert await again.recall() is not None
+            assert await again.load_ending() is not None
             assert again.over.is_set()
             assert again.recordings is not None
             (recording,) = again.recordings
@@ -196,7 +196,7 @@ async def test_what_was_interrupted_is_recorded_at_the_next_start(
         async with third.running():
             assert third.recordings is not None
             await third.recordings.expire(recording.note.end + 1)
-            await third.recall()
+            await third.load_ending()
             assert list(third.recordings) == []
 
 
@@ -211,7 +211,7 @@ async def test_without_links_the_event_is_not_recorded_and_health_can_tell(
         await finish(station)
         with capture_logs() as logs, monkeypatch.context() as patch:
             patch.setattr(os, "link", refuse)
-            await station.channel.live_event.seal(station.channel._ending())
+            await station.channel.live_event.record(station.channel._ending())
     assert [line["event"] for line in logs] == ["event can't be recorded"]
     assert station.channel.live_event.trouble == "Operation not permitted"
     assert not list(station.channel.live_event.recordings or ())

@@ -1,4 +1,4 @@
-"""packager.segment.grid: parts and segments by arithmetic alone (RFC 8216bis §4.4.3.7, §6.2.2)."""
+"""packager.segment.grid_segmenter: parts and segments by arithmetic alone (RFC 8216bis §4.4.3.7, §6.2.2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.mp4.moof import Sample
-from packager.segment.grid import GridSegmenter
+from packager.segment.grid_segmenter import GridSegmenter
 from packager.segment.part_packer import CadenceError, CutPart
 from packager.window.cadence import part_target, whole_frames
 

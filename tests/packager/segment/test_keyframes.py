@@ -10,8 +10,8 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.moof import Sample
-from packager.segment.keyframe_cadence import Observed, kept_cadence
-from packager.segment.keyframes import Cuts, KeyframeSegmenter
+from packager.segment.keyframe_cadence import KeyframePattern, keyframe_cadence
+from packager.segment.keyframe_segmenter import Cuts, KeyframeSegmenter
 from packager.segment.part_packer import CadenceError, CutPart
 from packager.window.cadence import Cadence
 
@@ -99,7 +99,7 @@ def test_parts_fill_the_groups_of_pictures_of_which_a_segment_has_several(
 ) -> None:
     rate, sound = Fraction(frame_rate), Fraction(audio_frame, 48_000)
     keys = tuple(Fraction(group * index, frame_rate) for index in range(9))
-    chosen = kept_cadence(Observed(keys, sound), rate, 2.0, 0.333)
+    chosen = keyframe_cadence(KeyframePattern(keys, sound), rate, 2.0, 0.333)
     assert chosen.regular
     assert chosen.segment_duration > Fraction(group, frame_rate)
     frames = math.floor(chosen.part_target * rate)
@@ -153,8 +153,8 @@ def test_sound_without_a_picture_is_held_back_within_a_bound() -> None:
 def test_durations_come_from_the_groups_that_were_seen(
     keys: Iterable[float], loop: Fraction | None, duration: Fraction, target: int, regular: bool
 ) -> None:
-    seen = Observed(tuple(Fraction(key) for key in keys), loop=loop)
-    chosen = kept_cadence(seen, Fraction(25), 2.0, 0.333)
+    seen = KeyframePattern(tuple(Fraction(key) for key in keys), loop=loop)
+    chosen = keyframe_cadence(seen, Fraction(25), 2.0, 0.333)
     assert (chosen.segment_duration, chosen.target_duration, chosen.regular) == (duration, target, regular)
     assert chosen.longest is not None
     # RFC 8216bis §4.4.3.1, with a frame of sound on top
@@ -175,8 +175,8 @@ def test_a_cadence_stays_as_long_as_what_is_seen_of_irregular_key_frames_fits(
     keys: list[int], stays: bool
 ) -> None:
     def chosen(keys: list[int], noted: Cadence | None = None) -> Cadence:
-        seen = Observed(tuple(Fraction(key) for key in keys))
-        return kept_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted)
+        seen = KeyframePattern(tuple(Fraction(key) for key in keys))
+        return keyframe_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted)
 
     noted = chosen([0, 1, 4, 5, 9])
     assert chosen(keys, noted) == (noted if stays else chosen(keys))
@@ -184,9 +184,7 @@ def test_a_cadence_stays_as_long_as_what_is_seen_of_irregular_key_frames_fits(
 
 
 def test_a_cadence_of_regular_key_frames_does_not_stay_where_they_are_others() -> None:
-    noted, now = (
-        kept_cadence(Observed(tuple(Fraction(step * key) for key in range(4))), Fraction(25), 2.0, 0.333)
-        for step in (2, 3)
-    )
-    seen = Observed(tuple(Fraction(3 * key) for key in range(4)))
-    assert kept_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted) == now != noted
+    patterns = [KeyframePattern(tuple(Fraction(step * key) for key in range(4))) for step in (2, 3)]
+    noted, now = (keyframe_cadence(pattern, Fraction(25), 2.0, 0.333) for pattern in patterns)
+    seen = KeyframePattern(tuple(Fraction(3 * key) for key in range(4)))
+    assert keyframe_cadence(seen, Fraction(25), 2.0, 0.333, noted=noted) == now != noted

@@ -5,7 +5,7 @@ hold back what may still belong to the segment before. A part is closed when the
 its segment's last part is known to be that.
 
 A key frame inside a segment begins a part, too, where the part before it may end (RFC 8216bis §4.4.4.9).
-Where key frames come regularly, the part target is such that it always may (keyframes.py).
+Where key frames come regularly, the part target is such that it always may (keyframe_cadence.py).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from media.mp4.moof import Sample
-from packager.segment.grid import Cutter, GridSegmenter
+from packager.segment.grid_segmenter import GridSegmenter, Segmenter
 from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
 from packager.window.cadence import SHORTEST_PART, Cadence
 
 
-def cutters(cadence: Cadence, start: Fraction, count: int) -> list[Callable[[int], Cutter]]:
+def segmenter_factories(cadence: Cadence, start: Fraction, count: int) -> list[Callable[[int], Segmenter]]:
     """Give what makes the cutter of each rendition, once its timescale is known.
 
     Args:
@@ -34,13 +34,13 @@ def cutters(cadence: Cadence, start: Fraction, count: int) -> list[Callable[[int
         return [lambda timescale: _steady(cadence, start, timescale)] * count
     cuts = Cuts(cadence.segment_duration, cadence.longest)
 
-    def keyed(timescale: int, *, leads: bool = False) -> Cutter:
+    def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
         return KeyframeSegmenter(timescale=timescale, part_target=cadence.part_target, cuts=cuts, leads=leads)
 
     return [lambda timescale: keyed(timescale, leads=True), *[keyed] * (count - 1)]
 
 
-def _steady(cadence: Cadence, start: Fraction, timescale: int) -> Cutter:
+def _steady(cadence: Cadence, start: Fraction, timescale: int) -> Segmenter:
     return GridSegmenter(
         timescale=timescale,
         origin=start,
@@ -206,7 +206,7 @@ class KeyframeSegmenter:
         self._held: deque[tuple[int, Sample, bytes | memoryview]] = deque()
 
     def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
-        """Take the next samples: as for :meth:`packager.segment.grid.Segmenter.receive`."""
+        """Take the next samples: as for :meth:`packager.segment.grid_segmenter.Segmenter.receive`."""
         for time, sample, piece in timed_samples(self._expected, decode_time, samples, data):
             self._held.append((time, sample, piece))
             self._expected = time + sample.duration

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from packager.window.model import LiveSegment
-from packager.window.writer import RenditionWriter
+from packager.window.rendition_writer import RenditionWriter
 
 
-class Lineup:
+class AlignedWindows:
     """Keeps windows in step.
 
     Args:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import structlog
 
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
+from packager.window.aligned_windows import AlignedWindows
 from packager.window.cadence import Cadence
-from packager.window.lineup import Lineup
-from packager.window.numbers import Numbers
+from packager.window.sequence_numbers import SequenceNumbers
 
 
-class Lateness:
+class GapTimer:
     """Watches one channel; all times are seconds of a monotonic clock.
 
     Args:
@@ -69,7 +69,7 @@ class GapSchedule:
     def __init__(
         self,
         channel: str,
-        numbers: Numbers,
+        numbers: SequenceNumbers,
         on_late: Callable[[], None],
         limits: LiveLimits = DEFAULT_LIMITS,
     ) -> None:
@@ -79,39 +79,39 @@ class GapSchedule:
         self._on_late = on_late
         self._disk_failed = False
 
-    async def recall(self) -> None:
+    async def load_numbers(self) -> None:
         """Read the numbers that an earlier process reserved."""
         try:
             await asyncio.to_thread(self._numbers.load)
         except OSError as error:
             log.warning("numbers can't be read", channel=self._channel, reason=str(error))
 
-    async def keep(self, lineup: Lineup, cadence: Cadence) -> None:
+    async def run(self, aligned: AlignedWindows, cadence: Cadence) -> None:
         """Reserve numbers, and put gaps where segments don't come in time, until cancelled.
 
         Args:
-            lineup: the channel's windows.
+            aligned: the channel's windows.
             cadence: the channel's.
         """
         limits = self._limits
-        lateness = Lateness(cadence.target_duration, float(cadence.segment_duration), limits)
+        lateness = GapTimer(cadence.target_duration, float(cadence.segment_duration), limits)
         least, version, late = -1, -1, False
         while True:
             now = time.monotonic()
-            if lineup.version != version:
+            if aligned.version != version:
                 lateness.flowed(now)
-            if lineup.ready and least != (least := lineup.least_number):
+            if aligned.ready and least != (least := aligned.least_number):
                 lateness.published(now)
             # Looked at twice: if this process stood still, what came meanwhile is read in between.
             late, was_late = lateness.wait(now) == 0, late
             if late and was_late:
                 self._on_late()
-                lineup.fill(cadence.segment_duration)
+                aligned.fill(cadence.segment_duration)
                 lateness.filled()
-                least = lineup.least_number
-            version = lineup.version
-            if self._numbers.wants(lineup.next_number):
-                await self._reserve(lineup.next_number, lineup.discontinuity_sequence)
+                least = aligned.least_number
+            version = aligned.version
+            if self._numbers.needs_reservation(aligned.next_number):
+                await self._reserve(aligned.next_number, aligned.discontinuity_sequence)
             wait = max(lateness.wait(time.monotonic()), limits.shortest_look_seconds)
             await asyncio.sleep(min(wait, limits.longest_look_seconds))
 

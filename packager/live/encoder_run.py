@@ -15,22 +15,22 @@ from packager.process.tools import ToolsError
 from packager.segment.part_packer import CadenceError
 from packager.sources.schemes import without_url_secrets
 from packager.sources.source import Source
-from packager.window.lineup import Lineup
-from packager.window.wallclock import Instant
+from packager.window.aligned_windows import AlignedWindows
+from packager.window.wall_clock import Instant
 
 
 class SourceEndedError(Exception):
     """ffmpeg closed a pipe, or gives nothing any more; the text says which."""
 
 
-class Run:
+class EncoderRun:
     """One ffmpeg, from its start to its end; ``play`` is called once.
 
     Args:
         source: what it plays.
         feeds: one for each of its output pipes, in their order.
         start: decides which of its segments the feeds publish.
-        lineup: of the windows that the feeds publish in.
+        aligned: the windows that the feeds publish in.
         over: set once a source that is played once came to its end; where it is set at ffmpeg's end, from
             wherever that comes, the feeds' last frames are published.
         limits: how long its outputs may give nothing.
@@ -46,7 +46,7 @@ class Run:
         source: Source,
         feeds: Sequence[Feed],
         start: RunStart,
-        lineup: Lineup,
+        aligned: AlignedWindows,
         over: asyncio.Event,
         limits: LiveLimits = DEFAULT_LIMITS,
     ) -> None:
@@ -57,7 +57,7 @@ class Run:
         self._source = source
         self._feeds = feeds
         self._start = start
-        self._lineup = lineup
+        self._aligned = aligned
         self._over = over
 
     def suspend(self) -> None:
@@ -117,11 +117,11 @@ class Run:
         if self._over.is_set():
             self._finish()
         await process.stop()
-        self._lineup.align()
+        self._aligned.align()
 
     def _finish(self) -> None:
         """Publish the last frames of all renditions, in the segments that one of them has begun."""
-        last, now = self._lineup.last_number, Instant.now()
+        last, now = self._aligned.last_number, Instant.now()
         for feed in self._feeds:
             feed.finish(last, now)
 

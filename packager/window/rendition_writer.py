@@ -94,7 +94,7 @@ class RenditionWriter:
 
     def confirm(self, number: int, stored: StoredSegment) -> bool:
         """Tell that a segment is on disk; False when its bytes are wanted no more."""
-        wanted = self.window.wants(number)
+        wanted = self.window.needs_storing(number)
         if wanted:
             self._append(StoredEntry(self.name, number, stored))
         return wanted

@@ -19,7 +19,7 @@ DROPPED_SECONDS = 30
 """How long a stream may go on before its first boundary comes."""
 
 
-class Cutter(Protocol):
+class Segmenter(Protocol):
     """What cuts one rendition."""
 
     def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:

@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from packager.data_folder import DataFolder, NotOursError
-from packager.window.wallclock import Instant
+from packager.window.wall_clock import Instant
 
 log = structlog.get_logger()
 
@@ -45,16 +45,16 @@ MAX_FILE_BYTES = 64
 NAME = "number"
 """The file in the channel's folder."""
 
-MOST_A_SECOND = 10
+MOST_NUMBERS_A_SECOND = 10
 """No channel uses more numbers."""
 
-MOST_UNEXPLAINED = 10_000
+MOST_UNEXPLAINED_NUMBERS = 10_000
 """So many more than time explains a file may have reserved."""
 
 _WORDS = re.compile(rb"\s*([0-9]{1,15})(?:\s+([0-9]{1,15}))?\s*")
 
 
-class Numbers:
+class SequenceNumbers:
     """The numbers of one channel.
 
     Args:
@@ -67,18 +67,18 @@ class Numbers:
 
     def __init__(self, place: Path | DataFolder | None = None) -> None:
         self._place = None if place is None else DataFolder.at(place)
-        self._began = Instant.now()
+        self._start = Instant.now()
         self._is_ours = True
         self.reserved = -1
         self.discontinuity_sequence = 0
 
-    def steady(self) -> float:
+    def now(self) -> float:
         """The wall clock as it was at the start, gone on evenly: setting the clock doesn't move it."""
-        return self._began.wall + Instant.now().monotonic - self._began.monotonic
+        return self._start.wall + Instant.now().monotonic - self._start.monotonic
 
-    def first(self, segment_duration: Fraction) -> int:
+    def first_number(self, segment_duration: Fraction) -> int:
         """Give a number that no earlier process used."""
-        by_clock = math.floor(Fraction(self.steady() + MARGIN_SECONDS) / segment_duration) + 1
+        by_clock = math.floor(Fraction(self.now() + MARGIN_SECONDS) / segment_duration) + 1
         return max(by_clock, self.reserved + 1)
 
     def wait(self, number: int, segment_duration: Fraction) -> float:
@@ -89,7 +89,7 @@ class Numbers:
         """Give the seconds that have passed since a number might be used; negative before that."""
         if number <= self.reserved:
             return math.inf
-        return self.steady() - number * float(segment_duration)
+        return self.now() - number * float(segment_duration)
 
     def may_use(self, number: int, segment_duration: Fraction) -> bool:
         """Tell whether a number may be used now."""
@@ -124,7 +124,7 @@ class Numbers:
         # A version before this one wrote the number alone.
         self.discontinuity_sequence = sequence
 
-    def doubt(self, used: int, until: float) -> bool:
+    def check_reserved(self, used: int, until: float) -> bool:
         """Believe the file no more where it says more than can have been used since something was published.
 
         Args:
@@ -134,14 +134,14 @@ class Numbers:
         Returns:
             Whether it isn't believed any more.
         """
-        passed = max(self.steady() - until, 0.0)
-        if self.reserved <= max(used, 0) + MOST_A_SECOND * passed + MOST_UNEXPLAINED:
+        passed = max(self.now() - until, 0.0)
+        if self.reserved <= max(used, 0) + MOST_NUMBERS_A_SECOND * passed + MOST_UNEXPLAINED_NUMBERS:
             return False
         log.warning("numbers can't be what they say", folder=str(self._place), reserved=self.reserved)
         self.reserved = -1
         return True
 
-    def wants(self, next_number: int) -> bool:
+    def needs_reservation(self, next_number: int) -> bool:
         """Tell whether numbers should be reserved before this one is followed by another."""
         return self._place is not None and next_number + 1 > self.reserved
 
