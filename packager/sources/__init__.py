@@ -1,1 +1,1 @@
-"""Where a live channel's stream comes from, and how it gets into ffmpeg."""
+"""The sources of live channels: files, pulled URLs and published streams, on their way into ffmpeg."""

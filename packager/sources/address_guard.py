@@ -1,8 +1,8 @@
-"""Where somebody else's playlists and redirects may lead: no further inside than the configured address.
+"""Protection against server-side request forgery by foreign playlists and redirects.
 
-A server outside would have us ask our own machine, or our neighbours, who trust us (server-side request
-forgery). So names are resolved here, once for each connection, and what is connected to is the address that
-was judged. HTTP connects through it in ``guarded_http``, RTSP in ``rtsp_relay``.
+A public server must not make this one connect to itself or to its private network. Each host name is resolved
+here once per connection, and the connection goes to the very address that was checked. HTTP uses it in
+``guarded_http``, RTSP in ``rtsp_relay``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NO_HOST = ipaddress.IPv4Network("0.0.0.0/8")
-"""RFC 1122 §3.2.1.3: of "this network"; systems connect to themselves."""
+"""RFC 1122 §3.2.1.3: "this network"; systems connect to themselves."""
 
 _ISATAP = 0x0000_5EFE
-"""RFC 5214 §6.1: the third word of an address that holds one of IPv4; the bit of "universal" may be set."""
+"""RFC 5214 §6.1: the third word of an IPv6 address that embeds an IPv4 one; the universal bit may be set."""
 
 _UNIVERSAL = 0x0200_0000
 
@@ -34,29 +34,29 @@ _NOT_GLOBAL = (
     ipaddress.ip_network("3fff::/20"),  # RFC 9637: of documentation
     ipaddress.ip_network("192.88.99.0/24"),  # RFC 7526: relays of 6to4
 )
-"""What some versions of Python's tables take for global."""
+"""Networks that some versions of Python consider global."""
 
 _METADATA = frozenset(
     map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254"))
 )
-"""Where clouds tell a machine its own secrets, beside the addresses of its link."""
+"""Metadata services of clouds outside the link-local range, which give a machine's credentials."""
 
 
 class AddressScope(enum.IntEnum):
-    """How far inside an address is."""
+    """How close to this machine an address is; a larger value is closer."""
 
     PUBLIC = 0
     PRIVATE = 1
-    """Of a network such as 10.0.0.0/8 (RFC 1918, RFC 4193, RFC 6598)."""
+    """A private network such as 10.0.0.0/8 (RFC 1918, RFC 4193, RFC 6598)."""
     LOCAL = 2
-    """This machine, its link, or what is no host at all (RFC 6890)."""
+    """This machine, its link, or a special-purpose address (RFC 6890)."""
 
 
 def address_scope(address: str) -> AddressScope:
-    """Tell how far inside an IP address is; one that stands for another is as far as that.
+    """Classify an IP address; an embedded IPv4 address decides where there is one.
 
     Args:
-        address: without brackets; a zone may follow.
+        address: without brackets, optionally with a zone.
     """
     found = ipaddress.ip_address(address)
     if not isinstance(found, ipaddress.IPv6Address):
@@ -80,12 +80,12 @@ def _reach(found: ipaddress.IPv4Address | ipaddress.IPv6Address) -> AddressScope
 
 
 class AddressGuard:
-    """Decides where one configured URL may lead.
+    """Allows connections no closer to this machine than one configured host.
 
     Args:
-        host: of the URL as configured; where that is when it is asked first, it may lead.
-        limit: where it is; None: it is looked up.
-        limits: what connecting may cost.
+        host: the host of the configured URL; its scope when first resolved is the limit.
+        limit: the limit if it is known already; None to resolve ``host``.
+        limits: how many addresses are tried.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class AddressGuard:
         self._limit = limit
 
     async def resolve(self, host: str, port: int | None) -> list[str]:
-        """Look up where a host leads.
+        """Resolve a host to the addresses that may be connected to.
 
         Raises:
-            PullError: only to where it mustn't.
-            OSError: its name isn't known.
+            PullError: none of its addresses is allowed.
+            OSError: the name doesn't resolve.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -109,8 +109,8 @@ class AddressGuard:
             raise OSError("its name is none") from error
         known = list(dict.fromkeys(str(place[4][0]) for place in found))[: self.limits.addresses]
         if self._limit is None and host == self._host:
-            # Once for all: names may lead elsewhere later. A name that answers both a public address and a
-            # private one leads outside: who answers for it may be anybody.
+            # Decided once, as DNS may answer differently later. A name with a public and a private address
+            # counts as public: anybody may control it.
             self._limit = min(map(address_scope, known))
         limit = AddressScope.PUBLIC if self._limit is None else self._limit
         allowed = [address for address in known if address_scope(address) <= limit]
@@ -125,18 +125,18 @@ class AddressGuard:
         connect: Callable[[str], Awaitable[T]],
         failures: tuple[type[Exception], ...] = (OSError,),
     ) -> T:
-        """Connect to the first of a host's addresses that answers; all connections to others are made here.
+        """Connect to the first of a host's allowed addresses that answers.
 
         Args:
             host: a name or an address.
-            port: there.
-            connect: connects to one address that was judged.
-            failures: what it raises where that doesn't answer.
+            port: the port.
+            connect: connects to one address that was checked.
+            failures: the exceptions of ``connect`` after which the next address is tried.
 
         Raises:
-            PullError: the host leads only to where it mustn't.
-            OSError: its name isn't known.
-            Exception: the last address's failure, where none answers.
+            PullError: none of the addresses is allowed.
+            OSError: the name doesn't resolve.
+            Exception: the failure at the last address.
         """
         *others, last = await self.resolve(host, port)
         for address in others:
@@ -147,11 +147,11 @@ class AddressGuard:
     async def connect(
         self, host: str, port: int, seconds: float = DEFAULT_LIMITS.connect_seconds
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect to the first of a host's addresses that answers, within so many seconds each.
+        """Open a TCP connection to the first allowed address that answers, within ``seconds`` for each.
 
         Raises:
-            PullError: it leads only to where it mustn't.
-            OSError: none answers, or its name isn't known.
+            PullError: none of the addresses is allowed.
+            OSError: none answers, or the name doesn't resolve.
         """
 
         async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

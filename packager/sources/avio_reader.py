@@ -1,7 +1,7 @@
-"""Runs as a program of its own, in its sandbox: what comes from a URL goes to a pipe, byte for byte.
+"""A sandboxed program that copies a URL's bytes to a pipe by means of libavformat.
 
-ffmpeg's programs look into what they fetch, and what they make of it hides changes; the library that they
-fetch with doesn't. Which URL, a line on standard input says: arguments are seen by every process.
+The ffmpeg program would remux the stream and hide changes in it; libavformat's avio functions don't. The URL
+is a line on standard input, since other processes can see arguments.
 
     python -I -S avio_reader.py LIBAVFORMAT
 """
@@ -11,7 +11,7 @@ import os
 import sys
 
 OUTPUT = 3
-"""Where the launcher puts the first pipe."""
+"""The descriptor of the first pipe, as the launcher sets it up."""
 
 READ_BYTES = 1 << 16
 AVIO_FLAG_READ, AV_LOG_ERROR = 1, 16
@@ -20,13 +20,13 @@ AVERROR_EOF = -0x20464F45
 
 AVERROR_PROTOCOL_NOT_FOUND = -0x4F5250F8
 INCAPABLE = 2
-"""Exit status where it can't be done here: there is no such library, or it wasn't built for such URLs."""
+"""Exit status if the library is missing or doesn't support the URL's protocol."""
 
 ERROR_BYTES = 128
 
 
 def main() -> None:
-    """Fetch until the end, which is told on standard error where it is none by itself."""
+    """Copy until the end; write an error to standard error."""
     try:
         library = ctypes.CDLL(sys.argv[1])
     except OSError:

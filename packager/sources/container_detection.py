@@ -1,9 +1,9 @@
-"""What a stream is, by its first bytes. Pure."""
+"""Detection of a stream's container by its first bytes, without I/O."""
 
 from __future__ import annotations
 
 HEAD_BYTES = 4096
-"""How much of a stream is looked at to see what it is."""
+"""How many bytes of a stream are examined."""
 
 PACKET = 188
 TYPES = {
@@ -13,7 +13,7 @@ TYPES = {
     "audio/aac": "aac",
     "audio/aacp": "aac",
 }
-"""Containers by media type; for what doesn't begin with a frame."""
+"""Containers by media type, for streams that don't begin with a frame."""
 
 PLAYLIST = b"#EXTM3U"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -25,14 +25,14 @@ def is_playlist(head: bytes) -> bool:
 
 
 def detect_container(head: bytes, media_type: str = "") -> str | None:
-    """Tell what a stream is.
+    """Detect a stream's container.
 
     Args:
-        head: its first bytes, up to ``HEAD_BYTES``.
-        media_type: what its server calls it.
+        head: the first bytes, up to ``HEAD_BYTES``.
+        media_type: the Content-Type of the response.
 
     Returns:
-        ffmpeg's name of the container; None where it isn't one that is brought.
+        ffmpeg's name of the container; None if it isn't one that can be pumped.
     """
     if head.startswith(b"FLV"):
         return "flv"

@@ -1,4 +1,4 @@
-"""Where a channel's source is found: looked at, fetched where we do that, looked at again."""
+"""The choice of how a channel's source is fetched, and the wait until it is there and known."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from packager.sources.udp import PacketLosses, UdpPuller
 
 
 class Puller(Protocol):
-    """What fetches a stream from another server."""
+    """A client that fetches a stream from another server."""
 
     async def wait_until_detected(self) -> Supply | None:
-        """Wait until it is known what the stream is; None where ffmpeg must fetch it."""
+        """Wait until the stream's format is known; return None if ffmpeg must fetch it itself."""
 
     async def run(self) -> None:
-        """Fetch for as long as it is asked; end only where the stream isn't one that is brought."""
+        """Fetch, and reconnect, until cancelled."""
 
 
 class SourceFinder:
-    """Finds one channel's source.
+    """Connects to one channel's source and inspects it.
 
     Args:
         source: as configured.
-        tools: whose ffprobe looks into it.
+        tools: provides ffprobe.
         channel: the channel's name, for the log.
-        given: brings what is played; None: it is what ``source`` says.
-        keep: whether the source's own picture is to be kept.
-        limits: what it may cost, and when one that isn't there is asked again.
+        given: supplies the stream in place of ``source``; None to use ``source``.
+        keep: whether the source's video is passed through without encoding.
+        limits: limits and retries.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class SourceFinder:
 
     @property
     def losses(self) -> PacketLosses:
-        """What was lost of what comes in UDP."""
+        """Packets lost on a UDP source; zero for others."""
         return self._puller.losses if isinstance(self._puller, UdpPuller) else PacketLosses()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """Fetch what is pulled while the context is open."""
+        """Fetch a pulled source while the context is open."""
         puller = None if self._given is not None else await self._new_puller()
         if puller is None:
             yield
@@ -76,10 +76,10 @@ class SourceFinder:
             yield
 
     async def _new_puller(self) -> Puller | None:
-        """Make what fetches the source; None where it isn't fetched here."""
+        """Make the client for the source's URL scheme; None for files and the test source."""
         match urlsplit(self._source).scheme:
             case "http" | "https":
-                # An HTTP client takes long to import, and most channels have no need of one.
+                # The HTTP client is slow to import, and most channels don't need it.
                 await asyncio.to_thread(importlib.import_module, "packager.sources.http_puller")
                 from packager.sources.http_puller import HttpPuller
 
@@ -91,10 +91,10 @@ class SourceFinder:
         return None
 
     async def find(self) -> Source:
-        """Look at the source; wait until it is there.
+        """Inspect the source; wait until it is there.
 
         Raises:
-            ToolsError: it can't be played, however long one waits.
+            ToolsError: it can never be played.
         """
         if self._puller is not None:
             self._supply = await self._puller.wait_until_detected()
@@ -108,10 +108,10 @@ class SourceFinder:
         )
 
     async def find_again(self, source: Source) -> Source:
-        """Wait until a stream that is brought comes; look again at one that isn't what it was.
+        """Wait until the stream flows; inspect it again if its format has changed.
 
         Args:
-            source: as it was found before.
+            source: the result of the last inspection.
         """
         if source.pump is None:
             return source

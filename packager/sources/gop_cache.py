@@ -1,4 +1,4 @@
-"""What an ffmpeg needs that begins in the middle of a stream: headers and the newest groups of pictures."""
+"""A cache of a stream's headers and newest groups of pictures, for an ffmpeg that joins in the middle."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from packager.sources.limits import DEFAULT_LIMITS, GopCacheLimits
 
 
 class GopCache:
-    """Keeps what a decoder needs.
+    """Keeps the headers and newest groups of pictures of a stream.
 
     Args:
-        seconds: how much is kept at least, of a stream that says its time; less is the newest group.
+        seconds: least media time to keep, if the stream has times; the newest group is always kept.
         limits: how much is kept at most.
     """
 
@@ -25,16 +25,16 @@ class GopCache:
 
     @property
     def has_access_point(self) -> bool:
-        """Whether decoding can begin with what is kept."""
+        """Whether there is an access point at which decoding can begin."""
         return bool(self._groups)
 
     @property
     def clock(self) -> int | None:
-        """The stream's time where decoding begins, in ticks; None where it isn't known."""
+        """Media time of the first kept access point, in ticks; None if unknown."""
         return self._groups[0].clock if self._groups else None
 
     def receive(self, piece: StreamChunk) -> None:
-        """Take note of what came."""
+        """Add the stream's next chunk."""
         if piece.changes:
             self.clear()
         if piece.header and piece.data not in self._headers:
@@ -49,7 +49,7 @@ class GopCache:
             self._bytes -= self._groups.popleft().size
 
     def _is_oldest_unneeded(self) -> bool:
-        """Tell whether the oldest group isn't needed."""
+        """Return whether enough is kept without the oldest group."""
         if len(self._groups) < 2 or not self._seconds:
             return len(self._groups) > 1
         second, newest = self._groups[1].clock, self._groups[-1].clock
@@ -58,18 +58,18 @@ class GopCache:
         return newest - second >= self._seconds * CLOCK_RATE
 
     def clear(self) -> None:
-        """Forget everything: what comes is another stream."""
+        """Forget everything, before another stream."""
         self._headers.clear()
         self._groups.clear()
         self._bytes = 0
 
     def beginning(self) -> bytes:
-        """Give what a new decoder is to be told first."""
+        """Return what a new decoder needs first."""
         return b"".join([*self._headers, *(data for group in self._groups for data in group.pieces)])
 
 
 class _Group:
-    """Pieces from an access point on, which is at ``clock``."""
+    """A group of pictures: chunks from an access point on, which is at ``clock``."""
 
     def __init__(self, clock: int | None) -> None:
         self.clock = clock

@@ -1,7 +1,7 @@
-"""HTTP to where a guard lets it: one client for a configured URL, its redirects and what its answers name.
+"""HTTP clients whose connections, redirects included, go through an ``AddressGuard``.
 
-httpx has no seam at which a connection's address can be chosen; httpcore, which it is made of, has one (its
-network backends). There the guard connects, heads of answers are bounded, and SHOUTcast's old ones are read.
+httpx doesn't let one choose a connection's address, but the network backend of httpcore below it does. The
+backend here also limits response heads and accepts SHOUTcast's ``ICY 200 OK``.
 """
 
 from __future__ import annotations
@@ -33,19 +33,15 @@ _FAILURES = (
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """Read the authorities whose certificates are believed, once for all.
+    """Load the trusted certificate authorities once.
 
-    It takes a tenth of a second: whoever has a loop calls it in a thread before anything here needs it.
+    It takes a tenth of a second, so it is first called in a thread.
     """
     return httpx.create_ssl_context()
 
 
 class _GuardedBackend(httpcore.AnyIOBackend):
-    """Connects to the addresses that were judged, and to no others.
-
-    Args:
-        guard: who judges.
-    """
+    """A network backend of httpcore that connects only to addresses its guard allows."""
 
     def __init__(self, guard: AddressGuard) -> None:
         self._guard = guard
@@ -58,7 +54,7 @@ class _GuardedBackend(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect by the guard; see httpcore."""
+        """Connect through the guard; see httpcore."""
         connect = super().connect_tcp
         try:
             stream = await self._guard.connect_with(
@@ -73,16 +69,13 @@ class _GuardedBackend(httpcore.AnyIOBackend):
 
 
 class _IcyStream(httpcore.AsyncNetworkStream):
-    """A connection whose answers may begin with ``ICY 200 OK``, and have a head of bounded length.
-
-    Older SHOUTcast servers begin so, where HTTP has its version.
-    """
+    """A connection that limits response heads, and reads ``ICY 200 OK`` of old SHOUTcast servers as HTTP."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, limits: GuardLimits) -> None:
         self._limits = limits
         self._stream = stream
         self._begun = False
-        # What has come of the head; None behind it.
+        # The part of the head received so far; None once it is complete.
         self._head: bytes | None = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
@@ -109,7 +102,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
         return _HTTP + data[len(_ICY) :] if data.startswith(_ICY) else data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        self._head = b""  # an answer follows
+        self._head = b""  # another response follows
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
@@ -128,11 +121,7 @@ class _IcyStream(httpcore.AsyncNetworkStream):
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """A transport for ``httpx.AsyncClient`` that connects through a guard.
-
-    Args:
-        guard: judges where it connects to.
-    """
+    """A transport for ``httpx.AsyncClient`` that connects through a guard."""
 
     def __init__(self, guard: AddressGuard) -> None:
         self._pool = httpcore.AsyncConnectionPool(
@@ -140,7 +129,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Ask; see httpx."""
+        """Send a request; see httpx."""
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
@@ -180,7 +169,7 @@ class _Body(httpx.AsyncByteStream):
 
 @contextlib.contextmanager
 def _failing_as_httpx() -> Iterator[None]:
-    """Raise httpcore's errors as those of httpx, which have the same names."""
+    """Translate httpcore's errors to those of httpx, which have the same names."""
     try:
         yield
     except _FAILURES as error:
@@ -188,7 +177,7 @@ def _failing_as_httpx() -> Iterator[None]:
 
 
 def guard_for(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> AddressGuard:
-    """Make the guard of a configured URL; where it can't be read, whoever asks for it is told so."""
+    """Make the guard of a configured URL; an invalid one fails later, when it is requested."""
     try:
         return AddressGuard(httpx.URL(url).host, limits=limits)
     except httpx.InvalidURL:
@@ -196,19 +185,19 @@ def guard_for(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> AddressGu
 
 
 def guarded_client(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard, **options: Any) -> httpx.AsyncClient:
-    """Make a client for a configured URL, and for what it leads to.
+    """Make a client for a configured URL and everything it refers to.
 
     Args:
-        url: as configured.
-        limits: what connecting may cost.
-        options: of the client.
+        url: the configured URL.
+        limits: the limits of connections and response heads.
+        options: further arguments of ``httpx.AsyncClient``.
     """
     guard = guard_for(url, limits)
     if not {"http", "https", "all"} & set(urllib.request.getproxies()):
         return httpx.AsyncClient(transport=GuardedTransport(guard), **options)
 
     async def check(request: httpx.Request) -> None:
-        # What a proxy connects to is its own affair; judged is what is known of the name here.
+        # The proxy makes the connection, so only the local resolution of the name can be checked.
         with contextlib.suppress(OSError):
             await guard.resolve(request.url.host, request.url.port)
 

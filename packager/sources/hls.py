@@ -1,11 +1,10 @@
-"""HLS of another server, fetched here and brought to ffmpeg as one stream.
+"""An HLS client that turns another server's stream into one continuous stream for ffmpeg.
 
-So the bytes are ours: where the playlist says that a stream changes (EXT-X-DISCONTINUITY, EXT-X-MAP), or its
-segments do, ffmpeg is begun anew, which would not notice.
+Where the stream changes (EXT-X-DISCONTINUITY, EXT-X-MAP, other codecs in the segments), ffmpeg is restarted;
+its own HLS demuxer would not notice.
 
-Playlists are read by ``media.hls.reader`` here, not by the m3u8 package as in ``headwater check``: that takes
-what breaks the rules (no #EXTM3U, lengths of NaN, numbers of any length), and has no limits for what somebody
-else's server sends.
+Playlists are read by ``media.hls.reader``, not by the m3u8 package as in ``headwater check``: m3u8 accepts
+invalid playlists (no #EXTM3U, durations of NaN, numbers of any length) and has no limits.
 """
 
 from __future__ import annotations
@@ -34,16 +33,16 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MP4 = "mp4"
-"""ffmpeg's name of what fragments are joined to."""
+"""ffmpeg's name of the container into which fragments are joined."""
 
 FRAGMENT_BOXES = frozenset((b"ftyp", b"styp", b"moof", b"sidx", b"emsg", b"prft"))
-"""With which a segment of movie fragments may begin."""
+"""The box types with which a fragmented MP4 segment may begin."""
 
 GULP = 8 << 10
-"""How many bytes are looked into at once; of sound that is packed into packets this takes 10 ms at most."""
+"""How many bytes are parsed in one step; 10 ms of CPU time at most."""
 
 LARGE_PLAYLIST = 16 << 10
-"""Bytes of a playlist that is read in a thread; smaller ones take less than the thread would."""
+"""Size from which a playlist is parsed in a thread; below it, switching threads costs more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,8 @@ class NextSegment:
     """A segment to be fetched.
 
     Attributes:
-        segment: which.
-        breaks: whether it doesn't follow the one before: the playlist says so, or some are missed.
+        segment: the segment.
+        breaks: whether there is a discontinuity before it, marked in the playlist or by missed segments.
     """
 
     segment: ListedSegment
@@ -60,11 +59,7 @@ class NextSegment:
 
 
 class PlaylistCursor:
-    """Tells which segments of a playlist that is read over and over are next (RFC 8216bis §6.3.3, §6.3.4).
-
-    Args:
-        limits: how far it may be behind.
-    """
+    """Selects the next segments of a playlist at each reload (RFC 8216bis §6.3.3, §6.3.4)."""
 
     def __init__(self, limits: PlaylistLimits) -> None:
         self._limits = limits
@@ -72,15 +67,11 @@ class PlaylistCursor:
         self._broken = False
 
     def rewind(self) -> None:
-        """Begin anew, with the newest."""
+        """Continue with the newest segments at the next reload."""
         self._next = None
 
     def next_segments(self, listing: MediaListing) -> list[NextSegment]:
-        """Give the segments that are next.
-
-        Args:
-            listing: the playlist as it is now.
-        """
+        """Return the segments of a reloaded playlist that weren't returned before."""
         if not listing.segments:
             return []
         limits = self._limits
@@ -101,12 +92,12 @@ class PlaylistCursor:
 
 
 def reload_delay(listing: MediaListing, limits: PlaylistLimits, *, changed: bool) -> float:
-    """Give the seconds from one request for a playlist to the next (§6.3.4).
+    """Return the seconds between two requests for a playlist (RFC 8216bis §6.3.4).
 
     Args:
-        listing: what came last.
-        limits: how soon it may be asked for again.
-        changed: whether it had something new.
+        listing: the last response.
+        limits: the limits, with the shortest delay.
+        changed: whether the last response had new segments.
     """
     if not changed or not listing.segments:
         return listing.target_duration / 2
@@ -115,27 +106,23 @@ def reload_delay(listing: MediaListing, limits: PlaylistLimits, *, changed: bool
 
 
 class PumpFactory(Protocol):
-    """Makes the pump, or lets it begin anew."""
+    """Returns the pump of a source, after making it or resetting it for another stream."""
 
     def __call__(
         self, container: str, reader: SupportsSignature | None, *, cushion: float, on_late: Callable[[], None]
     ) -> Pump:
-        """Give the pump, ready for another stream.
+        """Return the pump; for the arguments, see ``Pump``.
 
         Args:
-            container: as for the pump.
-            reader: likewise.
-            cushion: seconds that are to wait in it.
-            on_late: as for the pump.
+            container: ffmpeg's name of the container.
+            reader: parses the stream outside of the pump, or None.
+            cushion: seconds of media to keep buffered.
+            on_late: called when the stream has fallen behind.
         """
 
 
 class _Playlist:
-    """One media playlist that is followed; what is known of it outlives connections.
-
-    Args:
-        limits: how it is followed.
-    """
+    """The state of one media playlist that is followed, over several connections."""
 
     def __init__(self, limits: PlaylistLimits) -> None:
         self.url = ""
@@ -143,7 +130,7 @@ class _Playlist:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what belongs to one connection."""
+        """Reset the state that belongs to one connection."""
         self.steps: deque[NextSegment] = deque()
         self.text = b""
         self.listing: MediaListing | None = None
@@ -155,22 +142,17 @@ class _Playlist:
 
     @property
     def place(self) -> tuple[int, Fraction]:
-        """Where its next step is: behind how many breaks, and seconds behind the last one."""
+        """Position of the next segment: number of discontinuities before it, and seconds since the last."""
         return (self.era + 1, Fraction(0)) if self.steps[0].breaks else (self.era, self.position)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing comes behind its steps."""
+        """Whether the playlist has an end, so that no more segments will be added."""
         return self.listing is not None and self.listing.ended
 
 
 class HlsClient:
-    """Brings one address; ``carry`` is called again when the connection was lost.
-
-    Args:
-        deliver: where the stream goes.
-        limits: how playlists are followed.
-    """
+    """Plays one HLS URL into a pump; ``follow`` is called again after a lost connection."""
 
     def __init__(self, deliver: PumpFactory, limits: PlaylistLimits) -> None:
         self._prepare_pump = deliver
@@ -182,16 +164,16 @@ class HlsClient:
         self._late = self._was_live = False
 
     async def follow(self, fetcher: HlsFetcher, url: str) -> None:
-        """Bring the stream to its end.
+        """Fetch the stream until its end.
 
         Args:
-            fetcher: over a client.
-            url: of a multivariant or a media playlist.
+            fetcher: fetches playlists and segments.
+            url: URL of a multivariant or a media playlist.
 
         Raises:
-            PullError: it can't be had any more.
-            MalformedError: it breaks the rules.
-            UnsupportedError: it can't be brought as one stream.
+            PullError: the stream is no longer available.
+            MalformedError: a playlist or a segment is invalid.
+            UnsupportedError: the stream uses a feature that isn't supported.
         """
         addresses = await self._addresses(fetcher, url)
         if len(addresses) != len(self._playlists):
@@ -208,17 +190,17 @@ class HlsClient:
         await self._finish()
 
     async def _finish(self) -> None:
-        """Give what the joiner still holds."""
+        """Send what the joiner still holds."""
         if self._joiner is not None and self._pump is not None:
             await self._pump.take(self._joiner.receive_eof())
 
     @property
     def _due(self) -> float:
-        """When a playlist is to be asked for again."""
+        """The monotonic time of the next playlist request."""
         return min(one.due for one in self._playlists if not one.steps and not one.ended)
 
     async def _addresses(self, fetcher: HlsFetcher, url: str) -> list[str]:
-        """Give the best variant's media playlist, and that of its sound where it has one of its own."""
+        """Return the URL of the best variant's media playlist, and of its separate audio playlist if any."""
         data, base = await fetcher.playlist(url)
         found = await _in_thread_if_large(len(data), read_playlist, data)
         if not isinstance(found, VariantListing):
@@ -227,7 +209,7 @@ class HlsClient:
         return [resolve(base, uri) for uri in (best.uri, *best.audio[:1])]
 
     async def _reload(self, fetcher: HlsFetcher) -> bool:
-        """Ask for the playlists whose time it is; tell whether anything more comes."""
+        """Reload the playlists that are due; return whether more segments will come."""
         if self._late:
             self._late = False
             self._pump = None
@@ -273,7 +255,7 @@ class HlsClient:
             raise PullError("its playlist stands still")
 
     def _next(self) -> _Playlist | None:
-        """Choose the playlist whose segment is next in time, once every one has told its own."""
+        """Choose the playlist with the earliest next segment; None until each has one or has ended."""
         if any(not one.steps and not one.ended for one in self._playlists):
             return None
         ready = [one for one in self._playlists if one.steps]
@@ -295,13 +277,13 @@ class HlsClient:
         except PullError:
             if len(self._playlists) > 1 or self._pump is None:
                 raise
-            # The next one begins another stream: that this one is missed is a break.
+            # A missed segment is a discontinuity: the next one starts another stream.
             self._pump = None
         else:
             await self._send(one, data)
 
     async def _begin(self, one: _Playlist, data: bytearray) -> None:
-        """Begin a stream with a segment."""
+        """Detect the container of a segment and prepare the pump for it."""
         await self._finish()
         self._era, self._joiner, container = one.era, None, MP4
         for each in self._playlists:
@@ -331,7 +313,7 @@ class HlsClient:
                 await self._pump.take(self._joiner.receive_data(self._playlists.index(one), gulp))
 
     def _cushion(self, listing: MediaListing) -> float:
-        """Give the seconds that are to wait, as whole segments come at a time."""
+        """Return the seconds to keep buffered, since whole segments arrive at a time."""
         return float(self._limits.begin_segments * listing.target_duration)
 
     def _fall_behind(self) -> None:
@@ -341,12 +323,12 @@ class HlsClient:
 async def _in_thread_if_large(
     size: int, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs
 ) -> T:
-    """Call what takes time for a large playlist: of one in a thread."""
+    """Call a function, in a thread if the playlist is large."""
     if size <= LARGE_PLAYLIST:
         return function(*arguments, **keywords)
     return await asyncio.to_thread(function, *arguments, **keywords)
 
 
 def _id3_bytes(data: bytearray) -> int:
-    """Give the length of the ID3 tag at the beginning of a segment (RFC 8216bis §3.1.4)."""
+    """Return the length of a packed audio segment's ID3 tag, 0 without one (RFC 8216bis §3.1.4)."""
     return id3v2_size(bytes(data[:ID3V2_HEADER])) or 0

@@ -1,4 +1,4 @@
-"""Bounded requests for what an HLS playlist lists: nobody's server makes us take more than a limit."""
+"""HTTP requests for HLS playlists, segments and keys, limited in size and time."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from packager.step_budget import StepBudget
 
 KEY_BYTES = 16
 INFLATED_BYTES = 256 << 10
-"""Most bytes that are decompressed at once: the smallest answer may hold as much as all limits allow."""
+"""Most bytes that one decompression step produces, since a tiny response may expand without end."""
 
 DECIPHERED_BYTES = 1 << 20
-"""Most bytes that are deciphered at once: no other thread runs meanwhile."""
+"""Most bytes that one decryption step takes, since the GIL is held meanwhile."""
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 
 class HlsFetcher:
-    """Fetches over one client.
+    """Fetches the playlists, segments and keys of one HLS stream.
 
     Args:
-        client: follows redirects, and has limits of its own for silence.
-        limits: how long requests may take, and how large what they bring may be.
+        client: follows redirects and limits how long a server may be silent.
+        limits: the limits of requests' duration and of segments' size.
     """
 
     def __init__(self, client: httpx.AsyncClient, limits: PlaylistLimits = DEFAULT_LIMITS.playlist) -> None:
@@ -38,10 +38,10 @@ class HlsFetcher:
         self._keys: dict[str, bytes] = {}
 
     async def playlist(self, url: str) -> tuple[bytes, str]:
-        """Fetch a playlist; give it and its address behind redirects.
+        """Fetch a playlist; return it and its URL after redirects.
 
         Raises:
-            PullError: it can't be had, or is too large.
+            PullError: the playlist is unavailable or too large.
         """
         try:
             async with (
@@ -55,28 +55,25 @@ class HlsFetcher:
             raise PullError(type(error).__name__) from error
 
     async def segment(self, base: str, resource: Resource) -> bytearray:
-        """Fetch a segment, or an init segment, if need be again.
+        """Fetch and decrypt a segment or an init segment, with retries.
 
         Args:
-            base: address of its playlist.
-            resource: what the playlist says.
-
-        Returns:
-            Its bytes, deciphered.
+            base: URL of the playlist.
+            resource: URI, byte range and key, as the playlist gives them.
 
         Raises:
-            PullError: it can't be had, is too large, or isn't encrypted as the playlist says.
+            PullError: the segment is unavailable or too large, or can't be decrypted with its key.
         """
         url = resolve(base, resource.uri)
         data = await self._again_and_again(url, resource.span, self._limits.segment_bytes)
         if resource.key is None:
             return data
         key = await self._key(resolve(base, resource.key.uri))
-        # It is large, and a library takes long to import.
+        # Segments are large, and the first import of the cryptography library is slow.
         return await asyncio.to_thread(_deciphered, data, key, resource.key.iv)
 
     async def _key(self, url: str) -> bytes:
-        """Fetch a key, if it isn't known."""
+        """Return a key from the cache, or fetch it."""
         if url not in self._keys:
             key = await self._again_and_again(url, None, KEY_BYTES)
             if len(key) != KEY_BYTES:
@@ -113,10 +110,10 @@ class HlsFetcher:
 
 
 def _deciphered(data: bytearray, key: bytes, iv: bytes) -> bytearray:
-    """Decipher AES-128 in CBC mode with PKCS7 padding (RFC 8216bis §4.4.4.4).
+    """Decrypt AES-128 in CBC mode with PKCS7 padding (RFC 8216bis §4.4.4.4).
 
     Raises:
-        PullError: it isn't that, or of another key.
+        PullError: the padding is wrong, as it is with a wrong key.
     """
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     from cryptography.hazmat.primitives.padding import PKCS7
@@ -135,10 +132,10 @@ def _deciphered(data: bytearray, key: bytes, iv: bytes) -> bytearray:
 
 
 def resolve(base: str, uri: str) -> str:
-    """Give the address of what a playlist names.
+    """Resolve a URI of a playlist against the playlist's URL.
 
     Raises:
-        PullError: it isn't HTTP: nothing else is asked for what somebody else's playlist says.
+        PullError: the result isn't an HTTP URL; a foreign playlist may use no other protocol.
     """
     try:
         url = urljoin(base, uri)
@@ -151,14 +148,14 @@ def resolve(base: str, uri: str) -> str:
 
 
 async def read_body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -> bytearray:
-    """Take an answer's content, as far as it was coded decoded; its size isn't copied once more.
+    """Read the content of a response, without its content coding.
 
     Args:
-        response: whose content wasn't read yet.
-        limit: most bytes, of what is decoded too.
+        response: a response whose content hasn't been read.
+        limit: most bytes, before and after decoding.
 
     Raises:
-        PullError: it isn't a success, or too large, or coded in a way that wasn't asked for.
+        PullError: the status isn't 200 or 206, the content is too large, or its coding isn't supported.
     """
     if response.status_code not in (200, 206):
         raise PullError(f"it answers {response.status_code}")
@@ -171,19 +168,19 @@ async def read_body(response: httpx.Response, limit: int = MAX_PLAYLIST_BYTES) -
         async for data in response.aiter_raw():
             for part in (data,) if inflater is None else _inflated(inflater, data):
                 found += part
-                # One portion beyond the limit says enough: ten kilobytes may hold ten gigabytes.
+                # Checked after each step: ten kilobytes may expand to ten gigabytes.
                 if len(found) > limit:
                     raise PullError(f"it answers with more than {limit} bytes")
                 await budget.spend()
             if inflater is not None and inflater.eof:
-                break  # what stands behind the end would be kept, however much it is
+                break  # zlib would keep all data behind the end in memory
     except zlib.error as error:
         raise PullError("its coding is broken") from error
     return found
 
 
 def _inflated(inflater: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """Decompress portion by portion."""
+    """Decompress in steps of at most ``INFLATED_BYTES``."""
     while True:
         part = inflater.decompress(data, INFLATED_BYTES)
         yield part

@@ -1,4 +1,4 @@
-"""An answer's content for a decoder that can't seek: where an MP4's index is at its end, it comes first."""
+"""MP4 over HTTP for a decoder that can't seek: a moov box at the end is fetched first and moved forward."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from packager.sources.limits import DEFAULT_LIMITS, FaststartLimits
 from packager.sources.retries import PullError
 
 _UNKNOWN_LENGTH = 1 << 62
-"""The length of what doesn't tell it."""
+"""Stands for the length of a response without Content-Length."""
 
 
 async def faststart_content(
     client: httpx.AsyncClient, answer: httpx.Response, limits: FaststartLimits = DEFAULT_LIMITS.faststart
 ) -> AsyncGenerator[bytes]:
-    """Look at how an answer begins; fetch its index where that comes late.
+    """Read a response's content with the moov box in front of the media.
 
     Args:
-        client: over which it is fetched.
-        answer: with status 200, of which nothing was read.
-        limits: what fetching its index may cost.
+        client: requests the moov box if it is at the end.
+        answer: an unread response of status 200; the caller closes it.
+        limits: the limits of finding and fetching the moov box.
 
     Returns:
-        Its bytes, in the order in which they are to be given. The answer stays to be closed.
+        The content, in the order for a decoder that can't seek.
 
     Raises:
-        PullError: its index is at its end, and can't be had.
-        MediaError: likewise: it isn't there, or impossible.
-        httpx.HTTPError: the server is gone.
+        PullError: the moov box is at the end and can't be fetched.
+        MediaError: the moov box is missing or invalid.
+        httpx.HTTPError: the connection failed.
     """
     data = answer.aiter_raw()
     size = complete_length(answer)
@@ -52,21 +52,21 @@ async def faststart_content(
 
 
 def _seen(finder: MoovFinder, head: bytearray) -> bool:
-    """Go on through the boxes at the beginning; tell whether it is known now what comes first."""
+    """Parse the boxes at the beginning; return whether moov or mdat was found, or no MP4 at all."""
     try:
         while len(head) >= finder.position + LARGEST_HEADER:
             first = bytes(head[finder.position : finder.position + LARGEST_HEADER])
             if finder.receive(first) or finder.data_first:
                 return True
     except MediaError:
-        return True  # whatever it is: ffmpeg judges it
+        return True  # not MP4: left to ffmpeg
     return False
 
 
 async def _index(
     ranges: RangeReader, finder: MoovFinder, head: bytearray, limits: FaststartLimits
 ) -> tuple[bytes, Box, int]:
-    """Fetch the index; give it for its new place, its old one, and where the new one is."""
+    """Fetch moov; return it adjusted for its new position, its old box, and the new position."""
     for _ in range(limits.boxes):
         place = finder.receive(await ranges.read(finder.position, LARGEST_HEADER))
         if place is not None:
@@ -93,7 +93,7 @@ async def _as_it_comes(head: bytes, data: AsyncIterator[bytes]) -> AsyncGenerato
 async def _moov_first(
     head: bytes, data: AsyncIterator[bytes], front: int, moov: bytes, place: Box
 ) -> AsyncGenerator[bytes]:
-    """Give what stands in front of all media, the index, and the rest without it."""
+    """Yield what comes before the media, moov, and the rest without moov."""
     yield head[:front]
     yield moov
     position = front
@@ -105,17 +105,15 @@ async def _moov_first(
 
 
 class RangeReader:
-    """Asks again, part by part, for what an answer brings whole (RFC 9110 §14), and for nothing else.
-
-    Its server may have changed it by then.
+    """Requests byte ranges of a representation whose full response is being read (RFC 9110 §14).
 
     Args:
-        client: over which it was fetched.
-        answer: with status 200; its content may go on being read.
-        request_seconds: in which each part must be there.
+        client: sends the requests.
+        answer: the full response, with status 200.
+        request_seconds: the timeout of each request.
 
     Raises:
-        PullError: it doesn't tell its length, or nothing by which a change of it could be seen.
+        PullError: the response has no length or no validator, or the server refuses ranges.
     """
 
     def __init__(self, client: httpx.AsyncClient, answer: httpx.Response, request_seconds: float) -> None:
@@ -136,15 +134,15 @@ class RangeReader:
         """Fetch a range.
 
         Args:
-            start: of its first byte.
-            length: in bytes; less is fetched only where the end comes first.
+            start: position of the first byte.
+            length: bytes; fewer are returned only at the end of the representation.
 
         Raises:
-            PullError: the server gives no ranges, or has something else by now, or takes too long.
-            httpx.HTTPError: it can't be had.
+            PullError: the server ignores ranges, is too slow, or its representation has changed.
+            httpx.HTTPError: the request failed.
         """
         last = min(start + length, self._length) - 1
-        # As it was answered, behind redirects: another mirror may have other validators.
+        # The URL after redirects: another mirror may have other validators.
         headers = httpx.Headers(self._request.headers)
         headers["range"] = f"bytes={start}-{last}"
         tag = self._validators[0]
@@ -164,7 +162,7 @@ class RangeReader:
         return data
 
     def _judge(self, answer: httpx.Response, expected: str) -> None:
-        """Refuse what isn't this range of what is being brought."""
+        """Raise an error unless a response is the expected range of the same representation."""
         if answer.status_code in (200, 206) and _validators(answer) != self._validators:
             # RFC 9110 §15.3.7.3: parts of different states aren't combined.
             raise PullError("it changed while it was fetched")
@@ -178,7 +176,7 @@ class RangeReader:
 
 
 def complete_length(answer: httpx.Response) -> int | None:
-    """Take an answer's Content-Length (RFC 9110 §8.6); None where it has none that makes sense."""
+    """Return a response's Content-Length (RFC 9110 §8.6); None without a valid one."""
     value = answer.headers.get("content-length", "")
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 19 else None
 

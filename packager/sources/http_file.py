@@ -1,7 +1,7 @@
-"""What comes over HTTP and can only be decoded from its beginning: MP4, Matroska, Ogg, FLAC.
+"""Sources over HTTP that can only be decoded from their beginning: MP4, Matroska, Ogg, FLAC.
 
-It is fetched here all the same, anew for each ffmpeg: so that this has no network, and the address and its
-redirects lead where they may. Where its index is at its end, that is fetched first (``http_faststart``).
+The server requests them anew for each ffmpeg, so that ffmpeg needs no network access and redirects go through
+the guard. An MP4 with its index at the end is reordered by ``http_faststart``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from packager.sources.retries import PullError, SourceRetries
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """An answer, and its content in the order in which it is given."""
+    """A response, and its content in the order for ffmpeg."""
 
     answer: httpx.Response
     content: AsyncGenerator[bytes]
@@ -32,17 +32,17 @@ class _Opened:
 
 
 class HttpFile:
-    """Brings one URL; see :class:`packager.sources.pump.Supply`.
+    """A ``Supply`` that requests one URL anew for each ffmpeg.
 
     Args:
-        client: over which it is fetched.
-        url: of what.
+        client: sends the requests.
+        url: the URL.
         asking: counts the attempts.
         limits: what fetching an index may cost that stands behind the media.
 
     Attributes:
-        container: empty: ffmpeg is to tell it.
-        stream: always the same.
+        container: empty, so that ffmpeg detects the container.
+        stream: always None: changes aren't detected.
     """
 
     container = ""
@@ -63,7 +63,7 @@ class HttpFile:
         self._opened: _Opened | None = None
 
     async def wait_until_flowing(self) -> None:
-        """Wait until its server brings something playable; that waits for who is given it."""
+        """Request the URL until a response begins; it is kept for the next ``give``."""
         while self._opened is None:
             try:
                 self._opened = await self._ask()
@@ -86,18 +86,14 @@ class HttpFile:
         return opened
 
     async def give(self, process: Process) -> None:
-        """Give it to an ffmpeg from its beginning, until the end of either.
-
-        Args:
-            process: started with standard input.
-        """
+        """Write the content to an ffmpeg's standard input, until the end of either."""
         opened, self._opened = self._opened, None
         if opened is not None:
             try:
                 async for data in opened.content:
                     await process.write(data)
             except (BrokenPipeError, httpx.HTTPError):
-                pass  # whoever started it sees its end
+                pass  # the process's owner notices its end
             finally:
                 await opened.aclose()
         process.close_stdin()

@@ -1,8 +1,7 @@
-"""Streams that the server itself fetches over HTTP and brings to ffmpeg: HLS, MPEG-TS, FLV, MP3, AAC.
+"""Sources that the server fetches over HTTP and pipes into ffmpeg: HLS, MPEG-TS, FLV, MP3, AAC.
 
-So the decoder has no network, nobody sees the URL's password among the processes, a redirect leads to HTTP
-and nowhere else, and a restarted ffmpeg goes on with what is there instead of connecting anew; where it can
-only decode from the beginning, it is fetched anew (``http_file``).
+So ffmpeg needs no network access, no password appears in the process list, redirects lead to HTTP only, and a
+restarted ffmpeg continues without a new connection. Other containers are left to ``http_file``.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ log = structlog.get_logger()
 
 
 class HttpPuller:
-    """Fetches one URL, and again when it ends; see ``run``.
+    """Fetches one http or https URL, and reconnects when it ends.
 
     Args:
-        url: http or https.
-        channel: its name, for the log.
-        limits: how long it may take, and when it is asked again.
+        url: the URL.
+        channel: the channel's name, for the log.
+        limits: timeouts and retries.
 
     Attributes:
-        pump: where the stream goes; None until it was seen that it can be brought as it comes.
+        pump: receives the stream; None until its container is known to be one that can be pumped.
     """
 
     def __init__(self, url: str, channel: str, limits: SourceLimits = DEFAULT_LIMITS) -> None:
@@ -52,7 +51,7 @@ class HttpPuller:
         self.pump: Pump | None = None
 
     async def wait_until_detected(self) -> Supply | None:
-        """Wait until it is known what the stream is; give what brings it."""
+        """Wait until the stream's format is known; return what supplies it."""
         await self._detected.wait()
         return self.pump or self._http_file
 
@@ -78,14 +77,14 @@ class HttpPuller:
                 except (PullError, MediaError) as error:
                     reason = str(error)
                 except (httpx.HTTPError, httpx.InvalidURL) as error:
-                    reason = type(error).__name__  # its text may have the address in it
+                    reason = type(error).__name__  # the text may contain the URL
                 finally:
                     if self.pump is not None:
                         self.pump.receive_eof()
                 await asyncio.sleep(self._retries.stream_ended(reason))
 
     async def _fetch(self, client: httpx.AsyncClient) -> bool:
-        """Bring a stream to its end; False where it must be decoded from its beginning."""
+        """Fetch a stream until its end; return False if it must be decoded from its beginning."""
         async with client.stream("GET", self._url) as response:
             listed, brought = await self._receive_stream(response)
         if not listed:
@@ -94,12 +93,12 @@ class HttpPuller:
         return True
 
     async def _receive_stream(self, response: httpx.Response) -> tuple[bool, bool]:
-        """Bring an answer's stream to its end; tell whether it is a playlist, and whether it was brought."""
+        """Receive a response; return whether it is a playlist, and whether it was pumped to its end."""
         if response.status_code != 200:
             raise PullError(f"it answers {response.status_code}")
         head, begun, budget = b"", False, StepBudget()
         async for data in response.aiter_raw():
-            # What comes in chunks of a byte is here all at once.
+            # Many tiny chunks may be available at once.
             await budget.spend()
             if begun and self.pump is not None:
                 await self.pump.receive(data)
@@ -128,7 +127,7 @@ class HttpPuller:
         cushion: float = 0.0,
         on_late: Callable[[], None] | None = None,
     ) -> Pump:
-        """Give the pump, ready for another stream; see ``packager.sources.hls.PumpFactory``."""
+        """Return the pump, ready for another stream; see ``packager.sources.hls.PumpFactory``."""
         if self.pump is None:
             self.pump = Pump(
                 container,

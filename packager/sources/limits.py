@@ -1,4 +1,4 @@
-"""What a channel's source may cost and wait for, from the first connection to ffmpeg's standard input."""
+"""Limits, timeouts and retries of a channel's source, up to ffmpeg's standard input."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from packager.process.limits import ProcessLimits
 from packager.retry_policy import RetryPolicy
 
 SOURCE_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=5.0)
-"""When a source that ended, or isn't there, is asked again."""
+"""Delays before a source that ended or is unavailable is requested again."""
 
 SEGMENT_RETRY = RetryPolicy(first_seconds=0.5, longest_seconds=0.5, retries=2)
-"""When a segment or a key is asked for again, before it counts as missed."""
+"""Delays before a segment or key is requested again, until it counts as missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacingLimits:
-    """How far a stream that is brought may be ahead of its own time, or behind it.
+    """How far a received stream may be ahead of real time, or behind it.
 
     Attributes:
-        ahead_seconds: How far it may get ahead of real time; more is held back. Longer than live servers'
-            first bursts.
-        untaken_seconds: The same while nobody takes it: what comes then is lost, but for the newest.
-        window_seconds: For how long it is watched before anything is decided.
-        slack_seconds: How much may wait all the time, beyond what its own unevenness makes wait.
-        live_rate: Up to so many media seconds a second it is live: clocks aren't off by more.
-        behind_seconds: One that stood still may make up for so much.
+        ahead_seconds: Lead over real time above which reading pauses; longer than live servers' first bursts.
+        untaken_seconds: The same while no ffmpeg reads, when all but the newest data is dropped.
+        window_seconds: Length of a measurement window.
+        slack_seconds: Buffered time that is accepted beyond the stream's jitter.
+        live_rate: Media seconds per second up to which a stream counts as live; clocks differ by less.
+        behind_seconds: How much a stream may catch up after a pause without counting as ahead.
     """
 
     ahead_seconds: float = 20.0
@@ -38,11 +37,11 @@ class PacingLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GopCacheLimits:
-    """How much of a stream is kept for an ffmpeg that begins in the middle of it.
+    """How much of a stream is kept for an ffmpeg that joins in the middle.
 
     Attributes:
-        kept_bytes: Most bytes; of a group of pictures that is longer nothing, until the next access point.
-        headers: Most headers; beyond, the oldest are forgotten.
+        kept_bytes: Most bytes; a longer group of pictures is dropped until the next access point.
+        headers: Most headers; the oldest are dropped beyond that.
     """
 
     kept_bytes: int = 32 << 20
@@ -51,14 +50,13 @@ class GopCacheLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PumpLimits:
-    """How much of a stream waits between who brings it and ffmpeg.
+    """How much of a stream is buffered on its way to ffmpeg.
 
     Attributes:
-        ahead_bytes: How far who brings it may be ahead of ffmpeg before he must wait: seconds of the largest
-            pictures.
-        headless_bytes: How much is waited for an access point; some streams don't mark theirs.
-        pacing: How far it may be from its own time.
-        gop_cache: How much is kept for an ffmpeg that begins later.
+        ahead_bytes: Buffered bytes at which the producer must wait: some seconds at the highest bitrates.
+        headless_bytes: Bytes to wait for an access point, since some streams don't mark theirs.
+        pacing: How far the stream may be ahead of real time, or behind it.
+        gop_cache: How much is kept for an ffmpeg that joins later.
     """
 
     ahead_bytes: int = 32 << 20
@@ -69,21 +67,20 @@ class PumpLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaylistLimits:
-    """How another server's HLS is followed.
+    """Limits of following another server's HLS playlists.
 
     Attributes:
-        begin_segments: How many segments before the end of a live playlist one begins.
-        behind_segments: How many segments one may be behind before one begins anew.
-        stale_numbers: By how many numbers a playlist may go back: caches give older ones. One that goes back
-            further is new.
-        shortest_pause_seconds: From one look at a playlist that goes on to the next.
-        still_target_durations: How long a live playlist may have nothing new.
-        misses: How often in a row a playlist may be missed while it is followed.
-        request_seconds: In which a playlist or a segment must be there, however slowly it drips.
+        begin_segments: Segments before the end of a live playlist at which playback begins.
+        behind_segments: Segments behind the end at which playback jumps to the newest.
+        stale_numbers: How far media sequence numbers may go back, as with caches' stale playlists; a playlist
+            that goes back further counts as a new one.
+        shortest_pause_seconds: Least time between two requests for a playlist that changes.
+        still_target_durations: How long a live playlist may stay unchanged.
+        misses: How many playlist requests in a row may fail.
+        request_seconds: Timeout of a whole playlist or segment request.
         segment_bytes: Largest segment: ten seconds at 50 Mbit/s.
-        keys: How many keys are kept; a playlist that has another one for each segment has those of some
-            minutes.
-        segment_retry: Says when a segment or a key is asked for again, before it counts as missed.
+        keys: Keys that are cached; some minutes' worth if each segment has its own.
+        segment_retry: Delays before a segment or key is requested again, until it counts as missed.
     """
 
     begin_segments: int = 3
@@ -100,14 +97,13 @@ class PlaylistLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuityLimits:
-    """When a stream that another program copies counts as another one, or as broken.
+    """When a stream that ffmpeg remuxes counts as replaced by another one, or broken.
 
     Attributes:
-        key_seconds: How long no access point may come; thrice what there was between two where that is
-            longer.
-        still_seconds: How long bytes may come without the clock's going on.
-        step_seconds: By how much it goes on at least.
-        rest_seconds: What counts at most of the time between bytes and bytes: a pause is no standing still.
+        key_seconds: Longest time without an access point, or three times the longest interval before it.
+        still_seconds: How long data may arrive without the clock's advancing.
+        step_seconds: Least step that counts as advancing.
+        rest_seconds: Most of the time between two reads that counts, so that a pause isn't taken for a stop.
     """
 
     key_seconds: float = 20.0
@@ -118,16 +114,16 @@ class ContinuityLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RtspLimits:
-    """What relaying RTSP to an ffmpeg may cost.
+    """Limits of relaying RTSP to ffmpeg.
 
     Attributes:
-        connections: Of ffmpegs at once: one that probes and one that plays, each while the one before ends.
-        redirects: How often the server may send to another address.
-        pending_requests: Requests that wait for their answers.
-        behind_bytes: Media that came in UDP and that ffmpeg hasn't taken yet; what comes beyond it is lost.
-        receive_bytes: How much the system may hold of what comes in UDP until it is taken.
-        port_attempts: How often two ports that follow on one another are looked for.
-        last_seconds: How long the end of a connection may take whose other side takes nothing more.
+        connections: Connections of ffmpeg and ffprobe at once, two each while one replaces another.
+        redirects: Most redirects.
+        pending_requests: Most requests without a response.
+        behind_bytes: Most UDP media that ffmpeg hasn't read yet; more is dropped.
+        receive_bytes: Size of the UDP sockets' receive buffers.
+        port_attempts: Attempts to find two consecutive free ports.
+        last_seconds: Time for a closing connection to send its last data.
     """
 
     connections: int = 4
@@ -141,12 +137,12 @@ class RtspLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardLimits:
-    """What connecting to somebody else's server may cost.
+    """Limits of connections to foreign servers.
 
     Attributes:
-        addresses: How many addresses of one name are tried.
-        head_bytes: Longest head of an answer over HTTP.
-        head_fields: Most lines of one: tens of thousands would hold everybody while they are read.
+        addresses: Addresses of one host name that are tried.
+        head_bytes: Largest head of an HTTP response.
+        head_fields: Most lines of a head; parsing tens of thousands would block the event loop.
     """
 
     addresses: int = 8
@@ -156,15 +152,13 @@ class GuardLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaststartLimits:
-    """What fetching a film's index may cost where it stands behind the media.
+    """Limits of fetching the moov box of an MP4 that has it behind the media.
 
     Attributes:
-        head_bytes: How much is looked at for what comes first; what has neither index nor media there is
-            given as it comes.
-        index_bytes: Largest index that is moved; two hours of film and sound need half of it.
-        boxes: Boxes behind the first media whose headers are asked for, one request each; most files have
-            one there.
-        request_seconds: In which a range must be there, however slowly it drips.
+        head_bytes: Bytes searched for moov or mdat; a stream with neither is passed on unchanged.
+        index_bytes: Largest moov box that is moved; a film of two hours needs half of that.
+        boxes: Most boxes behind mdat whose headers are requested, one request each; most files have one.
+        request_seconds: Timeout of a whole range request.
     """
 
     head_bytes: int = 1 << 20
@@ -175,31 +169,30 @@ class FaststartLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceLimits:
-    """What one channel's source may cost and wait for.
+    """Limits of one channel's source.
 
     Attributes:
-        retry: Says when a source that ended, or isn't there, is asked again.
-        probe_seconds: How long ffprobe may look at it.
-        seen_seconds: How much of a stream is looked at for its key frames, where they are kept.
-        seen_file_seconds: The same of a file.
-        connect_seconds: How long a connection over HTTP or RTSP may take to stand, with each address.
-        silent_seconds: How long the other side of one may send nothing.
-        redirects: How often it may send to another address.
-        receive_bytes: How much the system may hold of what comes in UDP until it is taken.
-        silent_datagram_seconds: How long nothing may come in UDP before the source counts as gone.
-        gathered_bytes: How many bytes of datagrams are taken at once.
-        gather_seconds: How long datagrams gather before they are taken: a thousand a second come, and each
-            look costs.
-        loss_log_seconds: How long after packets were told to be lost others are told.
-        remux_start_seconds: How long it may take until a program in front brings its first bytes.
-        remux_silent_seconds: How long it may bring nothing later.
-        continuity: When a stream that is copied counts as another one.
-        rtsp: What RTSP may cost.
-        pump: How much waits on the way to ffmpeg.
-        playlist: How HLS is followed.
-        guard: What connecting to others may cost.
-        faststart: What fetching an index may cost that stands behind the media.
-        process: What programs may cost that look at it or stand in front.
+        retry: Delays before a source that ended or is unavailable is requested again.
+        probe_seconds: Timeout of ffprobe.
+        seen_seconds: Length of a stream that is searched for key frames if its video isn't encoded.
+        seen_file_seconds: The same for a file.
+        connect_seconds: Timeout of connecting to one address over HTTP or RTSP.
+        silent_seconds: How long an HTTP server may send nothing.
+        redirects: Most HTTP redirects.
+        receive_bytes: Size of the UDP socket's receive buffer.
+        silent_datagram_seconds: Time without a datagram after which a UDP source counts as gone.
+        gathered_bytes: Most bytes of datagrams that are read at once.
+        gather_seconds: Time between two reads of datagrams, since waking up for each would cost CPU.
+        loss_log_seconds: Least time between two log messages about lost packets.
+        remux_start_seconds: Time for a remuxing program to give its first bytes.
+        remux_silent_seconds: Longest time without bytes after that.
+        continuity: When a remuxed stream counts as replaced or broken.
+        rtsp: Limits of the RTSP relay.
+        pump: Limits of the buffer before ffmpeg.
+        playlist: Limits of following HLS.
+        guard: Limits of connections to foreign servers.
+        faststart: Limits of fetching a moov box behind the media.
+        process: Limits of the programs that probe or remux the source.
     """
 
     retry: RetryPolicy = SOURCE_RETRY

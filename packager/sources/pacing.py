@@ -1,11 +1,11 @@
-"""Whether a stream that is brought comes faster than its own time, and what is done about it. Pure.
+"""Flow control for streams that arrive faster than real time, without I/O.
 
-Two kinds do. What could come at any speed (a file behind a URL) is held back, as far ahead as is useful. What
-is live comes at its own pace, and mustn't be held back, or its server loses patience; but a burst at its
-beginning, or a clock that goes a thousandth too fast for days, would stay as latency for ever. So where more
-has been waiting for a whole minute than its unevenness asks for, it is to go on with its newest picture.
+A file behind a URL can arrive at any speed, and is read only a limited time ahead. A live stream must not be
+held back, or its server drops the connection; but a burst at its beginning, or a clock that is a little too
+fast, would remain as latency. So if, for a whole minute, more was buffered than the stream's jitter requires,
+the stream skips to its newest access point.
 
-All times are seconds: media times of the stream's own clock, and ``now`` of a monotonic one.
+All times are seconds: media times of the stream's clock, and ``now`` of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from packager.sources.limits import DEFAULT_LIMITS, PacingLimits
 
 
 class Pacing:
-    """Watches one stream from one connection; see the module.
+    """Measures how far one connection's stream is ahead of real time, and how much of it is buffered.
 
     Args:
-        cushion: how much is to wait, as where whole segments are fetched at a time.
-        limits: how far it may be from its own time.
+        cushion: seconds to keep buffered, such as for segments that arrive whole.
+        limits: how far the stream may be ahead or behind.
     """
 
     def __init__(self, cushion: float = 0.0, limits: PacingLimits = DEFAULT_LIMITS.pump.pacing) -> None:
@@ -29,8 +29,8 @@ class Pacing:
         self.begin()
 
     def begin(self) -> None:
-        """Another stream follows."""
-        # When the stream was at media time 0, by the local clock and its rate of 1.
+        """Reset for another stream."""
+        # The local time that corresponds to media time 0.
         self._origin: float | None = None
         self._received = 0.0
         self._held = False
@@ -39,7 +39,7 @@ class Pacing:
         self._begin_window(-math.inf)
 
     def _begin_window(self, now: float) -> None:
-        """Begin a window."""
+        """Begin a measurement window."""
         self._since, self._start = now, self._received
         self._received_at = now
         self._longest_silence = self._longest_group = 0.0
@@ -47,30 +47,30 @@ class Pacing:
 
     @property
     def waiting(self) -> float:
-        """Seconds of the stream that came and weren't given on; 0 while nobody takes it."""
+        """Buffered seconds: received, but not yet sent on; 0 while there is no reader."""
         return 0.0 if self._sent is None else max(self._received - self._sent, 0.0)
 
     def attached(self, clock: float | None, now: float) -> None:
-        """Note that somebody takes the stream from a media time on; None: from where it is."""
+        """Record that a reader begins at a media time, or at the newest if None."""
         self._sent = self._received if clock is None else clock
         self._begin_window(now)
 
     def detached(self) -> None:
-        """Note that nobody takes it."""
+        """Record that there is no reader."""
         self._sent = None
 
     def given(self, clock: float) -> None:
-        """Note that it was given on up to a media time."""
+        """Record that the stream was sent on up to a media time."""
         if self._sent is not None:
             self._sent = clock
             self._least_waiting = min(self._least_waiting, self.waiting)
 
     def received(self, clock: float, now: float, *, access: bool = False) -> None:
-        """Note how far it came.
+        """Record that the stream was received up to a media time.
 
         Args:
-            clock: media time.
-            now: this moment.
+            clock: the media time.
+            now: the current time.
             access: whether decoding can begin here.
         """
         if self._origin is None:
@@ -86,7 +86,7 @@ class Pacing:
             self._access_point = clock
 
     def wait(self, now: float) -> float:
-        """Give the seconds for which it is to be held back; 0: not at all."""
+        """Return the seconds to wait before reading on; 0 for none."""
         if self._sent is None:
             return max(self._ahead(now) - max(self._limits.untaken_seconds, self._cushion), 0.0)
         excess = self._ahead(now) - self._limits.ahead_seconds
@@ -94,13 +94,13 @@ class Pacing:
         return max(excess, 0.0)
 
     def late(self, now: float) -> bool:
-        """Tell, once a window, whether so much is waiting that the stream is to go on with its newest."""
+        """Decide, once per window, whether the stream should skip to its newest access point."""
         elapsed, limits = now - self._since, self._limits
         if self._origin is None or elapsed < limits.window_seconds:
             return False
         is_live = not self._held and self._received - self._start <= limits.live_rate * elapsed
         if is_live:
-            # A fast clock isn't held against it, nor what it makes up for behind a pause.
+            # Neither a fast clock nor catching up after a pause counts as being ahead.
             ahead = min(max(self._ahead(now), -limits.behind_seconds), 0.0)
             self._origin = now - self._received + ahead
         unevenness = self._cushion + self._longest_silence + self._longest_group

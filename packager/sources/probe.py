@@ -1,4 +1,4 @@
-"""Looking into what a live channel is to play: ffprobe tells what it has; a URL is asked until it answers."""
+"""Inspection of a live channel's source with ffprobe, repeated until a URL answers."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ log = structlog.get_logger()
 
 MAX_FRAME_RATE = 60
 SOUNDS = ("mp3", "aac", "ogg")
-"""Containers that have nothing but sound."""
+"""Containers that have audio only."""
 
 SOUND_ANALYSE_MICROSECONDS = 200_000
-"""How much of them is looked at: their first frame says everything, and more only comes with time."""
+"""ffprobe's analyzeduration for audio containers, whose first frame is sufficient."""
 
 ANALYSE_MICROSECONDS = 2_000_000
-"""How much of a pulled stream is looked at before it is played; ffmpeg's own choice is up to 5 s."""
+"""ffmpeg's analyzeduration for pulled streams; its default is up to 5 s."""
 
 KNOWN = {"analyzeduration": 300_000, "fpsprobesize": 0}
-"""How little an ffmpeg need look at a stream that ffprobe has seen, so that it begins at once."""
+"""Short analysis for a stream that ffprobe has inspected, so that ffmpeg begins at once."""
 
 
 def playable(source: str) -> bool:
@@ -49,18 +49,18 @@ def playable(source: str) -> bool:
 async def inspect_source(
     source: str, tools: Tools, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False, by: str = ""
 ) -> Source:
-    """Find out what a configured source is.
+    """Inspect a configured source.
 
     Args:
         source: ``testsrc``, a file's path, or a URL.
-        tools: whose ffprobe looks into it.
-        limits: how long it may take, and how much it looks at.
-        keep: whether its own picture is to be kept.
-        by: the URL that ffmpeg fetches in its place, where it has one.
+        tools: provides ffprobe.
+        limits: the limits of probing.
+        keep: whether the source's video is passed through without encoding.
+        by: the local URL of a relay that ffmpeg fetches in its place, or empty.
 
     Raises:
-        ToolsError: it is none of these, or can't be read (a URL: now), or has neither picture nor sound, or
-            none that can be kept.
+        ToolsError: the source is none of these, can't be read now, has neither video nor audio, or has video
+            that can't be passed through.
     """
     if source == TEST_SOURCE:
         if keep:
@@ -70,7 +70,7 @@ async def inspect_source(
     try:
         return await probe_streams(found, tools, limits, keep=keep)
     except ToolsError as error:
-        # What passes stays what passes: nobody gives a source up for it.
+        # A temporary lack of resources stays a BusyError, so that the source isn't given up.
         kind = BusyError if isinstance(error, BusyError) else ToolsError
         told = without_url_secrets(without_url_secrets(str(error), source), by or source)
         raise kind(f"live source {redacted_url(source)!r}: {told}") from error
@@ -79,16 +79,16 @@ async def inspect_source(
 async def inspect_supply(
     pump: Supply, tools: Tools, limits: SourceLimits = DEFAULT_LIMITS, *, keep: bool = False
 ) -> Source:
-    """Find out what a stream is that somebody brings; wait until he does.
+    """Wait for a supplied stream, and inspect it.
 
     Args:
-        pump: which brings it.
-        tools: whose ffprobe looks into it.
-        limits: as for ``inspect``.
-        keep: as for ``inspect``.
+        pump: supplies the stream.
+        tools: provides ffprobe.
+        limits: the limits of probing.
+        keep: whether the source's video is passed through without encoding.
 
     Raises:
-        ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
+        ToolsError: it can't be read, has neither video nor audio, or has video that can't be passed through.
     """
     await pump.wait_until_flowing()
     options = {
@@ -105,10 +105,10 @@ async def inspect_supply(
 
 
 async def probe_streams(found: Source, tools: Tools, limits: SourceLimits, *, keep: bool = False) -> Source:
-    """Ask ffprobe what a source has.
+    """Ask ffprobe for the streams of a source.
 
     Raises:
-        ToolsError: it can't be read, or has neither picture nor sound, or none that can be kept.
+        ToolsError: it can't be read, has neither video nor audio, or has video that can't be passed through.
     """
     questions = ["-show_streams", "-show_format"]
     if keep:
@@ -142,7 +142,7 @@ async def probe_streams(found: Source, tools: Tools, limits: SourceLimits, *, ke
 
 
 def _duration(form: dict[str, Any]) -> Fraction | None:
-    """Take the seconds of a file as ffprobe tells them; None where it doesn't."""
+    """Return a file's duration in seconds as ffprobe gives it; None if unknown."""
     try:
         return Fraction(str(form.get("duration"))) or None
     except ValueError:
@@ -155,7 +155,7 @@ def _kept(
     streams: tuple[dict[str, Any] | None, dict[str, Any] | None],
     limits: SourceLimits,
 ) -> Source:
-    """Add what a channel must know that keeps a source's own picture."""
+    """Add what a channel needs to pass the source's video through: its first key frames."""
     video, audio = streams
     if video is None or source.video_codec not in KEPT_VIDEO:
         what = f"a picture in {source.video_codec}" if source.video_codec else "no picture"
@@ -176,18 +176,12 @@ async def wait_for_source(
     by: str = "",
     limits: SourceLimits = DEFAULT_LIMITS,
 ) -> Source:
-    """Inspect a source; a URL is asked until it answers, told once when it doesn't and once when it does.
+    """Inspect a source, a URL until it answers; log the first failure and the recovery.
 
-    Args:
-        source: as for ``inspect``.
-        tools: likewise.
-        channel: the channel's name, for the log.
-        keep: as for ``inspect``.
-        by: likewise.
-        limits: as for ``inspect``, and when it is asked again.
+    The arguments are those of ``inspect_source``, and the channel's name for the log.
 
     Raises:
-        ToolsError: it isn't a URL and can't be played.
+        ToolsError: the source isn't a URL and can't be played.
     """
     if is_url(source):
         return await _until_there(
@@ -199,7 +193,7 @@ async def wait_for_source(
 async def wait_for_supply(
     pump: Supply, tools: Tools, channel: str, *, keep: bool = False, limits: SourceLimits = DEFAULT_LIMITS
 ) -> Source:
-    """Inspect a stream that somebody brings, until one can be read; told as by ``found``."""
+    """Inspect a supplied stream until one can be read; log as ``wait_for_source`` does."""
     return await _until_there(lambda: inspect_supply(pump, tools, limits, keep=keep), channel, limits.retry)
 
 
@@ -219,10 +213,10 @@ async def _until_there(ask: Callable[[], Awaitable[Source]], channel: str, polic
 
 
 def url_source(source: str, tools: Tools) -> Source:
-    """Say how an ffmpeg fetches a URL.
+    """Make the ``Source`` of a URL, with the options for ffmpeg to fetch it.
 
     Raises:
-        ToolsError: it can't.
+        ToolsError: this ffmpeg lacks the protocol.
     """
     scheme = SCHEMES[urlsplit(source).scheme]
     if scheme.needs not in tools.protocols | tools.demuxers:
@@ -253,12 +247,12 @@ def _decoding() -> dict[str, Any]:
 
 
 def _moves(stream: dict[str, Any]) -> bool:
-    """Tell whether a stream is video, not the picture of a cover."""
+    """Return whether a stream is video and not cover art."""
     return stream.get("codec_type") == "video" and not stream.get("disposition", {}).get("attached_pic")
 
 
 def frame_rate(stream: dict[str, Any]) -> Fraction:
-    """Take the frame rate of a stream as ffprobe tells it; 30 where it tells nothing usable."""
+    """Return a stream's frame rate as ffprobe gives it, at most ``MAX_FRAME_RATE``; 30 if unknown."""
     numerator, _, denominator = str(stream.get("avg_frame_rate", "")).partition("/")
     if not (numerator.isdecimal() and denominator.isdecimal() and int(denominator)):
         return STILL_FRAME_RATE

@@ -1,13 +1,11 @@
-"""A stream that somebody brings, on its way into ffmpeg, which may die while the stream stays.
+"""The buffer between a received stream and ffmpeg's standard input, which survives ffmpeg's restarts.
 
-Who brings it (a publisher, a fetched URL, a station) calls ``receive``; the channel gives it to one ffmpeg
-after another, on its standard input. After a restart the new one is told the headers and everything since the
-last access point, so that it begins at once and with a whole picture. Where the stream changes so that a
-decoder can't go on, the ffmpeg that runs is told its end, and the next one begins behind it.
+The producer (a publisher, a fetched URL, a station) calls ``receive``, and the channel writes the stream to
+one ffmpeg after another. A new ffmpeg first gets the headers and everything since the last access point. When
+the codecs change, the running ffmpeg gets its end of file, and the next one begins with the new stream.
 
-ffmpeg reads it at real time (``-re``), so that what is told again doesn't come as a burst of early segments.
-Where that lets a live stream fall behind for good, it is told the end early, and the next one begins with the
-newest; ``pacing`` decides it.
+ffmpeg reads in real time (``-re``), so that repeated data doesn't become a burst of early segments. If a live
+stream falls behind because of that, ffmpeg is restarted at the newest access point; see ``pacing``.
 """
 
 from __future__ import annotations
@@ -38,17 +36,17 @@ READERS: Mapping[str, Callable[[], StreamReader]] = {
     "mp3": AudioStreamReader,
     "aac": AudioStreamReader,
 }
-"""What can be pumped, by ffmpeg's name of the container."""
+"""Readers of the containers that can be pumped, by ffmpeg's name of the container."""
 
 log = structlog.get_logger()
 
 
 class Supply(Protocol):
-    """What brings a channel its stream.
+    """Supplies a channel's stream on ffmpeg's standard input.
 
     Attributes:
-        container: ffmpeg's name of the container of the stream that comes now.
-        paced: whether it comes at real time, so that ffmpeg needn't slow it down.
+        container: ffmpeg's name of the current stream's container.
+        paced: whether it arrives in real time, so that ffmpeg needn't use ``-re``.
     """
 
     container: str
@@ -56,43 +54,38 @@ class Supply(Protocol):
 
     @property
     def stream(self) -> object:
-        """What is to be known of the stream: as long as it stays, it has the same codecs and sizes."""
+        """Identifies the stream's format: while it is equal, codecs and sizes are the same."""
 
     async def wait_until_flowing(self) -> None:
-        """Wait until something comes: for a stream that stands still no ffmpeg need be started."""
+        """Wait until data arrives; before that, ffmpeg isn't started."""
 
     async def give(self, process: Process) -> None:
-        """Give the stream to an ffmpeg that was started with standard input, until the end of either."""
+        """Write the stream to a process's standard input, until the end of either."""
 
 
 class SupportsSignature(Protocol):
-    """What cuts a stream into pieces.
-
-    Attributes:
-        signature: as for ``StreamReader``.
-    """
+    """A parser that knows the signature of the stream's format."""
 
     @property
     def signature(self) -> bytes:
-        """What decoders must know of the stream."""
+        """The decoder configuration of the current stream; see ``StreamReader``."""
 
 
 class Pump:
-    """Takes a stream and gives it to one ffmpeg after another.
+    """Buffers a stream and writes it to one ffmpeg after another.
 
-    Who brings it never waits for an ffmpeg that isn't there, and is held back by one that is slow, or where
-    it comes faster than its own time.
+    The producer waits only while a running ffmpeg is slow, or the stream is ahead of real time.
 
     Args:
-        container: ffmpeg's name of it, one of ``READERS``, or any where ``reader`` is given.
-        reader: cuts it outside of the pump, which gets its pieces.
-        limits: how much of it may be on its way.
-        cushion: seconds that are to wait in it, where the stream comes in bursts as long as that.
-        channel: name of the channel that it is for, for the log.
-        on_late: called instead of going on with the newest: who brings it begins anew with that.
+        container: ffmpeg's name of the container, one of ``READERS``; any if ``reader`` is given.
+        reader: parses the stream outside of the pump, which then gets chunks by ``take``.
+        limits: the limits of the buffer.
+        cushion: seconds to keep buffered, for a stream that arrives in bursts of that length.
+        channel: the channel's name, for the log.
+        on_late: called to skip to the newest data; None to restart ffmpeg at the newest access point.
 
     Attributes:
-        container: of the stream that comes now.
+        container: ffmpeg's name of the current stream's container.
     """
 
     paced = False
@@ -124,11 +117,11 @@ class Pump:
         self._changed = asyncio.Event()
 
     def begin(self, container: str, reader: SupportsSignature | None = None) -> None:
-        """Let another stream follow, from a new connection, say; nothing of the one before goes with it.
+        """Begin another stream, such as from a new connection, and drop what is kept of the last one.
 
         Args:
-            container: as for the pump.
-            reader: likewise.
+            container: as for the constructor.
+            reader: as for the constructor.
         """
         self.receive_eof()
         self.container = container
@@ -143,14 +136,14 @@ class Pump:
 
     @property
     def stream(self) -> object:
-        """As for ``Supply``."""
+        """Identifies the stream's format; see ``Supply``."""
         return self.container, b"" if self._signed is None else self._signed.signature
 
     async def receive(self, data: bytes) -> None:
-        """Take the stream's next bytes; wait while ffmpeg is too far behind, or they come too early.
+        """Receive the stream's next bytes; wait while ffmpeg is too far behind, or the stream ahead of time.
 
         Raises:
-            MalformedError: they are no stream of this container.
+            MalformedError: the bytes aren't valid in this container.
         """
         cutter = self._cutter
         if cutter is not None:
@@ -158,7 +151,7 @@ class Pump:
                 await self.take(cutter.receive_data(portion))
 
     async def take(self, pieces: Iterable[StreamChunk]) -> None:
-        """Take the stream's next pieces; wait as ``receive`` does."""
+        """Receive the stream's next chunks, parsed already; wait as ``receive`` does."""
         for piece in pieces:
             await self._budget.spend()
             if piece.changes:
@@ -179,18 +172,18 @@ class Pump:
             await self._changed.wait()
         while (wait := self._pacing.wait(time.monotonic())) > 0:
             with contextlib.suppress(TimeoutError):
-                # Somebody may come who takes it.
+                # Woken early when an ffmpeg is attached.
                 await asyncio.wait_for(self._changed.wait(), wait)
 
     def _skip_if_late(self) -> None:
-        """Let the next ffmpeg begin with the newest access point, where this one can't catch up any more."""
+        """Skip to the newest access point if the running ffmpeg can't catch up any more."""
         waiting = self._pacing.waiting
         if self._pacing.late(time.monotonic()):
             log.info("source is ahead: its newest follows", channel=self._channel, seconds=round(waiting, 1))
             (self._on_late or self.receive_eof)()
 
     def receive_eof(self) -> None:
-        """Take notice that the stream is over: the ffmpeg that runs gets to its end."""
+        """End the current stream: the running ffmpeg gets its end of file."""
         if self._attached:
             self._attached = False
             self._queue.append(None)
@@ -198,14 +191,14 @@ class Pump:
         self._notify()
 
     async def wait_until_flowing(self) -> None:
-        """Wait until something comes with which ffmpeg can begin."""
+        """Wait until data arrives with which ffmpeg can begin."""
         before = self._received
         while not self._can_begin or (self._received == before and not self._is_within_cushion):
             await self._changed.wait()
 
     @property
     def _is_within_cushion(self) -> bool:
-        """Whether what came last lasts until more is due."""
+        """Whether the cushion bridges the time since the last data."""
         return time.monotonic() < self._received_at + self._cushion
 
     @property
@@ -214,11 +207,7 @@ class Pump:
         return isinstance(self._cutter, AudioStreamReader) or self._gop_cache.has_access_point or headless
 
     async def give(self, process: Process) -> None:
-        """Give the stream to an ffmpeg, from the last access point on, until the end of either.
-
-        Args:
-            process: started with standard input.
-        """
+        """Write the stream to an ffmpeg from the last access point on, until the end of either."""
         beginning = StreamChunk(self._gop_cache.beginning(), clock=self._gop_cache.clock)
         queue: deque[StreamChunk | None] = deque([beginning])
         self._queue = queue
@@ -241,7 +230,7 @@ class Pump:
                 self._notify()
             process.close_stdin()
         except BrokenPipeError:
-            pass  # whoever started it sees its end
+            pass  # the process's owner notices its end
         finally:
             if queue is self._queue:
                 self._attached = False

@@ -1,4 +1,4 @@
-"""How often a source is asked for again, and which of it is news."""
+"""When a source is requested again, and which of its failures and recoveries are logged."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ log = structlog.get_logger()
 
 
 class PullError(Exception):
-    """What is there is no stream that can be brought; the text says why, and nothing of the address."""
+    """A source can't be fetched; the text says why, without the URL."""
 
 
 class SourceRetries:
-    """Counts the attempts to get one source.
+    """Counts and delays the attempts to fetch one source.
 
     Args:
         channel: the channel's name, for the log.
-        policy: says when it is asked again.
+        policy: the delays between attempts.
     """
 
     def __init__(self, channel: str, policy: RetryPolicy = DEFAULT_LIMITS.retry) -> None:
         self._channel = channel
         self._policy = policy
-        # Whether a stream comes, since when, and whether one ever came. An attempt may be long without one: a
-        # host that doesn't answer takes its time.
+        # Whether a stream is being received, since when, and whether one ever was. The duration of an attempt
+        # says nothing: a host that doesn't answer takes long, too.
         self._there = self._played = False
         self._since = 0.0
         self._count = FailureCount(policy)
 
     def stream_began(self) -> None:
-        """Note that a stream comes."""
+        """Record that a stream is being received."""
         if self._count.failures > 0 and (
             self._count.failures <= self._policy.quiet_after or not self._played
         ):
@@ -45,13 +45,13 @@ class SourceRetries:
         self._there = self._played = True
 
     def stream_ended(self, reason: str) -> float:
-        """Note that none comes any more.
+        """Record that the stream has ended or an attempt failed.
 
         Args:
-            reason: in a line without the source's URL.
+            reason: one line without the source's URL.
 
         Returns:
-            The seconds until the next one.
+            The seconds until the next attempt.
         """
         if self._there:
             self._count.succeeded(time.monotonic() - self._since)
@@ -62,9 +62,5 @@ class SourceRetries:
         return self._count.failed()
 
     async def wait_after_failure(self, reason: str) -> None:
-        """Note that nothing came, and wait until the next attempt is due.
-
-        Args:
-            reason: as for ``ends``.
-        """
+        """Record a failed attempt for a reason, and wait until the next one is due."""
         await asyncio.sleep(self.stream_ended(reason))
