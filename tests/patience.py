@@ -15,7 +15,7 @@ from packager.live.limits import LiveLimits
 from packager.publish.limits import PublishLimits
 from packager.radio.limits import SimulcastLimits, StationLimits
 from packager.sources.limits import PacingLimits, PlaylistLimits, PumpLimits, SourceLimits
-from packager.window.limits import WaiterLimits
+from packager.window.limits import WaiterLimits, WindowLimits
 
 PATIENCE_SECONDS = 600.0
 WAIT_TARGET_DURATIONS = 100
@@ -23,7 +23,9 @@ WAIT_TARGET_DURATIONS = 100
 
 CLIENT_SECONDS = 120.0
 
-REQUESTS = PublishLimits(waiters=WaiterLimits(blocked_target_durations=WAIT_TARGET_DURATIONS))
+REQUESTS = PublishLimits(
+    window=WindowLimits(waiters=WaiterLimits(blocked_target_durations=WAIT_TARGET_DURATIONS))
+)
 """Requests for live media wait for what comes late, instead of 503 after three target durations."""
 
 DVR = DvrLimits(drain_seconds=CLIENT_SECONDS, settle_seconds=CLIENT_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from packager.window.limits import WaiterLimits
+from packager.window.limits import WindowLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class PublishLimits:
         block_periods: Periods of a manifest that are joined, once they don't change any more.
         date_ranges: Most tags of date ranges at once; they are in every playlist.
         date_range_bytes: Most bytes of these tags.
-        waiters: How many requests may wait for each rendition.
+        window: Of each rendition: what it holds, and how many requests may wait for it.
         viewers: Most clients that are told apart; beyond, the longest silent ones aren't counted.
         viewer_target_durations: How long a viewer counts after a playlist.
         used_ids: How many names of ranges that went are remembered, so that none is used again.
@@ -32,13 +32,14 @@ class PublishLimits:
     date_ranges: int = 500
     date_range_bytes: int = 256 << 10
     used_ids: int = 10_000
-    waiters: WaiterLimits = field(default_factory=WaiterLimits)
+    window: WindowLimits = field(default_factory=WindowLimits)
     viewers: int = 100_000
     viewer_target_durations: int = 3
 
     def with_waiters(self, most: int) -> PublishLimits:
         """Give the same, with another number of requests that may wait for each rendition."""
-        return replace(self, waiters=replace(self.waiters, waiters=most))
+        waiters = replace(self.window.waiters, waiters=most)
+        return replace(self, window=replace(self.window, waiters=waiters))
 
 
 DEFAULT_LIMITS = PublishLimits()

@@ -136,7 +136,7 @@ class Publication:
             text=text,
             discontinuity_sequence=entry.discontinuity_sequence,
         )
-        return Window(options, segment_store, self._limits.waiters, self._clock)
+        return Window(options, segment_store, self._limits.window, self._clock)
 
     def fold(self, entry: Entry) -> None:
         """Take an entry behind the cadence.

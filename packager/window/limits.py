@@ -1,8 +1,8 @@
-"""How many may wait for a rendition, for how long, and how they are released."""
+"""What a rendition's window may hold in memory, and how many may wait for it and for how long."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,4 +29,18 @@ class WaiterLimits:
     released_at_least: int = 100
 
 
-DEFAULT_LIMITS = WaiterLimits()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowLimits:
+    """What one rendition's window may hold, and how many may wait for more.
+
+    Attributes:
+        memory_bytes: Most bytes of its segments in memory; the oldest ones go first. Half of it is listed:
+            what has left the list stays fetchable as long again.
+        waiters: How many may wait, for how long, and how they are released.
+    """
+
+    memory_bytes: int = 1 << 30
+    waiters: WaiterLimits = field(default_factory=WaiterLimits)
+
+
+DEFAULT_LIMITS = WindowLimits()

@@ -16,10 +16,6 @@ from msgspec.structs import replace
 from media.mp4.codecs import SampleEntry
 from packager.window.model import LiveSegment, SegmentStore, StoredSegment, Timeline, WindowOptions
 
-MAX_BYTES = 1 << 30
-"""Most bytes of one rendition in memory; the oldest segments go first. Half of it is listed: what has left
-the list stays fetchable as long again."""
-
 MEMORY_TARGET_DURATIONS = 6
 """How many target durations behind the end segments stay in memory where there is a disk, and longer as
 long as they aren't on it and there is room for them.
@@ -135,6 +131,7 @@ class FinishedSegments:
         options: the window's.
         segment_store: where bytes are kept outside of memory; None keeps all of them in memory.
         on_lost: called with the number of each segment whose bytes leave memory without being on disk.
+        most_bytes: in memory.
 
     Attributes:
         listed: the segments in the playlist.
@@ -147,7 +144,11 @@ class FinishedSegments:
     """
 
     def __init__(
-        self, options: WindowOptions, segment_store: SegmentStore | None, on_lost: Callable[[int], None]
+        self,
+        options: WindowOptions,
+        segment_store: SegmentStore | None,
+        on_lost: Callable[[int], None],
+        most_bytes: int,
     ) -> None:
         target_duration = options.target_duration
         self.listed: deque[LiveSegment] = deque()
@@ -166,6 +167,7 @@ class FinishedSegments:
         self._unlisted: deque[_UnlistedSegment] = deque()
         self._published = Fraction(0)
         self._memory_bytes = 0
+        self._most_bytes = most_bytes
         # The live edge, where there is a disk: its first number, its most seconds, and those that it has.
         self._edge_number = self.next_number
         self._edge_limit = MEMORY_TARGET_DURATIONS * target_duration
@@ -287,13 +289,13 @@ class FinishedSegments:
         while len(self.listed) > LISTED_SEGMENTS and self._duration_without_oldest() >= self.kept:
             self.retire(now)
         # What has left the list takes as many bytes again.
-        while self._segment_store is None and 2 * self.totals.size > MAX_BYTES and self.may_retire:
+        while self._segment_store is None and 2 * self.totals.size > self._most_bytes and self.may_retire:
             self.retire(now)
         if self.totals.settle():
             self.retention = self.kept + self.totals.longest
         while self._unlisted and self._is_over(self._unlisted[0], now):
             self.forget(now)
-        while self._unlisted and self._memory_bytes > MAX_BYTES:
+        while self._unlisted and self._memory_bytes > self._most_bytes:
             self.forget(now)
 
     def _duration_without_oldest(self) -> Fraction:

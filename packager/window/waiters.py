@@ -66,7 +66,7 @@ class Waiters:
         closed: whether nobody waits any more.
     """
 
-    def __init__(self, limits: WaiterLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, limits: WaiterLimits = DEFAULT_LIMITS.waiters) -> None:
         self.limits = limits
         self.closed = False
         self._groups: dict[Hashable, _Group] = {}

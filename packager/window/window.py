@@ -13,7 +13,7 @@ from fractions import Fraction
 from msgspec.structs import replace
 
 from media.mp4.codecs import SampleEntry
-from packager.window.limits import DEFAULT_LIMITS, WaiterLimits
+from packager.window.limits import DEFAULT_LIMITS, WindowLimits
 from packager.window.log import (
     DiscontinuityEntry,
     EndEntry,
@@ -49,7 +49,7 @@ class Window:
     Args:
         options: its durations and first numbers.
         segment_store: where finished segments go; None keeps them in memory.
-        limits: how many requests may wait at once.
+        limits: what it may hold in memory, and how many requests may wait at once.
         clock: gives seconds that pass evenly.
 
     Attributes:
@@ -66,18 +66,20 @@ class Window:
         self,
         options: WindowOptions,
         segment_store: SegmentStore | None = None,
-        limits: WaiterLimits = DEFAULT_LIMITS,
+        limits: WindowLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.target_duration = options.target_duration
         self.open: LiveSegment | None = None
         self.version = 0
         self.ended = False
-        self.waiters = Waiters(limits)
+        self.waiters = Waiters(limits.waiters)
         self.clock = clock
         self.on_listed: Callable[[], None] = lambda: None
         self.on_lost: Callable[[int], None] = lambda _: None
-        self._finished = FinishedSegments(options, segment_store, lambda number: self.on_lost(number))
+        self._finished = FinishedSegments(
+            options, segment_store, lambda number: self.on_lost(number), limits.memory_bytes
+        )
         self._text = options.text
         self._begins = False
 

@@ -308,8 +308,9 @@ def on_air(
     """
     if patient:
         publish = options.limits.publish
-        waiters = replace(publish.waiters, blocked_target_durations=HELD_TARGET_DURATIONS)
-        limits = replace(options.limits, publish=replace(publish, waiters=waiters))
+        waiters = replace(publish.window.waiters, blocked_target_durations=HELD_TARGET_DURATIONS)
+        publish = replace(publish, window=replace(publish.window, waiters=waiters))
+        limits = replace(options.limits, publish=publish)
         options = replace(options, limits=limits)
     channel = Channel(options, tools)
     fed = HandFed(channel, material, carried)

@@ -9,7 +9,7 @@ from fractions import Fraction
 import pytest
 
 from media.mp4.codecs import SampleEntry
-from packager.window.limits import WaiterLimits
+from packager.window.limits import WaiterLimits, WindowLimits
 from packager.window.model import LivePart, LiveSegment, StoredSegment, WindowOptions
 from packager.window.waiters import TooManyWaitersError, Waiters
 from packager.window.window import Window
@@ -268,6 +268,17 @@ async def test_waiters_are_released_together_by_what_they_wait_for() -> None:
     window.append(LivePart(b"x", Fraction(1), False), Fraction(0), ends_segment=False)
     assert await asyncio.gather(*tasks) == [True] * 100
     assert window.waiters.count == 0
+
+
+def test_a_window_holds_no_more_bytes_than_its_limits_say_and_lists_half_of_them() -> None:
+    # Twelve bytes a segment.
+    window = Window(WindowOptions(2, 100, dvr_window=10_000), limits=WindowLimits(memory_bytes=20 * 12))
+    window.clock = media_clock(window)
+    window.begin(b"init", ENTRY)
+    for _ in range(40):
+        segment(window)
+    assert [one.number for one in window.listed] == list(range(130, 140))
+    assert [number for number in range(100, 140) if window.segment(number)] == list(range(120, 140))
 
 
 async def test_closing_releases_every_waiter_and_nobody_waits_again() -> None:
