@@ -100,6 +100,9 @@ class NumberTemplate:
         duration: of a segment, in ticks.
         start_number: of the period's first segment.
         end_number: of its last one, once that is known: else it follows from the period's duration.
+        last_duration: of the last one in ticks, once all are there; then a timeline says how many there are
+            (§5.3.9.6). Players that don't know @endNumber would count them from the period's duration, and
+            ask for one too many where sound ends a few milliseconds behind the last picture.
         presentation_time_offset: media time in ticks at which the period begins.
         availability_time_offset: seconds by which a segment can be asked for before it is complete; None
             where all are.
@@ -115,13 +118,13 @@ class NumberTemplate:
     initialization: str
     media: str
     end_number: int | None = None
+    last_duration: int | None = None
 
     def element(self) -> Element:
         """Build it."""
         template = Element(
             "SegmentTemplate",
             timescale=str(self.timescale),
-            duration=str(self.duration),
             startNumber=str(self.start_number),
             presentationTimeOffset=str(self.presentation_time_offset),
             initialization=self.initialization,
@@ -132,6 +135,14 @@ class NumberTemplate:
             template.set("availabilityTimeComplete", "false")
         if self.end_number is not None:
             template.set("endNumber", str(self.end_number))
+        if self.end_number is None or self.last_duration is None:
+            template.set("duration", str(self.duration))
+            return template
+        timeline, begin = SubElement(template, "SegmentTimeline"), self.presentation_time_offset
+        before = self.end_number - self.start_number
+        if before:
+            SubElement(timeline, "S", t=str(begin), d=str(self.duration), r=str(before - 1))
+        SubElement(timeline, "S", t=str(begin + before * self.duration), d=str(self.last_duration))
         return template
 
 

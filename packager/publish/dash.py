@@ -344,12 +344,21 @@ class LiveManifest:
             duration=int(step * timescale),
             start_number=span.first,
             end_number=span.last,
+            last_duration=self._last_duration(span, timescale),
             presentation_time_offset=round(span.media_time * timescale),
             # What is over is all there.
             availability_time_offset=None if span.static else early,
             initialization=f"{init}{SUFFIX}",
             media=f"$Number$.{MEDIA_EXTENSION}{SUFFIX}",
         )
+
+    def _last_duration(self, span: LivePeriod, timescale: int) -> int | None:
+        """Give the ticks of the last segment of what is settled, which lasts to its period's end."""
+        if not span.static or span.last is None or span.length is None:
+            return None
+        step = self._cadence.segment_duration
+        rest = span.length - (span.last - span.first) * step
+        return round((rest if rest > 0 else step) * timescale)
 
     def _representation(
         self, rendition: Rendition, timeline: Timeline, span: LivePeriod

@@ -170,7 +170,7 @@ class Stretches:
             gone = (first - stretch.number) * self._step
             length = None
             if last is not None:
-                whole = self._length(stretch, last, following) if over is None else over.length or 0
+                whole = over.length or 0 if over else self._length(stretch, last, following, settled=settled)
                 length = whole - gone
             start = begin if settled else mpd.rounded_down(stretch.start)
             span = LivePeriod(stretch, first, last, start, length, stretch.media_time + gone, settled)
@@ -204,7 +204,7 @@ class Stretches:
             number -= 1
         return None
 
-    def _length(self, stretch: Stretch, last: int, following: Stretch | None) -> Fraction:
+    def _length(self, stretch: Stretch, last: int, following: Stretch | None, *, settled: bool) -> Fraction:
         """Give the seconds of a stretch that is over, in whole milliseconds."""
         step = (last - stretch.number) * self._step
         row = [one for window in self._windows if (one := window.at(last)) is not None]
@@ -212,9 +212,12 @@ class Stretches:
         ends = [step + one.program_date_time - row[0].program_date_time + one.duration for one in row]
         if following is None:
             # Players take what lies beyond the end for played already, and may stop before they come to it.
-            # But for each step that has begun they ask for a segment: sound behind the last one isn't one.
-            whole = mpd.rounded_down(step + self._step)
-            return max(min(mpd.rounded_up(max(ends)), whole), SHORTEST_LAST)
+            end = mpd.rounded_up(max(ends))
+            if not settled:
+                # Without a timeline they ask for a segment for each step that has begun: sound behind the
+                # last one isn't one.
+                end = min(end, mpd.rounded_down(step + self._step))
+            return max(end, SHORTEST_LAST)
         begins = mpd.rounded_down(following.start) - mpd.rounded_down(stretch.start)
         return mpd.rounded_down(min(*ends, begins))
 

@@ -146,13 +146,37 @@ def test_sound_that_ends_behind_the_last_segment_begins_no_other_one() -> None:
     air.run(35, 35)
     air.run(30, 30, behind=Fraction(15, 1000))
     air.aligned.end()
-    for now in (0.0, LONG_AFTER):
-        root = air.root(now)
-        *_, period = root.findall("Period", NAMES)
+    *_, period = air.root().findall("Period", NAMES)
+    for template in period.findall("AdaptationSet/Representation/SegmentTemplate", NAMES):
+        step = Fraction(int(template.attrib["duration"]), int(template.attrib["timescale"]))
+        count = math.ceil(seconds(period, "duration") / step)
+        assert int(template.attrib["endNumber"]) == int(template.attrib["startNumber"]) + count - 1
+
+
+def test_what_is_settled_lasts_as_long_as_its_sound_and_lists_the_segments_that_there_are() -> None:
+    """dash.js 5.2.1 pauses for ever where it looks between a too early end and the end of the media."""
+    air = Air()
+    air.run(35, 35)
+    air.run(30, 30, behind=Fraction(15, 1000))
+    air.aligned.end()
+    root = air.root(LONG_AFTER)
+    first, last = root.findall("Period", NAMES)
+    assert seconds(last, "duration") == Fraction(3015, 1000)
+    assert seconds(root, "mediaPresentationDuration") == seconds(first, "duration") + Fraction(3015, 1000)
+    for period in (first, last):
         for template in period.findall("AdaptationSet/Representation/SegmentTemplate", NAMES):
-            step = Fraction(int(template.attrib["duration"]), int(template.attrib["timescale"]))
-            count = math.ceil(seconds(period, "duration") / step)
+            # Shaka 5.2.12 knows no @endNumber: only a timeline tells it how many segments there are.
+            assert template.get("duration") is None
+            count, end = 0, int(template.attrib["presentationTimeOffset"])
+            for entry in template.findall("SegmentTimeline/S", NAMES):
+                assert int(entry.attrib["t"]) == end
+                repeated = 1 + int(entry.get("r", 0))
+                count, end = count + repeated, end + repeated * int(entry.attrib["d"])
             assert int(template.attrib["endNumber"]) == int(template.attrib["startNumber"]) + count - 1
+            length = Fraction(
+                end - int(template.attrib["presentationTimeOffset"]), int(template.attrib["timescale"])
+            )
+            assert length == seconds(period, "duration")
 
 
 def test_numbers_and_times_of_sound_stay_together_for_years() -> None:
