@@ -11,6 +11,7 @@ from media.mp4.codecs import SampleEntry, parse_sample_entry
 from media.mp4.emsg import ID3_BRAND, with_brand
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from packager.live.captions import Follower
+from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.live.timed_metadata import PartPosition, TimedMetadata
 from packager.segment.grid_segmenter import Segmenter
 from packager.segment.part_packer import CutPart
@@ -18,12 +19,6 @@ from packager.window.model import LivePart
 from packager.window.rendition_writer import RenditionWriter
 from packager.window.sequence_numbers import SequenceNumbers
 from packager.window.wall_clock import Instant, WallClock
-
-LONGEST_SECONDS = 0.02
-"""By how much looks are moved at most, to either side of the soonest moment at which a part could come."""
-
-STEP_SECONDS = 0.001
-"""By how much a look moves the next ones; a loop's timers are no finer."""
 
 IN_VAIN = 0.25
 """Of all looks, those that come too early; the frames behind them then wake whoever reads."""
@@ -35,12 +30,16 @@ class PartSchedule:
     Each look that is in vain costs a wake-up more, each that is late delays a part by as much. The looks stay
     where a quarter of them is in vain: so they are as late as parts usually are, and follow them both ways.
 
+    Args:
+        limits: by how much looks are moved.
+
     Attributes:
         lateness: seconds from the soonest moment to the look.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: LiveLimits) -> None:
         self.lateness = 0.0
+        self._step, self._most = limits.part_look_step_seconds, limits.part_look_shift_seconds
 
     def looked(self, *, whole: bool) -> None:
         """Learn from a look.
@@ -48,8 +47,8 @@ class PartSchedule:
         Args:
             whole: whether the part was there.
         """
-        moved = self.lateness + STEP_SECONDS * ((1 - IN_VAIN) if not whole else -IN_VAIN)
-        self.lateness = max(-LONGEST_SECONDS, min(moved, LONGEST_SECONDS))
+        moved = self.lateness + self._step * ((1 - IN_VAIN) if not whole else -IN_VAIN)
+        self.lateness = max(-self._most, min(moved, self._most))
 
 
 MOST_OF_PIPE = 0.25
@@ -109,6 +108,7 @@ class RunContext:
         numbers: say whether a segment may be opened already.
         timed_metadata: the channel's events, which go with the parts.
         on_part: called for each part with the seconds from its last frame's end to its being published.
+        limits: the channel's.
     """
 
     clock: WallClock
@@ -117,6 +117,7 @@ class RunContext:
     numbers: SequenceNumbers
     timed_metadata: TimedMetadata
     on_part: Callable[[float], None]
+    limits: LiveLimits = DEFAULT_LIMITS
 
 
 class Feed:
@@ -155,7 +156,7 @@ class Feed:
         self._track_id = 0
         self._part_count = 0
         self._largest = 0
-        self._part_schedule = PartSchedule()
+        self._part_schedule = PartSchedule(run.limits)
         self._looking = False
 
     def receive(self, data: bytes, now: Instant) -> bool:

@@ -8,6 +8,7 @@ from packager.dvr.limits import DvrLimits
 from packager.process.limits import ProcessLimits
 from packager.publish.limits import PublishLimits
 from packager.retry_policy import RetryPolicy
+from packager.segment.limits import SegmentLimits
 from packager.sources.limits import SourceLimits
 
 ENCODER_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_seconds=10.0)
@@ -90,7 +91,11 @@ class LiveLimits:
         longest_look_seconds: The same, at most.
         clock_bucket_seconds: The soonest arrival is taken of the last one to two spans of so long: long
             enough for load to pass, short enough to follow a drift.
+        part_look_shift_seconds: By how much looks at a pipe are moved at most, to either side of the soonest
+            moment at which a part could come.
+        part_look_step_seconds: By how much a look moves the next ones; a loop's timers are no finer.
         process: Of its encoders.
+        segment: Of cutting each of its renditions.
         source: Of its source.
         captions: Of its captions.
         metadata: Of its timed metadata.
@@ -109,7 +114,10 @@ class LiveLimits:
     shortest_look_seconds: float = 0.01
     longest_look_seconds: float = 0.25
     clock_bucket_seconds: float = 15.0
+    part_look_shift_seconds: float = 0.02
+    part_look_step_seconds: float = 0.001
     process: ProcessLimits = field(default_factory=ProcessLimits)
+    segment: SegmentLimits = field(default_factory=SegmentLimits)
     source: SourceLimits = field(default_factory=SourceLimits)
     captions: CaptionLimits = field(default_factory=CaptionLimits)
     metadata: MetadataLimits = field(default_factory=MetadataLimits)

@@ -157,7 +157,7 @@ class Restarts:
     def _feeds(self, plan: Plan, start: RunStart) -> list[Feed]:
         """Make what brings one run into the windows."""
         made = [plan.writers[name] for name, one in plan.renditions.items() if one.language is None]
-        cuts = segmenter_factories(plan.cadence, self.start, len(made))
+        cuts = segmenter_factories(plan.cadence, self.start, len(made), self._limits.segment)
         context = self._context
         run = RunContext(
             self.clock,
@@ -166,6 +166,7 @@ class Restarts:
             context.numbers,
             context.timed_metadata,
             self._on_part,
+            self._limits,
         )
         # Captions follow the first one alone.
         return [

@@ -13,10 +13,8 @@ from fractions import Fraction
 from typing import Protocol
 
 from media.mp4.moof import Sample
+from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
 from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
-
-DROPPED_SECONDS = 30
-"""How long a stream may go on before its first boundary comes."""
 
 
 class Segmenter(Protocol):
@@ -41,15 +39,22 @@ class GridSegmenter:
         origin: decode time in seconds where segment 0 begins; samples before it are dropped.
         segment_duration: seconds.
         part_target: seconds that no part exceeds.
+        limits: what it may hold, and how long it waits to begin.
     """
 
     def __init__(
-        self, *, timescale: int, origin: Fraction, segment_duration: Fraction, part_target: Fraction
+        self,
+        *,
+        timescale: int,
+        origin: Fraction,
+        segment_duration: Fraction,
+        part_target: Fraction,
+        limits: SegmentLimits = DEFAULT_LIMITS,
     ) -> None:
         self._origin = origin * timescale
         self._step = segment_duration * timescale
-        self._packer = PartPacker(math.floor(part_target * timescale))
-        self._give_up = math.ceil(self._origin + DROPPED_SECONDS * timescale)
+        self._packer = PartPacker(math.floor(part_target * timescale), limits.part_samples)
+        self._give_up = math.ceil(self._origin + limits.dropped_seconds * timescale)
         self._segment = -1
         self._boundary = math.ceil(self._origin)
         self._expected: int | None = None

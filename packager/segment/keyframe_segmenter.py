@@ -18,34 +18,41 @@ from fractions import Fraction
 
 from media.mp4.moof import Sample
 from packager.segment.grid_segmenter import GridSegmenter, Segmenter
+from packager.segment.limits import DEFAULT_LIMITS, SegmentLimits
 from packager.segment.part_packer import CadenceError, CutPart, PartPacker, timed_samples
 from packager.window.cadence import SHORTEST_PART, Cadence
 
 
-def segmenter_factories(cadence: Cadence, start: Fraction, count: int) -> list[Callable[[int], Segmenter]]:
+def segmenter_factories(
+    cadence: Cadence, start: Fraction, count: int, limits: SegmentLimits = DEFAULT_LIMITS
+) -> list[Callable[[int], Segmenter]]:
     """Give what makes the cutter of each rendition, once its timescale is known.
 
     Args:
         cadence: the channel's.
         start: media time in seconds at which the run's first segment begins, where nothing is kept.
         count: how many renditions there are; where the source's key frames count, the first one has them.
+        limits: what each may hold, and how long it waits to begin.
     """
     if cadence.longest is None:
-        return [lambda timescale: _steady(cadence, start, timescale)] * count
-    cuts = Cuts(cadence.segment_duration, cadence.longest)
+        return [lambda timescale: _steady(cadence, start, timescale, limits)] * count
+    cuts = Cuts(cadence.segment_duration, cadence.longest, limits.kept_cuts)
 
     def keyed(timescale: int, *, leads: bool = False) -> Segmenter:
-        return KeyframeSegmenter(timescale=timescale, part_target=cadence.part_target, cuts=cuts, leads=leads)
+        return KeyframeSegmenter(
+            timescale=timescale, part_target=cadence.part_target, cuts=cuts, leads=leads, limits=limits
+        )
 
     return [lambda timescale: keyed(timescale, leads=True), *[keyed] * (count - 1)]
 
 
-def _steady(cadence: Cadence, start: Fraction, timescale: int) -> Segmenter:
+def _steady(cadence: Cadence, start: Fraction, timescale: int, limits: SegmentLimits) -> Segmenter:
     return GridSegmenter(
         timescale=timescale,
         origin=start,
         segment_duration=cadence.segment_duration,
         part_target=cadence.part_target,
+        limits=limits,
     )
 
 
@@ -57,12 +64,6 @@ SHORTEST = Fraction(1, 2)
 
 NEAR = Fraction(1, 200)
 """Seconds by which an encoder's key frame may differ from the source's, for their timescales differ."""
-
-MAX_HELD = 4096
-"""Most samples that wait for the picture's next key frame; ten seconds of sound have 500."""
-
-KEPT_CUTS = 64
-"""Cuts that are remembered for the renditions behind the leading one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +87,20 @@ class Cuts:
     Args:
         segment_duration: wanted seconds from cut to cut.
         longest: seconds that no segment exceeds; one without a key frame in time ends and the rest is lost.
+        kept: how many are remembered for the renditions behind the leading one.
 
     Attributes:
         known: media time up to which all cuts are known: no picture is shown before those that were decoded
             before its group's key frame.
     """
 
-    def __init__(self, segment_duration: Fraction, longest: Fraction) -> None:
+    def __init__(
+        self, segment_duration: Fraction, longest: Fraction, kept: int = DEFAULT_LIMITS.kept_cuts
+    ) -> None:
         self.segment_duration = segment_duration
         self.longest = longest
         self.known = Fraction(-1)
-        self._cuts: deque[Cut] = deque(maxlen=KEPT_CUTS)
+        self._cuts: deque[Cut] = deque(maxlen=kept)
         self._ends: dict[int, Fraction] = {}
         self._origin = Fraction(0)
 
@@ -146,8 +150,8 @@ class Cuts:
 class _Gatherer:
     """Makes parts of samples whose segments are known."""
 
-    def __init__(self, timescale: int, part_target: Fraction) -> None:
-        self._packer = PartPacker(math.floor(part_target * timescale))
+    def __init__(self, timescale: int, part_target: Fraction, most_samples: int) -> None:
+        self._packer = PartPacker(math.floor(part_target * timescale), most_samples)
         self._shortest = SHORTEST_PART * part_target * timescale
         self._cut: Cut | None = None
         self._resumes = False
@@ -193,13 +197,23 @@ class KeyframeSegmenter:
         part_target: seconds that no part exceeds.
         cuts: of this run, shared by its renditions.
         leads: whether this is the one whose key frames count.
+        limits: what it may hold.
     """
 
-    def __init__(self, *, timescale: int, part_target: Fraction, cuts: Cuts, leads: bool) -> None:
+    def __init__(
+        self,
+        *,
+        timescale: int,
+        part_target: Fraction,
+        cuts: Cuts,
+        leads: bool,
+        limits: SegmentLimits = DEFAULT_LIMITS,
+    ) -> None:
         self._timescale = timescale
+        self._most_held = limits.held_samples
         self._cuts = cuts
         self._leads = leads
-        self._gatherer = _Gatherer(timescale, part_target)
+        self._gatherer = _Gatherer(timescale, part_target, limits.part_samples)
         self._expected: int | None = None
         self._begun = -1
         self._opened = 0
@@ -210,7 +224,7 @@ class KeyframeSegmenter:
         for time, sample, piece in timed_samples(self._expected, decode_time, samples, data):
             self._held.append((time, sample, piece))
             self._expected = time + sample.duration
-        if len(self._held) > MAX_HELD:
+        if len(self._held) > self._most_held:
             raise CadenceError("the picture is too far behind the sound")
         parts: list[CutPart] = []
         while self._held:

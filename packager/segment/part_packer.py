@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 from media.mp4.moof import Sample
 
-MAX_PART_SAMPLES = 4096
-"""Most samples of one part; two seconds of sound have a hundred."""
-
 
 class CadenceError(Exception):
     """The samples don't come in the cadence that was promised: a gap, or no key frame at a boundary."""
@@ -68,6 +65,7 @@ class PartPacker:
 
     Args:
         longest: ticks that no part exceeds.
+        most_samples: of one part.
 
     Attributes:
         samples: those of the part that isn't closed yet.
@@ -75,8 +73,9 @@ class PartPacker:
         duration: of all of them, in ticks.
     """
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, longest: int, most_samples: int) -> None:
         self.longest = longest
+        self._most_samples = most_samples
         self.start = 0
         self.duration = 0
         self.samples: list[Sample] = []
@@ -95,7 +94,7 @@ class PartPacker:
 
     def has_room(self, duration: int) -> bool:
         """Tell whether a sample of so many ticks can be in the part."""
-        return self.duration + duration <= self.longest and len(self.samples) < MAX_PART_SAMPLES
+        return self.duration + duration <= self.longest and len(self.samples) < self._most_samples
 
     def add(self, decode_time: int, sample: Sample, data: bytes | memoryview) -> None:
         """Put a sample behind the others; the first one begins the part."""

@@ -11,7 +11,7 @@ import pytest
 
 from media.mp4.fragments import Fragment, write_fragment
 from packager.live.encoder_run import EncoderRun
-from packager.live.feed import LONGEST_SECONDS, Feed, RunContext, RunStart
+from packager.live.feed import Feed, RunContext, RunStart
 from packager.live.limits import LiveLimits
 from packager.live.timed_metadata import TimedMetadata
 from packager.publish.dash_periods import parse_time
@@ -184,7 +184,7 @@ def test_one_look_finds_most_parts_and_hardly_later(material: dict[str, Track]) 
         assert len(at_once.reads) == len(material[name].fragments)
         delays = [late - soon for soon, late in zip(at_once.published, rested.published, strict=True)]
         assert min(delays) >= 0
-        assert max(delays) < LATEST_SECONDS + LONGEST_SECONDS
+        assert max(delays) < LATEST_SECONDS + LiveLimits().part_look_shift_seconds
         assert sum(delays) / len(delays) < LATEST_SECONDS / 2
         # Behind the time in which it is found out when parts come, a quarter of the looks may be in vain.
         settled = 2 * LiveLimits().clock_bucket_seconds

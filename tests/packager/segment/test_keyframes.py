@@ -12,6 +12,7 @@ import pytest
 from media.mp4.moof import Sample
 from packager.segment.keyframe_cadence import KeyframePattern, keyframe_cadence
 from packager.segment.keyframe_segmenter import Cuts, KeyframeSegmenter
+from packager.segment.limits import SegmentLimits
 from packager.segment.part_packer import CadenceError, CutPart
 from packager.window.cadence import Cadence
 
@@ -132,10 +133,15 @@ def test_sound_that_lacks_a_whole_segment_is_no_cadence() -> None:
 
 def test_sound_without_a_picture_is_held_back_within_a_bound() -> None:
     sound = KeyframeSegmenter(
-        timescale=48000, part_target=PART, cuts=Cuts(Fraction(2), Fraction(3)), leads=False
+        timescale=48000,
+        part_target=PART,
+        cuts=Cuts(Fraction(2), Fraction(3)),
+        leads=False,
+        limits=SegmentLimits(held_samples=100),
     )
+    assert sound.receive(0, [Sample(1024, 1)] * 100, bytes(100)) == []
     with pytest.raises(CadenceError):
-        sound.receive(0, [Sample(1024, 1)] * 5000, bytes(5000))
+        sound.receive(100 * 1024, [Sample(1024, 1)], b"a")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,25 @@
+"""What cutting one rendition into parts and segments may hold, and how long it waits to begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentLimits:
+    """What cutting one rendition may hold, and how long it waits to begin.
+
+    Attributes:
+        part_samples: Most samples of one part; two seconds of sound have a hundred.
+        held_samples: Most samples that wait for the picture's next key frame; ten seconds of sound have 500.
+        kept_cuts: Cuts that are remembered for the renditions behind the leading one.
+        dropped_seconds: How long a stream may go on before its first boundary comes.
+    """
+
+    part_samples: int = 4096
+    held_samples: int = 4096
+    kept_cuts: int = 64
+    dropped_seconds: int = 30
+
+
+DEFAULT_LIMITS = SegmentLimits()
