@@ -16,7 +16,7 @@ from pathlib import Path
 import m3u8
 
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, probe_arguments
-from packager.process.process import reading, run
+from packager.process.process import read_only_sandbox, run
 from packager.process.tools import ToolsError, locate
 
 MAX_SEGMENTS = 3
@@ -60,7 +60,7 @@ async def decodes_alone(init: bytes, segment: bytes) -> bool | None:
             [ffprobe, *_words(path)],
             limit=DECODING_SECONDS,
             max_bytes=MAX_ANSWER_BYTES,
-            sandbox=reading(path),
+            sandbox=read_only_sandbox(path),
         )
         (stream,) = json.loads(answer)["streams"]
         return int(stream["nb_read_frames"]) >= int(stream["nb_read_packets"])

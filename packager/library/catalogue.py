@@ -20,7 +20,7 @@ from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, MAX_PIXELS, local_input, 
 from packager.library.file_listing import File, FileListing, Listing, ListingLimits, Renditions
 from packager.library.storage import NOTHING_WITHHELD, Withheld
 from packager.process.limits import ProcessLimits
-from packager.process.process import reading, run
+from packager.process.process import read_only_sandbox, run
 from packager.process.tools import BusyError, Tools, ToolsError
 
 PATIENCE_SECONDS = 1.0
@@ -345,7 +345,7 @@ async def probe(path: Path, tools: Tools, limits: CatalogueLimits = DEFAULT_LIMI
             [tools.ffprobe, *words],
             limit=limits.probe_seconds,
             max_bytes=limits.probe_bytes,
-            sandbox=replace(reading(path), memory=limits.probe_memory_bytes),
+            sandbox=replace(read_only_sandbox(path), memory=limits.probe_memory_bytes),
             limits=limits.process,
         )
         answer: dict[str, Any] = json.loads(output)

@@ -108,7 +108,7 @@ class EncoderRun:
                 group.create_task(self._source.feed(process))
             for index, feed in enumerate(self._feeds):
                 group.create_task(self._drain(process, index, feed))
-        if self._source.once and await process.ended_well():
+        if self._source.once and await process.exited_cleanly():
             self._over.set()
 
     async def _end(self, process: Process) -> None:

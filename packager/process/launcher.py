@@ -37,13 +37,13 @@ def main() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, SIGKILL)
     if os.getppid() != int(parent):
         sys.exit(1)  # it was gone before the line above
-    place([int(number) for number in descriptors.split(",")] if descriptors != "-" else [])
+    move_descriptors([int(number) for number in descriptors.split(",")] if descriptors != "-" else [])
     if sandbox != "-":
-        enter(sandbox)
+        enter_sandbox(sandbox)
     os.execv(program, [program, *arguments])  # noqa: S606  # the whole point: no shell in between
 
 
-def enter(plan: str) -> None:
+def enter_sandbox(plan: str) -> None:
     """Put this process into a sandbox, for good: see :meth:`packager.process.sandbox.Sandbox.argument`."""
     limits, capabilities, ruleset, rules, port, code = marshal.loads(bytes.fromhex(plan))  # noqa: S302  # our own words
     for kind, value in limits:
@@ -54,7 +54,7 @@ def enter(plan: str) -> None:
         LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # only root has any to drop
     LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if ruleset:
-        fence(ruleset, rules, port)
+        restrict_with_landlock(ruleset, rules, port)
     if code:
         code = code.replace(OWN_PID.to_bytes(4, sys.byteorder), os.getpid().to_bytes(4, sys.byteorder))
         buffer = ctypes.create_string_buffer(code, len(code))
@@ -63,18 +63,18 @@ def enter(plan: str) -> None:
             sys.exit(f"seccomp: {os.strerror(ctypes.get_errno())}")
 
 
-def fence(ruleset: bytes, rules: list[tuple[str, int, int]], port: int) -> None:
+def restrict_with_landlock(ruleset: bytes, rules: list[tuple[str, int, int]], port: int) -> None:
     """Put Landlock's fence around files (and, by its version, the network and signals)."""
     descriptor = LIBC.syscall(LANDLOCK, ruleset, ctypes.c_size_t(len(ruleset)), 0)
     for path, rights, rights_on_file in rules:
         try:
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
             continue  # what isn't there can't be read either
-        folder = os.fstat(place).st_mode & 0o170000 == 0o040000
-        rule = struct.pack("=Qi", rights if folder else rights_on_file, place)
+        folder = os.fstat(beneath).st_mode & 0o170000 == 0o040000
+        rule = struct.pack("=Qi", rights if folder else rights_on_file, beneath)
         LIBC.syscall(LANDLOCK + 1, descriptor, RULE_PATH_BENEATH, rule, 0)
-        os.close(place)
+        os.close(beneath)
     if port:
         LIBC.syscall(LANDLOCK + 1, descriptor, RULE_NET_PORT, struct.pack("=QQ", CONNECT_TCP, port), 0)
     if LIBC.syscall(LANDLOCK + 2, descriptor, 0) < 0:
@@ -82,7 +82,7 @@ def fence(ruleset: bytes, rules: list[tuple[str, int, int]], port: int) -> None:
     os.close(descriptor)
 
 
-def place(descriptors: list[int]) -> None:
+def move_descriptors(descriptors: list[int]) -> None:
     """Move the inherited descriptors to 3, 4, 5 … in order, by way of numbers that none of them has."""
     beyond = max([FIRST_PIPE + len(descriptors), *descriptors]) + 1
     for index, number in enumerate(descriptors):

@@ -23,7 +23,7 @@ def capacity(descriptor: int) -> int:
     return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
 
 
-class PipeDrain:
+class PipeReader:
     """Gives a pipe's bytes to a function, until its end.
 
     Args:
@@ -38,40 +38,40 @@ class PipeDrain:
         self._descriptor = descriptor
         self._receive = receive
         self._loop = asyncio.get_running_loop()
-        self._rest: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._listening = False
         self._listen()
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def wake(self) -> None:
         """Look at the pipe now."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-            self._take()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._read()
 
     def stop(self) -> None:
         """Look no more. May be called again."""
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-        self._ignore()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._stop_listening()
 
     def _listen(self) -> None:
         """Be woken up by what comes; mostly one look was enough, and this is spared."""
         if not self._listening:
             self._listening = True
-            self._loop.add_reader(self._descriptor, self._take)
+            self._loop.add_reader(self._descriptor, self._read)
 
-    def _ignore(self) -> None:
+    def _stop_listening(self) -> None:
         if self._listening:
             self._listening = False
             self._loop.remove_reader(self._descriptor)
 
-    def _take(self) -> None:
+    def _read(self) -> None:
         try:
             data = bytes(_SCRATCH[: os.readv(self._descriptor, (_SCRATCH,))])
-            rest = self._receive(data) if data else 0.0
+            idle_seconds = self._receive(data) if data else 0.0
         except BlockingIOError:
             self._listen()
             return
@@ -82,8 +82,8 @@ class PipeDrain:
         if not data:
             self.stop()
             self.ended.set_result(None)
-        elif rest > 0:
-            self._ignore()
-            self._rest = self._loop.call_later(rest, self.wake)
+        elif idle_seconds > 0:
+            self._stop_listening()
+            self._timer = self._loop.call_later(idle_seconds, self.wake)
         else:
             self._listen()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from packager.process import launcher
 from packager.process.limits import DEFAULT_LIMITS, ProcessLimits
-from packager.process.pipe_reader import READ_BYTES, PipeDrain, capacity
+from packager.process.pipe_reader import READ_BYTES, PipeReader, capacity
 from packager.process.sandbox import Sandbox
 from packager.process.tools import BusyError, ToolsError
 from packager.redaction import redact
@@ -40,7 +40,7 @@ INHERITED = (
 """The server's variables that children see; others may hold secrets."""
 
 
-def reading(path: Path) -> Sandbox:
+def read_only_sandbox(path: Path) -> Sandbox:
     """The sandbox of a program that reads one file."""
     return Sandbox(read=(str(path.absolute()),))
 
@@ -84,7 +84,7 @@ class Process:
         try:
             pipes = _pipes(1 + outputs + limits.spare_pipes)
         except OSError as error:
-            raise _unstartable(program, error) from error
+            raise _start_error(program, error) from error
         # uvloop leaks what it has made where a start fails for want of descriptors: so they are there.
         _close(*itertools.chain(*pipes[1 + outputs :]))
         (error_read, error_write), *pairs = pipes[: 1 + outputs]
@@ -113,7 +113,7 @@ class Process:
         except BaseException as error:
             _close(*read_ends, error_read)
             if isinstance(error, OSError):
-                raise _unstartable(program, error) from error
+                raise _start_error(program, error) from error
             raise
         finally:
             _close(*write_ends, error_write)
@@ -153,7 +153,7 @@ class Process:
             receive: takes the bytes, and tells for how many seconds none are needed (0: for none); what it
                 raises is raised.
         """
-        drain = PipeDrain(self._outputs[index], receive)
+        drain = PipeReader(self._outputs[index], receive)
         exited = asyncio.ensure_future(self._child.wait())
         exited.add_done_callback(lambda _: drain.wake())
         try:
@@ -191,7 +191,7 @@ class Process:
         self._receive_errors()
         return status
 
-    async def ended_well(self) -> bool:
+    async def exited_cleanly(self) -> bool:
         """Tell whether it comes to its end by itself, soon, and with status 0."""
         try:
             return await asyncio.wait_for(self.wait(), self._limits.exit_seconds) == 0
@@ -225,7 +225,7 @@ class Process:
     def _release(self) -> None:
         _close(*self._outputs)
         self._outputs = []
-        self._forget_errors()
+        self._close_error_pipe()
         self.close_stdin()
 
     def _receive_errors(self) -> None:
@@ -235,12 +235,12 @@ class Process:
             except BlockingIOError:
                 return
             if not data:
-                self._forget_errors()
+                self._close_error_pipe()
                 return
             self._error_tail += data
             del self._error_tail[: -self._limits.error_bytes]
 
-    def _forget_errors(self) -> None:
+    def _close_error_pipe(self) -> None:
         if self._error_pipe is not None:
             asyncio.get_running_loop().remove_reader(self._error_pipe)
             _close(self._error_pipe)
@@ -328,7 +328,7 @@ def _pipes(count: int) -> list[tuple[int, int]]:
     return made
 
 
-def _unstartable(program: str, error: OSError) -> ToolsError:
+def _start_error(program: str, error: OSError) -> ToolsError:
     kind = BusyError if error.errno in LACKING else ToolsError
     return kind(f"{program} can't be started: {error.strerror}")
 

@@ -11,7 +11,7 @@ from media.errors import MalformedError, UnsupportedError
 from media.mp3.layer3 import BitReservoirRepair, Shape
 from media.mp3.reader import Frame
 from packager.ffmpeg.radio import file_decoder_arguments
-from packager.process.process import Process, last_error, reading
+from packager.process.process import Process, last_error, read_only_sandbox
 from packager.process.tools import Tools, ToolsError
 from packager.radio.audio_blocks import AudioFormat
 from packager.radio.crossfade import SAMPLE_BYTES
@@ -117,7 +117,8 @@ async def decode_alone(
         TimeoutError: ffmpeg hangs.
     """
     words = file_decoder_arguments(path, audio_format.sample_rate, audio_format.channels)
-    process = await Process.start([tools.ffmpeg, *words], sandbox=reading(path), limits=limits.process)
+    sandbox = read_only_sandbox(path)
+    process = await Process.start([tools.ffmpeg, *words], sandbox=sandbox, limits=limits.process)
     unit, rest = SAMPLE_BYTES * audio_format.channels, b""
     try:
         while chunk := await in_time(process.read(), limits):

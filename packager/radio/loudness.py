@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from packager.ffmpeg.radio import loudness_arguments
-from packager.process.process import reading, run
+from packager.process.process import read_only_sandbox, run
 from packager.process.tools import Tools, ToolsError
 from packager.radio.limits import StationLimits
 from packager.radio.tracks import display
@@ -108,7 +108,7 @@ async def measure(path: Path, tools: Tools, limits: StationLimits) -> float:
     text = await run(
         [tools.ffmpeg, *words],
         limit=limits.measure_seconds,
-        sandbox=reading(path),
+        sandbox=read_only_sandbox(path),
         limits=limits.process,
     )
     found = _INTEGRATED.findall(text)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from packager.process.pipe_reader import PipeDrain
+from packager.process.pipe_reader import PipeReader
 from packager.process.process import Process
 from tests.waiting import until
 
@@ -42,7 +42,7 @@ async def test_bytes_come_at_once_or_when_the_time_is_over_that_was_asked_for(
         times.append(loop.time())
         return pause
 
-    drain = PipeDrain(pipe[0], receive)
+    drain = PipeReader(pipe[0], receive)
     for word in (b"one", b"two"):
         os.write(pipe[1], word)
         await until(functools.partial(is_last, heard, word))
@@ -60,7 +60,7 @@ async def test_what_comes_while_the_pipe_is_left_alone_is_read_in_one(pipe: tupl
         heard.append(data)
         return LONG if data == b"rest" else 0.0
 
-    drain = PipeDrain(pipe[0], receive)
+    drain = PipeReader(pipe[0], receive)
     os.write(pipe[1], b"rest")
     await until(lambda: heard)
     for word in (b"one", b"two", b"three"):

@@ -13,7 +13,7 @@ import pytest
 
 from packager.ffmpeg.arguments import QUIET, local_input, pipe
 from packager.process.limits import ProcessLimits
-from packager.process.process import Process, last_error, reading, run
+from packager.process.process import Process, last_error, read_only_sandbox, run
 from packager.process.tools import Tools, ToolsError
 from tests.waiting import until
 
@@ -68,7 +68,7 @@ async def test_a_child_that_takes_its_time_behind_its_output_ended_well() -> Non
     process = await Process.start([sys.executable, "-c", code, pipe(0)], sandbox=None)
     try:
         assert await process.read() == b""
-        assert await process.ended_well()
+        assert await process.exited_cleanly()
     finally:
         await process.stop()
 
@@ -169,7 +169,7 @@ async def test_a_file_is_a_file_whatever_its_name_looks_like(tools: Tools, tmp_p
     ]
     subprocess.run([str(word) for word in made], check=True)
     argv = [str(tools.ffmpeg), *QUIET, "-f", "mov", "-i", local_input(path), "-f", "u8", pipe(0)]
-    assert len(await run(argv, limit=LONGEST_SECONDS, sandbox=reading(path))) > 1000
+    assert len(await run(argv, limit=LONGEST_SECONDS, sandbox=read_only_sandbox(path))) > 1000
 
 
 async def test_a_failure_is_one_line_with_ffmpegs_reason(tools: Tools) -> None:

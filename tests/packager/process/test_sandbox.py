@@ -18,7 +18,7 @@ import pytest
 
 from packager.ffmpeg.arguments import MAX_PIXELS, QUIET, local_input, pipe
 from packager.library.catalogue import probe
-from packager.process.process import Process, reading, run
+from packager.process.process import Process, read_only_sandbox, run
 from packager.process.sandbox import Sandbox, missing
 from packager.process.tools import Tools, ToolsError
 from tests.packager.process.interpreter import LONGEST_SECONDS, PYTHON, RUNTIME
@@ -188,7 +188,7 @@ async def test_a_playlist_in_disguise_opens_nothing(tools: Tools, tmp_path: Path
     argv += ["-i", local_input(film), "-f", "u8", pipe(0)]
     assert len(await run(argv, limit=LONGEST_SECONDS, sandbox=None)) > 1000  # ffmpeg by itself follows it
     with pytest.raises(ToolsError):
-        await run(argv, limit=LONGEST_SECONDS, sandbox=reading(film))
+        await run(argv, limit=LONGEST_SECONDS, sandbox=read_only_sandbox(film))
     facts = await probe(film, tools)
     assert facts.reason is not None
     assert facts.codecs == ()
@@ -241,7 +241,7 @@ async def test_every_ffmpeg_that_is_here_encodes_and_decodes_in_its_cage(
     film.write_bytes(await run([program, *QUIET, *made], limit=LONGEST_SECONDS))
     shown = ["-threads", "4", "-i", local_input(film), "-vf", "scale=160:-2", "-frames:v", "20"]
     shown += ["-f", "rawvideo", pipe(0)]
-    pictures = await run([program, *QUIET, *shown], limit=LONGEST_SECONDS, sandbox=reading(film))
+    pictures = await run([program, *QUIET, *shown], limit=LONGEST_SECONDS, sandbox=read_only_sandbox(film))
     assert len(pictures) == 20 * 160 * 120 * 3 // 2
 
 
@@ -266,7 +266,7 @@ async def test_a_picture_of_67_million_pixels_is_refused(tools: Tools, tmp_path:
     begin = time.monotonic()
     argv = [str(tools.ffmpeg), *QUIET, "-max_pixels", str(MAX_PIXELS), "-f", "mov", "-i", local_input(film)]
     with pytest.raises(ToolsError):
-        await run([*argv, "-f", "rawvideo", pipe(0)], limit=LONGEST_SECONDS, sandbox=reading(film))
+        await run([*argv, "-f", "rawvideo", pipe(0)], limit=LONGEST_SECONDS, sandbox=read_only_sandbox(film))
     assert time.monotonic() - begin < LONGEST_SECONDS / 2
     assert facts.codecs == ("h264",) or facts.reason
 
