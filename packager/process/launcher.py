@@ -1,8 +1,7 @@
-"""Runs as a program of its own between the server and ffmpeg, and ends in ``execve``.
+"""The program that the server starts in place of ffmpeg: it sets up the child and then executes ffmpeg.
 
-What must be set up inside the child is done here, after the fork and in a fresh interpreter, where nothing of
-the server's (threads, locks, its event loop) can be in the way: the child dies with its parent, the pipes
-stand at the numbers that ffmpeg's arguments name, and the child is in its sandbox.
+It makes the child die with its parent, moves the pipes to the descriptors that ffmpeg's arguments name, and
+enters the sandbox. It is a fresh interpreter, so that the server's threads and locks can't interfere.
 
     python -I -S launcher.py PARENT_PID FD[,FD…]|- SANDBOX|- PROGRAM ARGUMENT…
 """
@@ -24,28 +23,28 @@ RULE_PATH_BENEATH, RULE_NET_PORT = 1, 2
 CONNECT_TCP = 2
 
 OWN_PID = 0x7049_6421
-"""What stands in the filter for this process's id."""
+"""Placeholder for the process ID in the seccomp filter."""
 
 SIGKILL = 9
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def main() -> None:
-    """Take up the place of the child: see the module's text."""
+    """Set up this process and execute the program."""
     parent, descriptors, sandbox, program, *arguments = sys.argv[1:]
-    # prctl(2): the signal comes when the parent's thread ends, whatever ended it.
+    # prctl(2): the signal is sent when the parent's thread ends.
     LIBC.prctl(PR_SET_PDEATHSIG, SIGKILL)
     if os.getppid() != int(parent):
-        sys.exit(1)  # it was gone before the line above
+        sys.exit(1)  # the parent ended before the call above
     move_descriptors([int(number) for number in descriptors.split(",")] if descriptors != "-" else [])
     if sandbox != "-":
         enter_sandbox(sandbox)
-    os.execv(program, [program, *arguments])  # noqa: S606  # the whole point: no shell in between
+    os.execv(program, [program, *arguments])  # noqa: S606  # no shell is involved
 
 
 def enter_sandbox(plan: str) -> None:
-    """Put this process into a sandbox, for good: see :meth:`packager.process.sandbox.Sandbox.argument`."""
-    limits, capabilities, ruleset, rules, port, code = marshal.loads(bytes.fromhex(plan))  # noqa: S302  # our own words
+    """Irrevocably enter a sandbox; for the plan, see :meth:`packager.process.sandbox.Sandbox.argument`."""
+    limits, capabilities, ruleset, rules, port, code = marshal.loads(bytes.fromhex(plan))  # noqa: S302  # ours
     for kind, value in limits:
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -64,13 +63,13 @@ def enter_sandbox(plan: str) -> None:
 
 
 def restrict_with_landlock(ruleset: bytes, rules: list[tuple[str, int, int]], port: int) -> None:
-    """Put Landlock's fence around files (and, by its version, the network and signals)."""
+    """Restrict access to files with Landlock, and in newer versions to the network and signals."""
     descriptor = LIBC.syscall(LANDLOCK, ruleset, ctypes.c_size_t(len(ruleset)), 0)
     for path, rights, rights_on_file in rules:
         try:
             beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
-            continue  # what isn't there can't be read either
+            continue  # a missing path needs no rule
         folder = os.fstat(beneath).st_mode & 0o170000 == 0o040000
         rule = struct.pack("=Qi", rights if folder else rights_on_file, beneath)
         LIBC.syscall(LANDLOCK + 1, descriptor, RULE_PATH_BENEATH, rule, 0)
@@ -83,7 +82,7 @@ def restrict_with_landlock(ruleset: bytes, rules: list[tuple[str, int, int]], po
 
 
 def move_descriptors(descriptors: list[int]) -> None:
-    """Move the inherited descriptors to 3, 4, 5 … in order, by way of numbers that none of them has."""
+    """Move the inherited descriptors to 3, 4, 5 … in order, by way of unused numbers."""
     beyond = max([FIRST_PIPE + len(descriptors), *descriptors]) + 1
     for index, number in enumerate(descriptors):
         os.dup2(number, beyond + index, inheritable=False)

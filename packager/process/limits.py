@@ -1,4 +1,4 @@
-"""What a child process may hold in pipes, and how long its answers and its end may take."""
+"""Buffer sizes and timeouts of child processes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLimits:
-    """What one child process may cost, beside what its sandbox says.
+    """Limits of one child process, besides those of its sandbox.
 
     Attributes:
-        pipe_bytes: Size asked for each output pipe: an unread pipe stalls all other outputs of the same
-            ffmpeg.
-        spare_pipes: So many more must be possible when a program is started, which takes descriptors for
-            itself.
-        error_bytes: How much of its standard error is kept: the newest.
-        exit_seconds: How long it may take to end by itself behind the end of its output.
-        stop_seconds: How long it may take to end after SIGTERM before it gets SIGKILL.
+        pipe_bytes: Requested size of each output pipe; one full pipe blocks all outputs of an ffmpeg.
+        spare_pipes: Pipes that must be free beyond those needed, since starting a process uses descriptors.
+        error_bytes: How much of standard error is kept, the newest.
+        exit_seconds: Time for the process to exit by itself after the end of its output.
+        stop_seconds: Time between SIGTERM and SIGKILL.
     """
 
     pipe_bytes: int = 1 << 20
@@ -28,10 +26,10 @@ class ProcessLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolsLimits:
-    """How long finding ffmpeg may take.
+    """Timeouts of finding ffmpeg.
 
     Attributes:
-        query_seconds: How long one question to it (``-encoders`` …) may take; a cold disk is slow.
+        query_seconds: Timeout of one query (``-encoders`` …), with a cold disk in mind.
     """
 
     query_seconds: float = 20.0

@@ -1,7 +1,6 @@
-"""A pipe that is emptied as bytes come, and may be left alone while nobody needs what comes.
+"""Reading of a pipe as data arrives, with pauses during which the kernel buffers it.
 
-Each wake-up costs more than what is done with a frame. Who knows when the next bytes will matter says so, and
-the pipe keeps those before them.
+Each wake-up costs more CPU than processing a frame, so the receiver says how long it needs no more data.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ READ_BYTES = 1 << 18
 """Most bytes that one read takes from a pipe."""
 
 _SCRATCH = memoryview(bytearray(READ_BYTES))
-"""Where bytes are read to, by one loop: room for so many, made for each read, costs more than the copy."""
+"""A buffer for all reads of the event loop; allocating one for each read costs more than copying."""
 
 
 def capacity(descriptor: int) -> int:
-    """How many bytes a pipe holds before who writes to it must wait."""
+    """Return how many bytes a pipe holds before its writer blocks."""
     return fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
 
 
 class PipeReader:
-    """Gives a pipe's bytes to a function, until its end.
+    """Passes a pipe's bytes to a function until the end of file.
 
     Args:
-        descriptor: the pipe's, which doesn't block; it stays open until ``stop``.
-        receive: takes the bytes, and gives the seconds for which the pipe may be left alone, 0 for none.
+        descriptor: a non-blocking descriptor, which stays open until ``stop``.
+        receive: takes the bytes and returns the seconds during which no reading is needed.
 
     Attributes:
-        ended: done at the pipe's end; has the error where ``receive`` raised one.
+        ended: done at the end of file, or with the exception that ``receive`` raised.
     """
 
     def __init__(self, descriptor: int, receive: Callable[[bytes], float]) -> None:
@@ -44,21 +43,21 @@ class PipeReader:
         self.ended: asyncio.Future[None] = self._loop.create_future()
 
     def wake(self) -> None:
-        """Look at the pipe now."""
+        """End a pause and read now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
             self._read()
 
     def stop(self) -> None:
-        """Look no more. May be called again."""
+        """Stop reading. May be called again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._stop_listening()
 
     def _listen(self) -> None:
-        """Be woken up by what comes; mostly one look was enough, and this is spared."""
+        """Register for readability, unless that is so already."""
         if not self._listening:
             self._listening = True
             self._loop.add_reader(self._descriptor, self._read)
@@ -75,7 +74,7 @@ class PipeReader:
         except BlockingIOError:
             self._listen()
             return
-        except Exception as error:  # noqa: BLE001  # whatever it is, it's for who waits
+        except Exception as error:  # noqa: BLE001  # raised from ``ended``
             self.stop()
             self.ended.set_exception(error)
             return

@@ -1,6 +1,6 @@
-"""One ffmpeg child: started without a shell, its pipes drained, its errors kept short, its end never missed.
+"""Child processes of ffmpeg: start, pipes, standard error and exit.
 
-Its arguments are written in ``packager.ffmpeg``; this module runs and watches what they make it.
+Their arguments are written in ``packager.ffmpeg``.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from packager.redaction import redact
 from packager.system_errors import LACKING
 
 LINE_CHARACTERS = 4096
-"""How much of one line of it is told."""
+"""Most characters of an error line in messages."""
 
 STRICT = Sandbox()
-"""Reads nothing but the system's libraries, writes nothing but its pipes."""
+"""The default sandbox: only the system's libraries are readable, and only pipes writable."""
 
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
-"""Memory arenas for each thread would use up the address space that a sandbox grants."""
+"""Variables set for children. An arena per thread would use up the sandbox's address space."""
 
 INHERITED = (
     "PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "FONTCONFIG_FILE", "FONTCONFIG_PATH", "SSL_CERT_FILE",
     "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
-"""The server's variables that children see; others may hold secrets."""
+"""Variables that children inherit; others may hold secrets."""
 
 
 def read_only_sandbox(path: Path) -> Sandbox:
-    """The sandbox of a program that reads one file."""
+    """Make the sandbox of a program that reads one file."""
     return Sandbox(read=(str(path.absolute()),))
 
 
 class Process:
-    """A running ffmpeg (or ffprobe); made by ``start``, ended by ``stop`` or by itself."""
+    """A running ffmpeg or ffprobe; made by ``start``, and released by ``stop``."""
 
     def __init__(
         self, child: asyncio.subprocess.Process, outputs: list[int], errors: int, limits: ProcessLimits
@@ -72,20 +72,20 @@ class Process:
 
         Args:
             argv: the program's absolute path, then its arguments.
-            outputs: how many pipes it writes to.
-            stdin: whether it reads what ``write`` gives it; else its standard input is empty.
-            sandbox: what it may do; None for everything.
-            limits: what it may hold, and how long its end may take.
+            outputs: number of output pipes.
+            stdin: whether ``write`` is used; otherwise standard input is empty.
+            sandbox: the sandbox; None for none.
+            limits: buffer sizes and timeouts.
 
         Raises:
-            ToolsError: it can't be started; `BusyError`: now.
+            ToolsError: the program can't be started; `BusyError` if only for lack of resources.
         """
         program, *arguments = [str(word) for word in argv]
         try:
             pipes = _pipes(1 + outputs + limits.spare_pipes)
         except OSError as error:
             raise _start_error(program, error) from error
-        # uvloop leaks what it has made where a start fails for want of descriptors: so they are there.
+        # uvloop leaks descriptors when a start fails for lack of them, so make sure that some are free.
         _close(*itertools.chain(*pipes[1 + outputs :]))
         (error_read, error_write), *pairs = pipes[: 1 + outputs]
         write_ends = [pair[1] for pair in pairs]
@@ -93,7 +93,7 @@ class Process:
         for end in (*read_ends, error_read):
             os.set_blocking(end, False)
         for end in read_ends:
-            # Above the user's share of pipe memory: smaller is slower, not wrong.
+            # Fails beyond the user's share of pipe memory; a smaller pipe is only slower.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, limits.pipe_bytes)
         try:
@@ -121,17 +121,17 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The child's process id: ffmpeg's own, since the launcher becomes it."""
+        """Process ID of ffmpeg, which the launcher's process becomes."""
         return self._child.pid
 
     @property
     def returncode(self) -> int | None:
-        """Its exit status, negative for the signal that ended it, None while it runs."""
+        """Exit status, negative for a signal, None while the process runs."""
         return self._child.returncode
 
     @property
     def errors(self) -> str:
-        """What it wrote to standard error, at most the last 64 KiB."""
+        """The newest part of standard error."""
         return self._error_tail.decode("utf-8", "replace").strip()
 
     async def read(self, index: int = 0) -> bytes:
@@ -144,14 +144,14 @@ class Process:
                 await readable(descriptor)
 
     async def drain(self, index: int, receive: Callable[[bytes], float]) -> None:
-        """Give an output's bytes to a function as they come, until its end.
+        """Pass an output's bytes to a function as they arrive, until the end of file.
 
-        Cheaper than `read` for what comes a hundred times a second: nobody is woken up in between.
+        With data a hundred times a second it is cheaper than `read`, as no task is woken each time.
 
         Args:
-            index: of the output.
-            receive: takes the bytes, and tells for how many seconds none are needed (0: for none); what it
-                raises is raised.
+            index: number of the output.
+            receive: takes the bytes and returns the seconds during which no reading is needed; its
+                exceptions are raised here.
         """
         drain = PipeReader(self._outputs[index], receive)
         exited = asyncio.ensure_future(self._child.wait())
@@ -163,14 +163,14 @@ class Process:
             exited.cancel()
 
     def capacity(self, index: int) -> int:
-        """How many bytes an output's pipe holds before the program must wait."""
+        """Return how many bytes an output's pipe holds before the program blocks."""
         return capacity(self._outputs[index])
 
     async def write(self, data: bytes) -> None:
-        """Give it bytes on standard input, waiting while it doesn't take them.
+        """Write to standard input, waiting while the pipe is full.
 
         Raises:
-            BrokenPipeError: it no longer reads.
+            BrokenPipeError: the process no longer reads.
         """
         if self._child.stdin is None:
             raise BrokenPipeError("started without standard input")
@@ -181,25 +181,25 @@ class Process:
             raise BrokenPipeError("it no longer reads") from error
 
     def close_stdin(self) -> None:
-        """Tell it that no more input comes."""
+        """Close standard input."""
         if self._child.stdin is not None:
             self._child.stdin.close()
 
     async def wait(self) -> int:
-        """Wait for its end; give the exit status."""
+        """Wait for the exit; return its status."""
         status = await self._child.wait()
         self._receive_errors()
         return status
 
     async def exited_cleanly(self) -> bool:
-        """Tell whether it comes to its end by itself, soon, and with status 0."""
+        """Return whether the process exits by itself within ``exit_seconds``, with status 0."""
         try:
             return await asyncio.wait_for(self.wait(), self._limits.exit_seconds) == 0
         except TimeoutError:
             return False
 
     async def stop(self) -> int:
-        """End it if it runs (SIGTERM, then SIGKILL), close the pipes, give the exit status."""
+        """Stop the process (SIGTERM, then SIGKILL), close the pipes, and return the exit status."""
         try:
             if self._child.returncode is None:
                 self._signal(signal.SIGTERM)
@@ -210,7 +210,7 @@ class Process:
                 except TimeoutError:
                     self._signal(signal.SIGKILL)
             status = await self.wait()
-            # One turn of the loop, in which asyncio closes the child's transport: the loop may end now.
+            # One iteration in which asyncio closes the child's transport, as the loop may be closed next.
             await asyncio.sleep(0)
             return status
         finally:
@@ -256,21 +256,18 @@ async def run(
     feed: Callable[[Process], Awaitable[None]] | None = None,
     limits: ProcessLimits = DEFAULT_LIMITS,
 ) -> bytes:
-    """Run a program whose output pipe 0 gives the result.
+    """Run a program and return what it writes to output pipe 0.
 
     Args:
         argv: the program's absolute path, then its arguments, the output among them as ``pipe(0)``.
-        limit: seconds it may take.
-        max_bytes: most bytes it may give.
-        sandbox: what it may do; None for everything.
-        feed: gives it its standard input, until it reads no more; None: it is empty.
-        limits: what it may hold, and how long its end may take.
-
-    Returns:
-        What it wrote to the pipe.
+        limit: timeout in seconds.
+        max_bytes: most bytes of output.
+        sandbox: the sandbox; None for none.
+        feed: writes to standard input; None to leave it empty.
+        limits: buffer sizes and timeouts.
 
     Raises:
-        ToolsError: it failed, took too long or gave too much; the text has its last error line.
+        ToolsError: the program failed, took too long or wrote too much; the text has its last error line.
     """
     process = await Process.start(argv, sandbox=sandbox, stdin=feed is not None, limits=limits)
     feeding = None if feed is None else asyncio.ensure_future(feed(process))
@@ -295,13 +292,13 @@ async def run(
 
 
 def last_error(errors: str) -> str:
-    """Pick the line of ffmpeg's errors that tells most: the last one, without ``[mov @ 0x…]`` and secrets."""
+    """Return the last line of ffmpeg's standard error, without ``[mov @ 0x…]`` and secrets."""
     lines = [line for line in errors.splitlines() if line.strip()]
     return redact(re.sub(r"^\[[^\]]*\] ", "", lines[-1][-LINE_CHARACTERS:]).strip()) if lines else ""
 
 
 async def readable(descriptor: int) -> None:
-    """Wait until a descriptor has something to read."""
+    """Wait until a descriptor is readable."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 
@@ -317,7 +314,7 @@ async def readable(descriptor: int) -> None:
 
 
 def _pipes(count: int) -> list[tuple[int, int]]:
-    """Make pipes: all of them, or none and an error."""
+    """Make a number of pipes; on an error, none stay open."""
     made: list[tuple[int, int]] = []
     try:
         for _ in range(count):

@@ -1,8 +1,7 @@
-"""What a child may do: Landlock, seccomp and resource limits, decided here and set up by the launcher.
+"""The sandbox of a child process: Landlock, seccomp and resource limits.
 
-The launcher runs between fork and ``execve`` in a fresh interpreter, where every import counts; so it gets a
-finished plan and carries it out. Each fence stands by itself: where the kernel lacks one, the others are put
-up all the same (``missing`` names what lacks).
+The plan is computed here and carried out by the launcher, whose start must be fast. Each mechanism works by
+itself: if the kernel lacks one, the others are still used (see ``missing``).
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ SYSTEM = (
     "/etc/alternatives", "/etc/fonts", "/var/cache/fontconfig", "/etc/localtime", "/dev/urandom",
     "/dev/random", "/dev/zero",
 )  # fmt: skip
-"""What every program reads: libraries, fonts, randomness."""
+"""Paths that every program may read: libraries, fonts, randomness."""
 
 SCRATCH = ("/dev/null",)
-"""What every program may write."""
+"""Paths that every program may write."""
 
 DROPPED_CAPABILITIES = tuple(number for number in range(64) if number not in (1, 2))
-"""All but CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH: root's child reads what the server reads."""
+"""All but CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, so that a root server's child can read its files."""
 
 CREATE_RULESET = 444
 """landlock_create_ruleset(2): the same number on every architecture."""
@@ -41,29 +40,29 @@ FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL
 
 ALL_RIGHTS = (1 << 16) - 1
 RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1}
-"""Which rights each version of the interface can refuse; from 5 on, all."""
+"""Access rights that each version of Landlock handles; all from version 5 on."""
 
 BIND_TCP, CONNECT_TCP = 1, 2
 SCOPED = 0b11
-"""From version 6 on: no abstract UNIX sockets and no signals to the outside."""
+"""From version 6 on: no abstract Unix sockets and no signals out of the sandbox."""
 
 TCP_RULES_VERSION = 4
-"""From which on Landlock knows rules for ports of TCP."""
+"""First version of Landlock with rules for TCP ports."""
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What a child may do beyond reading the system's libraries; by default nothing.
+    """What a child process may do besides reading the system's libraries; by default nothing.
 
     Attributes:
-        read: files and folders that it may read.
-        write: folders in which it may make and write files.
-        tcp_port: the only port that it may connect to by TCP; 0: none.
-        udp: whether it may have sockets of UDP.
-        memory: most bytes of address space.
-        files: most descriptors.
+        read: readable files and folders.
+        write: folders in which files may be created and written.
+        tcp_port: the only TCP port that it may connect to; 0 for none.
+        udp: whether it may open UDP sockets.
+        memory: limit of the address space, in bytes.
+        files: limit of open descriptors.
     """
 
     read: tuple[str, ...] = ()
@@ -136,15 +135,15 @@ def landlock_version() -> int:
 
 @functools.cache
 def has_seccomp() -> bool:
-    """Tell whether the kernel takes filters."""
+    """Return whether the kernel supports seccomp filters."""
     libc = ctypes.CDLL(None, use_errno=True)
-    # seccomp(2): a kernel that knows filters looks for one at the address, which is none.
+    # seccomp(2): a kernel that supports filters reads the null pointer and fails with EFAULT.
     refused = libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, None, 0, 0) < 0
     return bool(refused) and ctypes.get_errno() == errno.EFAULT
 
 
 def missing() -> list[str]:
-    """Name the fences that can't be put up here, and what each of them would keep a child from."""
+    """List the mechanisms that this kernel lacks, each with what it would protect."""
     lacking: list[str] = []
     if landlock_version() < 1:
         lacking.append("Landlock (the files that this user may read)")
@@ -156,6 +155,6 @@ def missing() -> list[str]:
 
 
 def _ruleset(version: int, rights: int) -> bytes:
-    """Write ``struct landlock_ruleset_attr``, as long as the kernel's version knows it."""
+    """Encode ``struct landlock_ruleset_attr`` with the fields of the kernel's version."""
     words = struct.pack("QQQ", rights, BIND_TCP | CONNECT_TCP, SCOPED)
     return words[: 8 if version < TCP_RULES_VERSION else 16 if version < 6 else 24]

@@ -1,4 +1,4 @@
-"""Which ffmpeg there is and what it can do, asked once at start.
+"""Discovery of ffmpeg and ffprobe and of their features, once at startup.
 
 ffmpeg and ffprobe are taken as a pair from one place, so that their versions agree: the environment
 (``$FFMPEG`` and ``$FFPROBE``), then ``PATH``, then the optional wheel ``headwater[ffmpeg]``.
@@ -28,7 +28,7 @@ class ToolsError(Exception):
 
 
 class BusyError(ToolsError):
-    """A program can't be started now, for want of descriptors, memory or processes; later it can."""
+    """A program can't be started for a temporary lack of descriptors, memory or processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class Tools:
     def missing(
         self, *, encoders: Iterable[str] = (), filters: Iterable[str] = (), demuxers: Iterable[str] = ()
     ) -> list[str]:
-        """Name what this ffmpeg lacks of the wanted.
+        """List the features that this ffmpeg lacks.
 
         Returns:
-            Phrases such as ``encoder libx264``, in the order of asking; empty when all is there.
+            Phrases such as ``encoder libx264``, in the order of the arguments.
         """
         wanted = (
             ("encoder", encoders, self.encoders),
@@ -76,7 +76,7 @@ class Tools:
         filters: Iterable[str] = (),
         demuxers: Iterable[str] = (),
     ) -> None:
-        """Say in one line what a feature needs that this ffmpeg hasn't.
+        """Raise an error if this ffmpeg lacks what a feature needs.
 
         Args:
             feature: what the user knows it as, such as ``live channel 'demo'``.
@@ -140,7 +140,7 @@ def _from_wheel() -> tuple[Path, Path] | None:
 async def discover(
     environment: Mapping[str, str] | None = None, limits: ToolsLimits = DEFAULT_TOOLS_LIMITS
 ) -> Tools:
-    """Locate the pair and ask it what it can do.
+    """Locate ffmpeg and ffprobe, and query ffmpeg's features.
 
     Args:
         environment: variables to read; the process's own when None.
