@@ -33,14 +33,23 @@ MAX_DIGITS = 12
 CheckedHook = Callable[[Request, bool], Awaitable[None]]
 """Called with a request and whether its credentials were wrong; the answer waits for it."""
 
-FIRST_DELAY_SECONDS = 0.1
-"""First delay of an answer; it doubles with each further wrong password."""
 
-FORGOTTEN_SECONDS = 300.0
-"""An address without wrong passwords for so long is forgotten."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuessLimits:
+    """How answers to wrong passwords are delayed, and what is remembered of them.
 
-GUESSERS_KEPT = 10_000
-"""Most addresses that are remembered; beyond, the least recent are forgotten."""
+    Attributes:
+        first_delay_seconds: First delay of an answer; it doubles with each further wrong password.
+        forgotten_seconds: An address without wrong passwords for so long is forgotten.
+        guessers: Most addresses that are remembered; beyond, the least recent are forgotten.
+    """
+
+    first_delay_seconds: float = 0.1
+    forgotten_seconds: float = 300.0
+    guessers: int = 10_000
+
+
+DEFAULT_LIMITS = GuessLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,7 @@ class GuessDelay:
     Args:
         at_once: wrong passwords of an address that are answered at once.
         longest_seconds: for which an answer is held back.
+        limits: how long the first one is, and what is remembered.
         sleep: waits for seconds, or until the request's client has gone.
     """
 
@@ -89,11 +99,13 @@ class GuessDelay:
         self,
         at_once: int,
         longest_seconds: float,
+        limits: GuessLimits = DEFAULT_LIMITS,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[Request, float], Awaitable[None]] = wait_while_connected,
     ) -> None:
         self._at_once = at_once
-        self._delays = RetryPolicy(FIRST_DELAY_SECONDS, longest_seconds)
+        self._limits = limits
+        self._delays = RetryPolicy(limits.first_delay_seconds, longest_seconds)
         self._clock = clock
         self._sleep = sleep
         # By address, the least recent first: number of wrong passwords, and when the last one was.
@@ -108,10 +120,10 @@ class GuessDelay:
         """Count a wrong password; return the seconds by which its answer is delayed."""
         network, now = network_of(address), self._clock()
         count, last = self._guessers.get(network, (0, now))
-        count = 1 if now - last >= FORGOTTEN_SECONDS else count + 1
+        count = 1 if now - last >= self._limits.forgotten_seconds else count + 1
         self._guessers[network] = count, now
         self._guessers.move_to_end(network)
-        if len(self._guessers) > GUESSERS_KEPT:
+        if len(self._guessers) > self._limits.guessers:
             self._guessers.popitem(last=False)
         beyond = count - self._at_once
         return self._delays.pause(beyond) if beyond > 0 else 0.0

@@ -22,16 +22,11 @@ from media.hls.values import date_time
 from media.webvtt import Cue, CueReader
 from origin.http1.exchange import take_slowly
 from origin.live.authorization import Publishers, RefusalError, require_type
+from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from packager.publish.commands import Commands, TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError, plausible
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import StepBudget
-
-MAX_BODY = 1 << 20
-"""Most bytes of a file, unless configured."""
-
-IDLE_SECONDS = 1800.0
-"""How long a body may pause that somebody types, unless configured."""
 
 LONGEST_OFFSET = 86_400
 """Seconds by which cues may be shifted."""
@@ -63,18 +58,16 @@ class _Track:
 def routes(
     streams: Mapping[str, LiveStream],
     publishers: Publishers,
-    max_body: int = MAX_BODY,
-    idle_seconds: float = IDLE_SECONDS,
+    limits: PublishingLimits = DEFAULT_LIMITS,
 ) -> list[BaseRoute]:
     """The routes of these addresses.
 
     Args:
         streams: by name.
         publishers: lets in who may publish.
-        max_body: most bytes of a file.
-        idle_seconds: how long a body may pause that goes on for as long as somebody types.
+        limits: what a request may bring.
     """
-    endpoints = _Captions(streams, publishers, max_body, idle_seconds)
+    endpoints = _Captions(streams, publishers, limits)
     return [Route("/live/{channel}/captions/{language}", endpoints.publish, methods=["POST"])]
 
 
@@ -83,13 +76,11 @@ class _Captions:
         self,
         streams: Mapping[str, LiveStream],
         publishers: Publishers,
-        max_body: int,
-        idle_seconds: float,
+        limits: PublishingLimits,
     ) -> None:
         self._streams = streams
         self._publishers = publishers
-        self._max_body = max_body
-        self._idle_seconds = idle_seconds
+        self._limits = limits
 
     async def publish(self, request: Request) -> Response:
         """Take the captions of a request's body."""
@@ -127,12 +118,12 @@ class _Captions:
         if "content-length" in request.headers:
             await self._file(request, track)
         else:
-            take_slowly(request.scope, self._idle_seconds)
+            take_slowly(request.scope, self._limits.captions_idle_seconds)
             await _endless(request, track)
 
     async def _file(self, request: Request, track: _Track) -> None:
-        if int(request.headers["content-length"]) > self._max_body:
-            raise RefusalError(413, f"more than {self._max_body} bytes")
+        if int(request.headers["content-length"]) > self._limits.captions_bytes:
+            raise RefusalError(413, f"more than {self._limits.captions_bytes} bytes")
         reader, cues, budget = CueReader(), list[Cue](), StepBudget()
         async for data in request.stream():
             async for portion in budget.portions(data):

@@ -28,7 +28,7 @@ from origin.http1.fast_path import (
 from origin.http1.request_head import PlainFields, RequestLine
 from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
-from origin.live.memfd_cache import MemfdCache, MemfdCopy
+from origin.live.memfd_cache import MemfdCache, MemfdCopy, MemfdLimits
 from origin.live.open_segment import PartWait
 from origin.live.reload import Reload, kept_until, read_query
 from origin.live.routes import refusal
@@ -88,6 +88,7 @@ class LiveFastPath:
         headers: Raw header fields that the server gives every such answer.
         carried: Names of the query parameters that go onto the addresses in playlists.
         blocked: How many requests of one client may wait at once.
+        memfd: How much of what several ask for is copied for the kernel.
     """
 
     def __init__(
@@ -97,10 +98,11 @@ class LiveFastPath:
         headers: Headers,
         carried: tuple[str, ...] = CARRIED,
         blocked: ClientLimit = UNLIMITED,
+        memfd: MemfdLimits | None = None,
     ) -> None:
         self._streams = streams
         self._carried = carried
-        self._service = LiveService(streams, access_log, encoded(headers), blocked=blocked)
+        self._service = LiveService(streams, access_log, encoded(headers), MemfdCache(memfd), blocked=blocked)
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> LiveAnswer | None:
         """The answer to a plain request for a playlist or for media; see `Responder`."""

@@ -23,15 +23,10 @@ from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
 from media.hls.values import UNQUOTABLE, date_time
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
 from origin.live.authorization import Publishers, RefusalError, require_type
+from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from packager.publish.commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, plausible
 from packager.publish.live_stream import LiveStream
-
-MAX_BODY = 16 << 10
-"""Most bytes of a request's body, unless configured."""
-
-MAX_ATTRIBUTES = 32
-"""Most attributes of one date range, and frames of one tag."""
 
 # "$" would let the end of a line stand at the end; tabs separate the IDs of ranges that went (§4.4.5.2).
 Text = Annotated[str, Meta(min_length=1, max_length=1024, pattern=rf"^[^\t{UNQUOTABLE}]*\Z")]
@@ -59,14 +54,14 @@ class TimedMetadataRequest(Struct, frozen=True, forbid_unknown_fields=True):
 def routes(
     streams: Mapping[str, LiveStream],
     publishers: Publishers,
-    max_body: int = MAX_BODY,
+    limits: PublishingLimits = DEFAULT_LIMITS,
 ) -> list[BaseRoute]:
     """The routes of these addresses.
 
     Args:
         streams: by name.
         publishers: lets in who may publish.
-        max_body: most bytes of a request's body.
+        limits: what a request may bring.
     """
     counter = itertools.count(1)
 
@@ -76,9 +71,9 @@ def routes(
             if stream is None:
                 raise RefusalError(404, "Not Found")
             await publishers.authorize(request, stream.name)
-            metadata = await _body(request, max_body)
-            tag = date_range(metadata, stream, f"{int(time.time() * 1000)}-{next(counter)}")
-            stream.commands.publish_metadata(tag, id3_tag(metadata, tag))
+            metadata = await _body(request, limits.metadata_bytes)
+            tag = date_range(metadata, stream, f"{int(time.time() * 1000)}-{next(counter)}", limits)
+            stream.commands.publish_metadata(tag, id3_tag(metadata, tag, limits))
         except RefusalError as error:
             return error.response()
         except ImplausibleDateError as error:
@@ -104,13 +99,16 @@ async def _body(request: Request, limit: int) -> TimedMetadataRequest:
         raise RefusalError(400, str(error).replace("\n", " ")) from error
 
 
-def date_range(metadata: TimedMetadataRequest, stream: LiveStream, new_id: str) -> DateRange:
+def date_range(
+    metadata: TimedMetadataRequest, stream: LiveStream, new_id: str, limits: PublishingLimits
+) -> DateRange:
     """Make the tag.
 
     Args:
         metadata: what was published.
         stream: on which.
         new_id: for a range that nobody named.
+        limits: how many attributes it may have.
 
     Returns:
         The tag; it begins with the newest media where the publisher doesn't say otherwise.
@@ -120,8 +118,8 @@ def date_range(metadata: TimedMetadataRequest, stream: LiveStream, new_id: str) 
         ImplausibleDateError: its start can't be meant.
     """
     names = metadata.attributes
-    if len(names) > MAX_ATTRIBUTES or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
-        raise RefusalError(400, f"attributes: at most {MAX_ATTRIBUTES}, with names such as X-TITLE")
+    if len(names) > limits.attributes or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
+        raise RefusalError(400, f"attributes: at most {limits.attributes}, with names such as X-TITLE")
     edge = stream.presentation.edge
     if edge is None:
         raise RefusalError(503, "nothing is on air")
@@ -144,12 +142,13 @@ def date_range(metadata: TimedMetadataRequest, stream: LiveStream, new_id: str) 
     )
 
 
-def id3_tag(metadata: TimedMetadataRequest, tag: DateRange) -> bytes:
+def id3_tag(metadata: TimedMetadataRequest, tag: DateRange, limits: PublishingLimits) -> bytes:
     """Make the ID3 tag that says in the media what the date range says in the playlists.
 
     Args:
         metadata: what was published; its frames stand behind those of the range.
         tag: the date range.
+        limits: how many frames it may have.
 
     Returns:
         An ID3v2.4 tag.
@@ -160,8 +159,8 @@ def id3_tag(metadata: TimedMetadataRequest, tag: DateRange) -> bytes:
     if isinstance(metadata.id3, str):
         return _given_tag(metadata.id3)
     names = metadata.id3
-    if len(names) > MAX_ATTRIBUTES or not all(FRAME_NAME.fullmatch(name) for name in names):
-        raise RefusalError(400, f"id3: at most {MAX_ATTRIBUTES} frames, such as TIT2, WOAR or TXXX:name")
+    if len(names) > limits.attributes or not all(FRAME_NAME.fullmatch(name) for name in names):
+        raise RefusalError(400, f"id3: at most {limits.attributes} frames, such as TIT2, WOAR or TXXX:name")
     try:
         return write_id3v2([*_described(tag), *names.items()])
     except ValueError as error:

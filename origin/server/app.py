@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -57,6 +58,12 @@ def _media_routes(
     )
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
     streams = {name: channel.stream for name, channel in services.channels.items()}
+    publishing = replace(
+        services.limits.publishing,
+        captions_bytes=config.limits.captions_bytes,
+        captions_idle_seconds=config.limits.captions_idle_seconds,
+        metadata_bytes=config.limits.metadata_bytes,
+    )
     return [
         *vod_routes.routes(services.titles, max_age=config.library.max_age),
         *live.routes(
@@ -66,16 +73,11 @@ def _media_routes(
             functools.partial(recordings.at_live_address, services.recordings),
         ),
         *recordings.routes(services.recordings),
-        *metadata.routes(streams, publishers, config.limits.metadata_bytes),
+        *metadata.routes(streams, publishers, publishing),
         *event.routes(
             streams, publishers, functools.partial(recordings.describe_newest, services.recordings)
         ),
-        *captions.routes(
-            streams,
-            publishers,
-            config.limits.captions_bytes,
-            config.limits.captions_idle_seconds,
-        ),
+        *captions.routes(streams, publishers, publishing),
     ]
 
 
@@ -93,7 +95,8 @@ def build_app(
     client_limits = client_limits or ClientLimits()
     config = services.config
     limits = config.limits
-    authenticator = Authenticator(GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds))
+    guess_delay = GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds, services.limits.guesses)
+    authenticator = Authenticator(guess_delay)
     access = AccessPolicy(options, authenticator)
     authorization = StationAuthorization(authenticator, options.admin_token)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from origin.access.credentials import GuessLimits
 from origin.http1.request_head import HttpLimits
+from origin.live.limits import PublishingLimits
+from origin.live.memfd_cache import MemfdLimits
 from origin.radio.limits import RadioLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
@@ -48,6 +51,9 @@ class Limits:
         catalogue: Of the library's list.
         http: Of each connection.
         live: Of each of its channels.
+        memfd: Of the live media that it copies for the kernel.
+        publishing: Of what may be sent to publish captions and metadata.
+        guesses: Of what is remembered of wrong passwords.
         radio: Of its stations.
         server: Of itself.
         tools: Of finding ffmpeg.
@@ -56,6 +62,9 @@ class Limits:
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
     live: LiveLimits = field(default_factory=LiveLimits)
+    memfd: MemfdLimits = field(default_factory=MemfdLimits)
+    publishing: PublishingLimits = field(default_factory=PublishingLimits)
+    guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
     tools: ToolsLimits = field(default_factory=ToolsLimits)

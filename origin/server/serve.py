@@ -179,6 +179,7 @@ def _uvicorn_config(config: Config, services: Services, options: AccessOptions) 
                 shared_headers,
                 config.server.carried_parameters,
                 client_limits.blocked_requests,
+                services.limits.memfd,
             ),
         }
     )

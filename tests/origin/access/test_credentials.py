@@ -12,10 +12,9 @@ import pytest
 from starlette.requests import Request
 
 from origin.access.credentials import (
-    FORGOTTEN_SECONDS,
-    GUESSERS_KEPT,
     Authenticator,
     GuessDelay,
+    GuessLimits,
     Secret,
     client_address,
 )
@@ -189,13 +188,16 @@ async def test_a_long_password_is_read_once_for_all_secrets(monkeypatch: pytest.
     assert sum(read) < 30_000 + 1000 * 20
 
 
+LIMITS = GuessLimits(guessers=300)
+
+
 class Slow:
     """Notes for how long answers are held back."""
 
     def __init__(self, at_once: int = 3) -> None:
         self.now = 1000.0
         self.slept: list[float] = []
-        self.delay = GuessDelay(at_once, 5.0, lambda: self.now, self.sleep)
+        self.delay = GuessDelay(at_once, 5.0, LIMITS, lambda: self.now, self.sleep)
 
     async def sleep(self, _: Request, seconds: float) -> None:
         self.slept.append(seconds)
@@ -230,12 +232,12 @@ async def test_what_is_right_is_answered_at_once_whoever_guesses_from_the_same_a
 def test_a_client_is_forgotten_after_a_while_and_few_are_remembered() -> None:
     slow = Slow(at_once=1)
     assert [slow.delay.failed("192.0.2.1") for _ in range(3)] == [0, 0.1, 0.2]
-    slow.now += FORGOTTEN_SECONDS
+    slow.now += LIMITS.forgotten_seconds
     assert slow.delay.failed("192.0.2.1") == 0
-    for number in range(GUESSERS_KEPT):
+    for number in range(LIMITS.guessers):
         assert slow.delay.failed(f"10.0.{number // 256}.{number % 256}") == 0
     assert slow.delay.failed("192.0.2.1") == 0
-    assert len(slow.delay._guessers) == GUESSERS_KEPT
+    assert len(slow.delay._guessers) == LIMITS.guessers
     assert GuessDelay(0, 5.0).failed("192.0.2.1") == 0.1
 
 

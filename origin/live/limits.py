@@ -1,0 +1,25 @@
+"""What somebody may send who publishes captions or timed metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishingLimits:
+    """What a request may bring that publishes captions or timed metadata.
+
+    Attributes:
+        captions_bytes: Most bytes of a file of captions.
+        captions_idle_seconds: How long a body may pause that goes on for as long as somebody types.
+        metadata_bytes: Most bytes of the body of an event.
+        attributes: Most attributes of one date range, and frames of one tag.
+    """
+
+    captions_bytes: int = 1 << 20
+    captions_idle_seconds: float = 1800.0
+    metadata_bytes: int = 16 << 10
+    attributes: int = 32
+
+
+DEFAULT_LIMITS = PublishingLimits()
