@@ -174,14 +174,17 @@ def describe_title(title: LibraryTitle) -> dict[str, object]:
     playable = [entry for entry in title.renditions if entry.facts and entry.facts.reason is None]
     unknown = [entry for entry in title.renditions if entry.facts is None]
     best = (playable or unknown or title.renditions)[-1]
-    packaged = any(entry.facts and entry.facts.obstacle is None for entry in title.renditions)
+    packaged = title.facts is not None and title.facts.obstacle is None
+    described = describe_file(best)
     return {
-        **describe_file(best),
+        **described,
+        # Who lists the library asks again while this isn't known, and learns then whether there is HLS.
+        "playable": None if title.facts is None else described["playable"],
         "kind": "title",
         "path": title.path,
         "name": title.path.rpartition("/")[2],
         "size": sum(entry.size for entry in title.renditions),
         "renditions": [entry.path for entry in title.renditions],
         "hls": f"/vod/{quote(title.path)}/master.m3u8" if packaged else None,
-        "obstacle": None if packaged else (best.facts or Facts()).obstacle,
+        "obstacle": (title.facts or Facts()).obstacle,
     }

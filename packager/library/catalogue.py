@@ -93,10 +93,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class LibraryTitle:
-    """Files ``TITLE.<height>p.mp4`` of one folder as one adaptive title, in ascending order of height."""
+    """Files ``TITLE.<height>p.mp4`` of one folder as one adaptive title, in ascending order of height.
+
+    Attributes:
+        path: relative, with slashes: what the files' names have in common.
+        renditions: the files.
+        facts: whether they are renditions of one title; None before that was looked at.
+    """
 
     path: str
     renditions: tuple[Entry, ...]
+    facts: Facts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +158,7 @@ class Catalogue:
 
     Args:
         tools: ffprobe; None where there is none, and files are listed without facts.
-        obstacle: tells of a path why no HLS can be made of the file, or None; it may block.
+        obstacle: tells of a path why no HLS can be made of the file or title, or None; it may block.
         withheld: what isn't listed.
     """
 
@@ -172,9 +179,9 @@ class Catalogue:
         self._limits = limits
         self.listing = FileListing(root, CONTAINERS, withheld, limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
-        self._known: OrderedDict[File, Facts] = OrderedDict()
-        self._unknown: OrderedDict[File, None] = OrderedDict()
-        self._looked_at: set[File] = set()
+        self._known: OrderedDict[Renditions | File, Facts] = OrderedDict()
+        self._unknown: OrderedDict[Renditions | File, None] = OrderedDict()
+        self._looked_at: set[Renditions | File] = set()
         self._learnt = 0
         self._wanted = asyncio.Event()
         self._news = asyncio.Event()
@@ -182,7 +189,7 @@ class Catalogue:
 
     @property
     def waiting(self) -> int:
-        """Number of files that wait to be inspected."""
+        """Number of files and titles that wait to be inspected."""
         return len(self._unknown)
 
     async def run(self) -> None:
@@ -236,31 +243,32 @@ class Catalogue:
         after: tuple[str, str] | None,
         patience: float | None,
     ) -> CataloguePage:
-        files = list(dict.fromkeys(_files_of(found)))
-        self._want(files)
+        # A title is looked at behind its files: their indexes, which tell whether it is one, are there then.
+        items = list(dict.fromkeys((*_files_of(found), *found)))
+        self._want(items)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self._wait_for(files)
-        facts = {file: self._known.get(file) for file in files}
+                await self._wait_for(items)
+        facts = {item: self._known.get(item) for item in items}
         return CataloguePage(
             tuple(_described(item, facts) for item in found), after, (listing.number, self._learnt)
         )
 
-    def _want(self, files: Iterable[File]) -> None:
-        for file in files:
-            if file in self._known:
-                self._known.move_to_end(file)
-            elif file not in self._looked_at:
-                self._unknown[file] = None
-                self._unknown.move_to_end(file)
+    def _want(self, items: Iterable[Renditions | File]) -> None:
+        for item in items:
+            if item in self._known:
+                self._known.move_to_end(item)
+            elif item not in self._looked_at:
+                self._unknown[item] = None
+                self._unknown.move_to_end(item)
         while len(self._unknown) > self._limits.unknown_files:
             self._unknown.popitem(last=False)
         if self._unknown:
             self._wanted.set()
 
-    async def _wait_for(self, files: Iterable[File]) -> None:
-        for file in files:
-            while file not in self._known and not self._is_ending:
+    async def _wait_for(self, items: Iterable[Renditions | File]) -> None:
+        for item in items:
+            while item not in self._known and not self._is_ending:
                 await self._news.wait()
 
     def _tell(self) -> None:
@@ -268,27 +276,29 @@ class Catalogue:
         news.set()
 
     async def _look(self) -> None:
-        """Inspect files until none is wanted."""
+        """Inspect files and titles until none is wanted."""
         while self._unknown and not self._is_ending:
-            file, _ = self._unknown.popitem(last=False)
-            self._looked_at.add(file)
+            item, _ = self._unknown.popitem(last=False)
+            self._looked_at.add(item)
             try:
-                self._known[file] = await self._facts(file.path)
+                self._known[item] = await self._facts(item)
             except BusyError:
                 # That is nothing about the file.
-                self._unknown[file] = None
+                self._unknown[item] = None
                 await asyncio.sleep(self._limits.busy_seconds)
                 continue
             finally:
-                self._looked_at.discard(file)
+                self._looked_at.discard(item)
             self._learnt += 1
             if len(self._known) > self._limits.listing.files:
                 self._known.popitem(last=False)
             self._tell()
 
-    async def _facts(self, path: str) -> Facts:
-        obstacle = await asyncio.to_thread(self._obstacle, path)
-        facts = Facts() if self._tools is None else await probe(self._root / path, self._tools, self._limits)
+    async def _facts(self, item: Renditions | File) -> Facts:
+        obstacle = await asyncio.to_thread(self._obstacle, item.path)
+        if self._tools is None or isinstance(item, Renditions):
+            return Facts(obstacle=obstacle)
+        facts = await probe(self._root / item.path, self._tools, self._limits)
         return replace(facts, obstacle=obstacle)
 
 
@@ -311,9 +321,10 @@ def _files_of(items: Iterable[Renditions | File]) -> Iterable[File]:
         yield from item.files if isinstance(item, Renditions) else (item,)
 
 
-def _described(item: Renditions | File, facts: dict[File, Facts | None]) -> LibraryTitle | Entry:
+def _described(item: Renditions | File, facts: dict[Renditions | File, Facts | None]) -> LibraryTitle | Entry:
     if isinstance(item, Renditions):
-        return LibraryTitle(item.path, tuple(Entry(file.path, file.size, facts[file]) for file in item.files))
+        entries = tuple(Entry(file.path, file.size, facts[file]) for file in item.files)
+        return LibraryTitle(item.path, entries, facts[item])
     return Entry(item.path, item.size, facts[item])
 
 

@@ -244,7 +244,7 @@ class Titles:
             raise
 
     def obstacle(self, name: str) -> str | None:
-        """Say in one line why no HLS can be made of a file; None where it can.
+        """Say in one line why no HLS can be made of a file or title; None where it can.
 
         Whoever looks at a whole library keeps no index of a file that nobody plays for longer than of others.
 
@@ -252,8 +252,9 @@ class Titles:
             BusyError: that can't be told now.
         """
         try:
-            with self._library.open(name) as file:
-                self._index(file, played=False).require_whole()
+            found = self._found(name, played=False)
+            if found[0].name:
+                title_files([(one.name, one.index, UNKNOWN) for one in found])
         except (MediaError, NotFoundError, OSError) as error:
             if isinstance(error, OSError) and error.errno in LACKING:
                 raise BusyError(str(error)) from error
@@ -267,17 +268,17 @@ class Titles:
             raise NotFoundError(f"{name} has no track {track}")
         return offered
 
-    def _found(self, name: str) -> list[_Found]:
-        """Resolve a name to one file, or to a title's."""
+    def _found(self, name: str, *, played: bool = True) -> list[_Found]:
+        """Resolve a name to one file, or to a title's; indexes of what isn't played go first."""
         try:
             with self._library.open(name) as file:
-                index = self._index(file)
+                index = self._index(file, played=played)
                 index.require_whole()
                 return [_Found(name, "", file.identity, index)]
         except NotFoundError:
-            return self._renditions(name)
+            return self._renditions(name, played=played)
 
-    def _renditions(self, name: str) -> list[_Found]:
+    def _renditions(self, name: str, *, played: bool) -> list[_Found]:
         """Index a title's files, the smallest picture first, without those that can't be packaged."""
         found: list[_Found] = []
         failed: MediaError | None = None
@@ -286,14 +287,15 @@ class Titles:
             path = f"{folder}/{file_name}".removeprefix("/")
             try:
                 with self._library.open(path) as file:
-                    index = self._index(file)
+                    index = self._index(file, played=played)
                     index.require_whole()
                     found.append(_Found(path, file_name, file.identity, index))
             except NotFoundError:
                 continue
             except MediaError as error:
                 failed = error
-                log.warning("rendition_left_out", title=name, file=file_name, reason=str(error))
+                if played:
+                    log.warning("rendition_left_out", title=name, file=file_name, reason=str(error))
         if failed is not None and not found:
             raise failed
         if not found:

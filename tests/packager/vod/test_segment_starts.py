@@ -11,6 +11,9 @@ import m3u8
 import pytest
 
 from media.errors import UnsupportedError
+from origin.server.library_list import describe_title
+from packager.concurrency import beside
+from packager.library.catalogue import Catalogue, LibraryTitle
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.export import export
@@ -143,6 +146,39 @@ def test_renditions_whose_cuts_differ_are_no_title_and_it_is_said_where(tmp_path
         assert "segment 1 at 6.000 s and segment 1 at 4.800 s" in said
     with pytest.raises(UnsupportedError, match=r"film\.90p\.mp4 and film\.180p\.mp4"):
         export(sorted(tmp_path.glob("*.mp4")), tmp_path / "out")
+
+
+async def test_the_library_knows_of_each_title_that_is_asked_for_whether_it_is_one(tmp_path: Path) -> None:
+    asked: list[str] = []
+    for name, distance in (("one", 50), ("other", 60)):
+        (tmp_path / name).mkdir()
+        titles = renditions(tmp_path / name, (90, 50, 25), (180, distance, 25))
+    titles = Titles(Library(tmp_path))
+
+    def obstacle(path: str) -> str | None:
+        asked.append(path)
+        return titles.obstacle(path)
+
+    catalogue = Catalogue(tmp_path, None, obstacle)
+    (unknown, *_) = (await catalogue.page(count=1, patience=0)).items
+    assert isinstance(unknown, LibraryTitle)
+    told = describe_title(unknown)
+    assert (told["hls"], told["obstacle"], told["playable"]) == (None, None, None)
+    async with beside(catalogue.run()):
+        for _ in range(2):
+            (one,) = (await catalogue.page(count=1, patience=None)).items
+            assert isinstance(one, LibraryTitle)
+            told = describe_title(one)
+            assert (told["hls"], told["obstacle"]) == ("/vod/one/film/master.m3u8", None)
+        # Its files before it, once, and nothing of what is on other pages.
+        assert sorted(asked[:2]) == ["one/film.180p.mp4", "one/film.90p.mp4"]
+        assert asked[2:] == ["one/film"]
+        (other, *_) = (await catalogue.named("other/film", patience=None)).items
+    assert isinstance(other, LibraryTitle)
+    told = describe_title(other)
+    assert told["hls"] is None
+    assert "aren't renditions of one title" in str(told["obstacle"])
+    assert told["media"] == "/media/other/film.180p.mp4", "which plays as a file"
 
 
 def test_renditions_of_several_rates_and_clocks_whose_cuts_agree_are_one_title(tmp_path: Path) -> None:
