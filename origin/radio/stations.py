@@ -14,7 +14,7 @@ from origin.radio.options import AudioSource, MountOptions
 from packager.live.channel import Channel
 from packager.process.tools import Tools
 from packager.radio.limits import SimulcastLimits
-from packager.radio.simulcast import LEAD_SECONDS, Simulcast, SimulcastOptions, StartLimit
+from packager.radio.simulcast import Simulcast, SimulcastOptions, StartLimit
 from packager.radio.source_client_station import SourceClientStation
 from packager.radio.station import Station, StationOptions
 
@@ -125,7 +125,7 @@ def _presentation(options: RadioOptions, config: Config, limits: RadioLimits) ->
         max_listeners=config.limits.listeners,
         hold_seconds=config.limits.hold_seconds,
         on_demand=options.on_demand and kind(options) == "relay",
-        lead_seconds=LEAD_SECONDS if options.hls else 0.0,
+        lead_seconds=limits.simulcast.lead_seconds if options.hls else 0.0,
         listener_password=options.listener_password or "",
         events=replace(
             limits.events,

@@ -14,6 +14,7 @@ from origin.server.loop_lag import LoopLagLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
+from packager.vod import TitleLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Limits:
         guesses: Of what is remembered of wrong passwords.
         radio: Of its stations.
         server: Of itself.
+        titles: Of VOD.
         tools: Of finding ffmpeg.
     """
 
@@ -67,4 +69,5 @@ class Limits:
     guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
+    titles: TitleLimits = field(default_factory=TitleLimits)
     tools: ToolsLimits = field(default_factory=ToolsLimits)

@@ -40,7 +40,6 @@ from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
 from packager.system_errors import LACKING
 from packager.vod import TitleLimits, Titles
-from packager.vod.index import IndexLimits
 
 log = structlog.get_logger()
 
@@ -109,7 +108,7 @@ class Services:
             config.limits.open_file_seconds,
             cross_origin_headers(config.server.allow_origin),
         )
-        self.titles = Titles(self.library, title_limits(config.limits))
+        self.titles = Titles(self.library, title_limits(config.limits, limits.titles))
         self.catalogue = Catalogue(
             self.library.root,
             tools,
@@ -318,10 +317,10 @@ def library_of(config: Config, files: Sequence[Path]) -> Library:
     )
 
 
-def title_limits(limits: LimitOptions) -> TitleLimits:
-    """Read the limits of VOD titles from the configuration."""
-    index = IndexLimits(moov_bytes=limits.vod_moov_bytes, samples=limits.vod_samples)
-    return TitleLimits(index_bytes=limits.vod_index_bytes, index=index)
+def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
+    """Put what is configured of the limits of VOD titles into them."""
+    index = replace(limits.index, moov_bytes=configured.vod_moov_bytes, samples=configured.vod_samples)
+    return replace(limits, index_bytes=configured.vod_index_bytes, index=index)
 
 
 def _data_of(options: LiveOptions, config: Config) -> DataFolder | None:

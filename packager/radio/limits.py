@@ -75,10 +75,13 @@ class SimulcastLimits:
         starts: channels that may start at once; an encoder's start costs most.
         idle_look_seconds: least time between two checks for viewers.
         start_seconds: how long a channel without segments counts as starting.
+        lead_seconds: past audio with which a channel begins: three segments, which players want before they
+            start.
         channel: limits of each channel.
     """
 
     starts: int = 4
     idle_look_seconds: float = 0.5
     start_seconds: float = 20.0
+    lead_seconds: float = 12.0
     channel: LiveLimits = field(default_factory=LiveLimits)

@@ -28,13 +28,10 @@ from packager.radio.limits import SimulcastLimits
 from packager.radio.title_date_ranges import TitleDateRanges, as_quoted_string, id3_frames_of
 from packager.window.wall_clock import Instant
 
-LEAD_SECONDS = 12.0
-"""Past audio with which a channel begins: three segments, which players want before they start."""
-
 log = structlog.get_logger()
 
 Subscribe = Callable[[], AbstractContextManager[BlockQueue]]
-"""Opens a queue that begins with the station's last ``LEAD_SECONDS`` and receives every further block."""
+"""Opens a queue that begins with the station's last ``lead_seconds`` and receives every further block."""
 
 
 @dataclass(frozen=True, slots=True)
