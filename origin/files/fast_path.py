@@ -6,7 +6,7 @@ ranges (`origin/http/select.py`), the common header fields, the counters and the
 
 from __future__ import annotations
 
-from origin.files.open_files import OpenFiles, Resolved
+from origin.files.open_files import CachedFile, OpenFileCache
 from origin.http.byte_ranges import ByteRange, Span, verbatim_range
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import Again, AnsweringConnection, FastAnswer
@@ -32,7 +32,7 @@ class FileAnswer(FastAnswer):
     def __init__(
         self,
         fast_path: FileFastPath,
-        resolved: Resolved,
+        resolved: CachedFile,
         request: RequestLine,
         fields: PlainFields,
         span: Span | None,
@@ -107,7 +107,7 @@ class RepeatedFileRequest:
         self._before, self._behind = around_range(data)
         self._start, self._end = len(self._before), -len(self._behind)
         self._counter = fast_path.access_log.counter(AREA, self.status)
-        self._resolved: Resolved | None = None
+        self._resolved: CachedFile | None = None
 
     def reply(self, data: bytes, common: bytes) -> Again | None:
         """Answer the request with another range.
@@ -156,7 +156,7 @@ class FileFastPath:
         access_log: Where requests are counted.
     """
 
-    def __init__(self, files: OpenFiles, access_log: AccessLog) -> None:
+    def __init__(self, files: OpenFileCache, access_log: AccessLog) -> None:
         self.files = files
         self.access_log = access_log
 

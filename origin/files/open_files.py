@@ -1,7 +1,6 @@
-"""Files of the library that were resolved once and stay open for a moment, for the requests that follow.
+"""A cache of open files, like nginx's open_file_cache: descriptors, validators and encoded header fields.
 
-A file is looked up again after a short validity; until then it is served as it was found: opened, its
-validators known, the header fields of its answers encoded. Only files that anybody may read are kept here.
+An entry is valid for a short time, after which the file is looked up again. Only public files are cached.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from origin.http.byte_ranges import ByteRange, Span, select_span
 from origin.http.select import Answer, Headers, answer, shared_headers
@@ -19,17 +19,17 @@ from origin.responses.representation import FileRepresentation
 from packager.library.storage import SETTLED_AFTER, LocalFile
 
 MAXIMUM_FILES = 256
-"""Files that are kept open at most, beyond those that are being sent."""
+"""Most cached files; files that are being sent stay open beyond that."""
 
 VALID_SECONDS = 0.5
-"""Time for which a file is served as it was found. The longest that a replaced file goes unnoticed."""
+"""Validity of an entry: the longest time for which a replaced file goes unnoticed."""
 
 
 class SharedFile:
-    """An open file with several users, closed by the last of them.
+    """An open file with a reference count, closed at zero.
 
     Args:
-        file: The file, of which its maker is the first user.
+        file: the file; the creator holds the first reference.
     """
 
     __slots__ = ("_users", "file")
@@ -39,36 +39,48 @@ class SharedFile:
         self._users = 1
 
     def acquire(self) -> None:
-        """Be a user."""
+        """Add a reference."""
         self._users += 1
 
     def release(self) -> None:
-        """Be a user no longer."""
+        """Drop a reference."""
         self._users -= 1
         if not self._users:
             self.file.close()
 
 
-class Resolved:
-    """A file as an address led to it, with what its answers have in common.
-
-    Args:
-        shared: The open file, which this is a user of.
-        media_type: Its Content-Type.
-        headers: Raw header fields of every answer (Cache-Control and the like).
-        common_headers: Those that the server adds to answers of the application.
-        now: Seconds since the epoch.
-        valid_until: When it must have been looked up again, by the monotonic clock.
-        renewed_from: From when one request may look it up again.
+class Validity(NamedTuple):
+    """The times at which a file was opened and must be looked up again.
 
     Attributes:
-        is_fresh: Whether anybody may be answered without a look at the clock.
-        is_claimed: Whether somebody was told to look it up again.
+        opened: seconds since the epoch.
+        renewed_from: from when one request may look it up again, by the monotonic clock.
+        valid_until: when it must have been looked up again, by the monotonic clock.
+    """
+
+    opened: float
+    renewed_from: float
+    valid_until: float
+
+
+class CachedFile:
+    """An entry of the cache: an open file, and the encoded header fields of its responses.
+
+    Args:
+        shared: the open file, of which the entry holds a reference.
+        media_type: Content-Type.
+        headers: raw header fields of every response, such as Cache-Control.
+        common_headers: raw header fields that the server adds to every response of the application.
+        validity: until when the entry may be used.
+
+    Attributes:
+        is_fresh: whether the entry may be used without a look at the clock.
+        is_being_renewed: whether a request was sent to look the file up again.
     """
 
     __slots__ = (
         "_headers",
-        "is_claimed",
+        "is_being_renewed",
         "is_fresh",
         "media_type",
         "renewed_from",
@@ -85,43 +97,38 @@ class Resolved:
         media_type: str,
         headers: Headers,
         common_headers: Headers,
-        now: float,
-        valid_until: float,
-        renewed_from: float,
+        validity: Validity,
     ) -> None:
         self.shared = shared
         self.media_type = media_type
-        self.valid_until = valid_until
-        self.renewed_from = renewed_from
-        self.representation = FileRepresentation(shared.file, media_type, now)
+        self.valid_until = validity.valid_until
+        self.renewed_from = validity.renewed_from
+        self.representation = FileRepresentation(shared.file, media_type, validity.opened)
         self.size = self.representation.size
         self._headers = (*headers, *common_headers)
-        lines = encoded((*shared_headers(self.representation, headers, now), *common_headers))
+        lines = encoded((*shared_headers(self.representation, headers, validity.opened), *common_headers))
         self.template = ResponseTemplate(self.size, lines)
         self.is_fresh = True
-        self.is_claimed = False
+        self.is_being_renewed = False
 
-    def age(self) -> None:
-        """Be fresh no longer."""
+    def expire(self) -> None:
+        """End the time for which the entry may be used without a look at the clock."""
         self.is_fresh = False
 
     def borrow(self) -> FileRepresentation:
-        """The file for one more answer, whose end gives it back."""
+        """Make a representation with a reference of its own, which its end releases."""
         self.shared.acquire()
         shared, etag = self.shared, self.representation.etag
         return FileRepresentation(shared.file, self.media_type, release=shared.release, etag=etag)
 
     def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
-        """Decide the answer to a request, as `origin/http/select.py` does for every other.
+        """Decide the response to a request, by the rules of `origin/http/select.py`.
 
         Args:
             method: GET or HEAD.
-            request: The request's header fields.
-            span: What its Range says, if that isn't among them.
-            common: Encoded header fields that every answer of the server has.
-
-        Returns:
-            The answer.
+            request: the request's header fields.
+            span: the parsed Range field, if it isn't among them.
+            common: encoded header fields of every response of the server.
         """
         size, file = self.size, self.shared.file.fd
         if method == "GET" and not request.is_conditional and not request.has_range:
@@ -136,17 +143,17 @@ class Resolved:
         if span is not None:
             last = b"" if span[1] is None else b"%d" % span[1]
             fields = (*fields, (b"range", b"bytes=%d-%b" % (span[0], last)))
-        general = answer(method, fields, self.representation, time.time(), self._headers)
-        return _general(general, common, file)
+        decided = answer(method, fields, self.representation, time.time(), self._headers)
+        return _from_answer(decided, common, file)
 
 
-class OpenFiles:
-    """The files that are kept open, by the target as requests say it: a query names a version of its own.
+class OpenFileCache:
+    """The cache of open files, by request target with its query.
 
     Args:
-        maximum: How many; 0 keeps none.
-        valid_seconds: For how long each is served without being looked up again.
-        headers: Raw header fields that the server gives every answer to a request for a file.
+        maximum: most entries; 0 disables the cache.
+        valid_seconds: how long an entry is valid.
+        headers: raw header fields of every response for a file.
     """
 
     def __init__(
@@ -155,37 +162,37 @@ class OpenFiles:
         self._maximum = maximum
         self._valid_seconds = valid_seconds
         self._headers = tuple(headers)
-        self._files: dict[bytes, Resolved] = {}
+        self._files: dict[bytes, CachedFile] = {}
         self._lookups: dict[bytes, asyncio.Future[None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
-    def find(self, target: bytes) -> Resolved | None:
-        """The file that a target led to a moment ago, for an answer on the connection.
+    def find(self, target: bytes) -> CachedFile | None:
+        """Find the entry of a target, for the fast path.
 
         Returns:
-            None when it has to be looked up, by `get`. While it is valid, one client of many hears so.
+            None if `get` must look the file up; while the entry is still valid, for one request only.
         """
         found = self._files.get(target)
         if found is None or (now := time.monotonic()) < found.renewed_from:
             return found
         if now >= found.valid_until:
             return None
-        if found.is_claimed or target in self._lookups:
+        if found.is_being_renewed or target in self._lookups:
             return found
-        found.is_claimed = True
+        found.is_being_renewed = True
         return None
 
-    def fresh(self, target: bytes) -> Resolved | None:
-        """The same for one who comes again and seldom needs to look at the clock; None: ask `find`."""
+    def fresh(self, target: bytes) -> CachedFile | None:
+        """Find a fresh entry of a target, mostly without a look at the clock; None to call `find`."""
         found = self._files.get(target)
         if found is None or found.is_fresh:
             return found
-        # While somebody looks it up, a thousand connections aren't to find each other's way anew.
-        is_looked_up = found.is_claimed or target in self._lookups
+        # While one request looks it up, the others go on using the entry.
+        is_looked_up = found.is_being_renewed or target in self._lookups
         return found if is_looked_up and time.monotonic() < found.valid_until else None
 
-    def valid(self, target: bytes) -> Resolved | None:
-        """The file that a target led to, unless it is due to be looked up and nobody does so yet."""
+    def valid(self, target: bytes) -> CachedFile | None:
+        """Find a valid entry of a target; None if it is due for a lookup that nobody has begun."""
         found = self._files.get(target)
         if found is None:
             return None
@@ -195,18 +202,18 @@ class OpenFiles:
     async def get(
         self, target: bytes, open_file: Callable[[], Awaitable[LocalFile]], media_type: str, headers: Headers
     ) -> FileRepresentation:
-        """The file that a target leads to: as it was found a moment ago, or looked up now.
+        """Return the file of a target from the cache, or open it.
 
         Args:
-            target: The address's path and query, as the request says them.
-            open_file: Looks it up; what it raises is raised.
-            media_type: Its Content-Type.
-            headers: Raw header fields of every answer.
+            target: path and query of the request.
+            open_file: opens the file; its exceptions are raised.
+            media_type: Content-Type.
+            headers: raw header fields of every response.
         """
         if (kept := self.valid(target)) is not None:
             return kept.borrow()
         if (lookup := self._lookups.get(target)) is not None:
-            # One of a crowd that comes at once looks it up for all, unless it is nothing to keep.
+            # One of several simultaneous requests opens the file for all, unless it can't be cached.
             await asyncio.wait((lookup,))
             if (kept := self.valid(target)) is not None:
                 return kept.borrow()
@@ -225,10 +232,10 @@ class OpenFiles:
     def _keep(
         self, target: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
     ) -> Callable[[], None]:
-        """Keep a file that a target has just led to. Gives what its user calls when its use has ended."""
+        """Cache a file that was just opened; return the function that releases it."""
         now = time.time()
         if not self._maximum or file.modified > now - SETTLED_AFTER:
-            # Its validators are about to change, without the file's changing.
+            # A file that changed just now has a weak entity-tag, which becomes a strong one soon.
             return file.close
         shared = SharedFile(file)
         shared.acquire()
@@ -236,26 +243,24 @@ class OpenFiles:
             self._drop(target)
         elif len(self._files) >= self._maximum:
             self._drop(next(iter(self._files)))
-        kept = self._files[target] = Resolved(
+        kept = self._files[target] = CachedFile(
             shared,
             media_type,
             headers,
             self._headers,
-            now,
-            valid_until=looked_up + self._valid_seconds,
-            renewed_from=looked_up + self._valid_seconds / 2,
+            Validity(now, looked_up + self._valid_seconds / 2, looked_up + self._valid_seconds),
         )
-        asyncio.get_running_loop().call_later(self._valid_seconds / 2, kept.age)
+        asyncio.get_running_loop().call_later(self._valid_seconds / 2, kept.expire)
         self._schedule()
         return shared.release
 
     def _drop(self, target: bytes) -> None:
         dropped = self._files.pop(target)
-        dropped.age()
+        dropped.expire()
         dropped.shared.release()
 
     def close(self) -> None:
-        """Keep nothing any more: the server has ended."""
+        """Close all cached files at the server's end."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -268,7 +273,7 @@ class OpenFiles:
             self._sweep = loop.call_later(self._valid_seconds, self._drop_outdated)
 
     def _drop_outdated(self) -> None:
-        """A file that nobody asks for isn't kept from being deleted for good."""
+        """Close files that aren't requested any more, so that deleting them frees the disk space."""
         self._sweep = None
         now = time.monotonic()
         for target in [target for target, file in self._files.items() if now >= file.valid_until]:
@@ -277,7 +282,7 @@ class OpenFiles:
             self._schedule()
 
 
-def _general(reply: Answer, common: bytes, file: int) -> Reply:
+def _from_answer(reply: Answer, common: bytes, file: int) -> Reply:
     head = b"%b%b%b\r\n" % (STATUS_LINE[reply.status], common, encoded(reply.headers))
     file_bytes = sum(piece.length for piece in reply.body if isinstance(piece, ByteRange))
     text_bytes = sum(len(piece) for piece in reply.body if not isinstance(piece, ByteRange))

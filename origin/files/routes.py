@@ -8,7 +8,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from origin.files.open_files import OpenFiles
+from origin.files.open_files import OpenFileCache
 from origin.http.media_types import media_type
 from origin.http.refusal import plain_refusal
 from origin.responses.common_headers import NO_SNIFFING
@@ -48,12 +48,12 @@ class Files:
         library: Library,
         *,
         max_age: int = 3600,
-        open_files: OpenFiles | None = None,
+        open_files: OpenFileCache | None = None,
         app: ASGIApp | None = None,
     ) -> None:
         self._library = library
         self._headers = ((b"cache-control", b"public, max-age=%d" % max_age), NO_SNIFFING)
-        self._open_files = OpenFiles(0) if open_files is None else open_files
+        self._open_files = OpenFileCache(0) if open_files is None else open_files
         self._app = app or Response("Not Found\n", 404)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -38,7 +38,7 @@ from origin.responses.cached import (
     RequestTraits,
     ResponseFrame,
     media_template,
-    reply_of,
+    reply_from_response,
     text_reply,
 )
 from packager.publish.hls import RenderingError
@@ -75,7 +75,7 @@ def _read_target(target: bytes, carried: tuple[str, ...]) -> Target | None:
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
 def _player_request(fields: PlainFields) -> PlayerRequest:
-    asked = RequestTraits.by(fields.fields)
+    asked = RequestTraits.from_headers(fields.fields)
     return PlayerRequest(asked.takes_gzip, hash(asked.agent))
 
 
@@ -292,7 +292,9 @@ class LiveAnswer(FastAnswer):
 
     def _refuse(self, status: int, kept: int, text: str = "") -> None:
         later = self._rendition.window.target_duration if status in (429, 503) else None
-        self._line.reply(self, reply_of(refusal(status, kept, text, retry_after=later), self._around()))
+        self._line.reply(
+            self, reply_from_response(refusal(status, kept, text, retry_after=later), self._around())
+        )
 
 
 class PlaylistAnswer(LiveAnswer):
@@ -337,7 +339,7 @@ class PlaylistAnswer(LiveAnswer):
             self._refuse(503, 0)
         elif holds:
             text, kept = reload.render(), reload.max_age
-            reply = self._service.latest.of(
+            reply = self._service.latest.reply(
                 text, MEDIA_TYPE, kept, self._around(), coded=self._player_request.coded
             )
             self._line.reply(self, reply)

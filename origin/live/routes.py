@@ -214,7 +214,7 @@ class _Live:
             return _absent(name, named, stream, rendition)
         tag, kind = media_tag(name, len(data)), media_type(rendition)
         if text:
-            coded = RequestTraits.by(request.scope["headers"]).takes_gzip
+            coded = RequestTraits.from_headers(request.scope["headers"]).takes_gzip
             return text_response((bytes(data),), kind, int(window.retention), coded=coded, immutable_tag=tag)
         return media_response(data, kind, tag, cache_control(window))
 
@@ -307,7 +307,7 @@ async def time_of_day(_: Request) -> Response:
 
 
 def _note_viewer(request: Request, stream: LiveStream) -> RequestTraits:
-    asked, client = RequestTraits.by(request.scope["headers"]), request.scope.get("client")
+    asked, client = RequestTraits.from_headers(request.scope["headers"]), request.scope.get("client")
     stream.audience.saw((client[0] if client else "", hash(asked.agent)), time.monotonic())
     return asked
 

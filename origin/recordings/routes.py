@@ -107,7 +107,7 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
         return RecordedResponse(recording, MovieRepresentation(recording, head, layout), attachment)
     if _PLAYLIST.fullmatch(name):
         media_type = mpd.MEDIA_TYPE if name == MANIFEST else MEDIA_TYPE
-        asked = RequestTraits.by(request.scope["headers"])
+        asked = RequestTraits.from_headers(request.scope["headers"])
         return await asyncio.to_thread(_text, recording, name, media_type, coded=asked.takes_gzip)
     found = _MEDIA.fullmatch(name)
     if found is None:
@@ -159,7 +159,7 @@ def _text(recording: Recording, name: str, media_type: str, *, coded: bool) -> R
     """Read a playlist or a manifest and answer with it; of a day it has megabytes, which take a while."""
     with recording.open(name) as file:
         data = file.pread(0, file.size)
-    return text_response((data,), media_type, MAX_AGE, coded=coded, apart=True)
+    return text_response((data,), media_type, MAX_AGE, coded=coded, in_thread=True)
 
 
 class RecordedResponse(RepresentationResponse):

@@ -53,7 +53,7 @@ class RequestTraits:
         return not self.is_ranged and accepts_gzip(self.accept_encoding)
 
     @classmethod
-    def by(cls, fields: Headers) -> RequestTraits:
+    def from_headers(cls, fields: Headers) -> RequestTraits:
         """Read a request's raw header fields, names in lower case."""
         ranged, encoding, agent = False, "", b""
         for name, value in fields:
@@ -97,7 +97,7 @@ def text_response(
     *,
     coded: bool,
     immutable_tag: str | None = None,
-    apart: bool = False,
+    in_thread: bool = False,
 ) -> Response:
     """Answer with a playlist, a manifest or captions.
 
@@ -107,9 +107,9 @@ def text_response(
         max_age: seconds for which caches may keep it.
         coded: whether gzip is acceptable; what would take long to compress goes as it is.
         immutable_tag: entity-tag of what its address always stands for; None where that changes.
-        apart: whether nobody else waits meanwhile, since this is called in a thread.
+        in_thread: whether nobody else waits meanwhile, since this is called in a thread.
     """
-    coded = coded and (apart or content_coding.is_quick(text))
+    coded = coded and (in_thread or content_coding.is_quick(text))
     body, tag = _coded(text) if coded else (text, immutable_tag or content_coding.tag(text))
     headers = {name.decode(): value.decode() for name, value in _coding(coded=coded)}
     representation: BytesRepresentation | PiecesRepresentation
@@ -125,7 +125,7 @@ def text_reply(
     text: Pieces,
     media_type: str,
     max_age: int,
-    around: ResponseFrame,
+    frame: ResponseFrame,
     *,
     coded: bool,
     immutable_tag: str | None = None,
@@ -136,7 +136,7 @@ def text_reply(
         text: as for `text_response`, as are those not named here.
         media_type: of it.
         max_age: of it.
-        around: what else the header has.
+        frame: what else the header has.
         coded: whether gzip is acceptable.
         immutable_tag: of it.
     """
@@ -144,9 +144,9 @@ def text_reply(
     body, tag = _coded(text) if coded else (text, immutable_tag or content_coding.tag(text))
     bodies = rendered(body)
     size = sum(map(len, bodies))
-    caching, common = _caching(max_age, immutable_tag), around.common_headers
+    caching, common = _caching(max_age, immutable_tag), frame.common_headers
     template = _template(size, media_type, tag, caching, _coding(coded=coded), common)
-    return Reply(200, (template.whole(around.common), *bodies), size)
+    return Reply(200, (template.whole(frame.common), *bodies), size)
 
 
 class LatestReply:
@@ -158,13 +158,15 @@ class LatestReply:
         self._made_of: tuple[Pieces, bytes, int, bool] = ((), b"", 0, False)
         self._reply: Reply | None = None
 
-    def of(self, text: Pieces, media_type: str, max_age: int, around: ResponseFrame, *, coded: bool) -> Reply:
+    def reply(
+        self, text: Pieces, media_type: str, max_age: int, frame: ResponseFrame, *, coded: bool
+    ) -> Reply:
         """As `text_reply`; always with the same media type and the same fields of the whole server."""
         latest, common, age, was_coded = self._made_of
-        same = latest is text and common is around.common and age == max_age and was_coded is coded
+        same = latest is text and common is frame.common and age == max_age and was_coded is coded
         if self._reply is None or not same:
-            self._made_of = text, around.common, max_age, coded
-            self._reply = text_reply(text, media_type, max_age, around, coded=coded)
+            self._made_of = text, frame.common, max_age, coded
+            self._reply = text_reply(text, media_type, max_age, frame, coded=coded)
         return self._reply
 
 
@@ -195,9 +197,9 @@ def media_template(
     return _template(size, media_type, etag, cache_control, (), common_headers)
 
 
-def reply_of(response: Response, around: ResponseFrame) -> Reply:
+def reply_from_response(response: Response, frame: ResponseFrame) -> Reply:
     """What an application's response of bytes is on the connection; the rest as for `text_reply`."""
-    head = around.head(response.status_code, response.raw_headers)
+    head = frame.head(response.status_code, response.raw_headers)
     return Reply(response.status_code, (head, bytes(response.body)), len(response.body))
 
 

@@ -96,7 +96,7 @@ class CommonHeaders:
             kind = message["type"]
             if kind == "http.response.start":
                 status = message["status"]
-                headers = _completed(status, [*message.get("headers", ()), *shared])
+                headers = _with_default_headers(status, [*message.get("headers", ()), *shared])
                 await send({**message, "headers": headers})
                 return
             if kind != ZERO_COPY:
@@ -118,9 +118,9 @@ class CommonHeaders:
             if shared and _is_preflight(scope):
                 await _answer_preflight(count)
             elif scope["method"] == "OPTIONS" and scope["path"] == "*":
-                await _answer_ping(count)
+                await _answer_server_options(count)
             else:
-                await _answer_in_any_case(self._app, scope, receive, count, lambda: status)
+                await _answer_or_500(self._app, scope, receive, count, lambda: status)
         finally:
             self._access_log.count_request(area, status)
             if self._access_log.log_requests:
@@ -143,14 +143,14 @@ def _is_preflight(scope: Scope) -> bool:
     )
 
 
-async def _answer_ping(send: Send) -> None:
+async def _answer_server_options(send: Send) -> None:
     """RFC 9110 §9.3.7: of the server as a whole; libshout asks so for TLS, and takes any 2xx for none."""
     headers = [(b"allow", b"GET, HEAD, POST, PUT, OPTIONS")]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
-def _completed(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _with_default_headers(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Add to header fields what each answer has that doesn't say something else."""
     names = {name for name, _ in headers}
     if NO_SNIFFING[0] not in names:
@@ -160,7 +160,7 @@ def _completed(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[by
     return headers
 
 
-async def _answer_in_any_case(
+async def _answer_or_500(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]
 ) -> None:
     """Let the application answer; where it fails, that is answered and logged, and this request's alone.

@@ -29,7 +29,7 @@ COPY_STEP = 256 * 1024
 """Bytes of one step of a copy, which is what a slow client costs in memory."""
 
 
-class ReadInThread:
+class ThreadReader:
     """What reads by a function that blocks, and lets go only once nothing reads any more.
 
     A file has one position, and this one is read by many at theirs: so it isn't by aiofiles, which follows a
@@ -61,7 +61,7 @@ class ReadInThread:
             self._release()
 
 
-class FileRepresentation(ReadInThread):
+class FileRepresentation(ThreadReader):
     """An open file of the library, which it owns and closes, or uses and gives back.
 
     Args:

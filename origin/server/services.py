@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 from origin.config.errors import CommandError
 from origin.config.options import Config, LimitOptions, LiveOptions, seconds, size
 from origin.config.warnings import serves_channel
-from origin.files.open_files import OpenFiles
+from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import RequestCounters
 from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
@@ -103,7 +103,7 @@ class Services:
         self.traffic = RequestCounters()
         self.registry = CollectorRegistry()
         self.library = library_of(config, files)
-        self.open_files = OpenFiles(
+        self.open_files = OpenFileCache(
             config.limits.open_files,
             config.limits.open_file_seconds,
             cross_origin_headers(config.server.allow_origin),

@@ -20,7 +20,7 @@ from origin.http import content_coding
 from origin.http.refusal import plain_refusal
 from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
-from origin.responses.representation import BytesRepresentation, ReadInThread, RepresentationResponse
+from origin.responses.representation import BytesRepresentation, RepresentationResponse, ThreadReader
 from packager.concurrency import opened_in_thread
 from packager.library.storage import NotFoundError
 from packager.vod import OpenSegment, Titles
@@ -56,7 +56,7 @@ def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
     ]
 
 
-class SegmentRepresentation(ReadInThread):
+class SegmentRepresentation(ThreadReader):
     """A segment that is read from its file as it is sent.
 
     Args:
@@ -113,9 +113,9 @@ class _Vod:
                 log.error("vod_unreadable", path=path["path"], error=str(error))
                 return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
             if isinstance(found, Text):
-                coded = RequestTraits.by(request.scope["headers"]).takes_gzip
+                coded = RequestTraits.from_headers(request.scope["headers"]).takes_gzip
                 return await asyncio.to_thread(
-                    text_response, (found.data,), found.media_type, self._max_age, coded=coded, apart=True
+                    text_response, (found.data,), found.media_type, self._max_age, coded=coded, in_thread=True
                 )
             return RepresentationResponse(found, cache_control=f"public, max-age={self._max_age}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from origin.files.open_files import OpenFiles
+from origin.files.open_files import OpenFileCache
 from origin.files.routes import Files
 from origin.http1.access_log import RequestCounters
 from origin.http1.protocol import http_protocol
@@ -122,7 +122,7 @@ def headwater_by_asgi(library: Path) -> Iterator[Peer]:
 
 def serve_by_asgi(library: str, port: str) -> None:
     """Serve a folder's files by ASGI alone, in this process."""
-    own = Files(Library(Path(library)), open_files=OpenFiles(), app=Starlette())
+    own = Files(Library(Path(library)), open_files=OpenFileCache(), app=Starlette())
     app = CommonHeaders(own, traffic=RequestCounters(), allow_origin="*", log_requests=False)
     uvicorn.run(
         app,

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from origin.files import routes as file_routes
 from origin.files.fast_path import FileFastPath
-from origin.files.open_files import OpenFiles
+from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.protocol import http_protocol
@@ -136,7 +136,7 @@ class FilesWing:
 def files_wing(library: Path, max_age: int = 600, valid_seconds: float = 1.0) -> FilesWing:
     """Make the files wing."""
     traffic = RequestCounters()
-    open_files = OpenFiles(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
+    open_files = OpenFileCache(valid_seconds=valid_seconds, headers=cross_origin_headers("*"))
     own = file_routes.Files(Library(library), max_age=max_age, open_files=open_files)
     app = CommonHeaders(own, traffic=traffic, allow_origin="*", log_requests=False)
     fast_path = FastPath({"media": FileFastPath(open_files, AccessLog(traffic, log_requests=False))})

@@ -179,7 +179,7 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
         (f"/live/test/240p/{NUMBER + 7}.0.m4s", fast_path, "media_tag", ()),
         (f"/live/test/240p/init-{NUMBER}.mp4", routes, "media_tag", (SLOWLY,)),
         ("/live/test/240p/1.m4s", LiveManifest, "lost_segment", ()),
-        (f"{PATH}?x", cached.LatestReply, "of", ()),
+        (f"{PATH}?x", cached.LatestReply, "reply", ()),
     ],
 )
 def test_whatever_fails_is_500_of_that_request_alone(

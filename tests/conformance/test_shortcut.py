@@ -13,7 +13,7 @@ import pytest
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from origin.files.open_files import OpenFiles
+from origin.files.open_files import OpenFileCache
 from origin.files.routes import open_file
 from origin.http1.request_head import HttpLimits
 from packager.library.storage import Library, LocalFile
@@ -227,7 +227,7 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
         lookups += 1
         return await open_file(own, "small.mp3")
 
-    open_files = OpenFiles(valid_seconds=1.0)
+    open_files = OpenFileCache(valid_seconds=1.0)
     crowd = [open_files.get(b"/media/small.mp3", look_up, "audio/mpeg", ()) for _ in range(50)]
     found = await asyncio.gather(*crowd)
     assert lookups == 1
@@ -241,7 +241,7 @@ async def test_a_crowd_that_comes_at_once_has_one_lookup(library: Path) -> None:
     open_files.close()
     with pytest.raises(ValueError, match="closed"):
         found[0].descriptor()
-    none_kept = OpenFiles(0)
+    none_kept = OpenFileCache(0)
     for representation in await asyncio.gather(
         *(none_kept.get(b"/media/small.mp3", look_up, "audio/mpeg", ()) for _ in range(5))
     ):
@@ -315,12 +315,12 @@ def test_a_repeated_range_that_the_client_takes_slowly_is_whole_and_what_follows
 async def test_one_of_many_that_ask_in_one_turn_looks_the_file_up_again(library: Path) -> None:
     """The others have it as it was, and then as it is."""
     own = Library(library)
-    open_files = OpenFiles(valid_seconds=1000.0)
+    open_files = OpenFileCache(valid_seconds=1000.0)
     first = await open_files.get(b"/media/small.mp3", lambda: open_file(own, "small.mp3"), "audio/mpeg", ())
     kept = open_files.find(b"/media/small.mp3")
     assert kept is not None
     kept.renewed_from = 0.0
-    kept.age()
+    kept.expire()
     assert open_files.fresh(b"/media/small.mp3") is None
     assert [open_files.find(b"/media/small.mp3") for _ in range(4)] == [None, kept, kept, kept]
     # Those who come again stay on their short way meanwhile, but not with what is out of date.

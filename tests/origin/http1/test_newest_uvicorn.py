@@ -17,7 +17,7 @@ SERVE_SECONDS = 120
 
 SERVE = """
 import asyncio, pathlib, sys, uvicorn
-from origin.files.open_files import OpenFiles
+from origin.files.open_files import OpenFileCache
 from origin.files.routes import Files
 from origin.http1.protocol import http_protocol
 from origin.http1.request_head import HttpLimits
@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
         await self.on_tick(0)
         await ask(self)
 
-files = Files(Library(pathlib.Path(sys.argv[1])), open_files=OpenFiles())
+files = Files(Library(pathlib.Path(sys.argv[1])), open_files=OpenFileCache())
 options = dict(port=0, lifespan="off", log_config=None, proxy_headers=False)
 print(pathlib.Path(uvicorn.__file__).parent.parent)
 Server(uvicorn.Config(files, http=http_protocol(HttpLimits()), **options)).run()
