@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
 import re
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from origin.http.client_limits import ClientLimits
+from origin.server.limits import Limits
 
 ROOT = Path(__file__).parent.parent
 STANDARD_LIBRARY = frozenset(sys.stdlib_module_names)
@@ -271,3 +278,38 @@ def test_no_test_patches_a_constant() -> None:
 )
 def test_the_check_of_patches_sees_each_way_to_set_a_constant(text: str) -> None:
     assert patched_constants(text)
+
+
+def named_types(hint: object) -> Iterator[object]:
+    """Give a type and all those that it is made of."""
+    yield hint
+    for one in typing.get_args(hint):
+        yield from named_types(one)
+
+
+def handed_in(limits: type, found: set[type]) -> set[type]:
+    """Add a dataclass of limits to those found, with all that its fields hold."""
+    if limits not in found:
+        found.add(limits)
+        for hint in typing.get_type_hints(limits).values():
+            for one in named_types(hint):
+                if isinstance(one, type) and dataclasses.is_dataclass(one):
+                    handed_in(one, found)
+    return found
+
+
+def test_the_limits_of_every_room_are_handed_in_from_the_servers() -> None:
+    modules = [
+        importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for path in MODULES
+        if re.search(r"^class \w+Limits\b", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    every = {
+        one
+        for module in modules
+        for name, one in vars(module).items()
+        if name.endswith("Limits") and isinstance(one, type) and dataclasses.is_dataclass(one)
+    }
+    # It counts what each client has; how much that may be is configured.
+    assert every - handed_in(Limits, set()) == {ClientLimits}
+    assert all(one.__dataclass_params__.frozen for one in every - {ClientLimits})  # type: ignore[attr-defined]
