@@ -24,7 +24,7 @@ from origin.http1.exchange import take_slowly
 from origin.live.authorization import Publishers, RefusalError, require_type
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from packager.publish.commands import Commands, TooManyCuesError, TooManyFeedsError
-from packager.publish.date_ranges import ImplausibleDateError, plausible
+from packager.publish.date_ranges import ImplausibleDateError, check_date
 from packager.publish.live_stream import LiveStream
 from packager.step_budget import StepBudget
 
@@ -153,7 +153,7 @@ def _zero(request: Request, stream: LiveStream) -> Fraction:
         RefusalError: 400, or 503 while nothing is on air.
         ImplausibleDateError: the start can't be meant.
     """
-    edge = stream.presentation.edge
+    edge = stream.presentation.live_edge
     if edge is None:
         raise RefusalError(503, "nothing is on air")
     parameters = request.query_params
@@ -164,5 +164,5 @@ def _zero(request: Request, stream: LiveStream) -> Fraction:
         raise RefusalError(400, "start: an ISO 8601 date; offset: a number of seconds") from error
     if not abs(offset) <= LONGEST_OFFSET:
         raise RefusalError(400, f"offset: at most {LONGEST_OFFSET} seconds")
-    zero = edge if date is None else plausible(date, edge)
+    zero = edge if date is None else check_date(date, edge)
     return zero + Fraction(round(offset * 1000), 1000)

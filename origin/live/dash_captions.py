@@ -5,7 +5,7 @@ from __future__ import annotations
 from media.errors import MediaError
 from media.mp4 import wvtt
 from origin.live.dvr_segments import read_whole
-from origin.live.open_segment import completed
+from origin.live.open_segment import wait_until_complete
 from origin.live.uris import RenditionFile, RenditionFileKind
 from packager.publish.dash import TEXT_INIT_NUMBER
 from packager.publish.live_stream import LiveStream
@@ -16,7 +16,7 @@ from packager.window.window import Window
 MILLISECONDS = 1000
 
 
-def is_fragmented(named: RenditionFile, rendition: Rendition) -> bool:
+def is_dash_captions(named: RenditionFile, rendition: Rendition) -> bool:
     """Tell whether a name is one that captions have in DASH alone."""
     if rendition.language is None:
         return False
@@ -25,7 +25,9 @@ def is_fragmented(named: RenditionFile, rendition: Rendition) -> bool:
     return named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION
 
 
-async def fragmented(named: RenditionFile, stream: LiveStream, rendition: Rendition) -> bytes | None:
+async def render_dash_captions(
+    named: RenditionFile, stream: LiveStream, rendition: Rendition
+) -> bytes | None:
     """Give an init segment, or a segment of captions when it is complete, for which those that are due wait.
 
     Args:
@@ -43,7 +45,7 @@ async def fragmented(named: RenditionFile, stream: LiveStream, rendition: Rendit
         return wvtt.INIT
     window = rendition.window
     # It isn't known before its end which words are in it; and players ask for it as early as for the picture.
-    await completed(window, named.number, stream.wall_clock())
+    await wait_until_complete(window, named.number, stream.wall_clock())
     segment, begin = window.at(named.number), stream.presentation.media_time(named.number)
     if segment is None or begin is None:
         return None

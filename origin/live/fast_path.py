@@ -30,7 +30,7 @@ from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
 from origin.live.memfd_cache import MemfdCache, MemfdCopy, MemfdLimits
 from origin.live.open_segment import PartWait
-from origin.live.reload import Reload, kept_until, read_query
+from origin.live.reload import Reload, not_found_max_age, read_query
 from origin.live.routes import refusal
 from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import (
@@ -275,7 +275,7 @@ class LiveAnswer(FastAnswer):
     def _answer(self, *, holds: bool) -> None:
         """Reply, whether what was waited for has come or doesn't in time."""
 
-    def _wait(self, awaited: Reload | PartWait, refused_seconds: int) -> None:
+    def _wait(self, awaited: Reload | PartWait, max_age: int) -> None:
         waiters = self._rendition.window.waiters
         client = self.client_host or self._line.client_host or ""
         if not self._service.blocked.take(client):
@@ -283,17 +283,17 @@ class LiveAnswer(FastAnswer):
             return
         self._counted = client
         try:
-            waiters.add(self, awaited.has_come, awaited.longest_wait, awaited.awaited)
+            waiters.add(self, awaited.has_come, awaited.longest_wait, awaited.key)
         except TooManyWaitersError:
-            self._refuse(503, refused_seconds)
+            self._refuse(503, max_age)
 
-    def _around(self) -> ResponseFrame:
+    def _frame(self) -> ResponseFrame:
         return ResponseFrame(self._line.fields(self), self._service.common_headers)
 
     def _refuse(self, status: int, kept: int, text: str = "") -> None:
         later = self._rendition.window.target_duration if status in (429, 503) else None
         self._line.reply(
-            self, reply_from_response(refusal(status, kept, text, retry_after=later), self._around())
+            self, reply_from_response(refusal(status, kept, text, retry_after=later), self._frame())
         )
 
 
@@ -320,16 +320,16 @@ class PlaylistAnswer(LiveAnswer):
         """Count the viewer, and reply or wait."""
         reload = self._reload
         viewer = (self.client_host or self._line.client_host or "", self._player_request.agent)
-        reload.stream.audience.saw(viewer, self.started)
+        reload.stream.viewer_counter.note(viewer, self.started)
         try:
             reload.check()
         except DirectiveError as error:
-            self._refuse(400, reload.too_early_seconds, str(error))
+            self._refuse(400, reload.too_early_max_age, str(error))
             return
         if reload.has_come():
             self._answer(holds=True)
         else:
-            self._wait(reload, reload.error_seconds)
+            self._wait(reload, reload.error_max_age)
 
     def _answer(self, *, holds: bool) -> None:
         """Reply with the playlist, or that it doesn't come."""
@@ -340,11 +340,11 @@ class PlaylistAnswer(LiveAnswer):
         elif holds:
             text, kept = reload.render(), reload.max_age
             reply = self._service.latest.reply(
-                text, MEDIA_TYPE, kept, self._around(), coded=self._player_request.coded
+                text, MEDIA_TYPE, kept, self._frame(), coded=self._player_request.coded
             )
             self._line.reply(self, reply)
         else:
-            self._refuse(503, reload.error_seconds)
+            self._refuse(503, reload.error_max_age)
 
 
 class MediaAnswer(LiveAnswer):
@@ -390,7 +390,7 @@ class MediaAnswer(LiveAnswer):
         if data is not None:
             self._line.reply(self, self._reply_with(data))
         else:
-            self._refuse(404, kept_until(named.number, self._stream, window, window.target_duration))
+            self._refuse(404, not_found_max_age(named.number, self._stream, window, window.target_duration))
 
     def hold(self, data: bytes | memoryview) -> MemfdCopy | None:
         """Keep the copy of what is sent until the end, if there is one."""
@@ -405,13 +405,13 @@ class MediaAnswer(LiveAnswer):
         return RepeatedMediaRequest(self._service, self.request, self._target, data)
 
     def _reply_with(self, data: bytes | memoryview) -> Reply:
-        rendition, around = self._rendition, self._around()
+        rendition, frame = self._rendition, self._frame()
         if rendition.language is not None:
             window, kind = rendition.window, media_type(rendition)
             text, kept, tag = (bytes(data),), int(window.retention), media_tag(self._target.name, len(data))
-            return text_reply(text, kind, kept, around, coded=self._coded, immutable_tag=tag)
+            return text_reply(text, kind, kept, frame, coded=self._coded, immutable_tag=tag)
         template = _media_template(self._target, rendition, data, self._service.common_headers)
-        head, copy = template.whole(around.common), self.hold(data)
+        head, copy = template.whole(frame.common), self.hold(data)
         if copy is None:
             return Reply(200, (head, data), len(data))
         return Reply(200, (head, copy.span), len(data), len(data), copy.fd)

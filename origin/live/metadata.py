@@ -25,7 +25,7 @@ from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
 from origin.live.authorization import Publishers, RefusalError, require_type
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
 from packager.publish.commands import TooManyEventsError
-from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, plausible
+from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, check_date
 from packager.publish.live_stream import LiveStream
 
 # "$" would let the end of a line stand at the end; tabs separate the IDs of ranges that went (§4.4.5.2).
@@ -120,12 +120,12 @@ def date_range(
     names = metadata.attributes
     if len(names) > limits.attributes or not all(CLIENT_ATTRIBUTE.fullmatch(name) for name in names):
         raise RefusalError(400, f"attributes: at most {limits.attributes}, with names such as X-TITLE")
-    edge = stream.presentation.edge
+    edge = stream.presentation.live_edge
     if edge is None:
         raise RefusalError(503, "nothing is on air")
     start = edge
     if metadata.start is not None:
-        start = plausible(metadata.start, edge)
+        start = check_date(metadata.start, edge)
     known = stream.presentation.date_ranges.start_of(metadata.id or "")
     if metadata.start is None and known is not None:
         start = known

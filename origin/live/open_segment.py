@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from origin.http1.sendfile import TruncatedFileError
-from origin.live.reload import awaited_segments
+from origin.live.reload import due_segments
 from packager.window.window import Window
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class PartWait:
         return self.window.ended or self.window.next_part > (self.number, self.index)
 
     @property
-    def awaited(self) -> Hashable:
+    def key(self) -> Hashable:
         """What is waited for, the same for all who do."""
         return "past", self.number, self.index
 
@@ -49,7 +49,7 @@ class PartWait:
         """Seconds that one may wait for it."""
         return self.window.waiters.limits.blocked_target_durations * self.window.target_duration
 
-    async def over(self, least: int = 0) -> bool:
+    async def wait(self, least: int = 0) -> bool:
         """Wait for it; False when it doesn't come in time.
 
         Args:
@@ -58,10 +58,10 @@ class PartWait:
         Raises:
             TooManyWaitersError: as many as may wait already.
         """
-        return await self.window.waiters.wait(self.has_come, max(self.longest_wait, least), self.awaited)
+        return await self.window.waiters.wait(self.has_come, max(self.longest_wait, least), self.key)
 
 
-async def hinted_part(window: Window, number: int, index: int) -> bytes | memoryview | None:
+async def wait_for_hinted_part(window: Window, number: int, index: int) -> bytes | memoryview | None:
     """Give a part; the one that is hinted at is waited for, any other is there or isn't (§6.2.6).
 
     Args:
@@ -77,12 +77,12 @@ async def hinted_part(window: Window, number: int, index: int) -> bytes | memory
     """
     data = window.part(number, index)
     if data is None and window.next_part == (number, index):
-        await PartWait(window, number, index).over()
+        await PartWait(window, number, index).wait()
         data = window.part(number, index)
     return data
 
 
-async def begun(window: Window, number: int, now: float) -> bool:
+async def wait_for_first_part(window: Window, number: int, now: float) -> bool:
     """Wait until a segment has its first part.
 
     Args:
@@ -96,12 +96,12 @@ async def begun(window: Window, number: int, now: float) -> bool:
     Raises:
         TooManyWaitersError: as many as may wait already.
     """
-    if comes(window, number, now):
-        await PartWait(window, number, 0).over(window.waiters.limits.segment_seconds)
+    if is_due(window, number, now):
+        await PartWait(window, number, 0).wait(window.waiters.limits.segment_seconds)
     return window.part(number, 0) is not None
 
 
-async def completed(window: Window, number: int, now: float) -> None:
+async def wait_until_complete(window: Window, number: int, now: float) -> None:
     """Wait until a segment is complete; not at all for one that doesn't come soon.
 
     Args:
@@ -112,11 +112,11 @@ async def completed(window: Window, number: int, now: float) -> None:
     Raises:
         TooManyWaitersError: as many as may wait already.
     """
-    if comes(window, number, now):
-        await PartWait(window, number, sys.maxsize).over(window.waiters.limits.segment_seconds)
+    if is_due(window, number, now):
+        await PartWait(window, number, sys.maxsize).wait(window.waiters.limits.segment_seconds)
 
 
-def comes(window: Window, number: int, now: float) -> bool:
+def is_due(window: Window, number: int, now: float) -> bool:
     """Tell whether a segment is still to come, and due or so soon that it is waited for.
 
     Args:
@@ -125,7 +125,7 @@ def comes(window: Window, number: int, now: float) -> bool:
         now: seconds since the epoch.
     """
     ahead = number - window.next_number
-    return not window.ended and 0 <= ahead <= awaited_segments(window, now)
+    return not window.ended and 0 <= ahead <= due_segments(window, now)
 
 
 class OpenSegmentResponse(Response):
@@ -167,6 +167,6 @@ class OpenSegmentResponse(Response):
                 if finished is None or finished.part_count > index:
                     raise TruncatedFileError(f"segment {self._number} has left memory before its reader")
                 break
-            elif not await PartWait(self._window, self._number, index).over():
+            elif not await PartWait(self._window, self._number, index).wait():
                 raise TruncatedFileError(f"part {index} of segment {self._number} didn't come")
         await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -68,15 +68,15 @@ class Reload(NamedTuple):
         return self.rendition.window
 
     @property
-    def error_seconds(self) -> int:
+    def error_max_age(self) -> int:
         """For how long caches may keep a refusal."""
-        return _refused_seconds(self.stream.target_duration, blocking=self.wanted.number is not None)
+        return _refusal_max_age(self.stream.target_duration, blocking=self.wanted.number is not None)
 
     @property
-    def too_early_seconds(self) -> int:
+    def too_early_max_age(self) -> int:
         """For how long caches may keep that it asks for what lies too far ahead."""
         number = (self.wanted.number or 0) - directives.MAX_AHEAD
-        return kept_until(number, self.stream, self.window, self.error_seconds)
+        return not_found_max_age(number, self.stream, self.window, self.error_max_age)
 
     @property
     def max_age(self) -> int:
@@ -90,7 +90,7 @@ class Reload(NamedTuple):
         return self.window.waiters.limits.blocked_target_durations * self.stream.target_duration
 
     @property
-    def awaited(self) -> Hashable:
+    def key(self) -> Hashable:
         """What it waits for, the same for all who do."""
         return self.wanted.number, self.wanted.part
 
@@ -128,17 +128,17 @@ class Reload(NamedTuple):
         )
 
 
-def refused_seconds(query: bytes, target_duration: int) -> int:
+def refusal_max_age(query: bytes, target_duration: int) -> int:
     """For how many seconds caches may keep that a playlist isn't given, whatever it was asked for with."""
-    return _refused_seconds(target_duration, blocking=b"_HLS_msn" in query or b"_HLS_part" in query)
+    return _refusal_max_age(target_duration, blocking=b"_HLS_msn" in query or b"_HLS_part" in query)
 
 
-def _refused_seconds(target_duration: int, *, blocking: bool) -> int:
+def _refusal_max_age(target_duration: int, *, blocking: bool) -> int:
     # Appendix B: with a directive, errors keep for four target durations, playlists for six.
     return (4 if blocking else 1) * target_duration
 
 
-def kept_until(number: int, stream: LiveStream, window: Window, most: int) -> int:
+def not_found_max_age(number: int, stream: LiveStream, window: Window, most: int) -> int:
     """For how many seconds caches may keep that something isn't there: not until it may be.
 
     Args:
@@ -152,11 +152,11 @@ def kept_until(number: int, stream: LiveStream, window: Window, most: int) -> in
         return most
     # What an encoder lacks may come at once; and segments of sources that break off are shorter: half of the
     # time is always too early.
-    beyond = max(ahead - 1 - awaited_segments(window, stream.wall_clock()), 0)
+    beyond = max(ahead - 1 - due_segments(window, stream.wall_clock()), 0)
     return min(most, int(beyond * stream.cadence.segment_duration / 2))
 
 
-def awaited_segments(window: Window, now: float) -> int:
+def due_segments(window: Window, now: float) -> int:
     """Tell how many segments behind the next one are waited for, too.
 
     Args:

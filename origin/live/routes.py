@@ -19,11 +19,11 @@ from media.hls.shared_text import Pieces
 from media.mp4 import wvtt
 from origin.access.credentials import client_address
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit, TooManyError
-from origin.live.dash_captions import fragmented, is_fragmented
+from origin.live.dash_captions import is_dash_captions, render_dash_captions
 from origin.live.directives import CARRIED, DirectiveError
 from origin.live.dvr_segments import media_tag, open_segment, read_part
-from origin.live.open_segment import OpenSegmentResponse, begun, comes, hinted_part
-from origin.live.reload import Reload, kept_until, read_query, refused_seconds
+from origin.live.open_segment import OpenSegmentResponse, is_due, wait_for_first_part, wait_for_hinted_part
+from origin.live.reload import Reload, not_found_max_age, read_query, refusal_max_age
 from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import RequestTraits, media_response, text_response
 from origin.responses.representation import RepresentationResponse
@@ -128,7 +128,7 @@ class _Live:
         target_duration = stream.target_duration
         try:
             wanted = read_query(request.scope["query_string"], self._carried)
-            there = await _until_ready(stream)
+            there = await _wait_until_ready(stream)
         except DirectiveError as error:
             return refusal(400, target_duration, str(error))
         except TooManyWaitersError:
@@ -146,23 +146,23 @@ class _Live:
             return refusal(404, NOT_FOUND_SECONDS)
         query, target_duration = request.scope["query_string"], stream.target_duration
         if rendition is None:
-            return refusal(404, refused_seconds(query, target_duration))
+            return refusal(404, refusal_max_age(query, target_duration))
         asked = _note_viewer(request, stream)
         try:
             reload = Reload(stream, rendition, read_query(query, self._carried))
         except DirectiveError as error:
-            return refusal(400, refused_seconds(query, target_duration), str(error))
+            return refusal(400, refusal_max_age(query, target_duration), str(error))
         try:
-            if there := await _until_ready(stream):
+            if there := await _wait_until_ready(stream):
                 # Its windows may have been replaced meanwhile.
                 reload = reload._replace(rendition=stream.renditions[rendition.name])
-                there = await _until_there(reload)
+                there = await _wait_for_playlist(reload)
         except DirectiveError as error:
-            return refusal(400, reload.too_early_seconds, str(error))
+            return refusal(400, reload.too_early_max_age, str(error))
         except TooManyWaitersError:
             there = False
         if not there:
-            return refusal(503, reload.error_seconds, retry_after=stream.target_duration)
+            return refusal(503, reload.error_max_age, retry_after=stream.target_duration)
         try:
             return _playlist(asked, reload.render(), reload.max_age)
         except RenderingError:
@@ -175,16 +175,16 @@ class _Live:
         if _is_starting(stream, rendition.window):
             # What a start finds in its folder is listed where players look: it isn't unknown before that.
             with contextlib.suppress(TooManyWaitersError):
-                await _until_ready(stream)
+                await _wait_until_ready(stream)
             rendition = stream.renditions[rendition.name]
-        return await self._named(request, stream, rendition)
+        return await self._answer_file(request, stream, rendition)
 
-    async def _named(self, request: Request, stream: LiveStream, rendition: Rendition) -> Response:
+    async def _answer_file(self, request: Request, stream: LiveStream, rendition: Rendition) -> Response:
         """Answer with what a name in a rendition's folder stands for."""
         name: str = request.path_params["name"]
         window, target_duration = rendition.window, stream.target_duration
-        if is_fragmented(read_name(name), rendition):
-            return await _cues(name, stream, rendition)
+        if is_dash_captions(read_name(name), rendition):
+            return await _answer_dash_captions(name, stream, rendition)
         named, text = read_name(name).of(window), rendition.language is not None
         data = named.in_memory(window)
         try:
@@ -192,7 +192,7 @@ class _Live:
                 if stored := window.stored(named.number):
                     return await _from_disk(stored, name, rendition, target_duration)
                 # A text's segment isn't its parts in a row: it is there when it is complete.
-                if not text and await begun(window, named.number, stream.wall_clock()):
+                if not text and await wait_for_first_part(window, named.number, stream.wall_clock()):
                     return OpenSegmentResponse(
                         window, named.number, media_type(rendition), cache_control(window)
                     )
@@ -201,7 +201,7 @@ class _Live:
                     # Nor are its parts in it: they are gone with the segment's place in memory.
                     data = None if text else await read_part(stored, named.index)
                 else:
-                    data = await hinted_part(window, named.number, named.index)
+                    data = await wait_for_hinted_part(window, named.number, named.index)
             if data is None and (answer := await self._find_recorded(stream, rendition, name)) is not None:
                 return answer
         except TooManyWaitersError:
@@ -211,7 +211,7 @@ class _Live:
             log.debug("a segment can't be opened", stream=stream.name, name=name, reason=error.strerror)
             return refusal(503, 0, retry_after=BUSY_SECONDS)
         if data is None:
-            return _absent(name, named, stream, rendition)
+            return _answer_missing(name, named, stream, rendition)
         tag, kind = media_tag(name, len(data)), media_type(rendition)
         if text:
             coded = RequestTraits.from_headers(request.scope["headers"]).takes_gzip
@@ -231,35 +231,35 @@ class _Live:
         return stream, rendition
 
 
-async def _cues(name: str, stream: LiveStream, rendition: Rendition) -> Response:
+async def _answer_dash_captions(name: str, stream: LiveStream, rendition: Rendition) -> Response:
     """Answer with captions for DASH."""
     named, window, target_duration = read_name(name), rendition.window, stream.target_duration
     try:
-        data = await fragmented(named, stream, rendition)
+        data = await render_dash_captions(named, stream, rendition)
     except TooManyWaitersError:
         return refusal(503, target_duration, retry_after=target_duration)
     except OSError:
         return refusal(503, 0, retry_after=BUSY_SECONDS)
     if data is None:
-        return _absent(name, named, stream, rendition)
+        return _answer_missing(name, named, stream, rendition)
     return media_response(data, wvtt.MEDIA_TYPE, media_tag(name, len(data)), cache_control(window))
 
 
-def _absent(name: str, named: RenditionFile, stream: LiveStream, rendition: Rendition) -> Response:
+def _answer_missing(name: str, named: RenditionFile, stream: LiveStream, rendition: Rendition) -> Response:
     """Answer for what isn't there: it never came, or hasn't come in time, or is none of ours."""
     window, target_duration = rendition.window, stream.target_duration
     if named.kind is not RenditionFileKind.NOTHING and _is_starting(stream, window):
         # Its folder may have it.
         return refusal(503, 0, retry_after=target_duration)
     if named.kind is RenditionFileKind.SEGMENT and named.extension == MEDIA_EXTENSION:
-        if comes(window, named.number, stream.wall_clock()):
+        if is_due(window, named.number, stream.wall_clock()):
             # It was waited for, and is due: an unknown one it isn't.
             return refusal(503, 0, retry_after=target_duration)
         if (nothing := stream.presentation.lost_segment(rendition.name, named.number)) is not None:
             # By numbers and a clock players can't see that there is a gap (ISO/IEC 23009-1 §5.3.9.5.3).
             kept = f"public, max-age={target_duration}"
             return media_response(nothing, media_type(rendition), media_tag(name, len(nothing)), kept)
-    return refusal(404, kept_until(named.number, stream, window, target_duration))
+    return refusal(404, not_found_max_age(named.number, stream, window, target_duration))
 
 
 async def _from_disk(
@@ -277,7 +277,7 @@ def _is_starting(stream: LiveStream, window: Window) -> bool:
     return stream.restores and not stream.ready and not window.waiters.closed
 
 
-async def _until_ready(stream: LiveStream) -> bool:
+async def _wait_until_ready(stream: LiveStream) -> bool:
     """Wait for the first segment of every rendition; False when it doesn't come in time."""
     if not stream.ready and stream.commands.is_postponed():
         return False
@@ -293,11 +293,11 @@ async def _until_ready(stream: LiveStream) -> bool:
     return stream.ready
 
 
-async def _until_there(reload: Reload) -> bool:
+async def _wait_for_playlist(reload: Reload) -> bool:
     """Wait for what the directives ask for (§6.2.5.2); False when it doesn't come in time."""
     reload.check()
     waiters = reload.rendition.window.waiters
-    return await waiters.wait(reload.has_come, reload.longest_wait, reload.awaited)
+    return await waiters.wait(reload.has_come, reload.longest_wait, reload.key)
 
 
 async def time_of_day(_: Request) -> Response:
@@ -308,7 +308,7 @@ async def time_of_day(_: Request) -> Response:
 
 def _note_viewer(request: Request, stream: LiveStream) -> RequestTraits:
     asked, client = RequestTraits.from_headers(request.scope["headers"]), request.scope.get("client")
-    stream.audience.saw((client[0] if client else "", hash(asked.agent)), time.monotonic())
+    stream.viewer_counter.note((client[0] if client else "", hash(asked.agent)), time.monotonic())
     return asked
 
 

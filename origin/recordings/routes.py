@@ -112,10 +112,10 @@ async def _answer(request: Request, channel: str, recording: Recording, name: st
     found = _MEDIA.fullmatch(name)
     if found is None:
         raise NotFoundError(name)
-    return await _recorded(recording, found[1], found[2])
+    return await _answer_media(recording, found[1], found[2])
 
 
-async def at_live_address(
+async def answer_live_address(
     recordings: Mapping[str, Recordings], channel: str, rendition: str, name: str, number: int
 ) -> Response | None:
     """Answer with a segment of an event that is over, at the address that it had when it was live.
@@ -133,12 +133,12 @@ async def at_live_address(
     kept = recordings.get(channel)
     recording = None if kept is None else kept.having(number)
     try:
-        return None if recording is None else await _recorded(recording, rendition, name)
+        return None if recording is None else await _answer_media(recording, rendition, name)
     except NotFoundError:
         return None
 
 
-async def _recorded(recording: Recording, rendition: str, name: str) -> Response:
+async def _answer_media(recording: Recording, rendition: str, name: str) -> Response:
     """Answer with a segment or an init segment of a recording, as it was answered when it was live.
 
     Raises:

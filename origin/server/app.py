@@ -70,7 +70,7 @@ def _media_routes(
             services.streams,
             config.server.carried_parameters,
             client_limits.blocked_requests,
-            functools.partial(recordings.at_live_address, services.recordings),
+            functools.partial(recordings.answer_live_address, services.recordings),
         ),
         *recordings.routes(services.recordings),
         *metadata.routes(streams, publishers, publishing),

@@ -18,7 +18,7 @@ from media.hls.shared_text import FilledText, Pieces, Replacements, TextTemplate
 from media.mp4 import wvtt
 from media.mp4.emsg import ID3_SCHEME
 from media.mp4.fragments import write_empty_fragment
-from packager.publish.dash_periods import LivePeriod, Stretches, read_track, timeline_at
+from packager.publish.dash_periods import LivePeriod, PeriodTracker, read_track, timeline_at
 from packager.publish.limits import DEFAULT_LIMITS
 from packager.window.cadence import Cadence
 from packager.window.model import MEDIA_EXTENSION, Timeline
@@ -62,12 +62,12 @@ class _Block:
     """Periods that don't change any more, joined.
 
     Attributes:
-        spans: them.
+        periods: them.
         ends: where each one's text ends in the text.
         template: their text, and `live_mpd.BETWEEN` before each.
     """
 
-    spans: list[LivePeriod]
+    periods: list[LivePeriod]
     ends: list[int]
     template: TextTemplate
 
@@ -76,15 +76,15 @@ class _Block:
         """Join some with their texts."""
         parts = [live_mpd.BETWEEN + text for _, text in written]
         ends = list(itertools.accumulate(map(len, parts)))
-        return cls([span for span, _ in written], ends, TextTemplate(b"".join(parts)))
+        return cls([period for period, _ in written], ends, TextTemplate(b"".join(parts)))
 
     def apart(self) -> dict[int, tuple[LivePeriod, bytes]]:
         """Give them with their texts, by their numbers."""
         text, gap = self.template.text, len(live_mpd.BETWEEN)
         ends = itertools.pairwise([0, *self.ends])
         return {
-            span.stretch.number: (span, text[begin + gap : end])
-            for span, (begin, end) in zip(self.spans, ends, strict=True)
+            period.stretch.number: (period, text[begin + gap : end])
+            for period, (begin, end) in zip(self.periods, ends, strict=True)
         }
 
 
@@ -103,7 +103,7 @@ class LiveManifest:
         self._block = block
         self._renditions = renditions
         self._cadence = cadence
-        self._stretches = Stretches(renditions, cadence.segment_duration)
+        self._tracker = PeriodTracker(renditions, cadence.segment_duration)
         self._state: tuple[object, ...] = ()
         # The manifest of this state, marks in the place of suffix and bandwidths.
         self._templates: list[TextTemplate] = []
@@ -126,14 +126,14 @@ class LiveManifest:
             now: seconds since the epoch.
         """
         reference = next(iter(self._renditions.values())).window
-        self._stretches.follow()
+        self._tracker.follow()
         # With numbers and one duration a manifest changes only with its periods and its oldest segment.
         having = [rendition.window.timeline for rendition in self._renditions.values()]
         settled = self._is_settled(reference, now)
         state = (
             settled,
             reference.listed[0].number,
-            self._stretches.known[-1].number,
+            self._tracker.known[-1].number,
             reference.ended,
             having,
         )
@@ -163,31 +163,33 @@ class LiveManifest:
             now: seconds since the epoch.
         """
         reference = next(iter(self._renditions.values())).window
-        self._stretches.follow()
-        spans = self._stretches.spans(ended=reference.ended, settled=self._is_settled(reference, now))
-        known = {number: span for number, (span, _) in self._written.items()}
-        known |= {span.stretch.number: span for block in self._blocks.values() for span in block.spans}
-        lacking = [span for span in spans[1:] if self._lasts(span) and known.get(span.stretch.number) != span]
-        for number, span in enumerate(lacking):
-            self._written[span.stretch.number] = span, self._period(span).write()
+        self._tracker.follow()
+        periods = self._tracker.periods(ended=reference.ended, settled=self._is_settled(reference, now))
+        known = {number: period for number, (period, _) in self._written.items()}
+        joined = (period for block in self._blocks.values() for period in block.periods)
+        known |= {period.stretch.number: period for period in joined}
+        final = (period for period in periods[1:] if self._is_final(period))
+        missing = [period for period in final if known.get(period.stretch.number) != period]
+        for number, period in enumerate(missing):
+            self._written[period.stretch.number] = period, self._period(period).write()
             if number % WRITTEN_AT_ONCE == WRITTEN_AT_ONCE - 1:
                 yield
 
-    def _lasts(self, span: LivePeriod) -> bool:
+    def _is_final(self, period: LivePeriod) -> bool:
         """Tell whether a period doesn't change any more, unless it is the oldest: its segments leave."""
-        return span.static or self._stretches.is_over(span)
+        return period.static or self._tracker.is_over(period)
 
     def _template(self, reference: Window, now: float) -> list[TextTemplate]:
         settled = self._is_settled(reference, now)
-        spans = self._stretches.spans(ended=reference.ended, settled=settled)
-        before, behind = self._manifest(reference, now, spans).around()
-        periods = self._periods(spans)
-        if not periods:
+        periods = self._tracker.periods(ended=reference.ended, settled=settled)
+        before, behind = self._manifest(reference, now, periods).around()
+        texts = self._periods(periods)
+        if not texts:
             return [TextTemplate(before + behind)]
         # What is short is one piece.
         joined: list[TextTemplate] = []
         loose = [before]
-        for template in periods:
+        for template in texts:
             if isinstance(template, TextTemplate):
                 if loose:
                     joined.append(TextTemplate(b"".join(loose)))
@@ -198,7 +200,7 @@ class LiveManifest:
         return [*joined, TextTemplate(b"".join((*loose, behind)))]
 
     def _manifest(
-        self, reference: Window, now: float, spans: Sequence[LivePeriod]
+        self, reference: Window, now: float, periods: Sequence[LivePeriod]
     ) -> live_mpd.DynamicManifest:
         step, part = self._cadence.segment_duration, self._cadence.part_target
         oldest, newest = reference.listed[0], reference.listed[-1]
@@ -211,10 +213,10 @@ class LiveManifest:
             min_buffer=part,
             latency=live_mpd.Latency(target, target / 2, 2 * target),
             clock=CLOCK,
-            end=max((one.start + (one.length or 0) for one in spans), default=Fraction(0))
+            end=max((one.start + (one.length or 0) for one in periods), default=Fraction(0))
             if reference.ended
             else Fraction(0),
-            has_periods=bool(spans),
+            has_periods=bool(periods),
             ended=reference.ended,
             settled=settled,
         )
@@ -225,30 +227,30 @@ class LiveManifest:
         end = newest.program_date_time + newest.duration
         return reference.ended and now > end + SETTLED_UPDATES * self._cadence.target_duration
 
-    def _periods(self, spans: Sequence[LivePeriod]) -> list[bytes | TextTemplate]:
+    def _periods(self, periods: Sequence[LivePeriod]) -> list[bytes | TextTemplate]:
         """Give the texts of the periods; those that don't change any more are written and joined once."""
-        if spans:
-            self._take_apart(spans[0].stretch.number)
+        if periods:
+            self._take_apart(periods[0].stretch.number)
         found = list[bytes | TextTemplate]()
         written: dict[int, tuple[LivePeriod, bytes]] = {}
         blocks: dict[int, _Block] = {}
         row: list[LivePeriod] = []
         at = 0
-        while at < len(spans):
-            span = spans[at]
-            block = self._blocks.get(span.stretch.number)
-            if block is not None and spans[at : at + len(block.spans)] == block.spans:
-                at, row = at + len(block.spans), []
+        while at < len(periods):
+            period = periods[at]
+            block = self._blocks.get(period.stretch.number)
+            if block is not None and periods[at : at + len(block.periods)] == block.periods:
+                at, row = at + len(block.periods), []
             else:
-                written[span.stretch.number] = self._written_period(span)
-                found.append((live_mpd.BETWEEN if at else b"") + written[span.stretch.number][1])
-                row = [*row, span] if at and self._lasts(span) else []
+                written[period.stretch.number] = self._written_period(period)
+                found.append((live_mpd.BETWEEN if at else b"") + written[period.stretch.number][1])
+                row = [*row, period] if at and self._is_final(period) else []
                 at, block = at + 1, None
             if len(row) == self._block:
                 block, row = _Block.of([written.pop(one.stretch.number) for one in row]), []
                 del found[-self._block :]
             if block is not None:
-                blocks[block.spans[0].stretch.number] = block
+                blocks[block.periods[0].stretch.number] = block
                 found.append(block.template)
         self._written, self._blocks = written, blocks
         return found
@@ -258,36 +260,36 @@ class LiveManifest:
         for number in [number for number in self._blocks if number <= oldest]:
             self._written = self._blocks.pop(number).apart() | self._written
 
-    def _written_period(self, span: LivePeriod) -> tuple[LivePeriod, bytes]:
-        known = self._written.get(span.stretch.number)
-        return known if known and known[0] == span else (span, self._period(span).write())
+    def _written_period(self, period: LivePeriod) -> tuple[LivePeriod, bytes]:
+        known = self._written.get(period.stretch.number)
+        return known if known and known[0] == period else (period, self._period(period).write())
 
-    def _period(self, span: LivePeriod) -> mpd.Period:
+    def _period(self, period: LivePeriod) -> mpd.Period:
         sets: list[mpd.AdaptationSet] = []
         for content, video in (("video", True), ("audio", False)):
             offered = [
-                self._representation(rendition, timeline, span)
+                self._representation(rendition, timeline, period)
                 for rendition in self._renditions.values()
                 if rendition.video is video
                 and rendition.language is None
-                and (timeline := timeline_at(rendition.window, span.first))
+                and (timeline := timeline_at(rendition.window, period.first))
             ]
             if offered:
                 # Events go with the pictures, or where there are none with the sound.
-                known = None if span.static else self._reference_time(offered, span)
+                known = None if period.static else self._reference_time(offered, period)
                 scheme = None if sets else ID3_SCHEME
                 sets.append(mpd.AdaptationSet(content, offered, events=scheme, reference_time=known))
         sets += (
-            mpd.AdaptationSet("text", [self._text(rendition, span)], rendition.language)
+            mpd.AdaptationSet("text", [self._text(rendition, period)], rendition.language)
             for rendition in self._renditions.values()
             if rendition.language is not None
         )
-        return mpd.Period(f"p{span.stretch.number}", span.start, span.length, sets)
+        return mpd.Period(f"p{period.stretch.number}", period.start, period.length, sets)
 
-    def _reference_time(self, offered: list[mpd.Representation], span: LivePeriod) -> mpd.ReferenceTime:
+    def _reference_time(self, offered: list[mpd.Representation], period: LivePeriod) -> mpd.ReferenceTime:
         """Tell when the period's first moment was encoded: that is its date."""
-        date = _date(float(span.start))
-        ticks = round(span.media_time * offered[0].segments.timescale)
+        date = _date(float(period.start))
+        ticks = round(period.media_time * offered[0].segments.timescale)
         return mpd.ReferenceTime(live_mpd.LATENCY_REFERENCE, date, ticks, CLOCK)
 
     def media_time(self, number: int) -> Fraction | None:
@@ -296,8 +298,8 @@ class LiveManifest:
         Args:
             number: of a segment that is there, or the next one.
         """
-        self._stretches.follow()
-        return self._stretches.media_time(number)
+        self._tracker.follow()
+        return self._tracker.media_time(number)
 
     def lost_segment(self, rendition: Rendition, number: int) -> bytes | None:
         """Give what stands for a segment that never came: players ask for it by the clock.
@@ -323,17 +325,17 @@ class LiveManifest:
             duration=round(segment.duration * timescale),
         )
 
-    def _text(self, rendition: Rendition, span: LivePeriod) -> mpd.Representation:
+    def _text(self, rendition: Rendition, period: LivePeriod) -> mpd.Representation:
         """Offer captions: what HLS has as WebVTT, in movie fragments."""
         return mpd.Representation(
             id=rendition.name,
             base_url=f"{rendition.name}/",
             bandwidth=_mark(rendition),
             codecs=wvtt.CODECS,
-            segments=self._segments(wvtt.TIMESCALE, span, f"init-{TEXT_INIT_NUMBER}.mp4"),
+            segments=self._segments(wvtt.TIMESCALE, period, f"init-{TEXT_INIT_NUMBER}.mp4"),
         )
 
-    def _segments(self, timescale: int, span: LivePeriod, init: str) -> mpd.NumberTemplate:
+    def _segments(self, timescale: int, period: LivePeriod, init: str) -> mpd.NumberTemplate:
         parts = 1 if any(one.video for one in self._renditions.values()) else SOUND_PARTS
         step = self._cadence.segment_duration
         early = step - parts * self._cadence.part_target
@@ -342,26 +344,26 @@ class LiveManifest:
         return mpd.NumberTemplate(
             timescale=timescale,
             duration=int(step * timescale),
-            start_number=span.first,
-            end_number=span.last,
-            last_duration=self._last_duration(span, timescale),
-            presentation_time_offset=round(span.media_time * timescale),
+            start_number=period.first,
+            end_number=period.last,
+            last_duration=self._last_duration(period, timescale),
+            presentation_time_offset=round(period.media_time * timescale),
             # What is over is all there.
-            availability_time_offset=None if span.static else early,
+            availability_time_offset=None if period.static else early,
             initialization=f"{init}{SUFFIX}",
             media=f"$Number$.{MEDIA_EXTENSION}{SUFFIX}",
         )
 
-    def _last_duration(self, span: LivePeriod, timescale: int) -> int | None:
+    def _last_duration(self, period: LivePeriod, timescale: int) -> int | None:
         """Give the ticks of the last segment of what is settled, which lasts to its period's end."""
-        if not span.static or span.last is None or span.length is None:
+        if not period.static or period.last is None or period.length is None:
             return None
         step = self._cadence.segment_duration
-        rest = span.length - (span.last - span.first) * step
+        rest = period.length - (period.last - period.first) * step
         return round((rest if rest > 0 else step) * timescale)
 
     def _representation(
-        self, rendition: Rendition, timeline: Timeline, span: LivePeriod
+        self, rendition: Rendition, timeline: Timeline, period: LivePeriod
     ) -> mpd.Representation:
         _, timescale = read_track(timeline.init)
         entry = timeline.entry
@@ -370,7 +372,7 @@ class LiveManifest:
             base_url=f"{rendition.name}/",
             bandwidth=_mark(rendition),
             codecs=entry.codec,
-            segments=self._segments(timescale, span, init_uri(timeline) or ""),
+            segments=self._segments(timescale, period, init_uri(timeline) or ""),
             resolution=(entry.width, entry.height) if rendition.video else None,
             frame_rate=self._cadence.frame_rate if rendition.video else None,
             sample_rate=entry.sample_rate,

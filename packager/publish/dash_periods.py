@@ -74,7 +74,7 @@ class LivePeriod:
     static: bool = False
 
 
-class Stretches:
+class PeriodTracker:
     """Follows a channel's first rendition and tells its stretches.
 
     Args:
@@ -146,7 +146,7 @@ class Stretches:
             start = Fraction(*parse_time(segment.timeline.init, first, shown=True))
         self._known.append(Stretch(segment.number, segment.program_date_time, start))
 
-    def spans(self, *, ended: bool, settled: bool) -> list[LivePeriod]:
+    def periods(self, *, ended: bool, settled: bool) -> list[LivePeriod]:
         """Tell the periods.
 
         Args:
@@ -173,16 +173,16 @@ class Stretches:
                 whole = over.length or 0 if over else self._length(stretch, last, following, settled=settled)
                 length = whole - gone
             start = begin if settled else mpd.rounded_down(stretch.start)
-            span = LivePeriod(stretch, first, last, start, length, stretch.media_time + gone, settled)
-            found.append(span)
+            period = LivePeriod(stretch, first, last, start, length, stretch.media_time + gone, settled)
+            found.append(period)
             begin += length or 0
             if not settled and following is not None and self._is_past(following.number):
-                self._over[stretch.number] = span
+                self._over[stretch.number] = period
         return found
 
-    def is_over(self, span: LivePeriod) -> bool:
+    def is_over(self, period: LivePeriod) -> bool:
         """Tell whether a period of what isn't settled doesn't change any more."""
-        return self._over.get(span.stretch.number) is span
+        return self._over.get(period.stretch.number) is period
 
     def _is_past(self, number: int) -> bool:
         """Tell whether a segment is so old that those before it don't become gaps any more."""

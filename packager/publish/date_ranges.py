@@ -135,7 +135,7 @@ class DateRanges:
         return [name for _, name in self._removed]
 
 
-def plausible(date: datetime, now: Fraction) -> Fraction:
+def check_date(date: datetime, now: Fraction) -> Fraction:
     """Read a date that somebody publishes.
 
     Args:

@@ -19,7 +19,7 @@ from media.hls.shared_text import FilledText, Pieces, SharedText, rendered
 from media.hls.values import adding_up
 from packager.publish.dash import LiveManifest
 from packager.publish.date_ranges import DateRanges
-from packager.publish.hls_history import History, listed
+from packager.publish.hls_history import History, playlist_segment
 from packager.publish.hls_multivariant import multivariant_playlist
 from packager.publish.limits import DEFAULT_LIMITS, PublishLimits
 from packager.window.cadence import Cadence
@@ -79,8 +79,8 @@ def media_playlist(
     """
     target_duration = cadence.target_duration
     skip_until = Fraction(SKIP_BOUNDARY * target_duration)
-    recent = _recent(window, skip_until)
-    older = _older(window, recent)
+    recent = _recent_segments(window, skip_until)
+    older = _count_older(window, recent)
     # §6.2.5.1: with EXT-X-ENDLIST the directive is ignored.
     skipped = older if skip and not window.ended else 0
     lines = m3u8.Older() if skipped else (history or History()).older(window, older, suffix)
@@ -133,7 +133,7 @@ def _map_hint(window: Window, suffix: str) -> str | None:
     return None if name is None else name + suffix
 
 
-def _recent(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fraction]]:
+def _recent_segments(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fraction]]:
     """Give the segments that no delta update skips, with the seconds from their beginning to the end."""
     found = [] if window.open is None else [(window.open, window.open.duration)]
     end = distance = Fraction(0) if window.open is None else window.open.duration
@@ -147,7 +147,7 @@ def _recent(window: Window, boundary: Fraction) -> list[tuple[LiveSegment, Fract
     return found
 
 
-def _older(window: Window, recent: Sequence[tuple[LiveSegment, Fraction]]) -> int:
+def _count_older(window: Window, recent: Sequence[tuple[LiveSegment, Fraction]]) -> int:
     """Tell how many segments are listed before the recent ones."""
     listed = window.next_number - window.listed[0].number if window.listed else 0
     return listed - sum(segment is not window.open for segment, _ in recent)
@@ -163,7 +163,7 @@ def _segment(
     at_edge = not window.ended and distance <= PARTS_KEPT * target_duration
     with_parts = segment.parts and (not finished or at_edge)
     parts = _parts(segment, window.extension, suffix) if with_parts else ()
-    return listed(segment, window.extension, suffix, parts, finished=finished)
+    return playlist_segment(segment, window.extension, suffix, parts, finished=finished)
 
 
 def _parts(segment: LiveSegment, extension: str, suffix: str) -> Sequence[m3u8.Part]:
@@ -209,14 +209,14 @@ class Presentation:
         self._histories = {name: History(limits.block_segments) for name in renditions}
         self._manifest = LiveManifest(renditions, cadence, limits.block_periods)
         for name, rendition in renditions.items():
-            rendition.window.on_listed = _following(weakref.WeakMethod(self._keep_up), name)
+            rendition.window.on_listed = _weak_callback(weakref.WeakMethod(self._keep_up), name)
 
     def add_date_range(self, tag: DateRange) -> None:
         """Take what a publisher says about the channel's time; see ``DateRanges.add``."""
         self.date_ranges.add(tag, self.clock())
 
     @property
-    def edge(self) -> Fraction | None:
+    def live_edge(self) -> Fraction | None:
         """Date of the end of the newest that any variant has, in seconds since the epoch.
 
         None before there is any, and when nothing comes any more.
@@ -270,7 +270,7 @@ class Presentation:
                 history=self._histories[name],
             ).pieces()
 
-        return self._once((name, skip, skip_date_ranges, suffix), render)
+        return self._render_once((name, skip, skip_date_ranges, suffix), render)
 
     def multivariant(self, suffix: str = "") -> bytes:
         """Give the bytes of the multivariant playlist as of now; every rendition must have a timeline.
@@ -283,7 +283,7 @@ class Presentation:
             playlist = multivariant_playlist(list(self._renditions.values()), self._cadence, suffix=suffix)
             return (playlist.render().encode(),)
 
-        return b"".join(rendered(self._once(("", False, False, suffix), render)))
+        return b"".join(rendered(self._render_once(("", False, False, suffix), render)))
 
     def manifest(self, now: float, suffix: str = "") -> bytes:
         """Give the bytes of the DASH manifest as of now; the rest as for `manifest_pieces`."""
@@ -303,7 +303,7 @@ class Presentation:
         """
         # In one state of the windows it may have to be rendered more than once: it is settled some time.
         key = ("", True, True, suffix)
-        if isinstance(failed := self._recall(key), RenderingError):
+        if isinstance(failed := self._cached(key), RenderingError):
             raise RenderingError(*failed.args)
         try:
             return self._manifest.pieces(suffix, now)
@@ -324,7 +324,7 @@ class Presentation:
         boundary = Fraction(SKIP_BOUNDARY * self._cadence.target_duration)
         # Who publishes goes on in any case; who asks for what can't be made hears of it, and so does the log.
         with contextlib.suppress(Exception):
-            self._histories[name].keep_up(window, _older(window, _recent(window, boundary)))
+            self._histories[name].keep_up(window, _count_older(window, _recent_segments(window, boundary)))
         if self._cadence.regular and name == next(iter(self._renditions)):
             with contextlib.suppress(Exception):
                 self._manifest.keep_up()
@@ -335,13 +335,13 @@ class Presentation:
         if dates:
             self.date_ranges.evict(min(dates), now, kept)
 
-    def _once(self, key: _Key, render: Callable[[], Pieces]) -> Pieces:
+    def _render_once(self, key: _Key, render: Callable[[], Pieces]) -> Pieces:
         """Give what is rendered of this state, or render it.
 
         Raises:
             RenderingError: it can't be rendered.
         """
-        found = self._recall(key)
+        found = self._cached(key)
         if found is None:
             try:
                 found = self._rendered[key] = render()
@@ -359,7 +359,7 @@ class Presentation:
         log.error("rendering failed", rendition=key[0], reason=repr(error), exc_info=error)
         return RenderingError(*failed.args)
 
-    def _recall(self, key: _Key) -> Pieces | RenderingError | None:
+    def _cached(self, key: _Key) -> Pieces | RenderingError | None:
         # Rendition reports are of the other renditions' state, too.
         state = [rendition.window.version for rendition in self._renditions.values()]
         state.append(self.date_ranges.version)
@@ -379,7 +379,7 @@ def _own_bytes(pieces: Pieces) -> int:
     return own + filled * FILLED_BYTES
 
 
-def _following(method: weakref.WeakMethod[Callable[[str], None]], name: str) -> Callable[[], None]:
+def _weak_callback(method: weakref.WeakMethod[Callable[[str], None]], name: str) -> Callable[[], None]:
     """Give what a window calls, which doesn't keep the presentation that it leads to."""
 
     def follow() -> None:

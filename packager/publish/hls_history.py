@@ -23,7 +23,7 @@ MAPS_KEPT = 64
 """How many EXT-X-MAP are kept."""
 
 
-def listed(
+def playlist_segment(
     segment: LiveSegment,
     extension: str,
     suffix: str,
@@ -122,7 +122,7 @@ class History:
         self.keep_up(window, count)
         head, tail = ([one.text for one in lines] for lines in (self._head, self._tail))
         # The first one says its map, which went with the segments before it.
-        opening = listed(window.listed[0], window.extension, "")
+        opening = playlist_segment(window.listed[0], window.extension, "")
         (head or tail)[0] = "\n".join(opening.lines(None))
         if not suffix:
             return m3u8.Older(head, [block.text for block in self._blocks], tail, self._map)
@@ -153,7 +153,7 @@ class History:
             else itertools.islice(window.listed, start, count)
         )
         for segment in segments:
-            said = listed(segment, window.extension, "")
+            said = playlist_segment(segment, window.extension, "")
             self._tail.append(_Lines(segment.number, "\n".join(said.lines(self._map))))
             self._map = said.map or self._map
             self._next = segment.number + 1
@@ -186,7 +186,7 @@ class History:
         """Make the lines from the first segment up to the end of a block once more."""
         before: m3u8.Map | None = None
         for segment in itertools.islice(window.listed, max(end - first, 0)):
-            said = listed(segment, window.extension, "")
+            said = playlist_segment(segment, window.extension, "")
             yield _Lines(segment.number, "\n".join(said.lines(before)))
             before = said.map or before
 

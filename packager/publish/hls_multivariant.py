@@ -27,13 +27,13 @@ def multivariant_playlist(
         The playlist: a variant for each video rendition, sound as one group, captions as one; without video,
         a variant for each audio rendition.
     """
-    shown = variant_renditions(renditions)
-    sound = [one for one in renditions if one not in shown and one.language is None]
+    primary = variant_renditions(renditions)
+    sound = [one for one in renditions if one not in primary and one.language is None]
     captions = [one for one in renditions if one.language is not None]
     # §4.4.6.2: BANDWIDTH counts what is played together, the largest of each group.
-    beside = [*sound[:1], *sorted(captions, key=lambda one: -one.window.totals.peak_bandwidth)[:1]]
+    others = [*sound[:1], *sorted(captions, key=lambda one: -one.window.totals.peak_bandwidth)[:1]]
     variants = [
-        _variant(one, beside, cadence, suffix, audio=bool(sound), captions=bool(captions)) for one in shown
+        _variant(one, others, cadence, suffix, audio=bool(sound), captions=bool(captions)) for one in primary
     ]
     media = [_audio(one, suffix, default=one is sound[0]) for one in sound]
     media += [_captions(one, one.language, suffix) for one in captions if one.language is not None]
@@ -42,7 +42,7 @@ def multivariant_playlist(
 
 def _variant(
     rendition: Rendition,
-    beside: Sequence[Rendition],
+    others: Sequence[Rendition],
     cadence: Cadence,
     suffix: str,
     *,
@@ -50,7 +50,7 @@ def _variant(
     captions: bool,
 ) -> Variant:
     """Say what one rendition is, played together with others."""
-    played = [rendition, *beside]
+    played = [rendition, *others]
     # Text has no codec that players would have to know.
     coded = [one for one in played if one.language is None]
     entries = [one.window.timeline.entry for one in coded if one.window.timeline is not None]

@@ -36,7 +36,7 @@ class ViewerCounter:
         self._on_seen = on_seen
         self._seen: OrderedDict[Hashable, float] = OrderedDict()
 
-    def saw(self, client: Hashable, now: float) -> None:
+    def note(self, client: Hashable, now: float) -> None:
         """Note that a client asked.
 
         Args:
@@ -60,7 +60,7 @@ class ViewerCounter:
             self._seen.popitem(last=False)
 
 
-class FollowedStore:
+class ReadOnlySegmentStore:
     """Where another process keeps a rendition's segments: its log tells which of them are there.
 
     Args:
@@ -128,7 +128,8 @@ class Publication:
         text = rendition.language is not None
         segment_store = self._segment_stores.get(rendition.name)
         if segment_store is None and rendition.folder is not None:
-            segment_store = FollowedStore(rendition.folder, TEXT_EXTENSION if text else MEDIA_EXTENSION)
+            extension = TEXT_EXTENSION if text else MEDIA_EXTENSION
+            segment_store = ReadOnlySegmentStore(rendition.folder, extension)
         options = WindowOptions(
             entry.cadence.target_duration,
             entry.first_number,
@@ -171,7 +172,7 @@ class LiveStream:
         cadence: the times that the renditions share.
         renditions: by name, video from large to small, then the sound, then captions.
         presentation: their playlists.
-        audience: who asked for a playlist lately.
+        viewer_counter: counts who asked for a playlist lately.
     """
 
     def __init__(
@@ -194,7 +195,7 @@ class LiveStream:
         self.cadence: Cadence
         self.renditions: Mapping[str, Rendition]
         self.presentation: Presentation
-        self.audience: ViewerCounter
+        self.viewer_counter: ViewerCounter
         self._ready = False
 
     def fold(self, entry: Entry) -> None:
@@ -211,7 +212,7 @@ class LiveStream:
         self.renditions = publication.renditions
         limits = publication.presentation.limits
         seconds = limits.viewer_target_durations * publication.cadence.target_duration
-        self.audience = ViewerCounter(seconds, self.commands.note_viewer, limits.viewers)
+        self.viewer_counter = ViewerCounter(seconds, self.commands.note_viewer, limits.viewers)
         self._ready = False
         if former is not None:
             former.close()
@@ -241,7 +242,7 @@ class LiveStream:
     @property
     def viewers(self) -> int:
         """How many clients fetched a playlist lately."""
-        return self.audience.count(time.monotonic())
+        return self.viewer_counter.count(time.monotonic())
 
     @property
     def blocked(self) -> int:

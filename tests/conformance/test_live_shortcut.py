@@ -110,7 +110,7 @@ def test_players_that_follow_never_reach_the_application_and_are_counted(
 ) -> None:
     """As viewers, as requests and by their bytes."""
     # Else a viewer of a machine that stands still has gone.
-    monkeypatch.setattr(fed.channel.stream.audience, "seconds", 600)
+    monkeypatch.setattr(fed.channel.stream.viewer_counter, "seconds", 600)
     requests, sent = fed.traffic.requests["live", 200] + 8, fed.traffic.sent_bytes["live"]
     with Client(fed.address) as client, Client(fed.address) as part:
         for index in range(4):

@@ -20,8 +20,8 @@ import httpx
 import m3u8
 import pytest
 
-from origin.live.open_segment import hinted_part
-from origin.live.reload import awaited_segments
+from origin.live.open_segment import wait_for_hinted_part
+from origin.live.reload import due_segments
 from origin.responses.cached import accepts_gzip
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
@@ -259,16 +259,16 @@ def test_the_hinted_part_is_held_and_then_whole_and_unknown_ones_are_not_found(c
 @pytest.mark.parametrize(("late", "awaited"), [(-1, 1), (0.9, 1), (2.0, 2), (5.0, 3), (600, 6)])
 def test_as_many_segments_are_waited_for_as_a_late_encoder_owes(late: float, awaited: int) -> None:
     window = Window(WindowOptions(2, 7))
-    assert awaited_segments(window, 100 + late) == 1
+    assert due_segments(window, 100 + late) == 1
     window.append(LivePart(b"x", Fraction(2), True), Fraction(98), ends_segment=True)
-    assert awaited_segments(window, 100 + late) == awaited
+    assert due_segments(window, 100 + late) == awaited
 
 
 @pytest.mark.clause("RFC 8216bis §6.2.6 SHOULD 3")
 async def test_a_hinted_part_that_never_comes_is_not_found_as_soon_as_the_numbers_go_on() -> None:
     window = Window(WindowOptions(2, 7))
     window.append(LivePart(b"x", Fraction(1, 3), True), Fraction(0), ends_segment=False)
-    held = asyncio.create_task(hinted_part(window, 7, 1))
+    held = asyncio.create_task(wait_for_hinted_part(window, 7, 1))
     while window.waiters.count == 0:
         await asyncio.sleep(0)
     window.interrupt()

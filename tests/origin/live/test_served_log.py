@@ -111,7 +111,7 @@ async def test_a_channel_with_captions_gaps_breaks_and_events(tools: Tools, tmp_
     commands = channel.stream.commands
     async with running(channel):
         await until(lambda: channel.ready, "the first segment")
-        edge = channel.presentation.edge
+        edge = channel.presentation.live_edge
         assert edge is not None
         async with commands.feeding_captions():
             assert commands.add_captions("en", [Cue(500, 2500, "words"), Cue(3000, 9000, "more")], edge) == 0

@@ -137,7 +137,7 @@ def test_a_segment_that_is_cut_short_has_what_was_told() -> None:
 
 
 async def captioned(station: Station, count: int) -> None:
-    edge = station.channel.presentation.edge or Fraction(NUMBER)
+    edge = station.channel.presentation.live_edge or Fraction(NUMBER)
     station.channel.captions.tracks["en"].add([Cue(500, 1500, f"at {edge}")], edge)
     await station.segment(count)
 

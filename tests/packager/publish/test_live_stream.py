@@ -8,10 +8,10 @@ from packager.publish.live_stream import ViewerCounter
 def test_viewers_are_counted_while_they_ask_and_within_a_bound() -> None:
     viewers = ViewerCounter(6, max_viewers=3)
     for now, client in enumerate("aabc"):
-        viewers.saw(client, now)
+        viewers.note(client, now)
     assert viewers.count(3) == 3
     assert viewers.count(8) == 2
     for client in "defg":
-        viewers.saw(client, 8)
+        viewers.note(client, 8)
     assert viewers.count(8) == 3
     assert viewers.count(15) == 0

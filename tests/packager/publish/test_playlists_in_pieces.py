@@ -128,12 +128,12 @@ def test_what_is_kept_gives_the_manifest_that_is_made_from_scratch(
             air.manifest.keep_up()
         for suffix in ("", "?token=a%26b&c=d"):
             followed = LiveManifest(air.renditions, air.manifest._cadence)
-            followed._stretches = air.manifest._stretches
+            followed._tracker = air.manifest._tracker
             kept_text = air.manifest.render(suffix, NUMBER)
-            over, followed._stretches._over = followed._stretches._over, {}
+            over, followed._tracker._over = followed._tracker._over, {}
             followed._published = air.manifest._published
             assert followed.render(suffix, NUMBER) == kept_text
-            followed._stretches._over = over
+            followed._tracker._over = over
             pieces = air.manifest.pieces(suffix, NUMBER)
             assert size_of(pieces) == len(kept_text)
             assert gzip.decompress(content_coding.gzip(pieces)) == kept_text
@@ -143,8 +143,8 @@ def test_what_is_kept_gives_the_manifest_that_is_made_from_scratch(
             pass
         kept_text = air.manifest.render("", now)
         scratch = LiveManifest(air.renditions, air.manifest._cadence)
-        scratch._stretches = air.manifest._stretches
-        scratch._stretches._over = {}
+        scratch._tracker = air.manifest._tracker
+        scratch._tracker._over = {}
         assert scratch.render("", now) == kept_text
 
 
@@ -168,7 +168,7 @@ def test_a_new_part_costs_the_same_however_long_the_window_is(
     window.on_listed()
     said: list[Any] = []
     compressed: list[int] = []
-    lines, make = hls_history.listed, SharedText.of
+    lines, make = hls_history.playlist_segment, SharedText.of
 
     def listing(*details: Any, **more: Any) -> Any:
         said.append(details)
@@ -178,7 +178,7 @@ def test_a_new_part_costs_the_same_however_long_the_window_is(
         compressed.append(len(text))
         return make(text)
 
-    monkeypatch.setattr(hls_history, "listed", listing)
+    monkeypatch.setattr(hls_history, "playlist_segment", listing)
     monkeypatch.setattr(SharedText, "of", making)
     part = LivePart(b"x", Fraction(2), True)
     most = 0
@@ -242,13 +242,13 @@ def test_what_nobody_asks_for_is_ready_when_somebody_does(monkeypatch: pytest.Mo
     for number in range(9000):
         window.append(part, Fraction(2 * number), ends_segment=True)
     said: list[Any] = []
-    lines = hls_history.listed
+    lines = hls_history.playlist_segment
 
     def listing(*details: Any, **more: Any) -> Any:
         said.append(details)
         return lines(*details, **more)
 
-    monkeypatch.setattr(hls_history, "listed", listing)
+    monkeypatch.setattr(hls_history, "playlist_segment", listing)
     presentation.media_pieces("720p")
     assert len(said) < 20
 
