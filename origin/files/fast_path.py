@@ -1,7 +1,7 @@
-"""Plain requests for files that are open already, answered on the connection.
+"""The fast path for cached open files: simple requests are answered without the ASGI application.
 
-What the application's way does for such a request is done here too, by the same functions: preconditions and
-ranges (`origin/http/select.py`), the common header fields, the counters and the request log.
+Preconditions, ranges, common header fields, counters and the request log are handled by the same functions as
+in the application.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from origin.http1.fast_path import Again, AnsweringConnection, FastAnswer
 from origin.http1.request_head import PlainFields, RequestLine, around_range
 
 AREA = "media"
-"""Where requests for files are counted."""
+"""The label of file requests in metrics."""
 
 
 class FileAnswer(FastAnswer):
-    """An answer whose bytes are those of an open file and what stands around them.
+    """A response with bytes of an open file.
 
     Args:
-        fast_path: What all of them share.
-        resolved: The file.
-        request: The request's first line.
-        fields: Its header fields.
-        span: What its Range says, if that isn't among the fields.
+        fast_path: the fast path that made it.
+        resolved: the cached file.
+        request: the request line.
+        fields: the request's header fields.
+        span: the parsed Range field, if it isn't among the fields.
     """
 
     __slots__ = ("_fast_path", "_fields", "_is_held", "_resolved", "_span")
@@ -45,25 +45,25 @@ class FileAnswer(FastAnswer):
         self._is_held = False
 
     def begin(self, line: AnsweringConnection) -> None:
-        """Send what is asked for."""
+        """Send the response."""
         reply = self._resolved.reply(self.request.method, self._fields, self._span, line.fields(self))
         if not line.reply(self, reply):
             self.hold()
 
     def hold(self) -> None:
-        """Keep the file open until the end: it must outlast those who find it."""
+        """Keep the file open until the end of this response, even if the cache drops it."""
         self._resolved.shared.acquire()
         self._is_held = True
 
     def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
-        """Give the file back."""
+        """Release the file, and count the response."""
         if self._is_held:
             self._is_held = False
             self._resolved.shared.release()
         super().ended(status, sent, line)
 
     def again(self, data: bytes) -> RepeatedFileRequest | None:
-        """What answers this request with other ranges, if it has nothing but one."""
+        """Make the handler of further requests that differ only in their range; None if there can be none."""
         request, fields = self.request, self._fields
         if self._span is None or fields.is_conditional or fields.has_range or request.method != "GET":
             return None
@@ -75,13 +75,13 @@ class FileAnswer(FastAnswer):
 
 
 class RepeatedFileRequest:
-    """A request for a range that a connection repeats, as players and CDNs do: only the range differs.
+    """Answers requests on one connection that differ only in their range, as players and CDNs send them.
 
     Args:
-        fast_path: What all of them share.
-        request: The request's first line.
-        fields: Its header fields, without the range.
-        data: The whole head.
+        fast_path: the fast path that made it.
+        request: the request line.
+        fields: the header fields without Range.
+        data: the whole request head.
     """
 
     __slots__ = (
@@ -110,14 +110,14 @@ class RepeatedFileRequest:
         self._resolved: CachedFile | None = None
 
     def reply(self, data: bytes, common: bytes) -> Again | None:
-        """Answer the request with another range.
+        """Answer the same request with another range.
 
         Args:
-            data: A head.
-            common: Encoded header fields that every answer of the server has.
+            data: the request head.
+            common: encoded header fields of every response of the server.
 
         Returns:
-            The answer, of 206; None where it is another request or another answer.
+            A 206 response; None if the request differs otherwise or needs another status.
         """
         start, end = self._start, self._end
         if data[:start] != self._before or data[end:] != self._behind:
@@ -136,11 +136,11 @@ class RepeatedFileRequest:
         return head, first, last, resolved.shared.file.fd
 
     def count(self, length: int) -> None:
-        """Count an answer that is sent."""
+        """Count a response that was sent."""
         self._counter.add(length)
 
     def answer(self, part: ByteRange) -> FileAnswer:
-        """The last answer as one that goes on."""
+        """Make the last response one that continues, as not all of it could be sent at once."""
         if self._resolved is None:
             raise RuntimeError("there was no answer")
         answer = FileAnswer(self._fast_path, self._resolved, self._request, self._fields, part)
@@ -149,11 +149,11 @@ class RepeatedFileRequest:
 
 
 class FileFastPath:
-    """Answers requests for open files.
+    """Answers requests for cached open files.
 
     Args:
-        files: The open files.
-        access_log: Where requests are counted.
+        files: the cache.
+        access_log: counts requests.
     """
 
     def __init__(self, files: OpenFileCache, access_log: AccessLog) -> None:
@@ -161,6 +161,6 @@ class FileFastPath:
         self.access_log = access_log
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FileAnswer | None:
-        """The answer to a request for a file that is open; see `Responder`."""
+        """Find the response to a request; None if the file isn't cached. See `Responder`."""
         resolved = self.files.find(request.target)
         return None if resolved is None else FileAnswer(self, resolved, request, fields, span)

@@ -1,4 +1,4 @@
-"""The library's files as they are, byte for byte: `/media/PATH`."""
+"""The endpoint of the library's files: `/media/PATH`."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from packager.library.storage import Library, LocalFile, NotFoundError
 log = structlog.get_logger()
 
 NOT_FOUND_MAX_AGE = 5
-"""Seconds for which a cache may keep the answer that there is no such file."""
+"""Seconds for which caches may keep a 404 response."""
 
 ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
-"""What answers of 404 say to caches."""
+"""Header fields of 404 responses."""
 
 _ALLOWED = "GET, HEAD, OPTIONS"
 
 PREFIX = "/media/"
-"""Where the files are."""
+"""Path prefix of the files."""
 
 RETRY_SECONDS = 1
-"""When a client may ask again for a file that the system could not open."""
+"""Retry-After of a 503 response for a file that can't be opened."""
 
 
 class Files:
-    """The ASGI application of the library: it sees every method, and answers each itself.
+    """The ASGI application of the library's files, in front of the application for other paths.
 
     Args:
-        library: The files.
-        max_age: Seconds for which caches may keep a file.
-        open_files: Where files are kept for the requests that follow; None keeps none.
-        app: What answers for all other addresses; None: nobody does.
+        library: the files.
+        max_age: seconds for which caches may keep a file.
+        open_files: the cache of open files; None for no cache.
+        app: answers all other paths; None to answer 404.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Files:
         self._app = app or Response("Not Found\n", 404)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request. A router would cost more than most answers."""
+        """Answer a request, without a router, which would cost more than most responses."""
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
@@ -70,40 +70,32 @@ class Files:
         if method == "OPTIONS":
             return Response(status_code=204, headers={"allow": _ALLOWED})
         if method not in ("GET", "HEAD"):
-            # RFC 9110 §15.5.6: with the methods that the resource does have.
+            # RFC 9110 §15.5.6: Allow lists the methods that the resource supports.
             return plain_refusal(405, "Method Not Allowed", {"allow": _ALLOWED})
         try:
             representation = await self._open_files.get(
                 target, lambda: open_file(self._library, path), media_type(path), self._headers
             )
         except NotFoundError:
-            # One answer for everything that isn't there or isn't to be seen.
+            # Hidden and missing files get the same response.
             return plain_refusal(404, "Not Found", ABSENT)
         except OSError as error:
-            # RFC 9110 §15.6.4: the client isn't to blame, and it may be better soon.
+            # RFC 9110 §15.6.4: a temporary failure of the server.
             level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
             level("a file can't be opened", path=path, reason=error.strerror)
             return plain_refusal(503, "Service Unavailable", {"retry-after": str(RETRY_SECONDS)})
         headers = self._headers
         if (representation.etag or "").startswith("W/"):
-            # A cache that kept a weak tag would renew it for ever, and never join it with the strong one that
-            # the file has two seconds later.
+            # The entity-tag becomes a strong one in two seconds; caches must not keep the weak one.
             headers = ((b"cache-control", b"no-cache"), NO_SNIFFING)
         return RepresentationResponse(representation, raw_headers=headers)
 
 
 async def open_file(library: Library, name: str) -> LocalFile:
-    """Open a file of the library without blocking the loop.
-
-    Args:
-        library: Where it lies.
-        name: As an address names it.
-
-    Returns:
-        The open file, which the caller closes; nothing stays open when the caller is cancelled meanwhile.
+    """Open a file of the library in a thread; it is closed again if the caller is cancelled.
 
     Raises:
-        NotFoundError: There is no such file.
-        OSError: The system can't open it now.
+        NotFoundError: there is no such file.
+        OSError: the system can't open it now.
     """
     return await opened_in_thread(library.open, name)

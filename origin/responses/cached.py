@@ -1,4 +1,4 @@
-"""Answers that many clients get alike: tags, compressions and header lines are made once, whoever asks."""
+"""Responses that many clients get alike, whose entity-tags, gzip coding and header lines are cached."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from origin.responses.representation import (
 )
 
 KEPT = 256
-"""How many answers' templates are kept."""
+"""Most response templates that are cached."""
 
 FIELDS_KEPT = 256
-"""How many Accept-Encoding fields are kept with what they say."""
+"""Most parsed Accept-Encoding fields that are cached."""
 
 _GZIP = re.compile(r"(?:^|,)\s*(?P<coding>gzip|\*)\s*(?:;\s*q=(?P<q>[0-9.]+)\s*)?(?=,|$)", re.IGNORECASE)
 _RANGES = frozenset((b"range", b"if-match", b"if-unmodified-since"))
@@ -34,12 +34,12 @@ _RANGES = frozenset((b"range", b"if-match", b"if-unmodified-since"))
 
 @dataclass(frozen=True, slots=True)
 class RequestTraits:
-    """What of a request's header matters here.
+    """The header fields of a request that affect a cached response.
 
     Attributes:
-        is_ranged: whether it has a range, or a precondition that may fail.
-        accept_encoding: its Accept-Encoding field.
-        agent: its User-Agent field.
+        is_ranged: whether there is a Range, or a precondition that may fail.
+        accept_encoding: the Accept-Encoding field.
+        agent: the User-Agent field.
     """
 
     is_ranged: bool = False
@@ -48,8 +48,8 @@ class RequestTraits:
 
     @property
     def takes_gzip(self) -> bool:
-        """Whether the answer may be compressed."""
-        # A coded answer to a condition or a range would need validators of its own for every status.
+        """Whether the response may be compressed."""
+        # A compressed response to a range or precondition would need its own validators for every status.
         return not self.is_ranged and accepts_gzip(self.accept_encoding)
 
     @classmethod
@@ -67,25 +67,25 @@ class RequestTraits:
 
 
 class ResponseFrame(NamedTuple):
-    """What every answer on the connection has around its own header fields.
+    """The header lines around a response's own header fields on the fast path.
 
     Attributes:
-        common: header lines of every answer of the server now.
-        common_headers: header lines of every such answer.
+        common: current header lines of every response of the server, such as Date.
+        common_headers: further header lines of every such response.
     """
 
     common: bytes
     common_headers: bytes
 
     def head(self, status: int, fields: Headers) -> bytes:
-        """Write a header."""
+        """Encode a response head."""
         return b"%b%b%b%b\r\n" % (STATUS_LINE[status], self.common, encoded(fields), self.common_headers)
 
 
 @functools.lru_cache(maxsize=FIELDS_KEPT)
 def accepts_gzip(field: str) -> bool:
-    """Tell whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
-    # RFC 9110 §12.5.3: "*" is any coding that isn't named.
+    """Return whether an Accept-Encoding field allows gzip (RFC 9110 §12.5.3)."""
+    # RFC 9110 §12.5.3: "*" matches any coding that isn't listed.
     found = max(_GZIP.finditer(field), key=lambda named: named["coding"] != "*", default=None)
     return found is not None and (found["q"] is None or found["q"].strip("0.") != "")
 
@@ -99,14 +99,14 @@ def text_response(
     immutable_tag: str | None = None,
     in_thread: bool = False,
 ) -> Response:
-    """Answer with a playlist, a manifest or captions.
+    """Make the response with a playlist, a manifest or captions.
 
     Args:
-        text: its bytes.
+        text: the content.
         media_type: Content-Type.
         max_age: seconds for which caches may keep it.
-        coded: whether gzip is acceptable; what would take long to compress goes as it is.
-        immutable_tag: entity-tag of what its address always stands for; None where that changes.
+        coded: whether gzip is acceptable; what takes long to compress is sent uncompressed.
+        immutable_tag: entity-tag of content that never changes at its URL, otherwise None.
         in_thread: whether nobody else waits meanwhile, since this is called in a thread.
     """
     coded = coded and (in_thread or content_coding.is_quick(text))
@@ -130,7 +130,7 @@ def text_reply(
     coded: bool,
     immutable_tag: str | None = None,
 ) -> Reply:
-    """The same on the connection, for a GET of the whole without preconditions.
+    """Make the same response for the fast path, to a GET without Range and preconditions.
 
     Args:
         text: as for `text_response`, as are those not named here.
@@ -150,7 +150,7 @@ def text_reply(
 
 
 class LatestReply:
-    """The latest reply with a playlist, given on to whoever gets the same next: all of a release do."""
+    """Keeps the latest reply with a playlist, which all clients waiting for a part get."""
 
     __slots__ = ("_made_of", "_reply")
 
@@ -161,7 +161,7 @@ class LatestReply:
     def reply(
         self, text: Pieces, media_type: str, max_age: int, frame: ResponseFrame, *, coded: bool
     ) -> Reply:
-        """As `text_reply`; always with the same media type and the same fields of the whole server."""
+        """Return the kept reply or make it, as `text_reply` does; `media_type` must not change."""
         latest, common, age, was_coded = self._made_of
         same = latest is text and common is frame.common and age == max_age and was_coded is coded
         if self._reply is None or not same:
@@ -171,12 +171,12 @@ class LatestReply:
 
 
 def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_control: str) -> Response:
-    """Answer with an init segment, a segment or a part.
+    """Make the response with an init segment, a segment or a part.
 
     Args:
-        data: its bytes.
+        data: the content.
         media_type: Content-Type.
-        etag: entity-tag, quotes included.
+        etag: the entity-tag with its quotes.
         cache_control: Cache-Control field.
     """
     return RepresentationResponse(BytesRepresentation(data, media_type, etag), cache_control=cache_control)
@@ -185,7 +185,7 @@ def media_response(data: bytes | memoryview, media_type: str, etag: str, cache_c
 def media_template(
     size: int, media_type: str, etag: str, cache_control: str, common_headers: bytes
 ) -> ResponseTemplate:
-    """The header of the same on the connection, for a GET of the whole.
+    """Make the template of the same response for the fast path, to a GET without Range.
 
     Args:
         size: its length in bytes.
@@ -198,7 +198,7 @@ def media_template(
 
 
 def reply_from_response(response: Response, frame: ResponseFrame) -> Reply:
-    """What an application's response of bytes is on the connection; the rest as for `text_reply`."""
+    """Convert an application's response into a reply of the fast path."""
     head = frame.head(response.status_code, response.raw_headers)
     return Reply(response.status_code, (head, bytes(response.body)), len(response.body))
 
@@ -223,7 +223,7 @@ _CODED: Headers = (*_UNCODED, (b"content-encoding", b"gzip"))
 def _template(
     size: int, media_type: str, etag: str, cache_control: str, extra: Headers, common_headers: bytes
 ) -> ResponseTemplate:
-    # Of a plain GET nothing depends on the bytes but their number.
+    # The header of a plain GET depends only on the content's length.
     representation = BytesRepresentation(b"", media_type, etag)
     fields = [(b"cache-control", cache_control.encode("latin-1")), *extra]
     return ResponseTemplate(

@@ -1,4 +1,4 @@
-"""What every response passes on its way out: cross-origin headers, counting, and the request log."""
+"""ASGI middleware for every response: CORS and other common header fields, metrics, and the request log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.http1.stream import Stream
 
 SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
-"""What pages of other origins may read; lists only those of one that is configured by its name."""
+"""Areas with CORS header fields; lists only if one origin is configured by name."""
 
 EXPOSED = (
     b"Accept-Ranges, Content-Encoding, Content-Length, Content-Range, Date, ETag, Last-Modified, "
@@ -28,11 +28,11 @@ PREFLIGHT_SECONDS = b"86400"
 
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
-"""What every answer says that doesn't say something else of it."""
+"""The default X-Content-Type-Options of every response."""
 
 
 def common_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
-    """What is added to answers that pages of other origins may read.
+    """Make the common header fields of responses that other origins may read.
 
     Args:
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
@@ -41,7 +41,7 @@ def common_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
 
 
 def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
-    """What lets pages of other origins read an answer.
+    """Make the CORS header fields that let other origins read a response.
 
     Args:
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
@@ -56,7 +56,7 @@ def cross_origin_headers(allow_origin: str) -> list[tuple[bytes, bytes]]:
 
 
 class CommonHeaders:
-    """ASGI middleware around the whole application.
+    """ASGI middleware that adds common header fields, counts, logs, and answers CORS preflights.
 
     Args:
         app: the application.
@@ -111,7 +111,7 @@ class CommonHeaders:
                     sent += size
                     self._access_log.count_bytes(area, size)
                 elif "stream" in message:
-                    # Its owner counts the bytes while they go; here they are only for the log.
+                    # The stream's owner counts its bytes; here they are only logged.
                     streams.append(message["stream"])
 
         try:
@@ -129,7 +129,7 @@ class CommonHeaders:
                 self._access_log.write(scope["method"], scope["path"], status, sent, started, client)
 
     def _shared(self, scope: Scope, area: str) -> list[tuple[bytes, bytes]]:
-        """Give what lets pages of other origins read an answer, as far as they may."""
+        """Return the CORS header fields for a request, empty if other origins may not read the response."""
         if area not in SHARED_AREAS:
             return []
         if private_area(scope["path"]) is None:
@@ -144,14 +144,14 @@ def _is_preflight(scope: Scope) -> bool:
 
 
 async def _answer_server_options(send: Send) -> None:
-    """RFC 9110 §9.3.7: of the server as a whole; libshout asks so for TLS, and takes any 2xx for none."""
+    """Answer `OPTIONS *` (RFC 9110 §9.3.7), with which libshout asks for TLS; any 2xx means none."""
     headers = [(b"allow", b"GET, HEAD, POST, PUT, OPTIONS")]
     await send({"type": "http.response.start", "status": 204, "headers": headers})
     await send({"type": "http.response.body", "body": b""})
 
 
 def _with_default_headers(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Add to header fields what each answer has that doesn't say something else."""
+    """Add the default header fields that a response doesn't set itself."""
     names = {name for name, _ in headers}
     if NO_SNIFFING[0] not in names:
         headers.append(NO_SNIFFING)
@@ -163,19 +163,19 @@ def _with_default_headers(status: int, headers: list[tuple[bytes, bytes]]) -> li
 async def _answer_or_500(
     app: ASGIApp, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]
 ) -> None:
-    """Let the application answer; where it fails, that is answered and logged, and this request's alone.
+    """Call the application; log an exception, and answer 500 if no response has begun.
 
     Args:
         app: the application.
-        scope: as for it.
-        receive: likewise.
-        send: likewise.
-        status: tells the status of the answer so far, 0 before there is one.
+        scope: its scope.
+        receive: its receive function.
+        send: its send function.
+        status: returns the status of the response so far, 0 before it begins.
     """
     try:
         await app(scope, receive, send)
     except TruncatedFileError:
-        raise  # whoever sends files tells of it
+        raise  # logged where files are sent
     except Exception:
         log.exception("request failed", method=scope["method"], path=scope["path"])
         if not status():

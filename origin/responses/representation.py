@@ -1,7 +1,7 @@
-"""Representations, of which any range can be read, and the response that sends them.
+"""Representations of files and bytes, and the response that sends a representation or ranges of it.
 
-What goes out is decided in `origin/http/select.py`; here it is carried out: by sendfile where the server
-offers it, by a bounded copy where it doesn't (TLS).
+Status, header fields and ranges are decided in `origin/http/select.py`. Files are sent by sendfile where
+possible, otherwise (TLS) copied in steps.
 """
 
 from __future__ import annotations
@@ -26,18 +26,17 @@ if TYPE_CHECKING:
 from origin.http.representation import Representation
 
 COPY_STEP = 256 * 1024
-"""Bytes of one step of a copy, which is what a slow client costs in memory."""
+"""Bytes of one step of a copy, which is the memory that a slow client costs."""
 
 
 class ThreadReader:
-    """What reads by a function that blocks, and lets go only once nothing reads any more.
+    """Reads ranges with a blocking function in a thread, and closes only after the last read.
 
-    A file has one position, and this one is read by many at theirs: so it isn't by aiofiles, which follows a
-    file from its beginning as stations' tracks are read.
+    Unlike aiofiles, it reads at given positions, as several requests share one file.
 
     Args:
-        read: Gives up to so many bytes from a position; it may have other users.
-        release: Called at the end.
+        read: returns up to a number of bytes from a position; other users may call it.
+        release: called on closing.
     """
 
     def __init__(self, read: Callable[[int, int], bytes], release: Callable[[], None]) -> None:
@@ -46,14 +45,14 @@ class ThreadReader:
         self._reading: asyncio.Future[bytes] | None = None
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`, read in a thread; b"" beyond the present end."""
+        """Read up to `length` bytes from `offset` in a thread; b"" beyond the current end."""
         loop = asyncio.get_running_loop()
         self._reading = loop.run_in_executor(None, self._read, offset, length)
-        # The thread goes on when the client is cancelled: only `close` knows when nothing reads any more.
+        # The thread continues when the request is cancelled; `close` waits for it.
         return await asyncio.shield(self._reading)
 
     async def close(self) -> None:
-        """Release it, as soon as nothing reads from it any more."""
+        """Wait for the last read, then release."""
         try:
             if self._reading is not None:
                 await asyncio.wait((self._reading,))
@@ -62,14 +61,14 @@ class ThreadReader:
 
 
 class FileRepresentation(ThreadReader):
-    """An open file of the library, which it owns and closes, or uses and gives back.
+    """An open file of the library.
 
     Args:
-        file: The open file.
-        media_type: Its Content-Type.
-        now: Seconds since the epoch, by which a file that changed just now gets a weak tag.
-        release: What to call instead of closing the file.
-        etag: Its entity-tag, where that is known.
+        file: the open file.
+        media_type: Content-Type.
+        now: seconds since the epoch; a file that changed shortly before gets a weak entity-tag.
+        release: called at the end instead of closing the file.
+        etag: the entity-tag, if it is known.
     """
 
     def __init__(
@@ -88,18 +87,18 @@ class FileRepresentation(ThreadReader):
         self._file = file
 
     def descriptor(self) -> int | None:
-        """The file's descriptor."""
+        """Return the file's descriptor."""
         return self._file.fd
 
 
 class BytesRepresentation:
-    """A representation whose bytes are in memory.
+    """A representation in memory.
 
     Args:
-        data: The bytes, which nobody changes.
-        media_type: Their Content-Type.
-        etag: Entity-tag as its field says it, quotes included.
-        last_modified: Seconds since the epoch.
+        data: the bytes, which must not change.
+        media_type: Content-Type.
+        etag: the entity-tag with its quotes.
+        last_modified: seconds since the epoch.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class BytesRepresentation:
         return None
 
     async def read(self, offset: int, length: int) -> bytes | memoryview:
-        """Up to `length` bytes from `offset`, without a copy where they are only a part."""
+        """Return up to `length` bytes from `offset`, without copying them."""
         if offset == 0 and length >= self.size:
             return self._data
         return memoryview(self._data)[offset : offset + length]
@@ -130,12 +129,12 @@ class BytesRepresentation:
 
 
 class PiecesRepresentation:
-    """A representation of pieces in memory, of which some are made when they are read.
+    """A representation of pieces in memory, some of which are rendered when they are read.
 
     Args:
-        pieces: The pieces, which nobody changes.
-        media_type: Their Content-Type.
-        etag: Entity-tag as its field says it, quotes included.
+        pieces: the pieces, which must not change.
+        media_type: Content-Type.
+        etag: the entity-tag with its quotes.
     """
 
     last_modified = None
@@ -146,7 +145,7 @@ class PiecesRepresentation:
         self.etag = etag
         self.media_type = media_type
         self._pieces = pieces
-        # The number of the piece that was made last, and its bytes: the next step may begin within it.
+        # Index and bytes of the piece that was rendered last, since the next read may begin within it.
         self._latest: tuple[int, bytes] = (-1, b"")
 
     def descriptor(self) -> int | None:
@@ -154,7 +153,7 @@ class PiecesRepresentation:
         return None
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`; others have their turn before."""
+        """Return up to `length` bytes from `offset`, after yielding to other tasks."""
         await asyncio.sleep(0)
         first = bisect_right(self._begins, offset) - 1
         behind = bisect_right(self._begins, offset + length - 1)
@@ -171,13 +170,13 @@ class PiecesRepresentation:
 
 
 class RepresentationResponse(Response):
-    """A response that any endpoint can return for a GET or HEAD.
+    """The response to a GET or HEAD for a representation, with preconditions and ranges.
 
     Args:
-        representation: What to send; it is closed when the answer has ended, in whatever way.
-        cache_control: Cache-Control field.
-        headers: More fields, for every status.
-        raw_headers: Fields that are encoded already, names in lower case.
+        representation: the representation, which is closed at the end in any case.
+        cache_control: Cache-Control.
+        headers: further header fields, for every status.
+        raw_headers: encoded header fields, names in lower case.
     """
 
     def __init__(
@@ -199,8 +198,8 @@ class RepresentationResponse(Response):
             self.raw_headers.insert(0, (b"cache-control", cache_control.encode("latin-1")))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request of `scope`."""
-        del receive  # That a client has gone shows in the sending; a file needn't listen for it.
+        """Answer a request."""
+        del receive  # A disconnected client is noticed on sending.
         try:
             reply = answer(
                 scope["method"], scope["headers"], self.representation, time.time(), self.raw_headers

@@ -1,4 +1,4 @@
-"""What the command lines of all ffmpegs share, and the one of ffprobe."""
+"""Arguments that all ffmpeg command lines share, and the command line of ffprobe."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 from packager.process import launcher
 
 QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error")
-"""Global options that every ffmpeg here gets."""
+"""Global options of every ffmpeg."""
 
 LOCAL_PROTOCOLS = "file,pipe"
-"""What an ffmpeg that reads the library may open: never the network."""
+"""Protocols of an ffmpeg that reads local files, without network access."""
 
 MAX_PIXELS = 36_000_000
-"""Pictures of files: 8K is 33 million pixels."""
+"""Largest picture that is decoded; 8K has 33 million pixels."""
 
 
 def local_input(path: Path) -> str:
-    """Name a file so that ffmpeg takes it as a file, whatever its name looks like (``-x``, ``concat:…``)."""
+    """Return ffmpeg's URL of a file, which is safe for names such as ``-x`` or ``concat:…``."""
     return f"file:{path.absolute()}"
 
 
 def pipe(index: int) -> str:
-    """Name the output pipe number ``index`` (from 0) as ffmpeg's arguments want it."""
+    """Return ffmpeg's URL of the output pipe ``index``, counted from 0."""
     return f"pipe:{launcher.FIRST_PIPE + index}"
 
 
@@ -37,14 +37,14 @@ def compile_arguments(words: Iterable[str]) -> list[str]:
 
 
 def probe_arguments(address: str, options: Mapping[str, object], *questions: str) -> list[str]:
-    """Write what ffprobe is asked; it answers in JSON on the first output pipe.
+    """Compile ffprobe's arguments; it writes JSON to the first output pipe.
 
     ffmpeg-python has graphs for ffmpeg alone: ffprobe has one input, and no filter or output.
 
     Args:
         address: of the input, such as ``local_input`` gives.
         options: of the input.
-        questions: options that say what is to be told.
+        questions: options that select the output.
     """
     given = [word for name, value in options.items() for word in (f"-{name}", str(value))]
     return [*QUIET[1:], *given, *questions, "-of", "json", "-o", pipe(0), "-i", address]

@@ -1,4 +1,4 @@
-"""The command lines of live channels: a source to its renditions, and a stream to be fetched as MPEG-TS."""
+"""ffmpeg's arguments for live channels: encoding a source to renditions, and remuxing to MPEG-TS."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from packager.window.cadence import SAMPLE_RATE, Cadence
 from packager.window.ladder import AudioRung, Rung
 
 PRESET = "ultrafast"
-"""x264's preset: a ladder beside a browser on two cores."""
+"""x264's preset, fast enough for a whole ladder on two cores."""
 
 THREADS = 2
 """Threads of each video encoder."""
 
 MOVFLAGS = "+frag_every_frame+empty_moov+default_base_moof+cmaf+frag_discont"
-"""A fragment per frame, for the segmenter cuts by itself; frag_discont keeps the decode times exact."""
+"""One fragment per frame, as the segmenter cuts by itself; frag_discont keeps decode times exact."""
 
 FOLLOWING = {
     "fps_mode": "passthrough",
@@ -30,12 +30,12 @@ FOLLOWING = {
     "g": 10_000,
     "keyint_min": 10_000,
 }
-"""What makes an encoder keep a source's times, and have key frames where the source has and nowhere else."""
+"""Options with which an encoder keeps the source's timestamps and key frame positions."""
 
 CLOCK = ":".join(
     f"%{{eif:mod(floor(time(0)/{unit}),{wrap}):d:2}}" for unit, wrap in ((3600, 24), (60, 60), (1, 60))
 )
-"""drawtext's words for the time of day (UTC) at which the frame was made."""
+"""drawtext's expression for the time of day (UTC) of a frame."""
 
 MILLISECONDS = "%{eif:mod(floor(time(0)*1000),1000):d:3}"
 
@@ -45,29 +45,29 @@ TONE = (
     "aevalsrc='0.15*sin(2*PI*220*pow(2,mod(floor(t)*5,24)/12)*t)"
     f"+0.3*sin(2*PI*1000*t)*lt(mod(t,1),0.05)':s={SAMPLE_RATE}"
 )
-"""Another note each second, with a beep at its beginning."""
+"""A different note each second, with a beep at its beginning."""
 
 
 REMUXER = {"format": "mpegts", "muxdelay": 0, "muxpreload": 0, "pes_payload_size": 0, "flush_packets": 1}
-"""How what is fetched is brought on, packet by packet."""
+"""Output options of remuxing to MPEG-TS without delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveInput:
-    """What the ffmpeg of a live channel reads.
+    """The input of a live channel's ffmpeg.
 
     Attributes:
-        address: how its arguments name it; empty: ffmpeg makes a test picture and a tone.
+        address: ffmpeg's URL of the input; empty for a test picture and a tone.
         options: ffmpeg's input options.
-        is_looped: whether it begins again at its end.
-        is_paced: whether it comes at real time; ffmpeg slows down what doesn't.
-        has_video: whether it has a picture; without, a still one is made.
-        has_audio: whether it has sound; without, silence is made.
-        video_codec: ffmpeg's name of the picture's coding.
-        keeps_audio: whether its sound can go out as it comes.
-        is_framed: whether that is AAC with a header on each frame, which MP4 hasn't (ADTS).
-        is_played_once: whether its end is the channel's.
-        duration: seconds until that, where they are known.
+        is_looped: whether it is played in a loop.
+        is_paced: whether it arrives in real time; otherwise ffmpeg reads with ``-re``.
+        has_video: whether it has video; if not, a still picture is made.
+        has_audio: whether it has audio; if not, silence is made.
+        video_codec: ffmpeg's name of the video codec.
+        keeps_audio: whether the audio can be passed through.
+        is_framed: whether the audio is AAC with ADTS headers, which MP4 doesn't have.
+        is_played_once: whether the channel ends with it.
+        duration: duration in seconds, if known.
     """
 
     address: str = ""
@@ -131,12 +131,12 @@ def encoder_arguments(
 
 
 def remuxer_arguments(address: str, options: Mapping[str, Any], coding: Mapping[str, Any]) -> list[str]:
-    """Compile the arguments that fetch a stream and bring it as MPEG-TS on the first output pipe.
+    """Compile the arguments that remux a stream to MPEG-TS on the first output pipe.
 
     Args:
-        address: how the arguments name it.
+        address: ffmpeg's URL of the stream.
         options: ffmpeg's input options.
-        coding: those that say what is copied and what is encoded.
+        coding: output options that say what is copied and what is encoded.
     """
     played = ffmpeg.input(address, **options)
     return compile_arguments(
@@ -147,10 +147,10 @@ def remuxer_arguments(address: str, options: Mapping[str, Any], coding: Mapping[
 def _keeping(
     source: LiveInput, encoded: Sequence[Rung], sounds: Sequence[AudioRung], start: Fraction
 ) -> list[str]:
-    """Compile the arguments of a channel whose first rendition is the source's own picture.
+    """Compile the arguments of a channel whose first rendition is the source's video without encoding.
 
-    What is encoded beside it keeps its times and has its key frames at the same ones; the sound is kept where
-    players take its coding.
+    Encoded renditions keep its timestamps and key frame positions; audio is passed through if players support
+    its codec.
     """
     played = ffmpeg.input(source.address, **source.options, **_pace(source))
     # Apple's players take HEVC only with its parameter sets in the sample entry.
@@ -179,7 +179,7 @@ def _keeping(
 
 
 def _exact(sound: Any) -> Any:
-    """Give sound exact numbers of samples from the first on, whatever gaps the source has."""
+    """Make audio continuous from time 0 on, whatever gaps the source has."""
     return sound.filter("aresample", SAMPLE_RATE, **{"async": 1, "first_pts": 0}).filter("asetpts", "N/SR/TB")
 
 
@@ -192,7 +192,7 @@ def _audio(rung: AudioRung) -> dict[str, Any]:
 
 
 def _branches(stream: Any, name: str, rungs: Sequence[object]) -> Sequence[Any]:
-    """Give a stream once for each rung, by the filter of this name where there are several."""
+    """Split a stream with the named filter, once for each rung."""
     if len(rungs) < 2:
         return [stream] * len(rungs)
     split = stream.filter_multi_output(name, len(rungs))
@@ -202,7 +202,7 @@ def _branches(stream: Any, name: str, rungs: Sequence[object]) -> Sequence[Any]:
 def _inputs(
     source: LiveInput, name: str, top: Rung | None, cadence: Cadence, *, captions: bool
 ) -> tuple[Any, Any]:
-    """Give the picture (None where no rendition wants one) and the sound."""
+    """Return the video stream (None if no rendition has video) and the audio stream."""
     rate = cadence.frame_rate
     if not source.address:
         tone = ffmpeg.input(TONE, format="lavfi", re=None)
@@ -228,13 +228,13 @@ def _inputs(
 
 
 def _pace(source: LiveInput) -> dict[str, Any]:
-    """Say who sets the pace: ffmpeg, unless the other side sends at real time."""
+    """Return the input options for reading in a loop and in real time."""
     looped = {"stream_loop": -1} if source.is_looped else {}
     return looped if source.is_paced else {**looped, "re": None}
 
 
 def _end(source: LiveInput) -> dict[str, Any]:
-    """Let all renditions of what is played once end together, whichever of its streams is longer."""
+    """Return the option that ends all renditions of an input that is played once at the same time."""
     return {} if not source.is_played_once or source.duration is None else {"t": decimal(source.duration, 6)}
 
 
@@ -277,7 +277,7 @@ def _rate(rung: Rung) -> dict[str, Any]:
 
 
 def _muxer(start: Fraction, *, late: bool = False) -> dict[str, Any]:
-    """Say how a pipe is written; some codings say only with their first packets what they are (``late``)."""
+    """Return the muxer's options; ``late`` for codecs whose configuration comes with the first packets."""
     return {
         "format": "mp4",
         "movflags": MOVFLAGS + ("+delay_moov" if late else ""),

@@ -1,4 +1,4 @@
-"""The command lines of stations: samples of MP3s, MP3 of samples, and how loud a track is."""
+"""ffmpeg's arguments for radio stations: decoding, encoding to MP3, and measuring loudness."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ffmpeg.nodes import FilterableStream
 from packager.ffmpeg.arguments import LOCAL_PROTOCOLS, compile_arguments, local_input, pipe
 
 PEAK = 0.89
-"""Where a track that is turned up is limited: 1 dB below full scale, which leaves room for the encoding."""
+"""Limit for amplified tracks: 1 dB below full scale, which leaves headroom for the encoder."""
 
 
 def decoder_arguments(sample_rate: int, channels: int) -> list[str]:
@@ -23,7 +23,7 @@ def decoder_arguments(sample_rate: int, channels: int) -> list[str]:
     source = ffmpeg.input(
         "pipe:0", format="mp3", protocol_whitelist="pipe", probesize=2048, analyzeduration=0, threads=1
     )
-    # By the frames' times a gap is filled where ffmpeg gives up a frame: counts stay true for days.
+    # Gaps from frames that ffmpeg drops are filled by timestamps, so that sample counts stay exact.
     timed = source["a:0"].filter("aresample", sample_rate, min_hard_comp=0.001, **{"async": 1})
     return _decoding(timed, sample_rate, channels)
 
@@ -77,7 +77,7 @@ def encoder_arguments(sample_rate: int, channels: int, bitrate: int, *, limited:
 
 
 def loudness_arguments(path: Path, seconds: float) -> list[str]:
-    """Compile the arguments that measure a track (EBU R 128), and print to the first output pipe.
+    """Compile the arguments that measure a track's loudness (EBU R 128); the result goes to output pipe 0.
 
     Args:
         path: of MPEG audio.

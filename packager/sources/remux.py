@@ -1,9 +1,9 @@
-"""RTSP and SRT: a program in front fetches them and brings them as MPEG-TS.
+"""RTSP and SRT sources, fetched by a program of their own and received as MPEG-TS.
 
-What decodes gets them from here, and not from there: so changes of codec, size or clock are seen, and a
-decoder's end loses no connection. Of RTSP an ffmpeg makes MPEG-TS. SRT carries it already, and ffmpeg's
-library brings it byte for byte (avio_reader.py): an ffmpeg would hide other codecs and streams, and copies
-SRT only where that library isn't there. All are told the URL where no other process sees it.
+So changes of codec, size or clock are seen here, and a restart of the encoder loses no connection. RTSP is
+remuxed to MPEG-TS by an ffmpeg. SRT carries MPEG-TS already, and libavformat reads it byte for byte
+(avio_reader.py); an ffmpeg, which hides changes of codecs, is used only without that library. Programs get
+the URL on standard input, where no other process sees it.
 """
 
 from __future__ import annotations
@@ -39,23 +39,22 @@ from packager.step_budget import StepBudget
 
 CARRIED_VIDEO = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
 CARRIED_AUDIO = ("aac", "mp2", "mp3", "ac3", "eac3", "opus")
-"""What MPEG-TS carries, by ffmpeg's names; other sound is encoded."""
+"""Codecs that MPEG-TS carries, by ffmpeg's names; other audio is encoded."""
 
 INTERPRETER = str(Path(sys.executable).resolve())
-"""Not by the link of a virtual environment: what that says of itself isn't to be read in a sandbox."""
+"""The real path, since the files of a virtual environment aren't readable in the sandbox."""
 
 
 class StreamContinuity:
-    """Tells whether a stream that another program copies is still what it says, or another took its place.
+    """Detects that a stream remuxed by ffmpeg has been replaced by another one, so that we must reconnect.
 
-    ffmpeg doesn't follow everything that a program becomes. Where its codec changes, what comes has no access
-    point any more; where its clock goes back, the times stand still: ffmpeg gives each packet the next tick.
-    A new connection is good for both. All times are seconds: of the stream's own clock, and ``now`` of
-    a monotonic one.
+    ffmpeg doesn't follow every change: after a change of codec there are no more access points, and after a
+    jump back of the clock, times increase by one tick per packet. All times are seconds: media times of the
+    stream's clock, and ``now`` of a monotonic clock.
 
     Args:
-        now: this moment.
-        limits: when it counts as another one.
+        now: the current time.
+        limits: the thresholds.
     """
 
     def __init__(self, now: float, limits: ContinuityLimits) -> None:
@@ -66,15 +65,15 @@ class StreamContinuity:
         self._still = self._since_key = 0.0
 
     def received(self, clock: float | None, now: float, *, access: bool) -> str | None:
-        """Note what came.
+        """Record received data.
 
         Args:
-            clock: how far; None where nothing of it is known.
-            now: this moment.
-            access: whether decoding can begin with some of it.
+            clock: its newest media time, or None if unknown.
+            now: the current time.
+            access: whether it has an access point.
 
         Returns:
-            What is wrong with it, in words; None for nothing.
+            What is wrong with the stream, for the log; None if nothing is.
         """
         passed, self._heard = min(now - self._heard, self._limits.rest_seconds), now
         self._still += passed
@@ -94,16 +93,16 @@ class StreamContinuity:
 
 @functools.cache
 def find_libavformat() -> str | None:
-    """Find the library with which ffmpeg fetches; None where there is none. It blocks."""
+    """Find libavformat; None if it isn't installed. The call blocks."""
     return ctypes.util.find_library("avformat")
 
 
 async def with_resolved_host(url: str, limits: GuardLimits = DEFAULT_LIMITS.guard) -> str:
-    """Write a URL with the address of its host, so that no program looks its name up again.
+    """Replace the host of a URL by its address, so that it isn't resolved a second time.
 
     Raises:
-        PullError: it leads to nowhere.
-        OSError: its name isn't known.
+        PullError: none of its addresses is allowed.
+        OSError: the name doesn't resolve.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -115,17 +114,17 @@ async def with_resolved_host(url: str, limits: GuardLimits = DEFAULT_LIMITS.guar
 
 
 class Remuxer:
-    """Fetches one URL, and again when it ends; see ``run``.
+    """Fetches one RTSP or SRT URL, and reconnects when it ends.
 
     Args:
-        url: of RTSP or SRT.
-        tools: whose ffmpeg fetches it.
-        channel: its name, for the log.
-        limits: how long it may bring nothing, and when it is asked again.
+        url: the URL.
+        tools: provides ffmpeg.
+        channel: the channel's name, for the log.
+        limits: timeouts and retries.
 
     Attributes:
-        pump: where the stream goes; None until it was seen that it can be brought.
-        address: the URL that a program fetches in its place.
+        pump: receives the stream; None until its codecs are known to be ones that MPEG-TS carries.
+        address: the URL that the fetching program gets, with a relay's or a resolved address.
     """
 
     def __init__(self, url: str, tools: Tools, channel: str, limits: SourceLimits = DEFAULT_LIMITS) -> None:
@@ -142,12 +141,12 @@ class Remuxer:
         self.address = url
 
     async def wait_until_detected(self) -> Pump | None:
-        """Wait until it is known what the stream is; None where ffmpeg must fetch it."""
+        """Wait until the stream's format is known; return None if ffmpeg must fetch it itself."""
         await self._detected.wait()
         return self.pump
 
     async def run(self) -> None:
-        """Fetch for as long as it is asked."""
+        """Fetch, and reconnect, until cancelled."""
         async with contextlib.AsyncExitStack() as stack:
             if urlsplit(self._url).scheme == "srt":
                 self._libavformat = await asyncio.to_thread(find_libavformat)
@@ -156,12 +155,12 @@ class Remuxer:
                 self.address = await stack.enter_async_context(self._relay.running())
             while await self._fetch():
                 pass
-            # ffmpeg fetches it, by the relay.
+            # The encoding ffmpeg fetches it itself, through the relay.
             self._detected.set()
             await asyncio.Event().wait()
 
     async def _fetch(self) -> bool:
-        """Fetch it once, and wait until it may be asked for again; False where ffmpeg must fetch it."""
+        """Fetch once, and wait until the next attempt; return False if ffmpeg must fetch it itself."""
         try:
             if self._relay is None:
                 self.address = await with_resolved_host(self._url, self._limits.guard)
@@ -188,25 +187,25 @@ class Remuxer:
         return True
 
     async def _output_options(self, source: Source) -> dict[str, Any] | None:
-        """Choose the options of what is brought; None where it can't be carried.
+        """Choose ffmpeg's output options; None if MPEG-TS can't carry the video.
 
         Raises:
-            ToolsError: nothing is there.
+            ToolsError: the source is unavailable.
         """
         if urlsplit(self._url).scheme == "srt":
             return {"c": "copy"}  # it is MPEG-TS already
         found = await probe.probe_streams(source, self._tools, self._limits)
         if found.video_codec not in ("", *CARRIED_VIDEO):
             return None
-        # RTSP says parameter sets beside the stream, and who begins later needs them.
+        # RTSP has parameter sets outside of the stream, but a decoder that joins later needs them in it.
         video = {"c:v": "copy", "bsf:v": "dump_extra=freq=keyframe"} if found.has_video else {}
         return {**video, "c:a": "copy" if found.audio_codec in CARRIED_AUDIO else "aac"}
 
     async def _run_program(self, source: Source, output: dict[str, Any]) -> str:
-        """Bring a connection's stream to its end; give the reason of the end.
+        """Run the fetching program until its end; return the reason of the end.
 
         Raises:
-            ToolsError: nothing came, or nothing comes any more.
+            ToolsError: it gave no data, or stopped giving data.
         """
         argv, sandbox, told = self._command(source, output)
         process = await Process.start(argv, stdin=True, sandbox=sandbox, limits=self._limits.process)
@@ -225,7 +224,7 @@ class Remuxer:
         return reason
 
     def _command(self, source: Source, output: dict[str, Any]) -> tuple[list[str], Sandbox, str]:
-        """Give the arguments of what fetches the URL, its sandbox, and what it is told on standard input."""
+        """Return the fetching program's arguments, sandbox and standard input."""
         if self._libavformat is not None:
             sandbox = replace(source.sandbox, read=(sys.base_prefix, avio_reader.__file__))
             return (
@@ -237,7 +236,7 @@ class Remuxer:
         return [str(self._tools.ffmpeg), *words], source.sandbox, source.script
 
     async def _read_output(self, process: Process) -> bool:
-        """Bring what the program gives; tell whether it gave anything."""
+        """Pass the program's output to the pump; return whether there was any."""
         loop, reader, budget = asyncio.get_running_loop(), TransportReader(), StepBudget()
         pump: Pump | None = None
         patience = self._limits.remux_start_seconds
@@ -260,11 +259,11 @@ class Remuxer:
                     raise ToolsError(wrong)
                 await pump.take(pieces)
             if self._libavformat is not None:
-                # A message of SRT is a few packets: each look costs.
+                # An SRT message has few packets, and each wake-up costs CPU.
                 await asyncio.sleep(self._limits.gather_seconds)
 
     def _prepare_pump(self, reader: TransportReader) -> Pump:
-        """Give the pump, ready for another stream."""
+        """Return the pump, ready for another stream."""
         if self.pump is None:
             self.pump = Pump("mpegts", reader, limits=self._limits.pump, channel=self._channel)
         else:
@@ -275,6 +274,6 @@ class Remuxer:
 
 
 def _check_continuity(continuity: StreamContinuity, pieces: Sequence[StreamChunk], now: float) -> str | None:
-    """Note what a copying ffmpeg gave; tell what is wrong with it."""
+    """Record what a remuxing ffmpeg gave; return what is wrong with it, or None."""
     clock = max((piece.clock / CLOCK_RATE for piece in pieces if piece.clock is not None), default=None)
     return continuity.received(clock, now, access=any(piece.access for piece in pieces))

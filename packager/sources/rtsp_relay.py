@@ -1,9 +1,8 @@
-"""Stands between an ffmpeg and the RTSP server that it fetches from, so that it needs this machine alone.
+"""An RTSP relay between ffmpeg and a server, so that ffmpeg connects to this machine only.
 
-ffmpeg follows a redirect of RTSP to any host, whatever it was told to keep to, and asks hosts that a server's
-answers name for media in UDP. So it is given a URL of this machine, and only this relay connects to the
-outside, by a guard. Redirects are followed here (RFC 2326 §11.3), as far as the guard lets them; and where a
-server sends media in UDP alone, it is received here and goes on over TCP (§10.12).
+ffmpeg would follow RTSP redirects to any host, and send UDP to any host that a response names. So it gets a
+URL of this relay, which connects to the server through an ``AddressGuard`` and follows redirects (RFC 2326
+§11.3). Media that a server sends over UDP only are received here and interleaved into TCP (§10.12).
 """
 
 from __future__ import annotations
@@ -30,33 +29,33 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 554
 READ_BYTES = 1 << 16
 MAX_DIGITS = 9
-"""Of a request's number (RFC 2326 §12.17)."""
+"""Most digits of a CSeq (RFC 2326 §12.17)."""
 
 TRANSPORT_WORDS = frozenset(("udp", "tcp", "multicast"))
-"""What ffmpeg takes out of a URL's query for itself."""
+"""Options of ffmpeg in a URL's query, which aren't sent to the server."""
 
 BAD_GATEWAY = ("RTSP/1.0", "502", "Bad Gateway")
 
-# RFC 3550 §5.1, §6.4.2: empty packets, which open the way for those that come (ffmpeg sends the same).
+# RFC 3550 §5.1, §6.4.2: empty RTP and RTCP packets, which open NAT mappings as ffmpeg's do.
 _HOLE_PUNCHES = (b"\x80" + bytes(11), b"\x80\xc9\x00\x01" + bytes(4))
 
 
 class RtspRelay:
-    """Relays one configured URL; see ``running``.
+    """Relays one configured URL to local RTSP clients.
 
     Args:
-        url: as configured, with the user and the password in it.
-        limits: what it may cost and wait for.
+        url: the URL, with its user and password.
+        limits: the limits of the source.
 
     Attributes:
-        trouble: why the last connection came to nothing, where that was known here; empty where it wasn't.
+        trouble: why the last connection failed, if the relay knows; otherwise empty.
     """
 
     def __init__(self, url: str, limits: SourceLimits = DEFAULT_LIMITS) -> None:
         self._limits = limits
         self._parts = urlsplit(url)
         self._guard = AddressGuard(self._parts.hostname or "", limits=limits.guard)
-        # Whoever else is on this machine isn't to use the way that is open for ffmpeg.
+        # A secret path, so that other users of this machine can't use the relay.
         self._path = f"/{secrets.token_urlsafe(16)}"
         self._connections: set[asyncio.Task[None]] = set()
         self._local = ""
@@ -64,7 +63,7 @@ class RtspRelay:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[str]:
-        """Listen while the context is open; gives the URL that ffmpeg is to fetch in its place."""
+        """Listen while the context is open; yields the URL for ffmpeg."""
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.ensure_future(self._serve(reader, writer))
@@ -94,18 +93,18 @@ class RtspRelay:
         except (PullError, MediaError) as error:
             self.trouble = str(error)
         except ConnectionResetError:
-            pass  # either side ends so, too; ffmpeg tells what it misses
+            pass  # an ordinary end; ffmpeg reports what is missing
         except OSError as error:
             self.trouble = error.strerror or "it doesn't answer"
 
 
 @dataclass(slots=True)
 class _PendingRequest:
-    """A request that waits for its answer.
+    """A request that waits for its response.
 
     Attributes:
-        message: as ffmpeg sent it.
-        ports: where its media will be received, where it was asked for in UDP.
+        message: the request as ffmpeg sent it.
+        ports: the UDP ports for its media, if UDP was requested from the server.
     """
 
     message: Message
@@ -113,7 +112,7 @@ class _PendingRequest:
 
 
 class _UdpPort(asyncio.DatagramProtocol):
-    """Receives the media of one channel in UDP, from one address."""
+    """Receives one interleaved channel's media over UDP, from one address."""
 
     def __init__(self, channel: int, sender: str, client: asyncio.StreamWriter, behind_bytes: int) -> None:
         self._behind_bytes = behind_bytes
@@ -141,14 +140,14 @@ class _UdpPort(asyncio.DatagramProtocol):
 
 
 class _Connection:
-    """One connection of an ffmpeg, and that to the server which belongs to it.
+    """A connection of ffmpeg, with its connection to the server.
 
     Args:
-        guard: by which it is connected.
-        parts: of the configured URL.
-        local: the URL that ffmpeg asks for, without user and password.
-        reader: of what ffmpeg sends.
-        client: takes what ffmpeg gets.
+        guard: allows connections.
+        parts: the configured URL, split.
+        local: the URL that ffmpeg requests, without user and password.
+        reader: reads from ffmpeg.
+        client: writes to ffmpeg.
         limits: what it may cost.
     """
 
@@ -196,7 +195,7 @@ class _Connection:
         finally:
             for direction in directions:
                 direction.cancel()
-            # Before anything is waited for: whoever ends the relay may end that wait, too.
+            # Closed before waiting, as the wait may be cancelled.
             for pending in self._pending.values():
                 _close(pending.ports)
             _close(self._channels.values())
@@ -225,7 +224,7 @@ class _Connection:
                 await self._server[1].drain()
 
     def _forward_rtcp(self, frames: bytes) -> None:
-        """Give the server ffmpeg's own reports, by the way that the media come."""
+        """Forward ffmpeg's RTCP reports, over UDP if the media come over UDP."""
         if not self._channels:
             self._write(frames)
         for channel, payload in messages.frames(frames) if self._channels else ():
@@ -233,7 +232,7 @@ class _Connection:
                 self._channels[channel].send(payload)
 
     def _receive_from_client(self, message: Message) -> None:
-        """Take a message of ffmpeg's, and ask the server."""
+        """Handle a message of ffmpeg, and forward it to the server."""
         if message.is_response:
             self._write(message.encode())
             return
@@ -247,7 +246,7 @@ class _Connection:
         self._send_request(pending)
 
     def _send_request(self, pending: _PendingRequest, transport: str = "") -> None:
-        """Send the server a request as if there were no relay."""
+        """Forward a request with the server's own URI."""
         if len(self._pending) >= self._limits.pending_requests:
             raise MalformedError("it answers nothing")
         self._sent += 1
@@ -267,7 +266,7 @@ class _Connection:
         self._write(Message(message.first, message.fields, pending.message.body).encode())
 
     def _authorization(self, value: str, method: str, uri: str, original_uri: str) -> str | None:
-        """Have what proves the password stand for the server's own URI; nobody else is told it."""
+        """Recompute Authorization for the server's own URI; None for any server but the configured one."""
         if _server_of(self._target) != _server_of(_request_url(self._parts)):
             return None
         if uri == original_uri:
@@ -293,7 +292,7 @@ class _Connection:
                 return
 
     async def _receive_from_server(self, message: Message) -> None:
-        """Take a message of the server's."""
+        """Handle a message of the server."""
         message = message.with_field("Location", None) if message.status // 100 != 3 else message
         if not message.is_response:
             self._client.write(message.encode())
@@ -314,7 +313,7 @@ class _Connection:
             self._respond(pending, message)
 
     async def _redirect(self, pending: _PendingRequest, message: Message) -> None:
-        """Follow a redirect before the session begins; later none is followed."""
+        """Follow a redirect, which is possible only before the session begins."""
         location = urljoin(self._target, message.get("location"))
         parts = _split(location)
         self._redirects += 1
@@ -335,7 +334,7 @@ class _Connection:
         self._send_request(pending)
 
     async def _request_udp(self, pending: _PendingRequest) -> None:
-        """Ask a server that sends no media over TCP to send them here in UDP."""
+        """Request UDP from a server that refuses TCP interleaving."""
         channels = _interleaved(pending.message)
         if self._server is None or channels is None:
             return
@@ -352,7 +351,7 @@ class _Connection:
             raise
 
     def _complete_udp_setup(self, pending: _PendingRequest, message: Message) -> None:
-        """Tell ffmpeg that its media come over TCP, where the server agreed to send them."""
+        """Answer ffmpeg's SETUP with TCP interleaving, after the server agreed to send UDP."""
         ports = messages.numbers(messages.transport(message.get("transport")).get("server_port", ""))
         if message.status != 200 or self._server is None:
             _close(pending.ports)
@@ -360,7 +359,7 @@ class _Connection:
             return
         remote_host = self._server[1].get_extra_info("peername")[0]
         for port, remote, punch in zip(pending.ports, ports or (), _HOLE_PUNCHES, strict=False):
-            # RFC 2326 §12.39: the answer may name another address as the source; nobody judged that one.
+            # RFC 2326 §12.39: the response may name another source; it is ignored, as it wasn't checked.
             port.remote = (remote_host, remote)
             port.send(punch)
         _close(self._channels.pop(port.channel) for port in pending.ports if port.channel in self._channels)
@@ -369,7 +368,7 @@ class _Connection:
         self._respond(pending, message.with_field("Transport", f"RTP/AVP/TCP;unicast;interleaved={channels}"))
 
     def _respond(self, pending: _PendingRequest, message: Message) -> None:
-        """Give ffmpeg the answer to its request."""
+        """Send ffmpeg the response to its request."""
         self._client.write(message.with_field("CSeq", pending.message.get("cseq")).encode())
 
     def _write(self, data: bytes) -> None:
@@ -384,10 +383,10 @@ async def _open_port_pair(
     client: asyncio.StreamWriter,
     limits: RtspLimits,
 ) -> tuple[list[_UdpPort], int]:
-    """Open an even port and the next one (RFC 3550 §11) for media and their reports; give them and the first.
+    """Open an even port and the next one for RTP and RTCP (RFC 3550 §11); return them and the first number.
 
     Raises:
-        OSError: there are none.
+        OSError: no such pair is free.
     """
     loop = asyncio.get_running_loop()
     ports: list[_UdpPort] = []
@@ -406,7 +405,7 @@ async def _open_port_pair(
 
 
 def _bound_pair(local_host: str, limits: RtspLimits) -> list[socket.socket]:
-    """Bind two sockets of an address, the first one's port being even, and the second one's the next."""
+    """Bind two sockets to an even port and the next one."""
     family = socket.AF_INET6 if ":" in local_host else socket.AF_INET
     for _ in range(limits.port_attempts):
         pair = [socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) for _ in range(2)]
@@ -432,7 +431,7 @@ def _port_number(bound: socket.socket) -> int:
 
 
 def _close_gracefully(writer: asyncio.StreamWriter, last_seconds: float) -> None:
-    """End a connection: what was written last may be taken for a moment, by who takes it at all."""
+    """Close a connection, with a moment for sending what is still buffered."""
     writer.close()
     if writer.transport.get_write_buffer_size():
         asyncio.get_running_loop().call_later(last_seconds, writer.transport.abort)
@@ -444,12 +443,12 @@ def _close(ports: Iterable[_UdpPort]) -> None:
 
 
 def _interleaved(message: Message) -> tuple[int, int] | None:
-    """Tell on which channels a request wants its media; None where it wants them in UDP."""
+    """Return the interleaved channels that a SETUP requests; None if it requests UDP."""
     return messages.numbers(messages.transport(message.get("transport")).get("interleaved", ""))
 
 
 def _request_url(parts: SplitResult) -> str:
-    """Write a URL as it is asked for: without user, password, and what is for ffmpeg alone."""
+    """Return a URL as it is requested: without user, password and ffmpeg's own options."""
     query = "&".join(word for word in parts.query.split("&") if word not in TRANSPORT_WORDS)
     place = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=place, query=query, fragment="").geturl()
@@ -461,7 +460,7 @@ def _server_of(url: str) -> tuple[str | None, int]:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Take a URL apart that somebody else wrote; None where it is none."""
+    """Split a foreign URL; None if it is invalid."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  # it is read here, and may be none

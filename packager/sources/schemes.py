@@ -1,4 +1,4 @@
-"""Which URLs can be pulled, what ffmpeg may do for each kind, and what of them may be told. Pure."""
+"""URL schemes of pulled sources: ffmpeg's options and permissions for each, and redaction of URLs."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from urllib.parse import urlsplit
 from packager.redaction import MASK, Redactor, secrets_of
 
 TIMEOUT_MICROSECONDS = 10_000_000
-"""How long a pulled source may be silent before ffmpeg gives it up; a channel's own patience is shorter."""
+"""ffmpeg's timeout for silent sources; the server's own timeouts are shorter."""
 
 PULLED_FORMATS = "hls,mpegts,mov,mp3,aac,ogg,flv,matroska,flac,webvtt"
-"""What may come over HTTP: the formats of its streams, and of an HLS playlist's segments."""
+"""Demuxers for HTTP sources and for HLS segments."""
 
 
 OPENED_FORMATS = "mov,matroska,ogg,flac,mp3,aac,mpegts,flv"
-"""What may come where only ffmpeg can tell what it is."""
+"""Demuxers for streams whose container ffmpeg detects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How a kind of URL is pulled.
+    """How URLs of one scheme are pulled.
 
     Attributes:
-        protocols: what ffmpeg may open, however it is redirected.
-        formats: the demuxers that may run.
+        protocols: the protocols that ffmpeg may open, redirects included.
+        formats: the demuxers that ffmpeg may use.
         options: ffmpeg's further input options.
-        paced: whether what comes is given at real time; where it may come in bursts, we set the pace.
+        paced: whether data arrives in real time; otherwise ffmpeg reads with ``-re``.
         needs: the protocol or demuxer that ffmpeg must have.
-        tcp_port: the port of TCP where its URL names none; 0: it doesn't come over TCP.
-        udp: whether it comes over UDP.
+        tcp_port: the default TCP port; 0 if TCP isn't used.
+        udp: whether UDP is used.
     """
 
     protocols: str
@@ -56,7 +56,7 @@ SCHEMES = {
     "rtsp": Scheme(
         "rtsp,rtp,tcp",
         "rtsp,sdp,rtp,mpegts",
-        # What comes in UDP comes by a relay (rtsp_relay), in its order as far as a network keeps that.
+        # UDP media come through rtsp_relay, possibly out of order.
         {"rtsp_transport": "tcp", "reorder_queue_size": 500, "timeout": TIMEOUT_MICROSECONDS},
         paced=True,
         needs="rtsp",
@@ -72,14 +72,14 @@ SCHEMES = {
         udp=True,
     ),
 }
-"""What can be pulled, by the scheme of its URL."""
+"""The supported schemes."""
 
 
 def is_url(source: str) -> bool:
-    """Tell whether a configured source is pulled."""
+    """Return whether a configured source is a URL to pull."""
     try:
         parts = urlsplit(source)
-        # RFC 3986 §3.2.3: digits. What is none is a piece of a password that nobody encoded.
+        # RFC 3986 §3.2.3: a port has digits only; anything else is part of an unescaped password.
         is_numbered = parts.port is None or parts.port > 0
     except ValueError:
         return False
@@ -87,15 +87,15 @@ def is_url(source: str) -> bool:
 
 
 def outgoing_ports(url: str) -> tuple[int, bool]:
-    """Tell how a URL is fetched: from which port of TCP (0: from none), and whether over UDP."""
+    """Return the TCP port that fetching a URL needs (0 for none), and whether it needs UDP."""
     parts = urlsplit(url)
     scheme = SCHEMES[parts.scheme]
     return (parts.port or scheme.tcp_port) if scheme.tcp_port else 0, scheme.udp
 
 
 def without_url_secrets(text: str, url: str) -> str:
-    """Take out of a text, a program's error say, what may be secret in a URL, and the URL itself."""
-    # However short: what is said of one source has no other words that a user or password could be.
+    """Remove a URL and its secrets from a text, such as a program's error."""
+    # Even short secrets are removed, as a text about one source hardly contains them by chance.
     return (
         Redactor.of((url, urlsplit(url).query, *secrets_of(url)), shortest=1)(text).replace(MASK, "").strip()
     )

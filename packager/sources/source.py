@@ -1,4 +1,4 @@
-"""What a live channel plays: the test source, a file in a loop, a stream that is pulled or brought."""
+"""The source of a live channel: the test source, a file, a pulled URL or a supplied stream."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from packager.sources.pump import Supply
 from packager.sources.schemes import SCHEMES, outgoing_ports
 
 TEST_SOURCE = "testsrc"
-"""The source that needs nothing: a test picture with a wall clock, and a tone."""
+"""The name of the test source: a test picture with a clock, and a tone."""
 
 STILL_FRAME_RATE = Fraction(30)
-"""Of the picture that is made where a source has only sound."""
+"""Frame rate of the still picture for a source without video."""
 
 MEMORY_BYTES = 4 << 30
-"""Address space of a channel's ffmpeg, most of it for the stacks of its threads."""
+"""Address space of a channel's ffmpeg, mostly for threads' stacks."""
 
 KEPT_VIDEO = ("h264", "hevc", "av1", "vp9")
 KEPT_AUDIO = ("aac", "ac3", "eac3", "opus", "flac")
-"""Codings that go out as they come, where a channel keeps its source's own."""
+"""Codecs that can be passed through without encoding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a channel's picture and sound come from.
+    """An inspected source.
 
     Attributes:
-        path: a file that is played in a loop, or once.
-        url: what is pulled.
-        pump: what brings it to ffmpeg's standard input; where all three are None it is the test source.
-        frame_rate: frames per second of what is made of it.
-        has_video: whether it has a picture; without, a still one is made.
-        has_audio: whether it has sound; without, silence is made.
-        video_codec: ffmpeg's name of the picture's coding; empty without one.
-        audio_codec: of the sound's.
-        framed: whether its sound is AAC with a header on each frame, which MP4 hasn't (ADTS).
-        seen: its first seconds, where its own picture is kept.
+        path: a file.
+        url: a URL that ffmpeg fetches.
+        pump: supplies the stream on ffmpeg's standard input; if all three are None, it is the test source.
+        frame_rate: frames per second of the encoded video.
+        has_video: whether it has video; if not, a still picture is made.
+        has_audio: whether it has audio; if not, silence is made.
+        video_codec: ffmpeg's name of the video codec; empty without video.
+        audio_codec: ffmpeg's name of the audio codec; empty without audio.
+        framed: whether the audio is AAC with ADTS headers, which MP4 doesn't have.
+        seen: key frames of its first seconds, if its video is passed through.
         options: ffmpeg's input options.
-        inner: options with which a URL is opened.
-        stream: what the pump said of its stream.
-        duration: seconds of a file, where they are known.
+        inner: ffmpeg's options for opening ``url``.
+        stream: the format of the supplied stream, see ``Supply``.
+        duration: a file's duration in seconds, if known.
         once: whether a file isn't looped.
     """
 
@@ -72,7 +72,7 @@ class Source:
 
     @property
     def keeps_audio(self) -> bool:
-        """Whether its sound can go out as it comes."""
+        """Whether its audio can be passed through."""
         return self.audio_codec in KEPT_AUDIO
 
     @property
@@ -82,34 +82,34 @@ class Source:
 
     @property
     def feed(self) -> Callable[[Process], Coroutine[Any, Any, None]] | None:
-        """What gives ffmpeg its standard input; None where it has none."""
+        """The function that writes ffmpeg's standard input; None if it has none."""
         if self.pump is not None:
             return self.pump.give
         return None if self.url is None else self._give_script
 
     async def _give_script(self, process: Process) -> None:
-        """Name the URL where no other process sees it: its arguments would show passwords to everybody."""
+        """Write the URL to standard input, since other processes can see arguments."""
         with contextlib.suppress(BrokenPipeError):
             await process.write(self.script.encode())
             process.close_stdin()
 
     @property
     def script(self) -> str:
-        """The URL and what it is opened with, in the words of ffmpeg's concat demuxer."""
+        """The URL and its options as a script of ffmpeg's concat demuxer."""
         quoted = str(self.url).replace("'", r"'\''")
         options = "".join(f"option {name} {value}\n" for name, value in self.inner.items())
         return f"ffconcat version 1.0\nfile '{quoted}'\n{options}"
 
     @property
     def sandbox(self) -> Sandbox:
-        """What the channel's ffmpeg may do: read its file, or reach its URL's port, and nothing else."""
+        """The sandbox of the channel's ffmpeg: it may read the file, or connect to the URL's port."""
         read = () if self.path is None else (str(self.path),)
         tcp_port, udp = (0, False) if self.url is None else outgoing_ports(self.url)
         return Sandbox(read=read, tcp_port=tcp_port, udp=udp, memory=MEMORY_BYTES)
 
     @property
     def input(self) -> LiveInput:
-        """What the channel's ffmpeg is told of it."""
+        """The input for ``packager.ffmpeg.live``."""
         if self.path is not None:
             is_paced = False
         elif self.pump is not None:
@@ -132,5 +132,5 @@ class Source:
 
     @property
     def address(self) -> str:
-        """How ffmpeg's arguments name it."""
+        """The URL of the input in ffmpeg's arguments."""
         return local_input(self.path) if self.path is not None else "pipe:0"

@@ -1,8 +1,7 @@
-"""MPEG-TS in UDP, received here and brought to ffmpeg.
+"""Sources of MPEG-TS over UDP, received here and piped into ffmpeg.
 
-So the bytes are ours: a change of codec, size or clock is seen, which ffmpeg's output wouldn't show, and
-what comes while an ffmpeg is started isn't lost. UDP knows no end: what is silent for long counts as gone,
-and what comes then as another stream.
+So changes of codec, size or clock are seen, and nothing is lost while ffmpeg restarts. As UDP has no end of
+stream, a source that is silent for long counts as gone, and later data as another stream.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ SO_MEMINFO, MEMINFO_BYTES = 55, 36
 log = structlog.get_logger()
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
-"""An address as ``socket`` has it."""
+"""An address in the form of the ``socket`` module."""
 
 
 @dataclass(frozen=True, slots=True)
 class UdpAddress:
-    """What a URL says: ``udp://GROUP:PORT?localaddr=INTERFACE&sources=SENDER,SENDER``, or ``udp://HOST:PORT``.
+    """A parsed URL: ``udp://GROUP:PORT?localaddr=INTERFACE&sources=SENDER,SENDER``, or ``udp://HOST:PORT``.
 
     Attributes:
-        host: a multicast group, an address of this machine, or of the machine whose datagrams are taken.
-        port: here.
+        host: a multicast group, a local address, or the only accepted sender's address.
+        port: the local port.
         interface: the network interface that joins the group, of IPv4 by its address, of IPv6 by its name;
             empty: the system chooses.
         senders: whose datagrams alone are taken; empty: everybody's.
@@ -77,7 +76,7 @@ def parse_address(url: str) -> UdpAddress:
 
 
 def _canonical(host: str) -> str:
-    """Write an address as the system does: one of IPv6 may be written in many ways (RFC 5952)."""
+    """Return an address in its canonical form (RFC 5952)."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:
@@ -158,12 +157,12 @@ class UdpReceiver:
         return bytes(found)
 
     def close(self) -> None:
-        """Receive no more."""
+        """Close the socket."""
         self._socket.close()
 
 
 def _bind(bound: socket.socket, place: SocketAddress) -> frozenset[str]:
-    """Bind to an address of this machine; where it is another's, give him as the only sender."""
+    """Bind to a local address; a remote one becomes the only accepted sender, which is returned."""
     try:
         bound.bind(place)
     except OSError as error:
@@ -175,7 +174,7 @@ def _bind(bound: socket.socket, place: SocketAddress) -> frozenset[str]:
 
 
 def _zoned(place: SocketAddress, interface: str) -> SocketAddress:
-    """Add to an address of IPv6 its interface: a group of a link is bound to with its zone alone."""
+    """Add the interface to an IPv6 address, as link-local groups need a zone."""
     if len(place) == 4 and interface:
         return (*place[:3], socket.if_nametoindex(interface))
     return place
@@ -192,11 +191,11 @@ def _join(bound: socket.socket, place: SocketAddress, interface: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class PacketLosses:
-    """What didn't come of a source since the start.
+    """Losses of a UDP source since the start.
 
     Attributes:
-        packets: of MPEG-TS, as far as their counters tell.
-        datagrams: that the system dropped because they weren't taken in time.
+        packets: lost MPEG-TS packets, by their continuity counters.
+        datagrams: datagrams that the system dropped for a full receive buffer.
     """
 
     packets: int = 0
@@ -204,7 +203,7 @@ class PacketLosses:
 
 
 class UdpPuller:
-    """Receives one URL; see ``run``.
+    """Receives one UDP URL.
 
     Args:
         url: ``udp://…``.
@@ -232,12 +231,12 @@ class UdpPuller:
         self.pump = Pump("mpegts", self._reader, limits=limits.pump, channel=channel)
 
     async def wait_until_detected(self) -> Pump:
-        """Give the pump: there is no doubt of what the stream is."""
+        """Return the pump at once: the stream is always MPEG-TS."""
         return self.pump
 
     @property
     def losses(self) -> PacketLosses:
-        """What was lost so far."""
+        """Losses so far."""
         dropped = 0 if self._receiver is None else self._receiver.dropped
         return PacketLosses(self._past.packets + self._reader.lost, self._past.datagrams + dropped)
 
@@ -260,7 +259,7 @@ class UdpPuller:
             await asyncio.sleep(self._retries.stream_ended(reason))
 
     def _close_receiver(self) -> None:
-        """Keep what this socket has lost."""
+        """Add the closed socket's losses to the earlier ones."""
         self._past = self.losses
         self._receiver, self._reader = None, TransportReader()
 
@@ -285,14 +284,14 @@ class UdpPuller:
             await asyncio.sleep(self._limits.gather_seconds)
 
     def _begin(self) -> None:
-        """Let another stream follow."""
+        """Begin another stream."""
         self._past = PacketLosses(self._past.packets + self._reader.lost, self._past.datagrams)
         self._reader = TransportReader()
         self.pump.begin("mpegts", self._reader)
         self._retries.stream_began()
 
     def _log_losses(self, now: float) -> None:
-        """Tell what was lost, now and then."""
+        """Log losses, at most once in ``loss_log_seconds``."""
         if self._logged_at and now < self._logged_at + self._limits.loss_log_seconds:
             return
         losses = self.losses
