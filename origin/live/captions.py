@@ -1,4 +1,4 @@
-"""Captions from outside: ``POST /live/NAME/captions/LANGUAGE`` with WebVTT, a file or a body without end.
+"""Captions from publishers: ``POST /live/NAME/captions/LANGUAGE`` with WebVTT, a file or a body without end.
 
 Of a file (with Content-Length) all cues are taken or none; of a body that comes bit by bit, each as soon as
 it is complete.
@@ -60,7 +60,7 @@ def routes(
     publishers: Publishers,
     limits: PublishingLimits = DEFAULT_LIMITS,
 ) -> list[BaseRoute]:
-    """The routes of these addresses.
+    """Make the route to which captions are posted.
 
     Args:
         streams: by name.

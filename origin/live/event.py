@@ -1,4 +1,4 @@
-"""The end and the beginning of a channel's events: ``POST /live/NAME/end``, ``POST /live/NAME/start``."""
+"""Ends and begins a channel's events: ``POST /live/NAME/end``, ``POST /live/NAME/start``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NewestRecording = Callable[[str], Mapping[str, object] | None]
 def routes(
     streams: Mapping[str, LiveStream], publishers: Publishers, newest_recording: NewestRecording
 ) -> list[BaseRoute]:
-    """The routes of these addresses.
+    """Make the routes that end and begin events.
 
     Args:
         streams: by name.

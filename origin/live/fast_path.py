@@ -83,12 +83,12 @@ class LiveFastPath:
     """Answers requests for live channels.
 
     Args:
-        streams: By name; may change while serving.
-        access_log: Where requests are counted.
-        headers: Raw header fields that the server gives every such answer.
-        carried: Names of the query parameters that go onto the addresses in playlists.
-        blocked: How many requests of one client may wait at once.
-        memfd: How much of what several ask for is copied for the kernel.
+        streams: by name; may change while serving.
+        access_log: where requests are counted.
+        headers: raw header fields that the server gives every such answer.
+        carried: names of the query parameters that go onto the addresses in playlists.
+        blocked: how many requests of one client may wait at once.
+        memfd: how much of what several ask for is copied for the kernel.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class LiveFastPath:
         self._service = LiveService(streams, access_log, encoded(headers), MemfdCache(memfd), blocked=blocked)
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> LiveAnswer | None:
-        """The answer to a plain request for a playlist or for media; see `Responder`."""
+        """Find the answer to a plain request for a playlist or for media; see `Responder`."""
         if span is not None or fields.has_range or fields.is_conditional or request.method != "GET":
             return None
         asked = _read_target(request.target, self._carried)
@@ -142,15 +142,15 @@ AREA = "live"
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """What all answers for live channels share.
+    """What the answers for live channels share.
 
     Attributes:
-        streams: By name; may change while serving.
-        access_log: Where requests are counted.
-        common_headers: Header lines that the server gives every answer.
-        copies: What the kernel sends from.
-        latest: The latest reply with a playlist.
-        blocked: How many requests of one client may wait at once.
+        streams: by name; may change while serving.
+        access_log: where requests are counted.
+        common_headers: header lines that the server gives every answer.
+        copies: what the kernel sends from.
+        latest: the latest reply with a playlist.
+        blocked: how many requests of one client may wait at once.
     """
 
     streams: Mapping[str, LiveStream]
@@ -211,10 +211,10 @@ class LiveAnswer(FastAnswer):
     """An answer that may have to wait for a part.
 
     Args:
-        request: The request's first line.
-        service: What all of them share.
-        stream: Of which channel it is.
-        rendition: And of which rendition.
+        request: the request's first line.
+        service: what all of them share.
+        stream: of which channel it is.
+        rendition: and of which rendition.
     """
 
     __slots__ = ("_counted", "_line", "_rendition", "_service", "_stream")
@@ -231,12 +231,12 @@ class LiveAnswer(FastAnswer):
         self._line: AnsweringConnection
 
     def hang_up(self) -> None:
-        """The client has gone: nobody waits any more."""
+        """Stop waiting: the client has gone."""
         self._rendition.window.waiters.remove(self)
         super().hang_up()
 
     def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
-        """Its client may have another one wait."""
+        """Let another request of the client wait."""
         if self._counted:
             self._service.blocked.give_back(self._counted)
             self._counted = ""
@@ -257,7 +257,7 @@ class LiveAnswer(FastAnswer):
         self._attempt(lambda: self._answer(holds=holds))
 
     def _attempt(self, act: Callable[[], None]) -> None:
-        """Reply with 500 where an answer can't be made: nobody waits for it in vain."""
+        """Call a function that replies, and reply with 500 where it fails."""
         try:
             act()
         except RenderingError:
@@ -301,10 +301,10 @@ class PlaylistAnswer(LiveAnswer):
     """A media playlist, once it has what is asked for.
 
     Args:
-        request: The request's first line.
-        service: What all of them share.
-        reload: What is asked for.
-        player_request: Who asks.
+        request: the request's first line.
+        service: what all of them share.
+        reload: what is asked for.
+        player_request: who asks.
     """
 
     __slots__ = ("_player_request", "_reload")
@@ -351,10 +351,10 @@ class MediaAnswer(LiveAnswer):
     """A part, a segment or an init segment from memory; a part once it is complete.
 
     Args:
-        request: The request's first line.
-        service: What all of them share.
-        media: What is asked for; where it has no bytes yet, they are waited for.
-        coded: Whether a text may come compressed.
+        request: the request's first line.
+        service: what all of them share.
+        media: what is asked for; where it has no bytes yet, they are waited for.
+        coded: whether a text may come compressed.
     """
 
     __slots__ = ("_coded", "_copy", "_data", "_target")
@@ -398,7 +398,7 @@ class MediaAnswer(LiveAnswer):
         return copy
 
     def for_all(self, data: bytes) -> RepeatedMediaRequest | None:
-        """What answers this request, the same to the byte, to whoever else sends it."""
+        """Give what answers the same request of other clients, byte for byte."""
         # A repeat knows of no log, and has nothing to send from but copies.
         if self._copy is None or self._service.access_log.log_requests:
             return None
@@ -425,15 +425,15 @@ def _media_template(
 
 
 class RepeatedMediaRequest:
-    """A request for media that many players send, to the byte.
+    """A request for media that many players send byte for byte.
 
-    It holds no media: those may go at any time, and others answer then.
+    It holds no media, which may leave memory at any time; the request is answered in another way then.
 
     Args:
-        service: What all answers share.
-        request: The request's first line.
-        target: What is asked for.
-        data: The whole head.
+        service: what all answers share.
+        request: the request's first line.
+        target: what is asked for.
+        data: the whole head of the request.
     """
 
     __slots__ = ("_data", "_head", "_made_for", "_request", "_service", "_target", "status")

@@ -1,4 +1,4 @@
-"""Media that several ask for, in memory that the kernel sends by itself: no answer copies its bytes.
+"""Copies of media in memory files (memfd), which the kernel sends without copying their bytes again.
 
 Bytes of this process are copied into the kernel's buffers by each `send`. Those of a file in memory
 (memfd) aren't: sendfile puts its pages onto the socket, for one listener as for thousands.
@@ -22,8 +22,8 @@ class MemfdLimits:
     """How much of the media that several ask for is copied for the kernel.
 
     Attributes:
-        copies: How many media are remembered as asked for; as many descriptors their copies take at most.
-        media_bytes: Bytes of all copies; what alone has more isn't copied.
+        copies: how many media are remembered as asked for; as many descriptors their copies take at most.
+        media_bytes: bytes of all copies; what alone has more isn't copied.
     """
 
     copies: int = 64
@@ -34,14 +34,14 @@ class MemfdCopy:
     """Bytes in a file that has no name; closed when nobody holds this any more.
 
     Args:
-        data: The bytes.
+        data: the bytes.
 
     Attributes:
-        fd: Its descriptor.
-        span: All its bytes.
+        fd: its descriptor.
+        span: all its bytes.
 
     Raises:
-        OSError: There is no descriptor left, or no memory.
+        OSError: there is no descriptor left, or no memory.
     """
 
     __slots__ = ("fd", "span")
@@ -60,7 +60,7 @@ class MemfdCopy:
 
 
 class MemfdCache:
-    """MemfdCache of the media asked for last; whoever sends one holds it until the end.
+    """Copies of the media asked for last; whoever sends one holds it until the end.
 
     Args:
         limits: how much is copied.
@@ -76,7 +76,7 @@ class MemfdCache:
         """Give the copy of what is asked for.
 
         Args:
-            data: What is asked for.
+            data: what is asked for.
 
         Returns:
             None where sending from this process's memory is better: what is short, large, or asked for

@@ -1,6 +1,6 @@
 """Timed metadata: ``POST /live/NAME/metadata`` with JSON puts an event on a channel's time.
 
-It is told twice: as a date range in the playlists, and as an ID3 tag in the media itself.
+It is published twice: as a date range in the playlists, and as an ID3 tag in the media itself.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def routes(
     publishers: Publishers,
     limits: PublishingLimits = DEFAULT_LIMITS,
 ) -> list[BaseRoute]:
-    """The routes of these addresses.
+    """Make the route to which timed metadata is posted.
 
     Args:
         streams: by name.
@@ -102,11 +102,11 @@ async def _body(request: Request, limit: int) -> TimedMetadataRequest:
 def date_range(
     metadata: TimedMetadataRequest, stream: LiveStream, new_id: str, limits: PublishingLimits
 ) -> DateRange:
-    """Make the tag.
+    """Make the date range of a request.
 
     Args:
-        metadata: what was published.
-        stream: on which.
+        metadata: the request.
+        stream: the channel.
         new_id: for a range that nobody named.
         limits: how many attributes it may have.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PartWait:
-    """That a part comes, or the numbers go on without it, or the channel ends.
+    """The wait for a part, until it comes, the numbers go on without it, or the channel ends.
 
     Attributes:
         window: the rendition's.
@@ -36,12 +36,12 @@ class PartWait:
     index: int
 
     def has_come(self) -> bool:
-        """Tell whether it has."""
+        """Tell whether the wait is over."""
         return self.window.ended or self.window.next_part > (self.number, self.index)
 
     @property
     def key(self) -> Hashable:
-        """What is waited for, the same for all who do."""
+        """Identify what is waited for, the same for all who wait for it."""
         return "past", self.number, self.index
 
     @property

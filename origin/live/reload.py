@@ -22,8 +22,8 @@ SEGMENTS_AHEAD = 1
 """How many segments behind the next one are waited for: a player's clock may be ahead."""
 
 MOST_LATE_SECONDS = 10
-"""As many more are as are due by the clock, which players of DASH go by (ISO/IEC 23009-1 §5.3.9.5.3), while
-the encoder is no later than this. What comes late may come all at once."""
+"""How late an encoder may be so that segments are waited for that are due by the clock: players of DASH go
+by it (ISO/IEC 23009-1 §5.3.9.5.3). What comes late may come all at once."""
 
 MOST_AT_ONCE = 2 << 20
 """A playlist that carries query parameters is made and sent piece by piece if it has more bytes than this."""
@@ -50,7 +50,7 @@ def read_query(query: bytes, carried: tuple[str, ...] = directives.CARRIED) -> D
 
 
 class Reload(NamedTuple):
-    """What a player wants of a media playlist.
+    """A request for a media playlist.
 
     Attributes:
         stream: the live stream.
@@ -69,18 +69,18 @@ class Reload(NamedTuple):
 
     @property
     def error_max_age(self) -> int:
-        """For how long caches may keep a refusal."""
+        """Seconds for which caches may keep a refusal."""
         return _refusal_max_age(self.stream.target_duration, blocking=self.wanted.number is not None)
 
     @property
     def too_early_max_age(self) -> int:
-        """For how long caches may keep that it asks for what lies too far ahead."""
+        """Seconds for which caches may keep the refusal of what lies too far ahead."""
         number = (self.wanted.number or 0) - directives.MAX_AHEAD
         return not_found_max_age(number, self.stream, self.window, self.error_max_age)
 
     @property
     def max_age(self) -> int:
-        """For how long caches may keep the playlist."""
+        """Seconds for which caches may keep the playlist."""
         target_duration = self.stream.target_duration
         return max(target_duration // 2, 1) if self.wanted.number is None else 6 * target_duration
 
@@ -91,7 +91,7 @@ class Reload(NamedTuple):
 
     @property
     def key(self) -> Hashable:
-        """What it waits for, the same for all who do."""
+        """Identify what it waits for, the same for all who wait for it."""
         return self.wanted.number, self.wanted.part
 
     def check(self) -> None:
@@ -129,7 +129,7 @@ class Reload(NamedTuple):
 
 
 def refusal_max_age(query: bytes, target_duration: int) -> int:
-    """For how many seconds caches may keep that a playlist isn't given, whatever it was asked for with."""
+    """Give the seconds for which caches may keep that there is no playlist, with or without directives."""
     return _refusal_max_age(target_duration, blocking=b"_HLS_msn" in query or b"_HLS_part" in query)
 
 
@@ -139,7 +139,7 @@ def _refusal_max_age(target_duration: int, *, blocking: bool) -> int:
 
 
 def not_found_max_age(number: int, stream: LiveStream, window: Window, most: int) -> int:
-    """For how many seconds caches may keep that something isn't there: not until it may be.
+    """Give the seconds for which caches may keep that something isn't there, which end before it may be.
 
     Args:
         number: media sequence number whose beginning makes the answer wrong; a past one never does.

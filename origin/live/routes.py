@@ -59,7 +59,7 @@ def routes(
     blocked: ClientLimit = UNLIMITED,
     recorded: Recorded = _never_recorded,
 ) -> list[BaseRoute]:
-    """The routes of these addresses.
+    """Make the routes of live playlists, manifests and media.
 
     Args:
         streams: by name; may change while serving.

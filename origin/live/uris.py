@@ -20,7 +20,7 @@ _SEGMENT = re.compile(rf"{_NUMBER}(?:\.{_NUMBER})?\.(m4s|vtt)")
 
 
 class RenditionFileKind(Enum):
-    """What a name stands for."""
+    """The kinds of files in a rendition's folder."""
 
     INIT = "init"
     SEGMENT = "segment"
@@ -30,10 +30,10 @@ class RenditionFileKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class RenditionFile:
-    """What a name stands for.
+    """A file in a rendition's folder, as its name says it.
 
     Attributes:
-        kind: of what.
+        kind: what it is.
         number: media sequence number.
         index: of a part, else 0.
         extension: how names of such a rendition's media end.
@@ -45,7 +45,7 @@ class RenditionFile:
     extension: str = "m4s"
 
     def of(self, window: Window) -> RenditionFile:
-        """Give what it stands for in a rendition: in one of captions media isn't called as elsewhere."""
+        """Give the file, or ``NOTHING`` where the rendition's media have another extension."""
         return self if self.extension == window.extension else NOTHING
 
     def in_memory(self, window: Window) -> bytes | memoryview | None:

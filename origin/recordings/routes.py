@@ -64,7 +64,7 @@ def describe_newest(recordings: Mapping[str, Recordings], channel: str) -> Mappi
 
 
 def routes(recordings: Mapping[str, Recordings]) -> list[BaseRoute]:
-    """The routes of these addresses.
+    """Make the routes of recordings.
 
     Args:
         recordings: of each channel that has some, by its name.
@@ -204,11 +204,11 @@ class MovieRepresentation:
         self._reading: asyncio.Future[bytes] | None = None
 
     def descriptor(self) -> int | None:
-        """None: no file holds exactly these bytes."""
+        """Give none: no file holds exactly these bytes."""
         return None
 
     async def read(self, offset: int, length: int) -> bytes:
-        """Up to `length` bytes from `offset`, of one file, read in a thread."""
+        """Read up to `length` bytes from `offset`, of one file, in a thread."""
         loop = asyncio.get_running_loop()
         self._reading = loop.run_in_executor(None, self._read, offset, length)
         # The thread goes on when the client is cancelled: `close` waits for it before it closes the files.

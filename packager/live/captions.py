@@ -1,9 +1,8 @@
-"""Captions of a live channel: cues come with dates, and go as WebVTT beside the picture, part by part.
+"""Captions of a live channel: cues with dates become WebVTT renditions, part by part.
 
-A language is a rendition like the others: it has the parts and segments of the channel's first one, in step
-with it. So its playlist says and promises the same (RFC 8216bis §6.2.4), and players near now have its words.
-A part has the cues of its time, and those that came too late for the part before; a segment has all of its
-time. A cue that spans several is in each of them, with the same times.
+Each language is a rendition with the same parts and segments as the channel's first one (RFC 8216bis §6.2.4).
+A part has the cues of its time and those that came too late for the part before; a segment has all cues of
+its time. A cue that spans several segments is in each of them, with the same times.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class _PendingCue:
         end: likewise.
         cue: its text.
         first_segment: media sequence number of the first segment that has it; None before.
-        timeline: that in which ``shift`` holds.
+        timeline: number of the timeline in which ``shift`` holds.
         shift: milliseconds from media time to dates. It stays as it was, so that a cue has the same times
             in all segments, although dates are corrected now and then.
     """
@@ -159,7 +158,7 @@ class CaptionTrack:
         return webvtt.segment((_local(kept, origin) for kept in chosen), origin)
 
     def _forget(self) -> None:
-        """Let go what no segment to come has any more."""
+        """Remove the cues that no segment to come has."""
         self._kept = [kept for kept in self._kept if kept.end > self._edge]
         self._bytes = CUE_COST * len(self._kept) + sum(_text_cost(kept.cue) for kept in self._kept)
 
@@ -184,11 +183,11 @@ class Captions:
 
     @contextlib.asynccontextmanager
     async def feeding(self) -> AsyncIterator[None]:
-        """Be one of those who bring captions, for as long as it takes or until ``close``.
+        """Count as a source of captions while the context is open, until ``close`` at the latest.
 
         Raises:
-            TooManyFeedsError: there are as many as may be.
-            TimeoutError: nothing is taken any more.
+            TooManyFeedsError: as many sources as may are there already.
+            TimeoutError: the channel is closed.
         """
         if len(self._feeds) >= self._limits.feeds:
             raise TooManyFeedsError(f"{self._limits.feeds} feeds of captions are there already")
@@ -200,13 +199,13 @@ class Captions:
                 self._feeds.discard(feed)
 
     def close(self) -> None:
-        """Let all go who bring captions."""
+        """End all sources of captions."""
         self._closed = True
         for feed in self._feeds:
             feed.reschedule(0)
 
     def adopt(self, writers: Mapping[str, RenditionWriter]) -> None:
-        """Publish with these from now on, by language."""
+        """Publish with these writers, by language, from now on."""
         self._writers = writers
 
     def follow(self, reference: Window, offset: Fraction) -> None:

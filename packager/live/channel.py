@@ -348,7 +348,7 @@ class Channel:
                 self._numbers.discontinuity_sequence = max(self._numbers.discontinuity_sequence, sequence)
 
     def close(self) -> None:
-        """Release everyone who waits."""
+        """Release all waiters."""
         self._runs.closed = True
         self.captions.close()
         self.stream.close()
@@ -391,7 +391,7 @@ class ChannelCommands:
         timed_metadata.add(tag.start_date, duration or None, id3)
 
     def feeding_captions(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Be one of those who bring captions."""
+        """Count as a source of captions while the context is open."""
         return self._channel.captions.feeding()
 
     def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:

@@ -44,7 +44,7 @@ class LiveEvent:
 
     Attributes:
         recordings: of its events; None where nothing is recorded.
-        over: set from the moment on in which the event is to end.
+        over: set once the event is to end.
         trouble: why the last event couldn't be recorded; or empty.
     """
 
@@ -97,7 +97,7 @@ class LiveEvent:
             yield
 
     async def load_ending(self) -> EventEnd | None:
-        """Tell what an earlier process noted at its event's end; finish its recording."""
+        """Load what an earlier process noted when its event ended, and finish its recording."""
         if self._data is None:
             return None
         try:

@@ -21,20 +21,20 @@ from packager.window.sequence_numbers import SequenceNumbers
 from packager.window.wall_clock import Instant, WallClock
 
 IN_VAIN = 0.25
-"""Of all looks, those that come too early; the frames behind them then wake whoever reads."""
+"""Share of reads that come too early; the frames that are missing then wake the reader."""
 
 
 class PartSchedule:
-    """When the pipe of one rendition is looked at for its next part.
+    """Chooses when the pipe of one rendition is read for its next part.
 
-    Each look that is in vain costs a wake-up more, each that is late delays a part by as much. The looks stay
-    where a quarter of them is in vain: so they are as late as parts usually are, and follow them both ways.
+    A read that comes too early costs another wake-up, a late one delays the part. A quarter of them is kept
+    too early: so reads are as late as parts usually are, and follow them both ways.
 
     Args:
-        limits: by how much looks are moved.
+        limits: how far reads are moved.
 
     Attributes:
-        lateness: seconds from the soonest moment to the look.
+        lateness: seconds from the earliest possible arrival to the read.
     """
 
     def __init__(self, limits: LiveLimits) -> None:
@@ -42,7 +42,7 @@ class PartSchedule:
         self._step, self._most = limits.part_look_step_seconds, limits.part_look_shift_seconds
 
     def looked(self, *, whole: bool) -> None:
-        """Learn from a look.
+        """Adjust the next reads to the outcome of one.
 
         Args:
             whole: whether the part was there.
@@ -52,15 +52,15 @@ class PartSchedule:
 
 
 MOST_OF_PIPE = 0.25
-"""Of what a pipe holds, the most that may usually come while it is left alone: a key frame may come, too."""
+"""Largest share of a pipe's capacity for a part while the pipe isn't read: a key frame may come, too."""
 
 
 class RunStart:
-    """Which segments of a run its renditions publish; all of them the same ones.
+    """Decides which segments of a run are published, the same ones of all renditions.
 
     Attributes:
-        segment: index in the run of the one that comes next, at least; earlier ones are dropped.
-        admitted: index of the newest that any of them has begun.
+        segment: index in the run of the first segment to be published; earlier ones are dropped.
+        admitted: index of the newest segment that any rendition has begun.
 
     Args:
         segment_duration: the channel's, in seconds.
@@ -79,11 +79,11 @@ class RunStart:
         self._line, self._skipped = number - segment, None
 
     def skips(self, segment: int, number: int, now: float) -> bool:
-        """Tell whether a gap stands for a segment that comes only now, behind a standstill.
+        """Tell whether to drop a segment that comes after a stall, since a gap was published for it.
 
-        An encoder that stood still makes up for it in no time: what gaps stand for is dropped then, so that
-        numbers and media times go on as they were, without another break. A source that stood still itself
-        comes no faster than before: of that one segment is dropped, and it goes on with later numbers.
+        An encoder that stalled catches up at once: the segments that gaps stand for are dropped, so that
+        numbers and media times go on without another discontinuity. A source that stalled itself comes no
+        faster than before: one segment of it is dropped, and it goes on with later numbers.
 
         Args:
             segment: its index in the run; the first of its parts has come.
@@ -194,8 +194,8 @@ class Feed:
             capacity: bytes that the pipe holds.
 
         Returns:
-            Seconds, up to the moment when it will mostly be there; 0 where that can't be known, or the pipe
-            could become full.
+            Seconds until the part is probably there; 0 where that can't be known, or the pipe could become
+            full.
         """
         end = None if self._segmenter is None else self._segmenter.foretold
         awaited = None if end is None else self._run.clock.awaited(end / self._timescale)
@@ -210,7 +210,7 @@ class Feed:
         self._suspended = True
 
     def finish(self, last: int, now: Instant) -> None:
-        """Publish what fills no part yet, since nothing more comes.
+        """Publish the samples of an incomplete part, since nothing more comes.
 
         Args:
             last: number of the last segment that any rendition has; no other one is opened for it.

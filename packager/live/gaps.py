@@ -1,4 +1,4 @@
-"""Keeps a channel in time: numbers are reserved before they are used, gaps stand for what comes late."""
+"""When a late segment becomes a gap, and when media sequence numbers are reserved."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from packager.window.sequence_numbers import SequenceNumbers
 
 
 class GapTimer:
-    """Watches one channel; all times are seconds of a monotonic clock.
+    """Tells when a channel is so late that gaps are due; all times are seconds of a monotonic clock.
 
     Args:
         target_duration: seconds.
-        segment_duration: seconds, for which one gap stands.
+        segment_duration: seconds of one gap.
         limits: how late a segment may be.
     """
 
@@ -42,7 +42,7 @@ class GapTimer:
         self._flowed = now
 
     def filled(self) -> None:
-        """Note that gaps were put: the next are due a segment after these were, however late these came."""
+        """Note that gaps were published: the next are due a segment duration after these were due."""
         if self._due is not None:
             self._due = max(self._due, self._flowed + self._silence) + self._segment_duration
 
@@ -57,12 +57,12 @@ log = structlog.get_logger()
 
 
 class GapSchedule:
-    """Keeps a channel in time: gaps stand for what its source is late with.
+    """Publishes gaps for the segments that a channel's source is late with, and reserves numbers.
 
     Args:
         channel: the channel's name, for the log.
         numbers: the channel's.
-        on_late: called before gaps are put, so that what comes late isn't published beside them.
+        on_late: called before gaps are published, so that late segments aren't published as well.
         limits: how late a segment may be.
     """
 
@@ -87,7 +87,7 @@ class GapSchedule:
             log.warning("numbers can't be read", channel=self._channel, reason=str(error))
 
     async def run(self, aligned: AlignedWindows, cadence: Cadence) -> None:
-        """Reserve numbers, and put gaps where segments don't come in time, until cancelled.
+        """Reserve numbers, and publish gaps where segments don't come in time, until cancelled.
 
         Args:
             aligned: the channel's windows.

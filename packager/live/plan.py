@@ -1,4 +1,4 @@
-"""What a channel's start is planned with: its cadence, and windows, empty ones or those of an archive."""
+"""Plans for the start of a channel: its cadence, and its windows, empty or restored from disk."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ChannelContext:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a channel goes on with.
+    """The windows that a channel goes on with, and the log that makes them.
 
     Attributes:
         publication: what is served of it.
@@ -97,7 +97,7 @@ class Planner:
 
         Args:
             source: what comes.
-            noted: for which what is on disk was cut; they stay if they are good for the source, too.
+            noted: cadence of the segments on disk, which stays where it suits the source.
         """
         wanted = self._options.segment_duration, self._options.part_duration
         if self._options.bitrates:
@@ -107,16 +107,16 @@ class Planner:
         return cadence(source.frame_rate, *wanted)
 
     def plan_empty(self, times: Cadence, used: int = -1) -> Plan:
-        """Plan with windows that are empty.
+        """Plan with empty windows.
 
         Args:
-            times: of the channel.
-            used: number up to which earlier windows have used them.
+            times: the channel's cadence.
+            used: the last media sequence number of earlier windows.
         """
         return self._plan(times, self._next(times, used))
 
     async def plan_restored(self, times: Cadence, archive: Archive, used: int = -1) -> Plan:
-        """Plan with windows that have what is on disk, behind it gaps for the time in between.
+        """Plan with the segments on disk, and gaps behind them for the time since.
 
         Args:
             times: as for ``plan_empty``.
@@ -129,7 +129,7 @@ class Planner:
         return await self._restored(times, self._next(times, used), archive)
 
     async def plan_from_disk(self, archive: Archive, used: int = -1) -> Plan | None:
-        """Plan with windows that have what is on disk, before it is known what comes.
+        """Plan with the segments on disk before the source is known.
 
         Args:
             archive: as for ``plan_restored``.
@@ -149,7 +149,7 @@ class Planner:
         return await self.plan_restored(noted, archive, used)
 
     async def plan_ended_event(self, ending: EventEnd, archive: Archive) -> Plan:
-        """Plan with windows that have what is on disk of an event that is over; nothing comes behind it."""
+        """Plan with the segments on disk of an event that is over."""
         times = replace(
             self.cadence(Source(frame_rate=Fraction(*ending.frame_rate))),
             segment_duration=Fraction(*ending.segment_duration),

@@ -1,4 +1,4 @@
-"""The ffmpegs of a live channel, one after the other, each from the next segment on."""
+"""Restarts of a live channel's ffmpeg: one run after the other, each from the next segment on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Backoff:
         self._fruitless = 0
 
     def ended(self, reason: str, seconds: float, *, published: bool) -> float:
-        """Note the end of an ffmpeg, and tell it.
+        """Note and log the end of an ffmpeg.
 
         Args:
             reason: of the end.

@@ -1,7 +1,7 @@
-"""Events in band: ID3 tags that wait for the part of the media that is on at their time.
+"""Timed metadata in the media: ID3 tags that wait for the part in which they are due.
 
-Every variant carries each of them once, so that a player has it whichever it plays; sound beside pictures
-doesn't, since players read both and would have everything twice.
+Every variant carries each event once. The audio of a channel with video carries none, since players read
+both and would get every event twice.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TimedEvent:
 
 @dataclass(frozen=True, slots=True)
 class PartPosition:
-    """Where a part lies.
+    """The presentation times of a part.
 
     Attributes:
         begin: presentation time of its first sample in ticks.
@@ -53,10 +53,10 @@ class PartPosition:
 
 
 def placed(event: TimedEvent, part: PartPosition, late_seconds: int) -> EventMessage | None:
-    """Say how a part carries an event.
+    """Make the message with which a part carries an event.
 
     Args:
-        event: it; it begins before the part's end.
+        event: the event, which begins before the part's end.
         part: the part.
         late_seconds: how late it may be.
 
@@ -95,7 +95,7 @@ class TimedMetadata:
         return name in self._pending
 
     def check(self, size: int = 0) -> None:
-        """Make sure that one more may come.
+        """Check that one more event may be added.
 
         Args:
             size: bytes of its tag.

@@ -20,7 +20,7 @@ class TooManyCuesError(Exception):
 
 
 class TooManyFeedsError(Exception):
-    """So many bring captions already."""
+    """As many sources of captions as may are there already."""
 
 
 class Commands(Protocol):
@@ -52,11 +52,11 @@ class Commands(Protocol):
         """
 
     def feeding_captions(self) -> AbstractAsyncContextManager[None]:
-        """Be one of those who bring captions.
+        """Count as a source of captions while the context is open.
 
         Raises:
-            TooManyFeedsError: there are as many as may be.
-            TimeoutError: nothing is taken any more.
+            TooManyFeedsError: as many sources as may are there already.
+            TimeoutError: the channel is closed.
         """
 
     def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:

@@ -39,7 +39,7 @@ SOUND_PARTS = 2
 as long as a part, and a part may end with a block's first frame."""
 
 TEXT_INIT_NUMBER = 0
-"""Of the init segment of all captions, whatever was begun anew."""
+"""Number of the init segment of all captions, in every timeline."""
 
 TEXT_BANDWIDTH = 1000
 """Bits per second of captions, as long as there were none."""
@@ -48,13 +48,13 @@ WRITTEN_AT_ONCE = 16
 """Most periods that are written while others wait: some milliseconds' worth."""
 
 MARK = "\ue000"
-"""A character of nobody's, for what is put into periods that are kept."""
+"""A private-use character that marks what is filled into periods that are kept."""
 
 SUFFIX = "\ue001"
-"""Likewise for what stands behind every address."""
+"""A private-use character in the place of what stands behind every address."""
 
 SETTLED_UPDATES = 5
-"""So many target durations behind the end nobody is left who doesn't know of it: players ask in each."""
+"""Target durations behind the end until all players know of it: they ask in each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class _Block:
     """Periods that don't change any more, joined.
 
     Attributes:
-        periods: them.
+        periods: the periods.
         ends: where each one's text ends in the text.
         template: their text, and `live_mpd.BETWEEN` before each.
     """
@@ -73,13 +73,13 @@ class _Block:
 
     @classmethod
     def of(cls, written: Sequence[tuple[LivePeriod, bytes]]) -> _Block:
-        """Join some with their texts."""
+        """Join periods with their texts."""
         parts = [live_mpd.BETWEEN + text for _, text in written]
         ends = list(itertools.accumulate(map(len, parts)))
         return cls([period for period, _ in written], ends, TextTemplate(b"".join(parts)))
 
     def apart(self) -> dict[int, tuple[LivePeriod, bytes]]:
-        """Give them with their texts, by their numbers."""
+        """Give the periods with their texts, by their numbers."""
         text, gap = self.template.text, len(live_mpd.BETWEEN)
         ends = itertools.pairwise([0, *self.ends])
         return {
@@ -89,7 +89,7 @@ class _Block:
 
 
 class LiveManifest:
-    """Follows a channel's first rendition and tells the periods.
+    """The DASH manifest of a live channel; its periods are those of the first rendition.
 
     Args:
         renditions: by name; the first one is video.
@@ -150,7 +150,7 @@ class LiveManifest:
         return tuple(FilledText(template, replacements) for template in self._templates)
 
     def keep_up(self) -> None:
-        """Look at the segments that have come, and write some of the periods that don't change any more."""
+        """Follow new segments, and write some of the periods that don't change any more."""
         reference = next(iter(self._renditions.values())).window
         # Before every rendition has begun they are told in another way.
         if reference.listed and all(one.window.timeline for one in self._renditions.values()):

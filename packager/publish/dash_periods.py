@@ -1,8 +1,7 @@
 """The periods of a live channel's DASH manifest (ISO/IEC 23009-1 §5.3.2): stretches without a discontinuity.
 
-What the renditions of a stretch last differs by a part and more where an encoder died. A period ends with the
-shortest of them, so that none has a hole there; the last one of all with the longest, and not beyond the
-segments that there are.
+The renditions of a stretch differ in length by a part and more where an encoder died. A period ends with the
+shortest one, so that none has a hole; the last period ends with the longest one, but not beyond its segments.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PAST_TARGET_DURATIONS = 2 * MEMORY_TARGET_DURATIONS
 or gaps."""
 
 READ_KEPT = 32
-"""Of how many init segments it is kept what they say of their track."""
+"""How many init segments' track IDs and timescales are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,10 @@ class LivePeriod:
         stretch: what it is made of.
         first: media sequence number of its first segment.
         last: of the last one that all renditions have; None while more come.
-        start: seconds in whole milliseconds: since the epoch, or of what is settled since its beginning.
+        start: seconds in whole milliseconds, since the epoch; if ``static``, since the first period's start.
         length: likewise; None while more comes.
         media_time: where it begins, in seconds of media time.
-        static: whether it is of what is settled.
+        static: whether the channel has ended and all players know of it.
     """
 
     stretch: Stretch
@@ -75,7 +74,7 @@ class LivePeriod:
 
 
 class PeriodTracker:
-    """Follows a channel's first rendition and tells its stretches.
+    """Follows a channel's first rendition and divides it into periods.
 
     Args:
         renditions: by name.
@@ -94,7 +93,7 @@ class PeriodTracker:
 
     @property
     def known(self) -> Sequence[Stretch]:
-        """Those that are listed, in order."""
+        """The listed stretches, in order."""
         return self._known
 
     def follow(self) -> None:
@@ -147,12 +146,12 @@ class PeriodTracker:
         self._known.append(Stretch(segment.number, segment.program_date_time, start))
 
     def periods(self, *, ended: bool, settled: bool) -> list[LivePeriod]:
-        """Tell the periods.
+        """Give the periods.
 
         Args:
             ended: whether nothing comes any more.
-            settled: whether everybody knows; then what is still there is told as it is recorded: from its
-                beginning on, without the time between two stretches.
+            settled: whether all players know of the end; then times count from the beginning of what is left,
+                without the time between two stretches, as in a recording.
         """
         found, begin = list[LivePeriod](), Fraction(0)
         oldest = self._windows[0].listed[0].number if settled else 0

@@ -21,7 +21,7 @@ LONGEST_SECONDS = 366 * 86_400
 
 
 class DateRangeError(Exception):
-    """A range that can't be taken; the text says why."""
+    """A date range that is refused; the text says why."""
 
 
 class ImplausibleDateError(DateRangeError):
@@ -67,7 +67,7 @@ class DateRanges:
         """Take a range, or the actual end of a planned one; nothing changes where it can't be taken.
 
         Args:
-            tag: it.
+            tag: the range.
             now: seconds of a clock that never goes back.
 
         Raises:
@@ -91,12 +91,12 @@ class DateRanges:
         self.version += 1
 
     def evict(self, oldest: Fraction, now: float, kept: float) -> None:
-        """Let go what no listed segment touches any more (§6.2.1).
+        """Remove the ranges that no listed segment touches any more (§6.2.1).
 
         Args:
             oldest: date of the oldest listed segment.
             now: seconds of a clock that never goes back.
-            kept: for how many seconds it is told what went.
+            kept: for how many seconds the IDs of removed ranges are given.
         """
         while self._removed and self._removed[0][0] < now - kept:
             self._removed.popleft()
@@ -131,15 +131,15 @@ class DateRanges:
 
     @property
     def removed(self) -> Sequence[str]:
-        """IDs of the ranges that went lately."""
+        """IDs of the ranges that were removed lately."""
         return [name for _, name in self._removed]
 
 
 def check_date(date: datetime, now: Fraction) -> Fraction:
-    """Read a date that somebody publishes.
+    """Check a date that a publisher sends.
 
     Args:
-        date: it.
+        date: the date.
         now: about this moment, in seconds since the epoch.
 
     Returns:

@@ -31,10 +31,10 @@ def playlist_segment(
     *,
     finished: bool = True,
 ) -> m3u8.Segment:
-    """Say what a playlist says of a segment.
+    """Make a playlist's entry for a segment.
 
     Args:
-        segment: it.
+        segment: the segment.
         extension: how its name ends.
         suffix: put behind every URI.
         parts: those of its parts that are listed.

@@ -140,7 +140,7 @@ class Publication:
         return Window(options, segment_store, self._limits.window, self._clock)
 
     def fold(self, entry: Entry) -> None:
-        """Take an entry behind the cadence.
+        """Apply an entry that follows the cadence.
 
         Raises:
             ImplausibleDateError: a date range can't be written, or never is over.
@@ -152,7 +152,7 @@ class Publication:
             self.renditions[entry.rendition].window.fold(entry)
 
     def close(self) -> None:
-        """Release everyone who waits; nobody will wait again."""
+        """Release all waiters; none can be added any more."""
         for rendition in self.renditions.values():
             rendition.window.close()
 
@@ -218,7 +218,7 @@ class LiveStream:
             former.close()
 
     def close(self) -> None:
-        """Release everyone who waits; nobody will wait again."""
+        """Release all waiters; none can be added any more."""
         if self._publication is not None:
             self._publication.close()
 

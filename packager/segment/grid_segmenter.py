@@ -1,4 +1,4 @@
-"""Where a live rendition is cut: pure arithmetic from samples to parts and segments.
+"""The segmenter for encoded renditions: cuts samples into parts and segments on a fixed grid.
 
 Segment k of every rendition holds the samples whose decode times lie in [origin + k·D, origin + (k + 1)·D):
 so video and audio are cut at the same places within a frame. A part is closed as soon as one more sample of
@@ -18,7 +18,7 @@ from packager.segment.part_packer import CadenceError, CutPart, PartPacker, time
 
 
 class Segmenter(Protocol):
-    """What cuts one rendition."""
+    """Cuts the samples of one rendition into parts and segments."""
 
     def receive(self, decode_time: int, samples: Sequence[Sample], data: bytes | memoryview) -> list[CutPart]:
         """Take the next samples; give the parts that are finished now."""

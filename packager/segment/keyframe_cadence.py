@@ -1,4 +1,4 @@
-"""What a source's own key frames and frames are like, and the cadence of a channel that keeps them."""
+"""The cadence of a channel that is cut at its source's own key frames, from the pattern of these."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AUDIO_FRAME = Fraction(1024, 48_000)
 
 @dataclass(frozen=True, slots=True)
 class KeyframePattern:
-    """The beginning of a source, in seconds.
+    """Key frames and frame durations at the beginning of a source, in seconds.
 
     Attributes:
         keys: when its key frames are shown, in order.
@@ -43,7 +43,7 @@ class KeyframePattern:
 def observe_keyframes(
     packets: Iterable[Mapping[str, Any]], video: int, audio: int | None, loop: Fraction | None = None
 ) -> KeyframePattern:
-    """Sum up what ffprobe tells of a source's first packets.
+    """Read the key frame pattern out of ffprobe's list of a source's first packets.
 
     Args:
         packets: with ``stream_index``, ``pts_time``, ``duration_time`` and ``flags``.

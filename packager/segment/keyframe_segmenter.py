@@ -1,8 +1,8 @@
-"""Where a stream that isn't encoded here is cut: at its own key frames, and sound at the same places.
+"""The segmenter for streams that aren't encoded here: cuts video at its key frames, and audio with it.
 
-The picture leads: it opens a segment with the first key frame that is due, and says so. The other renditions
-hold back what may still belong to the segment before. A part is closed when the sample behind it is known: so
-its segment's last part is known to be that.
+Video opens a segment with the first key frame that is due. The other renditions hold back samples that may
+still belong to the segment before. A part is closed when the sample behind it is known, and with it whether
+the part is its segment's last one.
 
 A key frame inside a segment begins a part, too, where the part before it may end (RFC 8216bis §4.4.4.9).
 Where key frames come regularly, the part target is such that it always may (keyframe_cadence.py).
@@ -26,7 +26,7 @@ from packager.window.cadence import SHORTEST_PART, Cadence
 def segmenter_factories(
     cadence: Cadence, start: Fraction, count: int, limits: SegmentLimits = DEFAULT_LIMITS
 ) -> list[Callable[[int], Segmenter]]:
-    """Give what makes the cutter of each rendition, once its timescale is known.
+    """Give a function for each rendition that makes its segmenter, once its timescale is known.
 
     Args:
         cadence: the channel's.
@@ -82,7 +82,7 @@ class Cut:
 
 
 class Cuts:
-    """What the leading rendition of a run has decided.
+    """The cuts of a run, as its leading rendition decides them.
 
     Args:
         segment_duration: wanted seconds from cut to cut.

@@ -1,4 +1,4 @@
-"""Parts out of samples: what both ways of cutting a live rendition have in common."""
+"""Packs samples into parts, for both segmenters of live renditions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def timed_samples(
 
 
 class PartPacker:
-    """Gathers the samples of one part after the other; where a part ends is for others to decide.
+    """Collects the samples of one part after the other; the segmenter decides where a part ends.
 
     Args:
         longest: ticks that no part exceeds.

@@ -11,7 +11,7 @@ from packager.window.rendition_writer import RenditionWriter
 
 
 class AlignedWindows:
-    """Keeps windows in step.
+    """The windows of one channel's renditions, kept at the same media sequence number.
 
     Args:
         writers: one for each rendition.
@@ -24,29 +24,29 @@ class AlignedWindows:
 
     @property
     def ready(self) -> bool:
-        """Whether each of them has a finished segment, so that playlists can be played."""
+        """Whether every rendition has a finished segment, so that playlists can be played."""
         # Once they have one they always do: looking again at each request would be in vain.
         self._ready = self._ready or all(window.has_segments() for window in self._windows)
         return self._ready
 
     @property
     def next_number(self) -> int:
-        """Media sequence number that the furthest of them gives next."""
+        """Media sequence number of the next segment of the window that is furthest ahead."""
         return max(window.next_number for window in self._windows)
 
     @property
     def used(self) -> int:
-        """The last number that any of them has listed; -1 where none has."""
+        """The last number that any window has listed; -1 where none has."""
         return max(window.next_number - 1 if window.listed else -1 for window in self._windows)
 
     @property
     def last_number(self) -> int:
-        """Media sequence number of the newest segment of any of them, open ones too."""
+        """Media sequence number of the newest segment of any window, open ones too."""
         return max(window.next_number - (window.open is None) for window in self._windows)
 
     @property
     def discontinuity_sequence(self) -> int:
-        """Discontinuity sequence number of the newest segment of any of them."""
+        """Discontinuity sequence number of the newest segment of any window."""
         return max(window.newest_discontinuity_sequence for window in self._windows)
 
     @property
@@ -56,16 +56,16 @@ class AlignedWindows:
 
     @property
     def least_number(self) -> int:
-        """Media sequence number up to which all of them have segments."""
+        """Media sequence number up to which all windows have segments."""
         return min(window.next_number for window in self._windows)
 
     @property
     def version(self) -> int:
-        """Changes with every part of any of them."""
+        """A number that changes with every part of any window."""
         return sum(window.version for window in self._windows)
 
     def has_media_since(self, number: int) -> bool:
-        """Whether any segment with this number or a later one is more than a gap."""
+        """Tell whether any segment with this number or a later one is more than a gap."""
         return any(
             not segment.gap
             for window in self._windows
@@ -73,7 +73,7 @@ class AlignedWindows:
         )
 
     def align(self) -> None:
-        """Bring all to the same media sequence number, with gaps where one fell short."""
+        """Bring all windows to the same media sequence number, with gaps where one has fewer segments."""
         for writer in self._writers:
             writer.interrupt()
         furthest = max(self._windows, key=lambda window: window.next_number)
@@ -86,10 +86,10 @@ class AlignedWindows:
                 writer.gap(having.get(number, furthest.listed[-1]))
 
     def fill(self, duration: Fraction) -> None:
-        """Let a segment be there in time although its source is late: cut short, or a gap (§4.4.4.7).
+        """Publish the segment that is due although its source is late: cut short, or a gap (§4.4.4.7).
 
         Args:
-            duration: seconds for which a gap stands.
+            duration: seconds of the gap.
         """
         before = self.next_number
         self.align()
@@ -102,7 +102,7 @@ class AlignedWindows:
             writer.gap(LiveSegment(window.next_number, window.timeline, date, duration=duration))
 
     def end(self) -> None:
-        """Let all of them end with the same number (EXT-X-ENDLIST)."""
+        """End all windows with the same number (EXT-X-ENDLIST)."""
         self.align()
         for writer in self._writers:
             writer.end()

@@ -214,7 +214,7 @@ Entry = CadenceEntry | DateRangeEntry | RenditionEntry
 
 
 class Log:
-    """Hands the entries of one cadence on: first to the windows of this process, then to whoever follows.
+    """Hands on the entries of one cadence: first to the windows of this process, then to followers.
 
     Args:
         fold: takes an entry into the windows; what it can't take isn't in the log.
@@ -229,15 +229,15 @@ class Log:
         self._is_folding = False
 
     def follow(self, *followers: Callable[[Entry], None]) -> None:
-        """Let these have all entries, those that are there already first; called once."""
+        """Hand all entries to these functions, past ones first; called once."""
         self._followers = list(followers)
         self._hand_on()
 
     def append(self, entry: Entry) -> None:
         """Publish an entry.
 
-        What its folding makes known stands before it, such as a segment for which memory has no room: whoever
-        follows must know of that before the segment leaves the part of a playlist that may change.
+        Entries that folding it causes come before it, such as the loss of a segment that memory has no room
+        for: followers must know before the segment leaves the part of the playlist that may change.
         """
         outermost, self._is_folding = not self._is_folding, True
         try:

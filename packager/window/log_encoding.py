@@ -1,4 +1,4 @@
-"""A channel's log as bytes, for who folds it elsewhere: msgpack, one message behind the other.
+"""A channel's log as bytes for other processes: msgpack messages, one behind the other.
 
 A message is its length in four bytes, big-endian, and then the entry's kind with its fields. Fractions go as
 text, since their numerators may be longer than 64 bits.

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from media.mp4.codecs import SampleEntry
 
 WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
-"""What the timelines of WebVTT say of themselves (ISO/IEC 14496-30)."""
+"""The sample entry of WebVTT's timelines (ISO/IEC 14496-30)."""
 
 
 MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
@@ -100,7 +100,7 @@ class SegmentStore(Protocol):
         """Reserve memory for a segment's bytes behind the live edge; False where there is no room."""
 
     def release(self, size: int) -> None:
-        """Give so many of these bytes back."""
+        """Give back memory that was reserved for so many bytes."""
 
     def remove(self, number: int, size: int, timelines: Sequence[int]) -> None:
         """Begin to remove a segment, or the note of a gap, and the init segments of these timelines.
@@ -158,7 +158,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
 
 
 def join_parts(segment: LiveSegment) -> LiveSegment:
-    """Give a segment its bytes, once: those of its parts, which become views of them."""
+    """Join the parts of a segment to its bytes; the parts become views of them."""
     data = b"".join(part.data for part in segment.parts)
     view, start, parts = memoryview(data), 0, []
     for part in segment.parts:

@@ -1,4 +1,4 @@
-"""What makes a rendition's segments appends them to the channel's log with this."""
+"""The writer with which a rendition's parts and segments are appended to the channel's log."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RenditionWriter:
         self._append(EndEntry(self.name))
 
     def confirm(self, number: int, stored: StoredSegment) -> bool:
-        """Tell that a segment is on disk; False when its bytes are wanted no more."""
+        """Note that a segment is on disk; False where its bytes aren't needed any more."""
         wanted = self.window.needs_storing(number)
         if wanted:
             self._append(StoredEntry(self.name, number, stored))

@@ -35,7 +35,7 @@ LEAST_TARGET_DURATIONS = 3
 
 
 class SegmentTotals:
-    """What the listed segments of a window amount to.
+    """Sums over the listed segments of a window: durations, bytes and bandwidths.
 
     Args:
         target_duration: seconds.
@@ -64,7 +64,7 @@ class SegmentTotals:
         return 0 if not seconds else round(8 * self.size / seconds)
 
     def add(self, segment: LiveSegment) -> None:
-        """Count and measure one that is listed now."""
+        """Add a segment that is listed now."""
         self._measure(segment)
         self.duration += segment.duration
         self.size += segment.size
@@ -72,7 +72,7 @@ class SegmentTotals:
         self.discontinuities += segment.discontinuity
 
     def add_all(self, segments: Iterable[LiveSegment]) -> None:
-        """Count and measure many."""
+        """Add many segments."""
         # By duration, of which there are few: sums of fractions are slow, and a day has many segments.
         alike: dict[int, list[LiveSegment]] = {}
         for segment in segments:
@@ -86,25 +86,25 @@ class SegmentTotals:
             self._gaps += sum(segment.gap for segment in group) * duration
 
     def remove(self, segment: LiveSegment) -> None:
-        """Count one no more that has left the list."""
+        """Subtract a segment that has left the list."""
         self.duration -= segment.duration
         self.size -= segment.size
         self._gaps -= segment.duration * segment.gap
         self.discontinuities -= segment.discontinuity
 
     def lose(self, segment: LiveSegment) -> None:
-        """Count one as a gap whose bytes are lost."""
+        """Count a segment whose bytes are lost as a gap."""
         self.size -= segment.size
         self._gaps += segment.duration
 
     def _measure(self, segment: LiveSegment) -> None:
-        """Let a segment count for the peak."""
+        """Raise the peak bandwidth to that of a segment."""
         # RFC 8216bis §4.4.6.2: the peak counts over at least half a target duration.
         if 2 * segment.duration >= self._target_duration:
             self.peak_bandwidth = max(self.peak_bandwidth, round(8 * segment.size / segment.duration))
 
     def settle(self) -> bool:
-        """Note how long the list is, once what had to go is gone; True where it never was longer."""
+        """Note the list's duration after evictions; True where it is the longest so far."""
         grown = self.duration > self.longest
         self.longest = max(self.longest, self.duration)
         return grown

@@ -39,30 +39,30 @@ MAX_DISCONTINUITIES = 10**9
 """The largest discontinuity sequence number that a file may hold; one a second makes it in 31 years."""
 
 MAX_FILE_BYTES = 64
-"""Longest such file."""
+"""Longest file that is read."""
 
 
 NAME = "number"
 """The file in the channel's folder."""
 
 MOST_NUMBERS_A_SECOND = 10
-"""No channel uses more numbers."""
+"""Most media sequence numbers that a channel uses in a second."""
 
 MOST_UNEXPLAINED_NUMBERS = 10_000
-"""So many more than time explains a file may have reserved."""
+"""How many more numbers than the elapsed time explains a file may have reserved."""
 
 _WORDS = re.compile(rb"\s*([0-9]{1,15})(?:\s+([0-9]{1,15}))?\s*")
 
 
 class SequenceNumbers:
-    """The numbers of one channel.
+    """The media sequence numbers of one channel: the first after a start, and when one may be used.
 
     Args:
         place: the folder of the file, or None for the clock alone.
 
     Attributes:
-        reserved: up to which number the file vouches; -1 without one.
-        discontinuity_sequence: with which windows begin that take up nothing: beyond what was said before.
+        reserved: the largest number that the file reserves; -1 without a file.
+        discontinuity_sequence: discontinuity sequence number of new windows, beyond all published before.
     """
 
     def __init__(self, place: Path | DataFolder | None = None) -> None:
@@ -73,7 +73,7 @@ class SequenceNumbers:
         self.discontinuity_sequence = 0
 
     def now(self) -> float:
-        """The wall clock as it was at the start, gone on evenly: setting the clock doesn't move it."""
+        """Give the wall clock's time at the start plus the time since by the monotonic clock."""
         return self._start.wall + Instant.now().monotonic - self._start.monotonic
 
     def first_number(self, segment_duration: Fraction) -> int:
@@ -96,7 +96,7 @@ class SequenceNumbers:
         return self.wait(number, segment_duration) <= MARGIN_SECONDS
 
     def load(self) -> None:
-        """Make the folder and read the file; it blocks. One that isn't ours goes aside and counts as none.
+        """Make the folder and read the file, which blocks; a file that isn't ours is set aside.
 
         Raises:
             OSError: the folder can't be made or the file can't be read.
@@ -125,14 +125,14 @@ class SequenceNumbers:
         self.discontinuity_sequence = sequence
 
     def check_reserved(self, used: int, until: float) -> bool:
-        """Believe the file no more where it says more than can have been used since something was published.
+        """Discard the file's reservation where it is larger than numbers can have been used.
 
         Args:
-            used: the last number that was published, as far as anything else tells.
-            until: when it was, in seconds since the epoch.
+            used: the last number that is known to be published.
+            until: when it was published, in seconds since the epoch.
 
         Returns:
-            Whether it isn't believed any more.
+            Whether the reservation was discarded.
         """
         passed = max(self.now() - until, 0.0)
         if self.reserved <= max(used, 0) + MOST_NUMBERS_A_SECOND * passed + MOST_UNEXPLAINED_NUMBERS:

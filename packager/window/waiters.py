@@ -1,6 +1,6 @@
-"""Those who wait for something to change: released together, a bounded number, never for ever.
+"""Requests that wait for a rendition's next part or segment; their number and their time are limited.
 
-What waits is an object with a method, not a task: a thousand of them cost the loop one turn.
+A waiter is an object with a method, not a task: a thousand of them are released in one turn of the loop.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ log = structlog.get_logger()
 
 
 class TooManyWaitersError(Exception):
-    """So many wait already that one more would only make all of them late."""
+    """As many requests as may wait already."""
 
 
 class Waiter(Protocol):
-    """Who waits; each for one thing at a time."""
+    """What waits for one condition at a time, such as a request."""
 
     def release(self, holds: bool) -> None:  # called with it alone
         """Wait no longer: the condition holds, or else the time is over or nothing comes any more."""
@@ -33,7 +33,7 @@ class Waiter(Protocol):
 
 @dataclass(slots=True)
 class _Group:
-    """Those who wait for the same, with the time when each of them gives up."""
+    """The waiters for one condition, each with the time at which it gives up."""
 
     ready: Callable[[], bool]
     members: dict[Waiter, float] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class _Group:
 
 
 class _Sleeper:
-    """A task that waits."""
+    """A waiter that resumes a task."""
 
     __slots__ = ("future",)
 
@@ -56,7 +56,7 @@ class _Sleeper:
 
 
 class Waiters:
-    """Waiters of one rendition. What many wait for is looked at once after a change, whatever their number.
+    """The waiters of one rendition; after a change, each condition is checked once, however many wait for it.
 
     Args:
         limits: how many may wait at once, and how they are released.
@@ -78,7 +78,7 @@ class Waiters:
         return len(self._keys)
 
     def notify(self) -> None:
-        """Release those whose condition holds now, in the loop's next turn."""
+        """Release the waiters whose condition holds now, in the loop's next turn."""
         over = [
             (key, holds) for key, group in self._groups.items() if (holds := self._outcome(group)) is not None
         ]
@@ -89,7 +89,7 @@ class Waiters:
             self._release(group.members, holds=holds)
 
     def _outcome(self, group: _Group) -> bool | None:
-        """Tell whether what a group waits for has come; False where it never will, None where it may."""
+        """Check a group's condition: True once it holds, False once it never will, None before."""
         try:
             return True if group.ready() else False if self.closed else None
         except Exception:  # who publishes what they wait for goes on, and so do they
@@ -97,18 +97,18 @@ class Waiters:
             return False
 
     def close(self) -> None:
-        """Release all who wait; nobody will wait again."""
+        """Release all waiters; none can be added any more."""
         self.closed = True
         self.notify()
 
     def add(self, waiter: Waiter, ready: Callable[[], bool], seconds: float, key: Hashable = None) -> None:
-        """Let somebody wait until a condition holds.
+        """Add a waiter, which is released once a condition holds.
 
         Args:
-            waiter: whose ``release`` is called once, later, from the loop.
-            ready: asked after every change; it doesn't hold now.
+            waiter: its ``release`` is called once, later, from the loop.
+            ready: the condition, checked after every change; it doesn't hold now.
             seconds: longest wait.
-            key: names the condition, so that all who wait for it are one group; None: a group of one's own.
+            key: identifies the condition, so that all its waiters are one group; None: a group of its own.
 
         Raises:
             TooManyWaitersError: as many as may wait already, or nothing comes any more.
@@ -128,7 +128,7 @@ class Waiters:
             group.due, group.timer = due, loop.call_at(due, self._expire, key)
 
     def remove(self, waiter: Waiter) -> None:
-        """Let somebody wait no longer, if he does; he isn't released then."""
+        """Remove a waiter without releasing it; do nothing where it doesn't wait."""
         key = self._keys.pop(waiter, None)
         group = None if key is None else self._groups.get(key)
         if group is not None:
@@ -157,7 +157,7 @@ class Waiters:
             self.remove(sleeper)
 
     def _expire(self, key: Hashable) -> None:
-        """Release those of a group whose time is over."""
+        """Release the waiters of a group whose time is over."""
         group, loop = self._groups[key], asyncio.get_running_loop()
         # A timer of the loop may come within its clock's resolution too early.
         now = max(loop.time(), group.due)

@@ -13,12 +13,12 @@ from fractions import Fraction
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When what an ffmpeg is given is heard.
+    """How the input of a running ffmpeg maps to media time and to dates.
 
     Attributes:
-        start: media time of the first of it, in seconds.
+        start: media time of the first input, in seconds.
         clock: tells the dates of media times.
-        slack: how many seconds of it may come at once: so far its first segment's number is behind its time.
+        slack: how many seconds of input may come at once: so far its number is behind its time.
     """
 
     start: Fraction
@@ -36,7 +36,7 @@ STEP = Fraction(1, 2)
 """From this difference on it isn't drift: somebody set the clock, or the source lost time for good."""
 
 SET_BACK = Fraction(10)
-"""Seconds by which no source's beginning was taken for later than it was: the clock was set back."""
+"""From this difference backwards on, the clock was set back: no source's start seems so much too late."""
 
 LONGEST_OVERLAP = Fraction(45, 100)
 """Seconds: RFC 8216bis §6.2.1 lets a segment's date lie in the segment before by less than a second, and by
@@ -55,7 +55,7 @@ class Instant:
 
     @classmethod
     def now(cls) -> Instant:
-        """This moment."""
+        """Give this moment."""
         return cls(time.monotonic(), time.time())
 
 
@@ -75,12 +75,12 @@ class Dating:
 class WallClock:
     """Maps a source's media time to the wall clock: the same for all its renditions.
 
-    ffmpeg gives a frame when the next one is made, so no frame comes before its end; the one that came
-    soonest tells the truth. The first ones of a source come late, since ffmpeg was just starting.
+    ffmpeg writes a frame when the next one is made, so no frame arrives before its end: the earliest arrival
+    is the most accurate. The first frames of a source arrive late, since ffmpeg was just starting.
 
     Args:
-        bucket_seconds: the soonest arrival is taken of the last one to two spans of so long: long enough for
-            load to pass, short enough to follow a drift.
+        bucket_seconds: how long the earliest arrival counts, once to twice: long enough for load to pass,
+            short enough to follow a drift.
     """
 
     def __init__(self, bucket_seconds: float = 15.0) -> None:
@@ -106,13 +106,13 @@ class WallClock:
             self._soonest = min(self._soonest, offset)
 
     def awaited(self, media_time: float) -> float | None:
-        """Foretell when a frame comes that ends at a media time, at the soonest, by the monotonic clock.
+        """Predict the earliest arrival of a frame that ends at a media time, by the monotonic clock.
 
         Args:
             media_time: in seconds.
 
         Returns:
-            None before arrivals tell: an encoder that was just started catches up.
+            None until enough frames have arrived: an encoder that was just started catches up.
         """
         if self._soonest is None or self._soonest_before is None:
             return None
@@ -134,7 +134,7 @@ class WallClock:
         return found
 
     def date(self, media_time: Fraction, now: Instant) -> Fraction:
-        """Foretell the date of a media time that isn't in a dated segment yet, in seconds since the epoch.
+        """Predict the date of a media time that isn't in a dated segment yet, in seconds since the epoch.
 
         Args:
             media_time: in seconds.

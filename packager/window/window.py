@@ -55,7 +55,7 @@ class Window:
     Attributes:
         target_duration: seconds.
         open: the segment that isn't finished, with the parts it has.
-        version: changes with all that playlists say.
+        version: a number that changes whenever playlists do.
         ended: whether nothing comes any more.
         waiters: the requests that wait for segments and parts to come.
         on_listed: called behind each segment that is listed.
@@ -105,7 +105,7 @@ class Window:
 
     @property
     def timeline(self) -> Timeline | None:
-        """What is being published now, or was last."""
+        """The timeline of what is being published now, or was last."""
         return self._finished.timeline
 
     @property
@@ -176,19 +176,19 @@ class Window:
         self._finished.evict(self.clock())
 
     def needs_storing(self, number: int) -> bool:
-        """Tell whether a segment's bytes are to go to disk, still."""
+        """Tell whether a segment's bytes still have to be stored on disk."""
         found = self._finished.find(number)
         return found is not None and not found.gap and found.stored is None
 
     def confirm(self, number: int, stored: StoredSegment) -> bool:
-        """Learn that a segment is on disk; False when its bytes are wanted no more."""
+        """Note that a segment is on disk; False where its bytes aren't needed any more."""
         wanted = self.needs_storing(number)
         if wanted:
             self._finished.confirm(number, stored, self.clock())
         return wanted
 
     def lose(self, number: int) -> None:
-        """Learn that a segment isn't on disk and won't be: its bytes leave memory, and it is a gap."""
+        """Note that a segment won't be on disk: its bytes leave memory, and it becomes a gap."""
         if self.needs_storing(number):
             self._finished.lose(number)
 
@@ -224,7 +224,7 @@ class Window:
         return may
 
     def fold(self, entry: RenditionEntry) -> None:  # a case for each kind
-        """Take an entry of the log, which is of this window's rendition."""
+        """Apply an entry of the log of this window's rendition."""
         match entry:
             case PartEntry():
                 self.append(entry.part, entry.program_date_time, ends_segment=entry.ends_segment)
@@ -253,7 +253,7 @@ class Window:
         """Publish a part.
 
         Args:
-            part: it.
+            part: the part.
             program_date_time: seconds since the epoch of its first sample.
             ends_segment: whether the next part begins a segment.
         """
@@ -307,11 +307,11 @@ class Window:
         self.waiters.close()
 
     def close(self) -> None:
-        """Release all who wait; nobody will wait again."""
+        """Release all waiters; none can be added any more."""
         self.waiters.close()
 
     def segment(self, number: int) -> bytes | None:
-        """Give the bytes of a finished segment, listed or not long gone from the list."""
+        """Give the bytes of a finished segment that is listed or has left the list lately."""
         found = self._finished.find(number)
         return None if found is None or found.gap else found.data or None
 
@@ -320,7 +320,7 @@ class Window:
         return self._finished.stored(number)
 
     def at(self, number: int) -> LiveSegment | None:
-        """Give what is known of a finished segment, listed or not long gone from the list."""
+        """Give a finished segment that is listed or has left the list lately."""
         return self._finished.find(number)
 
     def part(self, number: int, index: int) -> bytes | memoryview | None:
