@@ -25,7 +25,7 @@ class Closable(Protocol):
 C = TypeVar("C", bound=Closable)
 
 
-async def patiently(receive: Callable[[], Awaitable[T]], seconds: float) -> T:
+async def receive_within(receive: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Wait with a timeout, then once more for ``LAST_LOOK_SECONDS``.
 
     Args:
@@ -66,7 +66,7 @@ def _close_unwanted(opening: asyncio.Future[C]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def beside(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
+async def background_task(work: Coroutine[Any, Any, None]) -> AsyncGenerator[None]:
     """Run a coroutine while the context is open, and cancel it at the end; its failure also fails the block.
 
     Raises:

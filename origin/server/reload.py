@@ -12,7 +12,7 @@ import structlog
 
 from origin.config import logs
 from origin.config.options import Config, ConfigError, redactor_of
-from packager.concurrency import beside
+from packager.concurrency import background_task
 
 log = structlog.get_logger()
 
@@ -42,7 +42,7 @@ async def reloading(config: Config, read: Callable[[], Config]) -> AsyncGenerato
 
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     try:
-        async with beside(_follow(config, read, asked)):
+        async with background_task(_follow(config, read, asked)):
             yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)

@@ -25,7 +25,7 @@ from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.data_folder import DataFolder
 from packager.data_lock import DataLock
 from packager.library.catalogue import Catalogue
@@ -203,8 +203,8 @@ class Services:
     async def running(self) -> AsyncIterator[None]:
         """Run all services until ``close``, or until the context ends."""
         async with (
-            beside(self.loop_lag.run()),
-            beside(malloc.trim_regularly(self.limits.server.trim_seconds)),
+            background_task(self.loop_lag.run()),
+            background_task(malloc.trim_regularly(self.limits.server.trim_seconds)),
             asyncio.TaskGroup() as group,
         ):
             self._work = group.create_task(self._serve())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr import cadence_note
 from packager.dvr.folder import Faults, Folder, Survey
@@ -318,7 +318,7 @@ class Archive:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write while the context is open, and ``DRAIN_SECONDS`` longer."""
-        async with beside(self._writer.run()):
+        async with background_task(self._writer.run()):
             try:
                 yield
             finally:

@@ -13,7 +13,7 @@ import structlog
 
 from media.hls.date_range import DateRange
 from media.webvtt import Cue
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.data_folder import DataFolder
 from packager.dvr.archive import Archive
 from packager.live.captions import Captions
@@ -288,7 +288,7 @@ class Channel:
 
     async def _find_meanwhile(self) -> Source:
         """Find the source while the windows go on with gaps."""
-        async with self._archiving(), beside(self._gap_schedule.run(self._aligned, self.cadence)):
+        async with self._archiving(), background_task(self._gap_schedule.run(self._aligned, self.cadence)):
             return await self._finder.find()
 
     def _archiving(self) -> contextlib.AbstractAsyncContextManager[None]:

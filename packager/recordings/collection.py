@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from media.errors import MediaError
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr.own_files import erase_in
 from packager.library.storage import Library, LocalFile, NotFoundError
@@ -248,7 +248,7 @@ class Recordings:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Enforce the retention while the context is open."""
-        async with beside(self._keep()):
+        async with background_task(self._keep()):
             yield
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.process.tools import Tools
 from packager.sources import probe
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
@@ -72,7 +72,7 @@ class SourceFinder:
             yield
             return
         self._puller, self._supply = puller, None
-        async with beside(puller.run()):
+        async with background_task(puller.run()):
             yield
 
     async def _new_puller(self) -> Puller | None:

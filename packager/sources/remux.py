@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from media.errors import MediaError
 from media.stream_reader import CLOCK_RATE, StreamChunk
 from media.ts.reader import TransportReader
-from packager.concurrency import patiently
+from packager.concurrency import receive_within
 from packager.ffmpeg.live import remuxer_arguments
 from packager.process.process import Process, last_error
 from packager.process.sandbox import Sandbox
@@ -243,7 +243,7 @@ class Remuxer:
         continuity = StreamContinuity(loop.time(), self._limits.continuity)
         while True:
             try:
-                data = await patiently(process.read, patience)
+                data = await receive_within(process.read, patience)
             except TimeoutError as error:
                 raise ToolsError(f"it gave nothing for {patience:.0f} s") from error
             if not data:

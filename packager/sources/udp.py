@@ -19,7 +19,7 @@ import structlog
 
 from media.errors import MediaError
 from media.ts.reader import TransportReader
-from packager.concurrency import patiently
+from packager.concurrency import receive_within
 from packager.process.process import readable
 from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
 from packager.sources.pump import Pump
@@ -268,7 +268,7 @@ class UdpPuller:
         flows: bool | None = None
         while True:
             try:
-                data = await patiently(receiver.receive, self._limits.silent_datagram_seconds)
+                data = await receive_within(receiver.receive, self._limits.silent_datagram_seconds)
             except TimeoutError:
                 if flows is not False:
                     self.pump.receive_eof()

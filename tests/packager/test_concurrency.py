@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import opened_in_thread, patiently
+from packager.concurrency import opened_in_thread, receive_within
 from packager.process.process import readable
 from tests.waiting import until
 
@@ -34,7 +34,7 @@ async def test_what_came_while_this_process_stood_still_is_taken(pipe: tuple[int
         await readable(read)
         return os.read(read, 100)
 
-    waiting = asyncio.create_task(patiently(receive, PATIENCE_SECONDS))
+    waiting = asyncio.create_task(receive_within(receive, PATIENCE_SECONDS))
     await asyncio.sleep(0)
     os.write(write, b"there")
     time.sleep(3 * PATIENCE_SECONDS)
@@ -43,7 +43,7 @@ async def test_what_came_while_this_process_stood_still_is_taken(pipe: tuple[int
 
 async def test_a_silence_counts(pipe: tuple[int, int]) -> None:
     with pytest.raises(TimeoutError):
-        await patiently(lambda: readable(pipe[0]), PATIENCE_SECONDS)
+        await receive_within(lambda: readable(pipe[0]), PATIENCE_SECONDS)
 
 
 class Opened:

@@ -16,7 +16,7 @@ from origin.events.channel import ChannelLimits
 from origin.radio.limits import ListenerTimeLimits
 from origin.radio.listener_time import ListenerTimes
 from origin.server.api import describe_station
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from tests.eventstream import Message, read
 from tests.radio_server import FRAME_BYTES, LIMIT, Client, Server, mount_options, numbers, one_mount
 from tests.waiting import until
@@ -41,7 +41,7 @@ async def counted_beats() -> AsyncIterator[list[None]]:
             await asyncio.sleep(BEAT_SECONDS)
             beats.append(None)
 
-    async with beside(beat()):
+    async with background_task(beat()):
         yield beats
 
 

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from origin.server.library_list import LibraryList
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue
 from tests.conftest import ServerProcess, start_server
 from tests.loop_watch import LoopWatch, slowness
@@ -183,7 +183,7 @@ async def test_a_library_of_many_files_holds_nobody_up(
         scope = {"type": "http", "method": "GET", "path": "/", "query_string": query.encode(), "headers": []}
         return answers.answer(Request(scope))
 
-    async with beside(catalogue.run()):
+    async with background_task(catalogue.run()):
         nothing_holds_the_event_loop.reset()
         first = await asyncio.gather(*(ask("") for _ in range(100)))
         assert {len(json.loads(bytes(one.body))) for one in first} == {200}

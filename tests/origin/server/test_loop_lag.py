@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from origin.server.loop_lag import LoopLag
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from tests.waiting import until
 
 
@@ -27,7 +27,7 @@ def wait_for(seconds: float) -> None:
 async def test_what_computes_for_long_is_named_once_a_minute() -> None:
     loop_lag = LoopLag()
     with capture_logs() as logs:
-        async with beside(loop_lag.run()):
+        async with background_task(loop_lag.run()):
             for count in (1, 2):
                 await until(lambda count=count: held(loop_lag, compute_for) >= count)  # type: ignore[misc]
     told = [(log["log_level"], log["where"]) for log in logs if "held" in log["event"]]
@@ -44,7 +44,7 @@ def held(loop_lag: LoopLag, hold: Callable[[float], None]) -> int:
 async def test_what_only_waits_is_late_but_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     loop_lag = LoopLag()
     with capture_logs() as logs:
-        async with beside(loop_lag.run()):
+        async with background_task(loop_lag.run()):
             await asyncio.sleep(0)
             wait_for(1.5)
             await until(lambda: loop_lag.lag > 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.library.catalogue import (
     DEFAULT_LIMITS,
     Catalogue,
@@ -39,7 +39,7 @@ def make(tools: Tools, path: Path, *arguments: str) -> None:
 
 async def listed(root: Path, tools: Tools | None) -> dict[str, Facts]:
     catalogue = Catalogue(root, tools)
-    async with beside(catalogue.run()):
+    async with background_task(catalogue.run()):
         return {entry.path: entry.facts or Facts() for entry in await files(catalogue)}
 
 
@@ -102,7 +102,7 @@ async def test_a_changed_file_is_asked_again_and_an_unchanged_one_is_not(
     path = tmp_path / "film.mp4"
     make(tools, path, *H264)
     catalogue = Catalogue(tmp_path, tools)
-    async with beside(catalogue.run()):
+    async with background_task(catalogue.run()):
         (first,) = await files(catalogue)
         (again,) = await files(catalogue)
         assert again.facts is first.facts
@@ -130,7 +130,7 @@ async def test_a_list_of_many_files_comes_before_all_is_known_of_them_and_comple
         return None
 
     catalogue = Catalogue(tmp_path, None, obstacle)
-    async with beside(catalogue.run()):
+    async with background_task(catalogue.run()):
         try:
             entries = await files(catalogue, 0.3)
             assert len(entries) == 20

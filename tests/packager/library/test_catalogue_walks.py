@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.library import file_listing
 from packager.library.catalogue import (
     DEFAULT_LIMITS,
@@ -116,7 +116,7 @@ async def test_whoever_asks_for_all_pages_starts_no_unbounded_looking(tmp_path: 
         return None
 
     catalogue = Catalogue(tmp_path, None, obstacle)
-    async with beside(catalogue.run()):
+    async with background_task(catalogue.run()):
         try:
             await files(catalogue, 0)
             await until(lambda: len(looked_at) == DEFAULT_LIMITS.probes)

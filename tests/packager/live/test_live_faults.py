@@ -27,7 +27,7 @@ from structlog.testing import capture_logs
 from origin.config.options import Config, LibraryOptions, LiveOptions
 from origin.server import services
 from origin.server.limits import Limits, ServerLimits
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.ffmpeg import live as live_arguments
 from packager.live import restarts as runs_module
 from packager.live.channel import Channel
@@ -113,7 +113,7 @@ class LoopClock:
 @contextlib.asynccontextmanager
 async def clock_of_this_loop() -> AsyncIterator[LoopClock]:
     clock = LoopClock()
-    async with beside(clock.run()):
+    async with background_task(clock.run()):
         yield clock
 
 

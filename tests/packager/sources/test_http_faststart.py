@@ -12,7 +12,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.options import ChannelOptions
 from packager.process.tools import Tools
@@ -223,9 +223,9 @@ async def test_a_source_has_its_own_limits_for_its_index(films: Films) -> None:
         f"{films.url}/last.mp4", "a", SourceLimits(faststart=FaststartLimits(index_bytes=100))
     )
     with capture_logs() as logs:
-        async with beside(puller.run()):
+        async with background_task(puller.run()):
             supply = await puller.wait_until_detected()
             assert isinstance(supply, HttpFile)
-            async with beside(supply.wait_until_flowing()):
+            async with background_task(supply.wait_until_flowing()):
                 await until(lambda: bool(logs))
     assert re.fullmatch(r"its index is at its end, and has \d+ bytes: more than 100", logs[0]["reason"]), logs

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
@@ -191,7 +191,7 @@ async def test_where_ffmpegs_library_is_not_there_an_ffmpeg_brings_srt(
     url = f"srt://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
     parts = await asyncio.to_thread(programme, tools, tmp_path, LARGE_SECONDS, 1)
     remuxer = Remuxer(url, tools, "pulled")
-    async with listening(tools, f"{url}?mode=listener", *parts), beside(remuxer.run()):
+    async with listening(tools, f"{url}?mode=listener", *parts), background_task(remuxer.run()):
         pump = await remuxer.wait_until_detected()
         assert pump is not None
         await pump.wait_until_flowing()

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelOptions
@@ -179,7 +179,7 @@ def test_a_url_says_where_datagrams_come_from() -> None:
 async def flows(url: str, out: socket.socket, place: tuple[str, int, int, int], film: bytes) -> bool:
     """Send a film, and tell whether a puller of the URL gets what ffmpeg can begin with."""
     puller = UdpPuller(url, "six")
-    async with beside(puller.run()):
+    async with background_task(puller.run()):
         await until(lambda: puller._receiver)
         flowing = asyncio.create_task(puller.pump.wait_until_flowing())
         async with asyncio.timeout(120):

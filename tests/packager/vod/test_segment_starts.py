@@ -12,7 +12,7 @@ import pytest
 
 from media.errors import UnsupportedError
 from origin.server.library_list import describe_title
-from packager.concurrency import beside
+from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue, LibraryTitle
 from packager.library.storage import Library
 from packager.vod import Titles
@@ -164,7 +164,7 @@ async def test_the_library_knows_of_each_title_that_is_asked_for_whether_it_is_o
     assert isinstance(unknown, LibraryTitle)
     told = describe_title(unknown)
     assert (told["hls"], told["obstacle"], told["playable"]) == (None, None, None)
-    async with beside(catalogue.run()):
+    async with background_task(catalogue.run()):
         for _ in range(2):
             (one,) = (await catalogue.page(count=1, patience=None)).items
             assert isinstance(one, LibraryTitle)
