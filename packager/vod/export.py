@@ -18,6 +18,7 @@ from media.errors import MediaError, UnsupportedError
 from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.library.file_listing import RENDITION
 from packager.library.storage import Library, LocalFile, NotFoundError
+from packager.vod.access_points import SegmentStarts, segment_starts
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.playlists import (
     INIT_NAME,
@@ -28,7 +29,6 @@ from packager.vod.playlists import (
     title_files,
 )
 from packager.vod.segment import make_segment
-from packager.vod.segment_starts import SegmentStarts, segment_starts
 
 log = structlog.get_logger()
 

@@ -21,16 +21,8 @@ from media.mp4.languages import language_tag
 from media.mp4.movie import MAX_MOOV, Movie, Track, parse_movie
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
-from packager.vod.timeline import (
-    MAX_SEGMENTS,
-    Arrangement,
-    apply_edit_list,
-    arrange,
-    cut_at_sync,
-    cut_at_times,
-    first_video_sample,
-    lead_in,
-)
+from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
+from packager.vod.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""

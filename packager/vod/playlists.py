@@ -15,8 +15,8 @@ from media.errors import UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
+from packager.vod.access_points import UNKNOWN, SegmentStarts
 from packager.vod.index import FileIndex, OfferedTrack
-from packager.vod.segment_starts import UNKNOWN, SegmentStarts
 
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"

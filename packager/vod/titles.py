@@ -19,6 +19,7 @@ from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
 from packager.system_errors import LACKING
+from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
@@ -29,7 +30,6 @@ from packager.vod.playlists import (
     title_files,
 )
 from packager.vod.segment import Segment, make_segment
-from packager.vod.segment_starts import UNKNOWN, SegmentStarts, segment_starts
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ from media.errors import TooLargeError
 from media.mp4.samples import STRETCH_LENGTH, Int64, SampleTable
 from packager.library.storage import Library
 from packager.vod import Titles
+from packager.vod.edit_list import MAX_SEARCHED
 from packager.vod.index import IndexLimits
-from packager.vod.timeline import MAX_SEARCHED
 from tests.packager.crafted import Track, constant, film, indexed, moov, rows, sizes, sound, write
 
 MEBIBYTE = 1 << 20

@@ -16,9 +16,9 @@ from packager.concurrency import background_task
 from packager.library.catalogue import Catalogue, LibraryTitle
 from packager.library.storage import Library
 from packager.vod import Titles
+from packager.vod.access_points import READS_PER_SEGMENT, segment_starts
 from packager.vod.export import export
 from packager.vod.index import read_index
-from packager.vod.segment_starts import READS_PER_SEGMENT, segment_starts
 from tests.packager.films import FFMPEG, FFPROBE, run_ffmpeg
 from tests.packager.vod.test_vod import titles_of, write_out
 
