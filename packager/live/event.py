@@ -61,9 +61,7 @@ class LiveEvent:
         self.trouble = ""
         self.recordings: Recordings | None = None
         if self._data is not None and retention is not None:
-            self.recordings = Recordings(
-                self._data / RECORDINGS, channel, retention, limits.retention_look_seconds
-            )
+            self.recordings = Recordings(self._data / RECORDINGS, channel, retention, limits.recordings)
         self.over = asyncio.Event()
         self._resting = asyncio.Event()
         self._again = asyncio.Event()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from packager.dvr.limits import DvrLimits
 from packager.process.limits import ProcessLimits
 from packager.publish.limits import PublishLimits
+from packager.recordings.limits import RecordingsLimits
 from packager.retry_policy import RetryPolicy
 from packager.segment.limits import SegmentLimits
 from packager.sources.limits import SourceLimits
@@ -64,13 +65,13 @@ class EventLimits:
         end_seconds: How long who ends an event waits for its recording.
         ending_bytes: Longest note of an event's end that is read.
         gone_folders: Most folders of one name that are set aside: of earlier events what isn't ours stays.
-        retention_look_seconds: How often it is looked whether recordings have become too old.
+        recordings: What looking after recordings may cost.
     """
 
     end_seconds: float = 10.0
     ending_bytes: int = 4 << 20
     gone_folders: int = 16
-    retention_look_seconds: float = 30.0
+    recordings: RecordingsLimits = field(default_factory=RecordingsLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

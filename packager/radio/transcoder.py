@@ -88,8 +88,9 @@ class Transcoder:
             gain: decibels by which it is turned up.
 
         Yields:
-            Titles and frames, beginning with the rest of the previous track. The last ``HELD_SECONDS`` and
-            the crossfade of this one come with the next call, or with ``flush`` or ``drain``.
+            Titles and frames, beginning with the rest of the previous track. What the
+            encoder still holds of this one, and its crossfade, come with the next call, or with ``flush`` or
+            ``drain``.
 
         Raises:
             ToolsError: the track has no samples, or the encoder broke.

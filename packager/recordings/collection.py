@@ -18,17 +18,12 @@ from packager.data_folder import DataFolder, NotOursError, OpenFolder
 from packager.dvr.own_files import erase_in
 from packager.library.storage import Library, LocalFile, NotFoundError
 from packager.recordings import note as notes
+from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.recordings.movie import Layout, lay_out, make_head
 from packager.recordings.note import EventEnd, Note
 from packager.recordings.seal import DRAFT, HEAD, NOTE, read_back, seal
 
 log = structlog.get_logger()
-
-MAX_NOTE_BYTES = 64 << 10
-"""Longest note that is read."""
-
-MAX_REMOVED_FOLDERS = 16
-"""Most folders of one name that wait for somebody to look at what in them isn't ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +125,17 @@ class Recordings:
     Args:
         place: their folder.
         retention: how long they are kept.
-        look_seconds: interval at which expired recordings are removed.
+        limits: how often they are looked at, and how much of each is read.
     """
 
     def __init__(
-        self, place: Path | DataFolder, channel: str, retention: Retention, look_seconds: float = 30.0
+        self,
+        place: Path | DataFolder,
+        channel: str,
+        retention: Retention,
+        limits: RecordingsLimits = DEFAULT_LIMITS,
     ) -> None:
-        self._look_seconds = look_seconds
+        self._limits = limits
         self._place = DataFolder.at(place)
         self._channel = channel
         self._retention = retention
@@ -191,7 +190,7 @@ class Recordings:
     def _read(self, folder: OpenFolder, name: str) -> Recording | None:
         try:
             with folder.folder(name) as inner:
-                note = notes.decode_note(inner.read(NOTE, MAX_NOTE_BYTES))
+                note = notes.decode_note(inner.read(NOTE, self._limits.note_bytes))
                 if note is None or note.id != name:
                     return None
                 # The size decides what is removed, so the note's own word isn't enough.
@@ -234,7 +233,9 @@ class Recordings:
         while (free := next((one for one in self._to_remove if not one.is_read), None)) is not None:
             self._to_remove.remove(free)
             try:
-                whole = await asyncio.to_thread(_remove, self._place, free.note.id)
+                whole = await asyncio.to_thread(
+                    _remove, self._place, free.note.id, self._limits.removed_folders
+                )
             except OSError as error:
                 log.warning("recording can't be removed", channel=self._channel, reason=str(error))
             else:
@@ -243,7 +244,7 @@ class Recordings:
     async def _keep(self) -> None:
         while True:
             await self.expire(time.time())
-            await asyncio.sleep(self._look_seconds)
+            await asyncio.sleep(self._limits.retention_look_seconds)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -258,10 +259,10 @@ def _age(recording: Recording) -> tuple[float, int, str]:
     return -recording.note.start, -int(number or 0), recording.note.id
 
 
-def _remove(place: DataFolder, name: str) -> bool:
+def _remove(place: DataFolder, name: str, most: int) -> bool:
     """Remove a recording's files; return whether nothing else was in its folder."""
     with place.open() as folder:
-        removed_name = folder.free_name(f".{name}", MAX_REMOVED_FOLDERS)
+        removed_name = folder.free_name(f".{name}", most)
         folder.move(name, folder, removed_name)
         return erase_in(folder, removed_name)
 
