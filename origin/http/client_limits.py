@@ -1,9 +1,8 @@
-"""What one client may have at once: connections, listeners, requests that wait, readers of events.
+"""Limits per client address: connections, listeners, blocked requests, event readers.
 
-A client is an IPv4 address, or a /64 of IPv6: one household has no less (RFC 6177). Trusted proxies are
-exempt: they stand for many, and where they tell for whom, those are counted. So are, unless a limit is
-configured, clients on this machine itself: programs of its owner, or a proxy that nobody has said to be one,
-behind which everybody has the same address.
+A client is an IPv4 address or an IPv6 /64, the least that one site gets (RFC 6177). Trusted proxies are
+exempt, as their clients are counted instead. Unless a limit is configured, loopback addresses are exempt:
+they are local programs, or an undeclared proxy behind which all clients have the same address.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ if TYPE_CHECKING:
     from origin.config.options import Config
 
 SHARE = 8
-"""Of what all may have at once, one client may have an eighth, unless configured."""
+"""The default limit per client is the total limit divided by this."""
 
 PREFIX_BITS = 64
-"""Of an IPv6 address, that tell one client from another."""
+"""Bits of an IPv6 address that identify a client."""
 
 HOSTS_KEPT = 4096
-"""Addresses whose network is kept: it is asked for with each connection."""
+"""Most addresses whose classification is cached."""
 
 RETRY_SECONDS = 10
-"""What a client that has too much is told to wait."""
+"""Retry-After for a client over its limit."""
 
 
 class TooManyError(Exception):
-    """The client has as much at once as one may have."""
+    """The client has reached its limit."""
 
 
 @functools.lru_cache(maxsize=HOSTS_KEPT)
 def network_of(host: str) -> str:
-    """Give what an address counts as: IPv4 as it is, IPv6 its /64; anything else as it is written."""
+    """Return the key under which an address is counted: IPv4 itself, the /64 of IPv6, or other text as is."""
     address = read_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((int(address), PREFIX_BITS), strict=False))
@@ -49,17 +48,17 @@ def network_of(host: str) -> str:
 
 @functools.lru_cache(maxsize=HOSTS_KEPT)
 def is_loopback(host: str) -> bool:
-    """Tell whether an address is this machine's own."""
+    """Return whether an address is a loopback address."""
     address = read_address(host.partition("%")[0])
     return address is not None and address.is_loopback
 
 
 class ClientLimit:
-    """Counts what each client has at once.
+    """Counts what each client holds at once.
 
     Args:
-        most: That one may have.
-        is_exempt: Tells whose things aren't counted.
+        most: the limit per client.
+        is_exempt: returns whether an address isn't counted.
     """
 
     def __init__(self, most: int, is_exempt: Callable[[str], bool] = lambda _: False) -> None:
@@ -68,10 +67,10 @@ class ClientLimit:
         self._held: Counter[str] = Counter()
 
     def take(self, host: str) -> bool:
-        """Count one more of a client; False where it has as many as it may have.
+        """Count one more for a client; return False if it has reached the limit.
 
         Args:
-            host: The client's address; empty where that isn't known, and then nothing is counted.
+            host: the client's address; nothing is counted if it is empty, that is unknown.
         """
         if not host or self._is_exempt(host):
             return True
@@ -82,7 +81,7 @@ class ClientLimit:
         return True
 
     def give_back(self, host: str) -> None:
-        """One that was taken has gone."""
+        """Count one less for a client."""
         if not host or self._is_exempt(host):
             return
         network = network_of(host)
@@ -92,10 +91,10 @@ class ClientLimit:
 
     @contextmanager
     def held(self, host: str) -> Iterator[None]:
-        """Have one while the context is open.
+        """Count one for a client while the context is open.
 
         Raises:
-            TooManyError: The client has as many as it may have.
+            TooManyError: the client has reached the limit.
         """
         if not self.take(host):
             raise TooManyError
@@ -106,18 +105,18 @@ class ClientLimit:
 
 
 UNLIMITED = ClientLimit(0, lambda _: True)
-"""Counts nobody."""
+"""A limit from which every client is exempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """The limits of one server.
+    """The limits per client of one server.
 
     Attributes:
-        connections: Open connections, by the address of their other end.
-        listeners: Of all stations.
-        blocked_requests: That wait for a part, of all channels.
-        event_readers: Of all event channels.
+        connections: open connections, by the peer's address.
+        listeners: listeners of all stations.
+        blocked_requests: requests that wait for a part, of all channels.
+        event_readers: readers of all event channels.
     """
 
     connections: ClientLimit = UNLIMITED
@@ -127,7 +126,7 @@ class ClientLimits:
 
     @classmethod
     def of(cls, config: Config, proxies: TrustedProxies) -> Self:
-        """Make those that a configuration asks for."""
+        """Make the limits of a configuration."""
         limits = config.limits
 
         def limit(configured: int | None, of_all: int) -> ClientLimit:

@@ -1,8 +1,7 @@
-"""What is made of texts that come in pieces: entity-tags, and gzip (RFC 1952).
+"""Entity-tags and gzip (RFC 1952) of long texts in pieces, most of which were compressed before.
 
-A playlist of a day has megabytes, of which a few lines are new each time. What is made of its long pieces
-is made once: the parts of a deflate stream may be made apart (RFC 1951 §3.2), and the checksum of a whole
-follows from those of its parts.
+A playlist of a day has megabytes, of which a few lines are new each time. Long pieces are compressed once, as
+the blocks of a deflate stream can be made separately (RFC 1951 §3.2), and checksums can be combined.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from media.hls.shared_text import (
 )
 
 LONG_BYTES = 16 * 1024
-"""From this size on, a piece is expected to come again."""
+"""Size from which a piece is cached, as it is expected to come again."""
 
 KEPT = 256
-"""How many texts, and how many long pieces, are kept with what was made of them."""
+"""Most entries of each cache."""
 
 KEPT_BYTES = 16 << 20
-"""Most bytes of them."""
+"""Most bytes of each cache."""
 
 QUICK_BYTES = 256 << 10
-"""Most bytes that are compressed while others wait: some milliseconds' worth."""
+"""Most bytes that are compressed on the event loop, in some milliseconds."""
 
 _HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """RFC 1952 §2.3: deflate, no fields, no time, unknown system."""
@@ -45,14 +44,14 @@ _END = b"\x03\x00"
 """RFC 1951 §3.2.6: a last block of no bytes."""
 
 _POLYNOMIAL = 0xEDB88320
-"""Of CRC-32, the lowest bit being the highest power (RFC 1952 §8)."""
+"""The polynomial of CRC-32, with the highest power in the lowest bit (RFC 1952 §8)."""
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-class _Kept(Generic[K, T]):
-    """What was made of texts, for the latest ones within bounds of number and bytes; any thread may ask."""
+class _BoundedCache(Generic[K, T]):
+    """A thread-safe cache of a function's results, limited in entries and bytes."""
 
     def __init__(self, make: Callable[[K], T], size: Callable[[K], int]) -> None:
         self._make = make
@@ -65,8 +64,8 @@ class _Kept(Generic[K, T]):
         return data in self._made
 
     def __call__(self, data: K) -> T:
-        """Make it, or give what was made of the same."""
-        hash(data)  # which takes a while of a long text, and is known from then on
+        """Return the cached result, or compute it."""
+        hash(data)  # slow for a long text the first time, so it is computed outside of the lock
         with self._lock:
             if data in self._made:
                 self._made.move_to_end(data)
@@ -124,7 +123,7 @@ def _make_run(pieces: Pieces) -> Deflated:
 def _joined(parts: Sequence[Deflated]) -> Deflated:
     crc = size = 0
     for part in parts:
-        crc, size = crc32_joined(crc, part.crc, part.size), size + part.size
+        crc, size = crc32_combine(crc, part.crc, part.size), size + part.size
     return Deflated(b"".join(part.data for part in parts), crc, size)
 
 
@@ -137,30 +136,30 @@ def _run_bytes(pieces: Pieces) -> int:
     return sum(len(piece.deflated.data) for piece in pieces if isinstance(piece, SharedText))
 
 
-_digest = _Kept(digest_of, len)
-_deflated = _Kept(_make_deflated, _size)
-_run = _Kept(_make_run, _run_bytes)
+_digest = _BoundedCache(digest_of, len)
+_deflated = _BoundedCache(_make_deflated, _size)
+_run = _BoundedCache(_make_run, _run_bytes)
 
-tag = _Kept(_make_tag, _own_bytes)
+tag = _BoundedCache(_make_tag, _own_bytes)
 """The entity-tag of a text, quotes included; it tells texts apart, not how they are divided."""
 
-gzip = _Kept(_make_gzip, _own_bytes)
+gzip = _BoundedCache(_make_gzip, _own_bytes)
 """A text in gzip."""
 
 
 def is_quick(pieces: Pieces) -> bool:
-    """Tell whether the gzip of a text is there, or made in a moment."""
+    """Return whether compressing a text takes a moment only, or its gzip is cached."""
     fresh = size_of(piece for piece in pieces if not isinstance(piece, SharedText) and piece not in _deflated)
     return fresh <= QUICK_BYTES or pieces in gzip
 
 
 def gzip_tag(pieces: Pieces) -> str:
-    """The entity-tag of a text's gzip (RFC 9110 §8.8.3.3: each coding has its own)."""
+    """Return the entity-tag of a text's gzip (RFC 9110 §8.8.3.3: each coding has its own)."""
     return f'{tag(pieces)[:-1]}-gzip"'
 
 
-def crc32_joined(first: int, second: int, size: int) -> int:
-    """The checksum of two texts joined.
+def crc32_combine(first: int, second: int, size: int) -> int:
+    """Combine the CRC-32 of two texts to that of their concatenation, as zlib's crc32_combine does.
 
     Args:
         first: the first one's.
@@ -184,7 +183,7 @@ def _power(size: int) -> int:
 
 
 def _product(one: int, other: int) -> int:
-    """The product of two polynomials modulo the checksum's."""
+    """Multiply two polynomials modulo the checksum's."""
     result = 0
     for bit in range(31, -1, -1):
         if one >> bit & 1:

@@ -1,4 +1,4 @@
-"""The answer of one line of text that says why there is no other."""
+"""Plain text error responses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from starlette.responses import PlainTextResponse, Response
 
 
 def plain_refusal(status: int, line: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Refuse a request.
+    """Make an error response of one line of text.
 
     Args:
-        status: Of the answer.
-        line: Says why, without a line end.
-        headers: Fields of the answer, such as how long caches may keep it.
+        status: the status.
+        line: the reason, without a line end.
+        headers: further header fields, such as Cache-Control.
     """
     return PlainTextResponse(f"{line}\n", status, headers)

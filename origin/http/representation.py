@@ -1,11 +1,8 @@
-"""What an answer is made of: a representation's size, its validators, and its bytes (RFC 9110 §3.2)."""
+"""The interface of a representation (RFC 9110 §3.2): its size, validators and bytes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    pass
+from typing import Protocol
 
 
 class Representation(Protocol):
@@ -31,7 +28,7 @@ class Representation(Protocol):
         """The descriptor of an open file that holds exactly these bytes, or None."""
 
     async def read(self, offset: int, length: int) -> bytes | memoryview:
-        """Up to `length` bytes from `offset`; none only where there are none any more."""
+        """Return up to `length` bytes from `offset`; b"" only at the end."""
 
     async def close(self) -> None:
-        """Release what it holds. Called once, when the answer has ended in whatever way."""
+        """Release resources. Called once, at the end of the response in any case."""

@@ -46,12 +46,12 @@ _SCHEMES = frozenset({"http", "https"})
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who has sent a request.
+    """The client that sent a request.
 
     Attributes:
-        host: The address.
-        scheme: Of the address that the client has asked; None: that of the connection.
-        is_trusted: Whether it is a trusted proxy itself: a request that names nobody else.
+        host: its address.
+        scheme: the scheme of the requested URL; None for that of the connection.
+        is_trusted: whether it is a trusted proxy itself, as in a request without forwarded addresses.
     """
 
     host: str
@@ -67,9 +67,9 @@ class _Hop(NamedTuple):
 
 
 def read_address(text: str) -> Address | None:
-    """Read an address, perhaps with a port; None for anything else.
+    """Parse an IP address, optionally with a port; None for anything else.
 
-    IPv4 addresses that are mapped into IPv6 (RFC 4291 §2.5.5.2) become what they are.
+    IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2) are returned as IPv4.
     """
     found = _NODE.fullmatch(text.strip(' \t"'))
     if found is None:
@@ -82,13 +82,13 @@ def read_address(text: str) -> Address | None:
 
 
 class TrustedProxies:
-    """The addresses whose word on their clients is taken.
+    """The configured proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed.
 
     Args:
-        networks: Addresses and networks, such as ``10.0.0.1`` or ``2001:db8::/32``.
+        networks: addresses and networks, such as ``10.0.0.1`` or ``2001:db8::/32``.
 
     Raises:
-        ValueError: One of them is neither.
+        ValueError: one of them is neither.
     """
 
     def __init__(self, networks: Iterable[str] = ()) -> None:
@@ -107,11 +107,11 @@ class TrustedProxies:
         return address is not None and self._trusts(address)
 
     def client(self, peer: str, fields: Iterable[tuple[bytes, bytes]]) -> Client:
-        """Tell whose request a connection has brought.
+        """Determine the client of a request.
 
         Args:
-            peer: The address of the connection's other end.
-            fields: The request's header fields, names in lower case.
+            peer: the address of the connection's peer.
+            fields: the request's header fields, names in lower case.
         """
         if not self._networks:
             return Client(peer)
@@ -143,11 +143,11 @@ class TrustedProxies:
         return Client(str(address), scheme, self._trusts(address))
 
     def _outermost(self, hops: Iterable[_Hop]) -> _Hop:
-        """The first hop from the right that isn't trusted, or the last of those that are."""
+        """Return the first hop from the right that isn't trusted, or else the leftmost one."""
         outermost = _Hop(None)
         for hop in hops:
             if hop.address is None:
-                # Left of what nobody understands stands nothing that anybody vouches for.
+                # Entries left of an unreadable one weren't written by a trusted proxy.
                 return outermost if outermost.address is not None else hop
             outermost = hop
             if not self._trusts(hop.address):
@@ -156,13 +156,13 @@ class TrustedProxies:
 
 
 def _from_the_right(text: str) -> Iterator[str]:
-    """The entries of a list, last first; RFC 9110 §5.6.1.2: empty ones don't count."""
+    """Return the entries of a list, last first, without empty ones (RFC 9110 §5.6.1.2)."""
     entries = (entry.strip(" \t") for entry in reversed(text.rsplit(",", MAX_HOPS)[-MAX_HOPS:]))
     return filter(None, entries)
 
 
 def _hops(addresses: str, schemes: Sequence[str | None]) -> Iterator[_Hop]:
-    """X-Forwarded-For, from the right; with one scheme for all, or one for each."""
+    """Parse X-Forwarded-For from the right, with one scheme for all or one for each."""
     for number, entry in enumerate(_from_the_right(addresses)):
         place = 0 if len(schemes) == 1 else number
         yield _Hop(read_address(entry), schemes[place] if place < len(schemes) else None)

@@ -51,7 +51,7 @@ def test_a_long_piece_is_compressed_once() -> None:
 def test_the_checksum_of_texts_joined_follows_from_theirs(texts: list[bytes]) -> None:
     joined = 0
     for text, whole in zip(texts, accumulate(texts), strict=True):
-        joined = content_coding.crc32_joined(joined, zlib.crc32(text), len(text))
+        joined = content_coding.crc32_combine(joined, zlib.crc32(text), len(text))
         assert joined == zlib.crc32(whole)
 
 
@@ -70,7 +70,7 @@ def test_playlists_of_megabytes_are_kept_within_a_bound_of_bytes() -> None:
         made.append(data[0])
         return data[0]
 
-    kept = content_coding._Kept[bytes, int](make, len)
+    kept = content_coding._BoundedCache[bytes, int](make, len)
     texts = [bytes([number]) * (1 << 20) for number in range(40)]
     assert [kept(text) for text in texts] == list(range(40))
     held = [text for text in texts if text in kept._made]
@@ -86,7 +86,7 @@ def test_one_text_beyond_the_bound_is_kept_for_all_who_ask_for_it() -> None:
     def make(data: bytes) -> None:
         made.append(len(data))
 
-    kept = content_coding._Kept[bytes, None](make, len)
+    kept = content_coding._BoundedCache[bytes, None](make, len)
     text = bytes(content_coding.KEPT_BYTES + 1)
     kept(text)
     kept(text)
