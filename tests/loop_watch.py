@@ -154,6 +154,6 @@ def _described(handle: asyncio.Handle) -> str:
         code = getattr(task.get_coro(), "cr_code", None)
     else:
         code = getattr(callback, "__code__", None)
-    if code is not None and code.co_filename.startswith(OURS):
+    if code is not None and code.co_filename != ALONE and code.co_filename.startswith(OURS):
         return f"{code.co_filename}:{code.co_firstlineno} in {code.co_qualname}\n"
     return ""
