@@ -18,6 +18,7 @@ from origin.http.byte_ranges import ByteRange
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http.select import Headers
 from origin.http.trusted_proxies import TrustedProxies
+from origin.http1 import states
 from origin.http1.exchange import Exchange, log_failure
 from origin.http1.fast_path import FastAnswer, FastPath, RepeatedRequest, Reply, encoded
 from origin.http1.head_limits import HeadLimits
@@ -96,16 +97,15 @@ class Connection(asyncio.Protocol):
         # The request before, and what answers it again: then nothing else is under way.
         self._before: RequestLine | None = None
         self._repeat: RepeatedRequest | None = None
-        # Whether the next byte is the first of a request.
-        self._is_between = True
-        # Of the request that is being read.
+        # What the next byte belongs to; it changes through `_move` alone.
+        self._reading = states.IDLE
+        # Of the head that is being read.
         self._gauge = HeadLimits(self.limits)
-        self._in_body = False
         # What has come of requests whose turn hasn't; their client isn't read from meanwhile.
         self._unread = b""
-        # Of a connection that is read no further: why, once the responses before it are out.
+        # The client has ended its side; what it sent before may still be unread.
         self._ended = False
-        self._deaf = False
+        # The status that a connection is refused with once the responses before it are out.
         self._refusal: int | None = None
         # The server ends: the next answer is the connection's last.
         self._retired = False
@@ -180,9 +180,9 @@ class Connection(asyncio.Protocol):
 
     def _close_behind(self) -> None:
         """When all that an ended client has asked is taken, close behind the last answer."""
-        if not self._ended or self._unread or self._deaf:
+        if not self._ended or self._unread or self._reading is states.STOPPED:
             return
-        self._deaf = True
+        self._move(states.END_OF_INPUT)
         exchanges = self._exchanges()
         if exchanges:
             exchanges[-1].keep_alive = False
@@ -236,14 +236,32 @@ class Connection(asyncio.Protocol):
         waiting = [exchange for exchange, _ in reversed(self.pipeline)]
         return [*waiting] if self._active is None else [self._active, *waiting]
 
+    # Reading
+
+    def _move(self, event: states.ReadingEvent) -> None:
+        """Change what is being read.
+
+        Raises:
+            IllegalTransitionError: that can't be; the connection is cut, as nobody knows where it is.
+        """
+        try:
+            self._reading = states.TRANSITIONS[self._reading, event]
+        except KeyError:
+            reason = f"{event.name} while reading is {self._reading.name}"
+            self._reading = states.STOPPED
+            log.error("cut a connection in a state that can't be", client=self._asking, reason=reason)
+            self.transport.abort()
+            raise states.IllegalTransitionError(reason) from None
+
     # Time
 
     @property
     def awaited(self) -> AwaitedFromClient:
         """What the client has to send now."""
-        if self._active is not None or self.transport.is_closing() or self._deaf:
+        reading = self._reading
+        if self._active is not None or self.transport.is_closing() or reading is states.STOPPED:
             return AwaitedFromClient.NOTHING
-        return AwaitedFromClient.HEAD if self._gauge.is_open else AwaitedFromClient.REQUEST
+        return AwaitedFromClient.HEAD if reading is states.HEAD else AwaitedFromClient.REQUEST
 
     def expire(self, awaited: AwaitedFromClient) -> None:
         """The client has used up its time for what is awaited."""
@@ -274,7 +292,7 @@ class Connection(asyncio.Protocol):
         if self.pipeline:
             self._begin(*self.pipeline.pop())
         elif self._refusal is not None:
-            self._refuse(self._refusal)
+            self._close_refused(self._refusal)
         if self._unread or self._ended or self.flow.read_paused:
             self._go_on()
 
@@ -387,34 +405,39 @@ class Connection(asyncio.Protocol):
 
     # Refusing
 
-    def _give_up_body(self) -> None:
-        """Let nobody wait for a body whose framing is broken.
+    def _give_up_body(self) -> bool:
+        """Let nobody wait for a body whose framing is broken. Returns whether its request has no answer.
 
         RFC 9112 §8: what is incomplete by an error is answered with an error; but an answer that has begun
         can only come to its end.
         """
         if self.pipeline and self.pipeline[0][0] is self.cycle:
             self.pipeline.popleft()
-            self._in_body = False
-        elif isinstance(self._active, Exchange) and self.cycle is self._active:
-            if self._active.response_started:
-                self._active.keep_alive = False
-                self._active.half_close()
-            else:
+            return True
+        if isinstance(self._active, Exchange) and self.cycle is self._active:
+            if not self._active.response_started:
                 self._active.hang_up()
-                self._active, self._in_body = None, False
+                self._active = None
+                return True
+            self._active.keep_alive = False
+            self._active.half_close()
+        return False
 
     def _refuse(self, status: int) -> None:
         """Answer with an error, once the requests before it are answered, and close."""
-        self._deaf = True
-        if self._in_body:
-            self._give_up_body()
-        if self._active is not None:
-            self._refusal = status
-            return
-        self._refusal = None
+        was_in_body = self._reading is states.BODY
+        self._move(states.FAULT)
         # The request of a body that comes behind its answer isn't answered twice.
-        if not self._in_body:
+        unanswered = status if not was_in_body or self._give_up_body() else None
+        if self._active is None:
+            self._close_refused(unanswered)
+        else:
+            self._refusal = unanswered
+
+    def _close_refused(self, status: int | None) -> None:
+        """Answer with an error where there is one, and close."""
+        self._refusal = None
+        if status is not None:
             self.transport.write(refusal(status, self.server_state.default_headers))
         if self.scheme == "https":
             self.transport.close()

@@ -12,7 +12,6 @@ class HeadLimits:
         limits: What a head may cost.
 
     Attributes:
-        is_open: Whether a head has begun and isn't complete.
         hosts: The values of its Host fields.
         codings: The values of its Transfer-Encoding fields.
     """
@@ -26,12 +25,11 @@ class HeadLimits:
         "_unparsed",
         "codings",
         "hosts",
-        "is_open",
     )
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
-        self.is_open = self._began = False
+        self._began = False
         self._bytes = self._unparsed = self._fields = 0
         # The first line as far as it has come; None: it is right, or nobody knows where it began.
         self._line: bytes | None = None
@@ -40,7 +38,7 @@ class HeadLimits:
 
     def begin(self) -> None:
         """The first byte of a request."""
-        self.is_open = self._began = True
+        self._began = True
         self._bytes = self._unparsed = self._fields = 0
         self._line = b""
         self.hosts = []
@@ -57,7 +55,7 @@ class HeadLimits:
         return self._fields <= self._limits.header_fields and self._bytes <= self._limits.header_bytes
 
     def judge(self, data: bytes, *, is_all: bool) -> int | None:
-        """Judge bytes that the parser has taken, if they leave a head that isn't complete.
+        """Judge bytes that the parser has taken and that leave a head that isn't complete.
 
         The parser reports whole fields only; this bounds what it keeps of one that doesn't end.
 
@@ -68,8 +66,6 @@ class HeadLimits:
         Returns:
             The status to refuse the request with, or None when its head may go on.
         """
-        if not self.is_open:
-            return None
         began, self._began = self._began, False
         if began and not is_all:
             self._line = None

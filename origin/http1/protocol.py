@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Scope
 
 from origin.http.client_limits import RETRY_SECONDS, UNLIMITED, ClientLimit
 from origin.http.trusted_proxies import TrustedProxies
+from origin.http1 import states
 from origin.http1.connection import Connection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
@@ -64,8 +65,6 @@ class HttpProtocol(Connection):
         # Of the body that is being read, and of what stands around its chunks.
         self._body_bytes = self._framing_bytes = 0
         self._chunks: list[bytes] = []
-        # The one whose body is the rest of the connection.
-        self._endless: Exchange | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -98,9 +97,10 @@ class HttpProtocol(Connection):
             pieces += 1
             end = self._head_end.find(data, start)
             piece, start = data[start:end], end
-            if self._endless is not None:
-                self._endless.feed(piece)
-            elif not self._deaf and (piece is tried or not self._answer(piece)):
+            if self._reading is states.UNFRAMED:
+                if self.cycle is not None:
+                    self.cycle.feed(piece)
+            elif self._reading is not states.STOPPED and (piece is tried or not self._answer(piece)):
                 self._parse(piece)
         self._is_taking = False
         self._unread = data[start:]
@@ -116,32 +116,34 @@ class HttpProtocol(Connection):
 
     def _is_behind(self) -> bool:
         """Whether what comes next belongs to a request behind the one that is being answered."""
-        if self._active is None or self._endless is not None or self._deaf:
+        if self._active is None or self._reading in (states.UNFRAMED, states.STOPPED):
             return self.transport.is_closing()
-        return not self._gauge.is_open and not self._in_body
+        return self._reading is states.IDLE
 
     def _parse(self, data: bytes) -> None:
-        is_all = self._is_between or self._gauge.is_open
-        bodys, before = self.cycle if self._in_body else None, self._body_bytes
+        is_all = self._reading is not states.BODY
+        bodys, before = None if is_all else self.cycle, self._body_bytes
         try:
             try:
                 self.parser.feed_data(data)
             finally:
                 self._hand_on_body()
         except httptools.HttpParserUpgrade:
-            # RFC 9110 §7.8: no upgrade is taken; the parser reads nothing behind one that is asked for.
-            self._deaf = True
+            self._move(states.UPGRADE)
             return
         except httptools.HttpParserInvalidMethodError:
             # RFC 9110 §9.1: a method that isn't known, of which only the first bytes may be there yet.
             self._refuse(501 if is_all and _METHOD.match(data) else 400)
             return
         except httptools.HttpParserError:
-            self._refuse(self._refusal or 400)
+            # What isn't read any more needs no refusal: a source is served, or the connection is cut.
+            if self._reading not in (states.UNFRAMED, states.STOPPED):
+                self._refuse(self._refusal or 400)
             return
-        if (status := self._gauge.judge(data, is_all=is_all)) is not None:
-            self._refuse(status)
-        elif self._in_body and self.cycle is bodys:
+        if self._reading is states.HEAD:
+            if (status := self._gauge.judge(data, is_all=is_all)) is not None:
+                self._refuse(status)
+        elif self._reading is states.BODY and self.cycle is bodys:
             self._framing_bytes += len(data) - (self._body_bytes - before)
             # RFC 9112 §7.1.1: a server ought to limit the total length of chunk extensions.
             limits = self.limits
@@ -150,7 +152,7 @@ class HttpProtocol(Connection):
 
     def _answer(self, data: bytes) -> bool:
         """Answer a request that needs no parser and no application. Returns whether it was one."""
-        if not self._is_between or self._active is not None or self._deaf or not self._may_answer:
+        if self._reading is not states.IDLE or self._active is not None or not self._may_answer:
             return False
         if self._retired:
             return False
@@ -198,6 +200,10 @@ class HttpProtocol(Connection):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        if self._reading is states.UNFRAMED:
+            # Behind a head with bare LFs, the first bytes of its body came along.
+            raise _RefusedError
+        self._move(states.BEGIN)
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -212,7 +218,6 @@ class HttpProtocol(Connection):
             "headers": self.headers,
             "state": self.app_state.copy(),
         }
-        self._is_between = False
         self._body_bytes = self._framing_bytes = 0
         self._gauge.begin()
         if self._active is None:
@@ -235,7 +240,7 @@ class HttpProtocol(Connection):
         name, value = name.lower(), value.rstrip(b" \t")
         if not self._gauge.add(name, value):
             self._stop(431)
-        if not self._gauge.is_open:
+        if self._reading is not states.HEAD:
             return
         if name == b"expect":
             self.expect_100_continue = value.lower() == b"100-continue"
@@ -243,7 +248,6 @@ class HttpProtocol(Connection):
 
     def on_headers_complete(self) -> None:
         """The header is complete: the application's turn, or the next in line."""
-        self._gauge.is_open = False
         method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
         if (status := fault_of(method, version, self._gauge.hosts, self._gauge.codings)) is not None:
             self._stop(status)
@@ -266,10 +270,12 @@ class HttpProtocol(Connection):
         )
         # Weak: what refers to itself is only freed by a full collection.
         extensions[GONE] = {"exchange": weakref.ref(exchange)}
-        self.cycle, self._in_body = exchange, True
+        self.cycle = exchange
         if self._active is None and has_endless_body(method, self.scope["path"], self.headers):
-            self._endless = exchange
+            self._move(states.END_OF_UNFRAMED_HEAD)
             exchange.keep_alive = False
+        else:
+            self._move(states.END_OF_HEAD)
         app: ASGIApp = self.app
         if self._is_excess:
             app = TOO_MANY if self._is_too_many else UNAVAILABLE
@@ -294,8 +300,8 @@ class HttpProtocol(Connection):
     def on_message_complete(self) -> None:
         """The request's last byte."""
         self._hand_on_body()
-        self._in_body, self._is_between = False, True
-        if self._endless is None and self.cycle is not None:
+        self._move(states.END_OF_MESSAGE)
+        if self._reading is not states.UNFRAMED and self.cycle is not None:
             self.cycle.end_body()
 
     def _set_target(self) -> None:
