@@ -160,8 +160,8 @@ def test_who_waits_for_what_can_not_be_looked_for_is_told_to_come_again(
 @pytest.mark.parametrize(
     ("target", "owner", "name", "fields"),
     [
-        (PATH, ViewerCounter, "saw", ()),
-        (PATH, ViewerCounter, "saw", (SLOWLY,)),
+        (PATH, ViewerCounter, "note", ()),
+        (PATH, ViewerCounter, "note", (SLOWLY,)),
         (PATH, Reload, "check", ()),
         (PATH, Reload, "check", (SLOWLY,)),
         (f"{PATH}?_HLS_skip=YES", MediaPlaylist, "pieces", ()),

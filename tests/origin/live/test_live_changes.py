@@ -85,7 +85,7 @@ async def silence(*_: object) -> None:
 
 def test_shutdown_releases_everyone_who_waits(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing comes before all of them wait, and they wait until the end, however late they or we are.
-    monkeypatch.setattr(Restarts, "keep", silence)
+    monkeypatch.setattr(Restarts, "run", silence)
     options = ChannelOptions("test", ladder=("240p",), segment_duration=2.0, limits=PATIENT)
     channel = Channel(options, tools)
     with ThreadPoolExecutor(4) as pool:

@@ -259,7 +259,7 @@ async def test_a_disk_that_hangs_costs_the_dvr_once_its_memory_is_full_and_no_li
     channel = Channel(options, tools)
     archive = channel.archive
     assert archive is not None
-    monkeypatch.setattr(SequenceNumbers, "first", lambda *_: NUMBER)
+    monkeypatch.setattr(SequenceNumbers, "first_number", lambda *_: NUMBER)
     channel._adopt(await channel._planner.plan_restored(channel.cadence, archive))
     station, settled = Station(channel, archive, material, NUMBER), list[str]()
     with capture_logs() as logs:
