@@ -276,7 +276,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
 
 
 class LogOptions(Options, frozen=True, forbid_unknown_fields=True):
-    """The log."""
+    """Which lines the server writes to its log, and in which form."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["text", "json"] = "text"

@@ -45,7 +45,7 @@ _Run = tuple[int, tuple[Sample, ...], int]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The order of the segment files behind the head: of each number the video's, then the audio's.
+    """The order of a recording's segment files in its MP4: of each number the video's, then the audio's.
 
     Attributes:
         names: of the renditions.

@@ -7,10 +7,11 @@ text, since their numerators may be longer than 64 bits.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -34,12 +35,15 @@ from packager.window.log import (
 from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
 
 MAX_ENTRY_BYTES = 1 << 30
-"""Longest message that is read: what a day left on disk is told in one."""
+"""Longest message that is read: what a day left on disk is in one."""
 
 FRACTIONS_KEPT = 4096
 """How many fractions are kept as objects: most segments share their duration."""
 
 _LENGTH_BYTES = 4
+
+_FRACTION = re.compile(r"-?[0-9]{1,400}(?:/[0-9]{1,400})?", re.ASCII)
+"""What ``str`` makes of a fraction. ``Fraction`` reads exponents too, and "1e999999999" costs it hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ class _Segment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A segment on disk, or a gap; ``timeline`` is an index, or -1."""
 
     number: int
-    timeline: int
+    timeline: Annotated[int, msgspec.Meta(ge=-1)]
     program_date_time: Fraction
     discontinuity: bool
     gap: bool
@@ -98,10 +102,10 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 def encode(entry: Entry) -> bytes:
     """Write an entry."""
-    told: Entry | _Part | _Restored = entry
+    message: Entry | _Part | _Restored = entry
     if isinstance(entry, PartEntry):
         part = entry.part
-        told = _Part(
+        message = _Part(
             entry.rendition,
             bytes(part.data),
             part.duration,
@@ -110,8 +114,8 @@ def encode(entry: Entry) -> bytes:
             entry.ends_segment,
         )
     elif isinstance(entry, RestoredEntry):
-        told = _restored(entry)
-    body = msgspec.msgpack.encode((_NAMES[type(told)], told), enc_hook=_plain)
+        message = _restored(entry)
+    body = msgspec.msgpack.encode((_NAMES[type(message)], message), enc_hook=_plain)
     return len(body).to_bytes(_LENGTH_BYTES, "big") + body
 
 
@@ -139,20 +143,20 @@ def _restored(entry: RestoredEntry) -> _Restored:
     )
 
 
-def _restore(told: _Restored) -> RestoredEntry:
+def _restore(message: _Restored) -> RestoredEntry:
     segments = tuple(
         LiveSegment(
             one.number,
-            None if one.timeline < 0 else told.timelines[one.timeline],
+            None if one.timeline < 0 else message.timelines[one.timeline],
             one.program_date_time,
             discontinuity=one.discontinuity,
             gap=one.gap,
             duration=one.duration,
             stored=None if one.shown_ratio is None else StoredSegment(one.part_sizes, one.shown_ratio),
         )
-        for one in told.segments
+        for one in message.segments
     )
-    return RestoredEntry(told.rendition, segments, told.next_number, told.discontinuity_sequence)
+    return RestoredEntry(message.rendition, segments, message.next_number, message.discontinuity_sequence)
 
 
 class LogReader:
@@ -201,13 +205,15 @@ class LogReader:
     def _read(self, body: bytes) -> Entry:
         try:
             name, fields = _MESSAGE.decode(body)
-            told = self._decoders[name].decode(fields)
-        except (msgspec.DecodeError, KeyError, ValueError, ZeroDivisionError) as error:
+            message: Entry | _Part | _Restored = self._decoders[name].decode(fields)
+            if isinstance(message, _Restored):
+                return _restore(message)
+        except (msgspec.DecodeError, LookupError, ValueError, ZeroDivisionError) as error:
             raise MalformedError(f"no entry of a log: {error}") from error
-        if isinstance(told, _Part):
-            part = LivePart(told.data, told.duration, told.independent)
-            return PartEntry(told.rendition, part, told.program_date_time, told.ends_segment)
-        return _restore(told) if isinstance(told, _Restored) else told
+        if isinstance(message, _Part):
+            part = LivePart(message.data, message.duration, message.independent)
+            return PartEntry(message.rendition, part, message.program_date_time, message.ends_segment)
+        return message
 
 
 _MESSAGE = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw])
@@ -219,6 +225,6 @@ def _fraction(text: str) -> Fraction:
 
 
 def _read_value(kind: type, value: Any) -> Any:
-    if kind is not Fraction or not isinstance(value, str):
+    if kind is not Fraction or not isinstance(value, str) or _FRACTION.fullmatch(value) is None:
         raise ValueError(f"no {kind.__name__}: {value!r:.100}")
     return _fraction(value)

@@ -127,8 +127,22 @@ def test_what_windows_hold_in_arrays_and_views_can_be_told() -> None:
         encode(ENTRIES[0])[:-1],
         encode(ENTRIES[4]).replace(b"60000/30001", b"60000/00000"),
         encode(ENTRIES[4]).replace(b"60000/30001", b"sixty/30001"),
+        # As a Fraction it would take hours, and all of the memory.
+        encode(ENTRIES[4]).replace(b"60000/30001", b"1e999999999"),
+        encode(RestoredEntry("720p", SEGMENTS, 9, 2)).replace(b"\x07\x00\xab", b"\x07\x09\xab"),
+        encode(RestoredEntry("720p", SEGMENTS, 9, 2)).replace(b"\x07\x00\xab", b"\x07\xfe\xab"),
     ],
-    ids=["too long", "no msgpack", "no kind", "cut off", "no number", "no digits"],
+    ids=[
+        "too long",
+        "no msgpack",
+        "no kind",
+        "cut off",
+        "no number",
+        "no digits",
+        "an exponent",
+        "a timeline that isn't there",
+        "a timeline before the first",
+    ],
 )
 def test_what_is_no_log_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedError):
