@@ -22,13 +22,26 @@ LONG_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
-class Map:
-    """EXT-X-MAP (§4.4.4.5): the address of an init segment."""
+class ByteRange:
+    """A range of the bytes of a resource (§4.4.4.2): how many there are, and the position of the first."""
 
-    uri: str
+    length: int
+    offset: int
 
     def __str__(self) -> str:
-        return f"#EXT-X-MAP:URI={quoted(self.uri)}"
+        return f"{self.length}@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """EXT-X-MAP (§4.4.4.5): the address of an init segment, and its range there where it isn't all."""
+
+    uri: str
+    byte_range: ByteRange | None = None
+
+    def __str__(self) -> str:
+        where = None if self.byte_range is None else quoted(str(self.byte_range))
+        return "#EXT-X-MAP:" + attributes((("URI", quoted(self.uri)), ("BYTERANGE", where)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,7 @@ class Segment:
         discontinuity: whether EXT-X-DISCONTINUITY precedes it.
         program_date_time: of its first sample, in seconds since the epoch.
         gap: whether it is missing (EXT-X-GAP).
+        byte_range: where it is in the resource at its address (EXT-X-BYTERANGE); None where it is all of it.
     """
 
     uri: str | None
@@ -72,6 +86,7 @@ class Segment:
     discontinuity: bool = False
     program_date_time: Fraction | None = None
     gap: bool = False
+    byte_range: ByteRange | None = None
 
     def lines(self, previous_map: Map | None) -> list[str]:
         """Write its tags and URI.
@@ -90,7 +105,10 @@ class Segment:
             lines.append("#EXT-X-GAP")
         lines += [str(part) for part in self.parts]
         if self.uri is not None:
-            lines += [f"#EXTINF:{decimal(self.duration)},", self.uri]
+            lines.append(f"#EXTINF:{decimal(self.duration)},")
+            if self.byte_range is not None:
+                lines.append(f"#EXT-X-BYTERANGE:{self.byte_range}")
+            lines.append(self.uri)
         return lines
 
 

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from media.hls.date_range import DateRange
-from media.hls.media_playlist import Map, MediaPlaylist, Part, RenditionReport, Segment, ServerControl
+from media.hls.media_playlist import (
+    ByteRange,
+    Map,
+    MediaPlaylist,
+    Part,
+    RenditionReport,
+    Segment,
+    ServerControl,
+)
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from media.hls.values import adding_up, date_time, decimal, quoted
 
@@ -90,6 +98,17 @@ def test_a_vod_playlist_ends() -> None:
     assert read.playlist_type == "vod"
     assert read.is_endlist
     assert read.target_duration == 6
+
+
+def test_byte_ranges_are_read_back() -> None:
+    init = Map("media.mp4", ByteRange(700, 0))
+    segments = [
+        Segment("media.mp4", Fraction(6), init, byte_range=ByteRange(5000, 1000)),
+        Segment("media.mp4", Fraction(6), init, byte_range=ByteRange(4000, 6000)),
+    ]
+    read = m3u8.loads(MediaPlaylist(6, segments, playlist_type="VOD", ended=True).render())
+    assert read.segments[0].init_section.byterange == "700@0"
+    assert [segment.byterange for segment in read.segments] == ["5000@1000", "4000@6000"]
 
 
 def test_a_delta_update_needs_version_9() -> None:
