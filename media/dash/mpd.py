@@ -22,6 +22,10 @@ CICP_CHANNELS = "urn:mpeg:mpegB:cicp:ChannelConfiguration"
 JOC = "tag:dolby.com,2018:dash:EC3_ExtensionType:2018"
 JOC_COMPLEXITY = "tag:dolby.com,2018:dash:EC3_ExtensionComplexityIndex:2018"
 SCTE_214 = "urn:scte:dash:scte214-extensions"
+TRICK_MODE = "http://dashif.org/guidelines/trickmode"
+"""DASH-IF IOP §3.2.9: the value is the ID of the adaptation set whose pictures these are."""
+THUMBNAIL_TILE = "http://dashif.org/guidelines/thumbnail_tile"
+"""DASH-IF IOP §6.2.6: the value says how many pictures are in one."""
 HTTP_ISO = "urn:mpeg:dash:utc:http-iso:2014"
 """§5.8.5.7: a clock at an address that answers with ISO 8601 text."""
 MIN_BUFFER_SECONDS = 2
@@ -147,14 +151,55 @@ class NumberTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentBase:
+    """One resource that begins with its init segment and an index of its segments (§5.3.9.2).
+
+    Attributes:
+        timescale: ticks per second.
+        init_bytes: length of the init segment at its beginning.
+        index_bytes: length of the index (``sidx``) behind that.
+    """
+
+    timescale: int
+    init_bytes: int
+    index_bytes: int
+
+    def element(self) -> Element:
+        """Build it."""
+        first, behind = self.init_bytes, self.init_bytes + self.index_bytes
+        base = Element("SegmentBase", timescale=str(self.timescale), indexRange=f"{first}-{behind - 1}")
+        SubElement(base, "Initialization", range=f"0-{first - 1}")
+        return base
+
+
+@dataclass(frozen=True, slots=True)
+class PictureTemplate:
+    """Pictures by number, from 0, each for ``duration`` ticks (§5.3.9.4)."""
+
+    media: str
+    duration: int
+    timescale: int = 1000
+
+    def element(self) -> Element:
+        """Build it."""
+        return Element(
+            "SegmentTemplate",
+            timescale=str(self.timescale),
+            duration=str(self.duration),
+            startNumber="0",
+            media=self.media,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Representation:
     """One encoding of the media in an adaptation set (ISO/IEC 23009-1 §5.3.5).
 
     Attributes:
         id: unique in the manifest.
-        base_url: what its segments' addresses are relative to.
+        base_url: what its segments' addresses are relative to, or that of all of it.
         bandwidth: bit/s, or what stands for it.
-        codecs: RFC 6381 string.
+        codecs: RFC 6381 string; empty of pictures.
         segments: its segments.
         resolution: width and height in pixels, of video.
         frame_rate: frames per second, of video.
@@ -162,23 +207,33 @@ class Representation:
         channels: of sound.
         joc_complexity: objects of joint object coding in E-AC-3; 0 without it.
         supplemental_codecs: what else than ``codecs`` shows it, and by which brand, or None.
+        max_playout_rate: how many times as fast it can be played, of pictures that need no others (§5.3.7);
+            None where there is nothing to say.
+        tiles: of pictures, how many small ones they have side by side and one above the other.
     """
 
     id: str
     base_url: str
     bandwidth: int | str
     codecs: str
-    segments: SegmentTemplate | NumberTemplate
+    segments: SegmentTemplate | NumberTemplate | SegmentBase | PictureTemplate
     resolution: tuple[int, int] | None = None
     frame_rate: Fraction | None = None
     sample_rate: int = 0
     channels: int = 0
     joc_complexity: int = 0
     supplemental_codecs: str | None = None
+    max_playout_rate: int | None = None
+    tiles: tuple[int, int] | None = None
 
     def element(self) -> Element:
         """Build it; attributes that aren't known are left out."""
-        element = Element("Representation", id=self.id, bandwidth=str(self.bandwidth), codecs=self.codecs)
+        element = Element("Representation", id=self.id, bandwidth=str(self.bandwidth))
+        if self.codecs:
+            element.set("codecs", self.codecs)
+        if self.max_playout_rate is not None:
+            element.set("maxPlayoutRate", str(self.max_playout_rate))
+            element.set("codingDependency", "false")
         if self.resolution is not None:
             element.set("width", str(self.resolution[0]))
             element.set("height", str(self.resolution[1]))
@@ -191,6 +246,9 @@ class Representation:
             codec, _, brand = self.supplemental_codecs.partition("/")
             element.set(f"{{{SCTE_214}}}supplementalCodecs", codec)
             element.set(f"{{{SCTE_214}}}supplementalProfiles", brand)
+        if self.tiles is not None:
+            tiles = "x".join(map(str, self.tiles))
+            SubElement(element, "EssentialProperty", schemeIdUri=THUMBNAIL_TILE, value=tiles)
         if self.channels:
             # Up to six a number of channels is their configuration's number, too (ISO/IEC 23003-3 table 68).
             number = {7: 11, 8: 12}.get(self.channels, self.channels)
@@ -235,7 +293,7 @@ class AdaptationSet:
     """Encodings of the same content, between which a player may switch (§5.3.3).
 
     Attributes:
-        content_type: ``video``, ``audio`` or ``text``.
+        content_type: ``video``, ``audio``, ``text`` or ``image``.
         representations: the encodings.
         language: BCP 47 or ISO 639-2 code, or None.
         main: whether it is what plays when nobody chooses.
@@ -244,6 +302,8 @@ class AdaptationSet:
         label: what people call it, or None.
         colour: of video: ColourPrimaries, TransferCharacteristics and MatrixCoefficients of ISO/IEC 23091-2.
         start_with_sap: type of the stream access points that all segments begin with; 0 where that isn't so.
+        id: by which others refer to it, or None.
+        trick_mode_of: the IDs of those for which it is played while somebody seeks or winds; empty for none.
     """
 
     content_type: str
@@ -255,15 +315,23 @@ class AdaptationSet:
     label: str | None = None
     colour: Colour | None = None
     start_with_sap: int = 1
+    id: int | None = None
+    trick_mode_of: Sequence[int] = ()
 
     def element(self) -> Element:
         """Build it."""
+        mime_type = {"text": "application/mp4", "image": "image/jpeg"}.get(self.content_type)
         element = Element(
             "AdaptationSet",
             contentType=self.content_type,
-            mimeType="application/mp4" if self.content_type == "text" else f"{self.content_type}/mp4",
+            mimeType=mime_type or f"{self.content_type}/mp4",
             segmentAlignment="true",
         )
+        if self.id is not None:
+            element.set("id", str(self.id))
+        if self.trick_mode_of:
+            value = " ".join(map(str, self.trick_mode_of))
+            SubElement(element, "EssentialProperty", schemeIdUri=TRICK_MODE, value=value)
         if self.start_with_sap:
             element.set("startWithSAP", str(self.start_with_sap))
         if self.language is not None:
@@ -277,8 +345,9 @@ class AdaptationSet:
             SubElement(element, "Label").text = self.label
         if self.reference_time is not None:
             element.append(self.reference_time.element())
-        role = "subtitle" if self.content_type == "text" else "main" if self.main else "alternate"
-        SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=role)
+        if self.content_type != "image":
+            role = "subtitle" if self.content_type == "text" else "main" if self.main else "alternate"
+            SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=role)
         element.extend(representation.element() for representation in self.representations)
         return element
 

@@ -65,6 +65,30 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiles:
+    """EXT-X-TILES of Roku's image media playlists: how small pictures lie in a large one.
+
+    Attributes:
+        resolution: width and height of each in pixels.
+        layout: how many there are side by side and one above the other.
+        duration: for how long each stands, in seconds.
+    """
+
+    resolution: tuple[int, int]
+    layout: tuple[int, int]
+    duration: Fraction
+
+    def __str__(self) -> str:
+        return "#EXT-X-TILES:" + attributes(
+            (
+                ("RESOLUTION", "x".join(map(str, self.resolution))),
+                ("LAYOUT", "x".join(map(str, self.layout))),
+                ("DURATION", decimal(self.duration)),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A media segment with its tags (§4.4.4).
 
@@ -77,6 +101,7 @@ class Segment:
         program_date_time: of its first sample, in seconds since the epoch.
         gap: whether it is missing (EXT-X-GAP).
         byte_range: where it is in the resource at its address (EXT-X-BYTERANGE); None where it is all of it.
+        tiles: how pictures lie in it, of an image playlist.
     """
 
     uri: str | None
@@ -87,6 +112,7 @@ class Segment:
     program_date_time: Fraction | None = None
     gap: bool = False
     byte_range: ByteRange | None = None
+    tiles: Tiles | None = None
 
     def lines(self, previous_map: Map | None) -> list[str]:
         """Write its tags and URI.
@@ -108,6 +134,8 @@ class Segment:
             lines.append(f"#EXTINF:{decimal(self.duration)},")
             if self.byte_range is not None:
                 lines.append(f"#EXT-X-BYTERANGE:{self.byte_range}")
+            if self.tiles is not None:
+                lines.append(str(self.tiles))
             lines.append(self.uri)
         return lines
 
@@ -195,6 +223,7 @@ class MediaPlaylist:
         rendition_reports: of the other renditions.
         ended: whether EXT-X-ENDLIST ends it.
         i_frames_only: whether each segment is one I-frame.
+        images_only: whether each segment is a picture (EXT-X-IMAGES-ONLY, Roku's).
     """
 
     target_duration: int
@@ -213,6 +242,7 @@ class MediaPlaylist:
     rendition_reports: Sequence[RenditionReport] = ()
     ended: bool = False
     i_frames_only: bool = False
+    images_only: bool = False
     comments: Sequence[str] = ()
 
     @property
@@ -276,6 +306,8 @@ class MediaPlaylist:
             lines.append(f"#EXT-X-PLAYLIST-TYPE:{self.playlist_type}")
         if self.i_frames_only:
             lines.append("#EXT-X-I-FRAMES-ONLY")
+        if self.images_only:
+            lines.append("#EXT-X-IMAGES-ONLY")
         if self.skipped_segments:
             removed = self.removed_date_ranges
             skip = (

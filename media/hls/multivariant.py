@@ -52,6 +52,52 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class IFrameVariant:
+    """EXT-X-I-FRAME-STREAM-INF (§4.4.6.3): a playlist of single pictures; rates in bits per second."""
+
+    uri: str
+    bandwidth: int
+    average_bandwidth: int
+    codecs: str
+    resolution: tuple[int, int]
+    video_range: str
+    supplemental_codecs: str | None = None
+
+    def __str__(self) -> str:
+        supplemental = self.supplemental_codecs
+        return "#EXT-X-I-FRAME-STREAM-INF:" + attributes(
+            (
+                ("BANDWIDTH", str(self.bandwidth)),
+                ("AVERAGE-BANDWIDTH", str(self.average_bandwidth)),
+                ("CODECS", quoted(self.codecs)),
+                ("SUPPLEMENTAL-CODECS", None if supplemental is None else quoted(supplemental)),
+                ("RESOLUTION", "x".join(map(str, self.resolution))),
+                ("VIDEO-RANGE", self.video_range),
+                ("URI", quoted(self.uri)),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVariant:
+    """EXT-X-IMAGE-STREAM-INF of Roku: a playlist of pictures for the seek bar; bandwidth in bit/s."""
+
+    uri: str
+    bandwidth: int
+    resolution: tuple[int, int]
+
+    def __str__(self) -> str:
+        return "#EXT-X-IMAGE-STREAM-INF:" + attributes(
+            (
+                ("BANDWIDTH", str(self.bandwidth)),
+                ("RESOLUTION", "x".join(map(str, self.resolution))),
+                ("CODECS", quoted("jpeg")),
+                ("URI", quoted(self.uri)),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Media:
     """EXT-X-MEDIA (§4.4.6.1): an alternative rendition; ``type`` is AUDIO or SUBTITLES."""
 
@@ -83,7 +129,8 @@ class Media:
 class MultivariantPlaylist:
     """A multivariant playlist (§4.4.6); comments (§4.1) are for people, each a line without a break.
 
-    ``independent`` says that each segment can be decoded without any other (§4.4.2.1).
+    ``independent`` says that each segment can be decoded without any other (§4.4.2.1), ``pictures`` what
+    players show while somebody seeks.
     """
 
     variants: Sequence[Variant]
@@ -91,6 +138,7 @@ class MultivariantPlaylist:
     version: int = 6
     comments: Sequence[str] = ()
     independent: bool = True
+    pictures: Sequence[IFrameVariant | ImageVariant] = ()
 
     def render(self) -> str:
         """Write the playlist."""
@@ -100,4 +148,5 @@ class MultivariantPlaylist:
         lines += [str(item) for item in self.media]
         for variant in self.variants:
             lines += variant.lines()
+        lines += [str(item) for item in self.pictures]
         return text(lines).decode()

@@ -1,0 +1,43 @@
+"""Writes the segment index (``sidx``, ISO/IEC 14496-12 §8.16.3): subsegments of a file in bytes and time."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from media.mp4.boxes import full_box
+from media.mp4.samples import Int64
+
+STARTS_WITH_SAP = 0x9000_0000
+"""A subsegment that starts with a stream access point of type 1."""
+
+FIXED_BYTES = 40
+ENTRY_BYTES = 12
+
+MAX_ENTRIES = 0xFFFF
+"""Most subsegments: their number has 16 bits."""
+
+
+def sidx_bytes(entries: int) -> int:
+    """Say how long the index of so many subsegments is in bytes."""
+    return FIXED_BYTES + entries * ENTRY_BYTES
+
+
+def write_sidx(
+    *, track_id: int, timescale: int, earliest: int, first_offset: int, sizes: Int64, durations: Int64
+) -> bytes:
+    """Write the index of subsegments that follow one another, each of which can be decoded by itself.
+
+    Args:
+        track_id: of the track whose times they are.
+        timescale: ticks per second.
+        earliest: when the first one's presentation begins, in ticks.
+        first_offset: bytes between the box and the first subsegment.
+        sizes: bytes of each, at most ``MAX_ENTRIES``.
+        durations: ticks of each.
+    """
+    cells = np.empty((len(sizes), 3), ">u4")
+    cells[:, 0], cells[:, 1], cells[:, 2] = sizes, durations, STARTS_WITH_SAP
+    fixed = struct.pack(">IIQQHH", track_id, timescale, earliest, first_offset, 0, len(sizes))
+    return full_box(b"sidx", 1, 0, fixed, cells.tobytes())
