@@ -7,13 +7,13 @@ from fractions import Fraction
 
 from media.dash.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, rounded_up
 from media.mp4.colour import Colour
+from packager.vod.bit_rates import peak_bandwidth
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,
     SEGMENT_SUFFIX,
     Files,
     choose_sounds,
-    peak_bandwidth,
     title_of,
 )
 

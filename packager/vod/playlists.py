@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise, zip_longest
 from urllib.parse import quote
 
-import numpy as np
-
 from media.errors import UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment
 from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.access_points import UNKNOWN, SegmentStarts
+from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
 from packager.vod.index import FileIndex, OfferedTrack
 
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
-
-MAX_CONTIGUOUS = 64
-"""Most segments in a row whose rate is measured; of more, one lasts for hours and others for seconds."""
 
 ROUNDING = Fraction(1, 1000)
 """Seconds by which times of the same picture may differ between files: some clocks have milliseconds."""
@@ -64,40 +59,6 @@ def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> Medi
     comments = [] if lost_picture is None else [f"This is the sound alone: {lost_picture}"]
     target = target_duration(track)
     return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, comments=comments)
-
-
-def target_duration(track: OfferedTrack) -> int:
-    """Give a track's longest segment in seconds, rounded to the nearest (§4.4.3.1), at least 1."""
-    return max(1, (2 * track.longest + track.timescale) // (2 * track.timescale))
-
-
-def peak_bandwidth(track: OfferedTrack) -> int:
-    """Measure the peak segment bit rate of a track in bit/s.
-
-    §4.1: the largest of any contiguous segments that last together between half of the target duration and
-    one and a half. A track that is shorter has only its whole.
-    """
-    target = target_duration(track) * track.timescale
-    bytes_before = np.concatenate((np.zeros(1, np.int64), np.cumsum(track.sizes)))
-    peak = 0.0
-    for count in range(1, len(track.times)):
-        lengths = track.times[count:] - track.times[:-count]
-        if 2 * int(lengths.min()) > 3 * target:
-            break
-        if count > MAX_CONTIGUOUS:
-            # No segments in a row have a higher rate than the one of them that has the highest.
-            lengths = np.maximum(np.diff(track.times), 1)
-            return math.ceil(float((track.sizes / lengths).max()) * 8 * track.timescale)
-        counts = (2 * lengths >= target) & (2 * lengths <= 3 * target)
-        if counts.any():
-            sizes = bytes_before[count:] - bytes_before[:-count]
-            peak = max(peak, float((sizes[counts] / lengths[counts]).max()))
-    return math.ceil(peak * 8 * track.timescale) or average_bandwidth(track)
-
-
-def average_bandwidth(track: OfferedTrack) -> int:
-    """Measure the average segment bit rate of a track in bit/s (§4.1)."""
-    return int(-(-int(track.sizes.sum()) * 8 // track.duration))
 
 
 def multivariant_playlist(files: Files) -> MultivariantPlaylist:

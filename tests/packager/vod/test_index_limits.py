@@ -16,8 +16,8 @@ from media.errors import TooLargeError
 from media.mp4.boxes import box
 from packager.library.storage import Library, LocalFile
 from packager.vod import TitleLimits, Titles
+from packager.vod.bit_rates import MAX_CONTIGUOUS, peak_bandwidth
 from packager.vod.index import FileIndex, IndexLimits, read_index
-from packager.vod.playlists import MAX_CONTIGUOUS, peak_bandwidth
 from packager.vod.segment import MAX_SEGMENT_SAMPLES, make_segment
 from tests.packager import crafted
 from tests.packager.crafted import (
