@@ -1,7 +1,7 @@
 """Sends a mount's audio to its listeners: a burst, then each block; slow listeners are dropped.
 
 No listener waits for another. A flush writes the newest block to all that have everything before it
-(:mod:`origin.radio.caught_up`), and to each of the others as much of the missing audio as its socket takes.
+(:mod:`origin.fan_out.caught_up`), and to each of the others as much of the missing audio as its socket takes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable
 import structlog
 
 from media.mp3.icy import Interleaver
+from origin.fan_out.caught_up import CaughtUpReaders
+from origin.fan_out.ring import LaggedError
 from origin.http1.stream import Stream, as_chunk
-from origin.radio.caught_up import CaughtUpListeners
 from origin.radio.limits import ListenerLimits
 from origin.radio.listener_time import ListenerTime
-from origin.radio.ring import Cursor, LaggedError, Ring
+from origin.radio.ring import AudioCursor, AudioRing
 
 log = structlog.get_logger()
 
@@ -47,7 +48,7 @@ class Listener:
     )
 
     stream: Stream
-    cursor: Cursor
+    cursor: AudioCursor
 
     def __init__(self, interleaver: Interleaver | None, token: str | None = None) -> None:
         self.interleaver = interleaver
@@ -58,7 +59,7 @@ class Listener:
         self.settled = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def start(self, stream: Stream, cursor: Cursor) -> None:
+    def start(self, stream: Stream, cursor: AudioCursor) -> None:
         """Begin at a cursor."""
         self.stream, self.cursor, self.begun = stream, cursor, True
         if self.listener_time is not None:
@@ -68,6 +69,18 @@ class Listener:
         """Complete ``done``."""
         if not self.done.done():
             self.done.set_result(None)
+
+
+class CaughtUpListeners(CaughtUpReaders[Listener]):
+    """Listeners at the same position in the ring, which are written to together.
+
+    Attributes:
+        cursor: the common position, behind the block being written; meaningless without members.
+    """
+
+    def __init__(self, fall_out: Callable[[Listener, memoryview], None]) -> None:
+        super().__init__(fall_out)
+        self.cursor = AudioCursor(0)
 
 
 class Listeners:
@@ -86,7 +99,7 @@ class Listeners:
     def __init__(
         self,
         mount: str,
-        ring: Ring,
+        ring: AudioRing,
         limits: ListenerLimits,
         clock: Callable[[], float],
         count: Callable[[int], None],
@@ -99,9 +112,7 @@ class Listeners:
         self._present: dict[Listener, None] = {}
         # Listeners with a cursor of their own: new, behind, or with metadata in their audio.
         self._alone: dict[Listener, None] = {}
-        self._caught_up_groups = {
-            chunked: CaughtUpListeners[Listener](self._fall_behind) for chunked in (False, True)
-        }
+        self._caught_up_groups = {chunked: CaughtUpListeners(self._fall_behind) for chunked in (False, True)}
         self._young: deque[Listener] = deque()
         self._framed: tuple[bytes | memoryview, bytes] = (b"", b"")
         self._settled = 0
@@ -151,7 +162,7 @@ class Listeners:
                 stream.end(self._limits.close_seconds)
             self._leave(listener)
 
-    def _begin(self, caught_up: CaughtUpListeners[Listener]) -> None:
+    def _begin(self, caught_up: CaughtUpListeners) -> None:
         """Start to write the newest block to listeners that lack only that one."""
         self._count(caught_up.finish())
         newest, block = self._ring.newest
@@ -183,7 +194,7 @@ class Listeners:
         del self._alone[listener]
         caught_up.add(listener, descriptor)
 
-    def _disband(self, caught_up: CaughtUpListeners[Listener]) -> None:
+    def _disband(self, caught_up: CaughtUpListeners) -> None:
         """Finish the current block, and let each member go on with its own cursor."""
         self._count(caught_up.finish())
         for listener in caught_up.members:

@@ -18,7 +18,7 @@ from origin.radio.limits import MountLimits
 from origin.radio.listeners import Listener, Listeners
 from origin.radio.now_playing import NowPlaying
 from origin.radio.options import AudioSource, MountOptions
-from origin.radio.ring import Ring
+from origin.radio.ring import AudioRing
 from origin.radio.subscribers import Subscribers
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.ogg_block_reader import MEDIA_TYPE as OGG
@@ -195,7 +195,7 @@ class Mount:
         self._chain = OggChain()
         limits = self.options.limits
         listener = limits.listener
-        self._ring = Ring(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
+        self._ring = AudioRing(max(listener.queue_bytes, listener.burst_bytes, limits.ring_bytes))
         self._closed = False
         self._dismiss: Callable[[], None] | None = None
         self.audience = Listeners(name, self._ring, listener, clock, count)

@@ -1,8 +1,4 @@
-"""The ring buffer of a mount: immutable blocks, stored once and read by any number of cursors.
-
-It is bounded in bytes and never waits: a reader whose next block was evicted gets ``LaggedError``. Blocks and
-cursors carry media times.
-"""
+"""The ring buffer of a mount's audio: blocks and cursors carry media times, and readers begin at frames."""
 
 from __future__ import annotations
 
@@ -11,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-
-class LaggedError(Exception):
-    """The reader's next block was evicted."""
+from origin.fan_out.ring import Cursor, LaggedError, Ring
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +35,18 @@ class Block:
     lead: bytes = b""
     link: int = 0
 
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return len(self.data)
+
     def time_at(self, cut: int) -> Fraction:
         """Return the media time of a cut, by its index."""
         return self.begins + (self.ends - self.begins) * cut / len(self.cuts)
 
 
-class Cursor:
-    """The position of one reader: the number of its next block, and the cut where it begins there.
+class AudioCursor(Cursor):
+    """The position of one listener: the number of its next block, and the cut where it begins there.
 
     Attributes:
         media_time: of its next byte, in seconds, even if that was evicted.
@@ -55,7 +54,7 @@ class Cursor:
         link: of the newest block that it read, 0 for none.
     """
 
-    __slots__ = ("cut", "link", "media_time", "on_lag", "sequence")
+    __slots__ = ("cut", "link", "media_time")
 
     def __init__(
         self,
@@ -65,9 +64,8 @@ class Cursor:
         media_time: Fraction = Fraction(0),
         link: int = 0,
     ) -> None:
-        self.sequence = sequence
+        super().__init__(sequence, on_lag)
         self.cut: int | None = cut
-        self.on_lag = on_lag
         self.media_time = media_time
         self.link = link
 
@@ -78,8 +76,8 @@ class Cursor:
         self.media_time, self.link = block.ends, block.link
 
 
-class Ring:
-    """The newest blocks, at most ``capacity`` bytes.
+class AudioRing(Ring[Block, AudioCursor]):
+    """The newest audio, at most ``capacity`` bytes.
 
     Args:
         capacity: bytes.
@@ -89,34 +87,8 @@ class Ring:
     """
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._blocks: dict[int, Block] = {}
-        self._first = 0
-        self._next = 0
-        self._size = 0
-        self._end = 0
+        super().__init__(capacity)
         self.media_time = Fraction(0)
-        self._cursors: set[Cursor] = set()
-
-    @property
-    def size(self) -> int:
-        """Bytes held."""
-        return self._size
-
-    @property
-    def end(self) -> int:
-        """Offset behind the newest byte since the ring was made."""
-        return self._end
-
-    @property
-    def newest(self) -> tuple[int, Block | None]:
-        """Number of the newest block, and the block; None if there is none."""
-        return self._next - 1, self._blocks.get(self._next - 1)
-
-    @property
-    def cursors(self) -> int:
-        """Number of readers."""
-        return len(self._cursors)
 
     def append(
         self,
@@ -140,22 +112,12 @@ class Ring:
         Raises:
             ValueError: the block is empty or larger than the ring.
         """
-        if not 0 < len(data) <= self.capacity:
-            raise ValueError(f"a block of {len(data)} bytes doesn't fit a ring of {self.capacity}")
-        begins, self.media_time = self.media_time, self.media_time + duration
-        block = Block(self._end, data, label, cuts, begins, self.media_time, lead, link)
-        self._blocks[self._next] = block
-        self._next += 1
-        self._end += len(data)
-        self._size += len(data)
-        while self._size > self.capacity:
-            self._size -= len(self._blocks.pop(self._first).data)
-            self._first += 1
-        for cursor in [cursor for cursor in self._cursors if cursor.sequence < self._first]:
-            if cursor.on_lag is not None:
-                cursor.on_lag()
+        begins, ends = self.media_time, self.media_time + duration
+        if 0 < len(data) <= self.capacity:
+            self.media_time = ends
+        self.put(Block(self._end, data, label, cuts, begins, ends, lead, link))
 
-    def join(self, burst: int = 0, on_lag: Callable[[], None] | None = None, link: int = 0) -> Cursor:
+    def join(self, burst: int = 0, on_lag: Callable[[], None] | None = None, link: int = 0) -> AudioCursor:
         """Add a reader.
 
         Args:
@@ -168,38 +130,26 @@ class Ring:
         """
         sequence, cut = self._burst_start(burst)
         block = self._blocks.get(sequence)
-        cursor = Cursor(sequence, cut, on_lag, self.media_time, link)
+        cursor = AudioCursor(sequence, cut, on_lag, self.media_time, link)
         if block is not None:
             cursor.media_time = block.time_at(cut)
         self._cursors.add(cursor)
         return cursor
 
-    def fork(self, cursor: Cursor, on_lag: Callable[[], None] | None = None) -> Cursor:
+    def fork(self, cursor: AudioCursor, on_lag: Callable[[], None] | None = None) -> AudioCursor:
         """Add a reader at another cursor's position."""
-        own = Cursor(cursor.sequence, 0, on_lag, cursor.media_time, cursor.link)
+        own = AudioCursor(cursor.sequence, 0, on_lag, cursor.media_time, cursor.link)
         own.cut = cursor.cut
         self._cursors.add(own)
         return own
 
-    def clear(self) -> None:
-        """Drop all blocks; readers that have not read them lag."""
-        self._blocks.clear()
-        self._first, self._size = self._next, 0
-
-    def leave(self, cursor: Cursor) -> None:
-        """Remove a reader; a second time does nothing."""
-        self._cursors.discard(cursor)
-        # Break the reference cycle: the callback refers to the listener, which has the cursor.
-        cursor.on_lag = None
-
-    def lag(self, cursor: Cursor) -> int:
-        """Count the bytes that a reader has not read; at most ``size`` if it lags."""
+    def lag(self, cursor: AudioCursor) -> int:
+        """Count the bytes that a listener has not read; at most ``size`` if it lags."""
         block = self._blocks.get(cursor.sequence)
-        if block is not None:
-            return self._end - block.start - (0 if cursor.cut is None else block.cuts[cursor.cut])
-        return self._size if cursor.sequence < self._first else 0
+        skipped = 0 if block is None or cursor.cut is None else block.cuts[cursor.cut]
+        return super().lag(cursor) - skipped
 
-    def read(self, cursor: Cursor, limit: int) -> list[tuple[bytes | memoryview, bytes]]:
+    def read(self, cursor: AudioCursor, limit: int) -> list[tuple[bytes | memoryview, bytes]]:
         """Read blocks and advance the cursor.
 
         Args:

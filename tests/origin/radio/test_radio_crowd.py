@@ -21,7 +21,7 @@ from origin.http1.stream import LAST_CHUNK, Stream
 from origin.radio.limits import ListenerLimits, ListenerTimeLimits, MountLimits
 from origin.radio.listener_time import ListenerTime, MediaTimeMark
 from origin.radio.listeners import Listener, Listeners
-from origin.radio.ring import Ring
+from origin.radio.ring import AudioRing
 
 T = TypeVar("T")
 
@@ -174,7 +174,7 @@ class Crowd(RuleBasedStateMachine):
     def open(self, queue: int, burst: int, skips: bool, kinds: list[tuple[bool, bool, bool]]) -> None:
         self.loop = asyncio.new_event_loop()
         self.limits = ListenerLimits(burst * 1024, queue * 1024, skips, written_at_once=2)
-        self.ring = Ring(max(self.limits.queue_bytes, self.limits.burst_bytes, MountLimits().ring_bytes))
+        self.ring = AudioRing(max(self.limits.queue_bytes, self.limits.burst_bytes, MountLimits().ring_bytes))
         self.crowd = Listeners("test", self.ring, self.limits, lambda: 0.0, self.note)
         for chunked, titles, direct in kinds:
             self.come(chunked=chunked, titles=titles, direct=direct)

@@ -5,15 +5,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from origin.radio.ring import Cursor, LaggedError, Ring
+from origin.fan_out.ring import LaggedError
+from origin.radio.ring import AudioCursor, AudioRing
 
 
-def taken(ring: Ring, cursor: Cursor, limit: int = 1 << 20) -> bytes:
+def taken(ring: AudioRing, cursor: AudioCursor, limit: int = 1 << 20) -> bytes:
     return b"".join(data for data, _ in ring.read(cursor, limit))
 
 
 def test_each_listener_gets_all_that_is_appended_after_it_joined() -> None:
-    ring = Ring(100)
+    ring = AudioRing(100)
     first = ring.join()
     ring.append(b"abc")
     second = ring.join()
@@ -24,14 +25,14 @@ def test_each_listener_gets_all_that_is_appended_after_it_joined() -> None:
 
 
 def test_blocks_are_handed_out_without_being_copied() -> None:
-    ring, data = Ring(100), bytes(10)
+    ring, data = AudioRing(100), bytes(10)
     cursors = [ring.join() for _ in range(3)]
     ring.append(data)
     assert all(ring.read(cursor, 100)[0][0] is data for cursor in cursors)
 
 
 def test_a_burst_begins_at_the_first_cut_among_the_newest_bytes() -> None:
-    ring = Ring(100)
+    ring = AudioRing(100)
     ring.append(b"aabbccdd", cuts=(0, 2, 4, 6))
     ring.append(b"eeff", cuts=(0, 2))
     assert taken(ring, ring.join(0)) == b""
@@ -45,7 +46,7 @@ def test_a_burst_begins_at_the_first_cut_among_the_newest_bytes() -> None:
 
 def test_a_listener_whose_block_was_evicted_is_told_and_the_others_arent() -> None:
     told: list[str] = []
-    ring = Ring(10)
+    ring = AudioRing(10)
     slow = ring.join(on_lag=lambda: told.append("slow"))
     fast = ring.join(on_lag=lambda: told.append("fast"))
     ring.append(b"12345")
@@ -60,7 +61,7 @@ def test_a_listener_whose_block_was_evicted_is_told_and_the_others_arent() -> No
 
 
 def test_one_read_takes_no_more_than_its_limit_but_at_least_one_block() -> None:
-    ring = Ring(100)
+    ring = AudioRing(100)
     cursor = ring.join()
     for data in (b"12345", b"678", b"90"):
         ring.append(data)
@@ -70,11 +71,11 @@ def test_one_read_takes_no_more_than_its_limit_but_at_least_one_block() -> None:
 @pytest.mark.parametrize("data", [b"", bytes(11)])
 def test_a_block_that_is_empty_or_larger_than_the_ring_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
-        Ring(10).append(data)
+        AudioRing(10).append(data)
 
 
 def test_a_cursor_knows_the_media_time_of_its_next_byte() -> None:
-    ring, second = Ring(12), Fraction(1)
+    ring, second = AudioRing(12), Fraction(1)
     ring.append(b"aabbccdd", cuts=(0, 2, 4, 6), duration=second)
     cursors = {burst: ring.join(burst) for burst in (0, 2, 5, 8, 99)}
     times = {burst: cursor.media_time for burst, cursor in cursors.items()}
@@ -91,7 +92,7 @@ def test_a_cursor_knows_the_media_time_of_its_next_byte() -> None:
 
 
 def test_who_begins_gets_the_lead_and_who_goes_on_gets_what_stands_before_the_first_cut() -> None:
-    ring = Ring(100)
+    ring = AudioRing(100)
     before = ring.join()
     ring.append(b"HHaabb", cuts=(2, 4), lead=b"hh", link=1)
     ring.append(b"ccdd", cuts=(0, 2), lead=b"hh", link=1)
@@ -110,7 +111,7 @@ def test_who_begins_gets_the_lead_and_who_goes_on_gets_what_stands_before_the_fi
 
 
 def test_one_that_lagged_gets_the_lead_of_another_link_and_not_of_its_own() -> None:
-    ring = Ring(8)
+    ring = AudioRing(8)
     cursor = ring.join()
     ring.append(b"aa", lead=b"h", link=1)
     assert taken(ring, cursor) == b"haa"
@@ -126,7 +127,7 @@ def test_one_that_lagged_gets_the_lead_of_another_link_and_not_of_its_own() -> N
 
 
 def test_a_block_in_which_nobody_can_begin_is_entered_behind_its_end() -> None:
-    ring = Ring(100)
+    ring = AudioRing(100)
     ring.append(b"aaaa", cuts=(4,), lead=b"hx", link=1)
     cursor = ring.join(100)
     assert ring.read(cursor, 100) == [(b"hx", b"")]
@@ -138,7 +139,7 @@ def test_a_block_in_which_nobody_can_begin_is_entered_behind_its_end() -> None:
 class Listener:
     """What a listener should have seen, kept beside its cursor."""
 
-    def __init__(self, cursor: Cursor, position: int) -> None:
+    def __init__(self, cursor: AudioCursor, position: int) -> None:
         self.cursor = cursor
         self.position = position
         self.lagged = False
@@ -152,7 +153,7 @@ class RingMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ring = Ring(self.CAPACITY)
+        self.ring = AudioRing(self.CAPACITY)
         self.all = b""
         self.starts: list[int] = []
         self.cuts: set[int] = set()
@@ -169,7 +170,7 @@ class RingMachine(RuleBasedStateMachine):
     def join(self, burst: int) -> Listener:
         wanted = max(len(self.all) - burst, self.oldest())
         position = min((cut for cut in self.cuts if cut >= wanted), default=len(self.all))
-        listener = Listener(Cursor(0), position)
+        listener = Listener(AudioCursor(0), position)
 
         def on_lag() -> None:
             listener.lagged = True

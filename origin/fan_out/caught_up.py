@@ -1,7 +1,7 @@
-"""Writes the next block to all listeners that have received everything before it, with one system call each.
+"""Writes the next block to all readers that have received everything before it, with one system call each.
 
-Most listeners are in this state most of the time. Only one number, the descriptor, is touched for each: with
-thousands of listeners more than that would not fit the processor's caches.
+Most readers are in this state most of the time. Only one number, the descriptor, is touched for each: with
+thousands of readers more than that would not fit the processor's caches.
 """
 
 from __future__ import annotations
@@ -10,23 +10,18 @@ import os
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from origin.radio.ring import Cursor
-
 T = TypeVar("T")
 
 NOBODY = -1
-"""Replaces the descriptor of a listener that has left; writing to it fails with EBADF (write(2))."""
+"""Replaces the descriptor of a reader that has left; writing to it fails with EBADF (write(2))."""
 
 
-class CaughtUpListeners(Generic[T]):
-    """Listeners at the same position in the ring, which are written to together.
+class CaughtUpReaders(Generic[T]):
+    """Readers at the same position in the ring, which are written to together.
 
     Args:
-        fall_out: called for each listener whose socket doesn't take the whole block, with the rest of the
-            block; it must remove the listener.
-
-    Attributes:
-        cursor: the common position, behind the block being written; meaningless without members.
+        fall_out: called for each reader whose socket doesn't take the whole block, with the rest of the
+            block; it must remove the reader.
     """
 
     def __init__(self, fall_out: Callable[[T, memoryview], None]) -> None:
@@ -39,14 +34,13 @@ class CaughtUpListeners(Generic[T]):
         self._since: dict[T, int] = {}
         self._data = b""
         self._next = 0
-        self.cursor = Cursor(0)
 
     def __len__(self) -> int:
         """Count the members."""
         return len(self._places)
 
     def __contains__(self, member: T) -> bool:
-        """Tell whether a listener is a member."""
+        """Tell whether a reader is a member."""
         return member in self._places
 
     @property
@@ -59,14 +53,18 @@ class CaughtUpListeners(Generic[T]):
         """Whether some members have not been written the current block yet."""
         return bool(self._data)
 
+    def has_written(self, member: T) -> bool:
+        """Whether the block that is being written is written to this member already, or to all."""
+        return not self._data or self._places[member] < self._next
+
     def add(self, member: T, descriptor: int) -> None:
-        """Add a listener; not while a block is being written."""
+        """Add a reader; not while a block is being written."""
         self._places[member], self._since[member] = len(self._members), self._written
         self._members.append(member)
         self._descriptors.append(descriptor)
 
     def remove(self, member: T) -> int:
-        """Remove a listener at once: its descriptor number may soon be another connection's.
+        """Remove a reader at once: its descriptor number may soon be another connection's.
 
         Returns:
             Bytes that were written to it, including the rest of its last block.

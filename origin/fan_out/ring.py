@@ -1,0 +1,148 @@
+"""A ring buffer of immutable blocks, stored once and read by any number of cursors.
+
+It is bounded in bytes, and in blocks where that is asked for, and never waits: a reader whose next block was
+evicted gets ``LaggedError``. What a block holds is the business of who makes it: audio, or an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+
+class LaggedError(Exception):
+    """The reader's next block was evicted."""
+
+
+class Block(Protocol):
+    """What a ring holds: it never changes."""
+
+    @property
+    def start(self) -> int:
+        """Offset of its first byte since the ring was made."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        ...
+
+
+class Cursor:
+    """The position of one reader: the number of its next block."""
+
+    __slots__ = ("on_lag", "sequence")
+
+    def __init__(self, sequence: int, on_lag: Callable[[], None] | None = None) -> None:
+        self.sequence = sequence
+        self.on_lag = on_lag
+
+
+BlockT = TypeVar("BlockT", bound=Block)
+CursorT = TypeVar("CursorT", bound=Cursor)
+
+
+class Ring(Generic[BlockT, CursorT]):
+    """The newest blocks, numbered from 0 on.
+
+    Args:
+        capacity: bytes that are kept at most.
+        most_blocks: how many are kept at most; None for no such limit.
+    """
+
+    def __init__(self, capacity: int, most_blocks: int | None = None) -> None:
+        self.capacity = capacity
+        self._most_blocks = most_blocks
+        self._blocks: dict[int, BlockT] = {}
+        self._first = 0
+        self._next = 0
+        self._size = 0
+        self._end = 0
+        self._cursors: set[CursorT] = set()
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return self._size
+
+    @property
+    def end(self) -> int:
+        """Offset behind the newest byte since the ring was made."""
+        return self._end
+
+    @property
+    def first_sequence(self) -> int:
+        """Number of the oldest block that is kept; of the next one if there is none."""
+        return self._first
+
+    @property
+    def next_sequence(self) -> int:
+        """Number that the next block will have."""
+        return self._next
+
+    @property
+    def newest(self) -> tuple[int, BlockT | None]:
+        """Number of the newest block, and the block; None if there is none."""
+        return self._next - 1, self._blocks.get(self._next - 1)
+
+    @property
+    def oldest(self) -> BlockT | None:
+        """The oldest block that is kept."""
+        return self._blocks.get(self._first)
+
+    @property
+    def cursors(self) -> int:
+        """Number of readers that joined."""
+        return len(self._cursors)
+
+    def put(self, block: BlockT) -> None:
+        """Append a block, evict the oldest, and call ``on_lag`` of readers that lost blocks.
+
+        Raises:
+            ValueError: the block is empty or larger than the ring.
+        """
+        size = block.size
+        if not 0 < size <= self.capacity:
+            raise ValueError(f"a block of {size} bytes doesn't fit a ring of {self.capacity}")
+        self._blocks[self._next] = block
+        self._next += 1
+        self._end += size
+        self._size += size
+        while self._size > self.capacity or len(self._blocks) > (self._most_blocks or self._next):
+            self.drop_oldest()
+        for cursor in [cursor for cursor in self._cursors if cursor.sequence < self._first]:
+            if cursor.on_lag is not None:
+                cursor.on_lag()
+
+    def drop_oldest(self) -> None:
+        """Evict the oldest block; there must be one."""
+        self._size -= self._blocks.pop(self._first).size
+        self._first += 1
+
+    def clear(self) -> None:
+        """Drop all blocks; readers that have not read them lag."""
+        self._blocks.clear()
+        self._first, self._size = self._next, 0
+
+    def leave(self, cursor: CursorT) -> None:
+        """Remove a reader; a second time does nothing."""
+        self._cursors.discard(cursor)
+        # Break the reference cycle: the callback refers to the reader, which has the cursor.
+        cursor.on_lag = None
+
+    def lag(self, cursor: CursorT) -> int:
+        """Count the bytes that a reader has not read; at most ``size`` if it lags."""
+        block = self._blocks.get(cursor.sequence)
+        if block is not None:
+            return self._end - block.start
+        return self._size if cursor.sequence < self._first else 0
+
+    def between(self, first: int, end: int) -> list[BlockT]:
+        """Return the blocks from one number up to another, which isn't included.
+
+        Raises:
+            LaggedError: some of them were evicted.
+        """
+        if first < self._first:
+            raise LaggedError
+        return [self._blocks[sequence] for sequence in range(first, min(end, self._next))]
