@@ -17,13 +17,16 @@ BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
+# Images that forbid Python to keep what it compiled let each of a thousand processes compile it all again.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup setup-test run test clauses check format bench audit soak clean
+.PHONY: help setup setup-test run test coverage clauses check format bench audit soak clean
 
 help:
 	@echo "make run                  set up, make demo media, serve it on port $(PORT)"
 	@echo "make run LIBRARY=DIR      the same with your own files"
 	@echo "make test                 set up and run all tests, real browser included"
+	@echo "make coverage             the same, and which lines and branches they run: twice the processor time"
 	@echo "make clauses              which test shows which clause of a standard"
 	@echo "make check                lint, format and type checks"
 	@echo "make bench                measure beside the peers"
@@ -54,9 +57,10 @@ setup: .venv/.setup player/vendor/hls.min.mjs
 run: setup
 	@exec $(BIN)/headwater serve --demo --port $(PORT) $(if $(LIBRARY),--library "$(LIBRARY)")
 
-test: setup .venv/.setup-test
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
-		--cov --cov-report=term --cov-report=xml $(ARGS)
+coverage: MEASURES := --cov --cov-report=term --cov-report=xml
+
+test coverage: setup .venv/.setup-test
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(MEASURES) $(ARGS)
 
 clauses: setup
 	@$(BIN)/python -m tests.clauses $(ARGS)
