@@ -1,7 +1,8 @@
 """The syntax of DASH manifests (ISO/IEC 23009-1): an MPD from typed values, whose policy is elsewhere.
 
-Only what the isoff-live profile needs: of a static presentation its periods, and segments by number through
-a template whose timeline gives each one's time (§5.3.9.6). A dynamic one is in media.dash.live_mpd.
+Of a static presentation its periods, and segments by number through a template whose timeline gives each
+one's time (§5.3.9.6), as the isoff-live profile wants them, or by their addresses in a list. A dynamic one is
+in media.dash.live_mpd.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from media.mp4.colour import UNSPECIFIED, Colour
@@ -17,6 +19,7 @@ from media.mp4.colour import UNSPECIFIED, Colour
 MEDIA_TYPE = "application/dash+xml"
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 ISOFF_LIVE = "urn:mpeg:dash:profile:isoff-live:2011"
+ISOFF_MAIN = "urn:mpeg:dash:profile:isoff-main:2011"
 CHANNELS = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 CICP_CHANNELS = "urn:mpeg:mpegB:cicp:ChannelConfiguration"
 JOC = "tag:dolby.com,2018:dash:EC3_ExtensionType:2018"
@@ -73,7 +76,7 @@ class SegmentTemplate:
     presentation_time_offset: int = 0
 
     def element(self) -> Element:
-        """Build it; equal durations in a row are one entry that repeats (§5.3.9.6)."""
+        """Build it."""
         template = Element(
             "SegmentTemplate",
             timescale=str(self.timescale),
@@ -83,16 +86,52 @@ class SegmentTemplate:
         )
         if self.presentation_time_offset:
             template.set("presentationTimeOffset", str(self.presentation_time_offset))
-        timeline = SubElement(template, "SegmentTimeline")
-        entry: Element | None = None
-        for start, end in zip(self.times, self.times[1:], strict=False):
-            if entry is not None and entry.get("d") == str(end - start):
-                entry.set("r", str(int(entry.get("r", "0")) + 1))
-            else:
-                entry = SubElement(timeline, "S", d=str(end - start))
-                if len(timeline) == 1:
-                    entry.set("t", str(start))
+        template.append(_timeline(self.times))
         return template
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentList:
+    """The same of segments each of which has an address of its own (§5.3.9.3).
+
+    Attributes:
+        timescale: ticks per second of the timeline.
+        times: when each segment begins in ticks, rising, and behind them the end.
+        initialization: address of the init segment.
+        media: addresses of the segments.
+        presentation_time_offset: time in ticks at which the period begins.
+    """
+
+    timescale: int
+    times: Sequence[int]
+    initialization: str
+    media: Sequence[str]
+    presentation_time_offset: int = 0
+
+    def element(self) -> Element:
+        """Build it."""
+        listed = Element("SegmentList", timescale=str(self.timescale))
+        if self.presentation_time_offset:
+            listed.set("presentationTimeOffset", str(self.presentation_time_offset))
+        SubElement(listed, "Initialization", sourceURL=self.initialization)
+        listed.append(_timeline(self.times))
+        for media in self.media:
+            SubElement(listed, "SegmentURL", media=media)
+        return listed
+
+
+def _timeline(times: Sequence[int]) -> Element:
+    """Build a SegmentTimeline; equal durations in a row are one entry that repeats (§5.3.9.6)."""
+    timeline = Element("SegmentTimeline")
+    entry: Element | None = None
+    for start, end in pairwise(times):
+        if entry is not None and entry.get("d") == str(end - start):
+            entry.set("r", str(int(entry.get("r", "0")) + 1))
+        else:
+            entry = SubElement(timeline, "S", d=str(end - start))
+            if len(timeline) == 1:
+                entry.set("t", str(start))
+    return timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +255,7 @@ class Representation:
     base_url: str
     bandwidth: int | str
     codecs: str
-    segments: SegmentTemplate | NumberTemplate | SegmentBase | PictureTemplate
+    segments: SegmentTemplate | SegmentList | NumberTemplate | SegmentBase | PictureTemplate
     resolution: tuple[int, int] | None = None
     frame_rate: Fraction | None = None
     sample_rate: int = 0
@@ -408,12 +447,23 @@ class StaticManifest:
     max_segment_duration: Fraction
     periods: Sequence[Period]
 
+    @property
+    def profile(self) -> str:
+        """The narrowest profile that it is of (§8.4, §8.5)."""
+        segments = [
+            representation.segments
+            for period in self.periods
+            for offered in period.adaptation_sets
+            for representation in offered.representations
+        ]
+        return ISOFF_MAIN if any(isinstance(one, SegmentList) for one in segments) else ISOFF_LIVE
+
     def render(self) -> bytes:
         """Write the manifest as XML in UTF-8."""
         mpd = Element(
             "MPD",
             xmlns=NAMESPACE,
-            profiles=ISOFF_LIVE,
+            profiles=self.profile,
             type="static",
             mediaPresentationDuration=duration(self.duration),
             maxSegmentDuration=duration(self.max_segment_duration),

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import structlog
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -24,6 +25,7 @@ from origin.responses.representation import BytesRepresentation, RepresentationR
 from packager.concurrency import opened_in_thread
 from packager.library.storage import NotFoundError
 from packager.vod import OpenSegment, Titles
+from packager.vod.clip import Clip, ClipError, read_clip
 
 log = structlog.get_logger()
 
@@ -36,7 +38,8 @@ ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
 PACKAGING = 1
 """Version of how segments are made; a new one gives every segment a new entity-tag."""
 
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,7}")
+_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17}))?")
+"""A segment's number, and of a trimmed one from when to when it lasts."""
 
 
 def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
@@ -94,16 +97,18 @@ class _Vod:
         self._max_age = max_age
 
     def answers(
-        self, select: Callable[[dict[str, str]], Awaitable[Representation | Text]]
+        self, select: Callable[[dict[str, str], QueryParams], Awaitable[Representation | Text]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """Make an endpoint that answers with what ``select`` finds, or with a line that says why not."""
 
         async def endpoint(request: Request) -> Response:
             path = request.path_params
             try:
-                found = await select(path)
+                found = await select(path, request.query_params)
             except NotFoundError:
                 return plain_refusal(404, "Not Found", ABSENT)
+            except ClipError as error:
+                return plain_refusal(400, str(error), ABSENT)
             except MediaError as error:
                 # RFC 9110 §15.5.16, §15.5.21: of a kind that isn't supported, or of the right kind but wrong
                 supported = isinstance(error, TooLargeError) or not isinstance(error, UnsupportedError)
@@ -121,27 +126,46 @@ class _Vod:
 
         return endpoint
 
-    async def multivariant_playlist(self, path: dict[str, str]) -> Text:
-        text = await asyncio.to_thread(self._titles.multivariant_playlist, path["path"])
+    async def multivariant_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
+        text = await asyncio.to_thread(self._titles.multivariant_playlist, path["path"], _clip(query))
         return Text(text.encode(), MEDIA_TYPE)
 
-    async def manifest(self, path: dict[str, str]) -> Text:
-        return Text(await asyncio.to_thread(self._titles.manifest, path["path"]), mpd.MEDIA_TYPE)
+    async def manifest(self, path: dict[str, str], query: QueryParams) -> Text:
+        data = await asyncio.to_thread(self._titles.manifest, path["path"], _clip(query))
+        return Text(data, mpd.MEDIA_TYPE)
 
-    async def media_playlist(self, path: dict[str, str]) -> Text:
-        text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"])
+    async def media_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
+        text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"], _clip(query))
         return Text(text.encode(), MEDIA_TYPE)
 
-    async def init_segment(self, path: dict[str, str]) -> Representation:
+    async def init_segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
         track = await asyncio.to_thread(self._titles.track, path["path"], path["track"])
         return BytesRepresentation(track.init, _media_type(track.video), content_coding.tag((track.init,)))
 
-    async def segment(self, path: dict[str, str]) -> Representation:
-        if not _NUMBER.fullmatch(path["number"]):
+    async def segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
+        name = _SEGMENT.fullmatch(path["number"])
+        if name is None:
             raise NotFoundError(path["number"])
-        number = int(path["number"])
-        opened = await opened_in_thread(self._titles.open_segment, path["path"], path["track"], number)
-        return SegmentRepresentation(opened, f"{path['track']}-{number}", time.time())
+        bounds = None if name[2] is None else (int(name[2]), int(name[3]))
+        opened = await opened_in_thread(
+            self._titles.open_segment, path["path"], path["track"], int(name[1]), bounds
+        )
+        return SegmentRepresentation(opened, f"{path['track']}-{name[0]}", time.time())
+
+
+def _clip(query: QueryParams) -> Clip:
+    """Read which part of a film is asked for.
+
+    Raises:
+        ClipError: that can't be told.
+    """
+    told: dict[str, str | None] = {}
+    for name in ("start", "end"):
+        values = query.getlist(name)
+        if len(values) > 1:
+            raise ClipError(f"{name} is there {len(values)} times")
+        told[name] = values[0] if values else None
+    return read_clip(told["start"], told["end"])
 
 
 def _media_type(video: bool) -> str:

@@ -48,7 +48,7 @@ _STILL_SECONDS = 1
 """Pictures that are coded each for itself and stay at least so long are a cover or slides, not a film."""
 
 _FRAGMENT_BYTES = 128
-_SAMPLE_BYTES = 16
+SAMPLE_BYTES = 16
 """What a fragment's header takes, and each sample in it; only for the declared bandwidth."""
 
 
@@ -97,6 +97,9 @@ class OfferedTrack:
         init: the init segment.
         delay: ticks of nothing before it, which an edit list asks for; playlists count them to the first
             segment, for a player takes all tracks' playlists to begin together.
+        begin: tick of ``times`` at which the presentation begins; not 0 in a clip.
+        names: of the segments in their addresses, where they aren't their numbers from 0 on.
+        query: what is behind the address of its playlist; "" but in a clip.
     """
 
     name: str
@@ -113,6 +116,14 @@ class OfferedTrack:
     times: Int64
     init: bytes
     delay: int = 0
+    begin: int = 0
+    names: tuple[str, ...] = ()
+    query: str = ""
+
+    @property
+    def segment_names(self) -> Sequence[str]:
+        """What the segments are called in their addresses, in order."""
+        return self.names or [str(number) for number in range(len(self.sizes))]
 
     @property
     def duration(self) -> Fraction:
@@ -461,7 +472,7 @@ def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, num
         rotation=track.rotation,
         samples=arrangement,
         cuts=cuts,
-        sizes=arrangement.sizes(cuts) + np.diff(cuts) * _SAMPLE_BYTES + _FRAGMENT_BYTES,
+        sizes=arrangement.sizes(cuts) + np.diff(cuts) * SAMPLE_BYTES + _FRAGMENT_BYTES,
         times=times,
         init=init,
     )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from media.dash.mpd import AdaptationSet, Period, Representation, SegmentTemplate, StaticManifest, rounded_up
+from media.dash.mpd import (
+    AdaptationSet,
+    Period,
+    Representation,
+    SegmentList,
+    SegmentTemplate,
+    StaticManifest,
+    rounded_up,
+)
 from media.mp4.colour import Colour
 from packager.vod.bit_rates import peak_bandwidth
 from packager.vod.index import OfferedTrack
@@ -48,7 +56,9 @@ def manifest(files: Files) -> StaticManifest:
     tracks = [*(video for _, video in videos), *sounds]
     return StaticManifest(
         # Players take what lies beyond its end for played already, and may stop before they come to it.
-        duration=rounded_up(max(Fraction(int(track.times[-1]), track.timescale) for track in tracks)),
+        duration=rounded_up(
+            max(Fraction(int(track.times[-1]) - track.begin, track.timescale) for track in tracks)
+        ),
         max_segment_duration=max(Fraction(track.longest, track.timescale) for track in tracks),
         periods=[Period("0", Fraction(0), None, sets)],
     )
@@ -60,13 +70,12 @@ def _common(types: Sequence[int]) -> int:
 
 
 def _representation(prefix: str, track: OfferedTrack, number: int) -> Representation:
-    times: Sequence[int] = track.times.tolist()
     return Representation(
         id=f"{track.name}-{number}" if track.video else track.name,
         base_url=f"{prefix}{track.name}/",
         bandwidth=peak_bandwidth(track),
         codecs=track.entry.codec,
-        segments=SegmentTemplate(track.timescale, times, INIT_NAME, f"$Number${SEGMENT_SUFFIX}"),
+        segments=_segments(track),
         resolution=track.resolution if track.video else None,
         frame_rate=track.frame_rate if track.video else None,
         sample_rate=track.entry.sample_rate,
@@ -74,3 +83,14 @@ def _representation(prefix: str, track: OfferedTrack, number: int) -> Representa
         joc_complexity=track.entry.joc_complexity,
         supplemental_codecs=track.entry.supplemental_codec,
     )
+
+
+def _segments(track: OfferedTrack) -> SegmentTemplate | SegmentList:
+    """Say where the segments are: by their numbers, or where a clip trims some, each by its name."""
+    times: Sequence[int] = track.times.tolist()
+    names = track.segment_names
+    if all(map(str.isdigit, names)):
+        media = f"$Number${SEGMENT_SUFFIX}"
+        return SegmentTemplate(track.timescale, times, INIT_NAME, media, int(names[0]), track.begin)
+    media_names = [f"{name}{SEGMENT_SUFFIX}" for name in names]
+    return SegmentList(track.timescale, times, INIT_NAME, media_names, track.begin)

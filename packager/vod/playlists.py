@@ -53,8 +53,8 @@ def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> Medi
     """
     init = Map(INIT_NAME)
     segments = [
-        Segment(f"{number}{SEGMENT_SUFFIX}", duration, init)
-        for number, duration in enumerate(track.durations)
+        Segment(f"{name}{SEGMENT_SUFFIX}", duration, init)
+        for name, duration in zip(track.segment_names, track.durations, strict=True)
     ]
     comments = [] if lost_picture is None else [f"This is the sound alone: {lost_picture}"]
     target = target_duration(track)
@@ -227,4 +227,4 @@ def _codecs(*tracks: OfferedTrack) -> str:
 
 
 def _playlist_uri(prefix: str, track: OfferedTrack) -> str:
-    return f"{prefix}{track.name}/media.m3u8"
+    return f"{prefix}{track.name}/media.m3u8{track.query}"

@@ -10,6 +10,7 @@ import numpy as np
 from media.errors import MalformedError, TooLargeError
 from media.mp4.fragments import write_samples_header
 from media.mp4.samples import Int64
+from packager.vod.clip import trim
 from packager.vod.index import FileIndex, OfferedTrack, Read
 
 MAX_SEGMENT_BYTES = 1 << 30
@@ -105,16 +106,19 @@ def _together(pieces: Sequence[tuple[int, int]], begin: int) -> int:
     return len(pieces)
 
 
-def make_segment(index: FileIndex, track: OfferedTrack, number: int) -> Segment | None:
+def make_segment(
+    index: FileIndex, track: OfferedTrack, number: int, bounds: tuple[int, int] | None = None
+) -> Segment | None:
     """Make a segment's header and find its data.
 
     Args:
         index: of the file.
         track: one of its tracks.
         number: of the segment, from 0.
+        bounds: from when to when of it, in ticks, where it is trimmed for a clip.
 
     Returns:
-        The segment, or None when there is none of that number.
+        The segment, or None when there is none of that number, or nothing of it within the bounds.
 
     Raises:
         MalformedError: its data aren't within the file.
@@ -126,6 +130,13 @@ def make_segment(index: FileIndex, track: OfferedTrack, number: int) -> Segment 
     if int(track.sizes[number]) > MAX_SEGMENT_BYTES or stop - start > MAX_SEGMENT_SAMPLES:
         raise TooLargeError(f"segment {number} of {track.name} is too large: key frames are too far apart")
     samples = track.samples.samples(start, stop)
+    if bounds is not None:
+        begin, end = bounds
+        trimmed = trim(track, samples, begin, end) if begin < end <= int(track.times[number + 1]) else None
+        # One address for the same bytes: caches, and whoever fills them up, find no others.
+        if trimmed is None or trimmed.begin != begin:
+            return None
+        samples = trimmed.samples
     if np.any(samples.offset + samples.size > index.size):
         raise MalformedError(f"segment {number} of {track.name} lies beyond the end of the file")
     fragment = write_samples_header(

@@ -9,7 +9,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 import structlog
@@ -20,6 +20,7 @@ from packager.library.storage import Library, LocalFile, NotFoundError, is_serve
 from packager.process.tools import BusyError
 from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
+from packager.vod.clip import WHOLE, Clip, clipped
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
@@ -127,7 +128,9 @@ class Titles:
         self._making = threading.BoundedSemaphore(limits.made_at_once)
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
-        self._open: WeakValueDictionary[tuple[Identity, str, int], Segment] = WeakValueDictionary()
+        self._open: WeakValueDictionary[tuple[Identity, str, int, tuple[int, int] | None], Segment] = (
+            WeakValueDictionary()
+        )
         self._starts: OrderedDict[Identity, SegmentStarts] = OrderedDict()
         # Playlists and manifests, by what they are and the files that they are of.
         self._texts: OrderedDict[tuple[str, tuple[tuple[str, Identity], ...]], bytes] = OrderedDict()
@@ -143,23 +146,27 @@ class Titles:
         """How many different segments are being read."""
         return len(self._open)
 
-    def multivariant_playlist(self, name: str) -> str:
+    def multivariant_playlist(self, name: str, clip: Clip = WHOLE) -> str:
         """Write the multivariant playlist of a file, or of the title that has this name.
 
         Args:
             name: relative to the library; the file's, or the renditions' common part.
+            clip: which part of it.
 
         Raises:
             NotFoundError: there is neither.
+            ClipError: it has no such part.
             MediaError: it can't be packaged; the text says in one line why.
             OSError: it can't be read.
         """
         found = self._found(name)
         return self._once(
-            "master", found, lambda: multivariant_playlist(self._files(found)).render().encode()
+            f"master{clip.query}",
+            found,
+            lambda: multivariant_playlist(self._files(found, clip)).render().encode(),
         ).decode()
 
-    def manifest(self, name: str) -> bytes:
+    def manifest(self, name: str, clip: Clip = WHOLE) -> bytes:
         """Write the DASH manifest likewise; raises as :meth:`multivariant_playlist`."""
         found = self._found(name)
         indexes = [one.index for one in found]
@@ -168,23 +175,28 @@ class Titles:
         if segments > self._limits.manifest_segments:
             limit = self._limits.manifest_segments
             raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")
-        return self._once("manifest", found, lambda: manifest(self._files(found)).render())
+        return self._once(f"manifest{clip.query}", found, lambda: manifest(self._files(found, clip)).render())
 
-    def media_playlist(self, name: str, track: str) -> str:
+    def media_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
             index, identity = self._index(file), file.identity
-        offered = self._track(index, name, track)
+        self._track(index, name, track)
         found = [_Found(name, "", identity, index)]
-        return self._once(
-            f"track {track}", found, lambda: media_playlist(offered, index.lost_picture).render().encode()
-        ).decode()
 
-    def _files(self, found: Sequence[_Found]) -> Files:
+        def make() -> bytes:
+            offered = self._track(clipped(index, clip), name, track)
+            return media_playlist(offered, index.lost_picture).render().encode()
+
+        return self._once(f"track {track}{clip.query}", found, make).decode()
+
+    def _files(self, found: Sequence[_Found], clip: Clip) -> Files:
         """Say of one file, or of a title's, where they are and how their segments begin."""
         if len(found) == 1 and not found[0].name:
-            return [OfferedFile("", found[0].index, self._segment_starts(found[0]))]
-        return title_files([(one.name, one.index, self._segment_starts(one)) for one in found])
+            files: Files = [OfferedFile("", found[0].index, self._segment_starts(found[0]))]
+        else:
+            files = title_files([(one.name, one.index, self._segment_starts(one)) for one in found])
+        return [replace(file, index=clipped(file.index, clip)) for file in files]
 
     def _segment_starts(self, found: _Found) -> SegmentStarts:
         """Look at how a file's segments begin, when it is first offered: a library's list needs no such."""
@@ -228,14 +240,23 @@ class Titles:
         with self._library.open(name) as file:
             return self._track(self._index(file), name, track)
 
-    def open_segment(self, name: str, track: str, number: int) -> OpenSegment:
-        """Open the file for one segment; raises as :meth:`multivariant_playlist`."""
+    def open_segment(
+        self, name: str, track: str, number: int, bounds: tuple[int, int] | None = None
+    ) -> OpenSegment:
+        """Open the file for a segment, or for what a clip has of it; raises as :meth:`multivariant_playlist`.
+
+        Args:
+            name: the file's.
+            track: the track's.
+            number: of the segment.
+            bounds: from when to when of it, in ticks; None: all.
+        """
         file = self._library.open(name)
         try:
             index = self._index(file)
             offered = self._track(index, name, track)
-            key = file.identity, track, number
-            segment = self._open.get(key) or make_segment(index, offered, number)
+            key = file.identity, track, number, bounds
+            segment = self._open.get(key) or make_segment(index, offered, number, bounds)
             if segment is None:
                 raise NotFoundError(f"{name}: {track} has no segment {number}")
             return OpenSegment(file, offered, self._open.setdefault(key, segment))
