@@ -37,9 +37,12 @@ _DEFAULT_DURATION = 0x08
 _DEFAULT_SIZE = 0x10
 _DEFAULT_FLAGS = 0x20
 _DEFAULT_BASE_IS_MOOF = 0x02_0000
-_DATA_OFFSET = 0x01
-_FIRST_SAMPLE_FLAGS = 0x04
-_PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
+DATA_OFFSET = 0x01
+FIRST_SAMPLE_FLAGS = 0x04
+"""Bits of a run (§8.8.8.1) that says where its data are, and what the first of its samples is."""
+
+PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
+"""Likewise of one that has duration, size, flags and composition offset of each."""
 
 
 class Sample(NamedTuple):
@@ -60,11 +63,19 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a sample is where its run doesn't say (``trex``, §8.8.3, or ``tfhd``, §8.8.7)."""
+    """What a sample is where its run doesn't say (``trex``, §8.8.3, or ``tfhd``, §8.8.7).
+
+    Attributes:
+        duration: ticks.
+        size: bytes.
+        flags: sample flags (§8.8.3.1).
+        description: which sample entry it has, from 1.
+    """
 
     duration: int = 0
     size: int = 0
     flags: int = 0
+    description: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +112,8 @@ def parse_trex(moov: bytes) -> dict[int, Defaults]:
         if mvex.kind == b"mvex":
             for trex in walk(moov, mvex.payload, mvex.end):
                 if trex.kind == b"trex":
-                    track_id, _, duration, size, flags = _unpack(moov, trex, 4, ">IIIII")
-                    found[track_id] = Defaults(duration, size, flags)
+                    track_id, description, duration, size, flags = _unpack(moov, trex, 4, ">IIIII")
+                    found[track_id] = Defaults(duration, size, flags, description)
     return found
 
 
@@ -151,7 +162,7 @@ def parse_moof(
 def _lone_layout(fill: bytes, *, with_first_flags: bool) -> bytes:
     """Write a ``moof`` of one sample as ffmpeg does with a fragment per frame, its values all alike."""
     said = _DESCRIPTION_INDEX | _DEFAULT_DURATION | _DEFAULT_SIZE | _DEFAULT_FLAGS | _DEFAULT_BASE_IS_MOOF
-    given = _DATA_OFFSET | (_FIRST_SAMPLE_FLAGS if with_first_flags else 0)
+    given = DATA_OFFSET | (FIRST_SAMPLE_FLAGS if with_first_flags else 0)
     tfhd = full_box(b"tfhd", 0, said, 5 * fill)
     tfdt = full_box(b"tfdt", 1, 0, 2 * fill)
     trun = full_box(b"trun", 1, given, b"\0\0\0\1", (2 if with_first_flags else 1) * fill)
@@ -193,14 +204,14 @@ def _traf(
     heads = [child for child in children if child.kind == b"tfhd"]
     if len(heads) != 1:  # §8.8.7.1: exactly one
         raise MalformedError(f"traf with {len(heads)} tfhd")
-    track_id, defaults, base = _tfhd(data, heads[0], moof, previous, known)
+    track_id, defaults, base = parse_tfhd(data, heads[0], moof, previous, known)
     time: int | None = None
     samples: list[Sample] = []
     spans: list[tuple[int, int]] = []
     end = base
     for child in children:
         if child.kind == b"tfdt":
-            time = _tfdt(data, child)
+            time = parse_tfdt(data, child)
         elif child.kind == b"trun":
             run, start = _trun(data, child, base, end, defaults, limit - len(samples))
             samples += run
@@ -209,7 +220,7 @@ def _traf(
     return TrackFragment(track_id, time, tuple(samples), tuple(spans)), end
 
 
-def _tfhd(
+def parse_tfhd(
     data: bytes, tfhd: Box, moof: int, previous: int, known: Mapping[int, Defaults]
 ) -> tuple[int, Defaults, int]:
     """Read a track fragment header (§8.8.7): the track, its defaults, where data offsets count from."""
@@ -222,16 +233,20 @@ def _tfhd(
     if flags & _BASE_DATA_OFFSET:
         (base,) = _unpack(data, tfhd, offset, ">Q")
         offset += 8
-    offset += 4 if flags & _DESCRIPTION_INDEX else 0
+    description = known[track_id].description
+    if flags & _DESCRIPTION_INDEX:
+        (description,) = _unpack(data, tfhd, offset, ">I")
+        offset += 4
     values = [known[track_id].duration, known[track_id].size, known[track_id].flags]
     for index, bit in enumerate((_DEFAULT_DURATION, _DEFAULT_SIZE, _DEFAULT_FLAGS)):
         if flags & bit:
             (values[index],) = _unpack(data, tfhd, offset, ">I")
             offset += 4
-    return track_id, Defaults(*values), base
+    return track_id, Defaults(values[0], values[1], values[2], description), base
 
 
-def _tfdt(data: bytes, tfdt: Box) -> int:
+def parse_tfdt(data: bytes, tfdt: Box) -> int:
+    """Read the decode time of a fragment's first sample (§8.8.12)."""
     (version,) = _unpack(data, tfdt, 0, ">B")
     (time,) = _unpack(data, tfdt, 4, ">Q" if version else ">I")
     if time >= LONGEST_TIME:  # a time before 0 that was written as unsigned
@@ -247,14 +262,14 @@ def _trun(
     version, flags, offset, start = word >> 24, word & 0xFF_FFFF, 8, follows
     if count > limit:
         raise UnsupportedError(f"more than {MAX_SAMPLES} samples in one fragment")
-    if flags & _DATA_OFFSET:
+    if flags & DATA_OFFSET:
         start = base + _unpack(data, trun, offset, ">i")[0]
         offset += 4
     first_flags = None
-    if flags & _FIRST_SAMPLE_FLAGS:
+    if flags & FIRST_SAMPLE_FLAGS:
         (first_flags,) = _unpack(data, trun, offset, ">I")
         offset += 4
-    present = [bool(flags & bit) for bit in _PER_SAMPLE]
+    present = [bool(flags & bit) for bit in PER_SAMPLE]
     width = sum(present)
     values = _table(data, trun, offset, count * width)
     given = iter(range(width))

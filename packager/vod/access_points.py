@@ -9,7 +9,8 @@ import numpy as np
 
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import Int64, stretches
-from packager.vod.index import FileIndex, OfferedTrack, Read
+from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.movie_reader import Read
 
 READS_PER_SEGMENT = 4
 """How often a file is read for each of its segments, on average; a film needs one."""

@@ -1,31 +1,27 @@
 """The index of one file: which tracks it offers, how they are cut, and what a segment of them consists of.
 
-An index is made from the file's ``moov`` alone and kept in memory; nothing is written to disk. Reading is
-done by a function that is given, so that a file may be local or elsewhere.
+An index is made from what :mod:`packager.vod.movie_reader` finds and kept in memory; nothing is written to
+disk. Reading is done by a function that is given, so that a file may be local or elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.mp4.boxes import LARGEST_HEADER
 from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_sets
-from media.mp4.faststart import MoovFinder
 from media.mp4.init_segment import write_init_segment
 from media.mp4.languages import language_tag
-from media.mp4.movie import MAX_MOOV, Movie, Track, parse_movie
+from media.mp4.movie import MAX_MOOV, Movie, Track
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
 from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
+from packager.vod.movie_reader import ContainerLimits, Read, read_movie
 from packager.vod.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
-
-Read = Callable[[int, int], bytes]
-"""Reads (offset, length) of a file; fewer bytes only where it ends."""
 
 _KEPT_SHARE = 4
 """A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
@@ -64,6 +60,7 @@ class IndexLimits:
             by a clock of milliseconds, so that no two frames in a row are as long, have 3 million.
         segments: likewise of segments; each is a line of a playlist.
         sound_tracks: most sound tracks that are offered.
+        containers: what files may be made of that have no whole ``moov``.
     """
 
     moov_bytes: int = MAX_MOOV
@@ -72,6 +69,7 @@ class IndexLimits:
     runs: int = 3 << 20
     segments: int = 2 * MAX_SEGMENTS
     sound_tracks: int = 8
+    containers: ContainerLimits = field(default_factory=ContainerLimits)
 
 
 LIMITS = IndexLimits()
@@ -239,8 +237,10 @@ def read_index(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    moov = _read_moov(read, size, limits.moov_bytes)
-    index = index_movie(parse_movie(moov, limits.moov_bytes), len(moov), size, limits)
+    found = read_movie(read, size, limits.moov_bytes, limits.containers)
+    index = index_movie(found.movie, found.nbytes, size, limits)
+    if found.cut_short is not None:
+        index = replace(index, left_out=(*index.left_out, found.cut_short))
     entry = None if index.video is None else without_parameter_sets(index.video.entry)
     if index.video is None or entry is None or _have_parameter_sets(index.video, read):
         return index
@@ -264,37 +264,18 @@ def _have_parameter_sets(track: OfferedTrack, read: Read) -> bool:
     return False
 
 
-def _read_moov(read: Read, size: int, max_bytes: int) -> bytes:
-    """Go from box to box to the ``moov``, wherever in the file it is, and read its payload."""
-    finder = MoovFinder(size, max_bytes)
-    found = None
-    while found is None:
-        found = finder.receive(read(finder.position, LARGEST_HEADER))
-    length = found.end - found.payload
-    moov = read(found.payload, length)
-    if len(moov) < length:
-        raise MalformedError("the file ends within its moov")
-    return moov
-
-
 def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = LIMITS) -> FileIndex:
     """Choose the tracks to offer, and cut them.
 
     Args:
-        movie: the file's ``moov``.
-        moov_bytes: length of that in bytes; the tables of the movie's tracks keep it in memory.
+        movie: what the file says of its tracks.
+        moov_bytes: length of what the tables of the movie's tracks keep in memory.
         size: the file's length in bytes.
         limits: what the index may be made of.
 
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
     """
-    if movie.fragmented:
-        for track in movie.tracks:  # an encrypted file is named so, fragmented or not
-            for entry in track.sample_entries:
-                if entry[4:8] in (b"encv", b"enca"):
-                    raise UnsupportedError("encrypted media")
-        raise UnsupportedError("a fragmented MP4; only files with whole sample tables can be packaged")
     tables = sum(len(table) for track in movie.tracks for table in track.tables.values())
     whole = tables * _KEPT_SHARE >= moov_bytes
     tracks = movie.tracks if whole else map(_copied, movie.tracks)

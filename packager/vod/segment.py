@@ -11,7 +11,8 @@ from media.errors import MalformedError, TooLargeError
 from media.mp4.fragments import write_samples_header
 from media.mp4.samples import Int64
 from packager.vod.clip import trim
-from packager.vod.index import FileIndex, OfferedTrack, Read
+from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.movie_reader import Read
 
 MAX_SEGMENT_BYTES = 1 << 30
 """Largest segment; a film without key frames for minutes is better encoded again."""

@@ -25,7 +25,7 @@ from tests.patience import CLIENT_SECONDS
 from tests.waiting import wait_for
 
 LONG_AGO = (1_700_000_000, 1_700_000_000)
-NAMES = ("bframes.mp4", "moovlast.mp4", "silent.mp4", "sound.m4a", "fragmented.mp4")
+NAMES = ("bframes.mp4", "moovlast.mp4", "silent.mp4", "sound.m4a", "fragmented.mp4", "raw.mov")
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +186,8 @@ def test_what_is_not_there_is_not_found(client: httpx.Client, path: str) -> None
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("fragmented.mp4/master.m3u8", 415),
-        ("fragmented.mp4/video/0.m4s", 415),
+        ("raw.mov/master.m3u8", 415),
+        ("raw.mov/video/0.m4s", 415),
         ("broken.mp4/master.m3u8", 422),
         ("broken.mp4/manifest.mpd", 422),
         ("cut.mp4/master.m3u8", 422),

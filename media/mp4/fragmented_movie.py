@@ -1,0 +1,292 @@
+"""The movie that the ``moov`` and the fragments of a whole file make together (ISO/IEC 14496-12 §8.8).
+
+What comes of it is like the ``moov`` of a file without fragments: tracks with their tables of samples.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.boxes import Box, walk
+from media.mp4.moof import (
+    DATA_OFFSET,
+    FIRST_SAMPLE_FLAGS,
+    NON_SYNC,
+    PER_SAMPLE,
+    Defaults,
+    parse_tfdt,
+    parse_tfhd,
+    parse_trex,
+)
+from media.mp4.movie import Edit, Movie, Track
+from media.mp4.sample_boxes import SampleBoxes, SampleColumns, TableRoom, TrackStart, edit_lists
+from media.mp4.samples import Int64, SampleTable, stretches
+
+_FARTHEST = 1 << 62
+"""Bound of places in a file and of times, so that sums with sizes stay inside 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class FragmentedLimits:
+    """What a fragmented file may be made of.
+
+    Attributes:
+        fragments: most fragments: ten hours of film and sound in parts of two seconds have 36,000.
+        boxes: most boxes beside and in all fragments; one with film and sound has a dozen.
+        samples: most samples of all tracks together.
+        table_bytes: memory for the tables of all of them.
+    """
+
+    fragments: int = 1 << 16
+    boxes: int = 1 << 20
+    samples: int = 1 << 22
+    table_bytes: int = 48 << 20
+
+
+class FragmentedMovie:
+    """Joins the fragments of a file to whole tables of samples.
+
+    Args:
+        movie: what the ``moov`` says.
+        moov: payload of that box.
+        size: the file's length in bytes; samples that reach beyond it were never written.
+        limits: what the file may be made of.
+
+    Attributes:
+        cut_short: whether samples are missing at the file's end.
+    """
+
+    def __init__(self, movie: Movie, moov: bytes, size: int, limits: FragmentedLimits) -> None:
+        given = parse_trex(moov)
+        self._movie, self._size, self._limits = movie, size, limits
+        self._defaults = {track.track_id: given.get(track.track_id, Defaults()) for track in movie.tracks}
+        room = TableRoom(limits.table_bytes)
+        self._tracks = {track.track_id: _TrackTables(track, room) for track in movie.tracks}
+        self._fragments = self._boxes = self._samples = 0
+        self.cut_short = False
+        for track in self._tracks.values():
+            for samples, end in track.of_moov(limits.samples):
+                self._add(track, samples, end)
+
+    def count_box(self) -> None:
+        """Take notice of a box of the file; TooLargeError where there are too many."""
+        self._boxes += 1
+        if self._boxes > self._limits.boxes:
+            raise TooLargeError(f"more than {self._limits.boxes} boxes in and beside its fragments")
+
+    def receive(self, moof: bytes, position: int) -> None:
+        """Take the next fragment.
+
+        Args:
+            moof: the whole box.
+            position: where it begins in the file.
+
+        Raises:
+            MalformedError: it is cut off, contradicts itself or goes back in time.
+            UnsupportedError: the codec's configuration changes.
+            TooLargeError: there is more than the limits allow.
+        """
+        self._fragments += 1
+        if self._fragments > self._limits.fragments:
+            raise TooLargeError(f"more than {self._limits.fragments} fragments")
+        end = position
+        (outer,) = self._walk(moof, 0, len(moof))
+        for traf in self._walk(moof, outer.payload, outer.end):
+            if traf.kind == b"traf":
+                children = list(self._walk(moof, traf.payload, traf.end))
+                end = self._track_fragment(moof, children, position, end)
+
+    def _walk(self, data: bytes, start: int, end: int) -> Iterator[Box]:
+        for found in walk(data, start, end):
+            self.count_box()
+            yield found
+
+    def _track_fragment(self, moof: bytes, children: list[Box], position: int, previous: int) -> int:
+        """Take a ``traf``; give the place in the file behind its data."""
+        heads = [child for child in children if child.kind == b"tfhd"]
+        if len(heads) != 1:  # §8.8.7.1: exactly one
+            raise MalformedError(f"traf with {len(heads)} tfhd")
+        track_id, defaults, base = parse_tfhd(moof, heads[0], position, previous, self._defaults)
+        track = self._tracks[track_id]
+        track.use_description(defaults.description)
+        if base > _FARTHEST:
+            raise MalformedError(f"a fragment at {position} whose data are beyond all files")
+        for child in children:
+            if child.kind == b"tfdt":
+                track.next_time = parse_tfdt(moof, child)
+        end = base
+        for child in children:
+            if child.kind == b"trun":
+                end = self._run(track, _Run(moof, child, base, end, defaults), end)
+        return end
+
+    def _run(self, track: _TrackTables, run: _Run, end: int) -> int:
+        place = run.place
+        for begin, stop in stretches(0, run.count):
+            durations, sizes, flags, offsets = run.columns(begin, stop)
+            ends = np.cumsum(sizes) + place
+            places = ends - sizes
+            times = np.append(0, np.cumsum(durations)) + track.next_time
+            if int(times[-1]) > _FARTHEST or int(ends[-1]) > _FARTHEST or place < 0:
+                raise MalformedError("a fragment with impossible times or places")
+            samples = SampleColumns(times[:-1], places, sizes, offsets, flags & NON_SYNC == 0)
+            self._add(track, samples, int(times[-1]))
+            place = int(ends[-1])
+        return place if run.count else end
+
+    def _add(self, track: _TrackTables, samples: SampleColumns, end: int) -> None:
+        """Add samples of a track up to the first one that isn't whole."""
+        whole = samples.offset + samples.size <= self._size
+        count = len(whole) if whole.all() else int(whole.argmin())
+        self._samples += count
+        if self._samples > self._limits.samples:
+            raise TooLargeError(f"more than {self._limits.samples} samples")
+        if track.ended:
+            return
+        if count < len(whole):
+            self.cut_short = track.ended = True
+            end = int(samples.decode_time[count])
+            samples = samples.part(0, count)
+        track.add(samples, end)
+
+    def movie(self) -> Movie:
+        """Give the movie that all fragments so far make."""
+        tables = self._tracks.values()
+        filled = [track for track in tables if track.has_samples]
+        timescale, edits = edit_lists([track.start(self._movie.timescale) for track in filled])
+        lists = dict(zip(filled, edits, strict=True))
+        whole = [track.whole(lists.get(track, ())) for track in tables]
+        return Movie(timescale, tuple(whole), fragmented=False)
+
+
+class _TrackTables:
+    """What is known of the samples of one track.
+
+    Attributes:
+        next_time: when the next run begins; of a fragment that doesn't say so itself, too (§8.8.12).
+        ended: whether the file ended within its samples.
+    """
+
+    def __init__(self, track: Track, room: TableRoom) -> None:
+        self._track = track
+        self._boxes = SampleBoxes(room)
+        self._description: int | None = None
+        self._first: tuple[int, int] | None = None
+        self.next_time = 0
+        self.ended = False
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether there are any."""
+        return self._first is not None
+
+    def of_moov(self, limit: int) -> Iterator[tuple[SampleColumns, int]]:
+        """Give the samples that the ``moov`` itself has: some writers put there what came first."""
+        tables: Mapping[bytes, memoryview] = self._track.tables
+        stated = tables.get(b"stsz") or tables.get(b"stz2") or b""
+        if not any(stated[8:12]):
+            return
+        table = SampleTable(tables, len(self._track.sample_entries), limit)
+        self.use_description(table.description + 1)
+        for start, stop in stretches(0, len(table)):
+            found = table.samples(start, stop)
+            times = found.decode_time
+            rest = found.offset, found.size, found.composition_offset, found.is_sync
+            yield SampleColumns(times[:-1], *rest), int(times[-1])
+
+    def use_description(self, number: int) -> None:
+        """Take notice of which sample entry, from 1, the samples use that follow."""
+        if not 1 <= number <= len(self._track.sample_entries):
+            raise MalformedError(f"a fragment with sample description {number}, which isn't there")
+        if self._description not in (None, number):
+            raise UnsupportedError("the codec's configuration changes within a track")
+        self._description = number
+
+    def add(self, samples: SampleColumns, end: int) -> None:
+        """Add samples, and say when the last one's time is over if nothing follows."""
+        self.next_time = end
+        if not len(samples.size):
+            return
+        if self._first is None:
+            self._first = int(samples.decode_time[0]), int(samples.composition_offset[0])
+        self._boxes.add(samples, end)
+
+    def start(self, movie_timescale: int) -> TrackStart:
+        """Say when the track begins: its first decode time, moved as its edit list says."""
+        time, offset = self._first or (0, 0)
+        delay, edits = 0, list(self._track.edits)
+        while edits and edits[0].media_time == -1:  # §8.6.6.1: an empty edit offsets the start
+            delay += edits.pop(0).duration
+        zero = time + round(Fraction(delay * self._track.timescale, movie_timescale))
+        # How long an edit lasts was written before it was known, and is 0 or that of the first fragment.
+        zero -= edits[0].media_time if edits else 0
+        return TrackStart(self._track.timescale, zero, zero + offset)
+
+    def whole(self, edits: tuple[Edit, ...]) -> Track:
+        """Give the track with all its samples, and the edit list that puts them where they belong."""
+        cuts = [edit for edit in self._track.edits if edit.media_time != -1][1:]
+        number = self._description or 1
+        return replace(
+            self._track,
+            sample_entries=self._track.sample_entries[number - 1 : number],
+            edits=(*edits, *cuts),
+            tables=self._boxes.render(),
+        )
+
+
+class _Run:
+    """A run of samples (``trun``, §8.8.8) of which a stretch is expanded at a time.
+
+    Args:
+        data: the ``moof``.
+        trun: where in it the run is.
+        base: what its data's place counts from.
+        follows: where its data are if it doesn't say so.
+        defaults: of its samples.
+
+    Attributes:
+        count: how many samples there are.
+        place: of the first one's data.
+    """
+
+    def __init__(self, data: bytes, trun: Box, base: int, follows: int, defaults: Defaults) -> None:
+        fixed = data[trun.payload : min(trun.payload + 16, trun.end)]
+        if len(fixed) < 8:
+            raise MalformedError("trun is cut off")
+        word, self.count = struct.unpack_from(">II", fixed)
+        given, start = word & 0xFF_FFFF, 8
+        self.place, first_flags = follows, None
+        if given & DATA_OFFSET:
+            self.place = base + int.from_bytes(fixed[start : start + 4], "big", signed=True)
+            start += 4
+        if given & FIRST_SAMPLE_FLAGS:
+            first_flags = int.from_bytes(fixed[start : start + 4], "big")
+            start += 4
+        said = [bool(given & bit) for bit in PER_SAMPLE]
+        width = sum(said)
+        if trun.payload + start + 4 * width * self.count > trun.end:
+            raise MalformedError(f"trun of {trun.size} bytes is too short for {self.count} samples")
+        rows = np.frombuffer(data, ">u4", width * self.count, trun.payload + start)
+        self._rows = rows.reshape(self.count if width else 0, width)
+        self._said, self._first_flags = said, first_flags
+        self._defaults = defaults.duration, defaults.size, defaults.flags, 0
+
+    def columns(self, begin: int, stop: int) -> tuple[Int64, Int64, Int64, Int64]:
+        """Give durations, sizes, flags and composition offsets of a range of the samples."""
+        found: list[Int64] = []
+        for said, default in zip(self._said, self._defaults, strict=True):
+            if said:
+                found.append(self._rows[begin:stop, sum(self._said[: len(found)])].astype(np.int64))
+            else:
+                found.append(np.full(stop - begin, default, np.int64))
+        durations, sizes, flags, offsets = found
+        if begin == 0 and self._first_flags is not None:
+            flags[0] = self._first_flags
+        # §8.8.8.2: signed from version 1 on, but writers of version 0 put negative offsets there, too
+        return durations, sizes, flags, offsets.astype(np.int32).astype(np.int64)

@@ -1,0 +1,229 @@
+"""Sample tables (ISO/IEC 14496-12 §8.6, §8.7) written from what other containers say of their samples.
+
+Samples come in as arrays, some thousand at a time, and are kept as compactly as a ``moov`` has them.
+"""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from math import lcm
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.movie import Edit
+from media.mp4.samples import STRETCH_LENGTH, Int64
+
+_LARGEST = (1 << 31) - 1
+"""Bound of durations and composition offsets, which are signed in some readers."""
+
+LATEST_START_SECONDS = 10
+"""When a film may begin; one that begins later is a part of a longer recording, whose times begin at 0."""
+
+
+class TableRoom:
+    """How much memory the tables of all tracks of a file may still take.
+
+    Args:
+        nbytes: for all together.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._left = nbytes
+
+    def take(self, nbytes: int) -> None:
+        """Take some of it; TooLargeError where there isn't so much left."""
+        self._left -= nbytes
+        if self._left < 0:
+            raise TooLargeError(f"tables of samples of more than {self._nbytes} bytes")
+
+
+class SampleColumns(NamedTuple):
+    """Samples of one track in decoding order; each column has a value for each of them.
+
+    Attributes:
+        decode_time: ticks of the track's timescale, never falling.
+        offset: of the first byte in the file.
+        size: bytes.
+        composition_offset: ticks from decoding to presentation; may be negative.
+        is_sync: whether decoding can begin with it.
+    """
+
+    decode_time: Int64
+    offset: Int64
+    size: Int64
+    composition_offset: Int64
+    is_sync: NDArray[np.bool_]
+
+    def part(self, start: int, stop: int) -> SampleColumns:
+        """Give a range of them."""
+        part = slice(start, stop)
+        times, offsets, sizes = self.decode_time[part], self.offset[part], self.size[part]
+        return SampleColumns(times, offsets, sizes, self.composition_offset[part], self.is_sync[part])
+
+
+class SampleBoxes:
+    """The sample table of one track, written as its samples become known.
+
+    Args:
+        room: for the tables of all tracks of the file.
+
+    Attributes:
+        count: how many samples were added.
+        end: decode time at which the last one's time is over, as was said last.
+    """
+
+    def __init__(self, room: TableRoom) -> None:
+        self._room = room
+        self._pending: list[SampleColumns] = []
+        self._waiting = self._written = self._chunks = self._per_chunk = 0
+        self._sizes, self._places, self._sync = bytearray(), bytearray(), bytearray()
+        self._chunk_runs = bytearray()
+        self._durations, self._offsets = _RunLengths(), _RunLengths()
+        self.count = self.end = 0
+
+    def add(self, samples: SampleColumns, end: int) -> None:
+        """Add samples, and say when the last one's time is over if nothing follows.
+
+        Raises:
+            MalformedError: their decode times go back.
+            UnsupportedError: there are times between them that no table can hold.
+            TooLargeError: there is no room for them.
+        """
+        self._pending.append(samples)
+        self._waiting += len(samples.size)
+        self.count += len(samples.size)
+        self.end = end
+        if self._waiting > STRETCH_LENGTH:
+            self._write(last=False)
+
+    def render(self) -> dict[bytes, memoryview]:
+        """Give the payloads of the boxes by type, version and flags included."""
+        if self._waiting:
+            self._write(last=True)
+        tables = {
+            b"stts": _counted(self._durations.rows, 8),
+            b"stsc": _counted(self._chunk_runs, 12),
+            b"stsz": struct.pack(">III", 0, 0, self._written) + self._sizes,
+            b"co64": _counted(self._places, 8),
+        }
+        if self._offsets.any:
+            tables[b"ctts"] = _counted(self._offsets.rows, 8, version=1)  # §8.6.1.3: signed from version 1 on
+        if len(self._sync) != 4 * self._written:  # §8.6.2: without it every sample is a sync sample
+            tables[b"stss"] = _counted(self._sync, 4)
+        return {kind: memoryview(table) for kind, table in tables.items()}
+
+    def _write(self, *, last: bool) -> None:
+        """Write what waits; but for the last of all, how long a sample lasts is known with the next one."""
+        waiting = SampleColumns(
+            np.concatenate([part.decode_time for part in self._pending]),
+            np.concatenate([part.offset for part in self._pending]),
+            np.concatenate([part.size for part in self._pending]),
+            np.concatenate([part.composition_offset for part in self._pending]),
+            np.concatenate([part.is_sync for part in self._pending]),
+        )
+        time, offset, size, composition_offset, is_sync = waiting
+        count = len(size) if last else len(size) - 1
+        # A last sample whose time is over before it began has none.
+        durations = np.diff(time, append=max(self.end, int(time[-1])))[:count]
+        if np.any(durations < 0):
+            raise MalformedError("decode times go back")
+        if int(durations.max(initial=0)) > _LARGEST or int(np.abs(composition_offset).max()) > _LARGEST:
+            raise UnsupportedError("samples whose times are too far apart for a table")
+        self._pending = [] if last else [waiting.part(count, len(size))]
+        self._waiting = len(time) - count
+        before = self._nbytes
+        self._durations.extend(durations)
+        self._offsets.extend(composition_offset[:count])
+        self._sizes += size[:count].astype(">u4").tobytes()
+        self._sync += (np.flatnonzero(is_sync[:count]) + self._written + 1).astype(">u4").tobytes()
+        self._written += count
+        self._write_chunks(offset[:count], size[:count])
+        self._room.take(self._nbytes - before)
+
+    def _write_chunks(self, offset: Int64, size: Int64) -> None:
+        """Write where samples lie: those that lie one behind the other make up a chunk (§8.7.4)."""
+        starts = np.flatnonzero(offset[1:] != offset[:-1] + size[:-1]) + 1
+        starts = np.append(0, starts) if len(offset) else starts
+        self._places += offset[starts].astype(">u8").tobytes()
+        lengths = np.diff(starts, append=len(offset))
+        changes = np.flatnonzero(np.diff(lengths, prepend=self._per_chunk))
+        rows = np.ones((len(changes), 3), ">u4")
+        rows[:, 0] = changes + self._chunks + 1
+        rows[:, 1] = lengths[changes]
+        self._chunk_runs += rows.tobytes()
+        self._chunks += len(starts)
+        self._per_chunk = int(lengths[-1]) if len(lengths) else self._per_chunk
+
+    @property
+    def _nbytes(self) -> int:
+        parts = (self._sizes, self._places, self._sync, self._chunk_runs)
+        return sum(map(len, parts)) + len(self._durations.rows) + len(self._offsets.rows)
+
+
+class _RunLengths:
+    """Equal values in a row, as ``stts`` and ``ctts`` have them: pairs of count and value.
+
+    Attributes:
+        rows: the pairs.
+        any: whether any value isn't 0.
+    """
+
+    def __init__(self) -> None:
+        self.rows = bytearray()
+        self.any = False
+
+    def extend(self, values: Int64) -> None:
+        if not len(values):
+            return
+        self.any = self.any or bool(values.any())
+        starts = np.append(0, np.flatnonzero(np.diff(values)) + 1)
+        counts, first = np.diff(starts, append=len(values)), int(values[0]) & 0xFFFF_FFFF
+        if self.rows and struct.unpack(">I", self.rows[-4:])[0] == first:
+            counts[0] += struct.unpack(">I", self.rows[-8:-4])[0]
+            del self.rows[-8:]
+        self.rows += np.stack((counts, values[starts] & 0xFFFF_FFFF), axis=1).astype(">u4").tobytes()
+
+
+def _counted(rows: bytearray, width: int, version: int = 0) -> bytes:
+    return struct.pack(">B3xI", version, len(rows) // width) + rows
+
+
+class TrackStart(NamedTuple):
+    """When a track begins.
+
+    Attributes:
+        timescale: ticks per second.
+        zero: when tick 0 of its media is presented, in ticks; may be negative.
+        first: when its first sample is presented, likewise.
+    """
+
+    timescale: int
+    zero: int
+    first: int
+
+
+def edit_lists(starts: list[TrackStart]) -> tuple[int, list[tuple[Edit, ...]]]:
+    """Write edit lists (§8.6.6) that put tracks whose media begin at tick 0 where they belong.
+
+    Args:
+        starts: of all tracks.
+
+    Returns:
+        The timescale of their durations, and the list of each track.
+    """
+    timescale = lcm(*(start.timescale for start in starts))
+    begins = min((Fraction(start.first, start.timescale) for start in starts), default=Fraction(0))
+    origin = begins if begins > LATEST_START_SECONDS else Fraction(0)
+    lists: list[tuple[Edit, ...]] = []
+    for start in starts:
+        zero = Fraction(start.zero, start.timescale) - origin
+        if zero > 0:
+            lists.append((Edit(int(zero * timescale), -1), Edit(0, 0)))
+        else:
+            lists.append((Edit(0, round(-zero * start.timescale)),) if zero else ())
+    return timescale, lists

@@ -1,0 +1,116 @@
+"""What a file of the library says of its tracks and their samples, whatever container it is.
+
+Whatever it was read from, what comes of it is what the ``moov`` of an ordinary MP4 says: tracks with tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.boxes import LARGEST_HEADER, header
+from media.mp4.faststart import MoovFinder
+from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
+from media.mp4.movie import Movie, parse_movie
+
+Read = Callable[[int, int], bytes]
+"""Reads (offset, length) of a file; fewer bytes only where it ends."""
+
+WINDOW_BYTES = 4 << 10
+"""How much is read at once where boxes are looked for: mostly a fragment's header and the next one's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMovie:
+    """A film's tracks.
+
+    Attributes:
+        movie: the tracks, which are those of a file without fragments.
+        nbytes: memory that their tables keep.
+        cut_short: what is missing at the file's end, where what is before it can be played; or None.
+    """
+
+    movie: Movie
+    nbytes: int
+    cut_short: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLimits:
+    """What files may be made of that have no whole ``moov``.
+
+    Attributes:
+        fragmented: fragmented MP4.
+    """
+
+    fragmented: FragmentedLimits = field(default_factory=FragmentedLimits)
+
+
+def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) -> ReadMovie:
+    """Read what a file says of its tracks.
+
+    Args:
+        read: reads from the file; it may block.
+        size: the file's length in bytes.
+        moov_bytes: largest ``moov``, which is read as a whole.
+        limits: what a file without a whole one may be made of.
+
+    Raises:
+        MalformedError: the file breaks its format.
+        UnsupportedError: it is of another format.
+        TooLargeError: there is more in it than the limits allow.
+        OSError: it can't be read.
+    """
+    finder = MoovFinder(size, moov_bytes)
+    found = None
+    while found is None:
+        found = finder.receive(read(finder.position, LARGEST_HEADER))
+    length = found.end - found.payload
+    moov = read(found.payload, length)
+    if len(moov) < length:
+        raise MalformedError("the file ends within its moov")
+    movie = parse_movie(moov, moov_bytes)
+    if not movie.fragmented:
+        return ReadMovie(movie, len(moov))
+    for track in movie.tracks:  # an encrypted file is named so, whatever else is in it
+        if any(entry[4:8] in (b"encv", b"enca") for entry in track.sample_entries):
+            raise UnsupportedError("encrypted media")
+    return _joined(FragmentedMovie(movie, moov, size, limits.fragmented), read, found.end, size, moov_bytes)
+
+
+def _joined(fragments: FragmentedMovie, read: Read, position: int, size: int, moof_bytes: int) -> ReadMovie:
+    """Go from box to box behind the ``moov``, past all media, and give the fragments to who joins them."""
+    window, start = b"", position
+    cut_short = False
+    while position + 8 <= size:
+        fragments.count_box()
+        if position + LARGEST_HEADER > start + len(window):
+            window, start = read(position, WINDOW_BYTES), position
+        head = window[position - start :][:LARGEST_HEADER]
+        if len(head) < min(LARGEST_HEADER, size - position):
+            raise MalformedError(f"the file ends at {position + len(head)}, before {size}")
+        kind, length = head[4:8], _length(head, size - position)
+        if kind == b"moof" and position + length > size:
+            cut_short = True
+        elif kind == b"moof":
+            if length > moof_bytes:
+                raise TooLargeError(f"moof of {length} bytes: more than {moof_bytes}")
+            data = window[position - start :][:length]
+            data = data if len(data) == length else read(position, length)
+            fragments.receive(data, position)
+        position += length
+    movie = fragments.movie()
+    nbytes = sum(len(table) for track in movie.tracks for table in track.tables.values())
+    cut_short = cut_short or fragments.cut_short
+    return ReadMovie(movie, nbytes, "its last fragment, which isn't whole" if cut_short else None)
+
+
+def _length(head: bytes, left: int) -> int:
+    """Give a box's length by its header, also of one that reaches beyond the file's end."""
+    size = int.from_bytes(head[:4], "big")
+    if size == 1:  # §4.2: the actual size is the 64-bit field after the type
+        size = int.from_bytes(head[8:16], "big")
+    if size > left:
+        return size
+    return header(head, 0, left).size
