@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-import statistics
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from media import webvtt
 from media.errors import MediaError
@@ -172,11 +174,19 @@ class Folder:
             wrong = index.impossible(lines)
             self.faults.unreadable = found.unreadable + len(found.lines) - len(lines) + len(wrong)
             kept = self._there(folder, lines, wrong, names, timelines)
-        listed = {self._name_of(number) for number, line in kept.items() if line.parts}
-        unlisted = (name for name in names if name not in listed)
-        beside = {one for one in unlisted if self._segment_name.fullmatch(one) or INIT_NAME.fullmatch(one)}
-        gaps = {number for number, line in kept.items() if not line.parts}
-        numbers = {int(one[1]) for name in beside if (one := self._segment_name.fullmatch(name))}
+        beside: set[str] = set()
+        numbers: set[int] = set()
+        while names:
+            # One by one: freeing a week's names at once would hold up all other threads.
+            name, _ = names.popitem()
+            if one := self._segment_name.fullmatch(name):
+                number = int(one[1])
+                if (line := kept.get(number)) is None or not line.parts:
+                    beside.add(name)
+                    numbers.add(number)
+            elif INIT_NAME.fullmatch(name):
+                beside.add(name)
+        gaps = {number for number in numbers if number in kept}
         whole = found.newlines == len(kept) and not found.unreadable and not strange
         strange = strange or found.given_up or (found.unreadable > 0 and not found.lines)
         doubtful = {
@@ -189,16 +199,17 @@ class Folder:
     def _there(
         self,
         folder: OpenFolder,
-        lines: Mapping[int, IndexLine],
+        lines: dict[int, IndexLine],
         wrong: Collection[int],
         names: Mapping[str, bool],
         timelines: Mapping[int, Timeline],
     ) -> dict[int, IndexLine]:
         """Return the lines that are correct: their file exists and has its length, or they are gaps."""
-        sizes = [line.size for line in lines.values() if line.parts]
-        usual = statistics.median_low(sizes) if sizes else 0
+        sizes = np.fromiter((line.size for line in lines.values() if line.parts), np.int64)
+        # Sorting a week's would hold up all other threads.
+        usual = int(np.partition(sizes, (sizes.size - 1) // 2)[(sizes.size - 1) // 2]) if sizes.size else 0
         # By their count, not by their numbers: one that is far ahead is soon said.
-        checked = min(list(lines)[-self._limits.checked_segments :], default=0)
+        checked = min(islice(reversed(lines), self._limits.checked_segments), default=0)
         kept: dict[int, IndexLine] = {}
         for number, line in lines.items():
             if number in wrong:

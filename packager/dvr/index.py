@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -100,7 +99,7 @@ def line_of(segment: LiveSegment, left: int, presentation_time: Fraction = Fract
     """
     return IndexLine(
         number=segment.number,
-        date=segment.program_date_time.as_integer_ratio(),
+        date=segment.date_ratio,
         duration=segment.duration.as_integer_ratio(),
         left=left,
         init=None if segment.timeline is None else segment.timeline.number,
@@ -124,7 +123,7 @@ def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
     return LiveSegment(
         line.number,
         timeline,
-        Fraction(*line.date),
+        line.date,
         discontinuity=line.discontinuity,
         gap=stored is None,
         duration=_duration(line.duration),
@@ -133,8 +132,8 @@ def segment_of(line: IndexLine, timeline: Timeline | None) -> LiveSegment:
 
 
 def stored_of(line: IndexLine) -> StoredSegment:
-    """Describe the stored bytes of a segment; as an array, since there are many for a long time."""
-    return StoredSegment(array("L", line.parts), line.presentation_time)
+    """Describe the stored bytes of a segment."""
+    return StoredSegment.of(line.parts, line.presentation_time)
 
 
 @functools.lru_cache(maxsize=DURATIONS_KEPT)
@@ -298,21 +297,26 @@ def impossible(lines: Mapping[int, IndexLine]) -> set[int]:
     """
     ordered = list(lines.values())
     wrong = _untimely_gaps(ordered)
-    if len(ordered) > 2:
-        # The two beside it; at both ends the two that follow.
-        before, behind = (ordered[1], *ordered[:-1]), (*ordered[1:], ordered[-2])
-        ones, others = (*before[:-1], ordered[-3]), (ordered[2], *behind[1:])
-        offsets = [seconds(line.date) - seconds(line.presentation_time) for line in ordered]
-        earlier = (offsets[1], *offsets[:-1])
-        near = zip(ordered, ones, others, offsets, earlier, strict=True)
-        wrong.update(
-            line.number
-            for line, one, other, offset, before in near
-            # Nearly all of them agree with the one before, and that is quickly seen.
-            if (line.left != one.left or not line.parts or not abs(offset - before) <= MOST_JUMP)
-            and _is_odd(line, one, other)
-        )
+    last = len(ordered) - 1
+    if last < 2:
+        return wrong
+    before, expected = ordered[1], _offset(ordered[1])
+    for at, line in enumerate(ordered):
+        offset = _offset(line)
+        # Nearly all of them agree with the one before, and that is quickly seen.
+        if line.left != before.left or not line.parts or not abs(offset - expected) <= MOST_JUMP:
+            # The two beside it; at both ends the two that are nearest.
+            first = min(max(at - 1, 0), last - 2)
+            one, other = (ordered[near] for near in range(first, first + 3) if near != at)
+            if _is_odd(line, one, other):
+                wrong.add(line.number)
+        before, expected = line, offset
     return wrong
+
+
+def _offset(line: IndexLine) -> float:
+    """Give the seconds between the epoch and the beginning of its media time."""
+    return seconds(line.date) - seconds(line.presentation_time)
 
 
 def has_time(before: IndexLine, behind: IndexLine) -> bool:
@@ -348,9 +352,7 @@ def _is_odd(line: IndexLine, one: IndexLine, other: IndexLine) -> bool:
         return early <= late and not early - MOST_JUMP <= seconds(line.date) <= late + MOST_JUMP
     if not one.init == line.init == other.init or not (one.parts and other.parts):
         return False
-    offset, here, there = (
-        seconds(each.date) - seconds(each.presentation_time) for each in (line, one, other)
-    )
+    offset, here, there = _offset(line), _offset(one), _offset(other)
     return abs(here - there) <= MOST_JUMP < min(abs(offset - here), abs(offset - there))
 
 

@@ -33,7 +33,7 @@ class Found:
 
 def last_number(found: Mapping[str, Found]) -> int:
     """Return the last number of any rendition; -1 without any."""
-    return max((number for one in found.values() for number in one.lines), default=-1)
+    return max((next(reversed(one.lines)) for one in found.values() if one.lines), default=-1)
 
 
 def within(found: Mapping[str, Found], next_number: int, segment_duration: Fraction, kept: Fraction) -> bool:
@@ -56,7 +56,7 @@ def is_recent(found: Mapping[str, Found], now: Fraction, kept: Fraction) -> bool
         now: seconds since the epoch.
         kept: seconds that stay listed.
     """
-    last = [one.lines[max(one.lines)] for one in found.values() if one.lines]
+    last = [one.lines[next(reversed(one.lines))] for one in found.values() if one.lines]
     return any(Fraction(*line.date) + Fraction(*line.duration) > now - kept for line in last)
 
 

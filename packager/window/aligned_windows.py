@@ -99,7 +99,8 @@ class AlignedWindows:
             window = writer.window
             last = window.listed[-1]
             date = last.program_date_time + last.duration
-            writer.gap(LiveSegment(window.next_number, window.timeline, date, duration=duration))
+            ratio = date.as_integer_ratio()
+            writer.gap(LiveSegment(window.next_number, window.timeline, ratio, duration=duration))
 
     def end(self) -> None:
         """End all windows with the same number (EXT-X-ENDLIST)."""

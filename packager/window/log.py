@@ -145,7 +145,7 @@ class GapEntry:
         return LiveSegment(
             number,
             None,
-            self.program_date_time,
+            self.program_date_time.as_integer_ratio(),
             discontinuity=self.discontinuity,
             gap=True,
             duration=self.duration,

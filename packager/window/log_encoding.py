@@ -78,7 +78,7 @@ class _Segment(msgspec.Struct, frozen=True, gc=False, array_like=True):
     discontinuity: bool
     gap: bool
     duration: Fraction
-    part_sizes: tuple[int, ...]
+    part_sizes: tuple[Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)], ...]
     shown_ratio: tuple[int, int] | None
 
 
@@ -148,11 +148,11 @@ def _restore(message: _Restored) -> RestoredEntry:
         LiveSegment(
             one.number,
             None if one.timeline < 0 else message.timelines[one.timeline],
-            one.program_date_time,
+            one.program_date_time.as_integer_ratio(),
             discontinuity=one.discontinuity,
             gap=one.gap,
             duration=one.duration,
-            stored=None if one.shown_ratio is None else StoredSegment(one.part_sizes, one.shown_ratio),
+            stored=None if one.shown_ratio is None else StoredSegment.of(one.part_sizes, one.shown_ratio),
         )
         for one in message.segments
     )

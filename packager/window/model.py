@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -18,6 +19,8 @@ WEBVTT_ENTRY = SampleEntry(b"wvtt", "wvtt", b"", ())
 
 MEDIA_EXTENSION, TEXT_EXTENSION = "m4s", "vtt"
 """How the names of segments and parts end."""
+
+_SIZE_BYTES = array("I").itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +75,32 @@ class StoredSegment(Struct, frozen=True, gc=False):
     """A finished segment's bytes outside of memory.
 
     Attributes:
-        part_sizes: bytes of each of its parts, which are all of its bytes.
+        packed_sizes: bytes of each of its parts, which are all of its bytes, as 32-bit numbers: a week of
+            DVR has a million of them.
         shown_ratio: seconds of media time at which its first picture is shown, as numerator and denominator.
     """
 
-    part_sizes: Sequence[int]
+    packed_sizes: bytes
     shown_ratio: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if len(self.packed_sizes) % _SIZE_BYTES:
+            raise ValueError("sizes of parts that aren't whole numbers")
+
+    @classmethod
+    def of(cls, part_sizes: Iterable[int], shown_ratio: tuple[int, int]) -> StoredSegment:
+        """Make one of the sizes of its parts."""
+        return cls(array("I", part_sizes).tobytes(), shown_ratio)
+
+    @property
+    def part_sizes(self) -> Sequence[int]:
+        """Bytes of each of its parts."""
+        return memoryview(self.packed_sizes).cast("I").tolist()
+
+    @property
+    def part_count(self) -> int:
+        """How many parts it has."""
+        return len(self.packed_sizes) // _SIZE_BYTES
 
     @property
     def presentation_time(self) -> Fraction:
@@ -121,7 +144,8 @@ class LiveSegment(Struct, frozen=True, gc=False):
     Attributes:
         number: media sequence number.
         timeline: where its init segment is; None for a gap before anything was published.
-        program_date_time: seconds since the epoch of its first sample.
+        date_ratio: seconds since the epoch of its first sample, as numerator and denominator: the garbage
+            collector examines fractions, and a week's would hold up everything else for a tenth of a second.
         parts: in order; none for a gap.
         discontinuity: whether it begins a timeline that isn't the first.
         data: all its bytes once it is finished.
@@ -132,7 +156,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
 
     number: int
     timeline: Timeline | None
-    program_date_time: Fraction
+    date_ratio: tuple[int, int]
     parts: tuple[LivePart, ...] = ()
     discontinuity: bool = False
     data: bytes = b""
@@ -141,10 +165,15 @@ class LiveSegment(Struct, frozen=True, gc=False):
     stored: StoredSegment | None = None
 
     @property
+    def program_date_time(self) -> Fraction:
+        """Seconds since the epoch of its first sample."""
+        return Fraction(*self.date_ratio)
+
+    @property
     def part_count(self) -> int:
         """How many parts it has."""
         # Captions are stored whole: while their parts are in memory, only those tell.
-        return len(self.parts) or (len(self.stored.part_sizes) if self.stored else 0)
+        return len(self.parts) or (self.stored.part_count if self.stored else 0)
 
     @property
     def presentation_time(self) -> Fraction:

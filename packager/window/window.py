@@ -259,7 +259,10 @@ class Window:
         """
         if self.open is None:
             self.open = LiveSegment(
-                self.next_number, self.timeline, program_date_time, discontinuity=self._begins
+                self.next_number,
+                self.timeline,
+                program_date_time.as_integer_ratio(),
+                discontinuity=self._begins,
             )
             self._begins = False
         self.open = replace(
@@ -291,7 +294,7 @@ class Window:
             LiveSegment(
                 self.next_number,
                 self.timeline,
-                like.program_date_time,
+                like.date_ratio,
                 discontinuity=like.discontinuity,
                 gap=True,
                 duration=like.duration,

@@ -62,7 +62,8 @@ class AtOnce:
         if self.pending is not None and self.window is not None:
             sizes = array("L", [len(part.data) for part in self.pending.parts])
             self.window.confirm(
-                self.pending.number, StoredSegment(sizes, self.pending.program_date_time.as_integer_ratio())
+                self.pending.number,
+                StoredSegment.of(sizes, self.pending.program_date_time.as_integer_ratio()),
             )
 
     def hold(self, size: int) -> bool:

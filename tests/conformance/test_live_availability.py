@@ -110,7 +110,7 @@ class Disk:
             whole = self.writer.window.extension == "vtt"
             sizes = (len(segment.data),) if whole else tuple(len(part.data) for part in segment.parts)
             self.files[number] = segment.data
-            if not self.writer.confirm(number, StoredSegment(sizes, (number, 1))):
+            if not self.writer.confirm(number, StoredSegment.of(sizes, (number, 1))):
                 del self.files[number]
 
 

@@ -64,7 +64,7 @@ def make_segments(
         segment = LiveSegment(
             number,
             timeline,
-            Fraction(number) + Fraction(1, 8),
+            (8 * number + 1, 8),
             tuple(parts),
             discontinuity=number in breaks,
             duration=Fraction(ticks * PARTS * SAMPLES, described.timescale),

@@ -47,7 +47,7 @@ class Channel:
                 picture = LiveSegment(
                     number,
                     None,
-                    number + offset,
+                    (number + offset).as_integer_ratio(),
                     parts=(PICTURE,) * parts,
                     discontinuity=breaks,
                     duration=parts * PICTURE.duration,
@@ -127,7 +127,7 @@ def test_of_a_flood_of_cues_the_last_ones_are_told() -> None:
 def test_a_segment_that_is_cut_short_has_what_was_told() -> None:
     channel = Channel()
     channel.track.add([Cue(100, 200, "first"), Cue(700, 800, "never")], Fraction(NUMBER))
-    picture = LiveSegment(NUMBER, None, Fraction(NUMBER), parts=(PICTURE,), duration=PICTURE.duration)
+    picture = LiveSegment(NUMBER, None, (NUMBER, 1), parts=(PICTURE,), duration=PICTURE.duration)
     channel.track.follow(picture, channel.writer, Fraction(0), ended=False)
     channel.writer.interrupt()
     text = channel.text(NUMBER)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from array import array
 from dataclasses import dataclass
 from fractions import Fraction
 from xml.etree import ElementTree
@@ -43,9 +42,13 @@ def cut(name: str, number: int, seconds: float) -> list[LiveSegment]:
     end = starts[0] + math.floor(Fraction(seconds) / frame) * frame
     found = []
     for index, (start, stop) in enumerate(itertools.pairwise([*starts, end])):
-        stored = StoredSegment(array("L", [100]), start.as_integer_ratio())
+        stored = StoredSegment.of([100], start.as_integer_ratio())
         if stop > start:
-            found.append(LiveSegment(number + index, timeline, start, duration=stop - start, stored=stored))
+            found.append(
+                LiveSegment(
+                    number + index, timeline, start.as_integer_ratio(), duration=stop - start, stored=stored
+                )
+            )
     return found
 
 

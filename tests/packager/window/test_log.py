@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from array import array
 from dataclasses import replace
 from fractions import Fraction
 
@@ -39,13 +38,14 @@ from packager.window.model import LivePart, LiveSegment, StoredSegment, Timeline
 SAMPLE_ENTRY = SampleEntry(b"avc1", "avc1.42c01f", bytes(78), (b"box",), width=1280, height=720)
 TIMELINE = Timeline(7, b"init", SAMPLE_ENTRY)
 SECONDS = Fraction(60_000, 30_001)
+RATIO = SECONDS.as_integer_ratio()
 LONG = Fraction(10**30 + 1, 10**30)
 """What no 64 bits hold."""
 
 SEGMENTS = (
-    LiveSegment(6, None, SECONDS, gap=True, duration=SECONDS),
+    LiveSegment(6, None, RATIO, gap=True, duration=SECONDS),
     *(
-        LiveSegment(number, TIMELINE, SECONDS, duration=SECONDS, stored=StoredSegment((3, 4), (1, 2)))
+        LiveSegment(number, TIMELINE, RATIO, duration=SECONDS, stored=StoredSegment.of((3, 4), (1, 2)))
         for number in (7, 8)
     ),
 )
@@ -63,7 +63,7 @@ ENTRIES: list[Entry] = [
     PartEntry("720p", LivePart(bytes(range(256)), SECONDS, True), LONG, False),
     SegmentDoneEntry("captions-en", b"WEBVTT"),
     GapEntry("720p", LONG, SECONDS, True),
-    StoredEntry("720p", 9, StoredSegment([5, 6], (3, 4))),
+    StoredEntry("720p", 9, StoredSegment.of([5, 6], (3, 4))),
     LostEntry("720p", 9),
     RetiredEntry("720p"),
     ForgottenEntry("720p"),
@@ -108,12 +108,12 @@ def test_segments_of_one_timeline_share_it_elsewhere_too() -> None:
     assert first.duration is second.duration
 
 
-def test_what_windows_hold_in_arrays_and_views_can_be_told() -> None:
-    stored = StoredEntry("720p", 9, StoredSegment(array("L", [5, 6]), (3, 4)))
+def test_what_windows_hold_packed_and_in_views_can_be_told() -> None:
+    stored = StoredEntry("720p", 9, StoredSegment.of([5, 6], (3, 4)))
     part = PartEntry("720p", LivePart(memoryview(b"part"), SECONDS, False), SECONDS, True)
     found = read(encode(stored), encode(part))
     assert found == [
-        StoredEntry("720p", 9, StoredSegment([5, 6], (3, 4))),
+        stored,
         PartEntry("720p", LivePart(b"part", SECONDS, False), SECONDS, True),
     ]
 

@@ -243,7 +243,7 @@ def test_a_segment_that_is_stored_whole_still_counts_its_parts() -> None:
     window.begin(b"init", ENTRY)
     segment(window, 3, finish=False)
     window.interrupt(b"whole")
-    assert window.confirm(100, StoredSegment((5,), (0, 1)))
+    assert window.confirm(100, StoredSegment.of((5,), (0, 1)))
     # §4.4.5.4: LAST-PART is the index of the last part; §6.2.5.2: that part is there
     assert window.last == (100, 2)
     assert window.reached(100, 2)
