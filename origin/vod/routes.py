@@ -24,7 +24,7 @@ from origin.responses.cached import RequestTraits, text_response
 from origin.responses.representation import BytesRepresentation, RepresentationResponse, ThreadReader
 from packager.concurrency import opened_in_thread
 from packager.library.storage import NotFoundError
-from packager.vod import OpenSegment, Titles
+from packager.vod import OpenIFrames, OpenSegment, Titles
 from packager.vod.clip import Clip, ClipError, read_clip
 
 log = structlog.get_logger()
@@ -54,25 +54,28 @@ def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
         Route("/vod/{path:path}/master.m3u8", vod.answers(vod.multivariant_playlist)),
         Route("/vod/{path:path}/manifest.mpd", vod.answers(vod.manifest)),
         Route("/vod/{path:path}/{track}/media.m3u8", vod.answers(vod.media_playlist)),
+        Route("/vod/{path:path}/{track}/iframes.m3u8", vod.answers(vod.i_frame_playlist)),
+        Route("/vod/{path:path}/{track}/iframes.mp4", vod.answers(vod.i_frames)),
         Route("/vod/{path:path}/{track}/init.mp4", vod.answers(vod.init_segment)),
         Route("/vod/{path:path}/{track}/{number}.m4s", vod.answers(vod.segment)),
     ]
 
 
 class SegmentRepresentation(ThreadReader):
-    """A segment that is read from its file as it is sent.
+    """A segment, or all I-frames, read from their file as they are sent.
 
     Args:
-        opened: the segment, which it owns and closes.
-        name: what tells it from the file's other segments.
+        opened: the segment or the I-frames, which it owns and closes.
+        name: what tells them from the file's other segments.
+        media_type: Content-Type.
         now: seconds since the epoch.
     """
 
-    def __init__(self, opened: OpenSegment, name: str, now: float) -> None:
+    def __init__(self, opened: OpenSegment | OpenIFrames, name: str, media_type: str, now: float) -> None:
         super().__init__(opened.read, opened.close)
         self.size = opened.size
         self.last_modified: float | None = opened.file.modified
-        self.media_type = _media_type(opened.track.video)
+        self.media_type = media_type
         # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.
         validator = opened.file.validator(now)
         self.etag: str | None = f'{validator[:-1]}-{name}-{PACKAGING}"'
@@ -150,7 +153,16 @@ class _Vod:
         opened = await opened_in_thread(
             self._titles.open_segment, path["path"], path["track"], int(name[1]), bounds
         )
-        return SegmentRepresentation(opened, f"{path['track']}-{name[0]}", time.time())
+        media_type = _media_type(opened.track.video)
+        return SegmentRepresentation(opened, f"{path['track']}-{name[0]}", media_type, time.time())
+
+    async def i_frame_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
+        text = await asyncio.to_thread(self._titles.i_frame_playlist, path["path"], path["track"])
+        return Text(text.encode(), MEDIA_TYPE)
+
+    async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Representation:
+        opened = await opened_in_thread(self._titles.open_i_frames, path["path"], path["track"])
+        return SegmentRepresentation(opened, "iframes", _media_type(video=True), time.time())
 
 
 def _clip(query: QueryParams) -> Clip:

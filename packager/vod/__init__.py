@@ -5,6 +5,6 @@ and cuts them; ``segment`` makes one segment; ``playlists`` says what is there.
 """
 
 from packager.vod.segment import ShortReadError
-from packager.vod.titles import OpenSegment, TitleLimits, Titles
+from packager.vod.titles import OpenIFrames, OpenSegment, TitleLimits, Titles
 
-__all__ = ["OpenSegment", "ShortReadError", "TitleLimits", "Titles"]
+__all__ = ["OpenIFrames", "OpenSegment", "ShortReadError", "TitleLimits", "Titles"]

@@ -33,11 +33,13 @@ class SegmentStarts:
         video: of the video track; of a file without one as of sound.
         sound: of all sound tracks.
         captions: whether captions were seen in the picture's own data, or might be there.
+        lone_pictures: whether the picture that each segment begins with can be decoded by itself.
     """
 
     video: int = 0
     sound: int = 0
     captions: bool = True
+    lone_pictures: bool = False
 
     @property
     def independent(self) -> bool:
@@ -58,8 +60,8 @@ def segment_starts(index: FileIndex, read: Read) -> SegmentStarts:
     sound = SAP_CLOSED if all(map(_begin_in_sync, index.sounds)) else 0
     if index.video is None:
         return SegmentStarts(sound, sound, captions=False)
-    video, captions = _video_starts(index.video, read)
-    return SegmentStarts(video, sound, captions)
+    worst, captions = _video_starts(index.video, read)
+    return SegmentStarts(_sap(index.video, worst), sound, captions, worst is not Access.NONE)
 
 
 def _begin_in_sync(track: OfferedTrack) -> bool:
@@ -72,8 +74,17 @@ def _begin_in_sync(track: OfferedTrack) -> bool:
     return True
 
 
-def _video_starts(track: OfferedTrack, read: Read) -> tuple[int, bool]:
-    """Give the type of stream access point of all segments, and whether there are captions."""
+def _sap(track: OfferedTrack, worst: Access) -> int:
+    """Give the type of stream access point of all segments, by how decoding can begin with the worst one."""
+    if worst is Access.NONE:
+        return 0
+    if not _has_leading(track):
+        return SAP_CLOSED
+    return SAP_LEADING if worst is Access.CLOSED else 0
+
+
+def _video_starts(track: OfferedTrack, read: Read) -> tuple[Access, bool]:
+    """Say how decoding can begin with the worst of all segments, and whether there are captions."""
     left = READS_PER_SEGMENT * len(track.cuts)
     look = sample_starts(track.entry)
     worst, captions = Access.CLOSED, False
@@ -87,11 +98,7 @@ def _video_starts(track: OfferedTrack, read: Read) -> tuple[int, bool]:
         found = look(size, read_sample)
         worst = min(worst, found.access)
         captions = captions or found.captions
-    if worst is Access.NONE:
-        return 0, captions
-    if not _has_leading(track):
-        return SAP_CLOSED, captions
-    return SAP_LEADING if worst is Access.CLOSED else 0, captions
+    return worst, captions
 
 
 def _places(track: OfferedTrack) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from media.dash.mpd import (
     AdaptationSet,
     Period,
     Representation,
+    SegmentBase,
     SegmentList,
     SegmentTemplate,
     StaticManifest,
@@ -16,6 +17,7 @@ from media.dash.mpd import (
 )
 from media.mp4.colour import Colour
 from packager.vod.bit_rates import peak_bandwidth
+from packager.vod.i_frames import I_FRAMES_NAME, MAX_PLAYOUT_RATE, index_bytes
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,
@@ -33,19 +35,22 @@ def manifest(files: Files) -> StaticManifest:
         files: those whose tracks it has.
 
     Returns:
-        A static manifest: one adaptation set for the video, one for each sound track.
+        A static manifest: an adaptation set for the video, one for its I-frames, one for each sound track.
     """
     videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
     base, sounds = choose_sounds(files)
-    sets = []
+    sets: list[AdaptationSet] = []
+    trick_mode: list[AdaptationSet] = []
     colours: dict[Colour, list[int]] = {}
     for number, (_, video) in enumerate(videos):  # pictures of several colours can't follow each other
         colours.setdefault(video.entry.colour or Colour(), []).append(number)
+    pictures = [file for file in files if file.index.video is not None]
     types = [file.starts.video for file in files if file.index.video is not None]
     for colour, numbers in colours.items():
         shown = [_representation(*videos[number], number) for number in numbers]
         sap = _common([types[number] for number in numbers])
-        sets.append(AdaptationSet("video", shown, start_with_sap=sap, colour=colour))
+        sets.append(AdaptationSet("video", shown, start_with_sap=sap, colour=colour, id=len(sets)))
+        trick_mode += _trick_mode(sets[-1], [pictures[number] for number in numbers])
     for sound in sounds:
         offered = [_representation(base, sound, 0)]
         sap = _common([file.starts.sound for file in files if file.prefix == base])
@@ -60,8 +65,31 @@ def manifest(files: Files) -> StaticManifest:
             max(Fraction(int(track.times[-1]) - track.begin, track.timescale) for track in tracks)
         ),
         max_segment_duration=max(Fraction(track.longest, track.timescale) for track in tracks),
-        periods=[Period("0", Fraction(0), None, sets)],
+        # Behind the others: players that don't know trick mode take the first video that they find.
+        periods=[Period("0", Fraction(0), None, [*sets, *trick_mode])],
     )
+
+
+def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
+    """Offer the I-frames of an adaptation set's files for seeking and winding, where there are any."""
+    frames = [
+        Representation(
+            id=f"{representation.id}-iframes",
+            base_url=f"{file.prefix}{file.index.video.name}/{I_FRAMES_NAME}",
+            bandwidth=peak_bandwidth(file.i_frames),
+            codecs=file.index.video.entry.codec,
+            segments=SegmentBase(
+                file.index.video.timescale, len(file.index.video.init), index_bytes(file.i_frames)
+            ),
+            resolution=file.index.video.resolution,
+            max_playout_rate=MAX_PLAYOUT_RATE,
+        )
+        for representation, file in zip(shown.representations, files, strict=True)
+        if file.index.video is not None and file.i_frames is not None
+    ]
+    if not frames or shown.id is None:
+        return []
+    return [AdaptationSet("video", frames, colour=shown.colour, trick_mode_of=[shown.id])]
 
 
 def _common(types: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ from media.hls.multivariant import Media, MultivariantPlaylist, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.access_points import UNKNOWN, SegmentStarts
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
+from packager.vod.i_frames import IFrames, i_frame_variant
 from packager.vod.index import FileIndex, OfferedTrack
 
 INIT_NAME = "init.mp4"
@@ -31,11 +32,13 @@ class OfferedFile:
         prefix: what its addresses begin with.
         index: its index.
         starts: how its segments begin.
+        i_frames: those that its tables mark, where they are offered by themselves, too.
     """
 
     prefix: str
     index: FileIndex
     starts: SegmentStarts = UNKNOWN
+    i_frames: IFrames | None = None
 
 
 Files = Sequence[OfferedFile]
@@ -91,7 +94,14 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     variants = [replace(variant, no_closed_captions=not captions) for variant in variants]
     comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
     independent = all(file.starts.independent for file in files)
-    return MultivariantPlaylist(variants, media, comments=comments, independent=independent)
+    pictures = [
+        i_frame_variant(file.prefix, file.index.video, file.i_frames)
+        for file in files
+        if file.index.video is not None and file.i_frames is not None
+    ]
+    return MultivariantPlaylist(
+        variants, media, comments=comments, independent=independent, pictures=pictures
+    )
 
 
 def title_files(renditions: Sequence[tuple[str, FileIndex, SegmentStarts]]) -> Files:

@@ -21,6 +21,7 @@ from packager.process.tools import BusyError
 from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
 from packager.vod.clip import WHOLE, Clip, clipped
+from packager.vod.i_frames import IFrameFile, decodable_i_frames, marked_i_frames
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
@@ -56,6 +57,7 @@ class TitleLimits:
         manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
         text_bytes: memory for playlists and manifests, which are written once for all who ask.
         texts: most of them.
+        i_frame_files: most films whose I-frames are remembered; a megabyte each at most.
     """
 
     index_bytes: int = 256 << 20
@@ -68,6 +70,7 @@ class TitleLimits:
     manifest_segments: int = 120_000
     text_bytes: int = 16 << 20
     texts: int = 1024
+    i_frame_files: int = 32
 
 
 DEFAULT_LIMITS = TitleLimits()
@@ -112,6 +115,27 @@ class _Found:
     index: FileIndex
 
 
+@dataclass(frozen=True, slots=True)
+class OpenIFrames:
+    """The I-frames of a film as one resource, and the file that has them, which the holder closes."""
+
+    file: LocalFile
+    frames: IFrameFile
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.frames.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read a range of it; ShortReadError when the file has become shorter."""
+        return self.frames.read(self.file.pread, offset, length)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
 class Titles:
     """VOD of a library.
 
@@ -135,6 +159,7 @@ class Titles:
         # Playlists and manifests, by what they are and the files that they are of.
         self._texts: OrderedDict[tuple[str, tuple[tuple[str, Identity], ...]], bytes] = OrderedDict()
         self._text_bytes = 0
+        self._i_frame_files: OrderedDict[Identity, IFrameFile] = OrderedDict()
 
     @property
     def index_count(self) -> int:
@@ -196,7 +221,14 @@ class Titles:
             files: Files = [OfferedFile("", found[0].index, self._segment_starts(found[0]))]
         else:
             files = title_files([(one.name, one.index, self._segment_starts(one)) for one in found])
-        return [replace(file, index=clipped(file.index, clip)) for file in files]
+        if clip != WHOLE:
+            return [replace(file, index=clipped(file.index, clip)) for file in files]
+        return [
+            replace(file, i_frames=marked_i_frames(file.index.video))
+            if file.index.video is not None and file.starts.lone_pictures
+            else file
+            for file in files
+        ]
 
     def _segment_starts(self, found: _Found) -> SegmentStarts:
         """Look at how a file's segments begin, when it is first offered: a library's list needs no such."""
@@ -263,6 +295,41 @@ class Titles:
         except BaseException:
             file.close()
             raise
+
+    def i_frame_playlist(self, name: str, track: str) -> str:
+        """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""
+        with self._library.open(name) as file:
+            index, identity = self._index(file), file.identity
+            frames = self._i_frame_file(name, track, index, file)
+        found = [_Found(name, "", identity, index)]
+        return self._once("iframes", found, lambda: frames.playlist().render().encode()).decode()
+
+    def open_i_frames(self, name: str, track: str) -> OpenIFrames:
+        """Open the file for its I-frames; raises as :meth:`multivariant_playlist`."""
+        file = self._library.open(name)
+        try:
+            return OpenIFrames(file, self._i_frame_file(name, track, self._index(file), file))
+        except BaseException:
+            file.close()
+            raise
+
+    def _i_frame_file(self, name: str, track: str, index: FileIndex, file: LocalFile) -> IFrameFile:
+        """Look at a film's I-frames, once."""
+        with self._lock:
+            made = self._i_frame_files.get(file.identity)
+        offered = self._track(index, name, track)
+        if made is not None and offered.video:
+            return made
+        marked = marked_i_frames(offered) if offered.video else None
+        if marked is None:
+            raise NotFoundError(f"{name}: {track} has no I-frames")
+        frames = decodable_i_frames(offered, marked, file.pread)
+        made = IFrameFile(offered, marked, frames, index.size)
+        with self._lock:
+            self._i_frame_files[file.identity] = made
+            while len(self._i_frame_files) > self._limits.i_frame_files:
+                self._i_frame_files.popitem(last=False)
+        return made
 
     def obstacle(self, name: str) -> str | None:
         """Say in one line why no HLS can be made of a file or title; None where it can.

@@ -54,7 +54,8 @@ def test_the_folder_holds_what_is_served_and_plays(tools: Tools, tmp_path: Path)
     titles = Titles(Library(library))
     for path in playlists:
         name = path.parent.relative_to(out).as_posix()
-        assert path.read_text() == titles.multivariant_playlist(name)
+        served = titles.multivariant_playlist(name).splitlines()
+        assert path.read_text().splitlines() == [line for line in served if "I-FRAME" not in line]
     assert not list(out.rglob(".*"))
     for path in inputs:
         assert packets(tools, f"{out / path.name}/video/media.m3u8", stream="v") == 14 * 25

@@ -169,7 +169,7 @@ def test_dolby_vision_is_carried_with_its_configuration(
     playlist = write_out(path, "video", tmp_path / "out")
     (side,) = probe(playlist, "-show_streams")["streams"][0]["side_data_list"]
     assert (side["dv_profile"], side["dv_level"], side["dv_bl_signal_compatibility_id"]) == record
-    (shown,) = manifest(path).iterfind(f".//{MPD}AdaptationSet[@contentType='video']/{MPD}Representation")
+    shown = next(manifest(path).iterfind(f".//{MPD}AdaptationSet[@contentType='video']/{MPD}Representation"))
     assert shown.get("codecs", "").startswith(codec)
     scte = "{urn:scte:dash:scte214-extensions}"
     told = (shown.get(f"{scte}supplementalCodecs"), shown.get(f"{scte}supplementalProfiles"))
