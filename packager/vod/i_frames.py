@@ -23,7 +23,8 @@ from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import Int64, stretches
 from media.mp4.sidx import sidx_bytes, write_sidx
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
-from packager.vod.index import OfferedTrack, Read
+from packager.vod.index import OfferedTrack
+from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
 
 I_FRAMES_NAME = "iframes.mp4"
