@@ -191,13 +191,13 @@ class OpenFileCache:
         is_looked_up = found.is_being_renewed or target in self._lookups
         return found if is_looked_up and time.monotonic() < found.valid_until else None
 
-    def valid(self, target: bytes) -> CachedFile | None:
-        """Find a valid entry of a target; None if it is due for a lookup that nobody has begun."""
+    def borrow(self, target: bytes) -> FileRepresentation | None:
+        """Return a cached file; None if it is due for a lookup that nobody has begun."""
         found = self._files.get(target)
         if found is None:
             return None
         until = found.valid_until if target in self._lookups else found.renewed_from
-        return found if time.monotonic() < until else None
+        return found.borrow() if time.monotonic() < until else None
 
     async def get(
         self, target: bytes, open_file: Callable[[], Awaitable[LocalFile]], media_type: str, headers: Headers
@@ -210,13 +210,13 @@ class OpenFileCache:
             media_type: Content-Type.
             headers: raw header fields of every response.
         """
-        if (kept := self.valid(target)) is not None:
-            return kept.borrow()
+        if (kept := self.borrow(target)) is not None:
+            return kept
         if (lookup := self._lookups.get(target)) is not None:
             # One of several simultaneous requests opens the file for all, unless it can't be cached.
             await asyncio.wait((lookup,))
-            if (kept := self.valid(target)) is not None:
-                return kept.borrow()
+            if (kept := self.borrow(target)) is not None:
+                return kept
         own = asyncio.get_running_loop().create_future()
         self._lookups.setdefault(target, own)
         looked_up = time.monotonic()

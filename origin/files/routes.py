@@ -61,17 +61,25 @@ class Files:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
-        query: bytes = scope["query_string"]
-        target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
-        response = await self._respond(scope["method"], scope["path"][len(PREFIX) :], target)
+        method = scope["method"]
+        response: Response
+        if method in ("GET", "HEAD"):
+            query: bytes = scope["query_string"]
+            target = scope["raw_path"] + b"?" + query if query else scope["raw_path"]
+            cached = self._open_files.borrow(target)
+            if cached is None:
+                response = await self._open(scope["path"][len(PREFIX) :], target)
+            else:
+                response = RepresentationResponse(cached, raw_headers=self._headers)
+        elif method == "OPTIONS":
+            response = Response(status_code=204, headers={"allow": _ALLOWED})
+        else:
+            # RFC 9110 §15.5.6: Allow lists the methods that the resource supports.
+            response = plain_refusal(405, "Method Not Allowed", {"allow": _ALLOWED})
         await response(scope, receive, send)
 
-    async def _respond(self, method: str, path: str, target: bytes) -> Response:
-        if method == "OPTIONS":
-            return Response(status_code=204, headers={"allow": _ALLOWED})
-        if method not in ("GET", "HEAD"):
-            # RFC 9110 §15.5.6: Allow lists the methods that the resource supports.
-            return plain_refusal(405, "Method Not Allowed", {"allow": _ALLOWED})
+    async def _open(self, path: str, target: bytes) -> Response:
+        """Open a file that isn't cached, or wait until another request has opened it."""
         try:
             representation = await self._open_files.get(
                 target, lambda: open_file(self._library, path), media_type(path), self._headers

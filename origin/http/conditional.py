@@ -8,9 +8,9 @@ import functools
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from email.utils import formatdate
+from typing import NamedTuple
 
 # RFC 9110 §8.8.3: opaque-tag = DQUOTE *etagc DQUOTE; the weakness mark is case-sensitive.
 DATES_KEPT = 256
@@ -42,8 +42,7 @@ class Outcome(enum.Enum):
     FAILED = "412"
 
 
-@dataclass(frozen=True, slots=True)
-class Validators:
+class Validators(NamedTuple):
     """What tells one version of a representation from another.
 
     Attributes:

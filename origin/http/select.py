@@ -5,6 +5,7 @@ Pure: header fields and facts in, a status, header fields and what the body cons
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,9 @@ from packager.library.storage import SETTLED_AFTER
 
 if TYPE_CHECKING:
     from origin.http.representation import Representation
+
+VALIDATORS_KEPT = 256
+"""Most validators whose header fields are cached."""
 
 _BOUNDARY_BYTES = 16
 _RELEVANT = frozenset(
@@ -69,7 +73,7 @@ def answer(
     validators = _validators(representation, now)
     known = [*extra, *_validator_headers(validators)]
     outcome = conditional.Outcome.PROCEED
-    if fields.keys() - {"range"}:
+    if len(fields) > ("range" in fields):
         outcome = conditional.evaluate(method, fields, validators, now)
     if outcome is conditional.Outcome.NOT_MODIFIED:
         # RFC 9110 §15.4.5: what a 200 would have said of validators and caching, and no content.
@@ -118,12 +122,11 @@ def _validators(representation: Representation, now: float) -> conditional.Valid
     modified = representation.last_modified
     if modified is not None and modified < EARLIEST:
         modified = None
+    if modified is None:
+        return conditional.Validators(representation.etag)
     # RFC 9110 §8.8.2.1: never a Last-Modified in the future.
-    return conditional.Validators(
-        etag=representation.etag,
-        last_modified=None if modified is None else int(min(modified, now)),
-        date_is_strong=modified is not None and modified <= now - SETTLED_AFTER,
-    )
+    shown = int(min(now, modified))
+    return conditional.Validators(representation.etag, shown, modified <= now - SETTLED_AFTER)
 
 
 def _fields(request: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -136,13 +139,14 @@ def _fields(request: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return fields
 
 
-def _validator_headers(validators: conditional.Validators) -> list[tuple[bytes, bytes]]:
+@functools.lru_cache(maxsize=VALIDATORS_KEPT)
+def _validator_headers(validators: conditional.Validators) -> Headers:
     headers = []
     if validators.etag is not None:
         headers.append((b"etag", validators.etag.encode("latin-1")))
     if validators.last_modified is not None:
         headers.append((b"last-modified", conditional.format_date(validators.last_modified).encode()))
-    return headers
+    return tuple(headers)
 
 
 def _content(media_type: str, length: int) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:

@@ -13,7 +13,6 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Scope
 
-from origin.http.byte_ranges import ByteRange
 from origin.http1.response_head import kept_line, made_line, status_line
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.http1.stream import STREAM, Stream
@@ -365,39 +364,31 @@ class Exchange:
                 self._transport.write(piece)
 
     async def _send_file(self, message: Any) -> None:
-        head, count, last = self._take_head(), message["count"], not message.get("more_body", False)
-        end = b""
+        """Send a range of a file, behind the head where that hasn't gone out yet."""
+        head, last, end = self._take_head(), not message.get("more_body", False), b""
+        first, count = message["offset"], message["count"]
         if self._bodyless:
             self._write_all(head, b"", b"")
+            if last:
+                self._finish()
+            return
+        if self._chunked:
+            head, end = head + b"%x\r\n" % count, b"\r\n" + (b"0\r\n\r\n" if last else b"")
         else:
-            if self._chunked:
-                head, end = head + b"%x\r\n" % count, b"\r\n" + (b"0\r\n\r\n" if last else b"")
-            else:
-                self._count(count)
-            part = ByteRange(message["offset"], message["offset"] + count - 1)
-            if not await self._sent(head, part, message["file"]):
-                return
-            if end:
-                self._transport.write(end)
-        if last:
-            self._finish()
-
-    async def _sent(self, head: bytes, part: ByteRange, file: int) -> bool:
-        """Send a head and a range of a file. Returns False when the client has gone."""
+            self._count(count)
         if self._transport.get_write_buffer_size():
             await self._emptied()
         if self._disconnected:
-            return False
+            return
         sender = self._connection.sender or self._connection.file_sender()
         before = sender.sent + len(head)
         try:
             # Most ranges find room in the kernel at once: then nobody waits.
-            if not sender.begin_range(head, *part, file):
+            if not sender.begin_range(head, first, first + count - 1, message["file"]):
                 await sender.rest()
         except OSError as error:
             log_failure(self.scope["path"], error)
             self._cut()
-            return False
         except asyncio.CancelledError:
             # Whatever the application does next, nothing may follow half of a file's bytes.
             self._cut()
@@ -405,7 +396,11 @@ class Exchange:
         finally:
             # How far it came, for those who count: a player that seeks leaves most of a file unsent.
             self.scope["extensions"][ZERO_COPY]["sent"] = max(sender.sent - before, 0)
-        return not self._disconnected
+        if not self._disconnected:
+            if end:
+                self._transport.write(end)
+            if last:
+                self._finish()
 
     async def _emptied(self) -> None:
         """Wait until the transport has written everything: the file's bytes go past its buffer."""

@@ -257,7 +257,8 @@ class HttpProtocol(Connection):
         self._set_target()
         if self._told is not None and self.client is not None:
             self._set_client(self.client[0])
-        extensions = self.scope["extensions"] = dict[str, dict[object, object]]()
+        extensions: dict[str, dict[str, object]] = {}
+        self.scope["extensions"] = extensions
         if self._zero_copy:
             extensions[ZERO_COPY] = {}
         # After an upgrade that isn't taken, the parser reads nothing more.

@@ -17,6 +17,9 @@ _NOT_IN_NAME = re.compile(rb'[\x00-\x1f\x7f()<>@,;:\[\]={} \t\\"]')
 # RFC 9110 §5.5: a server's own fields have no control characters; HTAB is white space.
 _NOT_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
+NAMES_KEPT = 64
+"""Most names of header fields that are cached."""
+
 LINES_KEPT = 512
 """Header fields that are kept as they are written: most are the same in all answers."""
 
@@ -38,15 +41,23 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"connection"})
 
 
 def made_line(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """A field as a line of HTTP/1, behind its name if that is about the framing; kept by `kept_line`.
+    """Encode a header field as a line of HTTP/1, behind its name if it is about the body's framing.
 
     Raises:
-        RuntimeError: It can't be one.
+        RuntimeError: the field has characters that no field may have.
     """
-    if _NOT_IN_NAME.search(name) or _NOT_IN_VALUE.search(value):
+    framing, start = _line_start(name)
+    if _NOT_IN_VALUE.search(value):
+        raise RuntimeError(f"Invalid header field {name!r}.")
+    return framing, b"%b%b\r\n" % (start, value)
+
+
+@functools.lru_cache(maxsize=NAMES_KEPT)
+def _line_start(name: bytes) -> tuple[bytes, bytes]:
+    if _NOT_IN_NAME.search(name):
         raise RuntimeError(f"Invalid header field {name!r}.")
     lowered = name.lower()
-    return lowered if lowered in _FRAMING else b"", b"%b: %b\r\n" % (lowered, value)
+    return lowered if lowered in _FRAMING else b"", lowered + b": "
 
 
 kept_line = functools.lru_cache(maxsize=LINES_KEPT)(made_line)

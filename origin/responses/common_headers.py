@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from origin.access.policy import port_of, private_area
+from origin.http.select import Headers
 from origin.http1.access_log import AccessLog, RequestCounters, area_of, log
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.http1.stream import Stream
@@ -20,12 +21,26 @@ EXPOSED = (
     b"icy-br, icy-description, icy-genre, icy-metaint, icy-name, icy-pub, icy-url"
 )
 ALLOWED = (
-    b"Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, "
-    b"Content-Type, Icy-MetaData, "
-    b"If-Match, If-Modified-Since, If-None-Match, If-Range, Last-Event-ID, Range"
+    "Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, "
+    "Content-Type, Icy-MetaData, "
+    "If-Match, If-Modified-Since, If-None-Match, If-Range, Last-Event-ID, Range"
 )
-PREFLIGHT_SECONDS = b"86400"
 
+PREFLIGHT = Response(
+    status_code=204,
+    headers={
+        "access-control-allow-methods": "GET, HEAD, OPTIONS",
+        "access-control-allow-headers": ALLOWED,
+        "access-control-max-age": "86400",
+    },
+)
+"""The response to a CORS preflight, which browsers may keep for a day."""
+
+SERVER_OPTIONS = Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, OPTIONS"})
+"""The response to `OPTIONS *` (RFC 9110 §9.3.7), with which libshout asks for TLS; any 2xx means none."""
+
+FAILURE = PlainTextResponse("Internal Server Error\n", 500)
+"""The response to a request for which the application failed."""
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 """The default X-Content-Type-Options of every response."""
@@ -97,7 +112,8 @@ class CommonHeaders:
             if kind == "http.response.start":
                 status = message["status"]
                 headers = _with_default_headers(status, [*message.get("headers", ()), *shared])
-                await send({**message, "headers": headers})
+                message["headers"] = headers
+                await send(message)
                 return
             if kind != ZERO_COPY:
                 size = len(message.get("body", b""))
@@ -115,12 +131,16 @@ class CommonHeaders:
                     streams.append(message["stream"])
 
         try:
-            if shared and _is_preflight(scope):
-                await _answer_preflight(count)
-            elif scope["method"] == "OPTIONS" and scope["path"] == "*":
-                await _answer_server_options(count)
-            else:
-                await _answer_or_500(self._app, scope, receive, count, lambda: status)
+            app = self._app if scope["method"] != "OPTIONS" else self._options_app(scope, shared)
+            await app(scope, receive, count)
+        except TruncatedFileError:
+            raise  # logged where files are sent
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if not status:
+                await FAILURE(scope, receive, count)
+            elif status != 500:
+                raise  # RFC 9112 §8: an answer that has begun must not look complete
         finally:
             self._access_log.count_request(area, status)
             if self._access_log.log_requests:
@@ -132,65 +152,25 @@ class CommonHeaders:
         """Return the CORS header fields for a request, empty if other origins may not read the response."""
         if area not in SHARED_AREAS:
             return []
-        if private_area(scope["path"]) is None:
+        if area != "api" or private_area(scope["path"]) is None:
             return self._cross_origin
         return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
 
-
-def _is_preflight(scope: Scope) -> bool:
-    return scope["method"] == "OPTIONS" and any(
-        name == b"access-control-request-method" for name, _ in scope["headers"]
-    )
-
-
-async def _answer_server_options(send: Send) -> None:
-    """Answer `OPTIONS *` (RFC 9110 §9.3.7), with which libshout asks for TLS; any 2xx means none."""
-    headers = [(b"allow", b"GET, HEAD, POST, PUT, OPTIONS")]
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    def _options_app(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:
+        """Choose what answers an OPTIONS request."""
+        if shared and _has(scope["headers"], b"access-control-request-method"):
+            return PREFLIGHT
+        return SERVER_OPTIONS if scope["path"] == "*" else self._app
 
 
 def _with_default_headers(status: int, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Add the default header fields that a response doesn't set itself."""
-    names = {name for name, _ in headers}
-    if NO_SNIFFING[0] not in names:
+    if NO_SNIFFING not in headers and not _has(headers, NO_SNIFFING[0]):
         headers.append(NO_SNIFFING)
-    if status == 500 and b"cache-control" not in names:
+    if status == 500 and not _has(headers, b"cache-control"):
         headers.append((b"cache-control", b"no-store"))
     return headers
 
 
-async def _answer_or_500(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, status: Callable[[], int]
-) -> None:
-    """Call the application; log an exception, and answer 500 if no response has begun.
-
-    Args:
-        app: the application.
-        scope: its scope.
-        receive: its receive function.
-        send: its send function.
-        status: returns the status of the response so far, 0 before it begins.
-    """
-    try:
-        await app(scope, receive, send)
-    except TruncatedFileError:
-        raise  # logged where files are sent
-    except Exception:
-        log.exception("request failed", method=scope["method"], path=scope["path"])
-        if not status():
-            headers = [(b"content-type", b"text/plain; charset=utf-8")]
-            await send({"type": "http.response.start", "status": 500, "headers": headers})
-            await send({"type": "http.response.body", "body": b"Internal Server Error\n"})
-        elif status() != 500:
-            raise  # RFC 9112 §8: an answer that has begun must not look complete
-
-
-async def _answer_preflight(send: Send) -> None:
-    headers = [
-        (b"access-control-allow-methods", b"GET, HEAD, OPTIONS"),
-        (b"access-control-allow-headers", ALLOWED),
-        (b"access-control-max-age", PREFLIGHT_SECONDS),
-    ]
-    await send({"type": "http.response.start", "status": 204, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+def _has(headers: Headers, wanted: bytes) -> bool:
+    return any(name == wanted for name, _ in headers)

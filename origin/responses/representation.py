@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -22,7 +22,7 @@ from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from packager.library.storage import LocalFile
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 from origin.http.representation import Representation
 
 COPY_STEP = 256 * 1024
@@ -38,6 +38,8 @@ class ThreadReader:
         read: returns up to a number of bytes from a position; other users may call it.
         release: called on closing.
     """
+
+    __slots__ = ("_read", "_reading", "_release")
 
     def __init__(self, read: Callable[[int, int], bytes], release: Callable[[], None]) -> None:
         self._read = read
@@ -70,6 +72,8 @@ class FileRepresentation(ThreadReader):
         release: called at the end instead of closing the file.
         etag: the entity-tag, if it is known.
     """
+
+    __slots__ = ("_file", "etag", "last_modified", "media_type", "size")
 
     def __init__(
         self,
@@ -211,31 +215,19 @@ class RepresentationResponse(Response):
             descriptor = None
             if ZERO_COPY in scope.get("extensions", ()):
                 descriptor = self.representation.descriptor()
-            await self._send_body(reply.body, descriptor, send)
+            left = len(reply.body)
+            for piece in reply.body or (b"",):
+                left -= 1
+                if isinstance(piece, bytes):
+                    await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
+                elif descriptor is None:
+                    await self._copy(piece, left > 0, send)
+                else:
+                    await send(_zero_copy(descriptor, piece, left > 0))
         finally:
             await self.representation.close()
         if self.background is not None:
             await self.background()
-
-    async def _send_body(self, body: Sequence[bytes | ByteRange], descriptor: int | None, send: Send) -> None:
-        for left, piece in enumerate(body, 1 - len(body)):
-            more = left < 0
-            if isinstance(piece, bytes):
-                await send({"type": "http.response.body", "body": piece, "more_body": more})
-            elif descriptor is None:
-                await self._copy(piece, more, send)
-            else:
-                await send(
-                    {
-                        "type": ZERO_COPY,
-                        "file": descriptor,
-                        "offset": piece.first,
-                        "count": piece.length,
-                        "more_body": more,
-                    }
-                )
-        if not body:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _copy(self, part: ByteRange, more: bool, send: Send) -> None:
         position = part.first
@@ -248,3 +240,10 @@ class RepresentationResponse(Response):
             await send(
                 {"type": "http.response.body", "body": data, "more_body": more or position <= part.last}
             )
+
+
+def _zero_copy(descriptor: int, part: ByteRange, more: bool) -> Message:
+    """Make the message that has the server send a range of a file."""
+    first, last = part
+    count = last + 1 - first
+    return {"type": ZERO_COPY, "file": descriptor, "offset": first, "count": count, "more_body": more}
