@@ -19,8 +19,6 @@ from starlette.routing import BaseRoute, Route
 
 from origin.http.media_types import media_type
 from packager.library.catalogue import (
-    MAX_PAGE_ITEMS,
-    PAGE_ITEMS,
     Catalogue,
     CataloguePage,
     Entry,
@@ -70,17 +68,18 @@ class LibraryList:
         Query parameters: ``limit``, the number of items; ``after``, kind and path of the item before them
         (``file/a/film.mp4``); or ``path``, to list only the title and file of that path.
         """
-        query = request.query_params
+        query, limits = request.query_params, self._catalogue.limits
         try:
-            limit, after = limit_of(query.get("limit", str(PAGE_ITEMS))), item_of(query.get("after"))
+            limit = limit_of(query.get("limit", str(limits.page_items)), limits.most_page_items)
+            after = item_of(query.get("after"))
         except AskedWronglyError as error:
             return PlainTextResponse(f"{error}\n", 400, UNCACHED)
         path = query.get("path")
         try:
             if path is None:
-                page = await self._catalogue.page(after, limit)
+                page = await self._catalogue.page(after, limit, patience=limits.page_seconds)
             else:
-                page = await self._catalogue.named(path)
+                page = await self._catalogue.named(path, patience=limits.page_seconds)
         except OSError as error:
             return self._without_folder(error)
         self._is_gone = False
@@ -112,14 +111,14 @@ class LibraryList:
         return await asyncio.shield(writing)
 
 
-def limit_of(text: str) -> int:
-    """Parse the number of items.
+def limit_of(text: str, most: int) -> int:
+    """Parse the number of items, of which a page has so many at most.
 
     Raises:
         AskedWronglyError: it isn't a number in range.
     """
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_PAGE_ITEMS):
-        raise AskedWronglyError(f"limit: a whole number from 1 to {MAX_PAGE_ITEMS}")
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= most):
+        raise AskedWronglyError(f"limit: a whole number from 1 to {most}")
     return int(text)
 
 

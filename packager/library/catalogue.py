@@ -23,13 +23,6 @@ from packager.process.limits import ProcessLimits
 from packager.process.process import read_only_sandbox, run
 from packager.process.tools import BusyError, Tools, ToolsError
 
-PATIENCE_SECONDS = 1.0
-"""How long a page waits for inspections."""
-
-PAGE_ITEMS = 200
-"""Default number of items of a page."""
-
-MAX_PAGE_ITEMS = 500
 MAX_CODECS = 16
 """Most streams of a file whose codecs are listed."""
 
@@ -132,6 +125,9 @@ class CatalogueLimits:
         probe_memory_bytes: Address space that it may take: it expands the index of a file, of ten hours to
             270 MB.
         busy_seconds: Until a file is looked at again where the system had no room for that.
+        page_items: Items of a page for which nobody says a number.
+        most_page_items: Most items of a page.
+        page_seconds: How long a page waits for what isn't known yet of its files.
         page_files: Files of all items of a page, of which a title has several.
         unknown_files: Files that wait to be looked at, at most: those that were asked for first are left
             until they are again.
@@ -144,6 +140,9 @@ class CatalogueLimits:
     probe_bytes: int = 128 << 10
     probe_memory_bytes: int = 640 << 20
     busy_seconds: float = 1.0
+    page_items: int = 200
+    most_page_items: int = 500
+    page_seconds: float = 1.0
     page_files: int = 1000
     unknown_files: int = 2000
     listing: ListingLimits = field(default_factory=ListingLimits)
@@ -176,7 +175,7 @@ class Catalogue:
         self._root = root
         self._tools = tools
         self._obstacle = obstacle
-        self._limits = limits
+        self.limits = limits
         self.listing = FileListing(root, CONTAINERS, withheld, limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
         self._known: OrderedDict[Renditions | File, Facts] = OrderedDict()
@@ -198,7 +197,7 @@ class Catalogue:
             await self._wanted.wait()
             self._wanted.clear()
             async with asyncio.TaskGroup() as group:
-                for _ in range(self._limits.probes):
+                for _ in range(self.limits.probes):
                     group.create_task(self._look())
 
     def close(self) -> None:
@@ -210,15 +209,15 @@ class Catalogue:
     async def page(
         self,
         after: tuple[str, str] | None = None,
-        count: int = PAGE_ITEMS,
+        count: int | None = None,
         *,
-        patience: float | None = PATIENCE_SECONDS,
+        patience: float | None,
     ) -> CataloguePage:
         """Return the items after another.
 
         Args:
             after: its kind (``title`` or ``file``) and path; None: from the first one.
-            count: how many at most.
+            count: how many at most; None: as many as the limits say.
             patience: seconds in which facts may come before it goes without them; None: until all are there.
 
         Raises:
@@ -226,12 +225,13 @@ class Catalogue:
         """
         listing = await self.listing.latest()
         first = 0 if after is None else listing.position_behind(*after)
-        found = _within(listing.items(first, min(count, MAX_PAGE_ITEMS)), self._limits.page_files)
+        most = min(count or self.limits.page_items, self.limits.most_page_items)
+        found = _within(listing.items(first, most), self.limits.page_files)
         behind = first + len(found) < len(listing.titles) + len(listing.files)
         last = (_kind(found[-1]), found[-1].path) if found and behind else None
         return await self._described(listing, found, last, patience)
 
-    async def named(self, path: str, *, patience: float | None = PATIENCE_SECONDS) -> CataloguePage:
+    async def named(self, path: str, *, patience: float | None) -> CataloguePage:
         """Return the title and the file of a path; otherwise as `page`."""
         listing = await self.listing.latest()
         return await self._described(listing, listing.named(path), None, patience)
@@ -261,7 +261,7 @@ class Catalogue:
             elif item not in self._looked_at:
                 self._unknown[item] = None
                 self._unknown.move_to_end(item)
-        while len(self._unknown) > self._limits.unknown_files:
+        while len(self._unknown) > self.limits.unknown_files:
             self._unknown.popitem(last=False)
         if self._unknown:
             self._wanted.set()
@@ -285,12 +285,12 @@ class Catalogue:
             except BusyError:
                 # That is nothing about the file.
                 self._unknown[item] = None
-                await asyncio.sleep(self._limits.busy_seconds)
+                await asyncio.sleep(self.limits.busy_seconds)
                 continue
             finally:
                 self._looked_at.discard(item)
             self._learnt += 1
-            if len(self._known) > self._limits.listing.files:
+            if len(self._known) > self.limits.listing.files:
                 self._known.popitem(last=False)
             self._tell()
 
@@ -298,7 +298,7 @@ class Catalogue:
         obstacle = await asyncio.to_thread(self._obstacle, item.path)
         if self._tools is None or isinstance(item, Renditions):
             return Facts(obstacle=obstacle)
-        facts = await probe(self._root / item.path, self._tools, self._limits)
+        facts = await probe(self._root / item.path, self._tools, self.limits)
         return replace(facts, obstacle=obstacle)
 
 

@@ -242,7 +242,7 @@ class LiveStream:
     @property
     def viewers(self) -> int:
         """How many clients fetched a playlist lately."""
-        return self.viewer_counter.count(time.monotonic())
+        return self.viewer_counter.count(self._clock())
 
     @property
     def blocked(self) -> int:

@@ -49,6 +49,7 @@ class Recording:
         note: what it is.
         place: its folder.
         size: bytes of its files, where they were counted; else the note tells.
+        limits: how much of it is read at once.
 
     Attributes:
         path: its folder, for people and for readers.
@@ -57,8 +58,15 @@ class Recording:
         obstacle: why there is no MP4 of it; empty where there is one.
     """
 
-    def __init__(self, note: Note, place: Path | DataFolder, size: int | None = None) -> None:
+    def __init__(
+        self,
+        note: Note,
+        place: Path | DataFolder,
+        size: int | None = None,
+        limits: RecordingsLimits = DEFAULT_LIMITS,
+    ) -> None:
         self.note = note
+        self._limits = limits
         self._place = DataFolder.at(place)
         self.path = path = Path(str(self._place))
         self.size = note.size if size is None else size
@@ -114,7 +122,7 @@ class Recording:
             with self._place.open() as folder:
                 listed = read_back(folder, names)
                 if folder.status(HEAD) is None:
-                    folder.write_whole(HEAD, make_head(folder, listed))
+                    folder.write_whole(HEAD, make_head(folder, listed, self._limits))
             self._layout = lay_out(listed)
         return self.open(HEAD), self._layout
 
@@ -197,7 +205,7 @@ class Recordings:
                 size = _size_of(inner, note.renditions) if self._retention.size else None
         except (NotOursError, FileNotFoundError):
             return None
-        return Recording(note, self._place / name, size)
+        return Recording(note, self._place / name, size, self._limits)
 
     async def seal(self, dvr: Path | DataFolder, ending: EventEnd) -> None:
         """Make a recording of a DVR, then the head of its MP4.
@@ -208,7 +216,7 @@ class Recordings:
         note = await asyncio.to_thread(seal, DataFolder.at(dvr), self._place, ending)
         if note is None:
             return
-        recording = self._known[note.id] = Recording(note, self._place / note.id)
+        recording = self._known[note.id] = Recording(note, self._place / note.id, limits=self._limits)
         log.info("event recorded", channel=self._channel, recording=note.id, seconds=round(note.duration, 1))
         with recording.reading(), contextlib.suppress(NotFoundError):
             await self.expire(time.time())

@@ -22,6 +22,7 @@ from media.mp4.moof import Defaults, Sample, parse_moof
 from media.mp4.progressive import MovieTrack, TrackTables, write_head
 from media.mp4.track_box import TrackFacts
 from packager.data_folder import OpenFolder
+from packager.recordings.limits import DEFAULT_LIMITS, RecordingsLimits
 from packager.window.model import LiveSegment, Timeline
 from packager.window.rendition import segment_uri
 
@@ -33,10 +34,6 @@ HEAD_BYTES = 4096
 
 MAX_MOOF = 1 << 20
 """Longest ``moof`` that is read."""
-
-ROWS_BETWEEN_PAUSES = 32
-ROW_PAUSE_SECONDS = 0.002
-"""Pause after so many segments, so that this thread doesn't hold the GIL while live parts are due."""
 
 _Read = Callable[[int, int], bytes]
 _Run = tuple[int, tuple[Sample, ...], int]
@@ -86,8 +83,13 @@ def lay_out(listed: Listed) -> Layout:
     return layout
 
 
-def make_head(folder: OpenFolder, listed: Listed) -> bytes:
+def make_head(folder: OpenFolder, listed: Listed, limits: RecordingsLimits = DEFAULT_LIMITS) -> bytes:
     """Make the head of the MP4. Blocks for a while.
+
+    Args:
+        folder: of the recording.
+        listed: its segments.
+        limits: how often it pauses.
 
     Raises:
         UnsupportedError: the codec parameters change; an MP4 has one set for each track.
@@ -96,10 +98,10 @@ def make_head(folder: OpenFolder, listed: Listed) -> bytes:
     """
     with contextlib.ExitStack() as stack:
         folders = {name: stack.enter_context(folder.folder(name)) for name in listed}
-        return _make_head(folders, listed)
+        return _make_head(folders, listed, limits)
 
 
-def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
+def _make_head(folders: Mapping[str, OpenFolder], listed: Listed, limits: RecordingsLimits) -> bytes:
     muxer = _Muxer([_first_timeline(segments) for segments in listed.values()])
     position = 0
     for count, row in enumerate(zip(*listed.values(), strict=True), 1):
@@ -112,8 +114,8 @@ def _make_head(folders: Mapping[str, OpenFolder], listed: Listed) -> bytes:
             found.append(_runs(folders[name], segment, track, position))
             position += segment.size
         muxer.add(found, begins=any(segment.discontinuity for segment in row))
-        if count % ROWS_BETWEEN_PAUSES == 0:
-            time.sleep(ROW_PAUSE_SECONDS)
+        if count % limits.rows_between_pauses == 0:
+            time.sleep(limits.row_pause_seconds)
     return write_head(muxer.finish(), position)
 
 

@@ -166,7 +166,7 @@ async def test_names_that_no_address_can_say_are_not_listed(tmp_path: Path) -> N
 
 async def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        await Catalogue(tmp_path / "nowhere", None).page()
+        await Catalogue(tmp_path / "nowhere", None).page(patience=0)
 
 
 async def test_renditions_of_one_name_in_one_folder_are_a_title(tmp_path: Path) -> None:
