@@ -153,8 +153,7 @@ class CueReader:
         start, end = _milliseconds(found.groups()[:4]), _milliseconds(found.groups()[4:8])
         if end <= start:  # §4.4
             raise self._wrong("a cue ends before it begins")
-        settings = " ".join(word for word in (found[9] or "").split() if _SETTING.fullmatch(word))
-        self._timing = (start, end, settings)
+        self._timing = (start, end, valid_settings(found[9] or ""))
         self._state = self._body
 
     def _body(self, line: str) -> None:
@@ -184,9 +183,34 @@ def segment(cues: Iterable[Cue], origin: int) -> bytes:
     """
     # RFC 8216 §3.5: maps cue times to MPEG-2 timestamps of 33 bits.
     mapped = f"X-TIMESTAMP-MAP=LOCAL:{timestamp(0)},MPEGTS:{origin * TICKS % WRAP}\n\n"
+    return HEADER + mapped.encode() + _blocks(cues)
+
+
+def write_file(cues: Iterable[Cue]) -> bytes:
+    """Write a file of cues in order of their starts."""
+    return HEADER + b"\n" + _blocks(cues)
+
+
+def _blocks(cues: Iterable[Cue]) -> bytes:
     # An empty line behind the last cue, too: some readers concatenate segments.
-    blocks = (f"{_head(cue)}\n{cue.text}\n\n" for cue in cues)
-    return HEADER + mapped.encode() + "".join(blocks).encode()
+    return "".join(f"{_head(cue)}\n{cue.text}\n\n" for cue in cues).encode()
+
+
+def valid_settings(text: str) -> str:
+    """Give those of a cue's settings (§4.4) that are such."""
+    return " ".join(word for word in text.split() if _SETTING.fullmatch(word))
+
+
+def escape(text: str) -> str:
+    """Write plain text as a cue's (§4.2.2); empty lines, which would end the cue, are left out."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return without_empty_lines(escaped)
+
+
+def without_empty_lines(text: str) -> str:
+    """Leave out of a cue's text what would end the cue, or what no line of it can have."""
+    lines = _END_OF_LINE.split(text.replace("\0", "\ufffd"))
+    return "\n".join(line.replace("-->", "--&gt;") for line in lines if line.strip())
 
 
 def timestamp(milliseconds: int) -> str:

@@ -343,6 +343,7 @@ class AdaptationSet:
         start_with_sap: type of the stream access points that all segments begin with; 0 where that isn't so.
         id: by which others refer to it, or None.
         trick_mode_of: the IDs of those for which it is played while somebody seeks or winds; empty for none.
+        roles: what it is for (§5.8.5.5); empty: what follows from its kind and from ``main``.
     """
 
     content_type: str
@@ -356,6 +357,7 @@ class AdaptationSet:
     start_with_sap: int = 1
     id: int | None = None
     trick_mode_of: Sequence[int] = ()
+    roles: Sequence[str] = ()
 
     def element(self) -> Element:
         """Build it."""
@@ -386,7 +388,8 @@ class AdaptationSet:
             element.append(self.reference_time.element())
         if self.content_type != "image":
             role = "subtitle" if self.content_type == "text" else "main" if self.main else "alternate"
-            SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=role)
+            for one in self.roles or (role,):
+                SubElement(element, "Role", schemeIdUri="urn:mpeg:dash:role:2011", value=one)
         element.extend(representation.element() for representation in self.representations)
         return element
 

@@ -109,6 +109,8 @@ class Media:
     default: bool = False
     autoselect: bool = False
     channels: int | str | None = None
+    forced: bool = False
+    characteristics: str | None = None
 
     def __str__(self) -> str:
         return "#EXT-X-MEDIA:" + attributes(
@@ -119,10 +121,23 @@ class Media:
                 ("LANGUAGE", None if self.language is None else quoted(self.language)),
                 ("DEFAULT", "YES" if self.default else "NO"),
                 ("AUTOSELECT", "YES" if self.autoselect or self.default else "NO"),
+                ("FORCED", "YES" if self.forced else None),
+                ("CHARACTERISTICS", None if self.characteristics is None else quoted(self.characteristics)),
                 ("CHANNELS", None if self.channels is None else quoted(str(self.channels))),
                 ("URI", None if self.uri is None else quoted(self.uri)),
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SessionData:
+    """EXT-X-SESSION-DATA (§4.4.6.4) whose value is the JSON at an address."""
+
+    data_id: str
+    uri: str
+
+    def __str__(self) -> str:
+        return f"#EXT-X-SESSION-DATA:DATA-ID={quoted(self.data_id)},URI={quoted(self.uri)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +154,14 @@ class MultivariantPlaylist:
     comments: Sequence[str] = ()
     independent: bool = True
     pictures: Sequence[IFrameVariant | ImageVariant] = ()
+    session_data: Sequence[SessionData] = ()
 
     def render(self) -> str:
         """Write the playlist."""
         lines = ["#EXTM3U", f"#EXT-X-VERSION:{self.version}"]
         lines += ["#EXT-X-INDEPENDENT-SEGMENTS"] if self.independent else []
         lines += [f"# {comment}" for comment in self.comments]
-        lines += [str(item) for item in self.media]
+        lines += [str(item) for item in (*self.session_data, *self.media)]
         for variant in self.variants:
             lines += variant.lines()
         lines += [str(item) for item in self.pictures]

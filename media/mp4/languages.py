@@ -58,6 +58,20 @@ _NO_LANGUAGES = ("und", "mis", "zxx", "mul")
 _TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,8}")
 
 
+_OTHERS = frozenset(("cmn", "fil", "gsw", "haw", "nan", "nds", "yue"))
+"""Languages without two letters that films are often subtitled in."""
+
+
+def known_language(word: str) -> str | None:
+    """Give the BCP 47 tag of a word in a file's name, such as ``ger`` or ``pt_BR``; None of others."""
+    first, _, rest = word.replace("_", "-").partition("-")
+    lowered = first.lower()
+    if lowered not in _TWO_LETTERS and lowered not in _TWO_LETTERS.values() and lowered not in _OTHERS:
+        return None
+    tag = _TWO_LETTERS.get(lowered, lowered) + (f"-{rest}" if rest else "")
+    return tag if _TAG.fullmatch(tag) else None
+
+
 def language_tag(code: str, extended: str = "") -> str | None:
     """Give a BCP 47 tag: the shortest code there is (RFC 5646 §2.2.1), as ``en`` for ``eng``.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -31,6 +31,12 @@ MAX_EDITS = 64
 
 TABLES = frozenset((b"stts", b"ctts", b"stsc", b"stsz", b"stz2", b"stco", b"co64", b"stss"))
 """The boxes of a sample table that are kept for :mod:`media.mp4.samples`."""
+
+MAX_CHAPTERS = 1 << 17
+"""Most bytes of a list of chapters that are kept: it has at most 255 of them, each with 265."""
+
+DASH_ROLE = b"urn:mpeg:dash:role:2011"
+"""The scheme of ``kind`` (§8.10.4) whose words are known: what ISO/IEC 23009-1 §5.8.5.5 calls roles."""
 
 MAX_NAME = 256
 """Longest name of a track in bytes; of longer ones nobody could choose in a menu."""
@@ -78,6 +84,8 @@ class Track:
         language: ISO 639-2/T code; ``und`` when not given.
         extended_language: BCP 47 tag of ``elng``, which says more than the code; empty without it.
         name: what the track is called, such as "Director commentary"; empty where nobody has named it.
+        roles: what it is for, in words of DASH such as ``caption`` (§8.10.4, ``kind``).
+        chapter_track: ID of the track that names the chapters of this one (§8.3.3, ``chap``); 0 without one.
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
         display_height: track header's height.
@@ -102,6 +110,8 @@ class Track:
     self_contained: bool
     extended_language: str = ""
     name: str = ""
+    roles: tuple[str, ...] = ()
+    chapter_track: int = 0
 
     @property
     def rotation(self) -> int:
@@ -119,11 +129,13 @@ class Movie:
         timescale: ticks per second of the movie's own durations (edits).
         tracks: in the file's order.
         fragmented: whether movie fragments follow (§8.8.1); the sample tables then say little or nothing.
+        chapter_list: payload of the box of user data that lists chapters (``chpl``); empty without one.
     """
 
     timescale: int
     tracks: tuple[Track, ...]
     fragmented: bool
+    chapter_list: bytes = b""
 
 
 def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
@@ -146,11 +158,14 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
     moov = Boxes(data)
     traks: list[Box] = []
     singles: dict[bytes, Box] = {}
+    user_data: list[Box] = []
     for found in moov.walk(0, len(data)):
         if found.kind == b"trak":
             traks.append(found)
         elif found.kind in (b"mvhd", b"mvex", b"cmov"):
             _only(singles, found)
+        elif found.kind == b"udta":
+            user_data.append(found)
     if b"cmov" in singles:  # QuickTime File Format, "Compressed movie resources"
         raise UnsupportedError("compressed moov (cmov)")
     if len(traks) > MAX_TRACKS:
@@ -159,7 +174,10 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
     tracks = tuple([_track(moov, trak) for trak in traks])
     if len({track.track_id for track in tracks}) != len(tracks):  # §8.3.2.3: IDs are unique
         raise MalformedError("two tracks have the same ID")
-    return Movie(timescale, tracks, fragmented=b"mvex" in singles)
+    chapters = next((one for one in _user_data(moov, user_data) if one.kind == b"chpl"), None)
+    chapter_list = b"" if chapters is None else bytes(moov.data[chapters.payload : chapters.end])
+    chapter_list = chapter_list[:MAX_CHAPTERS]
+    return Movie(timescale, tracks, fragmented=b"mvex" in singles, chapter_list=chapter_list)
 
 
 class Boxes:
@@ -185,7 +203,7 @@ class Boxes:
 
 
 def _track(moov: Boxes, trak: Box) -> Track:
-    boxes = _children(moov, trak, b"tkhd", b"mdia", b"edts", b"udta")
+    boxes = _children(moov, trak, b"tkhd", b"mdia", b"edts", b"udta", b"tref")
     mdia = _children(moov, _need(boxes, b"mdia", "trak"), b"mdhd", b"hdlr", b"minf", b"elng")
     minf = _children(moov, _need(mdia, b"minf", "mdia"), b"stbl", b"dinf")
     stbl = _children(moov, _need(minf, b"stbl", "minf"), b"stsd", *TABLES)
@@ -200,6 +218,7 @@ def _track(moov: Boxes, trak: Box) -> Track:
     hdlr = _need(mdia, b"hdlr", "mdia")
     (handler,) = _fields(moov, hdlr, 8, ">4s")
     extended = mdia.get(b"elng")
+    user_data = _user_data(moov, [boxes[b"udta"]] if b"udta" in boxes else [])
     return Track(
         track_id=track_id,
         handler=handler,
@@ -215,7 +234,9 @@ def _track(moov: Boxes, trak: Box) -> Track:
         tables={kind: moov.data[found.payload : found.end] for kind, found in stbl.items() if kind in TABLES},
         self_contained=_self_contained(moov, minf.get(b"dinf")),
         extended_language="" if extended is None else _string(moov, extended, 4),  # §8.4.6
-        name=_user_name(moov, boxes.get(b"udta")) or _handler_name(moov, hdlr),
+        name=_user_name(moov, user_data) or _handler_name(moov, hdlr),
+        roles=_roles(moov, user_data),
+        chapter_track=_chapter_track(moov, boxes.get(b"tref")),
     )
 
 
@@ -274,17 +295,39 @@ def _language(packed: int) -> str:
     return letters if letters.isalpha() and packed != 0x7FFF else "und"
 
 
-def _user_name(moov: Boxes, udta: Box | None) -> str:
+def _user_data(moov: Boxes, parents: Iterable[Box]) -> list[Box]:
+    """Go through user data as far as they are boxes: they are anybody's, and a player needs none of them."""
+    found: list[Box] = []
+    for parent in parents:
+        try:
+            found += moov.walk(parent.payload, parent.end)
+        except MalformedError:
+            continue
+    return found
+
+
+def _user_name(moov: Boxes, user_data: Iterable[Box]) -> str:
     """Find the name that somebody gave a track (QuickTime File Format, "User data atoms")."""
     found: dict[bytes, str] = {}
-    try:
-        for one in () if udta is None else moov.walk(udta.payload, udta.end):
-            if one.kind in (b"name", b"\xa9nam"):
-                # International text has a length and a language before it.
-                found.setdefault(one.kind, _string(moov, one, 0 if one.kind == b"name" else 4))
-    except MalformedError:  # user data are anybody's: a player needs none of them
-        pass
+    for one in user_data:
+        if one.kind in (b"name", b"\xa9nam"):
+            # International text has a length and a language before it.
+            found.setdefault(one.kind, _string(moov, one, 0 if one.kind == b"name" else 4))
     return found.get(b"name") or found.get(b"\xa9nam", "")
+
+
+def _roles(moov: Boxes, user_data: Iterable[Box]) -> tuple[str, ...]:
+    """Read what a track is for (§8.10.4): two C strings, the scheme of a word and the word."""
+    kinds = [moov.data[one.payload + 4 : one.end] for one in user_data if one.kind == b"kind"]
+    words = [bytes(kind[:MAX_NAME]).split(b"\0") for kind in kinds]
+    found = [word[1] for word in words if word[0] == DASH_ROLE and len(word) > 1]
+    return tuple(word.decode("ascii", "replace") for word in found)
+
+
+def _chapter_track(moov: Boxes, tref: Box | None) -> int:
+    """Read the first ID in a track reference of type ``chap`` (QuickTime File Format, "Chapter lists")."""
+    found = () if tref is None else [one for one in moov.walk(tref.payload, tref.end) if one.kind == b"chap"]
+    return int.from_bytes(moov.data[found[0].payload : found[0].end][:4], "big") if found else 0
 
 
 def _handler_name(moov: Boxes, hdlr: Box) -> str:

@@ -1,4 +1,4 @@
-"""WebVTT in movie fragments (ISO/IEC 14496-30 §7): what DASH players take as captions of a live stream.
+"""WebVTT in MP4 (ISO/IEC 14496-30 §7): fragments, which DASH players take as captions, and samples of files.
 
 A sample has all cues of its time, or none; so a cue begins a sample and ends one.
 """
@@ -11,11 +11,11 @@ import struct
 from collections.abc import Iterable
 
 from media.errors import MalformedError
-from media.mp4.boxes import box
+from media.mp4.boxes import box, walk
 from media.mp4.fragments import write_fragment
 from media.mp4.init_segment import write_init_segment
 from media.mp4.moof import Sample
-from media.webvtt import TICKS, WRAP, Cue, CueReader
+from media.webvtt import TICKS, WRAP, Cue, CueReader, valid_settings, without_empty_lines
 
 TIMESCALE = 1000
 CODECS = "wvtt"
@@ -81,6 +81,21 @@ def fragment(cues: Iterable[Cue], start: int, end: int, number: int) -> bytes:
         samples=samples,
         data=b"".join(data),
     )
+
+
+def read_sample(data: bytes) -> list[tuple[str, str]]:
+    """Read the text and the settings of a sample's cues.
+
+    Raises:
+        MalformedError: it isn't made of boxes.
+    """
+    found: list[tuple[str, str]] = []
+    for one in walk(data):
+        if one.kind == b"vttc":
+            parts = {part.kind: data[part.payload : part.end] for part in walk(data, one.payload, one.end)}
+            text, settings = (parts.get(kind, b"").decode("utf-8", "replace") for kind in (b"payl", b"sttg"))
+            found.append((without_empty_lines(text), valid_settings(settings)))
+    return [(text, settings) for text, settings in found if text]
 
 
 def _cue(cue: Cue) -> bytes:

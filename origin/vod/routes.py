@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from media import webvtt
 from media.dash import mpd
 from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import MEDIA_TYPE
+from media.mp4 import wvtt
 from origin.http import content_coding
 from origin.http.refusal import plain_refusal
 from origin.http.representation import Representation
@@ -25,6 +27,7 @@ from origin.responses.representation import BytesRepresentation, RepresentationR
 from packager.concurrency import opened_in_thread
 from packager.library.storage import NotFoundError
 from packager.vod import OpenIFrames, OpenSegment, Titles
+from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
 
 log = structlog.get_logger()
@@ -50,7 +53,14 @@ def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
         max_age: seconds for which caches may keep a playlist or a segment.
     """
     vod = _Vod(titles, max_age)
+    subtitles = "/vod/{path:path}/subtitles/{track}"
     return [
+        Route(f"{subtitles}/media.m3u8", vod.answers(vod.text_playlist)),
+        Route(f"{subtitles}/init.mp4", vod.answers(vod.text_init)),
+        Route(f"{subtitles}/{{number}}.m4s", vod.answers(vod.text_mp4_segment)),
+        Route(f"{subtitles}/{{number}}.vtt", vod.answers(vod.text_segment)),
+        Route(f"{subtitles}.vtt", vod.answers(vod.whole_text)),
+        Route("/vod/{path:path}/chapters.json", vod.answers(vod.chapters)),
         Route("/vod/{path:path}/master.m3u8", vod.answers(vod.multivariant_playlist)),
         Route("/vod/{path:path}/manifest.mpd", vod.answers(vod.manifest)),
         Route("/vod/{path:path}/{track}/media.m3u8", vod.answers(vod.media_playlist)),
@@ -145,6 +155,34 @@ class _Vod:
         track = await asyncio.to_thread(self._titles.track, path["path"], path["track"])
         return BytesRepresentation(track.init, _media_type(track.video), content_coding.tag((track.init,)))
 
+    async def text_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
+        text = await asyncio.to_thread(self._titles.text_playlist, path["path"], path["track"])
+        return Text(text, MEDIA_TYPE)
+
+    async def text_init(self, path: dict[str, str], _query: QueryParams) -> Representation:
+        await asyncio.to_thread(self._titles.text_playlist, path["path"], path["track"])
+        return BytesRepresentation(wvtt.INIT, wvtt.MEDIA_TYPE, content_coding.tag((wvtt.INIT,)))
+
+    async def text_segment(self, path: dict[str, str], _query: QueryParams) -> Text:
+        number = _number(path["number"])
+        data = await asyncio.to_thread(self._titles.text_segment, path["path"], path["track"], number)
+        return Text(data, webvtt.MEDIA_TYPE)
+
+    async def text_mp4_segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
+        number = _number(path["number"])
+        data = await asyncio.to_thread(
+            self._titles.text_segment, path["path"], path["track"], number, mp4=True
+        )
+        return BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,)))
+
+    async def whole_text(self, path: dict[str, str], _query: QueryParams) -> Text:
+        data = await asyncio.to_thread(self._titles.whole_text, path["path"], path["track"])
+        return Text(data, webvtt.MEDIA_TYPE)
+
+    async def chapters(self, path: dict[str, str], _query: QueryParams) -> Text:
+        found = await asyncio.to_thread(self._titles.chapters, path["path"])
+        return Text(chapters_json(found), "application/json")
+
     async def segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
         name = _SEGMENT.fullmatch(path["number"])
         if name is None:
@@ -178,6 +216,13 @@ def _clip(query: QueryParams) -> Clip:
             raise ClipError(f"{name} is there {len(values)} times")
         told[name] = values[0] if values else None
     return read_clip(told["start"], told["end"])
+
+
+def _number(text: str) -> int:
+    found = _SEGMENT.fullmatch(text)
+    if found is None or found[2] is not None:
+        raise NotFoundError(text)
+    return int(text)
 
 
 def _media_type(video: bool) -> str:

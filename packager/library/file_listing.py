@@ -24,6 +24,9 @@ from packager.library.storage import NOTHING_WITHHELD, SETTLED_AFTER, Withheld, 
 
 RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov)", re.IGNORECASE)
 
+SUBTITLE_ENDINGS = (".srt", ".vtt")
+"""Endings of files with subtitles that belong to the film whose name theirs begins with."""
+
 MAX_RENDITIONS = 16
 """Most files of one title."""
 
@@ -253,13 +256,19 @@ class FileListing:
         return in_order(names)
 
 
+def media_stems(name: str) -> list[str]:
+    """Give what the names of a film's subtitle files begin with: its own name's stem, and its title's."""
+    match = RENDITION.fullmatch(name)
+    return [PurePosixPath(name).stem, *([] if match is None else [match["title"]])]
+
+
 class FolderTitles:
-    """Finds the renditions of titles in folders, which are read again when they change.
+    """Finds titles' renditions and subtitle files in folders, which are read again when they change.
 
     It blocks on the disk, and may be asked by several threads at once.
 
     Args:
-        names: how many names of a folder are looked at, and how many renditions are kept of all folders.
+        names: how many names of a folder are looked at, and how many are kept of all folders.
 
     Attributes:
         reads: how often a folder was read.
@@ -285,6 +294,15 @@ class FolderTitles:
         Raises:
             OSError, ValueError: the folder can't be read, or no folder can have such a name.
         """
+        return [name for _, name in sorted(self._known(folder).titles.get(title, ()))]
+
+    def subtitles(self, folder: str, stem: str) -> list[str]:
+        """Return the subtitle files whose name begins with a film's, in order; raises likewise."""
+        names = self._known(folder).subtitles
+        # What begins with the stem and a dot comes before the slash, which follows the dot in ASCII.
+        return names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
+
+    def _known(self, folder: str) -> _FolderNames:
         with self._lock:
             known = self._folders.get(folder)
             if known is None or self._clock() >= known.idle_until:
@@ -293,12 +311,13 @@ class FolderTitles:
                     known = self._read(folder, changed)
                     self._keep(folder, known)
             self._folders.move_to_end(folder)
-            return [name for _, name in sorted(known.titles.get(title, ()))]
+            return known
 
     def _read(self, folder: str, changed: int) -> _FolderNames:
         self.reads += 1
         began = self._clock()
         titles: dict[str, list[tuple[int, str]]] = {}
+        subtitles: list[str] = []
         count = 0
         with os.scandir(self._root / folder) as entries:
             for _, entry in zip(range(self._names), entries, strict=False):
@@ -306,8 +325,11 @@ class FolderTitles:
                 if match is not None:
                     titles.setdefault(match["title"], []).append((int(match["height"]), entry.name))
                     count += 1
+                elif entry.name.lower().endswith(SUBTITLE_ENDINGS):
+                    subtitles.append(entry.name)
         now = self._clock()
-        return _FolderNames(titles, count, changed, now + IDLE_SHARE * (now - began))
+        count += len(subtitles)
+        return _FolderNames(titles, sorted(subtitles), count, changed, now + IDLE_SHARE * (now - began))
 
     def _keep(self, folder: str, names: _FolderNames) -> None:
         former = self._folders.pop(folder, None)
@@ -320,16 +342,18 @@ class FolderTitles:
 
 @dataclass(frozen=True, slots=True)
 class _FolderNames:
-    """The renditions in a folder.
+    """The renditions and subtitle files in a folder.
 
     Attributes:
         titles: heights and names of renditions, by title.
-        count: of renditions.
+        subtitles: names of subtitle files, in order.
+        count: of both.
         changed: the folder's modification time, as of `time_of_change`.
         idle_until: when it may be read again, by the clock.
     """
 
     titles: dict[str, list[tuple[int, str]]]
+    subtitles: list[str]
     count: int
     changed: int
     idle_until: float

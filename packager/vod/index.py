@@ -19,9 +19,11 @@ from media.mp4.languages import language_tag
 from media.mp4.movie import MAX_MOOV, Movie, Track
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
+from packager.vod.chapters import NO_CHAPTERS, ChapterSource, chapter_source
 from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
 from packager.vod.movie_reader import ContainerLimits, Read, read_movie
 from packager.vod.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
+from packager.vod.text_tracks import TEXT_LIMITS, TextLimits, TextTrack, embedded_text_tracks, segment_times
 
 _KEPT_SHARE = 4
 """A moov of which the tables are less than one part in so many isn't kept for them: they are copied."""
@@ -61,6 +63,7 @@ class IndexLimits:
         segments: likewise of segments; each is a line of a playlist.
         sound_tracks: most sound tracks that are offered.
         containers: what files may be made of that have no whole ``moov``.
+        text: what text tracks may have.
     """
 
     moov_bytes: int = MAX_MOOV
@@ -70,6 +73,7 @@ class IndexLimits:
     segments: int = 2 * MAX_SEGMENTS
     sound_tracks: int = 8
     containers: ContainerLimits = field(default_factory=ContainerLimits)
+    text: TextLimits = TEXT_LIMITS
 
 
 LIMITS = IndexLimits()
@@ -177,6 +181,9 @@ class FileIndex:
         lost_picture: why the film's picture can't be packaged, so that there is only its sound; or None.
         cut_short: what the file lacks of its media at the end; or None.
         nbytes: memory that the index takes, in bytes.
+        text_tracks: the file's subtitles and captions.
+        chapters: where its chapters are named.
+        lead_in: seconds by which the published media begin before what the file presents.
     """
 
     tracks: tuple[OfferedTrack, ...]
@@ -185,6 +192,9 @@ class FileIndex:
     lost_picture: str | None = None
     cut_short: str | None = None
     nbytes: int = 0
+    text_tracks: tuple[TextTrack, ...] = ()
+    chapters: ChapterSource = NO_CHAPTERS
+    lead_in: Fraction = Fraction(0)
 
     def require_whole(self) -> None:
         """Make sure that what is offered as the whole file lacks neither its picture nor its end.
@@ -214,6 +224,11 @@ class FileIndex:
     def duration(self) -> Fraction:
         """Seconds of the longest track."""
         return max(track.duration for track in self.tracks)
+
+    @property
+    def text_times(self) -> Int64:
+        """When each segment of text begins in milliseconds, and behind them the end."""
+        return segment_times((track.times, track.timescale) for track in self.tracks)
 
     def track(self, name: str) -> OfferedTrack | None:
         """Find a track by the name in its address."""
@@ -278,19 +293,24 @@ def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = 
     """
     tables = sum(len(table) for track in movie.tracks for table in track.tables.values())
     whole = tables * _KEPT_SHARE >= moov_bytes
-    tracks = movie.tracks if whole else map(_copied, movie.tracks)
+    tracks = movie.tracks if whole else tuple(map(_copied, movie.tracks))
     left_out: list[str] = []
     lost: list[str] = []
     chosen = _choose(tracks, movie.timescale, limits, left_out, lost)
     if not chosen:
         reasons = "; ".join(left_out) or "it has neither video nor sound"
         raise UnsupportedError(f"nothing in it can be packaged: {reasons}")
-    offered = _offer(chosen, limits, left_out)
-    nbytes = sum(track.nbytes + track.samples.table.nbytes for track in offered)
+    offered, early = _offer(chosen, limits, left_out)
+    text_tracks = embedded_text_tracks(tracks, movie.timescale, early, left_out, limits.text)
+    chapters = chapter_source(replace(movie, tracks=tracks), limits.text)
+    nbytes = _TRACK_BYTES * len(text_tracks) + len(movie.chapter_list)
+    nbytes += sum(track.nbytes + track.samples.table.nbytes for track in offered)
     lost_picture = None if offered[0].video else next(iter(lost), None)
     kept = moov_bytes if whole else tables
     cut_short = _cut_short(offered, size)
-    return FileIndex(offered, size, tuple(left_out), lost_picture, cut_short, nbytes + kept)
+    return FileIndex(
+        offered, size, tuple(left_out), lost_picture, cut_short, nbytes + kept, text_tracks, chapters, early
+    )
 
 
 def _cut_short(tracks: Sequence[OfferedTrack], size: int) -> str | None:
@@ -386,7 +406,8 @@ def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Cand
 
 def _offer(
     chosen: Sequence[_Candidate], limits: IndexLimits, left_out: list[str]
-) -> tuple[OfferedTrack, ...]:
+) -> tuple[tuple[OfferedTrack, ...], Fraction]:
+    """Place the tracks and cut them; also say by how much they begin before what the file presents."""
     placements = [
         apply_edit_list(one.track.edits, one.movie_timescale, one.track.timescale) for one in chosen
     ]
@@ -418,7 +439,7 @@ def _offer(
             break
         track = _offered_track(one, arrangement, starts, len(offered) + (not chosen[0].video))
         offered.append(replace(track, delay=int(track.times[0])) if placement.delay or origin else track)
-    return tuple(offered)
+    return tuple(offered), early
 
 
 def _offered_track(one: _Candidate, arrangement: Arrangement, starts: Int64, number: int) -> OfferedTrack:

@@ -15,6 +15,7 @@ from media.dash.mpd import (
     StaticManifest,
     rounded_up,
 )
+from media.mp4 import wvtt
 from media.mp4.colour import Colour
 from packager.vod.bit_rates import peak_bandwidth
 from packager.vod.i_frames import I_FRAMES_NAME, MAX_PLAYOUT_RATE, index_bytes
@@ -24,8 +25,11 @@ from packager.vod.playlists import (
     SEGMENT_SUFFIX,
     Files,
     choose_sounds,
+    choose_texts,
     title_of,
 )
+from packager.vod.text_playlists import TEXT_FOLDER, text_title
+from packager.vod.text_tracks import TIMESCALE, bandwidth
 
 
 def manifest(files: Files) -> StaticManifest:
@@ -58,6 +62,7 @@ def manifest(files: Files) -> StaticManifest:
         sets.append(
             AdaptationSet("audio", offered, sound.language, main=main, start_with_sap=sap, label=label)
         )
+    sets += _text_sets(files)
     tracks = [*(video for _, video in videos), *sounds]
     return StaticManifest(
         # Players take what lies beyond its end for played already, and may stop before they come to it.
@@ -95,6 +100,24 @@ def _trick_mode(shown: AdaptationSet, files: Files) -> list[AdaptationSet]:
 def _common(types: Sequence[int]) -> int:
     """Give the type of stream access point that all segments begin with at worst; 0 where some have none."""
     return max(types) if all(types) else 0
+
+
+def _text_sets(files: Files) -> list[AdaptationSet]:
+    """Offer the text tracks, each as WebVTT in fragments of MP4."""
+    file = choose_texts(files)
+    if file is None or not file.text_tracks:
+        return []
+    times = file.index.text_times
+    template = SegmentTemplate(TIMESCALE, times.tolist(), INIT_NAME, f"$Number${SEGMENT_SUFFIX}")
+    sets = []
+    for number, track in enumerate(file.text_tracks):
+        address = f"{file.prefix}{TEXT_FOLDER}/{track.name}/"
+        offered = Representation(f"text-{number}", address, bandwidth(track, times), wvtt.CODECS, template)
+        role = "forced-subtitle" if track.forced else "caption" if track.sdh else "subtitle"
+        roles = (role, "main") if track.default else (role,)
+        label = text_title(track)
+        sets.append(AdaptationSet("text", [offered], track.language, label=label, roles=roles))
+    return sets
 
 
 def _representation(prefix: str, track: OfferedTrack, number: int) -> Representation:

@@ -10,15 +10,20 @@ from urllib.parse import quote
 
 from media.errors import UnsupportedError
 from media.hls.media_playlist import Map, MediaPlaylist, Segment
-from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from media.hls.multivariant import Media, MultivariantPlaylist, SessionData, Variant
 from media.mp4.languages import LANGUAGE_NAMES
 from packager.vod.access_points import UNKNOWN, SegmentStarts
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
+from packager.vod.chapters import DATA_ID
 from packager.vod.i_frames import IFrames, i_frame_variant
 from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.text_playlists import TEXT_GROUP, text_media
+from packager.vod.text_tracks import TextTrack, bandwidth
 
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
+
+CHAPTERS_NAME = "chapters.json"
 
 ROUNDING = Fraction(1, 1000)
 """Seconds by which times of the same picture may differ between files: some clocks have milliseconds."""
@@ -33,12 +38,16 @@ class OfferedFile:
         index: its index.
         starts: how its segments begin.
         i_frames: those that its tables mark, where they are offered by themselves, too.
+        text_tracks: its subtitles and captions, those beside it too.
+        left_out: a line for each subtitle file beside it that can't be read.
     """
 
     prefix: str
     index: FileIndex
     starts: SegmentStarts = UNKNOWN
     i_frames: IFrames | None = None
+    text_tracks: Sequence[TextTrack] = ()
+    left_out: Sequence[str] = ()
 
 
 Files = Sequence[OfferedFile]
@@ -79,6 +88,7 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     videos = [(file.prefix, file.index.video) for file in files if file.index.video is not None]
     # §4.4.6.2: NONE is said of all variants or of none.
     captions = any(file.starts.captions for file in files)
+    texts = choose_texts(files)
     media: list[Media] = []
     variants: list[Variant] = []
     for number, group in enumerate(groups):
@@ -92,15 +102,27 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     if not groups:
         variants = [_video_variant(video, prefix, (), None) for prefix, video in videos]
     variants = [replace(variant, no_closed_captions=not captions) for variant in variants]
+    if texts is not None and texts.text_tracks:
+        variants = _with_texts(variants, texts)
+        media += text_media(texts.prefix, texts.text_tracks)
     comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
-    independent = all(file.starts.independent for file in files)
+    # Files of a title share those that lie beside them.
+    comments += dict.fromkeys(f"Left out: {line}" for file in files for line in file.left_out)
+    chapters = [
+        SessionData(DATA_ID, f"{file.prefix}{CHAPTERS_NAME}") for file in files if file.index.chapters
+    ]
     pictures = [
         i_frame_variant(file.prefix, file.index.video, file.i_frames)
         for file in files
         if file.index.video is not None and file.i_frames is not None
     ]
     return MultivariantPlaylist(
-        variants, media, comments=comments, independent=independent, pictures=pictures
+        variants,
+        media,
+        comments=comments,
+        independent=all(file.starts.independent for file in files),
+        session_data=chapters[:1],
+        pictures=pictures,
     )
 
 
@@ -150,6 +172,17 @@ def choose_sounds(files: Files) -> tuple[str, tuple[OfferedTrack, ...]]:
     """
     with_sound = [(file.prefix, file.index.sounds) for file in files if file.index.sounds]
     return max(with_sound, key=lambda item: average_bandwidth(item[1][0]), default=("", ()))
+
+
+def choose_texts(files: Files) -> OfferedFile | None:
+    """Choose the file whose text goes with every rendition: the one that has most tracks."""
+    return max(files, key=lambda file: len(file.text_tracks), default=None)
+
+
+def _with_texts(variants: Sequence[Variant], file: OfferedFile) -> list[Variant]:
+    """Offer the text tracks with all variants."""
+    rate = max(bandwidth(track, file.index.text_times) for track in file.text_tracks)
+    return [replace(one, bandwidth=one.bandwidth + rate, subtitles=TEXT_GROUP) for one in variants]
 
 
 def _groups(sounds: Sequence[OfferedTrack]) -> list[list[OfferedTrack]]:

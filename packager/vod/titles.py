@@ -9,17 +9,20 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from weakref import WeakValueDictionary
 
 import structlog
 
 from media.errors import MediaError, TooLargeError
+from media.mp4.chapters import Chapter
 from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
 from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
+from packager.vod.chapters import NO_CHAPTERS, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
 from packager.vod.i_frames import IFrameFile, decodable_i_frames, marked_i_frames
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
@@ -32,6 +35,9 @@ from packager.vod.playlists import (
     title_files,
 )
 from packager.vod.segment import Segment, make_segment
+from packager.vod.sidecars import Sidecar, SidecarLimits, Sidecars, all_text_tracks
+from packager.vod.text_playlists import text_playlist
+from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
 
 log = structlog.get_logger()
 
@@ -58,6 +64,7 @@ class TitleLimits:
         text_bytes: memory for playlists and manifests, which are written once for all who ask.
         texts: most of them.
         i_frame_files: most films whose I-frames are remembered; a megabyte each at most.
+        sidecars: what subtitle files beside the films may cost.
     """
 
     index_bytes: int = 256 << 20
@@ -71,6 +78,7 @@ class TitleLimits:
     text_bytes: int = 16 << 20
     texts: int = 1024
     i_frame_files: int = 32
+    sidecars: SidecarLimits = field(default_factory=SidecarLimits)
 
 
 DEFAULT_LIMITS = TitleLimits()
@@ -107,12 +115,19 @@ class _Found:
         name: of a title's rendition; "" of the one file.
         identity: changes with the file.
         index: its index.
+        sidecars: the subtitle files beside it.
     """
 
     path: str
     name: str
     identity: Identity
     index: FileIndex
+    sidecars: Sequence[Sidecar] = ()
+
+    @property
+    def version(self) -> tuple[str, Identity, tuple[object, ...]]:
+        """What changes with anything that a playlist says of it."""
+        return self.name, self.identity, tuple((one.named, one.identity) for one in self.sidecars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +163,7 @@ class Titles:
         self._library = library
         self._limits = limits
         self._folders = FolderTitles(library.root, limits.folder_files)
+        self._sidecars = Sidecars(library, self._folders, limits.sidecars)
         self._lock = threading.Lock()
         self._making = threading.BoundedSemaphore(limits.made_at_once)
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
@@ -157,7 +173,7 @@ class Titles:
         )
         self._starts: OrderedDict[Identity, SegmentStarts] = OrderedDict()
         # Playlists and manifests, by what they are and the files that they are of.
-        self._texts: OrderedDict[tuple[str, tuple[tuple[str, Identity], ...]], bytes] = OrderedDict()
+        self._texts: OrderedDict[tuple[str, tuple[object, ...]], bytes] = OrderedDict()
         self._text_bytes = 0
         self._i_frame_files: OrderedDict[Identity, IFrameFile] = OrderedDict()
 
@@ -197,6 +213,9 @@ class Titles:
         indexes = [one.index for one in found]
         segments = sum(len(index.video.sizes) for index in indexes if index.video is not None)
         segments += max(sum(len(sound.sizes) for sound in index.sounds) for index in indexes)
+        segments += max(
+            (len(one.index.text_tracks) + len(one.sidecars)) * len(one.index.text_times) for one in found
+        )
         if segments > self._limits.manifest_segments:
             limit = self._limits.manifest_segments
             raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")
@@ -222,13 +241,80 @@ class Titles:
         else:
             files = title_files([(one.name, one.index, self._segment_starts(one)) for one in found])
         if clip != WHOLE:
-            return [replace(file, index=clipped(file.index, clip)) for file in files]
-        return [
+            clips = [clipped(file.index, clip) for file in files]
+            # Chapters are the whole film's.
+            return [
+                replace(file, index=replace(index, chapters=NO_CHAPTERS))
+                for file, index in zip(files, clips, strict=True)
+            ]
+        files = [
             replace(file, i_frames=marked_i_frames(file.index.video))
             if file.index.video is not None and file.starts.lone_pictures
             else file
             for file in files
         ]
+        texts = [all_text_tracks(one.index, one.sidecars) for one in found]
+        return [
+            replace(file, text_tracks=tracks, left_out=left_out)
+            for file, (tracks, left_out) in zip(files, texts, strict=True)
+        ]
+
+    def text_playlist(self, name: str, track: str) -> bytes:
+        """Write the media playlist of a file's text track; raises as :meth:`multivariant_playlist`."""
+        found = self._found_file(name)
+        self._text_track(found, track)
+        return self._once("text", [found], lambda: text_playlist(found.index.text_times).render().encode())
+
+    def text_segment(self, name: str, track: str, number: int, *, mp4: bool = False) -> bytes:
+        """Write a segment of a file's text track as WebVTT, or in MP4; raises likewise."""
+        with self._library.open(name) as file:
+            found = self._found_in(file, name)
+            write = mp4_segment if mp4 else webvtt_segment
+            written = write(self._text_track(found, track), found.index.text_times, number, file.pread)
+        if written is None:
+            raise NotFoundError(f"{name}: {track} has no segment {number}")
+        return written
+
+    def whole_text(self, name: str, track: str) -> bytes:
+        """Write a file's text track as one WebVTT file, by the time of the file itself; raises likewise."""
+        with self._library.open(name) as file:
+            found = self._found_in(file, name)
+            return webvtt_file(
+                self._text_track(found, track), found.index.text_times, found.index.lead_in, file.pread
+            )
+
+    def text_tracks(self, name: str) -> tuple[Sequence[TextTrack], Sequence[str]]:
+        """Give the text tracks of a file, and a line for each that can't be read; raises likewise."""
+        found = self._found_file(name)
+        return all_text_tracks(found.index, found.sidecars)
+
+    def chapters(self, name: str) -> list[Chapter]:
+        """Give the chapters of a file; raises likewise, and NotFoundError where it has none."""
+        with self._library.open(name) as file:
+            index = self._index(file)
+            found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
+        if not found:
+            raise NotFoundError(f"{name} has no chapters")
+        return found
+
+    def lead_in(self, name: str) -> Fraction:
+        """Give the seconds by which a file's published media begin before what the file presents."""
+        return self._found_file(name).index.lead_in
+
+    def _found_file(self, name: str) -> _Found:
+        with self._library.open(name) as file:
+            return self._found_in(file, name)
+
+    def _found_in(self, file: LocalFile, name: str) -> _Found:
+        return _Found(name, "", file.identity, self._index(file), self._sidecars.beside(name))
+
+    @staticmethod
+    def _text_track(found: _Found, track: str) -> TextTrack:
+        tracks, _ = all_text_tracks(found.index, found.sidecars)
+        for one in tracks:
+            if one.name == track:
+                return one
+        raise NotFoundError(f"{found.path} has no text track {track}")
 
     def _segment_starts(self, found: _Found) -> SegmentStarts:
         """Look at how a file's segments begin, when it is first offered: a library's list needs no such."""
@@ -253,7 +339,7 @@ class Titles:
             found: the files that it is of, and their names in it.
             make: writes it.
         """
-        key = kind, tuple((one.name, one.identity) for one in found)
+        key = kind, tuple(one.version for one in found)
         with self._lock:
             if key in self._texts:
                 self._texts.move_to_end(key)
@@ -362,7 +448,8 @@ class Titles:
             with self._library.open(name) as file:
                 index = self._index(file, played=played)
                 index.require_whole()
-                return [_Found(name, "", file.identity, index)]
+                sidecars = self._sidecars.beside(name) if played else ()
+                return [_Found(name, "", file.identity, index, sidecars)]
         except NotFoundError:
             return self._renditions(name, played=played)
 
@@ -377,7 +464,8 @@ class Titles:
                 with self._library.open(path) as file:
                     index = self._index(file, played=played)
                     index.require_whole()
-                    found.append(_Found(path, file_name, file.identity, index))
+                    sidecars = self._sidecars.beside(path) if played else ()
+                    found.append(_Found(path, file_name, file.identity, index, sidecars))
             except NotFoundError:
                 continue
             except MediaError as error:

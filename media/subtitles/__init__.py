@@ -1,0 +1,1 @@
+"""Files of subtitles that people lay beside films."""

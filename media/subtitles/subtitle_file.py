@@ -1,0 +1,123 @@
+"""Reads the cues of subtitle files, SubRip's (``.srt``) and WebVTT's, as leniently as players do.
+
+Such files are written by hand and by many programs: what is no cue is passed over. media.webvtt has the
+strict reader, for publishers who want to be told of mistakes. There is no I/O here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from media.errors import MalformedError, TooLargeError
+from media.webvtt import Cue, valid_settings, without_empty_lines
+
+MAX_HOURS = 999
+"""Highest hour of a cue that is read as a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleFileLimits:
+    """What one subtitle file may have in it.
+
+    Attributes:
+        cues: most cues: a film of two hours has 2,000.
+        lines: most lines of a cue's text; further ones are left out.
+        line_characters: longest line; what is behind is left out.
+    """
+
+    cues: int = 50_000
+    lines: int = 16
+    line_characters: int = 500
+
+
+_END_OF_LINE = re.compile(r"\r\n|\r|\n")
+_TIME = r"(?:([0-9]{1,4}):)?([0-9]{1,2}):([0-9]{1,2})[.,]([0-9]{1,3})"
+_TIMING = re.compile(rf"[ \t]*{_TIME}[ \t]*-{{1,3}}>[ \t]*{_TIME}(?:[ \t]+(.*))?", re.ASCII)
+_NUMBER = re.compile(r"[ \t]*[0-9]{1,9}[ \t]*", re.ASCII)
+_KEPT_TAG = re.compile(r"&lt;(/?)([biu])&gt;", re.IGNORECASE)
+_DROPPED_TAG = re.compile(r"&lt;/?(?:font|span|div|p|c)(?:[ \t][^\n]{0,200}?)?&gt;", re.IGNORECASE)
+_POSITION = re.compile(r"\{\\an?([1-9][0-9]?)\}")
+_OVERRIDE = re.compile(r"\{\\[^}\n]{0,200}\}")
+_TOP = "line:5%"
+
+
+def read_subtitle_file(text: str, limits: SubtitleFileLimits | None = None) -> list[Cue]:
+    """Read a file.
+
+    Args:
+        text: all of it; what WebVTT is begins with that word.
+        limits: what may be in it.
+
+    Returns:
+        The cues, in the order of their starts.
+
+    Raises:
+        MalformedError: there is no cue in it.
+        TooLargeError: there are more cues than there may be.
+    """
+    limits = limits or SubtitleFileLimits()
+    text = text.removeprefix("\ufeff")
+    webvtt = text.startswith("WEBVTT")
+    found: list[Cue] = []
+    for start, end, settings, lines in _blocks(_END_OF_LINE.split(text), webvtt=webvtt):
+        if len(found) >= limits.cues:
+            raise TooLargeError(f"more than {limits.cues} cues")
+        shown = "\n".join(line[: limits.line_characters] for line in lines[: limits.lines])
+        if webvtt:
+            shown = without_empty_lines(shown)
+        else:
+            settings = _TOP if _is_on_top(shown) else ""
+            shown = _webvtt_text(shown)
+        if shown and end > start:
+            found.append(Cue(start, end, shown, settings))
+    if not found:
+        raise MalformedError("there is no cue in it")
+    return sorted(found, key=lambda cue: cue.start)
+
+
+def _blocks(lines: Sequence[str], *, webvtt: bool) -> Iterator[tuple[int, int, str, Sequence[str]]]:
+    """Yield times, settings and lines of text of each cue."""
+    heads = [(at, match) for at, line in enumerate(lines) if (match := _timing(line)) is not None]
+    for number, (at, match) in enumerate(heads):
+        end = heads[number + 1][0] if number + 1 < len(heads) else len(lines)
+        if webvtt:
+            # §4.1: an empty line ends a cue; behind it are identifiers, comments and styles.
+            end = next((line for line in range(at + 1, end) if not lines[line]), end)
+        elif end < len(lines) and end > at + 1 and _NUMBER.fullmatch(lines[end - 1]):
+            end -= 1  # the number of the next cue; an empty line doesn't end a text of SubRip
+        times = _milliseconds(match.groups()[:4]), _milliseconds(match.groups()[4:8])
+        text = [line for line in lines[at + 1 : min(end, at + 1 + _FAR)] if line.strip()]
+        yield *times, valid_settings((match[9] or "")[:200]), text
+
+
+_FAR = 1000
+"""Lines behind a cue's times in which its text is looked for."""
+
+
+def _timing(line: str) -> re.Match[str] | None:
+    return _TIMING.fullmatch(line) if "->" in line and len(line) < _FAR else None
+
+
+def _milliseconds(groups: Sequence[str | None]) -> int:
+    hours, minutes, seconds = (int(group or 0) for group in groups[:3])
+    rest = int((groups[3] or "0").ljust(3, "0"))
+    return ((min(hours, MAX_HOURS) * 60 + minutes) * 60 + seconds) * 1000 + rest
+
+
+def _is_on_top(text: str) -> bool:
+    """Tell whether a cue asks to be shown at the top, as films do where there is writing in the picture."""
+    found = _POSITION.search(text)
+    return found is not None and found[0].startswith(r"{\an") and found[1] in ("7", "8", "9")
+
+
+def _webvtt_text(text: str) -> str:
+    """Write the text of a cue of SubRip as WebVTT's: bold, italic and underlined stay, fonts go."""
+    text = _OVERRIDE.sub("", text)
+    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, escaped)
+    # What was written as an entity before was meant as one.
+    text = re.sub(r"&amp;(amp|lt|gt|nbsp|lrm|rlm);", r"&\1;", text)
+    text = _KEPT_TAG.sub(lambda match: f"<{match[1]}{match[2].lower()}>", text)
+    return without_empty_lines(_DROPPED_TAG.sub("", text))

@@ -1,0 +1,382 @@
+"""Subtitles and captions as they are published: the text tracks of a file, and what a segment of one shows.
+
+A film's own text is read sample by sample when a segment is asked for; that of a file beside it is there
+as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from media import webvtt
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
+from media.mp4 import tx3g, wvtt
+from media.mp4.languages import language_tag
+from media.mp4.movie import Track
+from media.mp4.samples import Int64, SampleTable
+from media.webvtt import Cue
+from packager.vod.edit_list import Placement, apply_edit_list
+from packager.vod.movie_reader import Read
+
+TIMESCALE = wvtt.TIMESCALE
+"""Ticks per second of all text tracks, whatever clock the file's have."""
+
+HANDLERS = (b"sbtl", b"subt", b"text", b"clcp", b"subp")
+"""Handlers of tracks of text, and of pictures of text (QuickTime File Format; ISO/IEC 14496-12 §12.6)."""
+
+_SDH = ("sdh", "hearing", "closed captions", "(cc)", "[cc]")
+"""Words of a track's name that say that it is for who doesn't hear."""
+
+_SEGMENT_BYTES = 600
+_CUE_BYTES = 200
+"""What a segment takes beside its cues' text, and each cue beside its own; only for declared bandwidths."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextLimits:
+    """What the text of a film may cost.
+
+    Attributes:
+        tracks: most text tracks of one file.
+        samples: most samples of one text track.
+        sample_bytes: largest sample; a larger one is left out.
+        segment_cues: most cues of one segment.
+        segment_bytes: most bytes of a segment in MP4, which repeats what is shown together at each change.
+        file_bytes: most bytes of all segments' text together, where a track is written as one file.
+    """
+
+    tracks: int = 32
+    samples: int = 1 << 17
+    sample_bytes: int = 8 << 10
+    segment_cues: int = 1000
+    segment_bytes: int = 8 << 20
+    file_bytes: int = 16 << 20
+
+
+TEXT_LIMITS = TextLimits()
+
+
+class Cues(Protocol):
+    """The cues of one track, on the timeline of the published media in milliseconds."""
+
+    def between(self, read: Read, begin: int, end: int, /) -> list[Cue]:
+        """Give the cues of which something is shown between two times, in order."""
+
+    def sizes(self, times: Int64) -> Int64:
+        """Estimate the bytes of each segment between times that follow each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextTrack:
+    """One text track as it is published.
+
+    Attributes:
+        name: its part of the address: ``de``, ``en-sdh``, ``de-forced``, ``und`` …
+        language: BCP 47 tag; None where none is known.
+        title: what the file calls it; empty where it doesn't.
+        cues: what it shows.
+        default: whether it is shown where nobody chooses.
+        forced: whether it has only what has to be read by who understands the sound.
+        sdh: whether it tells of sounds, too, for who doesn't hear.
+        file: name of the file beside the film that it is from; empty of the film's own.
+    """
+
+    name: str
+    language: str | None
+    title: str
+    cues: Cues
+    default: bool = False
+    forced: bool = False
+    sdh: bool = False
+    file: str = ""
+
+
+def with_name(track: TextTrack, taken: Iterable[str]) -> TextTrack:
+    """Give a track the name that its language and its purpose make, unlike those of others."""
+    flags = ("-forced" if track.forced else "") + ("-sdh" if track.sdh else "")
+    name, names, number = f"{track.language or 'und'}{flags}", set(taken), 1
+    base = name
+    while name in names:
+        number += 1
+        name = f"{base}-{number}"
+    return replace(track, name=name)
+
+
+def embedded_text_tracks(
+    tracks: Sequence[Track],
+    movie_timescale: int,
+    lead_in: Fraction,
+    left_out: list[str],
+    limits: TextLimits = TEXT_LIMITS,
+) -> tuple[TextTrack, ...]:
+    """Choose the text tracks of a file.
+
+    Args:
+        tracks: all of the file.
+        movie_timescale: ticks per second of their edits' durations.
+        lead_in: seconds by which the published media begin before the file's presentation.
+        left_out: gets a line for each that can't be offered.
+        limits: what they may cost.
+    """
+    chapters = {track.chapter_track for track in tracks}
+    found: list[TextTrack] = []
+    for track in tracks:
+        if track.handler not in HANDLERS or track.track_id in chapters or not track.sample_entries:
+            continue
+        if track.sample_entries[0][4:8] == b"text" and not track.enabled:
+            continue  # chapters, too, or notes: QuickTime shows no such text
+        try:
+            if len(found) == limits.tracks:
+                raise TooLargeError(f"more than {limits.tracks} text tracks")
+            one = _text_track(track, movie_timescale, lead_in, limits)
+        except MediaError as error:  # a film is worth seeing without it
+            left_out.append(f"track {track.track_id}: {error}")
+        else:
+            found.append(with_name(one, [other.name for other in found]))
+    return tuple(found)
+
+
+def _text_track(track: Track, movie_timescale: int, lead_in: Fraction, limits: TextLimits) -> TextTrack:
+    kind = track.sample_entries[0][4:8]
+    if kind not in (*tx3g.SAMPLE_ENTRIES, b"wvtt"):
+        raise UnsupportedError(f"subtitles of type {kind.decode('latin-1')!r}")
+    if not track.self_contained:
+        raise UnsupportedError("its media are in another file")
+    table = SampleTable(track.tables, len(track.sample_entries), limits.samples)
+    if len(table) == 0:
+        raise UnsupportedError("it has no samples")
+    placement = apply_edit_list(track.edits, movie_timescale, track.timescale)
+    named = track.name.lower()
+    return TextTrack(
+        name="",
+        language=language_tag(track.language, track.extended_language),
+        title=track.name,
+        cues=SampleCues(table, track.timescale, placement, round(lead_in * track.timescale), kind, limits),
+        default=track.enabled,
+        forced="forced-subtitle" in track.roles or tx3g.all_forced(track.sample_entries[0]),
+        sdh="caption" in track.roles or any(word in named for word in _SDH),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleCues:
+    """The cues of a text track of an MP4, whose samples are read when they are wanted.
+
+    Attributes:
+        table: the samples.
+        timescale: ticks per second of the track.
+        placement: what the track's edit list says.
+        origin: ticks by which the whole presentation moves.
+        kind: type of the sample entry.
+        limits: what a segment may have.
+    """
+
+    table: SampleTable
+    timescale: int
+    placement: Placement
+    origin: int
+    kind: bytes
+    limits: TextLimits
+
+    @property
+    def shift(self) -> int:
+        """Ticks from the media's own timeline to that of the presentation."""
+        return self.placement.delay + self.origin - self.placement.media_start
+
+    def between(self, read: Read, begin: int, end: int) -> list[Cue]:
+        """Read the samples that are shown between two times; one that can't be read is left out."""
+        start, stop = self._numbers(begin, end)
+        if stop - start > self.limits.segment_cues:
+            raise TooLargeError(f"{stop - start} samples of text in one segment")
+        samples = self.table.samples(start, stop)
+        times = [self._milliseconds(ticks) for ticks in self.table.decode_times(start, stop).tolist()]
+        found: list[Cue] = []
+        places = zip(samples.offset.tolist(), samples.size.tolist(), pairwise(times), strict=True)
+        for offset, size, (first, last) in places:
+            if last > max(begin, first) and first < end and size <= self.limits.sample_bytes:
+                found += [Cue(first, last, *shown) for shown in self._shown(read(offset, size))]
+        return found
+
+    def sizes(self, times: Int64) -> Int64:
+        """Estimate the bytes of each segment by those of its samples."""
+        count = len(self.table)
+        ends = self.table.decode_times(0, count)[1:]
+        totals = np.append(0, self.table.sizes(0, count).cumsum())
+        first = ends.searchsorted(times * self.timescale // TIMESCALE - self.shift)
+        lengths: Int64 = np.diff(totals[first]) + (np.diff(first) + 1) * _CUE_BYTES
+        return lengths
+
+    def _numbers(self, begin: int, end: int) -> tuple[int, int]:
+        """Find the first sample that may be shown between two times, and the first one behind them."""
+        first, last = (time * self.timescale // TIMESCALE - self.shift for time in (begin, end))
+        start = max(self.table.decoded_by(first) - 1, 0)
+        return start, max(self.table.decoded_by(last + 1), start)
+
+    def _milliseconds(self, ticks: int) -> int:
+        if self.placement.media_end is not None:
+            ticks = min(ticks, self.placement.media_end)
+        return max(0, round(Fraction((ticks + self.shift) * TIMESCALE, self.timescale)))
+
+    def _shown(self, sample: bytes) -> list[tuple[str, str]]:
+        try:
+            if self.kind == b"wvtt":
+                return wvtt.read_sample(sample)
+            text = tx3g.cue_text(sample)
+        except MalformedError:
+            return []
+        return [(text, "")] if text else []
+
+
+class FileCues:
+    """The cues of a whole file.
+
+    Args:
+        cues: in the order of their starts.
+
+    Attributes:
+        nbytes: memory that they take, in bytes.
+    """
+
+    def __init__(self, cues: Sequence[Cue]) -> None:
+        self._cues = cues
+        self._starts = np.array([cue.start for cue in cues], np.int64)
+        self._ends = np.array([cue.end for cue in cues], np.int64)
+        self._latest = np.maximum.accumulate(self._ends)
+        self._bytes = np.array([len(cue.text.encode()) for cue in cues], np.int64)
+        self.nbytes = _CUE_BYTES * len(cues) + 4 * int(self._bytes.sum()) + 4 * self._starts.nbytes
+
+    def between(self, begin: int, end: int) -> list[Cue]:
+        """Give the cues of which something is shown between two times."""
+        stop = int(self._starts.searchsorted(end, "left"))
+        start = int(self._latest.searchsorted(begin, "right"))
+        shown = np.flatnonzero(self._ends[start:stop] > begin)
+        return [self._cues[start + number] for number in shown.tolist()]
+
+    def sizes(self, times: Int64) -> Int64:
+        """Count the bytes of each segment."""
+        counts, lengths = self._totals(times)
+        return lengths + counts * _CUE_BYTES
+
+    def require_modest(self, times: Int64, limits: TextLimits) -> None:
+        """Make sure that no segment would be too large, however many cues are shown at a time.
+
+        Raises:
+            TooLargeError: one would be.
+        """
+        counts, lengths = self._totals(times)
+        if len(counts) and int(counts.max()) > limits.segment_cues:
+            raise TooLargeError(f"{int(counts.max())} cues in one segment: more than {limits.segment_cues}")
+        # In MP4 each change repeats what is shown then, at most all cues.
+        if len(counts) and int(((2 * counts + 1) * lengths).max()) > limits.segment_bytes:
+            raise TooLargeError("too many cues are shown together for too long")
+
+    def _totals(self, times: Int64) -> tuple[Int64, Int64]:
+        """Count cues and bytes of text of each segment; a cue counts in each that it is shown in."""
+        first = np.maximum(times.searchsorted(self._starts, "right") - 1, 0)
+        last = np.minimum(times.searchsorted(self._ends, "left"), len(times) - 1)
+        within = last > first
+        counts, lengths = np.zeros(len(times), np.int64), np.zeros(len(times), np.int64)
+        for totals, each in ((counts, np.ones_like(self._bytes)), (lengths, self._bytes)):
+            np.add.at(totals, first[within], each[within])
+            np.subtract.at(totals, last[within], each[within])
+        return counts.cumsum()[:-1], lengths.cumsum()[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftedCues:
+    """Cues that are all shown later by so many milliseconds."""
+
+    cues: FileCues
+    by: int
+
+    def between(self, _: Read, begin: int, end: int, /) -> list[Cue]:
+        """Give the cues of which something is shown between two times; nothing is read."""
+        shown = self.cues.between(begin - self.by, end - self.by)
+        if not self.by:
+            return shown
+        return [Cue(cue.start + self.by, cue.end + self.by, cue.text, cue.settings) for cue in shown]
+
+    def sizes(self, times: Int64) -> Int64:
+        """Count the bytes of each segment."""
+        return self.cues.sizes(times - self.by)
+
+
+def segment_times(tracks: Iterable[tuple[Sequence[int] | Int64, int]]) -> Int64:
+    """Say where text is cut: where the track is that ends last, so that there is text for all that is played.
+
+    Args:
+        tracks: of each when its segments begin in ticks, and behind them the end; and its ticks per second.
+
+    Returns:
+        When each segment begins in milliseconds, the first at 0, and behind them the end.
+    """
+    times, timescale = max(tracks, key=lambda one: Fraction(int(one[0][-1]), one[1]))
+    cuts = [round(Fraction(int(time) * TIMESCALE, timescale)) for time in times]
+    cuts[0], cuts[-1] = 0, max(1, math.ceil(Fraction(int(times[-1]) * TIMESCALE, timescale)))
+    return np.array(sorted(set(cuts)), np.int64)
+
+
+def webvtt_segment(track: TextTrack, times: Int64, number: int, read: Read) -> bytes | None:
+    """Write a segment as WebVTT; None where there is none of that number.
+
+    A cue that is shown at a cut is in both segments, whole (RFC 8216 §3.5).
+
+    Raises:
+        MediaError: it is more than it may be.
+        OSError: the file can't be read.
+    """
+    if not 0 <= number < len(times) - 1:
+        return None
+    return webvtt.segment(track.cues.between(read, int(times[number]), int(times[number + 1])), 0)
+
+
+def mp4_segment(track: TextTrack, times: Int64, number: int, read: Read) -> bytes | None:
+    """Write a segment as a fragment of MP4; otherwise as :func:`webvtt_segment`."""
+    if not 0 <= number < len(times) - 1:
+        return None
+    begin, end = int(times[number]), int(times[number + 1])
+    return wvtt.fragment(track.cues.between(read, begin, end), begin, end, number + 1)
+
+
+def webvtt_file(
+    track: TextTrack, times: Int64, lead_in: Fraction, read: Read, limits: TextLimits = TEXT_LIMITS
+) -> bytes:
+    """Write a whole track as one file, by the time of the film's own file.
+
+    Args:
+        track: the track.
+        times: of its segments, which bound what is written.
+        lead_in: seconds by which the published media begin before what the file presents.
+        read: reads from the file; it may block.
+        limits: what the file may have.
+
+    Raises:
+        MediaError: it is more than it may be.
+        OSError: the film's file can't be read.
+    """
+    early = round(lead_in * TIMESCALE)
+    written: dict[Cue, None] = {}
+    length = 0
+    for begin, end in pairwise(times.tolist()):
+        cues = track.cues.between(read, begin, end)
+        written.update(dict.fromkeys(cues))
+        length += sum(len(cue.text) for cue in cues)
+        if length > limits.file_bytes:
+            raise TooLargeError(f"a file of more than {limits.file_bytes} bytes")
+    shown = [cue for cue in written if cue.end > early]
+    return webvtt.write_file(
+        Cue(max(cue.start - early, 0), cue.end - early, cue.text, cue.settings) for cue in shown
+    )
+
+
+def bandwidth(track: TextTrack, times: Int64) -> int:
+    """Estimate the peak bit rate of a track in bit/s."""
+    rates = (track.cues.sizes(times) + _SEGMENT_BYTES) * 8 * TIMESCALE / np.diff(times)
+    return math.ceil(float(rates.max()))
