@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PORT ?= 8000
 LIBRARY ?=
 MINUTES ?= 60
-# Tests wait for media at real time more than they compute: one process more than there are processors.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+# Tests wait for media at real time more than they compute: two of them share a processor.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 2 * n + 1 : 6)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never
@@ -52,6 +52,7 @@ setup: .venv/.setup player/vendor/hls.min.mjs
 	.ci/system-packages chromium
 	.ci/system-packages test-programs
 	$(UV) sync --frozen --quiet --inexact --group validators --python "$(PYTHON)"
+	$(BIN)/python -m tests.demo_media
 	@touch $@
 
 run: setup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ from tests.waiting import wait_for
 
 HEADWATER = Path(sys.executable).parent / "headwater"
 START_SECONDS = 900.0
-"""Longest wait for a server to be up; the first start makes the demo's media, in all workers at once."""
+"""Longest wait for a server to be up: without ``make test`` the first one makes the demo's media."""
 
 STOP_SECONDS = 120.0
 OURS = ("HEADWATER_WATCH_SECONDS",)
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if wing_of(item.path) in PATIENT_WINGS:
             item.add_marker(pytest.mark.timeout(PATIENT_SECONDS))
+
+
+def pytest_collection_finish() -> None:
+    """Take what is there for the whole run, thousands of tests, out of what is searched for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

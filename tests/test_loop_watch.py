@@ -39,7 +39,7 @@ async def test_waiting_and_the_collection_of_garbage_are_no_computing(
     def wait() -> None:
         CueReader().receive_data(b"WEBVTT\n")
         time.sleep(0.3)  # what is shown is that it doesn't count
-        for _ in range(20):
+        for _ in range(8):
             gc.collect()
 
     begin = time.thread_time()

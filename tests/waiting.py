@@ -9,14 +9,18 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.02, 0.1
+PATIENT_SHARE = 40
+"""What has taken long is asked for less often: in steps of a fortieth of it, since asking costs time, too."""
+
 
 def wait_for(condition: Callable[[], T], what: str = "the condition", seconds: float = 120.0) -> T:
     """Wait until the condition gives something true, and give that."""
-    end = time.monotonic() + seconds
+    began = time.monotonic()
     while not (result := condition()):
-        if time.monotonic() > end:
+        if (waited := time.monotonic() - began) > seconds:
             raise AssertionError(f"{what} didn't come true in {seconds:.0f} s")
-        time.sleep(0.02)
+        time.sleep(min(max(waited / PATIENT_SHARE, POLL_SECONDS), LONGEST_POLL_SECONDS))
     return result
 
 

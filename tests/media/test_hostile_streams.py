@@ -157,12 +157,17 @@ def test_no_portion_of_a_hostile_stream_takes_long(
     gc.disable()
     try:
         # Whatever else the machine does costs this thread some time, too, but not in each of three attempts.
-        most = seconds * slowness()
-        attempts = [consumed(make(), hostile_stream, portion, most) for _ in range(3)]
+        most, most_at_once = seconds * slowness(), STEP_SECONDS * slowness()
+        attempts = list[tuple[float, float]]()
+        for _ in range(3):
+            longest, total = consumed(make(), hostile_stream, portion, most)
+            attempts.append((longest, total))
+            if longest < most_at_once and total < most:
+                break
     finally:
         gc.enable()
-    assert min(longest for longest, _ in attempts) < STEP_SECONDS * slowness()
-    assert min(total for _, total in attempts) < seconds * slowness()
+    assert min(longest for longest, _ in attempts) < most_at_once
+    assert min(total for _, total in attempts) < most
 
 
 @pytest.mark.parametrize(
