@@ -49,7 +49,7 @@ class MadeSecret:
     """A secret that was generated at this start, to be shown once.
 
     Attributes:
-        name: ``server.admin_token``, or ``radio.NAME.source_password``.
+        name: ``server.admin_token``, ``radio.NAME.source_password``, or ``events.NAME.publish_token``.
         text: the secret.
         file: where it is kept; None if it isn't.
     """
@@ -88,6 +88,12 @@ def station_of(name: str) -> str | None:
     return found[1] if found else None
 
 
+def event_channel_of(name: str) -> str | None:
+    """Return the event channel of a publish token by the name of the secret; None for another secret."""
+    found = re.fullmatch(r"events\.(.+)\.publish_token", name)
+    return found[1] if found else None
+
+
 def _lacking(config: Config) -> Iterator[str]:
     stations = [station for station in config.radio if kind(station) == "publish"]
     if not config.server.admin_token and (config.live or stations or config.server.protected):
@@ -95,6 +101,13 @@ def _lacking(config: Config) -> Iterator[str]:
     for station in stations:
         if not station.source_password:
             yield _password_name(station.name)
+    for channel in config.events:
+        if not channel.publish_token:
+            yield _token_name(channel.name)
+
+
+def _token_name(channel: str) -> str:
+    return f"events.{channel}.publish_token"
 
 
 def _password_name(station: str) -> str:
@@ -109,8 +122,14 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
         )
         for station in config.radio
     )
+    events = tuple(
+        msgspec.structs.replace(
+            channel, publish_token=known.get(_token_name(channel.name), channel.publish_token)
+        )
+        for channel in config.events
+    )
     server = msgspec.structs.replace(config.server, admin_token=token)
-    return msgspec.structs.replace(config, server=server, radio=radio)
+    return msgspec.structs.replace(config, server=server, radio=radio, events=events)
 
 
 def _kept(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

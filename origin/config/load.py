@@ -159,6 +159,9 @@ def _check_together(config: Config) -> None:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
+    if len(config.events) > config.limits.event_channels:
+        most = config.limits.event_channels
+        raise ConfigError(f"events: {len(config.events)} channels; allowed: limits.event_channels, {most}")
     for channel in config.live:
         languages = [language.lower() for language in channel.captions]
         if len(set(languages)) < len(languages):

@@ -42,6 +42,17 @@ Secret = Annotated[str, Meta(extra={"secret": "all"})]
 Address = Annotated[str, Meta(extra={"secret": "in URL"})]
 """Possibly a URL; shown without user, password and query."""
 
+Duration = Annotated[
+    str, Meta(pattern=r"^[0-9]{1,9}(s|m|h|d)?$", description="a duration such as 90s, 30m, 2h; 0: none")
+]
+SourceName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(radio|live)/(?!\.+$)[A-Za-z0-9._-]{1,64}$",
+        description="radio/NAME or live/NAME, a station or a live channel",
+    ),
+]
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
@@ -193,7 +204,24 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     publish_token: Secret | None = None
+    """What publishers need; made and shown when absent."""
+    read_key: Secret | None = None
+    """What readers need, or an address signed with it; absent: all may read."""
     relay: Address | None = None
+    keep: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
+    """Events that are kept for readers who come again, or later."""
+    keep_for: Duration = "0"
+    """How long they are kept at most: ``90s``, ``30m``, ``2h``; 0: as long as there is room."""
+    replay: bool = True
+    """Whether new readers get what is kept first; else only what comes."""
+    history: Duration = "0"
+    """How long events are kept on disk, in ``server.data``, beyond a restart; 0: not at all."""
+    flush_interval: Annotated[float, Meta(ge=0, le=1)] = 0.016
+    """Seconds between two writes to a reader, each with all that came; 0: each event by itself."""
+    presence: bool = False
+    """Whether the number of readers is published when it changes."""
+    include: tuple[SourceName, ...] = ()
+    """Whose news are published here, too: ``radio/NAME``, ``live/NAME``."""
 
 
 class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -233,7 +261,15 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     event_queue_bytes: Count = 64 << 10
     """How far behind a reader may fall before it is dropped."""
     event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """Events, such as a station's titles, that are kept for readers who come later."""
+    """Titles of a station that are kept for readers who come later; event channels have ``keep``."""
+    event_channels: Count = 1_000
+    """Event channels that may be configured."""
+    all_event_readers: Count = 8_000
+    """Readers of all event channels together."""
+    event_bytes: Annotated[int, Meta(ge=1, le=1 << 26)] = 1 << 20
+    """Largest event that may be published."""
+    event_rate: Count = 5_000
+    """Events per second that publishers may send to one channel."""
     hls_starts: Count = 4
     """Stations whose HLS may begin at once because somebody asks for it; of others it gets 503."""
     hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from origin.config import stations
-from origin.config.options import Config, LiveOptions
+from origin.config.options import Config, LiveOptions, seconds
 from packager.redaction import redacted_url
 from packager.sources.probe import playable
 from packager.sources.schemes import SCHEMES
@@ -38,8 +38,20 @@ def unserved(config: Config) -> Iterator[str]:
             guarded = "guards timed metadata, captions and events; publishing isn't served yet"
             yield f"live {channel.name!r}: publish_key: {guarded}"
     yield from _of_stations(config)
-    for events in config.events:
-        yield f"events {events.name!r}: event channels aren't served yet"
+    yield from _of_event_channels(config)
+
+
+def _of_event_channels(config: Config) -> Iterator[str]:
+    sources = {f"live/{channel.name}" for channel in config.live}
+    sources |= {f"radio/{station.name}" for station in config.radio}
+    for channel in config.events:
+        if channel.relay:
+            yield f"events {channel.name!r}: relay: token streams aren't relayed yet"
+        if seconds(channel.history) and not config.server.data:
+            yield f"events {channel.name!r}: history: without server.data nothing is kept on disk"
+        for name in channel.include:
+            if name not in sources:
+                yield f"events {channel.name!r}: include: {name!r} is neither a station nor a live channel"
 
 
 def _of_stations(config: Config) -> Iterator[str]:

@@ -1,64 +1,81 @@
-"""An event channel: sends published events to all its readers as server-sent events.
-
-No reader waits for another: events are written to each reader's stream, and a reader is dropped when too much
-waits for it.
-"""
+"""An event channel: publishes events, keeps the newest, and lets readers in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import time
+from bisect import bisect_left
+from collections.abc import AsyncIterable, Callable, Iterable
+from dataclasses import dataclass, field
 
-import msgspec
-import structlog
+from origin.events.limits import ChannelLimits
+from origin.events.log import Event, EventLog, Resumption
+from origin.events.readers import Reader, Readers, as_text, welcome
+from origin.http1.stream import Stream
 
-from origin.events import sse
-from origin.events.log import EventLog
-from origin.http1.stream import Stream, as_chunk
+END = "end"
+"""Type of the event behind which a channel's readers go."""
 
-log = structlog.get_logger()
+RESERVED = frozenset(("reset", "presence"))
+"""Types of events that only the channel itself publishes."""
 
-
-@dataclass(frozen=True, slots=True)
-class ChannelLimits:
-    """Limits of an event channel.
-
-    Attributes:
-        history: events that are kept for those who come later, or again.
-        readers: connections at once.
-        queue_bytes: what may wait for a reader before it is dropped.
-        heartbeat_seconds: after so long a silence comes a comment, so that proxies keep the connection and
-            the dead are noticed.
-        retry_milliseconds: how long a reader waits until it comes again.
-        close_seconds: how long a reader that doesn't read may hold up the channel's end.
-        send_buffer_bytes: socket send buffer of a reader (Linux doubles it).
-    """
-
-    history: int = 20
-    readers: int = 5000
-    queue_bytes: int = 64 * 1024
-    heartbeat_seconds: float = 15.0
-    retry_milliseconds: int = 2000
-    close_seconds: float = 0.5
-    send_buffer_bytes: int = 16 * 1024
+GAP_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
+FIRST_EVENT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 
 
-class Reader:
-    """A connection that receives events.
+class Buckets:
+    """A histogram as Prometheus has it.
 
     Args:
-        last: its Last-Event-ID.
-        token: by which it named itself, for events that are for it alone.
+        bounds: upper ends of its buckets, ascending; one without an end follows.
     """
 
-    __slots__ = ("done", "last", "stream", "token")
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
 
-    def __init__(self, last: str | None = None, token: str | None = None) -> None:
-        self.last = last
-        self.token = token
-        self.stream: Stream | None = None
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self.counts)
+
+    def quantile(self, share: float) -> float | None:
+        """Return the upper end of the bucket in which a quantile lies; None without values."""
+        wanted, seen = share * self.count, 0
+        if not self.count:
+            return None
+        for bound, count in zip(self.bounds, self.counts, strict=False):
+            seen += count
+            if seen >= wanted:
+                return bound
+        return self.bounds[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelOptions:
+    """What a channel offers.
+
+    Attributes:
+        replay: whether new readers get the events that are kept, or only those to come.
+        presence: whether the number of readers is published when it changes.
+        presence_seconds: between two such events.
+    """
+
+    replay: bool = True
+    presence: bool = False
+    presence_seconds: float = 1.0
+    limits: ChannelLimits = field(default_factory=ChannelLimits)
+
+
+def new_epoch() -> str:
+    """Name a new life of a channel: by the time, so that no state has to be kept."""
+    return f"{time.time_ns() // 1_000_000:x}"
 
 
 class EventChannel:
@@ -67,56 +84,168 @@ class EventChannel:
     Args:
         name: for the log.
         epoch: names this life of the channel: letters and digits.
+        options: its limits, or all that it offers.
+        clock: monotonic.
         count: told how many bytes were written.
 
     Attributes:
-        dropped: readers that fell too far behind.
-        closed: whether it has ended.
+        closed: whether it takes no more readers.
+        ended: whether its newest event is its end.
+        published: number of events since the start.
+        gaps: seconds between events.
+        first_events: seconds from a reader's coming to its first event.
+        on_publish: called with each event, as by what keeps it on disk.
     """
 
     def __init__(
         self,
         name: str,
         epoch: str,
-        limits: ChannelLimits,
-        clock: Callable[[], float],
-        count: Callable[[int], None],
+        options: ChannelLimits | ChannelOptions,
+        clock: Callable[[], float] = time.monotonic,
+        count: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._name = name
-        self._limits = limits
+        self.options = options if isinstance(options, ChannelOptions) else ChannelOptions(limits=options)
+        self.name = name
+        self._limits = limits = self.options.limits
         self._clock = clock
-        self._count = count
-        self._events = EventLog(epoch, limits.history)
-        self._readers: dict[Reader, None] = {}
-        self._named: dict[str, Reader] = {}
-        self._written = clock()
-        self.dropped = 0
-        self.closed = False
+        self.log = EventLog(epoch, limits.history, limits.history_bytes, limits.history_seconds, time.time)
+        self.gaps, self.first_events = Buckets(GAP_BUCKETS), Buckets(FIRST_EVENT_BUCKETS)
+        self._readers = Readers(name, self.log, limits, count, self.first_events.observe, self._on_flushed)
+        self.counters = self._readers.counters
+        # Long polls, which are answered by what comes next.
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._written = self._pinged = clock()
+        self._last_published: float | None = None
+        self._told_readers, self._told_at = 0, clock()
+        self.published = 0
+        self.closed = self.ended = False
+        self.on_publish: Callable[[Event], None] | None = None
+
+    @property
+    def epoch(self) -> str:
+        """Names this life of the channel."""
+        return self.log.epoch
+
+    @property
+    def state(self) -> str:
+        """``live``, or ``ended`` behind its end, until somebody publishes again."""
+        return "ended" if self.ended else "live"
+
+    @property
+    def limits(self) -> ChannelLimits:
+        """Of the channel and its readers."""
+        return self._limits
 
     @property
     def readers(self) -> int:
-        """Number of readers."""
-        return len(self._readers)
+        """Number of readers, those among them that wait for an answer."""
+        return len(self._readers) + len(self._waiting)
 
     @property
     def full(self) -> bool:
         """Whether the limit of readers is reached."""
-        return len(self._readers) >= self._limits.readers
+        return self.readers >= self._limits.readers
 
-    def publish(self, name: str, data: object) -> None:
-        """Send an event to all readers, and keep it for later ones.
+    @property
+    def dropped(self) -> int:
+        """Readers that fell too far behind, or didn't answer."""
+        return self.counters.dropped
+
+    @property
+    def lag(self) -> int:
+        """Events that the slowest reader hasn't been written yet."""
+        return self._readers.most_behind
+
+    @property
+    def last_id(self) -> str:
+        """Id of the newest event; before the first, of the position there."""
+        return self.log.identity_before(self.log.end)
+
+    # Publishing
+
+    def publish(self, name: str, data: object) -> Event:
+        """Publish an event whose data is JSON.
 
         Args:
             name: of the event's type.
-            data: to be encoded as JSON.
+            data: to be encoded.
         """
-        event = self._events.append(name, _as_text(data))
-        self._send_all(sse.event(event.data, name=event.name, identity=event.identity))
+        return self.publish_text(as_text(data), name)
+
+    def publish_text(self, text: str, name: str = "message") -> Event:
+        """Publish an event with any text.
+
+        Args:
+            text: its data.
+            name: of its type; ``end`` is `end`.
+
+        Raises:
+            ValueError: it is larger than all that is kept.
+        """
+        event = self._append(name, text)
+        if name == END:
+            self._readers.end()
+            self._wake()
+        else:
+            self._readers.flush_soon()
+        return event
+
+    def _append(self, name: str, text: str) -> Event:
+        event = self.log.append(name, text)
+        now = self._written = self._clock()
+        if self._last_published is not None:
+            self.gaps.observe(now - self._last_published)
+        self._last_published = now
+        self.published += 1
+        self.ended = name == END
+        if self.on_publish is not None:
+            self.on_publish(event)
+        return event
+
+    async def publish_from(self, events: AsyncIterable[object], name: str = "message") -> int:
+        """Publish what an asynchronous iterator gives, such as the tokens of a language model.
+
+        Args:
+            events: texts, which are published as they are, or what can be encoded as JSON.
+            name: of the events' type.
+
+        Returns:
+            How many there were.
+        """
+        count = 0
+        async for one in events:
+            self.publish_text(one if isinstance(one, str) else as_text(one), name)
+            count += 1
+        return count
+
+    def end(self) -> None:
+        """Publish an ``end`` event, behind which the readers go; who publishes after that begins anew."""
+        if not self.ended and not self.closed:
+            self.publish_text("{}", END)
+
+    # Reading
+
+    def since(self, identity: str | None) -> Resumption:
+        """Find where a reader goes on.
+
+        Args:
+            identity: of the last event that it had; None or "" for a new reader.
+        """
+        return self.log.since(identity, replay=self.options.replay)
+
+    def after(self, resumption: Resumption) -> list[Event]:
+        """Return the events from a position on that readers have been written, or would have been."""
+        return self.log.between(max(resumption.sequence, self.log.first), self.log.end)
+
+    def is_over(self, resumption: Resumption) -> bool:
+        """Whether nothing comes for a reader any more: it has had all, or the channel takes no readers."""
+        return self.closed or (self.ended and resumption.complete and resumption.sequence >= self.log.end)
 
     def tell(self, token: str, name: str, data: object) -> None:
         """Send an event to the reader with this token, if there is one; it is not kept or numbered."""
-        if (reader := self._named.get(token)) is not None:
-            self._send((reader,), sse.event(_as_text(data), name=name))
+        if (reader := self._readers.named(token)) is not None:
+            self._readers.send(reader, reader.form.write(name, as_text(data), ""))
 
     def enter(self, reader: Reader, stream: Stream, told: Iterable[tuple[str, object]] = ()) -> None:
         """Add a reader whose response head was sent; its ``done`` completes when it has left.
@@ -126,79 +255,94 @@ class EventChannel:
             stream: of its response.
             told: names and data of events for it alone, sent first.
         """
-        reader.stream = stream
         if self.closed:
             stream.end(self._limits.close_seconds)
-            reader.done.set_result(None)
+            reader.finish()
             return
-        stream.on_close = lambda: self._leave(reader)
-        self._readers[reader] = None
-        if reader.token is not None:
-            self._named[reader.token] = reader
-        self._send((reader,), b"".join(self._welcome(reader, told)))
+        if self.ended:
+            reader.limit = self.log.end
+        self._readers.enter(reader, stream, welcome(reader, self.name, told, self._limits))
+
+    def note_resumption(self, identity: str | None, resumption: Resumption) -> None:
+        """Count a reader that comes again."""
+        if identity:
+            self.counters.resumed += resumption.complete
+            self.counters.reset += not resumption.complete
+
+    def send(self, reader: Reader, data: bytes) -> None:
+        """Write bytes to one reader, between two events."""
+        self._readers.send(reader, data)
+
+    def leave(self, reader: Reader) -> None:
+        """Take a reader out."""
+        self._readers.leave(reader)
+
+    async def news(self, sequence: int) -> None:
+        """Wait until there is an event with a number, or nothing comes any more."""
+        while self.log.end <= sequence and not self.closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiter)
+            # Without other readers nothing is flushed.
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
+
+    def _on_flushed(self) -> None:
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # Time
+
+    async def run(self) -> None:
+        """Keep connections alive until it is closed, or the task is cancelled."""
+        while not self.closed:
+            await asyncio.sleep(self._limits.beat_seconds)
+            self.beat()
 
     def beat(self) -> None:
-        """Write a comment after a long silence; to be called every second or so."""
-        if self._clock() - self._written >= self._limits.heartbeat_seconds:
-            self._send_all(sse.comment())
+        """Write comments after a long silence, and pings; to be called every second or so."""
+        now = self._clock()
+        if now - self._written >= self._limits.heartbeat_seconds:
+            self._written = now
+            self._readers.beat()
+        if now - self._pinged >= self._limits.ping_seconds:
+            self._pinged = now
+            self._readers.ping()
+        self.log.expire()
+        readers = self.readers
+        is_due = now - self._told_at >= self.options.presence_seconds
+        if self.options.presence and readers != self._told_readers and is_due and not self.ended:
+            self._told_readers, self._told_at = readers, now
+            self.publish("presence", {"readers": readers})
 
     def close(self) -> None:
-        """Send an ``end`` event and disconnect all readers."""
+        """Disconnect all readers, who come again to the next server."""
         if self.closed:
             return
-        self._send_all(sse.event("{}", name="end"))
         self.closed = True
-        for reader in tuple(self._readers):
-            if reader.stream is not None:
-                reader.stream.end(self._limits.close_seconds)
-            self._leave(reader)
+        self._readers.close()
+        self._wake()
 
-    def _welcome(self, reader: Reader, told: Iterable[tuple[str, object]]) -> Iterable[bytes]:
-        yield sse.comment(self._name)
-        yield sse.retry(self._limits.retry_milliseconds)
-        for name, data in told:
-            yield sse.event(_as_text(data), name=name)
-        resumption = self._events.since(reader.last)
-        if not resumption.complete:
-            yield sse.event(_as_text({"lost": resumption.lost}), name="reset")
-        for event in resumption.events:
-            yield sse.event(event.data, name=event.name, identity=event.identity)
+    def close_for_good(self) -> None:
+        """Publish the end, behind which all readers go; nobody is let in any more."""
+        self.end()
+        self.closed = True
+        self._wake()
 
-    def _send_all(self, data: bytes) -> None:
-        self._written = self._clock()
-        self._send(tuple(self._readers), data)
-
-    def _send(self, readers: Iterable[Reader], data: bytes) -> None:
-        # All readers get the same bytes: frame them once.
-        chunk = as_chunk(data)
-        sent = 0
-        for reader in readers:
-            stream = reader.stream
-            if stream is None or stream.closed:
-                continue
-            if stream.buffered > self._limits.queue_bytes:
-                self._drop(reader, stream)
-                continue
-            before = stream.sent
-            stream.write(chunk if stream.chunked else data)
-            sent += stream.sent - before
-        self._count(sent)
-
-    def _drop(self, reader: Reader, stream: Stream) -> None:
-        self.dropped += 1
-        log.info("reader dropped", channel=self._name, behind=self._limits.queue_bytes)
-        stream.abort()
-        self._leave(reader)
-
-    def _leave(self, reader: Reader) -> None:
-        if reader not in self._readers:
-            return
-        del self._readers[reader]
-        if reader.token is not None and self._named.get(reader.token) is reader:
-            del self._named[reader.token]
-        if not reader.done.done():
-            reader.done.set_result(None)
-
-
-def _as_text(data: object) -> str:
-    return msgspec.json.encode(data).decode()
+    def describe(self) -> dict[str, object]:
+        """Describe it for lists."""
+        return {
+            "last_id": self.last_id,
+            "events": self.log.end - self.log.first,
+            "published": self.published,
+            "readers": self.readers,
+            "state": self.state,
+            "gap_p50": self.gaps.quantile(0.5),
+            "gap_p99": self.gaps.quantile(0.99),
+            "lag": self.lag,
+        }

@@ -2,41 +2,89 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from origin.events.formats import Format
+from origin.fan_out.ring import Cursor, Ring
 
 IDENTITY_CHARS = 64
 """Longest Last-Event-ID that is parsed."""
 
+EVENT_OVERHEAD = 64
+"""Bytes that an event counts for beside its text: id, type and framing."""
 
-@dataclass(frozen=True, slots=True)
+_IDENTITY = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
+_LINE_ENDS = re.compile(r"\r\n|\r")
+
+
+@dataclass(frozen=True)
 class Event:
     """A published event.
 
     Attributes:
-        identity: ``epoch-offset``, its id.
+        epoch: life of the channel in which it was published.
+        offset: its number there, from 1 on.
         name: of its type.
-        data: its text.
+        data: its text, whose line ends are LF.
+        time: when it was published, in seconds since the epoch of Unix.
+        start: offset in bytes in the ring.
+        size: what it counts for there.
     """
 
-    identity: str
+    epoch: str
+    offset: int
     name: str
     data: str
+    time: float = 0.0
+    start: int = 0
+    size: int = EVENT_OVERHEAD
+    _written: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def identity(self) -> str:
+        """``epoch-offset``, its id."""
+        return f"{self.epoch}-{self.offset}"
+
+    def written(self, form: Format) -> bytes:
+        """Return its bytes in a format; they are written once for all readers."""
+        found = self._written.get(form.name)
+        if found is None:
+            found = self._written[form.name] = form.write(self.name, self.data, self.identity)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """What a reader receives first.
+    """Where a reader goes on.
 
     Attributes:
-        events: those after its last one, oldest first.
-        complete: False if it has missed others, which are no longer kept.
+        sequence: number of its first event in the log.
+        reason: why it has missed others, which are no longer kept: ``expired`` (too long ago), ``restart``
+            (an id of another life of the channel), ``invalid`` (no id of this channel); empty if it hasn't.
         lost: how many; None if unknown.
+        identity: of the event before its first one; empty if there is none.
     """
 
-    events: tuple[Event, ...]
-    complete: bool = True
+    sequence: int
+    reason: str = ""
     lost: int | None = 0
+    identity: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether it misses none."""
+        return not self.reason
+
+
+@dataclass(slots=True)
+class _Run:
+    """Consecutive events of one epoch in the log: those from an offset on have numbers from a sequence on."""
+
+    first_offset: int
+    first_sequence: int
+    count: int = 0
 
 
 class EventLog:
@@ -45,44 +93,142 @@ class EventLog:
     Args:
         epoch: identifies this log; numbers restart with the next. Letters and digits.
         capacity: events that are kept.
+        most_bytes: of all that are kept.
+        seconds: how long they are kept; 0 for no such limit.
+        clock: seconds since the epoch of Unix.
     """
 
-    def __init__(self, epoch: str, capacity: int) -> None:
-        self._epoch = epoch
-        self._events: deque[Event] = deque(maxlen=capacity)
-        self._next = 0
+    def __init__(
+        self,
+        epoch: str,
+        capacity: int,
+        most_bytes: int = 4 << 20,
+        seconds: float = 0.0,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.epoch = epoch
+        self._seconds = seconds
+        self._clock = clock
+        self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity)
+        self._runs: dict[str, _Run] = {epoch: _Run(1, 0)}
+
+    @property
+    def end(self) -> int:
+        """Number that the next event will have in the log."""
+        return self._ring.next_sequence
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest event that is kept."""
+        return self._ring.first_sequence
+
+    @property
+    def size(self) -> int:
+        """Bytes of the events that are kept."""
+        return self._ring.size
+
+    @property
+    def newest(self) -> Event | None:
+        """The newest event that is kept."""
+        return self._ring.newest[1]
 
     def append(self, name: str, data: str) -> Event:
-        """Number an event and keep it."""
-        event = Event(f"{self._epoch}-{self._next}", name, data)
-        self._next += 1
-        self._events.append(event)
+        """Number an event and keep it.
+
+        Raises:
+            ValueError: it is larger than all that is kept.
+        """
+        # Events are the same in all formats; server-sent events know no other line end than LF.
+        text = _LINE_ENDS.sub("\n", data) if "\r" in data else data
+        raw = text.encode("utf-8", "replace")
+        # UTF-8 has no lone surrogates; "replace" makes them question marks.
+        text = text if text.isascii() else raw.decode()
+        run = self._runs[self.epoch]
+        size = len(raw) + len(name) + EVENT_OVERHEAD
+        event = Event(
+            self.epoch, run.first_offset + run.count, name, text, self._clock(), self._ring.end, size
+        )
+        self._ring.put(event)
+        run.count += 1
         return event
 
-    def since(self, identity: str | None) -> Resumption:
-        """Find the events after another.
+    def restore(self, events: Iterable[tuple[str, int, str, str, float]]) -> None:
+        """Put events of earlier lives in front, before the first of this one.
+
+        Args:
+            events: epoch, offset, type, text and time of each, oldest first.
+        """
+        for epoch, offset, name, data, time in events:
+            size = len(data.encode("utf-8", "replace")) + len(name) + EVENT_OVERHEAD
+            if epoch == self.epoch or size > self._ring.capacity:
+                continue
+            run = self._runs.get(epoch)
+            if run is None or offset != run.first_offset + run.count or self._newest_epoch() != epoch:
+                run = self._runs[epoch] = _Run(offset, self.end)
+            self._ring.put(Event(epoch, offset, name, data, time, self._ring.end, size))
+            run.count += 1
+        own = self._runs.pop(self.epoch)
+        own.first_sequence = self.end
+        self._runs[self.epoch] = own
+        self.expire()
+
+    def _newest_epoch(self) -> str | None:
+        return None if self.newest is None else self.newest.epoch
+
+    def expire(self) -> None:
+        """Drop what is older than the limit."""
+        while self._seconds and (oldest := self._ring.oldest) is not None:
+            if oldest.time > self._clock() - self._seconds:
+                return
+            self._ring.drop_oldest()
+
+    def between(self, first: int, end: int) -> list[Event]:
+        """Return the events from one number up to another, which isn't included.
+
+        Raises:
+            LaggedError: some of them are no longer kept.
+        """
+        return self._ring.between(first, end)
+
+    def lag(self, sequence: int) -> int:
+        """Count the bytes of the events from a number on."""
+        return self._ring.lag(Cursor(sequence))
+
+    def since(self, identity: str | None, *, replay: bool = True) -> Resumption:
+        """Find where a reader goes on.
 
         Args:
             identity: Last-Event-ID of the reader; None or "" for a new reader.
-
-        Returns:
-            What is kept of them; for a new reader all events.
+            replay: whether a new reader begins with the oldest event that is kept, or with the next.
         """
-        kept = tuple(self._events)
+        self.expire()
+        first = self.first
         if not identity:
-            return Resumption(kept)
-        offset = self._offset(identity)
-        if offset is None:
-            return Resumption(kept, complete=False, lost=None)
-        first = self._next - len(kept)
-        if offset + 1 < first:
-            return Resumption(kept, complete=False, lost=first - offset - 1)
-        return Resumption(kept[offset + 1 - first :])
+            start = first if replay else self.end
+            return Resumption(start, identity=self.identity_before(start))
+        found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
+        if found is None:
+            return self._reset("invalid", None)
+        epoch, offset = found[1], int(found[2])
+        run = self._runs.get(epoch)
+        if run is None:
+            return self._reset("restart", None)
+        if offset >= run.first_offset + run.count:
+            return self._reset("invalid" if epoch == self.epoch else "restart", None)
+        # The position before the first event is one, too.
+        if offset < run.first_offset - 1:
+            return self._reset("expired", None)
+        sequence = run.first_sequence + offset - run.first_offset + 1
+        if sequence < first:
+            return self._reset("expired", first - sequence)
+        return Resumption(sequence, identity=identity)
 
-    def _offset(self, identity: str) -> int | None:
-        """Parse an id of this log; None for any other."""
-        epoch, _, number = identity[:IDENTITY_CHARS].rpartition("-")
-        if epoch != self._epoch or not (number.isascii() and number.isdecimal()):
-            return None
-        offset = int(number)
-        return offset if offset < self._next and str(offset) == number else None
+    def _reset(self, reason: str, lost: int | None) -> Resumption:
+        return Resumption(self.first, reason, lost, self.identity_before(self.first))
+
+    def identity_before(self, sequence: int) -> str:
+        """Return the id of the event before a number, with which a reader would go on there."""
+        for epoch, run in reversed(self._runs.items()):
+            if sequence >= run.first_sequence:
+                return f"{epoch}-{run.first_offset + sequence - run.first_sequence - 1}"
+        return ""

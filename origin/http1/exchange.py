@@ -300,11 +300,16 @@ class Exchange:
             elif b"close" in value.lower():
                 self.keep_alive, closes = False, True
             lines.append(line)
-        lines += self._framing(closes)
+        # RFC 9110 §15.2.2: behind it comes another protocol, until the connection ends.
+        lines += self._end_of_http() if status == 101 else self._framing(closes)
         lines.append(b"\r\n")
         self._head = b"".join(lines)
         # ASGI: the head waits for the body's first bytes, to go out with them; but not longer than this turn.
         self._loop.call_soon(self._flush)
+
+    def _end_of_http(self) -> list[bytes]:
+        self.keep_alive, self._close_delimited, self._chunked = False, True, False
+        return []
 
     def _framing(self, closes: bool) -> list[bytes]:
         """The lines that say where the body ends, when its length isn't known."""

@@ -1,4 +1,6 @@
-"""Where heads end, and requests whose body has no framing and ends with the connection: Icecast's sources.
+"""Where heads end, and requests whose body has no framing and ends with the connection.
+
+These are Icecast's sources, and those that ask for WebSocket: what follows them is in its frames.
 
 HTTP reads such a request as one without a body (RFC 9112 §6.3, rule 7), and the parser would take the audio
 for the next request. So the parser gets the bytes head by head, and what follows such a head goes to the
@@ -7,15 +9,20 @@ request as it is. So, too, pipelined requests wait unread while the one before t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+from origin.http1 import websocket
 
 HEAD_END = b"\r\n\r\n"
 
 AREAS = ("/radio/",)
 """Where a PUT may have a body without framing; elsewhere it has none, as RFC 9112 says."""
 
+WEBSOCKETS = ("/events/",)
+"""Where WebSocket is spoken; elsewhere a wish for it is ignored, and nothing is read behind it."""
 
-def has_endless_body(method: str, path: str, fields: Iterable[tuple[bytes, bytes]]) -> bool:
+
+def has_endless_body(method: str, path: str, fields: Sequence[tuple[bytes, bytes]]) -> bool:
     """Tell from a whole head whether the body is all that comes until the connection ends.
 
     Args:
@@ -23,9 +30,15 @@ def has_endless_body(method: str, path: str, fields: Iterable[tuple[bytes, bytes
         path: its path, decoded.
         fields: its header fields, names in any case.
     """
+    if path.startswith(WEBSOCKETS) and websocket.is_upgrade(method, fields):
+        return not _has_framing(fields)
     if method not in ("SOURCE", "PUT") or (method == "PUT" and not path.startswith(AREAS)):
         return False
-    return not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
+    return not _has_framing(fields)
+
+
+def _has_framing(fields: Sequence[tuple[bytes, bytes]]) -> bool:
+    return any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
 
 
 class HeadEnd:

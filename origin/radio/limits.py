@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from origin.events.channel import ChannelLimits
+from origin.events.limits import ChannelLimits
 from packager.radio.limits import LiveSourceLimits, SimulcastLimits, StationLimits
 from packager.retry_policy import RetryPolicy
 from packager.sources.limits import GuardLimits

@@ -306,7 +306,7 @@ class Mount:
         if self._dismiss is not None:
             self._dismiss()
         self.audience.close()
-        self.now.channel.close()
+        self.now.channel.close_for_good()
 
     def headers(self, *, with_titles: bool) -> list[tuple[bytes, bytes]]:
         """Write a listener's response headers."""

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from media.mp3.icy import clean_title
-from origin.events.channel import EventChannel, Reader
+from origin.events.channel import EventChannel, new_epoch
+from origin.events.readers import Reader
 from origin.http1.stream import Stream
 from origin.radio.listener_time import ListenerTimes, MediaTimeMark
 from origin.radio.listeners import Listener
@@ -52,9 +53,7 @@ class NowPlaying:
     def __init__(
         self, name: str, options: MountOptions, clock: Callable[[], float], count: Callable[[int], None]
     ) -> None:
-        # The start time identifies this run of the channel, so no state has to be kept.
-        epoch = f"{time.time_ns() // 1_000_000:x}"
-        self.channel = EventChannel(f"radio/{name}", epoch, options.events, clock, count)
+        self.channel = EventChannel(f"radio/{name}", new_epoch(), options.events, clock, count)
         self.titles: deque[PlayedTitle] = deque(maxlen=options.events.history)
         self._listener_times = ListenerTimes(clock, options.limits.listener_times)
         self._title_characters = options.limits.title_characters

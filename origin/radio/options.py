@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from media.mp3.icy import METAINT
-from origin.events.channel import ChannelLimits
+from origin.events.limits import ChannelLimits
 from origin.radio.limits import MountLimits
 from packager.radio.audio_blocks import AudioBlock
 from packager.radio.station_info import StationInfo

@@ -9,6 +9,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.access.policy import AccessPolicy
+from origin.events.authorization import EventAuthorization
+from origin.events.channel import EventChannel
 from origin.radio import now_playing
 from origin.radio.authorization import StationAuthorization, is_protected
 from origin.radio.mount import Mount
@@ -19,15 +21,21 @@ from packager.radio.simulcast import Simulcast
 UNCACHED = {"cache-control": "no-store"}
 
 
-def routes(services: Services, access: AccessPolicy, authorization: StationAuthorization) -> list[BaseRoute]:
+def routes(
+    services: Services,
+    access: AccessPolicy,
+    authorization: StationAuthorization,
+    event_authorization: EventAuthorization,
+) -> list[BaseRoute]:
     """Make the routes of ``/api/…`` except for the library's, ``/health`` and ``/metrics``.
 
     Args:
         services: what is described.
         access: decides who sees the details of ``/health``.
         authorization: decides who may see a station's titles.
+        event_authorization: decides who may see what an event channel has.
     """
-    answers = Api(services, access, authorization)
+    answers = Api(services, access, authorization, event_authorization)
     return [
         Route("/api/live", answers.live),
         Route("/api/radio", answers.radio),
@@ -40,10 +48,17 @@ def routes(services: Services, access: AccessPolicy, authorization: StationAutho
 class Api:
     """The endpoints; each list is an array of objects."""
 
-    def __init__(self, services: Services, access: AccessPolicy, authorization: StationAuthorization) -> None:
+    def __init__(
+        self,
+        services: Services,
+        access: AccessPolicy,
+        authorization: StationAuthorization,
+        event_authorization: EventAuthorization,
+    ) -> None:
         self._services_of = services
         self._access = access
         self._authorization = authorization
+        self._event_authorization = event_authorization
 
     async def live(self, _: Request) -> Response:
         """List the live channels."""
@@ -81,9 +96,17 @@ class Api:
             ]
         )
 
-    async def events(self, _: Request) -> Response:
-        """List the event channels."""
-        return as_json([])
+    async def events(self, request: Request) -> Response:
+        """List the event channels; those that a request may not read without details."""
+        channels = self._services_of.event_channels
+        readable = await self._event_authorization.readable(request, channels)
+        protected = self._event_authorization.is_protected
+        return as_json(
+            [
+                describe_event_channel(one, is_protected=protected(name), is_readable=name in readable)
+                for name, one in channels.items()
+            ]
+        )
 
     async def health(self, request: Request) -> Response:
         """Answer 200, or 503 during shutdown; the body describes the services."""
@@ -139,6 +162,19 @@ def describe_closed_station(mount: Mount) -> dict[str, object]:
         "history": [],
     }
     return dict.fromkeys(describe_station(mount)) | told
+
+
+def describe_event_channel(
+    channel: EventChannel, *, is_protected: bool, is_readable: bool
+) -> dict[str, object]:
+    """Describe an event channel; to a client that may not read it, only that it exists."""
+    told = channel.describe()
+    return {
+        "name": channel.name,
+        "url": f"/events/{channel.name}",
+        "protected": is_protected,
+        **(told if is_readable else dict.fromkeys(told)),
+    }
 
 
 def as_json(value: object, status: int = 200) -> Response:

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp
 
 from origin.access.credentials import Authenticator, GuessDelay
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
+from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.routes import routes as event_routes
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
 from origin.http1.exchange import SlowBodyError
@@ -27,7 +29,7 @@ from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
 from origin.responses.common_headers import CommonHeaders
 from origin.server import api, library_list, page
-from origin.server.services import Services
+from origin.server.services import Services, event_limits
 from origin.vod import routes as vod_routes
 
 
@@ -99,6 +101,15 @@ def build_app(
     authenticator = Authenticator(guess_delay)
     access = AccessPolicy(options, authenticator)
     authorization = StationAuthorization(authenticator, options.admin_token)
+    event_authorization = EventAuthorization(
+        authenticator,
+        options.admin_token,
+        {
+            one.name: ChannelKeys(publish_token=one.publish_token or "", read_key=one.read_key or "")
+            for one in config.events
+        },
+        config.server.allow_origin,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -116,7 +127,14 @@ def build_app(
                 silent_seconds=config.limits.source_seconds,
                 client_limits=client_limits,
             ),
-            *api.routes(services, access, authorization),
+            *event_routes(
+                services.event_channels,
+                event_authorization,
+                event_limits(limits, services.limits.events),
+                client_limits.event_readers,
+                limits.all_event_readers,
+            ),
+            *api.routes(services, access, authorization, event_authorization),
             *library_list.routes(services.catalogue, lambda: services.needs_library),
             *page.routes(player),
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from origin.access.credentials import GuessLimits
+from origin.events.limits import EventLimits
 from origin.http1.request_head import HttpLimits
 from origin.live.limits import PublishingLimits
 from origin.live.memfd_cache import MemfdLimits
@@ -50,6 +51,7 @@ class Limits:
 
     Attributes:
         catalogue: Of the library's list.
+        events: Of its event channels.
         http: Of each connection.
         live: Of each of its channels.
         memfd: Of the live media that it copies for the kernel.
@@ -62,6 +64,7 @@ class Limits:
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
+    events: EventLimits = field(default_factory=EventLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
     live: LiveLimits = field(default_factory=LiveLimits)
     memfd: MemfdLimits = field(default_factory=MemfdLimits)

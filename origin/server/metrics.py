@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
+
+from origin.events.channel import Buckets, EventChannel
 
 if TYPE_CHECKING:
     from origin.server.services import Services
@@ -50,6 +58,7 @@ class ServicesCollector(Collector):
         yield from self._traffic()
         yield from self._live()
         yield from self._radio()
+        yield from self._events()
 
     def _traffic(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
@@ -88,11 +97,52 @@ class ServicesCollector(Collector):
     def _radio(self) -> Iterator[Metric]:
         listeners = GaugeMetricFamily("headwater_radio_listeners", "Listeners.", labels=["mount"])
         dropped = CounterMetricFamily("headwater_radio_dropped", "Listeners that lagged.", labels=["mount"])
-        readers = GaugeMetricFamily("headwater_events_readers", "Readers.", labels=["channel"])
-        lagged = CounterMetricFamily("headwater_events_dropped", "Readers that lagged.", labels=["channel"])
         for mount in self._services_of.mounts.values():
             listeners.add_metric([mount.name], mount.listeners)
             dropped.add_metric([mount.name], mount.dropped)
-            readers.add_metric([f"radio/{mount.name}"], mount.now.channel.readers)
-            lagged.add_metric([f"radio/{mount.name}"], mount.now.channel.dropped)
-        yield from (listeners, dropped, readers, lagged)
+        yield from (listeners, dropped)
+
+    def _events(self) -> Iterator[Metric]:
+        channels = {f"radio/{mount.name}": mount.now.channel for mount in self._services_of.mounts.values()}
+        yield from event_metrics(channels | self._services_of.event_channels)
+
+
+def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
+    """Describe event channels."""
+    gauges = {
+        "readers": GaugeMetricFamily("headwater_events_readers", "Readers.", labels=["channel"]),
+        "lag": GaugeMetricFamily(
+            "headwater_events_lag", "Events that the slowest reader has not had yet.", labels=["channel"]
+        ),
+    }
+    counters = {
+        name: CounterMetricFamily(f"headwater_events_{name}", text, labels=["channel"])
+        for name, text in (
+            ("published", "Events."),
+            ("dropped", "Readers that lagged."),
+            ("lagged", "Readers that were told of a gap since they lagged."),
+            ("resumed", "Readers that came again and missed nothing."),
+            ("reset", "Readers that came again and had missed events."),
+        )
+    }
+    gap = HistogramMetricFamily("headwater_events_gap_seconds", "Between two events.", labels=["channel"])
+    first = HistogramMetricFamily(
+        "headwater_events_first_event_seconds",
+        "From a reader's coming to its first event.",
+        labels=["channel"],
+    )
+    for name, channel in channels.items():
+        gauges["readers"].add_metric([name], channel.readers)
+        gauges["lag"].add_metric([name], channel.lag)
+        counters["published"].add_metric([name], channel.published)
+        for key in ("dropped", "lagged", "resumed", "reset"):
+            counters[key].add_metric([name], getattr(channel.counters, key))
+        gap.add_metric([name], *_cumulative(channel.gaps))
+        first.add_metric([name], *_cumulative(channel.first_events))
+    yield from (*gauges.values(), *counters.values(), gap, first)
+
+
+def _cumulative(buckets: Buckets) -> tuple[list[tuple[str, float]], float]:
+    """Give a histogram's buckets as Prometheus writes them, and the sum of its values."""
+    bounds = [*map(str, buckets.bounds), "+Inf"]
+    return list(zip(bounds, itertools.accumulate(buckets.counts), strict=True)), buckets.sum

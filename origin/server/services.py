@@ -15,8 +15,11 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 
 from origin.config.errors import CommandError
-from origin.config.options import Config, LimitOptions, LiveOptions, seconds, size
+from origin.config.options import Config, EventOptions, LimitOptions, LiveOptions, seconds, size
 from origin.config.warnings import serves_channel
+from origin.events.channel import ChannelOptions as EventChannelOptions
+from origin.events.channel import EventChannel, new_epoch
+from origin.events.limits import EventLimits
 from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import RequestCounters
 from origin.radio.mount import Mount
@@ -82,6 +85,7 @@ class Services:
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
         recordings: of the channels that record, by name.
+        event_channels: those that are configured, by name.
         loop_lag: measures how late the event loop is.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
@@ -136,6 +140,15 @@ class Services:
             channel.name: recordings
             for channel in self.channels.values()
             if (recordings := channel.live_event.recordings) is not None
+        }
+        self.event_channels = {
+            options.name: EventChannel(
+                options.name,
+                new_epoch(),
+                event_channel_options(options, config.limits, limits.events),
+                count=functools.partial(self._count, "events"),
+            )
+            for options in config.events
         }
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
@@ -238,6 +251,7 @@ class Services:
         states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
         states |= {f"live/{one.name}": one.state for one in self.simulcasts.values()}
         states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
+        states |= {f"events/{name}": one.state for name, one in self.event_channels.items()}
         ready = not self.ending
         troubles = {
             f"live/{channel.name}": f"DVR: {channel.archive.trouble}"
@@ -274,7 +288,8 @@ class Services:
 
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
-        return [*services, *self.mounts.values(), *self.stations.hidden, self.catalogue]
+        services += [*self.mounts.values(), *self.stations.hidden, *self.event_channels.values()]
+        return [*services, self.catalogue]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""
@@ -338,6 +353,33 @@ def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
         captions=replace(limits.captions, text_bytes=configured.captions_bytes),
         dvr=replace(limits.dvr, waiting_bytes=configured.dvr_waiting_bytes),
     )
+
+
+def event_channel_options(
+    options: EventOptions, configured: LimitOptions, limits: EventLimits
+) -> EventChannelOptions:
+    """Convert an event channel's configuration to its options."""
+    return EventChannelOptions(
+        replay=options.replay,
+        presence=options.presence,
+        presence_seconds=limits.presence_seconds,
+        limits=replace(
+            limits.channel,
+            history=options.keep,
+            history_seconds=seconds(options.keep_for),
+            history_bytes=max(limits.channel.history_bytes, 2 * configured.event_bytes),
+            readers=configured.event_readers,
+            queue_bytes=configured.event_queue_bytes,
+            flush_seconds=options.flush_interval,
+        ),
+    )
+
+
+def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
+    """Put what is configured of publishers' limits into them."""
+    publish = replace(limits.publish, event_bytes=configured.event_bytes, rate=float(configured.event_rate))
+    message_bytes = max(limits.sockets.message_bytes, 2 * configured.event_bytes)
+    return replace(limits, publish=publish, sockets=replace(limits.sockets, message_bytes=message_bytes))
 
 
 def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) -> ChannelOptions:

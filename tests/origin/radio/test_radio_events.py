@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from origin.events.channel import ChannelLimits
+from origin.events.limits import ChannelLimits
 from origin.radio.limits import ListenerTimeLimits
 from origin.radio.listener_time import ListenerTimes
 from origin.server.api import describe_station
@@ -111,7 +111,7 @@ async def test_each_title_has_the_media_time_of_its_first_frame() -> None:
         assert json.loads(messages[2].data)["media_time"] == seconds(90)
         epochs = {message.last_id.rpartition("-")[0] for message in messages}
         assert len(epochs) == 1
-        assert [message.last_id.rpartition("-")[2] for message in messages] == ["0", "1", "2"]
+        assert [message.last_id.rpartition("-")[2] for message in messages] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize("first", ["audio", "events"])
@@ -187,10 +187,11 @@ async def test_a_reader_that_comes_again_misses_nothing_and_gets_nothing_twice()
         await until(lambda: mount.title == "Title 4")
         late = await Follower.open(server, f"Last-Event-ID: {message.last_id}")
         messages = await late.messages(4)
-        assert (messages[0].name, messages[0].data) == ("reset", '{"lost":1}')
+        assert messages[0].name == "reset"
+        assert json.loads(messages[0].data) == {"reason": "expired", "lost": 1}
         assert [json.loads(one.data)["title"] for one in messages[1:]] == ["Title 2", "Title 3", "Title 4"]
         stranger = await Follower.open(server, "Last-Event-ID: 17c0ffee-3")
-        assert (await stranger.messages(1))[0].data == '{"lost":null}'
+        assert json.loads((await stranger.messages(1))[0].data) == {"reason": "restart", "lost": None}
 
 
 async def test_after_15_seconds_of_silence_comes_a_comment() -> None:

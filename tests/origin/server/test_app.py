@@ -289,6 +289,7 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
         fallback = "nowhere.mp3"
         [[events]]
         name = "chat"
+        relay = "http://127.0.0.1:9/v1/chat/completions"
         """
     )
     server = start_server("--config", str(config), "--port", "0")

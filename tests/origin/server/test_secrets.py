@@ -180,7 +180,8 @@ def configuration(secret: Callable[[], str], tools: Tools, tmp_path: Path, http:
         "[[radio]]", 'name = "folder.mp3"', f'folder = "http://user:{secret()}@127.0.0.1/"',
         f'source_password = "{secret()}"',
         "[[events]]", 'name = "news"', f'publish_token = "{secret()}"',
-        f'relay = "http://user:{secret()}@127.0.0.1/?api_key={secret()}"',
+        f'relay = "http://user:{secret()}@127.0.0.1/?api_key={secret()}"', f'read_key = "{secret()}"',
+        "[limits]", "wrong_password_seconds = 0.2",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

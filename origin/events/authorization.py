@@ -1,0 +1,107 @@
+"""Decides who may read an event channel and publish to it, and which pages of other origins may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request
+
+from origin.access.credentials import Authenticator, Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelKeys:
+    """What opens a channel.
+
+    Attributes:
+        publish_token: which publishers need; empty for none, and then only the administrator publishes.
+        read_key: which readers need, or an address signed with it; empty for none.
+    """
+
+    publish_token: str = field(default="", repr=False)
+    read_key: str = field(default="", repr=False)
+
+
+class EventAuthorization:
+    """Checks tokens, signed addresses and origins of pages.
+
+    Args:
+        authenticator: compares them with a request.
+        admin_token: opens every channel; empty for none.
+        keys: of the channels, by name.
+        allow_origin: the origin whose pages may read; ``*`` for any, empty for none but the server's own.
+    """
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        admin_token: str = "",
+        keys: Mapping[str, ChannelKeys] | None = None,
+        allow_origin: str = "",
+    ) -> None:
+        self._authenticator = authenticator
+        self._admin = Secret(admin_token)
+        self._keys = keys or {}
+        self._allow_origin = allow_origin
+
+    def is_protected(self, name: str) -> bool:
+        """Tell whether a channel's readers need a key."""
+        return bool(self._of(name).read_key)
+
+    async def may_read(self, request: Request, name: str) -> bool:
+        """Tell whether a request carries what a channel's readers need, if anything."""
+        if not self.is_protected(name):
+            return True
+        return await self._authenticator.admits(request, self._admin, *self._readers_secrets(name))
+
+    async def may_publish(self, request: Request, name: str) -> bool:
+        """Tell whether a request has a channel's publish token, or the administrator's."""
+        return bool(await self._authenticator.fitting(request, *self._publishers_secrets(name)))
+
+    async def rights(self, request: Request, name: str) -> tuple[bool, bool]:
+        """Tell whether a request may read a channel, and whether it may publish.
+
+        Credentials that a browser adds by itself don't count where another site's page asks.
+        """
+        publishers = self._publishers_secrets(name)
+        secrets = {*publishers, *self._readers_secrets(name)} - {Secret("")}
+        with_basic = not self._is_foreign(request)
+        fitting = await self._authenticator.fitting(request, *secrets, with_basic=with_basic)
+        return bool(fitting) or not self.is_protected(name), bool(fitting.intersection(publishers))
+
+    async def readable(self, request: Request, names: Iterable[str]) -> frozenset[str]:
+        """Name the channels of a list that a request may read."""
+        names = tuple(names)
+        free = frozenset(name for name in names if not self.is_protected(name))
+        secrets = {one: name for name in names if name not in free for one in self._readers_secrets(name)}
+        if not secrets:
+            return free
+        fitting = await self._authenticator.fitting(request, self._admin, *secrets, with_basic=False)
+        is_admin = self._admin in fitting
+        return free | {name for secret, name in secrets.items() if is_admin or secret in fitting}
+
+    def admits_page(self, request: Request) -> bool:
+        """Tell whether the page that a browser asks for may open a WebSocket, to which CORS doesn't apply."""
+        if not self._is_foreign(request):
+            return True
+        return self._allow_origin == "*" or request.headers.get("origin") == self._allow_origin
+
+    @staticmethod
+    def _is_foreign(request: Request) -> bool:
+        """Whether a browser asks for the page of another origin (RFC 6454 §7, RFC 6455 §10.2)."""
+        origin = request.headers.get("origin")
+        if origin is None:
+            return False
+        scheme, _, host = origin.lower().partition("://")
+        return scheme not in ("http", "https") or host != request.headers.get("host", "").lower()
+
+    def _of(self, name: str) -> ChannelKeys:
+        return self._keys.get(name, ChannelKeys())
+
+    def _publishers_secrets(self, name: str) -> tuple[Secret, ...]:
+        return self._admin, Secret(self._of(name).publish_token)
+
+    def _readers_secrets(self, name: str) -> tuple[Secret, ...]:
+        keys = self._of(name)
+        return Secret(keys.read_key, signed_path=f"/events/{name}"), Secret(keys.publish_token)

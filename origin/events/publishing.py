@@ -1,0 +1,216 @@
+"""POST to an event channel: one event, or a stream of them in one request; and what an event may be."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from origin.events.channel import RESERVED, EventChannel
+from origin.events.formats import JSON_TYPE, NDJSON_TYPE
+from origin.events.limits import PublishLimits
+from origin.events.log import Event
+from origin.http1.exchange import take_slowly
+
+LINE_TYPES = frozenset((NDJSON_TYPE, "application/jsonl", "application/ndjson"))
+TEXT_TYPES = frozenset(("", "text/plain"))
+
+ENVELOPE_BYTES = 1024
+"""What may stand around an event's data."""
+
+_NAME = re.compile(r"[^\0-\x1f\x7f]+")
+
+
+class PublishError(Exception):
+    """An event isn't taken; the answer is this status with this line."""
+
+    def __init__(self, status: int, line: str, retry_after: float = 0.0) -> None:
+        super().__init__(line)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """An event as publishers write it in JSON."""
+
+    data: msgspec.Raw
+    event: str = "message"
+
+
+class RateLimit:
+    """How many events a channel takes per second, and how many at once (a token bucket).
+
+    Args:
+        limits: the rate.
+        clock: monotonic.
+    """
+
+    def __init__(self, limits: PublishLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = limits.rate
+        self._most = max(limits.rate * limits.burst_seconds, 1.0)
+        self._clock = clock
+        self._left, self._at = self._most, clock()
+
+    def take(self) -> float:
+        """Count one event; return the seconds after which there is room for it, 0 if there is now."""
+        now = self._clock()
+        self._left = min(self._most, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1.0:
+            return (1.0 - self._left) / self._rate
+        self._left -= 1.0
+        return 0.0
+
+
+class Publisher:
+    """Takes events for one channel from all who may publish to it.
+
+    Args:
+        channel: where they are published.
+        limits: what they may be.
+    """
+
+    def __init__(
+        self, channel: EventChannel, limits: PublishLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._channel = channel
+        self._limits = limits
+        self._rate = RateLimit(limits, clock)
+
+    def publish_json(self, raw: bytes | str) -> Event:
+        """Publish an event that is written as ``{"data": …, "event": "…"}``.
+
+        Raises:
+            PublishError: it isn't taken.
+        """
+        data = raw.encode() if isinstance(raw, str) else raw
+        if len(data) > self._limits.event_bytes + ENVELOPE_BYTES:
+            raise self._too_large()
+        name, text = read_envelope(data)
+        return self.publish(name, text)
+
+    def publish(self, name: str, text: str) -> Event:
+        """Publish an event.
+
+        Raises:
+            PublishError: it isn't taken.
+        """
+        if len(name) > self._limits.name_characters or not _NAME.fullmatch(name):
+            most = self._limits.name_characters
+            raise PublishError(400, f"event: 1 to {most} characters without control characters")
+        if name in RESERVED:
+            raise PublishError(400, f"event: {name!r} is the channel's own")
+        if len(text.encode("utf-8", "replace")) > self._limits.event_bytes:
+            raise self._too_large()
+        if self._channel.closed:
+            raise PublishError(503, "the server ends")
+        if seconds := self._rate.take():
+            raise PublishError(429, "too many events", seconds)
+        try:
+            return self._channel.publish_text(text, name)
+        except ValueError:
+            raise self._too_large() from None
+
+    def _too_large(self) -> PublishError:
+        return PublishError(413, f"an event has more than {self._limits.event_bytes} bytes")
+
+    async def answer(self, request: Request) -> Response:
+        """Publish what a request brings, and answer with the ids.
+
+        Args:
+            request: of a publisher that may.
+        """
+        ids: deque[str] = deque(maxlen=self._limits.answered_ids)
+        count = 0
+        status, told = 200, dict[str, object]()
+        headers = {"cache-control": "no-store"}
+        try:
+            async for event in self._published(request):
+                ids.append(event.identity)
+                count += 1
+        except PublishError as error:
+            status, told = error.status, {"error": str(error)}
+            if error.retry_after:
+                headers["retry-after"] = str(int(error.retry_after) + 1)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        body = msgspec.json.encode({**told, "count": count, "ids": list(ids)})
+        return Response(body + b"\n", status, headers, JSON_TYPE)
+
+    async def _published(self, request: Request) -> AsyncIterator[Event]:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in LINE_TYPES:
+            take_slowly(request.scope, self._limits.idle_seconds)
+            async for line in self._lines(request):
+                if line.strip():
+                    yield self.publish_json(line)
+        elif kind == JSON_TYPE:
+            yield self.publish_json(await self._body(request))
+        elif kind in TEXT_TYPES:
+            try:
+                text = (await self._body(request)).decode()
+            except UnicodeDecodeError:
+                raise PublishError(400, "the body isn't UTF-8") from None
+            yield self.publish(request.query_params.get("event", "message"), text)
+        else:
+            raise PublishError(415, f"the body must be {JSON_TYPE}, {NDJSON_TYPE} or text/plain")
+
+    async def _body(self, request: Request) -> bytes:
+        most = self._limits.event_bytes + ENVELOPE_BYTES
+        length = request.headers.get("content-length", "0")
+        if len(length) > len(str(most)) or int(length) > most:
+            raise self._too_large()
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > most:
+                raise self._too_large()
+        return bytes(data)
+
+    async def _lines(self, request: Request) -> AsyncIterator[bytes]:
+        """Yield the lines of a body as they come; one that is cut off by the end of the connection isn't."""
+        most = self._limits.event_bytes + ENVELOPE_BYTES
+        rest = bytearray()
+        async for chunk in request.stream():
+            rest += chunk
+            if b"\n" in chunk:
+                *lines, last = bytes(rest).split(b"\n")
+                rest = bytearray(last)
+                for line in lines:
+                    yield line
+            if len(rest) > most:
+                raise self._too_large()
+        if rest:
+            # RFC 9112 §8: the body is complete; its last line needs no end.
+            yield bytes(rest)
+
+
+def read_envelope(raw: bytes) -> tuple[str, str]:
+    """Read the type and the text of an event that is written as JSON.
+
+    Data that isn't a string stays as it is written.
+
+    Raises:
+        PublishError: 400.
+    """
+    try:
+        envelope = msgspec.json.decode(raw, type=_Envelope)
+        if raw.count(b'"data"') > 1 or raw.count(b'"event"') > 1:
+            json.loads(raw, object_pairs_hook=_without_repetition)
+        data = bytes(envelope.data).strip()
+        text = msgspec.json.decode(data, type=str) if data.startswith(b'"') else data.decode()
+    except (ValueError, RecursionError) as error:
+        reason = str(error).replace("\n", " ")[:200]
+        raise PublishError(400, f'not an event as {{"data": …, "event": "…"}}: {reason}') from None
+    return envelope.event, text
+
+
+def _without_repetition(pairs: list[tuple[str, object]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key stands twice in one object")

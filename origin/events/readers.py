@@ -1,0 +1,540 @@
+"""Writes a channel's events to its connections in frames: all that came since the last, in one write.
+
+No reader waits for another. A flush writes the same bytes to all that have everything before them
+(:mod:`origin.fan_out.caught_up`), and to each of the others as much as its socket takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
+import structlog
+
+from origin.events import sse
+from origin.events.formats import SSE, Format
+from origin.events.limits import ChannelLimits
+from origin.events.log import EventLog, Resumption
+from origin.fan_out.caught_up import CaughtUpReaders
+from origin.fan_out.ring import LaggedError
+from origin.http1 import websocket
+from origin.http1.stream import Stream, as_chunk
+
+log = structlog.get_logger()
+
+NO_LIMIT = 1 << 62
+
+MOST_FRAMES = 64
+"""Frames that are kept for others who read just the same events."""
+
+
+class Reader:
+    """A connection that receives events.
+
+    Args:
+        resumption: where it begins.
+        form: of what it reads.
+        token: by which it named itself, for events that are for it alone.
+
+    Attributes:
+        done: completes when it has left.
+        sequence: number of its next event, while it isn't among those that have caught up.
+        limit: number of the event before which it ends.
+        is_pinged: whether it has been sent a ping and hasn't answered yet.
+        is_catching_up: whether it hasn't had everything yet at any time.
+    """
+
+    __slots__ = (
+        "done",
+        "entered",
+        "form",
+        "is_catching_up",
+        "is_pinged",
+        "limit",
+        "resumption",
+        "sequence",
+        "stream",
+        "token",
+    )
+
+    stream: Stream
+
+    def __init__(self, resumption: Resumption, form: Format = SSE, token: str | None = None) -> None:
+        self.resumption = resumption
+        self.form = form
+        self.token = token
+        self.sequence = resumption.sequence
+        self.limit = NO_LIMIT
+        self.entered: float | None = None
+        self.is_pinged = False
+        self.is_catching_up = True
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def finish(self) -> None:
+        """Complete ``done``."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class ReaderCounters:
+    """What happened to a channel's readers since its start.
+
+    Attributes:
+        dropped: fell too far behind, or answered no ping.
+        lagged: fell too far behind, and were told of a gap.
+        resumed: came again with an id, and missed nothing.
+        reset: came again with an id, and had missed events.
+        on_first_event: called with the seconds that a reader waited for its first event.
+    """
+
+    def __init__(self, on_first_event: Callable[[float], None]) -> None:
+        self.dropped = self.lagged = self.resumed = self.reset = 0
+        self.on_first_event = on_first_event
+
+
+Group = CaughtUpReaders[Reader]
+
+
+class Readers:
+    """All readers of one channel.
+
+    Args:
+        channel: its name, for the log.
+        events: what they read.
+        count: called with the number of bytes written.
+        on_first_event: called with the seconds that a reader waited for its first event.
+        on_flushed: called when all that was published has been written.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        events: EventLog,
+        limits: ChannelLimits,
+        count: Callable[[int], None],
+        on_first_event: Callable[[float], None],
+        on_flushed: Callable[[], None],
+    ) -> None:
+        self._channel = channel
+        self._events = events
+        self._limits = limits
+        self._count = count
+        self._on_flushed = on_flushed
+        self.counters = ReaderCounters(on_first_event)
+        self._present: dict[Reader, None] = {}
+        self._named: dict[str, Reader] = {}
+        # Readers with a position of their own: new, or behind.
+        self._alone: dict[Reader, None] = {}
+        # Those that have everything before `_position`; the frame that is being written begins at the other.
+        self._groups: dict[tuple[Format, bool], Group] = {}
+        self._position = self._frame_start = events.end
+        self._end = NO_LIMIT
+        self._new: dict[Reader, None] = {}
+        self._frames: dict[tuple[Format, bool, int, int], bytes] = {}
+        self._timer: asyncio.Handle | None = None
+        self._is_behind_timer = False
+        self._steps: Iterator[None] | None = None
+        self._flushed = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __len__(self) -> int:
+        """Count the readers."""
+        return len(self._present)
+
+    def __iter__(self) -> Iterator[Reader]:
+        return iter(tuple(self._present))
+
+    @property
+    def most_behind(self) -> int:
+        """Events that the slowest reader hasn't been written yet."""
+        end = self._events.end
+        return max((end - reader.sequence for reader in self._alone), default=0)
+
+    def named(self, token: str) -> Reader | None:
+        """Return the reader that named itself so."""
+        return self._named.get(token)
+
+    # Coming and going
+
+    def enter(self, reader: Reader, stream: Stream, welcome: bytes) -> None:
+        """Add a reader whose response head was sent, and write what it has missed.
+
+        Args:
+            reader: the reader.
+            stream: of its response.
+            welcome: what it gets first, not framed yet.
+        """
+        self._loop = loop = asyncio.get_running_loop()
+        reader.stream, reader.entered = stream, loop.time()
+        stream.on_close = lambda: self.leave(reader)
+        self._present[reader] = self._alone[reader] = self._new[reader] = None
+        if reader.token is not None:
+            self._named[reader.token] = reader
+        if not reader.resumption.complete:
+            lost = reader.resumption
+            welcome += reader.form.write("reset", _gap(lost.reason, lost.lost), lost.identity)
+        if welcome:
+            self._write(reader, welcome)
+        self._serve(reader)
+        if reader in self._alone:
+            self._unite(reader)
+        if reader in self._new and reader.sequence > reader.resumption.sequence:
+            del self._new[reader]
+            self.counters.on_first_event(loop.time() - reader.entered)
+        self._arm()
+
+    def leave(self, reader: Reader) -> None:
+        """Take a reader out; a second time does nothing."""
+        if reader not in self._present:
+            return
+        del self._present[reader]
+        self._new.pop(reader, None)
+        if reader.token is not None and self._named.get(reader.token) is reader:
+            del self._named[reader.token]
+        if reader in self._alone:
+            del self._alone[reader]
+        else:
+            reader.stream.sent += self._group_of(reader).remove(reader)
+        reader.finish()
+
+    def drop(self, reader: Reader, reason: str) -> None:
+        """Cut a reader's connection."""
+        self.counters.dropped += 1
+        log.info("reader dropped", channel=self._channel, reason=reason)
+        reader.stream.abort()
+        self.leave(reader)
+
+    def let_go(self, reader: Reader, code: int = websocket.NORMAL, reason: str = "") -> None:
+        """End a reader's stream in good order."""
+        if reader not in self._present:
+            return
+        if reader.form.is_socket:
+            # RFC 6455 §7.1.1: the connection ends when the client has answered.
+            self._write(reader, websocket.close_frame(code, reason))
+        else:
+            reader.stream.end(self._limits.close_seconds)
+        self.leave(reader)
+
+    def send(self, reader: Reader, data: bytes) -> None:
+        """Write bytes to one reader between two events, unless too much waits for it already."""
+        if reader.stream.buffered < self._limits.write_bytes:
+            self._write(reader, data)
+
+    # Flushes
+
+    def flush_soon(self) -> None:
+        """Note that there are new events: they go out with the next frame."""
+        if not self._present and not self._steps:
+            self._position = self._frame_start = self._events.end
+            self._on_flushed()
+            return
+        if self._limits.flush_seconds:
+            self._arm()
+            return
+        self._finish_flush()
+        self._begin_flush()
+
+    def end(self) -> None:
+        """Let all readers that are here now go when they have all events that there are now."""
+        if not self._present:
+            self.flush_soon()
+            return
+        self._end = self._events.end
+        for reader in self._present:
+            reader.limit = min(reader.limit, self._end)
+        asyncio.get_running_loop().call_later(self._limits.drain_seconds, self._cut_off, self._end)
+        self._finish_flush()
+        self._begin_flush()
+
+    def close(self) -> None:
+        """Disconnect all readers, in good order where they have everything, so that they come again."""
+        self._cancel()
+        if self._steps is not None:
+            self._finish_flush()
+        for reader in tuple(self._present):
+            self._serve(reader)
+            self.let_go(reader, websocket.SERVICE_RESTART, "the server restarts")
+
+    def beat(self) -> None:
+        """Show all connections that they are alive; after a silence, when nothing else is under way."""
+        if self._steps is not None or not self._present:
+            return
+        for (form, chunked), group in self._groups.items():
+            if group and form.heartbeat:
+                group.begin(as_chunk(form.heartbeat) if chunked else form.heartbeat)
+        self._frame_start = self._position
+        for reader in self._alone:
+            if reader.form.heartbeat and not reader.stream.buffered:
+                self._write(reader, reader.form.heartbeat)
+        self._start(self._write_groups())
+
+    def ping(self) -> None:
+        """Send every WebSocket a ping; who hasn't answered the last one is dropped."""
+        for reader in tuple(self._present):
+            if not reader.form.is_socket:
+                continue
+            if reader.is_pinged:
+                self.drop(reader, "it answers no ping")
+            else:
+                reader.is_pinged = True
+                self._write(reader, websocket.frame(websocket.PING, b""))
+
+    def _arm(self) -> None:
+        """Set the one timer of the channel for the next flush, if there is anything to write."""
+        if self._steps is not None or not self._present:
+            return
+        loop = self._loop = asyncio.get_running_loop()
+        has_news = min(self._events.end, self._end) > self._position
+        if has_news:
+            if self._timer is not None and not self._is_behind_timer:
+                return
+            self._cancel()
+            delay = self._flushed + self._limits.flush_seconds - loop.time()
+            self._timer = loop.call_later(delay, self._begin_flush) if delay > 0 else None
+            if self._timer is None:
+                self._timer = loop.call_soon(self._begin_flush)
+            self._is_behind_timer = False
+        elif self._timer is None and any(self._is_behind(reader) for reader in self._alone):
+            self._timer = loop.call_later(self._limits.behind_seconds, self._begin_flush)
+            self._is_behind_timer = True
+
+    def _is_behind(self, reader: Reader) -> bool:
+        return reader.sequence < min(self._events.end, reader.limit) or reader.limit <= self._position
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _begin_flush(self) -> None:
+        """Write everything that came since the last flush."""
+        self._cancel()
+        self._flushed = asyncio.get_running_loop().time()
+        self._frame_start, self._position = self._position, min(self._events.end, self._end)
+        self._frames.clear()
+        if self._frame_start < self._position:
+            self._begin_groups()
+        self._start(self._write_all())
+
+    def _begin_groups(self) -> None:
+        for (form, chunked), group in self._groups.items():
+            if not group:
+                continue
+            try:
+                group.begin(self._frame(form, chunked, self._frame_start, self._position))
+            except LaggedError:
+                # More came at once than is kept.
+                for reader in group.members:
+                    self._stand_alone(reader, self._frame_start)
+
+    def _start(self, steps: Iterator[None]) -> None:
+        self._steps = steps
+        self._step()
+
+    def _step(self) -> None:
+        """Go on with a flush, for as long as the loop may be held."""
+        if self._steps is None:
+            return
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._steps = None
+            self._on_written()
+        else:
+            asyncio.get_running_loop().call_soon(self._step)
+
+    def _finish_flush(self) -> None:
+        if self._steps is not None:
+            for _ in self._steps:
+                pass
+            self._steps = None
+            self._on_written()
+
+    def _on_written(self) -> None:
+        self._observe_first_events()
+        if self._position >= self._events.end:
+            self._on_flushed()
+        if self._position >= self._end:
+            self._end = NO_LIMIT
+        self._arm()
+
+    def _write_groups(self) -> Iterator[None]:
+        for group in tuple(self._groups.values()):
+            while group.is_under_way:
+                self._count(group.go_on(self._limits.written_at_once))
+                if group.is_under_way:
+                    yield
+
+    def _write_all(self) -> Iterator[None]:
+        yield from self._write_groups()
+        step = self._limits.written_at_once
+        alone = tuple(self._alone)
+        for place, reader in enumerate(alone, 1):
+            if reader in self._alone:
+                self._serve(reader)
+            if reader in self._alone:
+                self._unite(reader)
+            if place % step == 0:
+                yield
+        if self._position < self._end:
+            return
+        for place, reader in enumerate(tuple(self._present), 1):
+            if reader.limit <= self._position and reader not in self._alone:
+                self.let_go(reader)
+            if place % step == 0:
+                yield
+
+    def _observe_first_events(self) -> None:
+        """Note how long those waited that have got their first event now."""
+        if not self._new or self._loop is None:
+            return
+        now = self._loop.time()
+        for reader in tuple(self._new):
+            begun = self._position if reader not in self._alone else reader.sequence
+            if begun > reader.resumption.sequence:
+                del self._new[reader]
+                self.counters.on_first_event(now - (now if reader.entered is None else reader.entered))
+
+    def _cut_off(self, end: int) -> None:
+        """Cut those that haven't taken a channel's last events in time."""
+        for reader in tuple(self._alone):
+            if reader.limit <= end:
+                self.drop(reader, "it didn't take the last events")
+
+    # One reader
+
+    def _serve(self, reader: Reader) -> None:
+        """Write what a reader is missing, as far as its connection takes it."""
+        stream, limits = reader.stream, self._limits
+        if stream.closed:
+            return
+        # No further than those that have caught up, so that it may become one of them.
+        end = min(self._position, reader.limit)
+        if self._lags(reader) and not self._skip(reader):
+            return
+        while reader.sequence < end and stream.buffered < limits.write_bytes:
+            upto = self._portion(reader.sequence, end)
+            framed = self._frame(reader.form, stream.chunked, reader.sequence, upto)
+            before = stream.sent
+            stream.write(framed)
+            self._count(stream.sent - before)
+            reader.sequence = upto
+        if reader.sequence >= self._position:
+            reader.is_catching_up = False
+        if reader.sequence >= reader.limit and not stream.closed:
+            self.let_go(reader)
+
+    def _portion(self, first: int, end: int) -> int:
+        """Choose where a write that begins at an event ends, so that it isn't much too long."""
+        size, upto = 0, first
+        for event in self._events.between(first, end):
+            upto += 1
+            size += event.size
+            if size >= self._limits.write_bytes:
+                break
+        return upto
+
+    def _lags(self, reader: Reader) -> bool:
+        """Whether more waits for a reader than may, or what it is to have next is gone."""
+        if reader.sequence < self._events.first:
+            return True
+        behind = self._events.lag(reader.sequence)
+        if behind <= self._limits.queue_bytes:
+            return False
+        # One event may be larger than all that may wait, and who comes late has much to catch up on.
+        is_stuck = not reader.is_catching_up and bool(reader.stream.buffered)
+        return is_stuck and self._events.lag(reader.sequence + 1) > self._limits.queue_bytes
+
+    def _skip(self, reader: Reader) -> bool:
+        """Tell a reader of a gap and let it go on behind it, or drop it where it can't be told."""
+        if reader.stream.buffered >= self._limits.write_bytes:
+            self.drop(reader, f"it is more than {self._limits.queue_bytes} bytes behind")
+            return False
+        self.counters.lagged += 1
+        before, first = reader.sequence, max(reader.sequence, self._events.first)
+        end = min(self._events.end, reader.limit)
+        while first < end and self._events.lag(first) > self._limits.queue_bytes // 2:
+            first += 1
+        reader.sequence = first
+        lost = _gap("lagged", first - before)
+        self._write(reader, reader.form.write("reset", lost, self._events.identity_before(first)))
+        return True
+
+    def _frame(self, form: Format, chunked: bool, first: int, end: int) -> bytes:
+        """Write consecutive events, once for all who get just these."""
+        key = form, chunked, first, end
+        found = self._frames.get(key)
+        if found is None:
+            data = b"".join(event.written(form) for event in self._events.between(first, end))
+            found = as_chunk(data) if chunked else data
+            if len(self._frames) < MOST_FRAMES:
+                self._frames[key] = found
+        return found
+
+    def _write(self, reader: Reader, data: bytes) -> None:
+        """Write something that isn't an event of the log, between two of them."""
+        stream = reader.stream
+        if stream.closed:
+            return
+        before = stream.sent
+        stream.write(as_chunk(data) if stream.chunked else data)
+        self._count(stream.sent - before)
+        if reader in self._present and reader not in self._alone and stream.direct < 0:
+            has_frame = self._group_of(reader).has_written(reader)
+            self._stand_alone(reader, self._position if has_frame else self._frame_start)
+
+    def _group_of(self, reader: Reader) -> Group:
+        key = reader.form, reader.stream.chunked
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = CaughtUpReaders(self._fall_behind)
+        return group
+
+    def _unite(self, reader: Reader) -> None:
+        """Move a reader that has everything to those that have caught up."""
+        if reader.sequence != self._position or reader.stream.closed or reader.stream.direct < 0:
+            return
+        group = self._group_of(reader)
+        if not group.is_under_way:
+            del self._alone[reader]
+            group.add(reader, reader.stream.direct)
+
+    def _fall_behind(self, reader: Reader, rest: memoryview) -> None:
+        """Give a reader a position of its own when its socket didn't take a whole frame."""
+        self._stand_alone(reader, self._position)
+        reader.stream.queue(rest)
+
+    def _stand_alone(self, reader: Reader, sequence: int) -> None:
+        reader.stream.sent += self._group_of(reader).remove(reader)
+        reader.sequence = sequence
+        self._alone[reader] = None
+
+
+def welcome(reader: Reader, channel: str, told: Iterable[tuple[str, object]], limits: ChannelLimits) -> bytes:
+    """Write what a reader gets before all events.
+
+    Args:
+        reader: the reader.
+        channel: its name.
+        told: types and data of events for this reader alone.
+        limits: how long it waits before it comes again.
+    """
+    first = b""
+    if reader.form is SSE:
+        first = sse.comment(channel) + sse.retry(limits.retry_milliseconds)
+        if reader.resumption.complete and reader.resumption.identity:
+            # WHATWG HTML §9.2.6: an id without data is remembered, and nothing is told.
+            first += b"id: %b\n\n" % reader.resumption.identity.encode()
+    elif not reader.form.is_socket:
+        first = reader.form.heartbeat
+    return first + b"".join(reader.form.write(name, as_text(data), "") for name, data in told)
+
+
+def as_text(data: object) -> str:
+    """Write an event's data as JSON."""
+    return msgspec.json.encode(data).decode()
+
+
+def _gap(reason: str, lost: int | None) -> str:
+    return as_text({"reason": reason, "lost": lost})

@@ -1,0 +1,227 @@
+"""GET of an event channel: server-sent events, NDJSON, long poll and poll, with the same events and ids."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from origin.events.admission import NOT_KEPT, Admission, NoRoomError
+from origin.events.channel import EventChannel
+from origin.events.formats import JSON, NDJSON, SSE, Format
+from origin.events.log import Resumption
+from origin.events.readers import Reader, as_text
+from origin.http.refusal import plain_refusal
+from origin.http1.exchange import wait_while_connected
+from origin.http1.stream import STREAM, Stream
+
+UNBUFFERED = [
+    (b"cache-control", b"no-cache, no-store"),
+    # nginx passes on at once what says so, whatever its configuration.
+    (b"x-accel-buffering", b"no"),
+]
+
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_QUALITY = re.compile(r"q\s*=\s*(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a request asks for.
+
+    Attributes:
+        form: of the answer.
+        identity: after which event; None or "" for a new reader.
+        is_poll: whether the answer has an end.
+        wait: for how many seconds an answer without events is held back.
+    """
+
+    form: Format
+    identity: str | None
+    is_poll: bool
+    wait: float = 0.0
+
+
+class UnusableError(Exception):
+    """The request can't be answered; the answer is this status with this line."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+class Reading:
+    """Answers those who read.
+
+    Args:
+        admission: has room for them, or not.
+    """
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+
+    async def answer(
+        self,
+        channel: EventChannel,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        token: str | None = None,
+        enter: Callable[[Reader, Stream], None] | None = None,
+    ) -> None:
+        """Answer one request.
+
+        Args:
+            channel: what is read.
+            scope: of the request.
+            receive: likewise.
+            send: likewise.
+            token: by which the reader named itself.
+            enter: adds it to the channel; None: the channel does that itself.
+        """
+        request = Request(scope)
+        try:
+            wanted = wanted_of(request, channel.limits.wait_seconds)
+            resumption = channel.since(wanted.identity)
+            if scope["method"] == "HEAD":
+                await _answer_head(wanted, send)
+                return
+            if channel.is_over(resumption):
+                # WHATWG HTML §9.2.3: 204 tells an EventSource not to reconnect.
+                await _nothing()(scope, receive, send)
+                return
+            with self._admission.held(channel, request):
+                channel.note_resumption(wanted.identity, resumption)
+                if wanted.is_poll:
+                    answer = await _poll(request, channel, wanted, resumption)
+                    await answer(scope, receive, send)
+                else:
+                    reader = Reader(resumption, wanted.form, token)
+                    await _stream(channel, reader, send, enter or channel.enter)
+        except UnusableError as error:
+            await plain_refusal(error.status, str(error), NOT_KEPT)(scope, receive, send)
+        except NoRoomError as error:
+            await error.response(channel)(scope, receive, send)
+
+
+def wanted_of(request: Request, longest_wait: float) -> Wanted:
+    """Read what a request asks for.
+
+    Raises:
+        UnusableError: it can't be had.
+    """
+    query = request.query_params
+    form = _preferred(request.headers.get("accept", ""))
+    # EventSource sends the header only when it reconnects by itself; a script may use the query.
+    identity = request.headers.get("last-event-id") or query.get("last_event_id") or query.get("since")
+    is_stream = form is SSE and "text/event-stream" in request.headers.get("accept", "").lower()
+    is_poll = ("since" in query and not is_stream) or form is JSON
+    wait = query.get("wait", "0")
+    if not _SECONDS.fullmatch(wait):
+        raise UnusableError(400, "wait: a number of seconds")
+    if is_poll and form is SSE:
+        form = JSON
+    return Wanted(form, identity, is_poll, min(float(wait), longest_wait))
+
+
+def _preferred(accept: str) -> Format:
+    """Choose a format by the Accept field (RFC 9110 §12.5.1); server-sent events where all are as welcome."""
+    if not accept.strip():
+        return SSE
+    best, found = 0.0, None
+    for form in (SSE, NDJSON, JSON):
+        kind = form.media_type.partition("/")[0]
+        quality, precision = 0.0, -1
+        for item in accept.lower().split(","):
+            name, *parameters = (part.strip() for part in item.split(";"))
+            names = {form.media_type: 2, f"{kind}/*": 1, "*/*": 0}
+            if names.get(name, -1) > precision:
+                precision, quality = names[name], _quality(parameters)
+        if quality > best:
+            best, found = quality, form
+    if found is None:
+        raise UnusableError(406, f"one of {SSE.media_type}, {NDJSON.media_type}, {JSON.media_type}")
+    return found
+
+
+def _quality(parameters: list[str]) -> float:
+    return next((float(weight[1]) for one in parameters if (weight := _QUALITY.fullmatch(one))), 1.0)
+
+
+async def _stream(
+    channel: EventChannel, reader: Reader, send: Send, enter: Callable[[Reader, Stream], None]
+) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(reader.form)})
+
+    def take(stream: Stream) -> None:
+        reader.stream = stream
+        enter(reader, stream)
+
+    await send({"type": STREAM, "take": take, "buffer": channel.limits.send_buffer_bytes})
+    # The stream was not taken if the client has disconnected already.
+    if reader.entered is not None:
+        await reader.done
+
+
+def _stream_headers(form: Format) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-type", form.media_type.encode()),
+        *UNBUFFERED,
+        (b"vary", b"Accept"),
+        (b"connection", b"close"),
+    ]
+
+
+async def _answer_head(wanted: Wanted, send: Send) -> None:
+    headers = _stream_headers(wanted.form)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _poll(request: Request, channel: EventChannel, wanted: Wanted, resumption: Resumption) -> Response:
+    """Answer with what there is, or comes within the wait; 204 for nothing."""
+    if resumption.complete and resumption.sequence >= channel.log.end and wanted.wait:
+        await _wait(request, channel, resumption.sequence, wanted.wait)
+        # What came meanwhile may have pushed out what came first.
+        resumption = channel.since(resumption.identity) if resumption.identity else resumption
+    body = _polled(channel, wanted.form, resumption)
+    if not body:
+        return _nothing()
+    headers = {"cache-control": "no-cache, no-store", "vary": "Accept"}
+    return Response(body, 200, headers, wanted.form.media_type)
+
+
+def _polled(channel: EventChannel, form: Format, resumption: Resumption) -> bytes:
+    events = [event.written(form) for event in channel.after(resumption)]
+    if not resumption.complete:
+        gap = as_text({"reason": resumption.reason, "lost": resumption.lost})
+        events.insert(0, form.write("reset", gap, resumption.identity))
+    if form is JSON:
+        return b"[%b]" % b",".join(events) if events else b""
+    return b"".join(events)
+
+
+async def _wait(request: Request, channel: EventChannel, sequence: int, seconds: float) -> None:
+    """Wait for an event, for a time, or until the client has gone."""
+    waits = [
+        asyncio.ensure_future(channel.news(sequence)),
+        asyncio.ensure_future(wait_while_connected(request, seconds)),
+    ]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*waits)
+
+
+def _nothing() -> Response:
+    return Response(status_code=204, headers={"cache-control": "no-store"})

@@ -1,0 +1,109 @@
+"""The address ``/events/NAME`` of each event channel, for readers and publishers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from origin.access.credentials import unauthorized
+from origin.events.admission import NOT_KEPT, Admission, NoRoomError
+from origin.events.authorization import EventAuthorization
+from origin.events.channel import EventChannel
+from origin.events.limits import EventLimits
+from origin.events.publishing import Publisher
+from origin.events.reading import Reading
+from origin.events.sockets import EventSocket
+from origin.http.client_limits import UNLIMITED, ClientLimit
+from origin.http.refusal import plain_refusal
+from origin.http1 import websocket
+
+
+class EventsEndpoint:
+    """The ASGI endpoint of all event channels.
+
+    Args:
+        channels: by name.
+        authorization: decides who may read and publish.
+        limits: of publishers and WebSockets.
+        admission: has room for readers, or not.
+    """
+
+    def __init__(
+        self,
+        channels: Mapping[str, EventChannel],
+        authorization: EventAuthorization,
+        limits: EventLimits,
+        admission: Admission,
+    ) -> None:
+        self._channels = channels
+        self._authorization = authorization
+        self._limits = limits
+        self._admission = admission
+        self._reading = Reading(admission)
+        self._publishers = {name: Publisher(channel, limits.publish) for name, channel in channels.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request, name = Request(scope, receive), scope["path_params"]["name"]
+        channel = self._channels.get(name)
+        if channel is None:
+            await plain_refusal(404, "no such event channel", NOT_KEPT)(scope, receive, send)
+        elif scope["method"] == "POST":
+            if await self._authorization.may_publish(request, name):
+                answer = await self._publishers[name].answer(request)
+            else:
+                answer = unauthorized("the channel's publish_token or server.admin_token is needed")
+            await answer(scope, receive, send)
+        elif websocket.is_upgrade(scope["method"], scope["headers"]):
+            await self._open_socket(channel, request, send)
+        elif not await self._authorization.may_read(request, name):
+            await unauthorized("the channel's read_key is needed")(scope, receive, send)
+        else:
+            await self._reading.answer(channel, scope, receive, send)
+
+    async def _open_socket(self, channel: EventChannel, request: Request, send: Send) -> None:
+        """Answer a handshake; a publisher is one who presents the token in it."""
+        scope, receive = request.scope, request.receive
+        if not self._authorization.admits_page(request):
+            refused = plain_refusal(403, "pages of this origin may not: see allow_origin", NOT_KEPT)
+            await refused(scope, receive, send)
+            return
+        may_read, may_publish = await self._authorization.rights(request, channel.name)
+        if not may_read:
+            await unauthorized("the channel's read_key is needed")(scope, receive, send)
+            return
+        publisher = self._publishers[channel.name] if may_publish else None
+        socket = EventSocket(channel, publisher, self._limits.sockets)
+        try:
+            with self._admission.held(channel, request):
+                await socket.run(scope, receive, send)
+        except websocket.HandshakeError as error:
+            version = {"sec-websocket-version": "13", "upgrade": "websocket"} if error.status == 426 else {}
+            await plain_refusal(error.status, str(error), {**NOT_KEPT, **version})(scope, receive, send)
+        except NoRoomError as error:
+            await error.response(channel)(scope, receive, send)
+
+
+def routes(
+    channels: Mapping[str, EventChannel],
+    authorization: EventAuthorization,
+    limits: EventLimits | None = None,
+    client_readers: ClientLimit = UNLIMITED,
+    most_readers: int | None = None,
+) -> list[BaseRoute]:
+    """Make the routes of all event channels.
+
+    Args:
+        channels: by name.
+        authorization: decides who may read and publish.
+        limits: of publishers and WebSockets.
+        client_readers: limit of one client.
+        most_readers: of all channels together; None for no limit.
+    """
+    endpoint = EventsEndpoint(
+        channels, authorization, limits or EventLimits(), Admission(channels, most_readers, client_readers)
+    )
+    return [Route("/events/{name}", endpoint, methods=["GET", "HEAD", "POST"])]

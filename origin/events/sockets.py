@@ -1,0 +1,142 @@
+"""WebSocket at the address of an event channel: a message per event, and messages that are published."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+
+import msgspec
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from origin.events.channel import EventChannel
+from origin.events.formats import WEBSOCKET
+from origin.events.publishing import Publisher, PublishError
+from origin.events.readers import Reader
+from origin.http1 import websocket
+from origin.http1.exchange import take_slowly
+from origin.http1.stream import STREAM, Stream
+
+SUBPROTOCOLS = ("headwater.events.v1",)
+
+
+class EventSocket:
+    """One WebSocket.
+
+    Args:
+        channel: what is read, and published to.
+        publisher: takes its messages; None if it may not publish.
+        limits: what it may send.
+    """
+
+    def __init__(
+        self, channel: EventChannel, publisher: Publisher | None, limits: websocket.WebSocketLimits
+    ) -> None:
+        self._channel = channel
+        self._publisher = publisher
+        self._limits = limits
+        self._frames = websocket.FrameReader(limits)
+        self._reader: Reader | None = None
+        self._is_closing = False
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the handshake and serve until one side closes.
+
+        Args:
+            scope: of a request that may read.
+            receive: gives its frames.
+            send: answers it.
+
+        Raises:
+            HandshakeError: it isn't WebSocket's.
+        """
+        headers = websocket.accept(scope["headers"], SUBPROTOCOLS)
+        query = Request(scope).query_params
+        identity = query.get("since") or query.get("last_event_id")
+        resumption = self._channel.since(identity)
+        self._channel.note_resumption(identity, resumption)
+        reader = self._reader = Reader(resumption, WEBSOCKET)
+        take_slowly(scope, math.inf)
+        await send({"type": "http.response.start", "status": 101, "headers": headers})
+
+        def take(stream: Stream) -> None:
+            reader.stream = stream
+            if self._channel.is_over(resumption):
+                stream.write(websocket.close_frame(websocket.NORMAL, "the channel has ended"))
+                reader.entered = 0.0
+                reader.finish()
+            else:
+                self._channel.enter(reader, stream)
+
+        await send({"type": STREAM, "take": take, "buffer": self._channel.limits.send_buffer_bytes})
+        if reader.entered is None:
+            return
+        try:
+            await self._serve(reader, receive)
+        finally:
+            self._channel.leave(reader)
+            reader.stream.end(self._channel.limits.close_seconds)
+
+    async def _serve(self, reader: Reader, receive: Receive) -> None:
+        """Read what the client sends until it closes, or doesn't answer that we have closed."""
+        reading = asyncio.ensure_future(self._read(reader, receive))
+        try:
+            await asyncio.wait((reading, reader.done), return_when=asyncio.FIRST_COMPLETED)
+            if not reader.stream.closed:
+                await asyncio.wait((reading,), timeout=self._channel.limits.close_seconds)
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+
+    async def _read(self, reader: Reader, receive: Receive) -> None:
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            self._frames.receive_data(message["body"])
+            try:
+                if await self._take(reader):
+                    return
+            except websocket.WebSocketError as error:
+                self._close(reader, error.code, str(error))
+                return
+
+    async def _take(self, reader: Reader) -> bool:
+        """Act on what has come; return whether the client has closed."""
+        ping: websocket.Ping | None = None
+        for number, event in enumerate(self._frames.events(), 1):
+            if number % self._limits.frames_at_once == 0:
+                await asyncio.sleep(0)
+            if isinstance(event, websocket.Close):
+                self._close(reader, event.code, "")
+                return True
+            if isinstance(event, websocket.Ping):
+                # RFC 6455 §5.5.3: of several, only the newest needs an answer.
+                ping = event
+            elif isinstance(event, websocket.Pong):
+                reader.is_pinged = False
+            else:
+                self._publish(reader, event)
+        if ping is not None:
+            self._channel.send(reader, websocket.frame(websocket.PONG, ping.data))
+        return False
+
+    def _publish(self, reader: Reader, message: websocket.Message) -> None:
+        if self._publisher is None:
+            raise websocket.WebSocketError(websocket.POLICY, "publishing needs the channel's publish_token")
+        if isinstance(message.data, bytes):
+            raise websocket.WebSocketError(websocket.UNSUPPORTED, "events are text")
+        told: dict[str, object]
+        try:
+            told = {"ids": [self._publisher.publish_json(message.data).identity]}
+        except PublishError as error:
+            told = {"error": str(error), "status": error.status}
+        self._channel.send(reader, websocket.frame(websocket.TEXT, msgspec.json.encode(told)))
+
+    def _close(self, reader: Reader, code: int | None, reason: str) -> None:
+        """Send a Close frame, unless one was sent; nothing follows it."""
+        if not reader.done.done() and not reader.stream.closed:
+            self._channel.leave(reader)
+            reader.stream.write(websocket.close_frame(code, reason))
