@@ -188,7 +188,7 @@ class LongPoll(Way):
             while not is_enough(got):
                 answer = await client.get(f"{server.url}?since={since}{self.wait}")
                 if answer.status_code == 204:
-                    if server.channel.ended:
+                    if server.channel.ended and since == server.channel.last_id:
                         return
                     await asyncio.sleep(0.01)
                     continue
