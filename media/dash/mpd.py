@@ -19,6 +19,7 @@ from media.mp4.colour import UNSPECIFIED, Colour
 MEDIA_TYPE = "application/dash+xml"
 NAMESPACE = "urn:mpeg:dash:schema:mpd:2011"
 ISOFF_LIVE = "urn:mpeg:dash:profile:isoff-live:2011"
+ISOFF_ON_DEMAND = "urn:mpeg:dash:profile:isoff-on-demand:2011"
 ISOFF_MAIN = "urn:mpeg:dash:profile:isoff-main:2011"
 CHANNELS = "urn:mpeg:dash:23003:3:audio_channel_configuration:2011"
 CICP_CHANNELS = "urn:mpeg:mpegB:cicp:ChannelConfiguration"
@@ -366,15 +367,17 @@ class AdaptationSet:
             "AdaptationSet",
             contentType=self.content_type,
             mimeType=mime_type or f"{self.content_type}/mp4",
-            segmentAlignment="true",
         )
+        # §8.3.3: of what is a single resource the parts that its index names are aligned.
+        single = all(isinstance(one.segments, SegmentBase) for one in self.representations)
+        element.set("subsegmentAlignment" if single else "segmentAlignment", "true")
         if self.id is not None:
             element.set("id", str(self.id))
         if self.trick_mode_of:
             value = " ".join(map(str, self.trick_mode_of))
             SubElement(element, "EssentialProperty", schemeIdUri=TRICK_MODE, value=value)
         if self.start_with_sap:
-            element.set("startWithSAP", str(self.start_with_sap))
+            element.set("subsegmentStartsWithSAP" if single else "startWithSAP", str(self.start_with_sap))
         if self.language is not None:
             element.set("lang", self.language)
         if self.colour is not None:
@@ -452,13 +455,15 @@ class StaticManifest:
 
     @property
     def profile(self) -> str:
-        """The narrowest profile that it is of (§8.4, §8.5)."""
+        """The narrowest profile that it is of (§8.3 to §8.5)."""
         segments = [
             representation.segments
             for period in self.periods
             for offered in period.adaptation_sets
             for representation in offered.representations
         ]
+        if segments and all(isinstance(one, SegmentBase) for one in segments):
+            return ISOFF_ON_DEMAND
         return ISOFF_MAIN if any(isinstance(one, SegmentList) for one in segments) else ISOFF_LIVE
 
     def render(self) -> bytes:

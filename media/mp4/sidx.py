@@ -9,8 +9,8 @@ import numpy as np
 from media.mp4.boxes import full_box
 from media.mp4.samples import Int64
 
-STARTS_WITH_SAP = 0x9000_0000
-"""A subsegment that starts with a stream access point of type 1."""
+STARTS_WITH_SAP = 0x8000_0000
+"""A subsegment that starts with a stream access point, whose type stands three bits below."""
 
 FIXED_BYTES = 40
 ENTRY_BYTES = 12
@@ -25,7 +25,14 @@ def sidx_bytes(entries: int) -> int:
 
 
 def write_sidx(
-    *, track_id: int, timescale: int, earliest: int, first_offset: int, sizes: Int64, durations: Int64
+    *,
+    track_id: int,
+    timescale: int,
+    earliest: int,
+    first_offset: int,
+    sizes: Int64,
+    durations: Int64,
+    access_point: int = 1,
 ) -> bytes:
     """Write the index of subsegments that follow one another, each of which can be decoded by itself.
 
@@ -36,8 +43,10 @@ def write_sidx(
         first_offset: bytes between the box and the first subsegment.
         sizes: bytes of each, at most ``MAX_ENTRIES``.
         durations: ticks of each.
+        access_point: type of stream access point that all begin with; 0 where some don't.
     """
+    begins = STARTS_WITH_SAP | access_point << 28 if access_point else 0
     cells = np.empty((len(sizes), 3), ">u4")
-    cells[:, 0], cells[:, 1], cells[:, 2] = sizes, durations, STARTS_WITH_SAP
+    cells[:, 0], cells[:, 1], cells[:, 2] = sizes, durations, begins
     fixed = struct.pack(">IIQQHH", track_id, timescale, earliest, first_offset, 0, len(sizes))
     return full_box(b"sidx", 1, 0, fixed, cells.tobytes())

@@ -62,17 +62,22 @@ def main(limits: Limits | None = None) -> None:
         )
     except ConfigError as error:
         _end(str(error), WRONG_USE)
-    except NotFoundError as error:
-        _end(f"{error}: no such file", FAILED)
-    except (CommandError, DataInUseError, ToolsError, MediaError) as error:
-        _end(str(error), FAILED)
-    except OSError as error:
-        _end(f"{error.filename}: {error.strerror}" if error.filename else str(error), FAILED)
+    except (CommandError, DataInUseError, ToolsError, MediaError, NotFoundError, OSError) as error:
+        _end(_line_of(error), FAILED)
 
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Write a traceback of our own mistake, without secrets."""
     click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+def _line_of(error: Exception) -> str:
+    """Say in a line what failed."""
+    if isinstance(error, NotFoundError):
+        return f"{error}: no such file"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _end(message: str, status: int) -> None:
@@ -145,31 +150,44 @@ def serve(
 @cli.command()
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the result.")
+@click.option("--single-file", is_flag=True, help="One file a rendition, its segments as byte ranges.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def package(inputs: tuple[Path, ...], out: Path, verbose: bool) -> None:
-    """Make HLS of MP4 files ahead of time, for any web server, without encoding them again.
+def package(inputs: tuple[Path, ...], out: Path, single_file: bool, verbose: bool) -> None:
+    """Make HLS and DASH of MP4 files ahead of time, for any web server, without encoding them again.
 
-    Files named TITLE.720p.mp4, TITLE.480p.mp4 become one adaptive title as well.
+    INPUT is a file or a folder with all that is in it. Files named TITLE.720p.mp4, TITLE.480p.mp4 become one
+    adaptive title as well. What is there from an earlier run and unchanged isn't made again.
     """
-    from packager.vod.export import export
+    from packager.export.export import Report, export
 
     logs.configure("debug" if verbose else "info", "text")
     with contextlib.ExitStack() as shown:
         advance: dict[str, Callable[[int], None]] = {}
 
-        def show(name: str, _done: int, total: int) -> None:
-            if name in advance:
-                advance[name](1)
-                return
-            # Not before: an empty bar leaves a line above the error that ends it.
-            shown.close()
-            hidden = not sys.stderr.isatty()
-            bar = click.progressbar(length=total, label=name, show_pos=True, hidden=hidden, file=sys.stderr)
-            advance[name] = shown.enter_context(bar).update
+        reached: dict[str, int] = {}
 
-        playlists = export(inputs, out, show)
-    for path in playlists:
+        def show(name: str, done: int, total: int) -> None:
+            if name not in advance:
+                # Not before: an empty bar leaves a line above the error that ends it.
+                shown.close()
+                hidden = not sys.stderr.isatty()
+                bar = click.progressbar(
+                    length=total, label=name, show_pos=True, hidden=hidden, file=sys.stderr
+                )
+                advance[name] = shown.enter_context(bar).update
+            advance[name](done - reached.get(name, 0))
+            reached[name] = done
+
+        def tell(line: str) -> None:
+            shown.close()
+            click.echo(f"headwater: {redact(line)}", err=True)
+
+        report = Report(show, lambda line: tell(f"left out: {line}"), lambda error: tell(_line_of(error)))
+        outcome = export(inputs, out, report, single_file=single_file)
+    for path in outcome.playlists:
         click.echo(path)
+    if outcome.failures:
+        sys.exit(FAILED)
 
 
 @cli.command()

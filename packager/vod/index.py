@@ -102,6 +102,7 @@ class OfferedTrack:
         begin: tick of ``times`` at which the presentation begins; not 0 in a clip.
         names: of the segments in their addresses, where they aren't their numbers from 0 on.
         query: what is behind the address of its playlist; "" but in a clip.
+        single_file: whether all segments are in one file, behind their index; then their sizes are exact.
     """
 
     name: str
@@ -121,6 +122,7 @@ class OfferedTrack:
     begin: int = 0
     names: tuple[str, ...] = ()
     query: str = ""
+    single_file: bool = False
 
     @property
     def segment_names(self) -> Sequence[str]:

@@ -17,12 +17,14 @@ from media.dash.mpd import (
 )
 from media.mp4 import wvtt
 from media.mp4.colour import Colour
+from media.mp4.sidx import sidx_bytes
 from packager.vod.bit_rates import peak_bandwidth
 from packager.vod.i_frames import I_FRAMES_NAME, MAX_PLAYOUT_RATE, index_bytes
 from packager.vod.index import OfferedTrack
 from packager.vod.playlists import (
     INIT_NAME,
     SEGMENT_SUFFIX,
+    SINGLE_FILE_NAME,
     Files,
     choose_sounds,
     choose_texts,
@@ -123,7 +125,7 @@ def _text_sets(files: Files) -> list[AdaptationSet]:
 def _representation(prefix: str, track: OfferedTrack, number: int) -> Representation:
     return Representation(
         id=f"{track.name}-{number}" if track.video else track.name,
-        base_url=f"{prefix}{track.name}/",
+        base_url=f"{prefix}{track.name}/{SINGLE_FILE_NAME if track.single_file else ''}",
         bandwidth=peak_bandwidth(track),
         codecs=track.entry.codec,
         segments=_segments(track),
@@ -136,8 +138,10 @@ def _representation(prefix: str, track: OfferedTrack, number: int) -> Representa
     )
 
 
-def _segments(track: OfferedTrack) -> SegmentTemplate | SegmentList:
+def _segments(track: OfferedTrack) -> SegmentTemplate | SegmentList | SegmentBase:
     """Say where the segments are: by their numbers, or where a clip trims some, each by its name."""
+    if track.single_file:
+        return SegmentBase(track.timescale, len(track.init), sidx_bytes(len(track.sizes)))
     times: Sequence[int] = track.times.tolist()
     names = track.segment_names
     if all(map(str.isdigit, names)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise, zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from urllib.parse import quote
 
 from media.errors import UnsupportedError
-from media.hls.media_playlist import Map, MediaPlaylist, Segment
+from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment
 from media.hls.multivariant import Media, MultivariantPlaylist, SessionData, Variant
 from media.mp4.languages import LANGUAGE_NAMES
+from media.mp4.sidx import sidx_bytes
 from packager.vod.access_points import UNKNOWN, SegmentStarts
 from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_duration
 from packager.vod.chapters import DATA_ID
@@ -22,6 +23,8 @@ from packager.vod.text_tracks import TextTrack, bandwidth
 
 INIT_NAME = "init.mp4"
 SEGMENT_SUFFIX = ".m4s"
+SINGLE_FILE_NAME = "media.mp4"
+"""Of a track's file that has all its segments."""
 
 CHAPTERS_NAME = "chapters.json"
 
@@ -63,14 +66,28 @@ def media_playlist(track: OfferedTrack, lost_picture: str | None = None) -> Medi
     Returns:
         A playlist of type VOD whose addresses are relative to its own.
     """
-    init = Map(INIT_NAME)
-    segments = [
-        Segment(f"{name}{SEGMENT_SUFFIX}", duration, init)
-        for name, duration in zip(track.segment_names, track.durations, strict=True)
-    ]
+    if track.single_file:
+        segments = _byte_ranges(track)
+    else:
+        init = Map(INIT_NAME)
+        segments = [
+            Segment(f"{name}{SEGMENT_SUFFIX}", duration, init)
+            for name, duration in zip(track.segment_names, track.durations, strict=True)
+        ]
     comments = [] if lost_picture is None else [f"This is the sound alone: {lost_picture}"]
     target = target_duration(track)
     return MediaPlaylist(target, segments, playlist_type="VOD", ended=True, comments=comments)
+
+
+def _byte_ranges(track: OfferedTrack) -> list[Segment]:
+    """Give the segments of a track that is one file (§4.4.4.2)."""
+    init = Map(SINGLE_FILE_NAME, ByteRange(len(track.init), 0))
+    sizes = track.sizes.tolist()
+    offsets = accumulate(sizes, initial=len(track.init) + sidx_bytes(len(sizes)))
+    return [
+        Segment(SINGLE_FILE_NAME, duration, init, byte_range=ByteRange(size, offset))
+        for duration, size, offset in zip(track.durations, sizes, offsets, strict=False)
+    ]
 
 
 def multivariant_playlist(files: Files) -> MultivariantPlaylist:

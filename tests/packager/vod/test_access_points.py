@@ -13,11 +13,11 @@ import pytest
 from media.errors import UnsupportedError
 from origin.server.library_list import describe_title
 from packager.concurrency import background_task
+from packager.export.export import export
 from packager.library.catalogue import Catalogue, LibraryTitle
 from packager.library.storage import Library
 from packager.vod import Titles
 from packager.vod.access_points import READS_PER_SEGMENT, segment_starts
-from packager.vod.export import export
 from packager.vod.index import read_index
 from tests.packager.films import FFMPEG, FFPROBE, run_ffmpeg
 from tests.packager.vod.test_vod import titles_of, write_out
@@ -92,7 +92,7 @@ def test_what_is_said_of_segments_is_what_ffmpeg_finds(
 
 def test_the_same_is_said_ahead_of_time(film: Callable[[str], Path], tmp_path: Path) -> None:
     for name, independent in (("closed.mp4", True), ("open.mp4", False)):
-        (master,) = export([film(name)], tmp_path)
+        (master,) = export([film(name)], tmp_path).require()
         assert ("#EXT-X-INDEPENDENT-SEGMENTS" in master.read_text()) is independent
 
 
@@ -145,7 +145,7 @@ def test_renditions_whose_cuts_differ_are_no_title_and_it_is_said_where(tmp_path
         assert "film.90p.mp4 and film.180p.mp4 aren't renditions of one title" in said
         assert "segment 1 at 6.000 s and segment 1 at 4.800 s" in said
     with pytest.raises(UnsupportedError, match=r"film\.90p\.mp4 and film\.180p\.mp4"):
-        export(sorted(tmp_path.glob("*.mp4")), tmp_path / "out")
+        export(sorted(tmp_path.glob("*.mp4")), tmp_path / "out").require()
 
 
 async def test_the_library_knows_of_each_title_that_is_asked_for_whether_it_is_one(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import m3u8
 import pytest
 
 from media.errors import MalformedError
+from packager.export.export import export
 from packager.library.storage import Library
 from packager.vod import Titles
-from packager.vod.export import export
 from tests.packager import films
 from tests.packager.films import packets, probe, run_ffmpeg
 from tests.packager.vod.test_signalled_codecs import manifest
@@ -80,6 +80,6 @@ def test_a_film_that_was_not_loaded_to_its_end_is_refused_as_a_whole(tmp_path: P
             ask("film.mp4")
     assert "cut short" in str(titles.obstacle("film.mp4"))
     with pytest.raises(MalformedError, match="cut short"):
-        export([tmp_path / "film.mp4"], tmp_path / "out")
+        export([tmp_path / "film.mp4"], tmp_path / "out").require()
     (tmp_path / "film.mp4").write_bytes(whole)
     assert titles.multivariant_playlist("film.mp4")

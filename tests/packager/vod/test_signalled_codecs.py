@@ -11,9 +11,9 @@ import pytest
 
 from media.errors import UnsupportedError
 from media.mp4.boxes import box
+from packager.export.export import export
 from packager.library.storage import Library
 from packager.vod import Titles
-from packager.vod.export import export
 from tests.conftest import HEADWATER
 from tests.packager import films
 from tests.packager.films import H264, PICTURE, TONE, probe, run_ffmpeg
@@ -181,7 +181,7 @@ def test_dolby_vision_of_an_unknown_profile_is_refused(ten_bits: Path, tmp_path:
     with pytest.raises(UnsupportedError, match="codec dvh1 without dvcC or dvvC"):
         master(path)
     with pytest.raises(UnsupportedError, match="dvh1"):
-        export([path], tmp_path / "out")
+        export([path], tmp_path / "out").require()
 
 
 # Channels and codecs of sound

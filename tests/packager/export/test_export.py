@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from media.errors import MalformedError, UnsupportedError
+from packager.export.export import Report, export
 from packager.library.storage import Library, NotFoundError
 from packager.process.tools import Tools
 from packager.vod import Titles
-from packager.vod.export import export
 
 
 def make(tools: Tools, path: Path, size: str) -> None:
@@ -44,7 +44,7 @@ def test_the_folder_holds_what_is_served_and_plays(tools: Tools, tmp_path: Path)
     make(tools, inputs[1], "160x90")
     told: list[tuple[str, int, int]] = []
     out = tmp_path / "out"
-    playlists = export(inputs, out, lambda *news: told.append(news))
+    playlists = export(inputs, out, Report(lambda *news: told.append(news))).require()
     assert [path.relative_to(out).as_posix() for path in playlists] == [
         "film.180p.mp4/master.m3u8",
         "film.90p.mp4/master.m3u8",
@@ -57,6 +57,7 @@ def test_the_folder_holds_what_is_served_and_plays(tools: Tools, tmp_path: Path)
         served = titles.multivariant_playlist(name).splitlines()
         assert path.read_text().splitlines() == [line for line in served if "I-FRAME" not in line]
     assert not list(out.rglob(".*"))
+    assert not list(out.rglob("*.part"))
     for path in inputs:
         assert packets(tools, f"{out / path.name}/video/media.m3u8", stream="v") == 14 * 25
         whole = packets(tools, str(path), stream="a")
@@ -67,18 +68,18 @@ def test_running_it_again_gives_the_same_bytes(tools: Tools, tmp_path: Path) -> 
     make(tools, tmp_path / "film.mp4", "160x90")
     out = tmp_path / "out"
     for _ in range(2):
-        export([tmp_path / "film.mp4"], out)
+        export([tmp_path / "film.mp4"], out).require()
         found = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
         assert len(found) > 6
-    export([tmp_path / "film.mp4"], out)
+    export([tmp_path / "film.mp4"], out).require()
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == found
 
 
 def test_what_cannot_be_packaged_says_why(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"\0\0\0\x08ftyp" + bytes(100))
     with pytest.raises(MalformedError):
-        export([tmp_path / "bad.mp4"], tmp_path / "out")
+        export([tmp_path / "bad.mp4"], tmp_path / "out").require()
     with pytest.raises(NotFoundError):
-        export([tmp_path / "nowhere.mp4"], tmp_path / "out")
+        export([tmp_path / "nowhere.mp4"], tmp_path / "out").require()
     with pytest.raises(UnsupportedError, match=r"two inputs are called bad\.mp4"):
-        export([tmp_path / "bad.mp4", tmp_path / "sub" / "bad.mp4"], tmp_path / "out")
+        export([tmp_path / "bad.mp4", tmp_path / "sub" / "bad.mp4"], tmp_path / "out").require()

@@ -1,0 +1,310 @@
+"""VOD ahead of time: the same playlists and segments as on request, written to a folder for any web server.
+
+A film is written to a folder whose name ends in ``.part``, its record last, and the folder is then put in its
+place as a whole: so a run that was cut short goes on where it was, and a player never meets half a film, nor
+does an earlier one go before the new one is there. Links in the folders aren't followed, and only what such a
+run has written is written over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from media.errors import MalformedError, MediaError
+from packager.data_folder import DataFolder, NotOursError, OpenFolder
+from packager.export.record import (
+    MASTER_NAME,
+    RECORD_NAME,
+    Identity,
+    Record,
+    is_whole,
+    read_record,
+    remove_ours,
+    require_ours,
+    written,
+)
+from packager.export.sources import Source, find_sources
+from packager.library.file_listing import RENDITION
+from packager.library.storage import LocalFile, NotFoundError
+
+if TYPE_CHECKING:
+    from packager.export.film import Film, Output
+
+UNDER_WAY = ".part"
+"""Behind the name of a folder that is being written."""
+
+OLD = ".old"
+"""Behind the name of one that is being replaced."""
+
+Progress = Callable[[str, int, int], None]
+"""Takes the name of the input, the segments that are written, and the number of all of its."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Who is told what happens.
+
+    Attributes:
+        progress: told of every segment.
+        left_out: told a line of each track that isn't packaged.
+        failed: told of each input that can't be packaged, and why.
+    """
+
+    progress: Progress = lambda *_: None
+    left_out: Callable[[str], None] = lambda _: None
+    failed: Callable[[Exception], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of all inputs.
+
+    Attributes:
+        playlists: the multivariant playlists, those of titles (``TITLE.720p.mp4``, …) last.
+        failures: why others couldn't be packaged.
+    """
+
+    playlists: list[Path] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+
+    def require(self) -> list[Path]:
+        """Give the playlists; raises the first failure where there is one."""
+        if self.failures:
+            raise self.failures[0]
+        return self.playlists
+
+
+def export(
+    inputs: Sequence[Path], out: Path, report: Report | None = None, *, single_file: bool = False
+) -> Outcome:
+    """Package films; what is there from an earlier run and unchanged isn't written again.
+
+    Args:
+        inputs: files, and folders in which all media files are packaged.
+        out: the folder for the result; made when missing.
+        report: who is told what happens.
+        single_file: whether all segments of a track go into one file.
+
+    Returns:
+        The playlists, and why some inputs couldn't be packaged.
+
+    Raises:
+        MediaError: two inputs would have one place.
+        OSError: writing failed; what was there before still is.
+    """
+    report = report or Report()
+    outcome = Outcome()
+    exporter = _Exporter(out, "single-file" if single_file else "segments", report)
+    done: list[_Done] = []
+    for source in find_sources(inputs, out):
+        with _failures(outcome, report):
+            done.append(exporter.export_film(source))
+            outcome.playlists.append(out.joinpath(*source.place, MASTER_NAME))
+    for place, renditions in _titles(done):
+        with _failures(outcome, report):
+            exporter.export_title(place, renditions)
+            outcome.playlists.append(out.joinpath(*place, MASTER_NAME))
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _failures:  # noqa: N801  # a context manager
+    """Notes that an input can't be packaged, so that others are; a full disk ends all."""
+
+    outcome: Outcome
+    report: Report
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> bool:
+        if not isinstance(error, (MediaError, NotFoundError, NotOursError)):
+            return False
+        self.outcome.failures.append(error)
+        self.report.failed(error)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A film whose package is there."""
+
+    source: Source
+    identity: Identity
+
+
+def _titles(done: Iterable[_Done]) -> list[tuple[tuple[str, ...], list[_Done]]]:
+    """Find the titles among films: two or more renditions of one name in one folder."""
+    groups: dict[tuple[str, ...], list[tuple[int, _Done]]] = {}
+    for one in done:
+        match = RENDITION.fullmatch(one.source.path.name)
+        if match is not None:
+            place = (*one.source.folder, match["title"])
+            groups.setdefault(place, []).append((int(match["height"]), one))
+    ordered = {
+        place: [one for _, one in sorted(group, key=lambda pair: pair[0])] for place, group in groups.items()
+    }
+    return [(place, group) for place, group in ordered.items() if len(group) > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class _Exporter:
+    """Writes films and titles below one folder.
+
+    Attributes:
+        out: the folder.
+        layout: how segments are laid out in files.
+        report: who is told what happens.
+    """
+
+    out: Path
+    layout: str
+    report: Report
+
+    def export_film(self, source: Source) -> _Done:
+        with source.open() as file:
+            identity = Identity.of(file, source.path.name)
+            wanted = Record(self.layout, (identity,))
+            with DataFolder(self.out, source.place[:-1]).open(make=True) as parent:
+                record = self._there(parent, source.place[-1], wanted)
+                if record is None:
+                    record = self._write_film(parent, source, file, wanted)
+            for line in record.left_out:
+                self.report.left_out(f"{source.path}: {line}")
+            self.report.progress(str(source.path), record.segments, record.segments)
+            return _Done(source, identity)
+
+    def _there(self, parent: OpenFolder, name: str, wanted: Record) -> Record | None:
+        """Give the record of a folder that is whole and of the same files; None where something is to do.
+
+        Raises:
+            NotOursError: something else is in its place.
+        """
+        if parent.status(name) is None:
+            return None
+        with parent.folder(name) as folder:
+            record = read_record(folder)
+            if record is not None and record.of_same(wanted) and is_whole(folder, record):
+                return record
+            require_ours(folder)
+        return None
+
+    def _write_film(self, parent: OpenFolder, source: Source, file: LocalFile, wanted: Record) -> Record:
+        # Not before there is something to write: of a rerun it would take most of the time.
+        from packager.export.film import read_film
+        from packager.vod.segment import ShortReadError
+
+        name = source.place[-1]
+        try:
+            film = read_film(name, file, single_file=self.layout == "single-file")
+            under_way = name + UNDER_WAY
+            record = replace(wanted, segments=film.segments, left_out=film.index.left_out)
+            with self._begun(parent, under_way, record) as folder:
+                record = self._write_outputs(folder, film, str(source.path), record)
+            with source.open() as again:
+                if Identity.of(again, name) != wanted.sources[0]:
+                    raise MalformedError("the file was changed while it was packaged")
+        except (MediaError, ShortReadError) as error:
+            kind = type(error) if isinstance(error, MediaError) else MalformedError
+            raise kind(f"{source.path}: {error}") from error
+        _put_in_place(parent, under_way, name)
+        return record
+
+    def _begun(self, parent: OpenFolder, name: str, record: Record) -> OpenFolder:
+        """Open the folder that is being written: as an earlier run left it, if that was of the same file."""
+        if parent.status(name) is not None:
+            with parent.folder(name) as folder:
+                earlier = read_record(folder)
+                require_ours(folder)
+            if earlier is None or not earlier.of_same(record):
+                remove_ours(parent, name)
+        folder = parent.folder(name, make=True)
+        try:
+            _write(folder, RECORD_NAME, (record.render(),))
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def _write_outputs(self, folder: OpenFolder, film: Film, name: str, record: Record) -> Record:
+        there, files, done = written(folder), dict[str, int](), 0
+        self.report.progress(name, done, record.segments)
+        with ExitStack() as stack:
+            folders: dict[str, OpenFolder] = {"": folder}
+            for output in film.outputs():
+                if output.folder not in folders:
+                    folders[output.folder] = stack.enter_context(folder.folder(output.folder, make=True))
+                if there.get(output.path) != output.size:
+                    _write(folders[output.folder], output.name, output.pieces())
+                files[output.path] = output.size
+                done += output.segments
+                if output.segments:
+                    self.report.progress(name, done, record.segments)
+            for path in set(there) - set(files) - {RECORD_NAME}:  # of files that were being written
+                nested, _, file = path.rpartition("/")
+                if nested in folders:
+                    folders[nested].remove(file)
+        record = replace(record, complete=True, files=files)
+        _write(folder, RECORD_NAME, (record.render(),))
+        return record
+
+    def export_title(self, place: tuple[str, ...], renditions: Sequence[_Done]) -> None:
+        """Write the playlists of a title beside the folders of its renditions."""
+        record = Record(self.layout, tuple(one.identity for one in renditions))
+        with DataFolder(self.out, place).open(make=True) as folder:
+            known = read_record(folder)
+            if known is not None and known.of_same(record) and is_whole(folder, known):
+                return
+            from packager.export.film import read_film, title_texts
+
+            with ExitStack() as stack:
+                films: list[Film] = []
+                for one in renditions:
+                    file = stack.enter_context(one.source.open())
+                    name, single_file = one.source.path.name, self.layout == "single-file"
+                    films.append(read_film(name, file, single_file=single_file))
+                outputs = list(title_texts(films))
+            for output in outputs:
+                _check_like(folder, output)
+            for output in outputs:
+                _write(folder, output.name, output.pieces())
+            files = {output.name: output.size for output in outputs}
+            _write(folder, RECORD_NAME, (replace(record, complete=True, files=files).render(),))
+
+
+def _put_in_place(parent: OpenFolder, under_way: str, name: str) -> None:
+    """Let a folder take the place of an earlier one, which goes."""
+    old = name + OLD + UNDER_WAY
+    if parent.status(old) is not None:
+        remove_ours(parent, old)
+    if parent.status(name) is not None:
+        with parent.folder(name) as folder:
+            require_ours(folder)
+        parent.move(name, parent, old)
+    parent.move(under_way, parent, name)
+    if parent.status(old) is not None:
+        remove_ours(parent, old)
+
+
+def _write(folder: OpenFolder, name: str, pieces: Iterable[bytes]) -> None:
+    """Write a file; OSError names it where the system doesn't."""
+    try:
+        folder.write_whole(name, pieces, synchronized=False)
+    except NotOursError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or folder.place_of(name)) from error
+
+
+def _check_like(folder: OpenFolder, output: Output) -> None:
+    """Make sure that what is written over begins as what is written."""
+    if folder.status(output.name) is None:
+        return
+    begin = next(output.pieces())[:7]
+    if folder.read_head(output.name, len(begin)) != begin:
+        advice = "isn't written over, for it isn't of an earlier run; remove it, or choose another folder"
+        raise NotOursError(folder.place_of(output.name), advice)

@@ -1,0 +1,214 @@
+"""The record of a packaged folder: of which files it is, and what was written, so that it needn't be again.
+
+It is written last. What lies in a folder may be anybody's: a record is believed only as far as it has exactly
+the shape that we write, and only of files that are there, with the sizes that it says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packager.data_folder import TEMPORARY, NotOursError, OpenFolder
+from packager.library.storage import LocalFile
+
+MASTER_NAME = "master.m3u8"
+MANIFEST_NAME = "manifest.mpd"
+MEDIA_NAME = "media.m3u8"
+RECORD_NAME = "packaged.json"
+
+RECORD_BEGIN = b'{"made_by": "headwater package", '
+"""How every record begins: what doesn't isn't ours, and isn't written over."""
+
+VERSION = 1
+"""Of how packages are made; a new one lets all be made again."""
+
+MAX_RECORD_BYTES = 4 << 20
+"""Longest record; 40,000 segments take one megabyte."""
+
+MAX_ENTRIES = 200_000
+"""Most entries of a folder that are looked at."""
+
+_OURS = re.compile(
+    r"(?:init\.mp4|media\.mp4|media\.m3u8|master\.m3u8|manifest\.mpd|packaged\.json|[0-9]+\.m4s)"
+    rf"(?:\.[0-9a-f]{{8}}{re.escape(TEMPORARY)})?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A version of a file: with the same of all these it is taken to be unchanged.
+
+    Attributes:
+        name: its name.
+        size: in bytes.
+        modified: in nanoseconds since the epoch.
+        inode: its number in the file system; another file that was put in its place has another one.
+    """
+
+    name: str
+    size: int
+    modified: int
+    inode: int
+
+    @classmethod
+    def of(cls, file: LocalFile, name: str) -> Identity:
+        """Take that of an open file."""
+        _, inode, size, modified = file.identity
+        return cls(name, size, modified, inode)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What was written to a folder.
+
+    Attributes:
+        layout: how segments are laid out in files.
+        sources: versions of the files that it was made of.
+        complete: whether all was written; else it is under way, or was when it was ended.
+        segments: how many segments there are.
+        left_out: a line for each track that isn't in it.
+        files: sizes in bytes of what was written, by their paths in the folder.
+    """
+
+    layout: str
+    sources: tuple[Identity, ...]
+    complete: bool = False
+    segments: int = 0
+    left_out: tuple[str, ...] = ()
+    files: Mapping[str, int] | None = None
+
+    def render(self) -> bytes:
+        """Write it."""
+        told = {
+            "version": VERSION,
+            "layout": self.layout,
+            "complete": self.complete,
+            "sources": [[one.name, one.size, one.modified, one.inode] for one in self.sources],
+            "segments": self.segments,
+            "left_out": list(self.left_out),
+            "files": dict(self.files or {}),
+        }
+        return RECORD_BEGIN + json.dumps(told).removeprefix("{").encode() + b"\n"
+
+    def of_same(self, other: Record) -> bool:
+        """Tell whether both are of the same files in the same layout."""
+        return (self.layout, self.sources) == (other.layout, other.sources)
+
+
+def read_record(folder: OpenFolder) -> Record | None:
+    """Read a folder's record; None where there is none that can be believed."""
+    try:
+        data = folder.read(RECORD_NAME, MAX_RECORD_BYTES)
+    except (FileNotFoundError, NotOursError):
+        return None
+    if not data.startswith(RECORD_BEGIN):
+        return None
+    try:
+        return _parsed(json.loads(data))
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return None
+
+
+def _parsed(told: Any) -> Record | None:
+    if told.pop("made_by") != "headwater package" or told.pop("version") != VERSION:
+        return None
+    left_out, files, complete = told["left_out"], told["files"], told["complete"]
+    sources = tuple(_identity(one) for one in told["sources"])
+    lists = isinstance(left_out, list) and all(isinstance(line, str) for line in left_out)
+    if not lists or not isinstance(files, dict) or not isinstance(complete, bool):
+        return None
+    sizes = {str(name): _count(size) for name, size in files.items()}
+    return Record(str(told["layout"]), sources, complete, _count(told["segments"]), tuple(left_out), sizes)
+
+
+def _identity(told: Any) -> Identity:
+    name, *numbers = told
+    if not isinstance(name, str):
+        raise TypeError
+    size, modified, inode = map(_count, numbers)
+    return Identity(name, size, modified, inode)
+
+
+def _count(told: Any) -> int:
+    if type(told) is not int:
+        raise TypeError
+    return told
+
+
+def written(folder: OpenFolder) -> dict[str, int]:
+    """Give the sizes of the files in a folder and in those directly in it, by their paths; no links."""
+    found: dict[str, int] = {}
+    nested: list[str] = []
+    for name, size in _sizes(folder):
+        if size is None:
+            nested.append(name)
+        else:
+            found[name] = size
+    for name in nested:
+        with folder.folder(name) as inner:
+            for file, size in _sizes(inner):
+                found[f"{name}/{file}"] = -1 if size is None else size
+    return found
+
+
+def _sizes(folder: OpenFolder) -> list[tuple[str, int | None]]:
+    """Give names and sizes of the entries; None of folders, -1 of anything that is neither."""
+    found: list[tuple[str, int | None]] = []
+    for entry in folder.entries():
+        if len(found) >= MAX_ENTRIES:
+            raise NotOursError(folder.path, f"more than {MAX_ENTRIES} files; choose another folder")
+        if entry.is_dir(follow_symlinks=False):
+            found.append((entry.name, None))
+        else:
+            regular = entry.is_file(follow_symlinks=False)
+            found.append((entry.name, entry.stat(follow_symlinks=False).st_size if regular else -1))
+    return found
+
+
+def is_whole(folder: OpenFolder, record: Record) -> bool:
+    """Tell whether all that a record says is there; what else lies there doesn't matter."""
+    there = written(folder)
+    files = record.files or {}
+    return record.complete and bool(files) and all(there.get(name) == size for name, size in files.items())
+
+
+def require_ours(folder: OpenFolder) -> None:
+    """Make sure that a folder which is to go has nothing in it but what packaging has written.
+
+    Raises:
+        NotOursError: it has; it is left as it is.
+    """
+    there = written(folder)
+    if not there:
+        return
+    if RECORD_NAME not in there or folder.read_head(RECORD_NAME, len(RECORD_BEGIN)) != RECORD_BEGIN:
+        advice = "isn't written over, for it isn't of an earlier run; remove it, or choose another folder"
+        raise NotOursError(folder.path, advice)
+    for name, size in there.items():
+        if size < 0 or not _OURS.fullmatch(name.rpartition("/")[2]):
+            advice = "isn't of an earlier run; move it away, or choose another folder"
+            raise NotOursError(folder.place_of(name), advice)
+
+
+def remove_ours(parent: OpenFolder, name: str) -> None:
+    """Remove a folder of an earlier run, or of one that was ended; what isn't ours stays, and the folder too.
+
+    Raises:
+        OSError: it can't be removed.
+    """
+    with parent.folder(name) as folder:
+        require_ours(folder)
+        for path in sorted(written(folder), key=lambda path: path == RECORD_NAME):
+            nested, _, file = path.rpartition("/")
+            if nested:
+                with folder.folder(nested) as inner:
+                    inner.remove(file)
+            else:
+                folder.remove(file)
+        for entry in list(folder.entries()):
+            folder.remove_folder(entry.name)
+    parent.remove_folder(name)

@@ -1,0 +1,77 @@
+"""Which films are packaged: files that are named, and those that the library would list of a folder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from media.errors import UnsupportedError
+from packager.library.storage import Library, LocalFile, NotFoundError, Withheld
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A film to package.
+
+    Attributes:
+        path: of its file.
+        folder: names of the folders below the output folder in which its own is.
+    """
+
+    path: Path
+    folder: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Names of the folders down to its own below the output folder."""
+        return *self.folder, self.path.name
+
+    def open(self) -> LocalFile:
+        """Open its file.
+
+        Raises:
+            NotFoundError: it isn't there, or isn't a file.
+            OSError: it can't be opened.
+        """
+        absolute = self.path.absolute()
+        try:
+            return Library(absolute.parent, follow_symlinks=True).open(absolute.name)
+        except NotFoundError:
+            # Not by its name alone: whoever asked knows it by its folder, too.
+            raise NotFoundError(str(self.path)) from None
+
+
+def find_sources(inputs: Iterable[Path], out: Path) -> list[Source]:
+    """Find the films of some files and folders; those of a folder keep their places in it.
+
+    Args:
+        inputs: the files and folders.
+        out: where the result goes, which isn't looked into.
+
+    Raises:
+        UnsupportedError: two of them would have the same place, or a folder has none.
+        OSError: a folder can't be read.
+    """
+    sources: list[Source] = []
+    for path in inputs:
+        sources += _in_folder(path, out) if path.is_dir() else [Source(path)]
+    places: dict[tuple[str, ...], Path] = {}
+    for source in sources:
+        if source.place in places:
+            name = "/".join(source.place)
+            raise UnsupportedError(f"two inputs are called {name}; package them into different folders")
+        places[source.place] = source.path
+    return sources
+
+
+def _in_folder(folder: Path, out: Path) -> list[Source]:
+    # Only for folders: a rerun over a file is to be done before it is noticed.
+    from packager.library.catalogue import CONTAINERS
+    from packager.library.file_listing import FileListing
+
+    listing = asyncio.run(FileListing(folder, CONTAINERS, Withheld(folders=(out,))).latest())
+    if not listing.files:
+        raise UnsupportedError(f"{folder}: there are no media files in it")
+    return [Source(folder / file.path, tuple(file.path.split("/")[:-1])) for file in listing.files]
