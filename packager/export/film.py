@@ -9,6 +9,7 @@ from packager.export.record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
 from packager.export.single_file import as_single_file, head
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod.access_points import SegmentStarts, segment_starts
+from packager.vod.chapters import NO_CHAPTERS
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
@@ -137,6 +138,7 @@ def read_film(name: str, file: LocalFile, *, single_file: bool) -> Film:
     """
     index = read_index(file.pread, file.size)
     index.require_whole()
+    index = replace(index, chapters=NO_CHAPTERS)
     if single_file:
 
         def make(track: OfferedTrack, number: int) -> Segment:
