@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from origin.http.byte_ranges import ByteRange
+from origin.http1.file_runs import READ_AT_ONCE, FileRuns
 
 MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
@@ -51,8 +52,13 @@ HALF_PACKET = PACKET_PAGES // 2 * PAGE
 GATHERED = 64
 """Pieces of bytes that one call sends at most."""
 
-Piece = bytes | memoryview | ByteRange
+LEAST_GATHERED = 64 * 1024
+"""Bytes of runs that are gathered for one call at least, however few the socket has taken of those before."""
+
 Done = Callable[[Exception | None], None]
+
+
+Piece = bytes | memoryview | ByteRange | FileRuns
 
 
 class TruncatedFileError(Exception):
@@ -78,6 +84,9 @@ class FileSender:
         self._waiting = -1
         self._pieces: list[Piece] = []
         self._file = -1
+        # Bytes of runs to be gathered for the next call: about as many as the socket takes. What it doesn't
+        # take is read again later, so that a slow client costs no memory.
+        self._gathered_next = READ_AT_ONCE
         self._done: Done | None = None
         self.sent = 0
         """Bytes that the kernel has taken so far."""
@@ -104,10 +113,15 @@ class FileSender:
             TruncatedFileError: The file was too short; what there was has been sent.
             OSError: The connection is gone, or there is no descriptor left to wait with.
         """
-        if len(pieces) == 2 and isinstance(pieces[1], ByteRange) and length > SINGLE_READ_LIMIT:
-            return self.begin_range(bytes(pieces[0]), *pieces[1], file, done)
+        if len(pieces) == 2 and length > SINGLE_READ_LIMIT:
+            head, body = pieces
+            if isinstance(head, bytes) and isinstance(body, ByteRange):
+                return self.begin_range(head, *body, file, done)
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
-            pieces = (b"".join([_read(file, piece) for piece in pieces]),)
+            # Runs are read and sent in one call anyway.
+            plain = [piece for piece in pieces if not isinstance(piece, FileRuns)]
+            if len(plain) == len(pieces):
+                pieces = (b"".join([_read(file, piece) for piece in plain]),)
         elif not length and len(pieces) == 2:
             # A header and bytes from memory: nearly always the kernel takes both in one call.
             pieces = self._offer(*pieces)
@@ -221,7 +235,7 @@ class FileSender:
         budget = STEP
         pieces = self._pieces
         try:
-            while pieces and budget:
+            while pieces and budget > 0:
                 piece = pieces[0]
                 if isinstance(piece, ByteRange):
                     first, last = piece
@@ -230,8 +244,13 @@ class FileSender:
                     if not sent:
                         raise TruncatedFileError(f"no bytes at {first}, {length} left to send")
                     budget -= sent
-                elif len(pieces) > 1 and not isinstance(pieces[1], ByteRange):
-                    self._send_together(flags)
+                elif isinstance(piece, FileRuns) or (
+                    len(pieces) > 1 and not isinstance(pieces[1], ByteRange)
+                ):
+                    taken = self._send_together(flags, budget)
+                    if not taken:
+                        return False
+                    budget -= taken
                     continue
                 else:
                     length = len(piece)
@@ -249,7 +268,7 @@ class FileSender:
 
     def _offer(self, head: Piece, body: Piece) -> Sequence[Piece]:
         """Send of bytes what the kernel takes now. Returns the rest."""
-        if isinstance(head, ByteRange) or isinstance(body, ByteRange):
+        if isinstance(head, ByteRange | FileRuns) or isinstance(body, ByteRange | FileRuns):
             return (head, body)
         try:
             sent = self._socket.sendmsg((head, body))
@@ -262,30 +281,54 @@ class FileSender:
             return (memoryview(head)[sent:], body)
         return (memoryview(body)[sent - len(head) :],)
 
-    def _send_together(self, flags: int) -> None:
-        """Send the bytes up to the next range in one call."""
-        data = _leading_bytes(self._pieces)
-        sent = self._socket.sendmsg(data, (), flags if len(data) < len(self._pieces) else 0)
+    def _send_together(self, flags: int, budget: int) -> int:
+        """Send the bytes up to the next range, and runs behind them, in one call.
+
+        Returns:
+            How many bytes the step has left fewer; 0 where the socket is full.
+        """
+        pieces = self._pieces
+        data = _leading_bytes(pieces)
+        leading = len(data)
+        runs = pieces[leading] if leading < len(pieces) else None
+        if isinstance(runs, FileRuns):
+            gathered = runs.read(self._file, min(self._gathered_next, budget))
+            if gathered:
+                data.append(gathered)
+            elif not leading:
+                raise TruncatedFileError(f"the file ends before the last {len(runs)} bytes to send")
+        left = sent = self._socket.sendmsg(data, (), flags if leading < len(pieces) else 0)
         self.sent += sent
-        for piece in data:
-            if sent < len(piece):
-                self._pieces[0] = memoryview(piece)[sent:]
-                break
-            sent -= len(piece)
-            del self._pieces[0]
+        for piece in data[:leading]:
+            if left < len(piece):
+                pieces[0] = memoryview(piece)[left:]
+                return 0
+            left -= len(piece)
+            del pieces[0]
+        if not isinstance(runs, FileRuns) or len(data) == leading:
+            return 1
+        runs.skip(left)
+        if left < len(data[-1]):
+            self._gathered_next = max(LEAST_GATHERED, left)
+            return 0
+        self._gathered_next = min(READ_AT_ONCE, 2 * self._gathered_next)
+        if not runs:
+            del pieces[0]
+        # However short the runs are, gathering them takes its time.
+        return max(left, LEAST_GATHERED)
 
 
 def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
     """The pieces before the first range, at most as many as one call takes."""
     data: list[bytes | memoryview] = []
     for piece in pieces:
-        if isinstance(piece, ByteRange) or len(data) == GATHERED:
+        if isinstance(piece, ByteRange | FileRuns) or len(data) == GATHERED:
             break
         data.append(piece)
     return data
 
 
-def _read(file: int, piece: Piece) -> bytes | memoryview:
+def _read(file: int, piece: bytes | memoryview | ByteRange) -> bytes | memoryview:
     """A piece's bytes."""
     if not isinstance(piece, ByteRange):
         return piece
