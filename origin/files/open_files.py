@@ -10,12 +10,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from origin.http.byte_ranges import ByteRange, Span, select_span
-from origin.http.select import Answer, Headers, answer, shared_headers
-from origin.http1.fast_path import Reply, ResponseTemplate, encoded
+from origin.http.byte_ranges import Span
+from origin.http.select import Headers
+from origin.http1.fast_path import Reply
 from origin.http1.request_head import PlainFields
-from origin.http1.response_head import STATUS_LINE
 from origin.responses.representation import FileRepresentation
+from origin.responses.templated import TemplatedRepresentation
 from packager.library.storage import SETTLED_AFTER, LocalFile
 
 MAXIMUM_FILES = 256
@@ -79,7 +79,7 @@ class CachedFile:
     """
 
     __slots__ = (
-        "_headers",
+        "_templated",
         "is_being_renewed",
         "is_fresh",
         "media_type",
@@ -105,9 +105,10 @@ class CachedFile:
         self.renewed_from = validity.renewed_from
         self.representation = FileRepresentation(shared.file, media_type, validity.opened)
         self.size = self.representation.size
-        self._headers = (*headers, *common_headers)
-        lines = encoded((*shared_headers(self.representation, headers, validity.opened), *common_headers))
-        self.template = ResponseTemplate(self.size, lines)
+        self._templated = TemplatedRepresentation(
+            self.representation, headers, common_headers, validity.opened
+        )
+        self.template = self._templated.template
         self.is_fresh = True
         self.is_being_renewed = False
 
@@ -122,7 +123,7 @@ class CachedFile:
         return FileRepresentation(shared.file, self.media_type, release=shared.release, etag=etag)
 
     def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes) -> Reply:
-        """Decide the response to a request, by the rules of `origin/http/select.py`.
+        """Decide the response to a request.
 
         Args:
             method: GET or HEAD.
@@ -130,21 +131,7 @@ class CachedFile:
             span: the parsed Range field, if it isn't among them.
             common: encoded header fields of every response of the server.
         """
-        size, file = self.size, self.shared.file.fd
-        if method == "GET" and not request.is_conditional and not request.has_range:
-            part = ByteRange(0, size - 1) if span is None else select_span(span, size)
-            if part is not None and size:
-                length = part.length
-                if span is None:
-                    return Reply(200, (self.template.whole(common), part), length, length, file)
-                head = self.template.part(b"%d-%d" % part, length, common)
-                return Reply(206, (head, part), length, length, file)
-        fields = request.fields
-        if span is not None:
-            last = b"" if span[1] is None else b"%d" % span[1]
-            fields = (*fields, (b"range", b"bytes=%d-%b" % (span[0], last)))
-        decided = answer(method, fields, self.representation, time.time(), self._headers)
-        return _from_answer(decided, common, file)
+        return self._templated.reply(method, request, span, common, self.shared.file.fd)
 
 
 class OpenFileCache:
@@ -222,17 +209,25 @@ class OpenFileCache:
         looked_up = time.monotonic()
         try:
             file = await open_file()
-            release = self._keep(target, file, media_type, headers, looked_up)
+            release = self.keep(target, file, media_type, headers, looked_up)
         finally:
             if self._lookups.get(target) is own:
                 del self._lookups[target]
             own.set_result(None)
         return FileRepresentation(file, media_type, release=release)
 
-    def _keep(
+    def keep(
         self, target: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
     ) -> Callable[[], None]:
-        """Cache a file that was just opened; return the function that releases it."""
+        """Cache a file that was just opened; return the function that releases it.
+
+        Args:
+            target: what it is found by: path and query of requests for it, or what is made of it.
+            file: the file, which is the cache's from here on.
+            media_type: Content-Type.
+            headers: raw header fields of every response.
+            looked_up: from when on it was opened, by the monotonic clock.
+        """
         now = time.time()
         if not self._maximum or file.modified > now - SETTLED_AFTER:
             # A file that changed just now has a weak entity-tag, which becomes a strong one soon.
@@ -280,10 +275,3 @@ class OpenFileCache:
             self._drop(target)
         if self._files:
             self._schedule()
-
-
-def _from_answer(reply: Answer, common: bytes, file: int) -> Reply:
-    head = b"%b%b%b\r\n" % (STATUS_LINE[reply.status], common, encoded(reply.headers))
-    file_bytes = sum(piece.length for piece in reply.body if isinstance(piece, ByteRange))
-    text_bytes = sum(len(piece) for piece in reply.body if not isinstance(piece, ByteRange))
-    return Reply(reply.status, (head, *reply.body), file_bytes + text_bytes, file_bytes, file)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Representation(Protocol):
-    """Bytes of known length with validators, of which any range can be read."""
+class RepresentationMetadata(Protocol):
+    """What is said of a representation (RFC 9110 §8): all that decides the header of a response."""
 
     @property
     def size(self) -> int:
@@ -23,6 +23,10 @@ class Representation(Protocol):
     @property
     def media_type(self) -> str:
         """Content-Type."""
+
+
+class Representation(RepresentationMetadata, Protocol):
+    """Bytes of known length with validators, of which any range can be read."""
 
     def descriptor(self) -> int | None:
         """The descriptor of an open file that holds exactly these bytes, or None."""

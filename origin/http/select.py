@@ -15,7 +15,7 @@ from origin.http.byte_ranges import ByteRange
 from packager.library.storage import SETTLED_AFTER
 
 if TYPE_CHECKING:
-    from origin.http.representation import Representation
+    from origin.http.representation import RepresentationMetadata
 
 VALIDATORS_KEPT = 256
 """Most validators whose header fields are cached."""
@@ -53,7 +53,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 def answer(
     method: str,
     request: Iterable[tuple[bytes, bytes]],
-    representation: Representation,
+    representation: RepresentationMetadata,
     now: float,
     extra: Headers = (),
 ) -> Answer:
@@ -98,7 +98,7 @@ def answer(
     return Answer(200, tuple(known), (ByteRange(0, representation.size - 1),) if whole else ())
 
 
-def shared_headers(representation: Representation, extra: Headers, now: float) -> Headers:
+def shared_headers(representation: RepresentationMetadata, extra: Headers, now: float) -> Headers:
     """The header fields that answers of 200, and of 206 with one range, have in common.
 
     Args:
@@ -118,7 +118,7 @@ EARLIEST = -62_135_596_800
 """Seconds since the epoch of the year 1: HTTP has no date before it, but a disk may (RFC 9110 §5.6.7)."""
 
 
-def _validators(representation: Representation, now: float) -> conditional.Validators:
+def _validators(representation: RepresentationMetadata, now: float) -> conditional.Validators:
     modified = representation.last_modified
     if modified is not None and modified < EARLIEST:
         modified = None
@@ -158,14 +158,14 @@ def _refusal(method: str, status: int, text: bytes, headers: Headers) -> Answer:
     return Answer(status, (*headers, *content), (text,) if method == "GET" else ())
 
 
-def _part_overhead(representation: Representation) -> int:
+def _part_overhead(representation: RepresentationMetadata) -> int:
     last = ByteRange(max(representation.size - 1, 0), max(representation.size - 1, 0))
     boundary = "0" * (2 * _BOUNDARY_BYTES)
     return len(byte_ranges.part_header(last, representation.size, representation.media_type, boundary))
 
 
 def _partial(
-    representation: Representation, ranges: Sequence[ByteRange], known: list[tuple[bytes, bytes]]
+    representation: RepresentationMetadata, ranges: Sequence[ByteRange], known: list[tuple[bytes, bytes]]
 ) -> Answer:
     size, media_type = representation.size, representation.media_type
     if len(ranges) == 1:
