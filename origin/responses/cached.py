@@ -149,6 +149,13 @@ def text_reply(
     return Reply(200, (template.whole(frame.common), *bodies), size)
 
 
+def init_reply(data: bytes, media_type: str, max_age: int, frame: ResponseFrame) -> Reply:
+    """Make the response with an init segment for the fast path; the arguments are those of `text_reply`."""
+    tag, common = content_coding.tag((data,)), frame.common_headers
+    template = media_template(len(data), media_type, tag, _caching(max_age, None), common)
+    return Reply(200, (template.whole(frame.common), data), len(data))
+
+
 class LatestReply:
     """Keeps the latest reply with a playlist, which all clients waiting for a part get."""
 

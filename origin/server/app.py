@@ -67,7 +67,12 @@ def _media_routes(
         metadata_bytes=config.limits.metadata_bytes,
     )
     return [
-        *vod_routes.routes(services.titles, max_age=config.library.max_age),
+        *vod_routes.routes(
+            services.titles,
+            max_age=config.library.max_age,
+            open_files=services.open_files,
+            answers=services.vod_answers,
+        ),
         *live.routes(
             services.streams,
             config.server.carried_parameters,

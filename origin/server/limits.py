@@ -12,6 +12,8 @@ from origin.live.memfd_cache import MemfdLimits
 from origin.radio.limits import RadioLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
+from origin.vod.answer_cache import AnswerCacheLimits
+from origin.vod.fast_path import SegmentCacheLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
@@ -61,6 +63,8 @@ class Limits:
         server: Of itself.
         titles: Of VOD.
         tools: Of finding ffmpeg.
+        vod_answers: Of playlists that are kept for those who ask for the same.
+        vod_segments: Of what is kept of segments that were asked for of late.
     """
 
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
@@ -74,3 +78,5 @@ class Limits:
     server: ServerLimits = field(default_factory=ServerLimits)
     titles: TitleLimits = field(default_factory=TitleLimits)
     tools: ToolsLimits = field(default_factory=ToolsLimits)
+    vod_answers: AnswerCacheLimits = field(default_factory=AnswerCacheLimits)
+    vod_segments: SegmentCacheLimits = field(default_factory=SegmentCacheLimits)

@@ -35,6 +35,7 @@ from origin.server.app import build_app
 from origin.server.limits import Limits
 from origin.server.server import Server, address_of
 from origin.server.services import Services
+from origin.vod.fast_path import VodFastPath, VodService
 from packager.data_lock import DataInUseError, DataLock
 from packager.process import sandbox
 from packager.process.tools import Tools, ToolsError
@@ -180,6 +181,14 @@ def _uvicorn_config(config: Config, services: Services, options: AccessOptions) 
                 config.server.carried_parameters,
                 client_limits.blocked_requests,
                 services.limits.memfd,
+            ),
+            "vod": VodFastPath(
+                VodService(
+                    services.titles, services.open_files, services.vod_answers, config.library.max_age
+                ),
+                access_log,
+                shared_headers,
+                services.limits.vod_segments,
             ),
         }
     )

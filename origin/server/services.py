@@ -28,6 +28,7 @@ from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
+from origin.vod.answer_cache import AnswerCache
 from packager.concurrency import background_task
 from packager.data_folder import DataFolder
 from packager.data_lock import DataLock
@@ -113,6 +114,9 @@ class Services:
             cross_origin_headers(config.server.allow_origin),
         )
         self.titles = Titles(self.library, title_limits(config.limits, limits.titles))
+        self.vod_answers = AnswerCache(
+            replace(limits.vod_answers, valid_seconds=config.limits.open_file_seconds)
+        )
         self.catalogue = Catalogue(
             self.library.root,
             tools,

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import structlog
 from starlette.datastructures import QueryParams
@@ -19,11 +19,13 @@ from media.dash import mpd
 from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4 import wvtt
+from origin.files.open_files import OpenFileCache
 from origin.http import content_coding
 from origin.http.refusal import plain_refusal
 from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
 from origin.responses.representation import BytesRepresentation, RepresentationResponse, ThreadReader
+from origin.vod.answer_cache import AnswerCache, InitSegment, Text
 from packager.concurrency import opened_in_thread
 from packager.library.storage import NotFoundError
 from packager.vod import OpenIFrames, OpenSegment, Titles
@@ -41,18 +43,29 @@ ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
 PACKAGING = 1
 """Version of how segments are made; a new one gives every segment a new entity-tag."""
 
+RAW_PATH = "raw path"
+"""Where endpoints find the path as it was sent, beside its decoded parts."""
+
 _SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17}))?")
 """A segment's number, and of a trimmed one from when to when it lasts."""
 
 
-def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
+def routes(
+    titles: Titles,
+    *,
+    max_age: int = 3600,
+    open_files: OpenFileCache | None = None,
+    answers: AnswerCache | None = None,
+) -> list[BaseRoute]:
     """The routes of these addresses.
 
     Args:
         titles: the library as VOD.
         max_age: seconds for which caches may keep a playlist or a segment.
+        open_files: where files are kept open for the fast path; None: nowhere.
+        answers: where answers are kept for it; None: nowhere.
     """
-    vod = _Vod(titles, max_age)
+    vod = _Vod(titles, max_age, open_files, answers)
     subtitles = "/vod/{path:path}/subtitles/{track}"
     return [
         Route(f"{subtitles}/media.m3u8", vod.answers(vod.text_playlist)),
@@ -71,51 +84,75 @@ def routes(titles: Titles, *, max_age: int = 3600) -> list[BaseRoute]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentMetadata:
+    """What is said of a segment in the header of its responses; see `RepresentationMetadata`."""
+
+    size: int
+    etag: str | None
+    last_modified: float | None
+    media_type: str
+
+
+def metadata_of(opened: OpenSegment | OpenIFrames, name: str, video: bool, now: float) -> SegmentMetadata:
+    """Describe a segment, or all I-frames.
+
+    Args:
+        opened: the segment or the I-frames.
+        name: what tells them from the file's other segments.
+        video: whether they are video.
+        now: seconds since the epoch.
+    """
+    # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.
+    validator = opened.file.validator(now)
+    etag = f'{validator[:-1]}-{name}-{PACKAGING}"'
+    return SegmentMetadata(opened.size, etag, opened.file.modified, _media_type(video))
+
+
 class SegmentRepresentation(ThreadReader):
     """A segment, or all I-frames, read from their file as they are sent.
 
     Args:
-        opened: the segment or the I-frames, which it owns and closes.
-        name: what tells them from the file's other segments.
-        media_type: Content-Type.
-        now: seconds since the epoch.
+        opened: the segment or the I-frames.
+        metadata: what is said of them.
+        release: called at the end, to close their file.
     """
 
-    def __init__(self, opened: OpenSegment | OpenIFrames, name: str, media_type: str, now: float) -> None:
-        super().__init__(opened.read, opened.close)
-        self.size = opened.size
-        self.last_modified: float | None = opened.file.modified
-        self.media_type = media_type
-        # RFC 9110 §8.8.3: the file's tag, weak or strong, made this segment's own.
-        validator = opened.file.validator(now)
-        self.etag: str | None = f'{validator[:-1]}-{name}-{PACKAGING}"'
+    def __init__(
+        self, opened: OpenSegment | OpenIFrames, metadata: SegmentMetadata, release: Callable[[], None]
+    ) -> None:
+        super().__init__(opened.read, release)
+        self.size = metadata.size
+        self.etag = metadata.etag
+        self.last_modified = metadata.last_modified
+        self.media_type = metadata.media_type
 
     def descriptor(self) -> int | None:
         """None: no file holds exactly these bytes."""
         return None
 
 
-class Text(NamedTuple):
-    """A playlist or a manifest, which is sent compressed to whoever takes that."""
-
-    data: bytes
-    media_type: str
-
-
 class _Vod:
     """The endpoints below ``/vod``."""
 
-    def __init__(self, titles: Titles, max_age: int) -> None:
+    def __init__(
+        self, titles: Titles, max_age: int, open_files: OpenFileCache | None, answers: AnswerCache | None
+    ) -> None:
         self._titles = titles
         self._max_age = max_age
+        self._open_files = open_files
+        self._answers = answers
 
     def answers(
-        self, select: Callable[[dict[str, str], QueryParams], Awaitable[Representation | Text]]
+        self, select: Callable[[dict[str, str], QueryParams], Awaitable[Representation | Text | InitSegment]]
     ) -> Callable[[Request], Awaitable[Response]]:
         """Make an endpoint that answers with what ``select`` finds, or with a line that says why not."""
 
         async def endpoint(request: Request) -> Response:
-            path = request.path_params
+            query: bytes = request.scope["query_string"]
+            raw_path: bytes = request.scope["raw_path"]
+            path = {**request.path_params, RAW_PATH: raw_path.decode("ascii")}
+            looked_up = time.monotonic()
             try:
                 found = await select(path, request.query_params)
             except NotFoundError:
@@ -130,6 +167,10 @@ class _Vod:
             except OSError as error:
                 log.error("vod_unreadable", path=path["path"], error=str(error))
                 return plain_refusal(503, "Service Unavailable", {"retry-after": "2"})
+            if self._answers is not None and isinstance(found, Text | InitSegment):
+                self._answers.keep(raw_path + b"?" + query if query else raw_path, found, looked_up)
+            if isinstance(found, InitSegment):
+                found = BytesRepresentation(*found, content_coding.tag((found.data,)))
             if isinstance(found, Text):
                 coded = RequestTraits.from_headers(request.scope["headers"]).takes_gzip
                 return await asyncio.to_thread(
@@ -151,17 +192,17 @@ class _Vod:
         text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"], _clip(query))
         return Text(text.encode(), MEDIA_TYPE)
 
-    async def init_segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
+    async def init_segment(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
         track = await asyncio.to_thread(self._titles.track, path["path"], path["track"])
-        return BytesRepresentation(track.init, _media_type(track.video), content_coding.tag((track.init,)))
+        return InitSegment(track.init, _media_type(track.video))
 
     async def text_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
         text = await asyncio.to_thread(self._titles.text_playlist, path["path"], path["track"])
         return Text(text, MEDIA_TYPE)
 
-    async def text_init(self, path: dict[str, str], _query: QueryParams) -> Representation:
+    async def text_init(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
         await asyncio.to_thread(self._titles.text_playlist, path["path"], path["track"])
-        return BytesRepresentation(wvtt.INIT, wvtt.MEDIA_TYPE, content_coding.tag((wvtt.INIT,)))
+        return InitSegment(wvtt.INIT, wvtt.MEDIA_TYPE)
 
     async def text_segment(self, path: dict[str, str], _query: QueryParams) -> Text:
         number = _number(path["number"])
@@ -188,11 +229,16 @@ class _Vod:
         if name is None:
             raise NotFoundError(path["number"])
         bounds = None if name[2] is None else (int(name[2]), int(name[3]))
+        looked_up = time.monotonic()
         opened = await opened_in_thread(
             self._titles.open_segment, path["path"], path["track"], int(name[1]), bounds
         )
-        media_type = _media_type(opened.track.video)
-        return SegmentRepresentation(opened, f"{path['track']}-{name[0]}", media_type, time.time())
+        metadata = metadata_of(opened, f"{path['track']}-{name[0]}", opened.track.video, time.time())
+        release = opened.close
+        of_file = path[RAW_PATH].rsplit("/", 2)[0].encode("ascii")
+        if self._open_files is not None:
+            release = self._open_files.keep(of_file, opened.file, metadata.media_type, (), looked_up)
+        return SegmentRepresentation(opened, metadata, release)
 
     async def i_frame_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
         text = await asyncio.to_thread(self._titles.i_frame_playlist, path["path"], path["track"])
@@ -200,7 +246,8 @@ class _Vod:
 
     async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Representation:
         opened = await opened_in_thread(self._titles.open_i_frames, path["path"], path["track"])
-        return SegmentRepresentation(opened, "iframes", _media_type(video=True), time.time())
+        metadata = metadata_of(opened, "iframes", video=True, now=time.time())
+        return SegmentRepresentation(opened, metadata, opened.close)
 
 
 def _clip(query: QueryParams) -> Clip:

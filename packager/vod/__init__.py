@@ -4,7 +4,7 @@
 and cuts them; ``segment`` makes one segment; ``playlists`` says what is there.
 """
 
-from packager.vod.segment import ShortReadError
+from packager.vod.segment import Segment, ShortReadError
 from packager.vod.titles import OpenIFrames, OpenSegment, TitleLimits, Titles
 
-__all__ = ["OpenIFrames", "OpenSegment", "ShortReadError", "TitleLimits", "Titles"]
+__all__ = ["OpenIFrames", "OpenSegment", "Segment", "ShortReadError", "TitleLimits", "Titles"]

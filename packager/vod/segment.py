@@ -28,6 +28,10 @@ MAX_WASTE = 16
 """How many times the wanted bytes a longer read may be, so that tables made for it can't multiply reads."""
 
 
+_SEGMENT_BYTES = 2048
+"""Memory of a segment's objects beside its header and arrays."""
+
+
 class ShortReadError(Exception):
     """The file has become shorter since it was indexed."""
 
@@ -51,6 +55,11 @@ class Segment:
         """Length of the whole segment in bytes."""
         return len(self.header) + int(self.ends[-1])
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, with what is written of its answers."""
+        return _SEGMENT_BYTES + len(self.header) + self.offsets.nbytes + self.ends.nbytes
+
     def read(self, read: Read, offset: int, length: int) -> bytes:
         """Read a range of the segment; what lies close together in the file is read at once.
 
@@ -68,7 +77,7 @@ class Segment:
         start = offset - len(self.header)
         stop = min(start + length, int(self.ends[-1]))
         parts: list[bytes | memoryview] = [self.header[offset : offset + length]]
-        pieces = self._pieces(max(start, 0), stop)
+        pieces = self.pieces(max(start, 0), stop)
         begin = 0
         while begin < len(pieces):
             end = _together(pieces, begin)
@@ -80,8 +89,8 @@ class Segment:
             begin = end
         return b"".join(parts)
 
-    def _pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Give (offset in the file, length) of the runs within a range of the data."""
+    def pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Give (offset in the file, length) of the runs within a range of the data behind the header."""
         if start >= stop:
             return []
         low = int(np.searchsorted(self.ends, start, "right"))

@@ -65,6 +65,7 @@ class TitleLimits:
         texts: most of them.
         i_frame_files: most films whose I-frames are remembered; a megabyte each at most.
         sidecars: what subtitle files beside the films may cost.
+        quick_samples: most samples of a segment that is made where others wait, in a millisecond.
     """
 
     index_bytes: int = 256 << 20
@@ -79,6 +80,7 @@ class TitleLimits:
     texts: int = 1024
     i_frame_files: int = 32
     sidecars: SidecarLimits = field(default_factory=SidecarLimits)
+    quick_samples: int = 1 << 12
 
 
 DEFAULT_LIMITS = TitleLimits()
@@ -381,6 +383,36 @@ class Titles:
         except BaseException:
             file.close()
             raise
+
+    def known_segment(self, file: LocalFile, track: str, number: int) -> OpenSegment | None:
+        """Find a segment of an open file without blocking, and without work that others would wait for.
+
+        Args:
+            file: the file, which stays the caller's.
+            track: name of the track.
+            number: of the segment.
+
+        Returns:
+            None where :meth:`open_segment` has to find or refuse it: the file isn't indexed, the segment is
+            very long, or there is none.
+        """
+        with self._lock:
+            future = self._indexes.get(file.identity)
+            if future is None or not future.done() or future.cancelled():
+                return None
+            self._indexes.move_to_end(file.identity)
+        index = future.result()
+        offered = None if isinstance(index, MediaError) else index.track(track)
+        if isinstance(index, MediaError) or offered is None or not 0 <= number < len(offered.cuts) - 1:
+            return None
+        if int(offered.cuts[number + 1] - offered.cuts[number]) > self._limits.quick_samples:
+            return None
+        key = file.identity, track, number, None
+        try:
+            segment = self._open.get(key) or make_segment(index, offered, number)
+        except MediaError:
+            return None
+        return None if segment is None else OpenSegment(file, offered, self._open.setdefault(key, segment))
 
     def i_frame_playlist(self, name: str, track: str) -> str:
         """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""

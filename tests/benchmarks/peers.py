@@ -38,7 +38,8 @@ http {{
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   types {{ video/mp4 mp4; }}
   server {{ listen 127.0.0.1:{port}; location /media/ {{ alias {library}/; }}
-    location /live/ {{ root {library}; }} }}
+    location /live/ {{ root {library}; }}
+    location /vod/ {{ root {library}; }} }}
 }}
 """
 

@@ -1,0 +1,104 @@
+"""A cache of playlists, manifests and init segments, which every viewer of a title asks for.
+
+As with open files, an answer is valid for a short time, after which one request looks the title up again. So
+a file that is replaced or removed is noticed as soon, whichever files an answer is made of.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Text(NamedTuple):
+    """A playlist or a manifest, which is sent compressed to whoever takes that."""
+
+    data: bytes
+    media_type: str
+
+
+class InitSegment(NamedTuple):
+    """An init segment, which is sent as it is."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCacheLimits:
+    """What the cache may cost.
+
+    Attributes:
+        valid_seconds: how long an answer is valid: the longest time for which a replaced file goes unnoticed.
+        answers: most answers.
+        bytes: most bytes of all of them together.
+    """
+
+    valid_seconds: float = 0.5
+    answers: int = 1024
+    bytes: int = 8 << 20
+
+
+@dataclass(slots=True)
+class _Entry:
+    content: Text | InitSegment
+    renewed_from: float
+    valid_until: float
+    is_being_renewed: bool = False
+
+
+class AnswerCache:
+    """What was answered to requests of late, by their targets.
+
+    Args:
+        limits: what it may cost; what wasn't asked for for longest goes first.
+    """
+
+    def __init__(self, limits: AnswerCacheLimits | None = None) -> None:
+        self._limits = limits or AnswerCacheLimits()
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._bytes = 0
+
+    def find(self, target: bytes) -> Text | InitSegment | None:
+        """Find a valid answer; None where it is to be made, while there is still a valid one for one request.
+
+        Args:
+            target: path and query of the request.
+        """
+        entry = self._entries.get(target)
+        if entry is None:
+            return None
+        now = time.monotonic()
+        if now >= entry.valid_until:
+            self._drop(target)
+            return None
+        if now >= entry.renewed_from and not entry.is_being_renewed:
+            entry.is_being_renewed = True
+            return None
+        self._entries.move_to_end(target)
+        return entry.content
+
+    def keep(self, target: bytes, content: Text | InitSegment, looked_up: float) -> None:
+        """Cache an answer.
+
+        Args:
+            target: path and query of the request.
+            content: what answers it.
+            looked_up: from when on it was made, by the monotonic clock.
+        """
+        limits = self._limits
+        self._drop(target)
+        if len(content.data) > limits.bytes:
+            return
+        seconds = limits.valid_seconds
+        self._entries[target] = _Entry(content, looked_up + seconds / 2, looked_up + seconds)
+        self._bytes += len(content.data)
+        while self._bytes > limits.bytes or len(self._entries) > limits.answers:
+            self._drop(next(iter(self._entries)))
+
+    def _drop(self, target: bytes) -> None:
+        entry = self._entries.pop(target, None)
+        if entry is not None:
+            self._bytes -= len(entry.content.data)

@@ -1,0 +1,244 @@
+"""The fast path for VOD: segments of files that are open and indexed, and answers that were given of late."""
+
+from __future__ import annotations
+
+import functools
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from origin.files.open_files import OpenFileCache, SharedFile
+from origin.http import content_coding
+from origin.http.byte_ranges import ByteRange, Span
+from origin.http.select import Headers
+from origin.http1.access_log import AccessLog
+from origin.http1.fast_path import HEADS_KEPT, AnsweringConnection, FastAnswer, encoded
+from origin.http1.file_runs import FileRuns
+from origin.http1.request_head import PlainFields, RequestLine
+from origin.http1.sendfile import Piece
+from origin.responses.cached import RequestTraits, ResponseFrame, init_reply, text_reply
+from origin.responses.templated import TemplatedRepresentation
+from origin.vod.answer_cache import AnswerCache, InitSegment, Text
+from origin.vod.routes import metadata_of
+from packager.vod import OpenSegment, Segment, Titles
+
+AREA = "vod"
+"""Where requests for VOD are counted."""
+
+_SEGMENT = re.compile(rb"(/vod/[^?]+)/([a-z0-9-]+)/(0|[1-9][0-9]{0,7})\.m4s")
+
+LONG_RUN = 16 * 1024
+"""Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCacheLimits:
+    """What is kept of segments that were asked for of late: their headers, and where their data are.
+
+    Attributes:
+        segments: most of them.
+        bytes: most bytes of all together.
+    """
+
+    segments: int = 4096
+    bytes: int = 16 << 20
+
+
+class VodService(NamedTuple):
+    """What VOD is served from.
+
+    Attributes:
+        titles: the library as VOD.
+        open_files: the files that segments are sent from, by the path of their addresses.
+        answers: playlists, manifests and init segments that were sent of late.
+        max_age: seconds for which caches may keep a playlist or a segment.
+    """
+
+    titles: Titles
+    open_files: OpenFileCache
+    answers: AnswerCache
+    max_age: int
+
+
+class VodFastPath:
+    """Answers plain requests for segments, playlists, manifests and init segments without ASGI.
+
+    Args:
+        service: what they are served from.
+        access_log: counts requests.
+        headers: raw header fields that the server gives every such answer.
+        limits: what is kept of segments.
+    """
+
+    def __init__(
+        self,
+        service: VodService,
+        access_log: AccessLog,
+        headers: Headers,
+        limits: SegmentCacheLimits | None = None,
+    ) -> None:
+        self.access_log = access_log
+        self.max_age = service.max_age
+        self.common_headers = encoded(headers)
+        self._titles = service.titles
+        self._files = service.open_files
+        self._answers = service.answers
+        self._headers = tuple(headers)
+        self._limits = limits or SegmentCacheLimits()
+        self._segments: OrderedDict[tuple[object, ...], tuple[TemplatedRepresentation, int]] = OrderedDict()
+        self._bytes = 0
+
+    def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FastAnswer | None:
+        """Find the answer to a request; None where it has to be looked up. See `Responder`."""
+        match = _SEGMENT.fullmatch(request.target)
+        if match is not None:
+            return self._segment(match, request, fields, span)
+        if span is not None or fields.has_range or fields.is_conditional or request.method != "GET":
+            return None
+        content = self._answers.find(request.target)
+        if content is None:
+            return None
+        coded = isinstance(content, Text) and _takes_gzip(fields)
+        if coded and not content_coding.is_quick((content.data,)):
+            return None
+        return CachedAnswer(request, self, content, coded=coded)
+
+    def _segment(
+        self, match: re.Match[bytes], request: RequestLine, fields: PlainFields, span: Span | None
+    ) -> SegmentAnswer | None:
+        cached = self._files.find(match[1])
+        if cached is None:
+            return None
+        track, number = match[2].decode("ascii"), int(match[3])
+        key = cached.shared.file.identity, track, number
+        known = self._segments.get(key)
+        if known is not None:
+            self._segments.move_to_end(key)
+            return SegmentAnswer(request, self, Wanted(known[0], cached.shared, fields, span))
+        opened = self._titles.known_segment(cached.shared.file, track, number)
+        if opened is None:
+            return None
+        templated = self._keep(key, f"{track}-{number}", opened)
+        return SegmentAnswer(request, self, Wanted(templated, cached.shared, fields, span))
+
+    def _keep(self, key: tuple[object, ...], name: str, opened: OpenSegment) -> TemplatedRepresentation:
+        now = time.time()
+        metadata = metadata_of(opened, name, opened.track.video, now)
+        headers = ((b"cache-control", b"public, max-age=%d" % self.max_age),)
+        # Nothing that is kept refers to the index, which may be forgotten.
+        pieces_of = functools.partial(pieces_of_segment, opened.segment)
+        made = TemplatedRepresentation(metadata, headers, self._headers, now, pieces_of)
+        nbytes = opened.segment.nbytes
+        self._segments[key] = made, nbytes
+        self._bytes += nbytes
+        while self._bytes > self._limits.bytes or len(self._segments) > self._limits.segments:
+            _, (_, dropped) = self._segments.popitem(last=False)
+            self._bytes -= dropped
+        return made
+
+
+@functools.lru_cache(maxsize=HEADS_KEPT)
+def _takes_gzip(fields: PlainFields) -> bool:
+    return RequestTraits.from_headers(fields.fields).takes_gzip
+
+
+def pieces_of_segment(segment: Segment, part: ByteRange) -> Sequence[Piece]:
+    """Say where the bytes of a range of a segment are: its header in memory, its samples in the file."""
+    pieces: list[Piece] = []
+    if part.first < len(segment.header):
+        pieces.append(segment.header[part.first : part.last + 1])
+    start, stop = max(part.first - len(segment.header), 0), part.last + 1 - len(segment.header)
+    if stop <= start:
+        return pieces
+    if segment.size >= LONG_RUN * len(segment.ends) or len(segment.ends) == 1:
+        pieces += [ByteRange(at, at + size - 1) for at, size in segment.pieces(start, stop)]
+    else:
+        pieces.append(FileRuns(segment.offsets, segment.ends, start, stop))
+    return pieces
+
+
+class Wanted(NamedTuple):
+    """What a request for a segment asks for.
+
+    Attributes:
+        segment: the segment.
+        file: the file that it is sent from.
+        fields: the request's header fields.
+        span: the parsed Range field, if it isn't among them.
+    """
+
+    segment: TemplatedRepresentation
+    file: SharedFile
+    fields: PlainFields
+    span: Span | None
+
+
+class SegmentAnswer(FastAnswer):
+    """A response with a segment that is sent from its file.
+
+    Args:
+        request: the request line.
+        fast_path: the fast path that made it.
+        wanted: what is asked for.
+    """
+
+    __slots__ = ("_is_held", "_wanted")
+
+    def __init__(self, request: RequestLine, fast_path: VodFastPath, wanted: Wanted) -> None:
+        super().__init__(request, fast_path.access_log, AREA)
+        self._wanted = wanted
+        self._is_held = False
+
+    def begin(self, line: AnsweringConnection) -> None:
+        """Send the response; the file stays open until its end."""
+        segment, shared, fields, span = self._wanted
+        reply = segment.reply(self.request.method, fields, span, line.fields(self), shared.file.fd)
+        shared.acquire()
+        self._is_held = True
+        line.reply(self, reply)
+
+    def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
+        """Release the file, and count the response."""
+        if self._is_held:
+            self._is_held = False
+            self._wanted.file.release()
+        super().ended(status, sent, line)
+
+
+class CachedAnswer(FastAnswer):
+    """A response with a playlist, a manifest or an init segment from memory.
+
+    Args:
+        request: the request line.
+        fast_path: the fast path that made it.
+        content: what is sent.
+        coded: whether it is sent compressed.
+    """
+
+    __slots__ = ("_coded", "_content", "_fast_path")
+
+    def __init__(
+        self, request: RequestLine, fast_path: VodFastPath, content: Text | InitSegment, *, coded: bool
+    ) -> None:
+        super().__init__(request, fast_path.access_log, AREA)
+        self._fast_path = fast_path
+        self._content = content
+        self._coded = coded
+
+    @property
+    def common_headers(self) -> bytes:
+        """Header lines of all answers for VOD."""
+        return self._fast_path.common_headers
+
+    def begin(self, line: AnsweringConnection) -> None:
+        """Send the response."""
+        frame = ResponseFrame(line.fields(self), self._fast_path.common_headers)
+        data, media_type = self._content
+        max_age = self._fast_path.max_age
+        if isinstance(self._content, InitSegment):
+            line.reply(self, init_reply(data, media_type, max_age, frame))
+        else:
+            line.reply(self, text_reply((data,), media_type, max_age, frame, coded=self._coded))

@@ -1,0 +1,89 @@
+"""VOD: segments made on request from one MP4, beside nginx that has the same bytes as files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.benchmarks import load, peers
+from tests.benchmarks.load import Figure, Workload
+from tests.benchmarks.peers import Peer
+from tests.packager import crafted
+
+NAME = "film.mp4"
+HOURS = 0.5
+BYTES = 200_000_000
+SEGMENTS = 280
+MANY_CONNECTIONS = 300
+BLOCK = os.urandom(1 << 20)
+
+_RANDOM = """
+request = function()
+  return wrk.format("GET", "/vod/film.mp4/{track}/" .. math.random(0, {last}) .. ".m4s")
+end
+"""
+_TEXT = 'request = function() return wrk.format("GET", "/vod/film.mp4/{name}") end'
+
+WORKLOADS = (
+    Workload("VOD video segments", _RANDOM.format(track="video", last=SEGMENTS - 1), seconds=2),
+    Workload("VOD audio segments", _RANDOM.format(track="audio", last=SEGMENTS - 1), seconds=2),
+    Workload(
+        "VOD video, 300 clients",
+        _RANDOM.format(track="video", last=SEGMENTS - 1),
+        connections=MANY_CONNECTIONS,
+        seconds=4,
+    ),
+    Workload("VOD media playlist", _TEXT.format(name="video/media.m3u8")),
+    Workload("VOD init segment", _TEXT.format(name="video/init.mp4")),
+)
+
+
+@contextlib.contextmanager
+def running() -> Iterator[tuple[list[Peer], Path]]:
+    """Run both servers over one library; gives them, nginx first, and a folder for scripts."""
+    peers.require("wrk", "nginx", "taskset")
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        library = folder / "library"
+        library.mkdir()
+        _make_film(library / NAME)
+        ours = stack.enter_context(peers.headwater(library))
+        _write_static(ours.url, library / "vod" / NAME)
+        yield [stack.enter_context(peers.nginx(library, folder)), ours], folder
+
+
+def run(words: tuple[str, ...] = ()) -> Iterator[Figure]:
+    """Measure both servers under each workload whose name has one of the words, or under all."""
+    chosen = [one for one in WORKLOADS if not words or any(word in one.name for word in words)]
+    if not chosen:
+        return
+    with running() as (servers, folder):
+        for workload in chosen:
+            yield from load.measure(workload, servers, folder)
+
+
+def _make_film(path: Path) -> None:
+    """Make a film whose frames and sounds lie in turn, as ffmpeg writes it; its media are noise."""
+    index, media = crafted.film(HOURS, rate=25, total=BYTES)
+    crafted.write(path, index, media)
+    with path.open("r+b") as file:
+        file.seek(len(crafted.FTYP + index) + 16)
+        for _ in range(media // len(BLOCK)):
+            file.write(BLOCK)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+def _write_static(url: str, folder: Path) -> None:
+    """Write everything that is asked for as files."""
+    names = ["video/media.m3u8", "video/init.mp4"]
+    names += [f"{track}/{number}.m4s" for track in ("video", "audio") for number in range(SEGMENTS)]
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with urllib.request.urlopen(f"{url}/vod/{NAME}/{name}") as answer:
+            path.write_bytes(answer.read())
