@@ -456,15 +456,16 @@ class StaticManifest:
     @property
     def profile(self) -> str:
         """The narrowest profile that it is of (§8.3 to §8.5)."""
-        segments = [
-            representation.segments
+        kinds = {
+            type(representation.segments)
             for period in self.periods
             for offered in period.adaptation_sets
+            if not offered.trick_mode_of
             for representation in offered.representations
-        ]
-        if segments and all(isinstance(one, SegmentBase) for one in segments):
+        }
+        if kinds == {SegmentBase}:
             return ISOFF_ON_DEMAND
-        return ISOFF_MAIN if any(isinstance(one, SegmentList) for one in segments) else ISOFF_LIVE
+        return ISOFF_LIVE if kinds.isdisjoint((SegmentBase, SegmentList)) else ISOFF_MAIN
 
     def render(self) -> bytes:
         """Write the manifest as XML in UTF-8."""

@@ -27,7 +27,7 @@ from packager.export.record import (
     require_ours,
     written,
 )
-from packager.export.sources import Source, find_sources
+from packager.export.sources import Folders, Source, find_sources
 from packager.library.file_listing import RENDITION
 from packager.library.storage import LocalFile, NotFoundError
 
@@ -134,7 +134,7 @@ class _Done:
     """A film whose package is there."""
 
     source: Source
-    identity: Identity
+    identities: tuple[Identity, ...]
 
 
 def _titles(done: Iterable[_Done]) -> list[tuple[tuple[str, ...], list[_Done]]]:
@@ -159,16 +159,18 @@ class _Exporter:
         out: the folder.
         layout: how segments are laid out in files.
         report: who is told what happens.
+        folders: knows what is beside the films.
     """
 
     out: Path
     layout: str
     report: Report
+    folders: Folders = field(default_factory=Folders)
 
     def export_film(self, source: Source) -> _Done:
         with source.open() as file:
-            identity = Identity.of(file, source.path.name)
-            wanted = Record(self.layout, (identity,))
+            identities = self.folders.identities(source, file)
+            wanted = Record(self.layout, identities)
             with DataFolder(self.out, source.place[:-1]).open(make=True) as parent:
                 record = self._there(parent, source.place[-1], wanted)
                 if record is None:
@@ -176,7 +178,7 @@ class _Exporter:
             for line in record.left_out:
                 self.report.left_out(f"{source.path}: {line}")
             self.report.progress(str(source.path), record.segments, record.segments)
-            return _Done(source, identity)
+            return _Done(source, identities)
 
     def _there(self, parent: OpenFolder, name: str, wanted: Record) -> Record | None:
         """Give the record of a folder that is whole and of the same files; None where something is to do.
@@ -195,24 +197,31 @@ class _Exporter:
 
     def _write_film(self, parent: OpenFolder, source: Source, file: LocalFile, wanted: Record) -> Record:
         # Not before there is something to write: of a rerun it would take most of the time.
-        from packager.export.film import read_film
         from packager.vod.segment import ShortReadError
 
         name = source.place[-1]
         try:
-            film = read_film(name, file, single_file=self.layout == "single-file")
+            film = self._read_film(source, file)
             under_way = name + UNDER_WAY
-            record = replace(wanted, segments=film.segments, left_out=film.index.left_out)
+            record = replace(wanted, segments=film.segments, left_out=film.left_out)
             with self._begun(parent, under_way, record) as folder:
                 record = self._write_outputs(folder, film, str(source.path), record)
             with source.open() as again:
-                if Identity.of(again, name) != wanted.sources[0]:
+                if self.folders.identities(source, again) != wanted.sources:
                     raise MalformedError("the file was changed while it was packaged")
         except (MediaError, ShortReadError) as error:
             kind = type(error) if isinstance(error, MediaError) else MalformedError
             raise kind(f"{source.path}: {error}") from error
         _put_in_place(parent, under_way, name)
         return record
+
+    def _read_film(self, source: Source, file: LocalFile) -> Film:
+        from packager.export.film import read_film
+        from packager.vod.sidecars import SidecarLimits, Sidecars
+
+        name, folders = source.path.name, self.folders.titles(source)
+        beside = Sidecars(source.library, folders, SidecarLimits()).beside(name)
+        return read_film(name, file, beside, single_file=self.layout == "single-file")
 
     def _begun(self, parent: OpenFolder, name: str, record: Record) -> OpenFolder:
         """Open the folder that is being written: as an earlier run left it, if that was of the same file."""
@@ -236,8 +245,11 @@ class _Exporter:
         with ExitStack() as stack:
             folders: dict[str, OpenFolder] = {"": folder}
             for output in film.outputs():
-                if output.folder not in folders:
-                    folders[output.folder] = stack.enter_context(folder.folder(output.folder, make=True))
+                parts = output.folder.split("/") if output.folder else []
+                for at, part in enumerate(parts):
+                    before, path = "/".join(parts[:at]), "/".join(parts[: at + 1])
+                    if path not in folders:
+                        folders[path] = stack.enter_context(folders[before].folder(part, make=True))
                 if there.get(output.path) != output.size:
                     _write(folders[output.folder], output.name, output.pieces())
                 files[output.path] = output.size
@@ -254,19 +266,18 @@ class _Exporter:
 
     def export_title(self, place: tuple[str, ...], renditions: Sequence[_Done]) -> None:
         """Write the playlists of a title beside the folders of its renditions."""
-        record = Record(self.layout, tuple(one.identity for one in renditions))
+        record = Record(self.layout, tuple(identity for one in renditions for identity in one.identities))
         with DataFolder(self.out, place).open(make=True) as folder:
             known = read_record(folder)
             if known is not None and known.of_same(record) and is_whole(folder, known):
                 return
-            from packager.export.film import read_film, title_texts
+            from packager.export.film import title_texts
 
             with ExitStack() as stack:
                 films: list[Film] = []
                 for one in renditions:
                     file = stack.enter_context(one.source.open())
-                    name, single_file = one.source.path.name, self.layout == "single-file"
-                    films.append(read_film(name, file, single_file=single_file))
+                    films.append(self._read_film(one.source, file))
                 outputs = list(title_texts(films))
             for output in outputs:
                 _check_like(folder, output)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from media.mp4 import wvtt
+from media.mp4.chapters import Chapter
 from packager.export.record import MANIFEST_NAME, MASTER_NAME, MEDIA_NAME
 from packager.export.single_file import as_single_file, head
 from packager.library.storage import LocalFile, NotFoundError
 from packager.vod.access_points import SegmentStarts, segment_starts
-from packager.vod.chapters import NO_CHAPTERS
+from packager.vod.chapters import NO_CHAPTERS, chapters_json, read_chapters
+from packager.vod.i_frames import (
+    I_FRAMES_NAME,
+    PLAYLIST_NAME,
+    IFrameFile,
+    IFrames,
+    decodable_i_frames,
+    marked_i_frames,
+)
 from packager.vod.index import FileIndex, OfferedTrack, read_index
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
+    CHAPTERS_NAME,
     INIT_NAME,
     SEGMENT_SUFFIX,
     SINGLE_FILE_NAME,
@@ -23,6 +34,9 @@ from packager.vod.playlists import (
     title_files,
 )
 from packager.vod.segment import Segment, make_segment
+from packager.vod.sidecars import Sidecar, all_text_tracks
+from packager.vod.text_playlists import TEXT_FOLDER, TEXT_SUFFIX, text_playlist
+from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_segment
 
 READ_BYTES = 4 << 20
 """How much of a segment is read at a time; one may have a gigabyte."""
@@ -64,14 +78,26 @@ class Film:
     Attributes:
         name: of its file.
         file: the file itself, open while segments are written.
-        index: what it offers.
-        starts: how its segments begin.
+        offered: what it offers, at addresses relative to its own folder.
+        i_frames: those that are offered by themselves, or None.
+        chapters: its chapters.
     """
 
     name: str
     file: LocalFile
-    index: FileIndex
-    starts: SegmentStarts
+    offered: OfferedFile
+    i_frames: IFrameFile | None
+    chapters: Sequence[Chapter]
+
+    @property
+    def index(self) -> FileIndex:
+        """The index of its file."""
+        return self.offered.index
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each track and each file beside it that isn't offered."""
+        return (*self.index.left_out, *self.offered.left_out)
 
     @property
     def segments(self) -> int:
@@ -92,10 +118,33 @@ class Film:
         for track in self.index.tracks:
             text = media_playlist(track, self.index.lost_picture).render()
             yield Output.of(track.name, MEDIA_NAME, text.encode())
-        yield from texts([OfferedFile("", self.index, self.starts)])
+        yield from self._i_frames()
+        for one in self.offered.text_tracks:
+            yield from self._subtitles(one)
+        if self.chapters:
+            yield Output.of("", CHAPTERS_NAME, chapters_json(self.chapters))
+        yield from texts([self.offered])
+
+    def _i_frames(self) -> Iterator[Output]:
+        frames, video = self.i_frames, self.index.video
+        if frames is not None and video is not None:
+            yield Output(video.name, I_FRAMES_NAME, frames.size, lambda: self._read(frames))
+            yield Output.of(video.name, PLAYLIST_NAME, frames.playlist().render().encode())
+
+    def _subtitles(self, track: TextTrack) -> Iterator[Output]:
+        """Give those of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
+        folder, times = f"{TEXT_FOLDER}/{track.name}", self.index.text_times
+        yield Output.of(folder, INIT_NAME, wvtt.INIT)
+        for number in range(len(times) - 1):
+            text = webvtt_segment(track, times, number, self.file.pread)
+            fragment = mp4_segment(track, times, number, self.file.pread)
+            if text is not None and fragment is not None:
+                yield Output.of(folder, f"{number}{TEXT_SUFFIX}", text)
+                yield Output.of(folder, f"{number}{SEGMENT_SUFFIX}", fragment)
+        yield Output.of(folder, MEDIA_NAME, text_playlist(times).render().encode())
 
     def _single_file(self, track: OfferedTrack) -> Output:
-        sap = self.starts.video if track.video else self.starts.sound
+        sap = self.offered.starts.video if track.video else self.offered.starts.sound
         begin = b"".join(head(track, sap))
 
         def pieces() -> Iterator[bytes]:
@@ -109,7 +158,7 @@ class Film:
     def _segment(self, track: OfferedTrack, number: int) -> Segment:
         return _segment(self.file, self.index, track, number)
 
-    def _read(self, segment: Segment) -> Iterator[bytes]:
+    def _read(self, segment: Segment | IFrameFile) -> Iterator[bytes]:
         for offset in range(0, segment.size, READ_BYTES):
             try:
                 yield segment.read(self.file.pread, offset, READ_BYTES)
@@ -124,12 +173,13 @@ def _segment(file: LocalFile, index: FileIndex, track: OfferedTrack, number: int
     return segment
 
 
-def read_film(name: str, file: LocalFile, *, single_file: bool) -> Film:
+def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single_file: bool) -> Film:
     """Read what a file offers.
 
     Args:
         name: its name.
         file: the open file.
+        sidecars: the subtitle files beside it.
         single_file: whether all segments of a track go into one.
 
     Raises:
@@ -138,14 +188,31 @@ def read_film(name: str, file: LocalFile, *, single_file: bool) -> Film:
     """
     index = read_index(file.pread, file.size)
     index.require_whole()
-    index = replace(index, chapters=NO_CHAPTERS)
     if single_file:
 
         def make(track: OfferedTrack, number: int) -> Segment:
             return _segment(file, index, track, number)
 
         index = replace(index, tracks=tuple(as_single_file(track, make) for track in index.tracks))
-    return Film(name, file, index, segment_starts(index, file.pread))
+    chapters = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
+    if not chapters:
+        index = replace(index, chapters=NO_CHAPTERS)
+    starts = segment_starts(index, file.pread)
+    text_tracks, left_out = all_text_tracks(index, sidecars)
+    i_frames, marked = _lone_pictures(index, starts, file)
+    offered = OfferedFile("", index, starts, marked, text_tracks, left_out)
+    return Film(name, file, offered, i_frames, chapters)
+
+
+def _lone_pictures(
+    index: FileIndex, starts: SegmentStarts, file: LocalFile
+) -> tuple[IFrameFile, IFrames] | tuple[None, None]:
+    """Find the I-frames, where they are offered by themselves, and those that the file marks as such."""
+    marked = marked_i_frames(index.video) if index.video is not None and starts.lone_pictures else None
+    if index.video is None or marked is None:
+        return None, None
+    frames = decodable_i_frames(index.video, marked, file.pread)
+    return IFrameFile(index.video, marked, frames, index.size), marked
 
 
 def texts(files: Files) -> Iterator[Output]:
@@ -160,4 +227,7 @@ def title_texts(renditions: list[Film]) -> Iterator[Output]:
     Raises:
         MediaError: they aren't renditions of one title; the text says why.
     """
-    return texts(title_files([(one.name, one.index, one.starts) for one in renditions]))
+    files = title_files([(one.name, one.index, one.offered.starts) for one in renditions])
+    return texts(
+        [replace(one.offered, prefix=file.prefix) for file, one in zip(files, renditions, strict=True)]
+    )

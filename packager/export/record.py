@@ -29,11 +29,16 @@ VERSION = 1
 MAX_RECORD_BYTES = 4 << 20
 """Longest record; 40,000 segments take one megabyte."""
 
+MAX_DEPTH = 2
+"""How deep folders lie in that of a film: those of subtitles in one of their own."""
+
 MAX_ENTRIES = 200_000
 """Most entries of a folder that are looked at."""
 
 _OURS = re.compile(
-    r"(?:init\.mp4|media\.mp4|media\.m3u8|master\.m3u8|manifest\.mpd|packaged\.json|[0-9]+\.m4s)"
+    r"(?:(?:video|audio(?:-[0-9]+)?|subtitles/[^/]+)/)?"
+    r"(?:(?:init|media|iframes)\.mp4|(?:media|master|iframes)\.m3u8|manifest\.mpd|(?:packaged|chapters)\.json"
+    r"|[0-9]+\.(?:m4s|vtt))"
     rf"(?:\.[0-9a-f]{{8}}{re.escape(TEMPORARY)})?"
 )
 
@@ -55,10 +60,10 @@ class Identity:
     inode: int
 
     @classmethod
-    def of(cls, file: LocalFile, name: str) -> Identity:
+    def of(cls, file: LocalFile) -> Identity:
         """Take that of an open file."""
         _, inode, size, modified = file.identity
-        return cls(name, size, modified, inode)
+        return cls(file.path.rpartition("/")[2], size, modified, inode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +144,20 @@ def _count(told: Any) -> int:
     return told
 
 
-def written(folder: OpenFolder) -> dict[str, int]:
-    """Give the sizes of the files in a folder and in those directly in it, by their paths; no links."""
+def written(folder: OpenFolder, depth: int = MAX_DEPTH) -> dict[str, int]:
+    """Give the sizes of the files in a folder and in those within, by their paths.
+
+    Of what packaging doesn't write, such as links and folders that lie deeper, it is -1.
+    """
     found: dict[str, int] = {}
-    nested: list[str] = []
     for name, size in _sizes(folder):
-        if size is None:
-            nested.append(name)
-        else:
+        if size is not None:
             found[name] = size
-    for name in nested:
-        with folder.folder(name) as inner:
-            for file, size in _sizes(inner):
-                found[f"{name}/{file}"] = -1 if size is None else size
+        elif not depth:
+            found[name] = -1
+        else:
+            with folder.folder(name) as inner:
+                found |= {f"{name}/{path}": size for path, size in written(inner, depth - 1).items()}
     return found
 
 
@@ -189,7 +195,7 @@ def require_ours(folder: OpenFolder) -> None:
         advice = "isn't written over, for it isn't of an earlier run; remove it, or choose another folder"
         raise NotOursError(folder.path, advice)
     for name, size in there.items():
-        if size < 0 or not _OURS.fullmatch(name.rpartition("/")[2]):
+        if size < 0 or not _OURS.fullmatch(name):
             advice = "isn't of an earlier run; move it away, or choose another folder"
             raise NotOursError(folder.place_of(name), advice)
 
@@ -202,13 +208,16 @@ def remove_ours(parent: OpenFolder, name: str) -> None:
     """
     with parent.folder(name) as folder:
         require_ours(folder)
-        for path in sorted(written(folder), key=lambda path: path == RECORD_NAME):
-            nested, _, file = path.rpartition("/")
-            if nested:
-                with folder.folder(nested) as inner:
-                    inner.remove(file)
-            else:
-                folder.remove(file)
-        for entry in list(folder.entries()):
-            folder.remove_folder(entry.name)
+        _empty(folder)
     parent.remove_folder(name)
+
+
+def _empty(folder: OpenFolder) -> None:
+    """Remove all files and folders in a folder, the record last."""
+    for name, size in sorted(_sizes(folder), key=lambda found: found[0] == RECORD_NAME):
+        if size is None:
+            with folder.folder(name) as inner:
+                _empty(inner)
+            folder.remove_folder(name)
+        else:
+            folder.remove(name)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from media.errors import UnsupportedError
+from packager.export.record import Identity
+from packager.library.file_listing import FileListing, FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError, Withheld
+
+MAX_NAMES = 200_000
+"""Names in a folder that are looked at for subtitle files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,11 @@ class Source:
         """Names of the folders down to its own below the output folder."""
         return *self.folder, self.path.name
 
+    @property
+    def library(self) -> Library:
+        """The folder in which its file is."""
+        return Library(self.path.absolute().parent, follow_symlinks=True)
+
     def open(self) -> LocalFile:
         """Open its file.
 
@@ -35,12 +45,35 @@ class Source:
             NotFoundError: it isn't there, or isn't a file.
             OSError: it can't be opened.
         """
-        absolute = self.path.absolute()
         try:
-            return Library(absolute.parent, follow_symlinks=True).open(absolute.name)
+            return self.library.open(self.path.name)
         except NotFoundError:
             # Not by its name alone: whoever asked knows it by its folder, too.
             raise NotFoundError(str(self.path)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Knows the folders in which sources are, so that each is read once for all films in it."""
+
+    _known: dict[Path, FolderTitles] = field(default_factory=dict)
+
+    def titles(self, source: Source) -> FolderTitles:
+        """Give what knows the names in a source's folder."""
+        folder = source.path.absolute().parent
+        return self._known.setdefault(folder, FolderTitles(folder, MAX_NAMES))
+
+    def identities(self, source: Source, file: LocalFile) -> tuple[Identity, ...]:
+        """Tell the version of a source: of its file, and of each subtitle file beside it."""
+        found = [Identity.of(file)]
+        for stem in media_stems(source.path.name):
+            for name in self.titles(source).subtitles("", stem):
+                try:
+                    with source.library.open(name) as beside:
+                        found.append(Identity.of(beside))
+                except NotFoundError:
+                    continue
+        return tuple(dict.fromkeys(found))
 
 
 def find_sources(inputs: Iterable[Path], out: Path) -> list[Source]:
@@ -69,7 +102,6 @@ def find_sources(inputs: Iterable[Path], out: Path) -> list[Source]:
 def _in_folder(folder: Path, out: Path) -> list[Source]:
     # Only for folders: a rerun over a file is to be done before it is noticed.
     from packager.library.catalogue import CONTAINERS
-    from packager.library.file_listing import FileListing
 
     listing = asyncio.run(FileListing(folder, CONTAINERS, Withheld(folders=(out,))).latest())
     if not listing.files:

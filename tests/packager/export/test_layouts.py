@@ -58,6 +58,8 @@ def test_byte_ranges_are_whole_fragments_and_cover_the_file(tmp_path: Path) -> N
     for representation in root.iter(f"{MPD}Representation"):
         address = representation.findtext(f"{MPD}BaseURL")
         assert address is not None
+        if not address.endswith("media.mp4"):  # I-frames
+            continue
         data = (master.parent / address).read_bytes()
         (base,) = representation.iter(f"{MPD}SegmentBase")
         first, last = map(int, base.attrib["indexRange"].split("-"))
