@@ -30,8 +30,8 @@ def film(tmp_path: Path) -> Path:
     (tmp_path / "in.srt").write_text(CUES)
     (tmp_path / "chapters.txt").write_text(CHAPTERS)
     (folder / "film.de.srt").write_text(CUES.replace("Hello", "Hallo"))
-    words = ("-i", tmp_path / "in.srt", "-i", tmp_path / "chapters.txt", "-map", "0", "-map", "1")
-    words += ("-map_metadata", "2", "-map_chapters", "2", "-c", "copy", "-c:s", "mov_text")
+    words = ["-i", f"{tmp_path}/in.srt", "-i", f"{tmp_path}/chapters.txt", "-map", "0", "-map", "1"]
+    words += ["-map_metadata", "2", "-map_chapters", "2", "-c", "copy", "-c:s", "mov_text"]
     run_ffmpeg("-i", films.film("bframes.mp4"), *words, folder / "film.mp4")
     return folder / "film.mp4"
 
