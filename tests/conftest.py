@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import re
@@ -16,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
@@ -85,6 +87,15 @@ def nothing_blocks_the_event_loop() -> Iterator[BlockBuster]:
         # The measuring of coverage itself.
         blockbuster.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
         yield blockbuster
+
+
+@pytest.fixture(scope="session", autouse=True)
+def certificates_read_once() -> Iterator[None]:
+    """Let httpx read Mozilla's certificates once: it does for each client and each ``httpx.get``."""
+    with pytest.MonkeyPatch.context() as patch:
+        made = functools.cache(httpx.create_ssl_context)
+        patch.setattr("httpx._transports.default.create_ssl_context", made)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
