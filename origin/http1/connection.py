@@ -25,8 +25,14 @@ from origin.http1.head_limits import HeadLimits
 from origin.http1.request_head import HttpLimits, RequestLine
 from origin.http1.response_head import STATUS_LINE, refusal
 from origin.http1.sendfile import FileSender, TruncatedFileError
-from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts, unread_bytes
-from origin.http1.transport import FlowControl, is_encrypted, local_address, remote_address
+from origin.http1.timeouts import AwaitedFromClient, ConnectionTimeouts
+from origin.http1.transport import (
+    FlowControl,
+    is_encrypted,
+    local_address,
+    remote_address,
+    unread_bytes,
+)
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState

@@ -25,9 +25,8 @@ from origin.http1 import states
 from origin.http1.connection import Connection
 from origin.http1.exchange import GONE, Exchange
 from origin.http1.fast_path import FastAnswer, FastPath
-from origin.http1.request_head import HttpLimits, fault_of, split_target
+from origin.http1.request_head import HeadEnd, HttpLimits, fault_of, has_unframed_body, split_target
 from origin.http1.sendfile import ZERO_COPY
-from origin.http1.unframed_body import HeadEnd, has_endless_body
 
 log = structlog.get_logger()
 
@@ -272,7 +271,7 @@ class HttpProtocol(Connection):
         # Weak: what refers to itself is only freed by a full collection.
         extensions[GONE] = {"exchange": weakref.ref(exchange)}
         self.cycle = exchange
-        if self._active is None and has_endless_body(method, self.scope["path"], self.headers):
+        if self._active is None and has_unframed_body(method, self.scope["path"], self.headers):
             self._move(states.END_OF_UNFRAMED_HEAD)
             exchange.keep_alive = False
         else:

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1 request: what it may cost, and what is wrong with one that parses (RFC 9112 §3)."""
+"""The head of an HTTP/1 request: where it ends, what it may cost, and what it says (RFC 9112 §3)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from dataclasses import dataclass
 import httptools
 
 from origin.http.byte_ranges import Span, plain_span
+from origin.http1 import websocket
+
+HEAD_END = b"\r\n\r\n"
+
+UNFRAMED_AREAS = ("/radio/",)
+"""Path prefixes below which a PUT may have a body without framing, as Icecast's sources send it."""
+
+WEBSOCKET_AREAS = ("/events/",)
+"""Path prefixes below which WebSocket is spoken; elsewhere a request for it is ignored."""
 
 PLAIN_BYTES = 4096
 """Length of a head up to which it may be plain: longer ones are rare, and the parser reads them."""
@@ -242,3 +251,51 @@ def read_fields(block: bytes, limits: HttpLimits) -> PlainFields | None:
     if not right or len(fields) >= limits.header_fields:
         return None
     return PlainFields(tuple(fields), is_conditional, has_range)
+
+
+def has_unframed_body(method: str, path: str, fields: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Return whether the body of a request is everything that comes until the connection ends.
+
+    Icecast's sources send audio so, and a client of WebSocket sends its frames so. HTTP takes such a request
+    for one without a body (RFC 9112 §6.3, rule 7), and a parser would read those bytes as the next request.
+
+    Args:
+        method: the request's method.
+        path: its decoded path.
+        fields: its header fields, names in any case.
+    """
+    is_source = method == "SOURCE" or (method == "PUT" and path.startswith(UNFRAMED_AREAS))
+    if not is_source and not (path.startswith(WEBSOCKET_AREAS) and websocket.is_upgrade(method, fields)):
+        return False
+    return not any(name.lower() in (b"content-length", b"transfer-encoding") for name, _ in fields)
+
+
+class HeadEnd:
+    """Finds the ends of request heads in bytes that come in pieces of any size.
+
+    A body may contain the same four bytes, which makes one cut more; no parser minds.
+    """
+
+    __slots__ = ("_tail",)
+
+    def __init__(self) -> None:
+        self._tail = b""
+
+    def find(self, data: bytes, start: int = 0) -> int:
+        """Return the position behind the next end of a head; the length of the bytes if there is none.
+
+        Args:
+            data: the next bytes; those before `start` were searched by an earlier call.
+            start: where the search begins.
+        """
+        tail, self._tail = self._tail, b""
+        kept = len(HEAD_END) - 1
+        if tail:
+            place = (tail + data[start : start + kept]).find(HEAD_END)
+            if place >= 0:
+                return start + place + len(HEAD_END) - len(tail)
+        place = data.find(HEAD_END, start)
+        if place >= 0:
+            return place + len(HEAD_END)
+        self._tail = (tail + data[max(start, len(data) - kept) :])[-kept:]
+        return len(data)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import fcntl
 import math
-import sys
-import termios
 from typing import Protocol
 
 from origin.http1.request_head import HttpLimits
 from origin.http1.sendfile import FileSender
+from origin.http1.transport import unconfirmed_bytes
 
 
 class AwaitedFromClient(enum.Enum):
@@ -33,16 +31,6 @@ class TimedConnection(Protocol):
 
     def expire(self, awaited: AwaitedFromClient) -> None:
         """End the connection: the time for what it waits for is used up; NOTHING: for taking bytes."""
-
-
-def unread_bytes(transport: asyncio.Transport) -> int:
-    """Bytes that the kernel has of a client and nobody has read."""
-    return _asked(transport, termios.FIONREAD)
-
-
-def _asked(transport: asyncio.Transport, question: int) -> int:
-    file = transport.get_extra_info("socket").fileno()
-    return int.from_bytes(fcntl.ioctl(file, question, bytes(4)), sys.byteorder)
 
 
 class SendProgress:
@@ -70,14 +58,10 @@ class SendProgress:
             return 0.0
         # The kernel asks for more only when a third of its buffer is free, which may take a slow client
         # minutes; so what the client hasn't confirmed counts too.
-        untaken = (buffered, 0 if sender is None else sender.sent, self._unconfirmed())
+        untaken = (buffered, 0 if sender is None else sender.sent, unconfirmed_bytes(self._transport))
         if untaken != self._untaken:
             self._untaken, self._since = untaken, now
         return now - self._since
-
-    def _unconfirmed(self) -> int:
-        """Bytes in the kernel that the client's system hasn't confirmed."""
-        return _asked(self._transport, termios.TIOCOUTQ)
 
 
 class ConnectionTimeouts:

@@ -1,17 +1,16 @@
-"""What a connection knows of its transport: its two ends, whether it is encrypted, whether it has room."""
+"""What can be asked of an asyncio transport and its socket: addresses, TLS, room, and bytes in the kernel."""
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
 
 
 class FlowControl:
-    """Whether a connection reads, and whether its transport takes more.
-
-    Args:
-        transport: The connection's.
-    """
+    """Pauses and resumes a transport's reading, and lets writers wait until its buffer has room."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -21,46 +20,46 @@ class FlowControl:
         self._is_writable.set()
 
     def pause_reading(self) -> None:
-        """Leave what the client sends in the kernel."""
+        """Stop reading, so that the client's bytes stay in the kernel and slow it down."""
         if not self.read_paused:
             self.read_paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read again."""
+        """Continue reading."""
         if self.read_paused:
             self.read_paused = False
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """The transport's buffer is full."""
+        """Take note that the transport's buffer is full."""
         self.write_paused = True
         self._is_writable.clear()
 
     def resume_writing(self) -> None:
-        """The transport's buffer has room again, or nobody is there to write to."""
+        """Take note that the buffer has room, or that the connection is gone."""
         self.write_paused = False
         self._is_writable.set()
 
     async def drain(self) -> None:
-        """Wait until the transport's buffer has room."""
+        """Wait until the buffer has room."""
         await self._is_writable.wait()
 
 
 def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """The client's address and port; None where it has none, as on a Unix socket."""
+    """Return the client's address and port; None where it has none, as on a Unix socket."""
     own: socket.socket | None = transport.get_extra_info("socket")
     if own is None:
         return _internet_address(transport.get_extra_info("peername"))
     try:
         return _internet_address(own.getpeername())
     except OSError:
-        # It has gone already.
+        # The client has gone already.
         return None
 
 
 def local_address(transport: asyncio.BaseTransport) -> tuple[str, int | None] | None:
-    """The address and port that the client came to, or the path of a Unix socket and None."""
+    """Return the address and port that the client connected to; for a Unix socket its path and None."""
     own: socket.socket | None = transport.get_extra_info("socket")
     name = transport.get_extra_info("sockname") if own is None else own.getsockname()
     return (name, None) if isinstance(name, str) else _internet_address(name)
@@ -72,5 +71,20 @@ def _internet_address(name: object) -> tuple[str, int] | None:
 
 
 def is_encrypted(transport: asyncio.BaseTransport) -> bool:
-    """Whether TLS lies between the connection and its socket."""
+    """Return whether TLS lies between the transport and its socket."""
     return transport.get_extra_info("sslcontext") is not None
+
+
+def unread_bytes(transport: asyncio.Transport) -> int:
+    """Return how many bytes of the client are in the kernel, not read yet (tcp(7), SIOCINQ)."""
+    return _queued(transport, termios.FIONREAD)
+
+
+def unconfirmed_bytes(transport: asyncio.Transport) -> int:
+    """Return how many sent bytes the client's system hasn't confirmed yet (tcp(7), SIOCOUTQ)."""
+    return _queued(transport, termios.TIOCOUTQ)
+
+
+def _queued(transport: asyncio.Transport, request: int) -> int:
+    file = transport.get_extra_info("socket").fileno()
+    return int.from_bytes(fcntl.ioctl(file, request, bytes(4)), sys.byteorder)

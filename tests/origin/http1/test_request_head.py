@@ -1,6 +1,6 @@
 import pytest
 
-from origin.http1.unframed_body import HeadEnd, has_endless_body
+from origin.http1.request_head import HeadEnd, has_unframed_body
 
 HEAD = b"SOURCE /radio/x HTTP/1.0\r\nContent-Type: audio/mpeg\r\n\r\n"
 
@@ -37,4 +37,4 @@ def test_heads_ends_are_found_however_they_are_cut(size: int) -> None:
 def test_only_sources_have_a_body_without_framing(
     method: str, path: str, fields: list[tuple[bytes, bytes]], expected: bool
 ) -> None:
-    assert has_endless_body(method, path, fields) is expected
+    assert has_unframed_body(method, path, fields) is expected
