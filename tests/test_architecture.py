@@ -85,6 +85,11 @@ def test_the_check_sees_an_arrow_that_runs_the_other_way(tmp_path: Path) -> None
     assert imported(module) == {"origin"}
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "origin/http").glob("*.py")), ids=lambda path: path.stem)
+def test_what_http_says_is_decided_without_a_framework_a_loop_and_a_socket(path: Path) -> None:
+    assert not imported(path) & {"starlette", "uvicorn", "httptools", "asyncio", "socket"}
+
+
 @pytest.mark.clause("A kill loses nothing that was listed, and the next start is quick")
 def test_a_server_starts_without_what_other_commands_or_few_sources_need() -> None:
     # A killed server is to be back within two seconds, most of which go into imports.

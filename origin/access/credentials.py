@@ -15,10 +15,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from origin.http.client_limits import network_of
 from origin.http1.exchange import wait_while_connected
+from origin.responses.refusal import plain_refusal
 from packager.retry_policy import RetryPolicy
 
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
@@ -187,7 +188,7 @@ def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Respons
         headers: further fields.
     """
     fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
-    return PlainTextResponse(f"{text}\n", 401, fields)
+    return plain_refusal(401, text, fields)
 
 
 def signature(secret: str, path: str, expires: int) -> str:

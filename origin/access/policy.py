@@ -16,7 +16,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.access.credentials import Authenticator, Secret, challenge, unauthorized
-from origin.http.refusal import plain_refusal
+from origin.http.areas import port_of, private_area
+from origin.responses.refusal import plain_refusal
 
 if TYPE_CHECKING:
     from origin.config.options import Config
@@ -98,15 +99,15 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        answer = await self._refuse(scope) if scope["type"] == "http" else None
+        answer: Response | None = None
+        if scope["type"] == "http":
+            area, changes = private_area(scope["path"]), changes_something(scope["method"], scope["path"])
+            if area is not None or changes:
+                answer = await self._refuse(scope, area, changes=changes)
         await (self._app if answer is None else answer)(scope, receive, send)
 
-    async def _refuse(self, scope: Scope) -> Response | None:
-        area, options = private_area(scope["path"]), self._access.options
-        changes = changes_something(scope["method"], scope["path"])
-        if area is None and not changes:
-            return None
-        request = Request(scope)
+    async def _refuse(self, scope: Scope, area: str | None, *, changes: bool) -> Response | None:
+        request, options = Request(scope), self._access.options
         if changes and is_cross_site(request):
             return plain_refusal(403, "pages of other sites may not change anything here", NOT_KEPT)
         # DNS rebinding: a foreign name that resolves to this machine would make a foreign page same-origin.
@@ -117,15 +118,6 @@ class AccessMiddleware:
         if area in (None, "health") or await self._access.may_see(request, area):
             return None
         return unauthorized("server.admin_token is needed", {"www-authenticate": challenge(request)})
-
-
-def private_area(path: str) -> str | None:
-    """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
-    first = path.split("/", 2)[1] if path.startswith("/") else ""
-    # ISO/IEC 23009-1 §5.8.5.7: players of other sites set their clocks by it.
-    if first not in ("api", "health", "metrics") or path == "/api/time":
-        return None
-    return first
 
 
 def changes_something(method: str, path: str) -> bool:
@@ -180,9 +172,3 @@ def loopback_ports(addresses: Sequence[tuple[str, int]]) -> frozenset[int]:
     """
     reached = {port for address, port in addresses if not is_loopback(address)}
     return frozenset(port for _, port in addresses) - reached
-
-
-def port_of(scope: Scope) -> int:
-    """Return the local port of a request; -1 if unknown."""
-    server = scope.get("server")
-    return server[1] if server and server[1] is not None else -1

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from origin.access.credentials import client_address
 from origin.events.channel import EventChannel
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
-from origin.http.refusal import plain_refusal
+from origin.responses.refusal import plain_refusal
 
 NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
 

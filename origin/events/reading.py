@@ -17,9 +17,9 @@ from origin.events.channel import EventChannel
 from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.log import Resumption
 from origin.events.readers import Reader, as_text
-from origin.http.refusal import plain_refusal
 from origin.http1.exchange import wait_while_connected
 from origin.http1.stream import STREAM, Stream
+from origin.responses.refusal import plain_refusal
 
 UNBUFFERED = [
     (b"cache-control", b"no-cache, no-store"),

@@ -17,8 +17,8 @@ from origin.events.publishing import Publisher
 from origin.events.reading import Reading
 from origin.events.sockets import EventSocket
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.http.refusal import plain_refusal
 from origin.http1 import websocket
+from origin.responses.refusal import plain_refusal
 
 
 class EventsEndpoint:

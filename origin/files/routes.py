@@ -10,8 +10,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from origin.files.open_files import OpenFileCache
 from origin.http.media_types import media_type
-from origin.http.refusal import plain_refusal
 from origin.responses.common_headers import NO_SNIFFING
+from origin.responses.refusal import plain_refusal
 from origin.responses.representation import RepresentationResponse
 from packager.concurrency import opened_in_thread
 from packager.library.storage import Library, LocalFile, NotFoundError
@@ -54,7 +54,7 @@ class Files:
         self._library = library
         self._headers = ((b"cache-control", b"public, max-age=%d" % max_age), NO_SNIFFING)
         self._open_files = OpenFileCache(0) if open_files is None else open_files
-        self._app = app or Response("Not Found\n", 404)
+        self._app = app or plain_refusal(404)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, without a router, which would cost more than most responses."""
@@ -75,7 +75,7 @@ class Files:
             response = Response(status_code=204, headers={"allow": _ALLOWED})
         else:
             # RFC 9110 §15.5.6: Allow lists the methods that the resource supports.
-            response = plain_refusal(405, "Method Not Allowed", {"allow": _ALLOWED})
+            response = plain_refusal(405, headers={"allow": _ALLOWED})
         await response(scope, receive, send)
 
     async def _open(self, path: str, target: bytes) -> Response:
@@ -86,12 +86,12 @@ class Files:
             )
         except NotFoundError:
             # Hidden and missing files get the same response.
-            return plain_refusal(404, "Not Found", ABSENT)
+            return plain_refusal(404, headers=ABSENT)
         except OSError as error:
             # RFC 9110 §15.6.4: a temporary failure of the server.
             level = log.debug if error.errno in (errno.EMFILE, errno.ENFILE) else log.warning
             level("a file can't be opened", path=path, reason=error.strerror)
-            return plain_refusal(503, "Service Unavailable", {"retry-after": str(RETRY_SECONDS)})
+            return plain_refusal(503, headers={"retry-after": str(RETRY_SECONDS)})
         headers = self._headers
         if (representation.etag or "").startswith("W/"):
             # The entity-tag becomes a strong one in two seconds; caches must not keep the weak one.

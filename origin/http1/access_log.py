@@ -11,24 +11,6 @@ import structlog
 log = structlog.get_logger()
 
 
-AREAS = frozenset(
-    {
-        "media",
-        "vod",
-        "live",
-        "radio",
-        "status-json.xsl",
-        "events",
-        "relay",
-        "api",
-        "player",
-        "health",
-        "metrics",
-    }
-)
-"""First path segments that are counted by name; a fixed set, so that no client can grow the metrics."""
-
-
 @dataclass(slots=True)
 class RequestCounter:
     """How many requests of one area were answered with one status, and the bytes of those answers' bodies."""
@@ -73,14 +55,6 @@ class RequestCounters:
         for (area, _), counter in self._counters.items():
             sent[area] += counter.sent_bytes
         return sent
-
-
-def area_of(path: str) -> str:
-    """Name the area of a path: its first segment if that is one of ours, ``page`` for the page."""
-    first = path.split("/", 2)[1] if path.startswith("/") else ""
-    if first == "":
-        return "page"
-    return first if first in AREAS else "other"
 
 
 class AccessLog:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from origin.access.credentials import Authenticator, Secret, unauthorized
+from origin.responses.refusal import plain_refusal
 
 
 class RefusalError(Exception):
@@ -21,7 +22,7 @@ class RefusalError(Exception):
         """Make the answer, which nobody keeps."""
         if self.status == 401:
             return unauthorized(str(self))
-        return PlainTextResponse(f"{self}\n", self.status, {"cache-control": "no-store"})
+        return plain_refusal(self.status, str(self), {"cache-control": "no-store"})
 
 
 class Publishers:

@@ -26,6 +26,7 @@ from origin.live.open_segment import OpenSegmentResponse, is_due, wait_for_first
 from origin.live.reload import Reload, not_found_max_age, read_query, refusal_max_age
 from origin.live.uris import RenditionFile, RenditionFileKind, cache_control, media_type, read_name
 from origin.responses.cached import RequestTraits, media_response, text_response
+from origin.responses.refusal import plain_refusal
 from origin.responses.representation import RepresentationResponse
 from packager.publish.hls import RenderingError
 from packager.publish.live_stream import LiveStream
@@ -317,22 +318,15 @@ def _playlist(asked: RequestTraits, text: Pieces, max_age: int, media_type: str 
 
 
 def refusal(status: int, max_age: int, text: str = "", *, retry_after: int | None = None) -> Response:
-    """Answer that there is nothing, or nothing yet.
+    """Make the response that says that there is nothing, or nothing yet, and for how long that is so.
 
     Args:
-        status: 400, 404, 500 or 503.
+        status: 400, 404, 429, 500 or 503.
         max_age: seconds for which caches may keep that; 0: not at all.
-        text: says why.
+        text: the reason; empty for the status's own phrase.
         retry_after: seconds after which asking again is worthwhile.
     """
     headers = {"cache-control": f"public, max-age={max_age}" if max_age else "no-store"}
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
-    known = {
-        400: "Bad Request",
-        404: "Not Found",
-        429: "Too Many Requests",
-        500: "Internal Server Error",
-        503: "Service Unavailable",
-    }
-    return PlainTextResponse(f"{text or known[status]}\n", status, headers)
+    return plain_refusal(status, text, headers)

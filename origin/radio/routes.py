@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -21,6 +21,7 @@ from origin.radio.playlist_files import find_station, playlist
 from origin.radio.source_clients import SILENT_SECONDS, MetadataUpdates, SourceClients
 from origin.radio.status import status
 from origin.radio.title_events import TitleEvents, token_of
+from origin.responses.refusal import plain_refusal
 
 
 class ListenerEndpoint:
@@ -57,8 +58,8 @@ class ListenerEndpoint:
             return
         is_head = scope["method"] == "HEAD"
         if mount.state == "down" or (not is_head and (mount.full or self._full())):
-            reason = "the station is silent\n" if mount.state == "down" else "too many listeners\n"
-            await PlainTextResponse(reason, 503, _retry(mount))(scope, receive, send)
+            reason = "the station is silent" if mount.state == "down" else "too many listeners"
+            await plain_refusal(503, reason, _retry(mount))(scope, receive, send)
             return
         if is_head:
             await self._play(mount, scope, send)
@@ -67,7 +68,7 @@ class ListenerEndpoint:
             with self._client_listeners.held(client_address(Request(scope))):
                 await self._play(mount, scope, send)
         except TooManyError:
-            refused = PlainTextResponse("too many listeners of one address\n", 429, _retry(mount))
+            refused = plain_refusal(429, "too many listeners of one address", _retry(mount))
             await refused(scope, receive, send)
 
     async def _play(self, mount: Mount, scope: Scope, send: Send) -> None:
@@ -114,7 +115,7 @@ def _retry(mount: Mount) -> dict[str, str]:
 
 
 def _unknown() -> Response:
-    return PlainTextResponse("no such station\n", 404)
+    return plain_refusal(404, "no such station")
 
 
 def wants_titles(headers: list[tuple[bytes, bytes]]) -> bool:

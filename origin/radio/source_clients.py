@@ -19,11 +19,11 @@ from starlette.types import Receive, Scope, Send
 
 from media.errors import MediaError
 from origin.access.credentials import unauthorized
-from origin.http.refusal import plain_refusal
 from origin.http1.exchange import take_slowly
 from origin.radio.authorization import StationAuthorization
 from origin.radio.icy_headers import announced_bitrate, station_info_of
 from origin.radio.mount import Mount
+from origin.responses.refusal import plain_refusal
 from packager.radio.ogg_block_reader import MEDIA_TYPE
 from packager.radio.source_client_station import InUseError, SourceClientSession, SourceClientStation
 

@@ -10,10 +10,10 @@ from starlette.types import Receive, Scope, Send
 from origin.events.admission import NOT_KEPT, Admission
 from origin.events.reading import Reading
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.http.refusal import plain_refusal
 from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.listener_time import TOKEN
 from origin.radio.mount import Mount
+from origin.responses.refusal import plain_refusal
 
 
 class TitleEvents:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import structlog
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from origin.http.representation import Representation
 from origin.http1.sendfile import TruncatedFileError
 from origin.live.dvr_segments import media_tag
 from origin.responses.cached import RequestTraits, text_response
+from origin.responses.refusal import plain_refusal
 from origin.responses.representation import FileRepresentation, RepresentationResponse
 from packager.library.storage import LocalFile, NotFoundError
 from packager.recordings.collection import Recording, Recordings
@@ -82,7 +83,7 @@ def routes(recordings: Mapping[str, Recordings]) -> list[BaseRoute]:
             return not_found(str(error) if path["name"] == MOVIE else "")
         except OSError as error:
             log.error("recording can't be read", recording=str(recording.path), reason=str(error))
-            return PlainTextResponse("Service Unavailable\n", 503, {"retry-after": "2"})
+            return plain_refusal(503, headers={"retry-after": "2"})
 
     return [Route("/live/{channel}/recordings/{id}/{name:path}", endpoint)]
 
@@ -90,7 +91,7 @@ def routes(recordings: Mapping[str, Recordings]) -> list[BaseRoute]:
 def not_found(reason: str = "") -> Response:
     """Answer that there is no such thing."""
     caching = {"cache-control": f"public, max-age={NOT_FOUND_SECONDS}"}
-    return PlainTextResponse(f"{reason or 'Not Found'}\n", 404, caching)
+    return plain_refusal(404, reason, caching)
 
 
 async def _answer(request: Request, channel: str, recording: Recording, name: str) -> Response:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from origin.access.policy import port_of, private_area
+from origin.http.areas import area_of, port_of, private_area
 from origin.http.select import Headers
-from origin.http1.access_log import AccessLog, RequestCounters, area_of, log
+from origin.http1.access_log import AccessLog, RequestCounters, log
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.http1.stream import Stream
+from origin.responses.refusal import plain_refusal
 
 SHARED_AREAS = frozenset({"media", "vod", "live", "radio", "status-json.xsl", "events", "api"})
 """Areas with CORS header fields; lists only if one origin is configured by name."""
@@ -39,7 +40,7 @@ PREFLIGHT = Response(
 SERVER_OPTIONS = Response(status_code=204, headers={"allow": "GET, HEAD, POST, PUT, OPTIONS"})
 """The response to `OPTIONS *` (RFC 9110 §9.3.7), with which libshout asks for TLS; any 2xx means none."""
 
-FAILURE = PlainTextResponse("Internal Server Error\n", 500)
+FAILURE = plain_refusal(500)
 """The response to a request for which the application failed."""
 
 NO_SNIFFING = (b"x-content-type-options", b"nosniff")

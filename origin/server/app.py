@@ -28,6 +28,7 @@ from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
 from origin.responses.common_headers import CommonHeaders
+from origin.responses.refusal import plain_refusal
 from origin.server import api, library_list, page
 from origin.server.services import Services, event_limits
 from origin.vod import routes as vod_routes
@@ -35,18 +36,18 @@ from origin.vod import routes as vod_routes
 
 async def _not_found(_: Request, __: Exception) -> Response:
     """Answer 404 for unknown addresses exactly as for missing files."""
-    return Response("Not Found\n", 404, file_routes.ABSENT, "text/plain; charset=utf-8")
+    return plain_refusal(404, headers=file_routes.ABSENT)
 
 
 async def _incomplete(_: Request, __: Exception) -> Response:
     """Answer 400 when a client closes its side within its body; RFC 9112 §8: it may still read that."""
-    return Response("Bad Request\n", 400, {"connection": "close"}, "text/plain; charset=utf-8")
+    return plain_refusal(400, headers={"connection": "close"})
 
 
 async def _too_slow(_: Request, error: Exception) -> Response:
     """Answer 408 (RFC 9110 §15.5.9); the client may repeat the request on another connection."""
     headers = {"connection": "close", "cache-control": "no-store"}
-    return Response(f"{error}\n", 408, headers, "text/plain; charset=utf-8")
+    return plain_refusal(408, str(error), headers)
 
 
 def _media_routes(

@@ -14,10 +14,11 @@ from urllib.parse import quote, urlencode
 import msgspec
 import structlog
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from origin.http.media_types import media_type
+from origin.responses.refusal import plain_refusal
 from packager.library.catalogue import (
     Catalogue,
     CataloguePage,
@@ -73,7 +74,7 @@ class LibraryList:
             limit = limit_of(query.get("limit", str(limits.page_items)), limits.most_page_items)
             after = item_of(query.get("after"))
         except AskedWronglyError as error:
-            return PlainTextResponse(f"{error}\n", 400, UNCACHED)
+            return plain_refusal(400, str(error), UNCACHED)
         path = query.get("path")
         try:
             if path is None:
@@ -97,7 +98,7 @@ class LibraryList:
             log.warning("the library can't be read", reason=error.strerror)
         self._is_gone = True
         headers = {**UNCACHED, "retry-after": str(RETRY_SECONDS)}
-        return PlainTextResponse("The library's folder can't be read now.\n", 503, headers)
+        return plain_refusal(503, "The library's folder can't be read now.", headers)
 
     async def _write(self, key: object, page: CataloguePage) -> bytes:
         """Encode a page in a thread, once for all requests for it."""

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from origin.responses.refusal import plain_refusal
 from origin.responses.representation import BytesRepresentation, RepresentationResponse
 
 HTML = "text/html; charset=utf-8"
@@ -74,7 +75,7 @@ def routes(player: Path) -> list[BaseRoute]:
     async def file(request: Request) -> Response:
         representation = representations.get(request.path_params["file"])
         if representation is None:
-            return PlainTextResponse("There is no such file of the page.\n", 404)
+            return plain_refusal(404, "There is no such file of the page.")
         return _answer(representation)
 
     return [

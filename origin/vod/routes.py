@@ -21,9 +21,9 @@ from media.hls.media_playlist import MEDIA_TYPE
 from media.mp4 import wvtt
 from origin.files.open_files import OpenFileCache
 from origin.http import content_coding
-from origin.http.refusal import plain_refusal
 from origin.http.representation import Representation
 from origin.responses.cached import RequestTraits, text_response
+from origin.responses.refusal import plain_refusal
 from origin.responses.representation import BytesRepresentation, RepresentationResponse, ThreadReader
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
 from packager.concurrency import opened_in_thread

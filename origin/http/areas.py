@@ -1,0 +1,46 @@
+"""The areas of a server's addresses, by the first segment of the path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+AREAS = frozenset(
+    {
+        "media",
+        "vod",
+        "live",
+        "radio",
+        "status-json.xsl",
+        "events",
+        "relay",
+        "api",
+        "player",
+        "health",
+        "metrics",
+    }
+)
+"""Areas that metrics name; the set is fixed, so that no client can make the metrics grow."""
+
+
+def area_of(path: str) -> str:
+    """Name the area of a path; ``page`` for the page, ``other`` for what is none of `AREAS`."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    if first == "":
+        return "page"
+    return first if first in AREAS else "other"
+
+
+def private_area(path: str) -> str | None:
+    """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
+    first = path.split("/", 2)[1] if path.startswith("/") else ""
+    # ISO/IEC 23009-1 §5.8.5.7: players of other sites set their clocks by it.
+    if first not in ("api", "health", "metrics") or path == "/api/time":
+        return None
+    return first
+
+
+def port_of(scope: Mapping[str, Any]) -> int:
+    """Return the local port of a request by its ASGI scope; -1 if unknown."""
+    server = scope.get("server")
+    return server[1] if server and server[1] is not None else -1

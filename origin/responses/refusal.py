@@ -1,0 +1,19 @@
+"""Error responses of one line of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from starlette.responses import PlainTextResponse, Response
+
+
+def plain_refusal(status: int, reason: str = "", headers: Mapping[str, str] | None = None) -> Response:
+    """Make an error response of one line of text.
+
+    Args:
+        status: the status.
+        reason: the line, without its end; empty for the status's own phrase.
+        headers: further header fields, such as Cache-Control.
+    """
+    return PlainTextResponse(f"{reason or HTTPStatus(status).phrase}\n", status, headers)
