@@ -86,6 +86,7 @@ class Track:
         name: what the track is called, such as "Director commentary"; empty where nobody has named it.
         roles: what it is for, in words of DASH such as ``caption`` (§8.10.4, ``kind``).
         chapter_track: ID of the track that names the chapters of this one (§8.3.3, ``chap``); 0 without one.
+        obstacle: why its samples can't be packaged, where another container says so; empty where they can.
         matrix: the 36 bytes of the track header's matrix.
         display_width: track header's width in pixels, sample aspect ratio applied.
         display_height: track header's height.
@@ -112,6 +113,7 @@ class Track:
     name: str = ""
     roles: tuple[str, ...] = ()
     chapter_track: int = 0
+    obstacle: str = ""
 
     @property
     def rotation(self) -> int:

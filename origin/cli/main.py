@@ -153,7 +153,7 @@ def serve(
 @click.option("--single-file", is_flag=True, help="One file a rendition, its segments as byte ranges.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 def package(inputs: tuple[Path, ...], out: Path, single_file: bool, verbose: bool) -> None:
-    """Make HLS and DASH of MP4 files ahead of time, for any web server, without encoding them again.
+    """Make HLS and DASH of MP4 and MKV files ahead of time, for any web server, without encoding them again.
 
     INPUT is a file or a folder with all that is in it. Files named TITLE.720p.mp4, TITLE.480p.mp4 become one
     adaptive title as well. What is there from an earlier run and unchanged isn't made again.

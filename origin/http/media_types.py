@@ -5,6 +5,8 @@ from __future__ import annotations
 DEFAULT = "application/octet-stream"
 
 _BY_SUFFIX = {
+    "3g2": "video/3gpp2",
+    "3gp": "video/3gpp",
     "aac": "audio/aac",
     "adts": "audio/aac",
     "avif": "image/avif",
@@ -17,6 +19,7 @@ _BY_SUFFIX = {
     "json": "application/json",
     "m3u8": "application/vnd.apple.mpegurl",
     "m4a": "audio/mp4",
+    "m4b": "audio/mp4",
     "m4s": "video/mp4",
     "m4v": "video/mp4",
     "mka": "audio/matroska",

@@ -28,7 +28,8 @@ MAX_CODECS = 16
 
 CONTAINERS = {
     ".mp4": "mov", ".m4v": "mov", ".mov": "mov", ".m4a": "mov", ".3gp": "mov", ".3g2": "mov",
-    ".webm": "matroska", ".mkv": "matroska", ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
+    ".m4b": "mov", ".webm": "matroska", ".weba": "matroska", ".mkv": "matroska", ".mka": "matroska",
+    ".mp3": "mp3", ".aac": "aac", ".ogg": "ogg", ".oga": "ogg",
     ".opus": "ogg", ".flac": "flac", ".wav": "wav", ".ts": "mpegts", ".avi": "avi", ".wmv": "asf",
     ".flv": "flv",
 }  # fmt: skip
@@ -42,7 +43,7 @@ DECODERS = (
 )
 """Decoders that ffprobe may use on the library's files."""
 
-BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".ts", ".avi", ".wmv", ".flv"}
+BROWSER_CONTAINERS = frozenset(CONTAINERS) - {".mkv", ".mka", ".ts", ".avi", ".wmv", ".flv"}
 BROWSER_VIDEO = frozenset({"h264", "vp8", "vp9", "av1"})
 BROWSER_AUDIO = frozenset({"aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le", "pcm_u8", "pcm_f32le"})
 BROWSER_PIXELS = re.compile(r"yuvj?420p")

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from packager.library.storage import NOTHING_WITHHELD, SETTLED_AFTER, Withheld, identity_of, is_served
 
-RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov)", re.IGNORECASE)
+RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mkv|webm)", re.IGNORECASE)
 
 SUBTITLE_ENDINGS = (".srt", ".vtt")
 """Endings of files with subtitles that belong to the film whose name theirs begins with."""

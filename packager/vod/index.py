@@ -393,6 +393,8 @@ class _Candidate:
 
 
 def _candidate(track: Track, movie_timescale: int, limits: IndexLimits) -> _Candidate:
+    if track.obstacle:
+        raise UnsupportedError(track.obstacle)
     if not track.self_contained:
         raise UnsupportedError("its media are in another file")
     entries = [parse_sample_entry(entry) for entry in track.sample_entries[:1]]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.matroska.blocks import MatroskaLimits
+from media.matroska.movie import MAGIC, read_matroska
 from media.mp4.boxes import LARGEST_HEADER, header
 from media.mp4.faststart import MoovFinder
 from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
@@ -19,6 +21,9 @@ Read = Callable[[int, int], bytes]
 
 WINDOW_BYTES = 4 << 10
 """How much is read at once where boxes are looked for: mostly a fragment's header and the next one's."""
+
+
+LACKING = "the rest of its last cluster, which the file lacks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +47,11 @@ class ContainerLimits:
 
     Attributes:
         fragmented: fragmented MP4.
+        matroska: Matroska and WebM.
     """
 
     fragmented: FragmentedLimits = field(default_factory=FragmentedLimits)
+    matroska: MatroskaLimits = field(default_factory=MatroskaLimits)
 
 
 def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) -> ReadMovie:
@@ -62,6 +69,9 @@ def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) 
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
+    if read(0, len(MAGIC)) == MAGIC:
+        movie, cut_short = read_matroska(read, size, limits.matroska)
+        return ReadMovie(movie, _table_bytes(movie), LACKING if cut_short else None)
     finder = MoovFinder(size, moov_bytes)
     found = None
     while found is None:
@@ -101,9 +111,14 @@ def _joined(fragments: FragmentedMovie, read: Read, position: int, size: int, mo
             fragments.receive(data, position)
         position += length
     movie = fragments.movie()
-    nbytes = sum(len(table) for track in movie.tracks for table in track.tables.values())
     cut_short = cut_short or fragments.cut_short
-    return ReadMovie(movie, nbytes, "its last fragment, which isn't whole" if cut_short else None)
+    return ReadMovie(
+        movie, _table_bytes(movie), "its last fragment, which isn't whole" if cut_short else None
+    )
+
+
+def _table_bytes(movie: Movie) -> int:
+    return sum(len(table) for track in movie.tracks for table in track.tables.values())
 
 
 def _length(head: bytes, left: int) -> int:

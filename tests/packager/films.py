@@ -123,7 +123,7 @@ def packets(source: str | Path, stream: str) -> list[Packet]:
     return [
         Packet(
             pts=float(one["pts_time"]),
-            dts=float(one["dts_time"]),
+            dts=float(one.get("dts_time", "nan")),  # of Matroska it knows some only later
             digest=one["data_hash"],
             key="K" in one["flags"],
             kept="D" not in one["flags"],

@@ -1,0 +1,355 @@
+"""Where the frames of a Matroska file lie: its clusters' blocks (RFC 9559 §5.1.3, §10), by their headers.
+
+Cues say where a few key frames are, but not how large any frame is. So the blocks are gone through from one
+header to the next; what is between them, nearly all of the file, isn't read.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.matroska.ebml import UNKNOWN_SIZE, Element, header
+from media.matroska.tracks import MAX_TRACKS, MatroskaTrack, parse_tracks
+
+Read = Callable[[int, int], bytes]
+"""Reads (offset, length) of a file; fewer bytes only where it ends."""
+
+WINDOW_BYTES = 4 << 10
+"""How much is read at once: of small frames many headers are in it, of large ones one."""
+
+HEAD_BYTES = 32
+"""Bytes in which the header of an element is, and that of a block in it, or a number."""
+
+LACED_BYTES = 2048
+"""Bytes in which the header of a block is with the sizes of the frames in it: up to 256 (§10.3)."""
+
+EBML, SEGMENT, INFO, TRACKS, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675
+_TIMESTAMP, _SIMPLE_BLOCK, _GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
+_DURATION, _REFERENCE, _ENCRYPTED = 0x9B, 0xFB, 0xAF
+_ENTERED = frozenset((SEGMENT, CLUSTER, _GROUP))
+
+LATEST = 1 << 53
+"""Bound of a cluster's time; of milliseconds that is longer than any recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatroskaLimits:
+    """What a Matroska file may be made of.
+
+    Attributes:
+        elements: most elements that are gone through: eight hours of film and sound have two million.
+        frames: most frames of all tracks together.
+        metadata_bytes: largest ``Info`` or ``Tracks``, which are read as a whole.
+        table_bytes: memory for the tables of samples of all tracks.
+    """
+
+    elements: int = 5 << 19
+    frames: int = 1 << 21
+    metadata_bytes: int = 4 << 20
+    table_bytes: int = 48 << 20
+
+
+class Frames:
+    """The frames of one track, in the order of decoding.
+
+    Attributes:
+        times: timestamp of each one's block, in the file's ticks.
+        offsets: where each one lies in the file.
+        sizes: bytes of each.
+        flags: of each ``KEY``, and its place among those of its block shifted by one bit.
+        last_duration: ticks of the last block, where it says so; or None.
+    """
+
+    __slots__ = ("flags", "last_duration", "offsets", "sizes", "times")
+
+    def __init__(self) -> None:
+        self.times, self.offsets, self.sizes = array("q"), array("q"), array("I")
+        self.flags = array("H")
+        self.last_duration: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+KEY = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MatroskaFile:
+    """What was found in a file.
+
+    Attributes:
+        tracks: in the file's order.
+        frames: of each track, by its number.
+        timestamp_scale: nanoseconds of a tick.
+        cut_short: whether the file ends within a cluster.
+    """
+
+    tracks: tuple[MatroskaTrack, ...]
+    frames: dict[int, Frames]
+    timestamp_scale: int
+    cut_short: bool
+
+
+def read_blocks(read: Read, size: int, limits: MatroskaLimits) -> MatroskaFile:
+    """Go through a file.
+
+    Args:
+        read: reads from it; it may block.
+        size: its length in bytes.
+        limits: what it may be made of.
+
+    Raises:
+        MalformedError: it breaks its format, or has no tracks.
+        UnsupportedError: its blocks are encrypted.
+        TooLargeError: there is more in it than the limits allow.
+        OSError: it can't be read.
+    """
+    reader = _BlockReader(read, size, limits)
+    reader.run()
+    if reader.tracks is None:
+        raise MalformedError("the file has no Tracks")
+    return MatroskaFile(reader.tracks, reader.frames, reader.timestamp_scale, reader.cut_short)
+
+
+class _BlockReader:
+    """Goes from element to element; those that contain the blocks it enters, all others it goes past."""
+
+    def __init__(self, read: Read, size: int, limits: MatroskaLimits) -> None:
+        self._read, self._size, self._limits = read, size, limits
+        self.tracks: tuple[MatroskaTrack, ...] | None = None
+        self.frames: dict[int, Frames] = {}
+        self.timestamp_scale = 1_000_000
+        self.cut_short = False
+        self._wanted: set[int] | None = None
+        self._cluster_time = 0
+        self._in_cluster = False
+        self._count = 0
+        self._group: Frames | None = None
+        self._group_from = 0
+        self._referenced = False
+
+    def run(self) -> None:
+        """Read the file to its end, or to where it is cut short."""
+        position: int | None = 0
+        elements, size, limit = 0, self._size, self._limits.elements
+        window, start = b"", 0
+        while position is not None and position < size:
+            elements += 1
+            if elements > limit:
+                raise TooLargeError(f"more than {limit} elements")
+            at = position - start
+            if at + HEAD_BYTES > len(window) and start + len(window) < size:
+                window, start, at = self._read(position, WINDOW_BYTES), position, 0
+            if taken := self._simple_blocks(window, start, at):
+                count, position = taken
+                elements += count - 1
+                continue
+            try:
+                found = header(window, at)
+            except MalformedError:
+                # What is cut off, or garbage behind what is whole, isn't worth the rest.
+                if self.tracks is None or not self.frames:
+                    raise
+                self.cut_short = True
+                return
+            position = self._element(found, start + found.payload, window)
+
+    def _simple_blocks(self, window: bytes, start: int, at: int) -> tuple[int, int] | None:
+        """Take simple blocks of one frame each, which nearly all are, as far as their headers are read.
+
+        Returns:
+            How many, and where in the file the next element begins; None where no such block is next.
+        """
+        count, known, cluster_time = 0, self.frames, self._cluster_time
+        while at + HEAD_BYTES <= len(window) and window[at] == _SIMPLE_BLOCK:
+            body = at + 10 - window[at + 1].bit_length()
+            number, flags = window[body], window[body + 3]
+            frames = known.get(number & 0x7F)
+            if body > at + 9 or number < 0x80 or flags & 0x06 or frames is None:
+                break
+            mask = (1 << 7 * (body - at - 1)) - 1
+            size = int.from_bytes(window[at + 1 : body], "big") & mask
+            if not 4 <= size < min(mask, 1 << 31) or start + body + size > self._size:
+                break
+            time = window[body + 1] << 8 | window[body + 2]
+            frames.times.append(cluster_time + time - (time >> 15 << 16))
+            frames.offsets.append(start + body + 4)
+            frames.sizes.append(size - 4)
+            frames.flags.append(flags >> 7)
+            frames.last_duration = None
+            count, at = count + 1, body + size
+        if not count:
+            return None
+        self._count += count
+        self._check_count()
+        return count, start + at
+
+    def _element(self, found: Element, payload: int, window: bytes) -> int | None:
+        """Take an element; give where in the file the next one begins, or None: there is no more."""
+        kind, size = found.kind, found.size
+        if kind in _ENTERED:
+            self._enter(found)
+            return payload
+        if kind == EBML and self.frames:  # another film behind this one
+            return None
+        if size == UNKNOWN_SIZE:
+            raise MalformedError(f"element {kind:#x} of unknown size")
+        end = payload + size
+        if end > self._size:
+            self.cut_short = kind in (_SIMPLE_BLOCK, _BLOCK, TRACKS, INFO)
+            return None
+        if kind in (_SIMPLE_BLOCK, _BLOCK):
+            head = window[found.payload : found.payload + min(size, HEAD_BYTES)]
+            self._block(head, payload, end, kind)
+        elif self._in_cluster and size <= 8:
+            self._value(kind, window[found.payload : found.payload + size])
+        elif kind in (INFO, TRACKS):
+            self._metadata(kind, payload, size)
+        elif kind == _ENCRYPTED:
+            raise UnsupportedError("encrypted media")
+        return end
+
+    def _enter(self, found: Element) -> None:
+        if found.kind != _GROUP:
+            self._in_cluster = found.kind == CLUSTER
+            self._cluster_time = 0
+        elif found.size == UNKNOWN_SIZE:
+            raise MalformedError("a group of unknown size")
+        self._group, self._referenced = None, False
+
+    def _metadata(self, kind: int, payload: int, length: int) -> None:
+        if length > self._limits.metadata_bytes:
+            raise TooLargeError(f"element {kind:#x} of {length} bytes")
+        data = self._read(payload, length)
+        if len(data) < length:
+            raise MalformedError("the file is shorter than it was")
+        if kind == TRACKS and self.tracks is None:
+            self.tracks = parse_tracks(data)
+            self._wanted = {track.number for track in self.tracks if track.kind in (1, 2)}
+        elif kind == INFO:
+            self._information(data)
+
+    def _information(self, data: bytes) -> None:
+        position = 0
+        while position < len(data):
+            found = header(data, position)
+            if found.size == UNKNOWN_SIZE:
+                raise MalformedError("an Info of elements of unknown size")
+            if found.kind == 0x2AD7B1:
+                scale = int.from_bytes(data[found.payload : found.end], "big")
+                if not 0 < scale < 1 << 40:
+                    raise MalformedError(f"ticks of {scale} nanoseconds")
+                self.timestamp_scale = scale
+            position = found.end
+
+    def _value(self, kind: int, payload: bytes) -> None:
+        if kind == _TIMESTAMP:
+            self._cluster_time = min(int.from_bytes(payload, "big"), LATEST)
+        elif kind == _REFERENCE:  # §5.1.3.5.5: what needs another frame is no key frame
+            self._referenced = True
+            if self._group is not None:
+                for index in range(self._group_from, len(self._group)):
+                    self._group.flags[index] &= ~KEY
+        elif kind == _DURATION and self._group is not None:
+            self._group.last_duration = min(int.from_bytes(payload, "big"), LATEST)
+
+    def _block(self, head: bytes, payload: int, end: int, kind: int) -> None:
+        """Take the header of a block (§10.1): its track, its time, and the sizes of the frames in it."""
+        try:
+            number, at = _number(head, 0)
+            flags = head[at + 2]
+        except IndexError:
+            raise MalformedError(f"the block at {payload} is cut off") from None
+        if self._wanted is not None and number not in self._wanted:
+            return
+        frames = self.frames.get(number)
+        if frames is None:
+            if len(self.frames) >= MAX_TRACKS:
+                raise TooLargeError(f"blocks of more than {MAX_TRACKS} tracks")
+            frames = self.frames[number] = Frames()
+        first, time = len(frames), self._cluster_time + int.from_bytes(head[at : at + 2], "big", signed=True)
+        key = flags >> 7 if kind == _SIMPLE_BLOCK else int(not self._referenced)
+        at += 3
+        if flags & 0x06:
+            head = self._read(payload, min(end - payload, LACED_BYTES))
+            self._laced(frames, head, at, (flags & 0x06, payload, end, time, key))
+        else:
+            frames.times.append(time)
+            frames.offsets.append(payload + at)
+            frames.sizes.append(_bounded(end - payload - at))
+            frames.flags.append(key)
+        frames.last_duration = None
+        self._group, self._group_from = (frames, first) if kind == _BLOCK else (None, 0)
+        self._count += len(frames) - first
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if self._count > self._limits.frames:
+            raise TooLargeError(f"more than {self._limits.frames} frames")
+
+    @staticmethod
+    def _laced(frames: Frames, head: bytes, at: int, block: tuple[int, int, int, int, int]) -> None:
+        lacing, payload, end, time, key = block
+        try:
+            sizes, at = _lace_sizes(head, at, lacing, end - payload)
+        except IndexError:
+            raise MalformedError(f"the lacing of the block at {payload} is cut off") from None
+        place = payload + at
+        for number, size in enumerate(sizes):
+            frames.times.append(time)
+            frames.offsets.append(place)
+            frames.sizes.append(_bounded(size))
+            frames.flags.append(number << 1 | key)
+            place += size
+
+
+def _bounded(size: int) -> int:
+    if not 0 <= size < 1 << 31:
+        raise MalformedError(f"a frame of {size} bytes")
+    return size
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Read a number that is as long as its first bits say; give it and where it ends."""
+    first = data[at]
+    if first & 0x80:
+        return first & 0x7F, at + 1
+    width = 9 - first.bit_length()
+    if width > 8:
+        raise MalformedError("a number of no length")
+    end = at + width
+    if end > len(data):
+        raise IndexError
+    return int.from_bytes(data[at:end], "big") & (1 << 7 * width) - 1, end
+
+
+def _lace_sizes(head: bytes, at: int, lacing: int, length: int) -> tuple[list[int], int]:
+    """Read how large the frames of a block are (§10.3), and where the first one begins in it."""
+    count = head[at] + 1
+    at += 1
+    sizes: list[int] = []
+    if lacing == 0x04:  # all alike
+        each, rest = divmod(length - at, count)
+        if rest:
+            raise MalformedError("a block of frames of one size that it isn't a multiple of")
+        return [each] * count, at
+    for _ in range(count - 1):
+        if lacing == 0x02:  # Xiph's: bytes that are added up, to one below 255
+            size = 0
+            while head[at] == 255:
+                size, at = size + 255, at + 1
+            size, at = size + head[at], at + 1
+        else:  # EBML's: the first is a number, each other the difference to the one before
+            before = at
+            size, at = _number(head, at)
+            if sizes:
+                size += sizes[-1] - ((1 << 7 * (at - before) - 1) - 1)
+        sizes.append(size)
+    sizes.append(length - at - sum(sizes))
+    if min(sizes) < 0:
+        raise MalformedError("a block of frames that are larger than it")
+    return sizes, at

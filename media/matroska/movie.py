@@ -1,0 +1,172 @@
+"""A Matroska file as a movie: its tracks with the tables that a ``moov`` would have."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from media.errors import MediaError, TooLargeError
+from media.matroska.blocks import KEY, Frames, MatroskaFile, MatroskaLimits, read_blocks
+from media.matroska.sample_entries import codec_facts
+from media.matroska.timing import SECOND, Times, picture_times, sound_times
+from media.matroska.tracks import VIDEO, MatroskaTrack
+from media.mp4.movie import MAX_NAME, Movie, Track
+from media.mp4.sample_boxes import SampleBoxes, SampleColumns, TableRoom, TrackStart, edit_lists
+from media.mp4.samples import stretches
+from media.mp4.track_box import IDENTITY
+
+Read = Callable[[int, int], bytes]
+"""Reads (offset, length) of a file; fewer bytes only where it ends."""
+
+MAGIC = b"\x1a\x45\xdf\xa3"
+"""How such a file begins: the ID of EBML's header."""
+
+LONGEST = 1 << 62
+"""Bound of times in nanoseconds, so that sums of them stay inside 64 bits."""
+
+_TERMINOLOGICAL = {
+    "alb": "sqi",
+    "arm": "hye",
+    "baq": "eus",
+    "bur": "mya",
+    "chi": "zho",
+    "cze": "ces",
+    "dut": "nld",
+    "fre": "fra",
+    "geo": "kat",
+    "ger": "deu",
+    "gre": "ell",
+    "ice": "isl",
+    "mac": "mkd",
+    "mao": "mri",
+    "may": "msa",
+    "per": "fas",
+    "rum": "ron",
+    "slo": "slk",
+    "tib": "bod",
+    "wel": "cym",
+}
+"""Languages whose codes in ISO 639-2/T, which MP4 has, differ from those in ISO 639-2/B."""
+
+FIRST_FRAME_BYTES = 16 << 10
+"""How much of a track's first frame is looked at: frames of E-AC-3 are no larger."""
+
+
+def read_matroska(read: Read, size: int, limits: MatroskaLimits) -> tuple[Movie, bool]:
+    """Read a file.
+
+    Args:
+        read: reads from it; it may block.
+        size: its length in bytes.
+        limits: what it may be made of.
+
+    Returns:
+        Its film and sound, and whether it ends within a cluster.
+
+    Raises:
+        MalformedError: it breaks its format.
+        UnsupportedError: it is encrypted.
+        TooLargeError: there is more in it than the limits allow.
+        OSError: it can't be read.
+    """
+    found = read_blocks(read, size, limits)
+    room = TableRoom(limits.table_bytes)
+    tracks: list[Track] = []
+    starts: list[TrackStart | None] = []
+    wanted = [track for track in found.tracks if track.kind in (1, 2)]
+    for track in sorted(wanted, key=lambda track: not track.default):
+        frames = found.frames.pop(track.number, Frames())
+        one, start = _described(track, frames, found), None
+        try:
+            one, start = _with_samples(one, track, frames, found, read, room)
+        except TooLargeError:
+            raise
+        except MediaError as error:
+            one = replace(one, obstacle=str(error))
+        tracks.append(one)
+        starts.append(start)
+    timescale, edits = edit_lists([start for start in starts if start is not None])
+    lists = iter(edits)
+    placed = [
+        one if start is None else replace(one, edits=next(lists))
+        for one, start in zip(tracks, starts, strict=True)
+    ]
+    return Movie(timescale, tuple(placed), fragmented=False), found.cut_short
+
+
+def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Track:
+    """Say of a track what there is without its samples, of which only the number is told."""
+    width, height = track.pixels
+    display = track.display if all(track.display) else track.pixels
+    shape = (
+        Fraction(display[0] * height, display[1] * width) if all((width, height, *display)) else Fraction(0)
+    )
+    last = max(frames.times, default=0) - min(frames.times, default=0)
+    return Track(
+        track_id=track.number,
+        handler=b"vide" if track.kind == VIDEO else b"soun",
+        enabled=track.enabled,
+        timescale=1000,
+        duration=last * found.timestamp_scale // 1_000_000,
+        language=_TERMINOLOGICAL.get(track.language, track.language),
+        matrix=IDENTITY,
+        display_width=Fraction(height) * shape,
+        display_height=Fraction(height) if shape else Fraction(0),
+        sample_entries=(),
+        edits=(),
+        tables={b"stsz": memoryview(struct.pack(">III", 0, 1, len(frames)))},
+        self_contained=True,
+        extended_language=track.extended_language,
+        name=track.name[:MAX_NAME].replace("\n", " ").strip(),
+    )
+
+
+def _with_samples(
+    one: Track, track: MatroskaTrack, frames: Frames, found: MatroskaFile, read: Read, room: TableRoom
+) -> tuple[Track, TrackStart | None]:
+    """Give a track its samples and its codec's configuration, and say when it begins."""
+    if not len(frames):
+        return one, None
+    first = read(frames.offsets[0], min(frames.sizes[0], FIRST_FRAME_BYTES))
+    ticks, scale = np.asarray(frames.times, np.int64), found.timestamp_scale
+    if int(np.abs(ticks).max()) * scale > LONGEST:
+        raise TooLargeError("timestamps of more than a hundred years")
+    seconds = int(ticks.max() - ticks.min()) * scale / SECOND
+    facts = codec_facts(track, first, (len(frames) - 1) / seconds if seconds else 0.0)
+    flags = np.asarray(frames.flags, np.int64)
+    if track.kind == VIDEO:
+        times = picture_times(ticks, scale, track.default_duration, frames.last_duration)
+    else:
+        laced, last = flags >> 1, frames.last_duration
+        times = sound_times(ticks, laced, scale, facts.rate, facts.frame_samples, last)
+    # §5.1.4.1.24: so much comes out of the decoder before what is meant to be heard
+    zero = times.zero - round(track.codec_delay * times.timescale / SECOND)
+    tables = _tables(frames, times, flags & KEY == KEY, room)
+    start = TrackStart(times.timescale, zero, zero + int(times.shown[0]))
+    whole = replace(
+        one,
+        timescale=times.timescale,
+        duration=int(times.decode[-1]),
+        sample_entries=(facts.sample_entry,),
+        tables=tables,
+    )
+    return whole, start
+
+
+def _tables(
+    frames: Frames, times: Times, keys: NDArray[np.bool_], room: TableRoom
+) -> dict[bytes, memoryview]:
+    boxes = SampleBoxes(room)
+    offsets, sizes = np.asarray(frames.offsets, np.int64), np.asarray(frames.sizes)
+    for begin, end in stretches(0, len(frames)):
+        part = slice(begin, end)
+        samples = SampleColumns(
+            times.decode[part], offsets[part], sizes[part].astype(np.int64), times.shown[part], keys[part]
+        )
+        boxes.add(samples, int(times.decode[end]))
+    return boxes.render()

@@ -1,0 +1,184 @@
+"""When the frames of a Matroska track are decoded and shown.
+
+Timestamps are of the presentation, in the order of decoding, and rounded to milliseconds (RFC 9559 §11.1).
+Where the source's frames come at a constant rate, the exact times are found again; where they don't, the
+timestamps are what there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from media.mp4.samples import Int64
+
+SECOND = 1_000_000_000
+"""Nanoseconds, of which the file's ticks are some."""
+
+RATES = tuple(
+    Fraction(rate) if isinstance(rate, int) else Fraction(*rate)
+    for rate in (
+        *((24000, 1001), 24, 25, (30000, 1001), 30, 48, 50, (60000, 1001), 60, 100, (120000, 1001), 120),
+        *(5, 6, 8, 10, 12, (25, 2), (12000, 1001), 15, (15000, 1001), 16, 18, 20, 90, 144),
+    )
+)
+"""Rates of films and cameras in frames per second, to which what is written in nanoseconds belongs."""
+
+NEAR = 1e-4
+"""How far from such a rate another one may be that means it, relatively."""
+
+SHORTEST_FRAMES = 3
+"""Ticks that a frame has at least, whose place among others can be told by its rounded timestamp."""
+
+MAX_SECTIONS_SHARE = 16
+"""Of frames of constant length, how many there are at least to a jump in time, on average."""
+
+LONGEST_REORDERING = 2
+"""Seconds that a picture may be shown after it is decoded; more is damage."""
+
+PLAIN_TIMESCALE = 1_000_000
+
+
+class Times(NamedTuple):
+    """When frames are decoded and shown.
+
+    Attributes:
+        timescale: ticks per second.
+        decode: of each frame, rising from 0, and the end of the last.
+        shown: ticks from decoding to presentation.
+        zero: when tick 0 is presented, in ticks; may be negative.
+    """
+
+    timescale: int
+    decode: Int64
+    shown: Int64
+    zero: int
+
+
+def sound_times(
+    ticks: Int64, laced: Int64, scale: int, rate: int, frame_samples: int, last_duration: int | None
+) -> Times:
+    """Find when frames of sound begin.
+
+    Args:
+        ticks: timestamp of each one's block.
+        laced: its place among the frames of its block.
+        scale: nanoseconds of a tick.
+        rate: samples a second, which are the ticks of what is found.
+        frame_samples: of each frame; 0 where they differ, or nobody knows.
+        last_duration: of the last block in ticks; None where it doesn't say.
+    """
+    if frame_samples == 0:
+        gaps = np.diff(ticks)
+        median = float(np.median(gaps)) if len(gaps) else 0.0
+        frame_samples = max(round(median * scale * rate / SECOND), 1)
+        steps = np.zeros(0, np.int64)
+    else:
+        steps = _in_sections(
+            ticks * scale + laced * (frame_samples * SECOND // rate), scale, rate, frame_samples
+        )
+    if not len(steps):
+        steps = _rounded(ticks * scale, rate) + laced * frame_samples
+    start = np.maximum.accumulate(steps)
+    last = frame_samples
+    if last_duration is not None:
+        last = min(max(round(last_duration * scale * rate / SECOND), 1), 16 * frame_samples)
+    decode = np.append(start, int(start[-1]) + last) - int(start[0])
+    return Times(rate, decode, np.zeros(len(start), np.int64), int(start[0]))
+
+
+def _in_sections(nanoseconds: Int64, scale: int, rate: int, frame_samples: int) -> Int64:
+    """Give the samples before each frame; nothing where the timestamps often jump."""
+    count = len(nanoseconds)
+    numbers = np.arange(count)
+    # Frame by frame what is left is the rounding, until there is a jump.
+    rest = nanoseconds - _exact(numbers * frame_samples, rate)
+    found = np.empty(count, np.int64)
+    begin, sections, width = 0, 0, 1024
+    while begin < count:
+        sections += 1
+        if sections > 8 + count // MAX_SECTIONS_SHARE:
+            return np.zeros(0, np.int64)
+        base = int(rest[begin])
+        stop, width = begin, 1024
+        while stop < count:
+            part = rest[stop : stop + width]
+            off = np.flatnonzero(np.abs(part - base) > scale + scale // 8)
+            if len(off):
+                stop += int(off[0])
+                break
+            stop, width = stop + len(part), 2 * width
+        first = round(int(nanoseconds[begin]) * rate / SECOND)
+        found[begin:stop] = (numbers[begin:stop] - begin) * frame_samples + first
+        begin = stop
+    return found
+
+
+def _exact(samples: Int64, rate: int) -> Int64:
+    """Give the nanoseconds of so many samples, without leaving 64 bits."""
+    whole, part = np.divmod(samples, rate)
+    return np.asarray(whole * SECOND + part * SECOND // rate, np.int64)
+
+
+def _rounded(nanoseconds: Int64, timescale: int) -> Int64:
+    whole, part = np.divmod(nanoseconds, SECOND)
+    return np.asarray(whole * timescale + (part * timescale + SECOND // 2) // SECOND, np.int64)
+
+
+def picture_times(ticks: Int64, scale: int, default_duration: int, last_duration: int | None) -> Times:
+    """Find when pictures are decoded and shown.
+
+    Args:
+        ticks: timestamp of each, in the order of decoding.
+        scale: nanoseconds of a tick.
+        default_duration: nanoseconds of each, as the file says; 0 where it doesn't.
+        last_duration: of the last one in ticks; None where it doesn't say.
+    """
+    timescale, shown, length = _on_a_grid(ticks, scale, default_duration)
+    if last_duration is not None and not length:
+        length = max(round(last_duration * scale * timescale / SECOND), 1)
+    ordered = np.sort(shown)
+    if not length:
+        gaps = np.diff(ordered)
+        length = max(int(np.median(gaps)), 1) if len(gaps) else max(timescale // 25, 1)
+    delay = int((ordered - shown).max())
+    if delay > LONGEST_REORDERING * timescale:
+        ordered = shown = np.maximum.accumulate(shown)
+        delay = 0
+    # The n-th picture is decoded so long before the n-th is shown that none is late.
+    start = int(ordered[0]) - delay
+    decode = np.append(ordered - delay, int(ordered[-1]) - delay + length)
+    return Times(timescale, decode - start, shown - ordered + delay, start)
+
+
+def _on_a_grid(ticks: Int64, scale: int, default_duration: int) -> tuple[int, Int64, int]:
+    """Give timescale, times and a frame's length, exact where the frames come at a constant rate."""
+    nanoseconds = ticks * scale
+    first, last = int(nanoseconds.min()), int(nanoseconds.max())
+    average = Fraction(last - first, max(len(ticks) - 1, 1))
+    # Over all frames the rounding of two timestamps is what the average can be wrong by.
+    unsure = float(scale / max(last - first, 1)) + NEAR
+    for nanoseconds_each, doubt in ((Fraction(default_duration), NEAR), (average, unsure)):
+        if nanoseconds_each < SHORTEST_FRAMES * scale:
+            continue
+        for rate in _rates_near(SECOND / nanoseconds_each, doubt):
+            each = SECOND / rate
+            numbers = np.rint((nanoseconds - first) / float(each)).astype(np.int64)
+            exact = _exact(numbers * rate.denominator, rate.numerator)
+            off = np.abs(nanoseconds - first - exact)
+            if int(off.max()) <= scale + scale // 8 and len(np.unique(numbers)) == len(numbers):
+                factor = -(-1000 // rate.numerator)
+                timescale, length = rate.numerator * factor, rate.denominator * factor
+                return timescale, numbers * length + round(first * timescale / SECOND), length
+    timescale = SECOND // scale if SECOND % scale == 0 and scale <= 10_000_000 else PLAIN_TIMESCALE
+    return timescale, _rounded(nanoseconds, timescale), 0
+
+
+def _rates_near(rate: Fraction, doubt: float) -> Sequence[Fraction]:
+    """Give the common rates that one may mean, the nearest first, and it itself."""
+    near = [one for one in RATES if abs(float(one / rate) - 1) <= doubt]
+    near.sort(key=lambda one: abs(one - rate))
+    return [*near, rate.limit_denominator(1001)] if rate < 1000 else near

@@ -1,0 +1,211 @@
+"""What the ``Tracks`` of a Matroska file say of each track (RFC 9559 §5.1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from media.errors import MalformedError, TooLargeError
+from media.matroska.ebml import Element, children, real, text, unsigned
+
+MAX_TRACKS = 64
+MAX_PRIVATE_BYTES = 256 << 10
+"""Largest configuration of a codec, which is copied into the init segment."""
+
+VIDEO, AUDIO = 1, 2
+"""Types of tracks (§5.1.4.1.3)."""
+
+ZLIB, STRIPPED = 0, 3
+"""Algorithms of compression (§5.1.4.1.31.6); of the second the frames' first bytes are written once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """How the numbers of a picture are meant (§5.1.4.1.28.16), as ITU-T H.273 numbers it; 2 is unspecified.
+
+    Attributes:
+        primaries: of the colours.
+        transfer: from light to numbers.
+        matrix: from red, green and blue to luma and chroma.
+        full_range: whether all values of a sample are used.
+    """
+
+    primaries: int = 2
+    transfer: int = 2
+    matrix: int = 2
+    full_range: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MatroskaTrack:
+    """One track.
+
+    Attributes:
+        number: what the blocks call it.
+        kind: ``VIDEO``, ``AUDIO`` or another type.
+        codec: its codec ID, such as ``V_MPEG4/ISO/AVC``.
+        private: the codec's configuration.
+        enabled: whether the track is to be used.
+        default: whether it is chosen by itself.
+        name: what people call it.
+        language: code of ISO 639-2, bibliographic.
+        extended_language: BCP 47 tag, which says more than the code; empty without it.
+        default_duration: nanoseconds of each frame; 0 where it doesn't say.
+        codec_delay: nanoseconds of what the decoder gives before the sound begins.
+        pixels: width and height as coded.
+        display: the same as shown, in units where their ratio matters; 0 where it doesn't say.
+        colour: of video; None where it doesn't say.
+        sample_rate: of sound in Hz.
+        channels: of sound.
+        encrypted: whether its frames are.
+        compression: how its frames are compressed; None where they aren't.
+        dolby_vision: kind and payload of the box that says how Dolby Vision is in it; or None.
+    """
+
+    number: int
+    kind: int
+    codec: str
+    private: bytes = b""
+    enabled: bool = True
+    default: bool = True
+    name: str = ""
+    language: str = "eng"
+    extended_language: str = ""
+    default_duration: int = 0
+    codec_delay: int = 0
+    pixels: tuple[int, int] = (0, 0)
+    display: tuple[int, int] = (0, 0)
+    colour: Colour | None = None
+    sample_rate: float = 8000.0
+    channels: int = 1
+    encrypted: bool = False
+    compression: int | None = None
+    dolby_vision: tuple[bytes, bytes] | None = None
+
+
+@dataclass(slots=True)
+class _Values:
+    """The elements of one master element by their IDs, of several of one the first."""
+
+    data: bytes
+    found: Mapping[int, Element]
+    several: Sequence[Element] = field(default_factory=list)
+
+    def number(self, kind: int, default: int = 0) -> int:
+        one = self.found.get(kind)
+        return default if one is None else unsigned(self.data, one)
+
+    def real(self, kind: int, default: float) -> float:
+        one = self.found.get(kind)
+        return default if one is None else real(self.data, one)
+
+    def text(self, kind: int, default: str = "") -> str:
+        one = self.found.get(kind)
+        return default if one is None else text(self.data, one)
+
+    def data_of(self, kind: int) -> bytes:
+        one = self.found.get(kind)
+        return b"" if one is None else self.data[one.payload : one.end]
+
+    def inside(self, kind: int) -> _Values:
+        one = self.found.get(kind)
+        return _Values(self.data, {}) if one is None else _values(self.data, one)
+
+
+def _values(data: bytes, parent: Element) -> _Values:
+    found: dict[int, Element] = {}
+    several = list(children(data, parent.payload, parent.end))
+    for one in several:
+        found.setdefault(one.kind, one)
+    return _Values(data, found, several)
+
+
+def parse_tracks(data: bytes) -> tuple[MatroskaTrack, ...]:
+    """Read the payload of a ``Tracks`` element.
+
+    Raises:
+        MalformedError: an element is cut off or impossible, or two tracks have the same number.
+        TooLargeError: there are too many tracks, or one's configuration is too large.
+    """
+    entries = [one for one in children(data, 0, len(data)) if one.kind == 0xAE]
+    if len(entries) > MAX_TRACKS:
+        raise TooLargeError(f"{len(entries)} tracks: more than {MAX_TRACKS}")
+    tracks = tuple([_track(_values(data, entry)) for entry in entries])
+    if len({track.number for track in tracks}) != len(tracks):  # §5.1.4.1.1
+        raise MalformedError("two tracks have the same number")
+    return tracks
+
+
+def _track(entry: _Values) -> MatroskaTrack:
+    video, audio = entry.inside(0xE0), entry.inside(0xE1)
+    private = entry.data_of(0x63A2)
+    if len(private) > MAX_PRIVATE_BYTES:
+        raise TooLargeError(f"configuration of a codec of {len(private)} bytes")
+    encrypted, compression = _encodings(entry.inside(0x6D80))
+    rate = audio.real(0xB5, 8000.0)
+    if not 0 < rate < 1 << 24:
+        raise MalformedError(f"sound of {rate} Hz")
+    return MatroskaTrack(
+        number=entry.number(0xD7),
+        kind=entry.number(0x83),
+        codec=entry.text(0x86),
+        private=private,
+        enabled=bool(entry.number(0xB9, 1)),
+        default=bool(entry.number(0x88, 1)),
+        name=entry.text(0x536E),
+        language=entry.text(0x22B59C, "eng"),  # §5.1.4.1.19: English where it doesn't say
+        extended_language=entry.text(0x22B59D),
+        default_duration=entry.number(0x23E383),
+        codec_delay=entry.number(0x56AA),
+        pixels=(video.number(0xB0), video.number(0xBA)),
+        display=_display(video),
+        colour=_colour(video) if 0x55B0 in video.found else None,
+        sample_rate=rate,
+        channels=audio.number(0x9F, 1),
+        encrypted=encrypted,
+        compression=compression,
+        dolby_vision=_dolby_vision(entry),
+    )
+
+
+def _display(video: _Values) -> tuple[int, int]:
+    """Give the size as shown (§5.1.4.1.28.12): in pixels, or of units other than these the ratio."""
+    return (0, 0) if video.number(0x54B2) > 3 else (video.number(0x54B0), video.number(0x54BA))
+
+
+def _colour(video: _Values) -> Colour:
+    colour = video.inside(0x55B0)
+    return Colour(
+        primaries=colour.number(0x55BB, 2),
+        transfer=colour.number(0x55BA, 2),
+        matrix=colour.number(0x55B1, 2),
+        full_range=colour.number(0x55B9) == 2,
+    )
+
+
+def _encodings(encodings: _Values) -> tuple[bool, int | None]:
+    """Say whether the frames are encrypted, and how they are compressed (§5.1.4.1.31)."""
+    encrypted, compression = False, None
+    for one in encodings.several:
+        if one.kind != 0x6240:
+            continue
+        encoding = _values(encodings.data, one)
+        if encoding.number(0x5033) == 1:
+            encrypted = True
+            continue
+        settings = encoding.inside(0x5034)
+        algorithm = settings.number(0x4254)
+        if algorithm != STRIPPED or settings.data_of(0x4255):
+            compression = algorithm
+    return encrypted, compression
+
+
+def _dolby_vision(entry: _Values) -> tuple[bytes, bytes] | None:
+    """Find the configuration of Dolby Vision (§5.1.4.1.17), whose type is that of its box."""
+    for one in entry.several:
+        if one.kind == 0x41E4:
+            mapping = _values(entry.data, one)
+            kind = mapping.number(0x41E7).to_bytes(8, "big")[4:]
+            if kind in (b"dvcC", b"dvvC"):
+                return kind, mapping.data_of(0x41ED)
+    return None

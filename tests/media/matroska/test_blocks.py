@@ -1,0 +1,211 @@
+"""Matroska read from hand-made elements: every way of writing blocks, and damage of every kind."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
+from media.matroska.blocks import KEY, MatroskaFile, MatroskaLimits, read_blocks
+from media.matroska.movie import read_matroska
+from media.mp4.movie import Movie
+
+UNKNOWN = b"\x01\xff\xff\xff\xff\xff\xff\xff"
+
+
+def element(kind: int, payload: bytes, size: bytes | None = None) -> bytes:
+    """Write an element, its size in eight bytes unless it is given."""
+    name = kind.to_bytes((kind.bit_length() + 7) // 8, "big")
+    return name + (size or (1 << 56 | len(payload)).to_bytes(8, "big")) + payload
+
+
+def number_of(kind: int, value: int) -> bytes:
+    data = value.to_bytes(max((value.bit_length() + 7) // 8, 1), "big")
+    return element(kind, data)
+
+
+HEAD = element(0x1A45DFA3, element(0x4282, b"webm"))
+OPUS_HEAD = b"OpusHead" + struct.pack("<BBHIhB", 1, 2, 312, 48000, 0, 0)
+SOUND = element(0xE1, element(0xB5, struct.pack(">f", 48000.0)) + number_of(0x9F, 2))
+
+
+def opus(track: int = 1, *more: bytes) -> bytes:
+    """Write the entry of a track of Opus."""
+    fixed = (number_of(0xD7, track), number_of(0x83, 2), element(0x86, b"A_OPUS"), element(0x63A2, OPUS_HEAD))
+    return element(0xAE, b"".join((*fixed, SOUND, *more)))
+
+
+def tracks(*entries: bytes) -> bytes:
+    return element(0x1654AE6B, b"".join(entries))
+
+
+def block(
+    time: int, *frames: bytes, flags: int = 0x80, track: int = 1, kind: int = 0xA3, lace: bytes = b""
+) -> bytes:
+    return element(kind, bytes((0x80 | track,)) + struct.pack(">hB", time, flags) + lace + b"".join(frames))
+
+
+def cluster(time: int, *blocks: bytes, size: bytes | None = None) -> bytes:
+    return element(0x1F43B675, number_of(0xE7, time) + b"".join(blocks), size)
+
+
+def segment(*parts: bytes, size: bytes | None = None) -> bytes:
+    return HEAD + element(0x18538067, b"".join(parts), size)
+
+
+def blocks_of(data: bytes, limits: MatroskaLimits | None = None) -> MatroskaFile:
+    return read_blocks(lambda at, length: data[at : at + length], len(data), limits or MatroskaLimits())
+
+
+def movie_of(data: bytes) -> Movie:
+    return read_matroska(lambda at, length: data[at : at + length], len(data), MatroskaLimits())[0]
+
+
+PACKET = b"\xfc" + bytes(9)  # 20 ms in one frame
+
+
+def frames_of(data: bytes) -> list[tuple[int, bytes, int]]:
+    (frames,) = blocks_of(data).frames.values()
+    return [
+        (time, data[at : at + size], flags)
+        for time, at, size, flags in zip(
+            frames.times, frames.offsets, frames.sizes, frames.flags, strict=True
+        )
+    ]
+
+
+@pytest.mark.parametrize("segment_size", [None, UNKNOWN])
+@pytest.mark.parametrize("cluster_size", [None, UNKNOWN])
+def test_blocks_are_found_in_clusters_of_known_and_unknown_size(
+    segment_size: bytes | None, cluster_size: bytes | None
+) -> None:
+    data = segment(
+        tracks(opus()),
+        cluster(0, block(0, b"a"), block(20, b"bc"), size=cluster_size),
+        element(0xEC, bytes(5000)),
+        cluster(1000, block(-10, b"d"), size=cluster_size),
+        size=segment_size,
+    )
+    assert frames_of(data) == [(0, b"a", KEY), (20, b"bc", KEY), (990, b"d", KEY)]
+
+
+def test_a_group_is_a_key_frame_unless_it_refers_to_another() -> None:
+    groups = [
+        element(0xA0, block(0, b"a", flags=0, kind=0xA1)),
+        element(0xA0, block(20, b"b", flags=0, kind=0xA1) + number_of(0xFB, 20)),
+        element(0xA0, number_of(0xFB, 20) + block(40, b"c", flags=0, kind=0xA1) + number_of(0x9B, 7)),
+    ]
+    data = segment(tracks(opus()), cluster(0, *groups))
+    assert [flags for _, _, flags in frames_of(data)] == [KEY, 0, 0]
+    assert blocks_of(data).frames[1].last_duration == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "lace"),
+    [
+        (0x02, bytes((2, 255, 45, 2))),  # Xiph's: 300 and 2
+        # EBML's: 300, and the difference to it, -298, in two bytes, whose range begins at -8191
+        (0x06, bytes((2, 0x41, 0x2C)) + (0x4000 | 8191 - 298).to_bytes(2, "big")),
+    ],
+)
+def test_the_frames_of_a_laced_block_are_told_apart(flags: int, lace: bytes) -> None:
+    frames = [b"x" * 300, b"yy", b"z" * 11]
+    data = segment(tracks(opus()), cluster(0, block(5, *frames, flags=0x80 | flags, lace=lace)))
+    assert [frame for _, frame, _ in frames_of(data)] == frames
+    assert [flags >> 1 for _, _, flags in frames_of(data)] == [0, 1, 2]
+
+
+def test_frames_of_one_size_share_their_block() -> None:
+    data = segment(tracks(opus()), cluster(0, block(0, *[PACKET] * 3, flags=0x84, lace=b"\x02")))
+    assert [frame for _, frame, _ in frames_of(data)] == [PACKET] * 3
+    (track,) = movie_of(data).tracks
+    assert bytes(track.tables[b"stts"])[4:] == struct.pack(">III", 1, 3, 960)
+
+
+def test_frames_without_their_first_bytes_and_compressed_ones_are_named_so() -> None:
+    for settings_, reason in ((b"\0", "zlib"), (b"\3", "first bytes")):
+        how = element(0x4254, settings_) + element(0x4255, b"\x0b\x77")
+        encoding = element(0x6D80, element(0x6240, element(0x5034, how)))
+        data = segment(tracks(opus(1, encoding)), cluster(0, block(0, PACKET), block(20, PACKET)))
+        assert reason in movie_of(data).tracks[0].obstacle
+
+
+def test_encrypted_tracks_are_named_so() -> None:
+    encoding = element(0x6D80, element(0x6240, number_of(0x5033, 1)))
+    data = segment(tracks(opus(1, encoding)), cluster(0, block(0, PACKET)))
+    assert movie_of(data).tracks[0].obstacle == "encrypted media"
+    with pytest.raises(UnsupportedError, match="encrypted"):
+        blocks_of(segment(tracks(opus()), cluster(0, element(0xAF, bytes(20)))))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD,
+        segment(),
+        segment(cluster(0, block(0, b"a"))),
+        segment(tracks(opus(), opus())),
+        segment(tracks(element(0xAE, element(0xE1, element(0xB5, b"abc"))))),
+        segment(tracks(element(0xAE, number_of(0xD7, 1 << 70)))),
+        segment(tracks(opus()), cluster(0, element(0xA3, b"\x81"))),
+        segment(tracks(opus()), cluster(0, block(0, b"abc", flags=0x86, lace=b"\xff\x7f\xff"))),
+        segment(tracks(opus()), cluster(0, block(0, b"abc", flags=0x82, lace=b"\x01\xff\xff"))),
+        segment(tracks(opus()), cluster(0, block(0, b"abc", flags=0x84, lace=b"\x01"))),
+        segment(tracks(opus()), element(0xEC, b"", b"\xff")),
+        segment(element(0x1549A966, number_of(0x2AD7B1, 0)), tracks(opus())),
+    ],
+)
+def test_impossible_files_are_malformed(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        blocks_of(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "limits"),
+    [
+        (segment(tracks(opus()), *[b"\xec\x80"] * 500), MatroskaLimits(elements=400)),
+        (segment(tracks(opus()), cluster(0, *[block(0, b"a")] * 50)), MatroskaLimits(frames=40)),
+        (segment(tracks(opus()), cluster(0, block(0, flags=0x84, lace=b"\xff"))), MatroskaLimits(frames=40)),
+        (segment(tracks(opus(1, element(0xEC, bytes(3000))))), MatroskaLimits(metadata_bytes=1000)),
+        (segment(tracks(*[opus(n) for n in range(1, 90)])), MatroskaLimits()),
+    ],
+)
+def test_what_is_more_than_the_limits_allow_is_refused(data: bytes, limits: MatroskaLimits) -> None:
+    with pytest.raises(TooLargeError):
+        blocks_of(data, limits)
+
+
+def test_times_that_no_clock_has_are_refused_or_bounded() -> None:
+    data = segment(
+        element(0x1549A966, number_of(0x2AD7B1, (1 << 40) - 1)),
+        tracks(opus()),
+        cluster((1 << 63) - 1, block(0, PACKET), block(20, PACKET)),
+    )
+    with pytest.raises(TooLargeError):
+        movie_of(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damage_anywhere_is_refused_or_read_within_the_limits(data: st.DataObject) -> None:
+    laced = block(60, *[PACKET] * 3, flags=0x84, lace=b"\x02")
+    group = element(0xA0, block(120, PACKET, flags=0, kind=0xA1) + number_of(0xFB, 20))
+    whole = bytearray(
+        segment(tracks(opus()), cluster(0, block(0, PACKET), block(20, PACKET), laced, group), size=UNKNOWN)
+    )
+    for _ in range(data.draw(st.integers(1, 5))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(MediaError):
+        for track in movie_of(bytes(whole)).tracks:
+            assert sum(map(len, track.tables.values())) < 4096
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=400))
+def test_anything_behind_the_tracks_is_refused_or_read(tail: bytes) -> None:
+    with contextlib.suppress(MediaError):
+        movie_of(segment(tracks(opus()), cluster(0, block(0, PACKET)), tail, size=UNKNOWN))
