@@ -173,7 +173,11 @@ class IFrameFile:
     def __init__(self, track: OfferedTrack, marked: IFrames, frames: IFrames, size: int) -> None:
         if np.any(frames.offsets + frames.frame_sizes > size):
             raise MalformedError("an I-frame lies beyond the end of the file")
-        self._track = track
+        # Not the track itself: with it the whole index would stay in memory, however few its I-frames are.
+        self._track_id = track.track_id
+        self._timescale = track.timescale
+        self._start, self._delay = track.samples.start, track.delay
+        self._init_bytes = len(track.init)
         self._frames = frames
         self._head = _head(track, len(marked), frames)
         self._bounds = np.cumsum(np.append(len(self._head), frames.sizes))
@@ -218,18 +222,18 @@ class IFrameFile:
         time, following = self._frames.times[number : number + 2].tolist()
         return write_fragment_header(
             sequence_number=number + 1,
-            track_id=self._track.track_id,
+            track_id=self._track_id,
             # The edit list of the init segment takes as much away again.
-            base_media_decode_time=time + self._track.samples.start,
+            base_media_decode_time=time + self._start,
             samples=(Sample(following - time, int(self._frames.frame_sizes[number])),),
         )
 
     def playlist(self) -> MediaPlaylist:
         """Write the I-frame playlist, whose addresses are relative to its own."""
-        init = Map(I_FRAMES_NAME, ByteRange(len(self._track.init), 0))
+        init = Map(I_FRAMES_NAME, ByteRange(self._init_bytes, 0))
         ticks = np.diff(self._frames.times)
-        ticks[0] += self._track.delay
-        durations = adding_up(Fraction(one, self._track.timescale) for one in ticks.tolist())
+        ticks[0] += self._delay
+        durations = adding_up(Fraction(one, self._timescale) for one in ticks.tolist())
         ranges = zip(np.diff(self._bounds).tolist(), self._bounds[:-1].tolist(), strict=True)
         segments = [
             Segment(I_FRAMES_NAME, duration, init, byte_range=ByteRange(*byte_range))

@@ -172,7 +172,7 @@ class OfferedTrack:
         return _TRACK_BYTES + len(self.init) + entry + 3 * self.cuts.nbytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class FileIndex:
     """What one file offers.
 

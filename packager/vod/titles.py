@@ -26,6 +26,7 @@ from packager.vod.chapters import NO_CHAPTERS, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
 from packager.vod.i_frames import IFrameFile, decodable_i_frames, marked_i_frames
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
+from packager.vod.index_memory import IndexMemory, IndexMemoryLimits
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
     Files,
@@ -53,6 +54,7 @@ class TitleLimits:
 
     Attributes:
         index_bytes: memory for all indexes together; that of a film of two hours takes 8 MB.
+        index_memory: how they share it.
         indexes: most of them.
         index: what the index of one file may be made of.
         made_at_once: how many indexes are made at the same time; each reads a whole ``moov`` into memory.
@@ -69,6 +71,7 @@ class TitleLimits:
     """
 
     index_bytes: int = 256 << 20
+    index_memory: IndexMemoryLimits = field(default_factory=IndexMemoryLimits)
     indexes: int = 1024
     index: IndexLimits = LIMITS
     made_at_once: int = 2
@@ -168,6 +171,7 @@ class Titles:
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
         self._lock = threading.Lock()
         self._making = threading.BoundedSemaphore(limits.made_at_once)
+        self._memory = IndexMemory(limits.index_bytes, limits.index_memory, self._free)
         self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
         self._open: WeakValueDictionary[tuple[Identity, str, int, tuple[int, int] | None], Segment] = (
@@ -548,7 +552,9 @@ class Titles:
         try:
             if not mine:
                 raise TimeoutError(f"{file.path} waits for others to be indexed")
-            index = read_index(file.pread, file.size, self._limits.index)
+            with self._memory.reading(file.pread) as read:
+                index = read_index(read, file.size, self._limits.index)
+                self._memory.add(index)
             for line in index.left_out:
                 log.warning("track_left_out", file=str(file.path), reason=line)
             future.set_result(index)
@@ -563,6 +569,16 @@ class Titles:
                     self._indexes.pop(file.identity, None)
                 future.cancel()
         self._forget()
+
+    def _free(self, wanted: int) -> None:
+        """Drop what wasn't used for longest, until so many bytes are free or nothing is left."""
+        with self._lock:
+            for identity, future in list(self._indexes.items()):
+                if wanted <= 0:
+                    break
+                if future.done():
+                    wanted -= _nbytes(future)
+                    del self._indexes[identity]
 
     def _forget(self) -> None:
         """Drop what wasn't used for longest until the rest is within the limits; the newest always stays."""
