@@ -1,0 +1,221 @@
+"""Subtitles of films in real players: each cue is shown with its picture, also after seeks.
+
+The picture of these films is white exactly while a subtitle is to be seen, and black else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page
+
+from tests.conftest import ServerProcess, start_server
+from tests.e2e.conftest import Tab, keep, new_page, open_tab
+from tests.e2e.scripts import script
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
+
+PATIENCE_SECONDS = 240.0
+FRAME = 0.04
+CUES = ((2.0, 3.52), (7.2, 8.4), (13.0, 13.52), (25.0, 28.0))
+"""When cues begin and end, whole frames; the second is shown over a cut."""
+
+TRIMMED = 0.8
+"""Seconds that are cut from the begin of a film without encoding, so that an edit list hides them."""
+
+FILMS = ("film.mp4", "trimmed.mp4")
+SHOWING = "[...video.textTracks].filter((track) => track.mode === 'showing' && track.cues?.length)"
+STARTS = f"""{SHOWING}.flatMap((track) => [...track.cues])
+  .map((cue) => [cue.startTime, cue.endTime, cue.text]).sort((a, b) => a[0] - b[0])"""
+ACTIVE = f"{SHOWING}.flatMap((track) => [...track.activeCues]).map((cue) => cue.text)"
+LOOKED_UP = f"""(() => {{
+  const now = performance.now();
+  if (!(now - window.sought < 1000)) {{ window.sought = now; video.currentTime = %s + 0.1 * Math.random(); }}
+  return {STARTS}.some(([, , text]) => text.includes("%s"));
+}})()"""
+"""Whether a cue is there; dash.js adds those that it has when the time changes."""
+
+BRIGHTNESS = """
+() => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 8;
+  const context = canvas.getContext("2d");
+  context.drawImage(video, 0, 0, 8, 8);
+  return context.getImageData(4, 4, 1, 1).data[0];
+}
+"""
+
+HLSJS = """
+const { default: Hls } = await import("ORIGIN/player/vendor/hls.min.mjs");
+window.player = new Hls({ subtitlePreference: { lang: "de" } });
+player.on(Hls.Events.ERROR, (_, data) => data.fatal && troubles.push(data.details));
+player.on(Hls.Events.SUBTITLE_TRACKS_UPDATED, () => {
+  player.subtitleTrack = player.subtitleTracks.findIndex((track) => track.lang === "de");
+});
+player.loadSource("ORIGIN/vod/FILM/master.m3u8");
+player.attachMedia(video);
+"""
+DASHJS = """
+window.player = dashjs.MediaPlayer().create();
+player.on("error", (event) => troubles.push(JSON.stringify(event.error)));
+player.updateSettings({ streaming: { text: { defaultEnabled: true } } });
+player.initialize(video, null, false);
+player.setInitialMediaSettingsFor("text", { lang: "de" });
+player.attachSource("ORIGIN/vod/FILM/manifest.mpd");
+"""
+SHAKA = """
+window.player = new shaka.Player();
+player.addEventListener("error", (event) => troubles.push(JSON.stringify(event.detail)));
+await player.attach(video);
+await player.load("ORIGIN/vod/FILM/MASTER");
+await player.selectTextTrack(player.getTextTracks().find((track) => track.language === "de"));
+player.setTextTrackVisibility?.(true);
+"""
+PLAYERS = {
+    "hls.js": (None, HLSJS),
+    "dash.js": ("dashjs", DASHJS),
+    "Shaka, DASH": ("shaka-player", SHAKA.replace("MASTER", "manifest.mpd")),
+    "Shaka, HLS": ("shaka-player", SHAKA.replace("MASTER", "master.m3u8")),
+}
+
+
+def srt(text: str) -> str:
+    def time_of(seconds: float) -> str:
+        return f"00:00:{int(seconds):02d},{round(seconds % 1 * 1000):03d}"
+
+    cues = enumerate(CUES, 1)
+    return "".join(f"{n}\n{time_of(a)} --> {time_of(b)}\n{text} {n}\n\n" for n, (a, b) in cues)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A library with films that have German subtitles in them, and French ones beside them."""
+    folder: Path = tmp_path_factory.mktemp("subtitled")
+    library = folder / "library"
+    library.mkdir()
+    (folder / "de.srt").write_text(srt("Untertitel"))
+    parts = ((0, 9, "One"), (9, 32, "Two"))
+    chapters = [f"[CHAPTER]\nTIMEBASE=1/1\nSTART={a}\nEND={b}\ntitle={title}\n" for a, b, title in parts]
+    (folder / "chapters.txt").write_text(";FFMETADATA1\n" + "".join(chapters))
+    white = "+".join(f"between(t,{start - FRAME / 4},{end - FRAME / 4})" for start, end in CUES)
+    picture = f"color=black:s=320x180:r=25:d=32,drawbox=color=white:t=fill:enable='{white}'"
+    inputs = ("-f", "lavfi", "-i", picture, "-f", "lavfi", "-i", "sine=d=32", "-i", folder / "de.srt")
+    words = "-map 0 -map 1 -map 2 -map_chapters 3 -c:a aac"
+    words += " -c:v libx264 -preset ultrafast -pix_fmt yuv420p -bf 2 -g 50"
+    text = "-c:s mov_text -metadata:s:s:0 language=ger"
+    ffmpeg(*inputs, "-i", folder / "chapters.txt", *words.split(), *text.split(), library / "film.mp4")
+    cut = (
+        "-ss",
+        TRIMMED,
+        "-i",
+        library / "film.mp4",
+        "-map",
+        "0:v",
+        "-map",
+        "0:a",
+        "-map",
+        "0:s",
+        "-c",
+        "copy",
+    )
+    ffmpeg(*cut, library / "trimmed.mp4")
+    (library / "film.fr.srt").write_text(srt("Sous-titre"))
+    server = start_server("--library", str(library), "--port", "0")
+    yield server
+    server.stop()
+
+
+def ffmpeg(*words: object) -> None:
+    command = ["ffmpeg", "-nostdin", "-loglevel", "error", *map(str, words)]
+    subprocess.run(command, check=True, timeout=300)
+
+
+async def until(page: Page, expression: str) -> Any:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not (value := await page.evaluate(expression)):
+        if time.monotonic() > end:
+            state = await page.evaluate(f"[video.currentTime, video.readyState, window.troubles, {STARTS}]")
+            pytest.fail(f"{expression} not in {PATIENCE_SECONDS:.0f} s; {state}")
+        await asyncio.sleep(0.05)
+    return value
+
+
+async def seek(page: Page, to: float) -> float:
+    """Show the picture of a time, and say how bright it is."""
+    await page.evaluate(f"() => {{ video.pause(); video.currentTime = {to}; }}")
+    await until(page, f"!video.seeking && video.readyState >= 2 && Math.abs(video.currentTime - {to}) < 0.01")
+    found: float = await page.evaluate(BRIGHTNESS)
+    return found
+
+
+async def is_with_its_picture(page: Page, number: int, start: float, end: float) -> None:
+    """Look at the pictures half a frame before and after a cue's begin and end, and whether it is shown."""
+    for at, shown in (
+        *((start - FRAME / 2, False), (start + FRAME / 2, True)),
+        *((end - FRAME / 2, True), (end + FRAME / 2, False)),
+    ):
+        bright = await seek(page, at)
+        if (bright > 128) != shown:  # the decoder's picture may come a moment later
+            await asyncio.sleep(0.5)
+            bright = await page.evaluate(BRIGHTNESS)
+        assert (bright > 128) == shown, f"the picture at {at} of cue {number}"
+        wanted = f"Untertitel {number}"
+        await until(page, f"{ACTIVE}.some((text) => text.includes('{wanted}')) === {json.dumps(shown)}")
+
+
+@pytest.mark.parametrize("film", FILMS)
+@pytest.mark.parametrize("player", PLAYERS)
+async def test_each_cue_is_shown_with_its_picture(
+    browser: Browser, server: ServerProcess, player: str, film: str
+) -> None:
+    package, start = PLAYERS[player]
+    page = await new_page(browser)
+    await page.goto(f"{server.url}/api/library")  # for a page of the same origin, whose modules may be used
+    await page.set_content("<video muted width=640></video>")
+    await page.evaluate("() => { window.video = document.querySelector('video'); window.troubles = []; }")
+    if package is not None:
+        await page.add_script_tag(path=script(package))
+    start = start.replace("ORIGIN", server.url).replace("FILM", film)
+    await page.evaluate(f"async () => {{ {start} }}")
+    await until(page, "video.readyState >= 2")
+    early = TRIMMED if film == "trimmed.mp4" else 0
+    # In another order than that of their times: text is asked for where somebody seeks.
+    # ffmpeg lengthens the last cue of a film that it cuts: that one can't be asked for.
+    for number in (1, 3, 2) if early else (4, 1, 3, 2):
+        wanted = f"Untertitel {number}"
+        about = CUES[number - 1][0]
+        await until(page, LOOKED_UP % (about, wanted))
+        cues = await page.evaluate(f"{STARTS}.filter(([, , text]) => text.includes('{wanted}'))")
+        first, last = min(cue[0] for cue in cues), max(cue[1] for cue in cues)
+        assert last - first == pytest.approx(CUES[number - 1][1] - CUES[number - 1][0], abs=FRAME / 2)
+        # A film that was cut is published from the key frame on, which is as much earlier.
+        assert first == pytest.approx(about, abs=early + FRAME / 2)
+        await is_with_its_picture(page, number, first, last)
+    assert await page.evaluate("troubles") == []
+    await page.close()
+
+
+async def test_the_page_offers_subtitles_in_the_adaptive_mode(
+    browser: Browser, server: ServerProcess
+) -> None:
+    tab: Tab = await open_tab(browser, server.url)
+    await tab.open("library/film.mp4?mode=hls")
+    await tab.page.get_by_label("Captions").select_option("Français")
+    await tab.until(
+        "[...headwater.video.textTracks].some((track) => track.mode === 'showing' && track.cues?.length)"
+    )
+    await tab.value("void (headwater.video.pause(), headwater.video.currentTime = 2.5)")
+    await tab.until(
+        "[...headwater.video.textTracks].some((track) => track.activeCues?.[0]?.text === 'Sous-titre 1')"
+    )
+    await tab.screenshot("subtitles")
+    keep("subtitles", {"tracks": await tab.value("headwater.hls.subtitleTracks.map((track) => track.name)")})
+    assert tab.troubles == []
+    await tab.page.context.close()
