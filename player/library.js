@@ -116,6 +116,8 @@ export class LibraryView {
         key: item.path,
         mode,
         url: mode === "hls" ? item.hls : item.media,
+        subtitles: item.subtitles,
+        chapters: item.chapters,
         start: same ? video.currentTime : number("t", 0),
         buffer: number("buffer", 0),
         level: number("level", -1),
@@ -131,6 +133,7 @@ function describe(item) {
     item.width && `${item.width} × ${item.height}`,
     item.duration && clock(item.duration),
     item.size && bytes(item.size),
+    item.subtitles?.length && `subtitles: ${item.subtitles.map((one) => one.name).join(", ")}`,
     item.codecs && item.codecs.split(/, */).map((codec) => CODECS[codec] ?? codec).join(", "),
   ].filter(Boolean).join(" · ");
 }

@@ -2,6 +2,7 @@
 // encoder goes away and comes back. Events: "change" (source or levels), "message" (detail: text or "").
 
 import Hls from "./vendor/hls.min.mjs";
+import { el } from "./dom.js";
 import { Progress, Retry } from "./retry.js";
 
 const CHECK_EVERY_MS = 500;
@@ -18,6 +19,7 @@ export class Playback extends EventTarget {
   #troubled = false;
   #mediaErrorAt = -Infinity;
   #language = null;
+  #elements = [];
   source = null;
   hls = null;
   recoveries = 0;
@@ -27,11 +29,13 @@ export class Playback extends EventTarget {
     this.video = video;
     video.addEventListener("error", () => this.#onNativeError());
     video.addEventListener("playing", () => this.#message(""));
+    video.textTracks.addEventListener("change", () => this.#changed());
     setInterval(() => this.#check(), CHECK_EVERY_MS);
   }
 
   /**
-   * @param source {key, mode: "file"|"hls"|"live", url, start (s), buffer (s) or 0, level (index) or -1}
+   * @param source {key, mode: "file"|"hls"|"live", url, start (s), buffer (s) or 0, level (index) or -1};
+   *   of a whole file also subtitles, as the library's list has them
    * @param play whether to begin by itself
    */
   open(source, play) {
@@ -62,11 +66,22 @@ export class Playback extends EventTarget {
     this.#changed();
   }
 
+  /** The names of the text tracks, and which of them is shown; -1 for none. */
+  get captions() {
+    if (this.hls) return { names: this.hls.subtitleTracks.map((track) => track.name), chosen: this.hls.subtitleTrack };
+    const tracks = this.#elements.map((element) => element.track);
+    return { names: tracks.map((track) => track.label), chosen: tracks.findIndex((track) => track.mode === "showing") };
+  }
+
   /** Selects a text track; -1 for none. The language is kept for the next item. */
   setCaptions(index) {
-    if (!this.hls) return;
-    this.#language = this.hls.subtitleTracks[index]?.lang ?? null;
-    this.hls.subtitleTrack = index;
+    if (this.hls) {
+      this.#language = this.hls.subtitleTracks[index]?.lang ?? null;
+      this.hls.subtitleTrack = index;
+    } else {
+      this.#language = this.#elements[index]?.srclang ?? null;
+      this.#elements.forEach(({ track }, number) => { track.mode = number === index ? "showing" : "disabled"; });
+    }
     this.#changed();
   }
 
@@ -76,9 +91,20 @@ export class Playback extends EventTarget {
     this.play();
   }
 
+  /** Gives a whole file the text that the server has of it. */
+  #addTracks() {
+    this.#elements = (this.source.subtitles ?? []).map((one) => el("track", {
+      kind: one.sdh ? "captions" : "subtitles", label: one.name, srclang: one.language ?? "", src: one.webvtt,
+      default: one.default,
+    }));
+    this.video.append(...this.#elements);
+  }
+
   #unload() {
     this.hls?.destroy();
     this.hls = null;
+    for (const element of this.#elements) element.remove();
+    this.#elements = [];
     if (this.video.hasAttribute("src")) {
       this.video.removeAttribute("src");
       this.video.load();
@@ -91,7 +117,10 @@ export class Playback extends EventTarget {
     // Asked before the element: Chromium answers "maybe" to m3u8 and then plays it without our levels and latency.
     if (mode !== "file" && Hls.isSupported()) {
       this.#loadHls(start);
-    } else if (mode === "file" || this.video.canPlayType("application/vnd.apple.mpegurl")) {
+    } else if (mode === "file") {
+      this.video.src = start > 0 ? `${url}#t=${start}` : url;
+      this.#addTracks();
+    } else if (this.video.canPlayType("application/vnd.apple.mpegurl")) {
       this.video.src = start > 0 ? `${url}#t=${start}` : url;
     } else {
       this.#message("This browser can't play adaptive streams. Choose “Whole file”, or use a newer browser.");

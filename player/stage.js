@@ -1,6 +1,7 @@
 // The controls around the video: title, mode, quality, live edge, statistics and graph.
 
 import { byId, el, say } from "./dom.js";
+import { Chapters } from "./chapters.js";
 import { Graph } from "./graph.js";
 import { levelName, read, show } from "./stats.js";
 
@@ -11,6 +12,7 @@ export class Stage {
   constructor(playback) {
     this.playback = playback;
     this.graph = new Graph(byId("graph"));
+    this.chapters = new Chapters(playback.video);
     this.onMode = () => {};
     byId("modes").addEventListener("change", (event) => this.onMode(event.target.value));
     byId("quality").addEventListener("change", (event) => playback.setLevel(Number(event.target.value)));
@@ -32,6 +34,7 @@ export class Stage {
     for (const input of byId("modes").querySelectorAll("input")) input.checked = input.value === source.mode;
     byId("edge").hidden = source.mode !== "live";
     this.graph.clear();
+    this.chapters.show(source.chapters ?? null);
     this.playback.open(source, play);
   }
 
@@ -41,6 +44,7 @@ export class Stage {
     say(byId("facts"), text);
     byId("modes").hidden = true;
     byId("edge").hidden = true;
+    this.chapters.show(null);
     this.graph.clear();
   }
 
@@ -56,10 +60,9 @@ export class Stage {
   }
 
   #captions() {
-    const { hls } = this.playback;
-    const tracks = hls?.subtitleTracks ?? [];
-    byId("captions-box").hidden = tracks.length === 0;
-    offer(byId("captions"), ["Off", ...tracks.map((track) => track.name)], hls?.subtitleTrack ?? -1);
+    const { names, chosen } = this.playback.captions;
+    byId("captions-box").hidden = names.length === 0;
+    offer(byId("captions"), ["Off", ...names], chosen);
   }
 
   #refresh() {

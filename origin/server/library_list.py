@@ -25,6 +25,7 @@ from packager.library.catalogue import (
     Entry,
     Facts,
     LibraryTitle,
+    TextFacts,
 )
 
 ADDRESS = "/api/library"
@@ -166,6 +167,27 @@ def describe_file(entry: Entry) -> dict[str, object]:
         "media": f"/media/{path}",
         "hls": None if facts.obstacle or not known else f"/vod/{path}/master.m3u8",
         "obstacle": facts.obstacle,
+        **_describe_text(facts.text),
+    }
+
+
+def _describe_text(text: TextFacts) -> dict[str, object]:
+    """Describe subtitles and chapters, and the addresses at which they are as a whole."""
+    return {
+        "subtitles": [
+            {
+                "name": one.name,
+                "language": one.language,
+                "default": one.default,
+                "forced": one.forced,
+                "sdh": one.sdh,
+                "file": one.file,
+                "webvtt": f"/vod/{quote(one.path)}",
+            }
+            for one in text.subtitles
+        ],
+        "subtitles_left_out": list(text.left_out),
+        "chapters": None if text.chapters is None else f"/vod/{quote(text.chapters)}",
     }
 
 
@@ -187,4 +209,5 @@ def describe_title(title: LibraryTitle) -> dict[str, object]:
         "renditions": [entry.path for entry in title.renditions],
         "hls": f"/vod/{quote(title.path)}/master.m3u8" if packaged else None,
         "obstacle": (title.facts or Facts()).obstacle,
+        **_describe_text((title.facts or Facts()).text),
     }

@@ -27,6 +27,7 @@ FILES = {
     "player.js": SCRIPT,
     "dom.js": SCRIPT,
     "graph.js": SCRIPT,
+    "chapters.js": SCRIPT,
     "library.js": SCRIPT,
     "live.js": SCRIPT,
     "mediasession.js": SCRIPT,

@@ -121,6 +121,7 @@ class Services:
             self.library.root,
             tools,
             self.titles.obstacle,
+            text=self.titles.text,
             withheld=self.library.withheld,
             limits=replace(
                 limits.catalogue,

@@ -50,6 +50,47 @@ BROWSER_PIXELS = re.compile(r"yuvj?420p")
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleTrack:
+    """Subtitles or captions that a film is offered with.
+
+    Attributes:
+        name: what people call them.
+        language: BCP 47 tag, or None.
+        default: whether they are shown where nobody chooses.
+        forced: whether they have only what has to be read by who understands the sound.
+        sdh: whether they tell of sounds, too, for who doesn't hear.
+        file: name of the file beside the film that they are from; None of the film's own.
+        path: of the whole text as WebVTT, below the address of VOD.
+    """
+
+    name: str
+    language: str | None
+    default: bool
+    forced: bool
+    sdh: bool
+    file: str | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextFacts:
+    """The text of a film.
+
+    Attributes:
+        subtitles: its subtitles and captions.
+        left_out: a line for each subtitle file beside it that can't be read.
+        chapters: path of its chapters below the address of VOD, or None.
+    """
+
+    subtitles: tuple[SubtitleTrack, ...] = ()
+    left_out: tuple[str, ...] = ()
+    chapters: str | None = None
+
+
+NO_TEXT = TextFacts()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What ffprobe says of a file.
 
@@ -60,6 +101,7 @@ class Facts:
         codecs: ffmpeg's names of the streams' codecs, video first.
         reason: why browsers can't play it; None if they can.
         obstacle: why it can't be served as HLS; None if it can, or nobody asked.
+        text: its subtitles and chapters, of what can be served as HLS.
     """
 
     duration: float | None = None
@@ -68,6 +110,7 @@ class Facts:
     codecs: tuple[str, ...] = ()
     reason: str | None = None
     obstacle: str | None = None
+    text: TextFacts = NO_TEXT
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +202,7 @@ class Catalogue:
     Args:
         tools: ffprobe; None where there is none, and files are listed without facts.
         obstacle: tells of a path why no HLS can be made of the file or title, or None; it may block.
+        text: tells of a path what text the file or title has; it may block.
         withheld: what isn't listed.
     """
 
@@ -170,12 +214,14 @@ class Catalogue:
         tools: Tools | None,
         obstacle: Callable[[str], str | None] = lambda _: None,
         *,
+        text: Callable[[str], TextFacts] = lambda _: NO_TEXT,
         withheld: Withheld = NOTHING_WITHHELD,
         limits: CatalogueLimits = DEFAULT_LIMITS,
     ) -> None:
         self._root = root
         self._tools = tools
         self._obstacle = obstacle
+        self._text = text
         self.limits = limits
         self.listing = FileListing(root, CONTAINERS, withheld, limits.listing)
         # The one that wasn't asked for for longest comes first, in both.
@@ -297,10 +343,11 @@ class Catalogue:
 
     async def _facts(self, item: Renditions | File) -> Facts:
         obstacle = await asyncio.to_thread(self._obstacle, item.path)
+        text = NO_TEXT if obstacle else await asyncio.to_thread(self._text, item.path)
         if self._tools is None or isinstance(item, Renditions):
-            return Facts(obstacle=obstacle)
+            return Facts(obstacle=obstacle, text=text)
         facts = await probe(self._root / item.path, self._tools, self.limits)
-        return replace(facts, obstacle=obstacle)
+        return replace(facts, obstacle=obstacle, text=text)
 
 
 def _kind(item: Renditions | File) -> str:

@@ -27,6 +27,9 @@ RENDITION = re.compile(r"(?P<title>.+)\.(?P<height>[0-9]{2,4})p\.(mp4|m4v|mov|mk
 SUBTITLE_ENDINGS = (".srt", ".vtt")
 """Endings of files with subtitles that belong to the film whose name theirs begins with."""
 
+MAX_SIDECARS = 32
+"""Most subtitle files of one film that are looked at."""
+
 MAX_RENDITIONS = 16
 """Most files of one title."""
 
@@ -63,11 +66,13 @@ class File(NamedTuple):
         path: relative to the library, with slashes.
         size: in bytes.
         modified: in nanoseconds since the epoch.
+        sidecars: name, size and modification time of each subtitle file beside it.
     """
 
     path: str
     size: int
     modified: int
+    sidecars: tuple[tuple[str, int, int], ...] = ()
 
 
 class Renditions(NamedTuple):
@@ -216,7 +221,7 @@ class FileListing:
         # Before it is read: what changes meanwhile is a change.
         found.folders[folder] = time_of_change(self._root / folder)
         try:
-            names = self._names(folder, found, withheld)
+            names, subtitles = self._names(folder, found, withheld)
         except OSError:
             if not folder:
                 raise
@@ -234,11 +239,27 @@ class FileListing:
             except OSError:  # gone since the folder was read
                 continue
             if stat.S_ISREG(status.st_mode) and identity_of(status) not in withheld:
-                found.files.append(File(path, status.st_size, status.st_mtime_ns))
+                sidecars = self._sidecars(folder, name, subtitles)
+                found.files.append(File(path, status.st_size, status.st_mtime_ns, sidecars))
 
-    def _names(self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]]) -> Iterator[str]:
-        """Yield a folder's names, those of folders with a slash, in the order of their paths."""
+    def _sidecars(self, folder: str, name: str, subtitles: Sequence[str]) -> tuple[tuple[str, int, int], ...]:
+        """Look at the subtitle files whose names begin as a film's does, so that a change of them is one."""
+        found: dict[str, tuple[str, int, int]] = {}
+        for stem in media_stems(name) if subtitles else ():
+            for one in beginning_with(subtitles, stem)[:MAX_SIDECARS]:
+                try:
+                    status = (self._root / folder / one).lstat()
+                except OSError:  # gone since the folder was read
+                    continue
+                found.setdefault(one, (one, status.st_size, status.st_mtime_ns))
+        return tuple(found.values())
+
+    def _names(
+        self, folder: str, found: _Found, withheld: frozenset[tuple[int, int]]
+    ) -> tuple[Iterator[str], Sequence[str]]:
+        """Read a folder's names, those of folders with a slash, in order of their paths; and subtitles'."""
         names: list[str] = []
+        subtitles: list[str] = []
         with os.scandir(self._root / folder) as entries:
             for entry in entries:
                 found.names += 1
@@ -253,13 +274,21 @@ class FileListing:
                         names.append(f"{entry.name}/")
                 elif PurePosixPath(entry.name).suffix.lower() in self._endings:
                     names.append(entry.name)
-        return in_order(names)
+                elif entry.name.lower().endswith(SUBTITLE_ENDINGS):
+                    subtitles.append(entry.name)
+        return in_order(names), list(in_order(subtitles))
 
 
 def media_stems(name: str) -> list[str]:
     """Give what the names of a film's subtitle files begin with: its own name's stem, and its title's."""
     match = RENDITION.fullmatch(name)
     return [PurePosixPath(name).stem, *([] if match is None else [match["title"]])]
+
+
+def beginning_with(names: Sequence[str], stem: str) -> Sequence[str]:
+    """Give those of some names in order that begin with a stem and a dot."""
+    # In ASCII the slash follows the dot.
+    return names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
 
 
 class FolderTitles:
@@ -298,9 +327,7 @@ class FolderTitles:
 
     def subtitles(self, folder: str, stem: str) -> list[str]:
         """Return the subtitle files whose name begins with a film's, in order; raises likewise."""
-        names = self._known(folder).subtitles
-        # What begins with the stem and a dot comes before the slash, which follows the dot in ASCII.
-        return names[bisect.bisect_left(names, f"{stem}.") : bisect.bisect_left(names, f"{stem}/")]
+        return list(beginning_with(self._known(folder).subtitles, stem))
 
     def _known(self, folder: str) -> _FolderNames:
         with self._lock:

@@ -17,6 +17,7 @@ import structlog
 
 from media.errors import MediaError, TooLargeError
 from media.mp4.chapters import Chapter
+from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
@@ -29,6 +30,7 @@ from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, rea
 from packager.vod.index_memory import IndexMemory, IndexMemoryLimits
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
+    CHAPTERS_NAME,
     Files,
     OfferedFile,
     media_playlist,
@@ -37,7 +39,7 @@ from packager.vod.playlists import (
 )
 from packager.vod.segment import Segment, make_segment
 from packager.vod.sidecars import Sidecar, SidecarLimits, Sidecars, all_text_tracks
-from packager.vod.text_playlists import text_playlist
+from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
 
 log = structlog.get_logger()
@@ -470,6 +472,38 @@ class Titles:
                 raise BusyError(str(error)) from error
             return str(error)
         return None
+
+    def text(self, name: str) -> TextFacts:
+        """Say what subtitles and chapters a file or title has.
+
+        Raises:
+            BusyError: that can't be told now.
+        """
+        try:
+            found = [
+                replace(one, sidecars=self._sidecars.beside(one.path))
+                for one in self._found(name, played=False)
+            ]
+        except (MediaError, NotFoundError):
+            return NO_TEXT
+        except OSError as error:
+            raise BusyError(str(error)) from error
+        best = max(found, key=lambda one: len(all_text_tracks(one.index, one.sidecars)[0]))
+        tracks, left_out = all_text_tracks(best.index, best.sidecars)
+        subtitles = [
+            SubtitleTrack(
+                text_title(track),
+                track.language,
+                track.default,
+                track.forced,
+                track.sdh,
+                track.file or None,
+                f"{best.path}/{TEXT_FOLDER}/{track.name}.vtt",
+            )
+            for track in tracks
+        ]
+        chapters = [f"{one.path}/{CHAPTERS_NAME}" for one in found if one.index.chapters]
+        return TextFacts(tuple(subtitles), tuple(left_out), chapters[0] if chapters else None)
 
     @staticmethod
     def _track(index: FileIndex, name: str, track: str) -> OfferedTrack:

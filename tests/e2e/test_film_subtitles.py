@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Page
 
 from tests.conftest import ServerProcess, start_server
-from tests.e2e.conftest import Tab, keep, new_page, open_tab
+from tests.e2e.conftest import Tab, new_page, open_tab
 from tests.e2e.scripts import script
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
@@ -202,20 +204,44 @@ async def test_each_cue_is_shown_with_its_picture(
     await page.close()
 
 
-async def test_the_page_offers_subtitles_in_the_adaptive_mode(
-    browser: Browser, server: ServerProcess
+SHOWN = "[...headwater.video.textTracks].some((track) => track.activeCues?.[0]?.text === '%s')"
+
+
+@pytest.mark.parametrize("mode", ["hls", "file"])
+async def test_the_page_offers_subtitles_and_marks_chapters(
+    browser: Browser, server: ServerProcess, mode: str
 ) -> None:
     tab: Tab = await open_tab(browser, server.url)
-    await tab.open("library/film.mp4?mode=hls")
+    await tab.open(f"library/film.mp4?mode={mode}")
+    await tab.playing()
     await tab.page.get_by_label("Captions").select_option("Français")
-    await tab.until(
-        "[...headwater.video.textTracks].some((track) => track.mode === 'showing' && track.cues?.length)"
-    )
     await tab.value("void (headwater.video.pause(), headwater.video.currentTime = 2.5)")
-    await tab.until(
-        "[...headwater.video.textTracks].some((track) => track.activeCues?.[0]?.text === 'Sous-titre 1')"
-    )
-    await tab.screenshot("subtitles")
-    keep("subtitles", {"tracks": await tab.value("headwater.hls.subtitleTracks.map((track) => track.name)")})
+    await tab.until(SHOWN % "Sous-titre 1")
+    chapters = tab.page.get_by_role("list", name="Chapters")
+    assert await chapters.get_by_role("button").all_text_contents() == ["One", "Two"]
+    await tab.screenshot(f"subtitles-{mode}")
+    await chapters.get_by_role("button", name="Two").click()
+    await tab.until("Math.abs(headwater.video.currentTime - 9) < 0.1")
+    current = "document.querySelector('#chapters [aria-current]')?.textContent"
+    await tab.until(f"{current} === 'Two'")
+    await tab.page.get_by_label("Captions").select_option("Off")
+    await tab.until("[...headwater.video.textTracks].every((track) => track.mode !== 'showing')")
     assert tab.troubles == []
     await tab.page.context.close()
+
+
+async def test_the_list_of_the_library_says_what_text_films_have(server: ServerProcess) -> None:
+    def item() -> dict[str, Any]:
+        items = httpx.get(f"{server.url}/api/library", timeout=PATIENCE_SECONDS).json()
+        return next(one for one in items if one["path"] == "film.mp4")
+
+    def has(names: list[str]) -> bool:
+        return [one["name"] for one in item()["subtitles"]] == names
+
+    await asyncio.to_thread(wait_for, lambda: has(["Deutsch", "Français"]), what="two tracks in the list")
+    german, french = (await asyncio.to_thread(item))["subtitles"]
+    assert (german["language"], german["default"], german["file"]) == ("de", True, None)
+    assert (french["language"], french["default"], french["file"]) == ("fr", False, "film.fr.srt")
+    assert (await asyncio.to_thread(item))["chapters"] == "/vod/film.mp4/chapters.json"
+    text = await asyncio.to_thread(httpx.get, f"{server.url}{french['webvtt']}", timeout=PATIENCE_SECONDS)
+    assert (text.headers["content-type"], text.text.count("Sous-titre")) == ("text/vtt", len(CUES))
