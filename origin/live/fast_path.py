@@ -28,7 +28,6 @@ from origin.http1.fast_path import (
 from origin.http1.request_head import PlainFields, RequestLine
 from origin.live.directives import CARRIED, DirectiveError, Directives
 from origin.live.dvr_segments import media_tag
-from origin.live.memfd_cache import MemfdCache, MemfdCopy, MemfdLimits
 from origin.live.open_segment import PartWait
 from origin.live.reload import Reload, not_found_max_age, read_query
 from origin.live.routes import refusal
@@ -41,6 +40,7 @@ from origin.responses.cached import (
     reply_from_response,
     text_reply,
 )
+from origin.responses.memfd_cache import MemfdCache, MemfdCopy, MemfdLimits
 from packager.publish.hls import RenderingError
 from packager.publish.live_stream import LiveStream
 from packager.window.rendition import Rendition

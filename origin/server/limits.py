@@ -8,8 +8,8 @@ from origin.access.credentials import GuessLimits
 from origin.events.limits import EventLimits
 from origin.http1.request_head import HttpLimits
 from origin.live.limits import PublishingLimits
-from origin.live.memfd_cache import MemfdLimits
 from origin.radio.limits import RadioLimits
+from origin.responses.memfd_cache import MemfdLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
 from origin.vod.answer_cache import AnswerCacheLimits

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from origin.http1.sendfile import READ_LIMIT
-from origin.live.memfd_cache import Media, MemfdCache, MemfdLimits
+from origin.responses.memfd_cache import Media, MemfdCache, MemfdLimits
 
 SIZE = READ_LIMIT + 1
 
