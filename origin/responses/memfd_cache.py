@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from origin.http.byte_ranges import ByteRange
@@ -34,7 +35,8 @@ class MemfdCopy:
     """Bytes in a file that has no name; closed when nobody holds this any more.
 
     Args:
-        data: the bytes.
+        size: how many.
+        pieces: the bytes, in pieces.
 
     Attributes:
         fd: its descriptor.
@@ -42,17 +44,23 @@ class MemfdCopy:
 
     Raises:
         OSError: there is no descriptor left, or no memory.
+        EOFError: the pieces have fewer bytes.
     """
 
     __slots__ = ("fd", "span")
 
-    def __init__(self, data: Media) -> None:
-        self.span = ByteRange(0, len(data) - 1)
+    def __init__(self, size: int, pieces: Iterable[Media]) -> None:
+        self.span = ByteRange(0, size - 1)
         self.fd = -1
         self.fd = os.memfd_create("headwater-media", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, len(data))
-        with mmap.mmap(self.fd, len(data)) as memory:
-            memory[:] = data
+        os.ftruncate(self.fd, size)
+        with mmap.mmap(self.fd, size) as memory:
+            at = 0
+            for piece in pieces:
+                memory[at : at + len(piece)] = piece
+                at += len(piece)
+        if at < size:
+            raise EOFError(f"{at} bytes of {size}")
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -103,7 +111,7 @@ class MemfdCache:
 
 def _copy(data: Media) -> MemfdCopy | None:
     try:
-        return MemfdCopy(data)
+        return MemfdCopy(len(data), (data,))
     except OSError:
         # As many descriptors as may be are in use: then it is sent as it is.
         return None

@@ -13,7 +13,7 @@ from origin.responses.memfd_cache import MemfdLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
 from origin.vod.answer_cache import AnswerCacheLimits
-from origin.vod.fast_path import SegmentCacheLimits
+from origin.vod.segment_cache import SegmentCacheLimits
 from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits

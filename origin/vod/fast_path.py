@@ -5,46 +5,27 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http import content_coding
-from origin.http.byte_ranges import ByteRange, Span
+from origin.http.byte_ranges import Span
 from origin.http.select import Headers
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import HEADS_KEPT, AnsweringConnection, FastAnswer, encoded
-from origin.http1.file_runs import FileRuns
 from origin.http1.request_head import PlainFields, RequestLine
-from origin.http1.sendfile import Piece
 from origin.responses.cached import RequestTraits, ResponseFrame, init_reply, text_reply
+from origin.responses.memfd_cache import MemfdCopy
 from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
 from origin.vod.routes import metadata_of
-from packager.vod import OpenSegment, Segment, Titles
+from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits
+from packager.vod import Titles
 
 AREA = "vod"
 """Where requests for VOD are counted."""
 
 _SEGMENT = re.compile(rb"(/vod/[^?]+)/([a-z0-9-]+)/(0|[1-9][0-9]{0,7})\.m4s")
-
-LONG_RUN = 16 * 1024
-"""Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentCacheLimits:
-    """What is kept of segments that were asked for of late: their headers, and where their data are.
-
-    Attributes:
-        segments: most of them.
-        bytes: most bytes of all together.
-    """
-
-    segments: int = 4096
-    bytes: int = 16 << 20
 
 
 class VodService(NamedTuple):
@@ -86,10 +67,8 @@ class VodFastPath:
         self._titles = service.titles
         self._files = service.open_files
         self._answers = service.answers
-        self._headers = tuple(headers)
-        self._limits = limits or SegmentCacheLimits()
-        self._segments: OrderedDict[tuple[object, ...], tuple[TemplatedRepresentation, int]] = OrderedDict()
-        self._bytes = 0
+        caching = ((b"cache-control", b"public, max-age=%d" % self.max_age),)
+        self._segments = SegmentCache(limits or SegmentCacheLimits(), caching, tuple(headers))
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FastAnswer | None:
         """Find the answer to a request; None where it has to be looked up. See `Responder`."""
@@ -113,31 +92,20 @@ class VodFastPath:
         if cached is None:
             return None
         track, number = match[2].decode("ascii"), int(match[3])
-        key = cached.shared.file.identity, track, number
-        known = self._segments.get(key)
-        if known is not None:
-            self._segments.move_to_end(key)
-            return SegmentAnswer(request, self, Wanted(known[0], cached.shared, fields, span))
-        opened = self._titles.known_segment(cached.shared.file, track, number)
-        if opened is None:
-            return None
-        templated = self._keep(key, f"{track}-{number}", opened)
-        return SegmentAnswer(request, self, Wanted(templated, cached.shared, fields, span))
-
-    def _keep(self, key: tuple[object, ...], name: str, opened: OpenSegment) -> TemplatedRepresentation:
-        now = time.time()
-        metadata = metadata_of(opened, name, opened.track.video, now)
-        headers = ((b"cache-control", b"public, max-age=%d" % self.max_age),)
-        # Nothing that is kept refers to the index, which may be forgotten.
-        pieces_of = functools.partial(pieces_of_segment, opened.segment)
-        made = TemplatedRepresentation(metadata, headers, self._headers, now, pieces_of)
-        nbytes = opened.segment.nbytes
-        self._segments[key] = made, nbytes
-        self._bytes += nbytes
-        while self._bytes > self._limits.bytes or len(self._segments) > self._limits.segments:
-            _, (_, dropped) = self._segments.popitem(last=False)
-            self._bytes -= dropped
-        return made
+        file = cached.shared.file
+        key = file.identity, track, number
+        known = self._segments.find(key)
+        if known is None:
+            opened = self._titles.known_segment(file, track, number)
+            if opened is None:
+                return None
+            # Nothing that is kept refers to the index, which may be forgotten.
+            metadata = metadata_of(opened, f"{track}-{number}", opened.track.video, time.time())
+            known = self._segments.add(key, opened.segment, metadata)
+        copy = self._segments.copy_of(key, known, file.fd)
+        if copy is None:
+            return SegmentAnswer(request, self, Wanted(known.from_file, cached.shared, fields, span))
+        return SegmentAnswer(request, self, Wanted(known.from_copy, copy, fields, span))
 
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
@@ -145,33 +113,18 @@ def _takes_gzip(fields: PlainFields) -> bool:
     return RequestTraits.from_headers(fields.fields).takes_gzip
 
 
-def pieces_of_segment(segment: Segment, part: ByteRange) -> Sequence[Piece]:
-    """Say where the bytes of a range of a segment are: its header in memory, its samples in the file."""
-    pieces: list[Piece] = []
-    if part.first < len(segment.header):
-        pieces.append(segment.header[part.first : part.last + 1])
-    start, stop = max(part.first - len(segment.header), 0), part.last + 1 - len(segment.header)
-    if stop <= start:
-        return pieces
-    if segment.size >= LONG_RUN * len(segment.ends) or len(segment.ends) == 1:
-        pieces += [ByteRange(at, at + size - 1) for at, size in segment.pieces(start, stop)]
-    else:
-        pieces.append(FileRuns(segment.offsets, segment.ends, start, stop))
-    return pieces
-
-
 class Wanted(NamedTuple):
     """What a request for a segment asks for.
 
     Attributes:
         segment: the segment.
-        file: the file that it is sent from.
+        source: the film, or the copy, that it is sent from.
         fields: the request's header fields.
         span: the parsed Range field, if it isn't among them.
     """
 
     segment: TemplatedRepresentation
-    file: SharedFile
+    source: SharedFile | MemfdCopy
     fields: PlainFields
     span: Span | None
 
@@ -194,17 +147,18 @@ class SegmentAnswer(FastAnswer):
 
     def begin(self, line: AnsweringConnection) -> None:
         """Send the response; the file stays open until its end."""
-        segment, shared, fields, span = self._wanted
-        reply = segment.reply(self.request.method, fields, span, line.fields(self), shared.file.fd)
-        shared.acquire()
-        self._is_held = True
-        line.reply(self, reply)
+        segment, source, fields, span = self._wanted
+        if isinstance(source, SharedFile):
+            source.acquire()
+            self._is_held = True
+        fd = source.file.fd if isinstance(source, SharedFile) else source.fd
+        line.reply(self, segment.reply(self.request.method, fields, span, line.fields(self), fd))
 
     def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
         """Release the file, and count the response."""
-        if self._is_held:
+        if self._is_held and isinstance(self._wanted.source, SharedFile):
             self._is_held = False
-            self._wanted.file.release()
+            self._wanted.source.release()
         super().ended(status, sent, line)
 
 

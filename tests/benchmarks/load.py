@@ -89,7 +89,7 @@ def measure(
     costs: dict[str, list[float]] = {server.name: [] for server in servers}
     shares: dict[str, list[float]] = {server.name: [] for server in servers}
     for server in servers:
-        run(server, script, workload.connections, 1)  # page cache, imports
+        run(server, script, workload.connections, workload.seconds)  # page cache, imports
     for _ in range(ROUNDS):
         for server in servers:
             before = server.cpu_times()

@@ -20,7 +20,9 @@ from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.vod import routes as vod_routes
 from origin.vod.answer_cache import AnswerCache, AnswerCacheLimits, Text
-from origin.vod.fast_path import SegmentCacheLimits, VodFastPath, VodService
+from origin.vod.fast_path import VodFastPath, VodService
+from origin.vod.routes import metadata_of
+from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits
 from packager.library.storage import Library
 from packager.vod import TitleLimits, Titles
 from tests.conformance.conftest import Running, serving
@@ -136,12 +138,14 @@ REQUESTS: list[tuple[str, tuple[str, ...]]] = [
 ]
 
 
+@pytest.mark.parametrize("copies", [0, 9])
 @pytest.mark.parametrize(("name", "track"), TRACKS)
 def test_ranges_and_preconditions_are_answered_as_by_the_application(
-    library: Path, name: str, track: str
+    library: Path, name: str, track: str, copies: int
 ) -> None:
     app = Starlette(routes=vod_routes.routes(Titles(Library(library)), max_age=MAX_AGE))
-    with served(library) as server, serving(app, library, "uvloop") as plain:
+    kept = SegmentCacheLimits(copies=copies)
+    with served(library, kept=kept) as server, serving(app, library, "uvloop") as plain:
         target = f"{name}/{track}/1.m4s"
         whole = server.ask(target)
         for method, fields in REQUESTS:
@@ -253,6 +257,48 @@ def test_what_is_kept_of_segments_keeps_no_index_and_has_a_bound(library: Path) 
         wait_for(gone, "the index to be forgotten")
         for number in (0, 1, 0, 1):
             assert server.ask(f"silent.mp4/video/{number}.m4s").status == 200
+
+
+def test_what_is_asked_for_again_is_copied_and_copies_stay_while_they_are_asked_for(library: Path) -> None:
+    titles = Titles(Library(library))
+    titles.track("bframes.mp4", "video")
+    with Library(library).open("bframes.mp4") as file:
+        opened = [titles.known_segment(file, "video", number) for number in range(3)]
+        segments = [one.segment for one in opened if one is not None]
+        assert len(segments) == 3
+        room = max(segments[0].size + segments[1].size, segments[1].size + segments[2].size)
+        for idle_seconds in (ETERNITY, -1.0):
+            limits = SegmentCacheLimits(copied_bytes=room, idle_seconds=idle_seconds)
+            cache = SegmentCache(limits, (), ())
+            cached = [
+                cache.add(number, segment, metadata_of(one, str(number), video=True, now=time.time()))
+                for number, (one, segment) in enumerate(zip(opened, segments, strict=True))
+                if one is not None
+            ]
+            copies = []
+            for number, one in enumerate(cached):
+                assert cache.copy_of(number, one, file.fd) is None
+                copies.append(cache.copy_of(number, one, file.fd))
+            assert [copy is not None for copy in copies] == [True, True, idle_seconds < 0]
+            for segment, copy in zip(segments, copies, strict=True):
+                if copy is not None:
+                    whole = segment.read(file.pread, 0, segment.size)
+                    assert os.pread(copy.fd, segment.size + 1, 0) == whole
+            assert [one.copy is not None for one in cached] == [idle_seconds > 0, True, idle_seconds < 0]
+            assert cache.copied_bytes <= room
+
+
+def test_a_copy_of_a_file_that_was_cut_short_is_not_made(library: Path) -> None:
+    titles = Titles(Library(library))
+    titles.track("bframes.mp4", "video")
+    with Library(library).open("bframes.mp4") as file:
+        opened = titles.known_segment(file, "video", 2)
+        assert opened is not None
+        os.truncate(library / "bframes.mp4", 5000)
+        cache = SegmentCache(SegmentCacheLimits(), (), ())
+        cached = cache.add(0, opened.segment, metadata_of(opened, "2", video=True, now=time.time()))
+        assert [cache.copy_of(0, cached, file.fd) for _ in range(3)] == [None] * 3
+        assert cache.copied_bytes == 0
 
 
 def test_answers_are_kept_within_bounds_and_for_their_time() -> None:

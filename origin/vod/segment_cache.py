@@ -1,0 +1,194 @@
+"""What is kept of segments that were asked for of late: headers, where their data are, and copies of some.
+
+The data of a segment lie scattered in its film, among those of other tracks: each sending gathers them anew.
+What several ask for is gathered once, into a file in memory, from which the kernel sends as from any other.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+from origin.http.byte_ranges import ByteRange
+from origin.http.representation import RepresentationMetadata
+from origin.http.select import Headers
+from origin.http1.file_runs import READ_AT_ONCE, FileRuns
+from origin.http1.sendfile import Piece
+from origin.responses.memfd_cache import MemfdCopy
+from origin.responses.templated import TemplatedRepresentation
+from packager.vod import Segment
+
+LONG_RUN = 16 * 1024
+"""Mean length of a segment's runs in its file from which each is sent by a call of its own, uncopied."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCacheLimits:
+    """What is kept of segments.
+
+    Attributes:
+        segments: most of them.
+        bytes: most bytes of their headers and of where their data are.
+        copies: how many of them have copies; each takes a descriptor.
+        copied_bytes: most bytes of all copies.
+        largest_copy: of one; it is made while others wait, in a few milliseconds.
+        idle_seconds: how long nobody has asked for a copy that makes room for another: those that many ask
+            for stay, however many others are asked for.
+    """
+
+    segments: int = 4096
+    bytes: int = 16 << 20
+    copies: int = 512
+    copied_bytes: int = 64 << 20
+    largest_copy: int = 4 << 20
+    idle_seconds: float = 10.0
+
+
+class CachedSegment:
+    """A segment that was asked for of late.
+
+    Args:
+        segment: the segment, without the index that it was made by.
+        from_file: what answers with its data from the film.
+        from_copy: what answers with those from a copy.
+
+    Attributes:
+        copy: a copy of it, if there is one.
+    """
+
+    __slots__ = ("copy", "from_copy", "from_file", "segment", "used", "was_asked")
+
+    def __init__(
+        self, segment: Segment, from_file: TemplatedRepresentation, from_copy: TemplatedRepresentation
+    ) -> None:
+        self.segment = segment
+        self.from_file = from_file
+        self.from_copy = from_copy
+        self.copy: MemfdCopy | None = None
+        self.was_asked = False
+        self.used = 0.0
+
+
+class SegmentCache:
+    """Segments by their file, track and number; what wasn't asked for for longest goes first.
+
+    Args:
+        limits: what is kept.
+        headers: raw header fields of every response with a segment, such as Cache-Control.
+        common_headers: raw header fields that the server adds to every response.
+    """
+
+    def __init__(self, limits: SegmentCacheLimits, headers: Headers, common_headers: Headers) -> None:
+        self._limits = limits
+        self._headers = headers
+        self._common_headers = common_headers
+        self._segments: OrderedDict[Hashable, CachedSegment] = OrderedDict()
+        self._bytes = 0
+        self._copied: OrderedDict[Hashable, CachedSegment] = OrderedDict()
+        self._copied_bytes = 0
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes of all copies."""
+        return self._copied_bytes
+
+    def find(self, key: Hashable) -> CachedSegment | None:
+        """Find a segment."""
+        found = self._segments.get(key)
+        if found is not None:
+            self._segments.move_to_end(key)
+        return found
+
+    def add(self, key: Hashable, segment: Segment, metadata: RepresentationMetadata) -> CachedSegment:
+        """Keep a segment.
+
+        Args:
+            key: its file, track and number.
+            segment: the segment.
+            metadata: what is said of it.
+        """
+        now = time.time()
+        make = functools.partial(TemplatedRepresentation, metadata, self._headers, self._common_headers, now)
+        added = CachedSegment(segment, make(functools.partial(pieces_of_segment, segment)), make())
+        self._segments[key] = added
+        self._bytes += segment.nbytes
+        while self._bytes > self._limits.bytes or len(self._segments) > self._limits.segments:
+            dropped, gone = self._segments.popitem(last=False)
+            self._bytes -= gone.segment.nbytes
+            self._drop_copy(dropped)
+        return added
+
+    def copy_of(self, key: Hashable, cached: CachedSegment, file: int) -> MemfdCopy | None:
+        """Give the copy of a segment that is asked for again, if it is worth one.
+
+        Args:
+            key: its file, track and number.
+            cached: the segment.
+            file: descriptor of its file.
+        """
+        now, segment = time.monotonic(), cached.segment
+        if cached.copy is None:
+            is_first, cached.was_asked = not cached.was_asked, True
+            if is_first or not is_scattered(segment) or not self._make_room(segment.size, now):
+                return None
+            try:
+                cached.copy = MemfdCopy(segment.size, _bytes_of(segment, file))
+            except (OSError, EOFError):
+                # No descriptor is left, or the file was cut short, as whoever sends from it finds out.
+                return None
+            self._copied_bytes += segment.size
+            self._copied[key] = cached
+        self._copied.move_to_end(key)
+        cached.used = now
+        return cached.copy
+
+    def _make_room(self, size: int, now: float) -> bool:
+        """Let go of copies that nobody asks for any more until there is room for another."""
+        limits = self._limits
+        if size > limits.largest_copy:
+            return False
+        while len(self._copied) >= limits.copies or self._copied_bytes + size > limits.copied_bytes:
+            oldest = next(iter(self._copied), None)
+            if oldest is None or self._copied[oldest].used > now - limits.idle_seconds:
+                return False
+            self._drop_copy(oldest)
+        return True
+
+    def _drop_copy(self, key: Hashable) -> None:
+        dropped = self._copied.pop(key, None)
+        if dropped is not None:
+            # Whoever is sending it holds it until the end.
+            dropped.copy = None
+            self._copied_bytes -= dropped.segment.size
+
+
+def is_scattered(segment: Segment) -> bool:
+    """Say whether the data of a segment lie in short runs."""
+    return len(segment.ends) > 1 and segment.size < LONG_RUN * len(segment.ends)
+
+
+def pieces_of_segment(segment: Segment, part: ByteRange) -> Sequence[Piece]:
+    """Say where the bytes of a range of a segment are: its header in memory, its samples in the file."""
+    pieces: list[Piece] = []
+    if part.first < len(segment.header):
+        pieces.append(segment.header[part.first : part.last + 1])
+    start, stop = max(part.first - len(segment.header), 0), part.last + 1 - len(segment.header)
+    if stop <= start:
+        return pieces
+    if is_scattered(segment):
+        pieces.append(FileRuns(segment.offsets, segment.ends, start, stop))
+    else:
+        pieces += [ByteRange(at, at + size - 1) for at, size in segment.pieces(start, stop)]
+    return pieces
+
+
+def _bytes_of(segment: Segment, file: int) -> Iterator[bytes | memoryview]:
+    """Give all bytes of a segment in pieces, each valid until the next one; fewer where its file ends."""
+    yield segment.header
+    runs = FileRuns(segment.offsets, segment.ends, 0, segment.size - len(segment.header))
+    while runs and (data := runs.read(file, READ_AT_ONCE)):
+        yield data
+        runs.skip(len(data))
