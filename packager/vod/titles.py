@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from weakref import WeakValueDictionary
 
 import structlog
@@ -291,11 +290,6 @@ class Titles:
                 self._text_track(found, track), found.index.text_times, found.index.lead_in, file.pread
             )
 
-    def text_tracks(self, name: str) -> tuple[Sequence[TextTrack], Sequence[str]]:
-        """Give the text tracks of a file, and a line for each that can't be read; raises likewise."""
-        found = self._found_file(name)
-        return all_text_tracks(found.index, found.sidecars)
-
     def chapters(self, name: str) -> list[Chapter]:
         """Give the chapters of a file; raises likewise, and NotFoundError where it has none."""
         with self._library.open(name) as file:
@@ -304,10 +298,6 @@ class Titles:
         if not found:
             raise NotFoundError(f"{name} has no chapters")
         return found
-
-    def lead_in(self, name: str) -> Fraction:
-        """Give the seconds by which a file's published media begin before what the file presents."""
-        return self._found_file(name).index.lead_in
 
     def _found_file(self, name: str) -> _Found:
         with self._library.open(name) as file:

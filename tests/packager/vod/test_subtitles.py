@@ -12,10 +12,12 @@ from pathlib import Path
 import m3u8
 import pytest
 
+from media.mp4.boxes import box
 from media.webvtt import Cue, CueReader
 from packager.library.storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
 from packager.vod.chapters import chapters_json
+from packager.vod.index import read_index
 from packager.vod.sidecars import SidecarLimits
 from tests.packager.films import FFMPEG, H264, PICTURE, TONE, probe, run_ffmpeg
 
@@ -158,7 +160,8 @@ def test_an_edit_list_that_moves_the_picture_moves_the_text_with_it(
         run_ffmpeg(*late, "-c", "copy", film)
     (library / f"{film.stem}.fr.srt").write_text(srt())
     titles = titles_of(library)
-    lead_in = round(titles.lead_in(name) * 1000)
+    with Library(library).open(name) as file:
+        lead_in = round(read_index(file.pread, file.size).lead_in * 1000)
     first = float(probe(film, "-show_packets", "-select_streams", "v")["packets"][0]["pts_time"])
     assert lead_in == pytest.approx(max(0, -1000 * first), abs=1)
     for track, early in (("und", cut), ("fr", 0)):
@@ -353,6 +356,25 @@ def test_subtitles_that_cannot_be_carried_are_named(library: Path, tmp_path: Pat
     titles = titles_of(library)
     assert listed(titles, "film.mp4") == []
     assert "# Left out: track 3: subtitles of type 'stpp'" in titles.multivariant_playlist("film.mp4")
+
+
+def test_a_track_of_webvtt_is_shown_as_it_is(library: Path, tmp_path: Path) -> None:
+    """No ffmpeg writes such tracks (ISO/IEC 14496-30 §7): samples of the same length are put in place."""
+    lines = ((1000, 2500, "x" * 50), (5500, 7250, "y" * 70))
+    (tmp_path / "a.srt").write_text(srt(lines))
+    film = make(library / "film.mp4", inputs=(str(tmp_path / "a.srt"),))
+    data = film.read_bytes().replace(b"tx3g", b"wvtt")
+    for _, _, text in lines:
+        said = f"<v Ann>{text[0] * (len(text) - 43)}".encode()
+        sample = box(b"vttc", box(b"sttg", b"line:0"), box(b"payl", said))
+        before = len(text).to_bytes(2, "big") + text.encode()
+        assert before in data
+        data = data.replace(before, sample + box(b"free", bytes(len(before) - len(sample) - 8)))
+    film.write_bytes(data)
+    assert cues_of(titles_of(library), "film.mp4", "und") == [
+        Cue(1000, 2500, "<v Ann>xxxxxxx", "line:0"),
+        Cue(5500, 7250, "<v Ann>" + "y" * 27, "line:0"),
+    ]
 
 
 def test_samples_of_text_that_are_damaged_are_left_out_alone(library: Path, tmp_path: Path) -> None:
