@@ -141,6 +141,8 @@ def decode(data: bytes, language: str | None, guess_bytes: int) -> str:
     except UnicodeDecodeError:
         sample = data[:guess_bytes]
         guess = charset_normalizer.from_bytes(sample, cp_isolation=_candidates(sample, language)).best()
+        if guess is None:  # the name says another language than the text is in
+            guess = charset_normalizer.from_bytes(sample).best()
         if guess is None:
             raise MalformedError("its encoding can't be told") from None
         return data.decode(guess.encoding, "replace")
@@ -188,7 +190,11 @@ class Sidecars:
         """
         folder, _, name = path.rpartition("/")
         found: list[Sidecar] = []
-        for named in self._names(folder, name)[: self._limits.files]:
+        try:
+            names = self._names(folder, name)[: self._limits.files]
+        except (OSError, ValueError):  # the folder is gone, or not for us to list
+            return []
+        for named in names:
             try:
                 with self._library.open(f"{folder}/{named.name}".removeprefix("/")) as file:
                     found.append(Sidecar(named, file.identity, self._content(file, named.language)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from fractions import Fraction
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import m3u8
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from media.mp4.boxes import box
 from media.webvtt import Cue, CueReader
@@ -18,7 +21,8 @@ from packager.library.storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.index import read_index
-from packager.vod.sidecars import SidecarLimits
+from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
+from packager.vod.text_tracks import FileCues, ShiftedCues, TextTrack, with_name
 from tests.packager.films import FFMPEG, H264, PICTURE, TONE, probe, run_ffmpeg
 
 SECONDS = 14
@@ -224,6 +228,7 @@ def test_a_title_shares_the_files_that_have_its_name(library: Path) -> None:
     [
         ("film.de.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
         ("film.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
+        ("film.ru.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
         ("film.srt", "utf-8-sig", "Schöne Grüße"),
         ("film.srt", "utf-16", "Schöne Grüße"),
         ("film.ru.srt", "cp1251", "Привет, как дела? Всё хорошо, спасибо. Мы скоро придём домой."),
@@ -242,6 +247,39 @@ def test_the_encoding_of_a_file_is_found(
     titles = titles_of(library)
     (track,) = listed(titles, "film.mp4")
     assert {cue.text for cue in cues_of(titles, "film.mp4", track.uri.split("/")[1])} == {text}
+
+
+@given(
+    name=st.from_regex(r"film(\.(de|hi|forced|sdh|pt_BR|default|x|[^/\0]{0,4})){0,5}\.srt", fullmatch=True)
+)
+def test_whatever_a_name_says_makes_an_address_and_no_two_tracks_have_the_same(name: str) -> None:
+    named = parse_sidecar_name(name, "film")
+    if named is None:
+        return
+    track = TextTrack(
+        "", named.language, "", ShiftedCues(FileCues([]), 0), named.default, named.forced, named.sdh, name
+    )
+    one = with_name(track, [])
+    other = with_name(track, [one.name])
+    assert one.name != other.name
+    for found in (one, other):
+        assert re.fullmatch(r"[A-Za-z0-9-]+", found.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "forced", "sdh"),
+    [
+        *(("film.srt", None, False, False), ("film.hi.srt", "hi", False, False)),
+        *(("film.en.hi.srt", "en", False, True), ("film.ger.foreign.vtt", "de", True, False)),
+        *(("film.pt_BR.cc.srt", "pt-BR", False, True), ("film.FORCED.De.SRT", "de", True, False)),
+    ],
+)
+def test_the_words_of_a_name_are_language_and_purpose(
+    name: str, language: str | None, forced: bool, sdh: bool
+) -> None:
+    found = parse_sidecar_name(name, "film")
+    assert found is not None
+    assert (found.language, found.forced, found.sdh) == (language, forced, sdh)
 
 
 def test_files_that_come_change_and_go_are_noticed(film: Path, library: Path) -> None:
