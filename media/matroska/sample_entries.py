@@ -22,6 +22,7 @@ from media.matroska.frame_headers import (
 from media.matroska.tracks import ZLIB, Colour, MatroskaTrack
 from media.mp4.bits import BitReader
 from media.mp4.boxes import box, full_box
+from media.mp4.elementary_stream import MPEG1_AUDIO, MPEG2_AUDIO, MPEG4_AUDIO, elementary_stream_box
 
 OPUS_RATE = 48_000
 _RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
@@ -151,7 +152,7 @@ def _aac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
     config = track.private or _aac_by_name(track)
     rate, samples = _aac_frames(config)
     rate = rate or round(track.sample_rate)
-    return CodecFacts(_sound(track, b"mp4a", _esds(0x40, config), rate), rate, samples)
+    return CodecFacts(_sound(track, b"mp4a", elementary_stream_box(MPEG4_AUDIO, config), rate), rate, samples)
 
 
 def _aac_by_name(track: MatroskaTrack) -> bytes:
@@ -219,8 +220,8 @@ def _flac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
 def _mp3(track: MatroskaTrack, frame: bytes, _rate: float) -> CodecFacts:
     rate = round(track.sample_rate)
     samples = mp3_samples(frame)
-    kind = 0x6B if samples == 1152 else 0x69
-    return CodecFacts(_sound(track, b"mp4a", _esds(kind, b""), rate), rate, samples)
+    kind = MPEG1_AUDIO if samples == 1152 else MPEG2_AUDIO
+    return CodecFacts(_sound(track, b"mp4a", elementary_stream_box(kind, b""), rate), rate, samples)
 
 
 def _alac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
@@ -230,22 +231,6 @@ def _alac(track: MatroskaTrack, _frame: bytes, _rate: float) -> CodecFacts:
         raise MalformedError("ALAC of no rate")
     samples = int.from_bytes(private[:4], "big")
     return CodecFacts(_sound(track, b"alac", full_box(b"alac", 0, 0, private), rate), rate, samples)
-
-
-def _esds(object_type: int, specific: bytes) -> bytes:
-    """Write the box of an ES descriptor (ISO/IEC 14496-1 §7.2.6.5) of sound."""
-    config = struct.pack(">BB3xII", object_type, 0x15, 0, 0)
-    if specific:
-        config += _descriptor(5, specific)
-    body = b"\0\0\0" + _descriptor(4, config) + _descriptor(6, b"\x02")
-    return full_box(b"esds", 0, 0, _descriptor(3, body))
-
-
-def _descriptor(tag: int, body: bytes) -> bytes:
-    if len(body) >= 1 << 21:
-        raise MalformedError("a configuration that is too long for a descriptor")
-    lengths = bytes((len(body) >> shift & 0x7F | (0x80 if shift else 0)) for shift in (21, 14, 7, 0))
-    return bytes((tag,)) + lengths + body
 
 
 _CODECS: dict[str, Callable[[MatroskaTrack, bytes, float], CodecFacts]] = {

@@ -15,6 +15,7 @@ from media.mp4.audio_specific_config import PARAMETRIC_STEREO, SBR, AudioSpecifi
 from media.mp4.boxes import box, header, walk
 from media.mp4.colour import Colour, colour_of_box, colour_of_configuration, hevc_parameter_sets
 from media.mp4.dolby import ac3_channels, dolby_vision, enhanced_ac3
+from media.mp4.elementary_stream import MPEG1_AUDIO, MPEG2_AUDIO, elementary_stream_box
 
 _VIDEO_HEADER = 78
 """Bytes between a visual sample entry's box header and its boxes (§12.1.3)."""
@@ -93,7 +94,7 @@ def parse_sample_entry(entry: bytes) -> SampleEntry:
         raise UnsupportedError("encrypted media")
     if kind in _VIDEO:
         return _video(kind, body)
-    if kind in _SOUND:
+    if kind in _SOUND or kind in _QUICKTIME_MP3:
         return _sound(kind, body)
     name = f"{_OTHERS[kind]} ({kind.decode()})" if kind in _OTHERS else repr(kind.decode("latin-1"))
     raise UnsupportedError(f"codec {name} isn't one that can be packaged")
@@ -180,6 +181,9 @@ def _sound(kind: bytes, body: bytes) -> SampleEntry:
     boxes = _boxes(body, start)
     if b"wave" in boxes:  # QuickTime File Format, "siDecompressionParam atom": the esds is inside it
         boxes = {**_boxes(_payload(boxes[b"wave"]), 0), **boxes}
+    if kind in _QUICKTIME_MP3:
+        mpeg1 = sample_rate >= 32000  # ISO/IEC 11172-3 §2.4.2.3; MPEG-2 has the lower ones
+        kind, boxes = b"mp4a", {b"esds": elementary_stream_box(MPEG1_AUDIO if mpeg1 else MPEG2_AUDIO, b"")}
     configuration, describe = _SOUND[kind]
     if configuration is not None and configuration not in boxes:
         raise MalformedError(f"{kind.decode()} without {configuration.decode()}")
@@ -356,6 +360,9 @@ _BASE_LAYERS = {b"dvh1": b"hvc1", b"dvhe": b"hev1", b"dva1": b"avc1", b"dvav": b
 """Sample entries of Dolby Vision, and those of the codecs that its base layer is coded by."""
 
 _ENHANCED = {base: kind.decode() for kind, base in _BASE_LAYERS.items()}
+_QUICKTIME_MP3 = (b".mp3", b"ms\0U")
+"""How QuickTime calls MP3 (QuickTime File Format, "Sound sample descriptions"), without a configuration."""
+
 _SOUND: Mapping[bytes, tuple[bytes | None, Callable[[str, bytes], str]]] = {
     b"mp4a": (b"esds", _mp4a),
     b"Opus": (b"dOps", _named("Opus")),

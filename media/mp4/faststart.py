@@ -17,7 +17,12 @@ from media.mp4.boxes import LARGEST_HEADER, MAX_BOXES, Box, full_box, header
 from media.mp4.movie import MAX_MOOV, MAX_TRACKS, Boxes
 from media.mp4.samples import STRETCH_LENGTH
 
-_FIRST_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid"))
+_FIRST_BOXES = frozenset(
+    (
+        *(b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"uuid", b"moof", b"sidx"),
+        *(b"pdin", b"meta", b"udta", b"emsg", b"prft", b"junk", b"PICT", b"pict"),
+    )
+)
 _FARTHEST = 1 << 62
 """Bound of places in a file, so that sums with sizes stay inside 64 bits."""
 
@@ -61,7 +66,7 @@ class MoovFinder:
         if left < 8 or self._boxes >= MAX_BOXES:
             raise MalformedError("there is no moov")
         if self.position == 0 and head[4:8] not in _FIRST_BOXES:
-            raise UnsupportedError("not an MP4 or QuickTime file")
+            raise UnsupportedError("not an MP4, QuickTime or Matroska file")
         found = header(head[: min(left, LARGEST_HEADER)], 0, left)
         if found.kind == b"moof":  # §8.8.1: of fragments it stands in front
             raise MalformedError("there is no moov")

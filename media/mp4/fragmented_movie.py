@@ -162,7 +162,7 @@ class FragmentedMovie:
         timescale, edits = edit_lists([track.start(self._movie.timescale) for track in filled])
         lists = dict(zip(filled, edits, strict=True))
         whole = [track.whole(lists.get(track, ())) for track in tables]
-        return Movie(timescale, tuple(whole), fragmented=False)
+        return replace(self._movie, timescale=timescale, tracks=tuple(whole), fragmented=False)
 
 
 class _TrackTables:

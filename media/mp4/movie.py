@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
-from media.mp4.boxes import Box, walk
+from media.mp4.boxes import Box, header, walk
 
 MAX_MOOV = 48 << 20
 """Largest ``moov`` in bytes that is read where nobody says otherwise; ten hours of film have 40 MB."""
@@ -152,7 +153,7 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
 
     Raises:
         MalformedError: a box that must be there is missing, doubled, cut off or says something impossible.
-        UnsupportedError: the box is compressed.
+        UnsupportedError: the box is compressed in an unknown way.
         TooLargeError: it is larger than it may be, or its edit lists or sample entries are too long.
     """
     if len(data) > max_bytes:
@@ -168,8 +169,8 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
             _only(singles, found)
         elif found.kind == b"udta":
             user_data.append(found)
-    if b"cmov" in singles:  # QuickTime File Format, "Compressed movie resources"
-        raise UnsupportedError("compressed moov (cmov)")
+    if b"cmov" in singles:
+        return parse_movie(_decompressed(moov, singles[b"cmov"], max_bytes), max_bytes)
     if len(traks) > MAX_TRACKS:
         raise MalformedError(f"{len(traks)} tracks: more than {MAX_TRACKS}")
     _, timescale = _timescale(moov, _need(singles, b"mvhd", "moov"))
@@ -180,6 +181,23 @@ def parse_movie(data: bytes | memoryview, max_bytes: int = MAX_MOOV) -> Movie:
     chapter_list = b"" if chapters is None else bytes(moov.data[chapters.payload : chapters.end])
     chapter_list = chapter_list[:MAX_CHAPTERS]
     return Movie(timescale, tracks, fragmented=b"mvex" in singles, chapter_list=chapter_list)
+
+
+def _decompressed(moov: Boxes, cmov: Box, max_bytes: int) -> bytes:
+    """Give the payload of a compressed ``moov`` (QuickTime File Format, "Compressed movie resources")."""
+    parts = _children(moov, cmov, b"dcom", b"cmvd")
+    dcom, cmvd = _need(parts, b"dcom", "cmov"), _need(parts, b"cmvd", "cmov")
+    if _fields(moov, dcom, 0, ">4s") != (b"zlib",):
+        raise UnsupportedError("compressed moov (cmov) of another compression than zlib")
+    try:
+        data = zlib.decompressobj().decompress(moov.data[cmvd.payload + 4 : cmvd.end], max_bytes)
+    except zlib.error as error:
+        raise MalformedError(f"compressed moov (cmov): {error}") from None
+    whole = header(data, 0, len(data))
+    inside = {found.kind for found in walk(data, whole.payload, whole.end)}
+    if whole.kind != b"moov" or b"cmov" in inside:
+        raise MalformedError("compressed moov (cmov) of something else")
+    return data[whole.payload : whole.end]
 
 
 class Boxes:
@@ -355,7 +373,9 @@ def _children(moov: Boxes, parent: Box, *kinds: bytes) -> dict[bytes, Box]:
     """Find the boxes of the given types one level down, each at most once."""
     found: dict[bytes, Box] = {}
     for child in moov.walk(parent.payload, parent.end):
-        if child.kind in kinds:
+        if child.kind == b"udta":  # nothing that is played depends on which of several counts
+            found.setdefault(child.kind, child)
+        elif child.kind in kinds:
             _only(found, child)
     return found
 

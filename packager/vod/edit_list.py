@@ -25,6 +25,9 @@ MAX_PRIMING = Fraction(1, 4)
 MAX_DELAY_SECONDS = 24 * 3600
 """Longest time that an edit list may leave empty before a track begins."""
 
+SLOWEST = Fraction(1, 1000)
+"""Rates below which nobody plays a film; some writers put 1 where 65,536 means it."""
+
 MAX_SEARCHED = 8
 """Stretches of samples among which an edit list's begin or end is looked for: an hour of 30 frames a second.
 It is found in the first, but where composition offsets are of hours."""
@@ -75,7 +78,7 @@ def apply_edit_list(edits: Sequence[Edit], movie_timescale: int, timescale: int)
     tick = -(-timescale // movie_timescale)  # durations are rounded to the movie's clock
     for edit in rest:
         expected = start + length * timescale // movie_timescale
-        if edit.media_time == -1 or abs(edit.media_time - expected) > tick or edit.rate != 1:
+        if edit.media_time == -1 or abs(edit.media_time - expected) > tick or not _plain_rate(edit, rest):
             raise UnsupportedError("an edit list that cuts within the media")
         length += edit.duration
     # §8.6.6.1: a duration of 0 means the rest of the media
@@ -86,6 +89,11 @@ def apply_edit_list(edits: Sequence[Edit], movie_timescale: int, timescale: int)
         media_end=end,
         priming=int(MAX_PRIMING * timescale),
     )
+
+
+def _plain_rate(edit: Edit, rest: Sequence[Edit]) -> bool:
+    """Say whether an edit's media are played as they are: at rate 1, or at what somebody wrote for it."""
+    return edit.rate == 1 or (len(rest) == 1 and 0 < edit.rate < SLOWEST)
 
 
 def lead_in(table: SampleTable, placement: Placement, first: int) -> int:

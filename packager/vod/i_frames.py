@@ -102,7 +102,7 @@ def marked_i_frames(track: OfferedTrack, most: int = MAX_I_FRAMES) -> IFrames | 
         track: it.
         most: how many are listed at most; of more, every so many are.
     """
-    step = -(-sum(len(sync) for sync in _sync_samples(track)) // most)
+    step = max(1, -(-sum(len(sync) for sync in _sync_samples(track)) // most))
     columns: list[tuple[Int64, Int64, Int64]] = []
     passed = 0
     for sync in _sync_samples(track):

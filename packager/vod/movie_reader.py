@@ -23,6 +23,9 @@ WINDOW_BYTES = 4 << 10
 """How much is read at once where boxes are looked for: mostly a fragment's header and the next one's."""
 
 
+TS_PACKET = 188
+"""Bytes of a packet of MPEG-TS."""
+
 LACKING = "the rest of its last cluster, which the file lacks"
 
 
@@ -69,7 +72,11 @@ def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) 
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    if read(0, len(MAGIC)) == MAGIC:
+    head = read(0, 2 * TS_PACKET)
+    # ISO/IEC 13818-1 §2.4.3.2: 0x47 begins each packet
+    if head[:1] == head[TS_PACKET : TS_PACKET + 1] == b"G":
+        raise UnsupportedError("MPEG-TS, whose samples lie in pieces; ffmpeg -c copy makes an MP4 of it")
+    if head.startswith(MAGIC):
         movie, cut_short = read_matroska(read, size, limits.matroska)
         return ReadMovie(movie, _table_bytes(movie), LACKING if cut_short else None)
     finder = MoovFinder(size, moov_bytes)
@@ -82,7 +89,7 @@ def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) 
         raise MalformedError("the file ends within its moov")
     movie = parse_movie(moov, moov_bytes)
     if not movie.fragmented:
-        return ReadMovie(movie, len(moov))
+        return ReadMovie(movie, max(len(moov), _table_bytes(movie)))
     for track in movie.tracks:  # an encrypted file is named so, whatever else is in it
         if any(entry[4:8] in (b"encv", b"enca") for entry in track.sample_entries):
             raise UnsupportedError("encrypted media")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zlib
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -128,9 +130,30 @@ def test_a_million_edits_are_refused_by_their_count() -> None:
         movie(trak(edits=full_box(b"elst", 0, 0, struct.pack(">I", 1_000_000))))
 
 
-def test_a_compressed_moov_is_not_supported() -> None:
+def compressed(data: bytes, kind: bytes = b"zlib") -> bytes:
+    return box(b"cmov", box(b"dcom", kind), box(b"cmvd", bytes(4), zlib.compress(data)))
+
+
+def test_a_compressed_moov_says_what_it_says_as_it_was() -> None:
+    plain = MVHD + trak()
+    assert movie_of(compressed(box(b"moov", plain))) == movie_of(plain)
+
+
+def test_what_a_compressed_moov_may_be_has_limits() -> None:
     with pytest.raises(UnsupportedError, match="cmov"):
-        movie(box(b"cmov", bytes(8)))
+        movie_of(compressed(box(b"moov", MVHD), b"gzip"))
+    nested = compressed(box(b"moov", compressed(box(b"moov", MVHD))))
+    bomb = compressed(box(b"moov", bytes(8 << 20)))
+    damaged = box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", bytes(50)))
+    for payload in (nested, bomb, damaged, box(b"cmov", bytes(8)), compressed(b"")):
+        with pytest.raises(MediaError):
+            parse_movie(payload, 1 << 20)
+
+
+def movie_of(payload: bytes) -> tuple[object, ...]:
+    parsed = parse_movie(payload)
+    tables = [{kind: bytes(table) for kind, table in track.tables.items()} for track in parsed.tracks]
+    return parsed.timescale, tables, [replace(track, tables={}) for track in parsed.tracks]
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,35 @@
+"""The box that tells a decoder of MPEG's sound what comes (``esds``, ISO/IEC 14496-14 §6.7.2), written."""
+
+from __future__ import annotations
+
+import struct
+
+from media.errors import MalformedError
+from media.mp4.boxes import full_box
+
+MPEG4_AUDIO, MPEG2_AUDIO, MPEG1_AUDIO = 0x40, 0x69, 0x6B
+"""Object types (ISO/IEC 14496-1 §7.2.6.6); of the two older ones MP3 is a part."""
+
+
+def elementary_stream_box(object_type: int, specific: bytes) -> bytes:
+    """Write the box.
+
+    Args:
+        object_type: of the coding.
+        specific: what its decoder is told; empty where there is nothing.
+
+    Raises:
+        MalformedError: that is too long.
+    """
+    config = struct.pack(">BB3xII", object_type, 0x15, 0, 0)
+    if specific:
+        config += _descriptor(5, specific)
+    body = b"\0\0\0" + _descriptor(4, config) + _descriptor(6, b"\x02")
+    return full_box(b"esds", 0, 0, _descriptor(3, body))
+
+
+def _descriptor(tag: int, body: bytes) -> bytes:
+    if len(body) >= 1 << 21:
+        raise MalformedError("a configuration that is too long for a descriptor")
+    lengths = bytes((len(body) >> shift & 0x7F | (0x80 if shift else 0)) for shift in (21, 14, 7, 0))
+    return bytes((tag,)) + lengths + body
