@@ -138,6 +138,8 @@ class FragmentedMovie:
             samples = SampleColumns(times[:-1], places, sizes, offsets, flags & NON_SYNC == 0)
             self._add(track, samples, int(times[-1]))
             place = int(ends[-1])
+            if track.ended:
+                break  # the rest is beyond the file's end, too, and may be billions
         return place if run.count else end
 
     def _add(self, track: _TrackTables, samples: SampleColumns, end: int) -> None:
