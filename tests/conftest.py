@@ -37,6 +37,9 @@ OURS = ("HEADWATER_WATCH_SECONDS",)
 
 QUICK_WING = "media"
 PATIENT_WINGS = {"clients", "e2e"}
+PATIENT_SHARE = 0.8
+"""Their files come in the first part of a run: otherwise one process is left with a long one at the end."""
+
 PATIENT_SECONDS = 1500
 """How long a test of these wings may take: it waits for live media, and may be a server's first start."""
 
@@ -60,8 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     wings: dict[str, list[Path]] = {}
     for path in dict.fromkeys(item.path for item in items):
         wings.setdefault(wing_of(path), []).append(path)
+    shares = dict.fromkeys(PATIENT_WINGS, PATIENT_SHARE)
     places = {
-        path: (wing == QUICK_WING, (number + 0.5) / len(paths))
+        path: (wing == QUICK_WING, (number + 0.5) / len(paths) * shares.get(wing, 1.0))
         for wing, paths in wings.items()
         for number, path in enumerate(paths)
     }
