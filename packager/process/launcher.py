@@ -44,7 +44,8 @@ def main() -> None:
 
 def enter_sandbox(plan: str) -> None:
     """Irrevocably enter a sandbox; for the plan, see :meth:`packager.process.sandbox.Sandbox.argument`."""
-    limits, capabilities, ruleset, rules, port, code = marshal.loads(bytes.fromhex(plan))  # noqa: S302  # ours
+    limits, capabilities, ruleset, rules, port, code, niceness = marshal.loads(bytes.fromhex(plan))  # noqa: S302  # ours
+    os.nice(niceness)
     for kind, value in limits:
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

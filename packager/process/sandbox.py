@@ -63,6 +63,7 @@ class Sandbox:
         udp: whether it may open UDP sockets.
         memory: limit of the address space, in bytes.
         files: limit of open descriptors.
+        niceness: how much less of a busy processor it gets, up to 19 (nice(2)).
     """
 
     read: tuple[str, ...] = ()
@@ -71,6 +72,7 @@ class Sandbox:
     udp: bool = False
     memory: int = 3 << 29
     files: int = 64
+    niceness: int = 0
 
     def argument(self, program: str) -> str:
         """Write the plan as the launcher reads it.
@@ -81,7 +83,8 @@ class Sandbox:
         Returns:
             The marshalled plan in hexadecimal digits: limits, capabilities to drop, Landlock's ruleset (empty
             without Landlock), its rules as (path, rights, rights if it is a file), the port of TCP that it
-            may connect to (0: none, or Landlock can't tell ports), the seccomp filter (empty without it).
+            may connect to (0: none, or Landlock can't tell ports), the seccomp filter (empty without it), the
+            niceness.
         """
         version = landlock_version()
         rights = RIGHTS.get(version, ALL_RIGHTS)
@@ -95,6 +98,7 @@ class Sandbox:
             ),
             self.tcp_port if version >= TCP_RULES_VERSION else 0,
             self._filter(),
+            self.niceness,
         )
         return marshal.dumps(plan).hex()
 

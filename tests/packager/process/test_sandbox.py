@@ -275,3 +275,18 @@ async def test_secrets_of_the_environment_do_not_reach_a_child(monkeypatch: pyte
     monkeypatch.setenv("HEADWATER_LIVE_KEY", "canary")
     output = await run(["/bin/sh", "-c", "set >&3"], limit=LONGEST_SECONDS)
     assert b"canary" not in output
+
+
+async def test_a_program_with_less_priority_has_it_before_it_begins(tools: Tools) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    process = await Process.start([tools.ffmpeg, "-i", "pipe:0"], stdin=True, sandbox=Sandbox(niceness=19))
+    try:
+        end = time.monotonic() + LONGEST_SECONDS
+        command_line = Path(f"/proc/{process.pid}/cmdline")
+        while b"pipe:0" not in (await asyncio.to_thread(command_line.read_bytes)).split(b"\0")[:3]:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.01)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+        assert os.getpriority(os.PRIO_PROCESS, 0) == before
+    finally:
+        await process.stop()
