@@ -118,6 +118,7 @@ export class LibraryView {
         url: mode === "hls" ? item.hls : item.media,
         subtitles: item.subtitles,
         chapters: item.chapters,
+        thumbnails: item.thumbnails,
         start: same ? video.currentTime : number("t", 0),
         buffer: number("buffer", 0),
         level: number("level", -1),

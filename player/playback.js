@@ -35,7 +35,7 @@ export class Playback extends EventTarget {
 
   /**
    * @param source {key, mode: "file"|"hls"|"live", url, start (s), buffer (s) or 0, level (index) or -1};
-   *   of a whole file also subtitles, as the library's list has them
+   *   of a film also thumbnails, of a whole file subtitles, as the library's list has them
    * @param play whether to begin by itself
    */
   open(source, play) {

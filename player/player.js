@@ -5,6 +5,7 @@ import { LibraryView } from "./library.js";
 import { LiveView } from "./live.js";
 import { Playback } from "./playback.js";
 import { RadioView } from "./radio.js";
+import { SeekBar } from "./seekbar.js";
 import { Stage } from "./stage.js";
 import { read } from "./stats.js";
 
@@ -14,6 +15,7 @@ const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add
 
 const playback = new Playback(byId("video"));
 const stage = new Stage(playback);
+new SeekBar(playback);
 const radio = new RadioView(() => playback.video.pause());
 const views = { library: new LibraryView(stage), live: new LiveView(stage), radio };
 let route = null;

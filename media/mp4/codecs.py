@@ -70,6 +70,15 @@ class SampleEntry:
         """The brand that files with the supplemental codec have among their compatible ones."""
         return self.supplemental_codec.partition("/")[2].encode() if self.supplemental_codec else None
 
+    @property
+    def pixel_aspect(self) -> tuple[int, int]:
+        """How wide and how high a pixel is, in proportion (``pasp``, §12.1.4); square where it isn't said."""
+        for one in self.boxes:
+            if one[4:8] == b"pasp" and len(one) >= 16:
+                across, down = struct.unpack_from(">II", one, 8)
+                return (across, down) if across and down else (1, 1)
+        return 1, 1
+
     def render(self) -> bytes:
         """Write it as an ISO sample entry that refers to the file's first data reference."""
         return box(self.kind, bytes(6), b"\x00\x01", self.fixed[8:], *self.boxes)

@@ -76,11 +76,42 @@ def sample_starts(entry: SampleEntry) -> Look:
         return _av1
     if b"vpcC" in boxes:
         return _vp9
-    name, place = (b"avcC", 4) if b"avcC" in boxes else (b"hvcC", 21)  # where lengthSizeMinusOne is
+    # where lengthSizeMinusOne is
+    name, place = (b"avcC", 4) if b"avcC" in boxes else (b"hvcC", _HEVC_LENGTH_SIZE)
     configuration = boxes.get(name, b"")
     if len(configuration) <= place:
         return lambda _size, _read: UNKNOWN
     return partial(_nal, name, (configuration[place] & 3) + 1)
+
+
+def as_first(entry: SampleEntry, sample: bytes) -> bytes:
+    """Give a sample that decoding begins with as one that nothing is before, whatever was decoded.
+
+    A CRA picture of HEVC says its place in the order by what was before it. A BLA picture is the same where
+    streams are joined, and says so (ISO/IEC 23008-2 §3.12, §7.4.2.2).
+
+    Args:
+        entry: the sample entry of the track.
+        sample: a whole sync sample.
+    """
+    configuration = next((one for one in entry.boxes if one[4:8] == b"hvcC"), b"")
+    if len(configuration) <= 8 + _HEVC_LENGTH_SIZE:
+        return sample
+    length_size = (configuration[8 + _HEVC_LENGTH_SIZE] & 3) + 1
+    changed, position = bytearray(sample), 0
+    while position + length_size < len(changed):
+        unit = position + length_size
+        if changed[unit] >> 1 & 63 == _CRA:
+            changed[unit] = changed[unit] & 0x81 | _BLA_WITHOUT_LEADING << 1
+        position = unit + int.from_bytes(changed[position:unit], "big")
+    return bytes(changed)
+
+
+_HEVC_LENGTH_SIZE = 21
+"""Where lengthSizeMinusOne is in HEVC's configuration (ISO/IEC 14496-15 §8.3.3.1.2)."""
+
+_CRA = 21
+_BLA_WITHOUT_LEADING = 18
 
 
 def _nal(name: bytes, length_size: int, size: int, read: Read) -> SampleStart:

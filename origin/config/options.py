@@ -125,6 +125,12 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     follow_symlinks: bool = False
     max_age: Annotated[int, Meta(ge=0, le=1 << 31)] = 3600
     """Seconds for which caches may keep a file."""
+    thumbnails: bool = True
+    """Most that they may take in the server's data folder, the oldest go; without it they are in memory."""
+    thumbnails_size: Annotated[
+        str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
+    ] = "1G"
+    """Most that these may take in the server's data folder, the oldest go; without it they are in memory."""
 
 
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):

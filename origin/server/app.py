@@ -70,6 +70,7 @@ def _media_routes(
     return [
         *vod_routes.routes(
             services.titles,
+            services.thumbnails,
             max_age=config.library.max_age,
             open_files=services.open_files,
             answers=services.vod_answers,
@@ -141,7 +142,11 @@ def build_app(
                 limits.all_event_readers,
             ),
             *api.routes(services, access, authorization, event_authorization),
-            *library_list.routes(services.catalogue, lambda: services.needs_library),
+            *library_list.routes(
+                services.catalogue,
+                lambda: services.needs_library,
+                thumbnails=services.thumbnails is not None,
+            ),
             *page.routes(player),
         ],
         lifespan=lifespan,

@@ -41,14 +41,17 @@ UNCACHED = {"cache-control": "no-store"}
 log = structlog.get_logger()
 
 
-def routes(catalogue: Catalogue, is_needed: Callable[[], bool]) -> list[BaseRoute]:
+def routes(
+    catalogue: Catalogue, is_needed: Callable[[], bool], *, thumbnails: bool = False
+) -> list[BaseRoute]:
     """Make the route of ``/api/library``.
 
     Args:
         catalogue: of the library.
         is_needed: tells whether a missing folder is an error; else the list is empty.
+        thumbnails: whether films have small pictures for the seek bar.
     """
-    return [Route(ADDRESS, LibraryList(catalogue, is_needed).answer)]
+    return [Route(ADDRESS, LibraryList(catalogue, is_needed, thumbnails=thumbnails).answer)]
 
 
 class AskedWronglyError(Exception):
@@ -58,7 +61,10 @@ class AskedWronglyError(Exception):
 class LibraryList:
     """The endpoint; see `routes`."""
 
-    def __init__(self, catalogue: Catalogue, is_needed: Callable[[], bool]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, is_needed: Callable[[], bool], *, thumbnails: bool = False
+    ) -> None:
+        self._thumbnails = thumbnails
         self._catalogue = catalogue
         self._is_needed = is_needed
         self._is_gone = False
@@ -105,7 +111,7 @@ class LibraryList:
         """Encode a page in a thread, once for all requests for it."""
         writing = self._written.get(key)
         if writing is None or writing.cancelled():
-            writing = asyncio.get_running_loop().run_in_executor(None, _as_json, page)
+            writing = asyncio.get_running_loop().run_in_executor(None, _as_json, page, self._thumbnails)
             self._written[key] = writing
             if len(self._written) > KEPT_PAGES:
                 self._written.popitem(last=False)
@@ -140,12 +146,20 @@ def item_of(text: str | None) -> tuple[str, str] | None:
     return kind, path
 
 
-def _as_json(page: CataloguePage) -> bytes:
+def _as_json(page: CataloguePage, thumbnails: bool) -> bytes:
     items = (
         describe_title(one) if isinstance(one, LibraryTitle) else describe_file(one) for one in page.items
     )
+    if thumbnails:
+        items = ({**item, "thumbnails": _thumbnails(item)} for item in items)
     # Item by item: the encoder holds the GIL for each call.
     return b"[%b]" % b",".join(map(msgspec.json.encode, items))
+
+
+def _thumbnails(item: dict[str, object]) -> str | None:
+    """Say where the small pictures of a film are, which needs a picture that can be packaged."""
+    address = item["hls"] if item["width"] else None
+    return None if address is None else f"{str(address).rpartition('/')[0]}/thumbnails.vtt"
 
 
 def describe_file(entry: Entry) -> dict[str, object]:

@@ -18,6 +18,7 @@ from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
 from packager.vod import TitleLimits
+from packager.vod.thumbnails import ThumbnailLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class Limits:
         guesses: Of what is remembered of wrong passwords.
         radio: Of its stations.
         server: Of itself.
+        thumbnails: Of the making of small pictures of films.
         titles: Of VOD.
         tools: Of finding ffmpeg.
         vod_answers: Of playlists that are kept for those who ask for the same.
@@ -76,6 +78,7 @@ class Limits:
     guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
+    thumbnails: ThumbnailLimits = field(default_factory=ThumbnailLimits)
     titles: TitleLimits = field(default_factory=TitleLimits)
     tools: ToolsLimits = field(default_factory=ToolsLimits)
     vod_answers: AnswerCacheLimits = field(default_factory=AnswerCacheLimits)

@@ -36,6 +36,7 @@ FILES = {
     "playback.js": SCRIPT,
     "radio.js": SCRIPT,
     "retry.js": SCRIPT,
+    "seekbar.js": SCRIPT,
     "stage.js": SCRIPT,
     "station.js": SCRIPT,
     "stats.js": SCRIPT,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,15 @@ import structlog
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 
 from origin.config.errors import CommandError
-from origin.config.options import Config, EventOptions, LimitOptions, LiveOptions, seconds, size
+from origin.config.options import (
+    Config,
+    EventOptions,
+    LibraryOptions,
+    LimitOptions,
+    LiveOptions,
+    seconds,
+    size,
+)
 from origin.config.warnings import serves_channel
 from origin.events.channel import ChannelOptions as EventChannelOptions
 from origin.events.channel import EventChannel, new_epoch
@@ -44,6 +53,7 @@ from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
 from packager.system_errors import LACKING
 from packager.vod import TitleLimits, Titles
+from packager.vod.thumbnails import ThumbnailLimits, Thumbnails
 
 log = structlog.get_logger()
 
@@ -85,6 +95,7 @@ class Services:
         simulcasts: the stations' live channels.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
+        thumbnails: small pictures of films; None where there are none.
         recordings: of the channels that record, by name.
         event_channels: those that are configured, by name.
         loop_lag: measures how late the event loop is.
@@ -113,7 +124,21 @@ class Services:
             config.limits.open_file_seconds,
             cross_origin_headers(config.server.allow_origin),
         )
-        self.titles = Titles(self.library, title_limits(config.limits, limits.titles))
+        drawing = None if tools is None else _drawing(config.library, tools)
+        self.titles = Titles(
+            self.library, title_limits(config.limits, limits.titles), thumbnails=drawing is not None
+        )
+        self.thumbnails = (
+            None
+            if drawing is None
+            else Thumbnails(
+                self.titles,
+                drawing,
+                _data_folder(config, "thumbnails"),
+                thumbnail_limits(config.library, limits.thumbnails),
+                time.monotonic,
+            )
+        )
         self.vod_answers = AnswerCache(
             replace(limits.vod_answers, valid_seconds=config.limits.open_file_seconds)
         )
@@ -294,6 +319,7 @@ class Services:
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
         services += [*self.mounts.values(), *self.stations.hidden, *self.event_channels.values()]
+        services += [] if self.thumbnails is None else [self.thumbnails]
         return [*services, self.catalogue]
 
     async def _supervise(self, service: Service) -> None:
@@ -343,10 +369,29 @@ def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
     return replace(limits, index_bytes=configured.vod_index_bytes, index=index)
 
 
-def _data_of(options: LiveOptions, config: Config) -> DataFolder | None:
+def _drawing(options: LibraryOptions, tools: Tools) -> Tools | None:
+    """Give the ffmpeg that makes thumbnails; None where they aren't wanted, or it can't."""
+    if not options.thumbnails:
+        return None
+    lacking = tools.missing(encoders=("mjpeg",), filters=("fps", "scale", "setsar", "tile"))
+    if lacking:
+        log.warning("no thumbnails", reason=f"{tools.ffmpeg} lacks {', '.join(lacking)}")
+    return None if lacking else tools
+
+
+def thumbnail_limits(options: LibraryOptions, limits: ThumbnailLimits) -> ThumbnailLimits:
+    """Put what is configured of the limits of thumbnails into them."""
+    return replace(limits, cache=replace(limits.cache, disk_bytes=size(options.thumbnails_size)))
+
+
+def _data_folder(config: Config, *names: str) -> DataFolder | None:
+    """Name a folder of the server's data; None where it keeps none."""
     if not config.server.data:
         return None
-    return DataFolder(Path(config.server.data).expanduser()) / "live" / options.name
+    folder = DataFolder(Path(config.server.data).expanduser())
+    for name in names:
+        folder /= name
+    return folder
 
 
 def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
@@ -396,7 +441,7 @@ def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) ->
         part_duration=options.part_duration,
         segment_duration=options.segment_duration,
         dvr_window=seconds(options.dvr) or (EVENT_SECONDS if options.event else 0),
-        data=_data_of(options, config),
+        data=_data_folder(config, "live", options.name),
         dvr_bytes=size(options.dvr_size),
         event=options.event,
         retention=Retention(

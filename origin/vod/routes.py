@@ -31,6 +31,7 @@ from packager.library.storage import NotFoundError
 from packager.vod import OpenIFrames, OpenSegment, Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
+from packager.vod.thumbnails import NotReadyError, Thumbnails
 
 log = structlog.get_logger()
 
@@ -50,8 +51,12 @@ _SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{
 """A segment's number, and of a trimmed one from when to when it lasts."""
 
 
+_SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
+
+
 def routes(
     titles: Titles,
+    thumbnails: Thumbnails | None = None,
     *,
     max_age: int = 3600,
     open_files: OpenFileCache | None = None,
@@ -61,13 +66,16 @@ def routes(
 
     Args:
         titles: the library as VOD.
+        thumbnails: its small pictures; None: there are none.
         max_age: seconds for which caches may keep a playlist or a segment.
         open_files: where files are kept open for the fast path; None: nowhere.
         answers: where answers are kept for it; None: nowhere.
     """
     vod = _Vod(titles, max_age, open_files, answers)
+    pictures = [] if thumbnails is None else _thumbnail_routes(thumbnails, vod)
     subtitles = "/vod/{path:path}/subtitles/{track}"
     return [
+        *pictures,
         Route(f"{subtitles}/media.m3u8", vod.answers(vod.text_playlist)),
         Route(f"{subtitles}/init.mp4", vod.answers(vod.text_init)),
         Route(f"{subtitles}/{{number}}.m4s", vod.answers(vod.text_mp4_segment)),
@@ -157,6 +165,9 @@ class _Vod:
                 found = await select(path, request.query_params)
             except NotFoundError:
                 return plain_refusal(404, "Not Found", ABSENT)
+            except NotReadyError:
+                # Players don't ask for a picture twice; this is for whoever overtakes the making of many.
+                return plain_refusal(503, "Not ready yet", {"retry-after": "2", "cache-control": "no-store"})
             except ClipError as error:
                 return plain_refusal(400, str(error), ABSENT)
             except MediaError as error:
@@ -248,6 +259,28 @@ class _Vod:
         opened = await opened_in_thread(self._titles.open_i_frames, path["path"], path["track"])
         metadata = metadata_of(opened, "iframes", video=True, now=time.time())
         return SegmentRepresentation(opened, metadata, opened.close)
+
+
+def _thumbnail_routes(thumbnails: Thumbnails, vod: _Vod) -> list[BaseRoute]:
+    """Make the routes of small pictures for the seek bar: where they are, and the sprites that hold them."""
+
+    async def vtt(path: dict[str, str], _query: QueryParams) -> Text:
+        return Text((await thumbnails.vtt(path["path"])).encode(), webvtt.MEDIA_TYPE)
+
+    async def playlist(path: dict[str, str], _query: QueryParams) -> Text:
+        return Text((await thumbnails.playlist(path["path"])).encode(), MEDIA_TYPE)
+
+    async def sprite(path: dict[str, str], _query: QueryParams) -> Representation:
+        if not _SPRITE.fullmatch(path["number"]):
+            raise NotFoundError(path["number"])
+        data = await thumbnails.sprite(path["path"], int(path["number"]))
+        return BytesRepresentation(data, "image/jpeg", content_coding.tag((data,)))
+
+    return [
+        Route("/vod/{path:path}/thumbnails.vtt", vod.answers(vtt)),
+        Route("/vod/{path:path}/thumbnails.m3u8", vod.answers(playlist)),
+        Route("/vod/{path:path}/thumbnails/{number}.jpg", vod.answers(sprite)),
+    ]
 
 
 def _clip(query: QueryParams) -> Clip:

@@ -65,6 +65,7 @@ def manifest(files: Files) -> StaticManifest:
             AdaptationSet("audio", offered, sound.language, main=main, start_with_sap=sap, label=label)
         )
     sets += _text_sets(files)
+    tiles = [file.storyboard.adaptation_set() for file in files if file.storyboard is not None]
     tracks = [*(video for _, video in videos), *sounds]
     return StaticManifest(
         # Players take what lies beyond its end for played already, and may stop before they come to it.
@@ -73,7 +74,7 @@ def manifest(files: Files) -> StaticManifest:
         ),
         max_segment_duration=max(Fraction(track.longest, track.timescale) for track in tracks),
         # Behind the others: players that don't know trick mode take the first video that they find.
-        periods=[Period("0", Fraction(0), None, [*sets, *trick_mode])],
+        periods=[Period("0", Fraction(0), None, [*sets, *trick_mode, *tiles])],
     )
 
 

@@ -10,7 +10,14 @@ from urllib.parse import quote
 
 from media.errors import UnsupportedError
 from media.hls.media_playlist import ByteRange, Map, MediaPlaylist, Segment
-from media.hls.multivariant import Media, MultivariantPlaylist, SessionData, Variant
+from media.hls.multivariant import (
+    IFrameVariant,
+    ImageVariant,
+    Media,
+    MultivariantPlaylist,
+    SessionData,
+    Variant,
+)
 from media.mp4.languages import LANGUAGE_NAMES
 from media.mp4.sidx import sidx_bytes
 from packager.vod.access_points import UNKNOWN, SegmentStarts
@@ -18,6 +25,7 @@ from packager.vod.bit_rates import average_bandwidth, peak_bandwidth, target_dur
 from packager.vod.chapters import DATA_ID
 from packager.vod.i_frames import IFrames, i_frame_variant
 from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.storyboard import Storyboard
 from packager.vod.text_playlists import TEXT_GROUP, text_media
 from packager.vod.text_tracks import TextTrack, bandwidth
 
@@ -43,6 +51,7 @@ class OfferedFile:
         i_frames: those that its tables mark, where they are offered by themselves, too.
         text_tracks: its subtitles and captions, those beside it too.
         left_out: a line for each subtitle file beside it that can't be read.
+        storyboard: small pictures for the seek bar, of the first file for all.
     """
 
     prefix: str
@@ -51,6 +60,7 @@ class OfferedFile:
     i_frames: IFrames | None = None
     text_tracks: Sequence[TextTrack] = ()
     left_out: Sequence[str] = ()
+    storyboard: Storyboard | None = None
 
 
 Files = Sequence[OfferedFile]
@@ -128,11 +138,12 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     chapters = [
         SessionData(DATA_ID, f"{file.prefix}{CHAPTERS_NAME}") for file in files if file.index.chapters
     ]
-    pictures = [
+    pictures: list[IFrameVariant | ImageVariant] = [
         i_frame_variant(file.prefix, file.index.video, file.i_frames)
         for file in files
         if file.index.video is not None and file.i_frames is not None
     ]
+    pictures += [file.storyboard.variant() for file in files if file.storyboard is not None]
     return MultivariantPlaylist(
         variants,
         media,

@@ -5,6 +5,7 @@ Everything here blocks on the disk and may be called from several threads at onc
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from media.errors import MediaError, TooLargeError
+from media.errors import MediaError, TooLargeError, UnsupportedError
 from media.mp4.chapters import Chapter
 from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
@@ -24,7 +25,7 @@ from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
 from packager.vod.chapters import NO_CHAPTERS, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
-from packager.vod.i_frames import IFrameFile, decodable_i_frames, marked_i_frames
+from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.index_memory import IndexMemory, IndexMemoryLimits
 from packager.vod.manifest import manifest
@@ -38,6 +39,7 @@ from packager.vod.playlists import (
 )
 from packager.vod.segment import Segment, make_segment
 from packager.vod.sidecars import Sidecar, SidecarLimits, Sidecars, all_text_tracks
+from packager.vod.storyboard import Storyboard, make_storyboard, suffices
 from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
 
@@ -163,10 +165,14 @@ class Titles:
     Args:
         library: where the files are.
         limits: what it may cost; of the indexes the one that wasn't used for longest goes first.
+        thumbnails: whether playlists and manifests name them.
     """
 
-    def __init__(self, library: Library, limits: TitleLimits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, library: Library, limits: TitleLimits = DEFAULT_LIMITS, *, thumbnails: bool = False
+    ) -> None:
         self._library = library
+        self._thumbnails = thumbnails
         self._limits = limits
         self._folders = FolderTitles(library.root, limits.folder_files)
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
@@ -182,6 +188,7 @@ class Titles:
         # Playlists and manifests, by what they are and the files that they are of.
         self._texts: OrderedDict[tuple[str, tuple[object, ...]], bytes] = OrderedDict()
         self._text_bytes = 0
+        self._marked: OrderedDict[Identity, IFrames | None] = OrderedDict()
         self._i_frame_files: OrderedDict[Identity, IFrameFile] = OrderedDict()
 
     @property
@@ -255,11 +262,12 @@ class Titles:
                 for file, index in zip(files, clips, strict=True)
             ]
         files = [
-            replace(file, i_frames=marked_i_frames(file.index.video))
-            if file.index.video is not None and file.starts.lone_pictures
-            else file
-            for file in files
+            replace(file, i_frames=self._marked_i_frames(one)) if file.starts.lone_pictures else file
+            for file, one in zip(files, found, strict=True)
         ]
+        if self._thumbnails and any(file.starts.lone_pictures for file in files):
+            with contextlib.suppress(UnsupportedError):  # sound alone has none
+                files = [replace(files[0], storyboard=self._storyboard(found)), *files[1:]]
         texts = [all_text_tracks(one.index, one.sidecars) for one in found]
         return [
             replace(file, text_tracks=tracks, left_out=left_out)
@@ -410,6 +418,47 @@ class Titles:
             return None
         return None if segment is None else OpenSegment(file, offered, self._open.setdefault(key, segment))
 
+    def storyboard(self, name: str) -> Storyboard:
+        """Lay out the small pictures of a file or a title; raises as :meth:`multivariant_playlist`."""
+        return self._storyboard(self._found(name))
+
+    def _storyboard(self, found: Sequence[_Found]) -> Storyboard:
+        """Choose the smallest rendition that suffices, or else the largest."""
+        shown = [(one.index.video.resolution, one) for one in found if one.index.video is not None]
+        shown.sort(key=lambda item: item[0])
+        large = [one for resolution, one in shown if suffices(resolution)]
+        chosen = next(iter(large), shown[-1][1] if shown else found[0])
+        return make_storyboard(
+            chosen.path, chosen.identity[2:], chosen.index.video, self._marked_i_frames(chosen)
+        )
+
+    def open_storyboard(self, storyboard: Storyboard) -> LocalFile:
+        """Open a storyboard's file, which the caller closes.
+
+        Raises:
+            NotFoundError: there is no such file any more, or another one.
+            OSError: it can't be read.
+        """
+        file = self._library.open(storyboard.path)
+        if file.identity[2:] != storyboard.validators:
+            file.close()
+            raise NotFoundError(storyboard.path)
+        return file
+
+    def _marked_i_frames(self, found: _Found) -> IFrames | None:
+        """List the I-frames that a film's tables mark, once."""
+        if found.index.video is None:
+            return None
+        with self._lock:
+            if found.identity in self._marked:
+                return self._marked[found.identity]
+        marked = marked_i_frames(found.index.video)
+        with self._lock:
+            self._marked[found.identity] = marked
+            while len(self._marked) > self._limits.i_frame_files:
+                self._marked.popitem(last=False)
+        return marked
+
     def i_frame_playlist(self, name: str, track: str) -> str:
         """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
@@ -434,7 +483,8 @@ class Titles:
         offered = self._track(index, name, track)
         if made is not None and offered.video:
             return made
-        marked = marked_i_frames(offered) if offered.video else None
+        found = _Found(name, "", file.identity, index)
+        marked = self._marked_i_frames(found) if offered.video else None
         if marked is None:
             raise NotFoundError(f"{name}: {track} has no I-frames")
         frames = decodable_i_frames(offered, marked, file.pread)

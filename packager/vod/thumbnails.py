@@ -1,0 +1,256 @@
+"""Makes the sprites of storyboards in the background: an ffmpeg for each, that is fed the film's key frames.
+
+The key frames are found by the film's index, so that little of the film is read; ffmpeg itself opens nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from media.errors import MediaError, UnsupportedError
+from packager.concurrency import opened_in_thread
+from packager.data_folder import DataFolder
+from packager.ffmpeg.thumbnails import sprite_arguments
+from packager.library.storage import LocalFile, NotFoundError
+from packager.process.process import Process, run
+from packager.process.sandbox import Sandbox
+from packager.process.tools import BusyError, Tools, ToolsError
+from packager.vod.segment import ShortReadError
+from packager.vod.sprite_cache import JPEG_BEGIN, Place, SpriteCache, SpriteCacheLimits
+from packager.vod.storyboard import Storyboard
+from packager.vod.titles import Titles
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThumbnailLimits:
+    """What the making of sprites may cost.
+
+    Attributes:
+        at_once: how many ffmpegs run at the same time; each has one thread, at the lowest priority.
+        sprite_seconds: for how long one may take.
+        memory_bytes: address space of one.
+        waiting: most sprites that wait to be made.
+        wait_seconds: how long a request waits for its sprite.
+        failed_seconds: how long none is made of a film whose last one failed.
+        failures: most films of which that is remembered.
+        cache: of what is kept.
+    """
+
+    at_once: int = 1
+    sprite_seconds: float = 120.0
+    memory_bytes: int = 3 << 29
+    waiting: int = 1000
+    wait_seconds: float = 20.0
+    failed_seconds: float = 300.0
+    failures: int = 1000
+    cache: SpriteCacheLimits = field(default_factory=SpriteCacheLimits)
+
+
+class NotReadyError(Exception):
+    """A sprite isn't made yet; it may be asked for again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A sprite that is to be made."""
+
+    storyboard: Storyboard
+    number: int
+    made: asyncio.Future[bytes]
+
+    @property
+    def place(self) -> Place:
+        return self.storyboard.key, self.number
+
+
+class Thumbnails:
+    """The storyboards of a library.
+
+    Args:
+        titles: the library as VOD.
+        tools: ffmpeg.
+        folder: where sprites are kept; None: only in memory.
+        limits: what it may cost.
+        clock: seconds, of failures' age.
+
+    Attributes:
+        name: as a service.
+    """
+
+    name = "thumbnails"
+
+    def __init__(
+        self,
+        titles: Titles,
+        tools: Tools,
+        folder: DataFolder | None,
+        limits: ThumbnailLimits,
+        clock: Callable[[], float],
+    ) -> None:
+        self._titles = titles
+        self._tools = tools
+        self._limits = limits
+        self._clock = clock
+        self._cache = SpriteCache(folder, limits.cache)
+        self._wanted: OrderedDict[Place, _Wanted] = OrderedDict()
+        self._making: dict[Place, _Wanted] = {}
+        self._more = asyncio.Event()
+        # When a film's last sprite failed, and why.
+        self._failed: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    async def run(self) -> None:
+        """Make the sprites that are wanted, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._limits.at_once):
+                group.create_task(self._work())
+
+    def close(self) -> None:
+        """Let go of the requests that wait."""
+        for one in (*self._wanted.values(), *self._making.values()):
+            one.made.cancel()
+        self._wanted.clear()
+
+    async def vtt(self, name: str) -> str:
+        """Write a film's WebVTT; its sprites are made from now on.
+
+        Raises:
+            NotFoundError: there is no such film.
+            MediaError: it has no picture, or none that can be decoded.
+        """
+        storyboard = await self._storyboard(name)
+        lacking = await asyncio.to_thread(self._lacking, storyboard)
+        if lacking:
+            await asyncio.to_thread(self._require_decodable, storyboard, 0)
+        for number in lacking:
+            if len(self._wanted) < self._limits.waiting:
+                self._want(storyboard, number, first=False)
+        return await asyncio.to_thread(storyboard.vtt)
+
+    async def playlist(self, name: str) -> str:
+        """Write a film's image playlist (HLS); raises as :meth:`vtt`."""
+        return (await self._storyboard(name)).playlist().render()
+
+    async def sprite(self, name: str, number: int) -> bytes:
+        """Give a sprite as JPEG, once it is made.
+
+        Raises:
+            NotFoundError: there is no such film, or no such sprite of it.
+            MediaError: as :meth:`vtt`.
+            NotReadyError: it takes longer than a request waits.
+        """
+        storyboard = await self._storyboard(name)
+        if number >= storyboard.sprites:
+            raise NotFoundError(f"{name} has no sprite {number}")
+        place = storyboard.key, number
+        if (data := await asyncio.to_thread(self._cache.find, place)) is not None:
+            return data
+        if len(self._wanted) >= self._limits.waiting:
+            raise NotReadyError
+        one = self._want(storyboard, number, first=True)
+        await asyncio.wait((one.made,), timeout=self._limits.wait_seconds)
+        if not one.made.done() or one.made.cancelled():
+            raise NotReadyError
+        return one.made.result()
+
+    async def _storyboard(self, name: str) -> Storyboard:
+        storyboard = await asyncio.to_thread(self._titles.storyboard, name)
+        when, reason = self._failed.get(storyboard.key, (0.0, ""))
+        if reason and self._clock() - when < self._limits.failed_seconds:
+            raise UnsupportedError(reason)
+        return storyboard
+
+    def _lacking(self, storyboard: Storyboard) -> list[int]:
+        places = ((storyboard.key, number) for number in range(storyboard.sprites))
+        return [place[1] for place in places if not self._cache.has(place)]
+
+    def _require_decodable(self, storyboard: Storyboard, number: int) -> None:
+        with self._titles.open_storyboard(storyboard) as file:
+            storyboard.require_decodable(file.pread, number)
+
+    def _want(self, storyboard: Storyboard, number: int, *, first: bool) -> _Wanted:
+        """Have a sprite made; those that somebody waits for come first."""
+        place = storyboard.key, number
+        one = self._making.get(place) or self._wanted.get(place)
+        if one is None:
+            made = asyncio.get_running_loop().create_future()
+            one = self._wanted[place] = _Wanted(storyboard, number, made)
+            one.made.add_done_callback(_retrieved)
+        if first and place in self._wanted:
+            self._wanted.move_to_end(place, last=False)
+        self._more.set()
+        return one
+
+    async def _work(self) -> None:
+        while True:
+            while not self._wanted:
+                self._more.clear()
+                await self._more.wait()
+            place, one = self._wanted.popitem(last=False)
+            self._making[place] = one
+            try:
+                data = await self._make(one)
+                await asyncio.to_thread(self._cache.keep, place, data)
+                _settle(one, data)
+            except (ToolsError, MediaError, NotFoundError, ShortReadError, OSError) as error:
+                self._fail(one, error)
+            finally:
+                del self._making[place]
+                one.made.cancel()
+
+    def _fail(self, one: _Wanted, error: Exception) -> None:
+        reason = f"no thumbnails can be made of it: {error}"
+        log.warning("thumbnails_failed", file=one.storyboard.path, sprite=one.number, reason=str(error))
+        if not isinstance(error, (BusyError, OSError, NotFoundError, ShortReadError)):
+            self._failed[one.storyboard.key] = self._clock(), reason
+            while len(self._failed) > self._limits.failures:
+                self._failed.popitem(last=False)
+        if not one.made.done():
+            one.made.set_exception(UnsupportedError(reason))
+
+    async def _make(self, one: _Wanted) -> bytes:
+        """Feed an ffmpeg with a sprite's key frames."""
+        storyboard = one.storyboard
+        await asyncio.to_thread(self._require_decodable, storyboard, one.number)
+        file = await opened_in_thread(self._titles.open_storyboard, storyboard)
+        try:
+            data = await run(
+                [self._tools.ffmpeg, *sprite_arguments(storyboard.size, storyboard.layout)],
+                limit=self._limits.sprite_seconds,
+                max_bytes=self._limits.cache.sprite_bytes,
+                sandbox=Sandbox(memory=self._limits.memory_bytes, niceness=19),
+                feed=lambda process: _feed(process, storyboard, one.number, file),
+            )
+        finally:
+            file.close()
+        if not data.startswith(JPEG_BEGIN):
+            raise ToolsError("its pictures can't be decoded")
+        return data
+
+
+async def _feed(process: Process, storyboard: Storyboard, number: int, file: LocalFile) -> None:
+    pieces = storyboard.movie(file.pread, number)
+    try:
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            await process.write(piece)
+    except (BrokenPipeError, ShortReadError):  # it ended before, and says why
+        pass
+    finally:
+        process.close_stdin()
+
+
+def _settle(one: _Wanted, data: bytes) -> None:
+    if not one.made.done():
+        one.made.set_result(data)
+
+
+def _retrieved(made: asyncio.Future[bytes]) -> None:
+    """Take notice of a failure that nobody waits for; the log has it."""
+    if not made.cancelled():
+        made.exception()
