@@ -10,13 +10,15 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import m3u8
+import numpy as np
 import pytest
 
+from media.errors import MalformedError
 from media.mp4.boxes import walk
 from packager.library.storage import Library, NotFoundError
 from packager.vod import Titles
 from packager.vod.i_frames import MAX_I_FRAMES, marked_i_frames
-from tests.packager import films
+from tests.packager import crafted, films
 from tests.packager.films import FFMPEG, packets
 
 DASH = "{urn:mpeg:dash:schema:mpd:2011}"
@@ -162,6 +164,26 @@ def test_of_a_film_of_nothing_but_i_frames_only_so_many_are_listed() -> None:
     assert gaps == {4 * track.timescale // 25}
     assert thinned.duration == whole.duration
     assert len(whole) < MAX_I_FRAMES
+
+
+def test_a_million_sync_samples_that_a_small_file_names_are_no_million_lines(tmp_path: Path) -> None:
+    samples = 1_100_000
+    tables = {
+        "stts": crafted.rows([[samples, 512]]),
+        "stsc": crafted.rows([[1, samples, 1]]),
+        "stsz": crafted.constant(10, samples),
+        "stco": crafted.places(np.array([2000]), "stco"),
+    }
+    index = crafted.moov(crafted.Track(tables, video=True, timescale=15_360))
+    titles = Titles(Library(tmp_path), thumbnails=True)
+    path = crafted.write(tmp_path / "film.mp4", index, samples * 10 + 10_000)
+    marked = marked_i_frames(titles.track(path.name, "video"))
+    assert marked is not None
+    assert len(marked) <= MAX_I_FRAMES
+    with pytest.raises(MalformedError, match="no picture"):
+        titles.i_frame_playlist(path.name, "video")
+    assert "I-FRAME" not in titles.multivariant_playlist(path.name)
+    assert len(titles.storyboard(path.name).sizes) == -(-samples * 512 // 15_360 // 10)
 
 
 def test_a_film_without_a_picture_has_no_i_frames() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -187,6 +188,30 @@ async def test_pictures_that_no_decoder_takes_are_tried_once_and_then_refused(
             await thumbnails.sprite("film.mp4", 0)
         with pytest.raises(UnsupportedError, match="no thumbnails can be made"):
             await thumbnails.vtt("film.mp4")
+
+
+async def test_of_many_films_only_so_many_are_decoded_at_once(tools: Tools, tmp_path: Path) -> None:
+    first = await asyncio.to_thread(make_film, tmp_path / "film-0.mp4", seconds=65)
+    for number in range(1, 5):
+        await asyncio.to_thread(shutil.copy, first, tmp_path / f"film-{number}.mp4")
+    async with running(tmp_path, tools) as thumbnails:
+        asked = asyncio.gather(*(thumbnails.sprite(f"film-{number}.mp4", 0) for number in range(5)))
+        most = 0
+        while not asked.done():
+            most = max(most, await asyncio.to_thread(drawing))
+            await asyncio.sleep(0.005)
+        assert len(set(await asked)) == 1
+    assert most <= LIMITS.at_once
+
+
+def drawing() -> int:
+    """Count the children of this process that draw a sprite."""
+    found = 0
+    for children in Path("/proc/self/task").glob("*/children"):
+        for child in children.read_text().split():
+            with contextlib.suppress(OSError):
+                found += b"tile=" in Path(f"/proc/{child}/cmdline").read_bytes()
+    return found
 
 
 async def test_a_request_waits_no_longer_than_it_may(tools: Tools, tmp_path: Path) -> None:
