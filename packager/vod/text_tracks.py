@@ -318,9 +318,12 @@ def segment_times(tracks: Iterable[tuple[Sequence[int] | Int64, int]]) -> Int64:
         When each segment begins in milliseconds, the first at 0, and behind them the end.
     """
     times, timescale = max(tracks, key=lambda one: Fraction(int(one[0][-1]), one[1]))
-    cuts = [round(Fraction(int(time) * TIMESCALE, timescale)) for time in times]
-    cuts[0], cuts[-1] = 0, max(1, math.ceil(Fraction(int(times[-1]) * TIMESCALE, timescale)))
-    return np.array(sorted(set(cuts)), np.int64)
+    end = max(1, math.ceil(Fraction(int(times[-1]) * TIMESCALE, timescale)))
+    # Seconds and the rest of each by themselves, so that no product leaves 64 bits.
+    seconds, rest = np.divmod(np.asarray(times[1:-1], np.int64), timescale)
+    cuts = seconds * TIMESCALE + (2 * rest * TIMESCALE + timescale) // (2 * timescale)
+    within = cuts[(cuts > 0) & (cuts < end)]
+    return np.unique(np.concatenate(([0], within, [end]))).astype(np.int64)
 
 
 def webvtt_segment(track: TextTrack, times: Int64, number: int, read: Read) -> bytes | None:

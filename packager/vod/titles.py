@@ -227,13 +227,18 @@ class Titles:
         indexes = [one.index for one in found]
         segments = sum(len(index.video.sizes) for index in indexes if index.video is not None)
         segments += max(sum(len(sound.sizes) for sound in index.sounds) for index in indexes)
-        segments += max(
-            (len(one.index.text_tracks) + len(one.sidecars)) * len(one.index.text_times) for one in found
-        )
-        if segments > self._limits.manifest_segments:
-            limit = self._limits.manifest_segments
+        limit = self._limits.manifest_segments
+        if segments > limit:
             raise TooLargeError(f"a manifest of {segments} segments: more than {limit}; HLS has them")
-        return self._once(f"manifest{clip.query}", found, lambda: manifest(self._files(found, clip)).render())
+
+        def make() -> bytes:
+            files = self._files(found, clip)
+            if segments + max(len(one.text_tracks) * len(one.index.text_times) for one in files) > limit:
+                log.warning("subtitles_left_out", title=name, reason="too many segments for one manifest")
+                files = [replace(one, text_tracks=()) for one in files]
+            return manifest(files).render()
+
+        return self._once(f"manifest{clip.query}", found, make)
 
     def media_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""

@@ -22,7 +22,7 @@ from packager.vod import TitleLimits, Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.index import read_index
 from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
-from packager.vod.text_tracks import FileCues, ShiftedCues, TextTrack, with_name
+from packager.vod.text_tracks import FileCues, ShiftedCues, TextTrack, segment_times, with_name
 from tests.packager.films import FFMPEG, H264, PICTURE, TONE, probe, run_ffmpeg
 
 SECONDS = 14
@@ -321,6 +321,30 @@ def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) ->
     assert len(cues_of(titles, "film.mp4", "it")) == 1 + len(CUES)
     limit = TitleLimits(sidecars=SidecarLimits(kept_bytes=1))
     assert b"always" in titles_of(library, limit).text_segment("film.mp4", "it", 1)
+
+
+def test_a_manifest_that_would_be_too_long_has_no_text(film: Path, library: Path) -> None:
+    for language in ("de", "fr", "it", "es"):
+        (library / f"film.{language}.srt").write_text(srt())
+    plain = b'contentType="text"'
+    assert titles_of(library).manifest("film.mp4").count(plain) == 4
+    narrow = titles_of(library, TitleLimits(manifest_segments=10))
+    assert narrow.manifest("film.mp4").count(plain) == 0
+    assert len(listed(narrow, "film.mp4")) == 4
+
+
+@given(
+    times=st.lists(st.integers(0, 1 << 50), min_size=2, max_size=9, unique=True).map(sorted),
+    timescale=st.sampled_from((1, 25, 12800, 44100, 90000, 10_000_000, (1 << 32) - 1)),
+)
+def test_text_is_cut_where_the_film_is(times: list[int], timescale: int) -> None:
+    cuts = segment_times([(times, timescale)]).tolist()
+    assert cuts[0] == 0
+    assert cuts[-1] * timescale >= times[-1] * 1000 > (cuts[-1] - 1) * timescale or cuts[-1] == 1
+    assert cuts == sorted(set(cuts))
+    for time in times[1:-1]:
+        exact = Fraction(time * 1000, timescale)
+        assert any(abs(cut - exact) <= 1 for cut in cuts)
 
 
 def test_links_out_of_the_library_are_followed_where_those_of_films_are(
