@@ -224,7 +224,7 @@ class Storyboard:
 def make_storyboard(
     path: str, validators: tuple[int, ...], track: OfferedTrack | None, frames: IFrames | None
 ) -> Storyboard:
-    """Choose the key frames that become small pictures: of each interval what is shown when it begins.
+    """Choose the key frames that become small pictures: for each interval the nearest to its begin.
 
     Args:
         path: of the film, relative to the library.
@@ -241,7 +241,10 @@ def make_storyboard(
     interval = max(INTERVAL_SECONDS, math.ceil(seconds / MAX_PICTURES))
     count = math.ceil(seconds / interval)
     begins = np.arange(count) * (interval * track.timescale)
-    chosen = np.maximum(frames.times[:-1].searchsorted(begins, "right") - 1, 0)
+    times = frames.times[:-1]
+    later = np.minimum(times.searchsorted(begins), len(times) - 1)
+    earlier = np.maximum(later - 1, 0)
+    chosen = np.where(times[later] - begins < begins - times[earlier], later, earlier)
     text = repr((DRAWING, LONGER_SIDE, COLUMNS, ROWS, interval, path, validators))
     columns = min(count, COLUMNS)
     return Storyboard(

@@ -110,6 +110,16 @@ async def test_each_picture_is_the_films_own_at_that_time(name: str, tools: Tool
         assert min(far) < 6
 
 
+def test_the_key_frame_that_is_nearest_to_a_time_is_taken(tmp_path: Path) -> None:
+    path = make_film(tmp_path / "film.mp4")
+    run_ffmpeg("-i", path, "-c", "copy", "-movflags", "+frag_keyframe+empty_moov", tmp_path / "late.mp4")
+    titles = Titles(Library(tmp_path), thumbnails=True)
+    film, late = (titles.storyboard(name) for name in ("film.mp4", "late.mp4"))
+    # without an edit list all pictures are later by the reordering of two
+    assert (float(film.seconds), float(late.seconds)) == (65.0, 65.08)
+    assert film.sizes.tolist() == late.sizes.tolist()
+
+
 async def test_what_was_made_is_kept_over_a_restart_and_made_anew_when_the_film_changes(
     tools: Tools, tmp_path: Path
 ) -> None:
