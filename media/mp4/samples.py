@@ -499,14 +499,19 @@ class _Chunks:
         parts = [self._places_of(*found) for found in self._covering(start, stop)]
         if not parts:
             return np.zeros(0, np.int64)
-        place, first = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        place, first = parts[0]
+        if len(parts) > 1:
+            place, first = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        if len(first) == stop - start and int(first[0]) == start:  # each sample is a chunk of its own
+            return place
         into = np.cumsum(size) - size
         # The first chunk may begin before the range.
         before = np.empty(len(first), np.int64)
         before[0] = -self._sizes.sum(int(first[0]), start)
         before[1:] = into[first[1:] - start]
-        lengths = np.diff(np.maximum(first, start), append=stop)
-        return into + np.repeat(place - before, lengths)
+        bounds = np.append(first, stop)
+        bounds[0] = start
+        return into + np.repeat(place - before, bounds[1:] - bounds[:-1])
 
     def _places_of(self, chunk: Int64, first: Int64) -> tuple[Int64, Int64]:
         return self._places[chunk].astype(np.int64), first
@@ -517,19 +522,42 @@ class _Chunks:
         begin, covered = mark * _MARK, int(self._firsts[mark])
         while start < stop and covered < stop:
             first, chunks, per_chunk = self._entries(begin, begin + _MARK)
-            ends = np.cumsum(np.minimum(chunks * per_chunk, len(self._sizes))) + covered
-            starts = np.append(covered, ends[:-1])
-            used = (ends > start) & (starts < stop)
-            first, per_chunk, starts = first[used], per_chunk[used], starts[used]
-            low = np.maximum(start - starts, 0) // per_chunk
-            high = -(-(np.minimum(ends[used], stop) - starts) // per_chunk)
-            # Each chunk has a sample at least: there are no more of them than samples.
-            number = np.arange(int((high - low).sum())) + np.repeat(
-                low - np.cumsum(high - low) + (high - low), high - low
-            )
-            repeated = np.repeat(np.stack((first - 1, starts, per_chunk)), high - low, axis=1)
-            yield repeated[0] + number, repeated[1] + number * repeated[2]
+            counts = np.minimum(chunks * per_chunk, len(self._sizes))
+            ends = counts.cumsum()
+            ends += covered
+            used = slice(int(ends.searchsorted(start, "right")), int(ends.searchsorted(stop)) + 1)
+            if used.start < len(ends):
+                starts = ends[used] - counts[used]
+                behind = np.minimum(ends[used], stop)
+                yield self._chunks_of(first[used], per_chunk[used], starts, behind, start)
             begin, covered = begin + _MARK, int(ends[-1])
+
+    @staticmethod
+    def _chunks_of(
+        first: Int64, per_chunk: Int64, starts: Int64, behind: Int64, start: int
+    ) -> tuple[Int64, Int64]:
+        """Give the index and the first sample of each chunk of some entries that has a wanted sample.
+
+        Args:
+            first: each entry's first chunk, from 1.
+            per_chunk: how many samples each of its chunks has.
+            starts: its first sample.
+            behind: the sample behind its last one that is wanted.
+            start: the first sample that is wanted.
+        """
+        if len(first) == 1:  # all chunks are alike, as in video that ffmpeg has written
+            at, each = int(starts[0]), int(per_chunk[0])
+            number = np.arange(max(start - at, 0) // each, -(-(int(behind[0]) - at) // each))
+            return number + (int(first[0]) - 1), number * each + at
+        low = np.maximum(start - starts, 0) // per_chunk
+        high = -(-(behind - starts) // per_chunk)
+        count = high - low
+        if (count == 1).all():
+            return first - 1 + low, starts + low * per_chunk
+        # Each chunk has a sample at least: there are no more of them than samples.
+        number = np.arange(int(count.sum())) + np.repeat(low - np.cumsum(count) + count, count)
+        repeated = np.repeat(np.stack((first - 1, starts, per_chunk)), count, axis=1)
+        return repeated[0] + number, repeated[1] + number * repeated[2]
 
     def _entries(self, begin: int, end: int) -> tuple[Int64, Int64, Int64]:
         """Take entries: each one's first chunk, how many chunks it is about, and the samples of each."""
