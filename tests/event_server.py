@@ -27,6 +27,7 @@ from origin.http1.protocol import http_protocol
 from origin.http1.request_head import HttpLimits
 from tests.keys import ADMIN_TOKEN
 from tests.patience import PATIENCE_SECONDS
+from tests.radio_server import Client
 from tests.waiting import until
 
 TOKEN = "a-publish-token-0"
@@ -55,10 +56,23 @@ class Server:
         self.channels = channels
         self.url = f"http://127.0.0.1:{port}/events/test"
         self.socket_url = f"ws://127.0.0.1:{port}/events/test"
+        self.writers: list[asyncio.StreamWriter] = []
 
     @property
     def channel(self) -> EventChannel:
         return self.channels["test"]
+
+    async def open(self, *fields: str, path: str = "/events/test", **options: str) -> Client:
+        """Send a request on a bare socket and read the response's head."""
+        client = await Client.open(self.port, *fields, path=path, **options)
+        self.writers.append(client.writer)
+        return client
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect a bare socket, which is closed with the server at the latest."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        return reader, writer
 
     async def request(self, method: str, path: str = "/events/test", **options: Any) -> httpx.Response:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=LIMIT) as client:
@@ -98,13 +112,16 @@ async def serving(
     )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
+        way = Server(listening.getsockname()[1], by_name)
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(channel.run()) for channel in by_name.values()]
             serving = group.create_task(server.serve(sockets=[listening]))
             try:
                 await until(lambda: server.started)
-                yield Server(listening.getsockname()[1], by_name)
+                yield way
             finally:
+                for writer in way.writers:
+                    writer.transport.abort()
                 for channel in by_name.values():
                     channel.close()
                 server.should_exit = True
@@ -202,7 +219,8 @@ class Poll(LongPoll):
     wait = ""
 
 
-WAYS = (Sse(), Ndjson(), WebSocket(), LongPoll(), Poll())
+NDJSON = Ndjson()
+WAYS = (Sse(), NDJSON, WebSocket(), LongPoll(), Poll())
 
 
 def as_got(event: dict[str, str]) -> Got:

@@ -220,8 +220,6 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     """How long they are kept at most: ``90s``, ``30m``, ``2h``; 0: as long as there is room."""
     replay: bool = True
     """Whether new readers get what is kept first; else only what comes."""
-    history: Duration = "0"
-    """How long events are kept on disk, in ``server.data``, beyond a restart; 0: not at all."""
     flush_interval: Annotated[float, Meta(ge=0, le=1)] = 0.016
     """Seconds between two writes to a reader, each with all that came; 0: each event by itself."""
     presence: bool = False
@@ -265,7 +263,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     event_readers: Count = 5_000
     """Readers of one event channel."""
     event_queue_bytes: Count = 64 << 10
-    """How far behind a reader may fall before it is dropped."""
+    """How far behind a reader may fall before it is told of a gap; four times as far, and it is dropped."""
     event_history: Annotated[int, Meta(ge=1, le=1000)] = 20
     """Titles of a station that are kept for readers who come later; event channels have ``keep``."""
     event_channels: Count = 1_000

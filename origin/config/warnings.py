@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from origin.config import stations
-from origin.config.options import Config, LiveOptions, seconds
+from origin.config.options import Config, LiveOptions
 from packager.redaction import redacted_url
 from packager.sources.probe import playable
 from packager.sources.schemes import SCHEMES
@@ -47,8 +47,6 @@ def _of_event_channels(config: Config) -> Iterator[str]:
     for channel in config.events:
         if channel.relay:
             yield f"events {channel.name!r}: relay: token streams aren't relayed yet"
-        if seconds(channel.history) and not config.server.data:
-            yield f"events {channel.name!r}: history: without server.data nothing is kept on disk"
         for name in channel.include:
             if name not in sources:
                 yield f"events {channel.name!r}: include: {name!r} is neither a station nor a live channel"

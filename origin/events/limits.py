@@ -16,7 +16,8 @@ class ChannelLimits:
         history_seconds: how long they are kept at most; 0 for no such limit.
         history_bytes: of the events that are kept; beyond, the oldest go.
         readers: connections at once, with those that wait for an answer.
-        queue_bytes: what may wait for a reader before it is told of a gap, or dropped.
+        queue_bytes: what may wait for a reader before it is told of a gap.
+        dropped_at_queues: times as much may wait for one that can't be told, before it is dropped.
         write_bytes: what may wait in a reader's connection before its events wait in the ring instead.
         heartbeat_seconds: after so long a silence comes a comment, so that proxies keep the connection and
             the dead are noticed.
@@ -38,6 +39,7 @@ class ChannelLimits:
     history_bytes: int = 4 << 20
     readers: int = 5000
     queue_bytes: int = 64 * 1024
+    dropped_at_queues: int = 4
     write_bytes: int = 16 * 1024
     heartbeat_seconds: float = 15.0
     ping_seconds: float = 20.0
@@ -75,27 +77,6 @@ class PublishLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryLimits:
-    """What is kept of a channel on disk.
-
-    Attributes:
-        file_bytes: of one file, before the next begins.
-        files: the oldest go beyond so many.
-        line_bytes: longest line that is read back.
-        waiting_bytes: what may wait for the disk; beyond it, events are lost to the history.
-        write_seconds: between two times when events are written.
-        close_seconds: how long the last of them may take at the end.
-    """
-
-    file_bytes: int = 4 << 20
-    files: int = 64
-    line_bytes: int = 8 << 20
-    waiting_bytes: int = 8 << 20
-    write_seconds: float = 0.5
-    close_seconds: float = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EventLimits:
     """The limits of a server's event channels.
 
@@ -103,12 +84,12 @@ class EventLimits:
         channel: of each channel.
         publish: of those who publish.
         sockets: of what a WebSocket may send.
-        history: of what is kept on disk.
+        news_seconds: between two looks at what channels include of stations and live channels.
         presence_seconds: between two events about the number of readers.
     """
 
     channel: ChannelLimits = field(default_factory=ChannelLimits)
     publish: PublishLimits = field(default_factory=PublishLimits)
     sockets: WebSocketLimits = field(default_factory=WebSocketLimits)
-    history: HistoryLimits = field(default_factory=HistoryLimits)
     presence_seconds: float = 1.0
+    news_seconds: float = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from origin.events.formats import Format
@@ -64,7 +64,7 @@ class Resumption:
         reason: why it has missed others, which are no longer kept: ``expired`` (too long ago), ``restart``
             (an id of another life of the channel), ``invalid`` (no id of this channel); empty if it hasn't.
         lost: how many; None if unknown.
-        identity: of the event before its first one; empty if there is none.
+        identity: of the position before its first one.
     """
 
     sequence: int
@@ -76,15 +76,6 @@ class Resumption:
     def complete(self) -> bool:
         """Whether it misses none."""
         return not self.reason
-
-
-@dataclass(slots=True)
-class _Run:
-    """Consecutive events of one epoch in the log: those from an offset on have numbers from a sequence on."""
-
-    first_offset: int
-    first_sequence: int
-    count: int = 0
 
 
 class EventLog:
@@ -110,7 +101,6 @@ class EventLog:
         self._seconds = seconds
         self._clock = clock
         self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity)
-        self._runs: dict[str, _Run] = {epoch: _Run(1, 0)}
 
     @property
     def end(self) -> int:
@@ -143,37 +133,10 @@ class EventLog:
         raw = text.encode("utf-8", "replace")
         # UTF-8 has no lone surrogates; "replace" makes them question marks.
         text = text if text.isascii() else raw.decode()
-        run = self._runs[self.epoch]
         size = len(raw) + len(name) + EVENT_OVERHEAD
-        event = Event(
-            self.epoch, run.first_offset + run.count, name, text, self._clock(), self._ring.end, size
-        )
+        event = Event(self.epoch, self.end + 1, name, text, self._clock(), self._ring.end, size)
         self._ring.put(event)
-        run.count += 1
         return event
-
-    def restore(self, events: Iterable[tuple[str, int, str, str, float]]) -> None:
-        """Put events of earlier lives in front, before the first of this one.
-
-        Args:
-            events: epoch, offset, type, text and time of each, oldest first.
-        """
-        for epoch, offset, name, data, time in events:
-            size = len(data.encode("utf-8", "replace")) + len(name) + EVENT_OVERHEAD
-            if epoch == self.epoch or size > self._ring.capacity:
-                continue
-            run = self._runs.get(epoch)
-            if run is None or offset != run.first_offset + run.count or self._newest_epoch() != epoch:
-                run = self._runs[epoch] = _Run(offset, self.end)
-            self._ring.put(Event(epoch, offset, name, data, time, self._ring.end, size))
-            run.count += 1
-        own = self._runs.pop(self.epoch)
-        own.first_sequence = self.end
-        self._runs[self.epoch] = own
-        self.expire()
-
-    def _newest_epoch(self) -> str | None:
-        return None if self.newest is None else self.newest.epoch
 
     def expire(self) -> None:
         """Drop what is older than the limit."""
@@ -210,15 +173,12 @@ class EventLog:
         if found is None:
             return self._reset("invalid", None)
         epoch, offset = found[1], int(found[2])
-        run = self._runs.get(epoch)
-        if run is None:
+        if epoch != self.epoch:
             return self._reset("restart", None)
-        if offset >= run.first_offset + run.count:
-            return self._reset("invalid" if epoch == self.epoch else "restart", None)
-        # The position before the first event is one, too.
-        if offset < run.first_offset - 1:
-            return self._reset("expired", None)
-        sequence = run.first_sequence + offset - run.first_offset + 1
+        # The position before the first event has an id, too.
+        if offset > self.end:
+            return self._reset("invalid", None)
+        sequence = offset
         if sequence < first:
             return self._reset("expired", first - sequence)
         return Resumption(sequence, identity=identity)
@@ -228,7 +188,4 @@ class EventLog:
 
     def identity_before(self, sequence: int) -> str:
         """Return the id of the event before a number, with which a reader would go on there."""
-        for epoch, run in reversed(self._runs.items()):
-            if sequence >= run.first_sequence:
-                return f"{epoch}-{run.first_offset + sequence - run.first_sequence - 1}"
-        return ""
+        return f"{self.epoch}-{sequence}"

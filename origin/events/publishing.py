@@ -24,6 +24,9 @@ TEXT_TYPES = frozenset(("", "text/plain"))
 ENVELOPE_BYTES = 1024
 """What may stand around an event's data."""
 
+ESCAPED = 3
+"""How much longer JSON may be than the text in it: it may write letters of two bytes with six."""
+
 _NAME = re.compile(r"[^\0-\x1f\x7f]+")
 
 
@@ -83,6 +86,11 @@ class Publisher:
         self._limits = limits
         self._rate = RateLimit(limits, clock)
 
+    @property
+    def _most_bytes(self) -> int:
+        """Of an event as it comes."""
+        return ESCAPED * self._limits.event_bytes + ENVELOPE_BYTES
+
     def publish_json(self, raw: bytes | str) -> Event:
         """Publish an event that is written as ``{"data": …, "event": "…"}``.
 
@@ -90,7 +98,7 @@ class Publisher:
             PublishError: it isn't taken.
         """
         data = raw.encode() if isinstance(raw, str) else raw
-        if len(data) > self._limits.event_bytes + ENVELOPE_BYTES:
+        if len(data) > self._most_bytes:
             raise self._too_large()
         name, text = read_envelope(data)
         return self.publish(name, text)
@@ -162,7 +170,7 @@ class Publisher:
             raise PublishError(415, f"the body must be {JSON_TYPE}, {NDJSON_TYPE} or text/plain")
 
     async def _body(self, request: Request) -> bytes:
-        most = self._limits.event_bytes + ENVELOPE_BYTES
+        most = self._most_bytes
         length = request.headers.get("content-length", "0")
         if len(length) > len(str(most)) or int(length) > most:
             raise self._too_large()
@@ -175,7 +183,7 @@ class Publisher:
 
     async def _lines(self, request: Request) -> AsyncIterator[bytes]:
         """Yield the lines of a body as they come; one that is cut off by the end of the connection isn't."""
-        most = self._limits.event_bytes + ENVELOPE_BYTES
+        most = self._most_bytes
         rest = bytearray()
         async for chunk in request.stream():
             rest += chunk

@@ -447,9 +447,12 @@ class Readers:
         return is_stuck and self._events.lag(reader.sequence + 1) > self._limits.queue_bytes
 
     def _skip(self, reader: Reader) -> bool:
-        """Tell a reader of a gap and let it go on behind it, or drop it where it can't be told."""
+        """Tell a reader of a gap and let it go on behind it, or drop it where it can't be told for long."""
         if reader.stream.buffered >= self._limits.write_bytes:
-            self.drop(reader, f"it is more than {self._limits.queue_bytes} bytes behind")
+            # It costs nothing while its next event is kept for others, too; it may still read on.
+            most = self._limits.dropped_at_queues * self._limits.queue_bytes
+            if reader.sequence < self._events.first or self._events.lag(reader.sequence) > most:
+                self.drop(reader, f"it is more than {self._limits.queue_bytes} bytes behind")
             return False
         self.counters.lagged += 1
         before, first = reader.sequence, max(reader.sequence, self._events.first)

@@ -17,7 +17,6 @@ from origin.events.channel import EventChannel
 from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.log import Resumption
 from origin.events.readers import Reader, as_text
-from origin.http1.exchange import wait_while_connected
 from origin.http1.stream import STREAM, Stream
 from origin.responses.refusal import plain_refusal
 
@@ -86,7 +85,7 @@ class Reading:
             token: by which the reader named itself.
             enter: adds it to the channel; None: the channel does that itself.
         """
-        request = Request(scope)
+        request = Request(scope, receive)
         try:
             wanted = wanted_of(request, channel.limits.wait_seconds)
             resumption = channel.since(wanted.identity)
@@ -212,15 +211,21 @@ async def _wait(request: Request, channel: EventChannel, sequence: int, seconds:
     """Wait for an event, for a time, or until the client has gone."""
     waits = [
         asyncio.ensure_future(channel.news(sequence)),
-        asyncio.ensure_future(wait_while_connected(request, seconds)),
+        asyncio.ensure_future(_left(request)),
     ]
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*waits)
+
+
+async def _left(request: Request) -> None:
+    """Wait until the client has ended its side: who has only half closed has no use for what comes later."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _nothing() -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from dataclasses import replace
 
 import msgspec
 from starlette.requests import Request
@@ -36,6 +37,8 @@ class EventSocket:
         self._channel = channel
         self._publisher = publisher
         self._limits = limits
+        if publisher is None:
+            limits = replace(limits, message_bytes=limits.listener_bytes)
         self._frames = websocket.FrameReader(limits)
         self._reader: Reader | None = None
         self._is_closing = False

@@ -54,11 +54,13 @@ class WebSocketLimits:
 
     Attributes:
         message_bytes: Of a message, all its fragments together.
+        listener_bytes: Of a message of a client that is only to listen.
         fragments: Of a message: an empty one costs no bytes.
         frames_at_once: Frames that are read before the event loop gets a turn.
     """
 
     message_bytes: int = 1 << 20
+    listener_bytes: int = 4096
     fragments: int = 1024
     frames_at_once: int = 500
 
