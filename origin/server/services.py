@@ -35,6 +35,7 @@ from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
 from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
+from origin.server.event_news import EventNews
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
 from origin.vod.answer_cache import AnswerCache
@@ -186,6 +187,13 @@ class Services:
             self._broadcast(channel)
         if tools is not None:
             self._make_simulcasts(tools, delay)
+        self._event_news = EventNews(
+            {one.name: one.include for one in config.events},
+            self.event_channels,
+            self.mounts,
+            self.broadcasts,
+            limits.events.news_seconds,
+        )
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
 
@@ -320,7 +328,7 @@ class Services:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
         services += [*self.mounts.values(), *self.stations.hidden, *self.event_channels.values()]
         services += [] if self.thumbnails is None else [self.thumbnails]
-        return [*services, self.catalogue]
+        return [*services, self._event_news, self.catalogue]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""
@@ -428,7 +436,7 @@ def event_channel_options(
 def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
     """Put what is configured of publishers' limits into them."""
     publish = replace(limits.publish, event_bytes=configured.event_bytes, rate=float(configured.event_rate))
-    message_bytes = max(limits.sockets.message_bytes, 2 * configured.event_bytes)
+    message_bytes = max(limits.sockets.message_bytes, 3 * configured.event_bytes)
     return replace(limits, publish=publish, sockets=replace(limits.sockets, message_bytes=message_bytes))
 
 

@@ -81,7 +81,6 @@ async def test_without_an_interval_each_event_is_written_by_itself() -> None:
         client.abort()
 
 
-@pytest.mark.clause("H8")
 async def test_one_that_reads_nothing_is_dropped_and_the_others_get_all_in_order() -> None:
     channel = a_channel(history=5000, queue_bytes=64 * 1024)
     async with serving(channel) as server:

@@ -106,7 +106,6 @@ async def test_what_nobody_can_have_is_406() -> None:
         )
 
 
-@pytest.mark.clause("H2")
 @pytest.mark.parametrize(
     ("identity", "reason"),
     [
@@ -214,7 +213,6 @@ def signed(secret: str, path: str = PATH, expires: int = 4_000_000_000) -> str:
     return f"?expires={expires}&signature={signature(secret, path, expires)}"
 
 
-@pytest.mark.clause("H4")
 @pytest.mark.parametrize(
     ("query", "fields", "status"),
     [

@@ -89,7 +89,6 @@ async def status_of(server: Server, query: str = "", **options: object) -> int:
         return refused.response.status_code
 
 
-@pytest.mark.clause("H3")
 @pytest.mark.parametrize(
     ("allowed", "origin", "status"),
     [
@@ -116,7 +115,6 @@ async def test_a_page_of_another_origin_opens_none_unless_it_is_allowed(
         assert await status_of(server, additional_headers=own) == 101
 
 
-@pytest.mark.clause("H3")
 async def test_another_sites_page_publishes_with_no_password_that_the_browser_adds() -> None:
     basic = {"Authorization": "Basic " + base64.b64encode(f"x:{TOKEN}".encode()).decode()}
     async with serving(allow_origin="*") as server:
@@ -203,7 +201,6 @@ async def opened(client: Raw) -> None:
     assert head.lower().count(b"connection:") == 1
 
 
-@pytest.mark.clause("H5", "H6")
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
@@ -229,7 +226,6 @@ async def test_who_breaks_a_rule_is_closed_with_its_code(frames: bytes, code: in
         await until(lambda: server.channel.readers == 0)
 
 
-@pytest.mark.clause("H7")
 @pytest.mark.parametrize("fields", [("Content-Length: 5",), ("Transfer-Encoding: chunked",)])
 async def test_a_handshake_with_a_body_is_refused_and_nothing_behind_it_is_read(
     fields: tuple[str, ...],
@@ -241,7 +237,6 @@ async def test_a_handshake_with_a_body_is_refused_and_nothing_behind_it_is_read(
         assert answer.count(b"HTTP/1.1") == 1
 
 
-@pytest.mark.clause("H7")
 async def test_a_flood_of_pings_is_answered_by_few_pongs_and_holds_nobody_up() -> None:
     async with serving() as server, raw(server) as client:
         await opened(client)
@@ -257,7 +252,6 @@ async def test_a_flood_of_pings_is_answered_by_few_pongs_and_holds_nobody_up() -
                 received += await client.reader.read(65536)
 
 
-@pytest.mark.clause("H7")
 async def test_who_answers_no_ping_is_gone_when_the_next_is_due() -> None:
     channel = a_channel(ping_seconds=0.2, beat_seconds=0.05)
     async with serving(channel) as server, raw(server) as silent:
@@ -270,7 +264,6 @@ async def test_who_answers_no_ping_is_gone_when_the_next_is_due() -> None:
             assert server.channel.limits.ping_seconds < 20 == a_channel().limits.ping_seconds
 
 
-@pytest.mark.clause("H7")
 async def test_who_never_answers_a_close_is_cut_off() -> None:
     channel = a_channel(close_seconds=0.2)
     async with serving(channel) as server, raw(server) as client:

@@ -100,7 +100,6 @@ def test_frames_byte_by_byte() -> None:
     assert list(events(*(stream[place : place + 1] for place in range(len(stream))))) == TOLD[:4]
 
 
-@pytest.mark.clause("H5")
 @pytest.mark.parametrize(
     ("stream", "code"),
     [
@@ -138,7 +137,6 @@ def test_what_breaks_a_rule_is_closed_with_its_code(stream: bytes, code: int) ->
     assert code_of(*(stream[place : place + 1] for place in range(len(stream)))) == code
 
 
-@pytest.mark.clause("H5", "H6")
 def test_nothing_is_kept_for_a_length_alone_and_a_message_has_a_limit_of_bytes_and_fragments() -> None:
     limits = WebSocketLimits(message_bytes=1000, fragments=10)
     tracemalloc.start()

@@ -1,0 +1,77 @@
+"""Publishes on event channels what changes at the stations and live channels that they include."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from origin.events.channel import EventChannel
+from origin.radio.mount import Mount
+from origin.radio.now_playing import describe_title
+from packager.live.channel import Channel
+
+
+class EventNews:
+    """Looks at stations and live channels now and then: a title or a state lasts for seconds.
+
+    Args:
+        included: names of stations (``radio/NAME``) and live channels (``live/NAME``) by event channel.
+        channels: the event channels, by name.
+        mounts: the stations, by name.
+        live: the live channels, by name.
+        seconds: between two looks.
+    """
+
+    name = "event news"
+
+    def __init__(
+        self,
+        included: Mapping[str, Sequence[str]],
+        channels: Mapping[str, EventChannel],
+        mounts: Mapping[str, Mount],
+        live: Mapping[str, Channel],
+        seconds: float,
+    ) -> None:
+        self._included = included
+        self._channels = channels
+        self._mounts = mounts
+        self._live = live
+        self._seconds = seconds
+        self._told: dict[str, dict[str, object]] = {}
+        self._closed = False
+
+    async def run(self) -> None:
+        """Look until it is closed, or the task is cancelled."""
+        while not self._closed:
+            self.look()
+            await asyncio.sleep(self._seconds)
+
+    def close(self) -> None:
+        """Publish nothing more."""
+        self._closed = True
+
+    def look(self) -> None:
+        """Publish what has changed since the last look."""
+        for source in {source for sources in self._included.values() for source in sources}:
+            now, told = self._news_of(source), self._told.get(source, {})
+            changed = [(kind, data) for kind, data in now.items() if told.get(kind) != data]
+            self._told[source] = now
+            for name, sources in self._included.items():
+                if source in sources:
+                    self._publish(self._channels[name], source, changed)
+
+    def _publish(self, channel: EventChannel, source: str, news: Sequence[tuple[str, object]]) -> None:
+        for kind, data in news:
+            if not channel.closed:
+                channel.publish(kind, {"source": source, kind: data})
+
+    def _news_of(self, source: str) -> dict[str, object]:
+        """Give the newest of a source, by the type of its event."""
+        area, _, name = source.partition("/")
+        if area == "radio" and (mount := self._mounts.get(name)) is not None:
+            titles = mount.now.titles
+            title = {"title": describe_title(titles[-1])} if titles else {}
+            return {"state": mount.state, "listeners": mount.listeners, **title}
+        if area == "live" and (live := self._live.get(name)) is not None:
+            return {"state": live.state, "viewers": live.stream.viewers}
+        return {}
