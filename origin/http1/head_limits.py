@@ -1,4 +1,4 @@
-"""What has come of a request's head, measured while it comes: before it is whole, nobody knows what it is."""
+"""Limits of a request's head, checked while it is still incomplete."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from origin.http1.request_head import HttpLimits
 
 
 class HeadLimits:
-    """What has come of a request's head, against its limits.
-
-    Args:
-        limits: What a head may cost.
+    """Counts the bytes and fields of a request's head, and refuses one that exceeds its limits.
 
     Attributes:
-        hosts: The values of its Host fields.
-        codings: The values of its Transfer-Encoding fields.
+        hosts: the values of its Host fields.
+        codings: the values of its Transfer-Encoding fields.
     """
 
     __slots__ = (
@@ -31,13 +28,13 @@ class HeadLimits:
         self._limits = limits
         self._began = False
         self._bytes = self._unparsed = self._fields = 0
-        # The first line as far as it has come; None: it is right, or nobody knows where it began.
+        # The incomplete first line; None once it is right, or if its beginning is unknown.
         self._line: bytes | None = None
         self.hosts: list[bytes] = []
         self.codings: list[bytes] = []
 
     def begin(self) -> None:
-        """The first byte of a request."""
+        """Start counting at the first byte of a request."""
         self._began = True
         self._bytes = self._unparsed = self._fields = 0
         self._line = b""
@@ -45,7 +42,7 @@ class HeadLimits:
         self.codings = []
 
     def add(self, name: bytes, value: bytes) -> bool:
-        """Count a field of the head or the trailer. Returns whether it is within the limits."""
+        """Count a field of the head or the trailer; return whether it is within the limits."""
         self._fields += 1
         self._bytes += len(name) + len(value) + 4
         if name == b"host":
@@ -55,16 +52,16 @@ class HeadLimits:
         return self._fields <= self._limits.header_fields and self._bytes <= self._limits.header_bytes
 
     def judge(self, data: bytes, *, is_all: bool) -> int | None:
-        """Judge bytes that the parser has taken and that leave a head that isn't complete.
+        """Count bytes that belong to an incomplete head.
 
-        The parser reports whole fields only; this bounds what it keeps of one that doesn't end.
+        The parser reports whole fields only; this bounds the bytes that it keeps of an endless one.
 
         Args:
-            data: The bytes.
-            is_all: Whether all of them are this head's; else the end of a body may stand before it.
+            data: the bytes.
+            is_all: whether all of them are this head's; otherwise the end of a body may precede it.
 
         Returns:
-            The status to refuse the request with, or None when its head may go on.
+            The status to refuse the request with; None if its head may go on.
         """
         began, self._began = self._began, False
         if began and not is_all:

@@ -22,10 +22,10 @@ WEBSOCKET_AREAS = ("/events/",)
 """Path prefixes below which WebSocket is spoken; elsewhere a request for it is ignored."""
 
 PLAIN_BYTES = 4096
-"""Length of a head up to which it may be plain: longer ones are rare, and the parser reads them."""
+"""Longest head that the fast path reads; longer ones are rare."""
 
 HOSTS_KEPT = 64
-"""Values of Host that are known to be right or wrong; each is at most as long as a header may be."""
+"""Most values of Host whose validity is cached."""
 
 # RFC 9110 §7.2, RFC 3986 §3.2.2: uri-host [ ":" port ], or nothing; an IPv6 address is a group of its own.
 _HOST = re.compile(
@@ -34,13 +34,13 @@ _HOST = re.compile(
 )
 
 
-# RFC 9112 §3, §5, narrower than the grammar where that saves a rule: what it doesn't know isn't plain.
+# RFC 9112 §3, §5, but narrower than the grammar: the parser reads whatever doesn't match.
 _LINE = re.compile(rb"(GET|HEAD) (/[A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*) HTTP/1\.1\r\n")
 _FIELDS = re.compile(rb"(?:[A-Za-z0-9!#$%&'*+\-.^_`|~]+:[\t\x20-\x7e\x80-\xff]*\r\n)+\r\n")
 _CONDITIONS = frozenset(
     {b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"}
 )
-# What says that there is more to a request than its head, or to a connection than this request.
+# Fields that announce a body, or another protocol on the connection.
 _NOT_PLAIN = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"te", b"trailer"})
 
 
@@ -50,7 +50,7 @@ class RequestLine:
 
     Attributes:
         method: GET or HEAD.
-        target: The request target, in origin form.
+        target: the request target in origin form.
     """
 
     method: str
@@ -62,9 +62,9 @@ class PlainFields:
     """The header fields of a plain request: of one without a body, on a connection that stays open.
 
     Attributes:
-        fields: Names in lower case, and values.
-        is_conditional: Whether there are preconditions or If-Range.
-        has_range: Whether there is a Range.
+        fields: names in lower case, and values.
+        is_conditional: whether there are preconditions or If-Range.
+        has_range: whether there is a Range.
     """
 
     fields: tuple[tuple[bytes, bytes], ...]
@@ -74,27 +74,25 @@ class PlainFields:
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What a client may cost, above all before its request is known. Times in seconds, sizes in bytes.
+    """The limits of HTTP/1 connections, in seconds and bytes.
 
     Attributes:
-        header_seconds: From the first byte of a request, or the opening of the connection, to the end of
-            its header.
-        header_bytes: Request line and header fields together.
-        header_fields: Number of header fields.
-        target_bytes: The request target.
-        stalled_seconds: How long a client may take none of the bytes that wait for it.
-        body_seconds: What a body may take, and as much more as its bytes take at `body_rate`.
-        body_rate: Bytes per second that a body has at least, beyond those seconds.
-        body_buffer_bytes: Of a body, waiting for the application; with more, its client isn't read from.
-        connections: Connections that are served; those beyond get 503, and far beyond that they are cut.
-        linger_seconds: How long what a refused client is still sending is read, so that it sees why.
-        refused_connections: Connections beyond the limit that are still told so, by an answer of 503 to their
-            first request.
-        pieces_at_once: How many pieces, such as heads, are taken before other connections have their turn.
-        framing_per_byte: Bytes of framing for each byte of a chunked body, beyond what a head may have; tiny
-            chunks have 5.
-        check_seconds: Between two looks at a client, at least.
-        check_step_seconds: Looks at clients that are being answered fall on multiples of this.
+        header_seconds: longest time from a request's first byte, or from the connection's opening, to the end
+            of the request's head.
+        header_bytes: most bytes of a head.
+        header_fields: most header fields.
+        target_bytes: longest request target.
+        stalled_seconds: longest time for which a client may take none of the bytes that wait for it.
+        body_seconds: longest time of a body, besides what its bytes take at `body_rate`.
+        body_rate: least bytes per second of a body after those seconds.
+        body_buffer_bytes: bytes of a body waiting for the application above which reading pauses.
+        connections: most connections that are served; further ones get 503.
+        linger_seconds: how long a refused client is still read from, so that it sees the reason.
+        refused_connections: most connections that get 503; further ones are cut.
+        pieces_at_once: most pieces, such as heads, that are read before other connections have their turn.
+        framing_per_byte: most bytes of framing per byte of a chunked body; tiny chunks have 5.
+        check_seconds: least time between two checks of a client's timeouts.
+        check_step_seconds: clients that are being answered are checked at multiples of this.
     """
 
     header_seconds: float = 15.0
@@ -115,16 +113,13 @@ class HttpLimits:
 
 
 def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequence[bytes] = ()) -> int | None:
-    """Judge the head of a request.
+    """Return the status to refuse a request with; None if its head is valid.
 
     Args:
-        method: Its method.
-        version: Its HTTP version, such as "1.1".
-        hosts: The values of its Host fields.
-        codings: The values of its Transfer-Encoding fields.
-
-    Returns:
-        The status to refuse it with, or None when nothing is wrong with it.
+        method: the method.
+        version: the HTTP version, such as "1.1".
+        hosts: the values of its Host fields.
+        codings: the values of its Transfer-Encoding fields.
     """
     if version not in ("1.0", "1.1"):
         return 400 if version == "0.9" else 505
@@ -144,7 +139,7 @@ def fault_of(method: str, version: str, hosts: Sequence[bytes], codings: Sequenc
 
 @functools.lru_cache(maxsize=HOSTS_KEPT)
 def _is_host(value: bytes) -> bool:
-    """Whether it can be the value of a Host field; nearly all requests have the same few."""
+    """Return whether a value of Host is valid."""
     match = _HOST.fullmatch(value)
     if match is None or match[1] is None:
         return match is not None
@@ -159,10 +154,10 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
     """Split a request target (RFC 9112 §3.2) into its path and query, both still percent-encoded.
 
     Args:
-        target: In origin form, absolute form or asterisk form.
+        target: the target in origin form, absolute form or asterisk form.
 
     Raises:
-        HttpParserInvalidURLError: It is none of these.
+        HttpParserInvalidURLError: it has none of these forms.
     """
     if target.startswith(b"/"):
         path, _, query = target.partition(b"#")[0].partition(b"?")
@@ -173,7 +168,7 @@ def split_target(target: bytes) -> tuple[bytes, bytes]:
 
 
 def _range_value(data: bytes) -> tuple[int, int]:
-    """Where in a head the value of a Range field in bytes stands: first position and end, or -1 twice."""
+    """Find the value of a Range field in bytes: its first position and its end, or -1 twice."""
     start = data.find(b"\r\nRange: bytes=")
     if start < 0 and (start := data.find(b"\r\nrange: bytes=")) < 0:
         return -1, -1
@@ -182,13 +177,10 @@ def _range_value(data: bytes) -> tuple[int, int]:
 
 
 def part_range(data: bytes) -> tuple[bytes, Span | None]:
-    """Take a plain Range field out of a head: what is left is the same for all ranges that a client asks for.
-
-    Args:
-        data: All that has come of it.
+    """Take a plain Range field out of a head, since a client's heads often differ only in it.
 
     Returns:
-        The head without the field's line, and what the field says; or the head as it is, and None.
+        The head without the field, and the parsed field; the unchanged head and None if there is none.
     """
     start, end = _range_value(data)
     span = None if start < 0 else plain_span(data[start:end])
@@ -198,21 +190,13 @@ def part_range(data: bytes) -> tuple[bytes, Span | None]:
 
 
 def around_range(data: bytes) -> tuple[bytes, bytes]:
-    """What stands before and behind the value of the Range field that `part_range` takes out."""
+    """Return the bytes before and after the value of the Range field that `part_range` takes out."""
     start, end = _range_value(data)
     return data[:start], data[end:]
 
 
 def read_line(line: bytes, limits: HttpLimits) -> RequestLine | None:
-    """Read the first line of a plain request.
-
-    Args:
-        line: The line with its end.
-        limits: What it may cost.
-
-    Returns:
-        None when it is anything else: then the parser, which knows all of HTTP, says what it is.
-    """
+    """Read the first line of a plain request, given with its end; None if the parser has to read it."""
     match = _LINE.fullmatch(line)
     if match is None or len(match[2]) > limits.target_bytes:
         return None
@@ -223,11 +207,11 @@ def read_fields(block: bytes, limits: HttpLimits) -> PlainFields | None:
     """Read the header fields of a plain request.
 
     Args:
-        block: All that has come behind the request's first line.
-        limits: What they may cost.
+        block: all bytes that came after the request's first line.
+        limits: the limits of a head.
 
     Returns:
-        None when it is anything but the whole and right fields of one request without a body that leaves the
+        None unless these are the complete, valid fields of one request without a body that leaves the
         connection open.
     """
     if _FIELDS.fullmatch(block) is None:

@@ -11,7 +11,7 @@ STATUS_LINE = {
     **{status: b"HTTP/1.1 %d \r\n" % status for status in range(100, 600)},
     **{known.value: f"HTTP/1.1 {known.value} {known.phrase}\r\n".encode() for known in http.HTTPStatus},
 }
-"""RFC 9112 §4: the first line of an answer, by its status; the phrase may be missing."""
+"""Status lines by status; RFC 9112 §4 allows an empty reason phrase."""
 
 _NOT_IN_NAME = re.compile(rb'[\x00-\x1f\x7f()<>@,;:\[\]={} \t\\"]')
 # RFC 9110 §5.5: a server's own fields have no control characters; HTAB is white space.
@@ -21,15 +21,15 @@ NAMES_KEPT = 64
 """Most names of header fields that are cached."""
 
 LINES_KEPT = 512
-"""Header fields that are kept as they are written: most are the same in all answers."""
+"""Most encoded header fields that are cached: nearly all responses have the same ones."""
 
 
 def refusal(status: int, default_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The answer to a request that no application gets to see; it says that the connection closes.
+    """Encode the response to a request that never reaches the application; it closes the connection.
 
     Args:
-        status: Of the answer.
-        default_headers: Raw header fields of every answer of the server.
+        status: the status.
+        default_headers: raw header fields of every response of the server.
     """
     text = STATUS_LINE[status].partition(b" ")[2]
     head = [STATUS_LINE[status], *(b"%b: %b\r\n" % field for field in default_headers)]
@@ -64,6 +64,6 @@ kept_line = functools.lru_cache(maxsize=LINES_KEPT)(made_line)
 
 
 def status_line(status: int, method: str) -> bytes:
-    """The first line: in Icecast's older protocol, clients such as darkice look for this very version."""
+    """Return the status line; darkice and other clients of Icecast's older protocol look for HTTP/1.0."""
     line = STATUS_LINE[status]
     return line if method != "SOURCE" else line.replace(b"HTTP/1.1", b"HTTP/1.0", 1)

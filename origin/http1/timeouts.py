@@ -1,4 +1,4 @@
-"""Whether a client keeps its times: takes the bytes that wait for it, and sends what it has begun."""
+"""Timeouts of a connection: for clients that take no bytes, and for requests that don't come to their end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from origin.http1.transport import unconfirmed_bytes
 
 
 class AwaitedFromClient(enum.Enum):
-    """What a connection waits for from its client."""
+    """The next thing that a client has to send."""
 
     NOTHING = enum.auto()
     REQUEST = enum.auto()
@@ -21,24 +21,20 @@ class AwaitedFromClient(enum.Enum):
 
 
 class TimedConnection(Protocol):
-    """A connection under watch."""
+    """A connection as `ConnectionTimeouts` sees it."""
 
     sender: FileSender | None
 
     @property
     def awaited(self) -> AwaitedFromClient:
-        """What it waits for now."""
+        """What the client has to send now."""
 
     def expire(self, awaited: AwaitedFromClient) -> None:
-        """End the connection: the time for what it waits for is used up; NOTHING: for taking bytes."""
+        """End the connection, since its client was too slow; with NOTHING, too slow in taking bytes."""
 
 
 class SendProgress:
-    """What of a connection's bytes the client has taken, looked at now and then.
-
-    Args:
-        transport: The connection's.
-    """
+    """Measures for how long a client has taken none of the bytes that wait for it."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -46,11 +42,11 @@ class SendProgress:
         self._since = 0.0
 
     def seconds_without(self, now: float, sender: FileSender | None) -> float:
-        """How long the client has taken nothing of what waits for it; 0 when nothing does.
+        """Return the seconds for which the client has taken nothing; 0 if nothing waits for it.
 
         Args:
-            now: The loop's time.
-            sender: The connection's sender of files, if it has one.
+            now: the loop's time.
+            sender: the connection's sender of files, if it has one.
         """
         buffered = self._transport.get_write_buffer_size()
         if not buffered and (sender is None or not sender.is_sending):
@@ -65,18 +61,18 @@ class SendProgress:
 
 
 class ConnectionTimeouts:
-    """Looks now and then whether a client has used up a time: cheaper than a timer per request.
+    """Checks one connection now and then, which is cheaper than a timer per request.
 
     Args:
-        watched: The connection.
-        transport: Its transport.
-        loop: Its loop.
-        limits: Its times.
-        keep_alive_seconds: How long it may be idle between requests.
+        watched: the connection.
+        transport: its transport.
+        loop: its event loop.
+        limits: the times that a client has.
+        keep_alive_seconds: how long it may be idle between requests.
 
     Attributes:
-        since: Idle, or in a request's head, since then, by the loop's clock.
-        served: Whether a request has been answered.
+        since: when it became idle, or began to read a head, by the loop's clock.
+        served: whether a request has been answered.
     """
 
     def __init__(
@@ -100,7 +96,7 @@ class ConnectionTimeouts:
         self._timer: asyncio.TimerHandle | None = loop.call_later(self._interval, self._check)
 
     def stop(self) -> None:
-        """Look no more, and forget the connection."""
+        """Stop checking, and drop the reference to the connection."""
         self._watched = None
         if self._timer is not None:
             self._timer.cancel()
@@ -125,7 +121,7 @@ class ConnectionTimeouts:
                 watched.expire(awaited)
             due = min(due, max(self.since + limit, now + self._limits.check_seconds))
         elif self._interval >= self._limits.check_step_seconds:
-            # While answers go out, a crowd is looked at together: each would wake the loop by itself else.
+            # Connections that are being answered are checked together, so that they wake the loop once.
             step = self._limits.check_step_seconds
             due = math.ceil(due / step) * step
         self._timer = self._loop.call_at(due, self._check)

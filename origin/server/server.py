@@ -91,7 +91,10 @@ def notice_the_dead(sock: socket.socket, seconds: float, limits: ListeningLimits
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server with an orderly shutdown.
+    """uvicorn's server with listening and a shutdown of its own.
+
+    uvicorn documents the class, `serve` and `should_exit`. The methods overridden here are the steps of
+    `serve`, which it doesn't document: look at them first when a new release of uvicorn misbehaves.
 
     Args:
         on_listening: called once, when connections are accepted.
