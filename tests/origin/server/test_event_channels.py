@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import urllib.request
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from origin.config.load import load
 from origin.config.options import ConfigError
@@ -134,3 +136,16 @@ async def test_news_of_a_station_are_published_when_they_change() -> None:
     (*_, (name, told)) = published()
     assert (name, told["source"], told["title"]["title"]) == ("title", "radio/test", "One")
     assert channel.published == 3
+
+
+async def test_a_websocket_goes_through_the_whole_server(server: ServerProcess) -> None:
+    address = server.url.replace("http:", "ws:")
+    async with connect(f"{address}/events/chat?key={TOKEN}", proxy=None) as publisher:
+        await publisher.send('{"data": "by WebSocket", "event": "chat"}')
+        got = [json.loads(await asyncio.wait_for(publisher.recv(), 120))]
+        while "ids" not in got[-1]:
+            got.append(json.loads(await asyncio.wait_for(publisher.recv(), 120)))
+    answer = await asyncio.to_thread(asked, f"{server.url}/events/chat?since=")
+    assert got[-1]["ids"][0] in [event["id"] for event in json.loads(answer[1]) if event["event"] == "chat"]
+    metrics = await asyncio.to_thread(asked, f"{server.url}/metrics")
+    assert 'headwater_requests_total{area="events",status="101"}' in metrics[1]
