@@ -55,8 +55,6 @@ class Admission:
         Raises:
             NoRoomError: there is none.
         """
-        if channel.closed:
-            raise NoRoomError(503, "the server ends")
         total = sum(one.readers for one in self._channels.values())
         if channel.full or (self._most_readers is not None and total >= self._most_readers):
             raise NoRoomError(503, "too many readers")

@@ -239,8 +239,12 @@ class EventChannel:
         return self.log.between(max(resumption.sequence, self.log.first), self.log.end)
 
     def is_over(self, resumption: Resumption) -> bool:
-        """Whether nothing comes for a reader any more: it has had all, or the channel takes no readers."""
-        return self.closed or (self.ended and resumption.complete and resumption.sequence >= self.log.end)
+        """Whether the channel has ended and nothing comes for a reader any more.
+
+        Not where only the server ends: its readers are to come again.
+        """
+        has_all = resumption.complete and resumption.sequence >= self.log.end
+        return self.ended and (has_all or self.closed)
 
     def tell(self, token: str, name: str, data: object) -> None:
         """Send an event to the reader with this token, if there is one; it is not kept or numbered."""

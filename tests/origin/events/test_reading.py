@@ -262,6 +262,9 @@ async def test_a_restart_ends_streams_without_an_end_and_is_a_new_epoch() -> Non
         while chunk := await client.chunk():
             stream += chunk
         assert [message.name for message in read(stream)] == ["message"]
+        # WHATWG HTML §9.2.3: an EventSource comes again behind this, and not behind another status.
+        late = await opened(server)
+        assert (late.status, await late.chunk()) == (200, b"")
     async with serving(a_channel(epoch="second")) as server:
         server.channel.publish_text("y")
         async with reading(WAYS[0], server, "first-1", lambda got: len(got) == 2) as (got, task):
