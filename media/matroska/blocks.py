@@ -40,14 +40,14 @@ class MatroskaLimits:
     """What a Matroska file may be made of.
 
     Attributes:
-        elements: most elements that are gone through: eight hours of film and sound have two million.
-        frames: most frames of all tracks together.
+        elements: most elements that are gone through, beside frames a few for each cluster.
+        frames: most frames of all tracks together: six hours of film and sound have a million and a half.
         metadata_bytes: largest ``Info`` or ``Tracks``, which are read as a whole.
         table_bytes: memory for the tables of samples of all tracks.
     """
 
-    elements: int = 5 << 19
-    frames: int = 1 << 21
+    elements: int = 1 << 21
+    frames: int = 3 << 19
     metadata_bytes: int = 4 << 20
     table_bytes: int = 48 << 20
 
