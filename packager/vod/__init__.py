@@ -1,4 +1,4 @@
-"""VOD: ordinary MP4 and QuickTime files published as HLS, their segments made on request.
+"""VOD: MP4, QuickTime and Matroska files published as HLS, their segments made on request.
 
 ``titles`` resolves names and keeps indexes; ``index`` says what one file offers; ``timeline`` places samples
 and cuts them; ``segment`` makes one segment; ``playlists`` says what is there.
