@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from starlette.datastructures import QueryParams
@@ -31,6 +32,7 @@ from packager.library.storage import NotFoundError
 from packager.vod import OpenIFrames, OpenSegment, Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
+from packager.vod.clip_sequence import SUFFIX, ClipSequence
 from packager.vod.thumbnails import NotReadyError, Thumbnails
 
 log = structlog.get_logger()
@@ -192,14 +194,27 @@ class _Vod:
         return endpoint
 
     async def multivariant_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
+        if path["path"].endswith(SUFFIX):
+            return await self._sequence(path, "master", _sequence_master)
         text = await asyncio.to_thread(self._titles.multivariant_playlist, path["path"], _clip(query))
         return Text(text.encode(), MEDIA_TYPE)
 
+    async def _sequence(
+        self, path: dict[str, str], kind: str, write: Callable[[ClipSequence], bytes]
+    ) -> Text:
+        """Answer with a text of a playlist of clips."""
+        data = await asyncio.to_thread(self._titles.sequence, path["path"], kind, write)
+        return Text(data, mpd.MEDIA_TYPE if kind == "manifest" else MEDIA_TYPE)
+
     async def manifest(self, path: dict[str, str], query: QueryParams) -> Text:
+        if path["path"].endswith(SUFFIX):
+            return await self._sequence(path, "manifest", _sequence_manifest)
         data = await asyncio.to_thread(self._titles.manifest, path["path"], _clip(query))
         return Text(data, mpd.MEDIA_TYPE)
 
     async def media_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
+        if path["path"].endswith(SUFFIX):
+            return await self._sequence(path, path["track"], partial(_sequence_track, path["track"]))
         text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"], _clip(query))
         return Text(text.encode(), MEDIA_TYPE)
 
@@ -281,6 +296,21 @@ def _thumbnail_routes(thumbnails: Thumbnails, vod: _Vod) -> list[BaseRoute]:
         Route("/vod/{path:path}/thumbnails.m3u8", vod.answers(playlist)),
         Route("/vod/{path:path}/thumbnails/{number}.jpg", vod.answers(sprite)),
     ]
+
+
+def _sequence_master(sequence: ClipSequence) -> bytes:
+    return sequence.multivariant_playlist().render().encode()
+
+
+def _sequence_manifest(sequence: ClipSequence) -> bytes:
+    return sequence.manifest().render()
+
+
+def _sequence_track(track: str, sequence: ClipSequence) -> bytes:
+    playlist = sequence.media_playlist(track)
+    if playlist is None:
+        raise NotFoundError(track)
+    return playlist.render().encode()
 
 
 def _clip(query: QueryParams) -> Clip:

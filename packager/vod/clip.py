@@ -125,28 +125,32 @@ def _clipped_track(track: OfferedTrack, begin: int, end: int | None) -> OfferedT
         return None
     first = max(0, int(np.searchsorted(times, begin, "right")) - 1)
     last = max(first, int(np.searchsorted(times, end)) - 1)
-    chosen = slice(first, last + 1)
-    names = [str(number) for number in range(first, last + 1)]
-    within, sizes = times[first : last + 2].copy(), track.sizes[chosen].copy()
+    names = {number: str(number) for number in range(first, last + 1)}
+    begins = dict(zip(names, times[first : last + 1].tolist(), strict=True))
+    sizes = dict(zip(names, track.sizes[first : last + 1].tolist(), strict=True))
     for number in dict.fromkeys((first, last)):
-        bounds = max(begin, int(times[number])), min(end, int(times[number + 1]))
-        if bounds == (int(times[number]), int(times[number + 1])):
+        whole = int(times[number]), int(times[number + 1])
+        bounds = max(begin, whole[0]), min(end, whole[1])
+        if bounds == whole:
             continue
         trimmed = trim(track, _segment_samples(track, number), *bounds)
-        if trimmed is None:
-            return None
-        # Named for what it has, so that all moments of one picture are one address.
-        bounds = (trimmed.begin, bounds[1])
-        at = number - first
-        if bounds != (int(times[number]), int(times[number + 1])):
-            names[at] = f"{number}-{bounds[0]}-{bounds[1]}"
-            sizes[at] = int(trimmed.samples.size.sum()) + SAMPLE_BYTES * len(trimmed.samples)
-            within[at] = max(within[at], trimmed.earliest)
-    within[-1] = end
+        if trimmed is None:  # between two frames of sound there is nothing
+            del names[number]
+        elif (trimmed.begin, bounds[1]) != whole:
+            # Named for what it has, so that all moments of one picture are one address.
+            names[number] = f"{number}-{trimmed.begin}-{bounds[1]}"
+            sizes[number] = int(trimmed.samples.size.sum()) + SAMPLE_BYTES * len(trimmed.samples)
+            begins[number] = max(begins[number], trimmed.earliest)
+    within = np.array([*(begins[number] for number in names), end], np.int64)
     if within[-1] <= within[0]:
         return None
-    cuts = track.cuts[first : last + 2]
-    return replace(track, names=tuple(names), times=within, sizes=sizes, cuts=cuts)
+    return replace(
+        track,
+        names=tuple(names.values()),
+        times=within,
+        sizes=np.array([sizes[number] for number in names], np.int64),
+        cuts=track.cuts[min(names) : max(names) + 2],
+    )
 
 
 def _segment_samples(track: OfferedTrack, number: int) -> Samples:

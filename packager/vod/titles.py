@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from media.errors import MediaError, TooLargeError, UnsupportedError
+from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.chapters import Chapter
 from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
@@ -25,6 +25,7 @@ from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
 from packager.vod.chapters import NO_CHAPTERS, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
+from packager.vod.clip_sequence import ClipSequence, SequenceLimits, make_sequence, read_sequence
 from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
 from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
 from packager.vod.index_memory import IndexMemory, IndexMemoryLimits
@@ -70,6 +71,7 @@ class TitleLimits:
         texts: most of them.
         i_frame_files: most films whose I-frames are remembered; a megabyte each at most.
         sidecars: what subtitle files beside the films may cost.
+        sequences: what a playlist of several clips may be.
         quick_samples: most samples of a segment that is made where others wait, in a millisecond.
     """
 
@@ -86,6 +88,7 @@ class TitleLimits:
     texts: int = 1024
     i_frame_files: int = 32
     sidecars: SidecarLimits = field(default_factory=SidecarLimits)
+    sequences: SequenceLimits = field(default_factory=SequenceLimits)
     quick_samples: int = 1 << 12
 
 
@@ -350,7 +353,9 @@ class Titles:
             found: the files that it is of, and their names in it.
             make: writes it.
         """
-        key = kind, tuple(one.version for one in found)
+        return self._kept_text((kind, tuple(one.version for one in found)), make)
+
+    def _kept_text(self, key: tuple[str, tuple[object, ...]], make: Callable[[], bytes]) -> bytes:
         with self._lock:
             if key in self._texts:
                 self._texts.move_to_end(key)
@@ -363,6 +368,40 @@ class Titles:
             while self._text_bytes > self._limits.text_bytes or len(self._texts) > self._limits.texts:
                 self._text_bytes -= len(self._texts.popitem(last=False)[1])
         return made
+
+    def sequence(self, name: str, kind: str, write: Callable[[ClipSequence], bytes]) -> bytes:
+        """Write a text of a playlist of clips; raises as :meth:`multivariant_playlist`.
+
+        Args:
+            name: of its file, relative to the library.
+            kind: what the text is.
+            write: writes it.
+        """
+        limits = self._limits.sequences
+        with self._library.open(name) as file:
+            if file.size > limits.file_bytes:
+                raise TooLargeError(f"{file.size} bytes: more than {limits.file_bytes}")
+            clips = read_sequence(file.pread(0, limits.file_bytes), limits)
+            versions: list[object] = [file.identity]
+        folder = name.rpartition("/")[0]
+
+        def opened(path: str) -> LocalFile:
+            try:
+                return self._library.open(f"{folder}/{path}".removeprefix("/"))
+            except NotFoundError:
+                raise MalformedError(f"{path!r}: no such file") from None
+
+        def offered(path: str) -> tuple[FileIndex, SegmentStarts]:
+            with opened(path) as film:
+                index = self._index(film)
+                index.require_whole()
+                found = _Found(f"{folder}/{path}".removeprefix("/"), "", film.identity, index)
+            return index, self._segment_starts(found)
+
+        for path in dict.fromkeys(one.path for one in clips):
+            with opened(path) as film:
+                versions.append(film.identity)
+        return self._kept_text((kind, tuple(versions)), lambda: write(make_sequence(clips, offered, limits)))
 
     def track(self, name: str, track: str) -> OfferedTrack:
         """Find a file's track; raises as :meth:`multivariant_playlist`."""

@@ -105,6 +105,15 @@ def test_a_clips_sound_is_that_of_its_time(name: str, tmp_path: Path) -> None:
     assert abs(found[0].pts - 1.5) < 0.05
 
 
+def test_a_clip_that_begins_between_two_frames_of_sound_at_a_boundary_has_sound() -> None:
+    path = films.film("bframes.mp4")
+    titles = titles_of(path)
+    (_, boundary, *_) = titles.track(path.name, "video").times.tolist()
+    at = Fraction(boundary, titles.track(path.name, "video").timescale)
+    listed = m3u8.loads(titles.media_playlist(path.name, "audio", Clip(at, at + 2))).segments
+    assert sum(one.duration for one in listed) == pytest.approx(2, abs=0.06)
+
+
 def test_the_segments_within_a_clip_are_the_films_own(tmp_path: Path) -> None:
     path = films.film("bframes.mp4")
     titles = titles_of(path)

@@ -1,0 +1,253 @@
+"""Playlists of several clips: ``NAME.playlist.json`` in the library, as one presentation in HLS and DASH.
+
+The file is ``{"clips": [{"path": "film.mp4", "start": 90.5, "end": "00:02:00"}, …]}``; paths are relative to
+its folder, and start and end may be left out. Each clip is a stretch behind a discontinuity, and a period of
+its own, so that codecs and sizes may differ. Where one has a picture or sound, all have: silence isn't made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+from urllib.parse import quote
+
+from media.dash.mpd import Period, StaticManifest, rounded_up
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.hls.media_playlist import Map, MediaPlaylist, Segment
+from media.hls.multivariant import Media, MultivariantPlaylist, Variant
+from packager.vod.access_points import SegmentStarts
+from packager.vod.bit_rates import average_bandwidth, peak_bandwidth
+from packager.vod.chapters import NO_CHAPTERS
+from packager.vod.clip import Clip, ClipError, clipped, read_clip
+from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.manifest import manifest
+from packager.vod.playlists import INIT_NAME, SEGMENT_SUFFIX, OfferedFile
+
+SUFFIX = ".playlist.json"
+"""What the names of such files end in."""
+
+TRACKS = ("video", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceLimits:
+    """What a playlist of clips may be.
+
+    Attributes:
+        file_bytes: longest file.
+        clips: most clips.
+        files: most different films, the index of each of which may have to be made.
+        segments: most segments of all clips together, each a line of a playlist.
+    """
+
+    file_bytes: int = 256 << 10
+    clips: int = 1000
+    files: int = 64
+    segments: int = 40_000
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceClip:
+    """A clip of a sequence: the path of its film, relative to the file that names it, and its times."""
+
+    path: str
+    clip: Clip
+
+
+def read_sequence(data: bytes, limits: SequenceLimits) -> list[SequenceClip]:
+    """Read a playlist of clips.
+
+    Raises:
+        MalformedError: it isn't of the form that it has to have; the text says where.
+        TooLargeError: there is more in it than the limits allow.
+    """
+    try:
+        # Numbers stay text: a float would round them, and an integer may have any number of digits.
+        told = json.loads(data, parse_float=_Number, parse_int=_Number, parse_constant=_Number)
+    except (ValueError, RecursionError):
+        raise MalformedError("it isn't JSON") from None
+    if not isinstance(told, dict) or set(told) != {"clips"} or not isinstance(told["clips"], list):
+        raise MalformedError('it isn\'t of the form {"clips": […]}')
+    if not told["clips"]:
+        raise MalformedError("there are no clips in it")
+    if len(told["clips"]) > limits.clips:
+        raise TooLargeError(f"{len(told['clips'])} clips: more than {limits.clips}")
+    clips = [_clip(number, one) for number, one in enumerate(told["clips"], 1)]
+    files = len({one.path for one in clips})
+    if files > limits.files:
+        raise TooLargeError(f"clips of {files} films: more than {limits.files}")
+    return clips
+
+
+class _Number(str):
+    """The digits of a number."""
+
+    __slots__ = ()
+
+
+def _clip(number: int, told: Any) -> SequenceClip:
+    if not isinstance(told, dict) or not {"path"} <= set(told) <= {"path", "start", "end"}:
+        raise MalformedError(f"clip {number} isn't of the form {{path, start, end}}")
+    path, times = told["path"], (told.get("start"), told.get("end"))
+    if type(path) is not str:
+        raise MalformedError(f"clip {number}: its path is no text")
+    if path.lower().endswith(SUFFIX):  # so there are no circles
+        raise MalformedError(f"clip {number}: a playlist of clips isn't one itself")
+    if not all(one is None or isinstance(one, str) for one in times):
+        raise MalformedError(f"clip {number}: its times are neither seconds nor timecodes")
+    try:
+        return SequenceClip(path, read_clip(*times))
+    except ClipError as error:
+        raise MalformedError(f"clip {number}: {error}") from None
+
+
+Offered = Callable[[str], tuple[FileIndex, SegmentStarts]]
+"""Gives what a film offers by its path, and how its segments begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """What a playlist says of one clip's track; its film's index needn't be kept for that.
+
+    Attributes:
+        segments: the segments, whose addresses are relative to those of the sequence's tracks.
+        bandwidth: bit/s at most.
+        average: bit/s.
+        codec: RFC 6381 string.
+        resolution: width and height in pixels, of a picture.
+        frame_rate: frames per second at most, of a picture.
+    """
+
+    segments: Sequence[Segment]
+    bandwidth: int
+    average: int
+    codec: str
+    resolution: tuple[int, int]
+    frame_rate: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSequence:
+    """Several clips as one presentation.
+
+    Attributes:
+        stretches: by track, one of each clip.
+        periods: of DASH, one of each clip.
+        longest: seconds of the longest segment.
+        independent: whether each segment can be decoded without any other.
+    """
+
+    stretches: dict[str, list[_Stretch]]
+    periods: Sequence[Period]
+    longest: Fraction
+    independent: bool
+
+    def multivariant_playlist(self) -> MultivariantPlaylist:
+        """Offer the picture with the sound, or either alone."""
+        listed = [self.stretches[track] for track in TRACKS if track in self.stretches]
+        main, codecs = listed[0], [one.codec for stretches in listed for one in stretches]
+        picture = "video" in self.stretches
+        sound = picture and "audio" in self.stretches
+        variant = Variant(
+            f"{TRACKS[not picture]}/media.m3u8",
+            bandwidth=sum(max(one.bandwidth for one in stretches) for stretches in listed),
+            average_bandwidth=sum(max(one.average for one in stretches) for stretches in listed),
+            codecs=",".join(dict.fromkeys(codecs)),
+            resolution=max(one.resolution for one in main) if picture else None,
+            frame_rate=max(one.frame_rate for one in main) if picture else None,
+            audio="audio" if sound else None,
+        )
+        media = [Media("AUDIO", "audio", "audio", "audio/media.m3u8", default=True)] if sound else []
+        return MultivariantPlaylist([variant], media, independent=self.independent)
+
+    def media_playlist(self, track: str) -> MediaPlaylist | None:
+        """Give the playlist of a track, or None where there is no such."""
+        if track not in self.stretches:
+            return None
+        segments = [one for stretch in self.stretches[track] for one in stretch.segments]
+        # §4.4.3.1: rounded to the nearest
+        target = max(1, *(int(one.duration + Fraction(1, 2)) for one in segments))
+        return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
+
+    def manifest(self) -> StaticManifest:
+        """Give the manifest."""
+        last = self.periods[-1]
+        duration = last.start + (last.duration or 0)
+        return StaticManifest(duration, self.longest, self.periods)
+
+
+def make_sequence(clips: Sequence[SequenceClip], offered: Offered, limits: SequenceLimits) -> ClipSequence:
+    """Put clips one behind the other.
+
+    Args:
+        clips: the clips, at least one.
+        offered: gives what their films offer.
+        limits: how many segments there may be.
+
+    Raises:
+        MediaError: a clip isn't there, or they don't go together; the text says which, and why.
+        NotFoundError: a film isn't there.
+    """
+    stretches: dict[str, list[_Stretch]] = {}
+    periods: list[Period] = []
+    start, longest, independent, count = Fraction(0), Fraction(0), True, 0
+    for number, one in enumerate(clips):
+        index, starts = offered(one.path)
+        try:
+            index = _main_tracks(clipped(index, one.clip))
+        except ClipError as error:
+            raise MalformedError(f"clip {number + 1}, {one.path}: {error}") from None
+        kinds = {TRACKS[not track.video]: track for track in index.tracks}
+        if number and set(kinds) != set(stretches):
+            raise UnsupportedError(
+                f"clip {number + 1}, {one.path}, has {' and '.join(kinds)}, clip 1 {' and '.join(stretches)}:"
+                " silence and black pictures aren't made up"
+            )
+        count += sum(len(track.sizes) for track in index.tracks)
+        if count > limits.segments:
+            raise TooLargeError(f"more than {limits.segments} segments of all clips")
+        lasts = index.tracks[0].duration
+        for kind, track in kinds.items():
+            stretches.setdefault(kind, []).append(_stretch(one.path, track, lasts, first=not number))
+        made = manifest([OfferedFile(f"../{quote(one.path)}/", index, starts)])
+        lasts = rounded_up(made.duration)
+        periods.append(Period(str(number), start, lasts, made.periods[0].adaptation_sets))
+        start, longest = start + lasts, max(longest, made.max_segment_duration)
+        independent = independent and starts.independent
+    return ClipSequence(stretches, periods, longest, independent)
+
+
+def _main_tracks(index: FileIndex) -> FileIndex:
+    """Keep the picture and the first sound track."""
+    tracks = [*([] if index.video is None else [index.video]), *index.sounds[:1]]
+    return replace(index, tracks=tuple(tracks), chapters=NO_CHAPTERS)
+
+
+def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) -> _Stretch:
+    """Say what playlists need of a clip's track.
+
+    Args:
+        path: of its film.
+        track: the track.
+        lasts: seconds of the clip, which all its tracks fill: else what follows would drift apart.
+        first: whether it is the first clip of the sequence.
+    """
+    folder = f"../../{quote(path)}/{track.name}/"
+    init = Map(folder + INIT_NAME)
+    durations = track.durations
+    durations[-1] = max(durations[-1] + lasts - track.duration, Fraction(1, 1000))
+    segments = [
+        Segment(f"{folder}{name}{SEGMENT_SUFFIX}", duration, init, discontinuity=not (first or at))
+        for at, (name, duration) in enumerate(zip(track.segment_names, durations, strict=True))
+    ]
+    return _Stretch(
+        segments,
+        peak_bandwidth(track),
+        average_bandwidth(track),
+        track.entry.codec,
+        track.resolution if track.video else (0, 0),
+        track.frame_rate if track.video else Fraction(0),
+    )

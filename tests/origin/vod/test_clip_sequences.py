@@ -1,0 +1,160 @@
+"""Playlists of several clips by a JSON file in the library, from a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import m3u8
+import pytest
+from starlette.applications import Starlette
+
+from origin.vod import routes as vod_routes
+from packager.library.storage import Library
+from packager.vod import Titles
+from tests.conformance.conftest import serving
+from tests.packager import films
+from tests.packager.films import packets
+from tests.patience import CLIENT_SECONDS
+
+MPD = "{urn:mpeg:dash:schema:mpd:2011}"
+CLIPS = [
+    {"path": "film.mp4", "start": 1, "end": 3.5},
+    {"path": "more films/last.mp4", "start": "00:00:02"},
+    {"path": "film.mp4", "end": "4"},
+]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("library") / "shows"
+    (root / "more films").mkdir(parents=True)
+    for name, source in (
+        ("film.mp4", "bframes.mp4"),
+        ("more films/last.mp4", "moovlast.mp4"),
+        ("silent.mp4", "silent.mp4"),
+        ("sound.m4a", "sound.m4a"),
+        ("../secret.mp4", "bframes.mp4"),
+    ):
+        (root / name).write_bytes(films.film(source).read_bytes())
+    (root / "evening.playlist.json").write_text(json.dumps({"clips": CLIPS}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def url(library: Path) -> Iterator[str]:
+    app = Starlette(routes=vod_routes.routes(Titles(Library(library.parent))))
+    with serving(app, library, "uvloop") as running:
+        yield f"http://127.0.0.1:{running.address[1]}/vod/shows/"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=CLIENT_SECONDS) as client:
+        yield client
+
+
+def ask(library: Path, client: httpx.Client, told: Any) -> httpx.Response:
+    """Write a playlist of clips and ask for it."""
+    data = told if isinstance(told, bytes) else json.dumps(told).encode()
+    (library / "next").write_bytes(data)
+    (library / "next").rename(library / "new.playlist.json")
+    return client.get("new.playlist.json/master.m3u8")
+
+
+def shown() -> list[str]:
+    """Give the pictures that all clips show, in the order of decoding."""
+    found: list[str] = []
+    for name, start, end in (("bframes.mp4", 1, 3.5), ("moovlast.mp4", 2, 1e9), ("bframes.mp4", 0, 4)):
+        source = packets(films.film(name), "v:0")
+        first = max(packet.pts for packet in source if packet.pts <= start + 1e-6)
+        found += [packet.digest for packet in source if first <= packet.pts < end - 1e-6]
+    return found
+
+
+def test_the_clips_follow_each_other(url: str, client: httpx.Client) -> None:
+    master = m3u8.loads(client.get("evening.playlist.json/master.m3u8").text)
+    assert [one.uri for one in master.playlists] == ["video/media.m3u8"]
+    # Among them are pictures that are only there to be decoded.
+    found = iter(packets(f"{url}evening.playlist.json/master.m3u8", "v:0"))
+    assert all(any(packet.digest == digest for packet in found) for digest in shown())
+    for track in ("video", "audio"):
+        playlist = m3u8.loads(client.get(f"evening.playlist.json/{track}/media.m3u8").text)
+        breaks = [at for at, segment in enumerate(playlist.segments) if segment.discontinuity]
+        assert len(breaks) == 2
+        clips = pairwise([0, *breaks, len(playlist.segments)])
+        lasts = [sum(one.duration for one in playlist.segments[begin:end]) for begin, end in clips]
+        assert lasts == pytest.approx([2.5, 12, 4], abs=0.1)
+        for segment in playlist.segments:
+            for address in (segment.uri, segment.init_section.uri):
+                assert client.get(f"evening.playlist.json/{track}/{address}").status_code == 200
+
+
+def test_the_manifest_has_a_period_for_each(client: httpx.Client) -> None:
+    answer = client.get("evening.playlist.json/manifest.mpd")
+    assert answer.headers["content-type"] == "application/dash+xml"
+    periods = ElementTree.fromstring(answer.content).findall(f"{MPD}Period")
+    starts = [float(one.attrib["start"][2:-1]) for one in periods]
+    assert starts == pytest.approx([0, 2.5, 14.5], abs=0.1)
+    assert all(len(one.findall(f"{MPD}AdaptationSet")) == 2 for one in periods)
+    names = [one.findtext(f".//{MPD}BaseURL") for one in periods]
+    assert names == ["../film.mp4/video/", "../more%20films/last.mp4/video/", "../film.mp4/video/"]
+
+
+def of_film(**times: Any) -> dict[str, Any]:
+    return {"clips": [{"path": "film.mp4", **times}]}
+
+
+def of_paths(*paths: str) -> dict[str, Any]:
+    return {"clips": [{"path": path} for path in paths]}
+
+
+@pytest.mark.parametrize("told", [
+    b"", b"[", b"[]", b"{}", b"nonsense", b"\xff", b"[" * 100_000, {"clips": []}, {"clips": {}},
+    {"clips": [1]}, {"clips": [{}]}, {"clips": [{"path": 5}]}, {**of_film(), "more": 1}, of_film(x=1),
+    of_film(end=True), of_film(start=float("nan")), of_film(start=-1), of_film(end=float("inf")),
+    of_film(start=10**18), of_film(start=3, end=2), of_film(start=[1]),
+    b'{"clips": [{"path": "film.mp4", "end": 1e400}]}',
+    b'{"clips": [{"path": "film.mp4", "start": ' + b"9" * 9000 + b"}]}", of_paths("new.playlist.json"),
+    of_paths("nowhere.mp4"), of_paths("../secret.mp4"), of_paths("/shows/film.mp4"), of_paths(""),
+    of_paths("more films/../film.mp4"), of_paths("\ud800"), of_paths("\0"), of_paths("more films"),
+    of_paths(*["film.mp4"] * 1001), of_paths(*map(str, range(65))),
+    b'{"clips": [' + b" " * (300 << 10) + b"]}",
+], ids=range(35))  # fmt: skip
+def test_what_is_no_playlist_of_clips_is_422_with_a_line(
+    library: Path, client: httpx.Client, told: Any
+) -> None:
+    answer = ask(library, client, told)
+    assert answer.status_code == 422
+    assert answer.text.count("\n") <= 1
+    assert len(answer.text) < 300
+
+
+def test_clips_that_do_not_go_together_are_refused_by_name(library: Path, client: httpx.Client) -> None:
+    for other, has in (("silent.mp4", "has video,"), ("sound.m4a", "has audio,")):
+        answer = ask(library, client, of_paths("film.mp4", other))
+        assert answer.status_code == 415
+        assert f"clip 2, {other}, {has}" in answer.text
+
+
+def test_clips_without_sound_and_of_sound_alone_are_played(library: Path, client: httpx.Client) -> None:
+    for path, track, other in (("silent.mp4", "video", "audio"), ("sound.m4a", "audio", "video")):
+        answer = ask(library, client, {"clips": [{"path": path, "end": 2}, {"path": path, "start": 5}]})
+        (variant,) = m3u8.loads(answer.text).playlists
+        assert variant.uri == f"{track}/media.m3u8"
+        assert client.get(f"new.playlist.json/{track}/media.m3u8").status_code == 200
+        assert client.get(f"new.playlist.json/{other}/media.m3u8").status_code == 404
+
+
+def test_a_thousand_clips_of_a_film(library: Path, client: httpx.Client) -> None:
+    clips = [{"path": "film.mp4", "start": n % 10, "end": n % 10 + 1} for n in range(1000)]
+    answer = ask(library, client, {"clips": clips})
+    assert answer.status_code == 200, answer.text
+    playlist = m3u8.loads(client.get("new.playlist.json/video/media.m3u8").text)
+    assert sum(segment.discontinuity for segment in playlist.segments) == 999
+    assert sum(one.duration for one in playlist.segments) == pytest.approx(1000, abs=50)
