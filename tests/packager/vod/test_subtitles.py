@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 import xml.etree.ElementTree as ET
 from fractions import Fraction
@@ -16,30 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media.mp4.boxes import box
-from media.webvtt import Cue, CueReader
+from media.webvtt import Cue
 from packager.library.storage import Library, NotFoundError
-from packager.vod import TitleLimits, Titles
+from packager.vod import TitleLimits
 from packager.vod.chapters import chapters_json
 from packager.vod.index import read_index
-from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
-from packager.vod.text_tracks import FileCues, ShiftedCues, TextTrack, segment_times, with_name
-from tests.packager.films import FFMPEG, H264, PICTURE, TONE, probe, run_ffmpeg
+from packager.vod.text_tracks import segment_times
+from tests.packager.films import FFMPEG, probe, run_ffmpeg
+from tests.packager.vod.subtitled_films import CUES, cues_of, listed, make, srt, titles_of
 
-SECONDS = 14
-CUES = (
-    (1000, 2500, "Hello <i>you</i>"),
-    (5500, 7250, "Two\nlines"),
-    (9000, 9040, "Grün & blau"),
-    (11000, 13000, "End"),
-)
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
-
-
-def srt(cues: tuple[tuple[int, int, str], ...] = CUES) -> str:
-    def time(value: int) -> str:
-        return f"{value // 3600000:02}:{value // 60000 % 60:02}:{value // 1000 % 60:02},{value % 1000:03}"
-
-    return "".join(f"{n}\n{time(a)} --> {time(b)}\n{text}\n\n" for n, (a, b, text) in enumerate(cues, 1))
 
 
 @pytest.fixture
@@ -47,40 +31,6 @@ def library(tmp_path: Path) -> Path:
     """A library whose folder is old enough for its names to be remembered, and then has changed."""
     (tmp_path / "library").mkdir()
     return tmp_path / "library"
-
-
-def make(path: Path, *words: str, inputs: tuple[str, ...] = ()) -> Path:
-    """Make a film of two streams, with what other inputs and words add."""
-    picture = [word.format(rate=25, seconds=SECONDS) for word in PICTURE]
-    tone = [word.format(hertz=48000, seconds=SECONDS) for word in TONE]
-    extra = [word for one in inputs for word in ("-i", one)]
-    streams = 2 + sum(one.endswith(".srt") for one in inputs)
-    maps = [word for number in range(streams) for word in ("-map", str(number))]
-    coded = (*H264, "-bf", "2", "-g", "50", "-c:a", "aac", "-c:s", "mov_text")
-    run_ffmpeg(*picture, *tone, *extra, *maps, *coded, *words, path)
-    return path
-
-
-def titles_of(library: Path, limits: TitleLimits | None = None) -> Titles:
-    return Titles(Library(library), limits or TitleLimits())
-
-
-def listed(titles: Titles, name: str) -> list[m3u8.Media]:
-    return [one for one in m3u8.loads(titles.multivariant_playlist(name)).media if one.type == "SUBTITLES"]
-
-
-def cues_of(titles: Titles, name: str, track: str) -> list[Cue]:
-    """Read all segments of a track as players do: what is in two of them is one cue."""
-    playlist = m3u8.loads(titles.text_playlist(name, track).decode())
-    found: dict[Cue, None] = {}
-    for number in range(len(playlist.segments)):
-        data = titles.text_segment(name, track, number)
-        assert data.startswith(b"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00.000,MPEGTS:0\n")
-        reader = CueReader()
-        reader.receive_data(b"WEBVTT\n" + data.split(b"\n", 2)[2])
-        reader.receive_eof()
-        found.update(dict.fromkeys(reader.cues()))
-    return list(found)
 
 
 def demuxed(path: Path, stream: str = "s:0") -> list[tuple[int, int]]:
@@ -181,148 +131,6 @@ def film(library: Path) -> Path:
     return make(library / "film.mp4")
 
 
-def test_files_beside_a_film_are_offered_by_what_their_names_say(film: Path, library: Path) -> None:
-    for name in (
-        "film.srt",
-        "film.de.srt",
-        "film.de.forced.vtt",
-        "film.eng.sdh.srt",
-        "film.pt-BR.default.srt",
-    ):
-        (library / name).write_text(srt() if name.endswith("srt") else "WEBVTT\n\n" + srt().replace(",", "."))
-    for name in ("film.part2.srt", "other.de.srt", "film.de.txt", "film.de.fr.srt"):
-        (library / name).write_text(srt())
-    found = {
-        one.uri: (one.name, one.language, one.default, one.forced, one.characteristics is not None)
-        for one in listed(titles_of(library), "film.mp4")
-    }
-    assert found == {
-        "subtitles/de-forced/media.m3u8": ("Deutsch (forced)", "de", "NO", "YES", False),
-        "subtitles/de/media.m3u8": ("Deutsch", "de", "NO", None, False),
-        "subtitles/en-sdh/media.m3u8": ("English (SDH)", "en", "NO", None, True),
-        "subtitles/pt-BR/media.m3u8": ("Português", "pt-BR", "YES", None, False),
-        "subtitles/und/media.m3u8": ("Subtitles", None, "NO", None, False),
-    }  # fmt: skip
-    assert [(one.start, one.end) for one in cues_of(titles_of(library), "film.mp4", "de")] == [
-        (a, b) for a, b, _ in CUES
-    ]
-
-
-def test_a_title_shares_the_files_that_have_its_name(library: Path) -> None:
-    make(library / "film.360p.mp4", "-s", "160x90")
-    make(library / "film.720p.mp4")
-    (library / "film.de.srt").write_text(srt())
-    (library / "film.fr.srt").write_text("nothing")
-    titles = titles_of(library)
-    (german,) = listed(titles, "film")
-    assert german.uri == "../film.360p.mp4/subtitles/de/media.m3u8"
-    master = titles.multivariant_playlist("film")
-    assert master.count("# Left out: film.fr.srt: there is no cue in it") == 1
-    assert master.count('SUBTITLES="subtitles"') == 2
-    assert len(cues_of(titles, "film.360p.mp4", "de")) == len(CUES)
-    assert [one.name for one in listed(titles, "film.720p.mp4")] == ["Deutsch"]
-
-
-@pytest.mark.parametrize(
-    ("name", "encoding", "text"),
-    [
-        ("film.de.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
-        ("film.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
-        ("film.ru.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
-        ("film.srt", "utf-8-sig", "Schöne Grüße"),
-        ("film.srt", "utf-16", "Schöne Grüße"),
-        ("film.ru.srt", "cp1251", "Привет, как дела? Всё хорошо, спасибо. Мы скоро придём домой."),
-        ("film.ru.srt", "koi8-r", "Привет, как дела? Всё хорошо, спасибо. Мы скоро придём домой."),
-        ("film.pl.srt", "cp1250", "Żółw zażywał kąpieli, gdyż chciał być świeży"),
-        ("film.ja.srt", "cp932", "こんにちは、元気ですか。今日は天気がいいですね。"),
-        ("film.zh.srt", "gb18030", "你好我们明天再见。谢谢你的帮助。"),
-    ],
-)
-def test_the_encoding_of_a_file_is_found(
-    name: str, encoding: str, text: str, film: Path, library: Path
-) -> None:
-    (library / name).write_bytes(
-        srt(tuple((1000 * n, 1000 * n + 900, text) for n in range(1, 9))).encode(encoding)
-    )
-    titles = titles_of(library)
-    (track,) = listed(titles, "film.mp4")
-    assert {cue.text for cue in cues_of(titles, "film.mp4", track.uri.split("/")[1])} == {text}
-
-
-@given(
-    name=st.from_regex(r"film(\.(de|hi|forced|sdh|pt_BR|default|x|[^/\0]{0,4})){0,5}\.srt", fullmatch=True)
-)
-def test_whatever_a_name_says_makes_an_address_and_no_two_tracks_have_the_same(name: str) -> None:
-    named = parse_sidecar_name(name, "film")
-    if named is None:
-        return
-    track = TextTrack(
-        "", named.language, "", ShiftedCues(FileCues([]), 0), named.default, named.forced, named.sdh, name
-    )
-    one = with_name(track, [])
-    other = with_name(track, [one.name])
-    assert one.name != other.name
-    for found in (one, other):
-        assert re.fullmatch(r"[A-Za-z0-9-]+", found.name)
-
-
-@pytest.mark.parametrize(
-    ("name", "language", "forced", "sdh"),
-    [
-        *(("film.srt", None, False, False), ("film.hi.srt", "hi", False, False)),
-        *(("film.en.hi.srt", "en", False, True), ("film.ger.foreign.vtt", "de", True, False)),
-        *(("film.pt_BR.cc.srt", "pt-BR", False, True), ("film.FORCED.De.SRT", "de", True, False)),
-    ],
-)
-def test_the_words_of_a_name_are_language_and_purpose(
-    name: str, language: str | None, forced: bool, sdh: bool
-) -> None:
-    found = parse_sidecar_name(name, "film")
-    assert found is not None
-    assert (found.language, found.forced, found.sdh) == (language, forced, sdh)
-
-
-def test_files_that_come_change_and_go_are_noticed(film: Path, library: Path) -> None:
-    titles = titles_of(library)
-    assert listed(titles, "film.mp4") == []
-    path = library / "film.de.srt"
-    path.write_text(srt())
-    assert len(listed(titles, "film.mp4")) == 1
-    assert b"Hello" in titles.text_segment("film.mp4", "de", 0)
-    path.write_text(srt().replace("Hello", "Good evening"))
-    assert b"Good evening" in titles.text_segment("film.mp4", "de", 0)
-    path.write_text("now it is broken")
-    assert listed(titles, "film.mp4") == []
-    assert "# Left out: film.de.srt: there is no cue in it" in titles.multivariant_playlist("film.mp4")
-    path.unlink()
-    assert "Left out" not in titles.multivariant_playlist("film.mp4")
-    with pytest.raises(NotFoundError):
-        titles.text_segment("film.mp4", "de", 0)
-
-
-def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) -> None:
-    hours = "00:00:00,000 --> 99:00:00,000\nalways the same, all of it, again and again\n\n"
-    with (library / "film.de.srt").open("wb") as huge:
-        huge.truncate(100 << 20)
-    (library / "film.en.srt").write_text("00:00:01,000 --> 00:00:02,000\nx\n\n" * 40_000)
-    (library / "film.es.srt").write_text(hours * 900)
-    (library / "film.fr.srt").write_bytes(bytes(range(256)) * 200)
-    (library / "film.it.srt").write_text(hours + srt())
-    (library / "film.nl.vtt").write_text("WEBVTT\n\n999:59:59.999 --> 999999:00:00.000\nnever\n")
-    titles = titles_of(library)
-    assert [one.language for one in listed(titles, "film.mp4")] == ["it"]
-    master = titles.multivariant_playlist("film.mp4")
-    for language, reason in (
-        *(("de", "104857600 bytes: more than 2097152"), ("en", "40000 cues in one segment: more than 1000")),
-        *(("es", "too many cues are shown together for too long"), ("nl", "there is no cue in it")),
-    ):
-        assert f"# Left out: film.{language}.{'vtt' if language == 'nl' else 'srt'}: {reason}" in master
-    assert "film.fr.srt" in master
-    assert len(cues_of(titles, "film.mp4", "it")) == 1 + len(CUES)
-    limit = TitleLimits(sidecars=SidecarLimits(kept_bytes=1))
-    assert b"always" in titles_of(library, limit).text_segment("film.mp4", "it", 1)
-
-
 def test_a_manifest_that_would_be_too_long_has_no_text(film: Path, library: Path) -> None:
     for language in ("de", "fr", "it", "es"):
         (library / f"film.{language}.srt").write_text(srt())
@@ -345,18 +153,6 @@ def test_text_is_cut_where_the_film_is(times: list[int], timescale: int) -> None
     for time in times[1:-1]:
         exact = Fraction(time * 1000, timescale)
         assert any(abs(cut - exact) <= 1 for cut in cuts)
-
-
-def test_links_out_of_the_library_are_followed_where_those_of_films_are(
-    film: Path, library: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "secret.srt").write_text(srt())
-    (library / "film.de.srt").symlink_to(tmp_path / "secret.srt")
-    (library / "film.fr.srt").symlink_to(library / "film.fr.srt")
-    os.mkfifo(library / "film.it.srt")
-    assert listed(titles_of(library), "film.mp4") == []
-    follows = Titles(Library(library, follow_symlinks=True))
-    assert [one.language for one in listed(follows, "film.mp4")] == ["de"]
 
 
 def test_the_manifest_has_each_track_with_its_role_and_ffmpeg_reads_the_same_text(

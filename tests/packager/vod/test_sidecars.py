@@ -1,0 +1,183 @@
+"""Files of text beside a film are offered with what their names say, and harm nothing whatever is in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packager.library.storage import Library, NotFoundError
+from packager.vod import TitleLimits, Titles
+from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
+from packager.vod.text_tracks import FileCues, ShiftedCues, TextTrack, with_name
+from tests.packager.vod.subtitled_films import CUES, cues_of, listed, make, srt, titles_of
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """A library whose folder is old enough for its names to be remembered, and then has changed."""
+    (tmp_path / "library").mkdir()
+    return tmp_path / "library"
+
+
+@pytest.fixture
+def film(library: Path) -> Path:
+    return make(library / "film.mp4")
+
+
+def test_files_beside_a_film_are_offered_by_what_their_names_say(film: Path, library: Path) -> None:
+    for name in (
+        "film.srt",
+        "film.de.srt",
+        "film.de.forced.vtt",
+        "film.eng.sdh.srt",
+        "film.pt-BR.default.srt",
+    ):
+        (library / name).write_text(srt() if name.endswith("srt") else "WEBVTT\n\n" + srt().replace(",", "."))
+    for name in ("film.part2.srt", "other.de.srt", "film.de.txt", "film.de.fr.srt"):
+        (library / name).write_text(srt())
+    found = {
+        one.uri: (one.name, one.language, one.default, one.forced, one.characteristics is not None)
+        for one in listed(titles_of(library), "film.mp4")
+    }
+    assert found == {
+        "subtitles/de-forced/media.m3u8": ("Deutsch (forced)", "de", "NO", "YES", False),
+        "subtitles/de/media.m3u8": ("Deutsch", "de", "NO", None, False),
+        "subtitles/en-sdh/media.m3u8": ("English (SDH)", "en", "NO", None, True),
+        "subtitles/pt-BR/media.m3u8": ("Português", "pt-BR", "YES", None, False),
+        "subtitles/und/media.m3u8": ("Subtitles", None, "NO", None, False),
+    }  # fmt: skip
+    assert [(one.start, one.end) for one in cues_of(titles_of(library), "film.mp4", "de")] == [
+        (a, b) for a, b, _ in CUES
+    ]
+
+
+def test_a_title_shares_the_files_that_have_its_name(library: Path) -> None:
+    make(library / "film.360p.mp4", "-s", "160x90")
+    make(library / "film.720p.mp4")
+    (library / "film.de.srt").write_text(srt())
+    (library / "film.fr.srt").write_text("nothing")
+    titles = titles_of(library)
+    (german,) = listed(titles, "film")
+    assert german.uri == "../film.360p.mp4/subtitles/de/media.m3u8"
+    master = titles.multivariant_playlist("film")
+    assert master.count("# Left out: film.fr.srt: there is no cue in it") == 1
+    assert master.count('SUBTITLES="subtitles"') == 2
+    assert len(cues_of(titles, "film.360p.mp4", "de")) == len(CUES)
+    assert [one.name for one in listed(titles, "film.720p.mp4")] == ["Deutsch"]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "text"),
+    [
+        ("film.de.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
+        ("film.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
+        ("film.ru.srt", "latin-1", "Schöne Grüße aus Köln, heißt es"),
+        ("film.srt", "utf-8-sig", "Schöne Grüße"),
+        ("film.srt", "utf-16", "Schöne Grüße"),
+        ("film.ru.srt", "cp1251", "Привет, как дела? Всё хорошо, спасибо. Мы скоро придём домой."),
+        ("film.ru.srt", "koi8-r", "Привет, как дела? Всё хорошо, спасибо. Мы скоро придём домой."),
+        ("film.pl.srt", "cp1250", "Żółw zażywał kąpieli, gdyż chciał być świeży"),
+        ("film.ja.srt", "cp932", "こんにちは、元気ですか。今日は天気がいいですね。"),
+        ("film.zh.srt", "gb18030", "你好我们明天再见。谢谢你的帮助。"),
+    ],
+)
+def test_the_encoding_of_a_file_is_found(
+    name: str, encoding: str, text: str, film: Path, library: Path
+) -> None:
+    (library / name).write_bytes(
+        srt(tuple((1000 * n, 1000 * n + 900, text) for n in range(1, 9))).encode(encoding)
+    )
+    titles = titles_of(library)
+    (track,) = listed(titles, "film.mp4")
+    assert {cue.text for cue in cues_of(titles, "film.mp4", track.uri.split("/")[1])} == {text}
+
+
+@given(
+    name=st.from_regex(r"film(\.(de|hi|forced|sdh|pt_BR|default|x|[^/\0]{0,4})){0,5}\.srt", fullmatch=True)
+)
+def test_whatever_a_name_says_makes_an_address_and_no_two_tracks_have_the_same(name: str) -> None:
+    named = parse_sidecar_name(name, "film")
+    if named is None:
+        return
+    track = TextTrack(
+        "", named.language, "", ShiftedCues(FileCues([]), 0), named.default, named.forced, named.sdh, name
+    )
+    one = with_name(track, [])
+    other = with_name(track, [one.name])
+    assert one.name != other.name
+    for found in (one, other):
+        assert re.fullmatch(r"[A-Za-z0-9-]+", found.name)
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "forced", "sdh"),
+    [
+        *(("film.srt", None, False, False), ("film.hi.srt", "hi", False, False)),
+        *(("film.en.hi.srt", "en", False, True), ("film.ger.foreign.vtt", "de", True, False)),
+        *(("film.pt_BR.cc.srt", "pt-BR", False, True), ("film.FORCED.De.SRT", "de", True, False)),
+    ],
+)
+def test_the_words_of_a_name_are_language_and_purpose(
+    name: str, language: str | None, forced: bool, sdh: bool
+) -> None:
+    found = parse_sidecar_name(name, "film")
+    assert found is not None
+    assert (found.language, found.forced, found.sdh) == (language, forced, sdh)
+
+
+def test_files_that_come_change_and_go_are_noticed(film: Path, library: Path) -> None:
+    titles = titles_of(library)
+    assert listed(titles, "film.mp4") == []
+    path = library / "film.de.srt"
+    path.write_text(srt())
+    assert len(listed(titles, "film.mp4")) == 1
+    assert b"Hello" in titles.text_segment("film.mp4", "de", 0)
+    path.write_text(srt().replace("Hello", "Good evening"))
+    assert b"Good evening" in titles.text_segment("film.mp4", "de", 0)
+    path.write_text("now it is broken")
+    assert listed(titles, "film.mp4") == []
+    assert "# Left out: film.de.srt: there is no cue in it" in titles.multivariant_playlist("film.mp4")
+    path.unlink()
+    assert "Left out" not in titles.multivariant_playlist("film.mp4")
+    with pytest.raises(NotFoundError):
+        titles.text_segment("film.mp4", "de", 0)
+
+
+def test_bombs_are_left_out_and_the_film_is_played(film: Path, library: Path) -> None:
+    hours = "00:00:00,000 --> 99:00:00,000\nalways the same, all of it, again and again\n\n"
+    with (library / "film.de.srt").open("wb") as huge:
+        huge.truncate(100 << 20)
+    (library / "film.en.srt").write_text("00:00:01,000 --> 00:00:02,000\nx\n\n" * 40_000)
+    (library / "film.es.srt").write_text(hours * 900)
+    (library / "film.fr.srt").write_bytes(bytes(range(256)) * 200)
+    (library / "film.it.srt").write_text(hours + srt())
+    (library / "film.nl.vtt").write_text("WEBVTT\n\n999:59:59.999 --> 999999:00:00.000\nnever\n")
+    titles = titles_of(library)
+    assert [one.language for one in listed(titles, "film.mp4")] == ["it"]
+    master = titles.multivariant_playlist("film.mp4")
+    for language, reason in (
+        *(("de", "104857600 bytes: more than 2097152"), ("en", "40000 cues in one segment: more than 1000")),
+        *(("es", "too many cues are shown together for too long"), ("nl", "there is no cue in it")),
+    ):
+        assert f"# Left out: film.{language}.{'vtt' if language == 'nl' else 'srt'}: {reason}" in master
+    assert "film.fr.srt" in master
+    assert len(cues_of(titles, "film.mp4", "it")) == 1 + len(CUES)
+    limit = TitleLimits(sidecars=SidecarLimits(kept_bytes=1))
+    assert b"always" in titles_of(library, limit).text_segment("film.mp4", "it", 1)
+
+
+def test_links_out_of_the_library_are_followed_where_those_of_films_are(
+    film: Path, library: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.srt").write_text(srt())
+    (library / "film.de.srt").symlink_to(tmp_path / "secret.srt")
+    (library / "film.fr.srt").symlink_to(library / "film.fr.srt")
+    os.mkfifo(library / "film.it.srt")
+    assert listed(titles_of(library), "film.mp4") == []
+    follows = Titles(Library(library, follow_symlinks=True))
+    assert [one.language for one in listed(follows, "film.mp4")] == ["de"]
