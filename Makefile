@@ -19,6 +19,8 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_PROJECT_ENVIRONMENT := $(CURDIR)/.venv
 # Images that forbid Python to keep what it compiled let each of a thousand processes compile it all again.
 export PYTHONDONTWRITEBYTECODE :=
+# The build hook lies in the root, where what Python compiles of it once has no place.
+SYNC = PYTHONDONTWRITEBYTECODE=1 $(UV) sync --frozen --quiet
 
 .PHONY: help setup setup-test run test coverage clauses check format bench audit soak clean
 
@@ -40,18 +42,18 @@ help:
 
 # One stamp per kind of set-up; make compares it with what it was made from.
 .venv/.setup: pyproject.toml uv.lock hatch_build.py player/package-lock.json | $(filter .tools/%,$(UV))
-	$(UV) sync --frozen --quiet --python "$(PYTHON)" $$(.ci/system-packages ffmpeg)
+	$(SYNC) --python "$(PYTHON)" $$(.ci/system-packages ffmpeg)
 	@touch $@
 
 player/vendor/hls.min.mjs: player/package-lock.json .venv/.setup
-	@test -e $@ && touch $@ || $(UV) sync --frozen --quiet --reinstall-package headwater --inexact
+	@test -e $@ && touch $@ || $(SYNC) --reinstall-package headwater --inexact
 
 setup: .venv/.setup player/vendor/hls.min.mjs
 
 .venv/.setup-test: .venv/.setup .ci/system-packages | $(filter .tools/%,$(UV))
 	.ci/system-packages chromium
 	.ci/system-packages test-programs
-	$(UV) sync --frozen --quiet --inexact --group validators --python "$(PYTHON)"
+	$(SYNC) --inexact --group validators --python "$(PYTHON)"
 	$(BIN)/python -m tests.demo_media
 	@touch $@
 
