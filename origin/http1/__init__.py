@@ -1,1 +1,1 @@
-"""HTTP/1 on a connection: what wire.py's protocol class is made of."""
+"""HTTP/1.1 on a connection: reading requests, answering them on the fast path or by ASGI, and sending."""

@@ -1,6 +1,6 @@
-"""The life of an HTTP/1 connection: who is being answered on it, its times, and how it ends.
+"""An HTTP/1 connection: which request is being answered on it, its time limits, and how it ends.
 
-What comes from the client, and what it means, is the business of `origin/http1/protocol.py`.
+``origin/http1/protocol.py`` adds the reading: it parses what the client sends.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ FAILURE = (
     (b"cache-control", b"no-store"),
     (b"content-length", b"%d" % len(FAILURE_TEXT)),
 )
-"""The answer where one failed, which nobody keeps."""
+"""Header fields of the answer to a request whose fast answer failed; caches must not store it."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection. Its limits are those of the class.
+    """A client's connection, without the parsing of requests.
 
-    uvicorn makes it, as any class that `uvicorn.Config(http=...)` names: with its configuration, with what
-    its connections share, and with what the application's lifespan has left.
+    uvicorn makes one for each client, as it does with the class that ``uvicorn.Config(http=...)`` names.
+    Limits and everything that connections share are attributes of the class.
     """
 
     limits: ClassVar[HttpLimits] = HttpLimits()
@@ -85,45 +85,45 @@ class Connection(asyncio.Protocol):
         self.client: tuple[str, int] | None = None
         self.server: tuple[str, int | None] | None = None
         self.scheme = "http"
-        # The request that was read last, and those that wait for the end of the one before them.
+        # The request that was read last, and the requests that wait for the answers before theirs.
         self.cycle: Exchange | None = None
         self.pipeline: deque[tuple[Exchange, ASGIApp]] = deque()
         self._keep_alive_seconds = config.timeout_keep_alive
         self.sender: FileSender | None = None
         self._active: Exchange | FastAnswer | None = None
-        # Of an answer without the application: its status, and what the connection had sent before its body.
+        # The status of the current fast answer, and the bytes sent on the connection before its body.
         self._status = self._body_from = 0
         self._watch: ConnectionTimeouts
         self._zero_copy = False
         self._is_excess = self._is_too_many = self._may_answer = False
-        # What has counted it, for its other end.
+        # The limit that has counted this connection for its client's address.
         self._counted_by = UNLIMITED
-        # Gives the client's address as a trusted proxy tells it; None where the other end is none.
+        # Reads the client's address from the fields of a trusted proxy; None where the peer isn't one.
         self._told: Callable[[Headers], str] | None = None
-        # The request before, and what answers it again: then nothing else is under way.
+        # The previous request, and what answers it if it is repeated while nothing else is under way.
         self._before: RequestLine | None = None
         self._repeat: RepeatedRequest | None = None
-        # What the next byte belongs to; it changes through `_move` alone.
+        # What the next byte belongs to; only `_move` changes it.
         self._reading = states.IDLE
-        # Of the head that is being read.
+        # Measures the head that is being read.
         self._gauge = HeadLimits(self.limits)
-        # What has come of requests whose turn hasn't; their client isn't read from meanwhile.
+        # Bytes of requests whose turn hasn't come; reading from the client is paused meanwhile.
         self._unread = b""
-        # The client has ended its side; what it sent before may still be unread.
+        # Whether the client has ended its side; what it sent before may still be unread.
         self._ended = False
-        # The status that a connection is refused with once the responses before it are out.
+        # The error status that follows once the earlier requests are answered, behind which we close.
         self._refusal: int | None = None
-        # The server ends: the next answer is the connection's last.
+        # Whether the server is about to end, so that the next answer is the connection's last.
         self._retired = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
+        """Begin to serve a client that has connected."""
         self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
         self.client, self.server = remote_address(transport), local_address(transport)
         self.scheme = "https" if is_encrypted(transport) else "http"
-        # Those that were here before are served on.
+        # Beyond the limit new connections are refused, and older ones are served on.
         self._is_excess = len(self.connections) > self.limits.connections
         self._count_client()
         if len(self.connections) > self.limits.connections + self.limits.refused_connections:
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
         self._watch = ConnectionTimeouts(self, transport, self.loop, self.limits, self._keep_alive_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone: whoever sends or waits ends now."""
+        """End everything that sends to the client or waits for it: the connection is gone."""
         self._counted_by.give_back(self.client_host or "")
         self._counted_by = UNLIMITED
         self._watch.stop()
@@ -151,11 +151,11 @@ class Connection(asyncio.Protocol):
             self.sender.close()
         if isinstance(self._active, FastAnswer):
             self._end_answer(self._active)
-        # Exchanges refer to their connection: let go, all are freed now, not by a full collection some time.
+        # Exchanges refer to their connection: without these two no cycle is left for the garbage collector.
         self._active = self.cycle = None
 
     def _count_client(self) -> None:
-        """Count the connection for its other end; one too many is told so, many more are cut."""
+        """Count the connection for its client address; refuse one beyond the limit, and cut it far beyond."""
         host = self.client_host or ""
         for limit in (self.client_connections, self.refused_connections):
             if limit.take(host):
@@ -165,15 +165,15 @@ class Connection(asyncio.Protocol):
         self.transport.abort()
 
     def pause_writing(self) -> None:
-        """The transport's buffer is full: who sends waits."""
+        """Make senders wait: the transport's buffer is full."""
         self.flow.pause_writing()
 
     def resume_writing(self) -> None:
-        """The transport's buffer has room again."""
+        """Let senders go on: the transport's buffer has room again."""
         self.flow.resume_writing()
 
     def eof_received(self) -> bool | None:
-        """The client sends nothing more. Some still read the answers to what they have asked."""
+        """Take note that the client sends nothing more; it may still read the answers to its requests."""
         exchanges = self._exchanges()
         if not exchanges or self.scheme == "https":
             return None
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _close_behind(self) -> None:
-        """When all that an ended client has asked is taken, close behind the last answer."""
+        """Close the connection behind the last answer, once all that an ended client has asked is taken."""
         if not self._ended or self._unread or self._reading is states.STOPPED:
             return
         self._move(states.END_OF_INPUT)
@@ -196,21 +196,21 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def retire(self) -> None:
-        """The server is going to end: the next answer is the last, and says so (RFC 9112 §9.6)."""
+        """Make the next answer the last and have it say so: the server is about to end (RFC 9112 §9.6)."""
         self._retired = True
         self._repeat = None
-        # A header that is out has promised that another request may come.
+        # A header that was sent has promised already that another request may follow.
         active = self._active
         begun = self._status if isinstance(active, FastAnswer) else active and active.response_started
         if active is not None and not begun:
             active.keep_alive = False
 
     def close_idle(self, seconds: float, first_seconds: float) -> None:
-        """Close where nothing is asked any more.
+        """Close the connection if its client has asked nothing for some time.
 
         Args:
-            seconds: for which nothing has come behind an answer.
-            first_seconds: the same before the first one, or in the middle of a request.
+            seconds: how long nothing may have come since an answer.
+            first_seconds: the same before the first answer, or in the middle of a request.
         """
         awaited = self.awaited
         if awaited is AwaitedFromClient.NOTHING:
@@ -218,12 +218,12 @@ class Connection(asyncio.Protocol):
         expected = awaited is AwaitedFromClient.REQUEST and self._watch.served
         if self.loop.time() < self._watch.since + (seconds if expected else first_seconds):
             return
-        # Closing with unread bytes makes the kernel reset the connection: they are read first.
+        # Closing with unread bytes would make the kernel reset the connection, so they are read first.
         if not unread_bytes(self.transport):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """The server ends: a running response may go on, nothing else."""
+        """Close the connection, behind the answer that is being sent if there is one: the server ends."""
         self._unread = b""
         self._repeat = None
         if self._active is None:
@@ -232,23 +232,24 @@ class Connection(asyncio.Protocol):
             self._active.keep_alive = False
 
     def file_sender(self) -> FileSender:
-        """The connection's sender of file bytes."""
+        """Return the connection's sender of file bytes; it is made when it is first needed."""
         if self.sender is None:
             self.sender = FileSender(self.loop, self.transport)
         return self.sender
 
     def _exchanges(self) -> list[Exchange | FastAnswer]:
-        """Those that aren't answered yet, in the order of their requests."""
+        """Return the requests that aren't fully answered yet, in the order in which they came."""
         waiting = [exchange for exchange, _ in reversed(self.pipeline)]
         return [*waiting] if self._active is None else [self._active, *waiting]
 
     # Reading
 
     def _move(self, event: states.ReadingEvent) -> None:
-        """Change what is being read.
+        """Change what the connection is reading, as ``states.TRANSITIONS`` says.
 
         Raises:
-            IllegalTransitionError: that can't be; the connection is cut, as nobody knows where it is.
+            IllegalTransitionError: the table has no such change; the connection is cut, since its state is
+                unknown.
         """
         try:
             self._reading = states.TRANSITIONS[self._reading, event]
@@ -270,7 +271,7 @@ class Connection(asyncio.Protocol):
         return AwaitedFromClient.HEAD if reading is states.HEAD else AwaitedFromClient.REQUEST
 
     def expire(self, awaited: AwaitedFromClient) -> None:
-        """The client has used up its time for what is awaited."""
+        """End a connection whose client has used up its time for what is awaited."""
         if awaited is AwaitedFromClient.NOTHING:
             log.info("dropped a client that takes nothing", client=self._asking)
             self.transport.abort()
@@ -282,13 +283,14 @@ class Connection(asyncio.Protocol):
     # One answer after the other
 
     def _begin(self, exchange: Exchange, app: ASGIApp) -> None:
+        """Let the application answer a request, in a task of its own."""
         self._active = exchange
         exchange.keep_alive = exchange.keep_alive and not self._retired
-        # The exchange takes it out of the set at its end: a callback would cost the loop another turn.
+        # The exchange itself leaves the set at its end: a callback would cost the loop another turn.
         self.tasks.add(self.loop.create_task(exchange.run(app)))
 
     def on_response_complete(self) -> None:
-        """The response's last byte is on its way: the next request's turn."""
+        """Begin the next answer: the last byte of the one before has been handed on."""
         self.server_state.total_requests += 1
         self._active = None
         self._watch.served = True
@@ -303,19 +305,19 @@ class Connection(asyncio.Protocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Take what came behind the request that has been answered."""
+        """Read the bytes that came behind the request that has been answered."""
         raise NotImplementedError
 
     # Answers without the application (origin/http1/fast_path.py)
 
     @property
     def client_host(self) -> str | None:
-        """The address of the connection's other end."""
+        """The address of the connection's peer, which may be a proxy."""
         return self.client[0] if self.client else None
 
     @property
     def _asking(self) -> str | None:
-        """The address of who is being answered."""
+        """The address of the client that is being answered, for the log."""
         active = self._active
         if isinstance(active, Exchange):
             return active.scope["client"][0] if active.scope["client"] else None
@@ -325,13 +327,13 @@ class Connection(asyncio.Protocol):
         return self.proxies.client(self.client_host or "", fields).host
 
     def fields(self, answer: FastAnswer) -> bytes:
-        """Header lines that every answer has now."""
+        """Return the encoded header fields that every answer has at this moment."""
         common = self.fast_path.fields(self.server_state.default_headers)
-        # RFC 9112 §9.6: who is going to close says so.
+        # RFC 9112 §9.6: a server that is going to close the connection says so.
         return common if answer.keep_alive else common + CLOSING
 
     def reply(self, answer: FastAnswer, reply: Reply) -> bool:
-        """Send the bytes of the answer under way. Returns whether it has ended."""
+        """Send the bytes of the current fast answer; return whether it has ended."""
         if self._active is not answer or self.transport.is_closing():
             return True
         if self._status:
@@ -350,11 +352,11 @@ class Connection(asyncio.Protocol):
         return True
 
     def fail(self, answer: FastAnswer) -> None:
-        """Answer that the server is at fault; where an answer has begun, it ends here."""
+        """Answer 500; if the answer has begun already, cut the connection."""
         if self._active is not answer or self.transport.is_closing():
             return
         if self._status:
-            # RFC 9112 §8: what has begun must not look complete.
+            # RFC 9112 §8: an answer that was cut short must not look complete.
             self.transport.abort()
             return
         # RFC 9110 §15.6.1.
@@ -367,7 +369,7 @@ class Connection(asyncio.Protocol):
         self.reply(answer, Reply(500, (head, FAILURE_TEXT), len(FAILURE_TEXT)))
 
     def _reply_again(self, repeat: RepeatedRequest, data: bytes) -> bool:
-        """Answer a request that came before once more. Returns whether it was that."""
+        """Answer a repeated request; return False if the bytes aren't that request."""
         server = self.server_state
         again = repeat.reply(data, self.fast_path.fields(server.default_headers))
         if again is None:
@@ -398,12 +400,12 @@ class Connection(asyncio.Protocol):
             self._end_answer(self._active, error)
 
     def _end_answer(self, answer: FastAnswer, error: Exception | None = None) -> None:
-        """Such an answer has ended, well or not."""
+        """Finish a fast answer, whether it was sent to its end or failed."""
         sent = self.sender.sent - self._body_from if self.sender is not None and self._status else 0
         answer.ended(self._status, max(0, sent), self)
         if error is not None:
             log_failure(answer.path, error)
-            # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
+            # RFC 9112 §8: closing marks a message with fewer bytes than promised as incomplete.
             self.transport.abort()
         elif not answer.keep_alive:
             self.transport.close()
@@ -412,10 +414,10 @@ class Connection(asyncio.Protocol):
     # Refusing
 
     def _give_up_body(self) -> bool:
-        """Let nobody wait for a body whose framing is broken. Returns whether its request has no answer.
+        """End the wait for a body whose framing is broken; return whether its request has no answer yet.
 
-        RFC 9112 §8: what is incomplete by an error is answered with an error; but an answer that has begun
-        can only come to its end.
+        RFC 9112 §8: a request that an error has left incomplete is answered with an error. An answer that has
+        begun can only be completed.
         """
         if self.pipeline and self.pipeline[0][0] is self.cycle:
             self.pipeline.popleft()
@@ -430,10 +432,10 @@ class Connection(asyncio.Protocol):
         return False
 
     def _refuse(self, status: int) -> None:
-        """Answer with an error, once the requests before it are answered, and close."""
+        """Answer with an error behind the answers to earlier requests, and close."""
         was_in_body = self._reading is states.BODY
         self._move(states.FAULT)
-        # The request of a body that comes behind its answer isn't answered twice.
+        # A fault in a body whose request is answered already isn't answered again.
         unanswered = status if not was_in_body or self._give_up_body() else None
         if self._active is None:
             self._close_refused(unanswered)
@@ -441,14 +443,14 @@ class Connection(asyncio.Protocol):
             self._refusal = unanswered
 
     def _close_refused(self, status: int | None) -> None:
-        """Answer with an error where there is one, and close."""
+        """Write the error, if there is one, and close."""
         self._refusal = None
         if status is not None:
             self.transport.write(refusal(status, self.server_state.default_headers))
         if self.scheme == "https":
             self.transport.close()
             return
-        # Closing with unread bytes makes the kernel reset the connection, and the reason would be lost.
+        # Closing with unread bytes would make the kernel reset the connection, and the answer would be lost.
         self.flow.resume_reading()
         self.transport.write_eof()
         self.loop.call_later(self.limits.linger_seconds, self.transport.close)

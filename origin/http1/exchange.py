@@ -1,4 +1,4 @@
-"""One request and its response on a connection: what ASGI messages become as bytes of HTTP/1 (RFC 9112)."""
+"""A request that the application answers: turns its ASGI messages into bytes of HTTP/1 (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 server_log = logging.getLogger("uvicorn.error")
-"""Where uvicorn says what is wrong with an application."""
+"""The log where uvicorn reports mistakes of an application."""
 
 JOIN_LIMIT = 16 * 1024
-"""Bytes of body up to which copying them behind the header is cheaper than a second write."""
+"""Largest body in bytes that is copied behind the header, because that is cheaper than a second write."""
 
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -39,11 +39,11 @@ _FAILURE = [
 ]
 
 GONE = "headwater.gone"
-"""ASGI extension: has a weak reference to the request's exchange, which tells when its client has gone."""
+"""ASGI extension with a weak reference to the request's exchange, which knows when its client has gone."""
 
 
 SLOW_BODY = "headwater.slow_body"
-"""ASGI extension: for how long a body may pause that has neither a deadline nor a least rate."""
+"""ASGI extension that says how long a body may pause that has neither a deadline nor a least rate."""
 
 
 class SlowBodyError(Exception):
@@ -51,21 +51,21 @@ class SlowBodyError(Exception):
 
 
 def take_slowly(scope: MutableMapping[str, Any], idle_seconds: float) -> None:
-    """Let a request's body go on for as long as it likes: somebody types it, or it is a live sound.
+    """Lift the deadline of a request's body, which may be typed by hand or be live sound.
 
     Args:
-        scope: the request's.
-        idle_seconds: how long it may pause; infinite where its reader has a limit of its own.
+        scope: of the request.
+        idle_seconds: how long the body may pause; infinite where its reader has a limit of its own.
     """
     scope.setdefault("extensions", {})[SLOW_BODY] = {"idle_seconds": idle_seconds}
 
 
 async def wait_while_connected(request: Request, seconds: float) -> None:
-    """Wait for a time, or until a request's client has gone.
+    """Wait for some time, but no longer than the request's client stays connected.
 
     Args:
-        request: whose body nobody reads any more.
-        seconds: the longest time.
+        request: one whose body nobody reads any more.
+        seconds: the longest wait.
     """
     extension = request.scope.get("extensions", {}).get(GONE)
     exchange: Exchange | None = None if extension is None else extension["exchange"]()
@@ -78,11 +78,11 @@ async def wait_while_connected(request: Request, seconds: float) -> None:
 
 
 def log_failure(path: str, error: Exception) -> None:
-    """Say why a file wasn't sent to its end, unless it is that the client has gone.
+    """Log why a file wasn't sent to its end, unless the client has just gone.
 
     Args:
-        path: The path of its address.
-        error: What happened.
+        path: of the file's address.
+        error: what happened.
     """
     if isinstance(error, TruncatedFileError):
         log.warning("file ended while it was sent", path=path, reason=str(error))
@@ -93,19 +93,19 @@ def log_failure(path: str, error: Exception) -> None:
 class Exchange:
     """One request that the application answers, and its response.
 
-    It offers the application more than ASGI has: sending files without copying, and a body that its owner
-    writes.
+    Besides what ASGI has, the application may send files without copying (`ZERO_COPY`) and let an object of
+    its own write the body (`STREAM`).
 
     Args:
-        connection: Where the request came.
-        scope: What it says.
-        expect_100_continue: Whether its client waits until somebody wants its body.
-        keep_alive: Whether the connection stays open behind the response.
+        connection: the connection on which the request came.
+        scope: the request's ASGI scope.
+        expect_100_continue: whether the client waits for a sign before it sends the body.
+        keep_alive: whether the connection stays open behind the response.
 
     Attributes:
-        half_closed: Whether the client has ended its side; it may still be reading.
-        response_started: Whether the application has begun to answer.
-        response_complete: Whether the last byte of the response is on its way.
+        half_closed: whether the client has ended its side; it may still be reading.
+        response_started: whether the application has begun to answer.
+        response_complete: whether the response's last byte has been handed on.
     """
 
     def __init__(
@@ -118,15 +118,15 @@ class Exchange:
         self._transport = connection.transport
         self._flow = connection.flow
         self._loop = connection.loop
-        # Of the request: bytes of its body that nobody has taken, and what wakes who waits for more.
+        # Bytes of the request's body that the application hasn't taken, and what wakes it when more come.
         self._body = bytearray()
         self._more_body = True
         self._has_news = asyncio.Event()
         self._expects_continue = expect_100_continue
         self._request_delivered = False
-        # Of the body: bytes that were taken, and the time that was spent waiting for them.
+        # Bytes of the request's body that the application has taken, and the seconds it waited for them.
         self._received, self._waited = 0, 0.0
-        # Of the response: its header while it waits for the body, and how the body ends.
+        # The response's header while it waits for the body's first bytes, and how the body ends.
         self._head = b""
         self._bodyless = scope["method"] == "HEAD"
         self._chunked: bool | None = None
@@ -137,11 +137,11 @@ class Exchange:
         self._gone: asyncio.Event | None = None
 
     def half_close(self) -> None:
-        """The client sends nothing more."""
+        """Take note that the client sends nothing more."""
         self.half_closed = True
         self._has_news.set()
         if self._stream is not None:
-            # A listener without an end that sends nothing more has left: players close so.
+            # The client of an endless body that ends its side has left: players close like this.
             self._stream.abort()
 
     def feed(self, data: bytes) -> None:
@@ -154,12 +154,12 @@ class Exchange:
         self._has_news.set()
 
     def end_body(self) -> None:
-        """The request's body has come to its end."""
+        """Take note that the request's body is complete."""
         self._more_body = False
         self._has_news.set()
 
     def hang_up(self) -> None:
-        """The client has gone."""
+        """Take note that the client has gone."""
         self._disconnected = True
         if self._gone is not None:
             self._gone.set()
@@ -175,17 +175,17 @@ class Exchange:
             await self._gone.wait()
 
     async def run(self, app: ASGIApp) -> None:
-        """Run the application for this request, to whatever end, in a task of the server."""
+        """Run the application for this request; whatever it raises is dealt with here."""
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            # Only the end of the server cancels a request, and its task ends with this.
+            # A request is only cancelled when the server ends, and its task ends here anyway.
             self._cut()
         except TruncatedFileError as error:
-            # RFC 9112 §8: with fewer bytes than promised, closing is what marks the message incomplete.
+            # RFC 9112 §8: closing marks a message with fewer bytes than promised as incomplete.
             log_failure(self.scope["path"], error)
             self._cut()
-        except Exception:  # noqa: BLE001  # it is this request's alone, and the log has it
+        except Exception:  # noqa: BLE001  # it concerns this request alone, and is logged
             server_log.exception("Exception in ASGI application\n")
             await self._fail()
         else:
@@ -198,7 +198,7 @@ class Exchange:
                 self._connection.tasks.discard(task)
 
     async def _fail(self) -> None:
-        """Answer that the server is at fault; what has begun must not look complete (RFC 9112 §8)."""
+        """Answer 500; a response that has begun is cut, so that it doesn't look complete (RFC 9112 §8)."""
         if self.response_started:
             self._transport.close()
             return
@@ -206,7 +206,7 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": _FAILURE_TEXT})
 
     async def receive(self) -> Message:
-        """The next event of the request: its body, then its client's going."""
+        """Return the request's next ASGI event: bytes of its body, later that the client has gone."""
         if self.half_closed:
             self._has_news.set()
         message = await self._receive_in_time()
@@ -219,10 +219,10 @@ class Exchange:
         return message
 
     async def _receive_in_time(self) -> Message:
-        """Receive; of a body, as long as it comes fast enough.
+        """Return the request's next event, and watch that its body comes fast enough.
 
         Raises:
-            SlowBodyError: it doesn't.
+            SlowBodyError: the body is too slow.
         """
         if self._has_news.is_set() or self._request_delivered:
             return await self._next_message()
@@ -240,13 +240,13 @@ class Exchange:
             self.keep_alive = False
             raise SlowBodyError(f"the body paused or came too slowly after {self._received} bytes") from None
         finally:
-            # What the application takes for its own work is not the client's slowness.
+            # Only waiting counts: the time of the application's own work isn't the client's fault.
             self._waited += self._loop.time() - began
 
     async def _next_message(self) -> Message:
-        """Wait for the next event of the request, however long that takes."""
+        """Wait for the request's next event, however long that takes."""
         if self._expects_continue and not self._transport.is_closing():
-            # RFC 9110 §10.1.1: now somebody wants the body.
+            # RFC 9110 §10.1.1: the application wants the body, so the client is told to send it.
             self._transport.write(CONTINUE)
             self._expects_continue = False
         if not self._disconnected and not self.response_complete:
@@ -259,7 +259,7 @@ class Exchange:
         return {"type": "http.request", "body": body, "more_body": self._more_body}
 
     async def send(self, message: Any) -> None:
-        """Send an event of the response; nothing happens when the client has gone."""
+        """Send an ASGI event of the response; do nothing if the client has gone."""
         if self._flow.write_paused and not self._disconnected:
             await self._flow.drain()
         if self._disconnected:
@@ -281,14 +281,14 @@ class Exchange:
     def _start(self, status: int, headers: Any) -> None:
         self.response_started = True
         self._expects_continue = False
-        # RFC 9112 §6.3: these never have a body, whatever their fields say.
+        # RFC 9112 §6.3: these responses never have a body, whatever their fields say.
         self._bodyless = self._bodyless or status in (204, 304)
-        # RFC 9110 §6.6.1: the Date of the answer, which may have waited, not of the request.
+        # RFC 9110 §6.6.1: Date is when the answer is made, which may be long after the request came.
         common = self._connection.fast_path.fields(self._connection.server_state.default_headers)
         lines = [status_line(status, self.scope["method"]), common]
         closes = False
         for name, value in headers:
-            # Ranges hardly ever come again.
+            # Encoded lines are cached, but values of Content-Range hardly ever recur.
             framing, line = made_line(name, value) if name == b"content-range" else kept_line(name, value)
             if not framing:
                 pass
@@ -300,11 +300,11 @@ class Exchange:
             elif b"close" in value.lower():
                 self.keep_alive, closes = False, True
             lines.append(line)
-        # RFC 9110 §15.2.2: behind it comes another protocol, until the connection ends.
+        # RFC 9110 §15.2.2: another protocol follows a 101, until the connection ends.
         lines += self._end_of_http() if status == 101 else self._framing(closes)
         lines.append(b"\r\n")
         self._head = b"".join(lines)
-        # ASGI: the head waits for the body's first bytes, to go out with them; but not longer than this turn.
+        # The head waits for the body's first bytes, to go out in one write, but no longer than this turn.
         self._loop.call_soon(self._flush)
 
     def _end_of_http(self) -> list[bytes]:
@@ -312,7 +312,7 @@ class Exchange:
         return []
 
     def _framing(self, closes: bool) -> list[bytes]:
-        """The lines that say where the body ends, when its length isn't known."""
+        """Return the header lines that say where the body ends if its length isn't known."""
         lines = []
         if self._chunked is None and not self._bodyless:
             if self.scope["http_version"] == "1.0":
@@ -326,9 +326,9 @@ class Exchange:
         return lines
 
     def _hand_over(self, message: Any) -> None:
-        """Let the owner of the body write it onto the connection."""
+        """Let the application's own object write the body onto the connection."""
         self._flush()
-        # Of the connection itself, whatever a proxy says of the client's.
+        # This is about the connection itself, whatever scheme a proxy says that the client used.
         plain = self._connection.scheme == "http"
         stream = Stream(self._transport, self._loop, self._finish, chunked=bool(self._chunked), plain=plain)
         stream.bound(message["buffer"])
@@ -369,7 +369,7 @@ class Exchange:
                 self._transport.write(piece)
 
     async def _send_file(self, message: Any) -> None:
-        """Send a range of a file, behind the head where that hasn't gone out yet."""
+        """Send a range of a file, with the header before it unless that was sent already."""
         head, last, end = self._take_head(), not message.get("more_body", False), b""
         first, count = message["offset"], message["count"]
         if self._bodyless:
@@ -388,18 +388,18 @@ class Exchange:
         sender = self._connection.sender or self._connection.file_sender()
         before = sender.sent + len(head)
         try:
-            # Most ranges find room in the kernel at once: then nobody waits.
+            # The kernel usually has room for all of a range at once, and nothing has to be awaited.
             if not sender.begin_range(head, first, first + count - 1, message["file"]):
                 await sender.rest()
         except OSError as error:
             log_failure(self.scope["path"], error)
             self._cut()
         except asyncio.CancelledError:
-            # Whatever the application does next, nothing may follow half of a file's bytes.
+            # Whatever the application sends next must not follow half of a file's bytes.
             self._cut()
             raise
         finally:
-            # How far it came, for those who count: a player that seeks leaves most of a file unsent.
+            # What was sent, for statistics: a player that seeks leaves most of a file unsent.
             self.scope["extensions"][ZERO_COPY]["sent"] = max(sender.sent - before, 0)
         if not self._disconnected:
             if end:
@@ -408,7 +408,7 @@ class Exchange:
                 self._finish()
 
     async def _emptied(self) -> None:
-        """Wait until the transport has written everything: the file's bytes go past its buffer."""
+        """Wait until the transport's buffer is empty: the file's bytes are written past it."""
         self._transport.set_write_buffer_limits(high=0)
         try:
             while self._transport.get_write_buffer_size() and not self._disconnected:

@@ -1,23 +1,19 @@
-"""Answers on the connection itself: what needs no ASGI task, at once, as a file, or later.
+"""The fast path: common requests are answered on the connection itself, without an ASGI task.
 
-An ASGI task, a scope and a dozen calls cost more than most answers. So before a request goes that way, the
-connection shows its head to the responder of its area (`FastPath`). A responder knows a request when it is
-whole and plain (`read_fields`) and when it can decide it at once; everything else it leaves to the
-application, which decides by the same pure functions. What it gives back is a `FastAnswer`, and the
-connection (`AnsweringConnection`) calls `begin` on it. From there all kinds are one: whenever the answer has
-its bytes, it hands them over by `line.reply`, once. An answer that is complete replies within `begin`; so
-does one whose body is ranges of an open file, which may go on for hours. An answer that waits for something
-returns from `begin` and replies later, from a callback of the loop's own thread; a thousand of them are a
-thousand small objects, without tasks, and whoever releases them writes them all in one pass. The bytes may be
-the same objects for all: nothing copies or joins them.
+An ASGI task and its calls cost more than most answers. So before a request goes to the application,
+`FastPath` shows its head to the responder of its area. A responder returns a `FastAnswer` if the request is
+plain (`read_fields`) and can be decided at once; all others are left to the application, which decides by the
+same pure functions.
 
-Meanwhile the connection is theirs alone. Requests behind it wait unread (pipelining), a client that ends its
-own side still gets its answer, the end of the server lets it end (`keep_alive` turns False, and `line.fields`
-then say so), and whoever takes nothing is dropped, as with exchanges. When the client goes before the reply,
-`hang_up` is called: the answer stops waiting, and a `reply` that comes nevertheless is ignored. What `begin`
-raises becomes an answer of 500; an answer that is released later sees to that itself (`line.fail`). Whatever
-happens, `ended` is called exactly once, last, with the status (0: none was sent) and the bytes of the body
-that the kernel took: that is the place for counters, the request log and for giving back what was held.
+The connection (`AnsweringConnection`) calls `begin` on the answer, and the answer calls `line.reply` once,
+when it has its bytes: within `begin`, or later from a callback of the loop. A thousand answers that wait for
+the same thing are a thousand small objects without tasks, and whoever releases them writes them all in one
+pass; the bytes may be the same objects for all.
+
+Meanwhile requests behind it wait unread. If the client goes before the reply, `hang_up` is called, and a
+later `reply` is ignored. If `begin` raises, the connection answers 500; an answer that is released later
+calls `line.fail` itself. In the end `ended` is called exactly once, in any case: that is the place for
+counters, the log, and giving back what was held.
 """
 
 from __future__ import annotations
@@ -45,21 +41,22 @@ from origin.http1.response_head import STATUS_LINE
 from origin.http1.sendfile import Piece
 
 REPEATS_KEPT = 64
-"""Heads of requests that several connections repeat to the byte, as players of one kind do."""
+"""Most heads that are kept because several connections send the same bytes, as players of one kind do."""
 
 HEADS_KEPT = 1024
-"""First lines, and header fields, that are kept as they were read; each has at most `PLAIN_BYTES`."""
+"""Most first lines, and most blocks of header fields, that are kept parsed; each has at most `PLAIN_BYTES`.
+"""
 
 
 class Reply(NamedTuple):
-    """The bytes of an answer, and what the connection has to know of them.
+    """The bytes of a fast answer, and what its connection has to know about them.
 
     Attributes:
-        status: The answer's.
-        pieces: Its header, then bytes and ranges of the file, in this order. The header is one piece.
-        body_bytes: Length of what is behind the header.
-        file_bytes: Length of the ranges alone.
-        file: Descriptor of the file that they are of, open until `ended`.
+        status: of the response.
+        pieces: the header as one piece, then bytes and ranges of the file, in this order.
+        body_bytes: length of everything behind the header.
+        file_bytes: length of the file's ranges alone.
+        file: descriptor of the file, open until `ended` is called.
     """
 
     status: int
@@ -70,17 +67,17 @@ class Reply(NamedTuple):
 
 
 Again = tuple[bytes, int, int, int]
-"""An answer's header, the first and last position of the range behind it, and the file's descriptor."""
+"""A header, the first and last position of the range of a file that follows it, and the file's descriptor."""
 
 
 class ResponseTemplate:
-    """The headers of a representation's answers of 200, and of 206 with one range, written beforehand.
+    """Headers of 200, and of 206 with one range, encoded beforehand for one representation.
 
-    Whatever a connection answers by itself has one: a file, live media, a playlist.
+    Every fast answer is made from one, whether of a file, of live media or of a playlist.
 
     Args:
-        size: The representation's length in bytes.
-        lines: Encoded header fields of all these answers, but for those that say their length.
+        size: the representation's length in bytes.
+        lines: encoded header fields of all these responses, except those that depend on their length.
     """
 
     __slots__ = ("_common", "_lines", "_part_bytes", "_part_end", "_part_start", "_size", "_whole")
@@ -88,39 +85,38 @@ class ResponseTemplate:
     def __init__(self, size: int, lines: bytes) -> None:
         self._size = size
         self._lines = lines
-        # What was written, with which common fields, and for which length of a range.
+        # The encoded headers, and the common fields and the length of a range for which they are right.
         self._whole = self._part_start = self._part_end = self._common = b""
         self._part_bytes = 0
 
     def whole(self, common: bytes) -> bytes:
-        """The header of an answer of 200.
+        """Return the header of a 200 response.
 
         Args:
-            common: Encoded header fields that every answer of the server has; the same object while they are
-                the same.
+            common: encoded header fields of every response of the server; the same object until they change.
         """
         if self._common is not common:
             self._renew(common)
         return self._whole
 
     def part(self, positions: bytes, length: int, common: bytes) -> bytes:
-        """The header of an answer of 206.
+        """Return the header of a 206 response.
 
         Args:
-            positions: The range's first and last position, as Content-Range says them.
-            length: Number of its bytes.
-            common: As for `whole`.
+            positions: the range's first and last position, as Content-Range has them.
+            length: the range's length in bytes.
+            common: as for `whole`.
         """
         if self._common is not common:
             self._renew(common)
         if self._part_bytes != length:
-            # Most ranges of a file are of one length.
+            # Most ranges of a file have the same length, so this is rarely done.
             self._part_end = b"/%d\r\ncontent-length: %d\r\n\r\n" % (self._size, length)
             self._part_bytes = length
         return b"".join((self._part_start, positions, self._part_end))
 
     def _renew(self, common: bytes) -> None:
-        """Write once what is the same for all answers, for as long as a second lasts."""
+        """Encode what all responses share until Date changes."""
         fields = common + self._lines
         self._whole = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[200], fields, self._size)
         self._part_start = b"%b%bcontent-range: bytes " % (STATUS_LINE[206], fields)
@@ -128,38 +124,38 @@ class ResponseTemplate:
 
 
 class AnsweringConnection(Protocol):
-    """What an answer sees of its connection."""
+    """The connection as a fast answer sees it."""
 
     @property
     def client_host(self) -> str | None:
-        """The address of the connection's other end."""
+        """The address of the connection's peer, which may be a proxy."""
 
     def fields(self, answer: FastAnswer) -> bytes:
-        """Header lines that every answer has now: Date, and that the connection closes if it does."""
+        """Return the header fields of every answer: Date, and ``connection: close`` if that is due."""
 
     def reply(self, answer: FastAnswer, reply: Reply) -> bool:
-        """Send an answer's bytes, all that it ever will have.
+        """Send all the bytes of an answer; called once.
 
         Returns:
-            Whether the answer has ended; else it does so later.
+            Whether the answer has ended; otherwise it ends later.
         """
 
     def fail(self, answer: FastAnswer) -> None:
-        """Reply with 500 in the place of an answer that can't be made."""
+        """Reply with 500 because the answer can't be made."""
 
 
 class FastAnswer(abc.ABC):
-    """An answer on its way.
+    """The answer to one request, made on the connection without the application.
 
     Args:
-        request: The request's first line.
-        access_log: Where it is counted.
-        area: Under which name.
+        request: the request's first line.
+        access_log: where the answer is counted and logged.
+        area: the name under which it is counted.
 
     Attributes:
-        client_host: The client's address, where proxies have told it; None: it is the connection's.
-        keep_alive: Whether the connection stays open behind it.
-        started: When the request came, by the monotonic clock.
+        client_host: the client's address as a trusted proxy tells it; None: it is the connection's peer.
+        keep_alive: whether the connection stays open behind the answer.
+        started: when the request came, by the monotonic clock.
     """
 
     __slots__ = ("_access_log", "_area", "client_host", "keep_alive", "request", "started")
@@ -174,29 +170,29 @@ class FastAnswer(abc.ABC):
 
     @property
     def common_headers(self) -> bytes:
-        """Header lines that every answer of its area has."""
+        """Encoded header fields that every answer of this area has."""
         return b""
 
     @property
     def path(self) -> str:
-        """The path of the address that was asked for."""
+        """The decoded path of the request."""
         return urllib.parse.unquote(self.request.target.partition(b"?")[0].decode("ascii"))
 
     @abc.abstractmethod
     def begin(self, line: AnsweringConnection) -> None:
-        """The answer's turn has come: reply on the line, now or later."""
+        """Reply on the connection, now or later; called when the answer's turn has come."""
 
     def hang_up(self) -> None:
-        """The client has gone: wait no longer. Answers that wait add to this."""
+        """Stop waiting, because the client has gone; an answer that waits extends this."""
         self.keep_alive = False
 
     def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
-        """The answer has ended, well or not; called exactly once.
+        """Count and log the answer, which was sent or has failed; called exactly once.
 
         Args:
-            status: Of the reply; 0 when there was none.
-            sent: Bytes of its body that the kernel has taken.
-            line: The connection.
+            status: of the reply; 0 when there was none.
+            sent: bytes of the body that the kernel has taken.
+            line: the connection.
         """
         self._access_log.count(self._area, status, sent)
         if self._access_log.log_requests:
@@ -204,76 +200,70 @@ class FastAnswer(abc.ABC):
             self._access_log.write(self.request.method, self.path, status, sent, self.started, client)
 
     def again(self, data: bytes) -> RepeatedRequest | None:
-        """What answers this request with other ranges.
+        """Return an object that answers this request with other ranges, if there can be one.
 
         Args:
-            data: Its whole head.
+            data: the request's whole head.
         """
         del data
         return None
 
     def for_all(self, data: bytes) -> RepeatedRequest | None:
-        """What answers this request, the same to the byte, to whoever else sends it.
+        """Return an object that answers the same bytes from any client, if there can be one.
 
         Args:
-            data: Its whole head.
+            data: the request's whole head.
         """
         del data
         return None
 
 
 class RepeatedRequest(Protocol):
-    """A request that comes again: with nothing but other ranges on its connection, or the same on others.
+    """A request that is expected again: with other ranges on its connection, or unchanged on any.
 
-    It spares what `FastPath` and `FastAnswer` cost, for answers that are sent at once: a good part of the
-    time of a short one.
+    It saves the cost of `FastPath` and `FastAnswer` for answers that are sent at once, which is a good part
+    of the time of a short one.
 
     Attributes:
-        status: Of its answers.
+        status: of its answers.
     """
 
     status: int
 
     def reply(self, data: bytes, common: bytes) -> Again | None:
-        """Answer a request, if it is this one.
+        """Return the answer to a request; None if it isn't this request, or has another answer.
 
         Args:
-            data: Bytes as they came.
-            common: Encoded header fields that every answer of the server has.
-
-        Returns:
-            The answer; None where it is another request or another answer.
+            data: the bytes as they came.
+            common: encoded header fields that every response of the server has.
         """
 
     def count(self, length: int) -> None:
-        """Count the last answer, which is sent; `length` is that of its body."""
+        """Count the last answer, whose body of `length` bytes has been sent."""
 
     def answer(self, part: ByteRange) -> FastAnswer:
-        """The last answer as one that goes on, holding what it needs."""
+        """Return the last answer as a `FastAnswer` that is still being sent and holds what it needs."""
 
 
 class Responder(Protocol):
-    """What answers requests of one area."""
+    """Answers requests of one area on the fast path."""
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FastAnswer | None:
-        """Decide whether a request is answered here.
+        """Return the answer to a request, not begun; None if the application has to give it.
 
         Args:
-            request: Its first line.
-            fields: Its header fields. Equal ones are read once, and are the same object then.
-            span: What its Range says, where that is one range with a first position. It isn't among the
-                fields then; any other Range is.
-
-        Returns:
-            The answer, not begun; or None where the request has to go the application's way.
+            request: the request's first line.
+            fields: its header fields; equal ones are parsed once and are the same object.
+            span: the value of Range, if that is one range with a first position. It is then missing from the
+                fields, where any other Range is.
         """
 
 
 class FastPath:
-    """What answers requests before ASGI, by areas; the connections of a server share it.
+    """Finds answers to requests before they reach the application; all connections of a server share it.
 
     Args:
-        responders: By the first segment of the path.
+        responders: by area, which is the first segment of the path.
     """
 
     def __init__(self, responders: Mapping[str, Responder]) -> None:
@@ -285,11 +275,11 @@ class FastPath:
         self._repeats: dict[bytes, RepeatedRequest] = {}
 
     def repeat(self, data: bytes) -> RepeatedRequest | None:
-        """What answers a head that came before to the byte, if anything does."""
+        """Return what answers exactly these bytes, if several connections have sent them."""
         return self._repeats.get(data)
 
     def keep(self, data: bytes, repeat: RepeatedRequest) -> None:
-        """Let a repeat answer whoever sends a head."""
+        """Keep what answers exactly these bytes, whoever sends them."""
         if data not in self._repeats and len(self._repeats) >= REPEATS_KEPT:
             del self._repeats[next(iter(self._repeats))]
         self._repeats[data] = repeat
@@ -297,16 +287,13 @@ class FastPath:
     def find(
         self, data: bytes, limits: HttpLimits, told: Callable[[Headers], str] | None = None
     ) -> FastAnswer | None:
-        """Find who answers a request, by its head.
+        """Find the answer to a request by its head; None if the application has to give it.
 
         Args:
-            data: Bytes as they came: usually one head, whole; perhaps more or less than that.
-            limits: What a request may cost.
-            told: Gives the client's address as the header fields of a trusted proxy tell it; None: the
-                connection is the client's own.
-
-        Returns:
-            The answer, or None where the application has to give it.
+            data: the bytes as they came: usually one whole head, perhaps more or less than that.
+            limits: bounds of a request.
+            told: reads the client's address from a trusted proxy's header fields; None: the peer is the
+                client.
         """
         if not self._responders or len(data) > PLAIN_BYTES or len(data) > limits.header_bytes:
             return None
@@ -318,7 +305,7 @@ class FastPath:
             return None
         fields = self._blocks.get(block) or self._read_block(block, limits)
         if span is not None and fields is not None and (fields.has_range or fields.is_conditional):
-            # Several Range fields, or If-Range.
+            # With several Range fields or If-Range, a single range can't be decided by itself.
             fields, span = read_fields(data[end:], limits), None
         answer = None if fields is None else known[0].find(known[1], fields, span)
         if told is not None and answer is not None and fields is not None:
@@ -326,7 +313,7 @@ class FastPath:
         return answer
 
     def _read_line(self, line: bytes, limits: HttpLimits) -> tuple[Responder, RequestLine] | None:
-        """Read a first line that isn't known yet."""
+        """Parse a first line that isn't cached."""
         start = line.find(b"/") + 1
         responder = self._responders.get(line[start : line.find(b"/", start)])
         if responder is None or (request := read_line(line, limits)) is None:
@@ -337,9 +324,9 @@ class FastPath:
         return found
 
     def _read_block(self, block: bytes, limits: HttpLimits) -> PlainFields | None:
-        """Read header fields that aren't known yet."""
+        """Parse header fields that aren't cached."""
         fields = read_fields(block, limits)
-        # Those with a Range no other client has the same.
+        # Fields with a Range hardly ever recur, so they aren't kept.
         if fields is not None and not fields.has_range:
             if len(self._blocks) >= HEADS_KEPT:
                 del self._blocks[next(iter(self._blocks))]
@@ -347,10 +334,10 @@ class FastPath:
         return fields
 
     def fields(self, default_headers: Headers) -> bytes:
-        """Encode the header fields of every answer of the server, once for all that are alike.
+        """Encode the header fields of every response, once for as long as they are the same.
 
-        The server writes Date anew as each second begins, but may come late to that: here it is this second's
-        in any case, so that no Last-Modified is after it (RFC 9110 §8.8.2.1).
+        uvicorn renews Date every second, but may be late. Here it is always the current second's, so that no
+        Last-Modified lies after it (RFC 9110 §8.8.2.1).
         """
         now = time.time()
         if self._fields[0] is not default_headers or now >= self._outdated:
@@ -361,5 +348,5 @@ class FastPath:
 
 
 def encoded(headers: Headers) -> bytes:
-    """Header fields as lines of HTTP/1."""
+    """Encode header fields as lines of HTTP/1."""
     return b"".join(b"%b: %b\r\n" % field for field in headers)

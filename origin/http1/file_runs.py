@@ -1,7 +1,7 @@
-"""Many short ranges of a file, gathered for one send, as the samples of one track lie among another's.
+"""Gathers many short ranges of a file for one send: one track's samples lie scattered among another's.
 
-A sendfile for each would cost more than copying them. What lies close together is read in one call: by
-vectors, of which every other one throws away what lies between two ranges.
+A sendfile for each would cost more than copying them. Ranges that lie close together are read in one call by
+vectors, every other one of which throws away the bytes between two ranges.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 READ_AT_ONCE = 1 << 20
-"""Bytes that are gathered at most for one send; nobody keeps them behind it, sent or not."""
+"""Most bytes that are gathered for one send; they aren't kept, whether they were sent or not."""
 
 RUNS_AT_ONCE = 512
-"""Runs that are gathered at most: two vectors each, of which a call takes 1,024 (IOV_MAX)."""
+"""Most runs that are gathered: each takes two vectors, and a call takes 1,024 (IOV_MAX)."""
 
 GAP = 16 * 1024
-"""Bytes between two runs up to which reading them along is cheaper than another call."""
+"""Bytes between two runs up to which reading them too is cheaper than another call."""
 
 Int64 = NDArray[np.int64]
 
 
 class _Scratch(threading.local):
-    """Memory that each thread reads into, one gathering after the other.
+    """Memory that a thread reads into, again and again.
 
-    New memory of that size comes from the system page by page, which costs more than the reading.
+    The system gives new memory of that size page by page, which costs more than the reading.
     """
 
     def __init__(self) -> None:
@@ -47,13 +47,13 @@ _preadv.restype = ctypes.c_ssize_t
 
 
 class FileRuns:
-    """Runs of a file's bytes that are sent one behind the other, or a range of them; for one sending.
+    """Runs of a file's bytes that are sent one behind the other, or a range of them; used once.
 
     Args:
-        offsets: The position of each run in the file.
-        ends: Bytes of all runs up to the end of each.
-        start: How many bytes of them are left out.
-        stop: Bytes up to which they are sent.
+        offsets: position of each run in the file.
+        ends: bytes of all runs up to the end of each.
+        start: how many bytes of them are left out at the beginning.
+        stop: how many bytes of them precede the end.
     """
 
     __slots__ = ("_at", "_ends", "_offsets", "_stop")
@@ -65,25 +65,25 @@ class FileRuns:
         self._stop = stop
 
     def __len__(self) -> int:
-        """How many bytes are left."""
+        """Return how many bytes are left."""
         return self._stop - self._at
 
     def skip(self, sent: int) -> None:
-        """Take note that bytes are sent."""
+        """Take note that bytes were sent."""
         self._at += sent
 
     def read(self, file: int, most: int) -> memoryview:
         """Read the next bytes.
 
         Args:
-            file: Descriptor of the file.
-            most: How many at most; there may come fewer.
+            file: descriptor of the file.
+            most: how many at most; fewer may come.
 
         Returns:
-            The bytes, which are there until the same thread reads others; none where the file is too short.
+            The bytes, valid until the same thread reads again; none if the file is too short.
 
         Raises:
-            OSError: It can't be read.
+            OSError: the file can't be read.
         """
         at, stop = self._at, min(self._stop, self._at + min(most, READ_AT_ONCE))
         low = int(self._ends.searchsorted(at, "right"))
@@ -112,13 +112,13 @@ class FileRuns:
 
 
 def _read(file: int, vectors: Int64, runs: tuple[int, int], begin: int) -> int:
-    """Read from the first of some runs to the last, with what is between them.
+    """Read from the first of some runs to the last, with the bytes between them.
 
     Args:
-        file: Descriptor of the file.
-        vectors: Address and length of each run, and of what is behind it.
-        runs: The first and the last one.
-        begin: Position of the first one's first byte.
+        file: descriptor of the file.
+        vectors: address and length of each run, and of the gap behind it.
+        runs: numbers of the first and the last run.
+        begin: position of the first run in the file.
 
     Returns:
         How many bytes were read.

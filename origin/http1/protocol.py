@@ -1,10 +1,8 @@
-"""The protocol class that uvicorn runs: HTTP/1 on a connection, with the limits that a public server needs.
+"""The protocol class that uvicorn runs: parses HTTP/1 requests, within the limits of a public server.
 
-Beside what ASGI has, it offers the extension `http.response.zerocopysend`, ends bodies of unknown length for
-HTTP/1.0 by closing, and refuses early what can't become an answer: requests that never end, that are too
-large, that don't say for which host they are. And it says who the client is where a trusted proxy has brought
-the request, so that uvicorn's way of that is to be off: `uvicorn.Config(app, http=HttpProtocol,
-proxy_headers=False)` is all it takes.
+Requests that are too large, never end or don't name their host are refused early. Bodies of unknown length
+end by closing for HTTP/1.0. The scope names the client behind a trusted proxy, so uvicorn's own way is turned
+off: ``uvicorn.Config(app, http=HttpProtocol, proxy_headers=False)``.
 """
 
 from __future__ import annotations
@@ -35,10 +33,10 @@ TOO_MANY = PlainTextResponse(
     429,
     {"connection": "close", "cache-control": "no-store", "retry-after": str(RETRY_SECONDS)},
 )
-"""RFC 6585 §4: what answers on a connection of a client that has too many."""
+"""RFC 6585 §4: the answer on a connection whose client has too many of them."""
 
 UNAVAILABLE = PlainTextResponse("Service Unavailable", 503, {"connection": "close"})
-"""What answers on a connection beyond those that are served."""
+"""The answer on a connection beyond the number that is served."""
 
 _METHOD = re.compile(rb"[A-Za-z0-9!#$%&'*+\-.^_`|~]+(?: /|$)")
 
@@ -48,12 +46,12 @@ class _RefusedError(httptools.HttpParserError):
 
 
 class HttpProtocol(Connection):
-    """One connection. Its limits are those of the class: see `http_protocol`."""
+    """A client's connection, and the parser of its requests; `http_protocol` makes one with other limits."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.parser = httptools.HttpRequestParser(self)
-        # RFC 9112 §9.3, §9.6: what comes behind a request that asks to close is dropped, not an error of it.
+        # RFC 9112 §9.3, §9.6: bytes behind a request that asks to close are dropped; they are no error.
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.url = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -61,20 +59,20 @@ class HttpProtocol(Connection):
         self.expect_100_continue = False
         self._head_end = HeadEnd()
         self._is_taking = False
-        # Of the body that is being read, and of what stands around its chunks.
+        # Bytes of the body that is being read, and of the framing around its chunks.
         self._body_bytes = self._framing_bytes = 0
         self._chunks: list[bytes] = []
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """End the connection, which is gone, and let go of the parser."""
         super().connection_lost(exc)
-        # It refers to the connection.
+        # The parser refers to the connection: without it no cycle is left for the garbage collector.
         del self.parser
 
     # Reading
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
+        """Take bytes from the client."""
         if self._repeat is not None and self._reply_again(self._repeat, data):
             return
         if self._unread:
@@ -84,11 +82,11 @@ class HttpProtocol(Connection):
             self._take(data, data)
 
     def _take(self, data: bytes, tried: bytes = b"") -> None:
-        """Take bytes head by head, as far as their turn has come; the rest waits, and its client with it.
+        """Handle requests one by one as far as their turn has come; the rest waits, and reading pauses.
 
         Args:
-            data: What has come.
-            tried: What needs the parser, as is known already.
+            data: the bytes that have come.
+            tried: bytes that are known already to need the parser.
         """
         start, pieces, self._is_taking = 0, 0, True
         most = self.limits.pieces_at_once
@@ -109,12 +107,12 @@ class HttpProtocol(Connection):
                 self.loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
-        """Take more of what is unread, unless it waits for an answer."""
+        """Handle more of the unread bytes, unless they wait for an answer."""
         if self._unread and not self._is_behind():
             self._go_on()
 
     def _is_behind(self) -> bool:
-        """Whether what comes next belongs to a request behind the one that is being answered."""
+        """Return whether the next bytes belong to a request behind the one that is being answered."""
         if self._active is None or self._reading in (states.UNFRAMED, states.STOPPED):
             return self.transport.is_closing()
         return self._reading is states.IDLE
@@ -131,11 +129,11 @@ class HttpProtocol(Connection):
             self._move(states.UPGRADE)
             return
         except httptools.HttpParserInvalidMethodError:
-            # RFC 9110 §9.1: a method that isn't known, of which only the first bytes may be there yet.
+            # RFC 9110 §9.1: 501 is for an unknown method, of which only the first bytes may have come.
             self._refuse(501 if is_all and _METHOD.match(data) else 400)
             return
         except httptools.HttpParserError:
-            # What isn't read any more needs no refusal: a source is served, or the connection is cut.
+            # Bytes that aren't parsed any more need no refusal: a source is served, or the connection is cut.
             if self._reading not in (states.UNFRAMED, states.STOPPED):
                 self._refuse(self._refusal or 400)
             return
@@ -150,12 +148,12 @@ class HttpProtocol(Connection):
                 self._refuse(400)
 
     def _answer(self, data: bytes) -> bool:
-        """Answer a request that needs no parser and no application. Returns whether it was one."""
+        """Answer a request on the fast path; return False if the parser has to read it."""
         if self._reading is not states.IDLE or self._active is not None or not self._may_answer:
             return False
         if self._retired:
             return False
-        # What the application wrote may still be on its way.
+        # A fast answer goes past the transport, so what the application wrote must have left its buffer.
         if self.transport.get_write_buffer_size():
             return False
         repeat = self.fast_path.repeat(data)
@@ -167,7 +165,7 @@ class HttpProtocol(Connection):
         self._active, self._status = answer, 0
         try:
             answer.begin(self)
-        except Exception:  # it is this request's alone
+        except Exception:  # it concerns this request alone
             self.fail(answer)
             log.exception("answer failed", path=answer.path)
         if self._active is not answer and answer.keep_alive:
@@ -179,7 +177,7 @@ class HttpProtocol(Connection):
         return True
 
     def _find(self, data: bytes) -> FastAnswer | None:
-        """Find who answers a request; where that fails, the application has to."""
+        """Find the fast answer to a request; None if there is none, or if looking for it fails."""
         try:
             return self.fast_path.find(data, self.limits, self._told)
         except Exception:
@@ -198,9 +196,9 @@ class HttpProtocol(Connection):
     # The parser's events
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Begin a request: its first byte was read."""
         if self._reading is states.UNFRAMED:
-            # Behind a head with bare LFs, the first bytes of its body came along.
+            # Behind a head with bare LFs, these are the first bytes of its body.
             raise _RefusedError
         self._move(states.BEGIN)
         self.url = b""
@@ -223,18 +221,18 @@ class HttpProtocol(Connection):
             self._watch.since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request target."""
+        """Take a piece of the request target."""
         self.url += url
         if len(self.url) > self.limits.target_bytes:
             self._stop(414)
         if self.parser.get_method() == b"SOURCE":
-            # RFC 9112 §2.2: a line may end with a bare LF, as darkice's do; nothing follows such a request.
+            # RFC 9112 §2.2: a line may end with a bare LF, as darkice's do; this is the last request.
             self.parser.set_dangerous_leniencies(
                 lenient_optional_cr_before_lf=True, lenient_optional_lf_after_cr=True
             )
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header field, or a trailer field, which nobody here asks for."""
+        """Take a header field; trailer fields are only counted."""
         # RFC 9112 §5.1: the whitespace behind a value isn't part of it; the parser leaves it there.
         name, value = name.lower(), value.rstrip(b" \t")
         if not self._gauge.add(name, value):
@@ -246,7 +244,7 @@ class HttpProtocol(Connection):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The header is complete: the application's turn, or the next in line."""
+        """Hand the request to the application, or let it wait for its turn: its header is complete."""
         method, version = self.parser.get_method().decode("ascii"), self.parser.get_http_version()
         if (status := fault_of(method, version, self._gauge.hosts, self._gauge.codings)) is not None:
             self._stop(status)
@@ -260,7 +258,7 @@ class HttpProtocol(Connection):
         self.scope["extensions"] = extensions
         if self._zero_copy:
             extensions[ZERO_COPY] = {}
-        # After an upgrade that isn't taken, the parser reads nothing more.
+        # Behind a request for an upgrade the parser reads nothing more, even if the upgrade is ignored.
         keep_alive = version != "1.0" and not upgrading and self.parser.should_keep_alive()
         exchange = Exchange(
             self,
@@ -268,7 +266,7 @@ class HttpProtocol(Connection):
             expect_100_continue=self.expect_100_continue and version == "1.1",
             keep_alive=keep_alive,
         )
-        # Weak: what refers to itself is only freed by a full collection.
+        # The reference is weak, because a cycle would only be freed by the garbage collector.
         extensions[GONE] = {"exchange": weakref.ref(exchange)}
         self.cycle = exchange
         if self._active is None and has_unframed_body(method, self.scope["path"], self.headers):
@@ -282,23 +280,23 @@ class HttpProtocol(Connection):
         if self._active is None:
             self._begin(exchange, app)
         else:
-            # Its head stood behind the last bytes of a body; those behind it wait unread.
+            # This head came with the last bytes of the body before it; what follows it waits unread.
             self.pipeline.appendleft((exchange, app))
 
     def on_body(self, body: bytes) -> None:
-        """Bytes of the request's body, out of their framing."""
+        """Take bytes of the request's body, without its framing."""
         self._body_bytes += len(body)
         self._chunks.append(body)
 
     def _hand_on_body(self) -> None:
-        """Give the request all chunks of its body that came at once: there may be tens of thousands."""
+        """Give the exchange all chunks of the body at once; a single read may have tens of thousands."""
         if self._chunks:
             chunks, self._chunks = self._chunks, []
             if self.cycle is not None:
                 self.cycle.feed(b"".join(chunks))
 
     def on_message_complete(self) -> None:
-        """The request's last byte."""
+        """Complete the request: its last byte was read."""
         self._hand_on_body()
         self._move(states.END_OF_MESSAGE)
         if self._reading is not states.UNFRAMED and self.cycle is not None:
@@ -314,16 +312,16 @@ class HttpProtocol(Connection):
         self.scope["query_string"] = query
 
     def _set_client(self, peer: str) -> None:
-        """Have the request's scope say who the client behind a trusted proxy is, and what it has asked."""
+        """Set the scope's client and scheme to what a trusted proxy says."""
         client = self.proxies.client(peer, self.headers)
         if client.host != peer:
-            # Its port is nobody's business: that of the proxy it isn't.
+            # The client's port isn't known, and the proxy's would be wrong.
             self.scope["client"] = client.host, 0
         if client.scheme is not None:
             self.scope["scheme"] = client.scheme
 
     def _stop(self, status: int) -> None:
-        """Make the parser stop, for a reason."""
+        """Stop the parser; the request is refused with this status."""
         self._refusal = status
         raise _RefusedError
 
@@ -334,13 +332,13 @@ def http_protocol(
     proxies: TrustedProxies | None = None,
     client_connections: ClientLimit = UNLIMITED,
 ) -> type[HttpProtocol]:
-    """A protocol class with limits of one's own, to be given to `uvicorn.Config(http=...)`.
+    """Make a protocol class with its own limits, to be given to ``uvicorn.Config(http=...)``.
 
     Args:
-        limits: The limits of every connection.
-        fast_path: What answers requests before the application; None leaves all to it.
-        proxies: Whose word on their clients is taken; None: nobody's.
-        client_connections: How many connections one client may have.
+        limits: of every connection.
+        fast_path: answers requests before the application; None leaves all to the application.
+        proxies: the proxies that are trusted; None: no proxy.
+        client_connections: how many connections one client may have.
     """
     shared = {
         "limits": limits,

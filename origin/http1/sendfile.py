@@ -1,8 +1,8 @@
-"""Bytes of a file onto a socket by sendfile, beside an asyncio transport that owns the socket.
+"""Sends ranges of files with sendfile(2) on a socket that belongs to an asyncio transport.
 
-What the socket takes at once goes out on the transport's own descriptor. Only to wait for room it is
-duplicated, because a loop doesn't let anybody wait for a descriptor that one of its transports uses. Nothing
-else may write to the connection while a sending is under way; `origin/http1/protocol.py` sees to that.
+As long as the socket takes bytes at once, the transport's own descriptor is used. It is duplicated only to
+wait for room, because asyncio doesn't let others watch a descriptor that a transport uses. Nothing else may
+write to the connection meanwhile, which ``origin/http1/protocol.py`` ensures.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from origin.http1.file_runs import READ_AT_ONCE, FileRuns
 MSG_MORE = getattr(socket, "MSG_MORE", 0)
 
 ZERO_COPY = "http.response.zerocopysend"
-"""The ASGI extension by which an application leaves the sending of a file's bytes to the server."""
+"""ASGI extension by which the application lets the server send a file's bytes."""
 
 STEP = 2 * 1024 * 1024
-"""Bytes that one connection may send before the others get their turn."""
+"""Most bytes that one connection sends before the others get their turn."""
 
 READ_LIMIT = 16 * 1024
-"""Mean length of several ranges up to which reading them, and one send, is cheaper than many sendfiles."""
+"""Mean length of several ranges up to which reading them for one send is cheaper than many sendfiles."""
 
 SINGLE_READ_LIMIT = 4 * 1024
-"""Length of a single range up to which reading it is cheaper than a sendfile; it spares no other call."""
+"""Length of a single range up to which reading it is cheaper than a sendfile."""
 
 JOINED_LIMIT = 64 * 1024
-"""Bytes of ranges that are read at most; a slow client costs so much memory."""
+"""Most bytes of ranges that are read into memory: what a slow client costs."""
 
 PAGE = 4096
-"""Bytes of a page of the kernel's page cache."""
+"""Size of a page of the kernel's page cache in bytes."""
 
 PACKET_PAGES = 16
-"""Pages of a file that leave together with a header in one packet (MSG_MORE).
+"""Most pages of a file that leave in one packet together with a header (MSG_MORE).
 
-A packet of Linux has room for 17 fragments (MAX_SKB_FRAGS): one is the header's, and each page that a range
-touches is another. A range that fits spares a packet, which is dear beside a short answer. 64 KiB that begin
-between two pages touch 17: left to one call, they nearly double the kernel's time.
+A packet of Linux has room for 17 fragments (MAX_SKB_FRAGS): one for the header, and one for each page that
+the range touches. Saving a packet matters for a short answer. A range of 64 KiB that doesn't begin at a
+page's start touches 17 pages; sent in one call, it takes the kernel nearly twice as long.
 """
 
 SPLIT_PAGES = 2 * PACKET_PAGES
-"""Pages of a range up to which two calls that fill a packet each are cheaper than a header for itself."""
+"""Most pages of a range that is sent in two calls, which is cheaper than a packet for the header alone."""
 
 HALF_PACKET = PACKET_PAGES // 2 * PAGE
-"""Bytes up to which the first of two such calls goes, from the beginning of its first page."""
+"""Bytes up to which the first of these two calls goes, counted from the start of its first page."""
 
 GATHERED = 64
-"""Pieces of bytes that one call sends at most."""
+"""Most pieces of bytes that are sent in one call."""
 
 LEAST_GATHERED = 64 * 1024
-"""Bytes of runs that are gathered for one call at least, however few the socket has taken of those before."""
+"""Least bytes of runs that are gathered for one call, however few the socket took the last time."""
 
 Done = Callable[[Exception | None], None]
 
@@ -66,17 +66,17 @@ class TruncatedFileError(Exception):
 
 
 class FileSender:
-    """Sends bytes and ranges of files on one connection's socket, one sending at a time.
+    """Sends bytes and ranges of files on a connection's socket, one sending at a time.
 
     Args:
-        loop: The loop of the connection.
-        transport: The connection's; its socket stays its own, and is open until `close`.
+        loop: the connection's event loop.
+        transport: the connection's transport, which keeps owning the socket.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
         own = transport.get_extra_info("socket")
         self._loop = loop
-        # Transports don't let others send; this is the same descriptor, and `close` only forgets it.
+        # asyncio's socket can't be sent on; this one has the same descriptor, which `close` doesn't close.
         self._socket = socket.socket(own.family, own.type, own.proto, fileno=own.fileno())
         self._socket.setblocking(False)
         self._send = self._socket.send
@@ -84,8 +84,8 @@ class FileSender:
         self._waiting = -1
         self._pieces: list[Piece] = []
         self._file = -1
-        # Bytes of runs to be gathered for the next call: about as many as the socket takes. What it doesn't
-        # take is read again later, so that a slow client costs no memory.
+        # How many bytes of runs to gather for the next call: about as many as the socket takes. The rest is
+        # read again later, so that a slow client costs no memory.
         self._gathered_next = READ_AT_ONCE
         self._done: Done | None = None
         self.sent = 0
@@ -93,37 +93,34 @@ class FileSender:
 
     @property
     def is_sending(self) -> bool:
-        """Whether bytes are left that the kernel hasn't taken yet."""
+        """Whether the kernel hasn't taken all the bytes yet."""
         return self._done is not None
 
     def begin(self, pieces: Sequence[Piece], length: int, file: int, done: Done | None) -> bool:
-        """Send bytes and ranges of a file.
+        """Send bytes and ranges of a file; return whether the kernel has taken all of them already.
 
         Args:
-            pieces: What to send, in this order.
-            length: Of all ranges together.
-            file: Descriptor of a regular file, open until the sending has ended; none without ranges.
-            done: Called at the end, with the reason if it is an early one; not when the end is now. None: the
-                caller awaits `rest`.
-
-        Returns:
-            Whether the kernel has all the bytes already.
+            pieces: what to send, in this order.
+            length: of all ranges together.
+            file: descriptor of a regular file, open until the sending has ended; any number without ranges.
+            done: called at the end, with the error if there is one, but not if this method returns True or
+                raises. None: the caller awaits `rest`.
 
         Raises:
-            TruncatedFileError: The file was too short; what there was has been sent.
-            OSError: The connection is gone, or there is no descriptor left to wait with.
+            TruncatedFileError: the file is too short; its bytes have been sent.
+            OSError: the connection is gone, or no descriptor is left to wait with.
         """
         if len(pieces) == 2 and length > SINGLE_READ_LIMIT:
             head, body = pieces
             if isinstance(head, bytes) and isinstance(body, ByteRange):
                 return self.begin_range(head, *body, file, done)
         if 0 < length <= JOINED_LIMIT and length <= READ_LIMIT * len(pieces) // 2:
-            # Runs are read and sent in one call anyway.
+            # Runs are left out, as they are gathered into one call anyway.
             plain = [piece for piece in pieces if not isinstance(piece, FileRuns)]
             if len(plain) == len(pieces):
                 pieces = (b"".join([_read(file, piece) for piece in plain]),)
         elif not length and len(pieces) == 2:
-            # A header and bytes from memory: nearly always the kernel takes both in one call.
+            # The kernel nearly always takes a header and bytes from memory in one call.
             pieces = self._offer(*pieces)
             if not pieces:
                 return True
@@ -136,15 +133,17 @@ class FileSender:
         return False
 
     def begin_range(self, head: bytes, first: int, last: int, file: int, done: Done | None = None) -> bool:
-        """Send bytes and one range of a file, which is what `begin` does in a longer way.
+        """Send a header and one range of a file, in a shorter way than `begin`, which says what is raised.
 
         Args:
-            head: What goes before the file's bytes.
-            first: The first position of the range.
-            last: The last one.
-            file: Descriptor of a regular file, open until the sending has ended.
-            done: As for `begin`, which says what is returned and raised, too; without it, `rest` is to be
-                awaited where the kernel hasn't all the bytes yet.
+            head: bytes that go before the file's.
+            first: the first position of the range.
+            last: the last position.
+            file: descriptor of a regular file, open until the sending has ended.
+            done: as for `begin`.
+
+        Returns:
+            Whether the kernel has taken all the bytes; otherwise, without `done`, `rest` is to be awaited.
         """
         length = last + 1 - first
         if length <= SINGLE_READ_LIMIT:
@@ -174,18 +173,18 @@ class FileSender:
         return False
 
     def _wait(self, done: Done) -> None:
-        """Have each turn of the loop that finds the socket writable send one more step."""
+        """Send one more step whenever the loop finds the socket writable."""
         if self._waiting < 0:
             self._waiting = os.dup(self._fd)
         self._done = done
         self._loop.add_writer(self._waiting, self._continue)
 
     async def rest(self) -> None:
-        """Send what `begin_range` has left; returns when the kernel has all the bytes.
+        """Wait until the bytes that are left are sent.
 
         Raises:
-            TruncatedFileError: The file was too short; what there was has been sent.
-            OSError: The connection is gone, or there is no descriptor left to wait with.
+            TruncatedFileError: the file is too short; its bytes have been sent.
+            OSError: the connection is gone, or no descriptor is left to wait with.
         """
         ended: asyncio.Future[None] = self._loop.create_future()
 
@@ -204,7 +203,7 @@ class FileSender:
             self._stop()
 
     def close(self) -> None:
-        """Give the descriptor back; a sending under way ends with an OSError."""
+        """Close the duplicated descriptor; a sending that isn't complete ends with an OSError."""
         done = self._stop()
         if self._waiting >= 0:
             os.close(self._waiting)
@@ -231,7 +230,7 @@ class FileSender:
             done(error)
 
     def _step(self, flags: int = 0) -> bool:
-        """Send at most one step. Returns whether everything is sent."""
+        """Send up to `STEP` bytes; return whether everything is sent."""
         budget = STEP
         pieces = self._pieces
         try:
@@ -267,7 +266,7 @@ class FileSender:
         return not pieces
 
     def _offer(self, head: Piece, body: Piece) -> Sequence[Piece]:
-        """Send of bytes what the kernel takes now. Returns the rest."""
+        """Send what the kernel takes now, if both pieces are bytes; return the rest."""
         if isinstance(head, ByteRange | FileRuns) or isinstance(body, ByteRange | FileRuns):
             return (head, body)
         try:
@@ -282,10 +281,10 @@ class FileSender:
         return (memoryview(body)[sent - len(head) :],)
 
     def _send_together(self, flags: int, budget: int) -> int:
-        """Send the bytes up to the next range, and runs behind them, in one call.
+        """Send the bytes up to the next range, and the runs behind them, in one call.
 
         Returns:
-            How many bytes the step has left fewer; 0 where the socket is full.
+            How much of the step's budget is used up; 0 if the socket is full.
         """
         pieces = self._pieces
         data = _leading_bytes(pieces)
@@ -314,12 +313,12 @@ class FileSender:
         self._gathered_next = min(READ_AT_ONCE, 2 * self._gathered_next)
         if not runs:
             del pieces[0]
-        # However short the runs are, gathering them takes its time.
+        # Gathering takes its time, however short the runs are.
         return max(left, LEAST_GATHERED)
 
 
 def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
-    """The pieces before the first range, at most as many as one call takes."""
+    """Return the pieces before the first range, at most as many as one call takes."""
     data: list[bytes | memoryview] = []
     for piece in pieces:
         if isinstance(piece, ByteRange | FileRuns) or len(data) == GATHERED:
@@ -329,7 +328,7 @@ def _leading_bytes(pieces: list[Piece]) -> list[bytes | memoryview]:
 
 
 def _read(file: int, piece: bytes | memoryview | ByteRange) -> bytes | memoryview:
-    """A piece's bytes."""
+    """Return the bytes of a piece, read from the file if it is a range."""
     if not isinstance(piece, ByteRange):
         return piece
     data = os.pread(file, piece.length, piece.first)

@@ -1,4 +1,4 @@
-"""What a connection is reading of its client's requests, and what may come next.
+"""The states in which a connection reads requests, and which events may change them, as a table.
 
     IDLE ──BEGIN──▶ HEAD ──END_OF_HEAD──▶ BODY ──END_OF_MESSAGE──▶ IDLE
                      │
@@ -9,8 +9,8 @@
     IDLE, HEAD, BODY, UNFRAMED ──END_OF_INPUT──▶ STOPPED
     UNFRAMED ──END_OF_MESSAGE, UPGRADE──▶ UNFRAMED (what the parser makes of its head)
 
-A request without a body passes through BODY too, for as long as the parser needs between its two events. How
-the requests are answered meanwhile is not part of this: pipelined ones may be read before their turn comes.
+A request without a body passes through BODY too, between two events of the parser. How requests are answered
+isn't part of this: pipelined ones may be read before their turn comes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from types import MappingProxyType
 
 
 class Reading(enum.Enum):
-    """What the next byte of the client belongs to."""
+    """What the next byte from the client belongs to."""
 
-    # Members are unique objects; the hash of their names, which Enum takes, is a call in Python.
+    # Members are unique objects, and Enum's own hash, that of their names, would be a call in Python.
     __hash__ = object.__hash__
 
     IDLE = "between requests"
@@ -34,7 +34,7 @@ class Reading(enum.Enum):
 
 
 class ReadingEvent(enum.Enum):
-    """What the connection meets while it reads."""
+    """An event that the connection meets while it reads."""
 
     __hash__ = object.__hash__
 
@@ -47,7 +47,7 @@ class ReadingEvent(enum.Enum):
     END_OF_INPUT = "the client has ended its side, and all that it sent is taken"
 
 
-# By these names nobody pays for Enum's lookup of a member, which is a call in Python 3.11.
+# Looking up a member in its Enum is a call in Python 3.11, which these names save.
 IDLE, HEAD, BODY, UNFRAMED, STOPPED = Reading
 BEGIN, END_OF_HEAD, END_OF_UNFRAMED_HEAD, END_OF_MESSAGE, UPGRADE, FAULT, END_OF_INPUT = ReadingEvent
 
@@ -55,12 +55,12 @@ BEGIN, END_OF_HEAD, END_OF_UNFRAMED_HEAD, END_OF_MESSAGE, UPGRADE, FAULT, END_OF
 TRANSITIONS: Mapping[tuple[Reading, ReadingEvent], Reading] = MappingProxyType(
     {
         (IDLE, BEGIN): HEAD,
-        # RFC 9112 §2.2: what isn't a request is answered with 400 and the end of the connection.
+        # RFC 9112 §2.2: bytes that aren't a request are answered with 400, and the connection is closed.
         (IDLE, FAULT): STOPPED,
-        # RFC 9110 §7.8: an upgrade may be ignored; the parser reads nothing behind one that is asked for.
+        # RFC 9110 §7.8: an upgrade may be ignored, but the parser reads nothing behind a request for one.
         (IDLE, UPGRADE): STOPPED,
         (IDLE, END_OF_INPUT): STOPPED,
-        # RFC 9112 §6: behind the head comes the body, which may be empty.
+        # RFC 9112 §6: the body, which may be empty, follows the head.
         (HEAD, END_OF_HEAD): BODY,
         (HEAD, END_OF_UNFRAMED_HEAD): UNFRAMED,
         (HEAD, FAULT): STOPPED,
@@ -70,14 +70,14 @@ TRANSITIONS: Mapping[tuple[Reading, ReadingEvent], Reading] = MappingProxyType(
         (BODY, END_OF_MESSAGE): IDLE,
         (BODY, FAULT): STOPPED,
         (BODY, END_OF_INPUT): STOPPED,
-        # RFC 9112 §6.3, rule 7: to the parser such a request has no body and is complete.
+        # RFC 9112 §6.3, rule 7: the parser takes such a request for one without a body, and so for complete.
         (UNFRAMED, END_OF_MESSAGE): UNFRAMED,
         (UNFRAMED, UPGRADE): UNFRAMED,
         (UNFRAMED, END_OF_INPUT): STOPPED,
     }
 )
-"""The state after an event; what isn't listed can't happen."""
+"""The state after an event in a state; a pair that isn't listed can't happen."""
 
 
 class IllegalTransitionError(RuntimeError):
-    """An event came in a state in which it can't: a fault of the server, not of the client."""
+    """An event came in a state in which it can't: the server is at fault, not the client."""

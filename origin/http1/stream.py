@@ -1,8 +1,8 @@
-"""The ASGI extension ``headwater.stream``: a response's body that its owner writes onto the connection.
+"""The ASGI extension ``headwater.stream``: a response whose body is written straight onto the connection.
 
-An ASGI ``send`` costs a task's turn, and for a thousand listeners of one station a thousand turns a second.
-Here the response begins through ASGI as any other; then its owner gets a handle, and writes the same bytes to
-all its handles in one go.
+An ASGI ``send`` costs a turn of a task: with a thousand listeners of a station, a thousand turns a second.
+Here the response begins through ASGI like any other. Then the owner of the body gets a `Stream`, and writes
+the same bytes to all its streams in one go.
 """
 
 from __future__ import annotations
@@ -14,26 +14,29 @@ import socket
 from collections.abc import Callable, Sequence
 
 STREAM = "headwater.stream"
-"""Type of the message behind ``http.response.start``: in it, ``take`` is called with the ``Stream``, and
-``buffer`` is the size asked for the kernel's send buffer; ``stream`` is set for who stands between."""
+"""Type of the ASGI message that may follow ``http.response.start``.
+
+Its ``take`` is called with the `Stream`, and ``buffer`` is the size asked for the kernel's send buffer. The
+server sets ``stream``, for middleware.
+"""
 
 LAST_CHUNK = b"0\r\n\r\n"
 
 
 class Stream:
-    """The way to one client. Nothing here waits: whoever writes looks at ``buffered`` before.
+    """The body of a response to one client. No method waits: the writer looks at ``buffered`` before.
 
     Args:
-        transport: of the connection.
-        loop: that it runs in.
-        chunked: whether the body is in chunks; who writes frames what it writes (``as_chunk``).
+        transport: the connection's transport.
+        loop: the connection's event loop.
         finish: tells the exchange that the body is complete.
-        plain: whether the connection's bytes are the body's own, so that they may go past the transport.
+        chunked: whether the body is sent in chunks, which the writer then makes (``as_chunk``).
+        plain: whether the connection isn't encrypted, so that bytes may be written past the transport.
 
     Attributes:
-        closed: whether the client has gone, or the end was written.
-        sent: bytes that were written, framing included; whoever writes past the stream adds them in the end.
-        on_close: called once, when the client has gone before the end.
+        closed: whether the client has gone, or the end of the body was written.
+        sent: bytes written, framing included; whoever writes past the stream adds them at the end.
+        on_close: called once, if the client goes before the end of the body.
     """
 
     __slots__ = (
@@ -60,7 +63,7 @@ class Stream:
         self._transport = transport
         connection = transport.get_extra_info("socket") if plain else None
         self._socket = -1 if connection is None else connection.fileno()
-        # Whether the transport may have bytes that must go first: the response's head, to begin with.
+        # Whether the transport may hold bytes that must go first, such as the response's header.
         self._queued = True
         self._loop = loop
         self._finish = finish
@@ -75,7 +78,7 @@ class Stream:
         return self._transport.get_write_buffer_size()
 
     def bound(self, size: int) -> None:
-        """Bound the kernel's send buffer, which else grows to megabytes and hides how far a client is behind.
+        """Bound the kernel's send buffer, which would grow to megabytes and hide how far a client lags.
 
         Args:
             size: bytes; Linux doubles it for its own needs (socket(7), SO_SNDBUF).
@@ -87,9 +90,10 @@ class Stream:
 
     @property
     def direct(self) -> int:
-        """The connection's descriptor, while bytes may be written on it past the transport; else -1.
+        """The connection's descriptor while bytes may be written on it past the transport, otherwise -1.
 
-        The loop closes a descriptor after it has told so (``on_close``), never before; then it is another's.
+        asyncio closes a descriptor only after ``on_close`` was called; from then on it may be another
+        connection's.
         """
         if self.closed or (self._queued and self._transport.get_write_buffer_size()):
             return -1
@@ -97,14 +101,14 @@ class Stream:
         return self._socket
 
     def queue(self, data: memoryview) -> None:
-        """Leave bytes to the transport that couldn't be written past it; more go behind them."""
+        """Give the transport the bytes that the socket didn't take; later ones go behind them."""
         self._queued = True
         self._transport.write(data)
 
     def write(self, data: bytes) -> None:
-        """Write bytes, framed already; they are kept as they are until the kernel takes them.
+        """Write bytes that are framed already; they are kept uncopied until the kernel takes them.
 
-        Past the transport where nothing waits there: to a crowd, that is the same at little cost.
+        They go past the transport if nothing waits there, which is much cheaper for many clients.
         """
         self.sent += len(data)
         descriptor, taken = self.direct, 0
@@ -115,7 +119,7 @@ class Stream:
             self.queue(memoryview(data)[taken:])
 
     def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> int:
-        """Write pieces of the body, not framed yet and not all empty: the kernel joins them, not we.
+        """Write unframed pieces of the body, not all of them empty; the kernel joins them.
 
         Returns:
             How many bytes that was, framing included.
@@ -133,7 +137,7 @@ class Stream:
         return size
 
     def end(self, patience: float) -> None:
-        """Write the end of the body and close, once all is out.
+        """End the body, and close the connection once all is sent.
 
         Args:
             patience: seconds that the client has for taking it; then the connection is cut.
@@ -147,12 +151,12 @@ class Stream:
         self._loop.call_later(patience, self._transport.abort)
 
     def abort(self) -> None:
-        """Cut the connection: RFC 9112 §8, that is what tells the client that the body is incomplete."""
+        """Cut the connection, which tells the client that the body is incomplete (RFC 9112 §8)."""
         if not self.closed:
             self._transport.abort()
 
     def hang_up(self) -> None:
-        """Take note that the client has gone; called by the exchange."""
+        """Take note that the client has gone; the exchange calls this."""
         if not self.closed:
             self.closed = True
             on_close, self.on_close = self.on_close, None
@@ -161,5 +165,5 @@ class Stream:
 
 
 def as_chunk(data: bytes | memoryview) -> bytes:
-    """Frame bytes as one chunk (RFC 9112 §7.1), which must not be empty."""
+    """Frame bytes, at least one, as a chunk (RFC 9112 §7.1)."""
     return b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
