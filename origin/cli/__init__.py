@@ -1,1 +1,1 @@
-"""The command line."""
+"""The commands ``headwater serve``, ``package`` and ``check``."""

@@ -1,7 +1,7 @@
-"""``headwater check URL``: judges any origin's playlists, segments and ranges against the standards.
+"""``headwater check URL``: judges the playlists, segments and ranges of any origin by the standards.
 
-The playlists are read by the m3u8 package and the addresses fetched by httpx, so that the judge shares no
-code with what it judges. A finding cites the clause that it rests on.
+Playlists are read by the m3u8 package and fetched by httpx, so that nothing is shared with the server that
+may be judged. Each finding cites its clause.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from origin.config.errors import CommandError
 
 MAX_VARIANTS = 32
 MAX_ALIKE = 3
-"""Findings of one kind about one playlist that are told one by one."""
+"""Most findings of one kind about a playlist that are listed one by one."""
 
 MAX_HINTS = 8
-"""Hinted parts that are asked for, one behind the other, until one comes."""
+"""Most hinted parts that are asked for in turn, until one of them comes."""
 
 MAX_PLAYLIST_BYTES = 4 << 20
 LONGEST_SEGMENT = 86_400.0
-"""Seconds; what claims to last longer isn't judged as a segment."""
+"""Longest EXTINF in seconds that is believed."""
 
 TIMEOUT_SECONDS = 30.0
 PLAYLIST_TYPES = ("application/vnd.apple.mpegurl", "audio/mpegurl")
 
 
 UNREADABLE = (m3u8.ParseError, ValueError, KeyError, TypeError, AttributeError, IndexError)
-"""What the m3u8 package raises for playlists that aren't well-formed: it doesn't say."""
+"""What the m3u8 package raises for malformed playlists; its documentation doesn't say."""
 
 
 class CheckError(CommandError):
@@ -42,18 +42,18 @@ class CheckError(CommandError):
 
 @dataclass(slots=True)
 class Report:
-    """What was found: ``passed`` counts the checks that held, ``findings`` are those that didn't."""
+    """The result: how many checks ``passed``, and the ``findings`` of those that didn't."""
 
     passed: int = 0
     findings: list[str] = field(default_factory=list)
 
     def expect(self, good: bool, where: str, otherwise: str) -> bool:
-        """Count one check.
+        """Count one check, and return whether it passed.
 
         Args:
-            good: whether it held.
+            good: whether it passed.
             where: the address that it is about.
-            otherwise: what is wrong if it didn't, with the clause.
+            otherwise: what is wrong if it didn't pass, with the clause.
         """
         if good:
             self.passed += 1
@@ -63,16 +63,16 @@ class Report:
 
 
 async def check(url: str) -> Report:
-    """Judge what is at an address: a multivariant or media playlist, or a file.
+    """Judge the playlist or file at an address.
 
     Args:
         url: http or https.
 
     Raises:
-        CheckError: it doesn't answer, or without end.
+        CheckError: the address doesn't answer, or its answer never ends.
     """
     report = Report()
-    # Lengths and ranges are judged of the bytes themselves.
+    # Lengths and ranges of a compressed body would be others than the file's.
     plain = {"accept-encoding": "identity"}
     async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, follow_redirects=True, headers=plain) as client:
         judge = _Judge(client, report)
@@ -98,7 +98,12 @@ class _Judge:
         self._starts: dict[str, list[float]] = {}
 
     async def playlist(self, url: str, *, named: bool = False) -> None:
-        """Judge a playlist and what it names; ``named`` tells that another playlist named it."""
+        """Judge a playlist and everything it names.
+
+        Args:
+            url: the playlist's.
+            named: whether another playlist has named it.
+        """
         text = await self._playlist_text(url)
         if text is None:
             return
@@ -106,7 +111,7 @@ class _Judge:
         if playlist is None:
             return
         if playlist.is_variant and named:
-            # Or it might name itself.
+            # It isn't followed, since it might name itself.
             self._report.expect(
                 False, url, "is a multivariant playlist in another one (RFC 8216bis §4.4.6.2)"
             )
@@ -116,7 +121,7 @@ class _Judge:
             await self._media(url, playlist)
 
     async def _try(self, url: str, judging: Awaitable[None]) -> None:
-        """Let one address that can't be fetched be a finding, and not the end of the rest."""
+        """Judge an address; if it can't be fetched, that is a finding and the rest goes on."""
         try:
             await judging
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -151,7 +156,7 @@ class _Judge:
         return text if started else None
 
     async def _fetch(self, url: str) -> tuple[httpx.Response, bytes]:
-        """Fetch a playlist as it was sent, and not much more of it than one may have."""
+        """Fetch a playlist without decoding it, and stop soon after the most that one may have."""
         content = bytearray()
         async with self._client.stream("GET", url) as answer:
             async for data in answer.aiter_raw():
@@ -215,7 +220,7 @@ class _Judge:
         return f"{said} (RFC 8216bis §4.4.3.1)" if int(duration + 0.5) > target else None
 
     def _tell(self, url: str, problems: Sequence[str | None]) -> None:
-        """Count checks of one kind, and tell of the first that don't hold."""
+        """Count checks of one kind, and list the first that fail."""
         wrong = [problem for problem in problems if problem is not None]
         self._report.passed += len(problems) - len(wrong)
         self._report.findings += [f"{url}: {problem}" for problem in wrong[:MAX_ALIKE]]
@@ -223,9 +228,9 @@ class _Judge:
             self._report.findings.append(f"{url}: and {len(wrong) - MAX_ALIKE} more of that kind")
 
     async def _addresses(self, url: str, playlist: m3u8.M3U8) -> None:
-        """Fetch the first and the last segment and the init segments, by ranges too.
+        """Judge the init segments, and the first and last segment, as files.
 
-        Not those that aren't to be loaded (RFC 8216bis §4.4.4.7).
+        Gaps are left out, as they aren't to be loaded (RFC 8216bis §4.4.4.7).
         """
         whole = [one.uri for one in playlist.segments if one.uri and not one.gap_tag]
         names = [section.uri for section in playlist.segment_map if section.uri] + whole[:1] + whole[-1:]
@@ -234,12 +239,12 @@ class _Judge:
             await self._try(where, self.file(where))
 
     async def _segments_alone(self, url: str, playlist: m3u8.M3U8) -> None:
-        """Hold EXT-X-INDEPENDENT-SEGMENTS (§4.4.2.1) against some segments, each decoded alone."""
+        """Decode some segments alone, as EXT-X-INDEPENDENT-SEGMENTS promises (RFC 8216bis §4.4.2.1)."""
         maps: dict[str, bytes] = {}
         for segment in check_segments.chosen(playlist):
             section = segment.init_section
             if section is None or section.byterange:
-                continue  # of a transport stream ffprobe doesn't tell
+                continue  # ffprobe can't tell it of a transport stream
             if section.uri not in maps:
                 maps[section.uri] = await self._bounded(urljoin(url, section.uri))
             data = await self._bounded(urljoin(url, segment.uri))
@@ -249,7 +254,7 @@ class _Judge:
                 self._report.expect(alone, url, f"{told} (RFC 8216bis §4.4.2.1)")
 
     async def _bounded(self, url: str) -> bytes:
-        """Fetch a segment; nothing of one that is too large to be decoded here, or isn't answered."""
+        """Fetch a segment; return nothing if it is too large to be decoded, or isn't answered with 200."""
         content = bytearray()
         async with self._client.stream("GET", url) as answer:
             async for data in answer.aiter_raw():
@@ -259,7 +264,7 @@ class _Judge:
         return bytes(content) if answer.status_code == 200 else b""
 
     async def _advances(self, url: str, playlist: m3u8.M3U8, target: int) -> None:
-        """A live playlist has a new segment within one and a half target durations (§6.2.2)."""
+        """Check that a live playlist has a new segment within 1.5 target durations (RFC 8216bis §6.2.2)."""
         before = (playlist.media_sequence or 0) + len(playlist.segments)
         await asyncio.sleep(target * 1.5 + 0.5)
         _, content = await self._fetch(url)
@@ -273,7 +278,7 @@ class _Judge:
         expect(again.target_duration == target, url, "changed its target duration (RFC 8216bis §4.4.3.1)")
 
     async def _directives(self, url: str, playlist: m3u8.M3U8) -> None:
-        """Ask for what the server says that it can do (§6.2.5), and for what it hints at (§6.2.6)."""
+        """Try the delivery directives that the server promises (§6.2.5), and the parts it hints (§6.2.6)."""
         control = playlist.server_control
         expect, glue = self._report.expect, "&" if "?" in url else "?"
         if control and control.can_block_reload == "YES":
@@ -286,14 +291,14 @@ class _Judge:
             delta = await self._progress(f"{url}{glue}_HLS_skip=YES")
             expect(delta >= before, url, "a delta update lacks segments (RFC 8216bis §6.2.5.1)")
         if check_low_latency.has_parts(playlist):
-            # A hinted part needn't come where the segmentation changes, or is a gap; the next ones, too.
+            # A hinted part may not come, where the segmentation changes or there is a gap.
             for _ in range(MAX_HINTS):
                 if came := await self._hinted(url):
                     break
             expect(came, url, "no hinted part is answered with 200 (RFC 8216bis §6.2.6)")
 
     async def _again(self, url: str) -> m3u8.M3U8 | None:
-        """Fetch a playlist once more; None where it isn't answered with 200, or can't be read."""
+        """Fetch a playlist again; None if it isn't answered with 200 or can't be read."""
         answer, content = await self._fetch(url)
         return self._read(url, content.decode("utf-8", "replace")) if answer.status_code == 200 else None
 
@@ -310,7 +315,7 @@ class _Judge:
         return part.status_code == 200
 
     async def file(self, url: str) -> None:
-        """Judge a file's answers to ranges and conditions."""
+        """Judge how a file's address answers ranges and conditions."""
         expect = self._report.expect
         head = await self._client.head(url)
         if not expect(

@@ -1,7 +1,7 @@
-"""What a media playlist of low latency has to say (RFC 8216bis), for ``headwater check``.
+"""Rules for low-latency media playlists (RFC 8216bis), for ``headwater check``.
 
-Pure: a playlist in, as the m3u8 package reads it, and lines about what is wrong out. As in all of the judge,
-nothing is shared with what it judges.
+Playlists as the m3u8 package reads them go in, and lines about faults come out. Nothing is shared with the
+server that may be judged.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import m3u8
 
 TOLERANCE = 0.01
-"""Seconds by which written durations of parts may miss that of their segment, and others their limits."""
+"""Seconds by which written durations may be off."""
 
 SHORTEST_PART = 0.85
-"""Of the part target: RFC 8216bis §4.4.4.9."""
+"""Least share of the part target that a part must last (RFC 8216bis §4.4.4.9)."""
 
 
 def progress(playlist: m3u8.M3U8) -> tuple[int, int]:
-    """Tell the media sequence number and the part index that come next in a playlist."""
+    """Return the media sequence number and part index that come next in a playlist."""
     skipped = playlist.skip.skipped_segments if playlist.skip else 0
     whole = sum(bool(segment.uri) for segment in playlist.segments)
     begun = [segment for segment in playlist.segments[-1:] if not segment.uri]
@@ -29,12 +29,12 @@ def progress(playlist: m3u8.M3U8) -> tuple[int, int]:
 
 
 def has_parts(playlist: m3u8.M3U8) -> bool:
-    """Tell whether any segment is listed in parts, too."""
+    """Return whether the parts of any segment are listed."""
     return any(segment.parts for segment in playlist.segments)
 
 
 def control_problems(playlist: m3u8.M3U8) -> Iterator[str]:
-    """Find what is missing or too little in a playlist that has parts, or promises delivery directives.
+    """Find faults of the tags that low latency and delivery directives need.
 
     Args:
         playlist: a media playlist.
@@ -75,9 +75,7 @@ def _bounds(playlist: m3u8.M3U8) -> Iterator[str]:
 
 
 def part_problems(playlist: m3u8.M3U8) -> Iterator[str]:
-    """Find parts that break RFC 8216bis §4.4.4.9: longer than the target, or shorter than 85 % of it.
-
-    And segments that aren't as long as their parts.
+    """Find parts of a wrong duration (RFC 8216bis §4.4.4.9), and segments of another one than their parts.
 
     Args:
         playlist: a media playlist.
@@ -96,7 +94,7 @@ def _length_problems(segment: m3u8.Segment, limit: float) -> Iterator[str]:
     for part, following in itertools.zip_longest(segment.parts, segment.parts[1:]):
         if not part.duration <= limit:
             yield f"a part of {part.duration} s is above PART-TARGET {limit} (RFC 8216bis §4.4.4.9)"
-        # Those that may be short: the last of a segment, independent ones, gaps, and what is before a gap.
+        # A part may be short if it is a segment's last, independent, a gap, or followed by a gap.
         within = following is not None and following.gap != "YES"
         excused = part.independent == "YES" or part.gap == "YES"
         if within and not excused and part.duration < SHORTEST_PART * limit:

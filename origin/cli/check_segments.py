@@ -1,6 +1,6 @@
-"""Whether a finished playlist's segments are what is claimed of them: independent, and alike in all variants.
+"""Checks whether a finished playlist's segments decode alone, and are cut alike in all variants.
 
-What can be decoded is found by ffprobe, which is given a segment as if there were no other.
+ffprobe decides what can be decoded; it is given one segment at a time.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from packager.process.process import read_only_sandbox, run
 from packager.process.tools import ToolsError, locate
 
 MAX_SEGMENTS = 3
-"""Segments of a playlist that are decoded; the first one proves nothing."""
+"""Most segments of a playlist that are decoded; the first isn't, as it proves nothing."""
 
 MAX_SEGMENT_BYTES = 64 << 20
 DECODING_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 << 10
 
 APART_SECONDS = 0.1
-"""How far cuts of variants may be apart; durations are rounded."""
+"""Seconds by which the cuts of variants may differ, since durations are rounded."""
 
 
 def chosen(playlist: m3u8.M3U8) -> list[m3u8.Segment]:
-    """Choose segments to decode: some behind the first that are whole files in the clear."""
+    """Choose segments to decode: unencrypted ones that are files of their own, but not the first."""
     able = [
         one
         for one in playlist.segments[1:]
@@ -42,14 +42,14 @@ def chosen(playlist: m3u8.M3U8) -> list[m3u8.Segment]:
 
 
 async def decodes_alone(init: bytes, segment: bytes) -> bool | None:
-    """Say whether every picture of a segment is decoded without another segment.
+    """Return whether every picture of a segment can be decoded without another segment.
 
     Args:
         init: the init segment.
-        segment: a segment of fragmented MP4; of a transport stream ffprobe decodes damage, too.
+        segment: a segment of fragmented MP4; ffprobe can't tell it of a transport stream.
 
     Returns:
-        None where that can't be told.
+        None if that can't be found out.
     """
     folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="headwater-check-")
     try:
@@ -82,15 +82,15 @@ def _words(path: Path) -> list[str]:
 
 
 def starts(playlist: m3u8.M3U8) -> list[float]:
-    """Give when each segment of a playlist begins, in seconds from its beginning."""
+    """Return when each segment of a playlist begins, in seconds from the beginning."""
     return list(accumulate((one.duration or 0.0 for one in playlist.segments[:-1]), initial=0.0))
 
 
 def misaligned(variants: Sequence[tuple[str, list[float]]]) -> str | None:
-    """Say where segments of two variants first begin at different times; None where all agree.
+    """Describe the first difference between the cuts of two variants; None if all agree.
 
     Args:
-        variants: address, and when its segments begin, of each.
+        variants: address and starts of segments of each.
     """
     for (one, first), (other, second) in pairwise(variants):
         for number, (left, right) in enumerate(zip_longest(first, second)):

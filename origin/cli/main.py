@@ -1,6 +1,6 @@
-"""The command line: exit status 0 when done, 1 when it failed, 2 for wrong use; errors are one line.
+"""The command line. The exit status is 0 for done, 1 for failed, 2 for wrong use; an error is one line.
 
-A command imports what it alone needs: a server that was killed is to be back within two seconds.
+Each command imports only what it needs, so that a server that was killed is back within two seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WRONG_USE = 2
 
 
 def main(limits: Limits | None = None) -> None:
-    """Run the command line of this process.
+    """Run the command that this process was started with.
 
     Args:
         limits: those of a server that aren't configured; None: the usual ones.
@@ -51,7 +51,7 @@ def main(limits: Limits | None = None) -> None:
     except click.exceptions.Abort:
         _end("stopped", FAILED)
     except click.exceptions.NoArgsIsHelpError as error:
-        # Nothing was asked for: that isn't an error of one line, but what can be asked for.
+        # Without any argument the help is shown instead of an error of one line.
         click.echo(error.format_message(), err=True)
         sys.exit(WRONG_USE)
     except click.ClickException as error:
@@ -67,12 +67,12 @@ def main(limits: Limits | None = None) -> None:
 
 
 def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Write a traceback of our own mistake, without secrets."""
+    """Write the traceback of a mistake of ours, without secrets."""
     click.echo(redact("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
 
 
 def _line_of(error: Exception) -> str:
-    """Say in a line what failed."""
+    """Describe an error in one line."""
     if isinstance(error, NotFoundError):
         return f"{error}: no such file"
     if isinstance(error, OSError) and error.filename:
@@ -131,7 +131,7 @@ def serve(
         click.echo(load.as_toml(config), nl=False)
         return
     own_library = _names_library(file, options)
-    # Before it becomes another user, who may not be allowed to read it.
+    # The file is looked at before the process becomes another user, who may not be allowed to.
     is_shown_to_all = file is not None and load.shows_secrets(file)
     bound = start.prepare(config, limits)
     logs.configure(config.log.level, config.log.format, redactor_of(config))
@@ -168,7 +168,7 @@ def package(inputs: tuple[Path, ...], out: Path, single_file: bool, verbose: boo
 
         def show(name: str, done: int, total: int) -> None:
             if name not in advance:
-                # Not before: an empty bar leaves a line above the error that ends it.
+                # The bar isn't made earlier: an empty one would leave a line above an error.
                 shown.close()
                 hidden = not sys.stderr.isatty()
                 bar = click.progressbar(
@@ -212,7 +212,7 @@ def check(url: str, verbose: bool) -> None:
 
 
 def load_config(file: Path | None, options: load.Layer) -> Config:
-    """Read the configuration.
+    """Read the configuration of all layers.
 
     Raises:
         ConfigError: it is wrong.
@@ -221,12 +221,12 @@ def load_config(file: Path | None, options: load.Layer) -> Config:
 
 
 def _file_of(file: Path | None) -> Path | None:
-    """Give the configuration file: ``headwater.toml`` of this folder where none is named."""
+    """Return the configuration file: the named one, or ``headwater.toml`` of this folder if there is one."""
     return DEFAULT_CONFIG if file is None and DEFAULT_CONFIG.is_file() else file
 
 
 def _layer(**sections: dict[str, Any]) -> load.Layer:
-    """Keep what was given on the command line."""
+    """Return the options that were given on the command line, by section."""
     given = {
         section: {key: value for key, value in table.items() if value is not None}
         for section, table in sections.items()
@@ -235,7 +235,7 @@ def _layer(**sections: dict[str, Any]) -> load.Layer:
 
 
 def _names_library(file: Path | None, options: load.Layer) -> bool:
-    """Tell whether any source names a library: then the demo shows that one instead of its own films."""
+    """Return whether a library is configured anywhere; the demo then shows that one, not its own films."""
     layers = [options, load.read_environment(os.environ)]
     layers += [] if file is None else [load.read_file(file)]
     return any("path" in layer.get("library", {}) for layer in layers)

@@ -1,4 +1,4 @@
-"""The beginning of ``headwater serve``: what takes its time is begun at once, side by side."""
+"""The start of ``headwater serve``: checks the sandbox, changes the user, and runs the server."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 def prepare(config: Config, limits: Limits | None = None) -> Sockets | None:
-    """Do what comes before everything else: judge the sandbox, and become the configured user.
+    """Check the sandbox, and become the configured user; called before anything else.
 
-    No thread nor loop runs yet, and nothing was read or written that is that user's.
+    No thread or event loop runs yet, and none of that user's files has been touched.
 
     Returns:
-        The sockets that only the user before could bind; None where the server stays who it is.
+        The sockets, which perhaps only the first user may bind; None if the user doesn't change.
 
     Raises:
-        CommandError: the sandbox is incomplete and is required, an address is taken, or the user can't be
-            taken.
+        CommandError: the sandbox is incomplete but required, an address is taken, or the process can't become
+            that user.
     """
     if config.server.require_sandbox and (lacking := sandbox.missing()):
         advice = "run it on a kernel that has them (Linux 5.13 and newer), or without that option"
@@ -57,16 +57,19 @@ async def serve(
     file: Path | None,
     limits: Limits | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; ffmpeg is asked what it can while the rest of the program is read.
+    """Serve until SIGTERM or Ctrl-C.
+
+    ffmpeg is asked for its abilities while the rest of the program is being imported, as both take their
+    time.
 
     Args:
         config: all options.
-        read: reads them again from where they came from; it blocks.
-        bound: what ``prepare`` gave.
-        demo: whether the demo's channel, station and (without an own library) films are added.
+        read: reads the configuration again; it blocks.
+        bound: the result of ``prepare``.
+        demo: whether to add the demo's channel and station, and its films if there is no library.
         own_library: whether the configuration names a library.
-        file: where it was read from, if from a file.
-        limits: those that aren't configured; None: the usual ones.
+        file: the configuration file, if there is one.
+        limits: limits that can't be configured; None: the usual ones.
 
     Raises:
         CommandError, ToolsError, DataInUseError, OSError: as ``serve.serve``.
@@ -83,5 +86,5 @@ async def serve(
             )
     finally:
         asking.cancel()
-        # Whoever needs the answer has had it, or the error; it is told once.
+        # The server has had the result, or has reported the error, so neither is raised again here.
         await asyncio.gather(asking, return_exceptions=True)

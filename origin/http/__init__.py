@@ -1,1 +1,1 @@
-"""Decisions of HTTP without I/O: ranges, preconditions, credentials, proxies, compression."""
+"""Decisions of HTTP without I/O: ranges, preconditions, trusted proxies, limits per client, compression."""

@@ -24,7 +24,7 @@ AREAS = frozenset(
 
 
 def area_of(path: str) -> str:
-    """Name the area of a path; ``page`` for the page, ``other`` for what is none of `AREAS`."""
+    """Name the area of a path: one of `AREAS`, ``page`` for the page, or ``other``."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
     if first == "":
         return "page"
@@ -34,7 +34,7 @@ def area_of(path: str) -> str:
 def private_area(path: str) -> str | None:
     """Name the protectable area of a path: ``api``, ``health`` or ``metrics``; None for any other path."""
     first = path.split("/", 2)[1] if path.startswith("/") else ""
-    # ISO/IEC 23009-1 §5.8.5.7: players of other sites set their clocks by it.
+    # ISO/IEC 23009-1 §5.8.5.7: players on other sites set their clocks by /api/time.
     if first not in ("api", "health", "metrics") or path == "/api/time":
         return None
     return first

@@ -1,4 +1,4 @@
-"""Byte ranges: which bytes of a representation a Range field asks for (RFC 9110 §14), without any I/O."""
+"""Byte ranges (RFC 9110 §14): which bytes of a representation a Range field selects. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MAXIMUM_FIELD = 16 * 1024
-"""Length of a Range field in characters, above which it is ignored."""
+"""Longest Range field in characters; a longer one is ignored."""
 
 MAXIMUM_RANGES = 64
-"""Ranges in one field, above which it is ignored."""
+"""Most ranges in one field; a field with more is ignored."""
 
 _UNIT_AND_SET = re.compile(r"bytes=(.*)", re.ASCII | re.IGNORECASE | re.DOTALL)
-# RFC 9110 §14.1.1: first-pos "-" [ last-pos ] or "-" suffix-length. \d would know other scripts' digits.
+# RFC 9110 §14.1.1: first-pos "-" [ last-pos ] or "-" suffix-length. \d would match digits of other scripts.
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
-# Digits that always fit the largest file offset (2^63 - 1); any longer number is beyond every file's end.
+# Numbers of so many digits fit into a file offset (2^63 - 1); longer ones are beyond the end of every file.
 _SAFE_DIGITS = 18
 _BEYOND: int = 10**_SAFE_DIGITS
 _ZERO = ord("0")
 
 
 class ByteRange(NamedTuple):
-    """Bytes first to last, both included, as Content-Range says them."""
+    """A range of bytes from first to last, both included, as in Content-Range."""
 
     first: int
     last: int
@@ -35,23 +35,23 @@ class ByteRange(NamedTuple):
 
 
 Span = tuple[int, int | None]
-"""First and last position of one range as a client asks for it; None: to the end."""
+"""First and last position of one range as the client asks for it; None: to the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The Range field has no effect: 200."""
+    """The Range field is ignored, and the answer is 200 with the whole representation."""
 
 
 class Partial(NamedTuple):
-    """206 with these ranges, which don't overlap; more than one make a multipart body."""
+    """The answer is 206 with these ranges, which don't overlap; several make a multipart body."""
 
     ranges: tuple[ByteRange, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Unsatisfiable:
-    """416: the field is right, but no byte that it asks for exists."""
+    """The answer is 416: the field is valid, but none of the bytes that it asks for exists."""
 
 
 Selection = Whole | Partial | Unsatisfiable
@@ -61,10 +61,10 @@ UNSATISFIABLE = Unsatisfiable()
 
 
 def plain_span(value: bytes) -> Span | None:
-    """Read what nearly all players and CDNs put behind ``bytes=``: one range with a first position.
+    """Read what nearly all players and CDNs send behind ``bytes=``: one range with a first position.
 
     Returns:
-        The positions, or None where `select` has to read the field.
+        The positions; None if `select` has to read the field.
     """
     first, dash, last = value.partition(b"-")
     if not dash or not first.isdigit() or len(value) > 2 * _SAFE_DIGITS + 1:
@@ -75,10 +75,10 @@ def plain_span(value: bytes) -> Span | None:
 
 
 def select_span(span: Span, size: int) -> ByteRange | None:
-    """Decide what one range with a first position selects, as `select` would in a longer way.
+    """Decide what one range with a first position selects, as `select` would, but faster.
 
     Returns:
-        The range; None where nothing or the whole representation is selected, and `select` knows which.
+        The range; None if `select` has to decide between the whole representation and nothing.
     """
     first, last = span
     if first >= size or (last is not None and last < first):
@@ -87,15 +87,15 @@ def select_span(span: Span, size: int) -> ByteRange | None:
 
 
 def verbatim_range(value: bytes, size: int) -> tuple[int, int] | None:
-    """Read a range whose text `content_range` would repeat to the byte: most of those that a player repeats.
+    """Read a range whose text Content-Range would repeat to the byte, as most ranges of players are.
 
     Args:
-        value: What stands behind ``bytes=``.
-        size: Length of the representation in bytes.
+        value: the text behind ``bytes=``.
+        size: length of the representation in bytes.
 
     Returns:
-        The first and the last position, as `plain_span` and `select_span` would give them in a longer way;
-        None where they, or `select`, have to.
+        The first and last position, as `plain_span` and `select_span` would give them, but faster; None if
+        they or `select` have to decide.
     """
     first_digits, _, last_digits = value.partition(b"-")
     if not (first_digits.isdigit() and last_digits.isdigit()) or len(value) > 2 * _SAFE_DIGITS + 1:
@@ -108,16 +108,16 @@ def verbatim_range(value: bytes, size: int) -> tuple[int, int] | None:
 
 
 def select(field: str, size: int, part_overhead: int = 0) -> Selection:
-    """Decide what a Range field selects.
+    """Decide what a Range field selects, in time linear in the field's length.
 
     Args:
-        field: The field's value; several field lines joined by commas.
-        size: Length of the representation in bytes.
-        part_overhead: What one more part costs in a multipart body, in bytes: ranges closer to each other
-            than that are sent as one.
+        field: the field's value; several field lines joined by commas.
+        size: length of the representation in bytes.
+        part_overhead: bytes that each part adds to a multipart body: ranges closer to each other are sent as
+            one.
 
     Returns:
-        `WHOLE` for a field that is to be ignored. The time is linear in the field's length.
+        The selection; `WHOLE` if the field is to be ignored.
     """
     if field.startswith("bytes=") and (span := plain_span(field[6:].encode("ascii", "replace"))):
         part = select_span(span, size)
@@ -141,7 +141,7 @@ def select(field: str, size: int, part_overhead: int = 0) -> Selection:
 
 
 def _specs(field: str) -> list[tuple[str, str]] | None:
-    """The range-specs as pairs of digits, or None for a field that isn't a valid set of byte ranges."""
+    """Return the range-specs as pairs of digits; None if the field isn't a valid set of byte ranges."""
     if len(field) > MAXIMUM_FIELD:
         return None
     # RFC 9110 §14.1: range units are case-insensitive, and an unknown one is ignored.
@@ -178,7 +178,7 @@ def _number(digits: str) -> int:
 
 
 def _resolve(spec: tuple[str, str], size: int) -> ByteRange | None:
-    """The bytes of one range-spec, or None when it is unsatisfiable."""
+    """Return the bytes of one range-spec; None if it is unsatisfiable."""
     first, last = spec
     if not first:
         # RFC 9110 §14.1.2: the last n bytes, all of them when there are fewer; "-0" is unsatisfiable.
@@ -192,7 +192,7 @@ def _resolve(spec: tuple[str, str], size: int) -> ByteRange | None:
 
 
 def _coalesce(ranges: Sequence[ByteRange], part_overhead: int) -> tuple[ByteRange, ...]:
-    """Join what overlaps or lies close together (RFC 9110 §15.3.7.2), each where its first member stood."""
+    """Join ranges that overlap or are close together (RFC 9110 §15.3.7.2), each where its first one stood."""
     if len(ranges) == 1:
         return tuple(ranges)
     joined: list[tuple[int, ByteRange]] = []
@@ -208,32 +208,32 @@ def _coalesce(ranges: Sequence[ByteRange], part_overhead: int) -> tuple[ByteRang
 
 
 def content_range(part: ByteRange, size: int) -> str:
-    """A Content-Range field (RFC 9110 §14.4) for a range of a representation of `size` bytes."""
+    """Write the Content-Range (RFC 9110 §14.4) of a range of a representation of `size` bytes."""
     return f"bytes {part.first}-{part.last}/{size}"
 
 
 def unsatisfied_range(size: int) -> str:
-    """The Content-Range field of a 416 answer (RFC 9110 §15.5.17)."""
+    """Write the Content-Range of a 416 response (RFC 9110 §15.5.17)."""
     return f"bytes */{size}"
 
 
 def part_header(part: ByteRange, size: int, media_type: str, boundary: str) -> bytes:
-    """What stands before a part's bytes in a multipart/byteranges body (RFC 9110 §14.6).
+    """Write what precedes a part's bytes in a multipart/byteranges body (RFC 9110 §14.6).
 
     Args:
-        part: The part's range.
-        size: Length of the whole representation in bytes.
-        media_type: Its Content-Type.
-        boundary: A string that isn't in the data.
+        part: the part's range.
+        size: length of the whole representation in bytes.
+        media_type: its Content-Type.
+        boundary: a string that isn't in the data.
 
     Returns:
-        The delimiter, with the line end that belongs to it before the first part too (some clients wait for
-        it), and the part's header fields.
+        The delimiter and the part's header fields. The delimiter begins with a line end before the first part
+        too, since some clients wait for it.
     """
     fields = f"Content-Type: {media_type}\r\nContent-Range: {content_range(part, size)}\r\n\r\n"
     return f"\r\n--{boundary}\r\n{fields}".encode("latin-1")
 
 
 def closing(boundary: str) -> bytes:
-    """What stands behind the last part of a multipart body."""
+    """Write what follows the last part of a multipart body."""
     return f"\r\n--{boundary}--\r\n".encode("latin-1")

@@ -1,8 +1,8 @@
-"""Limits per client address: connections, listeners, blocked requests, event readers.
+"""Limits per client address, for connections, listeners, blocked requests and event readers.
 
-A client is an IPv4 address or an IPv6 /64, the least that one site gets (RFC 6177). Trusted proxies are
-exempt, as their clients are counted instead. Unless a limit is configured, loopback addresses are exempt:
-they are local programs, or an undeclared proxy behind which all clients have the same address.
+A client is an IPv4 address or an IPv6 /64, the least that a site gets (RFC 6177). Trusted proxies are exempt,
+as their clients are counted instead. Loopback addresses are exempt too unless a limit is configured: they are
+local programs, or a proxy that isn't declared and so gives all its clients the same address.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ClientLimits:
 
     @classmethod
     def of(cls, config: Config, proxies: TrustedProxies) -> Self:
-        """Make the limits of a configuration."""
+        """Make the limits of a server from its configuration."""
         limits = config.limits
 
         def limit(configured: int | None, of_all: int) -> ClientLimit:

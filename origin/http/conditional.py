@@ -1,4 +1,4 @@
-"""Conditional requests: whether a request's preconditions hold (RFC 9110 §13), without any I/O."""
+"""Conditional requests (RFC 9110 §13): whether a request's preconditions hold. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from datetime import date
 from email.utils import formatdate
 from typing import NamedTuple
 
-# RFC 9110 §8.8.3: opaque-tag = DQUOTE *etagc DQUOTE; the weakness mark is case-sensitive.
 DATES_KEPT = 256
-"""How many dates are kept as they are written: those of files that are asked for."""
+"""Most written dates that are cached."""
 
+# RFC 9110 §8.8.3: opaque-tag = DQUOTE *etagc DQUOTE; the weakness mark is case-sensitive.
 _TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-# RFC 9110 §5.6.1.2: whitespace around commas, and empty elements.
+# RFC 9110 §5.6.1.2: a list may have whitespace around commas, and empty elements.
 _TAGS = re.compile(rf"{_TAG.pattern}(?:[ \t]*(?:,[ \t]*)+{_TAG.pattern})*")
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -25,7 +25,7 @@ _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _SHORT_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _TIME = "(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9]):(?P<second>[0-5][0-9]|60)"
-# RFC 9110 §5.6.7: the one format to send and the two to understand.
+# RFC 9110 §5.6.7: one format is sent, and two obsolete ones are understood.
 _DATES = (
     re.compile(f"{_SHORT_DAY}, (?P<day>[0-9]{{2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} GMT"),
     re.compile(f"{_LONG_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} GMT"),
@@ -35,7 +35,7 @@ _LONGEST_DATE = len("Wednesday, 06-Nov-94 08:49:37 GMT")
 
 
 class Outcome(enum.Enum):
-    """What a request's preconditions lead to."""
+    """The result of evaluating a request's preconditions."""
 
     PROCEED = "answer as if there were no conditions"
     NOT_MODIFIED = "304"
@@ -43,12 +43,12 @@ class Outcome(enum.Enum):
 
 
 class Validators(NamedTuple):
-    """What tells one version of a representation from another.
+    """The entity-tag and date that tell one version of a representation from another.
 
     Attributes:
-        etag: An entity-tag as its field says it, or None.
-        last_modified: Seconds since the epoch, or None.
-        date_is_strong: Whether no second version can have that date (RFC 9110 §8.8.2.2).
+        etag: the entity-tag as its field has it, or None.
+        last_modified: seconds since the epoch, or None.
+        date_is_strong: whether no other version can have that date (RFC 9110 §8.8.2.2).
     """
 
     etag: str | None = None
@@ -60,10 +60,10 @@ def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now
     """Evaluate the preconditions of a request, in the order of RFC 9110 §13.2.2.
 
     Args:
-        method: The request's method.
-        fields: Its header fields by lower-case name; several lines of one joined by commas.
-        validators: Those of the representation that exists.
-        now: Seconds since the epoch.
+        method: of the request.
+        fields: its header fields by lower-case name; several lines of one name joined by commas.
+        validators: of the current representation.
+        now: seconds since the epoch.
 
     Returns:
         The outcome; If-Range isn't part of it, see `range_applies`.
@@ -85,46 +85,46 @@ def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now
 
 
 def range_applies(if_range: str | None, validators: Validators, now: float) -> bool:
-    """Whether a Range field counts under an If-Range field (RFC 9110 §13.1.5).
+    """Return whether a Range field counts under If-Range (RFC 9110 §13.1.5).
 
     Args:
-        if_range: The field's value, or None when there is none.
-        validators: Those of the representation that exists.
-        now: Seconds since the epoch.
+        if_range: the value of If-Range, or None.
+        validators: of the current representation.
+        now: seconds since the epoch.
     """
     if if_range is None:
         return True
     value = if_range.strip(" \t")
     if _TAG.fullmatch(value):
-        # RFC 9110 §13.1.5: strong comparison; weak tags never match.
+        # RFC 9110 §13.1.5: the comparison is strong, so weak tags never match.
         return validators.etag is not None and not _is_weak(value) and value == validators.etag
     moment = parse_date(value, now)
-    # RFC 9110 §13.1.5: an exact match with Last-Modified, and only if that is a strong validator.
+    # RFC 9110 §13.1.5: the date must equal Last-Modified, and that must be a strong validator.
     return moment is not None and validators.date_is_strong and moment == validators.last_modified
 
 
 def parse_tags(field: str) -> list[str] | None:
-    """Read the entity-tags of an If-Match or If-None-Match field (RFC 9110 §8.8.3, §5.6.1).
+    """Parse the entity-tags of If-Match or If-None-Match (RFC 9110 §8.8.3, §5.6.1).
 
     Args:
-        field: The field's value, not `*`.
+        field: the field's value, which isn't ``*``.
 
     Returns:
-        The tags as they stand there, or None when it isn't a list of entity-tags.
+        The tags as written; None if the value isn't a list of entity-tags.
     """
     text = field.strip(" \t,")
     return _TAG.findall(text) if _TAGS.fullmatch(text) else None
 
 
 def parse_date(text: str, now: float) -> int | None:
-    """Read an HTTP-date in any of its three formats (RFC 9110 §5.6.7).
+    """Parse an HTTP-date in any of its three formats (RFC 9110 §5.6.7).
 
     Args:
-        text: The field's value.
-        now: Seconds since the epoch: years of two digits lie at most fifty years ahead of it.
+        text: the field's value.
+        now: seconds since the epoch; a year of two digits lies at most fifty years after it.
 
     Returns:
-        Seconds since the epoch, or None when it is no valid date.
+        Seconds since the epoch; None if it isn't a valid date.
     """
     text = text.strip(" \t")
     if len(text) > _LONGEST_DATE:
@@ -145,14 +145,14 @@ def parse_date(text: str, now: float) -> int | None:
 
 @functools.lru_cache(maxsize=DATES_KEPT)
 def format_date(moment: float) -> str:
-    """An IMF-fixdate (RFC 9110 §5.6.7) for seconds since the epoch."""
+    """Write seconds since the epoch as an IMF-fixdate (RFC 9110 §5.6.7)."""
     return formatdate(int(moment), usegmt=True)
 
 
 def _century(year: int, now: float) -> int:
     this_year = time.gmtime(now).tm_year
     year += this_year - this_year % 100
-    # RFC 9110 §5.6.7: more than fifty years in the future is the most recent past year with those digits.
+    # RFC 9110 §5.6.7: a year that seems more than fifty years ahead is the last one with those digits.
     return year - 100 if year > this_year + 50 else year
 
 
@@ -164,7 +164,7 @@ def _if_match(field: str, validators: Validators) -> bool:
     if field.strip(" \t") == "*":
         return True
     tags = parse_tags(field)
-    # RFC 9110 §13.1.1: strong comparison; neither "*" nor a list of entity-tags is false (step 3).
+    # RFC 9110 §13.1.1: the comparison is strong; a value that is no list of entity-tags is false (step 3).
     if tags is None or validators.etag is None:
         return False
     return not _is_weak(validators.etag) and validators.etag in tags
@@ -174,7 +174,7 @@ def _if_none_match(field: str, validators: Validators) -> bool:
     if field.strip(" \t") == "*":
         return False
     tags = parse_tags(field)
-    # RFC 9110 §13.1.2: weak comparison; neither "*" nor a list of entity-tags is true (step 3).
+    # RFC 9110 §13.1.2: the comparison is weak; a value that is no list of entity-tags is true (step 3).
     if tags is None or validators.etag is None:
         return True
     opaque = validators.etag.removeprefix("W/")
@@ -183,13 +183,13 @@ def _if_none_match(field: str, validators: Validators) -> bool:
 
 def _unmodified_since(field: str | None, validators: Validators, now: float) -> bool:
     moment = None if field is None else parse_date(field, now)
-    # RFC 9110 §13.1.4: an invalid date, or a resource without one, makes the field void.
+    # RFC 9110 §13.1.4: the field is ignored if its date is invalid, or the resource has none.
     return moment is None or validators.last_modified is None or validators.last_modified <= moment
 
 
 def _modified_since(field: str | None, validators: Validators, now: float) -> bool:
     moment = None if field is None else parse_date(field, now)
     if moment is None or validators.last_modified is None or moment > now:
-        # RFC 9110 §13.1.3: void; a date in the future says nothing about what its sender has.
+        # RFC 9110 §13.1.3: the field is ignored; a future date can't say which version its sender has.
         return True
     return validators.last_modified > moment

@@ -1,4 +1,4 @@
-"""Media types by file name: a fixed table, so that every machine answers the same."""
+"""Media types by file name, in a fixed table, so that every machine gives the same answer."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ _BY_SUFFIX = {
 
 
 def media_type(name: str) -> str:
-    """The Content-Type (RFC 9110 §8.3) of a file, by the last suffix of its name.
+    """Return the Content-Type (RFC 9110 §8.3) of a file by the last suffix of its name.
 
     Args:
-        name: A file's name or path.
+        name: a file's name or path.
 
     Returns:
-        The media type, with its charset where it is text; `DEFAULT` for what the table doesn't know.
+        The media type, with its charset if it is text; `DEFAULT` if the suffix isn't in the table.
     """
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix.lower(), DEFAULT) if dot else DEFAULT

@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class RepresentationMetadata(Protocol):
-    """What is said of a representation (RFC 9110 §8): all that decides the header of a response."""
+    """The facts about a representation that decide the header of a response (RFC 9110 §8)."""
 
     @property
     def size(self) -> int:

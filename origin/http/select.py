@@ -1,6 +1,6 @@
-"""The answer to a GET or HEAD for what exists: preconditions first, then ranges (RFC 9110 §13.2.2).
+"""Decides the answer to a GET or HEAD for a representation: preconditions, then ranges (RFC 9110 §13.2.2).
 
-Pure: header fields and facts in, a status, header fields and what the body consists of out.
+Header fields and facts go in; a status, header fields and the parts of a body come out, without any I/O.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _RELEVANT = frozenset(
 
 
 class Answer(NamedTuple):
-    """What goes out as the answer to a request for a representation.
+    """The answer to a request for a representation.
 
     Attributes:
         status: 200, 206, 304, 412 or 416.
-        headers: Raw header fields.
-        body: Bytes to send as they are, and ranges of the representation, in this order.
+        headers: raw header fields.
+        body: bytes to send as they are, and ranges of the representation, in this order.
     """
 
     status: int
@@ -61,13 +61,13 @@ def answer(
 
     Args:
         method: GET or HEAD.
-        request: The request's raw header fields, names in lower case.
-        representation: What was selected.
-        now: Seconds since the epoch.
-        extra: Raw header fields that every answer gets (Cache-Control and the like).
+        request: the request's raw header fields, names in lower case.
+        representation: what was selected.
+        now: seconds since the epoch.
+        extra: raw header fields of every answer, such as Cache-Control.
 
     Returns:
-        The answer; its body is empty for HEAD, its Content-Length that of a GET (RFC 9110 §9.3.2).
+        The answer. For HEAD its body is empty, and its Content-Length is that of a GET (RFC 9110 §9.3.2).
     """
     fields = _fields(request)
     validators = _validators(representation, now)
@@ -76,12 +76,12 @@ def answer(
     if len(fields) > ("range" in fields):
         outcome = conditional.evaluate(method, fields, validators, now)
     if outcome is conditional.Outcome.NOT_MODIFIED:
-        # RFC 9110 §15.4.5: what a 200 would have said of validators and caching, and no content.
+        # RFC 9110 §15.4.5: a 304 has the validators and caching fields of a 200, and no content.
         return Answer(304, tuple(known))
     if outcome is conditional.Outcome.FAILED:
         return _refusal(method, 412, b"Precondition Failed\n", known)
     selection: byte_ranges.Selection = byte_ranges.WHOLE
-    # RFC 9110 §14.2: ranges are defined for GET alone.
+    # RFC 9110 §14.2: Range is only defined for GET.
     field = fields.get("range") if method == "GET" else None
     # RFC 9110 §13.2.2, last step: If-Range decides whether there is a Range at all.
     if field is not None and conditional.range_applies(fields.get("if-range"), validators, now):
@@ -99,12 +99,12 @@ def answer(
 
 
 def shared_headers(representation: RepresentationMetadata, extra: Headers, now: float) -> Headers:
-    """The header fields that answers of 200, and of 206 with one range, have in common.
+    """Return the header fields that a 200 and a 206 with one range have in common.
 
     Args:
-        representation: What was selected.
-        extra: Raw header fields that every answer gets.
-        now: Seconds since the epoch.
+        representation: what was selected.
+        extra: raw header fields of every answer.
+        now: seconds since the epoch.
     """
     return (
         *extra,
@@ -115,7 +115,7 @@ def shared_headers(representation: RepresentationMetadata, extra: Headers, now: 
 
 
 EARLIEST = -62_135_596_800
-"""Seconds since the epoch of the year 1: HTTP has no date before it, but a disk may (RFC 9110 §5.6.7)."""
+"""The year 1 in seconds since the epoch: HTTP has no earlier date (RFC 9110 §5.6.7), but a disk may."""
 
 
 def _validators(representation: RepresentationMetadata, now: float) -> conditional.Validators:
@@ -124,7 +124,7 @@ def _validators(representation: RepresentationMetadata, now: float) -> condition
         modified = None
     if modified is None:
         return conditional.Validators(representation.etag)
-    # RFC 9110 §8.8.2.1: never a Last-Modified in the future.
+    # RFC 9110 §8.8.2.1: Last-Modified must not lie in the future.
     shown = int(min(now, modified))
     return conditional.Validators(representation.etag, shown, modified <= now - SETTLED_AFTER)
 
@@ -134,7 +134,7 @@ def _fields(request: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, value in request:
         if name in _RELEVANT:
             key, text = name.decode("latin-1"), value.decode("latin-1")
-            # RFC 9110 §5.3: lines of one name are one list.
+            # RFC 9110 §5.3: several lines of one name form one list.
             fields[key] = f"{fields[key]}, {text}" if key in fields else text
     return fields
 
@@ -172,13 +172,13 @@ def _partial(
         # RFC 9110 §15.3.7.1: one range is never sent as multipart.
         known.append((b"content-range", byte_ranges.content_range(ranges[0], size).encode()))
         return Answer(206, (*known, *_content(media_type, ranges[0].length)), (ranges[0],))
-    # 128 random bits: nobody can put the boundary into a file, nor need a file be searched for it.
+    # A boundary of 128 random bits can't be in a file, so that none has to be searched for it.
     boundary = secrets.token_hex(_BOUNDARY_BYTES)
     body: list[bytes | ByteRange] = []
     for part in ranges:
         body += (byte_ranges.part_header(part, size, media_type, boundary), part)
     body.append(byte_ranges.closing(boundary))
     length = sum(piece.length if isinstance(piece, ByteRange) else len(piece) for piece in body)
-    # RFC 9110 §15.3.7.2: each part has a Content-Range, the whole has none.
+    # RFC 9110 §15.3.7.2: each part has a Content-Range, and the response itself has none.
     content = _content(f"multipart/byteranges; boundary={boundary}", length)
     return Answer(206, (*known, *content), tuple(body))

@@ -1,8 +1,7 @@
-"""Who the client behind trusted proxies is, told by X-Forwarded-For, X-Forwarded-Proto and Forwarded.
+"""Finds the client behind trusted proxies by X-Forwarded-For, X-Forwarded-Proto and Forwarded (RFC 7239).
 
-What a header says of the client is as good as who wrote it. So the lists are walked from the right, where the
-nearest proxy has written what it saw, and only over addresses that are trusted; what stands left of the first
-other address is what that one says of itself. Via isn't used at all.
+Such a field is only as reliable as its writer. So the lists are read from the right, where the nearest proxy
+has added what it saw, and only across trusted addresses; the first other address is the client's.
 """
 
 from __future__ import annotations
@@ -15,30 +14,29 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 MAX_HOPS = 100
-"""Most entries of a list that are looked at."""
+"""Most entries of a list that are read."""
 
 MAX_ELEMENT_CHARS = 512
 """Longest element of Forwarded that is read."""
 
 CLIENTS_KEPT = 1024
-"""How many lists are kept with what they say: a viewer's are the same in each request."""
+"""Most lists whose client is cached: a viewer sends the same ones with each request."""
 
 MAX_KEPT_CHARS = 256
-"""Longest lists that are kept."""
+"""Longest lists that are cached."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# An address with or without a port. RFC 7239 §6: IPv6 in brackets, ports may be obfuscated; X-Forwarded-For
-# often has IPv6 without brackets.
+# This matches an address with or without a port. RFC 7239 §6: IPv6 is in brackets, and ports may be
+# obfuscated; X-Forwarded-For often has IPv6 without brackets.
 _NODE = re.compile(
     r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([0-9.]{7,15}))(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]{1,64}))?|([0-9A-Fa-f:.]{2,45})"
 )
-# RFC 7239 §4: forwarded-pairs of tokens or quoted strings.
+# RFC 7239 §4: an element consists of forwarded-pairs, whose values are tokens or quoted strings.
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105  # a rule of the grammar
 _PAIR = rf'({_TOKEN})=(?:({_TOKEN})|"((?:[^"\\]|\\.)*)")'
-# Each space has one place where it can stand: with two, there are as many ways to read a list of them as two
-# to the power of its length.
+# Each space can match in one place only: with two, the time would grow as two to the power of the length.
 _ELEMENT = re.compile(rf"(?:{_PAIR})?[ \t]*(?:;[ \t]*(?:{_PAIR}[ \t]*)?)*")
 _PAIRS = re.compile(_PAIR)
 _SCHEMES = frozenset({"http", "https"})
@@ -60,7 +58,7 @@ class Client:
 
 
 class _Hop(NamedTuple):
-    """What a proxy says of who has asked it; the address is None where it says nothing that can be used."""
+    """What a proxy says of the peer that it has forwarded for; the address is None if it can't be used."""
 
     address: Address | None
     scheme: str | None = None
@@ -98,11 +96,11 @@ class TrustedProxies:
         self._known = functools.lru_cache(maxsize=CLIENTS_KEPT)(self._decide)
 
     def __bool__(self) -> bool:
-        """Whether there are any."""
+        """Return whether any proxy is trusted."""
         return bool(self._networks)
 
     def trusts(self, host: str) -> bool:
-        """Tell whether an address is one of them."""
+        """Return whether an address is that of a trusted proxy."""
         address = read_address(host.partition("%")[0])
         return address is not None and self._trusts(address)
 
@@ -119,7 +117,7 @@ class TrustedProxies:
         for name, value in fields:
             if (found := lists.get(name)) is not None:
                 found.append(value)
-        # RFC 9110 §5.3: fields of one name are one list.
+        # RFC 9110 §5.3: several lines of one name form one list.
         texts = [b",".join(found).decode("latin-1") for found in lists.values()]
         decide = self._known if sum(map(len, texts)) <= MAX_KEPT_CHARS else self._decide
         return decide(peer, *texts)
@@ -138,7 +136,7 @@ class TrustedProxies:
         if address is None:
             return Client(peer, scheme, is_trusted=True)
         if common.address not in (None, address):
-            # A proxy that writes one of the fields hands on the other as its client has written it.
+            # A proxy that writes only one of the two fields passes the other on as the client has written it.
             return Client(peer)
         return Client(str(address), scheme, self._trusts(address))
 
@@ -169,14 +167,14 @@ def _hops(addresses: str, schemes: Sequence[str | None]) -> Iterator[_Hop]:
 
 
 def _elements(text: str) -> Iterator[_Hop]:
-    """Forwarded (RFC 7239), from the right, as far as it can be read."""
+    """Parse Forwarded (RFC 7239) from the right, as far as it can be read."""
     end = start = len(text)
     for _ in range(MAX_HOPS):
         start = text.rfind(",", 0, start)
         element = text[start + 1 : end].strip(" \t")
         if len(element) > MAX_ELEMENT_CHARS:
             break
-        # A comma in quotes is none: then more belongs to the element.
+        # A comma in quotes doesn't end the element, which then goes on to the left.
         if _ELEMENT.fullmatch(element):
             if element:
                 yield _hop(element)
