@@ -118,6 +118,7 @@ class EventChannel:
         self._written = self._pinged = clock()
         self._last_published: float | None = None
         self._told_readers, self._told_at = 0, clock()
+        self._beginning = 0
         self.published = 0
         self.closed = self.ended = False
         self.on_publish: Callable[[Event], None] | None = None
@@ -224,6 +225,11 @@ class EventChannel:
         if not self.ended and not self.closed:
             self.publish_text("{}", END)
 
+    def begin(self) -> None:
+        """Begin anew, as what comes next is one text: new readers get it from its first event on."""
+        self.ended = False
+        self._beginning = self.log.end
+
     # Reading
 
     def since(self, identity: str | None) -> Resumption:
@@ -232,7 +238,7 @@ class EventChannel:
         Args:
             identity: of the last event that it had; None or "" for a new reader.
         """
-        return self.log.since(identity, replay=self.options.replay)
+        return self.log.since(identity, replay=self.options.replay, beginning=self._beginning)
 
     def after(self, resumption: Resumption) -> list[Event]:
         """Return the events from a position on that readers have been written, or would have been."""

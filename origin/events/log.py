@@ -157,17 +157,20 @@ class EventLog:
         """Count the bytes of the events from a number on."""
         return self._ring.lag(Cursor(sequence))
 
-    def since(self, identity: str | None, *, replay: bool = True) -> Resumption:
+    def since(self, identity: str | None, *, replay: bool = True, beginning: int = 0) -> Resumption:
         """Find where a reader goes on.
 
         Args:
             identity: Last-Event-ID of the reader; None or "" for a new reader.
             replay: whether a new reader begins with the oldest event that is kept, or with the next.
+            beginning: number of the event with which it begins at the earliest.
         """
         self.expire()
         first = self.first
         if not identity:
-            start = first if replay else self.end
+            if replay and 0 < beginning < first:
+                return self._reset("expired", first - beginning)
+            start = max(first, beginning) if replay else self.end
             return Resumption(start, identity=self.identity_before(start))
         found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
         if found is None:

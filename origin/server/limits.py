@@ -9,6 +9,7 @@ from origin.events.limits import EventLimits
 from origin.http1.request_head import HttpLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.limits import RadioLimits
+from origin.relay.limits import RelayLimits
 from origin.responses.memfd_cache import MemfdLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
@@ -61,6 +62,7 @@ class Limits:
         publishing: Of what may be sent to publish captions and metadata.
         guesses: Of what is remembered of wrong passwords.
         radio: Of its stations.
+        relay: Of its relays of token streams.
         server: Of itself.
         thumbnails: Of the making of small pictures of films.
         titles: Of VOD.
@@ -77,6 +79,7 @@ class Limits:
     publishing: PublishingLimits = field(default_factory=PublishingLimits)
     guesses: GuessLimits = field(default_factory=GuessLimits)
     radio: RadioLimits = field(default_factory=RadioLimits)
+    relay: RelayLimits = field(default_factory=RelayLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
     thumbnails: ThumbnailLimits = field(default_factory=ThumbnailLimits)
     titles: TitleLimits = field(default_factory=TitleLimits)

@@ -83,3 +83,15 @@ def test_a_new_reader_gets_what_is_kept_and_has_missed_nothing() -> None:
     found = log.since(None)
     assert [event.identity for event in log.between(found.sequence, log.end)] == ["e-2", "e-3"]
     assert found.complete
+
+
+def test_a_new_reader_gets_one_text_from_its_beginning_or_is_told_what_is_gone_of_it() -> None:
+    log = EventLog("e", 3)
+    for number in range(5):
+        log.append("n", str(number))
+    found = log.since(None, beginning=3)
+    assert [event.data for event in log.between(found.sequence, log.end)] == ["3", "4"]
+    assert found.complete
+    late = log.since("", beginning=1)
+    assert (late.sequence, late.reason, late.lost) == (2, "expired", 1)
+    assert log.since("e-5", beginning=1).complete

@@ -1,0 +1,1 @@
+"""Relays of token streams: one request to an OpenAI-compatible server, whose answer all readers get."""

@@ -1,0 +1,80 @@
+"""The limits of relays of token streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from packager.sources.limits import DEFAULT_LIMITS, GuardLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """What callers may ask for.
+
+    Attributes:
+        request_bytes: of a request's body.
+        messages: of one request.
+        choices: answers to one request, and what its numbers of such may be (``n``, ``best_of``).
+        answer_tokens: that a request may allow.
+        option_values: values in a request beside its messages and tools.
+    """
+
+    request_bytes: int = 4 << 20
+    messages: int = 4096
+    choices: int = 16
+    answer_tokens: int = 1 << 20
+    option_values: int = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamLimits:
+    """What the server may take and send that a relay asks.
+
+    Attributes:
+        connect_seconds: for a connection.
+        silent_seconds: without a whole line, before the first token and between two.
+        answer_seconds: for a whole answer.
+        line_bytes: of one line or event.
+        error_bytes: of the body of an error that is carried on.
+        error_seconds: for it.
+        answer_bytes: of a whole answer, framing counted.
+        guard: of its addresses and response heads.
+    """
+
+    connect_seconds: float = 10.0
+    silent_seconds: float = 300.0
+    answer_seconds: float = 3600.0
+    line_bytes: int = 1 << 20
+    error_bytes: int = 64 << 10
+    error_seconds: float = 5.0
+    answer_bytes: int = 16 << 20
+    guard: GuardLimits = DEFAULT_LIMITS.guard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayLimits:
+    """The limits of one relay.
+
+    Attributes:
+        requests: that its upstream answers at once.
+        retry_seconds: after which a caller may come again that finds no room.
+        answer_events: of one answer.
+        head_seconds: for how long a caller's answer waits for the upstream's, so that it has its status.
+        first_reader_seconds: for how long an answer goes on whose first reader hasn't come yet.
+        left_seconds: the same when its last reader has left.
+        look_seconds: between two looks at whether readers are there.
+        drain_seconds: how long a caller that is behind may take for the end of its answer.
+        request: what callers may ask for.
+        upstream: what the other server may take and send.
+    """
+
+    requests: int = 16
+    retry_seconds: int = 2
+    answer_events: int = 1 << 16
+    head_seconds: float = 5.0
+    first_reader_seconds: float = 10.0
+    left_seconds: float = 0.3
+    look_seconds: float = 0.1
+    drain_seconds: float = 30.0
+    request: RequestLimits = field(default_factory=RequestLimits)
+    upstream: UpstreamLimits = field(default_factory=UpstreamLimits)
