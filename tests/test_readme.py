@@ -1,0 +1,76 @@
+"""What the README says of the code's layout is true: its rooms, and the stations of its journeys."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ("media", "packager", "origin")
+
+MOST_STATIONS = 10
+"""Modules of one journey that a newcomer reads one after the other."""
+
+ROOM = re.compile(r"`([a-z0-9_/]+)`")
+STATION = re.compile(r"    ((?:media|packager|origin)/\S+\.py) +\S")
+
+
+def architecture() -> str:
+    text = (ROOT / "README.md").read_text()
+    return text.partition("\n## Architecture\n")[2].partition("\n## ")[0]
+
+
+def told_rooms() -> list[str]:
+    """Read the table; a name without a floor is on that of the name before it."""
+    rooms: list[str] = []
+    table = architecture().partition("|---|---|\n")[2].partition("\n\n")[0]
+    for row in table.splitlines():
+        floor = ""
+        for name in ROOM.findall(row.split("|")[1]):
+            above, slash, below = name.rpartition("/")
+            floor = above or floor
+            rooms.append(f"{floor}/{below}" if slash or floor else name)
+    return [room.removesuffix("/") for room in rooms]
+
+
+def journeys() -> dict[str, list[str]]:
+    """Read the modules of each journey, which begins with a line in bold type."""
+    found = re.findall(r"^\*\*(.+?)\*\*.*:\n\n((?:    .+\n)+)", architecture(), re.MULTILINE)
+    return {name: STATION.findall(block) for name, block in found}
+
+
+def test_every_room_is_named_once_and_no_other() -> None:
+    rooms = [
+        f"{floor}/{path.name}"
+        for floor in FLOORS
+        for path in (ROOT / floor).iterdir()
+        if (path / "__init__.py").is_file()
+    ]
+    assert sorted(told_rooms()) == sorted([*rooms, "player"])
+
+
+def test_there_are_four_journeys() -> None:
+    assert list(journeys()) == ["A range", "A part", "An MP3 frame", "A VOD segment"]
+
+
+@pytest.mark.parametrize("name", journeys())
+def test_a_journey_has_few_stations_all_of_which_exist(name: str) -> None:
+    stations = journeys()[name]
+    assert 0 < len(stations) <= MOST_STATIONS
+    assert [station for station in stations if not (ROOT / station).is_file()] == []
+
+
+def test_every_module_and_document_that_the_readme_names_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"\b(?:media|packager|origin|player|tests)/[\w/]+\.(?:py|js|md|conf|png)\b", text))
+    assert sorted(path for path in named if not (ROOT / path).is_file()) == []
+
+
+@pytest.mark.parametrize(
+    "target", ["check", "test", "coverage", "clauses", "format", "bench", "audit", "soak"]
+)
+def test_the_makefile_has_the_targets_that_the_readme_names(target: str) -> None:
+    assert f"\n    make {target} " in (ROOT / "README.md").read_text()
+    assert re.search(rf"^{target}\b.*:", (ROOT / "Makefile").read_text(), re.MULTILINE)
