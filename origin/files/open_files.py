@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from origin.http.answer import Headers
 from origin.http.byte_ranges import Span
-from origin.http.select import Headers
 from origin.http1.fast_path import Reply
 from origin.http1.request_head import PlainFields
 from origin.responses.representation import FileRepresentation

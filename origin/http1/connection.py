@@ -14,9 +14,9 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from origin.http.answer import Headers
 from origin.http.byte_ranges import ByteRange
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.http.select import Headers
 from origin.http.trusted_proxies import TrustedProxies
 from origin.http1 import states
 from origin.http1.exchange import Exchange, log_failure

@@ -25,8 +25,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from origin.http import conditional
+from origin.http.answer import Headers
 from origin.http.byte_ranges import ByteRange, Span
-from origin.http.select import Headers
 from origin.http1.access_log import AccessLog
 from origin.http1.request_head import (
     PLAIN_BYTES,

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import structlog
 
 from media.hls.media_playlist import MEDIA_TYPE
+from origin.http.answer import Headers
 from origin.http.byte_ranges import ByteRange, Span
 from origin.http.client_limits import UNLIMITED, ClientLimit
-from origin.http.select import Headers
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import (
     HEADS_KEPT,

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from media.hls.shared_text import Pieces, rendered, size_of
 from origin.http import content_coding
-from origin.http.select import Headers, shared_headers
+from origin.http.answer import Headers, shared_headers
 from origin.http1.fast_path import Reply, ResponseTemplate, encoded
 from origin.http1.response_head import STATUS_LINE
 from origin.responses.representation import (

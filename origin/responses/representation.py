@@ -1,6 +1,6 @@
 """Representations of files and bytes, and the response that sends a representation or ranges of it.
 
-Status, header fields and ranges are decided in `origin/http/select.py`. Files are sent by sendfile where
+Status, header fields and ranges are decided in `origin/http/answer.py`. Files are sent by sendfile where
 possible, otherwise (TLS) copied in steps.
 """
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from media.hls.shared_text import Pieces, rendered, size_of
+from origin.http.answer import Headers, answer
 from origin.http.byte_ranges import ByteRange
-from origin.http.select import Headers, answer
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from packager.library.storage import LocalFile
 

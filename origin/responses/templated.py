@@ -1,7 +1,7 @@
 """Replies of the fast path with a representation whose usual headers are written beforehand.
 
 Whole representations and single ranges have templates; whatever else a request says is decided as in the
-application, by `origin/http/select.py`.
+application, by `origin/http/answer.py`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from origin.http.answer import Headers, answer, shared_headers
 from origin.http.byte_ranges import ByteRange, Span, select_span
 from origin.http.representation import RepresentationMetadata
-from origin.http.select import Headers, answer, shared_headers
 from origin.http1.fast_path import Reply, ResponseTemplate, encoded
 from origin.http1.request_head import PlainFields
 from origin.http1.response_head import STATUS_LINE
@@ -55,7 +55,7 @@ class TemplatedRepresentation:
         self.template = ResponseTemplate(self.size, lines)
 
     def reply(self, method: str, request: PlainFields, span: Span | None, common: bytes, file: int) -> Reply:
-        """Decide the response to a request, by the rules of `origin/http/select.py`.
+        """Decide the response to a request, by the rules of `origin/http/answer.py`.
 
         Args:
             method: GET or HEAD.

@@ -35,9 +35,9 @@ from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
 from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
-from origin.server.event_news import EventNews
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
+from origin.server.status_events import StatusEvents
 from origin.vod.answer_cache import AnswerCache
 from packager.concurrency import background_task
 from packager.data_folder import DataFolder
@@ -187,7 +187,7 @@ class Services:
             self._broadcast(channel)
         if tools is not None:
             self._make_simulcasts(tools, delay)
-        self._event_news = EventNews(
+        self._status_events = StatusEvents(
             {one.name: one.include for one in config.events},
             self.event_channels,
             self.mounts,
@@ -328,7 +328,7 @@ class Services:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
         services += [*self.mounts.values(), *self.stations.hidden, *self.event_channels.values()]
         services += [] if self.thumbnails is None else [self.thumbnails]
-        return [*services, self._event_news, self.catalogue]
+        return [*services, self._status_events, self.catalogue]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http import content_coding
+from origin.http.answer import Headers
 from origin.http.byte_ranges import Span
-from origin.http.select import Headers
 from origin.http1.access_log import AccessLog
 from origin.http1.fast_path import HEADS_KEPT, AnsweringConnection, FastAnswer, encoded
 from origin.http1.request_head import PlainFields, RequestLine

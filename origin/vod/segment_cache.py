@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
+from origin.http.answer import Headers
 from origin.http.byte_ranges import ByteRange
 from origin.http.representation import RepresentationMetadata
-from origin.http.select import Headers
 from origin.http1.file_runs import READ_AT_ONCE, FileRuns
 from origin.http1.sendfile import Piece
 from origin.responses.memfd_cache import MemfdCopy

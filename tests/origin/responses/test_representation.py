@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from origin.files.routes import open_file
+from origin.http.answer import answer
 from origin.http.byte_ranges import ByteRange
 from origin.http.media_types import media_type
-from origin.http.select import answer
 from origin.http1.sendfile import ZERO_COPY, TruncatedFileError
 from origin.responses.representation import BytesRepresentation, FileRepresentation, RepresentationResponse
 from packager.library.storage import Library, LocalFile

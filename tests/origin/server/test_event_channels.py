@@ -18,7 +18,7 @@ from origin.config.options import ConfigError
 from origin.events.channel import EventChannel
 from origin.events.limits import ChannelLimits
 from origin.radio.mount import Mount
-from origin.server.event_news import EventNews
+from origin.server.status_events import StatusEvents
 from tests.conftest import ServerProcess, start_server
 from tests.radio_server import Feed, mount_options
 
@@ -118,21 +118,21 @@ async def test_news_of_a_station_are_published_when_they_change() -> None:
     mount = Mount("test", Feed(), mount_options())
     channel = EventChannel("mixed", "e", ChannelLimits())
     included = {"mixed": ("radio/test", "radio/none", "live/none")}
-    news = EventNews(included, {"mixed": channel}, {"test": mount}, {}, 1.0)
+    status = StatusEvents(included, {"mixed": channel}, {"test": mount}, {}, 1.0)
 
     def published() -> list[tuple[str, Any]]:
         events = channel.log.between(channel.log.first, channel.log.end)
         return [(event.name, json.loads(event.data)) for event in events]
 
-    news.look()
-    news.look()
+    status.look()
+    status.look()
     assert published() == [
         ("state", {"source": "radio/test", "state": "starting"}),
         ("listeners", {"source": "radio/test", "listeners": 0}),
     ]
     mount.now.change("One", mount.media_time)
-    news.look()
-    news.look()
+    status.look()
+    status.look()
     (*_, (name, told)) = published()
     assert (name, told["source"], told["title"]["title"]) == ("title", "radio/test", "One")
     assert channel.published == 3

@@ -11,7 +11,7 @@ from origin.radio.now_playing import describe_title
 from packager.live.channel import Channel
 
 
-class EventNews:
+class StatusEvents:
     """Looks at stations and live channels now and then: a title or a state lasts for seconds.
 
     Args:
@@ -22,7 +22,7 @@ class EventNews:
         seconds: between two looks.
     """
 
-    name = "event news"
+    name = "status events"
 
     def __init__(
         self,
