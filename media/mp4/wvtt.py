@@ -25,6 +25,9 @@ _ENTRY = box(b"wvtt", bytes(6), struct.pack(">H", 1), box(b"vttC", b"WEBVTT"))
 _EMPTY = box(b"vtte")
 _MAPPED = re.compile(rb"WEBVTT\nX-TIMESTAMP-MAP=LOCAL:00:00:00\.000,MPEGTS:([0-9]{1,10})\n")
 
+CUE_BYTES = 24
+"""What a cue takes in a sample beside its text and its settings: the headers of three boxes."""
+
 INIT = write_init_segment(track_id=1, handler=b"text", timescale=TIMESCALE, sample_entry=_ENTRY)
 """The init segment, the same for all."""
 
@@ -69,9 +72,10 @@ def fragment(cues: Iterable[Cue], start: int, end: int, number: int) -> bytes:
     shown = [cue for cue in cues if cue.start < end and cue.end > start]
     times = {start, end, *(max(cue.start, start) for cue in shown), *(min(cue.end, end) for cue in shown)}
     edges = sorted(times)
+    written = [(cue.start, cue.end, _cue(cue)) for cue in shown]
     samples, data = list[Sample](), list[bytes]()
     for begin, stop in itertools.pairwise(edges):
-        now = [_cue(cue) for cue in shown if cue.start <= begin < cue.end]
+        now = [data for first, last, data in written if first <= begin < last]
         data.append(b"".join(now) or _EMPTY)
         samples.append(Sample(stop - begin, len(data[-1])))
     return write_fragment(

@@ -50,6 +50,7 @@ class TextLimits:
         segment_cues: most cues of one segment.
         segment_bytes: most bytes of a segment in MP4, which repeats what is shown together at each change.
         file_bytes: most bytes of all segments' text together, where a track is written as one file.
+        file_cues: most cues of all segments together likewise; one counts in each that it is shown in.
     """
 
     tracks: int = 32
@@ -58,6 +59,7 @@ class TextLimits:
     segment_cues: int = 1000
     segment_bytes: int = 8 << 20
     file_bytes: int = 16 << 20
+    file_cues: int = 1 << 18
 
 
 TEXT_LIMITS = TextLimits()
@@ -202,6 +204,8 @@ class SampleCues:
         for offset, size, (first, last) in places:
             if last > max(begin, first) and first < end and size <= self.limits.sample_bytes:
                 found += [Cue(first, last, *shown) for shown in self._shown(read(offset, size))]
+                if len(found) > self.limits.segment_cues:
+                    raise TooLargeError(f"more than {self.limits.segment_cues} cues in one segment")
         return found
 
     def sizes(self, times: Int64) -> Int64:
@@ -249,7 +253,9 @@ class FileCues:
         self._starts = np.array([cue.start for cue in cues], np.int64)
         self._ends = np.array([cue.end for cue in cues], np.int64)
         self._latest = np.maximum.accumulate(self._ends)
-        self._bytes = np.array([len(cue.text.encode()) for cue in cues], np.int64)
+        self._bytes = np.array([len(cue.text.encode()) + len(cue.settings) for cue in cues], np.int64)
+        over = np.sort(self._ends).searchsorted(self._starts, "right")
+        self._most_at_once = int((np.arange(1, len(cues) + 1) - over).max(initial=0))
         self.nbytes = _CUE_BYTES * len(cues) + 4 * int(self._bytes.sum()) + 4 * self._starts.nbytes
 
     def between(self, begin: int, end: int) -> list[Cue]:
@@ -273,8 +279,10 @@ class FileCues:
         counts, lengths = self._totals(times)
         if len(counts) and int(counts.max()) > limits.segment_cues:
             raise TooLargeError(f"{int(counts.max())} cues in one segment: more than {limits.segment_cues}")
-        # In MP4 each change repeats what is shown then, at most all cues.
-        if len(counts) and int(((2 * counts + 1) * lengths).max()) > limits.segment_bytes:
+        # In MP4 each change repeats what is shown then: no more than at any time, and at most all cues.
+        together = min(self._most_at_once * (self._bytes.max(initial=0) + wvtt.CUE_BYTES), 1 << 40)
+        repeated = np.minimum(lengths + counts * wvtt.CUE_BYTES, together)
+        if len(counts) and int(((2 * counts + 1) * repeated).max()) > limits.segment_bytes:
             raise TooLargeError("too many cues are shown together for too long")
 
     def _totals(self, times: Int64) -> tuple[Int64, Int64]:
@@ -366,11 +374,13 @@ def webvtt_file(
     """
     early = round(lead_in * TIMESCALE)
     written: dict[Cue, None] = {}
-    length = 0
+    length = count = 0
     for begin, end in pairwise(times.tolist()):
         cues = track.cues.between(read, begin, end)
         written.update(dict.fromkeys(cues))
-        length += sum(len(cue.text) for cue in cues)
+        length, count = length + sum(len(cue.text) for cue in cues), count + len(cues)
+        if count > limits.file_cues:
+            raise TooLargeError(f"a file of more than {limits.file_cues} cues")
         if length > limits.file_bytes:
             raise TooLargeError(f"a file of more than {limits.file_bytes} bytes")
     shown = [cue for cue in written if cue.end > early]

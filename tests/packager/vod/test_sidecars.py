@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from media.errors import TooLargeError
+from media.mp4 import wvtt
+from media.mp4.boxes import box
+from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
+from media.webvtt import Cue
 from packager.library.storage import Library, NotFoundError
 from packager.vod import TitleLimits, Titles
+from packager.vod.index import IndexLimits
 from packager.vod.sidecars import SidecarLimits, parse_sidecar_name
-from packager.vod.text_tracks import FileCues, ShiftedCues, TextTrack, with_name
-from tests.packager.vod.subtitled_films import CUES, cues_of, listed, make, srt, titles_of
+from packager.vod.text_tracks import (
+    TEXT_LIMITS,
+    FileCues,
+    ShiftedCues,
+    TextLimits,
+    TextTrack,
+    webvtt_file,
+    with_name,
+)
+from tests.packager.vod.subtitled_films import CUES, SECONDS, cues_of, listed, make, srt, titles_of
 
 
 @pytest.fixture
@@ -181,3 +198,68 @@ def test_links_out_of_the_library_are_followed_where_those_of_films_are(
     assert listed(titles_of(library), "film.mp4") == []
     follows = Titles(Library(library, follow_symlinks=True))
     assert [one.language for one in listed(follows, "film.mp4")] == ["de"]
+
+
+def overlapping(count: int, seconds: int) -> str:
+    """Write cues of a letter that begin one after the other and end likewise, when all have begun."""
+    return srt(tuple((n + 1, seconds * 1000 - count + n, "x") for n in range(count)))
+
+
+def test_text_that_each_change_would_repeat_a_thousand_times_is_left_out(film: Path, library: Path) -> None:
+    """A letter takes 25 bytes in MP4, and each of 2,000 samples of a segment would have up to 1,000."""
+    (library / "film.de.srt").write_text(overlapping(900, SECONDS))
+    (library / "film.fr.srt").write_text(srt(tuple((n * 15, n * 15 + 14, "x" * 40) for n in range(900))))
+    titles = titles_of(library)
+    assert [one.language for one in listed(titles, "film.mp4")] == ["fr"]
+    master = titles.multivariant_playlist("film.mp4")
+    assert "# Left out: film.de.srt: too many cues are shown together for too long" in master
+    limit = TEXT_LIMITS.segment_bytes
+    for number in range(3):
+        assert len(titles.text_segment("film.mp4", "fr", number, mp4=True)) < limit
+
+
+def test_what_the_bound_of_a_segment_allows_is_within_it() -> None:
+    for count in (5, 50, 150, 300):
+        read = read_subtitle_file(overlapping(count, 6), SubtitleFileLimits())
+        cues, times = FileCues(read), np.array([0, 6000], np.int64)
+        written = len(wvtt.fragment(cues.between(0, 6000), 0, 6000, 1))
+        cues.require_modest(times, TextLimits(segment_bytes=3 * written))
+        with pytest.raises(TooLargeError):
+            cues.require_modest(times, TextLimits(segment_bytes=written * 9 // 10))
+
+
+def test_a_text_file_is_written_once_and_not_of_endlessly_repeated_cues(film: Path, library: Path) -> None:
+    (library / "film.de.srt").write_text(srt())
+    (library / "film.fr.srt").write_text(srt(((0, SECONDS * 1000, "all the time"),) * 30))
+    titles = titles_of(library)
+    assert titles.whole_text("film.mp4", "de") is titles.whole_text("film.mp4", "de")
+    assert b"all the time" in titles.whole_text("film.mp4", "fr")
+    cues = FileCues([Cue(0, 100_000, str(number)) for number in range(30)])
+    track = TextTrack("de", "de", "", ShiftedCues(cues, 0))
+    times, limits = np.arange(0, 100_001, 1000), TextLimits(file_cues=3000)
+    assert webvtt_file(track, times, Fraction(0), read_nothing, limits).count(b"-->") == 30
+    with pytest.raises(TooLargeError, match="a file of more than 2999 cues"):
+        webvtt_file(track, times, Fraction(0), read_nothing, replace(limits, file_cues=2999))
+
+
+def read_nothing(offset: int, length: int) -> bytes:
+    raise AssertionError(f"{length} bytes from {offset} on are asked for")
+
+
+def test_samples_of_many_cues_each_make_no_segment_of_more_than_its_limit(
+    library: Path, tmp_path: Path
+) -> None:
+    """A sample of WebVTT in MP4 may have hundreds of cues, and a segment as many such samples as it likes."""
+    (tmp_path / "a.srt").write_text(srt(((1000, 1500, "y" * 4000), (2000, 2500, "z" * 4000))))
+    film = make(library / "film.mp4", inputs=(str(tmp_path / "a.srt"),))
+    data = film.read_bytes().replace(b"tx3g", b"wvtt")
+    for letter in (b"y", b"z"):
+        sample = box(b"vttc", box(b"payl", letter)) * 234
+        before = (4000).to_bytes(2, "big") + letter * 4000
+        data = data.replace(before, sample + box(b"free", bytes(len(before) - len(sample) - 8)))
+    film.write_bytes(data)
+    titles = titles_of(library)
+    assert titles.text_segment("film.mp4", "und", 0).count(b"-->") == 468
+    few = titles_of(library, TitleLimits(index=IndexLimits(text=TextLimits(segment_cues=400))))
+    with pytest.raises(TooLargeError, match="more than 400 cues in one segment"):
+        few.text_segment("film.mp4", "und", 0)
