@@ -32,7 +32,7 @@ from packager.library.storage import NotFoundError
 from packager.vod import OpenIFrames, OpenSegment, Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
-from packager.vod.clip_sequence import SUFFIX, ClipSequence
+from packager.vod.clip_sequence import SUFFIX, TRACKS, ClipSequence
 from packager.vod.thumbnails import NotReadyError, Thumbnails
 
 log = structlog.get_logger()
@@ -214,7 +214,10 @@ class _Vod:
 
     async def media_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
-            return await self._sequence(path, path["track"], partial(_sequence_track, path["track"]))
+            track = path["track"]
+            if track not in TRACKS:  # before all clips are put together
+                raise NotFoundError(track)
+            return await self._sequence(path, f"track {track}", partial(_sequence_track, track))
         text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"], _clip(query))
         return Text(text.encode(), MEDIA_TYPE)
 

@@ -40,12 +40,14 @@ class SequenceLimits:
         file_bytes: longest file.
         clips: most clips.
         files: most different films, the index of each of which may have to be made.
+        path_bytes: longest path of one, as long as a system takes it (PATH_MAX).
         segments: most segments of all clips together, each a line of a playlist.
     """
 
     file_bytes: int = 256 << 10
     clips: int = 1000
     files: int = 64
+    path_bytes: int = 4096
     segments: int = 40_000
 
 
@@ -76,6 +78,9 @@ def read_sequence(data: bytes, limits: SequenceLimits) -> list[SequenceClip]:
     if len(told["clips"]) > limits.clips:
         raise TooLargeError(f"{len(told['clips'])} clips: more than {limits.clips}")
     clips = [_clip(number, one) for number, one in enumerate(told["clips"], 1)]
+    for number, one in enumerate(clips, 1):
+        if len(one.path) > limits.path_bytes:
+            raise MalformedError(f"clip {number}: its path is longer than {limits.path_bytes} bytes")
     files = len({one.path for one in clips})
     if files > limits.files:
         raise TooLargeError(f"clips of {files} films: more than {limits.files}")

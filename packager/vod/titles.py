@@ -49,7 +49,13 @@ log = structlog.get_logger()
 REFUSAL_BYTES = 1024
 """Memory of a refusal that is kept in place of an index."""
 
+LARGE_TEXT_SHARE = 4
+"""A text that takes more than one part in so many of the memory for all of them isn't kept."""
+
 Identity = tuple[int, int, int, int]
+
+TextKey = tuple[str, tuple[object, ...]]
+"""What a text is, and versions of the files that it is of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +195,8 @@ class Titles:
         )
         self._starts: OrderedDict[Identity, SegmentStarts] = OrderedDict()
         # Playlists and manifests, by what they are and the files that they are of.
-        self._texts: OrderedDict[tuple[str, tuple[object, ...]], bytes] = OrderedDict()
+        self._texts: OrderedDict[TextKey, bytes] = OrderedDict()
+        self._writing: dict[TextKey, Future[bytes]] = {}
         self._text_bytes = 0
         self._marked: OrderedDict[Identity, IFrames | None] = OrderedDict()
         self._i_frame_files: OrderedDict[Identity, IFrameFile] = OrderedDict()
@@ -302,8 +309,11 @@ class Titles:
         """Write a file's text track as one WebVTT file, by the time of the file itself; raises likewise."""
         with self._library.open(name) as file:
             found = self._found_in(file, name)
-            return webvtt_file(
-                self._text_track(found, track), found.index.text_times, found.index.lead_in, file.pread
+            text, index = self._text_track(found, track), found.index
+            return self._once(
+                f"text file {track}",
+                [found],
+                lambda: webvtt_file(text, index.text_times, index.lead_in, file.pread),
             )
 
     def chapters(self, name: str) -> list[Chapter]:
@@ -355,19 +365,37 @@ class Titles:
         """
         return self._kept_text((kind, tuple(one.version for one in found)), make)
 
-    def _kept_text(self, key: tuple[str, tuple[object, ...]], make: Callable[[], bytes]) -> bytes:
+    def _kept_text(self, key: TextKey, make: Callable[[], bytes]) -> bytes:
+        """Give a text that is kept, wait for whoever is writing it, or write it."""
         with self._lock:
             if key in self._texts:
                 self._texts.move_to_end(key)
                 return self._texts[key]
-        made = make()
+            writing = self._writing.get(key)
+            mine = writing is None
+            if writing is None:
+                writing = self._writing[key] = Future()
+        if not mine:
+            return writing.result(self._limits.wait_seconds)
+        try:
+            made = make()
+            writing.set_result(made)
+        except BaseException as error:
+            writing.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._writing[key]
+        if len(made) <= self._limits.text_bytes // LARGE_TEXT_SHARE:
+            self._keep_text(key, made)
+        return made
+
+    def _keep_text(self, key: TextKey, made: bytes) -> None:
         with self._lock:
-            if key not in self._texts:
-                self._text_bytes += len(made)
+            self._text_bytes += len(made) - len(self._texts.get(key, b""))
             self._texts[key] = made
             while self._text_bytes > self._limits.text_bytes or len(self._texts) > self._limits.texts:
                 self._text_bytes -= len(self._texts.popitem(last=False)[1])
-        return made
 
     def sequence(self, name: str, kind: str, write: Callable[[ClipSequence], bytes]) -> bytes:
         """Write a text of a playlist of clips; raises as :meth:`multivariant_playlist`.

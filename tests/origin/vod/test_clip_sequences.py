@@ -16,7 +16,8 @@ from starlette.applications import Starlette
 
 from origin.vod import routes as vod_routes
 from packager.library.storage import Library
-from packager.vod import Titles
+from packager.vod import Titles, titles
+from packager.vod.clip_sequence import ClipSequence, make_sequence
 from tests.conformance.conftest import serving
 from tests.packager import films
 from tests.packager.films import packets
@@ -124,8 +125,8 @@ def of_paths(*paths: str) -> dict[str, Any]:
     of_paths("nowhere.mp4"), of_paths("../secret.mp4"), of_paths("/shows/film.mp4"), of_paths(""),
     of_paths("more films/../film.mp4"), of_paths("\ud800"), of_paths("\0"), of_paths("more films"),
     of_paths(*["film.mp4"] * 1001), of_paths(*map(str, range(65))),
-    b'{"clips": [' + b" " * (300 << 10) + b"]}",
-], ids=range(35))  # fmt: skip
+    b'{"clips": [' + b" " * (300 << 10) + b"]}", of_paths("a/" * 60_000 + "film.mp4"),
+], ids=range(36))  # fmt: skip
 def test_what_is_no_playlist_of_clips_is_422_with_a_line(
     library: Path, client: httpx.Client, told: Any
 ) -> None:
@@ -158,3 +159,22 @@ def test_a_thousand_clips_of_a_film(library: Path, client: httpx.Client) -> None
     playlist = m3u8.loads(client.get("new.playlist.json/video/media.m3u8").text)
     assert sum(segment.discontinuity for segment in playlist.segments) == 999
     assert sum(one.duration for one in playlist.segments) == pytest.approx(1000, abs=50)
+
+
+def test_a_track_that_no_playlist_of_clips_has_is_not_looked_for_in_its_films(
+    library: Path, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever thinks of ever new names would have all clips put together each time."""
+    made = make_sequence
+    calls: list[int] = []
+
+    def counting(*details: Any) -> ClipSequence:
+        calls.append(1)
+        return made(*details)
+
+    assert ask(library, client, {"clips": CLIPS}).status_code == 200
+    assert client.get("new.playlist.json/manifest.mpd").status_code == 200
+    monkeypatch.setattr(titles, "make_sequence", counting)
+    for name in ("zzz", "master", "manifest", "0"):
+        assert client.get(f"new.playlist.json/{name}/media.m3u8").status_code == 404
+    assert calls == []

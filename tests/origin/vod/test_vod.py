@@ -5,9 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import m3u8
@@ -294,3 +296,28 @@ def test_written_playlists_are_kept_within_a_bound(tmp_path: Path) -> None:
         own.multivariant_playlist("film.mp4")
         own.media_playlist("film.mp4", "video")
         assert len(own._texts) == 2
+
+
+def test_a_text_that_many_ask_for_at_once_is_written_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
+    own = Titles(Library(tmp_path))
+    write, written = getattr(titles, "media_playlist"), list[str]()  # noqa: B009  # not its own name there
+    began, may_end = threading.Event(), threading.Event()
+
+    def writing(*details: Any) -> Any:
+        written.append("once")
+        began.set()
+        assert may_end.wait(CLIENT_SECONDS)
+        return write(*details)
+
+    monkeypatch.setattr(titles, "media_playlist", writing)
+    with ThreadPoolExecutor(8) as threads:
+        first = threads.submit(own.media_playlist, "film.mp4", "video")
+        assert began.wait(CLIENT_SECONDS)
+        others = [threads.submit(own.media_playlist, "film.mp4", "video") for _ in range(7)]
+        may_end.set()
+        assert len({one.result(CLIENT_SECONDS) for one in (first, *others)}) == 1
+    assert written == ["once"]
+    assert own._writing == {}
