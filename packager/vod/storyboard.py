@@ -104,11 +104,12 @@ class Storyboard:
         """Write the WebVTT that says where each small picture is."""
         width, height = self.size
         lines = ["WEBVTT", ""]
+        last = round(self.seconds * 1000)
         for number in range(len(self.sizes)):
             sprite, place = divmod(number, self.per_sprite)
             row, column = divmod(place, self.layout[0])
             begin = number * self.interval * 1000
-            end = min(begin + self.interval * 1000, round(self.seconds * 1000))
+            end = min(begin + self.interval * 1000, last)
             lines += [
                 f"{timestamp(begin)} --> {timestamp(end)}",
                 f"{FOLDER}/{sprite}{SUFFIX}#xywh={column * width},{row * height},{width},{height}",
