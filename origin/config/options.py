@@ -99,13 +99,13 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     admin_token: Secret | None = None
     """What ends and starts events and publishes metadata and captions; made and shown when absent."""
     names: tuple[HostName, ...] = ()
-    """Under which a server on loopback may be asked for lists, or to change something, as by a proxy."""
+    """Values of Host that a server on loopback accepts for lists and changes, such as a proxy's name."""
     protected: tuple[Literal["api", "health", "metrics"], ...] = ()
-    """What only who presents the admin token gets; of health others see whether the server is ready."""
+    """What needs the admin token; without it ``/health`` still says whether the server is ready."""
     admin_port: Port = 0
-    """Where the protected is answered without the token; 0: nowhere."""
+    """A port that answers what is protected without the token; 0: none."""
     admin_host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
-    """Where that port is listened on."""
+    """The address of that port."""
     user: Annotated[
         str,
         Meta(
@@ -113,9 +113,9 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
             description="a user's name; empty: the one who starts it",
         ),
     ] = ""
-    """Whom a server that root started becomes, once it has its sockets."""
+    """The user that a server started by root becomes, once it has its sockets."""
     require_sandbox: bool = False
-    """Whether it refuses to start where the kernel can't fence ffmpeg in."""
+    """Whether the server refuses to start if the kernel lacks a part of ffmpeg's sandbox."""
 
 
 class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -126,11 +126,11 @@ class LibraryOptions(Options, frozen=True, forbid_unknown_fields=True):
     max_age: Annotated[int, Meta(ge=0, le=1 << 31)] = 3600
     """Seconds for which caches may keep a file."""
     thumbnails: bool = True
-    """Most that they may take in the server's data folder, the oldest go; without it they are in memory."""
+    """Whether films get small pictures for the seek bar, which ffmpeg makes when they are first asked for."""
     thumbnails_size: Annotated[
         str, Meta(pattern=r"^[0-9]{1,15}(M|G|T)?$", description="a number of bytes such as 500M, 20G")
     ] = "1G"
-    """Most that these may take in the server's data folder, the oldest go; without it they are in memory."""
+    """Most bytes of them in the data folder, where the oldest are removed; without one they are in memory."""
 
 
 class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -225,7 +225,7 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     presence: bool = False
     """Whether the number of readers is published when it changes."""
     include: tuple[SourceName, ...] = ()
-    """Whose news are published here, too: ``radio/NAME``, ``live/NAME``."""
+    """Stations and live channels whose titles, states and counts are published here too."""
 
 
 class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -236,10 +236,10 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     header_fields: Count = 100
     target_bytes: Count = 8 << 10
     body_seconds: Seconds = 20.0
-    """What a request's body may take, and a second more for each ``body_rate`` bytes of it."""
+    """How long a request's body may take; it has a second more for each ``body_rate`` bytes."""
     body_rate: Count = 500
     captions_idle_seconds: Seconds = 1800.0
-    """How long a body of captions may pause that somebody types; a station's has ``source_seconds``."""
+    """How long captions may pause that somebody types; a station's source has ``source_seconds``."""
     stalled_seconds: Seconds = 60.0
     """A client that takes none of its bytes for so long is dropped."""
     unacknowledged_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
@@ -257,9 +257,9 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     queue_bytes: Count = 512 << 10
     """How far behind a listener may fall before it is dropped."""
     source_seconds: Annotated[float, Meta(ge=1, le=600)] = 10.0
-    """A station's source that sends nothing for so long is thrown out."""
+    """A station's source client that sends nothing for so long is disconnected."""
     hold_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
-    """How long listeners are kept when their station has nothing to give."""
+    """How long listeners stay connected while their station is silent."""
     event_readers: Count = 5_000
     """Readers of one event channel."""
     event_queue_bytes: Count = 64 << 10
@@ -275,12 +275,12 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     event_rate: Count = 5_000
     """Events per second that publishers may send to one channel."""
     hls_starts: Count = 4
-    """Stations whose HLS may begin at once because somebody asks for it; of others it gets 503."""
+    """Stations whose HLS may be starting at the same time; a request for another one gets 503."""
     hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0
     """How long a station is encoded for HLS when nobody follows it any more."""
     connections_per_address: Count | None = None
-    """Of them from one address, or one /64 of IPv6. Here and below, while it isn't set: an eighth of what all
-    may have, and as many as they like for trusted proxies and for this machine itself."""
+    """Connections from one address, or one IPv6 /64. Unless they are set, this limit and those below are an
+    eighth of what all may have, and don't apply to trusted proxies and this machine itself."""
     listeners_per_address: Count | None = None
     """Listeners of all stations from one address."""
     blocked_requests_per_address: Count | None = None
@@ -288,7 +288,7 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     event_readers_per_address: Count | None = None
     """Readers of all event channels from one address."""
     wrong_passwords: Annotated[int, Meta(ge=0)] = 5
-    """Of one address, that are answered at once; from then on each answer takes twice as long as the last."""
+    """Wrong passwords of one address that are answered at once; each further answer takes twice as long."""
     wrong_password_seconds: Annotated[float, Meta(ge=0, le=60)] = 5.0
     """The longest time for which the answer to a wrong password is held back."""
     connections: Count = 8192
@@ -304,13 +304,13 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     captions_bytes: Count = 1 << 20
     """A WebVTT file that is published; and a channel's captions of one language that aren't over."""
     udp_receive_bytes: Annotated[int, Meta(ge=1, le=1 << 30)] = 4 << 20
-    """What the system is asked to hold of a source in UDP; it grants up to its ``net.core.rmem_max``."""
+    """Receive buffer that is asked for a source in UDP; the system grants up to ``net.core.rmem_max``."""
     dvr_waiting_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] = 64 << 20
-    """Memory of a channel for what its disk hasn't taken yet of its DVR; beyond it that is lost."""
+    """Memory of a channel for DVR segments that its disk hasn't taken yet; further ones are lost."""
     vod_index_bytes: Count = 256 << 20
     """Memory for the sample tables of recently played files."""
     vod_moov_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 48 << 20
-    """Largest ``moov`` of a file that is packaged, which is read as a whole; ten hours of film have 40 MB."""
+    """Largest ``moov`` of a file that is packaged, as it is read whole; ten hours of film have 40 MB."""
     vod_samples: Annotated[int, Meta(ge=1000, le=1 << 28)] = 1 << 22
     """Most samples of a file that is packaged, of all its tracks; ten hours of film have 3 million."""
 

@@ -1,4 +1,4 @@
-"""Publishes on event channels what changes at the stations and live channels that they include."""
+"""Publishes titles, states and counts of stations and live channels on event channels that include them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from packager.live.channel import Channel
 
 
 class StatusEvents:
-    """Looks at stations and live channels now and then: a title or a state lasts for seconds.
+    """Compares stations and live channels with their last state at intervals, and publishes what has changed.
 
     Args:
         included: names of stations (``radio/NAME``) and live channels (``live/NAME``) by event channel.
         channels: the event channels, by name.
         mounts: the stations, by name.
         live: the live channels, by name.
-        seconds: between two looks.
+        seconds: between two comparisons.
     """
 
     name = "status events"
@@ -41,7 +41,7 @@ class StatusEvents:
         self._closed = False
 
     async def run(self) -> None:
-        """Look until it is closed, or the task is cancelled."""
+        """Compare until this is closed, or the task is cancelled."""
         while not self._closed:
             self.look()
             await asyncio.sleep(self._seconds)
@@ -51,22 +51,22 @@ class StatusEvents:
         self._closed = True
 
     def look(self) -> None:
-        """Publish what has changed since the last look."""
+        """Publish what has changed since the last comparison."""
         for source in {source for sources in self._included.values() for source in sources}:
-            now, told = self._news_of(source), self._told.get(source, {})
+            now, told = self._state_of(source), self._told.get(source, {})
             changed = [(kind, data) for kind, data in now.items() if told.get(kind) != data]
             self._told[source] = now
             for name, sources in self._included.items():
                 if source in sources:
                     self._publish(self._channels[name], source, changed)
 
-    def _publish(self, channel: EventChannel, source: str, news: Sequence[tuple[str, object]]) -> None:
-        for kind, data in news:
+    def _publish(self, channel: EventChannel, source: str, changed: Sequence[tuple[str, object]]) -> None:
+        for kind, data in changed:
             if not channel.closed:
                 channel.publish(kind, {"source": source, kind: data})
 
-    def _news_of(self, source: str) -> dict[str, object]:
-        """Give the newest of a source, by the type of its event."""
+    def _state_of(self, source: str) -> dict[str, object]:
+        """Return a source's current state, by the type of the event that tells it."""
         area, _, name = source.partition("/")
         if area == "radio" and (mount := self._mounts.get(name)) is not None:
             titles = mount.now.titles

@@ -1,4 +1,4 @@
-"""Event channels of a whole server, as configured: lists, metrics, tokens, and news from inside."""
+"""Event channels of a whole server, as configured: lists, metrics, tokens, and states of stations."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_more_channels_than_may_be_are_an_error(tmp_path: Path) -> None:
         load(tmp_path / "headwater.toml", {}, {})
 
 
-async def test_news_of_a_station_are_published_when_they_change() -> None:
+async def test_the_state_of_a_station_is_published_when_it_changes() -> None:
     mount = Mount("test", Feed(), mount_options())
     channel = EventChannel("mixed", "e", ChannelLimits())
     included = {"mixed": ("radio/test", "radio/none", "live/none")}
