@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from origin.events.limits import ChannelLimits
@@ -207,17 +208,28 @@ class EventChannel:
     async def publish_from(self, events: AsyncIterable[object], name: str = "message") -> int:
         """Publish what an asynchronous iterator gives, such as the tokens of a language model.
 
+        It stops when the channel is closed, and closes a generator in any case, so that that lets go of its
+        model.
+
         Args:
             events: texts, which are published as they are, or what can be encoded as JSON.
             name: of the events' type.
 
         Returns:
-            How many there were.
+            How many were published.
         """
         count = 0
-        async for one in events:
-            self.publish_text(one if isinstance(one, str) else as_text(one), name)
-            count += 1
+        async with contextlib.AsyncExitStack() as source:
+            if isinstance(events, AsyncGenerator):
+                await source.enter_async_context(contextlib.aclosing(events))
+            async for one in events:
+                if self.closed:
+                    break
+                self.publish_text(one if isinstance(one, str) else as_text(one), name)
+                count += 1
+                if count % self._limits.published_at_once == 0:
+                    # A source that has everything at once must not hold the loop.
+                    await asyncio.sleep(0)
         return count
 
     def end(self) -> None:

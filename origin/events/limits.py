@@ -31,6 +31,7 @@ class ChannelLimits:
         flush_seconds: events are written at most so often, each time all that came; 0: each by itself.
         behind_seconds: between two looks at whether readers that are behind have room.
         written_at_once: readers written to before the loop gets a turn: about three milliseconds.
+        published_at_once: events that an iterator publishes before the loop gets a turn.
         wait_seconds: longest wait of a long poll.
     """
 
@@ -52,6 +53,7 @@ class ChannelLimits:
     flush_seconds: float = 0.016
     behind_seconds: float = 0.05
     written_at_once: int = 250
+    published_at_once: int = 100
     wait_seconds: float = 120.0
 
 
