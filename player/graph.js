@@ -19,17 +19,37 @@ const shape = (name, className, attributes = {}) => {
   return node;
 };
 
+/** Prepares a drawing: rules that part it into `parts` of one height, then paths of these classes, which it returns. */
+export function drawing(svg, parts, ...classes) {
+  svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  const rules = Array.from({ length: parts - 1 }, (_, n) => shape("path", "rule", { d: `M0 ${(HEIGHT * (n + 1)) / parts}H${WIDTH}` }));
+  const paths = classes.map((name) => shape("path", name));
+  svg.append(...rules, ...paths);
+  return paths;
+}
+
+/** Writes a line through shares of the height, the newest at the right of `points` places; null parts it. */
+export function line(shares, points) {
+  let path = "";
+  let pen = "M";
+  shares.forEach((share, index) => {
+    if (share === null) {
+      pen = "M";
+      return;
+    }
+    const x = (points - shares.length + index) * (WIDTH / (points - 1));
+    path += `${pen}${x.toFixed(1)} ${(HEIGHT * (1 - Math.min(1, share))).toFixed(1)}`;
+    pen = "L";
+  });
+  return path;
+}
+
 export class Graph {
   #samples = [];
 
   constructor(svg) {
-    svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
-    svg.setAttribute("preserveAspectRatio", "none");
-    this.buffer = shape("path", "buffer");
-    this.level = shape("path", "level");
-    this.bandwidth = shape("path", "bandwidth");
-    const rules = [1, 2, 3].map((n) => shape("path", "rule", { d: `M0 ${(HEIGHT * n) / 4}H${WIDTH}` }));
-    svg.append(...rules, this.buffer, this.level, this.bandwidth);
+    [this.buffer, this.level, this.bandwidth] = drawing(svg, 4, "buffer", "level", "bandwidth");
   }
 
   clear() {
@@ -60,18 +80,6 @@ export class Graph {
   }
 
   #line(name, top) {
-    let path = "";
-    let pen = "M";
-    this.#samples.forEach((sample, index) => {
-      const value = sample[name];
-      if (value === null) {
-        pen = "M";
-        return;
-      }
-      const x = (POINTS - this.#samples.length + index) * (WIDTH / (POINTS - 1));
-      path += `${pen}${x.toFixed(1)} ${(HEIGHT * (1 - Math.min(1, value / top))).toFixed(1)}`;
-      pen = "L";
-    });
-    return path;
+    return line(this.#samples.map((sample) => (sample[name] === null ? null : sample[name] / top)), POINTS);
   }
 }

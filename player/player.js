@@ -1,6 +1,8 @@
-// The page: which view is open, said by the address (#library/film.720p.mp4?mode=hls, #live/demo, #radio/demo.mp3).
+// The page: which view is open, said by the address (#library/film.720p.mp4?mode=hls, #live/demo, #radio/demo.mp3,
+// #events/demo).
 
 import { byId, el, encodePath, getList, present, presented, say } from "./dom.js";
+import { EventsView } from "./events.js";
 import { LibraryView } from "./library.js";
 import { LiveView } from "./live.js";
 import { Playback } from "./playback.js";
@@ -9,7 +11,8 @@ import { SeekBar } from "./seekbar.js";
 import { Stage } from "./stage.js";
 import { read } from "./stats.js";
 
-const NAMES = ["library", "live", "radio"];
+const NAMES = ["library", "live", "radio", "events"];
+const WITHOUT_STAGE = ["radio", "events"];
 const ASK_AGAIN_MS = 2000;
 const UNKNOWN_NAME = `This server gives its lists under names that it knows. Add “${location.hostname}” to server.names in its configuration.`;
 
@@ -17,7 +20,8 @@ const playback = new Playback(byId("video"));
 const stage = new Stage(playback);
 new SeekBar(playback);
 const radio = new RadioView(() => playback.video.pause());
-const views = { library: new LibraryView(stage), live: new LiveView(stage), radio };
+const events = new EventsView();
+const views = { library: new LibraryView(stage), live: new LiveView(stage), radio, events };
 let route = null;
 let timer = 0;
 
@@ -44,13 +48,16 @@ function open() {
     tab.tabIndex = here ? 0 : -1;
     byId(`panel-${name}`).hidden = !here;
   }
-  byId("stage").hidden = route.view === "radio";
+  byId("stage").hidden = WITHOUT_STAGE.includes(route.view);
   document.title = `${route.path ? `${route.path} – ` : ""}${byId(`tab-${route.view}`).textContent} – Headwater`;
   if (before === route.view && (views[before].knows?.(route.path) ?? true)) {
     views[route.view].enter(route.path, route.options);
     return;
   }
-  if (before && before !== route.view) stage.clear("");
+  if (before && before !== route.view) {
+    stage.clear("");
+    views[before].leave?.();
+  }
   refresh(true);
 }
 
@@ -125,6 +132,7 @@ stage.onMode = (mode) => {
 playback.video.addEventListener("play", () => radio.stop());
 // Refresh the list, since the number of listeners or viewers has changed.
 radio.audio.addEventListener("playing", () => refresh(false));
+events.onOpen = () => refresh(false);
 playback.video.addEventListener("playing", () => route.view === "live" && refresh(false));
 addEventListener("hashchange", open);
 document.addEventListener("visibilitychange", () => document.hidden || refresh(false));
@@ -139,5 +147,6 @@ Object.defineProperty(window, "headwater", {
     stats: () => read(playback),
     get analyser() { return radio.analyser; },
     radioLevel: () => radio.level(),
+    events: () => events.stats(),
   }),
 });

@@ -1,4 +1,4 @@
-"""Makes the demo's media and adds its channel and station to the configuration (``serve --demo``)."""
+"""Makes the demo's media and adds its channels and station to the configuration (``serve --demo``)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import click
 import msgspec
 import structlog
 
-from origin.config.options import Config, LiveOptions, RadioOptions
+from origin.config.options import Config, EventOptions, LiveOptions, RadioOptions
+from origin.server.demo_text import CHANNEL
 from packager.library import demo_media as demo_media
 from packager.process.tools import Tools
 
 log = structlog.get_logger()
+
+EVENTS = EventOptions(name=CHANNEL, keep=300, include=("radio/demo.mp3", "live/demo"))
+"""The demo's event channel: what happens at the station and the live channel, and a text
+that types itself."""
 
 
 async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Config:
@@ -59,4 +64,7 @@ async def with_demo(config: Config, tools: Tools, *, own_library: bool) -> Confi
             name="demo.mp3", folder=str(folder / "music"), title="Headwater demo", genre="demo"
         )
         radio = (*radio, station)
-    return msgspec.structs.replace(config, library=library, live=live, radio=radio)
+    events = config.events
+    if not any(channel.name == EVENTS.name for channel in events):
+        events = (*events, EVENTS)
+    return msgspec.structs.replace(config, library=library, live=live, radio=radio, events=events)

@@ -11,6 +11,7 @@ from origin.live.limits import PublishingLimits
 from origin.radio.limits import RadioLimits
 from origin.relay.limits import RelayLimits
 from origin.responses.memfd_cache import MemfdLimits
+from origin.server.demo_text import TypingLimits
 from origin.server.listening import ListeningLimits
 from origin.server.loop_lag import LoopLagLimits
 from origin.vod.answer_cache import AnswerCacheLimits
@@ -37,6 +38,7 @@ class ServerLimits:
         lock_look_seconds: Between two looks at whether the server before has left the data folder.
         loop_lag: When its event loop is looked at, and what counts as late.
         listening: How its connections are taken.
+        typing: How fast the demo's text comes.
     """
 
     revive_seconds: float = 2.0
@@ -47,6 +49,7 @@ class ServerLimits:
     lock_look_seconds: float = 0.02
     loop_lag: LoopLagLimits = field(default_factory=LoopLagLimits)
     listening: ListeningLimits = field(default_factory=ListeningLimits)
+    typing: TypingLimits = field(default_factory=TypingLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

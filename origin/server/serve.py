@@ -32,6 +32,7 @@ from origin.live.fast_path import LiveFastPath
 from origin.responses.common_headers import common_headers
 from origin.server import malloc, privileges, rlimits, socket_activation
 from origin.server.app import build_app
+from origin.server.demo_text import CHANNEL, DemoText
 from origin.server.limits import Limits
 from origin.server.server import Server, address_of
 from origin.server.services import Services
@@ -61,7 +62,7 @@ async def serve(
         config: all options.
         finding_tools: finds ffmpeg, or raises why there is none.
         bound: the listening sockets, if they are bound already.
-        demo: whether to add the demo's channel, station and (without an own library) films.
+        demo: whether to add the demo's channels, station and (without an own library) films.
         own_library: whether the configuration names a library.
         file: the configuration file, if any.
         limits: those that aren't configured; None: the usual ones.
@@ -75,6 +76,8 @@ async def serve(
     """
     limits = limits or Limits()
     listening = limits.server.listening
+    # A channel of that name which somebody configured is his own.
+    types_text = demo and not any(channel.name == CHANNEL for channel in config.events)
     with _cancelled_by_sigterm():
         inherited, sockets = bound or socket_activation.inherit_or_bind(config, listening)
         config = _fit_descriptors(config, rlimits.raise_limit())
@@ -93,6 +96,8 @@ async def serve(
                 limits=limits,
             )
             services = await asyncio.to_thread(make, config, tools, lock)
+            if types_text:
+                services.add(DemoText(services.event_channels[CHANNEL], limits.server.typing))
             await asyncio.to_thread(services.check_library)
             options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in sockets]))
             uvicorn_config = _uvicorn_config(config, services, options)

@@ -194,6 +194,7 @@ class Services:
             self.broadcasts,
             limits.events.news_seconds,
         )
+        self._added: list[Service] = []
         self.registry.register(metrics.ServicesCollector(self))
         ProcessCollector(registry=self.registry)
 
@@ -225,6 +226,10 @@ class Services:
             lambda name: delay.labels(name).observe,
             self.limits.radio.simulcast,
         )
+
+    def add(self, service: Service) -> None:
+        """Run one more service beside those of the configuration; to be called before they run."""
+        self._added.append(service)
 
     def check_library(self) -> None:
         """Check that the library's folder can be read, or isn't needed.
@@ -328,7 +333,7 @@ class Services:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
         services += [*self.mounts.values(), *self.stations.hidden, *self.event_channels.values()]
         services += [] if self.thumbnails is None else [self.thumbnails]
-        return [*services, self._status_events, self.catalogue]
+        return [*services, *self._added, self._status_events, self.catalogue]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""

@@ -11,7 +11,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 NARROWEST = 320
 """CSS pixels: WCAG 2.2 §1.4.10 asks for no scrolling in two dimensions down to here."""
 
-VIEWS = {"library": "library/film.480p.mp4?mode=hls", "live": "live/demo", "radio": "radio/demo.mp3"}
+VIEWS = {
+    "library": "library/film.480p.mp4?mode=hls",
+    "live": "live/demo",
+    "radio": "radio/demo.mp3",
+    "events": "events/demo",
+}
 SELECTED = "document.querySelector('[role=tab][aria-selected=true]').textContent"
 FOCUSED = "document.activeElement.textContent.trim()"
 LOOKED_AT = """[...document.querySelectorAll("#panel-library div")]
@@ -26,7 +31,7 @@ async def test_the_tabs_and_the_list_work_by_keyboard(tab: Tab) -> None:
     await keyboard.press("Tab")
     assert await tab.value(FOCUSED) == "Library"
     assert await tab.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    for key, name in (("ArrowRight", "Live"), ("End", "Radio"), ("ArrowRight", "Library")):
+    for key, name in (("ArrowRight", "Live"), ("End", "Events"), ("ArrowRight", "Library")):
         await keyboard.press(key)
         await tab.until(f"{SELECTED} === '{name}' && {FOCUSED} === '{name}'")
     await tab.page.locator("a.row").first.wait_for()
@@ -44,7 +49,7 @@ async def test_the_tabs_and_the_list_work_by_keyboard(tab: Tab) -> None:
 async def test_only_the_chosen_tab_is_a_stop_of_the_tab_key(tab: Tab) -> None:
     await tab.open("live")
     indexes = "[...document.querySelectorAll('[role=tab]')].map(tab => tab.tabIndex)"
-    assert await tab.value(indexes) == [-1, 0, -1]
+    assert await tab.value(indexes) == [-1, 0, -1, -1]
 
 
 async def test_an_address_that_names_nothing_says_so(tab: Tab) -> None:
@@ -91,5 +96,7 @@ async def test_each_view_is_pictured_in_light_and_dark(
 async def _shown(tab: Tab, view: str) -> None:
     if view == "radio":
         await tab.until("headwater.audio.currentTime > 1 && headwater.radioLevel() !== null")
+    elif view == "events":
+        await tab.until("headwater.events().pieces > 5 && document.querySelector('.messages li')")
     else:
         await tab.playing()

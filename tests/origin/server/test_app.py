@@ -146,7 +146,11 @@ def test_the_lists_name_what_there_is(demo_server: ServerProcess) -> None:
     (station,) = fetch_json(f"{demo_server.url}/api/radio")
     assert (station["name"], station["url"], station["bitrate"]) == ("demo.mp3", "/radio/demo.mp3", 128)
     wait_for(lambda: " - " in fetch_json(f"{demo_server.url}/api/radio")[0]["title"], what="a title")
-    assert fetch_json(f"{demo_server.url}/api/events") == []
+    (events,) = fetch_json(f"{demo_server.url}/api/events")
+    assert (events["name"], events["url"], events["protected"]) == ("demo", "/events/demo", False)
+    told = fetch_json(f"{demo_server.url}/events/demo?since=")
+    sources = {json.loads(one["data"])["source"] for one in told if one["event"] == "state"}
+    assert sources == {"live/demo", "radio/demo.mp3"}
 
 
 @pytest.mark.timeout(900)
@@ -156,7 +160,12 @@ def test_health_says_how_the_services_are(demo_server: ServerProcess) -> None:
         "status": "ok",
         "live": True,
         "ready": True,
-        "services": {"live/demo": "live", "live/demo.mp3": "idle", "radio/demo.mp3": "live"},
+        "services": {
+            "live/demo": "live",
+            "live/demo.mp3": "idle",
+            "radio/demo.mp3": "live",
+            "events/demo": "live",
+        },
         "sandbox": {"complete": not missing(), "missing": missing()},
     }
     # A busy machine may have starved it for a moment, which is told for fifteen seconds.
