@@ -12,7 +12,7 @@ PORT ?= 8000
 LIBRARY ?=
 MINUTES ?= 60
 # Tests wait for media at real time more than they compute: two of them share a processor.
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 2 * n + 1 : 6)))
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 3 ? 2 * n : 6)))
 BIN := .venv/bin
 
 export UV_PYTHON_DOWNLOADS := never

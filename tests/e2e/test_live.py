@@ -53,9 +53,10 @@ async def test_going_to_the_live_edge_catches_up_after_a_pause(tab: Tab) -> None
     await tab.open("live/demo")
     await tab.playing()
     await tab.value("headwater.video.pause()")
-    await tab.until(f"headwater.stats().wallLatency > {MOST_LATENCY_SECONDS} + 2")
+    # Behind the newest part: on a busy machine the encoder itself falls behind the clock on the wall.
+    await tab.until(f"headwater.stats().latency > {MOST_LATENCY_SECONDS} + 2")
     await tab.page.get_by_role("button", name="Go to live").click()
-    await tab.until(f"!headwater.video.paused && headwater.stats().wallLatency < {MOST_LATENCY_SECONDS}")
+    await tab.until(f"!headwater.video.paused && headwater.stats().latency < {MOST_LATENCY_SECONDS}")
     await tab.playing()
 
 
