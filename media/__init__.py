@@ -1,1 +1,1 @@
-"""What the bytes mean: boxes, fragments, codec strings, playlists, audio frames. No I/O, no clock."""
+"""Media formats: reads and writes boxes, fragments, codec strings, playlists, frames. No I/O, no clock."""

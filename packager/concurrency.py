@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Closable(Protocol):
-    """What must be closed, such as a file."""
+    """An object that must be closed, such as a file."""
 
     def close(self) -> object:
         """Let it go."""

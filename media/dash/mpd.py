@@ -58,7 +58,7 @@ def rounded_up(seconds: Fraction) -> Fraction:
 
 @dataclass(frozen=True, slots=True)
 class SegmentTemplate:
-    """Where the segments of a representation are and when they are presented (§5.3.9.4).
+    """The addresses and times of a representation's segments (§5.3.9.4).
 
     Attributes:
         timescale: ticks per second of the timeline.
@@ -192,7 +192,7 @@ class NumberTemplate:
 
 @dataclass(frozen=True, slots=True)
 class SegmentBase:
-    """One resource that begins with its init segment and an index of its segments (§5.3.9.2).
+    """The one file of a representation, which begins with init segment and index (§5.3.9.2).
 
     Attributes:
         timescale: ticks per second.

@@ -35,7 +35,7 @@ _ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What a tag says of the recording; empty where it says nothing."""
+    """The texts of a tag; empty where it has none."""
 
     title: str = ""
     artist: str = ""

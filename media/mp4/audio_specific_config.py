@@ -26,7 +26,7 @@ _ERROR_RESILIENT = (17, 19, 20, 23)
 
 @dataclass(frozen=True, slots=True)
 class AudioSpecificConfig:
-    """What a decoder is told of a stream.
+    """An AAC stream's AudioSpecificConfig, with which a decoder is set up.
 
     Attributes:
         object_type: of the whole: 2 for AAC-LC, 5 for HE-AAC, 29 for HE-AAC version 2.

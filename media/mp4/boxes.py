@@ -24,7 +24,7 @@ _LARGE_SIZE = struct.Struct(">Q")
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where a box lies in the bytes that were walked.
+    """A box's type, and its position in the bytes that were parsed.
 
     Attributes:
         kind: the four-character type, such as ``b"moov"``.

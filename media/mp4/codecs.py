@@ -1,4 +1,4 @@
-"""What a sample entry says of a codec: the RFC 6381 string that players ask for, and the facts beside it.
+"""Codecs of sample entries: the RFC 6381 string that players ask for, and facts such as size and rate.
 
 A sample entry (ISO/IEC 14496-12 §8.5.2) is a box whose type names the coding; the codec's own
 configuration is a box inside it. QuickTime's two older layouts of sound entries are read, too.

@@ -1,4 +1,4 @@
-"""What colours a picture has, by the numbers of ISO/IEC 23091-2: from ``colr``, or from the coded stream."""
+"""A picture's colours by the numbers of ISO/IEC 23091-2, read from ``colr`` or from the coded stream."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def ac3_channels(dac3: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class EnhancedAC3:
-    """What an ``EC3SpecificBox`` says.
+    """The parsed ``EC3SpecificBox`` of E-AC-3 sound.
 
     Attributes:
         channels: of the programme that is played when nobody chooses, with its dependent substreams.
@@ -79,7 +79,7 @@ def enhanced_ac3(dec3: bytes) -> EnhancedAC3:
 
 @dataclass(frozen=True, slots=True)
 class DolbyVision:
-    """What a Dolby Vision configuration box says.
+    """The parsed configuration box of Dolby Vision.
 
     Attributes:
         profile: such as 5 (nothing else can show it) or 8 (HDR10, HLG or SDR with metadata).

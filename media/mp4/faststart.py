@@ -1,4 +1,4 @@
-"""Where a file's ``moov`` lies (ISO/IEC 14496-12 §6.2.3 lets it be anywhere), and how it gets to the front.
+"""Finds a file's ``moov``, which may be anywhere (ISO/IEC 14496-12 §6.2.3), and moves it to the front.
 
 A decoder that can't seek needs it before the media. What moves them is that the places of chunks (§8.7.5)
 count from the beginning of the file; nothing else that is played does.

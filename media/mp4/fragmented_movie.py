@@ -34,7 +34,7 @@ _FARTHEST = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class FragmentedLimits:
-    """What a fragmented file may be made of.
+    """Limits of a fragmented file that is read.
 
     Attributes:
         fragments: most fragments: ten hours of film and sound in parts of two seconds have 36,000.

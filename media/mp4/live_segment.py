@@ -41,7 +41,7 @@ ReadAt = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class LiveSegmentFacts:
-    """What a segment's file says of it.
+    """Facts about a live segment, read from its file.
 
     Attributes:
         track_id: of its one track.

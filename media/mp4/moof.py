@@ -1,4 +1,4 @@
-"""What a ``moof`` box says (ISO/IEC 14496-12 §8.8): runs of samples, their times, and where their bytes are.
+"""Parses and writes ``moof`` boxes (ISO/IEC 14496-12 §8.8): runs of samples, their times, and their bytes.
 
 Nothing is believed before it is bounded: a run may name 2^32 - 1 samples in twenty bytes.
 """
@@ -46,7 +46,7 @@ PER_SAMPLE = (0x100, 0x200, 0x400, 0x800)
 
 
 class Sample(NamedTuple):
-    """One sample of a fragment; thousands of them are made at once.
+    """A sample of a fragment; thousands of them are made at once.
 
     Attributes:
         duration: ticks of the track's timescale.
@@ -63,7 +63,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What a sample is where its run doesn't say (``trex``, §8.8.3, or ``tfhd``, §8.8.7).
+    """A sample's values if its run doesn't give them (``trex``, §8.8.3, or ``tfhd``, §8.8.7).
 
     Attributes:
         duration: ticks.
@@ -80,7 +80,7 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class TrackFragment:
-    """What a fragment has of one track (``traf``).
+    """The samples of one track in a fragment (``traf``).
 
     Attributes:
         track_id: the track's.

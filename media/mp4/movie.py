@@ -1,4 +1,4 @@
-"""What a ``moov`` box says of a file's tracks (ISO/IEC 14496-12 §8, QuickTime File Format).
+"""Parses ``moov`` boxes: a file's tracks (ISO/IEC 14496-12 §8, QuickTime File Format).
 
 The tables of samples are only located here; :mod:`media.mp4.samples` expands those of the tracks that are
 wanted.
@@ -59,7 +59,7 @@ _LONGEST = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One entry of an edit list (§8.6.6).
+    """An entry of an edit list (§8.6.6).
 
     Attributes:
         duration: how long it lasts, in ticks of the movie's timescale; 0 means to the end of the media.
@@ -74,7 +74,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One track, as its ``trak`` box describes it.
+    """A track, as its ``trak`` box describes it.
 
     Attributes:
         track_id: not 0, unique in the movie.
@@ -126,7 +126,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Movie:
-    """What a ``moov`` box says of a file: its tracks and their times.
+    """A file's tracks and their times, as its ``moov`` box describes them.
 
     Attributes:
         timescale: ticks per second of the movie's own durations (edits).

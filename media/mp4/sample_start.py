@@ -1,4 +1,4 @@
-"""What a sample of video begins with: whether decoding can begin there, without all that was before.
+"""Parses the beginning of a sample of video: whether decoding can begin there.
 
 Sample tables mark sync samples, but many writers mark points there from which a picture only recovers. What
 is so is told by the headers of the coded pictures themselves: a few bytes at the sample's beginning.
@@ -45,7 +45,7 @@ class Access(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SampleStart:
-    """What was found at the beginning of a sample.
+    """The facts found at the beginning of a sample.
 
     Attributes:
         access: how decoding can begin with its picture.

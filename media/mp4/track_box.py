@@ -23,7 +23,7 @@ _MEDIA_HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class TrackFacts:
-    """What a track is.
+    """The facts from which a track box is written.
 
     Attributes:
         track_id: not 0, unique in the movie.

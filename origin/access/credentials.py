@@ -55,7 +55,7 @@ DEFAULT_LIMITS = GuessLimits()
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What a request must present.
+    """A password, key or token that a request must present.
 
     Attributes:
         text: the password, key or token; nobody can present an empty one.

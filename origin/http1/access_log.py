@@ -58,7 +58,7 @@ class RequestCounters:
 
 
 class AccessLog:
-    """Where answered requests are written down.
+    """Counts requests that were answered, and logs them if that is configured.
 
     Args:
         traffic: the counters to keep.

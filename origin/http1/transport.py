@@ -1,4 +1,4 @@
-"""What can be asked of an asyncio transport and its socket: addresses, TLS, room, and bytes in the kernel."""
+"""Facts about an asyncio transport and its socket: addresses, TLS, flow control, bytes in the kernel."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class HandshakeError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketLimits:
-    """What a client may send.
+    """Limits of what a WebSocket client may send.
 
     Attributes:
         message_bytes: Of a message, all its fragments together.

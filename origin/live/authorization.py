@@ -1,4 +1,4 @@
-"""Who may publish to a live channel, end its events and begin them: who has its key, or the administrator."""
+"""Decides who may publish to a live channel, and end and begin its events: by its key or the admin token."""
 
 from __future__ import annotations
 

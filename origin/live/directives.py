@@ -34,7 +34,7 @@ class DirectiveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Directives:
-    """What a playlist request asks for.
+    """The delivery directives of a playlist request, parsed.
 
     Attributes:
         number: ``_HLS_msn``, or None.

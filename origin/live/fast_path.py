@@ -142,7 +142,7 @@ AREA = "live"
 
 @dataclass(frozen=True, slots=True)
 class LiveService:
-    """What the answers for live channels share.
+    """Everything that the fast answers of all live channels share.
 
     Attributes:
         streams: by name; may change while serving.
@@ -162,7 +162,7 @@ class LiveService:
 
 
 class Target(NamedTuple):
-    """What a request target asks for.
+    """A request target, parsed.
 
     Attributes:
         stream: name of the channel.
@@ -196,7 +196,7 @@ class RequestedMedia(NamedTuple):
 
 
 class PlayerRequest(NamedTuple):
-    """What a player's header says, in every request the same.
+    """A player's header fields, parsed once, as it repeats them with every request.
 
     Attributes:
         coded: whether playlists may come compressed.

@@ -1,4 +1,4 @@
-"""What somebody may send who publishes captions or timed metadata."""
+"""Limits of requests that publish captions or timed metadata."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingLimits:
-    """What a request may bring that publishes captions or timed metadata.
+    """Limits of a request that publishes captions or timed metadata.
 
     Attributes:
         captions_bytes: Most bytes of a file of captions.

@@ -1,4 +1,4 @@
-"""What the names in a rendition's folder stand for, and what of it is in memory."""
+"""Resolves the file names in a rendition's folder, and finds what they name if it is in memory."""
 
 from __future__ import annotations
 

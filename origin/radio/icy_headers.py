@@ -18,7 +18,7 @@ _BITRATE = re.compile(r"(?:^|;)\s*(?:ice-)?bitrate=([0-9]{1,4})\s*(?:;|$)")
 
 @dataclass(frozen=True, slots=True)
 class StationDescription:
-    """What listeners are told about a station.
+    """A station's description, as listeners get it in header fields.
 
     Attributes:
         name: its name.

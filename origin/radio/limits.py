@@ -15,7 +15,7 @@ RELAY_RETRY = RetryPolicy(first_seconds=1.0, longest_seconds=30.0)
 
 @dataclass(frozen=True, slots=True)
 class ListenerLimits:
-    """What a listener gets, and how far it may fall behind.
+    """Limits of one listener: what it gets at first, and how far it may fall behind.
 
     Attributes:
         burst_bytes: newest audio that it gets at once.
@@ -40,7 +40,7 @@ class ListenerLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerTimeLimits:
-    """What is kept of what listeners heard.
+    """Limits of what is remembered about what listeners have heard.
 
     Attributes:
         marks: most marks of one listener; beyond, the oldest are forgotten.

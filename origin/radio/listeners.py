@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class Listener:
-    """One connection that receives audio.
+    """A connection that receives the audio of a mount.
 
     Args:
         interleaver: inserts ICY metadata blocks; None for a listener that doesn't want them.

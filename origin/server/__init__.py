@@ -1,1 +1,1 @@
-"""One running server: its sockets, its services, its lists, health and metrics."""
+"""A running server: its sockets, services, lists, health and metrics."""

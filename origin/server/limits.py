@@ -54,7 +54,7 @@ class ServerLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a server may cost and wait for, apart from what its configuration says.
+    """Limits of a server that aren't in its configuration.
 
     Attributes:
         catalogue: Of the library's list.

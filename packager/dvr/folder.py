@@ -1,4 +1,4 @@
-"""One rendition's folder on disk: a file for each segment and init segment, and the index. Blocks.
+"""A rendition's folder on disk: a file for each segment and init segment, and the index. Blocks.
 
 A file is written under a temporary name, synchronised and renamed before its index line is appended, so
 whatever the index names is complete. Lost lines are rebuilt from the segments. Only our own files are
@@ -48,7 +48,7 @@ UNUSUAL_SIZES = 4
 
 @dataclass(slots=True)
 class Faults:
-    """What was wrong in a rendition's folder.
+    """What was found wrong in a rendition's folder.
 
     Attributes:
         unreadable: index lines that are malformed or impossible.
@@ -74,7 +74,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Survey:
-    """What is in a rendition's folder, before anything is changed.
+    """The content of a rendition's folder, listed before anything is changed.
 
     Attributes:
         lines: of segments whose files exist, by number.

@@ -56,7 +56,7 @@ _Size = Annotated[int, Meta(ge=1, le=MAX_SEGMENT_BYTES)]
 
 
 class IndexLine(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """What a playlist says of a segment.
+    """The facts about a segment that a playlist needs, as a line of the index has them.
 
     Attributes:
         number: media sequence number.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DvrLimits:
-    """What the DVR of one channel may hold back and read, and how long it waits for its disk.
+    """Limits of a channel's DVR: what waits for the disk, what is read, and for how long.
 
     Attributes:
         waiting_bytes: Most bytes of segments that wait in memory for a disk that is slow, behind the live

@@ -42,7 +42,7 @@ class SegmentFile:
 
 
 class Dates:
-    """What is known of the dates of a channel's segments, from all renditions.
+    """The known dates of a channel's segments, from all renditions.
 
     Attributes:
         counted: whether any remaining line tells the number of discontinuities.

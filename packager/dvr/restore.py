@@ -20,7 +20,7 @@ MOST_TOLERATED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is stored of a rendition.
+    """The stored segments of a rendition.
 
     Attributes:
         lines: in ascending order of their numbers.

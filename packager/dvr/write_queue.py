@@ -95,7 +95,7 @@ class DiskHealth:
 
 
 class WriteQueue:
-    """What waits for a channel's disk.
+    """Segments and deletions that wait for a channel's disk.
 
     Args:
         health: is told when segments are lost.
@@ -172,7 +172,7 @@ class WriteQueue:
 
 
 class RenditionStore:
-    """Where one rendition's window leaves finished segments for the disk.
+    """Takes the finished segments of one rendition, to be written to disk.
 
     Args:
         queue: the channel's.

@@ -1,1 +1,1 @@
-"""What ffmpeg and ffprobe are told: all their command lines, as graphs of ffmpeg-python where ffmpeg runs."""
+"""All command lines of ffmpeg and ffprobe; those of ffmpeg are graphs of ffmpeg-python."""

@@ -27,7 +27,7 @@ TUNE_SECONDS = 40
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One ffmpeg run: the files it makes, and its arguments without the outputs' folder.
+    """A run of ffmpeg for demo media: the files it makes, and its arguments without the outputs' folder.
 
     Attributes:
         label: what a progress bar calls it.

@@ -92,7 +92,7 @@ NO_TEXT = TextFacts()
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What ffprobe says of a file.
+    """The facts that ffprobe tells about a file.
 
     Attributes:
         duration: seconds; None if unknown.
@@ -160,7 +160,7 @@ class CataloguePage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueLimits:
-    """What finding out about a library's files may cost.
+    """Limits of examining a library's files.
 
     Attributes:
         probes: Files that are looked at at once.

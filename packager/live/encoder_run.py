@@ -1,4 +1,4 @@
-"""One run of a channel's ffmpeg: its pipes go to feeds until it ends, and it tells why it did."""
+"""Runs a channel's ffmpeg once: its pipes go to feeds until it ends, and the reason of its end is found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SourceEndedError(Exception):
 
 
 class EncoderRun:
-    """One ffmpeg, from its start to its end; ``play`` is called once.
+    """An ffmpeg from its start to its end; ``play`` is called once.
 
     Args:
         source: what it plays.

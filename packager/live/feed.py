@@ -1,4 +1,4 @@
-"""From the bytes of one of ffmpeg's pipes to parts in a window."""
+"""Turns the bytes of one of ffmpeg's pipes into parts of a rendition."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class RunStart:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What the feeds of one run of ffmpeg share.
+    """Everything that the feeds of one run of ffmpeg share.
 
     Attributes:
         clock: tells the dates of the run's media times.

@@ -1,4 +1,4 @@
-"""What a live channel may cost and wait for, and its source, its windows and its DVR with it."""
+"""Limits of a live channel, with those of its source, its windows and its DVR."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENCODER_RETRY = RetryPolicy(first_seconds=0.2, longest_seconds=5.0, steady_secon
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionLimits:
-    """What captions of one channel may cost.
+    """Limits of the captions of a channel.
 
     Attributes:
         text_bytes: Most bytes of one language's cues that aren't over; a film's subtitles have a tenth of it.
@@ -76,7 +76,7 @@ class EventLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveLimits:
-    """What one live channel may cost and wait for.
+    """Limits of a live channel.
 
     Attributes:
         encoder_retry: Says when another ffmpeg is started behind the end of one.

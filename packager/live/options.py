@@ -1,4 +1,4 @@
-"""What a live channel is, as its configuration says it."""
+"""The options of a live channel, from its configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from packager.sources.source import TEST_SOURCE
 
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
-    """What a channel is.
+    """The options of a live channel.
 
     Attributes:
         name: as in its addresses.
@@ -50,7 +50,7 @@ class ChannelOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChannelHooks:
-    """What a channel calls, and asks, in whoever runs it.
+    """Functions by which a channel reports to the server that runs it, and asks it.
 
     Attributes:
         on_part: called for each part with its delay in seconds, from its last frame's end to its being there.

@@ -27,7 +27,7 @@ from packager.window.wall_clock import Instant
 
 @dataclass(frozen=True, slots=True)
 class ChannelContext:
-    """What the plans of a channel and its runs of ffmpeg share.
+    """Everything that the plans of a channel and its runs of ffmpeg share.
 
     Attributes:
         options: what the channel is.

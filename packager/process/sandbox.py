@@ -54,7 +54,7 @@ PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """What a child process may do besides reading the system's libraries; by default nothing.
+    """The permissions of a child process beyond reading the system's libraries; by default none.
 
     Attributes:
         read: readable files and folders.

@@ -1,4 +1,4 @@
-"""What a request may cause at a channel: the one way from whoever serves a stream to whoever makes it."""
+"""Commands to a live channel, the only way from the code that serves a stream to the code that makes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class TooManyFeedsError(Exception):
 
 
 class Commands(Protocol):
-    """What viewers and publishers may ask of a channel."""
+    """The commands that viewers and publishers may give to a channel."""
 
     def note_viewer(self) -> None:
         """Tell that somebody asked for a playlist: a channel may begin only then."""

@@ -1,4 +1,4 @@
-"""What the DASH manifest of a live channel says (ISO/IEC 23009-1): the segments that HLS has, as periods.
+"""Makes a live channel's DASH manifest (ISO/IEC 23009-1): the segments that HLS has, as periods.
 
 A period is a stretch without a discontinuity. Its segments have one duration, so that players ask for a
 segment by its number when its first part is due, and get it part by part while it is being made.

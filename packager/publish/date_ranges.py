@@ -41,7 +41,7 @@ class _Listed:
 
 
 class DateRanges:
-    """What publishers said about a channel's time.
+    """The date ranges that publishers have put on a channel's time.
 
     Args:
         limits: how much of it is kept.

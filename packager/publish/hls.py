@@ -1,4 +1,4 @@
-"""What the media playlists of a live channel say (RFC 8216bis); :mod:`media.hls` writes them.
+"""Makes the media playlists of a live channel (RFC 8216bis); :mod:`media.hls` writes their syntax.
 
 A playlist is rendered once per state: all who wait for a part get the same bytes.
 """

@@ -1,4 +1,4 @@
-"""What a live channel's multivariant playlist offers, and says of it (RFC 8216bis §4.4.6)."""
+"""Makes a live channel's multivariant playlist (RFC 8216bis §4.4.6)."""
 
 from __future__ import annotations
 

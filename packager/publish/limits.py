@@ -1,4 +1,4 @@
-"""What playlists and manifests of a channel may cost in memory, and how many who ask are told apart."""
+"""Limits of the memory for a channel's playlists and manifests, and of how many viewers are counted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from packager.window.limits import WindowLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishLimits:
-    """What is kept of one channel's playlists, manifests and date ranges, and of who asked for them.
+    """Limits of what is kept of a channel's playlists, manifests, date ranges and viewers.
 
     Attributes:
         block_segments: Segments whose lines are kept joined in a block, which begins with a number that this

@@ -61,7 +61,7 @@ class ViewerCounter:
 
 
 class ReadOnlySegmentStore:
-    """Where another process keeps a rendition's segments: its log tells which of them are there.
+    """Finds a rendition's segments on disk, where another process keeps them; its log tells which.
 
     Args:
         folder: a folder that both processes see.
@@ -92,7 +92,7 @@ class ReadOnlySegmentStore:
 
 
 class Publication:
-    """What folding a channel's log gives, from one cadence to the next.
+    """The result of folding a channel's log from one cadence to the next.
 
     Args:
         entry: the cadence.
@@ -158,7 +158,7 @@ class Publication:
 
 
 class LiveStream:
-    """One live channel as it is served.
+    """A live channel as it is served.
 
     Args:
         name: the channel's.

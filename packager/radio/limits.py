@@ -10,7 +10,7 @@ from packager.process.limits import ProcessLimits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StationLimits:
-    """What a station that plays a folder may read, keep and wait for.
+    """Limits of what a station that plays a folder reads, keeps and waits for.
 
     Attributes:
         playlist_bytes: most bytes of a playlist that are read.

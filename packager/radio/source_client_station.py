@@ -90,7 +90,7 @@ class SourceClientStation:
 
 
 class SourceClientSession:
-    """One connection of a source client, from ``connect`` to ``close``."""
+    """The connection of a source client, from ``connect`` to ``close``."""
 
     def __init__(self, station: SourceClientStation, media_type: str, limits: LiveSourceLimits) -> None:
         self._station = station

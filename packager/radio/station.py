@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class StationOptions:
-    """What a station plays, and its output format.
+    """A station's source, and its output format.
 
     Attributes:
         name: the mount's name, for logs.

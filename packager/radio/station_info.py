@@ -1,4 +1,4 @@
-"""What a source says of its station, in Icecast's header fields."""
+"""A source's description of its station, in Icecast's header fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What looking after a channel's recordings may cost."""
+"""Limits of maintaining a channel's recordings."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _Date = Annotated[float, Meta(ge=0, lt=LATEST_DATE)]
 
 
 class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is noted beside the DVR at the end of an event, to make the recording from.
+    """A note beside the DVR that an event has ended, to make its recording from.
 
     Attributes:
         frame_rate: as numerator and denominator.
@@ -67,7 +67,7 @@ class EventEnd(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Note(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is noted of a recording beside its files.
+    """The metadata of a recording, kept beside its files.
 
     Attributes:
         id: its name.

@@ -1,1 +1,1 @@
-"""Where live media is cut into parts and segments: on a grid, or at the source's own key frames."""
+"""Cuts live media into parts and segments: on a grid, or at the source's own key frames."""

@@ -68,7 +68,7 @@ NEAR = Fraction(1, 200)
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Where a segment begins.
+    """The position at which a segment begins.
 
     Attributes:
         segment: its index.

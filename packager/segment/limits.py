@@ -1,4 +1,4 @@
-"""What cutting one rendition into parts and segments may hold, and how long it waits to begin."""
+"""Limits of cutting one rendition into parts and segments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentLimits:
-    """What cutting one rendition may hold, and how long it waits to begin.
+    """Limits of cutting one rendition: what is held back, and how long the first cut is waited for.
 
     Attributes:
         part_samples: Most samples of one part; two seconds of sound have a hundred.

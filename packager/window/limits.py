@@ -1,4 +1,4 @@
-"""What a rendition's window may hold in memory, and how many may wait for it and for how long."""
+"""Limits of a rendition's window: its memory, how many requests may wait for it, and how long."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WaiterLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowLimits:
-    """What one rendition's window may hold, and how many may wait for more.
+    """Limits of one rendition's window.
 
     Attributes:
         memory_bytes: Most bytes of its segments in memory; the oldest ones go first. Half of it is listed:

@@ -19,7 +19,7 @@ from packager.window.model import LivePart, LiveSegment, StoredSegment
 
 @dataclass(frozen=True, slots=True)
 class RenditionFormat:
-    """What a cadence entry says of one rendition.
+    """The description of one rendition in a cadence entry.
 
     Attributes:
         name: its folder in URIs.

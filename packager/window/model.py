@@ -1,4 +1,4 @@
-"""What a live window holds: timelines, parts, segments, and what is known of those that are elsewhere."""
+"""The data of a live window: timelines, parts, segments, and facts about segments that aren't in memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIZE_BYTES = array("I").itemsize
 
 @dataclass(frozen=True, slots=True)
 class WindowOptions:
-    """What a window is made with.
+    """The options of a rendition's window.
 
     Attributes:
         target_duration: seconds.
@@ -44,7 +44,7 @@ class WindowOptions:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """What the segments between two discontinuities share.
+    """The init segment that all segments between two discontinuities share.
 
     Attributes:
         number: media sequence number of its first segment, by which its init segment is named.
@@ -114,7 +114,7 @@ class StoredSegment(Struct, frozen=True, gc=False):
 
 
 class SegmentStore(Protocol):
-    """Where a rendition's finished segments are kept outside of memory."""
+    """Keeps a rendition's finished segments outside of memory."""
 
     def put(self, segment: LiveSegment) -> None:
         """Begin to store a segment, or note a gap; ``Window.confirm`` tells when it is done."""

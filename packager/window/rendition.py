@@ -1,4 +1,4 @@
-"""One rendition of a live channel, and the names of what it publishes."""
+"""A rendition of a live channel, and the names of its files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAP_EXTENSION = ".mp4"
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """One rendition of a channel: its name, its codecs, its rate, its window.
+    """A rendition of a channel: its name, codecs, bit rate and window.
 
     Attributes:
         name: its folder in URIs.

@@ -25,7 +25,7 @@ class TooManyWaitersError(Exception):
 
 
 class Waiter(Protocol):
-    """What waits for one condition at a time, such as a request."""
+    """An object that waits for one condition at a time, such as a request."""
 
     def release(self, holds: bool) -> None:  # called with it alone
         """Wait no longer: the condition holds, or else the time is over or nothing comes any more."""
