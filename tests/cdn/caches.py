@@ -73,7 +73,8 @@ class Cache:
 
     Attributes:
         kind: nginx, varnish, trafficserver, background for Traffic Server that fetches whole files, http2
-            for an nginx that keeps nothing, with TLS, or plain for one that only passes on.
+            for an nginx that keeps nothing, with TLS, plain for one that only passes on, or websocket for
+            one that passes WebSockets on, too.
         address: Where it listens.
         log: What it wrote on its output, or its error log.
     """
@@ -113,6 +114,7 @@ def _running(kind: str, origin: str, folder: Path, port: int) -> Iterator[Cache]
         "nginx": _caching_nginx,
         "http2": _http2_nginx,
         "plain": _plain_nginx,
+        "websocket": functools.partial(_plain_nginx, name="websocket.conf"),
         "varnish": _varnish,
         "trafficserver": _traffic_server,
         "background": functools.partial(_traffic_server, remap="background"),
@@ -162,9 +164,9 @@ def _http2_nginx(origin: str, port: int, folder: Path) -> list[str]:
     return _nginx(program("nginx", "nginx"), folder, "http2.conf", **values)
 
 
-def _plain_nginx(origin: str, port: int, folder: Path) -> list[str]:
+def _plain_nginx(origin: str, port: int, folder: Path, name: str = "plain.conf") -> list[str]:
     values = {"ORIGIN": f"http://{origin}", "PORT": str(port)}
-    return _nginx(program("nginx", "nginx"), folder, "plain.conf", **values)
+    return _nginx(program("nginx", "nginx"), folder, name, **values)
 
 
 def _nginx(path: str, folder: Path, name: str, **values: str) -> list[str]:
