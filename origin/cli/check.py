@@ -48,13 +48,7 @@ class Report:
     findings: list[str] = field(default_factory=list)
 
     def expect(self, good: bool, where: str, otherwise: str) -> bool:
-        """Count one check, and return whether it passed.
-
-        Args:
-            good: whether it passed.
-            where: the address that it is about.
-            otherwise: what is wrong if it didn't pass, with the clause.
-        """
+        """Count a check of an address, and return whether it passed; else `otherwise` is the finding."""
         if good:
             self.passed += 1
         else:
@@ -63,10 +57,7 @@ class Report:
 
 
 async def check(url: str) -> Report:
-    """Judge the playlist or file at an address.
-
-    Args:
-        url: http or https.
+    """Judge the playlist or file at an http or https address.
 
     Raises:
         CheckError: the address doesn't answer, or its answer never ends.
@@ -98,12 +89,7 @@ class _Judge:
         self._starts: dict[str, list[float]] = {}
 
     async def playlist(self, url: str, *, named: bool = False) -> None:
-        """Judge a playlist and everything it names.
-
-        Args:
-            url: the playlist's.
-            named: whether another playlist has named it.
-        """
+        """Judge a playlist, which another one may have named, and everything it names."""
         text = await self._playlist_text(url)
         if text is None:
             return

@@ -34,14 +34,7 @@ def has_parts(playlist: m3u8.M3U8) -> bool:
 
 
 def control_problems(playlist: m3u8.M3U8) -> Iterator[str]:
-    """Find faults of the tags that low latency and delivery directives need.
-
-    Args:
-        playlist: a media playlist.
-
-    Yields:
-        One line for each fault, with its clause.
-    """
+    """Find faults of the tags that low latency and delivery directives need; a line each, with its clause."""
     if playlist.is_endlist and playlist.preload_hint:
         yield "has EXT-X-ENDLIST and EXT-X-PRELOAD-HINT (RFC 8216bis §4.4.5.3)"
     if has_parts(playlist) and not playlist.is_endlist:
@@ -75,14 +68,7 @@ def _bounds(playlist: m3u8.M3U8) -> Iterator[str]:
 
 
 def part_problems(playlist: m3u8.M3U8) -> Iterator[str]:
-    """Find parts of a wrong duration (RFC 8216bis §4.4.4.9), and segments of another one than their parts.
-
-    Args:
-        playlist: a media playlist.
-
-    Yields:
-        One line for each part or segment that is wrong.
-    """
+    """Find parts of a wrong duration (RFC 8216bis §4.4.4.9), and segments of another one than their parts."""
     limit = playlist.part_inf.part_target if playlist.part_inf else None
     for segment in playlist.segments:
         yield from _sum_problems(segment)

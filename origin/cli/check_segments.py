@@ -42,14 +42,9 @@ def chosen(playlist: m3u8.M3U8) -> list[m3u8.Segment]:
 
 
 async def decodes_alone(init: bytes, segment: bytes) -> bool | None:
-    """Return whether every picture of a segment can be decoded without another segment.
+    """Return whether every picture of a segment can be decoded without another one; None if it isn't known.
 
-    Args:
-        init: the init segment.
-        segment: a segment of fragmented MP4; ffprobe can't tell it of a transport stream.
-
-    Returns:
-        None if that can't be found out.
+    The segment is fragmented MP4, since ffprobe can't tell it of a transport stream.
     """
     folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="headwater-check-")
     try:
@@ -87,10 +82,9 @@ def starts(playlist: m3u8.M3U8) -> list[float]:
 
 
 def misaligned(variants: Sequence[tuple[str, list[float]]]) -> str | None:
-    """Describe the first difference between the cuts of two variants; None if all agree.
+    """Describe the first difference between the cuts of variants; None if all agree.
 
-    Args:
-        variants: address and starts of segments of each.
+    Each variant is an address and the starts of its segments.
     """
     for (one, first), (other, second) in pairwise(variants):
         for number, (left, right) in enumerate(zip_longest(first, second)):

@@ -40,11 +40,7 @@ WRONG_USE = 2
 
 
 def main(limits: Limits | None = None) -> None:
-    """Run the command that this process was started with.
-
-    Args:
-        limits: those of a server that aren't configured; None: the usual ones.
-    """
+    """Run the command that this process was started with; `limits` are those that can't be configured."""
     sys.excepthook = _crash
     try:
         cli.main(prog_name="headwater", standalone_mode=False, obj=limits)

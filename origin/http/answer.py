@@ -99,13 +99,7 @@ def answer(
 
 
 def shared_headers(representation: RepresentationMetadata, extra: Headers, now: float) -> Headers:
-    """Return the header fields that a 200 and a 206 with one range have in common.
-
-    Args:
-        representation: what was selected.
-        extra: raw header fields of every answer.
-        now: seconds since the epoch.
-    """
+    """Return the header fields that a 200 and a 206 with one range have in common, `extra` among them."""
     return (
         *extra,
         *_validator_headers(_validators(representation, now)),

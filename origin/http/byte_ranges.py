@@ -63,8 +63,7 @@ UNSATISFIABLE = Unsatisfiable()
 def plain_span(value: bytes) -> Span | None:
     """Read what nearly all players and CDNs send behind ``bytes=``: one range with a first position.
 
-    Returns:
-        The positions; None if `select` has to read the field.
+    None means that `select` has to read the field.
     """
     first, dash, last = value.partition(b"-")
     if not dash or not first.isdigit() or len(value) > 2 * _SAFE_DIGITS + 1:
@@ -77,8 +76,7 @@ def plain_span(value: bytes) -> Span | None:
 def select_span(span: Span, size: int) -> ByteRange | None:
     """Decide what one range with a first position selects, as `select` would, but faster.
 
-    Returns:
-        The range; None if `select` has to decide between the whole representation and nothing.
+    None means that `select` has to decide between the whole representation and nothing.
     """
     first, last = span
     if first >= size or (last is not None and last < first):
@@ -89,13 +87,7 @@ def select_span(span: Span, size: int) -> ByteRange | None:
 def verbatim_range(value: bytes, size: int) -> tuple[int, int] | None:
     """Read a range whose text Content-Range would repeat to the byte, as most ranges of players are.
 
-    Args:
-        value: the text behind ``bytes=``.
-        size: length of the representation in bytes.
-
-    Returns:
-        The first and last position, as `plain_span` and `select_span` would give them, but faster; None if
-        they or `select` have to decide.
+    The result is that of `plain_span` and `select_span`, but faster; None means that they have to decide.
     """
     first_digits, _, last_digits = value.partition(b"-")
     if not (first_digits.isdigit() and last_digits.isdigit()) or len(value) > 2 * _SAFE_DIGITS + 1:
@@ -220,15 +212,7 @@ def unsatisfied_range(size: int) -> str:
 def part_header(part: ByteRange, size: int, media_type: str, boundary: str) -> bytes:
     """Write what precedes a part's bytes in a multipart/byteranges body (RFC 9110 §14.6).
 
-    Args:
-        part: the part's range.
-        size: length of the whole representation in bytes.
-        media_type: its Content-Type.
-        boundary: a string that isn't in the data.
-
-    Returns:
-        The delimiter and the part's header fields. The delimiter begins with a line end before the first part
-        too, since some clients wait for it.
+    The delimiter begins with a line end before the first part too, since some clients wait for it.
     """
     fields = f"Content-Type: {media_type}\r\nContent-Range: {content_range(part, size)}\r\n\r\n"
     return f"\r\n--{boundary}\r\n{fields}".encode("latin-1")

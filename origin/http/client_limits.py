@@ -69,8 +69,7 @@ class ClientLimit:
     def take(self, host: str) -> bool:
         """Count one more for a client; return False if it has reached the limit.
 
-        Args:
-            host: the client's address; nothing is counted if it is empty, that is unknown.
+        An empty address means that the client is unknown, and isn't counted.
         """
         if not host or self._is_exempt(host):
             return True

@@ -57,16 +57,13 @@ class Validators(NamedTuple):
 
 
 def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now: float) -> Outcome:
-    """Evaluate the preconditions of a request, in the order of RFC 9110 §13.2.2.
+    """Evaluate the preconditions of a request, in the order of RFC 9110 §13.2.2, but for If-Range.
 
     Args:
         method: of the request.
         fields: its header fields by lower-case name; several lines of one name joined by commas.
         validators: of the current representation.
         now: seconds since the epoch.
-
-    Returns:
-        The outcome; If-Range isn't part of it, see `range_applies`.
     """
     reading = method in ("GET", "HEAD")
     # RFC 9110 §13.2.2: If-Match wins over If-Unmodified-Since, If-None-Match over If-Modified-Since.
@@ -85,13 +82,7 @@ def evaluate(method: str, fields: Mapping[str, str], validators: Validators, now
 
 
 def range_applies(if_range: str | None, validators: Validators, now: float) -> bool:
-    """Return whether a Range field counts under If-Range (RFC 9110 §13.1.5).
-
-    Args:
-        if_range: the value of If-Range, or None.
-        validators: of the current representation.
-        now: seconds since the epoch.
-    """
+    """Return whether a Range field counts under If-Range, if there is one (RFC 9110 §13.1.5)."""
     if if_range is None:
         return True
     value = if_range.strip(" \t")
@@ -104,27 +95,18 @@ def range_applies(if_range: str | None, validators: Validators, now: float) -> b
 
 
 def parse_tags(field: str) -> list[str] | None:
-    """Parse the entity-tags of If-Match or If-None-Match (RFC 9110 §8.8.3, §5.6.1).
+    """Parse the entity-tags of If-Match or If-None-Match (RFC 9110 §8.8.3, §5.6.1); ``*`` isn't one.
 
-    Args:
-        field: the field's value, which isn't ``*``.
-
-    Returns:
-        The tags as written; None if the value isn't a list of entity-tags.
+    None means that the value isn't a list of entity-tags.
     """
     text = field.strip(" \t,")
     return _TAG.findall(text) if _TAGS.fullmatch(text) else None
 
 
 def parse_date(text: str, now: float) -> int | None:
-    """Parse an HTTP-date in any of its three formats (RFC 9110 §5.6.7).
+    """Parse an HTTP-date in any of its three formats (RFC 9110 §5.6.7) to seconds since the epoch.
 
-    Args:
-        text: the field's value.
-        now: seconds since the epoch; a year of two digits lies at most fifty years after it.
-
-    Returns:
-        Seconds since the epoch; None if it isn't a valid date.
+    A year of two digits lies at most fifty years after `now`. None means that the date isn't valid.
     """
     text = text.strip(" \t")
     if len(text) > _LONGEST_DATE:

@@ -45,13 +45,6 @@ _BY_SUFFIX = {
 
 
 def media_type(name: str) -> str:
-    """Return the Content-Type (RFC 9110 §8.3) of a file by the last suffix of its name.
-
-    Args:
-        name: a file's name or path.
-
-    Returns:
-        The media type, with its charset if it is text; `DEFAULT` if the suffix isn't in the table.
-    """
+    """Return the Content-Type (RFC 9110 §8.3) of a file by the last suffix of its name, or `DEFAULT`."""
     _, dot, suffix = name.rpartition(".")
     return _BY_SUFFIX.get(suffix.lower(), DEFAULT) if dot else DEFAULT

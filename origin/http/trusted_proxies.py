@@ -105,12 +105,7 @@ class TrustedProxies:
         return address is not None and self._trusts(address)
 
     def client(self, peer: str, fields: Iterable[tuple[bytes, bytes]]) -> Client:
-        """Determine the client of a request.
-
-        Args:
-            peer: the address of the connection's peer.
-            fields: the request's header fields, names in lower case.
-        """
+        """Determine the client of a request from its peer and its header fields, names in lower case."""
         if not self._networks:
             return Client(peer)
         lists: dict[bytes, list[bytes]] = {b"x-forwarded-for": [], b"x-forwarded-proto": [], b"forwarded": []}

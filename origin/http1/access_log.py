@@ -33,7 +33,7 @@ class RequestCounters:
         self._streamed: Counter[str] = Counter()
 
     def counter(self, area: str, status: int) -> RequestCounter:
-        """The counter of an area and a status, which whoever counts often may keep."""
+        """Return the counter of an area and a status, which may be kept."""
         counter = self._counters.get((area, status))
         if counter is None:
             counter = self._counters[area, status] = RequestCounter()
@@ -58,12 +58,7 @@ class RequestCounters:
 
 
 class AccessLog:
-    """Counts requests that were answered, and logs them if that is configured.
-
-    Args:
-        traffic: the counters to keep.
-        log_requests: whether each request becomes a log line.
-    """
+    """Counts requests that were answered, and logs them if that is configured."""
 
     def __init__(self, traffic: RequestCounters, *, log_requests: bool) -> None:
         self.log_requests = log_requests
@@ -74,7 +69,7 @@ class AccessLog:
         self._traffic.counter(area, status).add(count)
 
     def counter(self, area: str, status: int) -> RequestCounter:
-        """The counter of an area and a status, for those who count often."""
+        """Return the counter of an area and a status, for those who count often."""
         return self._traffic.counter(area, status)
 
     def count_bytes(self, area: str, count: int) -> None:
@@ -88,16 +83,7 @@ class AccessLog:
     def write(
         self, method: str, path: str, status: int, sent: int, started: float, client: str | None
     ) -> None:
-        """Log a request.
-
-        Args:
-            method: its method.
-            path: its path, decoded.
-            status: the answer's, 0 for none.
-            sent: bytes of the answer's body.
-            started: when it came, by the monotonic clock.
-            client: the client's address.
-        """
+        """Log a request that came at `started` by the monotonic clock; status 0: it had no answer."""
         log.info(
             "request",
             method=method,

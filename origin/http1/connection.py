@@ -206,11 +206,9 @@ class Connection(asyncio.Protocol):
             active.keep_alive = False
 
     def close_idle(self, seconds: float, first_seconds: float) -> None:
-        """Close the connection if its client has asked nothing for some time.
+        """Close the connection if nothing has come for `seconds` since the last answer.
 
-        Args:
-            seconds: how long nothing may have come since an answer.
-            first_seconds: the same before the first answer, or in the middle of a request.
+        Before the first answer and within a request, it is closed after `first_seconds`.
         """
         awaited = self.awaited
         if awaited is AwaitedFromClient.NOTHING:

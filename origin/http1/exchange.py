@@ -53,19 +53,15 @@ class SlowBodyError(Exception):
 def take_slowly(scope: MutableMapping[str, Any], idle_seconds: float) -> None:
     """Lift the deadline of a request's body, which may be typed by hand or be live sound.
 
-    Args:
-        scope: of the request.
-        idle_seconds: how long the body may pause; infinite where its reader has a limit of its own.
+    It may pause for `idle_seconds` at a time; infinite where its reader has a limit of its own.
     """
     scope.setdefault("extensions", {})[SLOW_BODY] = {"idle_seconds": idle_seconds}
 
 
 async def wait_while_connected(request: Request, seconds: float) -> None:
-    """Wait for some time, but no longer than the request's client stays connected.
+    """Wait for some time, but no longer than the client of a request stays connected.
 
-    Args:
-        request: one whose body nobody reads any more.
-        seconds: the longest wait.
+    Nobody may read the request's body any more.
     """
     extension = request.scope.get("extensions", {}).get(GONE)
     exchange: Exchange | None = None if extension is None else extension["exchange"]()
@@ -78,12 +74,7 @@ async def wait_while_connected(request: Request, seconds: float) -> None:
 
 
 def log_failure(path: str, error: Exception) -> None:
-    """Log why a file wasn't sent to its end, unless the client has just gone.
-
-    Args:
-        path: of the file's address.
-        error: what happened.
-    """
+    """Log why a file wasn't sent to its end, unless the client has just gone."""
     if isinstance(error, TruncatedFileError):
         log.warning("file ended while it was sent", path=path, reason=str(error))
     elif not isinstance(error, ConnectionError | TimeoutError):
@@ -91,14 +82,12 @@ def log_failure(path: str, error: Exception) -> None:
 
 
 class Exchange:
-    """One request that the application answers, and its response.
+    """A request that the application answers, and its response.
 
     Besides what ASGI has, the application may send files without copying (`ZERO_COPY`) and let an object of
     its own write the body (`STREAM`).
 
     Args:
-        connection: the connection on which the request came.
-        scope: the request's ASGI scope.
         expect_100_continue: whether the client waits for a sign before it sends the body.
         keep_alive: whether the connection stays open behind the response.
 

@@ -92,21 +92,15 @@ class ResponseTemplate:
     def whole(self, common: bytes) -> bytes:
         """Return the header of a 200 response.
 
-        Args:
-            common: encoded header fields of every response of the server; the same object until they change.
+        `common` are the encoded header fields of every response of the server: the same object until they
+        change.
         """
         if self._common is not common:
             self._renew(common)
         return self._whole
 
     def part(self, positions: bytes, length: int, common: bytes) -> bytes:
-        """Return the header of a 206 response.
-
-        Args:
-            positions: the range's first and last position, as Content-Range has them.
-            length: the range's length in bytes.
-            common: as for `whole`.
-        """
+        """Return the header of a 206 response with `length` bytes; `positions` are as in Content-Range."""
         if self._common is not common:
             self._renew(common)
         if self._part_bytes != length:
@@ -146,11 +140,6 @@ class AnsweringConnection(Protocol):
 
 class FastAnswer(abc.ABC):
     """The answer to one request, made on the connection without the application.
-
-    Args:
-        request: the request's first line.
-        access_log: where the answer is counted and logged.
-        area: the name under which it is counted.
 
     Attributes:
         client_host: the client's address as a trusted proxy tells it; None: it is the connection's peer.
@@ -200,20 +189,12 @@ class FastAnswer(abc.ABC):
             self._access_log.write(self.request.method, self.path, status, sent, self.started, client)
 
     def again(self, data: bytes) -> RepeatedRequest | None:
-        """Return an object that answers this request with other ranges, if there can be one.
-
-        Args:
-            data: the request's whole head.
-        """
+        """Return an object that answers this request, given by its head, with other ranges; or None."""
         del data
         return None
 
     def for_all(self, data: bytes) -> RepeatedRequest | None:
-        """Return an object that answers the same bytes from any client, if there can be one.
-
-        Args:
-            data: the request's whole head.
-        """
+        """Return an object that answers the same head to the byte, from any client; or None."""
         del data
         return None
 
@@ -221,21 +202,16 @@ class FastAnswer(abc.ABC):
 class RepeatedRequest(Protocol):
     """A request that is expected again: with other ranges on its connection, or unchanged on any.
 
-    It saves the cost of `FastPath` and `FastAnswer` for answers that are sent at once, which is a good part
-    of the time of a short one.
-
-    Attributes:
-        status: of its answers.
+    It saves the cost of `FastPath` and `FastAnswer`, a good part of the time of a short answer. `status` is
+    that of its answers.
     """
 
     status: int
 
     def reply(self, data: bytes, common: bytes) -> Again | None:
-        """Return the answer to a request; None if it isn't this request, or has another answer.
+        """Return the answer to the bytes of a request; None if it isn't this request, or has another answer.
 
-        Args:
-            data: the bytes as they came.
-            common: encoded header fields that every response of the server has.
+        `common` are the encoded header fields that every response of the server has.
         """
 
     def count(self, length: int) -> None:

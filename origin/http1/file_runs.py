@@ -73,14 +73,9 @@ class FileRuns:
         self._at += sent
 
     def read(self, file: int, most: int) -> memoryview:
-        """Read the next bytes.
+        """Read the next bytes, at most `most`; none if the file is too short.
 
-        Args:
-            file: descriptor of the file.
-            most: how many at most; fewer may come.
-
-        Returns:
-            The bytes, valid until the same thread reads again; none if the file is too short.
+        They are valid until the same thread reads again.
 
         Raises:
             OSError: the file can't be read.
@@ -112,16 +107,10 @@ class FileRuns:
 
 
 def _read(file: int, vectors: Int64, runs: tuple[int, int], begin: int) -> int:
-    """Read from the first of some runs to the last, with the bytes between them.
+    """Read from the first to the last of some runs, with the bytes between them; return how many bytes came.
 
-    Args:
-        file: descriptor of the file.
-        vectors: address and length of each run, and of the gap behind it.
-        runs: numbers of the first and the last run.
-        begin: position of the first run in the file.
-
-    Returns:
-        How many bytes were read.
+    `vectors` has address and length of each run, and of the gap behind it; `begin` is the first run's
+    position.
     """
     first, last = runs
     address = vectors.ctypes.data + first * 2 * vectors.strides[0]

@@ -84,9 +84,7 @@ class HttpProtocol(Connection):
     def _take(self, data: bytes, tried: bytes = b"") -> None:
         """Handle requests one by one as far as their turn has come; the rest waits, and reading pauses.
 
-        Args:
-            data: the bytes that have come.
-            tried: bytes that are known already to need the parser.
+        The bytes in `tried` are known already to need the parser.
         """
         start, pieces, self._is_taking = 0, 0, True
         most = self.limits.pieces_at_once

@@ -68,9 +68,7 @@ class TruncatedFileError(Exception):
 class FileSender:
     """Sends bytes and ranges of files on a connection's socket, one sending at a time.
 
-    Args:
-        loop: the connection's event loop.
-        transport: the connection's transport, which keeps owning the socket.
+    The transport keeps owning the socket.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
@@ -133,17 +131,9 @@ class FileSender:
         return False
 
     def begin_range(self, head: bytes, first: int, last: int, file: int, done: Done | None = None) -> bool:
-        """Send a header and one range of a file, in a shorter way than `begin`, which says what is raised.
+        """Send a header and one range of a file, in a shorter way than `begin`, whose rules hold here too.
 
-        Args:
-            head: bytes that go before the file's.
-            first: the first position of the range.
-            last: the last position.
-            file: descriptor of a regular file, open until the sending has ended.
-            done: as for `begin`.
-
-        Returns:
-            Whether the kernel has taken all the bytes; otherwise, without `done`, `rest` is to be awaited.
+        Without `done`, `rest` is to be awaited if this returns False.
         """
         length = last + 1 - first
         if length <= SINGLE_READ_LIMIT:

@@ -27,8 +27,6 @@ class Stream:
     """The body of a response to one client. No method waits: the writer looks at ``buffered`` before.
 
     Args:
-        transport: the connection's transport.
-        loop: the connection's event loop.
         finish: tells the exchange that the body is complete.
         chunked: whether the body is sent in chunks, which the writer then makes (``as_chunk``).
         plain: whether the connection isn't encrypted, so that bytes may be written past the transport.
@@ -80,8 +78,7 @@ class Stream:
     def bound(self, size: int) -> None:
         """Bound the kernel's send buffer, which would grow to megabytes and hide how far a client lags.
 
-        Args:
-            size: bytes; Linux doubles it for its own needs (socket(7), SO_SNDBUF).
+        Linux doubles the size for its own needs (socket(7), SO_SNDBUF).
         """
         connection = self._transport.get_extra_info("socket")
         if connection is not None:
@@ -119,10 +116,9 @@ class Stream:
             self.queue(memoryview(data)[taken:])
 
     def write_pieces(self, pieces: Sequence[bytes | memoryview]) -> int:
-        """Write unframed pieces of the body, not all of them empty; the kernel joins them.
+        """Write unframed pieces of the body, not all of them empty, and return their size with framing.
 
-        Returns:
-            How many bytes that was, framing included.
+        The kernel joins them.
         """
         if self.chunked:
             pieces = (b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n")
@@ -137,11 +133,7 @@ class Stream:
         return size
 
     def end(self, patience: float) -> None:
-        """End the body, and close the connection once all is sent.
-
-        Args:
-            patience: seconds that the client has for taking it; then the connection is cut.
-        """
+        """End the body, and close once the client has taken it, or after `patience` seconds."""
         if self.closed:
             return
         self.closed = True

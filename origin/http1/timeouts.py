@@ -42,12 +42,7 @@ class SendProgress:
         self._since = 0.0
 
     def seconds_without(self, now: float, sender: FileSender | None) -> float:
-        """Return the seconds for which the client has taken nothing; 0 if nothing waits for it.
-
-        Args:
-            now: the loop's time.
-            sender: the connection's sender of files, if it has one.
-        """
+        """Return the seconds for which the client has taken nothing; 0 if nothing waits for it."""
         buffered = self._transport.get_write_buffer_size()
         if not buffered and (sender is None or not sender.is_sending):
             self._untaken = None
@@ -62,13 +57,6 @@ class SendProgress:
 
 class ConnectionTimeouts:
     """Checks one connection now and then, which is cheaper than a timer per request.
-
-    Args:
-        watched: the connection.
-        transport: its transport.
-        loop: its event loop.
-        limits: the times that a client has.
-        keep_alive_seconds: how long it may be idle between requests.
 
     Attributes:
         since: when it became idle, or began to read a head, by the loop's clock.
