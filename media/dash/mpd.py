@@ -233,7 +233,7 @@ class PictureTemplate:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One encoding of the media in an adaptation set (ISO/IEC 23009-1 §5.3.5).
+    """An encoding of the media in an adaptation set (ISO/IEC 23009-1 §5.3.5).
 
     Attributes:
         id: unique in the manifest.

@@ -234,7 +234,7 @@ def _ape_items(body: bytes) -> Tags:
 
 
 def _clean(text: str) -> str:
-    """One line without control characters, byte order marks and replacement characters."""
+    """Return a text as one line, without control characters, byte order marks and replacement characters."""
     return " ".join(INVISIBLE.sub(" ", text).replace("\ufeff", "").replace("\ufffd", "").split())
 
 

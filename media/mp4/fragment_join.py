@@ -144,7 +144,7 @@ class FragmentJoiner:
 
 
 class _Input:
-    """One stream: its init segment, and behind it what was read but isn't passed on.
+    """A stream that is joined: its init segment, and what was read of it but isn't passed on yet.
 
     Attributes:
         ids: the joint track IDs by its own.

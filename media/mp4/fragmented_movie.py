@@ -168,7 +168,7 @@ class FragmentedMovie:
 
 
 class _TrackTables:
-    """What is known of the samples of one track.
+    """The sample tables of one track, as far as they were read.
 
     Attributes:
         next_time: when the next run begins; of a fragment that doesn't say so itself, too (§8.8.12).

@@ -457,7 +457,7 @@ class _Runs:
 
 
 class _Chunks:
-    """Where the samples lie: ``stsc`` (§8.7.4), and ``stco`` or ``co64`` (§8.7.5).
+    """The positions of samples in a file: ``stsc`` (§8.7.4), and ``stco`` or ``co64`` (§8.7.5).
 
     Attributes:
         description: index of the sample entry that all samples use, from 0.

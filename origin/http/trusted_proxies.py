@@ -58,7 +58,7 @@ class Client:
 
 
 class _Hop(NamedTuple):
-    """What a proxy says of the peer that it has forwarded for; the address is None if it can't be used."""
+    """A peer that a proxy has forwarded for, by the proxy's word; the address is None if it can't be used."""
 
     address: Address | None
     scheme: str | None = None

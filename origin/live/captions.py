@@ -34,7 +34,7 @@ LONGEST_OFFSET = 86_400
 
 @dataclass(slots=True)
 class _Taken:
-    """What became of a body's cues."""
+    """The result of publishing a body's cues."""
 
     cues: int = 0
     late: int = 0
@@ -42,7 +42,7 @@ class _Taken:
 
 @dataclass(frozen=True, slots=True)
 class _Track:
-    """Where a body's cues go: captions of one language, with times that count from ``zero``."""
+    """The captions of one language that a body's cues go to, with times that count from ``zero``."""
 
     commands: Commands
     language: str

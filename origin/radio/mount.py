@@ -317,7 +317,7 @@ class Mount:
 
     @property
     def description(self) -> StationDescription:
-        """What listeners are told about the station now."""
+        """The station's description as listeners get it now."""
         return describe_station(self.name, self.options, self.station.station_info)
 
     @contextlib.contextmanager

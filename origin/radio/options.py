@@ -33,7 +33,7 @@ class AudioSource(Protocol):
 
     @property
     def station_info(self) -> StationInfo:
-        """What it says of the station."""
+        """The station's description by its source."""
         ...
 
     def blocks(self) -> AsyncGenerator[AudioBlock]:

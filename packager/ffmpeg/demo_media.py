@@ -46,7 +46,7 @@ def recipes(tools: Tools) -> list[Recipe]:
 
 
 def _film(*, captions: bool) -> Recipe:
-    """One film in three renditions with the same key frames, from one run."""
+    """Return the run that makes a film in three renditions with the same key frames."""
     source = ffmpeg.input(
         f"testsrc2=size=1280x720:rate={FRAME_RATE}:duration={FILM_SECONDS}", format="lavfi"
     ).filter("noise", alls=6, allf="t")

@@ -135,7 +135,7 @@ class Channel:
 
     @property
     def writers(self) -> Mapping[str, RenditionWriter]:
-        """What appends to its log, by the renditions' names."""
+        """The writers that append to the log, by rendition."""
         return self._plan.writers
 
     def add_date_range(self, tag: DateRange) -> None:
@@ -154,7 +154,7 @@ class Channel:
 
     @property
     def renditions(self) -> Mapping[str, Rendition]:
-        """What it publishes, by name: video from large to small, then the sound; sound from the best on."""
+        """The published renditions by name: video from large to small, then sound from the best on."""
         return self.stream.renditions
 
     @property
@@ -207,7 +207,7 @@ class Channel:
 
     @property
     def losses(self) -> PacketLosses:
-        """What was lost of a source that comes in UDP."""
+        """Counts of packets that were lost of a source in UDP."""
         return self._finder.losses
 
     async def run(self) -> None:

@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def renditions(self) -> dict[str, Rendition]:
-        """By name, video from large to small, then the sound, then captions."""
+        """The renditions by name: video from large to small, then the sound, then captions."""
         return self.publication.renditions
 
 

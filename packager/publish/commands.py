@@ -12,7 +12,7 @@ from media.webvtt import Cue
 
 
 class TooManyEventsError(Exception):
-    """As many events as may are waiting for their time already."""
+    """Too many events wait already for the time at which they begin."""
 
 
 class TooManyCuesError(Exception):
@@ -20,7 +20,7 @@ class TooManyCuesError(Exception):
 
 
 class TooManyFeedsError(Exception):
-    """As many sources of captions as may are there already."""
+    """Too many requests publish captions already."""
 
 
 class Commands(Protocol):

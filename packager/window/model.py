@@ -177,7 +177,7 @@ class LiveSegment(Struct, frozen=True, gc=False):
 
     @property
     def presentation_time(self) -> Fraction:
-        """As for ``StoredSegment``, of a segment on disk; 0 of others."""
+        """The media time at which the first picture of a segment on disk is shown; 0 for other segments."""
         return Fraction(0) if self.stored is None else self.stored.presentation_time
 
     @property

@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class TooManyWaitersError(Exception):
-    """As many requests as may wait already."""
+    """Too many requests wait already."""
 
 
 class Waiter(Protocol):

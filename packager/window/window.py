@@ -132,7 +132,7 @@ class Window:
 
     @property
     def totals(self) -> SegmentTotals:
-        """What the listed segments amount to: their bytes and bandwidths."""
+        """The bytes and bandwidths of the listed segments together."""
         return self._finished.totals
 
     @property
