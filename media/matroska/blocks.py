@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.matroska.ebml import UNKNOWN_SIZE, Element, header
 from media.matroska.tracks import MAX_TRACKS, MatroskaTrack, parse_tracks
+from media.mp4.sample_boxes import Reserve, reserve_nothing
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
@@ -94,13 +95,23 @@ class MatroskaFile:
     cut_short: bool
 
 
-def read_blocks(read: Read, size: int, limits: MatroskaLimits) -> MatroskaFile:
+FRAME_BYTES = 80
+"""Memory that a frame takes at most until it is in its track's tables, with what is computed on the way."""
+
+FRAMES_AT_ONCE = 1 << 16
+"""Frames for which memory is reserved together."""
+
+
+def read_blocks(
+    read: Read, size: int, limits: MatroskaLimits, reserve: Reserve = reserve_nothing
+) -> MatroskaFile:
     """Go through a file.
 
     Args:
         read: reads from it; it may block.
         size: its length in bytes.
         limits: what it may be made of.
+        reserve: called before memory is taken for frames.
 
     Raises:
         MalformedError: it breaks its format, or has no tracks.
@@ -108,7 +119,7 @@ def read_blocks(read: Read, size: int, limits: MatroskaLimits) -> MatroskaFile:
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    reader = _BlockReader(read, size, limits)
+    reader = _BlockReader(read, size, limits, reserve)
     reader.run()
     if reader.tracks is None:
         raise MalformedError("the file has no Tracks")
@@ -118,8 +129,9 @@ def read_blocks(read: Read, size: int, limits: MatroskaLimits) -> MatroskaFile:
 class _BlockReader:
     """Goes from element to element; those that contain the blocks it enters, all others it goes past."""
 
-    def __init__(self, read: Read, size: int, limits: MatroskaLimits) -> None:
-        self._read, self._size, self._limits = read, size, limits
+    def __init__(self, read: Read, size: int, limits: MatroskaLimits, reserve: Reserve) -> None:
+        self._read, self._size, self._limits, self._reserve = read, size, limits, reserve
+        self._reserved = 0
         self.tracks: tuple[MatroskaTrack, ...] | None = None
         self.frames: dict[int, Frames] = {}
         self.timestamp_scale = 1_000_000
@@ -290,6 +302,9 @@ class _BlockReader:
     def _check_count(self) -> None:
         if self._count > self._limits.frames:
             raise TooLargeError(f"more than {self._limits.frames} frames")
+        if self._count > self._reserved:
+            self._reserve(FRAMES_AT_ONCE * FRAME_BYTES)
+            self._reserved += FRAMES_AT_ONCE
 
     @staticmethod
     def _laced(frames: Frames, head: bytes, at: int, block: tuple[int, int, int, int, int]) -> None:

@@ -16,7 +16,15 @@ from media.matroska.sample_entries import codec_facts
 from media.matroska.timing import SECOND, Times, picture_times, sound_times
 from media.matroska.tracks import VIDEO, MatroskaTrack
 from media.mp4.movie import MAX_NAME, Movie, Track
-from media.mp4.sample_boxes import SampleBoxes, SampleColumns, TableRoom, TrackStart, edit_lists
+from media.mp4.sample_boxes import (
+    Reserve,
+    SampleBoxes,
+    SampleColumns,
+    TableRoom,
+    TrackStart,
+    edit_lists,
+    reserve_nothing,
+)
 from media.mp4.samples import stretches
 from media.mp4.track_box import IDENTITY
 
@@ -57,13 +65,16 @@ FIRST_FRAME_BYTES = 16 << 10
 """How much of a track's first frame is looked at: frames of E-AC-3 are no larger."""
 
 
-def read_matroska(read: Read, size: int, limits: MatroskaLimits) -> tuple[Movie, bool]:
+def read_matroska(
+    read: Read, size: int, limits: MatroskaLimits, reserve: Reserve = reserve_nothing
+) -> tuple[Movie, bool]:
     """Read a file.
 
     Args:
         read: reads from it; it may block.
         size: its length in bytes.
         limits: what it may be made of.
+        reserve: called before memory is taken for its frames.
 
     Returns:
         Its film and sound, and whether it ends within a cluster.
@@ -74,7 +85,7 @@ def read_matroska(read: Read, size: int, limits: MatroskaLimits) -> tuple[Movie,
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    found = read_blocks(read, size, limits)
+    found = read_blocks(read, size, limits, reserve)
     room = TableRoom(limits.table_bytes)
     tracks: list[Track] = []
     starts: list[TrackStart | None] = []
@@ -131,15 +142,15 @@ def _with_samples(
     one: Track, track: MatroskaTrack, frames: Frames, found: MatroskaFile, read: Read, room: TableRoom
 ) -> tuple[Track, TrackStart | None]:
     """Give a track its samples and its codec's configuration, and say when it begins."""
-    if not len(frames):
-        return one, None
+    if not len(frames):  # a film is worth seeing without a sound that never came
+        return replace(one, obstacle="it has no samples"), None
     first = read(frames.offsets[0], min(frames.sizes[0], FIRST_FRAME_BYTES))
     ticks, scale = np.asarray(frames.times, np.int64), found.timestamp_scale
     if int(np.abs(ticks).max()) * scale > LONGEST:
         raise TooLargeError("timestamps of more than a hundred years")
     seconds = int(ticks.max() - ticks.min()) * scale / SECOND
     facts = codec_facts(track, first, (len(frames) - 1) / seconds if seconds else 0.0)
-    flags = np.asarray(frames.flags, np.int64)
+    flags = np.asarray(frames.flags)
     if track.kind == VIDEO:
         times = picture_times(ticks, scale, track.default_duration, frames.last_duration)
     else:

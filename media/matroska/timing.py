@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from media.mp4.samples import Int64
+from media.mp4.samples import Int64, stretches
 
 SECOND = 1_000_000_000
 """Nanoseconds, of which the file's ticks are some."""
@@ -77,25 +77,36 @@ def sound_times(
         frame_samples = max(round(median * scale * rate / SECOND), 1)
         steps = np.zeros(0, np.int64)
     else:
-        steps = _in_sections(
-            ticks * scale + laced * (frame_samples * SECOND // rate), scale, rate, frame_samples
-        )
+        steps = _in_sections(ticks, laced, scale, rate, frame_samples)
     if not len(steps):
-        steps = _rounded(ticks * scale, rate) + laced * frame_samples
-    start = np.maximum.accumulate(steps)
+        steps = _rounded(ticks, scale, rate)
+        for part in _parts(len(steps)):
+            steps[part] += np.asarray(laced[part], np.int64) * frame_samples
+    start = np.maximum.accumulate(steps, out=steps)
     last = frame_samples
     if last_duration is not None:
         last = min(max(round(last_duration * scale * rate / SECOND), 1), 16 * frame_samples)
-    decode = np.append(start, int(start[-1]) + last) - int(start[0])
-    return Times(rate, decode, np.zeros(len(start), np.int64), int(start[0]))
+    zero = int(start[0])
+    decode = np.append(start, int(start[-1]) + last)
+    decode -= zero
+    start[:] = 0
+    return Times(rate, decode, start, zero)
 
 
-def _in_sections(nanoseconds: Int64, scale: int, rate: int, frame_samples: int) -> Int64:
+def _parts(count: int) -> list[slice]:
+    """Part what has an entry for each frame, so that what is computed on the way takes little memory."""
+    return [slice(*stretch) for stretch in stretches(0, count)]
+
+
+def _in_sections(ticks: Int64, laced: Int64, scale: int, rate: int, frame_samples: int) -> Int64:
     """Give the samples before each frame; nothing where the timestamps often jump."""
-    count = len(nanoseconds)
-    numbers = np.arange(count)
+    count = len(ticks)
     # Frame by frame what is left is the rounding, until there is a jump.
-    rest = nanoseconds - _exact(numbers * frame_samples, rate)
+    rest = np.empty(count, np.int64)
+    for part in _parts(count):
+        numbers = np.arange(part.start, part.stop)
+        within = np.asarray(laced[part], np.int64) * (frame_samples * SECOND // rate)
+        rest[part] = ticks[part] * scale + within - _exact(numbers * frame_samples, rate)
     found = np.empty(count, np.int64)
     begin, sections, width = 0, 0, 1024
     while begin < count:
@@ -105,14 +116,15 @@ def _in_sections(nanoseconds: Int64, scale: int, rate: int, frame_samples: int) 
         base = int(rest[begin])
         stop, width = begin, 1024
         while stop < count:
-            part = rest[stop : stop + width]
-            off = np.flatnonzero(np.abs(part - base) > scale + scale // 8)
+            ahead = rest[stop : stop + width]
+            off = np.flatnonzero(np.abs(ahead - base) > scale + scale // 8)
             if len(off):
                 stop += int(off[0])
                 break
-            stop, width = stop + len(part), 2 * width
-        first = round(int(nanoseconds[begin]) * rate / SECOND)
-        found[begin:stop] = (numbers[begin:stop] - begin) * frame_samples + first
+            stop, width = stop + len(ahead), 2 * width
+        nanoseconds = int(ticks[begin]) * scale + int(laced[begin]) * (frame_samples * SECOND // rate)
+        first = round(nanoseconds * rate / SECOND)
+        found[begin:stop] = np.arange(first, first + (stop - begin) * frame_samples, frame_samples)
         begin = stop
     return found
 
@@ -123,9 +135,12 @@ def _exact(samples: Int64, rate: int) -> Int64:
     return np.asarray(whole * SECOND + part * SECOND // rate, np.int64)
 
 
-def _rounded(nanoseconds: Int64, timescale: int) -> Int64:
-    whole, part = np.divmod(nanoseconds, SECOND)
-    return np.asarray(whole * timescale + (part * timescale + SECOND // 2) // SECOND, np.int64)
+def _rounded(ticks: Int64, scale: int, timescale: int) -> Int64:
+    rounded = np.empty(len(ticks), np.int64)
+    for part in _parts(len(ticks)):
+        whole, rest = np.divmod(ticks[part] * scale, SECOND)
+        rounded[part] = whole * timescale + (rest * timescale + SECOND // 2) // SECOND
+    return rounded
 
 
 def picture_times(ticks: Int64, scale: int, default_duration: int, last_duration: int | None) -> Times:
@@ -144,20 +159,24 @@ def picture_times(ticks: Int64, scale: int, default_duration: int, last_duration
     if not length:
         gaps = np.diff(ordered)
         length = max(int(np.median(gaps)), 1) if len(gaps) else max(timescale // 25, 1)
-    delay = int((ordered - shown).max())
+    shown -= ordered
+    delay = -int(shown.min())
     if delay > LONGEST_REORDERING * timescale:
-        ordered = shown = np.maximum.accumulate(shown)
+        shown += ordered
+        ordered = np.maximum.accumulate(shown, out=ordered)
+        shown[:] = 0
         delay = 0
     # The n-th picture is decoded so long before the n-th is shown that none is late.
     start = int(ordered[0]) - delay
-    decode = np.append(ordered - delay, int(ordered[-1]) - delay + length)
-    return Times(timescale, decode - start, shown - ordered + delay, start)
+    shown += delay
+    decode = np.append(ordered, int(ordered[-1]) + length)
+    decode -= start + delay
+    return Times(timescale, decode, shown, start)
 
 
 def _on_a_grid(ticks: Int64, scale: int, default_duration: int) -> tuple[int, Int64, int]:
     """Give timescale, times and a frame's length, exact where the frames come at a constant rate."""
-    nanoseconds = ticks * scale
-    first, last = int(nanoseconds.min()), int(nanoseconds.max())
+    first, last = int(ticks.min()) * scale, int(ticks.max()) * scale
     average = Fraction(last - first, max(len(ticks) - 1, 1))
     # Over all frames the rounding of two timestamps is what the average can be wrong by.
     unsure = float(scale / max(last - first, 1)) + NEAR
@@ -165,16 +184,29 @@ def _on_a_grid(ticks: Int64, scale: int, default_duration: int) -> tuple[int, In
         if nanoseconds_each < SHORTEST_FRAMES * scale:
             continue
         for rate in _rates_near(SECOND / nanoseconds_each, doubt):
-            each = SECOND / rate
-            numbers = np.rint((nanoseconds - first) / float(each)).astype(np.int64)
-            exact = _exact(numbers * rate.denominator, rate.numerator)
-            off = np.abs(nanoseconds - first - exact)
-            if int(off.max()) <= scale + scale // 8 and len(np.unique(numbers)) == len(numbers):
+            numbers = _numbers(ticks, scale, first, rate)
+            if len(numbers):
                 factor = -(-1000 // rate.numerator)
                 timescale, length = rate.numerator * factor, rate.denominator * factor
-                return timescale, numbers * length + round(first * timescale / SECOND), length
+                numbers *= length
+                numbers += round(first * timescale / SECOND)
+                return timescale, numbers, length
     timescale = SECOND // scale if SECOND % scale == 0 and scale <= 10_000_000 else PLAIN_TIMESCALE
-    return timescale, _rounded(nanoseconds, timescale), 0
+    return timescale, _rounded(ticks, scale, timescale), 0
+
+
+def _numbers(ticks: Int64, scale: int, first: int, rate: Fraction) -> Int64:
+    """Number the frames by their times at a constant rate; nothing where they don't keep it."""
+    numbers, each = np.empty(len(ticks), np.int64), float(SECOND / rate)
+    for part in _parts(len(ticks)):
+        nanoseconds = ticks[part] * scale - first
+        numbers[part] = np.rint(nanoseconds / each)
+        exact = _exact(numbers[part] * rate.denominator, rate.numerator)
+        if int(np.abs(nanoseconds - exact).max()) > scale + scale // 8:
+            return numbers[:0]
+    ordered = np.sort(numbers)
+    is_twice = bool((ordered[1:] == ordered[:-1]).any())
+    return numbers[:0] if is_twice else numbers
 
 
 def _rates_near(rate: Fraction, doubt: float) -> Sequence[Fraction]:

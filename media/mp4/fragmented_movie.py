@@ -25,7 +25,15 @@ from media.mp4.moof import (
     parse_trex,
 )
 from media.mp4.movie import Edit, Movie, Track
-from media.mp4.sample_boxes import SampleBoxes, SampleColumns, TableRoom, TrackStart, edit_lists
+from media.mp4.sample_boxes import (
+    Reserve,
+    SampleBoxes,
+    SampleColumns,
+    TableRoom,
+    TrackStart,
+    edit_lists,
+    reserve_nothing,
+)
 from media.mp4.samples import Int64, SampleTable, stretches
 
 _FARTHEST = 1 << 62
@@ -57,16 +65,24 @@ class FragmentedMovie:
         moov: payload of that box.
         size: the file's length in bytes; samples that reach beyond it were never written.
         limits: what the file may be made of.
+        reserve: called before memory is taken for the tables.
 
     Attributes:
         cut_short: whether samples are missing at the file's end.
     """
 
-    def __init__(self, movie: Movie, moov: bytes, size: int, limits: FragmentedLimits) -> None:
+    def __init__(
+        self,
+        movie: Movie,
+        moov: bytes,
+        size: int,
+        limits: FragmentedLimits,
+        reserve: Reserve = reserve_nothing,
+    ) -> None:
         given = parse_trex(moov)
         self._movie, self._size, self._limits = movie, size, limits
         self._defaults = {track.track_id: given.get(track.track_id, Defaults()) for track in movie.tracks}
-        room = TableRoom(limits.table_bytes)
+        room = TableRoom(limits.table_bytes, reserve)
         self._tracks = {track.track_id: _TrackTables(track, room) for track in movie.tracks}
         self._fragments = self._boxes = self._samples = 0
         self.cut_short = False

@@ -6,6 +6,7 @@ Samples come in as arrays, some thousand at a time, and are kept as compactly as
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from math import lcm
 from typing import NamedTuple
@@ -24,22 +25,44 @@ LATEST_START_SECONDS = 10
 """When a film may begin; one that begins later is a part of a longer recording, whose times begin at 0."""
 
 
+Reserve = Callable[[int], None]
+"""Called before so many more bytes of memory are taken; it may wait until they are free."""
+
+RESERVED_AT_ONCE = 1 << 20
+"""Bytes that are reserved together."""
+
+WRITING_SHARE = 2
+"""How many times the tables' memory is taken at most while they are written: the largest is copied."""
+
+
+def reserve_nothing(_nbytes: int) -> None:
+    """Let memory be taken that nobody counts."""
+
+
 class TableRoom:
     """How much memory the tables of all tracks of a file may still take.
 
     Args:
         nbytes: for all together.
+        reserve: called before it is taken.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, reserve: Reserve = reserve_nothing) -> None:
         self._nbytes = nbytes
         self._left = nbytes
+        self._reserve = reserve
+        self._reserved_left = nbytes
 
     def take(self, nbytes: int) -> None:
         """Take some of it; TooLargeError where there isn't so much left."""
         self._left -= nbytes
         if self._left < 0:
             raise TooLargeError(f"tables of samples of more than {self._nbytes} bytes")
+        lacking = self._reserved_left - self._left
+        if lacking > 0:
+            count = -(-lacking // RESERVED_AT_ONCE) * RESERVED_AT_ONCE
+            self._reserve(WRITING_SHARE * count)
+            self._reserved_left -= count
 
 
 class SampleColumns(NamedTuple):
@@ -102,18 +125,19 @@ class SampleBoxes:
             self._write(last=False)
 
     def render(self) -> dict[bytes, memoryview]:
-        """Give the payloads of the boxes by type, version and flags included."""
+        """Give the payloads of the boxes by type, version and flags included, once: nothing is left here."""
         if self._waiting:
             self._write(last=True)
+        some_depend = len(self._sync) != 4 * self._written
         tables = {
             b"stts": _counted(self._durations.rows, 8),
             b"stsc": _counted(self._chunk_runs, 12),
-            b"stsz": struct.pack(">III", 0, 0, self._written) + self._sizes,
+            b"stsz": _joined(struct.pack(">III", 0, 0, self._written), self._sizes),
             b"co64": _counted(self._places, 8),
         }
         if self._offsets.any:
             tables[b"ctts"] = _counted(self._offsets.rows, 8, version=1)  # §8.6.1.3: signed from version 1 on
-        if len(self._sync) != 4 * self._written:  # §8.6.2: without it every sample is a sync sample
+        if some_depend:  # §8.6.2: without it every sample is a sync sample
             tables[b"stss"] = _counted(self._sync, 4)
         return {kind: memoryview(table) for kind, table in tables.items()}
 
@@ -190,7 +214,14 @@ class _RunLengths:
 
 
 def _counted(rows: bytearray, width: int, version: int = 0) -> bytes:
-    return struct.pack(">B3xI", version, len(rows) // width) + rows
+    return _joined(struct.pack(">B3xI", version, len(rows) // width), rows)
+
+
+def _joined(head: bytes, rows: bytearray) -> bytes:
+    """Put a head before rows, whose memory is freed: of the tables of a film only one is there twice."""
+    table = head + rows
+    rows.clear()
+    return table
 
 
 class TrackStart(NamedTuple):

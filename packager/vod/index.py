@@ -17,6 +17,7 @@ from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_
 from media.mp4.init_segment import write_init_segment
 from media.mp4.languages import language_tag
 from media.mp4.movie import MAX_MOOV, Movie, Track
+from media.mp4.sample_boxes import Reserve, reserve_nothing
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
 from packager.vod.chapters import NO_CHAPTERS, ChapterSource, chapter_source
@@ -237,13 +238,16 @@ class FileIndex:
         return next((track for track in self.tracks if track.name == name), None)
 
 
-def read_index(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex:
+def read_index(
+    read: Read, size: int, limits: IndexLimits = LIMITS, reserve: Reserve = reserve_nothing
+) -> FileIndex:
     """Index a file.
 
     Args:
         read: reads from the file; it may block.
         size: the file's length in bytes.
         limits: what the index may be made of.
+        reserve: called before memory is taken for tables that the file doesn't have.
 
     Returns:
         The index.
@@ -254,7 +258,7 @@ def read_index(read: Read, size: int, limits: IndexLimits = LIMITS) -> FileIndex
         TooLargeError: there is more in it than the limits allow.
         OSError: it can't be read.
     """
-    found = read_movie(read, size, limits.moov_bytes, limits.containers)
+    found = read_movie(read, size, limits.moov_bytes, limits.containers, reserve)
     index = index_movie(found.movie, found.nbytes, size, limits)
     if found.cut_short is not None:
         index = replace(index, left_out=(*index.left_out, found.cut_short))

@@ -133,9 +133,13 @@ class Reading:
     def __call__(self, offset: int, length: int) -> bytes:
         """Read bytes of the file, once there is room for them."""
         if length > self._small_read:
-            self._memory.reserve(length, self._reserved)
-            self._reserved += length
+            self.reserve(length)
         return self._read(offset, length)
+
+    def reserve(self, count: int) -> None:
+        """Wait for room for bytes that aren't in the file but are about to be taken, and hold it likewise."""
+        self._memory.reserve(count, self._reserved)
+        self._reserved += count
 
     def __enter__(self) -> Self:
         return self

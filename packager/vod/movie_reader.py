@@ -15,6 +15,7 @@ from media.mp4.boxes import LARGEST_HEADER, header
 from media.mp4.faststart import MoovFinder
 from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
 from media.mp4.movie import Movie, parse_movie
+from media.mp4.sample_boxes import Reserve, reserve_nothing
 
 Read = Callable[[int, int], bytes]
 """Reads (offset, length) of a file; fewer bytes only where it ends."""
@@ -57,7 +58,9 @@ class ContainerLimits:
     matroska: MatroskaLimits = field(default_factory=MatroskaLimits)
 
 
-def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) -> ReadMovie:
+def read_movie(
+    read: Read, size: int, moov_bytes: int, limits: ContainerLimits, reserve: Reserve = reserve_nothing
+) -> ReadMovie:
     """Read what a file says of its tracks.
 
     Args:
@@ -65,6 +68,7 @@ def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) 
         size: the file's length in bytes.
         moov_bytes: largest ``moov``, which is read as a whole.
         limits: what a file without a whole one may be made of.
+        reserve: called before memory is taken for tables that no file has.
 
     Raises:
         MalformedError: the file breaks its format.
@@ -77,7 +81,7 @@ def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) 
     if head[:1] == head[TS_PACKET : TS_PACKET + 1] == b"G":
         raise UnsupportedError("MPEG-TS, whose samples lie in pieces; ffmpeg -c copy makes an MP4 of it")
     if head.startswith(MAGIC):
-        movie, cut_short = read_matroska(read, size, limits.matroska)
+        movie, cut_short = read_matroska(read, size, limits.matroska, reserve)
         return ReadMovie(movie, _table_bytes(movie), LACKING if cut_short else None)
     finder = MoovFinder(size, moov_bytes)
     found = None
@@ -93,7 +97,8 @@ def read_movie(read: Read, size: int, moov_bytes: int, limits: ContainerLimits) 
     for track in movie.tracks:  # an encrypted file is named so, whatever else is in it
         if any(entry[4:8] in (b"encv", b"enca") for entry in track.sample_entries):
             raise UnsupportedError("encrypted media")
-    return _joined(FragmentedMovie(movie, moov, size, limits.fragmented), read, found.end, size, moov_bytes)
+    fragments = FragmentedMovie(movie, moov, size, limits.fragmented, reserve)
+    return _joined(fragments, read, found.end, size, moov_bytes)
 
 
 def _joined(fragments: FragmentedMovie, read: Read, position: int, size: int, moof_bytes: int) -> ReadMovie:

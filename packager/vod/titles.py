@@ -699,7 +699,7 @@ class Titles:
             if not mine:
                 raise TimeoutError(f"{file.path} waits for others to be indexed")
             with self._memory.reading(file.pread) as read:
-                index = read_index(read, file.size, self._limits.index)
+                index = read_index(read, file.size, self._limits.index, read.reserve)
                 self._memory.add(index)
             for line in index.left_out:
                 log.warning("track_left_out", file=str(file.path), reason=line)

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from media.mp4.sample_boxes import Reserve, reserve_nothing
 from packager.library.storage import Library
 from packager.vod import TitleLimits, Titles
 from packager.vod.index import FileIndex, IndexLimits, read_index
 from packager.vod.index_memory import IndexMemory, IndexMemoryLimits
 from tests.packager.crafted import film, write
+from tests.packager.films import derived
 from tests.waiting import wait_for
 
 MEBIBYTE = 1 << 20
@@ -134,3 +136,80 @@ def test_what_is_read_in_small_pieces_is_not_counted() -> None:
         assert reading(5, 101) == data[5:106]
         assert memory.reserved == 101
     assert memory.reserved == 0
+
+
+CLUSTER = b"\x1f\x43\xb6\x75"
+
+
+def matroska(frames: int, tracks: tuple[int, ...] = (1, 2)) -> bytes:
+    """Write a film of frames of all sizes at odd times, with something between each two of them."""
+    source = derived("bframes.mp4.mkv", "bframes.mp4").read_bytes()
+    head = bytearray(source[: source.index(CLUSTER)])
+    size_at = head.index(b"\x18\x53\x80\x67") + 4
+    head[size_at : size_at + 8] = b"\x01" + b"\xff" * 7  # of unknown size
+    random = np.random.default_rng(1)
+    written = bytearray(head)
+    for first in range(0, frames, 2000):
+        body = bytearray(b"\xe7\x88" + (first // 2000 * 32000).to_bytes(8, "big"))
+        numbers = enumerate(zip(random.integers(1, 60, 2000), random.integers(0, 400, 2000), strict=True))
+        for number, (size, late) in numbers:
+            time = (number * 15 + int(late)).to_bytes(2, "big")
+            track, key = 0x80 | tracks[number % len(tracks)], b"\x80" if number % 4 < 2 else b"\0"
+            body += b"\xa3" + bytes((0x84 + int(size), track)) + time + key + b"x" * int(size)
+            body += b"\xec\x80" if number % 3 else b""
+        written += CLUSTER + b"\x01" + len(body).to_bytes(7, "big") + body
+    return bytes(written)
+
+
+def read_index_of(data: bytes, reserve: Reserve = reserve_nothing) -> FileIndex:
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length]
+
+    return read_index(read, len(data), IndexLimits(), reserve)
+
+
+@pytest.mark.parametrize("tracks", [(1, 2), (1,)])
+def test_what_an_index_takes_while_it_is_made_is_reserved_before(tracks: tuple[int, ...]) -> None:
+    """Also of a file that has no tables, of which they are made while it is gone through."""
+    data, reserved = matroska(64_000, tracks), list[int]()
+    gc.collect()
+    tracemalloc.start()
+    try:
+        index = read_index_of(data, reserved.append)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(index.tracks[0].samples) * len(tracks) == 64_000
+    assert peak < sum(reserved) + 2 * MEBIBYTE
+    assert sum(reserved) < 3 * peak
+
+
+def test_films_without_tables_take_their_room_among_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = matroska(40_000)
+    for number in range(4):
+        (tmp_path / f"{number}.mkv").write_bytes(data)
+    alone: list[int] = []
+    read_index_of(data, alone.append)
+    limit = sum(alone) * 2
+    titles = Titles(Library(tmp_path), TitleLimits(index_bytes=limit, made_at_once=2))
+    seen: list[int] = []
+    real = IndexMemory.reserve
+
+    def noting(memory: IndexMemory, count: int, own: int = 0) -> None:
+        real(memory, count, own)
+        seen.append(memory.reserved + memory.used)
+
+    monkeypatch.setattr(IndexMemory, "reserve", noting)
+    with ThreadPoolExecutor(4) as executor:
+        names = [f"{number}.mkv" for number in range(4)]
+        assert set(executor.map(lambda name: len(titles.track(name, "video").samples), names)) == {20_000}
+    assert len(seen) == 4 * len(alone)
+    assert 0 < max(seen) <= limit
+
+
+def test_a_track_without_a_frame_is_left_out_and_the_others_are_played() -> None:
+    index = read_index_of(matroska(4000, (1,)))
+    assert [track.name for track in index.tracks] == ["video"]
+    assert any("it has no samples" in line for line in index.left_out)
