@@ -53,7 +53,7 @@ setup: .venv/.setup player/vendor/hls.min.mjs
 .venv/.setup-test: .venv/.setup .ci/system-packages | $(filter .tools/%,$(UV))
 	.ci/system-packages chromium
 	.ci/system-packages test-programs
-	$(SYNC) --inexact --group validators --python "$(PYTHON)"
+	$(SYNC) --inexact --group validators --group token-sources --python "$(PYTHON)"
 	$(BIN)/python -m tests.demo_media
 	@touch $@
 

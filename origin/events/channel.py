@@ -185,7 +185,8 @@ class EventChannel:
         Raises:
             ValueError: it is larger than all that is kept.
         """
-        event = self._append(name, text)
+        # LangChain's texts are of a subclass of str, which msgspec doesn't write.
+        event = self._append(name, str(text))
         if name == END:
             self._readers.end()
             self._wake()

@@ -1,13 +1,16 @@
-"""Asynchronous iterators as sources of an event channel."""
+"""Asynchronous iterators as sources of an event channel, language models of others among them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.event_server import a_channel
+from tests.event_server import LIMIT, WAYS, Way, a_channel, reading, serving
+
+QUESTION = "Why is the sky blue?"
+ANSWER = "Grüße,\n  aus  東京!"
 
 
 class Source:
@@ -67,3 +70,67 @@ async def test_a_source_is_let_go_when_its_event_isnt_taken_or_it_is_cancelled()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert source.is_closed
+
+
+class Accessor(str):
+    """A text as LangChain's chunks have it: of a class of its own, which can be called."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_texts_of_other_classes_are_texts(way: Way) -> None:
+    async def pieces() -> AsyncIterator[str]:
+        yield Accessor("Grüße")
+
+    async with serving() as server:
+        assert await server.channel.publish_from(pieces()) == 1
+        async with reading(way, server, "", bool) as (got, task):
+            await asyncio.wait_for(task, LIMIT)
+    assert [one.data for one in got] == ["Grüße"]
+
+
+def langchain() -> Callable[[], Awaitable[AsyncIterator[str]]]:
+    """Give an answer as the README's example takes it."""
+    models = pytest.importorskip("langchain_core.language_models", reason="`make test` installs it")
+    messages = pytest.importorskip("langchain_core.messages")
+    model = models.GenericFakeChatModel(messages=iter([messages.AIMessage(content=ANSWER)]))
+
+    async def asked() -> AsyncIterator[str]:
+        return (chunk.text async for chunk in model.astream(QUESTION))
+
+    return asked
+
+
+def llama_index() -> Callable[[], Awaitable[AsyncIterator[str]]]:
+    """The same of a model that repeats what it is asked, letter by letter."""
+    models = pytest.importorskip("llama_index.core.llms", reason="`make test` installs it")
+    model = models.MockLLM()
+
+    async def asked() -> AsyncIterator[str]:
+        answer = await model.astream_complete(ANSWER)
+        return (chunk.delta async for chunk in answer)
+
+    return asked
+
+
+@pytest.fixture(params=[langchain, llama_index], ids=lambda made: made.__name__)
+def ask(request: pytest.FixtureRequest) -> Callable[[], Awaitable[AsyncIterator[str]]]:
+    """Ask a language model; its package is imported here, since that takes seconds."""
+    asked: Callable[[], Awaitable[AsyncIterator[str]]] = request.param()
+    return asked
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+async def test_the_answer_of_a_language_model_is_read_as_it_was_given(
+    ask: Callable[[], Awaitable[AsyncIterator[str]]], way: Way
+) -> None:
+    async with serving(a_channel(history=1000)) as server:
+        count = await server.channel.publish_from(await ask(), "token")
+        async with reading(way, server, "", lambda got: "".join(one.data for one in got) == ANSWER) as (
+            got,
+            task,
+        ):
+            await asyncio.wait_for(task, LIMIT)
+    assert count > 3
+    assert {one.name for one in got} == {"token"}
