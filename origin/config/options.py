@@ -218,6 +218,8 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Events that are kept for readers who come again, or later."""
     keep_for: Duration = "0"
     """How long they are kept at most: ``90s``, ``30m``, ``2h``; 0: as long as there is room."""
+    history: Duration = "0"
+    """How long what is kept survives a restart, on disk in the data folder; 0: not at all."""
     replay: bool = True
     """Whether new readers get what is kept first; else only what comes."""
     flush_interval: Annotated[float, Meta(ge=0, le=1)] = 0.016

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from origin.events.limits import ChannelLimits
-from origin.events.log import Event, EventLog, Resumption
+from origin.events.log import Event, EventLog, Past, Resumption
 from origin.events.readers import Reader, Readers, as_text, welcome
 from origin.http1.stream import Stream
 
@@ -96,6 +96,7 @@ class EventChannel:
         gaps: seconds between events.
         first_events: seconds from a reader's coming to its first event.
         on_publish: called with each event, as by what keeps it on disk.
+        stored: waits until what was published survives this process; None where nothing does.
     """
 
     def __init__(
@@ -119,10 +120,11 @@ class EventChannel:
         self._written = self._pinged = clock()
         self._last_published: float | None = None
         self._told_readers, self._told_at = 0, clock()
-        self._beginning = 0
+        self._beginning: int | None = None
         self.published = 0
         self.closed = self.ended = False
         self.on_publish: Callable[[Event], None] | None = None
+        self.stored: Callable[[], Awaitable[None]] | None = None
 
     @property
     def epoch(self) -> str:
@@ -163,6 +165,12 @@ class EventChannel:
     def last_id(self) -> str:
         """Id of the newest event; before the first, of the position there."""
         return self.log.identity_before(self.log.end)
+
+    def restore(self, past: Past) -> None:
+        """Put what earlier lives have published before the events of this one."""
+        self.log.restore(past)
+        if not self.published:
+            self.ended = bool(past.events) and past.events[-1].name == END
 
     # Publishing
 

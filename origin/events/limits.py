@@ -79,6 +79,35 @@ class PublishLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLimits:
+    """Limits of what is kept of a channel on disk.
+
+    Attributes:
+        seconds: how long events are kept; an eighth longer on disk.
+        disk_bytes: of all files of a channel; beyond, the oldest go.
+        file_bytes: from which on a new file is begun.
+        files: that are read at most.
+        waiting_bytes: of events that wait for the disk; beyond, they are lost from the history.
+        write_seconds: between two writes.
+        look_seconds: between two looks at what is too old.
+        retry_seconds: after which a disk that took nothing is tried again.
+        restore_seconds: how long a starting server waits for the past, which another one may hold.
+        stored_seconds: how long a publisher waits for the disk before it gets its answer all the same.
+    """
+
+    seconds: float = 3600.0
+    disk_bytes: int = 8 << 20
+    file_bytes: int = 1 << 20
+    files: int = 1000
+    waiting_bytes: int = 8 << 20
+    write_seconds: float = 0.01
+    look_seconds: float = 10.0
+    retry_seconds: float = 5.0
+    restore_seconds: float = 5.0
+    stored_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventLimits:
     """The limits of a server's event channels.
 
@@ -86,6 +115,7 @@ class EventLimits:
         channel: of each channel.
         publish: of those who publish.
         sockets: of what a WebSocket may send.
+        history: of what is kept on disk.
         news_seconds: between two looks at what channels include of stations and live channels.
         presence_seconds: between two events about the number of readers.
     """
@@ -93,5 +123,6 @@ class EventLimits:
     channel: ChannelLimits = field(default_factory=ChannelLimits)
     publish: PublishLimits = field(default_factory=PublishLimits)
     sockets: WebSocketLimits = field(default_factory=WebSocketLimits)
+    history: HistoryLimits = field(default_factory=HistoryLimits)
     presence_seconds: float = 1.0
     news_seconds: float = 0.5

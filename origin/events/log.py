@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from origin.events.formats import Format
 from origin.fan_out.ring import Cursor, Ring
@@ -14,6 +14,9 @@ IDENTITY_CHARS = 64
 
 EVENT_OVERHEAD = 64
 """Bytes that an event counts for beside its text: id, type and framing."""
+
+EPOCH = re.compile("[0-9A-Za-z]{1,32}")
+"""Names of a channel's lives."""
 
 _IDENTITY = re.compile(r"([0-9A-Za-z]{1,32})-(0|[1-9][0-9]{0,17})")
 _LINE_ENDS = re.compile(r"\r\n|\r")
@@ -55,6 +58,11 @@ class Event:
         return found
 
 
+def size_of(name: str, data: bytes) -> int:
+    """Give what an event counts for, by its type and its data in UTF-8."""
+    return len(data) + len(name) + EVENT_OVERHEAD
+
+
 @dataclass(frozen=True, slots=True)
 class Resumption:
     """Where a reader goes on.
@@ -76,6 +84,32 @@ class Resumption:
     def complete(self) -> bool:
         """Whether it misses none."""
         return not self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class PastEpoch:
+    """An earlier life of a channel.
+
+    Attributes:
+        epoch: its name.
+        last: number of its last event; 0 if there was none.
+    """
+
+    epoch: str
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was kept of a channel's earlier lives.
+
+    Attributes:
+        epochs: the lives, in order, between which nothing is missing.
+        events: their newest events, without a gap, in order.
+    """
+
+    epochs: tuple[PastEpoch, ...] = ()
+    events: tuple[Event, ...] = ()
 
 
 class EventLog:
@@ -101,6 +135,8 @@ class EventLog:
         self._seconds = seconds
         self._clock = clock
         self._ring: Ring[Event, Cursor] = Ring(most_bytes, capacity)
+        # Of each earlier life, the newest first: the number here of the position before its first event.
+        self._past: list[tuple[PastEpoch, int]] = []
 
     @property
     def end(self) -> int:
@@ -133,10 +169,25 @@ class EventLog:
         raw = text.encode("utf-8", "replace")
         # UTF-8 has no lone surrogates; "replace" makes them question marks.
         text = text if text.isascii() else raw.decode()
-        size = len(raw) + len(name) + EVENT_OVERHEAD
+        size = size_of(name, raw)
         event = Event(self.epoch, self.end + 1, name, text, self._clock(), self._ring.end, size)
         self._ring.put(event)
         return event
+
+    def restore(self, past: Past) -> None:
+        """Put the events of earlier lives before those of this one; they keep their ids.
+
+        They are numbered backwards from 0, so that it doesn't matter what was published meanwhile.
+        """
+        position = 0
+        for life in reversed(past.epochs):
+            position -= life.last
+            self._past.append((life, position))
+        if self.first > 0:
+            return
+        for event in reversed(past.events):
+            if not self._ring.put_before(replace(event, start=self._ring.start - event.size)):
+                return
 
     def expire(self) -> None:
         """Drop what is older than the limit."""
@@ -157,31 +208,38 @@ class EventLog:
         """Count the bytes of the events from a number on."""
         return self._ring.lag(Cursor(sequence))
 
-    def since(self, identity: str | None, *, replay: bool = True, beginning: int = 0) -> Resumption:
+    def since(self, identity: str | None, *, replay: bool = True, beginning: int | None = None) -> Resumption:
         """Find where a reader goes on.
 
         Args:
             identity: Last-Event-ID of the reader; None or "" for a new reader.
             replay: whether a new reader begins with the oldest event that is kept, or with the next.
-            beginning: number of the event with which it begins at the earliest.
+            beginning: number of the event with which it begins at the earliest; None for the oldest.
         """
         self.expire()
         first = self.first
         if not identity:
-            if replay and 0 < beginning < first:
-                return self._reset("expired", first - beginning)
-            start = max(first, beginning) if replay else self.end
+            earliest = first if beginning is None else beginning
+            if replay and earliest < first:
+                return self._reset("expired", first - earliest)
+            start = earliest if replay else self.end
             return Resumption(start, identity=self.identity_before(start))
         found = _IDENTITY.fullmatch(identity[: IDENTITY_CHARS + 1])
         if found is None:
             return self._reset("invalid", None)
         epoch, offset = found[1], int(found[2])
-        if epoch != self.epoch:
+        span = self._span_of(epoch)
+        if span is None:
             return self._reset("restart", None)
+        start, last = span
         # The position before the first event has an id, too.
-        if offset > self.end:
-            return self._reset("invalid", None)
-        sequence = offset
+        if offset > last:
+            if epoch == self.epoch:
+                return self._reset("invalid", None)
+            # It has had events that weren't kept, and there may be others that it hasn't had.
+            after = max(start + last, first)
+            return Resumption(after, "restart", None, self.identity_before(after))
+        sequence = start + offset
         if sequence < first:
             return self._reset("expired", first - sequence)
         return Resumption(sequence, identity=identity)
@@ -189,6 +247,15 @@ class EventLog:
     def _reset(self, reason: str, lost: int | None) -> Resumption:
         return Resumption(self.first, reason, lost, self.identity_before(self.first))
 
+    def _span_of(self, epoch: str) -> tuple[int, int] | None:
+        """Return the position before a life's first event and its last one's offset; None: unknown."""
+        if epoch == self.epoch:
+            return 0, self.end
+        return next(((start, life.last) for life, start in self._past if life.epoch == epoch), None)
+
     def identity_before(self, sequence: int) -> str:
         """Return the id of the event before a number, with which a reader would go on there."""
-        return f"{self.epoch}-{sequence}"
+        if sequence > 0 or not self._past:
+            return f"{self.epoch}-{sequence}"
+        life, start = next((one for one in self._past if sequence > one[1]), self._past[-1])
+        return f"{life.epoch}-{sequence - start}"

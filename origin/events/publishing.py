@@ -148,6 +148,9 @@ class Publisher:
                 headers["retry-after"] = str(int(error.retry_after) + 1)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+        if count and self._channel.stored is not None:
+            # What a publisher has been told the id of isn't lost when this process is killed.
+            await self._channel.stored()
         body = msgspec.json.encode({**told, "count": count, "ids": list(ids)})
         return Response(body + b"\n", status, headers, JSON_TYPE)
 

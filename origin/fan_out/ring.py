@@ -66,6 +66,11 @@ class Ring(Generic[BlockT, CursorT]):
         return self._size
 
     @property
+    def start(self) -> int:
+        """Offset of the oldest byte that is kept; of the next one if there is none."""
+        return self._end - self._size
+
+    @property
     def end(self) -> int:
         """Offset behind the newest byte since the ring was made."""
         return self._end
@@ -113,6 +118,19 @@ class Ring(Generic[BlockT, CursorT]):
         for cursor in [cursor for cursor in self._cursors if cursor.sequence < self._first]:
             if cursor.on_lag is not None:
                 cursor.on_lag()
+
+    def put_before(self, block: BlockT) -> bool:
+        """Put a block before the oldest one, with the number before its; return False if there is no room.
+
+        Its ``start`` is to be ``start`` minus its size.
+        """
+        is_full = self._most_blocks is not None and len(self._blocks) >= self._most_blocks
+        if is_full or self._size + block.size > self.capacity:
+            return False
+        self._first -= 1
+        self._blocks[self._first] = block
+        self._size += block.size
+        return True
 
     def drop_oldest(self) -> None:
         """Evict the oldest block; there must be one."""

@@ -19,7 +19,7 @@ import uvicorn
 from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import logs
 from origin.config.kept_secrets import MadeSecret, event_channel_of, station_of, with_secrets
-from origin.config.options import Config, redactor_of
+from origin.config.options import Config, redactor_of, seconds
 from origin.config.warnings import unserved
 from origin.files.fast_path import FileFastPath
 from origin.http.client_limits import ClientLimits
@@ -214,7 +214,7 @@ def _uvicorn_config(config: Config, services: Services, options: AccessOptions) 
 
 
 def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | None:
-    """Lock the data folder, if live channels store anything there.
+    """Lock the data folder, if live channels or event channels store anything there.
 
     Args:
         config: all options.
@@ -225,7 +225,8 @@ def _lock(config: Config, look_seconds: float, *, patient: bool) -> DataLock | N
         DataInUseError: another server has it, and ``patient`` is false.
         OSError: it can't be created or written.
     """
-    if not config.server.data or not config.live:
+    has_histories = any(seconds(one.history) for one in config.events)
+    if not config.server.data or not (config.live or has_histories):
         return None
     lock = DataLock(Path(config.server.data).expanduser(), look_seconds)
     try:

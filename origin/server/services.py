@@ -28,7 +28,8 @@ from origin.config.options import (
 from origin.config.warnings import serves_channel
 from origin.events.channel import ChannelOptions as EventChannelOptions
 from origin.events.channel import EventChannel, new_epoch
-from origin.events.limits import EventLimits
+from origin.events.history import EventHistory
+from origin.events.limits import EventLimits, HistoryLimits
 from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import RequestCounters
 from origin.radio.mount import Mount
@@ -181,6 +182,16 @@ class Services:
             )
             for options in config.events
         }
+        self.event_histories = {
+            options.name: EventHistory(
+                self.event_channels[options.name],
+                place,
+                history_limits(options, config.limits, limits.events),
+            )
+            for options in config.events
+            if seconds(options.history)
+            and (place := _data_folder(config, "events", options.name)) is not None
+        }
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
         for channel in self.channels.values():
@@ -265,6 +276,8 @@ class Services:
         ):
             self._work = group.create_task(self._serve())
             try:
+                for history in self.event_histories.values():
+                    await history.wait_until_restored()
                 yield
             finally:
                 self._work.cancel()
@@ -306,6 +319,11 @@ class Services:
             for channel in self.channels.values()
             if channel.live_event.trouble
         }
+        troubles |= {
+            f"events/{name}": f"history: {history.trouble}"
+            for name, history in self.event_histories.items()
+            if history.trouble
+        }
         if self.loop_lag.trouble is not None:
             troubles["server"] = self.loop_lag.trouble
         elif self._lock is not None and not self._lock.held:
@@ -332,6 +350,8 @@ class Services:
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
         services += [*self.mounts.values(), *self.stations.hidden, *self.event_channels.values()]
+        # Behind the channels: what they publish when they are closed is kept.
+        services += self.event_histories.values()
         services += [] if self.thumbnails is None else [self.thumbnails]
         return [*services, *self._added, self._status_events, self.catalogue]
 
@@ -340,7 +360,7 @@ class Services:
         again_in = self.limits.server.revive_seconds
         while True:
             try:
-                if self._lock is not None and isinstance(service, Channel):
+                if self._lock is not None and isinstance(service, Channel | EventHistory):
                     await self._lock.wait()
                 await service.run()
             except BusyError as error:
@@ -436,6 +456,12 @@ def event_channel_options(
             flush_seconds=options.flush_interval,
         ),
     )
+
+
+def history_limits(options: EventOptions, configured: LimitOptions, limits: EventLimits) -> HistoryLimits:
+    """Convert an event channel's configuration to the limits of what it keeps on disk."""
+    kept = event_channel_options(options, configured, limits).limits.history_bytes
+    return replace(limits.history, seconds=seconds(options.history), disk_bytes=2 * kept)
 
 
 def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:

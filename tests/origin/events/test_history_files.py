@@ -1,0 +1,224 @@
+"""The files of a channel's history: what a disk and other people may do to them, and how many there are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from origin.events.history import EventHistory
+from origin.events.history_files import HistoryFiles
+from origin.events.limits import HistoryLimits
+from origin.events.log import Event, Past, PastEpoch
+from packager.data_folder import DataFolder
+from tests.event_history import LIMITS, datas, files_of, ids, kept
+from tests.event_server import LIMIT, a_channel, serving
+from tests.waiting import until
+
+# What may have happened to the files
+
+
+async def test_a_last_line_that_was_cut_off_costs_that_event_alone(tmp_path: Path) -> None:
+    async with kept(tmp_path, "a") as (channel, _):
+        channel.publish_text("1")
+        channel.publish_text("2")
+    (file,) = files_of(tmp_path)
+    os.truncate(file, file.stat().st_size - 5)
+    async with kept(tmp_path, "b") as (channel, _):
+        assert datas(channel) == ["1"]
+        assert channel.since("a-1").complete
+        # It has had an event that wasn't kept: there may be others.
+        assert channel.since("a-2").reason == "restart"
+        assert channel.after(channel.since("a-2")) == []
+    assert file in files_of(tmp_path)
+
+
+FOREIGN: dict[str, bytes] = {
+    "no head": b"hello\n",
+    "empty": b"",
+    "another channel's": b'{"channel":"other","epoch":"a","offset":0,"whole":true }\n',
+    "a wrong epoch": b'{"channel":"test","epoch":"../x","offset":0,"whole":true }\n',
+    "a huge number": b'{"channel":"test","epoch":"a","offset":%d,"whole":true }\n' % 10**18,
+    "deep JSON": b"[" * 100_000 + b"\n",
+    "an event out of order": b'{"channel":"test","epoch":"a","offset":0,"whole":true }\n'
+    b'{"offset":7,"time":0,"event":"m","data":""}\n',
+    "a type of two lines": b'{"channel":"test","epoch":"a","offset":0,"whole":true }\n'
+    b'{"offset":1,"time":0,"event":"m\\nid: 1","data":""}\n',
+    "no UTF-8": b'{"channel":"test","epoch":"a","offset":0,"whole":true }\n'
+    b'{"offset":1,"time":0,"event":"m","data":"\xff"}\n',
+    "bytes": bytes(range(256)) * 100,
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+async def test_what_isnt_ours_is_neither_read_nor_changed_nor_removed(content: bytes, tmp_path: Path) -> None:
+    async with kept(tmp_path, "a") as (channel, _):
+        channel.publish_text("1")
+    folder = tmp_path / "events" / "test"
+    (folder / "7.events").write_bytes(content)
+    (folder / "notes.txt").write_text("mine")
+    os.utime(folder / "7.events", (0, 0))
+    limits = HistoryLimits(look_seconds=0.0, restore_seconds=LIMIT, disk_bytes=1 << 20, seconds=1000.0)
+    async with kept(tmp_path, "b", limits) as (channel, _):
+        assert datas(channel) == ["1"]
+        channel.publish_text("2")
+    assert (folder / "7.events").read_bytes() == content
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert [file.name for file in files_of(tmp_path)] == ["1.events", "7.events", "8.events"]
+
+
+def as_a_link(folder: Path, elsewhere: Path) -> None:
+    folder.symlink_to(elsewhere, target_is_directory=True)
+
+
+def as_a_file(folder: Path, _: Path) -> None:
+    folder.write_text("mine")
+
+
+@pytest.mark.parametrize("lay", [as_a_link, as_a_file])
+async def test_a_folder_that_isnt_ours_costs_the_history_but_not_the_channel(
+    lay: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / "data" / "events").mkdir(parents=True)
+    lay(tmp_path / "data" / "events" / "test", elsewhere)
+    channel = a_channel()
+    history = EventHistory(channel, DataFolder(tmp_path / "data") / "events" / "test", LIMITS)
+    running = asyncio.create_task(history.run())
+    async with serving(channel) as server:
+        await until(lambda: history.trouble is not None)
+        assert (await server.post("1")).status_code == 200
+        assert datas(channel) == ["1"]
+    history.close()
+    await running
+    assert "move it away" in str(history.trouble)
+    assert list(elsewhere.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk with room for 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_disk_loses_history_and_says_so_and_the_channel_goes_on(small_disk: Path) -> None:
+    async with kept(small_disk, "a") as (channel, history):
+        channel.publish_text("1")
+        await until(lambda: "1" in files_of(small_disk)[0].read_text().splitlines()[-1])
+        (small_disk / "filling").write_bytes(b"x" * 40_000)
+        channel.publish_text("x" * 30_000)
+        await until(lambda: history.trouble is not None)
+        assert "No space left" in str(history.trouble)
+        assert history.lost == 1
+        assert len(datas(channel)) == 2
+    async with kept(small_disk, "b") as (channel, history):
+        # Nobody who comes again is told that it has missed nothing.
+        assert channel.since("a-1").reason == "restart"
+        (small_disk / "filling").unlink()
+        channel.publish_text("3")
+        await until(lambda: history.trouble is None)
+    async with kept(small_disk, "c") as (channel, _):
+        assert "3" in datas(channel)
+        assert channel.since("a-1").reason == "restart"
+
+
+async def test_a_gap_in_the_middle_of_a_life_is_told(small_disk: Path) -> None:
+    async with kept(small_disk, "a") as (channel, history):
+        channel.publish_text("1")
+        await until(lambda: not history.is_waiting)
+        (small_disk / "filling").write_bytes(b"x" * 40_000)
+        channel.publish_text("x" * 30_000)
+        await until(lambda: history.trouble is not None)
+        (small_disk / "filling").unlink()
+        channel.publish_text("3")
+        await until(lambda: history.trouble is None)
+    async with kept(small_disk, "b") as (channel, _):
+        assert ids(channel) == ["a-3"]
+        resumption = channel.since("a-1")
+        assert (resumption.reason, resumption.lost) == ("expired", 1)
+
+
+# Bounds
+
+
+class Wall:
+    """Seconds since the epoch of Unix, as a test has them."""
+
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def an_event(epoch: str, offset: int, time: float, data: str = "x") -> Event:
+    return Event(epoch, offset, "message", data, time)
+
+
+def test_files_that_are_too_old_or_too_many_go_the_oldest_first(tmp_path: Path) -> None:
+    wall, place = Wall(), DataFolder(tmp_path) / "events" / "test"
+    limits = HistoryLimits(seconds=80.0, disk_bytes=10_000, file_bytes=1000)
+    files = HistoryFiles("test", "a", place, limits, wall)
+    files.read()
+    for offset in range(1, 201):
+        files.append([an_event("a", offset, wall.now, "x" * 100)])
+        files.remove_old()
+        assert sum(file.stat().st_size for file in files_of(tmp_path)) <= 10_000 + 1200
+    assert files_of(tmp_path)[0].name != "1.events"
+    for _ in range(10):
+        wall.now += 10
+        files.remove_old()
+    # What is left tells where the life was, and no text.
+    (left,) = files_of(tmp_path)
+    assert json.loads(left.read_text()) == {"channel": "test", "epoch": "a", "offset": 200, "whole": True}
+    files.close()
+    past = HistoryFiles("test", "b", place, limits, wall).read()
+    assert past == Past((PastEpoch("a", 200),), ())
+
+
+def test_many_lives_of_few_events_leave_few_files(tmp_path: Path) -> None:
+    """A server that is restarted again and again and has nothing to say."""
+    place = DataFolder(tmp_path) / "events" / "test"
+    for number in range(50):
+        files = HistoryFiles("test", f"e{number}", place, HistoryLimits())
+        files.read()
+        files.remove_old()
+        files.close()
+    assert len(files_of(tmp_path)) == 1
+
+
+def test_a_file_that_was_changed_meanwhile_isnt_removed(tmp_path: Path) -> None:
+    wall, place = Wall(), DataFolder(tmp_path) / "events" / "test"
+    limits = HistoryLimits(seconds=80.0, file_bytes=100)
+    files = HistoryFiles("test", "a", place, limits, wall)
+    files.read()
+    files.append([an_event("a", offset, wall.now) for offset in (1, 2, 3)])
+    first = files_of(tmp_path)[0]
+    first.write_bytes(first.read_bytes() + b"somebody's line\n")
+    wall.now += 1000
+    files.remove_old()
+    files.close()
+    assert first.exists()
+
+
+async def test_a_disk_that_is_too_slow_costs_events_of_the_history_alone(tmp_path: Path) -> None:
+    limits = HistoryLimits(restore_seconds=LIMIT, waiting_bytes=1000)
+    async with kept(tmp_path, "a", limits) as (channel, history):
+        for _ in range(100):  # the loop has no turn in between
+            channel.publish_text("x" * 100)
+        assert history.lost == 100 - 1000 // 171
+        assert len(datas(channel)) == 100
