@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 LAST_LOOK_SECONDS = 0.02
@@ -51,13 +53,37 @@ async def opened_in_thread(function: Callable[P, C], *arguments: P.args, **keywo
         arguments: of the function.
         keywords: likewise.
     """
-    call = functools.partial(function, *arguments, **keywords)
-    opening = asyncio.get_running_loop().run_in_executor(None, call)
+    return await _opened(None, functools.partial(function, *arguments, **keywords))
+
+
+async def _opened(executor: Executor | None, call: Callable[[], C]) -> C:
+    opening = asyncio.get_running_loop().run_in_executor(executor, call)
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
         opening.add_done_callback(_close_unwanted)
         raise
+
+
+class Threads:
+    """Threads for calls that may wait long, apart from those that everything else shares.
+
+    Args:
+        most: how many there are at most; further calls wait for one.
+        name: begins their names.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._executor = ThreadPoolExecutor(most, name)
+
+    async def run(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> T:
+        """Call a function in one of them, as ``asyncio.to_thread`` does."""
+        call = functools.partial(contextvars.copy_context().run, function, *arguments, **keywords)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+
+    async def opened(self, function: Callable[P, C], *arguments: P.args, **keywords: P.kwargs) -> C:
+        """Open something in one of them, as :func:`opened_in_thread` does."""
+        return await _opened(self._executor, functools.partial(function, *arguments, **keywords))
 
 
 def _close_unwanted(opening: asyncio.Future[C]) -> None:

@@ -27,7 +27,6 @@ from origin.responses.cached import RequestTraits, text_response
 from origin.responses.refusal import plain_refusal
 from origin.responses.representation import BytesRepresentation, RepresentationResponse, ThreadReader
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
-from packager.concurrency import opened_in_thread
 from packager.library.storage import NotFoundError
 from packager.vod import OpenIFrames, OpenSegment, Titles
 from packager.vod.chapters import chapters_json
@@ -196,20 +195,20 @@ class _Vod:
     async def multivariant_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
             return await self._sequence(path, "master", _sequence_master)
-        text = await asyncio.to_thread(self._titles.multivariant_playlist, path["path"], _clip(query))
+        text = await self._titles.threads.run(self._titles.multivariant_playlist, path["path"], _clip(query))
         return Text(text.encode(), MEDIA_TYPE)
 
     async def _sequence(
         self, path: dict[str, str], kind: str, write: Callable[[ClipSequence], bytes]
     ) -> Text:
         """Answer with a text of a playlist of clips."""
-        data = await asyncio.to_thread(self._titles.sequence, path["path"], kind, write)
+        data = await self._titles.threads.run(self._titles.sequence, path["path"], kind, write)
         return Text(data, mpd.MEDIA_TYPE if kind == "manifest" else MEDIA_TYPE)
 
     async def manifest(self, path: dict[str, str], query: QueryParams) -> Text:
         if path["path"].endswith(SUFFIX):
             return await self._sequence(path, "manifest", _sequence_manifest)
-        data = await asyncio.to_thread(self._titles.manifest, path["path"], _clip(query))
+        data = await self._titles.threads.run(self._titles.manifest, path["path"], _clip(query))
         return Text(data, mpd.MEDIA_TYPE)
 
     async def media_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
@@ -218,39 +217,41 @@ class _Vod:
             if track not in TRACKS:  # before all clips are put together
                 raise NotFoundError(track)
             return await self._sequence(path, f"track {track}", partial(_sequence_track, track))
-        text = await asyncio.to_thread(self._titles.media_playlist, path["path"], path["track"], _clip(query))
+        text = await self._titles.threads.run(
+            self._titles.media_playlist, path["path"], path["track"], _clip(query)
+        )
         return Text(text.encode(), MEDIA_TYPE)
 
     async def init_segment(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
-        track = await asyncio.to_thread(self._titles.track, path["path"], path["track"])
+        track = await self._titles.threads.run(self._titles.track, path["path"], path["track"])
         return InitSegment(track.init, _media_type(track.video))
 
     async def text_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
-        text = await asyncio.to_thread(self._titles.text_playlist, path["path"], path["track"])
+        text = await self._titles.threads.run(self._titles.text_playlist, path["path"], path["track"])
         return Text(text, MEDIA_TYPE)
 
     async def text_init(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
-        await asyncio.to_thread(self._titles.text_playlist, path["path"], path["track"])
+        await self._titles.threads.run(self._titles.text_playlist, path["path"], path["track"])
         return InitSegment(wvtt.INIT, wvtt.MEDIA_TYPE)
 
     async def text_segment(self, path: dict[str, str], _query: QueryParams) -> Text:
         number = _number(path["number"])
-        data = await asyncio.to_thread(self._titles.text_segment, path["path"], path["track"], number)
+        data = await self._titles.threads.run(self._titles.text_segment, path["path"], path["track"], number)
         return Text(data, webvtt.MEDIA_TYPE)
 
     async def text_mp4_segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
         number = _number(path["number"])
-        data = await asyncio.to_thread(
+        data = await self._titles.threads.run(
             self._titles.text_segment, path["path"], path["track"], number, mp4=True
         )
         return BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,)))
 
     async def whole_text(self, path: dict[str, str], _query: QueryParams) -> Text:
-        data = await asyncio.to_thread(self._titles.whole_text, path["path"], path["track"])
+        data = await self._titles.threads.run(self._titles.whole_text, path["path"], path["track"])
         return Text(data, webvtt.MEDIA_TYPE)
 
     async def chapters(self, path: dict[str, str], _query: QueryParams) -> Text:
-        found = await asyncio.to_thread(self._titles.chapters, path["path"])
+        found = await self._titles.threads.run(self._titles.chapters, path["path"])
         return Text(chapters_json(found), "application/json")
 
     async def segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
@@ -259,7 +260,7 @@ class _Vod:
             raise NotFoundError(path["number"])
         bounds = None if name[2] is None else (int(name[2]), int(name[3]))
         looked_up = time.monotonic()
-        opened = await opened_in_thread(
+        opened = await self._titles.threads.opened(
             self._titles.open_segment, path["path"], path["track"], int(name[1]), bounds
         )
         metadata = metadata_of(opened, f"{path['track']}-{name[0]}", opened.track.video, time.time())
@@ -270,11 +271,11 @@ class _Vod:
         return SegmentRepresentation(opened, metadata, release)
 
     async def i_frame_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
-        text = await asyncio.to_thread(self._titles.i_frame_playlist, path["path"], path["track"])
+        text = await self._titles.threads.run(self._titles.i_frame_playlist, path["path"], path["track"])
         return Text(text.encode(), MEDIA_TYPE)
 
     async def i_frames(self, path: dict[str, str], _query: QueryParams) -> Representation:
-        opened = await opened_in_thread(self._titles.open_i_frames, path["path"], path["track"])
+        opened = await self._titles.threads.opened(self._titles.open_i_frames, path["path"], path["track"])
         metadata = metadata_of(opened, "iframes", video=True, now=time.time())
         return SegmentRepresentation(opened, metadata, opened.close)
 

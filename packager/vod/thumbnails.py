@@ -160,7 +160,7 @@ class Thumbnails:
         return one.made.result()
 
     async def _storyboard(self, name: str) -> Storyboard:
-        storyboard = await asyncio.to_thread(self._titles.storyboard, name)
+        storyboard = await self._titles.threads.run(self._titles.storyboard, name)
         when, reason = self._failed.get(storyboard.key, (0.0, ""))
         if reason and self._clock() - when < self._limits.failed_seconds:
             raise UnsupportedError(reason)

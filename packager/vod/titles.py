@@ -17,6 +17,7 @@ import structlog
 
 from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedError
 from media.mp4.chapters import Chapter
+from packager.concurrency import Threads
 from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
@@ -69,6 +70,7 @@ class TitleLimits:
         index: what the index of one file may be made of.
         made_at_once: how many indexes are made at the same time; each reads a whole ``moov`` into memory.
         wait_seconds: how long a request waits while others make indexes.
+        threads: in which requests look things up and wait; whoever waits there keeps no other file waiting.
         renditions: most files of one title.
         folder_files: how many names of a folder are looked at for titles' renditions, and how many of these
             are kept of all folders.
@@ -87,6 +89,7 @@ class TitleLimits:
     index: IndexLimits = LIMITS
     made_at_once: int = 2
     wait_seconds: float = 60.0
+    threads: int = 32
     renditions: int = MAX_RENDITIONS
     folder_files: int = 200_000
     manifest_segments: int = 120_000
@@ -175,12 +178,16 @@ class Titles:
         library: where the files are.
         limits: what it may cost; of the indexes the one that wasn't used for longest goes first.
         thumbnails: whether playlists and manifests name them.
+
+    Attributes:
+        threads: where to call what is here, so that only VOD waits for the making of indexes.
     """
 
     def __init__(
         self, library: Library, limits: TitleLimits = DEFAULT_LIMITS, *, thumbnails: bool = False
     ) -> None:
         self._library = library
+        self.threads = Threads(limits.threads, "vod")
         self._thumbnails = thumbnails
         self._limits = limits
         self._folders = FolderTitles(library.root, limits.folder_files)

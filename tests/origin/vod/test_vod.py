@@ -17,6 +17,7 @@ import pytest
 from starlette.applications import Starlette
 
 from media.mp4.boxes import box
+from origin.files import routes as file_routes
 from origin.vod import routes as vod_routes
 from packager.library.storage import Library
 from packager.vod import Titles, titles
@@ -321,3 +322,30 @@ def test_a_text_that_many_ask_for_at_once_is_written_once(
         assert len({one.result(CLIENT_SECONDS) for one in (first, *others)}) == 1
     assert written == ["once"]
     assert own._writing == {}
+
+
+def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: Path) -> None:
+    """However many are asked for at once: they wait in threads, and files are opened in others."""
+    data = films.film("bframes.mp4").read_bytes()
+    for number in range(50):
+        (tmp_path / f"{number}.mp4").write_bytes(data)
+    own = Titles(Library(tmp_path))
+    app = file_routes.Files(Library(tmp_path), app=Starlette(routes=vod_routes.routes(own)))
+    for _ in range(titles.DEFAULT_LIMITS.made_at_once):
+        own._making.acquire()
+    with serving(app, tmp_path, "uvloop") as running, ThreadPoolExecutor(50) as players:
+        base = f"http://127.0.0.1:{running.address[1]}"
+        with httpx.Client(base_url=base, timeout=CLIENT_SECONDS) as client:
+
+            def play(number: int) -> int:
+                return httpx.get(f"{base}/vod/{number}.mp4/master.m3u8", timeout=CLIENT_SECONDS).status_code
+
+            waiting = [players.submit(play, number) for number in range(50)]
+            try:
+                wait_for(lambda: len(own._indexes) == titles.DEFAULT_LIMITS.threads, "all threads to wait")
+                assert client.get("/media/7.mp4").content == data
+                assert not any(one.done() for one in waiting)
+            finally:
+                for _ in range(titles.DEFAULT_LIMITS.made_at_once):
+                    own._making.release()
+            assert {one.result(CLIENT_SECONDS) for one in waiting} == {200}
