@@ -36,7 +36,8 @@ class ThumbnailLimits:
         at_once: how many ffmpegs run at the same time; each has one thread, at the lowest priority.
         sprite_seconds: for how long one may take.
         memory_bytes: address space of one.
-        waiting: most sprites that wait to be made.
+        waiting: most sprites that wait to be made because somebody asked for them, and as many that may be
+            asked for.
         wait_seconds: how long a request waits for its sprite.
         failed_seconds: how long none is made of a film whose last one failed.
         failures: most films of which that is remembered.
@@ -99,6 +100,8 @@ class Thumbnails:
         self._limits = limits
         self._clock = clock
         self._cache = SpriteCache(folder, limits.cache)
+        # Those that somebody asked for, the last one first, and those that somebody may ask for.
+        self._asked: OrderedDict[Place, _Wanted] = OrderedDict()
         self._wanted: OrderedDict[Place, _Wanted] = OrderedDict()
         self._making: dict[Place, _Wanted] = {}
         self._more = asyncio.Event()
@@ -113,8 +116,9 @@ class Thumbnails:
 
     def close(self) -> None:
         """Let go of the requests that wait."""
-        for one in (*self._wanted.values(), *self._making.values()):
+        for one in (*self._asked.values(), *self._wanted.values(), *self._making.values()):
             one.made.cancel()
+        self._asked.clear()
         self._wanted.clear()
 
     async def vtt(self, name: str) -> str:
@@ -151,8 +155,6 @@ class Thumbnails:
         place = storyboard.key, number
         if (data := await asyncio.to_thread(self._cache.find, place)) is not None:
             return data
-        if len(self._wanted) >= self._limits.waiting:
-            raise NotReadyError
         one = self._want(storyboard, number, first=True)
         await asyncio.wait((one.made,), timeout=self._limits.wait_seconds)
         if not one.made.done() or one.made.cancelled():
@@ -177,22 +179,27 @@ class Thumbnails:
     def _want(self, storyboard: Storyboard, number: int, *, first: bool) -> _Wanted:
         """Have a sprite made; those that somebody waits for come first."""
         place = storyboard.key, number
-        one = self._making.get(place) or self._wanted.get(place)
+        one = self._making.get(place) or self._asked.get(place) or self._wanted.get(place)
         if one is None:
             made = asyncio.get_running_loop().create_future()
             one = self._wanted[place] = _Wanted(storyboard, number, made)
             one.made.add_done_callback(_retrieved)
-        if first and place in self._wanted:
-            self._wanted.move_to_end(place, last=False)
+        if first and place not in self._making:
+            self._wanted.pop(place, None)
+            self._asked[place] = one
+            self._asked.move_to_end(place, last=False)
+            while len(self._asked) > self._limits.waiting:
+                # Whoever asked for it has waited for longest, and mostly waits no more.
+                self._asked.popitem()[1].made.cancel()
         self._more.set()
         return one
 
     async def _work(self) -> None:
         while True:
-            while not self._wanted:
+            while not self._asked and not self._wanted:
                 self._more.clear()
                 await self._more.wait()
-            place, one = self._wanted.popitem(last=False)
+            place, one = (self._asked or self._wanted).popitem(last=False)
             self._making[place] = one
             try:
                 data = await self._make(one)
@@ -211,8 +218,17 @@ class Thumbnails:
             self._failed[one.storyboard.key] = self._clock(), reason
             while len(self._failed) > self._limits.failures:
                 self._failed.popitem(last=False)
+            self._drop(one.storyboard.key, reason)
         if not one.made.done():
             one.made.set_exception(UnsupportedError(reason))
+
+    def _drop(self, key: str, reason: str) -> None:
+        """Refuse all sprites of a film that wait: each might take as long to fail, while others wait."""
+        for queue in (self._asked, self._wanted):
+            for place in [place for place in queue if place[0] == key]:
+                made = queue.pop(place).made
+                if not made.done():
+                    made.set_exception(UnsupportedError(reason))
 
     async def _make(self, one: _Wanted) -> bytes:
         """Feed an ffmpeg with a sprite's key frames."""
