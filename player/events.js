@@ -4,7 +4,7 @@ import { byId, count, el, encodePath, say, syncRows } from "./dom.js";
 import { EventStream } from "./eventstream.js";
 import { FrameQueue } from "./framequeue.js";
 import { Gaps, SCALE } from "./gaps.js";
-import { TypedText, pieceOf } from "./tokens.js";
+import { TypedTexts, pieceOf } from "./tokens.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_MESSAGES = 100;
@@ -37,7 +37,7 @@ export class EventsView {
   #svg = document.createElementNS(SVG, "svg");
   #gaps = new Gaps(this.#svg);
   #queue = new FrameQueue((arrived) => this.#render(arrived));
-  #text = new TypedText();
+  #text = new TypedTexts();
   /** Readers' keys by channel, only kept in memory. */
   #keys = new Map();
   #form = null;

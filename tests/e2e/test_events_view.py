@@ -170,24 +170,30 @@ async def test_stopped_and_gone_on_with_it_misses_nothing(view: Tab, channels: C
     assert await view.value("headwater.events().resets") == 0
 
 
-def chunk(content: str | None, finish: str | None = None) -> dict[str, str]:
+def chunk(content: str | None, finish: str | None = None, identity: str = "x") -> dict[str, str]:
     """An event of a relayed answer, as OpenAI-compatible servers stream it."""
     delta = {} if content is None else {"content": content}
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return {"data": json.dumps({"id": "x", "object": "chat.completion.chunk", "choices": [choice]})}
+    return {"data": json.dumps({"id": identity, "object": "chat.completion.chunk", "choices": [choice]})}
 
 
 async def test_an_answer_of_a_language_model_is_typed_as_it_comes(view: Tab, channels: Channels) -> None:
     role = {"data": json.dumps({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})}
     await channels.publish(role, chunk("Gr"), chunk("üße"))
     await view.until("headwater.events().text === 'Grüße'")
-    await channels.publish(chunk(" <b>aus</b> 東京"), chunk(None, "stop"), {"data": "[DONE]"})
+    usage = {"data": json.dumps({"id": "x", "choices": [], "usage": {"total_tokens": 3}})}
+    await channels.publish(chunk(" <b>aus</b> 東京"), chunk(None, "stop"), usage, {"data": "[DONE]"})
     await view.until("headwater.events().text === 'Grüße <b>aus</b> 東京'")
     assert await view.page.locator(".typed").inner_text() == "Grüße <b>aus</b> 東京"
     # The next answer takes its place; what only looks like one is a message.
     await channels.publish({"data": '{"choices": 3}'}, {"data": '{"choices"'}, chunk("Another"))
     await view.until("headwater.events().text === 'Another'")
     assert (await view.value(MESSAGES))[:2] == ['{"choices"', '{"choices": 3}']
+    # Answers that come at once are told apart by their ids: the one that began last is shown.
+    await channels.publish(*(chunk(text, identity=text[0]) for text in ("a1", "b1", "a2", "b2", "a3")))
+    *_, last = await channels.publish(chunk("b3", "stop", "b"), chunk("a4", "stop", "a"))
+    await view.until(f"headwater.events().lastId === '{last}' && headwater.events().waiting === 0")
+    assert await view.value("headwater.events().text") == "b1b2b3"
 
 
 async def test_a_channel_with_a_key_asks_for_it(browser: Browser, view: Tab, channels: Channels) -> None:
