@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from origin.access.credentials import Authenticator
+from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import ChannelOptions, EventChannel
 from origin.events.limits import ChannelLimits, EventLimits
@@ -106,7 +107,8 @@ async def serving(
     authorization = EventAuthorization(
         Authenticator(), ADMIN_TOKEN, dict.fromkeys(by_name, keys), allow_origin
     )
-    app = Starlette(routes=routes(by_name, authorization, limits, client_readers, most_readers))
+    admission = Admission(by_name, most_readers, client_readers)
+    app = Starlette(routes=routes(by_name, authorization, limits, admission))
     config = uvicorn.Config(
         app, lifespan="off", log_config=None, http=http_protocol(WIRE), timeout_graceful_shutdown=5
     )

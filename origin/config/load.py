@@ -159,9 +159,7 @@ def _check_together(config: Config) -> None:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"{section}: the name {name!r} is used twice; each {section} needs its own")
-    if len(config.events) > config.limits.event_channels:
-        most = config.limits.event_channels
-        raise ConfigError(f"events: {len(config.events)} channels; allowed: limits.event_channels, {most}")
+    _check_event_channels(config)
     for channel in config.live:
         languages = [language.lower() for language in channel.captions]
         if len(set(languages)) < len(languages):
@@ -172,3 +170,19 @@ def _check_together(config: Config) -> None:
         if part > segment:
             told = f"{part:g} is longer than its segment_duration, {segment:g}"
             raise ConfigError(f"live: part_duration of {channel.name!r}: {told}")
+
+
+def _check_event_channels(config: Config) -> None:
+    if len(config.events) > config.limits.event_channels:
+        most = config.limits.event_channels
+        raise ConfigError(f"events: {len(config.events)} channels; allowed: limits.event_channels, {most}")
+    for relaying in config.events:
+        if relaying.relay is not None and not _is_http(relaying.relay):
+            allowed = "an address that begins with http:// or https://, and has no signs that need encoding"
+            raise ConfigError(f"events: relay of {relaying.name!r}: allowed: {allowed}")
+
+
+def _is_http(url: str) -> bool:
+    """Tell whether a text is the address of an HTTP server, as the client for HTTP understands it, too."""
+    is_plain = all("!" <= sign <= "~" and sign != "\\" for sign in url)
+    return is_plain and url.startswith(stations.SCHEMES) and stations.is_address(url)

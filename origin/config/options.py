@@ -53,6 +53,13 @@ SourceName = Annotated[
     ),
 ]
 
+HeaderName = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?i:authorization|(x-)?[a-z0-9-]{0,48}(key|token))$",
+        description="Authorization, or a field whose name ends with key or token, such as api-key",
+    ),
+]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400)]
 Count = Annotated[int, Meta(ge=1, le=1 << 40)]
@@ -214,6 +221,15 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     read_key: Secret | None = None
     """What readers need, or an address signed with it; absent: all may read."""
     relay: Address | None = None
+    """The chat completions of an OpenAI-compatible server, which ``/relay/NAME`` asks."""
+    relay_key: Secret | None = None
+    """What that server wants of who asks."""
+    relay_key_header: HeaderName = "Authorization"
+    """The field in which it wants it; in ``Authorization`` it is a Bearer token."""
+    relay_share: bool = False
+    """Whether the same request, asked again while it runs, is one for the upstream server."""
+    relay_keep: bool = False
+    """Whether an answer goes on when its last reader has left."""
     keep: Annotated[int, Meta(ge=1, le=1_000_000)] = 1000
     """Events that are kept for readers who come again, or later."""
     keep_for: Duration = "0"
@@ -276,6 +292,16 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """Largest event that may be published."""
     event_rate: Count = 5_000
     """Events per second that publishers may send to one channel."""
+    relay_requests: Count = 16
+    """Requests of one channel that its upstream answers at once."""
+    relay_request_bytes: Annotated[int, Meta(ge=1, le=1 << 28)] = 4 << 20
+    """Body of a request to a relay."""
+    relay_answer_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = 16 << 20
+    """Longest answer of an upstream; it is kept as a whole for those who come later."""
+    relay_silent_seconds: Seconds = 300.0
+    """An upstream that sends nothing for so long, before its first token or later, is given up."""
+    relay_answer_seconds: Seconds = 3600.0
+    """What a whole answer may take."""
     hls_starts: Count = 4
     """Stations whose HLS may be starting at the same time; a request for another one gets 503."""
     hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0

@@ -70,7 +70,7 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
             yield f"{place}: source: not possible; {allowed}"
         elif kind(station) == "relay" and not stream_of(station).startswith(SCHEMES):
             yield f"{place}: url: a relay needs the stream's address, beginning with http:// or https://"
-        elif kind(station) == "relay" and not _is_address(stream_of(station)):
+        elif kind(station) == "relay" and not is_address(stream_of(station)):
             yield f"{place}: not the address of a server; signs such as '/' in passwords are percent-encoded"
         elif kind(station) == "folder" and is_ogg(station.name):
             yield f"{place}: name: a folder goes out as MP3; Ogg is for the sources publish and relay"
@@ -82,7 +82,7 @@ def faults(stations: Sequence[RadioOptions], server: ServerOptions) -> Iterator[
             yield f"radio {station.name!r}: it would hear itself: {' → '.join(loop)}"
 
 
-def _is_address(url: str) -> bool:
+def is_address(url: str) -> bool:
     """Tell whether a URL has a valid host, and port if any (RFC 3986 §3.2)."""
     try:
         parts = urlsplit(url)

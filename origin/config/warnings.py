@@ -45,8 +45,8 @@ def _of_event_channels(config: Config) -> Iterator[str]:
     sources = {f"live/{channel.name}" for channel in config.live}
     sources |= {f"radio/{station.name}" for station in config.radio}
     for channel in config.events:
-        if channel.relay:
-            yield f"events {channel.name!r}: relay: token streams aren't relayed yet"
+        if channel.relay_key and not channel.relay:
+            yield f"events {channel.name!r}: relay_key: there is no relay that would need it"
         for name in channel.include:
             if name not in sources:
                 yield f"events {channel.name!r}: include: {name!r} is neither a station nor a live channel"

@@ -57,7 +57,13 @@ class EventAuthorization:
 
     async def may_publish(self, request: Request, name: str) -> bool:
         """Tell whether a request has a channel's publish token, or the administrator's."""
-        return bool(await self._authenticator.fitting(request, *self._publishers_secrets(name)))
+        return bool(await self.publisher(request, name))
+
+    async def publisher(self, request: Request, name: str) -> str:
+        """Tell with whose key a request may publish: ``admin``, ``publisher``, or "" with none."""
+        admin, own = self._publishers_secrets(name)
+        fitting = await self._authenticator.fitting(request, admin, own)
+        return "publisher" if own in fitting else "admin" if admin in fitting else ""
 
     async def rights(self, request: Request, name: str) -> tuple[bool, bool]:
         """Tell whether a request may read a channel, and whether it may publish.

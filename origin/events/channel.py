@@ -93,6 +93,7 @@ class EventChannel:
         closed: whether it takes no more readers.
         ended: whether its newest event is its end.
         published: number of events since the start.
+        entered: number of readers since the start.
         gaps: seconds between events.
         first_events: seconds from a reader's coming to its first event.
         on_publish: called with each event, as by what keeps it on disk.
@@ -121,7 +122,7 @@ class EventChannel:
         self._last_published: float | None = None
         self._told_readers, self._told_at = 0, clock()
         self._beginning: int | None = None
-        self.published = 0
+        self.published = self.entered = 0
         self.closed = self.ended = False
         self.on_publish: Callable[[Event], None] | None = None
         self.stored: Callable[[], Awaitable[None]] | None = None
@@ -286,6 +287,7 @@ class EventChannel:
             stream: of its response.
             told: names and data of events for it alone, sent first.
         """
+        self.entered += 1
         if self.closed:
             stream.end(self._limits.close_seconds)
             reader.finish()
@@ -310,6 +312,7 @@ class EventChannel:
 
     async def news(self, sequence: int) -> None:
         """Wait until there is an event with a number, or nothing comes any more."""
+        self.entered += 1
         while self.log.end <= sequence and not self.closed:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.add(waiter)

@@ -103,7 +103,7 @@ class Reading:
                     await answer(scope, receive, send)
                 else:
                     reader = Reader(resumption, wanted.form, token)
-                    await _stream(channel, reader, send, enter or channel.enter)
+                    await stream_events(channel, reader, send, enter or channel.enter)
         except UnusableError as error:
             await plain_refusal(error.status, str(error), NOT_KEPT)(scope, receive, send)
         except NoRoomError as error:
@@ -154,9 +154,17 @@ def _quality(parameters: list[str]) -> float:
     return next((float(weight[1]) for one in parameters if (weight := _QUALITY.fullmatch(one))), 1.0)
 
 
-async def _stream(
+async def stream_events(
     channel: EventChannel, reader: Reader, send: Send, enter: Callable[[Reader, Stream], None]
 ) -> None:
+    """Answer with the events of a channel, until the reader has left.
+
+    Args:
+        channel: what is read.
+        reader: who reads.
+        send: of the request.
+        enter: adds the reader to the channel.
+    """
     await send({"type": "http.response.start", "status": 200, "headers": _stream_headers(reader.form)})
 
     def take(stream: Stream) -> None:
@@ -211,7 +219,7 @@ async def _wait(request: Request, channel: EventChannel, sequence: int, seconds:
     """Wait for an event, for a time, or until the client has gone."""
     waits = [
         asyncio.ensure_future(channel.news(sequence)),
-        asyncio.ensure_future(_left(request)),
+        asyncio.ensure_future(client_left(request)),
     ]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -222,7 +230,7 @@ async def _wait(request: Request, channel: EventChannel, sequence: int, seconds:
             await asyncio.gather(*waits)
 
 
-async def _left(request: Request) -> None:
+async def client_left(request: Request) -> None:
     """Wait until the client has ended its side: who has only half closed has no use for what comes later."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

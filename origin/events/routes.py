@@ -16,7 +16,6 @@ from origin.events.limits import EventLimits
 from origin.events.publishing import Publisher
 from origin.events.reading import Reading
 from origin.events.sockets import EventSocket
-from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.http1 import websocket
 from origin.responses.refusal import plain_refusal
 
@@ -91,8 +90,7 @@ def routes(
     channels: Mapping[str, EventChannel],
     authorization: EventAuthorization,
     limits: EventLimits | None = None,
-    client_readers: ClientLimit = UNLIMITED,
-    most_readers: int | None = None,
+    admission: Admission | None = None,
 ) -> list[BaseRoute]:
     """Make the routes of all event channels.
 
@@ -100,10 +98,9 @@ def routes(
         channels: by name.
         authorization: decides who may read and publish.
         limits: of publishers and WebSockets.
-        client_readers: limit of one client.
-        most_readers: of all channels together; None for no limit.
+        admission: has room for readers, or not.
     """
     endpoint = EventsEndpoint(
-        channels, authorization, limits or EventLimits(), Admission(channels, most_readers, client_readers)
+        channels, authorization, limits or EventLimits(), admission or Admission(channels)
     )
     return [Route("/events/{name}", endpoint, methods=["GET", "HEAD", "POST"])]

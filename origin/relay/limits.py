@@ -78,3 +78,13 @@ class RelayLimits:
     drain_seconds: float = 30.0
     request: RequestLimits = field(default_factory=RequestLimits)
     upstream: UpstreamLimits = field(default_factory=UpstreamLimits)
+
+    @property
+    def kept_events(self) -> int:
+        """Events of a ring that has room for one answer, its error and its end."""
+        return self.answer_events + 2
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of such a ring."""
+        return self.upstream.answer_bytes + 2 * self.upstream.line_bytes

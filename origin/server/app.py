@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from origin.access.credentials import Authenticator, GuessDelay
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
+from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.routes import routes as event_routes
 from origin.files import routes as file_routes
@@ -27,6 +28,7 @@ from origin.live.authorization import Publishers
 from origin.radio.authorization import StationAuthorization
 from origin.radio.routes import routes as radio_routes
 from origin.recordings import routes as recordings
+from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.responses.refusal import plain_refusal
 from origin.server import api, library_list, page
@@ -118,6 +120,8 @@ def build_app(
         config.server.allow_origin,
     )
 
+    admission = Admission(services.event_channels, limits.all_event_readers, client_limits.event_readers)
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         async with services.running():
@@ -138,9 +142,9 @@ def build_app(
                 services.event_channels,
                 event_authorization,
                 event_limits(limits, services.limits.events),
-                client_limits.event_readers,
-                limits.all_event_readers,
+                admission,
             ),
+            *relay_routes(services.relays, event_authorization, admission),
             *api.routes(services, access, authorization, event_authorization),
             *library_list.routes(
                 services.catalogue,

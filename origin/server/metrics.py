@@ -17,6 +17,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from origin.events.channel import Buckets, EventChannel
+from origin.relay.relay import Relay
 
 if TYPE_CHECKING:
     from origin.server.services import Services
@@ -105,6 +106,8 @@ class ServicesCollector(Collector):
     def _events(self) -> Iterator[Metric]:
         channels = {f"radio/{mount.name}": mount.now.channel for mount in self._services_of.mounts.values()}
         yield from event_metrics(channels | self._services_of.event_channels)
+        if self._services_of.relays:
+            yield from relay_metrics(self._services_of.relays)
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
@@ -140,6 +143,35 @@ def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:
         gap.add_metric([name], *_cumulative(channel.gaps))
         first.add_metric([name], *_cumulative(channel.first_events))
     yield from (*gauges.values(), *counters.values(), gap, first)
+
+
+def relay_metrics(relays: Mapping[str, Relay]) -> Iterator[Metric]:
+    """Describe relays of token streams."""
+    running = GaugeMetricFamily("headwater_relay_running", "Requests under way.", labels=["channel"])
+    counters = {
+        name: CounterMetricFamily(f"headwater_relay_{name}", text, labels=["channel"])
+        for name, text in (
+            ("requests", "Requests to the upstream server."),
+            ("shared", "Callers that shared a request that was under way."),
+            ("refused", "Requests for which there was no room."),
+            ("failed", "Requests whose answer isn't there, or not whole."),
+            ("cancelled", "Requests that were cancelled since the last reader had left."),
+        )
+    }
+    histograms = {
+        name: HistogramMetricFamily(f"headwater_relay_{name}_seconds", text, labels=["channel"])
+        for name, text in (
+            ("first_event", "From a request to the first event of its answer."),
+            ("cleanup", "From the last reader's leaving until the upstream connection is closed."),
+        )
+    }
+    for name, relay in relays.items():
+        running.add_metric([name], relay.running)
+        for key, counter in counters.items():
+            counter.add_metric([name], getattr(relay.counters, key))
+        for key, histogram in histograms.items():
+            histogram.add_metric([name], *_cumulative(getattr(relay.counters, key)))
+    yield from (running, *counters.values(), *histograms.values())
 
 
 def _cumulative(buckets: Buckets) -> tuple[list[tuple[str, float]], float]:

@@ -34,6 +34,8 @@ from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import RequestCounters
 from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
+from origin.relay.limits import RelayLimits
+from origin.relay.relay import make_relays, relay_limits
 from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
 from origin.server.limits import Limits
@@ -100,6 +102,7 @@ class Services:
         thumbnails: small pictures of films; None where there are none.
         recordings: of the channels that record, by name.
         event_channels: those that are configured, by name.
+        relays: of those that have one, by name.
         loop_lag: measures how late the event loop is.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
@@ -173,11 +176,12 @@ class Services:
             for channel in self.channels.values()
             if (recordings := channel.live_event.recordings) is not None
         }
+        self._relay_limits = relay_limits(config.limits, limits.relay)
         self.event_channels = {
             options.name: EventChannel(
                 options.name,
                 new_epoch(),
-                event_channel_options(options, config.limits, limits.events),
+                event_channel_options(options, config.limits, limits.events, self._relay_limits),
                 count=functools.partial(self._count, "events"),
             )
             for options in config.events
@@ -186,12 +190,15 @@ class Services:
             options.name: EventHistory(
                 self.event_channels[options.name],
                 place,
-                history_limits(options, config.limits, limits.events),
+                history_limits(options, config.limits, limits.events, self._relay_limits),
             )
             for options in config.events
             if seconds(options.history)
             and (place := _data_folder(config, "events", options.name)) is not None
         }
+        self.relays = make_relays(
+            config.events, self.event_channels, self._relay_limits, functools.partial(self._count, "relay")
+        )
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
         for channel in self.channels.values():
@@ -349,7 +356,9 @@ class Services:
 
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
-        services += [*self.mounts.values(), *self.stations.hidden, *self.event_channels.values()]
+        # Relays end first, as they tell the readers of their channels why.
+        services += [*self.mounts.values(), *self.stations.hidden, *self.relays.values()]
+        services += self.event_channels.values()
         # Behind the channels: what they publish when they are closed is kept.
         services += self.event_histories.values()
         services += [] if self.thumbnails is None else [self.thumbnails]
@@ -439,28 +448,32 @@ def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
 
 
 def event_channel_options(
-    options: EventOptions, configured: LimitOptions, limits: EventLimits
+    options: EventOptions, configured: LimitOptions, limits: EventLimits, relay: RelayLimits
 ) -> EventChannelOptions:
-    """Convert an event channel's configuration to its options."""
+    """Convert an event channel's configuration to its options; that of a relay has room for an answer."""
+    relayed, relayed_bytes = (0, 0) if options.relay is None else (relay.kept_events, relay.kept_bytes)
     return EventChannelOptions(
         replay=options.replay,
         presence=options.presence,
         presence_seconds=limits.presence_seconds,
         limits=replace(
             limits.channel,
-            history=options.keep,
+            history=max(options.keep, relayed),
             history_seconds=seconds(options.keep_for),
-            history_bytes=max(limits.channel.history_bytes, 2 * configured.event_bytes),
+            history_bytes=max(limits.channel.history_bytes, 2 * configured.event_bytes, relayed_bytes),
             readers=configured.event_readers,
-            queue_bytes=configured.event_queue_bytes,
+            # Who is slow costs nothing while the whole answer is kept.
+            queue_bytes=max(configured.event_queue_bytes, relayed_bytes),
             flush_seconds=options.flush_interval,
         ),
     )
 
 
-def history_limits(options: EventOptions, configured: LimitOptions, limits: EventLimits) -> HistoryLimits:
+def history_limits(
+    options: EventOptions, configured: LimitOptions, limits: EventLimits, relay: RelayLimits
+) -> HistoryLimits:
     """Convert an event channel's configuration to the limits of what it keeps on disk."""
-    kept = event_channel_options(options, configured, limits).limits.history_bytes
+    kept = event_channel_options(options, configured, limits, relay).limits.history_bytes
     return replace(limits.history, seconds=seconds(options.history), disk_bytes=2 * kept)
 
 

@@ -136,10 +136,16 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             port=request.url.port,
             target=request.url.raw_path,
         )
+        if not isinstance(request.stream, httpx.AsyncByteStream):
+            raise TypeError("the request's body isn't asynchronous")
         with _failing_as_httpx():
             answer = await self._pool.handle_async_request(
                 httpcore.Request(
-                    request.method, url, headers=request.headers.raw, extensions=dict(request.extensions)
+                    request.method,
+                    url,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=dict(request.extensions),
                 )
             )
         if not isinstance(answer.stream, AsyncIterable):

@@ -1,0 +1,157 @@
+"""A real server with one relay, and its upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+
+from origin.access.credentials import Authenticator
+from origin.events.authorization import ChannelKeys, EventAuthorization
+from origin.events.channel import ChannelOptions, EventChannel
+from origin.events.limits import ChannelLimits
+from origin.events.routes import routes as event_routes
+from origin.http1.protocol import http_protocol
+from origin.http1.request_head import HttpLimits
+from origin.relay.limits import RelayLimits
+from origin.relay.relay import Relay, RelayOptions
+from origin.relay.routes import routes
+from origin.relay.upstream import Upstream, UpstreamOptions
+from tests.completion_server import KEY, CompletionServer, Script, completing
+from tests.event_server import LIMIT, TOKEN, Server
+from tests.keys import ADMIN_TOKEN
+from tests.patience import PATIENCE_SECONDS
+from tests.waiting import until
+
+QUESTION: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hello?"}]}
+
+PATIENT = RelayLimits(head_seconds=LIMIT, first_reader_seconds=LIMIT, drain_seconds=LIMIT)
+"""No answer is given up, and no stream begins before its upstream's, since this machine stood still."""
+
+STREAMED = {**QUESTION, "stream": True}
+
+
+class RelayServer(Server):
+    """The way to a running server, its relay and its upstream."""
+
+    def __init__(self, port: int, relay: Relay, upstream: CompletionServer) -> None:
+        super().__init__(port, {relay.name: relay.channel})
+        self.relay = relay
+        self.upstream = upstream
+        self.base = f"http://127.0.0.1:{port}/relay/test/v1"
+
+    async def ask(self, path: str = "/relay/test", **options: Any) -> httpx.Response:
+        """Ask as a publisher."""
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        return await self.request("POST", path, headers=headers, json={**QUESTION, **options})
+
+    async def stream(self, question: dict[str, Any] = STREAMED) -> list[str]:
+        """Ask as an existing client does; give the data of all events."""
+        async with self.streaming(question) as lines:
+            return [line async for line in lines]
+
+    async def bare_stream(self, question: dict[str, Any] = STREAMED) -> asyncio.StreamReader:
+        """Ask for a stream on a bare socket, which is closed with the server at the latest."""
+        body = json.dumps(question)
+        lines = ["POST /relay/test/v1/chat/completions HTTP/1.1", "host: x", f"authorization: Bearer {TOKEN}"]
+        lines += ["content-type: application/json", f"content-length: {len(body)}", "", body]
+        reader, writer = await self.connect()
+        writer.write("\r\n".join(lines).encode())
+        return reader
+
+    @contextlib.asynccontextmanager
+    async def streaming(self, question: dict[str, Any] = STREAMED) -> AsyncIterator[AsyncIterator[str]]:
+        """The same, as they come."""
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with (
+            httpx.AsyncClient(timeout=LIMIT) as client,
+            client.stream("POST", f"{self.base}/chat/completions", headers=headers, json=question) as answer,
+        ):
+            assert answer.status_code == 200, await answer.aread()
+
+            async def data() -> AsyncIterator[str]:
+                # Not by httpx's lines, which end at U+2028, too.
+                rest = b""
+                async for part in answer.aiter_bytes():
+                    *lines, rest = (rest + part).split(b"\n")
+                    for line in lines:
+                        if line.startswith(b"data: "):
+                            yield line.removeprefix(b"data: ").decode()
+
+            yield data()
+
+
+@contextlib.asynccontextmanager
+async def relaying(
+    script: Script,
+    limits: RelayLimits = PATIENT,
+    *,
+    share: bool = False,
+    keep: bool = False,
+    url: str = "",
+    channel_limits: ChannelLimits | None = None,
+    key_header: str = "authorization",
+    **upstream_limits: Any,
+) -> AsyncIterator[RelayServer]:
+    """Run a relay behind a real server; its upstream answers as the script does."""
+    limits = replace(limits, upstream=replace(limits.upstream, **upstream_limits))
+    kept = channel_limits or ChannelLimits()
+    kept = replace(
+        kept,
+        history=limits.kept_events,
+        history_bytes=limits.kept_bytes,
+        queue_bytes=limits.kept_bytes,
+        close_seconds=LIMIT,
+        drain_seconds=LIMIT,
+    )
+    channel = EventChannel("test", "e", ChannelOptions(limits=kept))
+    authorization = EventAuthorization(
+        Authenticator(), ADMIN_TOKEN, {"test": ChannelKeys(publish_token=TOKEN)}
+    )
+    async with completing(script) as upstream:
+        asking = Upstream(
+            UpstreamOptions(url=url or upstream.url, key=KEY, key_header=key_header), limits.upstream
+        )
+        relay = Relay(channel, asking, RelayOptions(share=share, keep=keep, limits=limits))
+        app = Starlette(
+            routes=[
+                *routes({"test": relay}, authorization),
+                *event_routes({"test": channel}, authorization),
+            ]
+        )
+        wire = HttpLimits(linger_seconds=PATIENCE_SECONDS)
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, http=http_protocol(wire), timeout_graceful_shutdown=5
+        )
+        server = uvicorn.Server(config)
+        with socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+            way = RelayServer(listening.getsockname()[1], relay, upstream)
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(relay.run()), group.create_task(channel.run())]
+                serving = group.create_task(server.serve(sockets=[listening]))
+                try:
+                    await until(lambda: server.started)
+                    yield way
+                finally:
+                    for writer in way.writers:
+                        writer.transport.abort()
+                    relay.close()
+                    channel.close()
+                    server.should_exit = True
+                    await serving
+                    for task in running:
+                        task.cancel()
+
+
+def error_of(data: str) -> dict[str, Any]:
+    """Read an error as clients of these servers do."""
+    error: dict[str, Any] = json.loads(data)["error"]
+    return error
