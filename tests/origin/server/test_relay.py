@@ -1,0 +1,102 @@
+"""The README's relay of a whole server: its configuration, its three lines of Python, metrics and secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import re
+import subprocess
+import sys
+import textwrap
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from origin.config.load import load
+from origin.config.options import ConfigError
+from tests.completion_server import KEY, completing, streaming, tokens
+from tests.conftest import ServerProcess, start_server
+from tests.event_server import TOKEN
+
+README = (Path(__file__).parents[3] / "README.md").read_text()
+SECTION = README.partition("\n### Relays of token streams\n")[2].partition("\n### ")[0]
+CONFIGURATION, PYTHON = (textwrap.dedent(one) for one in re.findall(r"\n\n((?:    .+\n)+)", SECTION))
+
+
+def configuration(folder: Path, relay: str) -> Path:
+    """Write the README's configuration with an upstream server that is there."""
+    text = CONFIGURATION.replace("http://127.0.0.1:8080/v1/chat/completions", relay)
+    text = text.replace('relay_key = "…"', f'relay_key = "{KEY}"').replace("relay_keep = true ", "")
+    path = folder / "headwater.toml"
+    path.write_text(f'{text}publish_token = "{TOKEN}"\n[library]\npath = "{folder}"\n')
+    path.chmod(0o600)
+    return path
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=120) as answer:
+        return str(answer.read().decode())
+
+
+async def test_the_readmes_relay_is_read_with_its_three_lines(tmp_path: Path) -> None:
+    async with completing(streaming(tokens("Hel", "lo"))) as upstream:
+        path = configuration(tmp_path, upstream.url)
+
+        def use() -> tuple[str, str, str, ServerProcess]:
+            server = start_server("--config", str(path), "--port", "0")
+            try:
+                program = PYTHON.replace("http://127.0.0.1:8000", server.url)
+                printed = io.StringIO()
+                with contextlib.redirect_stdout(printed):
+                    exec(f"import openai\nPUBLISH_TOKEN = {TOKEN!r}\n{program}", {})
+                events = fetched(f"{server.url}/events/answers")
+                return printed.getvalue(), events, fetched(f"{server.url}/metrics"), server
+            finally:
+                server.stop()
+
+        printed, events, metrics, server = await asyncio.to_thread(use)
+    assert printed == "Hello"
+    assert [line for line in events.splitlines() if line == "data: [DONE]"]
+    assert upstream.asked[0].fields["authorization"] == f"Bearer {KEY}"
+    assert 'headwater_relay_requests_total{channel="answers"} 1.0' in metrics
+    assert 'headwater_relay_running{channel="answers"} 0.0' in metrics
+    for name in ("cancelled_total", "failed_total", "first_event_seconds_bucket", "cleanup_seconds_bucket"):
+        assert f'headwater_relay_{name}{{channel="answers"' in metrics
+    assert KEY not in metrics + events + server.text()
+
+
+def test_the_key_of_the_upstream_server_is_not_printed(tmp_path: Path) -> None:
+    path = configuration(tmp_path, f"http://user:{KEY}@127.0.0.1:1/v1/chat/completions")
+    program = "from origin.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "serve", "--config", str(path), "--print-config"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "relay_share = true" in done.stdout
+    assert KEY not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ftp://127.0.0.1/",
+        "127.0.0.1:8080",
+        "http://",
+        "http://a:x/",
+        r"http://a.example\\@127.0.0.1/",
+        "http://a b/",
+    ],
+)
+def test_what_is_no_address_of_a_server_is_refused_at_the_start(tmp_path: Path, address: str) -> None:
+    path = tmp_path / "headwater.toml"
+    path.write_text(f"[[events]]\nname = 'a'\nrelay = '{address}'\n")
+    with pytest.raises(ConfigError, match=r"relay of 'a': allowed: an address"):
+        load(path, {}, {})
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "Host", "key: x", "api key"])
+def test_a_key_goes_in_no_field_that_means_something_else(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "headwater.toml"
+    path.write_text(f"[[events]]\nname = 'a'\nrelay = 'http://a.example/'\nrelay_key_header = '{name}'\n")
+    with pytest.raises(ConfigError, match="relay_key_header"):
+        load(path, {}, {})
