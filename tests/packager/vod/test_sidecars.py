@@ -32,6 +32,7 @@ from packager.vod.text_tracks import (
     with_name,
 )
 from tests.packager.vod.subtitled_films import CUES, SECONDS, cues_of, listed, make, srt, titles_of
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -152,15 +153,16 @@ def test_files_that_come_change_and_go_are_noticed(film: Path, library: Path) ->
     assert listed(titles, "film.mp4") == []
     path = library / "film.de.srt"
     path.write_text(srt())
-    assert len(listed(titles, "film.mp4")) == 1
+    # A folder isn't listed again at once where listing it has taken long.
+    wait_for(lambda: len(listed(titles, "film.mp4")) == 1, "a file that came")
     assert b"Hello" in titles.text_segment("film.mp4", "de", 0)
     path.write_text(srt().replace("Hello", "Good evening"))
-    assert b"Good evening" in titles.text_segment("film.mp4", "de", 0)
+    wait_for(lambda: b"Good evening" in titles.text_segment("film.mp4", "de", 0), "a file that changed")
     path.write_text("now it is broken")
-    assert listed(titles, "film.mp4") == []
+    wait_for(lambda: listed(titles, "film.mp4") == [], "a file that broke")
     assert "# Left out: film.de.srt: there is no cue in it" in titles.multivariant_playlist("film.mp4")
     path.unlink()
-    assert "Left out" not in titles.multivariant_playlist("film.mp4")
+    wait_for(lambda: "Left out" not in titles.multivariant_playlist("film.mp4"), "a file that went")
     with pytest.raises(NotFoundError):
         titles.text_segment("film.mp4", "de", 0)
 
