@@ -1,10 +1,14 @@
-"""Publishes titles, states and counts of stations and live channels on event channels that include them."""
+"""Publishes what event channels include of stations and live channels: titles, captions, states, counts."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
+from media.webvtt import Cue
 from origin.events.channel import EventChannel
 from origin.radio.mount import Mount
 from origin.radio.now_playing import describe_title
@@ -39,6 +43,10 @@ class StatusEvents:
         self._seconds = seconds
         self._told: dict[str, dict[str, object]] = {}
         self._closed = False
+        for source in {source for sources in included.values() for source in sources}:
+            area, _, name = source.partition("/")
+            if area == "live" and (channel := live.get(name)) is not None:
+                channel.captions.on_cues = functools.partial(self._publish_captions, source)
 
     async def run(self) -> None:
         """Compare until this is closed, or the task is cancelled."""
@@ -59,6 +67,16 @@ class StatusEvents:
             for name, sources in self._included.items():
                 if source in sources:
                     self._publish(self._channels[name], source, changed)
+
+    def _publish_captions(self, source: str, language: str, cues: Sequence[Cue], zero: Fraction) -> None:
+        """Publish captions when they come, with the dates between which they are shown."""
+        base = float(zero)
+        for name in (name for name, sources in self._included.items() if source in sources):
+            for cue in cues:
+                start, end = base + cue.start / 1000, base + cue.end / 1000
+                caption = {"language": language, "start": start, "end": end, "text": cue.text}
+                with contextlib.suppress(ValueError):  # larger than all that the channel keeps
+                    self._publish(self._channels[name], source, [("caption", caption)])
 
     def _publish(self, channel: EventChannel, source: str, changed: Sequence[tuple[str, object]]) -> None:
         for kind, data in changed:

@@ -172,6 +172,7 @@ class Captions:
 
     Attributes:
         tracks: by language.
+        on_cues: called with the language, the cues that were taken, and the date from which they count.
     """
 
     def __init__(self, languages: Iterable[str], limits: CaptionLimits = DEFAULT_LIMITS.captions) -> None:
@@ -180,6 +181,7 @@ class Captions:
         self._writers: Mapping[str, RenditionWriter] = {}
         self._feeds: set[asyncio.Timeout] = set()
         self._closed = False
+        self.on_cues: Callable[[str, Sequence[Cue], Fraction], None] | None = None
 
     @contextlib.asynccontextmanager
     async def feeding(self) -> AsyncIterator[None]:
@@ -203,6 +205,13 @@ class Captions:
         self._closed = True
         for feed in self._feeds:
             feed.reschedule(0)
+
+    def add(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
+        """Take cues of one language, as its track does; give how many are too late to be shown."""
+        late = self.tracks[language].add(cues, zero)
+        if self.on_cues is not None:
+            self.on_cues(language, cues, zero)
+        return late
 
     def adopt(self, writers: Mapping[str, RenditionWriter]) -> None:
         """Publish with these writers, by language, from now on."""

@@ -396,4 +396,4 @@ class ChannelCommands:
 
     def add_captions(self, language: str, cues: Sequence[Cue], zero: Fraction) -> int:
         """Take cues, all or none; give how many are too late to be shown."""
-        return self._channel.captions.tracks[language].add(cues, zero)
+        return self._channel.captions.add(language, cues, zero)

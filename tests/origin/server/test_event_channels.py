@@ -7,6 +7,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from origin.events.limits import ChannelLimits
 from origin.radio.mount import Mount
 from origin.server.status_events import StatusEvents
 from tests.conftest import ServerProcess, start_server
+from tests.keys import ADMIN_TOKEN
 from tests.radio_server import Feed, mount_options
+from tests.waiting import wait_for
 
 TOKEN = "chat-token-000001"
 CONFIG = f"""
@@ -149,3 +152,43 @@ async def test_a_websocket_goes_through_the_whole_server(server: ServerProcess) 
     assert got[-1]["ids"][0] in [event["id"] for event in json.loads(answer[1]) if event["event"] == "chat"]
     metrics = await asyncio.to_thread(asked, f"{server.url}/metrics")
     assert 'headwater_requests_total{area="events",status="101"}' in metrics[1]
+
+
+INCLUDING = """
+[server]
+port = 0
+data = "{folder}/data"
+[[live]]
+name = "talk"
+source = "testsrc"
+ladder = ["240p"]
+captions = ["en"]
+[[events]]
+name = "mixed"
+include = ["live/talk"]
+"""
+
+
+def test_a_live_channels_states_and_captions_are_published_where_they_are_included(tmp_path: Path) -> None:
+    (tmp_path / "headwater.toml").write_text(INCLUDING.format(folder=tmp_path))
+    (tmp_path / "headwater.toml").chmod(0o600)
+    server = start_server("--config", str(tmp_path / "headwater.toml"))
+
+    def published(kind: str) -> list[dict[str, Any]]:
+        status, body = asked(f"{server.url}/events/mixed?since=")
+        events = json.loads(body) if status == 200 else []
+        return [json.loads(event["data"]) for event in events if event["event"] == kind]
+
+    try:
+        wait_for(lambda: {"source": "live/talk", "state": "live"} in published("state"), "the channel")
+        vtt = b"WEBVTT\n\n00:00.000 --> 00:02.500\nHello\nworld\n"
+        fields = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "text/vtt"}
+        status, told = asked(f"{server.url}/live/talk/captions/en?offset=2", vtt, **fields)
+        assert status == 201, told
+        ((source, caption),) = [(one["source"], one["caption"]) for one in published("caption")]
+        assert (source, caption["language"], caption["text"]) == ("live/talk", "en", "Hello\nworld")
+        start = datetime.fromisoformat(json.loads(told)["start"]).timestamp()
+        assert caption["start"] == pytest.approx(start, abs=0.01)
+        assert caption["end"] - caption["start"] == pytest.approx(2.5, abs=0.01)
+    finally:
+        server.stop()
