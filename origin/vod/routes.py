@@ -42,7 +42,7 @@ NOT_FOUND_MAX_AGE = 5
 ABSENT = {"cache-control": f"public, max-age={NOT_FOUND_MAX_AGE}"}
 """What such answers say to caches."""
 
-PACKAGING = 1
+PACKAGING = 2
 """Version of how segments are made; a new one gives every segment a new entity-tag."""
 
 RAW_PATH = "raw path"

@@ -16,6 +16,7 @@ from fractions import Fraction
 import numpy as np
 
 from media.mp4.samples import Int64, Samples
+from packager.vod.decode_times import decode_times_in_turn
 from packager.vod.index import SAMPLE_BYTES, FileIndex, OfferedTrack
 
 _SECONDS = re.compile(r"([0-9]{1,20})(\.[0-9]{0,9})?")
@@ -220,22 +221,20 @@ def _part(samples: Samples, start: int, stop: int) -> Samples:
 def _quickened(samples: Samples, times: Int64, first: int, end: int) -> Samples:
     """Let pictures last a tick each that others need: those before ``first`` and from ``end`` on.
 
-    The order in which they are shown stays. A track whose ticks are whole pictures is left as it is.
+    The order in which they are shown stays, and all are shown before the end. A track whose ticks are whole
+    pictures is left as it is.
     """
     early, late = times < first, times >= end
-    decode_time = samples.decode_time.copy()
-    shown = samples.composition_time.copy()
-    base = shown - times
-    count, until = int(early.sum()), _last(early) + 1
-    if count:
-        latest = min(int(decode_time[until]), int(base[0]) + first)
-        # Each is decoded before it is shown, however they are ordered: there are `count` ticks between.
-        quick = latest - count - np.arange(until, 0, -1)
-        if quick[0] >= decode_time[0]:
-            decode_time[:until] = quick
-            shown[early] = base[early] + first - count + _ranks(times[early])
-    shown[late] = base[late] + end + _ranks(times[late])
-    return replace(samples, decode_time=decode_time, composition_offset=shown - decode_time[:-1])
+    shown, base = times.copy(), samples.composition_time - times
+    shown[early] = first - int(early.sum()) + _ranks(times[early])
+    if late.any():
+        shown[late] = max(end - int(late.sum()), int(times[~late].max()) + 1) + _ranks(times[late])
+    decode_time = decode_times_in_turn(shown, max(end, int(shown.max()) + 1))
+    # Not behind what is decoded in the next segment, and not after it is presented.
+    decode_time = np.minimum(decode_time, samples.decode_time[-1] - np.arange(len(decode_time))[::-1])
+    decode_time -= max(0, int((decode_time[:-1] - shown - base).max()))
+    decode_time = np.maximum(decode_time, np.arange(len(decode_time)))
+    return replace(samples, decode_time=decode_time, composition_offset=shown + base - decode_time[:-1])
 
 
 def _ranks(times: Int64) -> Int64:

@@ -240,7 +240,10 @@ def _stretch(path: str, track: OfferedTrack, lasts: Fraction, *, first: bool) ->
         lasts: seconds of the clip, which all its tracks fill: else what follows would drift apart.
         first: whether it is the first clip of the sequence.
     """
-    folder = f"../../{quote(path)}/{track.name}/"
+    # hls.js takes what is behind a discontinuity to begin with its first decode time and to be shown when its
+    # composition times say, edit list or not.
+    name = track.without_edit_list.name if track.video and track.is_reordered else track.name
+    folder = f"../../{quote(path)}/{name}/"
     init = Map(folder + INIT_NAME)
     durations = track.durations
     durations[-1] = max(durations[-1] + lasts - track.duration, Fraction(1, 1000))

@@ -20,6 +20,7 @@ from media.mp4.movie import MAX_MOOV, Movie, Track
 from media.mp4.sample_boxes import Reserve, reserve_nothing
 from media.mp4.sample_start import Access, sample_starts
 from media.mp4.samples import MAX_SAMPLES, Int64, SampleTable
+from media.mp4.track_box import edit_list
 from packager.vod.chapters import NO_CHAPTERS, ChapterSource, chapter_source
 from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
 from packager.vod.movie_reader import ContainerLimits, Read, read_movie
@@ -41,6 +42,9 @@ MAX_PICTURES_LOOKED_AT = 16
 
 _TRACK_BYTES = 8192
 """Memory of a track's objects beside its tables."""
+
+WITHOUT_EDIT_LIST = "-without-edit-list"
+"""What is behind a video track's name in the addresses of its segments that need no edit list."""
 
 _STILLS = (b"jpeg", b"png ", b"tiff")
 _STILL_SECONDS = 1
@@ -104,6 +108,8 @@ class OfferedTrack:
         names: of the segments in their addresses, where they aren't their numbers from 0 on.
         query: what is behind the address of its playlist; "" but in a clip.
         single_file: whether all segments are in one file, behind their index; then their sizes are exact.
+        has_edit_list: whether the init segment may have an edit list, which takes away the composition offset
+            of the first frame; else all segments' times are those of the presentation.
     """
 
     name: str
@@ -124,6 +130,22 @@ class OfferedTrack:
     names: tuple[str, ...] = ()
     query: str = ""
     single_file: bool = False
+    has_edit_list: bool = True
+
+    @property
+    def is_reordered(self) -> bool:
+        """Whether samples are presented in another order than they are decoded, or later."""
+        table = self.samples.table
+        return self.samples.start > 0 or table.offset_bounds(0, len(table)) != (0, 0)
+
+    @property
+    def without_edit_list(self) -> OfferedTrack:
+        """The same track for players that don't take an edit list into account when they place segments."""
+        start = self.samples.start
+        written = edit_list([(0, start)])
+        # §8.1.2: what is in a free space box is ignored
+        init = self.init.replace(written, written.replace(b"edts", b"free")) if start else self.init
+        return replace(self, name=f"{self.name}{WITHOUT_EDIT_LIST}", init=init, has_edit_list=False)
 
     @property
     def segment_names(self) -> Sequence[str]:
@@ -236,6 +258,13 @@ class FileIndex:
     def track(self, name: str) -> OfferedTrack | None:
         """Find a track by the name in its address."""
         return next((track for track in self.tracks if track.name == name), None)
+
+    def segmented_track(self, name: str) -> OfferedTrack | None:
+        """Find a track by the folder of its segments' addresses: a picture's may be without an edit list."""
+        found = self.track(name.removesuffix(WITHOUT_EDIT_LIST))
+        if found is None or name == found.name:
+            return found
+        return found.without_edit_list if found.video else None
 
 
 def read_index(

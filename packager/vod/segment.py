@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError
 from media.mp4.fragments import write_samples_header
-from media.mp4.samples import Int64
+from media.mp4.samples import Int64, Samples
 from packager.vod.clip import trim
+from packager.vod.decode_times import decode_times_in_time
 from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.movie_reader import Read
 
@@ -147,6 +148,10 @@ def make_segment(
         if trimmed is None or trimmed.begin != begin:
             return None
         samples = trimmed.samples
+    if not track.has_edit_list:
+        ends = int(track.times[number + 1])
+        ends = ends if bounds is None else min(bounds[1], ends)
+        samples = without_edit_list(samples, track.samples.start, ends)
     if np.any(samples.offset + samples.size > index.size):
         raise MalformedError(f"segment {number} of {track.name} lies beyond the end of the file")
     fragment = write_samples_header(
@@ -156,6 +161,19 @@ def make_segment(
         samples=samples,
     )
     return Segment(fragment, *_runs(samples.offset, samples.size))
+
+
+def without_edit_list(samples: Samples, start: int, end: int) -> Samples:
+    """Put samples on the timeline of the presentation itself.
+
+    Args:
+        samples: on the media's own timeline.
+        start: composition time at which the presentation begins.
+        end: when the last sample's presentation ends.
+    """
+    times = samples.composition_time - start
+    decode_time = decode_times_in_time(times, max(end, int(times.max()) + 1))
+    return replace(samples, decode_time=decode_time, composition_offset=times - decode_time[:-1])
 
 
 def _runs(offset: Int64, size: Int64) -> tuple[Int64, Int64]:

@@ -441,7 +441,7 @@ class Titles:
     def track(self, name: str, track: str) -> OfferedTrack:
         """Find a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            return self._track(self._index(file), name, track)
+            return self._segmented_track(self._index(file), name, track)
 
     def open_segment(
         self, name: str, track: str, number: int, bounds: tuple[int, int] | None = None
@@ -457,7 +457,7 @@ class Titles:
         file = self._library.open(name)
         try:
             index = self._index(file)
-            offered = self._track(index, name, track)
+            offered = self._segmented_track(index, name, track)
             key = file.identity, track, number, bounds
             segment = self._open.get(key) or make_segment(index, offered, number, bounds)
             if segment is None:
@@ -485,7 +485,7 @@ class Titles:
                 return None
             self._indexes.move_to_end(file.identity)
         index = future.result()
-        offered = None if isinstance(index, MediaError) else index.track(track)
+        offered = None if isinstance(index, MediaError) else index.segmented_track(track)
         if isinstance(index, MediaError) or offered is None or not 0 <= number < len(offered.cuts) - 1:
             return None
         if int(offered.cuts[number + 1] - offered.cuts[number]) > self._limits.quick_samples:
@@ -627,6 +627,13 @@ class Titles:
     @staticmethod
     def _track(index: FileIndex, name: str, track: str) -> OfferedTrack:
         offered = index.track(track)
+        if offered is None:
+            raise NotFoundError(f"{name} has no track {track}")
+        return offered
+
+    @staticmethod
+    def _segmented_track(index: FileIndex, name: str, track: str) -> OfferedTrack:
+        offered = index.segmented_track(track)
         if offered is None:
             raise NotFoundError(f"{name} has no track {track}")
         return offered
