@@ -49,7 +49,10 @@ RAW_PATH = "raw path"
 """Where endpoints find the path as it was sent, beside its decoded parts."""
 
 _SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17})-([1-9][0-9]{0,17}))?")
-"""A segment's number, and of a trimmed one from when to when it lasts."""
+"""A segment's number, and of a trimmed one from when to when it lasts, or when the clip does."""
+
+_WEBVTT_SEGMENT = re.compile(r"(0|[1-9][0-9]{0,7})(?:-(0|[1-9][0-9]{0,17}))?")
+"""A segment's number, and of a clip's one when the clip begins."""
 
 
 _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
@@ -226,8 +229,10 @@ class _Vod:
         track = await self._titles.threads.run(self._titles.track, path["path"], path["track"])
         return InitSegment(track.init, _media_type(track.video))
 
-    async def text_playlist(self, path: dict[str, str], _query: QueryParams) -> Text:
-        text = await self._titles.threads.run(self._titles.text_playlist, path["path"], path["track"])
+    async def text_playlist(self, path: dict[str, str], query: QueryParams) -> Text:
+        text = await self._titles.threads.run(
+            self._titles.text_playlist, path["path"], path["track"], _clip(query)
+        )
         return Text(text, MEDIA_TYPE)
 
     async def text_init(self, path: dict[str, str], _query: QueryParams) -> InitSegment:
@@ -235,14 +240,19 @@ class _Vod:
         return InitSegment(wvtt.INIT, wvtt.MEDIA_TYPE)
 
     async def text_segment(self, path: dict[str, str], _query: QueryParams) -> Text:
-        number = _number(path["number"])
-        data = await self._titles.threads.run(self._titles.text_segment, path["path"], path["track"], number)
+        name = _WEBVTT_SEGMENT.fullmatch(path["number"])
+        if name is None:
+            raise NotFoundError(path["number"])
+        begin = None if name[2] is None else int(name[2])
+        data = await self._titles.threads.run(
+            self._titles.text_segment, path["path"], path["track"], int(name[1]), begin
+        )
         return Text(data, webvtt.MEDIA_TYPE)
 
     async def text_mp4_segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
-        number = _number(path["number"])
+        number, bounds = _segment_name(path["number"])
         data = await self._titles.threads.run(
-            self._titles.text_segment, path["path"], path["track"], number, mp4=True
+            self._titles.mp4_text_segment, path["path"], path["track"], number, bounds
         )
         return BytesRepresentation(data, wvtt.MEDIA_TYPE, content_coding.tag((data,)))
 
@@ -250,20 +260,17 @@ class _Vod:
         data = await self._titles.threads.run(self._titles.whole_text, path["path"], path["track"])
         return Text(data, webvtt.MEDIA_TYPE)
 
-    async def chapters(self, path: dict[str, str], _query: QueryParams) -> Text:
-        found = await self._titles.threads.run(self._titles.chapters, path["path"])
+    async def chapters(self, path: dict[str, str], query: QueryParams) -> Text:
+        found = await self._titles.threads.run(self._titles.chapters, path["path"], _clip(query))
         return Text(chapters_json(found), "application/json")
 
     async def segment(self, path: dict[str, str], _query: QueryParams) -> Representation:
-        name = _SEGMENT.fullmatch(path["number"])
-        if name is None:
-            raise NotFoundError(path["number"])
-        bounds = None if name[2] is None else (int(name[2]), int(name[3]))
+        number, bounds = _segment_name(path["number"])
         looked_up = time.monotonic()
         opened = await self._titles.threads.opened(
-            self._titles.open_segment, path["path"], path["track"], int(name[1]), bounds
+            self._titles.open_segment, path["path"], path["track"], number, bounds
         )
-        metadata = metadata_of(opened, f"{path['track']}-{name[0]}", opened.track.video, time.time())
+        metadata = metadata_of(opened, f"{path['track']}-{path['number']}", opened.track.video, time.time())
         release = opened.close
         of_file = path[RAW_PATH].rsplit("/", 2)[0].encode("ascii")
         if self._open_files is not None:
@@ -332,11 +339,12 @@ def _clip(query: QueryParams) -> Clip:
     return read_clip(told["start"], told["end"])
 
 
-def _number(text: str) -> int:
+def _segment_name(text: str) -> tuple[int, tuple[int, int] | None]:
+    """Read a segment's number, and of a trimmed one from when to when it lasts."""
     found = _SEGMENT.fullmatch(text)
-    if found is None or found[2] is not None:
+    if found is None:
         raise NotFoundError(text)
-    return int(text)
+    return int(found[1]), None if found[2] is None else (int(found[2]), int(found[3]))
 
 
 def _media_type(video: bool) -> str:

@@ -133,15 +133,15 @@ class Film:
 
     def _subtitles(self, track: TextTrack) -> Iterator[Output]:
         """Give those of a text track: WebVTT for HLS, and the same in MP4 for DASH."""
-        folder, times = f"{TEXT_FOLDER}/{track.name}", self.index.text_times
+        folder, segments = f"{TEXT_FOLDER}/{track.name}", self.index.text
         yield Output.of(folder, INIT_NAME, wvtt.INIT)
-        for number in range(len(times) - 1):
-            text = webvtt_segment(track, times, number, self.file.pread)
-            fragment = mp4_segment(track, times, number, self.file.pread)
+        for number in range(len(segments.whole) - 1):
+            text = webvtt_segment(track, segments.whole, number, self.file.pread)
+            fragment = mp4_segment(track, segments.whole, number, self.file.pread)
             if text is not None and fragment is not None:
                 yield Output.of(folder, f"{number}{TEXT_SUFFIX}", text)
                 yield Output.of(folder, f"{number}{SEGMENT_SUFFIX}", fragment)
-        yield Output.of(folder, MEDIA_NAME, text_playlist(times).render().encode())
+        yield Output.of(folder, MEDIA_NAME, text_playlist(segments).render().encode())
 
     def _single_file(self, track: OfferedTrack) -> Output:
         sap = self.offered.starts.video if track.video else self.offered.starts.sound

@@ -87,6 +87,12 @@ def read_chapters(source: ChapterSource, read: Read, duration: Fraction, lead_in
     return [Chapter(start, stop, title) for (start, title), stop in parts if stop > start]
 
 
+def chapters_within(chapters: Sequence[Chapter], begin: int, end: int) -> list[Chapter]:
+    """Give what a clip has of chapters, on its own timeline; all times are in milliseconds."""
+    bounds = [(max(one.start, begin) - begin, min(one.end, end) - begin, one.title) for one in chapters]
+    return [Chapter(start, stop, title) for start, stop, title in bounds if start < stop]
+
+
 def _read_samples(source: ChapterSource, table: SampleTable, read: Read) -> list[tuple[int, str]]:
     samples = table.samples(0, len(table))
     found = []

@@ -107,7 +107,9 @@ def clipped(index: FileIndex, clip: Clip) -> FileIndex:
     if not tracks:
         lasts = f"{float(index.duration):.3f}"
         raise ClipError(f"a clip from {_decimal(clip.start)} s on, where the film lasts {lasts} s")
-    return replace(index, tracks=tuple(tracks), left_out=tuple(left_out))
+    until = max(Fraction(int(track.times[-1]), track.timescale) for track in tracks)
+    text = index.text.clipped(origin, until, clip.query)
+    return replace(index, tracks=tuple(tracks), left_out=tuple(left_out), clipped_text=text)
 
 
 def _placed(track: OfferedTrack, found: OfferedTrack, origin: Fraction, query: str) -> OfferedTrack:

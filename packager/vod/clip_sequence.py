@@ -3,6 +3,7 @@
 The file is ``{"clips": [{"path": "film.mp4", "start": 90.5, "end": "00:02:00"}, …]}``; paths are relative to
 its folder, and start and end may be left out. Each clip is a stretch behind a discontinuity, and a period of
 its own, so that codecs and sizes may differ. Where one has a picture or sound, all have: silence isn't made.
+Subtitles and chapters are left out; of a clip by itself there are both.
 """
 
 from __future__ import annotations
@@ -166,7 +167,8 @@ class ClipSequence:
             audio="audio" if sound else None,
         )
         media = [Media("AUDIO", "audio", "audio", "audio/media.m3u8", default=True)] if sound else []
-        return MultivariantPlaylist([variant], media, independent=self.independent)
+        comments = ["Left out: subtitles and chapters, which each clip by itself has"]
+        return MultivariantPlaylist([variant], media, comments=comments, independent=self.independent)
 
     def media_playlist(self, track: str) -> MediaPlaylist | None:
         """Give the playlist of a track, or None where there is no such."""

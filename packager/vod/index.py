@@ -25,6 +25,7 @@ from packager.vod.chapters import NO_CHAPTERS, ChapterSource, chapter_source
 from packager.vod.edit_list import Arrangement, apply_edit_list, arrange, first_video_sample, lead_in
 from packager.vod.movie_reader import ContainerLimits, Read, read_movie
 from packager.vod.segment_boundaries import MAX_SEGMENTS, cut_at_sync, cut_at_times
+from packager.vod.text_segments import TextSegments
 from packager.vod.text_tracks import TEXT_LIMITS, TextLimits, TextTrack, embedded_text_tracks, segment_times
 
 _KEPT_SHARE = 4
@@ -209,6 +210,7 @@ class FileIndex:
         text_tracks: the file's subtitles and captions.
         chapters: where its chapters are named.
         lead_in: seconds by which the published media begin before what the file presents.
+        clipped_text: the segments of text of a clip, of which this is; else None.
     """
 
     tracks: tuple[OfferedTrack, ...]
@@ -220,6 +222,7 @@ class FileIndex:
     text_tracks: tuple[TextTrack, ...] = ()
     chapters: ChapterSource = NO_CHAPTERS
     lead_in: Fraction = Fraction(0)
+    clipped_text: TextSegments | None = None
 
     def require_whole(self) -> None:
         """Make sure that what is offered as the whole file lacks neither its picture nor its end.
@@ -252,8 +255,13 @@ class FileIndex:
 
     @property
     def text_times(self) -> Int64:
-        """When each segment of text begins in milliseconds, and behind them the end."""
+        """When each segment of a film's text begins in milliseconds, and behind them the end."""
         return segment_times((track.times, track.timescale) for track in self.tracks)
+
+    @property
+    def text(self) -> TextSegments:
+        """The segments of text."""
+        return self.clipped_text or TextSegments(self.text_times)
 
     def track(self, name: str) -> OfferedTrack | None:
         """Find a track by the name in its address."""

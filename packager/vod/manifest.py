@@ -110,12 +110,14 @@ def _text_sets(files: Files) -> list[AdaptationSet]:
     file = choose_texts(files)
     if file is None or not file.text_tracks:
         return []
-    times = file.index.text_times
-    template = SegmentTemplate(TIMESCALE, times.tolist(), INIT_NAME, f"$Number${SEGMENT_SUFFIX}")
+    text = file.index.text
+    media = f"{text.mp4_name}{SEGMENT_SUFFIX}"
+    segments = SegmentTemplate(TIMESCALE, text.times.tolist(), INIT_NAME, media, text.first, text.offset)
     sets = []
     for number, track in enumerate(file.text_tracks):
         address = f"{file.prefix}{TEXT_FOLDER}/{track.name}/"
-        offered = Representation(f"text-{number}", address, bandwidth(track, times), wvtt.CODECS, template)
+        rate = bandwidth(track, text.whole)
+        offered = Representation(f"text-{number}", address, rate, wvtt.CODECS, segments)
         role = "forced-subtitle" if track.forced else "caption" if track.sdh else "subtitle"
         roles = (role, "main") if track.default else (role,)
         label = text_title(track)

@@ -131,12 +131,14 @@ def multivariant_playlist(files: Files) -> MultivariantPlaylist:
     variants = [replace(variant, no_closed_captions=not captions) for variant in variants]
     if texts is not None and texts.text_tracks:
         variants = _with_texts(variants, texts)
-        media += text_media(texts.prefix, texts.text_tracks)
+        media += text_media(texts.prefix, texts.text_tracks, texts.index.text.query)
     comments = [f"Left out: {file.prefix}{line}" for file in files for line in file.index.left_out]
     # Files of a title share those that lie beside them.
     comments += dict.fromkeys(f"Left out: {line}" for file in files for line in file.left_out)
     chapters = [
-        SessionData(DATA_ID, f"{file.prefix}{CHAPTERS_NAME}") for file in files if file.index.chapters
+        SessionData(DATA_ID, f"{file.prefix}{CHAPTERS_NAME}{file.index.text.query}")
+        for file in files
+        if file.index.chapters
     ]
     pictures: list[IFrameVariant | ImageVariant] = [
         i_frame_variant(file.prefix, file.index.video, file.i_frames)
@@ -209,7 +211,7 @@ def choose_texts(files: Files) -> OfferedFile | None:
 
 def _with_texts(variants: Sequence[Variant], file: OfferedFile) -> list[Variant]:
     """Offer the text tracks with all variants."""
-    rate = max(bandwidth(track, file.index.text_times) for track in file.text_tracks)
+    rate = max(bandwidth(track, file.index.text.whole) for track in file.text_tracks)
     return [replace(one, bandwidth=one.bandwidth + rate, subtitles=TEXT_GROUP) for one in variants]
 
 

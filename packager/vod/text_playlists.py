@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-
 from media.hls.media_playlist import MediaPlaylist, Segment
 from media.hls.multivariant import Media
 from media.mp4.languages import LANGUAGE_NAMES
-from media.mp4.samples import Int64
-from packager.vod.text_tracks import TIMESCALE, TextTrack
+from packager.vod.text_segments import TextSegments
+from packager.vod.text_tracks import TextTrack
 
 TEXT_SUFFIX = ".vtt"
 TEXT_FOLDER = "subtitles"
@@ -24,25 +22,23 @@ SDH_CHARACTERISTICS = ",".join(
 """What subtitles for who doesn't hear are (RFC 8216bis §4.4.6.1, CHARACTERISTICS)."""
 
 
-def text_playlist(times: Int64) -> MediaPlaylist:
-    """Say what the segments of a text track are.
-
-    Args:
-        times: when each begins in milliseconds, and behind them the end.
-    """
-    durations = [Fraction(length, TIMESCALE) for length in np.diff(times).tolist()]
-    segments = [Segment(f"{number}{TEXT_SUFFIX}", duration) for number, duration in enumerate(durations)]
+def text_playlist(text: TextSegments) -> MediaPlaylist:
+    """Say what the segments of a text track are."""
+    durations = text.durations
+    named = zip(text.webvtt_names, durations, strict=True)
+    segments = [Segment(f"{name}{TEXT_SUFFIX}", duration) for name, duration in named]
     # §4.4.3.1: rounded to the nearest
     target = max(1, *(math.floor(duration + Fraction(1, 2)) for duration in durations))
     return MediaPlaylist(target, segments, playlist_type="VOD", ended=True)
 
 
-def text_media(prefix: str, tracks: Sequence[TextTrack]) -> list[Media]:
+def text_media(prefix: str, tracks: Sequence[TextTrack], query: str = "") -> list[Media]:
     """List text tracks; one of each language and purpose may be chosen by itself (§4.4.6.1.1).
 
     Args:
         prefix: what the addresses of their file begin with.
         tracks: what it offers.
+        query: what the addresses of their playlists end in.
     """
     listed: list[Media] = []
     for track in tracks:
@@ -61,7 +57,7 @@ def text_media(prefix: str, tracks: Sequence[TextTrack]) -> list[Media]:
                 "SUBTITLES",
                 TEXT_GROUP,
                 name=name,
-                uri=f"{prefix}{TEXT_FOLDER}/{track.name}/media.m3u8",
+                uri=f"{prefix}{TEXT_FOLDER}/{track.name}/media.m3u8{query}",
                 language=track.language,
                 default=track.default and not any(one.default for one in listed),
                 autoselect=track.language is not None and not alike,

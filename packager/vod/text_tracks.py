@@ -334,10 +334,19 @@ def segment_times(tracks: Iterable[tuple[Sequence[int] | Int64, int]]) -> Int64:
     return np.unique(np.concatenate(([0], within, [end]))).astype(np.int64)
 
 
-def webvtt_segment(track: TextTrack, times: Int64, number: int, read: Read) -> bytes | None:
+def webvtt_segment(
+    track: TextTrack, times: Int64, number: int, read: Read, begin: int | None = None
+) -> bytes | None:
     """Write a segment as WebVTT; None where there is none of that number.
 
     A cue that is shown at a cut is in both segments, whole (RFC 8216 §3.5).
+
+    Args:
+        track: the text track.
+        times: when each of the film's segments begins in milliseconds, and behind them the end.
+        number: of the segment.
+        read: reads from the film's file; it may block.
+        begin: before which no cue may begin, where it is a clip's; else None.
 
     Raises:
         MediaError: it is more than it may be.
@@ -345,14 +354,34 @@ def webvtt_segment(track: TextTrack, times: Int64, number: int, read: Read) -> b
     """
     if not 0 <= number < len(times) - 1:
         return None
-    return webvtt.segment(track.cues.between(read, int(times[number]), int(times[number + 1])), 0)
+    first, end = int(times[number]), int(times[number + 1])
+    if begin is None:
+        return webvtt.segment(track.cues.between(read, first, end), 0)
+    if begin >= end:
+        return None
+    cues = track.cues.between(read, max(first, begin), end)
+    return webvtt.segment([replace(cue, start=max(cue.start, begin)) for cue in cues], 0)
 
 
-def mp4_segment(track: TextTrack, times: Int64, number: int, read: Read) -> bytes | None:
-    """Write a segment as a fragment of MP4; otherwise as :func:`webvtt_segment`."""
+def mp4_segment(
+    track: TextTrack, times: Int64, number: int, read: Read, clip: tuple[int, int] | None = None
+) -> bytes | None:
+    """Write a segment as a fragment of MP4, or what a clip has of it; else as :func:`webvtt_segment`.
+
+    Args:
+        track: the text track.
+        times: when each of the film's segments begins in milliseconds, and behind them the end.
+        number: of the segment.
+        read: reads from the film's file; it may block.
+        clip: when the clip begins and ends.
+    """
     if not 0 <= number < len(times) - 1:
         return None
     begin, end = int(times[number]), int(times[number + 1])
+    if clip is not None:
+        begin, end = max(begin, clip[0]), min(end, clip[1])
+    if begin >= end:
+        return None
     return wvtt.fragment(track.cues.between(read, begin, end), begin, end, number + 1)
 
 

@@ -24,7 +24,7 @@ from packager.library.storage import Library, LocalFile, NotFoundError, is_serve
 from packager.process.tools import BusyError
 from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
-from packager.vod.chapters import NO_CHAPTERS, read_chapters
+from packager.vod.chapters import chapters_within, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
 from packager.vod.clip_sequence import ClipSequence, SequenceLimits, make_sequence, read_sequence
 from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
@@ -250,7 +250,7 @@ class Titles:
 
         def make() -> bytes:
             files = self._files(found, clip)
-            if segments + max(len(one.text_tracks) * len(one.index.text_times) for one in files) > limit:
+            if segments + max(len(one.text_tracks) * len(one.index.text.whole) for one in files) > limit:
                 log.warning("subtitles_left_out", title=name, reason="too many segments for one manifest")
                 files = [replace(one, text_tracks=()) for one in files]
             return manifest(files).render()
@@ -276,13 +276,13 @@ class Titles:
             files: Files = [OfferedFile("", found[0].index, self._segment_starts(found[0]))]
         else:
             files = title_files([(one.name, one.index, self._segment_starts(one)) for one in found])
+        texts = [all_text_tracks(one.index, one.sidecars) for one in found]
+        files = [
+            replace(file, text_tracks=tracks, left_out=left_out)
+            for file, (tracks, left_out) in zip(files, texts, strict=True)
+        ]
         if clip != WHOLE:
-            clips = [clipped(file.index, clip) for file in files]
-            # Chapters are the whole film's.
-            return [
-                replace(file, index=replace(index, chapters=NO_CHAPTERS))
-                for file, index in zip(files, clips, strict=True)
-            ]
+            return [replace(file, index=clipped(file.index, clip)) for file in files]
         files = [
             replace(file, i_frames=self._marked_i_frames(one)) if file.starts.lone_pictures else file
             for file, one in zip(files, found, strict=True)
@@ -290,24 +290,50 @@ class Titles:
         if self._thumbnails and any(file.starts.lone_pictures for file in files):
             with contextlib.suppress(UnsupportedError):  # sound alone has none
                 files = [replace(files[0], storyboard=self._storyboard(found)), *files[1:]]
-        texts = [all_text_tracks(one.index, one.sidecars) for one in found]
-        return [
-            replace(file, text_tracks=tracks, left_out=left_out)
-            for file, (tracks, left_out) in zip(files, texts, strict=True)
-        ]
+        return files
 
-    def text_playlist(self, name: str, track: str) -> bytes:
+    def text_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> bytes:
         """Write the media playlist of a file's text track; raises as :meth:`multivariant_playlist`."""
         found = self._found_file(name)
         self._text_track(found, track)
-        return self._once("text", [found], lambda: text_playlist(found.index.text_times).render().encode())
+        return self._once(
+            f"text{clip.query}",
+            [found],
+            lambda: text_playlist(clipped(found.index, clip).text).render().encode(),
+        )
 
-    def text_segment(self, name: str, track: str, number: int, *, mp4: bool = False) -> bytes:
-        """Write a segment of a file's text track as WebVTT, or in MP4; raises likewise."""
+    def text_segment(self, name: str, track: str, number: int, begin: int | None = None) -> bytes:
+        """Write a segment of a file's text track as WebVTT; raises likewise.
+
+        Args:
+            name: the file's.
+            track: the track's.
+            number: of the segment.
+            begin: milliseconds before which no cue may begin, where it is a clip's; else None.
+        """
         with self._library.open(name) as file:
             found = self._found_in(file, name)
-            write = mp4_segment if mp4 else webvtt_segment
-            written = write(self._text_track(found, track), found.index.text_times, number, file.pread)
+            text, times = self._text_track(found, track), found.index.text_times
+            written = webvtt_segment(text, times, number, file.pread, begin)
+        if written is None:
+            raise NotFoundError(f"{name}: {track} has no segment {number}")
+        return written
+
+    def mp4_text_segment(
+        self, name: str, track: str, number: int, clip: tuple[int, int] | None = None
+    ) -> bytes:
+        """Write a segment of a file's text track in MP4; raises likewise.
+
+        Args:
+            name: the file's.
+            track: the track's.
+            number: of the segment.
+            clip: when a clip begins and ends in milliseconds, which has only that of it; else None.
+        """
+        with self._library.open(name) as file:
+            found = self._found_in(file, name)
+            text, times = self._text_track(found, track), found.index.text_times
+            written = mp4_segment(text, times, number, file.pread, clip)
         if written is None:
             raise NotFoundError(f"{name}: {track} has no segment {number}")
         return written
@@ -323,11 +349,14 @@ class Titles:
                 lambda: webvtt_file(text, index.text_times, index.lead_in, file.pread),
             )
 
-    def chapters(self, name: str) -> list[Chapter]:
+    def chapters(self, name: str, clip: Clip = WHOLE) -> list[Chapter]:
         """Give the chapters of a file; raises likewise, and NotFoundError where it has none."""
         with self._library.open(name) as file:
             index = self._index(file)
             found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
+        if clip != WHOLE:
+            times = clipped(index, clip).text.times
+            found = chapters_within(found, int(times[0]), int(times[-1]))
         if not found:
             raise NotFoundError(f"{name} has no chapters")
         return found

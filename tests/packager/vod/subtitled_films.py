@@ -9,7 +9,7 @@ import m3u8
 from media.webvtt import Cue, CueReader
 from packager.library.storage import Library
 from packager.vod import TitleLimits, Titles
-from tests.packager.films import H264, PICTURE, TONE, run_ffmpeg
+from tests.packager.films import H264, PICTURE, TONE, probe, run_ffmpeg
 
 SECONDS = 14
 
@@ -60,3 +60,16 @@ def cues_of(titles: Titles, name: str, track: str) -> list[Cue]:
         reader.receive_eof()
         found.update(dict.fromkeys(reader.cues()))
     return list(found)
+
+
+def demuxed(path: Path, stream: str = "s:0") -> list[tuple[int, int]]:
+    """Ask ffprobe when each subtitle of a file is shown, in milliseconds; what is empty is a gap."""
+    packets = probe(path, "-show_packets", "-select_streams", stream)["packets"]
+    shown = [one for one in packets if int(one["size"]) > 2]
+    return [
+        (
+            round(float(one["pts_time"]) * 1000),
+            round((float(one["pts_time"]) + float(one["duration_time"])) * 1000),
+        )
+        for one in shown
+    ]

@@ -217,7 +217,7 @@ def test_text_that_each_change_would_repeat_a_thousand_times_is_left_out(film: P
     assert "# Left out: film.de.srt: too many cues are shown together for too long" in master
     limit = TEXT_LIMITS.segment_bytes
     for number in range(3):
-        assert len(titles.text_segment("film.mp4", "fr", number, mp4=True)) < limit
+        assert len(titles.mp4_text_segment("film.mp4", "fr", number)) < limit
 
 
 def test_what_the_bound_of_a_segment_allows_is_within_it() -> None:

@@ -21,7 +21,7 @@ from packager.vod.chapters import chapters_json
 from packager.vod.index import read_index
 from packager.vod.text_tracks import segment_times
 from tests.packager.films import FFMPEG, probe, run_ffmpeg
-from tests.packager.vod.subtitled_films import CUES, cues_of, listed, make, srt, titles_of
+from tests.packager.vod.subtitled_films import CUES, cues_of, demuxed, listed, make, srt, titles_of
 
 MPD = "{urn:mpeg:dash:schema:mpd:2011}"
 
@@ -31,19 +31,6 @@ def library(tmp_path: Path) -> Path:
     """A library whose folder is old enough for its names to be remembered, and then has changed."""
     (tmp_path / "library").mkdir()
     return tmp_path / "library"
-
-
-def demuxed(path: Path, stream: str = "s:0") -> list[tuple[int, int]]:
-    """Ask ffprobe when each subtitle of a file is shown, in milliseconds; what is empty is a gap."""
-    packets = probe(path, "-show_packets", "-select_streams", stream)["packets"]
-    shown = [one for one in packets if int(one["size"]) > 2]
-    return [
-        (
-            round(float(one["pts_time"]) * 1000),
-            round((float(one["pts_time"]) + float(one["duration_time"])) * 1000),
-        )
-        for one in shown
-    ]
 
 
 def test_text_tracks_of_a_film_are_shown_when_ffprobe_says(library: Path, tmp_path: Path) -> None:
