@@ -296,9 +296,6 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
         source = "publish"
         source_password = "opensesame"
         fallback = "nowhere.mp3"
-        [[events]]
-        name = "chat"
-        relay = "http://127.0.0.1:9/v1/chat/completions"
         """
     )
     server = start_server("--config", str(config), "--port", "0")
@@ -307,7 +304,7 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
     finally:
         assert server.stop() == 0
     text = server.text()
-    keys = ("server.rtmp_port", "live 'studio'", "publish_key", "fallback 'nowhere.mp3'", "events 'chat'")
+    keys = ("server.rtmp_port", "live 'studio'", "publish_key", "fallback 'nowhere.mp3'")
     assert not [key for key in keys if key not in text]
     assert "sesame" not in text
 

@@ -311,9 +311,9 @@ def test_every_key_that_is_called_like_a_secret_is_one() -> None:
         for key, kind in typing.get_type_hints(section).items():
             if kind in (int, float, bool):
                 continue
-            if re.search("password|passphrase|token|key|secret", key):
+            if re.search("(password|passphrase|token|key|secret)$", key):
                 assert secrecy(section).get(key) == "all", f"{section.__name__}.{key}"
-            if re.search("url|source$|relay|forward|fallback|folder", key):
+            if re.search("(url|source|relay|forward|fallback|folder)$", key):
                 assert secrecy(section).get(key) == "in URL", f"{section.__name__}.{key}"
 
 
