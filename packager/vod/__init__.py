@@ -1,10 +1,12 @@
 """VOD: MP4, QuickTime and Matroska files published as HLS, their segments made on request.
 
-``titles`` resolves names and keeps indexes; ``index`` says what one file offers; ``timeline`` places samples
-and cuts them; ``segment`` makes one segment; ``playlists`` says what is there.
+``titles`` resolves names; ``index`` says what one file offers, and ``index_cache`` keeps that; ``edit_list``
+places samples, and ``segment_boundaries`` cuts them; ``segment`` makes one segment; ``playlists`` says what
+is there.
 """
 
+from packager.vod.limits import TitleLimits
 from packager.vod.segment import Segment, ShortReadError
-from packager.vod.titles import OpenIFrames, OpenSegment, TitleLimits, Titles
+from packager.vod.titles import OpenIFrames, OpenSegment, Titles
 
 __all__ = ["OpenIFrames", "OpenSegment", "Segment", "ShortReadError", "TitleLimits", "Titles"]

@@ -1,4 +1,4 @@
-"""The library as VOD: names resolved to files and titles, indexes made once and kept within a limit.
+"""The library as VOD: names are resolved to files and titles, and their playlists and segments are given out.
 
 Everything here blocks on the disk and may be called from several threads at once.
 """
@@ -9,8 +9,8 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 import structlog
@@ -19,17 +19,18 @@ from media.errors import MalformedError, MediaError, TooLargeError, UnsupportedE
 from media.mp4.chapters import Chapter
 from packager.concurrency import Threads
 from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
-from packager.library.file_listing import MAX_RENDITIONS, FolderTitles
+from packager.library.file_listing import FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
 from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
 from packager.vod.chapters import chapters_within, read_chapters
 from packager.vod.clip import WHOLE, Clip, clipped
-from packager.vod.clip_sequence import ClipSequence, SequenceLimits, make_sequence, read_sequence
+from packager.vod.clip_sequence import ClipSequence, make_sequence, read_sequence
 from packager.vod.i_frames import IFrameFile, IFrames, decodable_i_frames, marked_i_frames
-from packager.vod.index import LIMITS, FileIndex, IndexLimits, OfferedTrack, read_index
-from packager.vod.index_memory import IndexMemory, IndexMemoryLimits
+from packager.vod.index import FileIndex, OfferedTrack
+from packager.vod.index_cache import Identity, IndexCache
+from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
 from packager.vod.playlists import (
     CHAPTERS_NAME,
@@ -40,68 +41,18 @@ from packager.vod.playlists import (
     title_files,
 )
 from packager.vod.segment import Segment, make_segment
-from packager.vod.sidecars import Sidecar, SidecarLimits, Sidecars, all_text_tracks
+from packager.vod.sidecars import Sidecar, Sidecars, all_text_tracks
 from packager.vod.storyboard import Storyboard, make_storyboard, suffices
 from packager.vod.text_playlists import TEXT_FOLDER, text_playlist, text_title
 from packager.vod.text_tracks import TextTrack, mp4_segment, webvtt_file, webvtt_segment
 
 log = structlog.get_logger()
 
-REFUSAL_BYTES = 1024
-"""Memory of a refusal that is kept in place of an index."""
-
 LARGE_TEXT_SHARE = 4
 """A text that takes more than one part in so many of the memory for all of them isn't kept."""
 
-Identity = tuple[int, int, int, int]
-
 TextKey = tuple[str, tuple[object, ...]]
 """What a text is, and versions of the files that it is of."""
-
-
-@dataclass(frozen=True, slots=True)
-class TitleLimits:
-    """What VOD of a library may cost.
-
-    Attributes:
-        index_bytes: memory for all indexes together; that of a film of two hours takes 8 MB.
-        index_memory: how they share it.
-        indexes: most of them.
-        index: what the index of one file may be made of.
-        made_at_once: how many indexes are made at the same time; each reads a whole ``moov`` into memory.
-        wait_seconds: how long a request waits while others make indexes.
-        threads: in which requests look things up and wait; whoever waits there keeps no other file waiting.
-        renditions: most files of one title.
-        folder_files: how many names of a folder are looked at for titles' renditions, and how many of these
-            are kept of all folders.
-        manifest_segments: most segments that one manifest names; each takes half a kilobyte to write.
-        text_bytes: memory for playlists and manifests, which are written once for all who ask.
-        texts: most of them.
-        i_frame_files: most films whose I-frames are remembered; a megabyte each at most.
-        sidecars: what subtitle files beside the films may cost.
-        sequences: what a playlist of several clips may be.
-        quick_samples: most samples of a segment that is made where others wait, in a millisecond.
-    """
-
-    index_bytes: int = 256 << 20
-    index_memory: IndexMemoryLimits = field(default_factory=IndexMemoryLimits)
-    indexes: int = 1024
-    index: IndexLimits = LIMITS
-    made_at_once: int = 2
-    wait_seconds: float = 60.0
-    threads: int = 32
-    renditions: int = MAX_RENDITIONS
-    folder_files: int = 200_000
-    manifest_segments: int = 120_000
-    text_bytes: int = 16 << 20
-    texts: int = 1024
-    i_frame_files: int = 32
-    sidecars: SidecarLimits = field(default_factory=SidecarLimits)
-    sequences: SequenceLimits = field(default_factory=SequenceLimits)
-    quick_samples: int = 1 << 12
-
-
-DEFAULT_LIMITS = TitleLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +127,7 @@ class Titles:
 
     Args:
         library: where the files are.
-        limits: what it may cost; of the indexes the one that wasn't used for longest goes first.
+        limits: what it may cost.
         thumbnails: whether playlists and manifests name them.
 
     Attributes:
@@ -193,9 +144,7 @@ class Titles:
         self._folders = FolderTitles(library.root, limits.folder_files)
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
         self._lock = threading.Lock()
-        self._making = threading.BoundedSemaphore(limits.made_at_once)
-        self._memory = IndexMemory(limits.index_bytes, limits.index_memory, self._free)
-        self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
+        self._indexes = IndexCache(limits)
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
         self._open: WeakValueDictionary[tuple[Identity, str, int, tuple[int, int] | None], Segment] = (
             WeakValueDictionary()
@@ -260,7 +209,7 @@ class Titles:
     def media_playlist(self, name: str, track: str, clip: Clip = WHOLE) -> str:
         """Write the media playlist of a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            index, identity = self._index(file), file.identity
+            index, identity = self._indexes.index(file), file.identity
         self._track(index, name, track)
         found = [_Found(name, "", identity, index)]
 
@@ -352,7 +301,7 @@ class Titles:
     def chapters(self, name: str, clip: Clip = WHOLE) -> list[Chapter]:
         """Give the chapters of a file; raises likewise, and NotFoundError where it has none."""
         with self._library.open(name) as file:
-            index = self._index(file)
+            index = self._indexes.index(file)
             found = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
         if clip != WHOLE:
             times = clipped(index, clip).text.times
@@ -366,7 +315,7 @@ class Titles:
             return self._found_in(file, name)
 
     def _found_in(self, file: LocalFile, name: str) -> _Found:
-        return _Found(name, "", file.identity, self._index(file), self._sidecars.beside(name))
+        return _Found(name, "", file.identity, self._indexes.index(file), self._sidecars.beside(name))
 
     @staticmethod
     def _text_track(found: _Found, track: str) -> TextTrack:
@@ -457,7 +406,7 @@ class Titles:
 
         def offered(path: str) -> tuple[FileIndex, SegmentStarts]:
             with opened(path) as film:
-                index = self._index(film)
+                index = self._indexes.index(film)
                 index.require_whole()
                 found = _Found(f"{folder}/{path}".removeprefix("/"), "", film.identity, index)
             return index, self._segment_starts(found)
@@ -470,7 +419,7 @@ class Titles:
     def track(self, name: str, track: str) -> OfferedTrack:
         """Find a file's track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            return self._segmented_track(self._index(file), name, track)
+            return self._segmented_track(self._indexes.index(file), name, track)
 
     def open_segment(
         self, name: str, track: str, number: int, bounds: tuple[int, int] | None = None
@@ -485,7 +434,7 @@ class Titles:
         """
         file = self._library.open(name)
         try:
-            index = self._index(file)
+            index = self._indexes.index(file)
             offered = self._segmented_track(index, name, track)
             key = file.identity, track, number, bounds
             segment = self._open.get(key) or make_segment(index, offered, number, bounds)
@@ -508,14 +457,9 @@ class Titles:
             None where :meth:`open_segment` has to find or refuse it: the file isn't indexed, the segment is
             very long, or there is none.
         """
-        with self._lock:
-            future = self._indexes.get(file.identity)
-            if future is None or not future.done() or future.cancelled():
-                return None
-            self._indexes.move_to_end(file.identity)
-        index = future.result()
-        offered = None if isinstance(index, MediaError) else index.segmented_track(track)
-        if isinstance(index, MediaError) or offered is None or not 0 <= number < len(offered.cuts) - 1:
+        index = self._indexes.known(file.identity)
+        offered = None if index is None else index.segmented_track(track)
+        if index is None or offered is None or not 0 <= number < len(offered.cuts) - 1:
             return None
         if int(offered.cuts[number + 1] - offered.cuts[number]) > self._limits.quick_samples:
             return None
@@ -570,7 +514,7 @@ class Titles:
     def i_frame_playlist(self, name: str, track: str) -> str:
         """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""
         with self._library.open(name) as file:
-            index, identity = self._index(file), file.identity
+            index, identity = self._indexes.index(file), file.identity
             frames = self._i_frame_file(name, track, index, file)
         found = [_Found(name, "", identity, index)]
         return self._once("iframes", found, lambda: frames.playlist().render().encode()).decode()
@@ -579,7 +523,7 @@ class Titles:
         """Open the file for its I-frames; raises as :meth:`multivariant_playlist`."""
         file = self._library.open(name)
         try:
-            return OpenIFrames(file, self._i_frame_file(name, track, self._index(file), file))
+            return OpenIFrames(file, self._i_frame_file(name, track, self._indexes.index(file), file))
         except BaseException:
             file.close()
             raise
@@ -671,7 +615,7 @@ class Titles:
         """Resolve a name to one file, or to a title's; indexes of what isn't played go first."""
         try:
             with self._library.open(name) as file:
-                index = self._index(file, played=played)
+                index = self._indexes.index(file, played=played)
                 index.require_whole()
                 sidecars = self._sidecars.beside(name) if played else ()
                 return [_Found(name, "", file.identity, index, sidecars)]
@@ -687,7 +631,7 @@ class Titles:
             path = f"{folder}/{file_name}".removeprefix("/")
             try:
                 with self._library.open(path) as file:
-                    index = self._index(file, played=played)
+                    index = self._indexes.index(file, played=played)
                     index.require_whole()
                     sidecars = self._sidecars.beside(path) if played else ()
                     found.append(_Found(path, file_name, file.identity, index, sidecars))
@@ -715,76 +659,3 @@ class Titles:
             limit = self._limits.renditions
             raise TooLargeError(f"{len(names)} renditions of one title: more than {limit}")
         return names
-
-    def _index(self, file: LocalFile, *, played: bool = True) -> FileIndex:
-        """Take a file's index from memory, wait for it, or make it; one that isn't played goes first."""
-        with self._lock:
-            future = self._indexes.get(file.identity)
-            mine = future is None
-            if future is None:
-                future = self._indexes[file.identity] = Future()
-            if mine or played:
-                self._indexes.move_to_end(file.identity, last=played)
-        if mine:
-            self._make(file, future)
-        try:
-            index = future.result(self._limits.wait_seconds)
-        except CancelledError:  # who was making it failed to read the file: see what comes of one's own try
-            return self._index(file, played=played)
-        if isinstance(index, MediaError):
-            raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
-        return index
-
-    def _make(self, file: LocalFile, future: Future[FileIndex | MediaError]) -> None:
-        # So many at a time: what is read for one is bounded, and so is what is read for all.
-        mine = self._making.acquire(timeout=self._limits.wait_seconds)
-        try:
-            if not mine:
-                raise TimeoutError(f"{file.path} waits for others to be indexed")
-            with self._memory.reading(file.pread) as read:
-                index = read_index(read, file.size, self._limits.index, read.reserve)
-                self._memory.add(index)
-            for line in index.left_out:
-                log.warning("track_left_out", file=str(file.path), reason=line)
-            future.set_result(index)
-        except MediaError as error:
-            # A refusal is kept like an index: it costs as much to find, and the file stays what it is.
-            future.set_result(type(error)(*error.args))
-        finally:
-            if mine:
-                self._making.release()
-            if not future.done():
-                with self._lock:
-                    self._indexes.pop(file.identity, None)
-                future.cancel()
-        self._forget()
-
-    def _free(self, wanted: int) -> None:
-        """Drop what wasn't used for longest, until so many bytes are free or nothing is left."""
-        with self._lock:
-            for identity, future in list(self._indexes.items()):
-                if wanted <= 0:
-                    break
-                if future.done():
-                    wanted -= _nbytes(future)
-                    del self._indexes[identity]
-
-    def _forget(self) -> None:
-        """Drop what wasn't used for longest until the rest is within the limits; the newest always stays."""
-        limits = self._limits
-        with self._lock:
-            sizes = {identity: _nbytes(future) for identity, future in self._indexes.items()}
-            total = sum(sizes.values())
-            for identity in list(self._indexes)[:-1]:
-                if total <= limits.index_bytes and len(self._indexes) <= limits.indexes:
-                    break
-                total -= sizes[identity]
-                del self._indexes[identity]
-
-
-def _nbytes(future: Future[FileIndex | MediaError]) -> int:
-    """Say what an index takes; nothing while it is being made, little when it was refused."""
-    if not future.done():
-        return 0
-    index = future.result()
-    return REFUSAL_BYTES if isinstance(index, MediaError) else index.nbytes

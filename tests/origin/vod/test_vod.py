@@ -20,7 +20,8 @@ from media.mp4.boxes import box
 from origin.files import routes as file_routes
 from origin.vod import routes as vod_routes
 from packager.library.storage import Library
-from packager.vod import Titles, titles
+from packager.vod import TitleLimits, Titles, titles
+from packager.vod.limits import DEFAULT_LIMITS
 from tests.conformance.conftest import serving
 from tests.packager import crafted, films
 from tests.packager.films import packets, probe
@@ -288,10 +289,10 @@ def test_a_playlist_is_written_anew_where_its_file_is_another(
 
 def test_written_playlists_are_kept_within_a_bound(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
-    own = Titles(Library(tmp_path), titles.TitleLimits(text_bytes=10))
+    own = Titles(Library(tmp_path), TitleLimits(text_bytes=10))
     assert own.multivariant_playlist("film.mp4") == own.multivariant_playlist("film.mp4")
     assert own._text_bytes == 0
-    own = Titles(Library(tmp_path), titles.TitleLimits(texts=2))
+    own = Titles(Library(tmp_path), TitleLimits(texts=2))
     for _ in range(2):
         own.manifest("film.mp4")
         own.multivariant_playlist("film.mp4")
@@ -331,8 +332,8 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
         (tmp_path / f"{number}.mp4").write_bytes(data)
     own = Titles(Library(tmp_path))
     app = file_routes.Files(Library(tmp_path), app=Starlette(routes=vod_routes.routes(own)))
-    for _ in range(titles.DEFAULT_LIMITS.made_at_once):
-        own._making.acquire()
+    for _ in range(DEFAULT_LIMITS.made_at_once):
+        own._indexes._making.acquire()
     with serving(app, tmp_path, "uvloop") as running, ThreadPoolExecutor(50) as players:
         base = f"http://127.0.0.1:{running.address[1]}"
         with httpx.Client(base_url=base, timeout=CLIENT_SECONDS) as client:
@@ -342,10 +343,10 @@ def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: 
 
             waiting = [players.submit(play, number) for number in range(50)]
             try:
-                wait_for(lambda: len(own._indexes) == titles.DEFAULT_LIMITS.threads, "all threads to wait")
+                wait_for(lambda: len(own._indexes) == DEFAULT_LIMITS.threads, "all threads to wait")
                 assert client.get("/media/7.mp4").content == data
                 assert not any(one.done() for one in waiting)
             finally:
-                for _ in range(titles.DEFAULT_LIMITS.made_at_once):
-                    own._making.release()
+                for _ in range(DEFAULT_LIMITS.made_at_once):
+                    own._indexes._making.release()
             assert {one.result(CLIENT_SECONDS) for one in waiting} == {200}

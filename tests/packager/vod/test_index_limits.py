@@ -143,11 +143,11 @@ def test_who_waits_too_long_for_others_is_told_to_come_again(tmp_path: Path) -> 
     for number in range(3):
         write(tmp_path / f"{number}.mp4", small, media)
     titles = Titles(Library(tmp_path), TitleLimits(made_at_once=1, wait_seconds=0))
-    holding = titles._making.acquire()
+    holding = titles._indexes._making.acquire()
     assert holding
     with pytest.raises(TimeoutError, match="waits for others"):
         titles.multivariant_playlist("0.mp4")
-    titles._making.release()
+    titles._indexes._making.release()
     assert titles.multivariant_playlist("0.mp4").startswith("#EXTM3U")
 
 

@@ -1,0 +1,136 @@
+"""The indexes of a library's films: each is made once, whoever asks for it, and kept within a limit."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import CancelledError, Future
+
+import structlog
+
+from media.errors import MediaError
+from packager.library.storage import LocalFile
+from packager.vod.index import FileIndex, read_index
+from packager.vod.index_memory import IndexMemory
+from packager.vod.limits import TitleLimits
+
+log = structlog.get_logger()
+
+REFUSAL_BYTES = 1024
+"""Memory of a refusal that is kept in place of an index."""
+
+Identity = tuple[int, int, int, int]
+"""Numbers that change with a file, as :attr:`LocalFile.identity` gives them."""
+
+
+class IndexCache:
+    """Indexes by the identity of their files; the one that wasn't used for longest goes first.
+
+    It blocks, and may be called from several threads at once.
+
+    Args:
+        limits: how many there are and what they may be made of.
+    """
+
+    def __init__(self, limits: TitleLimits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._making = threading.BoundedSemaphore(limits.made_at_once)
+        self._memory = IndexMemory(limits.index_bytes, limits.index_memory, self._free)
+        self._indexes: OrderedDict[Identity, Future[FileIndex | MediaError]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Say how many there are, those included that are being made and the refusals."""
+        return len(self._indexes)
+
+    def known(self, identity: Identity) -> FileIndex | None:
+        """Give a file's index if it is there, without waiting; None where it isn't or was refused."""
+        with self._lock:
+            future = self._indexes.get(identity)
+            if future is None or not future.done() or future.cancelled():
+                return None
+            self._indexes.move_to_end(identity)
+        index = future.result()
+        return None if isinstance(index, MediaError) else index
+
+    def index(self, file: LocalFile, *, played: bool = True) -> FileIndex:
+        """Take a file's index from memory, wait for whoever is making it, or make it.
+
+        Args:
+            file: the file.
+            played: whether it is wanted to play the film; else it is the first one to go.
+
+        Raises:
+            MediaError: the file can't be packaged; the text says in one line why.
+            OSError: it can't be read, or others take too long.
+        """
+        with self._lock:
+            future = self._indexes.get(file.identity)
+            mine = future is None
+            if future is None:
+                future = self._indexes[file.identity] = Future()
+            if mine or played:
+                self._indexes.move_to_end(file.identity, last=played)
+        if mine:
+            self._make(file, future)
+        try:
+            index = future.result(self._limits.wait_seconds)
+        except CancelledError:  # who was making it failed to read the file: see what comes of one's own try
+            return self.index(file, played=played)
+        if isinstance(index, MediaError):
+            raise type(index)(*index.args)  # a new one: an exception that is kept keeps every traceback
+        return index
+
+    def _make(self, file: LocalFile, future: Future[FileIndex | MediaError]) -> None:
+        # So many at a time: what is read for one is bounded, and so is what is read for all.
+        mine = self._making.acquire(timeout=self._limits.wait_seconds)
+        try:
+            if not mine:
+                raise TimeoutError(f"{file.path} waits for others to be indexed")
+            with self._memory.reading(file.pread) as read:
+                index = read_index(read, file.size, self._limits.index, read.reserve)
+                self._memory.add(index)
+            for line in index.left_out:
+                log.warning("track_left_out", file=str(file.path), reason=line)
+            future.set_result(index)
+        except MediaError as error:
+            # A refusal is kept like an index: it costs as much to find, and the file stays what it is.
+            future.set_result(type(error)(*error.args))
+        finally:
+            if mine:
+                self._making.release()
+            if not future.done():
+                with self._lock:
+                    self._indexes.pop(file.identity, None)
+                future.cancel()
+        self._forget()
+
+    def _free(self, wanted: int) -> None:
+        """Drop what wasn't used for longest, until so many bytes are free or nothing is left."""
+        with self._lock:
+            for identity, future in list(self._indexes.items()):
+                if wanted <= 0:
+                    break
+                if future.done():
+                    wanted -= _nbytes(future)
+                    del self._indexes[identity]
+
+    def _forget(self) -> None:
+        """Drop what wasn't used for longest until the rest is within the limits; the newest always stays."""
+        limits = self._limits
+        with self._lock:
+            sizes = {identity: _nbytes(future) for identity, future in self._indexes.items()}
+            total = sum(sizes.values())
+            for identity in list(self._indexes)[:-1]:
+                if total <= limits.index_bytes and len(self._indexes) <= limits.indexes:
+                    break
+                total -= sizes[identity]
+                del self._indexes[identity]
+
+
+def _nbytes(future: Future[FileIndex | MediaError]) -> int:
+    """Say what an index takes; nothing while it is being made, little when it was refused."""
+    if not future.done():
+        return 0
+    index = future.result()
+    return REFUSAL_BYTES if isinstance(index, MediaError) else index.nbytes
