@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from packager.data_folder import DataFolder
 from packager.redaction import MASK, Redactor, redacted_url, secrets_of
 
 Name = Annotated[
@@ -374,6 +376,16 @@ def size(text: str) -> int:
     """Parse a number of bytes such as ``1000``, ``500M``, ``20G`` or ``1T``, in powers of ten."""
     unit = {"M": 10**6, "G": 10**9, "T": 10**12}.get(text[-1])
     return int(text[:-1]) * unit if unit else int(text)
+
+
+def data_folder(config: Config, *names: str) -> DataFolder | None:
+    """Name a folder of the server's data; None where it keeps none."""
+    if not config.server.data:
+        return None
+    folder = DataFolder(Path(config.server.data).expanduser())
+    for name in names:
+        folder /= name
+    return folder
 
 
 def secrecy(section: type[Struct]) -> Mapping[str, str]:

@@ -98,7 +98,7 @@ class Api:
 
     async def events(self, request: Request) -> Response:
         """List the event channels; those that a request may not read without details."""
-        channels = self._services_of.event_channels
+        channels = self._services_of.events.channels
         readable = await self._event_authorization.readable(request, channels)
         protected = self._event_authorization.is_protected
         return as_json(

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 
 from origin.access.credentials import Authenticator, GuessDelay
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
+from origin.config.options import Config
 from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.routes import routes as event_routes
@@ -32,7 +33,8 @@ from origin.relay.routes import routes as relay_routes
 from origin.responses.common_headers import CommonHeaders
 from origin.responses.refusal import plain_refusal
 from origin.server import api, library_list, page
-from origin.server.services import Services, event_limits
+from origin.server.event_services import event_limits
+from origin.server.services import Services
 from origin.vod import routes as vod_routes
 
 
@@ -55,7 +57,7 @@ async def _too_slow(_: Request, error: Exception) -> Response:
 def _media_routes(
     services: Services, authenticator: Authenticator, options: AccessOptions, client_limits: ClientLimits
 ) -> list[BaseRoute]:
-    config = services.config
+    config, library = services.config, services.library
     publishers = Publishers(
         authenticator,
         options.admin_token,
@@ -71,11 +73,11 @@ def _media_routes(
     )
     return [
         *vod_routes.routes(
-            services.titles,
-            services.thumbnails,
+            library.titles,
+            library.thumbnails,
             max_age=config.library.max_age,
-            open_files=services.open_files,
-            answers=services.vod_answers,
+            open_files=library.open_files,
+            answers=library.vod_answers,
         ),
         *live.routes(
             services.streams,
@@ -92,6 +94,28 @@ def _media_routes(
     ]
 
 
+def _event_authorization(
+    config: Config, authenticator: Authenticator, admin_token: str
+) -> EventAuthorization:
+    keys = {
+        one.name: ChannelKeys(publish_token=one.publish_token or "", read_key=one.read_key or "")
+        for one in config.events
+    }
+    return EventAuthorization(authenticator, admin_token, keys, config.server.allow_origin)
+
+
+def _event_routes(
+    services: Services, authorization: EventAuthorization, client_limits: ClientLimits
+) -> list[BaseRoute]:
+    events, configured = services.events, services.config.limits
+    admission = Admission(events.channels, configured.all_event_readers, client_limits.event_readers)
+    limits = event_limits(configured, services.limits.events)
+    return [
+        *event_routes(events.channels, authorization, limits, admission),
+        *relay_routes(events.relays, authorization, admission),
+    ]
+
+
 def build_app(
     services: Services, player: Path, options: AccessOptions, client_limits: ClientLimits | None = None
 ) -> ASGIApp:
@@ -104,23 +128,13 @@ def build_app(
         client_limits: of one client; None for no limits.
     """
     client_limits = client_limits or ClientLimits()
-    config = services.config
+    config, library = services.config, services.library
     limits = config.limits
     guess_delay = GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds, services.limits.guesses)
     authenticator = Authenticator(guess_delay)
     access = AccessPolicy(options, authenticator)
     authorization = StationAuthorization(authenticator, options.admin_token)
-    event_authorization = EventAuthorization(
-        authenticator,
-        options.admin_token,
-        {
-            one.name: ChannelKeys(publish_token=one.publish_token or "", read_key=one.read_key or "")
-            for one in config.events
-        },
-        config.server.allow_origin,
-    )
-
-    admission = Admission(services.event_channels, limits.all_event_readers, client_limits.event_readers)
+    event_authorization = _event_authorization(config, authenticator, options.admin_token)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -138,18 +152,12 @@ def build_app(
                 silent_seconds=config.limits.source_seconds,
                 client_limits=client_limits,
             ),
-            *event_routes(
-                services.event_channels,
-                event_authorization,
-                event_limits(limits, services.limits.events),
-                admission,
-            ),
-            *relay_routes(services.relays, event_authorization, admission),
+            *_event_routes(services, event_authorization, client_limits),
             *api.routes(services, access, authorization, event_authorization),
             *library_list.routes(
-                services.catalogue,
+                library.catalogue,
                 lambda: services.needs_library,
-                thumbnails=services.thumbnails is not None,
+                thumbnails=library.thumbnails is not None,
             ),
             *page.routes(player),
         ],
@@ -157,7 +165,7 @@ def build_app(
         exception_handlers={404: _not_found, ClientDisconnect: _incomplete, SlowBodyError: _too_slow},
     )
     served = file_routes.Files(
-        services.library, max_age=config.library.max_age, open_files=services.open_files, app=app
+        library.storage, max_age=config.library.max_age, open_files=library.open_files, app=app
     )
     return CommonHeaders(
         AccessMiddleware(served, access),

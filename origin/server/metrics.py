@@ -105,9 +105,9 @@ class ServicesCollector(Collector):
 
     def _events(self) -> Iterator[Metric]:
         channels = {f"radio/{mount.name}": mount.now.channel for mount in self._services_of.mounts.values()}
-        yield from event_metrics(channels | self._services_of.event_channels)
-        if self._services_of.relays:
-            yield from relay_metrics(self._services_of.relays)
+        yield from event_metrics(channels | self._services_of.events.channels)
+        if self._services_of.events.relays:
+            yield from relay_metrics(self._services_of.events.relays)
 
 
 def event_metrics(channels: Mapping[str, EventChannel]) -> Iterator[Metric]:

@@ -97,7 +97,7 @@ async def serve(
             )
             services = await asyncio.to_thread(make, config, tools, lock)
             if types_text:
-                services.add(DemoText(services.event_channels[CHANNEL], limits.server.typing))
+                services.add(DemoText(services.events.channels[CHANNEL], limits.server.typing))
             await asyncio.to_thread(services.check_library)
             options = AccessOptions.of(config, loopback_ports([one.getsockname()[:2] for one in sockets]))
             uvicorn_config = _uvicorn_config(config, services, options)
@@ -134,7 +134,7 @@ async def _run(
     try:
         await server.serve(sockets=sockets)
     finally:
-        services.open_files.close()
+        services.library.open_files.close()
         if lock is not None:
             lock.release()
 
@@ -172,13 +172,14 @@ async def _prepare(
 
 def _uvicorn_config(config: Config, services: Services, options: AccessOptions) -> uvicorn.Config:
     """Build the application, and the connection protocol with its fast paths before it."""
+    library = services.library
     access_log = AccessLog(services.traffic, log_requests=config.log.requests)
     proxies = TrustedProxies(config.server.trusted_proxies)
     client_limits = ClientLimits.of(config, proxies)
     shared_headers = common_headers(config.server.allow_origin)
     fast_path = FastPath(
         {
-            "media": FileFastPath(services.open_files, access_log),
+            "media": FileFastPath(library.open_files, access_log),
             "live": LiveFastPath(
                 services.streams,
                 access_log,
@@ -188,9 +189,7 @@ def _uvicorn_config(config: Config, services: Services, options: AccessOptions) 
                 services.limits.memfd,
             ),
             "vod": VodFastPath(
-                VodService(
-                    services.titles, services.open_files, services.vod_answers, config.library.max_age
-                ),
+                VodService(library.titles, library.open_files, library.vod_answers, config.library.max_age),
                 access_log,
                 shared_headers,
                 services.limits.vod_segments,
@@ -289,7 +288,7 @@ def _fit_descriptors(config: Config, allowed: int) -> Config:
 
 
 def _announce(services: Services, address: str, new_secrets: Sequence[MadeSecret], *, demo: bool) -> None:
-    log.info("serving", address=address, library=str(services.library.root))
+    log.info("serving", address=address, library=str(services.library.storage.root))
     _log_missing_protection()
     click.echo(f"Headwater is at {_bold(address)}")
     for secret in new_secrets:

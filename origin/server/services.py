@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,38 +13,27 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 
-from origin.config.errors import CommandError
 from origin.config.options import (
     Config,
-    EventOptions,
-    LibraryOptions,
     LimitOptions,
     LiveOptions,
+    data_folder,
     seconds,
     size,
 )
 from origin.config.warnings import serves_channel
-from origin.events.channel import ChannelOptions as EventChannelOptions
-from origin.events.channel import EventChannel, new_epoch
 from origin.events.history import EventHistory
-from origin.events.limits import EventLimits, HistoryLimits
-from origin.files.open_files import OpenFileCache
 from origin.http1.access_log import RequestCounters
 from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
-from origin.relay.limits import RelayLimits
-from origin.relay.relay import make_relays, relay_limits
-from origin.responses.common_headers import cross_origin_headers
 from origin.server import malloc, metrics
+from origin.server.event_services import make_event_services
+from origin.server.library_services import make_library_services
 from origin.server.limits import Limits
 from origin.server.loop_lag import LoopLag
 from origin.server.status_events import StatusEvents
-from origin.vod.answer_cache import AnswerCache
 from packager.concurrency import background_task
-from packager.data_folder import DataFolder
 from packager.data_lock import DataLock
-from packager.library.catalogue import Catalogue
-from packager.library.storage import Library, Withheld
 from packager.live.channel import Channel
 from packager.live.limits import LiveLimits
 from packager.live.options import ChannelHooks, ChannelOptions
@@ -56,8 +43,6 @@ from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
 from packager.system_errors import LACKING
-from packager.vod import TitleLimits, Titles
-from packager.vod.thumbnails import ThumbnailLimits, Thumbnails
 
 log = structlog.get_logger()
 
@@ -99,10 +84,9 @@ class Services:
         simulcasts: the stations' live channels.
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
-        thumbnails: small pictures of films; None where there are none.
+        library: what serves the files of the library.
         recordings: of the channels that record, by name.
-        event_channels: those that are configured, by name.
-        relays: of those that have one, by name.
+        events: the event channels.
         loop_lag: measures how late the event loop is.
         ending: whether the server is shutting down.
         needs_library: whether a missing library folder is an error: it was configured, or was there before.
@@ -123,41 +107,7 @@ class Services:
         self.tools = tools
         self.traffic = RequestCounters()
         self.registry = CollectorRegistry()
-        self.library = library_of(config, files)
-        self.open_files = OpenFileCache(
-            config.limits.open_files,
-            config.limits.open_file_seconds,
-            cross_origin_headers(config.server.allow_origin),
-        )
-        drawing = None if tools is None else _drawing(config.library, tools)
-        self.titles = Titles(
-            self.library, title_limits(config.limits, limits.titles), thumbnails=drawing is not None
-        )
-        self.thumbnails = (
-            None
-            if drawing is None
-            else Thumbnails(
-                self.titles,
-                drawing,
-                _data_folder(config, "thumbnails"),
-                thumbnail_limits(config.library, limits.thumbnails),
-                time.monotonic,
-            )
-        )
-        self.vod_answers = AnswerCache(
-            replace(limits.vod_answers, valid_seconds=config.limits.open_file_seconds)
-        )
-        self.catalogue = Catalogue(
-            self.library.root,
-            tools,
-            self.titles.obstacle,
-            text=self.titles.text,
-            withheld=self.library.withheld,
-            limits=replace(
-                limits.catalogue,
-                listing=replace(limits.catalogue.listing, files=config.limits.library_files),
-            ),
-        )
+        self.library = make_library_services(config, tools, limits, files)
         self.loop_lag = LoopLag(limits.server.loop_lag)
         self.ending = False
         self.needs_library = needs_library
@@ -176,29 +126,7 @@ class Services:
             for channel in self.channels.values()
             if (recordings := channel.live_event.recordings) is not None
         }
-        self._relay_limits = relay_limits(config.limits, limits.relay)
-        self.event_channels = {
-            options.name: EventChannel(
-                options.name,
-                new_epoch(),
-                event_channel_options(options, config.limits, limits.events, self._relay_limits),
-                count=functools.partial(self._count, "events"),
-            )
-            for options in config.events
-        }
-        self.event_histories = {
-            options.name: EventHistory(
-                self.event_channels[options.name],
-                place,
-                history_limits(options, config.limits, limits.events, self._relay_limits),
-            )
-            for options in config.events
-            if seconds(options.history)
-            and (place := _data_folder(config, "events", options.name)) is not None
-        }
-        self.relays = make_relays(
-            config.events, self.event_channels, self._relay_limits, functools.partial(self._count, "relay")
-        )
+        self.events = make_event_services(config, limits, self._count)
         self.broadcasts: dict[str, Channel] = {}
         self.streams: dict[str, LiveStream] = {}
         for channel in self.channels.values():
@@ -207,7 +135,7 @@ class Services:
             self._make_simulcasts(tools, delay)
         self._status_events = StatusEvents(
             {one.name: one.include for one in config.events},
-            self.event_channels,
+            self.events.channels,
             self.mounts,
             self.broadcasts,
             limits.events.news_seconds,
@@ -250,28 +178,8 @@ class Services:
         self._added.append(service)
 
     def check_library(self) -> None:
-        """Check that the library's folder can be read, or isn't needed.
-
-        Raises:
-            OSError: it is missing, isn't a folder, or may not be read; its ``filename`` is set.
-            CommandError: it contains the server's own data, which must not be published.
-        """
-        root = self.library.root
-        try:
-            with os.scandir(root) as entries:
-                next(entries, None)
-        except FileNotFoundError as error:
-            if self.needs_library:
-                raise _with_advice(error, root) from error
-            return
-        except OSError as error:
-            raise _with_advice(error, root) from error
-        self.needs_library = True
-        root = root.resolve()
-        for data in (folder.resolve() for folder in self.library.withheld.folders):
-            if root == data or root.is_relative_to(data / "live"):
-                told = "the server's data would be published with it; name another folder for one of them"
-                raise CommandError(f"library.path {self.library.root}, server.data {data}: {told}")
+        """Check that the library's folder can be read, or isn't needed; see `LibraryServices.check`."""
+        self.needs_library |= self.library.check(needed=self.needs_library)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -283,7 +191,7 @@ class Services:
         ):
             self._work = group.create_task(self._serve())
             try:
-                for history in self.event_histories.values():
+                for history in self.events.histories.values():
                     await history.wait_until_restored()
                 yield
             finally:
@@ -314,7 +222,7 @@ class Services:
         states = {f"live/{channel.name}": channel.state for channel in self.channels.values()}
         states |= {f"live/{one.name}": one.state for one in self.simulcasts.values()}
         states |= {f"radio/{mount.name}": mount.state for mount in self.mounts.values()}
-        states |= {f"events/{name}": one.state for name, one in self.event_channels.items()}
+        states |= {f"events/{name}": one.state for name, one in self.events.channels.items()}
         ready = not self.ending
         troubles = {
             f"live/{channel.name}": f"DVR: {channel.archive.trouble}"
@@ -328,7 +236,7 @@ class Services:
         }
         troubles |= {
             f"events/{name}": f"history: {history.trouble}"
-            for name, history in self.event_histories.items()
+            for name, history in self.events.histories.items()
             if history.trouble
         }
         if self.loop_lag.trouble is not None:
@@ -357,12 +265,12 @@ class Services:
     def _services(self) -> list[Service]:
         services: list[Service] = [*self.channels.values(), *self.simulcasts.values()]
         # Relays end first, as they tell the readers of their channels why.
-        services += [*self.mounts.values(), *self.stations.hidden, *self.relays.values()]
-        services += self.event_channels.values()
+        services += [*self.mounts.values(), *self.stations.hidden, *self.events.relays.values()]
+        services += self.events.channels.values()
         # Behind the channels: what they publish when they are closed is kept.
-        services += self.event_histories.values()
-        services += [] if self.thumbnails is None else [self.thumbnails]
-        return [*services, *self._added, self._status_events, self.catalogue]
+        services += self.events.histories.values()
+        services += [] if self.library.thumbnails is None else [self.library.thumbnails]
+        return [*services, *self._added, self._status_events, self.library.catalogue]
 
     async def _supervise(self, service: Service) -> None:
         """Run a service, and restart it when it breaks; the others go on."""
@@ -390,52 +298,6 @@ class Services:
             await asyncio.sleep(again_in)
 
 
-def _with_advice(error: OSError, root: Path) -> OSError:
-    advice = "name the folder of your media with --library, or see the demo with --demo"
-    return OSError(error.errno, f"{error.strerror}; {advice}", str(root))
-
-
-def library_of(config: Config, files: Sequence[Path]) -> Library:
-    """Make the library, which doesn't serve the configuration's files and the server's own data."""
-    data = (Path(config.server.data).expanduser(),) if config.server.data else ()
-    return Library(
-        Path(config.library.path).expanduser(),
-        config.library.follow_symlinks,
-        Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
-    )
-
-
-def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
-    """Put what is configured of the limits of VOD titles into them."""
-    index = replace(limits.index, moov_bytes=configured.vod_moov_bytes, samples=configured.vod_samples)
-    return replace(limits, index_bytes=configured.vod_index_bytes, index=index)
-
-
-def _drawing(options: LibraryOptions, tools: Tools) -> Tools | None:
-    """Give the ffmpeg that makes thumbnails; None where they aren't wanted, or it can't."""
-    if not options.thumbnails:
-        return None
-    lacking = tools.missing(encoders=("mjpeg",), filters=("fps", "scale", "setsar", "tile"))
-    if lacking:
-        log.warning("no thumbnails", reason=f"{tools.ffmpeg} lacks {', '.join(lacking)}")
-    return None if lacking else tools
-
-
-def thumbnail_limits(options: LibraryOptions, limits: ThumbnailLimits) -> ThumbnailLimits:
-    """Put what is configured of the limits of thumbnails into them."""
-    return replace(limits, cache=replace(limits.cache, disk_bytes=size(options.thumbnails_size)))
-
-
-def _data_folder(config: Config, *names: str) -> DataFolder | None:
-    """Name a folder of the server's data; None where it keeps none."""
-    if not config.server.data:
-        return None
-    folder = DataFolder(Path(config.server.data).expanduser())
-    for name in names:
-        folder /= name
-    return folder
-
-
 def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
     """Put what is configured of a channel's limits into them."""
     return replace(
@@ -447,43 +309,6 @@ def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
     )
 
 
-def event_channel_options(
-    options: EventOptions, configured: LimitOptions, limits: EventLimits, relay: RelayLimits
-) -> EventChannelOptions:
-    """Convert an event channel's configuration to its options; that of a relay has room for an answer."""
-    relayed, relayed_bytes = (0, 0) if options.relay is None else (relay.kept_events, relay.kept_bytes)
-    return EventChannelOptions(
-        replay=options.replay,
-        presence=options.presence,
-        presence_seconds=limits.presence_seconds,
-        limits=replace(
-            limits.channel,
-            history=max(options.keep, relayed),
-            history_seconds=seconds(options.keep_for),
-            history_bytes=max(limits.channel.history_bytes, 2 * configured.event_bytes, relayed_bytes),
-            readers=configured.event_readers,
-            # Who is slow costs nothing while the whole answer is kept.
-            queue_bytes=max(configured.event_queue_bytes, relayed_bytes),
-            flush_seconds=options.flush_interval,
-        ),
-    )
-
-
-def history_limits(
-    options: EventOptions, configured: LimitOptions, limits: EventLimits, relay: RelayLimits
-) -> HistoryLimits:
-    """Convert an event channel's configuration to the limits of what it keeps on disk."""
-    kept = event_channel_options(options, configured, limits, relay).limits.history_bytes
-    return replace(limits.history, seconds=seconds(options.history), disk_bytes=2 * kept)
-
-
-def event_limits(configured: LimitOptions, limits: EventLimits) -> EventLimits:
-    """Put what is configured of publishers' limits into them."""
-    publish = replace(limits.publish, event_bytes=configured.event_bytes, rate=float(configured.event_rate))
-    message_bytes = max(limits.sockets.message_bytes, 3 * configured.event_bytes)
-    return replace(limits, publish=publish, sockets=replace(limits.sockets, message_bytes=message_bytes))
-
-
 def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) -> ChannelOptions:
     """Convert a live channel's configuration to the packager's options."""
     return ChannelOptions(
@@ -493,7 +318,7 @@ def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) ->
         part_duration=options.part_duration,
         segment_duration=options.segment_duration,
         dvr_window=seconds(options.dvr) or (EVENT_SECONDS if options.event else 0),
-        data=_data_folder(config, "live", options.name),
+        data=data_folder(config, "live", options.name),
         dvr_bytes=size(options.dvr_size),
         event=options.event,
         retention=Retention(

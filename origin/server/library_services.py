@@ -1,0 +1,156 @@
+"""What a server serves of its library: files, VOD that is made of them, small pictures, and their list."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+
+from origin.config.errors import CommandError
+from origin.config.options import Config, LibraryOptions, LimitOptions, data_folder, size
+from origin.files.open_files import OpenFileCache
+from origin.responses.common_headers import cross_origin_headers
+from origin.server.limits import Limits
+from origin.vod.answer_cache import AnswerCache
+from packager.library.catalogue import Catalogue
+from packager.library.storage import Library, Withheld
+from packager.process.tools import Tools
+from packager.vod import TitleLimits, Titles
+from packager.vod.thumbnails import ThumbnailLimits, Thumbnails
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryServices:
+    """What serves the files of one folder.
+
+    Attributes:
+        storage: the folder.
+        open_files: its files that stay open between requests.
+        titles: its films as VOD.
+        thumbnails: small pictures of them; None where there are none.
+        vod_answers: playlists, manifests and init segments that were sent of late.
+        catalogue: the list of the files.
+    """
+
+    storage: Library
+    open_files: OpenFileCache
+    titles: Titles
+    thumbnails: Thumbnails | None
+    vod_answers: AnswerCache
+    catalogue: Catalogue
+
+    def check(self, *, needed: bool) -> bool:
+        """Tell whether the folder is there.
+
+        Args:
+            needed: whether it is an error if it isn't.
+
+        Raises:
+            OSError: it is missing, isn't a folder, or may not be read; its ``filename`` is set.
+            CommandError: it contains the server's own data, which must not be published.
+        """
+        root = self.storage.root
+        try:
+            with os.scandir(root) as entries:
+                next(entries, None)
+        except FileNotFoundError as error:
+            if needed:
+                raise _with_advice(error, root) from error
+            return False
+        except OSError as error:
+            raise _with_advice(error, root) from error
+        root = root.resolve()
+        for data in (folder.resolve() for folder in self.storage.withheld.folders):
+            if root == data or root.is_relative_to(data / "live"):
+                told = "the server's data would be published with it; name another folder for one of them"
+                raise CommandError(f"library.path {self.storage.root}, server.data {data}: {told}")
+        return True
+
+
+def make_library_services(
+    config: Config, tools: Tools | None, limits: Limits, files: Sequence[Path] = ()
+) -> LibraryServices:
+    """Make them from the configuration.
+
+    Args:
+        config: all options.
+        tools: ffmpeg; None without it, and then without thumbnails and facts about the files.
+        limits: those that aren't configured.
+        files: the configuration's files, which the library must not serve.
+    """
+    storage = library_of(config, files)
+    drawing = None if tools is None else _drawing(config.library, tools)
+    titles = Titles(storage, title_limits(config.limits, limits.titles), thumbnails=drawing is not None)
+    return LibraryServices(
+        storage,
+        OpenFileCache(
+            config.limits.open_files,
+            config.limits.open_file_seconds,
+            cross_origin_headers(config.server.allow_origin),
+        ),
+        titles,
+        None if drawing is None else _thumbnails(config, titles, drawing, limits.thumbnails),
+        AnswerCache(replace(limits.vod_answers, valid_seconds=config.limits.open_file_seconds)),
+        _catalogue(config, storage, titles, tools, limits),
+    )
+
+
+def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: ThumbnailLimits) -> Thumbnails:
+    limits = thumbnail_limits(config.library, limits)
+    return Thumbnails(titles, drawing, data_folder(config, "thumbnails"), limits, time.monotonic)
+
+
+def _catalogue(
+    config: Config, storage: Library, titles: Titles, tools: Tools | None, limits: Limits
+) -> Catalogue:
+    listing = replace(limits.catalogue.listing, files=config.limits.library_files)
+    return Catalogue(
+        storage.root,
+        tools,
+        titles.obstacle,
+        text=titles.text,
+        withheld=storage.withheld,
+        limits=replace(limits.catalogue, listing=listing),
+    )
+
+
+def _with_advice(error: OSError, root: Path) -> OSError:
+    advice = "name the folder of your media with --library, or see the demo with --demo"
+    return OSError(error.errno, f"{error.strerror}; {advice}", str(root))
+
+
+def library_of(config: Config, files: Sequence[Path]) -> Library:
+    """Make the library, which doesn't serve the configuration's files and the server's own data."""
+    data = (Path(config.server.data).expanduser(),) if config.server.data else ()
+    return Library(
+        Path(config.library.path).expanduser(),
+        config.library.follow_symlinks,
+        Withheld(tuple(path.absolute() for path in files), tuple(path.absolute() for path in data)),
+    )
+
+
+def title_limits(configured: LimitOptions, limits: TitleLimits) -> TitleLimits:
+    """Put what is configured of the limits of VOD titles into them."""
+    index = replace(limits.index, moov_bytes=configured.vod_moov_bytes, samples=configured.vod_samples)
+    return replace(limits, index_bytes=configured.vod_index_bytes, index=index)
+
+
+def _drawing(options: LibraryOptions, tools: Tools) -> Tools | None:
+    """Give the ffmpeg that makes thumbnails; None where they aren't wanted, or it can't."""
+    if not options.thumbnails:
+        return None
+    lacking = tools.missing(encoders=("mjpeg",), filters=("fps", "scale", "setsar", "tile"))
+    if lacking:
+        log.warning("no thumbnails", reason=f"{tools.ffmpeg} lacks {', '.join(lacking)}")
+    return None if lacking else tools
+
+
+def thumbnail_limits(options: LibraryOptions, limits: ThumbnailLimits) -> ThumbnailLimits:
+    """Put what is configured of the limits of thumbnails into them."""
+    return replace(limits, cache=replace(limits.cache, disk_bytes=size(options.thumbnails_size)))
