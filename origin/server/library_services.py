@@ -20,7 +20,7 @@ from packager.library.catalogue import Catalogue
 from packager.library.storage import Library, Withheld
 from packager.process.tools import Tools
 from packager.vod import TitleLimits, Titles
-from packager.vod.thumbnails import ThumbnailLimits, Thumbnails
+from packager.vod.sprite_maker import SpriteLimits, SpriteMaker
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class LibraryServices:
     storage: Library
     open_files: OpenFileCache
     titles: Titles
-    thumbnails: Thumbnails | None
+    thumbnails: SpriteMaker | None
     vod_answers: AnswerCache
     catalogue: Catalogue
 
@@ -101,9 +101,9 @@ def make_library_services(
     )
 
 
-def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: ThumbnailLimits) -> Thumbnails:
+def _thumbnails(config: Config, titles: Titles, drawing: Tools, limits: SpriteLimits) -> SpriteMaker:
     limits = thumbnail_limits(config.library, limits)
-    return Thumbnails(titles, drawing, data_folder(config, "thumbnails"), limits, time.monotonic)
+    return SpriteMaker(titles, drawing, data_folder(config, "thumbnails"), limits, time.monotonic)
 
 
 def _catalogue(
@@ -151,6 +151,6 @@ def _drawing(options: LibraryOptions, tools: Tools) -> Tools | None:
     return None if lacking else tools
 
 
-def thumbnail_limits(options: LibraryOptions, limits: ThumbnailLimits) -> ThumbnailLimits:
+def thumbnail_limits(options: LibraryOptions, limits: SpriteLimits) -> SpriteLimits:
     """Put what is configured of the limits of thumbnails into them."""
     return replace(limits, cache=replace(limits.cache, disk_bytes=size(options.thumbnails_size)))

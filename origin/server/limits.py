@@ -20,7 +20,7 @@ from packager.library.catalogue import CatalogueLimits
 from packager.live.limits import LiveLimits
 from packager.process.limits import ToolsLimits
 from packager.vod import TitleLimits
-from packager.vod.thumbnails import ThumbnailLimits
+from packager.vod.sprite_maker import SpriteLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class Limits:
     radio: RadioLimits = field(default_factory=RadioLimits)
     relay: RelayLimits = field(default_factory=RelayLimits)
     server: ServerLimits = field(default_factory=ServerLimits)
-    thumbnails: ThumbnailLimits = field(default_factory=ThumbnailLimits)
+    thumbnails: SpriteLimits = field(default_factory=SpriteLimits)
     titles: TitleLimits = field(default_factory=TitleLimits)
     tools: ToolsLimits = field(default_factory=ToolsLimits)
     vod_answers: AnswerCacheLimits = field(default_factory=AnswerCacheLimits)

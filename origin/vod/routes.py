@@ -32,7 +32,7 @@ from packager.vod import OpenIFrames, OpenSegment, Titles
 from packager.vod.chapters import chapters_json
 from packager.vod.clip import Clip, ClipError, read_clip
 from packager.vod.clip_sequence import SUFFIX, TRACKS, ClipSequence
-from packager.vod.thumbnails import NotReadyError, Thumbnails
+from packager.vod.sprite_maker import NotReadyError, SpriteMaker
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ _SPRITE = re.compile(r"0|[1-9][0-9]{0,4}")
 
 def routes(
     titles: Titles,
-    thumbnails: Thumbnails | None = None,
+    thumbnails: SpriteMaker | None = None,
     *,
     max_age: int = 3600,
     open_files: OpenFileCache | None = None,
@@ -287,7 +287,7 @@ class _Vod:
         return SegmentRepresentation(opened, metadata, opened.close)
 
 
-def _thumbnail_routes(thumbnails: Thumbnails, vod: _Vod) -> list[BaseRoute]:
+def _thumbnail_routes(thumbnails: SpriteMaker, vod: _Vod) -> list[BaseRoute]:
     """Make the routes of small pictures for the seek bar: where they are, and the sprites that hold them."""
 
     async def vtt(path: dict[str, str], _query: QueryParams) -> Text:

@@ -1,7 +1,8 @@
 """Small pictures of a film for the seek bar: which pictures it gets, and how they lie in larger ones.
 
-The larger ones (sprites) are made by ``packager.vod.thumbnails``. WebVTT names each picture's place in them,
-as JW Player introduced it; HLS has an image playlist (Roku's EXT-X-IMAGES-ONLY), DASH tiles of thumbnails.
+The larger ones (sprites) are made by ``packager.vod.sprite_maker``. WebVTT names each picture's place in
+them, as JW Player introduced it; HLS has an image playlist (Roku's EXT-X-IMAGES-ONLY), DASH tiles of
+thumbnails.
 """
 
 from __future__ import annotations

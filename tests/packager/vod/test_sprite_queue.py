@@ -15,10 +15,10 @@ from packager.concurrency import background_task
 from packager.library.storage import Library
 from packager.process.tools import Tools
 from packager.vod import Titles
-from packager.vod.thumbnails import NotReadyError, ThumbnailLimits, Thumbnails
+from packager.vod.sprite_maker import NotReadyError, SpriteLimits, SpriteMaker
 from tests.packager.films import run_ffmpeg
 
-LIMITS = ThumbnailLimits(wait_seconds=60)
+LIMITS = SpriteLimits(wait_seconds=60)
 
 
 def make_films(folder: Path, count: int, seconds: int) -> list[str]:
@@ -31,21 +31,21 @@ def make_films(folder: Path, count: int, seconds: int) -> list[str]:
     return [f"{number}.mp4" for number in range(count)]
 
 
-def thumbnails_of(folder: Path, tools: Tools, limits: ThumbnailLimits) -> Thumbnails:
-    return Thumbnails(Titles(Library(folder), thumbnails=True), tools, None, limits, time.monotonic)
+def sprites_of(folder: Path, tools: Tools, limits: SpriteLimits) -> SpriteMaker:
+    return SpriteMaker(Titles(Library(folder), thumbnails=True), tools, None, limits, time.monotonic)
 
 
 async def test_what_somebody_asks_for_is_made_however_much_may_be_asked_for(
     tools: Tools, tmp_path: Path
 ) -> None:
     names = await asyncio.to_thread(make_films, tmp_path, 3, 12)
-    thumbnails = thumbnails_of(tmp_path, tools, replace(LIMITS, waiting=2))
+    sprites = sprites_of(tmp_path, tools, replace(LIMITS, waiting=2))
     for name in names:
-        await thumbnails.vtt(name)
-    asked = asyncio.ensure_future(thumbnails.sprite(names[2], 0))
-    while not thumbnails._asked and not asked.done():
+        await sprites.vtt(name)
+    asked = asyncio.ensure_future(sprites.sprite(names[2], 0))
+    while not sprites._asked and not asked.done():
         await asyncio.sleep(0.005)
-    async with background_task(thumbnails.run()):
+    async with background_task(sprites.run()):
         assert (await asked).startswith(b"\xff\xd8")
 
 
@@ -53,15 +53,15 @@ async def test_of_more_than_may_wait_what_was_asked_for_first_is_given_up(
     tools: Tools, tmp_path: Path
 ) -> None:
     names = await asyncio.to_thread(make_films, tmp_path, 3, 12)
-    thumbnails = thumbnails_of(tmp_path, tools, replace(LIMITS, waiting=2))
+    sprites = sprites_of(tmp_path, tools, replace(LIMITS, waiting=2))
     asked = []
     for number, name in enumerate(names, 1):
-        asked.append(asyncio.ensure_future(thumbnails.sprite(name, 0)))
-        while len(thumbnails._asked) < min(number, 2) or (number == 3 and not asked[0].done()):
+        asked.append(asyncio.ensure_future(sprites.sprite(name, 0)))
+        while len(sprites._asked) < min(number, 2) or (number == 3 and not asked[0].done()):
             await asyncio.sleep(0.005)
     with pytest.raises(NotReadyError):
         await asked[0]
-    async with background_task(thumbnails.run()):
+    async with background_task(sprites.run()):
         assert await asked[1] == await asked[2]
 
 
@@ -73,13 +73,13 @@ async def test_a_film_that_can_not_be_drawn_is_given_up_with_its_first_sprite(
     data = await asyncio.to_thread(path.read_bytes)
     begin, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
     await asyncio.to_thread(path.write_bytes, data[:begin] + b"\xff" * (end - begin) + data[end:])
-    thumbnails = thumbnails_of(tmp_path, tools, LIMITS)
-    asked = [asyncio.ensure_future(thumbnails.sprite(name, number)) for number in range(3)]
-    while len(thumbnails._asked) < 3:
+    sprites = sprites_of(tmp_path, tools, LIMITS)
+    asked = [asyncio.ensure_future(sprites.sprite(name, number)) for number in range(3)]
+    while len(sprites._asked) < 3:
         await asyncio.sleep(0.005)
-    async with background_task(thumbnails.run()):
+    async with background_task(sprites.run()):
         for one in asked:
             with pytest.raises(UnsupportedError, match="no thumbnails can be made"):
                 await one
-    assert not thumbnails._asked
+    assert not sprites._asked
     assert capsys.readouterr().out.count("thumbnails_failed") == 1

@@ -1,6 +1,7 @@
-"""Makes the sprites of storyboards in the background: an ffmpeg for each, that is fed the film's key frames.
+"""Sprites of films are made in the background: an ffmpeg for each, which is fed the film's key frames.
 
-The key frames are found by the film's index, so that little of the film is read; ffmpeg itself opens nothing.
+A sprite is one JPEG of many small pictures, for the seek bar. The key frames are found by the film's index,
+so that little of the film is read; ffmpeg itself opens nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import structlog
 from media.errors import MediaError, UnsupportedError
 from packager.concurrency import opened_in_thread
 from packager.data_folder import DataFolder
-from packager.ffmpeg.thumbnails import sprite_arguments
+from packager.ffmpeg.sprites import sprite_arguments
 from packager.library.storage import LocalFile, NotFoundError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
@@ -29,7 +30,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ThumbnailLimits:
+class SpriteLimits:
     """What the making of sprites may cost.
 
     Attributes:
@@ -71,8 +72,8 @@ class _Wanted:
         return self.storyboard.key, self.number
 
 
-class Thumbnails:
-    """The storyboards of a library.
+class SpriteMaker:
+    """Has the sprites of a library's films made when somebody asks for them or for the files that name them.
 
     Args:
         titles: the library as VOD.
@@ -92,7 +93,7 @@ class Thumbnails:
         titles: Titles,
         tools: Tools,
         folder: DataFolder | None,
-        limits: ThumbnailLimits,
+        limits: SpriteLimits,
         clock: Callable[[], float],
     ) -> None:
         self._titles = titles

@@ -1,4 +1,4 @@
-"""Thumbnails: pictures are the film's at their times, made once, kept within limits; nothing foreign goes."""
+"""Sprites: pictures are the film's at their times, made once, kept within limits; nothing foreign goes."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from packager.library.storage import Library, NotFoundError
 from packager.process.tools import Tools
 from packager.vod import Titles
 from packager.vod.sprite_cache import SpriteCache, SpriteCacheLimits
-from packager.vod.thumbnails import NotReadyError, ThumbnailLimits, Thumbnails
+from packager.vod.sprite_maker import NotReadyError, SpriteLimits, SpriteMaker
 from tests.packager import films
 from tests.packager.films import FFMPEG, FFPROBE, run_ffmpeg
 
-LIMITS = ThumbnailLimits(wait_seconds=60)
+LIMITS = SpriteLimits(wait_seconds=60)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(96)
 CUE = re.compile(r"([\d:.]+) --> ([\d:.]+)\nthumbnails/(\d+)\.jpg#xywh=(\d+),(\d+),(\d+),(\d+)\n")
 
@@ -53,13 +53,13 @@ OPEN = ("-c:v", "libx264", "-preset", "ultrafast", "-x264-params", "open-gop=1:k
 
 @contextlib.asynccontextmanager
 async def running(
-    library: Path, tools: Tools, folder: Path | None = None, limits: ThumbnailLimits = LIMITS
-) -> AsyncIterator[Thumbnails]:
+    library: Path, tools: Tools, folder: Path | None = None, limits: SpriteLimits = LIMITS
+) -> AsyncIterator[SpriteMaker]:
     titles = Titles(Library(library), thumbnails=True)
     data = None if folder is None else DataFolder(folder) / "thumbnails"
-    thumbnails = Thumbnails(titles, tools, data, limits, time.monotonic)
-    async with background_task(thumbnails.run()):
-        yield thumbnails
+    sprites = SpriteMaker(titles, tools, data, limits, time.monotonic)
+    async with background_task(sprites.run()):
+        yield sprites
 
 
 def without_ffmpeg(tools: Tools) -> Tools:
@@ -89,9 +89,9 @@ def size_of(data: bytes) -> list[int]:
 @pytest.mark.parametrize("name", CODECS)
 async def test_each_picture_is_the_films_own_at_that_time(name: str, tools: Tools, tmp_path: Path) -> None:
     path = await asyncio.to_thread(make_film, tmp_path / name, name)
-    async with running(tmp_path, tools) as thumbnails:
-        vtt = await thumbnails.vtt(name)
-        sprite = await thumbnails.sprite(name, 0)
+    async with running(tmp_path, tools) as sprites:
+        vtt = await sprites.vtt(name)
+        sprite = await sprites.sprite(name, 0)
     assert vtt.startswith("WEBVTT\n\n")
     cues = CUE.findall(vtt)
     assert [(seconds_of(cue[0]), seconds_of(cue[1])) for cue in cues] == [
@@ -126,18 +126,18 @@ async def test_what_was_made_is_kept_over_a_restart_and_made_anew_when_the_film_
     library, data = tmp_path / "library", tmp_path / "data"
     library.mkdir()
     path = await asyncio.to_thread(make_film, library / "film.mp4", seconds=12)
-    async with running(library, tools, data) as thumbnails:
-        first = await thumbnails.sprite("film.mp4", 0)
+    async with running(library, tools, data) as sprites:
+        first = await sprites.sprite("film.mp4", 0)
     (kept,) = (data / "thumbnails").iterdir()
     assert kept.read_bytes() == first
-    async with running(library, without_ffmpeg(tools), data) as thumbnails:
-        assert await thumbnails.sprite("film.mp4", 0) == first
+    async with running(library, without_ffmpeg(tools), data) as sprites:
+        assert await sprites.sprite("film.mp4", 0) == first
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    async with running(library, without_ffmpeg(tools), data) as thumbnails:
+    async with running(library, without_ffmpeg(tools), data) as sprites:
         with pytest.raises(UnsupportedError, match="no thumbnails can be made"):
-            await thumbnails.sprite("film.mp4", 0)
-    async with running(library, tools, data) as thumbnails:
-        assert await thumbnails.sprite("film.mp4", 0) == first
+            await sprites.sprite("film.mp4", 0)
+    async with running(library, tools, data) as sprites:
+        assert await sprites.sprite("film.mp4", 0) == first
     assert len(list((data / "thumbnails").iterdir())) == 2
 
 
@@ -145,14 +145,14 @@ async def test_the_text_has_all_sprites_made_in_the_background(tools: Tools, tmp
     library, data = tmp_path / "library", tmp_path / "data"
     library.mkdir()
     await asyncio.to_thread(make_film, library / "film.mp4", seconds=12)
-    async with running(library, tools, data) as thumbnails:
-        await thumbnails.vtt("film.mp4")
+    async with running(library, tools, data) as sprites:
+        await sprites.vtt("film.mp4")
         end = time.monotonic() + 60
         while not list((data / "thumbnails").glob("*.jpg")):
             assert time.monotonic() < end
             await asyncio.sleep(0.05)
         with pytest.raises(NotFoundError):
-            await thumbnails.sprite("film.mp4", 1)
+            await sprites.sprite("film.mp4", 1)
 
 
 def test_of_a_titles_renditions_the_smallest_that_suffices_is_taken(tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ async def test_key_frames_that_only_recover_from_what_was_before_give_no_thumbna
     tools: Tools, tmp_path: Path
 ) -> None:
     await asyncio.to_thread(make_film, tmp_path / "film.mp4", "open.mp4")
-    async with running(tmp_path, tools) as thumbnails:
-        for ask in (thumbnails.vtt("film.mp4"), thumbnails.sprite("film.mp4", 0)):
+    async with running(tmp_path, tools) as sprites:
+        for ask in (sprites.vtt("film.mp4"), sprites.sprite("film.mp4", 0)):
             with pytest.raises(UnsupportedError, match="decoded by themselves"):
                 await ask
 
@@ -193,19 +193,19 @@ async def test_pictures_that_no_decoder_takes_are_tried_once_and_then_refused(
     begin = data.index(b"mdat") + 4
     end = data.index(b"moov") - 4
     path.write_bytes(data[:begin] + b"\xff" * (end - begin) + data[end:])
-    async with running(tmp_path, tools) as thumbnails:
+    async with running(tmp_path, tools) as sprites:
         with pytest.raises(UnsupportedError, match="no thumbnails can be made"):
-            await thumbnails.sprite("film.mp4", 0)
+            await sprites.sprite("film.mp4", 0)
         with pytest.raises(UnsupportedError, match="no thumbnails can be made"):
-            await thumbnails.vtt("film.mp4")
+            await sprites.vtt("film.mp4")
 
 
 async def test_of_many_films_only_so_many_are_decoded_at_once(tools: Tools, tmp_path: Path) -> None:
     first = await asyncio.to_thread(make_film, tmp_path / "film-0.mp4", seconds=65)
     for number in range(1, 5):
         await asyncio.to_thread(shutil.copy, first, tmp_path / f"film-{number}.mp4")
-    async with running(tmp_path, tools) as thumbnails:
-        asked = asyncio.gather(*(thumbnails.sprite(f"film-{number}.mp4", 0) for number in range(5)))
+    async with running(tmp_path, tools) as sprites:
+        asked = asyncio.gather(*(sprites.sprite(f"film-{number}.mp4", 0) for number in range(5)))
         most = 0
         while not asked.done():
             most = max(most, await asyncio.to_thread(drawing))
@@ -228,13 +228,13 @@ async def test_a_request_waits_no_longer_than_it_may(tools: Tools, tmp_path: Pat
     await asyncio.to_thread(make_film, tmp_path / "film.mp4", seconds=12)
     limits = replace(LIMITS, wait_seconds=0.001)
     titles = Titles(Library(tmp_path), thumbnails=True)
-    thumbnails = Thumbnails(titles, tools, None, limits, time.monotonic)  # which nobody runs
+    sprites = SpriteMaker(titles, tools, None, limits, time.monotonic)  # which nobody runs
     with pytest.raises(NotReadyError):
-        await thumbnails.sprite("film.mp4", 0)
+        await sprites.sprite("film.mp4", 0)
     waiting = asyncio.ensure_future(
-        Thumbnails(titles, tools, None, LIMITS, time.monotonic).sprite("film.mp4", 0)
+        SpriteMaker(titles, tools, None, LIMITS, time.monotonic).sprite("film.mp4", 0)
     )
-    thumbnails.close()
+    sprites.close()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
