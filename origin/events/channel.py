@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
+from origin.events.event_log import Event, EventLog, Past, Resumption
 from origin.events.limits import ChannelLimits
-from origin.events.log import Event, EventLog, Past, Resumption
 from origin.events.readers import Reader, Readers, as_text, welcome
 from origin.http1.stream import Stream
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from origin.events import sse
+from origin.events import sse_writer
 from origin.http1 import websocket
 
 NDJSON_TYPE = "application/x-ndjson"
@@ -48,7 +48,7 @@ def json_object(name: str, data: str, identity: str) -> bytes:
 
 def _sse(name: str, data: str, identity: str) -> bytes:
     # WHATWG HTML §9.2.6: without a type it is a message.
-    return sse.event(data, name="" if name == "message" else name, identity=identity)
+    return sse_writer.event(data, name="" if name == "message" else name, identity=identity)
 
 
 def _line(name: str, data: str, identity: str) -> bytes:
@@ -59,7 +59,7 @@ def _text_frame(name: str, data: str, identity: str) -> bytes:
     return websocket.frame(websocket.TEXT, json_object(name, data, identity))
 
 
-SSE = Format("sse", sse.MEDIA_TYPE, _sse, sse.comment())
+SSE = Format("sse", sse_writer.MEDIA_TYPE, _sse, sse_writer.comment())
 NDJSON = Format("ndjson", NDJSON_TYPE, _line, b"\n")
 WEBSOCKET = Format("websocket", "", _text_frame, is_socket=True)
 JSON = Format("json", JSON_TYPE, json_object)

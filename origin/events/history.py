@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import structlog
 
 from origin.events.channel import EventChannel
+from origin.events.event_log import Event
 from origin.events.history_files import HistoryFiles
 from origin.events.limits import HistoryLimits
-from origin.events.log import Event
 from packager.data_folder import DataFolder
 
 log = structlog.get_logger()

@@ -21,8 +21,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from origin.events.event_log import EPOCH, Event, Past, PastEpoch, size_of
 from origin.events.limits import HistoryLimits
-from origin.events.log import EPOCH, Event, Past, PastEpoch, size_of
 from packager.data_folder import DataFolder, NotOursError, OpenFolder, write_all
 
 NAME = re.compile(r"([1-9][0-9]{0,14})\.events")

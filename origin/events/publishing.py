@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from origin.events.channel import RESERVED, EventChannel
+from origin.events.event_log import Event
 from origin.events.formats import JSON_TYPE, NDJSON_TYPE
 from origin.events.limits import PublishLimits
-from origin.events.log import Event
 from origin.http1.exchange import take_slowly
 
 LINE_TYPES = frozenset((NDJSON_TYPE, "application/jsonl", "application/ndjson"))

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 import structlog
 
-from origin.events import sse
+from origin.events import sse_writer
+from origin.events.event_log import EventLog, Resumption
 from origin.events.formats import SSE, Format
 from origin.events.limits import ChannelLimits
-from origin.events.log import EventLog, Resumption
 from origin.fan_out.caught_up import CaughtUpReaders
 from origin.fan_out.ring import LaggedError
 from origin.http1 import websocket
@@ -525,7 +525,7 @@ def welcome(reader: Reader, channel: str, told: Iterable[tuple[str, object]], li
     """
     first = b""
     if reader.form is SSE:
-        first = sse.comment(channel) + sse.retry(limits.retry_milliseconds)
+        first = sse_writer.comment(channel) + sse_writer.retry(limits.retry_milliseconds)
         if reader.resumption.complete and reader.resumption.identity:
             # WHATWG HTML §9.2.6: an id without data is remembered, and nothing is told.
             first += b"id: %b\n\n" % reader.resumption.identity.encode()

@@ -14,8 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from origin.events.admission import NOT_KEPT, Admission, NoRoomError
 from origin.events.channel import EventChannel
+from origin.events.event_log import Resumption
 from origin.events.formats import JSON, NDJSON, SSE, Format
-from origin.events.log import Resumption
 from origin.events.readers import Reader, as_text
 from origin.http1.stream import STREAM, Stream
 from origin.responses.refusal import plain_refusal

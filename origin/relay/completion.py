@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from origin.events import sse
+from origin.events import sse_writer
 from origin.events.channel import END, RESERVED, Buckets, EventChannel
 from origin.events.formats import Format
 from origin.relay.errors import CompletionError
@@ -40,11 +40,11 @@ log = structlog.get_logger()
 def _write(name: str, data: str, _: str) -> bytes:
     # Clients of these servers know events without type and id alone.
     if name == END:
-        return sse.comment()
-    return sse.event(data, name="" if name in ("message", ERROR) else name)
+        return sse_writer.comment()
+    return sse_writer.event(data, name="" if name in ("message", ERROR) else name)
 
 
-COMPLETION_STREAM = Format("completion", sse.MEDIA_TYPE, _write, sse.comment())
+COMPLETION_STREAM = Format("completion", sse_writer.MEDIA_TYPE, _write, sse_writer.comment())
 """Events as OpenAI-compatible servers send them."""
 
 

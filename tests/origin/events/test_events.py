@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from origin.events import sse
-from origin.events.log import EventLog
+from origin.events import sse_writer
+from origin.events.event_log import EventLog
 from tests.eventstream import Message, read
 
 
@@ -15,7 +15,7 @@ from tests.eventstream import Message, read
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_comes_out_with_its_lines_joined_by_lf(text: str) -> None:
     expected = re.sub("\r\n|\r", "\n", text)
-    assert read(sse.event(text, name="title", identity="a-1")) == [Message("title", expected, "a-1")]
+    assert read(sse_writer.event(text, name="title", identity="a-1")) == [Message("title", expected, "a-1")]
 
 
 @pytest.mark.parametrize(
@@ -30,18 +30,18 @@ def test_any_text_comes_out_with_its_lines_joined_by_lf(text: str) -> None:
     ],
 )
 def test_every_line_of_data_is_a_field_of_its_own(text: str, written: bytes) -> None:
-    assert sse.event(text) == written
+    assert sse_writer.event(text) == written
 
 
 @pytest.mark.parametrize("bad", ["a\0", "a\r", "a\nb"])
 def test_an_id_that_readers_would_ignore_or_misread_is_refused(bad: str) -> None:
     with pytest.raises(ValueError, match="id"):
-        sse.event("x", identity=bad)
+        sse_writer.event("x", identity=bad)
 
 
 def test_an_event_without_an_id_leaves_the_last_one_as_it_was() -> None:
-    stream = sse.event("1", identity="a-1") + sse.event("2", name="listening") + sse.comment("x\ny")
-    assert read(stream + sse.retry(2000)) == [
+    stream = sse_writer.event("1", identity="a-1") + sse_writer.event("2", name="listening")
+    assert read(stream + sse_writer.comment("x\ny") + sse_writer.retry(2000)) == [
         Message("message", "1", "a-1"),
         Message("listening", "2", "a-1"),
     ]

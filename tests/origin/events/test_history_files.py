@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from origin.events.event_log import Event, Past, PastEpoch
 from origin.events.history import EventHistory
 from origin.events.history_files import HistoryFiles
 from origin.events.limits import HistoryLimits
-from origin.events.log import Event, Past, PastEpoch
 from packager.data_folder import DataFolder
 from tests.event_history import LIMITS, datas, files_of, ids, kept
 from tests.event_server import LIMIT, a_channel, serving
