@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from origin.events.event_log import Event, EventLog, Past, Resumption
+from origin.events.latency_histogram import LatencyHistogram
 from origin.events.limits import ChannelLimits
 from origin.events.readers import Reader, Readers, as_text, welcome
 from origin.http1.stream import Stream
@@ -22,40 +22,6 @@ RESERVED = frozenset(("reset", "presence"))
 
 GAP_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
 FIRST_EVENT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0)
-
-
-class Buckets:
-    """A histogram as Prometheus has it.
-
-    Args:
-        bounds: upper ends of its buckets, ascending; one without an end follows.
-    """
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count a value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    @property
-    def count(self) -> int:
-        """How many values there were."""
-        return sum(self.counts)
-
-    def quantile(self, share: float) -> float | None:
-        """Return the upper end of the bucket in which a quantile lies; None without values."""
-        wanted, seen = share * self.count, 0
-        if not self.count:
-            return None
-        for bound, count in zip(self.bounds, self.counts, strict=False):
-            seen += count
-            if seen >= wanted:
-                return bound
-        return self.bounds[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +79,7 @@ class EventChannel:
         self._limits = limits = self.options.limits
         self._clock = clock
         self.log = EventLog(epoch, limits.history, limits.history_bytes, limits.history_seconds, time.time)
-        self.gaps, self.first_events = Buckets(GAP_BUCKETS), Buckets(FIRST_EVENT_BUCKETS)
+        self.gaps, self.first_events = LatencyHistogram(GAP_BUCKETS), LatencyHistogram(FIRST_EVENT_BUCKETS)
         self._readers = Readers(name, self.log, limits, count, self.first_events.observe, self._on_flushed)
         self.counters = self._readers.counters
         # Long polls, which are answered by what comes next.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from origin.events import sse_writer
-from origin.events.channel import END, RESERVED, Buckets, EventChannel
+from origin.events.channel import END, RESERVED, EventChannel
 from origin.events.formats import Format
+from origin.events.latency_histogram import LatencyHistogram
 from origin.relay.errors import CompletionError
 from origin.relay.limits import RelayLimits
 from origin.relay.request import CompletionRequest
@@ -67,8 +68,8 @@ class RelayCounters:
     refused: int = 0
     failed: int = 0
     cancelled: int = 0
-    first_event: Buckets = field(default_factory=lambda: Buckets(SECONDS))
-    cleanup: Buckets = field(default_factory=lambda: Buckets(SECONDS))
+    first_event: LatencyHistogram = field(default_factory=lambda: LatencyHistogram(SECONDS))
+    cleanup: LatencyHistogram = field(default_factory=lambda: LatencyHistogram(SECONDS))
 
 
 class Completion:

@@ -16,7 +16,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from origin.events.channel import Buckets, EventChannel
+from origin.events.channel import EventChannel
+from origin.events.latency_histogram import LatencyHistogram
 from origin.relay.relay import Relay
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def relay_metrics(relays: Mapping[str, Relay]) -> Iterator[Metric]:
     yield from (running, *counters.values(), *histograms.values())
 
 
-def _cumulative(buckets: Buckets) -> tuple[list[tuple[str, float]], float]:
+def _cumulative(latencies: LatencyHistogram) -> tuple[list[tuple[str, float]], float]:
     """Give a histogram's buckets as Prometheus writes them, and the sum of its values."""
-    bounds = [*map(str, buckets.bounds), "+Inf"]
-    return list(zip(bounds, itertools.accumulate(buckets.counts), strict=True)), buckets.sum
+    bounds = [*map(str, latencies.bounds), "+Inf"]
+    return list(zip(bounds, itertools.accumulate(latencies.counts), strict=True)), latencies.sum
