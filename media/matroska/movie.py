@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,8 +12,10 @@ from numpy.typing import NDArray
 from media.errors import MediaError, TooLargeError
 from media.matroska.blocks import KEY, Frames, MatroskaFile, MatroskaLimits, read_blocks
 from media.matroska.sample_entries import codec_facts
+from media.matroska.stripped_frames import StrippedFrames
 from media.matroska.timing import SECOND, Times, picture_times, sound_times
 from media.matroska.tracks import VIDEO, MatroskaTrack
+from media.mp4.assembled_samples import AssembledSamples, Read
 from media.mp4.movie import MAX_NAME, Movie, Track
 from media.mp4.sample_boxes import (
     Reserve,
@@ -25,11 +26,8 @@ from media.mp4.sample_boxes import (
     edit_lists,
     reserve_nothing,
 )
-from media.mp4.samples import stretches
+from media.mp4.samples import Int64, stretches
 from media.mp4.track_box import IDENTITY
-
-Read = Callable[[int, int], bytes]
-"""Reads (offset, length) of a file; fewer bytes only where it ends."""
 
 MAGIC = b"\x1a\x45\xdf\xa3"
 """How such a file begins: the ID of EBML's header."""
@@ -65,9 +63,50 @@ FIRST_FRAME_BYTES = 16 << 10
 """How much of a track's first frame is looked at: frames of E-AC-3 are no larger."""
 
 
+@dataclass(frozen=True, slots=True)
+class MatroskaMovie:
+    """What is in a file.
+
+    Attributes:
+        movie: its film and sound.
+        cut_short: whether it ends within a cluster.
+        assembled: the samples that it doesn't hold as they are; or None.
+    """
+
+    movie: Movie
+    cut_short: bool
+    assembled: AssembledSamples | None
+
+
+class _Stripped:
+    """Gives the frames of tracks without their first bytes places behind the file's end.
+
+    Args:
+        size: the file's length in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._end = size
+        self._begins: list[int] = []
+        self._tracks: list[StrippedFrames] = []
+
+    @property
+    def assembled(self) -> AssembledSamples | None:
+        return AssembledSamples(self._begins, self._tracks) if self._tracks else None
+
+    def add(self, prefix: bytes, frames: Frames) -> tuple[Int64, Int64]:
+        """Place a track's frames; give their offsets and sizes."""
+        track = StrippedFrames(prefix, frames)
+        self._begins.append(self._end)
+        self._tracks.append(track)
+        offsets = np.cumsum(track.sizes) - track.sizes + self._end
+        self._end += track.size
+        return offsets, track.sizes
+
+
 def read_matroska(
     read: Read, size: int, limits: MatroskaLimits, reserve: Reserve = reserve_nothing
-) -> tuple[Movie, bool]:
+) -> MatroskaMovie:
     """Read a file.
 
     Args:
@@ -75,9 +114,6 @@ def read_matroska(
         size: its length in bytes.
         limits: what it may be made of.
         reserve: called before memory is taken for its frames.
-
-    Returns:
-        Its film and sound, and whether it ends within a cluster.
 
     Raises:
         MalformedError: it breaks its format.
@@ -87,6 +123,7 @@ def read_matroska(
     """
     found = read_blocks(read, size, limits, reserve)
     room = TableRoom(limits.table_bytes)
+    stripped = _Stripped(size)
     tracks: list[Track] = []
     starts: list[TrackStart | None] = []
     wanted = [track for track in found.tracks if track.kind in (1, 2)]
@@ -94,7 +131,7 @@ def read_matroska(
         frames = found.frames.pop(track.number, Frames())
         one, start = _described(track, frames, found), None
         try:
-            one, start = _with_samples(one, track, frames, found, read, room)
+            one, start = _with_samples(one, track, frames, found, read, room, stripped)
         except TooLargeError:
             raise
         except MediaError as error:
@@ -107,7 +144,8 @@ def read_matroska(
         one if start is None else replace(one, edits=next(lists))
         for one, start in zip(tracks, starts, strict=True)
     ]
-    return Movie(timescale, tuple(placed), fragmented=False), found.cut_short
+    movie = Movie(timescale, tuple(placed), fragmented=False)
+    return MatroskaMovie(movie, found.cut_short, stripped.assembled)
 
 
 def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Track:
@@ -139,12 +177,18 @@ def _described(track: MatroskaTrack, frames: Frames, found: MatroskaFile) -> Tra
 
 
 def _with_samples(
-    one: Track, track: MatroskaTrack, frames: Frames, found: MatroskaFile, read: Read, room: TableRoom
+    one: Track,
+    track: MatroskaTrack,
+    frames: Frames,
+    found: MatroskaFile,
+    read: Read,
+    room: TableRoom,
+    stripped: _Stripped,
 ) -> tuple[Track, TrackStart | None]:
     """Give a track its samples and its codec's configuration, and say when it begins."""
     if not len(frames):  # a film is worth seeing without a sound that never came
         return replace(one, obstacle="it has no samples"), None
-    first = read(frames.offsets[0], min(frames.sizes[0], FIRST_FRAME_BYTES))
+    first = track.stripped + read(frames.offsets[0], min(frames.sizes[0], FIRST_FRAME_BYTES))
     ticks, scale = np.asarray(frames.times, np.int64), found.timestamp_scale
     if int(np.abs(ticks).max()) * scale > LONGEST:
         raise TooLargeError("timestamps of more than a hundred years")
@@ -158,7 +202,10 @@ def _with_samples(
         times = sound_times(ticks, laced, scale, facts.rate, facts.frame_samples, last)
     # §5.1.4.1.24: so much comes out of the decoder before what is meant to be heard
     zero = times.zero - round(track.codec_delay * times.timescale / SECOND)
-    tables = _tables(frames, times, flags & KEY == KEY, room)
+    places = np.asarray(frames.offsets, np.int64), np.asarray(frames.sizes)
+    if track.stripped:
+        places = stripped.add(track.stripped, frames)
+    tables = _tables(places, times, flags & KEY == KEY, room)
     start = TrackStart(times.timescale, zero, zero + int(times.shown[0]))
     whole = replace(
         one,
@@ -171,11 +218,11 @@ def _with_samples(
 
 
 def _tables(
-    frames: Frames, times: Times, keys: NDArray[np.bool_], room: TableRoom
+    places: tuple[Int64, NDArray[np.integer]], times: Times, keys: NDArray[np.bool_], room: TableRoom
 ) -> dict[bytes, memoryview]:
     boxes = SampleBoxes(room)
-    offsets, sizes = np.asarray(frames.offsets, np.int64), np.asarray(frames.sizes)
-    for begin, end in stretches(0, len(frames)):
+    offsets, sizes = places
+    for begin, end in stretches(0, len(offsets)):
         part = slice(begin, end)
         samples = SampleColumns(
             times.decode[part], offsets[part], sizes[part].astype(np.int64), times.shown[part], keys[part]

@@ -19,6 +19,7 @@ from media.matroska.frame_headers import (
     opus_samples,
     vp9_configuration,
 )
+from media.matroska.stripped_frames import MAX_STRIPPED_BYTES
 from media.matroska.tracks import ZLIB, Colour, MatroskaTrack
 from media.mp4.bits import BitReader
 from media.mp4.boxes import box, full_box
@@ -89,8 +90,10 @@ def codec_facts(track: MatroskaTrack, frame: bytes, frames_per_second: float) ->
         shown = f"{name} ({track.codec})" if name else repr(track.codec)
         raise UnsupportedError(f"codec {shown} isn't one that can be packaged")
     if track.compression is not None:
-        how = "compressed with zlib" if track.compression == ZLIB else "without their first bytes"
-        raise UnsupportedError(f"its frames are {how}, so that they can't be sent as they are")
+        how = "with zlib" if track.compression == ZLIB else f"in manner {track.compression}"
+        raise UnsupportedError(f"its frames are compressed {how}, so that they can't be sent as they are")
+    if len(track.stripped) > MAX_STRIPPED_BYTES:
+        raise UnsupportedError(f"its frames lack their first {len(track.stripped)} bytes")
     return write(track, frame, frames_per_second)
 
 

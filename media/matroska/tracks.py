@@ -59,6 +59,7 @@ class MatroskaTrack:
         channels: of sound.
         encrypted: whether its frames are.
         compression: how its frames are compressed; None where they aren't.
+        stripped: the bytes that all frames begin with, and that none has in the file.
         dolby_vision: kind and payload of the box that says how Dolby Vision is in it; or None.
     """
 
@@ -80,6 +81,7 @@ class MatroskaTrack:
     channels: int = 1
     encrypted: bool = False
     compression: int | None = None
+    stripped: bytes = b""
     dolby_vision: tuple[bytes, bytes] | None = None
 
 
@@ -141,7 +143,7 @@ def _track(entry: _Values) -> MatroskaTrack:
     private = entry.data_of(0x63A2)
     if len(private) > MAX_PRIVATE_BYTES:
         raise TooLargeError(f"configuration of a codec of {len(private)} bytes")
-    encrypted, compression = _encodings(entry.inside(0x6D80))
+    encrypted, compression, stripped = _encodings(entry.inside(0x6D80))
     rate = audio.real(0xB5, 8000.0)
     if not 0 < rate < 1 << 24:
         raise MalformedError(f"sound of {rate} Hz")
@@ -164,6 +166,7 @@ def _track(entry: _Values) -> MatroskaTrack:
         channels=audio.number(0x9F, 1),
         encrypted=encrypted,
         compression=compression,
+        stripped=stripped,
         dolby_vision=_dolby_vision(entry),
     )
 
@@ -183,9 +186,9 @@ def _colour(video: _Values) -> Colour:
     )
 
 
-def _encodings(encodings: _Values) -> tuple[bool, int | None]:
-    """Say whether the frames are encrypted, and how they are compressed (§5.1.4.1.31)."""
-    encrypted, compression = False, None
+def _encodings(encodings: _Values) -> tuple[bool, int | None, bytes]:
+    """Say whether the frames are encrypted, how they are compressed, and what was stripped (§5.1.4.1.31)."""
+    encrypted, compression, stripped = False, None, b""
     for one in encodings.several:
         if one.kind != 0x6240:
             continue
@@ -193,11 +196,15 @@ def _encodings(encodings: _Values) -> tuple[bool, int | None]:
         if encoding.number(0x5033) == 1:
             encrypted = True
             continue
+        if not encoding.number(0x5032, 1) & 1:  # §5.1.4.1.31.3: it isn't the frames that are compressed
+            continue
         settings = encoding.inside(0x5034)
         algorithm = settings.number(0x4254)
-        if algorithm != STRIPPED or settings.data_of(0x4255):
+        if algorithm == STRIPPED and not stripped:
+            stripped = settings.data_of(0x4255)
+        else:
             compression = algorithm
-    return encrypted, compression
+    return encrypted, compression, stripped
 
 
 def _dolby_vision(entry: _Values) -> tuple[bytes, bytes] | None:

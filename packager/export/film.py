@@ -159,9 +159,10 @@ class Film:
         return _segment(self.file, self.index, track, number)
 
     def _read(self, segment: Segment | IFrameFile) -> Iterator[bytes]:
+        read = self.index.reading(self.file.pread)
         for offset in range(0, segment.size, READ_BYTES):
             try:
-                yield segment.read(self.file.pread, offset, READ_BYTES)
+                yield segment.read(read, offset, READ_BYTES)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, self.file.path) from error
 
@@ -197,7 +198,7 @@ def read_film(name: str, file: LocalFile, sidecars: Sequence[Sidecar], *, single
     chapters = read_chapters(index.chapters, file.pread, index.duration, index.lead_in)
     if not chapters:
         index = replace(index, chapters=NO_CHAPTERS)
-    starts = segment_starts(index, file.pread)
+    starts = segment_starts(index, index.reading(file.pread))
     text_tracks, left_out = all_text_tracks(index, sidecars)
     i_frames, marked = _lone_pictures(index, starts, file)
     offered = OfferedFile("", index, starts, marked, text_tracks, left_out)
@@ -211,7 +212,7 @@ def _lone_pictures(
     marked = marked_i_frames(index.video) if index.video is not None and starts.lone_pictures else None
     if index.video is None or marked is None:
         return None, None
-    frames = decodable_i_frames(index.video, marked, file.pread)
+    frames = decodable_i_frames(index.video, marked, index.reading(file.pread))
     return IFrameFile(index.video, marked, frames, index.size), marked
 
 

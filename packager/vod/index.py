@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
 from media.errors import MalformedError, TooLargeError, UnsupportedError
+from media.mp4.assembled_samples import AssembledSamples
 from media.mp4.codecs import SampleEntry, parse_sample_entry, without_parameter_sets
 from media.mp4.init_segment import write_init_segment
 from media.mp4.languages import language_tag
@@ -202,7 +204,7 @@ class FileIndex:
 
     Attributes:
         tracks: the video track first, if there is one, then the sound tracks.
-        size: the file's length in bytes.
+        size: the file's length in bytes, or where what is put together of it ends.
         left_out: a line for each track that isn't offered.
         lost_picture: why the film's picture can't be packaged, so that there is only its sound; or None.
         cut_short: what the file lacks of its media at the end; or None.
@@ -211,6 +213,7 @@ class FileIndex:
         chapters: where its chapters are named.
         lead_in: seconds by which the published media begin before what the file presents.
         clipped_text: the segments of text of a clip, of which this is; else None.
+        assembled: the samples that the file doesn't hold as they are sent; or None.
     """
 
     tracks: tuple[OfferedTrack, ...]
@@ -223,6 +226,15 @@ class FileIndex:
     chapters: ChapterSource = NO_CHAPTERS
     lead_in: Fraction = Fraction(0)
     clipped_text: TextSegments | None = None
+    assembled: AssembledSamples | None = None
+
+    def reading(self, read: Read) -> Read:
+        """Give what reads samples where the tables name them.
+
+        Args:
+            read: reads from the file; it may block.
+        """
+        return read if self.assembled is None else partial(self.assembled.read, read)
 
     def require_whole(self) -> None:
         """Make sure that what is offered as the whole file lacks neither its picture nor its end.
@@ -296,11 +308,11 @@ def read_index(
         OSError: it can't be read.
     """
     found = read_movie(read, size, limits.moov_bytes, limits.containers, reserve)
-    index = index_movie(found.movie, found.nbytes, size, limits)
+    index = index_movie(found.movie, found.nbytes, size, limits, found.assembled)
     if found.cut_short is not None:
         index = replace(index, left_out=(*index.left_out, found.cut_short))
     entry = None if index.video is None else without_parameter_sets(index.video.entry)
-    if index.video is None or entry is None or _have_parameter_sets(index.video, read):
+    if index.video is None or entry is None or _have_parameter_sets(index.video, index.reading(read)):
         return index
     init = index.video.init.replace(index.video.entry.render(), entry.render())
     return replace(index, tracks=(replace(index.video, entry=entry, init=init), *index.sounds))
@@ -322,7 +334,13 @@ def _have_parameter_sets(track: OfferedTrack, read: Read) -> bool:
     return False
 
 
-def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = LIMITS) -> FileIndex:
+def index_movie(
+    movie: Movie,
+    moov_bytes: int,
+    size: int,
+    limits: IndexLimits = LIMITS,
+    assembled: AssembledSamples | None = None,
+) -> FileIndex:
     """Choose the tracks to offer, and cut them.
 
     Args:
@@ -330,6 +348,7 @@ def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = 
         moov_bytes: length of what the tables of the movie's tracks keep in memory.
         size: the file's length in bytes.
         limits: what the index may be made of.
+        assembled: the samples that the file doesn't hold as they are sent; or None.
 
     Raises:
         MalformedError, UnsupportedError, TooLargeError: as :func:`read_index`.
@@ -349,10 +368,20 @@ def index_movie(movie: Movie, moov_bytes: int, size: int, limits: IndexLimits = 
     nbytes = _TRACK_BYTES * len(text_tracks) + len(movie.chapter_list)
     nbytes += sum(track.nbytes + track.samples.table.nbytes for track in offered)
     lost_picture = None if offered[0].video else next(iter(lost), None)
-    kept = moov_bytes if whole else tables
-    cut_short = _cut_short(offered, size)
+    nbytes += moov_bytes if whole else tables
+    if assembled is not None:
+        size, nbytes = assembled.end, nbytes + assembled.nbytes
     return FileIndex(
-        offered, size, tuple(left_out), lost_picture, cut_short, nbytes + kept, text_tracks, chapters, early
+        tracks=offered,
+        size=size,
+        left_out=tuple(left_out),
+        lost_picture=lost_picture,
+        cut_short=_cut_short(offered, size),
+        nbytes=nbytes,
+        text_tracks=text_tracks,
+        chapters=chapters,
+        lead_in=early,
+        assembled=assembled,
     )
 
 

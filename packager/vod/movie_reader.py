@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from media.errors import MalformedError, TooLargeError, UnsupportedError
 from media.matroska.blocks import MatroskaLimits
 from media.matroska.movie import MAGIC, read_matroska
+from media.mp4.assembled_samples import AssembledSamples
 from media.mp4.boxes import LARGEST_HEADER, header
 from media.mp4.faststart import MoovFinder
 from media.mp4.fragmented_movie import FragmentedLimits, FragmentedMovie
@@ -38,11 +39,13 @@ class ReadMovie:
         movie: the tracks, which are those of a file without fragments.
         nbytes: memory that their tables keep.
         cut_short: what is missing at the file's end, where what is before it can be played; or None.
+        assembled: the samples that the file doesn't hold as they are sent; or None.
     """
 
     movie: Movie
     nbytes: int
     cut_short: str | None = None
+    assembled: AssembledSamples | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,9 @@ def read_movie(
     if head[:1] == head[TS_PACKET : TS_PACKET + 1] == b"G":
         raise UnsupportedError("MPEG-TS, whose samples lie in pieces; ffmpeg -c copy makes an MP4 of it")
     if head.startswith(MAGIC):
-        movie, cut_short = read_matroska(read, size, limits.matroska, reserve)
-        return ReadMovie(movie, _table_bytes(movie), LACKING if cut_short else None)
+        matroska = read_matroska(read, size, limits.matroska, reserve)
+        lacking = LACKING if matroska.cut_short else None
+        return ReadMovie(matroska.movie, _table_bytes(matroska.movie), lacking, matroska.assembled)
     finder = MoovFinder(size, moov_bytes)
     found = None
     while found is None:

@@ -7,6 +7,7 @@ so that little of the film is read; ffmpeg itself opens nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ from media.errors import MediaError, UnsupportedError
 from packager.concurrency import opened_in_thread
 from packager.data_folder import DataFolder
 from packager.ffmpeg.sprites import sprite_arguments
-from packager.library.storage import LocalFile, NotFoundError
+from packager.library.storage import NotFoundError
 from packager.process.process import Process, run
 from packager.process.sandbox import Sandbox
 from packager.process.tools import BusyError, Tools, ToolsError
+from packager.vod.movie_reader import Read
 from packager.vod.segment import ShortReadError
 from packager.vod.sprite_cache import JPEG_BEGIN, Place, SpriteCache, SpriteCacheLimits
 from packager.vod.storyboard import Storyboard
@@ -174,8 +176,8 @@ class SpriteMaker:
         return [place[1] for place in places if not self._cache.has(place)]
 
     def _require_decodable(self, storyboard: Storyboard, number: int) -> None:
-        with self._titles.open_storyboard(storyboard) as file:
-            storyboard.require_decodable(file.pread, number)
+        with contextlib.closing(self._titles.open_storyboard(storyboard)) as opened:
+            storyboard.require_decodable(opened.samples, number)
 
     def _want(self, storyboard: Storyboard, number: int, *, first: bool) -> _Wanted:
         """Have a sprite made; those that somebody waits for come first."""
@@ -235,24 +237,24 @@ class SpriteMaker:
         """Feed an ffmpeg with a sprite's key frames."""
         storyboard = one.storyboard
         await asyncio.to_thread(self._require_decodable, storyboard, one.number)
-        file = await opened_in_thread(self._titles.open_storyboard, storyboard)
+        opened = await opened_in_thread(self._titles.open_storyboard, storyboard)
         try:
             data = await run(
                 [self._tools.ffmpeg, *sprite_arguments(storyboard.size, storyboard.layout)],
                 limit=self._limits.sprite_seconds,
                 max_bytes=self._limits.cache.sprite_bytes,
                 sandbox=Sandbox(memory=self._limits.memory_bytes, niceness=19),
-                feed=lambda process: _feed(process, storyboard, one.number, file),
+                feed=lambda process: _feed(process, storyboard, one.number, opened.samples),
             )
         finally:
-            file.close()
+            opened.close()
         if not data.startswith(JPEG_BEGIN):
             raise ToolsError("its pictures can't be decoded")
         return data
 
 
-async def _feed(process: Process, storyboard: Storyboard, number: int, file: LocalFile) -> None:
-    pieces = storyboard.movie(file.pread, number)
+async def _feed(process: Process, storyboard: Storyboard, number: int, samples: Read) -> None:
+    pieces = storyboard.movie(samples, number)
     try:
         while piece := await asyncio.to_thread(next, pieces, b""):
             await process.write(piece)

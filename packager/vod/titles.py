@@ -32,6 +32,7 @@ from packager.vod.index import FileIndex, OfferedTrack
 from packager.vod.index_cache import Identity, IndexCache
 from packager.vod.limits import DEFAULT_LIMITS, TitleLimits
 from packager.vod.manifest import manifest
+from packager.vod.movie_reader import Read
 from packager.vod.playlists import (
     CHAPTERS_NAME,
     Files,
@@ -57,11 +58,19 @@ TextKey = tuple[str, tuple[object, ...]]
 
 @dataclass(frozen=True, slots=True)
 class OpenSegment:
-    """A segment and the file that its data are read from, which the holder closes."""
+    """A segment and the file that its data are read from, which the holder closes.
+
+    Attributes:
+        file: the file.
+        track: whose segment it is.
+        segment: where its samples are.
+        samples: reads samples.
+    """
 
     file: LocalFile
     track: OfferedTrack
     segment: Segment
+    samples: Read
 
     @property
     def size(self) -> int:
@@ -70,7 +79,7 @@ class OpenSegment:
 
     def read(self, offset: int, length: int) -> bytes:
         """Read a range of it; ShortReadError when the file has become shorter."""
-        return self.segment.read(self.file.pread, offset, length)
+        return self.segment.read(self.samples, offset, length)
 
     def close(self) -> None:
         """Close the file."""
@@ -103,10 +112,17 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class OpenIFrames:
-    """The I-frames of a film as one resource, and the file that has them, which the holder closes."""
+    """The I-frames of a film as one resource, and the file that has them, which the holder closes.
+
+    Attributes:
+        file: the file.
+        frames: where they are.
+        samples: reads samples.
+    """
 
     file: LocalFile
     frames: IFrameFile
+    samples: Read
 
     @property
     def size(self) -> int:
@@ -115,7 +131,24 @@ class OpenIFrames:
 
     def read(self, offset: int, length: int) -> bytes:
         """Read a range of it; ShortReadError when the file has become shorter."""
-        return self.frames.read(self.file.pread, offset, length)
+        return self.frames.read(self.samples, offset, length)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStoryboard:
+    """The file that the pictures of a storyboard are read from, which the holder closes.
+
+    Attributes:
+        file: the file.
+        samples: reads samples.
+    """
+
+    file: LocalFile
+    samples: Read
 
     def close(self) -> None:
         """Close the file."""
@@ -333,7 +366,7 @@ class Titles:
             with self._library.open(found.path) as file:
                 if file.identity != found.identity:
                     return UNKNOWN
-                starts = segment_starts(found.index, file.pread)
+                starts = segment_starts(found.index, found.index.reading(file.pread))
             with self._lock:
                 self._starts[found.identity] = starts
                 while len(self._starts) > self._limits.indexes:
@@ -440,7 +473,7 @@ class Titles:
             segment = self._open.get(key) or make_segment(index, offered, number, bounds)
             if segment is None:
                 raise NotFoundError(f"{name}: {track} has no segment {number}")
-            return OpenSegment(file, offered, self._open.setdefault(key, segment))
+            return OpenSegment(file, offered, self._open.setdefault(key, segment), index.reading(file.pread))
         except BaseException:
             file.close()
             raise
@@ -455,7 +488,7 @@ class Titles:
 
         Returns:
             None where :meth:`open_segment` has to find or refuse it: the file isn't indexed, the segment is
-            very long, or there is none.
+            very long or has to be put together, or there is none.
         """
         index = self._indexes.known(file.identity)
         offered = None if index is None else index.segmented_track(track)
@@ -468,7 +501,9 @@ class Titles:
             segment = self._open.get(key) or make_segment(index, offered, number)
         except MediaError:
             return None
-        return None if segment is None else OpenSegment(file, offered, self._open.setdefault(key, segment))
+        if segment is None or int(segment.offsets[0]) >= file.size:
+            return None
+        return OpenSegment(file, offered, self._open.setdefault(key, segment), file.pread)
 
     def storyboard(self, name: str) -> Storyboard:
         """Lay out the small pictures of a file or a title; raises as :meth:`multivariant_playlist`."""
@@ -484,18 +519,24 @@ class Titles:
             chosen.path, chosen.identity[2:], chosen.index.video, self._marked_i_frames(chosen)
         )
 
-    def open_storyboard(self, storyboard: Storyboard) -> LocalFile:
-        """Open a storyboard's file, which the caller closes.
+    def open_storyboard(self, storyboard: Storyboard) -> OpenStoryboard:
+        """Open a storyboard's file.
 
         Raises:
             NotFoundError: there is no such file any more, or another one.
+            MediaError: it can't be packaged any more.
             OSError: it can't be read.
         """
         file = self._library.open(storyboard.path)
-        if file.identity[2:] != storyboard.validators:
+        try:
+            if file.identity[2:] != storyboard.validators:
+                raise NotFoundError(storyboard.path)
+            if int(storyboard.offsets.max()) < file.size:
+                return OpenStoryboard(file, file.pread)
+            return OpenStoryboard(file, self._indexes.index(file).reading(file.pread))
+        except BaseException:
             file.close()
-            raise NotFoundError(storyboard.path)
-        return file
+            raise
 
     def _marked_i_frames(self, found: _Found) -> IFrames | None:
         """List the I-frames that a film's tables mark, once."""
@@ -523,7 +564,9 @@ class Titles:
         """Open the file for its I-frames; raises as :meth:`multivariant_playlist`."""
         file = self._library.open(name)
         try:
-            return OpenIFrames(file, self._i_frame_file(name, track, self._indexes.index(file), file))
+            index = self._indexes.index(file)
+            frames = self._i_frame_file(name, track, index, file)
+            return OpenIFrames(file, frames, index.reading(file.pread))
         except BaseException:
             file.close()
             raise
@@ -539,7 +582,7 @@ class Titles:
         marked = self._marked_i_frames(found) if offered.video else None
         if marked is None:
             raise NotFoundError(f"{name}: {track} has no I-frames")
-        frames = decodable_i_frames(offered, marked, file.pread)
+        frames = decodable_i_frames(offered, marked, index.reading(file.pread))
         made = IFrameFile(offered, marked, frames, index.size)
         with self._lock:
             self._i_frame_files[file.identity] = made

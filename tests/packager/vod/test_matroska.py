@@ -15,6 +15,7 @@ from packager.vod import Titles
 from packager.vod.index import FileIndex, IndexLimits, read_index
 from tests.packager import films
 from tests.packager.films import ZOO, packets, probe
+from tests.packager.stripped_matroska import encoding, stripped
 from tests.packager.vod.test_vod import titles_of, write_out, zoo
 
 MILLISECOND = 0.001
@@ -174,6 +175,57 @@ def test_playlists_and_manifest_of_a_webm_name_its_codecs() -> None:
     titles = titles_of(path)
     assert 'CODECS="vp09.00.11.08,' in titles.multivariant_playlist(path.name)
     assert b'codecs="vp09.00.11.08"' in titles.manifest(path.name)
+
+
+@pytest.mark.parametrize(("number", "stream", "prefix"), [(1, "v:0", b"\0\0"), (2, "a:0", b"\x0b\x77")])
+def test_frames_without_their_first_bytes_get_them_back(
+    number: int, stream: str, prefix: bytes, tmp_path: Path
+) -> None:
+    words = "-c:v libx264 -preset ultrafast -bf 2 -g 50 -c:a ac3"
+    whole = made("whole.mkv", words)
+    path = tmp_path / f"stripped-{number}.mkv"
+    path.write_bytes(stripped(whole.read_bytes(), number, prefix, encoding(prefix)))
+    expected = packets(whole, stream)
+    # ffmpeg, which reads such files, too, finds them whole
+    assert [one.digest for one in packets(path, stream)] == [one.digest for one in expected]
+    assert_same_packets_within_a_millisecond(path, tmp_path / "out", BOTH)
+    titles = titles_of(path)
+    opened = titles.open_segment(path.name, "video" if number == 1 else "audio", 0)
+    data = opened.read(0, opened.size)
+    assert b"".join(opened.read(at, 1000) for at in range(0, opened.size, 1000)) == data
+    opened.close()
+    if number == 1:
+        frames = titles.open_i_frames(path.name, "video")
+        (tmp_path / "iframes.mp4").write_bytes(frames.read(0, frames.size))
+        frames.close()
+        keys = [one.digest for one in expected if one.key]
+        assert [one.digest for one in packets(tmp_path / "iframes.mp4", "v:0")] == keys
+
+
+@pytest.mark.parametrize(
+    ("encodings", "reason"),
+    [
+        (encoding(bytes(1000)), "first 1000 bytes"),
+        (encoding(b"\x0b") + encoding(b"\x77"), "manner 3"),
+        (encoding(b"", 0), "zlib"),
+        (encoding(b"\x0b") + encoding(b"", 2), "manner 2"),
+    ],
+)
+def test_compression_that_is_not_just_a_few_bytes_is_refused(
+    encodings: bytes, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "tone.mka"
+    path.write_bytes(stripped(made("tone.mka", "-map 1 -c:a ac3").read_bytes(), 1, b"", encodings))
+    with pytest.raises(UnsupportedError, match=reason):
+        titles_of(path).multivariant_playlist(path.name)
+
+
+def test_encodings_of_the_configuration_alone_change_no_frame(tmp_path: Path) -> None:
+    whole = made("tone.mka", "-map 1 -c:a ac3")
+    path = tmp_path / "scope.mka"
+    path.write_bytes(stripped(whole.read_bytes(), 1, b"", encoding(b"\1", scope=2)))
+    ours, theirs = (packets(write_out(one, "audio", tmp_path / "out"), "a:0") for one in (path, whole))
+    assert [one.digest for one in ours] == [one.digest for one in theirs]
 
 
 @pytest.mark.skipif(not zoo(), reason="the folder of others' files isn't here")

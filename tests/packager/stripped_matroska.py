@@ -1,0 +1,61 @@
+"""Strips the first bytes that all frames of a track share off a Matroska file, as mkvmerge does."""
+
+from __future__ import annotations
+
+from media.matroska.ebml import UNKNOWN_SIZE, header, unsigned
+
+SEGMENT, CLUSTER, TRACKS, ENTRY, GROUP = 0x18538067, 0x1F43B675, 0x1654AE6B, 0xAE, 0xA0
+SIMPLE_BLOCK, BLOCK, NUMBER = 0xA3, 0xA1, 0xD7
+SEEK_HEAD, CUES, VOID, CHECKSUM = 0x114D9B74, 0x1C53BB6B, 0xEC, 0xBF
+GONE = (SEEK_HEAD, CUES, VOID, CHECKSUM)
+"""Elements that hold places or sums of what is rewritten, or nothing."""
+
+
+def element(kind: int, payload: bytes) -> bytes:
+    """Write an element with a size of eight bytes."""
+    name = kind.to_bytes(-(-kind.bit_length() // 8), "big")
+    return name + (1 << 56 | len(payload)).to_bytes(8, "big") + payload
+
+
+def encoding(prefix: bytes, algorithm: int = 3, scope: int = 1) -> bytes:
+    """Say that all frames of a track lack these first bytes (RFC 9559 §5.1.4.1.31)."""
+    compression = element(0x4254, bytes((algorithm,))) + element(0x4255, prefix)
+    return element(0x6240, element(0x5032, bytes((scope,))) + element(0x5034, compression))
+
+
+def stripped(data: bytes, track: int, prefix: bytes, encodings: bytes) -> bytes:
+    """Rewrite a file; the blocks of the track must be of one frame each.
+
+    Args:
+        data: the file.
+        track: number of the track.
+        prefix: what is stripped off its frames.
+        encodings: what the track then says of it.
+    """
+
+    def rewritten(start: int, end: int) -> bytes:
+        found = b""
+        while start < end:
+            one = header(data, start)
+            stop = end if one.size == UNKNOWN_SIZE else one.end
+            payload = data[one.payload : stop]
+            if one.kind in (SEGMENT, CLUSTER, TRACKS, GROUP):
+                payload = rewritten(one.payload, stop)
+            elif one.kind == ENTRY:
+                payload += element(0x6D80, encodings) * (_number(payload) == track)
+            elif one.kind in (SIMPLE_BLOCK, BLOCK) and payload[0] == 0x80 | track:
+                assert not payload[3] & 0x06
+                assert payload[4:].startswith(prefix)
+                payload = payload[:4] + payload[4 + len(prefix) :]
+            found += b"" if one.kind in GONE else element(one.kind, payload)
+            start = stop
+        return found
+
+    return rewritten(0, len(data))
+
+
+def _number(entry: bytes) -> int:
+    one = header(entry, 0)
+    while one.kind != NUMBER:
+        one = header(entry, one.end)
+    return unsigned(entry, one)
