@@ -48,6 +48,10 @@ HELD_SECONDS = 0.1
 
 ARTIFACTS = Path(__file__).parent.parent / "artifacts"
 
+# Where Python is forbidden to keep what it compiled, as in many images, each server compiles itself anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 
 def wing_of(path: Path) -> str:
     """Name the wing of a test file: the first folder below that of the tests."""
