@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from origin.http.client_limits import network_of
 from origin.http1.exchange import wait_while_connected
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import RefusalError, plain_refusal
 from packager.retry_policy import RetryPolicy
 
 CHALLENGE = 'Basic realm="Headwater", charset="UTF-8"'
@@ -189,6 +189,17 @@ def unauthorized(text: str, headers: Mapping[str, str] | None = None) -> Respons
     """
     fields = {"www-authenticate": CHALLENGE, "cache-control": "no-store", **(headers or {})}
     return plain_refusal(401, text, fields)
+
+
+class UnauthorizedError(RefusalError):
+    """A request lacks a password, which the line of the answer names."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(401, line)
+
+    def response(self) -> Response:
+        """Make the answer, which asks for the password."""
+        return unauthorized(str(self))
 
 
 def signature(secret: str, path: str, expires: int) -> str:

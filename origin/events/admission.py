@@ -6,31 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from origin.access.credentials import client_address
 from origin.events.channel import EventChannel
 from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
-from origin.responses.refusal import plain_refusal
-
-NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
-
-
-class NoRoomError(Exception):
-    """There is no room; the answer is this status with this line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
-
-    def response(self, channel: EventChannel) -> Response:
-        """Make the answer, which says when to come again."""
-        headers = {**NOT_KEPT, "retry-after": str(channel.limits.retry_seconds)}
-        return plain_refusal(self.status, str(self), headers)
+from origin.responses.refusal import RefusalError
 
 
 class Admission:
-    """Counts readers.
+    """Lets readers of event channels in as long as there is room for them.
 
     Args:
         channels: whose readers are counted together.
@@ -53,13 +37,14 @@ class Admission:
         """Have room for one reader while the context is open.
 
         Raises:
-            NoRoomError: there is none.
+            RefusalError: there is none; the answer says when to come again.
         """
+        headers = {"retry-after": str(channel.limits.retry_seconds)}
         total = sum(one.readers for one in self._channels.values())
         if channel.full or (self._most_readers is not None and total >= self._most_readers):
-            raise NoRoomError(503, "too many readers")
+            raise RefusalError(503, "too many readers", headers)
         try:
             with self._client_readers.held(client_address(request)):
                 yield
         except TooManyError:
-            raise NoRoomError(429, "too many readers of one address") from None
+            raise RefusalError(429, "too many readers of one address", headers) from None

@@ -17,6 +17,8 @@ from origin.events.event_log import Event
 from origin.events.formats import JSON_TYPE, NDJSON_TYPE
 from origin.events.limits import PublishLimits
 from origin.http1.exchange import take_slowly
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import media_type_of, receive_body
 
 LINE_TYPES = frozenset((NDJSON_TYPE, "application/jsonl", "application/ndjson"))
 TEXT_TYPES = frozenset(("", "text/plain"))
@@ -28,15 +30,6 @@ ESCAPED = 3
 """How much longer JSON may be than the text in it: it may write letters of two bytes with six."""
 
 _NAME = re.compile(r"[^\0-\x1f\x7f]+")
-
-
-class PublishError(Exception):
-    """An event isn't taken; the answer is this status with this line."""
-
-    def __init__(self, status: int, line: str, retry_after: float = 0.0) -> None:
-        super().__init__(line)
-        self.status = status
-        self.retry_after = retry_after
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -95,7 +88,7 @@ class Publisher:
         """Publish an event that is written as ``{"data": …, "event": "…"}``.
 
         Raises:
-            PublishError: it isn't taken.
+            RefusalError: it isn't taken.
         """
         data = raw.encode() if isinstance(raw, str) else raw
         if len(data) > self._most_bytes:
@@ -107,26 +100,26 @@ class Publisher:
         """Publish an event.
 
         Raises:
-            PublishError: it isn't taken.
+            RefusalError: it isn't taken.
         """
         if len(name) > self._limits.name_characters or not _NAME.fullmatch(name):
             most = self._limits.name_characters
-            raise PublishError(400, f"event: 1 to {most} characters without control characters")
+            raise RefusalError(400, f"event: 1 to {most} characters without control characters")
         if name in RESERVED:
-            raise PublishError(400, f"event: {name!r} is the channel's own")
+            raise RefusalError(400, f"event: {name!r} is the channel's own")
         if len(text.encode("utf-8", "replace")) > self._limits.event_bytes:
             raise self._too_large()
         if self._channel.closed:
-            raise PublishError(503, "the server ends")
+            raise RefusalError(503, "the server ends")
         if seconds := self._rate.take():
-            raise PublishError(429, "too many events", seconds)
+            raise RefusalError(429, "too many events", {"retry-after": str(int(seconds) + 1)})
         try:
             return self._channel.publish_text(text, name)
         except ValueError:
             raise self._too_large() from None
 
-    def _too_large(self) -> PublishError:
-        return PublishError(413, f"an event has more than {self._limits.event_bytes} bytes")
+    def _too_large(self) -> RefusalError:
+        return RefusalError(413, f"an event has more than {self._limits.event_bytes} bytes")
 
     async def answer(self, request: Request) -> Response:
         """Publish what a request brings, and answer with the ids.
@@ -142,10 +135,9 @@ class Publisher:
             async for event in self._published(request):
                 ids.append(event.identity)
                 count += 1
-        except PublishError as error:
+        except RefusalError as error:
             status, told = error.status, {"error": str(error)}
-            if error.retry_after:
-                headers["retry-after"] = str(int(error.retry_after) + 1)
+            headers.update(error.headers)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         if count and self._channel.stored is not None:
@@ -155,7 +147,7 @@ class Publisher:
         return Response(body + b"\n", status, headers, JSON_TYPE)
 
     async def _published(self, request: Request) -> AsyncIterator[Event]:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = media_type_of(request)
         if kind in LINE_TYPES:
             take_slowly(request.scope, self._limits.idle_seconds)
             async for line in self._lines(request):
@@ -167,22 +159,13 @@ class Publisher:
             try:
                 text = (await self._body(request)).decode()
             except UnicodeDecodeError:
-                raise PublishError(400, "the body isn't UTF-8") from None
+                raise RefusalError(400, "the body isn't UTF-8") from None
             yield self.publish(request.query_params.get("event", "message"), text)
         else:
-            raise PublishError(415, f"the body must be {JSON_TYPE}, {NDJSON_TYPE} or text/plain")
+            raise RefusalError(415, f"the body must be {JSON_TYPE}, {NDJSON_TYPE} or text/plain")
 
     async def _body(self, request: Request) -> bytes:
-        most = self._most_bytes
-        length = request.headers.get("content-length", "0")
-        if len(length) > len(str(most)) or int(length) > most:
-            raise self._too_large()
-        data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > most:
-                raise self._too_large()
-        return bytes(data)
+        return await receive_body(request, self._most_bytes, str(self._too_large()))
 
     async def _lines(self, request: Request) -> AsyncIterator[bytes]:
         """Yield the lines of a body as they come; one that is cut off by the end of the connection isn't."""
@@ -208,7 +191,7 @@ def read_envelope(raw: bytes) -> tuple[str, str]:
     Data that isn't a string stays as it is written.
 
     Raises:
-        PublishError: 400.
+        RefusalError: 400.
     """
     try:
         envelope = msgspec.json.decode(raw, type=_Envelope)
@@ -218,7 +201,7 @@ def read_envelope(raw: bytes) -> tuple[str, str]:
         text = msgspec.json.decode(data, type=str) if data.startswith(b'"') else data.decode()
     except (ValueError, RecursionError) as error:
         reason = str(error).replace("\n", " ")[:200]
-        raise PublishError(400, f'not an event as {{"data": …, "event": "…"}}: {reason}') from None
+        raise RefusalError(400, f'not an event as {{"data": …, "event": "…"}}: {reason}') from None
     return envelope.event, text
 
 

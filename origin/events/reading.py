@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from origin.events.admission import NOT_KEPT, Admission, NoRoomError
+from origin.events.admission import Admission
 from origin.events.channel import EventChannel
 from origin.events.event_log import Resumption
 from origin.events.formats import JSON, NDJSON, SSE, Format
 from origin.events.readers import Reader, as_text
 from origin.http1.stream import STREAM, Stream
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import RefusalError
 
 UNBUFFERED = [
     (b"cache-control", b"no-cache, no-store"),
@@ -45,14 +45,6 @@ class Wanted:
     identity: str | None
     is_poll: bool
     wait: float = 0.0
-
-
-class UnusableError(Exception):
-    """The request can't be answered; the answer is this status with this line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
 
 
 class Reading:
@@ -104,17 +96,15 @@ class Reading:
                 else:
                     reader = Reader(resumption, wanted.form, token)
                     await stream_events(channel, reader, send, enter or channel.enter)
-        except UnusableError as error:
-            await plain_refusal(error.status, str(error), NOT_KEPT)(scope, receive, send)
-        except NoRoomError as error:
-            await error.response(channel)(scope, receive, send)
+        except RefusalError as error:
+            await error.response()(scope, receive, send)
 
 
 def wanted_of(request: Request, longest_wait: float) -> Wanted:
     """Read what a request asks for.
 
     Raises:
-        UnusableError: it can't be had.
+        RefusalError: it can't be had.
     """
     query = request.query_params
     form = _preferred(request.headers.get("accept", ""))
@@ -124,7 +114,7 @@ def wanted_of(request: Request, longest_wait: float) -> Wanted:
     is_poll = ("since" in query and not is_stream) or form is JSON
     wait = query.get("wait", "0")
     if not _SECONDS.fullmatch(wait):
-        raise UnusableError(400, "wait: a number of seconds")
+        raise RefusalError(400, "wait: a number of seconds")
     if is_poll and form is SSE:
         form = JSON
     return Wanted(form, identity, is_poll, min(float(wait), longest_wait))
@@ -146,7 +136,7 @@ def _preferred(accept: str) -> Format:
         if quality > best:
             best, found = quality, form
     if found is None:
-        raise UnusableError(406, f"one of {SSE.media_type}, {NDJSON.media_type}, {JSON.media_type}")
+        raise RefusalError(406, f"one of {SSE.media_type}, {NDJSON.media_type}, {JSON.media_type}")
     return found
 
 

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from origin.access.credentials import unauthorized
-from origin.events.admission import NOT_KEPT, Admission, NoRoomError
+from origin.access.credentials import UnauthorizedError
+from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.channel import EventChannel
 from origin.events.limits import EventLimits
@@ -17,7 +17,7 @@ from origin.events.publishing import Publisher
 from origin.events.reading import Reading
 from origin.events.sockets import EventSocket
 from origin.http1 import websocket
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import RefusalError
 
 
 class EventsEndpoint:
@@ -46,44 +46,44 @@ class EventsEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request, name = Request(scope, receive), scope["path_params"]["name"]
+        request = Request(scope, receive)
+        try:
+            await self._answer(request, send)
+        except RefusalError as error:
+            await error.response()(scope, receive, send)
+
+    async def _answer(self, request: Request, send: Send) -> None:
+        scope, receive, name = request.scope, request.receive, request.path_params["name"]
         channel = self._channels.get(name)
         if channel is None:
-            await plain_refusal(404, "no such event channel", NOT_KEPT)(scope, receive, send)
-        elif scope["method"] == "POST":
-            if await self._authorization.may_publish(request, name):
-                answer = await self._publishers[name].answer(request)
-            else:
-                answer = unauthorized("the channel's publish_token or server.admin_token is needed")
+            raise RefusalError(404, "no such event channel")
+        if request.method == "POST":
+            if not await self._authorization.may_publish(request, name):
+                raise UnauthorizedError("the channel's publish_token or server.admin_token is needed")
+            answer = await self._publishers[name].answer(request)
             await answer(scope, receive, send)
-        elif websocket.is_upgrade(scope["method"], scope["headers"]):
+        elif websocket.is_upgrade(request.method, scope["headers"]):
             await self._open_socket(channel, request, send)
-        elif not await self._authorization.may_read(request, name):
-            await unauthorized("the channel's read_key is needed")(scope, receive, send)
         else:
+            if not await self._authorization.may_read(request, name):
+                raise UnauthorizedError("the channel's read_key is needed")
             await self._reading.answer(channel, scope, receive, send)
 
     async def _open_socket(self, channel: EventChannel, request: Request, send: Send) -> None:
         """Answer a handshake; a publisher is one who presents the token in it."""
-        scope, receive = request.scope, request.receive
         if not self._authorization.admits_page(request):
-            refused = plain_refusal(403, "pages of this origin may not: see allow_origin", NOT_KEPT)
-            await refused(scope, receive, send)
-            return
+            raise RefusalError(403, "pages of this origin may not: see allow_origin")
         may_read, may_publish = await self._authorization.rights(request, channel.name)
         if not may_read:
-            await unauthorized("the channel's read_key is needed")(scope, receive, send)
-            return
+            raise UnauthorizedError("the channel's read_key is needed")
         publisher = self._publishers[channel.name] if may_publish else None
         socket = EventSocket(channel, publisher, self._limits.sockets)
         try:
             with self._admission.held(channel, request):
-                await socket.run(scope, receive, send)
+                await socket.run(request.scope, request.receive, send)
         except websocket.HandshakeError as error:
             version = {"sec-websocket-version": "13", "upgrade": "websocket"} if error.status == 426 else {}
-            await plain_refusal(error.status, str(error), {**NOT_KEPT, **version})(scope, receive, send)
-        except NoRoomError as error:
-            await error.response(channel)(scope, receive, send)
+            raise RefusalError(error.status, str(error), version) from None
 
 
 def routes(

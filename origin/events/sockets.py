@@ -13,11 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from origin.events.channel import EventChannel
 from origin.events.formats import WEBSOCKET
-from origin.events.publishing import Publisher, PublishError
+from origin.events.publishing import Publisher
 from origin.events.readers import Reader
 from origin.http1 import websocket
 from origin.http1.exchange import take_slowly
 from origin.http1.stream import STREAM, Stream
+from origin.responses.refusal import RefusalError
 
 SUBPROTOCOLS = ("headwater.events.v1",)
 
@@ -134,7 +135,7 @@ class EventSocket:
         told: dict[str, object]
         try:
             told = {"ids": [self._publisher.publish_json(message.data).identity]}
-        except PublishError as error:
+        except RefusalError as error:
             told = {"error": str(error), "status": error.status}
         self._channel.send(reader, websocket.frame(websocket.TEXT, msgspec.json.encode(told)))
 

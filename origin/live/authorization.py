@@ -5,24 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.responses import Response
 
-from origin.access.credentials import Authenticator, Secret, unauthorized
-from origin.responses.refusal import plain_refusal
-
-
-class RefusalError(Exception):
-    """The answer is this status with this line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
-
-    def response(self) -> Response:
-        """Make the answer, which nobody keeps."""
-        if self.status == 401:
-            return unauthorized(str(self))
-        return plain_refusal(self.status, str(self), {"cache-control": "no-store"})
+from origin.access.credentials import Authenticator, Secret, UnauthorizedError
 
 
 class Publishers:
@@ -47,18 +31,8 @@ class Publishers:
             channel: its name.
 
         Raises:
-            RefusalError: 401.
+            UnauthorizedError: it has neither.
         """
         secrets = [self._admin, *filter(None, (self._keys.get(channel),))]
         if not await self._authenticator.admits(request, *secrets):
-            raise RefusalError(401, "the channel's publish_key or server.admin_token is needed")
-
-
-def require_type(request: Request, media_type: str) -> None:
-    """Insist on a body's type: a form of another site can't send it without being asked first (Fetch, CORS).
-
-    Raises:
-        RefusalError: 415.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != media_type:
-        raise RefusalError(415, f"the body must be {media_type}")
+            raise UnauthorizedError("the channel's publish_key or server.admin_token is needed")

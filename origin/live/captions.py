@@ -21,8 +21,10 @@ from media.errors import MediaError
 from media.hls.values import date_time
 from media.webvtt import Cue, CueReader
 from origin.http1.exchange import take_slowly
-from origin.live.authorization import Publishers, RefusalError, require_type
+from origin.live.authorization import Publishers
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import require_type
 from packager.publish.commands import Commands, TooManyCuesError, TooManyFeedsError
 from packager.publish.date_ranges import ImplausibleDateError, check_date
 from packager.publish.live_stream import LiveStream

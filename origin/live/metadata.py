@@ -22,8 +22,10 @@ from starlette.routing import BaseRoute, Route
 from media.hls.date_range import CLIENT_ATTRIBUTE, DateRange
 from media.hls.values import UNQUOTABLE, date_time
 from media.mp3.id3 import FRAME_NAME, is_whole_id3v2, write_id3v2
-from origin.live.authorization import Publishers, RefusalError, require_type
+from origin.live.authorization import Publishers
 from origin.live.limits import DEFAULT_LIMITS, PublishingLimits
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import receive_body, require_type
 from packager.publish.commands import TooManyEventsError
 from packager.publish.date_ranges import DateRangeError, ImplausibleDateError, check_date
 from packager.publish.live_stream import LiveStream
@@ -88,11 +90,7 @@ def routes(
 
 async def _body(request: Request, limit: int) -> TimedMetadataRequest:
     require_type(request, "application/json")
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise RefusalError(413, f"more than {limit} bytes")
+    data = await receive_body(request, limit)
     try:
         return msgspec.json.decode(data, type=TimedMetadataRequest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

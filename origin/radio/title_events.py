@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from origin.events.admission import NOT_KEPT, Admission
+from origin.events.admission import Admission
 from origin.events.reading import Reading
 from origin.http.client_limits import UNLIMITED, ClientLimit
 from origin.radio.authorization import StationAuthorization, refusal
 from origin.radio.listener_time import TOKEN
 from origin.radio.mount import Mount
-from origin.responses.refusal import plain_refusal
+from origin.responses.refusal import RefusalError
 
 
 class TitleEvents:
@@ -38,7 +38,7 @@ class TitleEvents:
         request = Request(scope)
         mount = self._mounts.get(scope["path_params"]["name"])
         if mount is None:
-            await plain_refusal(404, "no such station", NOT_KEPT)(scope, receive, send)
+            await RefusalError(404, "no such station").response()(scope, receive, send)
             return
         if not await self._authorization.may_listen(request, mount):
             await refusal()(scope, receive, send)
@@ -46,7 +46,7 @@ class TitleEvents:
         token = token_of(request)
         if "listener" in request.query_params and token is None:
             line = "listener: 8 to 64 letters, digits, '-' and '_'"
-            await plain_refusal(400, line, NOT_KEPT)(scope, receive, send)
+            await RefusalError(400, line).response()(scope, receive, send)
             return
         now = mount.now
         await self._reading.answer(now.channel, scope, receive, send, token=token, enter=now.enter)

@@ -15,18 +15,11 @@ from origin.relay.completion import Completion, RelayCounters
 from origin.relay.errors import CompletionError
 from origin.relay.limits import RelayLimits
 from origin.relay.request import CompletionRequest
+from origin.responses.refusal import RefusalError
 
 if TYPE_CHECKING:
     # An HTTP client takes long to import, and most servers need none.
     from origin.relay.upstream import Upstream
-
-
-class BusyError(Exception):
-    """There is no room for one more request; the answer is this status with this line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +82,7 @@ class Relay:
             caller: names the key that was presented.
 
         Raises:
-            BusyError: there is no room.
+            RefusalError: there is no room.
         """
         key = caller, request.digest
         if self._options.share:
@@ -97,11 +90,12 @@ class Relay:
                 if other == key and not running.abandoned:
                     self.counters.shared += 1
                     return running
+        headers = {"retry-after": str(self.limits.retry_seconds)}
         if self._tasks is None or self.channel.closed:
-            raise BusyError(503, "the server starts or ends")
+            raise RefusalError(503, "the server starts or ends", headers)
         if len(self._running) >= self.limits.requests:
             self.counters.refused += 1
-            raise BusyError(429, f"{self.limits.requests} requests are under way")
+            raise RefusalError(429, f"{self.limits.requests} requests are under way", headers)
         if not self._running:
             self.channel.begin()
         answer = EventChannel(self.name, new_epoch(), self._answers, count=self._count)

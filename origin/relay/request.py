@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from origin.relay.limits import RequestLimits
+from origin.responses.refusal import RefusalError
 
 REDIRECTING = frozenset(
     ("api_base", "base_url", "api_key", "api_version", "api_type", "user_config", "custom_llm_provider")
@@ -22,14 +23,6 @@ TEXTS = frozenset(
 
 COUNTS = ("n", "best_of")
 TOKENS = ("max_tokens", "max_completion_tokens")
-
-
-class RequestError(Exception):
-    """A request is refused; the answer is this status with this line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +51,31 @@ def read_request(raw: bytes, limits: RequestLimits, *, must_stream: bool) -> Com
         must_stream: whether it becomes one for a stream in any case.
 
     Raises:
-        RequestError: it is refused.
+        RefusalError: it is refused.
     """
     try:
         options = msgspec.json.decode(raw)
     except (ValueError, RecursionError) as error:
-        raise RequestError(400, f"the body isn't JSON: {str(error)[:200]}") from None
+        raise RefusalError(400, f"the body isn't JSON: {str(error)[:200]}") from None
     if not isinstance(options, dict):
-        raise RequestError(400, "the body isn't a JSON object")
+        raise RefusalError(400, "the body isn't a JSON object")
     _check(options, limits)
     is_stream = must_stream or options.get("stream") or False
     if not isinstance(is_stream, bool):
-        raise RequestError(400, "stream: true or false")
+        raise RefusalError(400, "stream: true or false")
     options["stream"] = is_stream
     try:
         body = msgspec.json.encode(options)
         digest = hashlib.sha256(msgspec.json.encode(options, order="sorted")).digest()
     except RecursionError:
-        raise RequestError(400, "the body is nested too deeply") from None
+        raise RefusalError(400, "the body is nested too deeply") from None
     return CompletionRequest(body, is_stream, digest)
 
 
 def _check(options: Mapping[str, object], limits: RequestLimits) -> None:
     messages = options.get("messages")
     if not isinstance(messages, list) or not 0 < len(messages) <= limits.messages:
-        raise RequestError(400, f"messages: 1 to {limits.messages} of them")
+        raise RefusalError(400, f"messages: 1 to {limits.messages} of them")
     for names, most in ((COUNTS, limits.choices), (TOKENS, limits.answer_tokens)):
         for name in names:
             _check_number(name, options.get(name), most)
@@ -92,16 +85,16 @@ def _check(options: Mapping[str, object], limits: RequestLimits) -> None:
         value = pending.pop()
         seen += 1
         if seen > limits.option_values:
-            raise RequestError(400, f"more than {limits.option_values} values in its options")
+            raise RefusalError(400, f"more than {limits.option_values} values in its options")
         if isinstance(value, dict):
             if named := REDIRECTING.intersection(value):
-                raise RequestError(400, f"{min(named)}: only the configuration says which server is asked")
+                raise RefusalError(400, f"{min(named)}: only the configuration says which server is asked")
             pending += value.values()
         elif isinstance(value, list):
             pending += value
 
 
 def _check_number(name: str, value: object, most: int) -> None:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (is_number and 0 < value <= most):  # type: ignore[operator]
-        raise RequestError(400, f"{name}: 1 to {most}")
+    # Python's true is the number 1, JSON's isn't.
+    if value is not None and not (type(value) is int and 0 < value <= most):
+        raise RefusalError(400, f"{name}: 1 to {most}")

@@ -13,16 +13,21 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from origin.access.credentials import unauthorized
-from origin.events.admission import Admission, NoRoomError
+from origin.events.admission import Admission
 from origin.events.authorization import EventAuthorization
 from origin.events.readers import Reader
 from origin.events.reading import client_left, stream_events
 from origin.relay.completion import COMPLETION_STREAM, Completion
 from origin.relay.errors import CompletionError, error_data
-from origin.relay.relay import BusyError, Relay
-from origin.relay.request import RequestError, read_request
+from origin.relay.relay import Relay
+from origin.relay.request import read_request
+from origin.responses.refusal import RefusalError
+from origin.responses.request_body import receive_body, require_type
 
 JSON = "application/json"
+
+KINDS = {429: "rate_limit_error", 503: "server_error"}
+"""How OpenAI's servers name the kind of an error that isn't the request's fault."""
 
 
 class RelayEndpoint:
@@ -61,7 +66,8 @@ class RelayEndpoint:
             await unauthorized(told)(scope, receive, send)
             return
         try:
-            raw = await _body(request, relay.limits.request.request_bytes)
+            require_type(request, JSON)
+            raw = await receive_body(request, relay.limits.request.request_bytes)
             asked = read_request(raw, relay.limits.request, must_stream=not self._is_drop_in)
             if not self._is_drop_in:
                 relay.ask(asked, caller)
@@ -74,12 +80,8 @@ class RelayEndpoint:
                         await self._stream(relay, completion, request, send)
                     else:
                         await self._whole(completion, request, send)
-        except RequestError as error:
-            await refusal(error.status, str(error))(scope, receive, send)
-        except (BusyError, NoRoomError) as error:
-            kind = "rate_limit_error" if error.status == 429 else "server_error"
-            headers = {"retry-after": str(relay.limits.retry_seconds)}
-            await refusal(error.status, str(error), kind, headers)(scope, receive, send)
+        except RefusalError as error:
+            await refusal(error.status, str(error), error.headers)(scope, receive, send)
 
     async def _stream(self, relay: Relay, completion: Completion, request: Request, send: Send) -> None:
         """Answer with the stream; with an error's status where the upstream server has one in time."""
@@ -124,31 +126,9 @@ async def _comes(completion: Completion, request: Request, seconds: float | None
             await leaving
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """Receive a request's body.
-
-    Raises:
-        RequestError: it isn't JSON by its type, or too large.
-    """
-    # A page of another site can send no such type without being allowed to (WHATWG Fetch §4.10).
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise RequestError(415, f"the body must be {JSON}")
-    too_large = RequestError(413, f"the body has more than {most} bytes")
-    length = request.headers.get("content-length", "0")
-    if len(length) > len(str(most)) or int(length) > most:
-        raise too_large
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > most:
-            raise too_large
-    return bytes(data)
-
-
-def refusal(
-    status: int, text: str, kind: str = "invalid_request_error", headers: Mapping[str, str] | None = None
-) -> Response:
+def refusal(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """Refuse a request as clients of these servers expect it."""
+    kind = KINDS.get(status, "invalid_request_error")
     told = {"cache-control": "no-store", **(headers or {})}
     return Response(error_data(text, status, kind) + "\n", status, told, JSON)
 

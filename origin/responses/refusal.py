@@ -17,3 +17,22 @@ def plain_refusal(status: int, reason: str = "", headers: Mapping[str, str] | No
         headers: further header fields, such as Cache-Control.
     """
     return PlainTextResponse(f"{reason or HTTPStatus(status).phrase}\n", status, headers)
+
+
+class RefusalError(Exception):
+    """A request is refused; the answer is this status with this line.
+
+    Args:
+        status: of the answer.
+        line: what is wrong.
+        headers: further header fields of the answer, such as Retry-After.
+    """
+
+    def __init__(self, status: int, line: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(line)
+        self.status = status
+        self.headers = headers or {}
+
+    def response(self) -> Response:
+        """Make the answer, which nobody keeps."""
+        return plain_refusal(self.status, str(self), {"cache-control": "no-store", **self.headers})

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from origin.relay.limits import RequestLimits
-from origin.relay.request import CompletionRequest, RequestError, read_request
+from origin.relay.request import CompletionRequest, read_request
+from origin.responses.refusal import RefusalError
 
 LIMITS = RequestLimits()
 HELLO = [{"role": "user", "content": "Hello ж 😀"}]
@@ -21,7 +22,7 @@ def asked(must_stream: bool = False, **options: Any) -> CompletionRequest:
 
 
 def refused(raw: bytes) -> str:
-    with pytest.raises(RequestError) as found:
+    with pytest.raises(RefusalError) as found:
         read_request(raw, LIMITS, must_stream=True)
     assert found.value.status == 400
     return str(found.value)
@@ -48,7 +49,7 @@ def refused(raw: bytes) -> str:
 def test_numbers_that_would_keep_the_upstream_server_busy_are_refused(
     options: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(RequestError, match=told) as found:
+    with pytest.raises(RefusalError, match=told) as found:
         asked(**options)
     assert found.value.status == 400
 
@@ -66,7 +67,7 @@ def test_numbers_that_would_keep_the_upstream_server_busy_are_refused(
 )
 def test_no_request_says_which_server_is_asked(options: dict[str, Any]) -> None:
     """CVE-2024-6587: a proxy followed api_base in a body, and sent its key there."""
-    with pytest.raises(RequestError, match="only the configuration says which server is asked"):
+    with pytest.raises(RefusalError, match="only the configuration says which server is asked"):
         asked(**options)
 
 
