@@ -21,7 +21,7 @@ class TitleLimits:
         indexes: most of them.
         index: what the index of one file may be made of.
         made_at_once: how many indexes are made at the same time; each reads a whole ``moov`` into memory.
-        wait_seconds: how long a request waits while others make indexes.
+        wait_seconds: how long a request waits while others make an index, or what else it wants.
         threads: in which requests look things up and wait; whoever waits there keeps no other file waiting.
         renditions: most files of one title.
         folder_files: how many names of a folder are looked at for titles' renditions, and how many of these

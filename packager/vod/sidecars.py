@@ -6,7 +6,6 @@ They are foreign data: what can't be read is left out, with a line that says why
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +17,7 @@ from media.mp4.languages import known_language
 from media.subtitles.subtitle_file import SubtitleFileLimits, read_subtitle_file
 from packager.library.file_listing import FolderTitles, media_stems
 from packager.library.storage import Library, LocalFile, NotFoundError
+from packager.single_flight import CacheLimits, SingleFlightCache
 from packager.vod.index import FileIndex
 from packager.vod.text_tracks import (
     TEXT_LIMITS,
@@ -68,6 +68,7 @@ class SidecarLimits:
         files: most files of one film.
         guess_bytes: how much of a file its encoding is guessed by.
         kept_bytes: memory for the cues of all files together.
+        kept_files: most files whose cues, or why there are none, are remembered.
         read_at_once: how many files are read at the same time.
         wait_seconds: how long a request waits while others are read.
         file: what one may have in it.
@@ -77,6 +78,7 @@ class SidecarLimits:
     files: int = 32
     guess_bytes: int = 32 << 10
     kept_bytes: int = 32 << 20
+    kept_files: int = 1 << 15
     read_at_once: int = 2
     wait_seconds: float = 60.0
     file: SubtitleFileLimits = field(default_factory=SubtitleFileLimits)
@@ -177,10 +179,12 @@ class Sidecars:
         self._library = library
         self._folders = folders
         self._limits = limits
-        self._lock = threading.Lock()
         self._reading = threading.BoundedSemaphore(limits.read_at_once)
-        # The one that wasn't asked for for longest comes first.
-        self._kept: OrderedDict[tuple[int, ...], FileCues | str] = OrderedDict()
+        # By their language, too: the encoding is guessed by that.
+        self._kept = SingleFlightCache[tuple[tuple[int, ...], str | None], FileCues | str](
+            CacheLimits(items=limits.kept_files, nbytes=limits.kept_bytes, wait_seconds=limits.wait_seconds),
+            _nbytes,
+        )
 
     def beside(self, path: str) -> list[Sidecar]:
         """Find the subtitle files of a film, in the order of their names.
@@ -212,22 +216,15 @@ class Sidecars:
         return list(found.values())
 
     def _content(self, file: LocalFile, language: str | None) -> FileCues | str:
-        with self._lock:
-            if file.identity in self._kept:
-                self._kept.move_to_end(file.identity)
-                return self._kept[file.identity]
-        if not self._reading.acquire(timeout=self._limits.wait_seconds):
-            raise TimeoutError(f"{file.path} waits for others to be read")
-        try:
-            content = self._read(file, language)
-        finally:
-            self._reading.release()
-        with self._lock:
-            self._kept[file.identity] = content
-            total = sum(map(_nbytes, self._kept.values()))
-            while total > self._limits.kept_bytes and len(self._kept) > 1:
-                total -= _nbytes(self._kept.popitem(last=False)[1])
-        return content
+        def make() -> FileCues | str:
+            if not self._reading.acquire(timeout=self._limits.wait_seconds):
+                raise TimeoutError(f"{file.path} waits for others to be read")
+            try:
+                return self._read(file, language)
+            finally:
+                self._reading.release()
+
+        return self._kept.get((file.identity, language), make)
 
     def _read(self, file: LocalFile, language: str | None) -> FileCues | str:
         try:

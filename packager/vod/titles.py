@@ -6,10 +6,7 @@ Everything here blocks on the disk and may be called from several threads at onc
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -22,6 +19,7 @@ from packager.library.catalogue import NO_TEXT, SubtitleTrack, TextFacts
 from packager.library.file_listing import FolderTitles
 from packager.library.storage import Library, LocalFile, NotFoundError, is_served
 from packager.process.tools import BusyError
+from packager.single_flight import CacheLimits, SingleFlightCache
 from packager.system_errors import LACKING
 from packager.vod.access_points import UNKNOWN, SegmentStarts, segment_starts
 from packager.vod.chapters import chapters_within, read_chapters
@@ -176,19 +174,27 @@ class Titles:
         self._limits = limits
         self._folders = FolderTitles(library.root, limits.folder_files)
         self._sidecars = Sidecars(library, self._folders, limits.sidecars)
-        self._lock = threading.Lock()
         self._indexes = IndexCache(limits)
         # Whoever reads the same segment at the same time reads by one header: that may have megabytes.
         self._open: WeakValueDictionary[tuple[Identity, str, int, tuple[int, int] | None], Segment] = (
             WeakValueDictionary()
         )
-        self._starts: OrderedDict[Identity, SegmentStarts] = OrderedDict()
+        self._starts = SingleFlightCache[Identity, SegmentStarts](
+            CacheLimits(items=limits.indexes, wait_seconds=limits.wait_seconds)
+        )
         # Playlists and manifests, by what they are and the files that they are of.
-        self._texts: OrderedDict[TextKey, bytes] = OrderedDict()
-        self._writing: dict[TextKey, Future[bytes]] = {}
-        self._text_bytes = 0
-        self._marked: OrderedDict[Identity, IFrames | None] = OrderedDict()
-        self._i_frame_files: OrderedDict[Identity, IFrameFile] = OrderedDict()
+        self._texts = SingleFlightCache[TextKey, bytes](
+            CacheLimits(
+                items=limits.texts,
+                nbytes=limits.text_bytes,
+                item_bytes=limits.text_bytes // LARGE_TEXT_SHARE,
+                wait_seconds=limits.wait_seconds,
+            ),
+            size=len,
+        )
+        of_i_frames = CacheLimits(items=limits.i_frame_files, wait_seconds=limits.wait_seconds)
+        self._marked = SingleFlightCache[Identity, IFrames | None](of_i_frames)
+        self._i_frame_files = SingleFlightCache[Identity, IFrameFile](of_i_frames)
 
     @property
     def index_count(self) -> int:
@@ -360,18 +366,11 @@ class Titles:
 
     def _segment_starts(self, found: _Found) -> SegmentStarts:
         """Look at how a file's segments begin, when it is first offered: a library's list needs no such."""
-        with self._lock:
-            starts = self._starts.get(found.identity)
-        if starts is None:
-            with self._library.open(found.path) as file:
-                if file.identity != found.identity:
-                    return UNKNOWN
-                starts = segment_starts(found.index, found.index.reading(file.pread))
-            with self._lock:
-                self._starts[found.identity] = starts
-                while len(self._starts) > self._limits.indexes:
-                    self._starts.popitem(last=False)
-        return starts
+        with self._library.open(found.path) as file:
+            if file.identity != found.identity:
+                return UNKNOWN
+            read = found.index.reading(file.pread)
+            return self._starts.get(found.identity, lambda: segment_starts(found.index, read))
 
     def _once(self, kind: str, found: Sequence[_Found], make: Callable[[], bytes]) -> bytes:
         """Write a text, or give it as it was written before.
@@ -381,39 +380,7 @@ class Titles:
             found: the files that it is of, and their names in it.
             make: writes it.
         """
-        return self._kept_text((kind, tuple(one.version for one in found)), make)
-
-    def _kept_text(self, key: TextKey, make: Callable[[], bytes]) -> bytes:
-        """Give a text that is kept, wait for whoever is writing it, or write it."""
-        with self._lock:
-            if key in self._texts:
-                self._texts.move_to_end(key)
-                return self._texts[key]
-            writing = self._writing.get(key)
-            mine = writing is None
-            if writing is None:
-                writing = self._writing[key] = Future()
-        if not mine:
-            return writing.result(self._limits.wait_seconds)
-        try:
-            made = make()
-            writing.set_result(made)
-        except BaseException as error:
-            writing.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                del self._writing[key]
-        if len(made) <= self._limits.text_bytes // LARGE_TEXT_SHARE:
-            self._keep_text(key, made)
-        return made
-
-    def _keep_text(self, key: TextKey, made: bytes) -> None:
-        with self._lock:
-            self._text_bytes += len(made) - len(self._texts.get(key, b""))
-            self._texts[key] = made
-            while self._text_bytes > self._limits.text_bytes or len(self._texts) > self._limits.texts:
-                self._text_bytes -= len(self._texts.popitem(last=False)[1])
+        return self._texts.get((kind, tuple(one.version for one in found)), make)
 
     def sequence(self, name: str, kind: str, write: Callable[[ClipSequence], bytes]) -> bytes:
         """Write a text of a playlist of clips; raises as :meth:`multivariant_playlist`.
@@ -447,7 +414,7 @@ class Titles:
         for path in dict.fromkeys(one.path for one in clips):
             with opened(path) as film:
                 versions.append(film.identity)
-        return self._kept_text((kind, tuple(versions)), lambda: write(make_sequence(clips, offered, limits)))
+        return self._texts.get((kind, tuple(versions)), lambda: write(make_sequence(clips, offered, limits)))
 
     def track(self, name: str, track: str) -> OfferedTrack:
         """Find a file's track; raises as :meth:`multivariant_playlist`."""
@@ -540,17 +507,10 @@ class Titles:
 
     def _marked_i_frames(self, found: _Found) -> IFrames | None:
         """List the I-frames that a film's tables mark, once."""
-        if found.index.video is None:
+        video = found.index.video
+        if video is None:
             return None
-        with self._lock:
-            if found.identity in self._marked:
-                return self._marked[found.identity]
-        marked = marked_i_frames(found.index.video)
-        with self._lock:
-            self._marked[found.identity] = marked
-            while len(self._marked) > self._limits.i_frame_files:
-                self._marked.popitem(last=False)
-        return marked
+        return self._marked.get(found.identity, lambda: marked_i_frames(video))
 
     def i_frame_playlist(self, name: str, track: str) -> str:
         """Write the I-frame playlist of a file's video track; raises as :meth:`multivariant_playlist`."""
@@ -573,22 +533,17 @@ class Titles:
 
     def _i_frame_file(self, name: str, track: str, index: FileIndex, file: LocalFile) -> IFrameFile:
         """Look at a film's I-frames, once."""
-        with self._lock:
-            made = self._i_frame_files.get(file.identity)
         offered = self._track(index, name, track)
-        if made is not None and offered.video:
-            return made
         found = _Found(name, "", file.identity, index)
         marked = self._marked_i_frames(found) if offered.video else None
         if marked is None:
             raise NotFoundError(f"{name}: {track} has no I-frames")
-        frames = decodable_i_frames(offered, marked, index.reading(file.pread))
-        made = IFrameFile(offered, marked, frames, index.size)
-        with self._lock:
-            self._i_frame_files[file.identity] = made
-            while len(self._i_frame_files) > self._limits.i_frame_files:
-                self._i_frame_files.popitem(last=False)
-        return made
+
+        def make() -> IFrameFile:
+            frames = decodable_i_frames(offered, marked, index.reading(file.pread))
+            return IFrameFile(offered, marked, frames, index.size)
+
+        return self._i_frame_files.get(file.identity, make)
 
     def obstacle(self, name: str) -> str | None:
         """Say in one line why no HLS can be made of a file or title; None where it can.

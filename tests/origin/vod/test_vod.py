@@ -291,7 +291,7 @@ def test_written_playlists_are_kept_within_a_bound(tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(films.film("bframes.mp4").read_bytes())
     own = Titles(Library(tmp_path), TitleLimits(text_bytes=10))
     assert own.multivariant_playlist("film.mp4") == own.multivariant_playlist("film.mp4")
-    assert own._text_bytes == 0
+    assert own._texts.nbytes == 0
     own = Titles(Library(tmp_path), TitleLimits(texts=2))
     for _ in range(2):
         own.manifest("film.mp4")
@@ -322,7 +322,7 @@ def test_a_text_that_many_ask_for_at_once_is_written_once(
         may_end.set()
         assert len({one.result(CLIENT_SECONDS) for one in (first, *others)}) == 1
     assert written == ["once"]
-    assert own._writing == {}
+    assert own._texts.being_made == 0
 
 
 def test_films_that_wait_to_be_indexed_keep_no_file_from_being_served(tmp_path: Path) -> None:

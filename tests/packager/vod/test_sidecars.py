@@ -115,6 +115,18 @@ def test_the_encoding_of_a_file_is_found(
     assert {cue.text for cue in cues_of(titles, "film.mp4", track.uri.split("/")[1])} == {text}
 
 
+def test_one_file_of_two_names_is_decoded_by_the_language_of_each(film: Path, library: Path) -> None:
+    """Of bytes alone nobody can tell which of the encodings before UTF-8 they are in."""
+    text = "Dobrý den, jak se máte? Děkuji, mám se dobře, a co večer?"
+    written = srt(tuple((1000 * n, 1000 * n + 900, text) for n in range(1, 9))).encode("cp1250")
+    (library / "film.cs.srt").write_bytes(written)
+    (library / "film.de.srt").hardlink_to(library / "film.cs.srt")
+    titles = titles_of(library)
+    for language, encoding in (("cs", "cp1250"), ("de", "cp1252")):
+        shown = {cue.text for cue in cues_of(titles, "film.mp4", language)}
+        assert shown == {text.encode("cp1250").decode(encoding)}
+
+
 @given(
     name=st.from_regex(r"film(\.(de|hi|forced|sdh|pt_BR|default|x|[^/\0]{0,4})){0,5}\.srt", fullmatch=True)
 )
