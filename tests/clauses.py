@@ -14,11 +14,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-STANDARD = r"RFC (?:\d{3,5}|8216bis)|ISO/IEC \d+(?:-\d+)?|WHATWG [A-Z][A-Za-z]+|ID3v2\.[34]"
+STANDARD = r"RFC (?:\d{3,5}|8216bis)|ISO/IEC \d+(?:-\d+)?|WHATWG [A-Z][A-Za-z]+|ID3v2\.[34]|RTMP 1\.0|AMF0"
 SECTION = r"(?:§[0-9A-Z]+|Appendix [A-Z])(?:\.\d+)*"
 RULE = r"(?: (?:MUST|SHOULD|SHALL) \d+[a-j]?)?"
 CLAUSE = re.compile(rf"(?:{STANDARD}) {SECTION}{RULE}|CVE-\d{{4}}-\d{{4,}}|CWE-\d+")
-LOOKS_LIKE_ONE = re.compile(r"RFC|ISO|WHATWG|ID3v|CVE|CWE|§|[A-Z]\d+\b")
+LOOKS_LIKE_ONE = re.compile(r"RFC|ISO|WHATWG|ID3v|RTMP 1|AMF0|CVE|CWE|§|[A-Z]\d+\b")
 """With what no plain sentence begins."""
 
 SENTENCE = re.compile(r"[A-Za-z][^.\n]*")

@@ -1,1 +1,1 @@
-"""RTMP's media: FLV tags."""
+"""RTMP (Adobe's RTMP specification 1.0 and Veovera's Enhanced RTMP v2) and FLV tags."""

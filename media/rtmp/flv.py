@@ -9,6 +9,7 @@ from __future__ import annotations
 from media.errors import MalformedError
 from media.stream_reader import CLOCK_RATE, StreamChunk
 
+FILE_HEADER_BYTES = 9
 FILE_HEADER = 13
 """Bytes before the first tag: the header (§E.2) and the size of the previous tag, 0."""
 
@@ -118,6 +119,19 @@ class FlvReader:
         tags = [self._headers[kind] for kind in (SCRIPT, VIDEO, AUDIO) if kind in self._headers]
         first = StreamChunk(self._file_header, header=True, changes=True)
         return [first, *(StreamChunk(tag, header=True) for tag in tags)]
+
+
+def file_header() -> bytes:
+    """Write what stands before the first tag (§E.2), for audio and video."""
+    return b"FLV\1\5" + FILE_HEADER_BYTES.to_bytes(4, "big") + bytes(SIZE_BEHIND)
+
+
+def write_tag(kind: int, timestamp: int, body: bytes) -> bytes:
+    """Write a tag (§E.4.1); timestamps are milliseconds, modulo 2^32."""
+    time = timestamp.to_bytes(4, "big")
+    size = len(body).to_bytes(3, "big")
+    length = (TAG_HEADER + len(body)).to_bytes(SIZE_BEHIND, "big")
+    return b"".join((bytes((kind,)), size, time[1:], time[:1], bytes(3), body, length))
 
 
 def _body(tag: bytes) -> bytes:

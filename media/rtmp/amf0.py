@@ -1,0 +1,172 @@
+"""AMF0 (Action Message Format 0), in which RTMP's commands and FLV's script tags are written."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from media.errors import MalformedError, TooLargeError, UnsupportedError
+
+NUMBER, BOOLEAN, STRING, OBJECT, NULL, UNDEFINED, REFERENCE = 0, 1, 2, 3, 5, 6, 7
+ECMA_ARRAY, OBJECT_END, STRICT_ARRAY, DATE, LONG_STRING, UNSUPPORTED = 8, 9, 10, 11, 12, 13
+XML_DOCUMENT, TYPED_OBJECT, AMF3 = 15, 16, 17
+"""AMF0 §2.1: type markers."""
+
+_LONGEST_STRING = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmfLimits:
+    """Limits of the values that are read.
+
+    Attributes:
+        depth: Of objects in objects.
+        values: Of all together, those in objects included.
+    """
+
+    depth: int = 16
+    values: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Date:
+    """A date: milliseconds since 1970, UTC."""
+
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference to an object that came before; it isn't followed, so that nothing can contain itself."""
+
+    index: int
+
+
+Value: TypeAlias = "float | bool | str | Date | Reference | dict[str, Value] | list[Value] | None"
+"""A value; undefined and unsupported ones are None."""
+
+
+def read_values(data: bytes, limits: AmfLimits) -> list[Value]:
+    """Read all values.
+
+    Raises:
+        MalformedError: it isn't AMF0.
+        TooLargeError: they are nested too deeply, or too many.
+        UnsupportedError: there is AMF3 among them.
+    """
+    reader = _Reader(data, limits)
+    values = list[Value]()
+    while reader.place < len(data):
+        values.append(reader.value(0))
+    return values
+
+
+class _Reader:
+    def __init__(self, data: bytes, limits: AmfLimits) -> None:
+        self._data = data
+        self._limits = limits
+        self._values = 0
+        self._objects = 0
+        self.place = 0
+
+    def value(self, depth: int) -> Value:
+        self._values += 1
+        if self._values > self._limits.values:
+            raise TooLargeError(f"more than {self._limits.values} values")
+        marker = self._take(1)[0]
+        if marker == NUMBER:
+            return self._number()
+        if marker == BOOLEAN:
+            return self._take(1) != b"\0"
+        if marker == STRING:
+            return self._text(2)
+        if marker in (LONG_STRING, XML_DOCUMENT):
+            return self._text(4)
+        if marker in (NULL, UNDEFINED, UNSUPPORTED):
+            return None
+        return self._complex(marker, depth)
+
+    def _complex(self, marker: int, depth: int) -> Value:
+        if marker == DATE:
+            date = Date(self._number())
+            # AMF0 §2.13: the time zone is reserved.
+            self._take(2)
+            return date
+        if marker == REFERENCE:
+            index = int.from_bytes(self._take(2), "big")
+            if index >= self._objects:
+                raise MalformedError("a reference to no object")
+            return Reference(index)
+        if marker == AMF3:
+            raise UnsupportedError("AMF3")
+        if marker not in (OBJECT, ECMA_ARRAY, STRICT_ARRAY, TYPED_OBJECT):
+            raise MalformedError(f"a value of type {marker}")
+        if depth >= self._limits.depth:
+            raise TooLargeError(f"objects nested more than {self._limits.depth} deep")
+        self._objects += 1
+        if marker == STRICT_ARRAY:
+            # A count of four thousand million is refused by the first value that isn't there.
+            count = int.from_bytes(self._take(4), "big")
+            return [self.value(depth + 1) for _ in range(count)]
+        if marker == TYPED_OBJECT:
+            self._text(2)
+        if marker == ECMA_ARRAY:
+            # AMF0 §2.10: its count is a hint, and many encoders write 0.
+            self._take(4)
+        return self._properties(depth)
+
+    def _properties(self, depth: int) -> dict[str, Value]:
+        found = dict[str, Value]()
+        while True:
+            name = self._text(2)
+            if not name and self._data[self.place : self.place + 1] == bytes((OBJECT_END,)):
+                self.place += 1
+                return found
+            found[name] = self.value(depth + 1)
+
+    def _number(self) -> float:
+        number: float = struct.unpack(">d", self._take(8))[0]
+        return number
+
+    def _text(self, width: int) -> str:
+        return self._take(int.from_bytes(self._take(width), "big")).decode(errors="replace")
+
+    def _take(self, size: int) -> bytes:
+        start, self.place = self.place, self.place + size
+        if self.place > len(self._data):
+            raise MalformedError("a value that isn't complete")
+        return self._data[start : self.place]
+
+
+def write_values(values: Sequence[Value]) -> bytes:
+    """Write values one behind the other; dictionaries as objects."""
+    return b"".join(map(_write, values))
+
+
+def _write(value: Value) -> bytes:
+    if value is None:
+        return bytes((NULL,))
+    if isinstance(value, bool):
+        return bytes((BOOLEAN, value))
+    if isinstance(value, int | float):
+        return bytes((NUMBER,)) + struct.pack(">d", value)
+    if isinstance(value, str):
+        text = value.encode(errors="replace")
+        if len(text) > _LONGEST_STRING:
+            return bytes((LONG_STRING,)) + len(text).to_bytes(4, "big") + text
+        return bytes((STRING,)) + len(text).to_bytes(2, "big") + text
+    if isinstance(value, Date):
+        return bytes((DATE,)) + struct.pack(">dh", value.milliseconds, 0)
+    if isinstance(value, Reference):
+        return bytes((REFERENCE,)) + value.index.to_bytes(2, "big")
+    if isinstance(value, list):
+        return bytes((STRICT_ARRAY,)) + len(value).to_bytes(4, "big") + write_values(value)
+    properties = (_write_name(name) + _write(one) for name, one in value.items())
+    return bytes((OBJECT,)) + b"".join(properties) + bytes((0, 0, OBJECT_END))
+
+
+def _write_name(name: str) -> bytes:
+    text = name.encode(errors="replace")[:_LONGEST_STRING]
+    return len(text).to_bytes(2, "big") + text

@@ -1,0 +1,294 @@
+"""RTMP's chunk stream (RTMP 1.0 §5.3): reads and writes messages that are cut into interleaved chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from media.errors import MalformedError, TooLargeError
+
+SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_SIZE, PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
+AUDIO, VIDEO, DATA_AMF3, COMMAND_AMF3, DATA, COMMAND, AGGREGATE = 8, 9, 15, 17, 18, 20, 22
+"""RTMP 1.0 §5.4, §6.2, §7.1: types of messages."""
+
+CONTROL_CHUNK_STREAM = 2
+"""RTMP 1.0 §5.4: the chunk stream of protocol control messages."""
+
+DEFAULT_CHUNK_BYTES = 128
+"""RTMP 1.0 §5.4.1: of both sides, until they say something else."""
+
+_EXTENDED = 0xFFFFFF
+_WRAP = 1 << 32
+_HEADER_BYTES = (11, 7, 3, 0)
+"""RTMP 1.0 §5.3.1.2: sizes of the message headers of the formats 0 to 3."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkLimits:
+    """Limits of what a peer may send in chunks.
+
+    Attributes:
+        chunk_streams: How many it may use.
+        command_bytes: Of all incomplete messages before media is expected.
+        media_bytes: The same from then on: a key frame of 64 Mbit, and what is interleaved with it.
+        control_messages: Consecutive ones that change how chunks are read, which nobody needs to repeat.
+    """
+
+    chunk_streams: int = 64
+    command_bytes: int = 64 << 10
+    media_bytes: int = 9 << 20
+    control_messages: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message.
+
+    Attributes:
+        kind: one of the types above.
+        stream: the message stream, which ``createStream`` made; 0 for the connection itself.
+        timestamp: milliseconds, modulo 2^32.
+        payload: what it says.
+    """
+
+    kind: int
+    stream: int
+    timestamp: int
+    payload: bytes
+
+
+class _ChunkStream:
+    """The header of the newest message of a chunk stream, and what has come of that message.
+
+    Attributes:
+        field: its timestamp or delta, as it was written.
+        is_extended: whether four bytes of their own hold that.
+        timestamp: of the message.
+        size: of its payload.
+        kind: its type.
+        stream: its message stream.
+        payload: what has come of it.
+        is_open: whether more of it will come.
+    """
+
+    __slots__ = ("field", "is_extended", "is_open", "kind", "payload", "size", "stream", "timestamp")
+
+    def __init__(self) -> None:
+        self.field = self.timestamp = self.size = self.kind = self.stream = 0
+        self.payload = bytearray()
+        self.is_extended = self.is_open = False
+
+
+class ChunkReader:
+    """Reads messages from chunks, without I/O.
+
+    Changes of the chunk size and aborted messages take effect here; all other messages are events.
+
+    Args:
+        limits: what the peer may send.
+    """
+
+    def __init__(self, limits: ChunkLimits) -> None:
+        self._limits = limits
+        self._buffer = bytearray()
+        self._streams = dict[int, _ChunkStream]()
+        self._chunk_bytes = DEFAULT_CHUNK_BYTES
+        self._most_bytes = limits.command_bytes
+        self._open_bytes = 0
+        self._control_messages = 0
+        self._repeats_timestamps: bool | None = None
+        # The chunk that is being read: how much of it is still to come.
+        self._current: _ChunkStream | None = None
+        self._left = 0
+
+    def expect_media(self) -> None:
+        """Take messages as large as key frames from now on."""
+        self._most_bytes = self._limits.media_bytes
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._buffer += data
+
+    def events(self) -> Iterator[Message]:
+        """Yield the messages that the bytes so far complete.
+
+        Raises:
+            MalformedError: they aren't RTMP's chunks.
+            TooLargeError: a limit is exceeded.
+        """
+        while self._current is not None or self._begin_chunk():
+            message = None if self._current is None else self._continue_chunk(self._current)
+            if message is None:
+                if self._current is not None:
+                    return
+            elif message.kind in (SET_CHUNK_SIZE, ABORT):
+                self._control(message)
+            else:
+                self._control_messages = 0
+                yield message
+
+    def _begin_chunk(self) -> bool:
+        """Read the headers of a chunk; False if they are incomplete."""
+        data = self._buffer
+        if not data:
+            return False
+        # RTMP 1.0 §5.3.1.1: the numbers 0 and 1 say that one or two bytes follow.
+        number, place = data[0] & 0x3F, 1
+        if number < 2:
+            place += number + 1
+            if len(data) < place:
+                return False
+            number = 64 + int.from_bytes(data[1:place], "little")
+        kind = data[0] >> 6
+        end = place + _HEADER_BYTES[kind]
+        if len(data) < end:
+            return False
+        stream = self._chunk_stream(number, kind)
+        field = stream.field if kind == 3 else int.from_bytes(data[place : place + 3], "big")
+        is_extended = stream.is_extended if kind == 3 else field == _EXTENDED
+        if is_extended:
+            size = 4 if kind != 3 else self._repeated_bytes(end, field)
+            if size is None or len(data) < end + size:
+                return False
+            field = int.from_bytes(data[end : end + 4], "big") if kind != 3 else field
+            end += size
+        if not stream.is_open:
+            stream.is_extended = is_extended
+            self._begin_message(stream, kind, field, data[place:end])
+        self._streams[number] = stream
+        del data[:end]
+        self._current = stream
+        self._left = min(self._chunk_bytes, stream.size - len(stream.payload))
+        return True
+
+    def _chunk_stream(self, number: int, kind: int) -> _ChunkStream:
+        stream = self._streams.get(number)
+        if stream is None:
+            # librtmp begins some chunk streams with format 1; the others would continue nothing.
+            if kind > 1:
+                raise MalformedError("a chunk that continues nothing")
+            if len(self._streams) >= self._limits.chunk_streams:
+                raise TooLargeError(f"more than {self._limits.chunk_streams} chunk streams")
+            return _ChunkStream()
+        if stream.is_open and kind != 3:
+            raise MalformedError("a new message within another one of the same chunk stream")
+        return stream
+
+    def _repeated_bytes(self, place: int, field: int) -> int | None:
+        """Return the size of an extended timestamp behind a header of format 3; None if more bytes must tell.
+
+        RTMP 1.0 §5.3.1.3 wants it there; ffmpeg and Adobe's encoders repeat it, and others leave it out.
+        """
+        if self._repeats_timestamps is None:
+            found = self._buffer[place : place + 4]
+            expected = field.to_bytes(4, "big")
+            if found == expected:
+                self._repeats_timestamps = True
+            elif expected.startswith(found):
+                return None
+            else:
+                self._repeats_timestamps = False
+        return 4 if self._repeats_timestamps else 0
+
+    def _begin_message(self, stream: _ChunkStream, kind: int, field: int, header: bytes | bytearray) -> None:
+        stream.field = field
+        # RTMP 1.0 §5.3.1.2.4: behind a message of format 0, one of format 3 adds that one's timestamp.
+        stream.timestamp = field if kind == 0 else (stream.timestamp + field) % _WRAP
+        if kind < 2:
+            stream.size = int.from_bytes(header[3:6], "big")
+            stream.kind = header[6]
+        if kind == 0:
+            stream.stream = int.from_bytes(header[7:11], "little")
+        if stream.size > self._most_bytes:
+            raise TooLargeError(f"a message of {stream.size} bytes")
+        stream.is_open = True
+
+    def _continue_chunk(self, stream: _ChunkStream) -> Message | None:
+        """Take what there is of the current chunk, and of those that continue its message."""
+        data = self._buffer
+        size = min(self._left, len(data))
+        self._append(stream, data[:size])
+        del data[:size]
+        self._left -= size
+        if self._left:
+            return None
+        self._current = None
+        if len(stream.payload) < stream.size:
+            self._take_continuations(stream)
+        if len(stream.payload) < stream.size:
+            return None
+        message = Message(stream.kind, stream.stream, stream.timestamp, bytes(stream.payload))
+        self._open_bytes -= stream.size
+        stream.payload.clear()
+        stream.is_open = False
+        return message
+
+    def _take_continuations(self, stream: _ChunkStream) -> None:
+        """Take all chunks at once that are there and continue a message: a key frame has thousands."""
+        number = self._buffer[0] & 0x3F if self._buffer else 0
+        if number < 2 or self._streams.get(number) is not stream:
+            return
+        header = bytes((0xC0 | number,))
+        if stream.is_extended:
+            if self._repeats_timestamps is None:
+                return
+            header += stream.field.to_bytes(4, "big") if self._repeats_timestamps else b""
+        missing, step = stream.size - len(stream.payload), self._chunk_bytes + len(header)
+        chunks = min((missing - 1) // self._chunk_bytes, len(self._buffer) // step)
+        if chunks == 0:
+            return
+        run = self._buffer[: chunks * step]
+        if any(run[index::step] != bytes((byte,)) * chunks for index, byte in enumerate(header)):
+            # Something is interleaved.
+            return
+        for index in range(len(header)):
+            del run[:: step - index]
+        self._append(stream, run)
+        del self._buffer[: chunks * step]
+
+    def _append(self, stream: _ChunkStream, data: bytes | bytearray) -> None:
+        self._open_bytes += len(data)
+        if self._open_bytes > self._most_bytes:
+            raise TooLargeError(f"more than {self._most_bytes} bytes of incomplete messages")
+        stream.payload += data
+
+    def _control(self, message: Message) -> None:
+        """Follow a message that changes how chunks are read."""
+        self._control_messages += 1
+        if self._control_messages > self._limits.control_messages:
+            raise TooLargeError("nothing but changes of the chunk size")
+        if len(message.payload) != 4:
+            raise MalformedError("a control message of another size than its own")
+        value = int.from_bytes(message.payload, "big")
+        if message.kind == ABORT:
+            stream = self._streams.get(value)
+            if stream is not None and stream.is_open:
+                self._open_bytes -= len(stream.payload)
+                stream.payload.clear()
+                stream.is_open = False
+            return
+        # RTMP 1.0 §5.4.1: at least 1, and the first bit is 0. Nothing is reserved for it.
+        if not 0 < value < 1 << 31:
+            raise MalformedError(f"chunks of {value} bytes")
+        self._chunk_bytes = value
+
+
+def write_message(chunk_stream: int, message: Message, chunk_bytes: int) -> bytes:
+    """Write a message whole, with a header of format 0 and without anything in between.
+
+    Args:
+        chunk_stream: a number from 2 to 63.
+        message: what is written.
+        chunk_bytes: size of chunks, as the other side knows it.
+    """
+    extended = message.timestamp.to_bytes(4, "big") if message.timestamp >= _EXTENDED else b""
+    head = bytes((chunk_stream,)) + min(message.timestamp, _EXTENDED).to_bytes(3, "big")
+    head += (
+        len(message.payload).to_bytes(3, "big")
+        + bytes((message.kind,))
+        + message.stream.to_bytes(4, "little")
+    )
+    pieces = [head, extended, message.payload[:chunk_bytes]]
+    for start in range(chunk_bytes, len(message.payload), chunk_bytes):
+        pieces += (bytes((0xC0 | chunk_stream,)), extended, message.payload[start : start + chunk_bytes])
+    return b"".join(pieces)

@@ -1,0 +1,469 @@
+"""The server's side of a publisher's RTMP connection (RTMP 1.0, Enhanced RTMP v2), without I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from media.errors import MalformedError, TooLargeError
+from media.rtmp import chunks
+from media.rtmp.amf0 import AmfLimits, Value, read_values, write_values
+from media.rtmp.chunks import ChunkLimits, ChunkReader, Message, write_message
+from media.rtmp.handshake import ServerHandshake
+
+RECONNECT, MULTITRACK, MODEX, NANOSECONDS = 1, 2, 4, 8
+"""Enhanced RTMP v2, capsEx: what a side can do beyond the codecs."""
+
+_STREAM_BEGIN, _PING_REQUEST, _PING_RESPONSE = 0, 6, 7
+"""RTMP 1.0 §7.1.7: events of user control messages."""
+
+_COMMANDS_CHUNK_STREAM, _STATUS_CHUNK_STREAM = 3, 5
+_PUBLISHED_STREAM = 1
+_SUB_HEADER_BYTES, _BACK_POINTER_BYTES = 11, 4
+_SET_DATA_FRAME = write_values(["@setDataFrame"])
+_MEDIA = frozenset({chunks.AUDIO, chunks.VIDEO, chunks.DATA})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RtmpConnectionLimits:
+    """Limits of what a publisher may send, and how it is answered.
+
+    Attributes:
+        chunks: Of its messages and their chunks.
+        values: Of what its commands say.
+        commands: Before it publishes, and between two streams.
+        parameters: In a query.
+        window_bytes: What it may send before we acknowledge it, where it says nothing else.
+        least_window_bytes: The same at least: each acknowledgement is a packet of ours.
+        sent_chunk_bytes: Size of our chunks.
+    """
+
+    chunks: ChunkLimits = field(default_factory=ChunkLimits)
+    values: AmfLimits = field(default_factory=AmfLimits)
+    commands: int = 64
+    parameters: int = 32
+    window_bytes: int = 2_500_000
+    least_window_bytes: int = 64 << 10
+    sent_chunk_bytes: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """The client connects to an application; ``accept_connect`` or ``reject_connect`` answers it.
+
+    Attributes:
+        app: the application's name, without a query.
+        encoder: what the client calls itself.
+        codecs: FourCCs of Enhanced RTMP that it can send.
+        capabilities: bits of capsEx.
+    """
+
+    app: str
+    encoder: str = ""
+    codecs: frozenset[str] = frozenset()
+    capabilities: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequest:
+    """The client wants to publish; ``accept_publish`` or ``refuse_publish`` answers it.
+
+    Attributes:
+        app: the application's name.
+        name: the stream's name, without a query and exactly as it was sent.
+        parameters: of the queries of the stream's name, the application and the URL, in this order.
+        user: of the URL.
+        password: of the URL.
+    """
+
+    app: str
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaMessage:
+    """Audio, video or script data: the body of an FLV tag.
+
+    Attributes:
+        kind: the tag's type: ``AUDIO``, ``VIDEO`` or ``DATA``.
+        timestamp: milliseconds, modulo 2^32.
+        payload: the body.
+    """
+
+    kind: int
+    timestamp: int
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded:
+    """The client has ended its stream; it may publish another one."""
+
+
+Event = ConnectRequest | PublishRequest | MediaMessage | StreamEnded
+
+
+class State(enum.Enum):
+    """How far a connection has come."""
+
+    HANDSHAKE = enum.auto()
+    OPENED = enum.auto()
+    CONNECTED = enum.auto()
+    PUBLISHING = enum.auto()
+    CLOSED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """A command: its name, transaction, message stream, and values behind the transaction."""
+
+    name: str
+    transaction: float
+    stream: int
+    values: list[Value]
+
+
+class PublisherConnection:
+    """Reads what a publisher sends and writes the answers, without I/O.
+
+    While a request waits for its answer, nothing more is read: nobody publishes before he was let in.
+
+    Args:
+        limits: of what it may send.
+        random: for the handshake, ``handshake.RANDOM_BYTES`` of random data.
+
+    Attributes:
+        state: how far it has come.
+        received: bytes so far.
+    """
+
+    def __init__(self, limits: RtmpConnectionLimits, random: bytes) -> None:
+        self._limits = limits
+        self._handshake = ServerHandshake(random)
+        self._chunks = ChunkReader(limits.chunks)
+        self._sent = bytearray()
+        self._sent_chunk_bytes = chunks.DEFAULT_CHUNK_BYTES
+        self._pending: _Command | None = None
+        self._request = ConnectRequest("")
+        self._url: tuple[dict[str, str], str, str] = ({}, "", "")
+        self._commands = 0
+        self._window = limits.window_bytes
+        self._acknowledged = 0
+        self.state = State.HANDSHAKE
+        self.received = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._pending is not None
+
+    @property
+    def _is_closed(self) -> bool:
+        return self.state is State.CLOSED
+
+    def receive_data(self, data: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            MalformedError: they aren't RTMP.
+            UnsupportedError: they are encrypted.
+        """
+        self.received += len(data)
+        if self.state is State.HANDSHAKE:
+            self._sent += self._handshake.receive_data(data)
+            if not self._handshake.is_complete:
+                return
+            self.state = State.OPENED
+            data = self._handshake.take_rest()
+        if self.state is not State.CLOSED:
+            self._chunks.receive_data(data)
+        if self.received - self._acknowledged >= self._window:
+            self._acknowledged = self.received
+            self._control(chunks.ACKNOWLEDGEMENT, (self.received % (1 << 32)).to_bytes(4, "big"))
+
+    def receive_eof(self) -> Iterator[Event]:
+        """Yield what the end of the client's side means."""
+        was_publishing, self.state = self.state is State.PUBLISHING, State.CLOSED
+        if was_publishing:
+            yield StreamEnded()
+
+    def data_to_send(self) -> bytes:
+        """Return the bytes that are to be sent, once."""
+        sent = bytes(self._sent)
+        self._sent.clear()
+        return sent
+
+    def events(self) -> Iterator[Event]:
+        """Yield what the bytes so far say, up to a request that waits for its answer.
+
+        Raises:
+            MalformedError: they aren't RTMP.
+            UnsupportedError: they have something that isn't supported, or exceed a limit.
+        """
+        if self._pending is not None or self.state in (State.HANDSHAKE, State.CLOSED):
+            return
+        for message in self._chunks.events():
+            yield from self._on_message(message)
+            if self._pending is not None or self._is_closed:
+                return
+
+    def accept_connect(self) -> None:
+        """Let the client connect."""
+        command = self._take_pending(State.OPENED)
+        self.state = State.CONNECTED
+        window = self._limits.window_bytes.to_bytes(4, "big")
+        self._control(chunks.WINDOW_SIZE, window)
+        # RTMP 1.0 §5.4.5: 2 is the dynamic kind of limit.
+        self._control(chunks.PEER_BANDWIDTH, window + b"\2")
+        self._control(chunks.SET_CHUNK_SIZE, self._limits.sent_chunk_bytes.to_bytes(4, "big"))
+        self._sent_chunk_bytes = self._limits.sent_chunk_bytes
+        self._user_control(_STREAM_BEGIN, bytes(4))
+        properties: dict[str, Value] = {"fmsVer": "FMS/3,5,7,7009", "capabilities": 31.0, "mode": 1.0}
+        status = _status("status", "NetConnection.Connect.Success", "Connected.")
+        extra: dict[str, Value] = {"objectEncoding": 0.0}
+        if self._request.codecs or self._request.capabilities:
+            # Enhanced RTMP v2: the server repeats what both can do.
+            extra |= {"capsEx": float(self._request.capabilities & (RECONNECT | MODEX | NANOSECONDS))}
+            extra |= {"fourCcList": list[Value](sorted(self._request.codecs))}
+        self._respond("_result", command, properties, status | extra)
+
+    def reject_connect(self, description: str) -> None:
+        """Refuse to let the client connect."""
+        command = self._take_pending(State.OPENED)
+        self.state = State.CLOSED
+        status = _status("error", "NetConnection.Connect.Rejected", description)
+        self._respond("_error", command, None, status)
+
+    def accept_publish(self) -> None:
+        """Let the client publish."""
+        command = self._take_pending(State.CONNECTED)
+        self.state = State.PUBLISHING
+        self._commands = 0
+        self._chunks.expect_media()
+        self._user_control(_STREAM_BEGIN, _PUBLISHED_STREAM.to_bytes(4, "big"))
+        self._on_status(command.stream, "status", "NetStream.Publish.Start", "Publishing.")
+
+    def refuse_publish(self, description: str, code: str = "NetStream.Publish.BadName") -> None:
+        """Refuse to let the client publish; the connection is to be closed."""
+        command = self._take_pending(State.CONNECTED)
+        self.state = State.CLOSED
+        self._on_status(command.stream, "error", code, description)
+
+    def end(self, description: str, code: str = "NetStream.Publish.BadName") -> None:
+        """Tell the client that its stream isn't taken any more; the connection is to be closed."""
+        if self.state is State.PUBLISHING:
+            self._on_status(_PUBLISHED_STREAM, "error", code, description)
+        self.state = State.CLOSED
+
+    def request_reconnect(self, description: str) -> bool:
+        """Ask the client to connect anew (Enhanced RTMP v2); return whether it knows how to."""
+        if not self._request.capabilities & RECONNECT or self.state is not State.PUBLISHING:
+            return False
+        self._on_status(0, "status", "NetConnection.Connect.ReconnectRequest", description)
+        return True
+
+    def ping(self, timestamp: int) -> None:
+        """Ask the client for a sign of life."""
+        self._user_control(_PING_REQUEST, (timestamp % (1 << 32)).to_bytes(4, "big"))
+
+    def _on_message(self, message: Message) -> Iterator[Event]:
+        kind, payload = message.kind, message.payload
+        if kind in _MEDIA or kind == chunks.DATA_AMF3:
+            if self.state is State.PUBLISHING:
+                yield _media(kind, message.timestamp, payload)
+        elif kind == chunks.AGGREGATE:
+            if self.state is State.PUBLISHING:
+                yield from _aggregated(message)
+        elif kind in (chunks.COMMAND, chunks.COMMAND_AMF3):
+            event = self._on_command(self._read_command(message))
+            if event is not None:
+                yield event
+        elif kind == chunks.USER_CONTROL:
+            if payload[:2] == _PING_REQUEST.to_bytes(2, "big"):
+                self._user_control(_PING_RESPONSE, payload[2:6].ljust(4, b"\0"))
+        elif kind == chunks.WINDOW_SIZE and len(payload) == 4:
+            self._window = max(int.from_bytes(payload, "big"), self._limits.least_window_bytes)
+
+    def _read_command(self, message: Message) -> _Command:
+        payload = message.payload
+        if message.kind == chunks.COMMAND_AMF3:
+            # A byte 0 says that what follows is AMF0 after all, as encoders write it.
+            payload = payload.removeprefix(b"\0")
+        self._commands += 1
+        if self._commands > self._limits.commands and self.state is not State.PUBLISHING:
+            raise TooLargeError(f"more than {self._limits.commands} commands without a stream")
+        values = read_values(payload, self._limits.values)
+        name = values[0] if values else None
+        if not isinstance(name, str):
+            raise MalformedError("a command without a name")
+        transaction = values[1] if len(values) > 1 else 0.0
+        number = transaction if isinstance(transaction, float) else 0.0
+        return _Command(name, number, message.stream, values[2:])
+
+    def _on_command(self, command: _Command) -> Event | None:
+        handler = self._HANDLERS.get((self.state, command.name))
+        if handler is not None:
+            return handler(self, command)
+        if self.state is State.OPENED:
+            raise MalformedError("a command before connect")
+        if command.transaction and command.name not in ("_result", "_error"):
+            status = _status("error", "NetConnection.Call.Failed", "This server only takes streams.")
+            self._respond("_error", command, None, status)
+        return None
+
+    def _connect(self, command: _Command) -> Event:
+        given = command.values[0] if command.values else None
+        told = given if isinstance(given, dict) else {}
+        app, _, query = _text(told, "app").partition("?")
+        url, user, password = _read_url(_text(told, "tcUrl"), self._limits.parameters)
+        self._url = {**url, **self._parameters(query)}, user, password
+        codecs = _codecs(told)
+        capabilities = told.get("capsEx")
+        bits = int(capabilities) if isinstance(capabilities, float) and 0 <= capabilities < 1 << 31 else 0
+        self._request = ConnectRequest(app.strip("/"), _text(told, "flashVer"), codecs, bits)
+        self._pending = command
+        return self._request
+
+    def _publish(self, command: _Command) -> Event:
+        given = command.values[1] if len(command.values) > 1 else None
+        name, _, query = (given if isinstance(given, str) else "").partition("?")
+        parameters, user, password = self._url
+        self._pending = command
+        app = self._request.app
+        return PublishRequest(app, name, {**parameters, **self._parameters(query)}, user, password)
+
+    def _create_stream(self, command: _Command) -> None:
+        self._respond("_result", command, None, float(_PUBLISHED_STREAM))
+
+    def _confirm(self, command: _Command) -> None:
+        if command.transaction:
+            self._respond("_result", command, None, None)
+
+    def _fc_publish(self, command: _Command) -> None:
+        self._confirm(command)
+        status = _status("status", "NetStream.Publish.Start", "Publishing.")
+        self._send_command(0, "onFCPublish", 0.0, None, status)
+
+    def _end_stream(self, command: _Command) -> Event:
+        self.state = State.CONNECTED
+        self._confirm(command)
+        return StreamEnded()
+
+    def _refuse_to_play(self, command: _Command) -> None:
+        self._on_status(command.stream, "error", "NetStream.Play.Failed", "This server only takes streams.")
+
+    def _parameters(self, query: str) -> dict[str, str]:
+        return _read_query(query, self._limits.parameters)
+
+    def _take_pending(self, state: State) -> _Command:
+        command, self._pending = self._pending, None
+        if command is None or self.state is not state:
+            raise RuntimeError("there is no such request that waits for an answer")
+        return command
+
+    def _respond(self, name: str, command: _Command, *values: Value) -> None:
+        self._send_command(0, name, command.transaction, *values)
+
+    def _on_status(self, stream: int, level: str, code: str, description: str) -> None:
+        self._send_command(stream, "onStatus", 0.0, None, _status(level, code, description))
+
+    def _send_command(self, stream: int, *values: Value) -> None:
+        place = _STATUS_CHUNK_STREAM if stream else _COMMANDS_CHUNK_STREAM
+        self._send(place, Message(chunks.COMMAND, stream, 0, write_values(values)))
+
+    def _user_control(self, event: int, data: bytes) -> None:
+        self._control(chunks.USER_CONTROL, event.to_bytes(2, "big") + data)
+
+    def _control(self, kind: int, payload: bytes) -> None:
+        self._send(chunks.CONTROL_CHUNK_STREAM, Message(kind, 0, 0, payload))
+
+    def _send(self, chunk_stream: int, message: Message) -> None:
+        self._sent += write_message(chunk_stream, message, self._sent_chunk_bytes)
+
+    _HANDLERS: ClassVar[
+        Mapping[tuple[State, str], Callable[[PublisherConnection, _Command], Event | None]]
+    ] = {
+        (State.OPENED, "connect"): _connect,
+        (State.CONNECTED, "createStream"): _create_stream,
+        (State.CONNECTED, "releaseStream"): _confirm,
+        (State.CONNECTED, "FCPublish"): _fc_publish,
+        (State.CONNECTED, "_checkbw"): _confirm,
+        (State.CONNECTED, "publish"): _publish,
+        (State.CONNECTED, "play"): _refuse_to_play,
+        (State.CONNECTED, "FCUnpublish"): _confirm,
+        (State.CONNECTED, "closeStream"): _confirm,
+        (State.CONNECTED, "deleteStream"): _confirm,
+        (State.PUBLISHING, "_checkbw"): _confirm,
+        (State.PUBLISHING, "FCUnpublish"): _end_stream,
+        (State.PUBLISHING, "closeStream"): _end_stream,
+        (State.PUBLISHING, "deleteStream"): _end_stream,
+    }
+    """RTMP 1.0 §7.2: what is done with a command in each state; others are answered with an error."""
+
+
+def _status(level: str, code: str, description: str) -> dict[str, Value]:
+    return {"level": level, "code": code, "description": description}
+
+
+def _text(values: Mapping[str, Value], name: str) -> str:
+    value = values.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _codecs(told: Mapping[str, Value]) -> frozenset[str]:
+    """Give the FourCCs that a client says it has: a list of version 1, or the maps of version 2."""
+    listed = told.get("fourCcList")
+    found = {one for one in listed if isinstance(one, str)} if isinstance(listed, list) else set[str]()
+    for name in ("videoFourCcInfoMap", "audioFourCcInfoMap"):
+        mapped = told.get(name)
+        found |= set(mapped) if isinstance(mapped, dict) else set()
+    return frozenset(found)
+
+
+def _read_url(url: str, most: int) -> tuple[dict[str, str], str, str]:
+    """Read the query, user and password of the URL that a client says it connects to."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return {}, "", ""
+    return _read_query(parts.query, most), unquote(parts.username or ""), unquote(parts.password or "")
+
+
+def _read_query(query: str, most: int) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=most))
+    except ValueError:
+        raise TooLargeError(f"more than {most} parameters") from None
+
+
+def _media(kind: int, timestamp: int, payload: bytes) -> MediaMessage:
+    if kind == chunks.DATA_AMF3:
+        kind, payload = chunks.DATA, payload.removeprefix(b"\0")
+    if kind == chunks.DATA:
+        # RTMP 1.0 doesn't name it: in a file the tag begins with what follows, onMetaData.
+        payload = payload.removeprefix(_SET_DATA_FRAME)
+    return MediaMessage(kind, timestamp, payload)
+
+
+def _aggregated(message: Message) -> Iterator[MediaMessage]:
+    """Yield the messages that one holds (RTMP 1.0 §7.1.6), with times relative to its own."""
+    data, place, first = message.payload, 0, None
+    while place < len(data):
+        body = place + _SUB_HEADER_BYTES
+        if body > len(data):
+            raise MalformedError("an aggregate message that isn't complete")
+        size = int.from_bytes(data[place + 1 : place + 4], "big")
+        time = int.from_bytes(data[place + 7 : place + 8] + data[place + 4 : place + 7], "big")
+        if body + size + _BACK_POINTER_BYTES > len(data):
+            raise MalformedError("an aggregate message that isn't complete")
+        first = time if first is None else first
+        if data[place] in _MEDIA:
+            timestamp = (message.timestamp + time - first) % (1 << 32)
+            yield _media(data[place], timestamp, data[body : body + size])
+        place = body + size + _BACK_POINTER_BYTES
