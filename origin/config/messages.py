@@ -73,5 +73,12 @@ def _kind_at(place: str) -> Any:
         if step == "[":
             kind = typing.get_args(kind)[0]
         elif not step.isdigit():
-            kind = typing.get_type_hints(kind, include_extras=True)[step]
+            kind = _without_none(typing.get_type_hints(kind, include_extras=True)[step])
     return kind
+
+
+def _without_none(kind: Any) -> Any:
+    """Give the type of what may also be absent."""
+    if type(None) not in typing.get_args(kind):
+        return kind
+    return next(one for one in typing.get_args(kind) if one is not type(None))

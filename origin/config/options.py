@@ -55,6 +55,13 @@ SourceName = Annotated[
     ),
 ]
 
+Origin = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+)?$",
+        description="an origin such as https://player.example, or '*'; empty: none",
+    ),
+]
 HeaderName = Annotated[
     str,
     Meta(
@@ -93,13 +100,7 @@ class ServerOptions(Options, frozen=True, forbid_unknown_fields=True):
     srt_port: Port = 0
     data: str = ""
     """Folder in which live channels keep their numbers and their DVR; empty: nothing is kept."""
-    allow_origin: Annotated[
-        str,
-        Meta(
-            pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[A-Za-z0-9._\[\]:-]+)?$",
-            description="an origin such as https://player.example, or '*'; empty: none",
-        ),
-    ] = "*"
+    allow_origin: Origin = "*"
     """Access-Control-Allow-Origin of media; and of lists, where it is one origin and not ``*``."""
     carried_parameters: Annotated[tuple[QueryName, ...], Meta(max_length=16)] = ("token",)
     """Names of the query parameters that live playlists and manifests repeat on their addresses."""
@@ -222,6 +223,8 @@ class EventOptions(Options, frozen=True, forbid_unknown_fields=True):
     """What publishers need; made and shown when absent."""
     read_key: Secret | None = None
     """What readers need, or an address signed with it; absent: all may read."""
+    allow_origin: Origin | None = None
+    """The origin whose pages may read it in a browser; absent: as ``server.allow_origin`` says."""
     relay: Address | None = None
     """The chat completions of an OpenAI-compatible server, which ``/relay/NAME`` asks."""
     relay_key: Secret | None = None

@@ -17,10 +17,12 @@ class ChannelKeys:
     Attributes:
         publish_token: which publishers need; empty for none, and then only the administrator publishes.
         read_key: which readers need, or an address signed with it; empty for none.
+        allow_origin: the origin whose pages may read it; None where the server's option says so.
     """
 
     publish_token: str = field(default="", repr=False)
     read_key: str = field(default="", repr=False)
+    allow_origin: str | None = None
 
 
 class EventAuthorization:
@@ -30,7 +32,8 @@ class EventAuthorization:
         authenticator: compares them with a request.
         admin_token: opens every channel; empty for none.
         keys: of the channels, by name.
-        allow_origin: the origin whose pages may read; ``*`` for any, empty for none but the server's own.
+        allow_origin: the origin whose pages may read channels that say nothing else; ``*`` for any, empty
+            for none but the server's own.
     """
 
     def __init__(
@@ -87,11 +90,13 @@ class EventAuthorization:
         is_admin = self._admin in fitting
         return free | {name for secret, name in secrets.items() if is_admin or secret in fitting}
 
-    def admits_page(self, request: Request) -> bool:
+    def admits_page(self, request: Request, name: str) -> bool:
         """Tell whether the page that a browser asks for may open a WebSocket, to which CORS doesn't apply."""
         if not self._is_foreign(request):
             return True
-        return self._allow_origin == "*" or request.headers.get("origin") == self._allow_origin
+        own = self._of(name).allow_origin
+        allowed = self._allow_origin if own is None else own
+        return allowed == "*" or request.headers.get("origin") == allowed
 
     @staticmethod
     def _is_foreign(request: Request) -> bool:

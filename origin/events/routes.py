@@ -71,7 +71,7 @@ class EventsEndpoint:
 
     async def _open_socket(self, channel: EventChannel, request: Request, send: Send) -> None:
         """Answer a handshake; a publisher is one who presents the token in it."""
-        if not self._authorization.admits_page(request):
+        if not self._authorization.admits_page(request, channel.name):
             raise RefusalError(403, "pages of this origin may not: see allow_origin")
         may_read, may_publish = await self._authorization.rights(request, channel.name)
         if not may_read:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -80,6 +81,7 @@ class CommonHeaders:
         allow_origin: value of Access-Control-Allow-Origin; "*" for any, "" for none.
         log_requests: whether each request becomes a log line.
         loopback_ports: those that only this machine reaches: no page of another origin reads lists there.
+        own_origins: what counts in place of ``allow_origin`` at some paths.
     """
 
     def __init__(
@@ -90,12 +92,14 @@ class CommonHeaders:
         allow_origin: str,
         log_requests: bool,
         loopback_ports: frozenset[int] = frozenset(),
+        own_origins: Mapping[str, str] | None = None,
     ) -> None:
         self._app = app
         self._access_log = AccessLog(traffic, log_requests=log_requests)
         self._cross_origin = cross_origin_headers(allow_origin)
         self._cross_origin_lists = [] if allow_origin == "*" else self._cross_origin
         self._loopback_ports = loopback_ports
+        self._own = {path: cross_origin_headers(origin) for path, origin in (own_origins or {}).items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -154,7 +158,7 @@ class CommonHeaders:
         if area not in SHARED_AREAS:
             return []
         if area != "api" or private_area(scope["path"]) is None:
-            return self._cross_origin
+            return self._own.get(scope["path"], self._cross_origin)
         return [] if port_of(scope) in self._loopback_ports else self._cross_origin_lists
 
     def _options_app(self, scope: Scope, shared: list[tuple[bytes, bytes]]) -> ASGIApp:

@@ -98,7 +98,11 @@ def _event_authorization(
     config: Config, authenticator: Authenticator, admin_token: str
 ) -> EventAuthorization:
     keys = {
-        one.name: ChannelKeys(publish_token=one.publish_token or "", read_key=one.read_key or "")
+        one.name: ChannelKeys(
+            publish_token=one.publish_token or "",
+            read_key=one.read_key or "",
+            allow_origin=one.allow_origin,
+        )
         for one in config.events
     }
     return EventAuthorization(authenticator, admin_token, keys, config.server.allow_origin)
@@ -173,4 +177,7 @@ def build_app(
         allow_origin=config.server.allow_origin,
         log_requests=config.log.requests,
         loopback_ports=options.loopback_ports,
+        own_origins={
+            f"/events/{one.name}": one.allow_origin for one in config.events if one.allow_origin is not None
+        },
     )

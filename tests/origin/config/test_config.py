@@ -87,6 +87,10 @@ WRONG = [
         "server.allow_origin: not possible; allowed: an origin such as",
     ),
     ('[server]\nallow_origin = "player.example"', "server.allow_origin: not possible"),
+    (
+        '[[events]]\nname = "a"\nallow_origin = "https://a.example/page"',
+        "events[0].allow_origin: not possible; allowed: an origin such as",
+    ),
     ('[library]\npath = ""', "library.path: expected text, not empty"),
     (
         '[[live]]\nname = "a"\nladder = ["700p"]',
