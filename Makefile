@@ -78,7 +78,8 @@ format: setup
 	$(BIN)/ruff format
 
 bench: setup
-	$(BIN)/python -m tests.benchmarks
+	$(SYNC) --inexact --group benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 # A network is needed, and nothing of it is installed: the tool runs in an environment of its own.
 audit: setup

@@ -27,6 +27,7 @@ from packager.library.storage import Library
 SERVER_CORE = "0"
 CLIENT_CORE = "1"
 START_SECONDS = 60.0
+STOP_SECONDS = 30.0
 
 NGINX_CONFIG = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -80,6 +81,11 @@ class Peer:
             ticks = [ticks[0] + int(fields[11]), ticks[1] + int(fields[12])]
         user, system = (count / os.sysconf("SC_CLK_TCK") for count in ticks)
         return user, system
+
+    def scheduled_seconds(self) -> float:
+        """Time on processors so far, by the scheduler's own count: exact where ticks would be too coarse."""
+        tasks = (task for pid in self.pids for task in Path(f"/proc/{pid}/task").iterdir())
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
     def resident_bytes(self) -> int:
         """Memory that is its own and in use now."""
@@ -144,8 +150,8 @@ def nginx(library: Path, folder: Path) -> Iterator[Peer]:
     config = folder / "nginx.conf"
     config.write_text(NGINX_CONFIG.format(folder=folder, library=library, port=port))
     program = shutil.which("nginx") or "nginx"
-    with running("nginx", [program, "-c", str(config), "-p", str(folder)], port) as peer:
-        yield Peer(peer.name, peer.url, (*peer.pids, *_children(peer.pids[0])))
+    with running_workers("nginx", [program, "-c", str(config), "-p", str(folder)], port) as peer:
+        yield peer
 
 
 @contextlib.contextmanager
@@ -159,6 +165,7 @@ def file_response(library: Path) -> Iterator[Peer]:
 
 @contextlib.contextmanager
 def running(name: str, command: list[str], port: int) -> Iterator[Peer]:
+    """Run a server on its core until the block ends."""
     process = subprocess.Popen(
         ["taskset", "-c", SERVER_CORE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -167,7 +174,19 @@ def running(name: str, command: list[str], port: int) -> Iterator[Peer]:
         yield Peer(name, f"http://127.0.0.1:{port}", (process.pid,))
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            # A server that is given more than it can do may not even come to its end.
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def running_workers(name: str, command: list[str], port: int) -> Iterator[Peer]:
+    """The same where the work is done by processes that the server starts."""
+    with running(name, command, port) as peer:
+        yield Peer(peer.name, peer.url, (*peer.pids, *_children(peer.pids[0])))
 
 
 def _children(pid: int) -> list[int]:
