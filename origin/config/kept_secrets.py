@@ -21,6 +21,7 @@ import msgspec
 from origin.config.errors import CommandError
 from origin.config.options import Config
 from origin.config.stations import kind
+from packager.sources.published import PUBLISH
 
 NAME = ".secrets.toml"
 """File in the data folder. Names with a leading dot are never served, even from a library."""
@@ -49,7 +50,8 @@ class MadeSecret:
     """A secret that was generated at this start, to be shown once.
 
     Attributes:
-        name: ``server.admin_token``, ``radio.NAME.source_password``, or ``events.NAME.publish_token``.
+        name: ``server.admin_token``, ``radio.NAME.source_password``, ``events.NAME.publish_token``, or
+            ``live.NAME.publish_key``.
         text: the secret.
         file: where it is kept; None if it isn't.
     """
@@ -94,6 +96,12 @@ def event_channel_of(name: str) -> str | None:
     return found[1] if found else None
 
 
+def live_channel_of(name: str) -> str | None:
+    """Return the live channel of a publish key by the name of the secret; None for another secret."""
+    found = re.fullmatch(r"live\.(.+)\.publish_key", name)
+    return found[1] if found else None
+
+
 def _lacking(config: Config) -> Iterator[str]:
     stations = [station for station in config.radio if kind(station) == "publish"]
     if not config.server.admin_token and (config.live or stations or config.server.protected):
@@ -104,6 +112,13 @@ def _lacking(config: Config) -> Iterator[str]:
     for channel in config.events:
         if not channel.publish_token:
             yield _token_name(channel.name)
+    for live in config.live:
+        if live.source == PUBLISH and not live.publish_key:
+            yield _key_name(live.name)
+
+
+def _key_name(channel: str) -> str:
+    return f"live.{channel}.publish_key"
 
 
 def _token_name(channel: str) -> str:
@@ -128,8 +143,12 @@ def _filled(config: Config, known: Mapping[str, str]) -> Config:
         )
         for channel in config.events
     )
+    live = tuple(
+        msgspec.structs.replace(channel, publish_key=known.get(_key_name(channel.name), channel.publish_key))
+        for channel in config.live
+    )
     server = msgspec.structs.replace(config.server, admin_token=token)
-    return msgspec.structs.replace(config, server=server, radio=radio, events=events)
+    return msgspec.structs.replace(config, server=server, radio=radio, events=events, live=live)
 
 
 def _kept(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

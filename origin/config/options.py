@@ -177,6 +177,11 @@ class LiveOptions(Options, frozen=True, forbid_unknown_fields=True):
     captions: tuple[Language, ...] = ()
     """Languages in which captions may be published."""
     publish_key: Secret | None = None
+    """What publishers need; made and shown when absent, where the source is ``publish``."""
+    takeover: Literal["replace", "refuse", "backup"] = "replace"
+    """What a second publisher does: takes the first one's place, is refused, or waits until that one goes."""
+    offline: Literal["gaps"] = "gaps"
+    """What is shown while nobody publishes."""
 
 
 class RadioOptions(Options, frozen=True, forbid_unknown_fields=True):
@@ -307,6 +312,10 @@ class LimitOptions(Options, frozen=True, forbid_unknown_fields=True):
     """An upstream that sends nothing for so long, before its first token or later, is given up."""
     relay_answer_seconds: Seconds = 3600.0
     """What a whole answer may take."""
+    publishers: Count = 64
+    """Publishers of all live channels together, spare ones included."""
+    publisher_seconds: Annotated[float, Meta(ge=1, le=600)] = 5.0
+    """A publisher that sends nothing for so long is disconnected."""
     hls_starts: Count = 4
     """Stations whose HLS may be starting at the same time; a request for another one gets 503."""
     hls_idle_seconds: Annotated[float, Meta(ge=10, le=86400)] = 90.0

@@ -8,13 +8,14 @@ from origin.config import stations
 from origin.config.options import Config, LiveOptions
 from packager.redaction import redacted_url
 from packager.sources.probe import playable
+from packager.sources.published import PUBLISH
 from packager.sources.schemes import SCHEMES
 from packager.sources.source import TEST_SOURCE
 
 
 def serves_channel(options: LiveOptions) -> bool:
-    """Tell whether a channel's source can be played: the test source, a file or a supported URL."""
-    return playable(options.source)
+    """Tell whether a channel's source can be played: a publisher's, the test source, a file or a URL."""
+    return options.source == PUBLISH or playable(options.source)
 
 
 def unserved(config: Config) -> Iterator[str]:
@@ -29,14 +30,17 @@ def unserved(config: Config) -> Iterator[str]:
     for channel in config.live:
         if not serves_channel(channel):
             schemes = ", ".join(SCHEMES)
-            allowed = f"only {TEST_SOURCE!r}, files that are there and URLs of {schemes} can be played yet"
+            made = f"{PUBLISH!r}, {TEST_SOURCE!r}"
+            allowed = f"only {made}, files that are there and URLs of {schemes} can be played"
             named = redacted_url(channel.source)
             yield f"live {channel.name!r}: source {named!r}: {allowed}; the channel is left out"
         if channel.event and not config.server.data:
             yield f"live {channel.name!r}: event: without server.data only its live window is kept"
-        if channel.publish_key:
-            guarded = "guards timed metadata, captions and events; publishing isn't served yet"
-            yield f"live {channel.name!r}: publish_key: {guarded}"
+        if channel.source != PUBLISH:
+            defaults = LiveOptions(channel.name)
+            for key in ("takeover", "offline"):
+                if getattr(channel, key) != getattr(defaults, key):
+                    yield f"live {channel.name!r}: {key}: only source = {PUBLISH!r} takes publishers"
     yield from _of_stations(config)
     yield from _of_event_channels(config)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from starlette.requests import Request
 
-from origin.access.credentials import Authenticator, Secret, UnauthorizedError
+from origin.access.credentials import Authenticator, UnauthorizedError
+from origin.access.publish_keys import PublishKeys
 
 
 class Publishers:
@@ -14,14 +13,12 @@ class Publishers:
 
     Args:
         authenticator: checks keys.
-        admin_token: opens every channel; empty: there is none.
-        keys: ``publish_key`` by the channel's name, of those that have one.
+        keys: of the channels, and the administrator's.
     """
 
-    def __init__(self, authenticator: Authenticator, admin_token: str, keys: Mapping[str, str]) -> None:
+    def __init__(self, authenticator: Authenticator, keys: PublishKeys) -> None:
         self._authenticator = authenticator
-        self._admin = Secret(admin_token)
-        self._keys = {name: Secret(key) for name, key in keys.items()}
+        self._keys = keys
 
     async def authorize(self, request: Request, channel: str) -> None:
         """Let a publisher in, wherever the request comes from.
@@ -33,6 +30,5 @@ class Publishers:
         Raises:
             UnauthorizedError: it has neither.
         """
-        secrets = [self._admin, *filter(None, (self._keys.get(channel),))]
-        if not await self._authenticator.admits(request, *secrets):
+        if not await self._authenticator.admits(request, *self._keys.secrets(channel)):
             raise UnauthorizedError("the channel's publish_key or server.admin_token is needed")

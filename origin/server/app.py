@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from origin.access.credentials import Authenticator, GuessDelay
+from origin.access.credentials import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
 from origin.config.options import Config
 from origin.events.admission import Admission
@@ -23,6 +23,7 @@ from origin.events.routes import routes as event_routes
 from origin.files import routes as file_routes
 from origin.http.client_limits import ClientLimits
 from origin.http1.exchange import SlowBodyError
+from origin.ingest import routes as ingest_routes
 from origin.live import captions, event, metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
@@ -55,14 +56,10 @@ async def _too_slow(_: Request, error: Exception) -> Response:
 
 
 def _media_routes(
-    services: Services, authenticator: Authenticator, options: AccessOptions, client_limits: ClientLimits
+    services: Services, authenticator: Authenticator, client_limits: ClientLimits
 ) -> list[BaseRoute]:
     config, library = services.config, services.library
-    publishers = Publishers(
-        authenticator,
-        options.admin_token,
-        {one.name: one.publish_key for one in config.live if one.publish_key},
-    )
+    publishers = Publishers(authenticator, services.publish_keys)
     # Without the stations' simulcasts: their titles come from the source, and they have no events.
     streams = {name: channel.stream for name, channel in services.channels.items()}
     publishing = replace(
@@ -72,6 +69,7 @@ def _media_routes(
         metadata_bytes=config.limits.metadata_bytes,
     )
     return [
+        *ingest_routes.routes(services.ingest, publishers),
         *vod_routes.routes(
             library.titles,
             library.thumbnails,
@@ -133,9 +131,7 @@ def build_app(
     """
     client_limits = client_limits or ClientLimits()
     config, library = services.config, services.library
-    limits = config.limits
-    guess_delay = GuessDelay(limits.wrong_passwords, limits.wrong_password_seconds, services.limits.guesses)
-    authenticator = Authenticator(guess_delay)
+    authenticator = Authenticator(services.guess_delay)
     access = AccessPolicy(options, authenticator)
     authorization = StationAuthorization(authenticator, options.admin_token)
     event_authorization = _event_authorization(config, authenticator, options.admin_token)
@@ -147,7 +143,7 @@ def build_app(
 
     app = Starlette(
         routes=[
-            *_media_routes(services, authenticator, options, client_limits),
+            *_media_routes(services, authenticator, client_limits),
             *radio_routes(
                 services.mounts,
                 authorization,

@@ -8,6 +8,7 @@ from media.rtmp.connection import RtmpConnectionLimits
 from origin.access.credentials import GuessLimits
 from origin.events.limits import EventLimits
 from origin.http1.request_head import HttpLimits
+from origin.ingest.limits import IngestLimits
 from origin.live.limits import PublishingLimits
 from origin.radio.limits import RadioLimits
 from origin.relay.limits import RelayLimits
@@ -61,6 +62,7 @@ class Limits:
         catalogue: Of the library's list.
         events: Of its event channels.
         http: Of each connection.
+        ingest: Of their publishers' connections.
         live: Of each of its channels.
         memfd: Of the live media that it copies for the kernel.
         publishing: Of what may be sent to publish captions and metadata.
@@ -79,6 +81,7 @@ class Limits:
     catalogue: CatalogueLimits = field(default_factory=CatalogueLimits)
     events: EventLimits = field(default_factory=EventLimits)
     http: HttpLimits = field(default_factory=HttpLimits)
+    ingest: IngestLimits = field(default_factory=IngestLimits)
     live: LiveLimits = field(default_factory=LiveLimits)
     memfd: MemfdLimits = field(default_factory=MemfdLimits)
     publishing: PublishingLimits = field(default_factory=PublishingLimits)

@@ -18,7 +18,7 @@ import uvicorn
 
 from origin.access.policy import AccessOptions, loopback_ports
 from origin.config import logs
-from origin.config.kept_secrets import MadeSecret, event_channel_of, station_of, with_secrets
+from origin.config.kept_secrets import MadeSecret, event_channel_of, live_channel_of, station_of, with_secrets
 from origin.config.options import Config, redactor_of, seconds
 from origin.config.warnings import unserved
 from origin.files.fast_path import FileFastPath
@@ -311,6 +311,9 @@ def _describe_secret(secret: MadeSecret, address: str) -> str:
     channel = event_channel_of(secret.name)
     if channel is not None:
         use = f"Publish to {address}events/{channel} with the token"
+    live = live_channel_of(secret.name)
+    if live is not None:
+        use = f"Publish to {address}live/{live}/ingest?key=KEY with the key"
     key = secret.name.rpartition(".")[2]
     later = f"set {key} to keep one" if secret.file is None else f"kept in {secret.file}, not shown again"
     return f"{use} {secret.text} ({later})"

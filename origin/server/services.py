@@ -13,6 +13,8 @@ from typing import Protocol
 import structlog
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
 
+from origin.access.credentials import GuessDelay
+from origin.access.publish_keys import PublishKeys
 from origin.config.options import (
     Config,
     LimitOptions,
@@ -24,6 +26,8 @@ from origin.config.options import (
 from origin.config.warnings import serves_channel
 from origin.events.history import EventHistory
 from origin.http1.access_log import RequestCounters
+from origin.ingest.admission import IngestAdmission
+from origin.ingest.limits import IngestLimits
 from origin.radio.mount import Mount
 from origin.radio.stations import Stations, make_simulcasts, make_stations
 from origin.server import malloc, metrics
@@ -42,6 +46,7 @@ from packager.process.tools import BusyError, Tools, ToolsError
 from packager.publish.live_stream import LiveStream
 from packager.radio.simulcast import Simulcast
 from packager.recordings.collection import Retention
+from packager.sources.published import Takeover
 from packager.system_errors import LACKING
 
 log = structlog.get_logger()
@@ -85,6 +90,9 @@ class Services:
         broadcasts: the channels of both, by name; a simulcast's channel is replaced from time to time.
         streams: what is served of them, likewise.
         library: what serves the files of the library.
+        guess_delay: counts wrong passwords, and delays the answers to them.
+        publish_keys: with which live channels are published to.
+        ingest: lets in those who publish to them.
         recordings: of the channels that record, by name.
         events: the event channels.
         loop_lag: measures how late the event loop is.
@@ -121,6 +129,19 @@ class Services:
         self.stations = Stations()
         if tools is not None:
             self._make_channels_and_stations(tools, delay)
+        self.publish_keys = PublishKeys(
+            config.server.admin_token or "",
+            {one.name: one.publish_key for one in config.live if one.publish_key},
+        )
+        self.guess_delay = GuessDelay(
+            config.limits.wrong_passwords, config.limits.wrong_password_seconds, limits.guesses
+        )
+        self.ingest = IngestAdmission(
+            {name: channel.published for name, channel in self.channels.items()},
+            self.publish_keys,
+            self.guess_delay,
+            ingest_limits(config.limits, limits.ingest),
+        )
         self.recordings = {
             channel.name: recordings
             for channel in self.channels.values()
@@ -309,6 +330,11 @@ def live_limits(configured: LimitOptions, limits: LiveLimits) -> LiveLimits:
     )
 
 
+def ingest_limits(configured: LimitOptions, limits: IngestLimits) -> IngestLimits:
+    """Put what is configured of the limits of live channels' publishers into them."""
+    return replace(limits, publishers=configured.publishers, silent_seconds=configured.publisher_seconds)
+
+
 def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) -> ChannelOptions:
     """Convert a live channel's configuration to the packager's options."""
     return ChannelOptions(
@@ -326,5 +352,6 @@ def channel_options(options: LiveOptions, config: Config, limits: LiveLimits) ->
             size(options.dvr_size if options.recordings_size is None else options.recordings_size),
         ),
         captions=options.captions,
+        takeover=Takeover(options.takeover),
         limits=live_limits(config.limits, limits),
     )

@@ -28,6 +28,7 @@ from packager.publish.hls import Presentation
 from packager.publish.live_stream import LiveStream
 from packager.recordings.note import EventEnd
 from packager.sources.finder import SourceFinder
+from packager.sources.published import PUBLISH, PublishedSource
 from packager.sources.pump import Supply
 from packager.sources.source import Source
 from packager.sources.udp import PacketLosses
@@ -59,6 +60,7 @@ class Channel:
         stream: what is served of it.
         timed_metadata: events on their way into the media.
         captions: cues on their way into their renditions.
+        published: what publishers push to it; None where its source is another one.
         archive: its DVR on disk; None where it has none.
         live_event: whether its event is over, and its recordings.
     """
@@ -82,11 +84,16 @@ class Channel:
         audio_ladder = audio_rungs(options.bitrates) or (AUDIO,)
         self._encoders = ("libx264", "aac") if ladder else ("aac",)
         keep = any(rung.copied for rung in ladder)
+        self.published = (
+            PublishedSource(options.name, options.takeover, limits.source)
+            if options.source == PUBLISH
+            else None
+        )
         self._finder = SourceFinder(
             options.source,
             tools,
             options.name,
-            pump,
+            pump or self.published,
             keep=keep,
             limits=limits.source,
         )
@@ -166,10 +173,12 @@ class Channel:
     def state(self) -> str:
         """``starting`` until every rendition has a segment; then ``live``, or ``down`` when nothing comes.
 
-        ``ended`` once its event is over.
+        ``ended`` once its event is over, ``idle`` while nobody publishes to it.
         """
         if self.live_event.over.is_set():
             return "ended"
+        if self.published is not None and self.published.live is None:
+            return "idle"
         if not self.ready:
             return "starting"
         return "live" if self._runs.flowing else "down"
@@ -350,6 +359,8 @@ class Channel:
     def close(self) -> None:
         """Release all waiters."""
         self._runs.closed = True
+        if self.published is not None:
+            self.published.close()
         self.captions.close()
         self.stream.close()
         self.live_event.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 from packager.data_folder import DataFolder
 from packager.live.limits import DEFAULT_LIMITS, LiveLimits
 from packager.recordings.collection import FOR_EVER, Retention
+from packager.sources.published import Takeover
 from packager.sources.source import TEST_SOURCE
 
 
@@ -18,7 +19,8 @@ class ChannelOptions:
 
     Attributes:
         name: as in its addresses.
-        source: ``testsrc``, the path of a file (played in a loop, but for an event), or a URL that is pulled.
+        source: ``testsrc``, the path of a file (played in a loop, but for an event), a URL that is pulled, or
+            ``publish``.
         ladder: names of :data:`packager.window.ladder.RUNGS`.
         bitrates: of a channel that has only sound, and no ladder then: bits per second of its renditions.
         part_duration: wanted seconds of a part.
@@ -30,6 +32,7 @@ class ChannelOptions:
         event: whether it ends with its file, which is played once.
         retention: for how long its events' recordings stay.
         captions: languages, as BCP 47 tags.
+        takeover: what a second publisher does, where the source is ``publish``.
         limits: what else it may cost and wait for.
     """
 
@@ -45,6 +48,7 @@ class ChannelOptions:
     event: bool = False
     retention: Retention = FOR_EVER
     captions: tuple[str, ...] = ()
+    takeover: Takeover = Takeover.REPLACE
     limits: LiveLimits = DEFAULT_LIMITS
 
 

@@ -47,3 +47,16 @@ def detect_container(head: bytes, media_type: str = "") -> str | None:
     if head[:4] in (b"OggS", b"fLaC", b"\x1aE\xdf\xa3") or head[4:8] == b"ftyp" or head.lstrip()[:1] == b"#":
         return None
     return TYPES.get(media_type.partition(";")[0].strip().lower())
+
+
+def detect_published_container(head: bytes) -> str | None:
+    """Detect the container of a publisher's stream.
+
+    Args:
+        head: the first bytes, up to ``HEAD_BYTES``.
+
+    Returns:
+        ffmpeg's name of the container; None if more bytes are needed, or it is none that can be published.
+    """
+    found = detect_container(head)
+    return found if found in ("mpegts", "flv") else None

@@ -186,6 +186,7 @@ class SourceLimits:
         loss_log_seconds: Least time between two log messages about lost packets.
         remux_start_seconds: Time for a remuxing program to give its first bytes.
         remux_silent_seconds: Longest time without bytes after that.
+        publications: Publishers of one channel at once, with spare ones and those that have just come.
         continuity: When a remuxed stream counts as replaced or broken.
         rtsp: Limits of the RTSP relay.
         pump: Limits of the buffer before ffmpeg.
@@ -209,6 +210,7 @@ class SourceLimits:
     loss_log_seconds: float = 60.0
     remux_start_seconds: float = 20.0
     remux_silent_seconds: float = 6.0
+    publications: int = 8
     continuity: ContinuityLimits = field(default_factory=ContinuityLimits)
     rtsp: RtspLimits = field(default_factory=RtspLimits)
     pump: PumpLimits = field(default_factory=PumpLimits)

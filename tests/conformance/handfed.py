@@ -18,6 +18,7 @@ from media.mp4.codecs import parse_sample_entry
 from media.mp4.fragments import Fragment, FragmentReader, InitSegment, write_fragment
 from origin.access.credentials import Authenticator
 from origin.access.policy import AccessMiddleware, AccessOptions, AccessPolicy
+from origin.access.publish_keys import PublishKeys
 from origin.http1.access_log import AccessLog, RequestCounters
 from origin.http1.fast_path import FastPath
 from origin.http1.request_head import HttpLimits
@@ -200,7 +201,7 @@ class HandFed:
         self._loop: asyncio.AbstractEventLoop | None = None
         streams = self.streams = {channel.name: channel.stream}
         authenticator = Authenticator()
-        keys = streams, Publishers(authenticator, ADMIN_TOKEN, {})
+        keys = streams, Publishers(authenticator, PublishKeys(ADMIN_TOKEN, {}))
         wings = live.routes(streams, carried), metadata.routes(*keys), captions.routes(*keys)
         routes = [route for wing in wings for route in wing]
         self.traffic = RequestCounters()

@@ -14,6 +14,7 @@ import pytest
 from starlette.applications import Starlette
 
 from origin.access.credentials import Authenticator
+from origin.access.publish_keys import PublishKeys
 from origin.live import metadata
 from origin.live import routes as live
 from origin.live.authorization import Publishers
@@ -203,7 +204,7 @@ def test_with_a_key_who_has_it_publishes(
     material: dict[str, Track], tools: Tools, tmp_path: Path, fed: HandFed
 ) -> None:
     streams = {"test": fed.channel.stream}
-    publishers = Publishers(Authenticator(), ADMIN_TOKEN, {"test": "sesame", "other": "simsim"})
+    publishers = Publishers(Authenticator(), PublishKeys(ADMIN_TOKEN, {"test": "sesame", "other": "simsim"}))
     published = metadata.routes(streams, publishers)
     app = Starlette(routes=[*live.routes(streams), *published])
     basic = base64.b64encode(b"anyone:sesame").decode()

@@ -289,8 +289,9 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
         path = "{tmp_path}"
         [[live]]
         name = "studio"
-        source = "publish"
+        source = "nowhere.mp4"
         publish_key = "sesame"
+        takeover = "backup"
         [[radio]]
         name = "public.mp3"
         source = "publish"
@@ -304,7 +305,7 @@ def test_what_is_configured_and_not_served_yet_is_said(tmp_path: Path) -> None:
     finally:
         assert server.stop() == 0
     text = server.text()
-    keys = ("server.rtmp_port", "live 'studio'", "publish_key", "fallback 'nowhere.mp3'")
+    keys = ("server.rtmp_port", "live 'studio'", "takeover", "fallback 'nowhere.mp3'")
     assert not [key for key in keys if key not in text]
     assert "sesame" not in text
 

@@ -1,0 +1,1 @@
+"""Publishers of live channels: who is let in, and the protocols by which streams come."""

@@ -1,0 +1,151 @@
+"""Decides who may publish a stream to which channel, the same way for all protocols."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from origin.access.credentials import GuessDelay, fits_any
+from origin.access.publish_keys import PublishKeys
+from origin.ingest.limits import DEFAULT_LIMITS, IngestLimits
+from packager.sources.published import (
+    Publication,
+    PublicationEndedError,
+    PublishedSource,
+    Publisher,
+    TakenError,
+    TooManyPublishersError,
+)
+
+log = structlog.get_logger()
+
+
+class RefusalReason(enum.Enum):
+    """Why somebody may not publish; each protocol has its own code for it."""
+
+    UNKNOWN_CHANNEL = enum.auto()
+    OTHER_SOURCE = enum.auto()
+    """The channel's source isn't ``publish``."""
+    WRONG_KEY = enum.auto()
+    TAKEN = enum.auto()
+    TOO_MANY = enum.auto()
+    CLOSED = enum.auto()
+
+
+class RefusedError(Exception):
+    """Somebody may not publish; the text is one line for the publisher.
+
+    Attributes:
+        reason: why not.
+        delay_seconds: for how long the answer is to be held back, as guessing keys must be slow.
+    """
+
+    def __init__(self, reason: RefusalReason, line: str, delay_seconds: float = 0.0) -> None:
+        super().__init__(line)
+        self.reason = reason
+        self.delay_seconds = delay_seconds
+
+
+class IngestAdmission:
+    """Lets publishers in.
+
+    Args:
+        sources: what is published to, by the channel's name; None for a channel whose source is another one.
+        keys: of the channels.
+        guess_delay: counts wrong keys.
+        limits: how many publishers there may be.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, PublishedSource | None],
+        keys: PublishKeys,
+        guess_delay: GuessDelay,
+        limits: IngestLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self._sources = sources
+        self._keys = keys
+        self._guess_delay = guess_delay
+        self.limits = limits
+
+    def admit(
+        self,
+        channel: str,
+        key: str,
+        publisher: Publisher,
+        container: str = "",
+        on_end: Callable[[str], None] | None = None,
+    ) -> Publication:
+        """Let somebody publish who presented a key outside of HTTP.
+
+        Args:
+            channel: the name that is published to; whatever came.
+            key: the key; empty where none was presented.
+            publisher: who it is.
+            container: ffmpeg's name of the container; empty where the first bytes must tell it.
+            on_end: called with the reason when the publication is ended from this side.
+
+        Raises:
+            RefusedError: no.
+        """
+        self.find(channel)
+        self.check_key(channel, key, publisher.address)
+        return self.begin(channel, publisher, container, on_end)
+
+    def find(self, channel: str) -> PublishedSource:
+        """Find what is published to.
+
+        Raises:
+            RefusedError: there is no such channel, or it takes no publisher.
+        """
+        if channel not in self._sources:
+            raise RefusedError(RefusalReason.UNKNOWN_CHANNEL, "no such channel")
+        source = self._sources[channel]
+        if source is None:
+            raise RefusedError(RefusalReason.OTHER_SOURCE, "this channel takes no publisher")
+        return source
+
+    def check_key(self, channel: str, key: str, address: str) -> None:
+        """Check a key that was presented outside of HTTP, where ``Publishers`` checks requests.
+
+        Raises:
+            RefusedError: it is none of the channel's; ``delay_seconds`` says when to tell that.
+        """
+        if not fits_any(key, self._keys.secrets(channel)):
+            # No key at all is no guess: some encoders ask once without, and then with it.
+            delay = self._guess_delay.failed(address) if key else 0.0
+            log.warning("publisher refused", channel=channel, client=address, reason="wrong key")
+            raise RefusedError(RefusalReason.WRONG_KEY, "the channel's publish_key is needed", delay)
+
+    def begin(
+        self,
+        channel: str,
+        publisher: Publisher,
+        container: str = "",
+        on_end: Callable[[str], None] | None = None,
+    ) -> Publication:
+        """Begin the publication of somebody whose key was checked.
+
+        The arguments are those of ``admit``.
+
+        Raises:
+            RefusedError: there is no room.
+        """
+        source = self.find(channel)
+        try:
+            if self._count() >= self.limits.publishers:
+                raise TooManyPublishersError(f"the server has {self.limits.publishers} publishers")
+            return source.begin(publisher, container, on_end)
+        except TakenError as error:
+            refused = RefusedError(RefusalReason.TAKEN, str(error))
+        except TooManyPublishersError as error:
+            refused = RefusedError(RefusalReason.TOO_MANY, str(error))
+        except PublicationEndedError as error:
+            refused = RefusedError(RefusalReason.CLOSED, str(error))
+        log.warning("publisher refused", channel=channel, client=publisher.address, reason=str(refused))
+        raise refused
+
+    def _count(self) -> int:
+        return sum(len(source.publications) for source in self._sources.values() if source is not None)

@@ -1,0 +1,25 @@
+"""Limits of publishers' connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestLimits:
+    """Limits of publishers, whatever their protocol.
+
+    Attributes:
+        publishers: Most publishers of all channels together, spare ones included.
+        silent_seconds: How long a publisher may send nothing.
+        retry_seconds: When a publisher for which there was no room may come again.
+        agent_chars: Longest name of an encoder that is kept and logged.
+    """
+
+    publishers: int = 64
+    silent_seconds: float = 5.0
+    retry_seconds: int = 5
+    agent_chars: int = 200
+
+
+DEFAULT_LIMITS = IngestLimits()

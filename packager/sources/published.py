@@ -1,0 +1,356 @@
+"""The source of a live channel that publishers push a stream to, and what happens when a second one comes.
+
+Each publication has a pump of its own, which keeps the stream's newest group of pictures. So a stream is
+known to be one before it takes the place of another, a spare one takes over at once, and nothing of two
+streams is ever mixed. The protocols (HTTP, RTMP, SRT) bring bytes, and know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from media.errors import MalformedError, UnsupportedError
+from media.stream_reader import StreamChunk
+from packager.process.process import Process
+from packager.sources.container_detection import HEAD_BYTES, detect_published_container
+from packager.sources.limits import DEFAULT_LIMITS, SourceLimits
+from packager.sources.pump import READERS, Pump
+from packager.step_budget import StepBudget
+
+PUBLISH = "publish"
+"""The ``source`` of a channel that is published to."""
+
+log = structlog.get_logger()
+
+
+class Takeover(enum.StrEnum):
+    """What happens when somebody publishes to a channel that has a publisher."""
+
+    REPLACE = "replace"
+    """The newer one takes its place: it is usually the same encoder, which has lost its connection."""
+    REFUSE = "refuse"
+    """The newer one is refused."""
+    BACKUP = "backup"
+    """The newer one is kept, and takes over when the older one goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Who publishes.
+
+    Attributes:
+        protocol: ``http``, ``rtmp`` or ``srt``.
+        address: of the connection's other end.
+        agent: the encoder's name, as it tells it.
+    """
+
+    protocol: str
+    address: str
+    agent: str = ""
+
+
+class TakenError(Exception):
+    """The channel has a publisher, and doesn't take another one."""
+
+
+class TooManyPublishersError(Exception):
+    """The channel has as many publishers as it may, spare ones included."""
+
+
+class PublicationEndedError(Exception):
+    """A publication was ended from this side; the text tells the publisher why."""
+
+
+class Publication:
+    """One publisher's stream; made by ``PublishedSource.begin``; its protocol calls ``end``.
+
+    Attributes:
+        publisher: whose it is.
+        began: when, in seconds since the epoch.
+        pump: what ffmpeg is given of it; None until its container is known.
+        received: how many bytes have come.
+    """
+
+    def __init__(
+        self,
+        source: PublishedSource,
+        publisher: Publisher,
+        container: str,
+        on_end: Callable[[str], None] | None,
+    ) -> None:
+        self._source = source
+        self._on_end = on_end
+        self._head = b""
+        self._budget = StepBudget()
+        self._has_access_point = False
+        self._ended: str | None = None
+        self.publisher = publisher
+        self.began = time.time()
+        self.received = 0
+        self.pump: Pump | None = None
+        if container:
+            self._set_container(container)
+
+    def _set_container(self, container: str) -> None:
+        limits = self._source.limits.pump
+        self._reader = READERS[container]()
+        self.pump = Pump(container, self._reader, limits=limits, channel=self._source.channel)
+
+    @property
+    def is_on_air(self) -> bool:
+        """Whether the channel plays it."""
+        return self._source.live is self
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether enough has come to know that it is a stream that can be decoded."""
+        return self._has_access_point
+
+    @property
+    def is_playable(self) -> bool:
+        """Whether ffmpeg may try to play it; some streams don't mark where decoding can begin."""
+        return self._has_access_point or self.received > self._source.limits.pump.headless_bytes
+
+    @property
+    def end_reason(self) -> str:
+        """Why it was ended from this side; empty where it goes on, or the publisher ended it."""
+        return self._ended or ""
+
+    async def receive(self, data: bytes) -> None:
+        """Take the stream's next bytes; wait while they are ahead of time, or ffmpeg is slow.
+
+        Raises:
+            MediaError: they are no such stream; the text tells the publisher what is wrong.
+            PublicationEndedError: another publisher took over, or the channel is closed.
+        """
+        self._check()
+        if self.pump is None:
+            self._head += data
+            container = detect_published_container(self._head[:HEAD_BYTES])
+            if container is None:
+                if len(self._head) >= HEAD_BYTES:
+                    raise UnsupportedError("it is none of MPEG-TS, FLV, Matroska and fragmented MP4")
+                return
+            self._set_container(container)
+            data, self._head = self._head, b""
+        async for portion in self._budget.portions(data):
+            for chunk in self._reader.receive_data(portion):
+                await self._take(chunk)
+                self._check()
+
+    async def _take(self, chunk: StreamChunk) -> None:
+        if self.pump is None:
+            return
+        self.received += len(chunk.data)
+        if chunk.access and not self._has_access_point:
+            self._has_access_point = True
+        if not self.is_on_air and self.is_playable:
+            self._source.offer(self)
+            self._check()
+        await self.pump.take((chunk,))
+
+    def check_complete(self) -> None:
+        """Check at the end of a body that there was a stream in it.
+
+        Raises:
+            MalformedError: there was none.
+        """
+        if not self.is_playable:
+            raise MalformedError("it ended before its first key frame" if self.pump else "it has no stream")
+
+    def _check(self) -> None:
+        if self._ended is not None:
+            raise PublicationEndedError(self._ended)
+
+    def end(self, reason: str = "") -> None:
+        """End it, since the publisher has gone or its stream can't be taken. Later calls change nothing.
+
+        Args:
+            reason: one line that the publisher is told; empty where it ended by itself.
+        """
+        if self._ended is not None:
+            return
+        self._ended = reason
+        if self.pump is not None:
+            self.pump.receive_eof()
+        self._source.left(self, reason)
+
+    def dismiss(self, reason: str) -> None:
+        """End it from this side, and call ``on_end``, so that the publisher is told at once.
+
+        Args:
+            reason: one line that the publisher is told.
+        """
+        if self._ended is None:
+            self.end(reason)
+            if self._on_end is not None:
+                self._on_end(reason)
+
+
+class PublishedSource:
+    """What publishers push to one channel; supplies the channel with the one that is on air.
+
+    Args:
+        channel: the channel's name.
+        takeover: what a second publisher does.
+        limits: how many publishers there may be, and how much of each is kept.
+
+    Attributes:
+        live: the publication that the channel plays; None while there is none.
+        container: ffmpeg's name of the container of the stream on air, or of the last one.
+        last_error: why the last publication was refused or ended from this side; empty if none was.
+        is_closed: whether nobody is taken any more.
+    """
+
+    paced = False
+
+    def __init__(
+        self,
+        channel: str,
+        takeover: Takeover = Takeover.REPLACE,
+        limits: SourceLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.channel = channel
+        self.limits = limits
+        self.takeover = takeover
+        self.live: Publication | None = None
+        self.last_error = ""
+        self.is_closed = False
+        self._publications: list[Publication] = []
+        self._changed = asyncio.Event()
+        self._last_stream: object = None
+        self.container = ""
+
+    @property
+    def publications(self) -> tuple[Publication, ...]:
+        """All that there are, in the order in which they came: the live one, spare ones, and new ones."""
+        return tuple(self._publications)
+
+    def begin(
+        self, publisher: Publisher, container: str = "", on_end: Callable[[str], None] | None = None
+    ) -> Publication:
+        """Begin a publication of somebody who was let in; it is on air once it is known to be a stream.
+
+        Args:
+            publisher: who publishes.
+            container: ffmpeg's name of the container; empty where its first bytes must tell it.
+            on_end: called with the reason when it is ended from this side.
+
+        Raises:
+            TakenError: the channel has a publisher, and keeps it.
+            TooManyPublishersError: it has as many as it may.
+            PublicationEndedError: the channel is closed.
+        """
+        if self.is_closed:
+            raise PublicationEndedError("the channel ends")
+        if self.takeover is Takeover.REFUSE and self.live is not None:
+            raise TakenError("the channel has a publisher")
+        if len(self._publications) >= self.limits.publications:
+            raise TooManyPublishersError(f"the channel has {len(self._publications)} publishers")
+        publication = Publication(self, publisher, container, on_end)
+        self._publications.append(publication)
+        return publication
+
+    def offer(self, publication: Publication) -> None:
+        """Put a publication on air, or keep it as a spare one; called once enough of it has come."""
+        live = self.live
+        if live is None:
+            self._put_on_air(publication)
+        elif not publication.is_valid or self.takeover is Takeover.BACKUP:
+            return
+        elif self.takeover is Takeover.REFUSE:
+            publication.dismiss("the channel has a publisher")
+        else:
+            self.live = None
+            live.dismiss("another publisher took over")
+            self._put_on_air(publication)
+
+    def left(self, publication: Publication, reason: str) -> None:
+        """Go on without a publication: with a spare one, if there is one."""
+        self._publications.remove(publication)
+        if reason:
+            self.last_error = reason
+        log.info(
+            "publisher has gone",
+            channel=self.channel,
+            protocol=publication.publisher.protocol,
+            client=publication.publisher.address,
+            reason=reason or "its end",
+        )
+        if self.live is publication:
+            self.live = None
+            spare = next((one for one in self._publications if one.is_playable), None)
+            if spare is not None:
+                self._put_on_air(spare)
+        self._notify()
+
+    def _put_on_air(self, publication: Publication) -> None:
+        self.live = publication
+        if publication.pump is not None:
+            self.container = publication.pump.container
+        publisher = publication.publisher
+        log.info(
+            "publisher is on air",
+            channel=self.channel,
+            protocol=publisher.protocol,
+            client=publisher.address,
+            agent=publisher.agent,
+        )
+        self._notify()
+
+    def close(self, reason: str = "the server ends") -> None:
+        """End all publications, and take none any more."""
+        self.is_closed = True
+        self.end_all(reason)
+
+    def end_all(self, reason: str) -> None:
+        """End all publications; new ones are taken."""
+        # Spare ones first, so that none of them takes over.
+        for publication in reversed(self.publications):
+            publication.dismiss(reason)
+
+    @property
+    def _pump(self) -> Pump | None:
+        return None if self.live is None else self.live.pump
+
+    @property
+    def stream(self) -> object:
+        """Identifies the format of the stream on air, or of the last one; see ``Supply``."""
+        pump = self._pump
+        if pump is not None:
+            self._last_stream = pump.stream
+        return self._last_stream
+
+    async def wait_until_flowing(self) -> None:
+        """Wait until somebody publishes, and data comes with which ffmpeg can begin."""
+        while True:
+            pump, changed = self._pump, self._changed
+            if pump is None:
+                await changed.wait()
+                continue
+            waits = [asyncio.ensure_future(pump.wait_until_flowing()), asyncio.ensure_future(changed.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for one in waits:
+                    one.cancel()
+            if self._pump is pump:
+                return
+
+    async def give(self, process: Process) -> None:
+        """Write the stream on air to an ffmpeg, until the end of either."""
+        pump = self._pump
+        if pump is None:
+            process.close_stdin()
+        else:
+            await pump.give(process)
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

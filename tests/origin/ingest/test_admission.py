@@ -1,0 +1,95 @@
+"""Who may publish where, by whatever protocol: channels, keys, guesses, and room."""
+
+from __future__ import annotations
+
+import pytest
+
+from origin.access.credentials import GuessDelay
+from origin.access.publish_keys import PublishKeys
+from origin.ingest.admission import IngestAdmission, RefusalReason, RefusedError
+from origin.ingest.limits import IngestLimits
+from packager.sources.published import PublishedSource, Publisher, Takeover
+
+ADMIN, KEY = "of-the-admin", "of-the-studio"
+SOMEBODY = Publisher("rtmp", "192.0.2.1")
+
+
+def admission(publishers: int = 64) -> IngestAdmission:
+    sources = {
+        "studio": PublishedSource("studio"),
+        "field": PublishedSource("field", Takeover.REFUSE),
+        "film": None,
+    }
+    keys = PublishKeys(ADMIN, {"studio": KEY})
+    delay = GuessDelay(2, 5.0)
+    return IngestAdmission(sources, keys, delay, IngestLimits(publishers=publishers))
+
+
+@pytest.mark.parametrize(
+    ("channel", "key", "reason"),
+    [
+        ("nowhere", KEY, RefusalReason.UNKNOWN_CHANNEL),
+        ("../../tmp/x", KEY, RefusalReason.UNKNOWN_CHANNEL),
+        ("", ADMIN, RefusalReason.UNKNOWN_CHANNEL),
+        ("film", ADMIN, RefusalReason.OTHER_SOURCE),
+        ("studio", "", RefusalReason.WRONG_KEY),
+        ("studio", KEY[:-1], RefusalReason.WRONG_KEY),
+        ("studio", KEY + "\0", RefusalReason.WRONG_KEY),
+        ("studio", "\udcff", RefusalReason.WRONG_KEY),
+        ("field", KEY, RefusalReason.WRONG_KEY),
+        ("field", "", RefusalReason.WRONG_KEY),
+    ],
+)
+def test_a_stranger_is_refused(channel: str, key: str, reason: RefusalReason) -> None:
+    with pytest.raises(RefusedError) as told:
+        admission().admit(channel, key, SOMEBODY)
+    assert told.value.reason is reason
+
+
+@pytest.mark.parametrize("key", [KEY, ADMIN])
+def test_a_publisher_with_the_key_is_let_in(key: str) -> None:
+    assert not admission().admit("studio", key, SOMEBODY).end_reason
+
+
+@pytest.mark.clause("CWE-307", "The answer to a wrong key comes later and later, but within seconds")
+def test_who_guesses_is_answered_later_and_later() -> None:
+    door, delays = admission(), list[float]()
+    for _ in range(20):
+        with pytest.raises(RefusedError) as told:
+            door.admit("studio", "wrong", SOMEBODY)
+        delays.append(told.value.delay_seconds)
+    assert delays[:2] == [0, 0]
+    assert delays[2:] == sorted(delays[2:])
+    assert delays[2] > 0
+    assert delays[-1] == 5.0
+    with pytest.raises(RefusedError) as told:
+        door.admit("studio", "wrong", Publisher("srt", "192.0.2.99"))
+    assert told.value.delay_seconds == 0
+    assert door.admit("studio", KEY, SOMEBODY)
+
+
+def test_there_is_room_for_so_many_and_no_more() -> None:
+    door = admission(publishers=2)
+    first, _ = (door.admit("studio", KEY, SOMEBODY) for _ in range(2))
+    with pytest.raises(RefusedError) as told:
+        door.admit("field", ADMIN, SOMEBODY)
+    assert told.value.reason is RefusalReason.TOO_MANY
+    first.end()
+    assert door.admit("field", ADMIN, SOMEBODY)
+
+
+def test_a_channel_that_ends_takes_nobody() -> None:
+    door = admission()
+    door.find("studio").close()
+    with pytest.raises(RefusedError) as told:
+        door.admit("studio", KEY, SOMEBODY)
+    assert told.value.reason is RefusalReason.CLOSED
+
+
+def test_another_key_is_valid_from_the_moment_it_is_taken() -> None:
+    keys = PublishKeys(ADMIN, {"studio": KEY, "field": "a", "old": "b"})
+    door = IngestAdmission({"studio": PublishedSource("studio")}, keys, GuessDelay(2, 5.0))
+    assert keys.rotate({"studio": "other", "field": "a", "new": "c"}) == {"studio", "old"}
+    with pytest.raises(RefusedError):
+        door.admit("studio", KEY, SOMEBODY)
+    assert door.admit("studio", "other", SOMEBODY)

@@ -1,0 +1,213 @@
+"""What publishers push to a channel: which of several is on air, and what no stream is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from media.errors import MediaError
+from packager.concurrency import background_task
+from packager.live.channel import Channel
+from packager.live.options import ChannelOptions
+from packager.process.tools import Tools
+from packager.sources.limits import PacingLimits, PumpLimits, SourceLimits
+from packager.sources.published import (
+    PUBLISH,
+    Publication,
+    PublicationEndedError,
+    PublishedSource,
+    Publisher,
+    TakenError,
+    Takeover,
+    TooManyPublishersError,
+)
+from tests.live_server import running
+from tests.patience import LIVE
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(600)
+
+AT_ONCE = SourceLimits(
+    pump=PumpLimits(pacing=PacingLimits(ahead_seconds=1e6, untaken_seconds=1e6)), publications=4
+)
+"""Streams that come faster than they are played aren't slowed down."""
+
+FIRST, SECOND = Publisher("http", "192.0.2.1"), Publisher("rtmp", "192.0.2.2")
+CODING = "-c:v libx264 -preset ultrafast -tune zerolatency -pix_fmt yuv420p -g 10 -c:a aac"
+
+
+@pytest.fixture(scope="module")
+def stream(tools: Tools) -> Callable[[str, str], bytes]:
+    """Make four seconds of a stream in a container, of a size."""
+    made: dict[tuple[str, str], bytes] = {}
+
+    def make(container: str, size: str = "160x120") -> bytes:
+        if (container, size) not in made:
+            picture = f"-f lavfi -i testsrc2=size={size}:rate=10 -f lavfi -i sine=440"
+            line = f"-nostdin -v error {picture} -t 4 {CODING} -f {container} pipe:1"
+            run = subprocess.run([str(tools.ffmpeg), *line.split()], capture_output=True, check=True)
+            made[container, size] = run.stdout
+        return made[container, size]
+
+    return make
+
+
+Streams = Callable[..., bytes]
+
+
+@pytest.mark.parametrize("container", ["mpegts", "flv"])
+@pytest.mark.clause("A publisher's stream is on air as soon as it is known to be one")
+async def test_a_stream_is_on_air_with_its_first_key_frame_however_its_bytes_come(
+    stream: Streams, container: str
+) -> None:
+    source = PublishedSource("studio", limits=AT_ONCE)
+    publication = source.begin(FIRST)
+    data = stream(container)
+    for start in range(0, 20_000, 100):
+        await publication.receive(data[start : start + 100])
+    assert source.live is publication
+    assert source.container == container
+    publication.end()
+    assert not source.live
+    assert not source.publications
+    assert not publication.end_reason
+
+
+@pytest.mark.clause("A second publisher takes the place of the first when its stream is known to be one")
+async def test_the_newer_publisher_takes_over_and_the_older_hears_why(stream: Streams) -> None:
+    source, told = PublishedSource("studio", limits=AT_ONCE), list[str]()
+    older = source.begin(FIRST, on_end=told.append)
+    await older.receive(stream("mpegts"))
+    newer = source.begin(SECOND)
+    await newer.receive(stream("flv")[:500])
+    assert source.live is older
+    await newer.receive(stream("flv")[500:])
+    assert source.live is newer
+    assert told == [older.end_reason] == ["another publisher took over"]
+    with pytest.raises(PublicationEndedError, match="another publisher took over"):
+        await older.receive(b"G")
+    older.end("too late")
+    assert source.publications == (newer,)
+
+
+@pytest.mark.clause("A publisher with no stream leaves the one that is on air alone")
+@pytest.mark.parametrize("takeover", list(Takeover))
+async def test_what_is_no_stream_leaves_the_one_on_air_alone(stream: Streams, takeover: Takeover) -> None:
+    source = PublishedSource("studio", Takeover.REPLACE, limits=AT_ONCE)
+    good = source.begin(FIRST)
+    await good.receive(stream("mpegts"))
+    for bad in (os.urandom(8192), b"\x89PNG\r\n" + bytes(8192), b"<html>" * 1000, b"FLV" + b"\xff" * 50_000):
+        other = source.begin(SECOND)
+        with pytest.raises(MediaError):
+            await other.receive(bad)
+        other.end("no stream")
+    packets = source.begin(SECOND)
+    await packets.receive((b"G\x1f\xff\x10" + bytes(184)) * 6000)  # null packets, more than a start may have
+    assert source.live is good
+    assert source.last_error == "no stream"
+
+
+async def test_the_end_of_what_has_no_stream_is_told(stream: Streams) -> None:
+    source = PublishedSource("studio", limits=AT_ONCE)
+    for bad in (b"", b"FLV", stream("mpegts")[:600]):
+        publication = source.begin(FIRST)
+        await publication.receive(bad)
+        with pytest.raises(MediaError):
+            publication.check_complete()
+        publication.end("it has none")
+    assert source.publications == ()
+
+
+async def test_a_channel_that_refuses_others_keeps_its_first_publisher(stream: Streams) -> None:
+    source, told = PublishedSource("studio", Takeover.REFUSE, AT_ONCE), list[str]()
+    first, second = source.begin(FIRST), source.begin(SECOND, on_end=told.append)
+    await first.receive(stream("mpegts"))
+    with pytest.raises(TakenError):
+        source.begin(SECOND)
+    with pytest.raises(PublicationEndedError):
+        await second.receive(stream("flv"))
+    assert told
+    assert source.live is first
+    first.end()
+    assert source.begin(SECOND)
+
+
+async def test_a_spare_publisher_takes_over_when_the_first_goes(stream: Streams) -> None:
+    source = PublishedSource("studio", Takeover.BACKUP, AT_ONCE)
+    first, unready, spare = source.begin(FIRST), source.begin(FIRST), source.begin(SECOND)
+    await first.receive(stream("mpegts"))
+    await unready.receive(stream("flv")[:100])
+    await spare.receive(stream("flv"))
+    assert source.live is first
+    assert not spare.end_reason
+    first.end()
+    assert source.live is spare
+    assert source.stream == (spare.pump and spare.pump.stream)
+    spare.end()
+    assert not source.live
+    await unready.receive(stream("flv")[100:])
+    assert source.live is unready
+
+
+async def test_there_are_no_more_publishers_than_allowed_and_none_after_the_end() -> None:
+    source = PublishedSource("studio", limits=AT_ONCE)
+    all_of_them = [source.begin(FIRST) for _ in range(4)]
+    with pytest.raises(TooManyPublishersError):
+        source.begin(SECOND)
+    source.close()
+    assert {one.end_reason for one in all_of_them} == {"the server ends"}
+    with pytest.raises(PublicationEndedError):
+        source.begin(SECOND)
+
+
+@contextlib.asynccontextmanager
+async def publishing(
+    publication: Publication, tools: Tools, container: str, size: str
+) -> AsyncIterator[None]:
+    """Publish a stream in real time, for as long as the block lasts or it is wanted."""
+    picture = f"-re -f lavfi -i testsrc2=size={size}:rate=10 -re -f lavfi -i sine=440"
+    argv = f"{tools.ffmpeg} -nostdin -v error {picture} {CODING} -f {container} pipe:1".split()
+    encoder = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+
+    async def bring() -> None:
+        assert encoder.stdout is not None
+        with contextlib.suppress(PublicationEndedError):
+            while data := await encoder.stdout.read(1 << 14):
+                await publication.receive(data)
+
+    try:
+        async with background_task(bring()):
+            yield
+    finally:
+        publication.end()
+        encoder.kill()
+        await encoder.communicate()
+
+
+@pytest.mark.clause("Another publisher's stream is played on the same playlists, behind a discontinuity")
+async def test_a_channel_goes_on_with_the_stream_of_another_publisher(tools: Tools) -> None:
+    options = ChannelOptions(
+        "studio", PUBLISH, ladder=("240p",), part_duration=0.25, segment_duration=1.0, limits=LIVE
+    )
+    channel = Channel(options, tools)
+    source = channel.published
+    assert source is not None
+    async with running(channel):
+        assert channel.state == "idle"
+        async with publishing(source.begin(FIRST), tools, "mpegts", "160x120"):
+            await until(lambda: channel.state == "live")
+            window = channel.renditions["240p"].window
+            number, second = window.next_number, source.begin(SECOND)
+            async with publishing(second, tools, "flv", "320x240"):
+                await until(
+                    lambda: any(one.number >= number and one.discontinuity for one in window.listed),
+                    what="a segment of the other stream",
+                )
+                assert source.live is second
+                assert channel.renditions["240p"].window is window
+        assert channel.state == "idle"
