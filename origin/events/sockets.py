@@ -24,7 +24,7 @@ SUBPROTOCOLS = ("headwater.events.v1",)
 
 
 class EventSocket:
-    """One WebSocket.
+    """A WebSocket on which a client reads an event channel, and publishes to it if it may.
 
     Args:
         channel: what is read, and published to.
@@ -100,34 +100,42 @@ class EventSocket:
             if message["type"] != "http.request":
                 return
             self._frames.receive_data(message["body"])
-            try:
-                if await self._take(reader):
-                    return
-            except websocket.WebSocketError as error:
-                self._close(reader, error.code, str(error))
+            if await self._take(reader):
                 return
 
     async def _take(self, reader: Reader) -> bool:
-        """Act on what has come; return whether the client has closed."""
+        """Act on what has come; return whether the connection is to be closed."""
         ping: websocket.Ping | None = None
-        for number, event in enumerate(self._frames.events(), 1):
-            if number % self._limits.frames_at_once == 0:
-                await asyncio.sleep(0)
-            if isinstance(event, websocket.Close):
-                self._close(reader, event.code, "")
-                return True
-            if isinstance(event, websocket.Ping):
-                # RFC 6455 §5.5.3: of several, only the newest needs an answer.
-                ping = event
-            elif isinstance(event, websocket.Pong):
-                reader.is_pinged = False
-            else:
-                self._publish(reader, event)
-        if ping is not None:
+        closing: websocket.Close | None = None
+        answers: list[bytes] = []
+        try:
+            for number, event in enumerate(self._frames.events(), 1):
+                if number % self._limits.frames_at_once == 0:
+                    await asyncio.sleep(0)
+                if isinstance(event, websocket.Close):
+                    closing = websocket.Close(event.code, "")
+                elif isinstance(event, websocket.Ping):
+                    # RFC 6455 §5.5.3: of several, only the newest needs an answer.
+                    ping = event
+                elif isinstance(event, websocket.Pong):
+                    reader.is_pinged = False
+                else:
+                    answers.append(self._publish(event))
+        except websocket.WebSocketError as error:
+            closing = websocket.Close(error.code, str(error))
+        if answers and self._channel.stored is not None:
+            # What a publisher has been told the id of isn't lost when this process is killed.
+            await self._channel.stored()
+        for answer in answers:
+            self._channel.send(reader, websocket.frame(websocket.TEXT, answer))
+        if closing is not None:
+            self._close(reader, closing)
+        elif ping is not None:
             self._channel.send(reader, websocket.frame(websocket.PONG, ping.data))
-        return False
+        return closing is not None
 
-    def _publish(self, reader: Reader, message: websocket.Message) -> None:
+    def _publish(self, message: websocket.Message) -> bytes:
+        """Publish what a message holds; return what its sender is told."""
         if self._publisher is None:
             raise websocket.WebSocketError(websocket.POLICY, "publishing needs the channel's publish_token")
         if isinstance(message.data, bytes):
@@ -137,10 +145,10 @@ class EventSocket:
             told = {"ids": [self._publisher.publish_json(message.data).identity]}
         except RefusalError as error:
             told = {"error": str(error), "status": error.status}
-        self._channel.send(reader, websocket.frame(websocket.TEXT, msgspec.json.encode(told)))
+        return msgspec.json.encode(told)
 
-    def _close(self, reader: Reader, code: int | None, reason: str) -> None:
+    def _close(self, reader: Reader, closing: websocket.Close) -> None:
         """Send a Close frame, unless one was sent; nothing follows it."""
         if not reader.done.done() and not reader.stream.closed:
             self._channel.leave(reader)
-            reader.stream.write(websocket.close_frame(code, reason))
+            reader.stream.write(websocket.close_frame(closing.code, closing.reason))

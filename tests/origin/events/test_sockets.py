@@ -46,6 +46,36 @@ async def test_what_isnt_taken_is_answered_and_the_connection_goes_on() -> None:
         assert json.loads(await asyncio.wait_for(publisher.recv(), LIMIT)) == {"ids": ["e-1"]}
 
 
+async def test_a_publisher_is_told_an_id_when_the_event_survives_this_process_and_not_before() -> None:
+    channel = a_channel()
+    stored: list[int] = []
+
+    async def store() -> None:
+        await asyncio.sleep(0.05)
+        stored.append(channel.published)
+
+    channel.stored = store
+    async with (
+        serving(channel) as server,
+        connect(f"{server.socket_url}?key={TOKEN}", proxy=None) as publisher,
+    ):
+        for number in (1, 2):
+            await publisher.send('{"data": "x"}')
+            told = await asyncio.wait_for(publisher.recv(), LIMIT)
+            while "ids" not in json.loads(told):
+                told = await asyncio.wait_for(publisher.recv(), LIMIT)
+            assert json.loads(told) == {"ids": [f"e-{number}"]}
+            assert stored[-1:] == [number]
+        # What was published before a mistake is told of before the connection is closed.
+        for message in ('{"data": "y"}', b"binary"):
+            await publisher.send(message)
+        got: list[str | bytes] = []
+        with pytest.raises(ConnectionClosed) as closed:
+            await read_all(publisher, got)
+        assert '{"ids":["e-3"]}' in got
+        assert (closed.value.rcvd and closed.value.rcvd.code) == 1003
+
+
 async def test_who_has_no_token_is_closed_when_it_publishes() -> None:
     async with serving() as server, connect(server.socket_url, proxy=None) as reader:
         await reader.send('{"data": "x"}')
@@ -74,10 +104,12 @@ async def test_the_end_of_the_channel_and_of_the_server_have_close_codes() -> No
             assert (closed.value.rcvd and closed.value.rcvd.code) == 1012
 
 
-async def read_all(client: ClientConnection) -> None:
+async def read_all(client: ClientConnection, got: list[str | bytes] | None = None) -> None:
     """Read until the connection is closed."""
     while True:
-        await asyncio.wait_for(client.recv(), LIMIT)
+        message = await asyncio.wait_for(client.recv(), LIMIT)
+        if got is not None:
+            got.append(message)
 
 
 async def status_of(server: Server, query: str = "", **options: object) -> int:
