@@ -107,7 +107,7 @@ async def serving(
     authorization = EventAuthorization(
         Authenticator(), ADMIN_TOKEN, dict.fromkeys(by_name, keys), allow_origin
     )
-    admission = Admission(by_name, most_readers, client_readers)
+    admission = Admission(by_name.values(), most_readers, client_readers)
     app = Starlette(routes=routes(by_name, authorization, limits, admission))
     config = uvicorn.Config(
         app, lifespan="off", log_config=None, http=http_protocol(WIRE), timeout_graceful_shutdown=5

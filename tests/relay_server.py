@@ -15,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from origin.access.credentials import Authenticator
+from origin.events.admission import Admission
 from origin.events.authorization import ChannelKeys, EventAuthorization
 from origin.events.channel import ChannelOptions, EventChannel
 from origin.events.limits import ChannelLimits
@@ -99,6 +100,7 @@ async def relaying(
     url: str = "",
     channel_limits: ChannelLimits | None = None,
     key_header: str = "authorization",
+    most_readers: int | None = None,
     **upstream_limits: Any,
 ) -> AsyncIterator[RelayServer]:
     """Run a relay behind a real server; its upstream answers as the script does."""
@@ -121,10 +123,11 @@ async def relaying(
             UpstreamOptions(url=url or upstream.url, key=KEY, key_header=key_header), limits.upstream
         )
         relay = Relay(channel, asking, RelayOptions(share=share, keep=keep, limits=limits))
+        admission = Admission((channel, relay), most_readers)
         app = Starlette(
             routes=[
-                *routes({"test": relay}, authorization),
-                *event_routes({"test": channel}, authorization),
+                *routes({"test": relay}, authorization, admission),
+                *event_routes({"test": channel}, authorization, admission=admission),
             ]
         )
         wire = HttpLimits(linger_seconds=PATIENCE_SECONDS)

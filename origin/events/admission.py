@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from starlette.requests import Request
 
@@ -13,22 +14,31 @@ from origin.http.client_limits import UNLIMITED, ClientLimit, TooManyError
 from origin.responses.refusal import RefusalError
 
 
+class HasReaders(Protocol):
+    """An event channel or a relay."""
+
+    @property
+    def readers(self) -> int:
+        """How many readers it has."""
+        ...
+
+
 class Admission:
     """Lets readers of event channels in as long as there is room for them.
 
     Args:
-        channels: whose readers are counted together.
+        counted: event channels and relays, whose readers are counted together.
         most_readers: of them all; None for no limit.
         client_readers: limit of one client.
     """
 
     def __init__(
         self,
-        channels: Mapping[str, EventChannel] | None = None,
+        counted: Iterable[HasReaders] = (),
         most_readers: int | None = None,
         client_readers: ClientLimit = UNLIMITED,
     ) -> None:
-        self._channels = channels or {}
+        self._counted = tuple(counted)
         self._most_readers = most_readers
         self._client_readers = client_readers
 
@@ -40,7 +50,7 @@ class Admission:
             RefusalError: there is none; the answer says when to come again.
         """
         headers = {"retry-after": str(channel.limits.retry_seconds)}
-        total = sum(one.readers for one in self._channels.values())
+        total = sum(one.readers for one in self._counted)
         if channel.full or (self._most_readers is not None and total >= self._most_readers):
             raise RefusalError(503, "too many readers", headers)
         try:

@@ -101,6 +101,6 @@ def routes(
         admission: has room for readers, or not.
     """
     endpoint = EventsEndpoint(
-        channels, authorization, limits or EventLimits(), admission or Admission(channels)
+        channels, authorization, limits or EventLimits(), admission or Admission(channels.values())
     )
     return [Route("/events/{name}", endpoint, methods=["GET", "HEAD", "POST"])]

@@ -84,6 +84,7 @@ class Completion:
         counters: of the relay.
 
     Attributes:
+        callers: how many wait for the answer, or get the stream as theirs.
         begun: completes when the answer has begun or failed.
         error: why there is no answer, or no more of it; None while there is.
         whole: the answer in one piece, where that was asked for.
@@ -106,7 +107,7 @@ class Completion:
         self._audience = audience
         self._limits = limits
         self._counters = counters
-        self._waiting = self._callers = 0
+        self.callers = self._entered_callers = 0
         # Those who read the channel already are readers of this answer, too.
         self._entered = audience.entered - bool(audience.readers)
         self._size = self._count = 0
@@ -125,22 +126,22 @@ class Completion:
     @property
     def readers(self) -> int:
         """Readers of the answer, those of the event channel among them."""
-        return self._waiting + self.answer.readers + self._audience.readers
+        return self.callers + self._audience.readers
 
     @property
     def _had_readers(self) -> bool:
         """Whether anybody has come for it, even for a moment."""
-        return self._callers > 0 or self._audience.entered > self._entered
+        return self._entered_callers > 0 or self._audience.entered > self._entered
 
     @contextlib.contextmanager
     def awaited(self) -> Iterator[None]:
-        """Count a caller, who hasn't become a reader yet, while the context is open."""
-        self._waiting += 1
-        self._callers += 1
+        """Count a caller while the context is open: until its answer is over."""
+        self.callers += 1
+        self._entered_callers += 1
         try:
             yield
         finally:
-            self._waiting -= 1
+            self.callers -= 1
 
     async def run(self) -> None:
         """Ask, and publish what comes, until that is over or nobody is there any more."""

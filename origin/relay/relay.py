@@ -74,6 +74,11 @@ class Relay:
         """Requests that are under way."""
         return len(self._running)
 
+    @property
+    def readers(self) -> int:
+        """Callers of all requests, who aren't readers of the event channel."""
+        return sum(completion.callers for completion in self._running)
+
     def ask(self, request: CompletionRequest, caller: str) -> Completion:
         """Ask the upstream server, or share a request that is under way.
 
@@ -85,12 +90,14 @@ class Relay:
             RefusalError: there is no room.
         """
         key = caller, request.digest
+        headers = {"retry-after": str(self.limits.retry_seconds)}
         if self._options.share:
             for running, other in self._running.items():
                 if other == key and not running.abandoned:
+                    if running.callers >= self.channel.limits.readers:
+                        raise RefusalError(503, "too many readers", headers)
                     self.counters.shared += 1
                     return running
-        headers = {"retry-after": str(self.limits.retry_seconds)}
         if self._tasks is None or self.channel.closed:
             raise RefusalError(503, "the server starts or ends", headers)
         if len(self._running) >= self.limits.requests:

@@ -110,7 +110,11 @@ def _event_routes(
     services: Services, authorization: EventAuthorization, client_limits: ClientLimits
 ) -> list[BaseRoute]:
     events, configured = services.events, services.config.limits
-    admission = Admission(events.channels, configured.all_event_readers, client_limits.event_readers)
+    admission = Admission(
+        (*events.channels.values(), *events.relays.values()),
+        configured.all_event_readers,
+        client_limits.event_readers,
+    )
     limits = event_limits(configured, services.limits.events)
     return [
         *event_routes(events.channels, authorization, limits, admission),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from origin.events.limits import ChannelLimits
 from tests.completion_server import Asked, chunk, streaming, tokens
 from tests.event_server import LIMIT, NDJSON, TOKEN, WAYS, Way, reading
 from tests.packager.sources.test_address_guard import answering
@@ -134,6 +135,33 @@ async def test_there_is_room_for_so_many_requests_and_the_next_is_told_when_to_c
             assert refused.json()["error"]["type"] == "rate_limit_error"
         await until(lambda: len(server.upstream.asked) == 2)
         assert server.relay.counters.refused == 2
+
+
+async def test_no_more_callers_share_an_answer_than_its_channel_may_have_readers() -> None:
+    async with relaying(talk, share=True, channel_limits=ChannelLimits(readers=2)) as server:
+        readers = [await server.bare_stream() for _ in range(2)]
+        for reader in readers:
+            await asyncio.wait_for(reader.readuntil(b"token"), LIMIT)
+        assert server.relay.readers == 2
+        refused = await server.ask(DROP_IN, stream=True)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+        assert refused.json()["error"]["type"] == "server_error"
+        server.writers[-1].transport.abort()
+        await until(lambda: server.relay.readers == 1)
+        third = await server.bare_stream()
+        await asyncio.wait_for(third.readuntil(b"token"), LIMIT)
+        assert len(server.upstream.asked) == 1
+
+
+async def test_callers_count_among_the_readers_of_all_event_channels() -> None:
+    async with relaying(talk, most_readers=2) as server, reading(NDJSON, server):
+        await until(lambda: server.channel.readers == 1)
+        first = await server.bare_stream()
+        await asyncio.wait_for(first.readuntil(b"token"), LIMIT)
+        refused = await server.ask(DROP_IN, stream=True)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (503, "server_error")
+        assert (await server.request("GET")).status_code == 503
+        assert len(server.upstream.asked) == 1
 
 
 @pytest.mark.parametrize("path", ["/relay/test", DROP_IN])
