@@ -50,7 +50,7 @@ class _Head(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Line(Struct, frozen=True, forbid_unknown_fields=True):
-    """An event."""
+    """A line of a file behind the first: an event as JSON."""
 
     offset: _Offset
     time: float
@@ -81,7 +81,7 @@ class _File:
 
 
 class HistoryFiles:
-    """The files of one channel.
+    """Reads, writes and removes the files in which the events of one channel survive a restart.
 
     Args:
         channel: its name.
@@ -116,6 +116,8 @@ class HistoryFiles:
             OSError: the folder can't be read or made.
         """
         past = _Joined(self._clock() - self._limits.seconds, self._limits.disk_bytes)
+        # What was found before a disk failed is found once more.
+        self._files.clear()
         with self._place.open(make=True) as folder:
             found = (NAME.fullmatch(entry.name) for entry in folder.entries())
             numbers = sorted((int(name[1]) for name in found if name is not None), reverse=True)

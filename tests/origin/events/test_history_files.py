@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import time
 
 import pytest
 
@@ -15,7 +17,7 @@ from origin.events.event_log import Event, Past, PastEpoch
 from origin.events.history import EventHistory
 from origin.events.history_files import HistoryFiles
 from origin.events.limits import HistoryLimits
-from packager.data_folder import DataFolder
+from packager.data_folder import DataFolder, OpenFolder
 from tests.event_history import LIMITS, datas, files_of, ids, kept
 from tests.event_server import LIMIT, a_channel, serving
 from tests.waiting import until
@@ -213,6 +215,35 @@ def test_a_file_that_was_changed_meanwhile_isnt_removed(tmp_path: Path) -> None:
     files.remove_old()
     files.close()
     assert first.exists()
+
+
+def test_a_past_that_is_read_once_more_behind_an_error_of_the_disk_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = DataFolder(tmp_path) / "events" / "test"
+    limits = HistoryLimits(file_bytes=1000, disk_bytes=4000)
+    files = HistoryFiles("test", "a", place, limits)
+    files.read()
+    files.append([an_event("a", offset, time(), "x" * 100) for offset in range(1, 21)])
+    files.close()
+    before = files_of(tmp_path)
+    read = OpenFolder.read
+
+    def fail(folder: OpenFolder, name: str, most: int) -> bytes:
+        if name == "1.events":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(folder, name, most)
+
+    again = HistoryFiles("test", "b", place, limits)
+    with monkeypatch.context() as broken:
+        broken.setattr(OpenFolder, "read", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            again.read()
+    assert len(again.read().events) == 20
+    again.remove_old()
+    again.close()
+    # Together they have fewer bytes than may be there: were they counted twice, some would have to go.
+    assert files_of(tmp_path) == before
 
 
 async def test_a_disk_that_is_too_slow_costs_events_of_the_history_alone(tmp_path: Path) -> None:
