@@ -6,7 +6,6 @@ import asyncio
 import errno
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import time
@@ -20,6 +19,7 @@ from origin.events.limits import HistoryLimits
 from packager.data_folder import DataFolder, OpenFolder
 from tests.event_history import LIMITS, datas, files_of, ids, kept
 from tests.event_server import LIMIT, a_channel, serving
+from tests.small_disk import small_disk
 from tests.waiting import until
 
 # What may have happened to the files
@@ -104,51 +104,43 @@ async def test_a_folder_that_isnt_ours_costs_the_history_but_not_the_channel(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk with room for 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 64 << 10) as folder:
+        yield folder
 
 
-async def test_a_full_disk_loses_history_and_says_so_and_the_channel_goes_on(small_disk: Path) -> None:
-    async with kept(small_disk, "a") as (channel, history):
+async def test_a_full_disk_loses_history_and_says_so_and_the_channel_goes_on(tiny_disk: Path) -> None:
+    async with kept(tiny_disk, "a") as (channel, history):
         channel.publish_text("1")
-        await until(lambda: "1" in files_of(small_disk)[0].read_text().splitlines()[-1])
-        (small_disk / "filling").write_bytes(b"x" * 40_000)
+        await until(lambda: "1" in files_of(tiny_disk)[0].read_text().splitlines()[-1])
+        (tiny_disk / "filling").write_bytes(b"x" * 40_000)
         channel.publish_text("x" * 30_000)
         await until(lambda: history.trouble is not None)
         assert "No space left" in str(history.trouble)
         assert history.lost == 1
         assert len(datas(channel)) == 2
-    async with kept(small_disk, "b") as (channel, history):
+    async with kept(tiny_disk, "b") as (channel, history):
         # Nobody who comes again is told that it has missed nothing.
         assert channel.since("a-1").reason == "restart"
-        (small_disk / "filling").unlink()
+        (tiny_disk / "filling").unlink()
         channel.publish_text("3")
         await until(lambda: history.trouble is None)
-    async with kept(small_disk, "c") as (channel, _):
+    async with kept(tiny_disk, "c") as (channel, _):
         assert "3" in datas(channel)
         assert channel.since("a-1").reason == "restart"
 
 
-async def test_a_gap_in_the_middle_of_a_life_is_told(small_disk: Path) -> None:
-    async with kept(small_disk, "a") as (channel, history):
+async def test_a_gap_in_the_middle_of_a_life_is_told(tiny_disk: Path) -> None:
+    async with kept(tiny_disk, "a") as (channel, history):
         channel.publish_text("1")
         await until(lambda: not history.is_waiting)
-        (small_disk / "filling").write_bytes(b"x" * 40_000)
+        (tiny_disk / "filling").write_bytes(b"x" * 40_000)
         channel.publish_text("x" * 30_000)
         await until(lambda: history.trouble is not None)
-        (small_disk / "filling").unlink()
+        (tiny_disk / "filling").unlink()
         channel.publish_text("3")
         await until(lambda: history.trouble is None)
-    async with kept(small_disk, "b") as (channel, _):
+    async with kept(tiny_disk, "b") as (channel, _):
         assert ids(channel) == ["a-3"]
         resumption = channel.since("a-1")
         assert (resumption.reason, resumption.lost) == ("expired", 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,6 +26,7 @@ from packager.window.sequence_numbers import SequenceNumbers
 from tests.conformance.handfed import NUMBER, OPTIONS, Source, Track
 from tests.packager.station import PARTS, Station, on_air
 from tests.patience import DVR
+from tests.small_disk import small_disk
 from tests.waiting import until
 
 COUNT = 7
@@ -187,15 +187,8 @@ def test_a_line_without_its_init_segment_is_not_listed(tmp_path: Path, segments:
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk with room for about fourteen seconds."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(folder)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", 700 << 10) as folder:
+        yield folder
 
 
 @pytest.mark.clause("A full disk shortens the DVR, and live goes on")

@@ -17,6 +17,7 @@ from packager.export.export import Report, export
 from packager.export.record import RECORD_BEGIN
 from tests.conftest import HEADWATER
 from tests.packager import films
+from tests.small_disk import small_disk
 from tests.waiting import wait_for
 
 
@@ -239,21 +240,8 @@ def test_a_title_is_written_again_only_when_a_rendition_changes(tmp_path: Path) 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk with room for a part of a film."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    words = [
-        "mount",
-        "-t",
-        "tmpfs",
-        "-o",
-        f"size={films.film('sound.m4a').stat().st_size + 100_000}",
-        "tmpfs",
-        str(folder),
-    ]
-    if subprocess.run(words, capture_output=True, check=False).returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", films.film("sound.m4a").stat().st_size + 100_000) as folder:
+        yield folder
 
 
 def test_a_full_disk_is_named_and_what_was_there_stays(film: Path, tiny_disk: Path) -> None:
