@@ -81,6 +81,11 @@ class Threads:
         call = functools.partial(contextvars.copy_context().run, function, *arguments, **keywords)
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
+    def submit(self, function: Callable[P, T], *arguments: P.args, **keywords: P.kwargs) -> asyncio.Future[T]:
+        """Call a function in one of them; who calls this looks at what comes of it."""
+        call = functools.partial(function, *arguments, **keywords)
+        return asyncio.get_running_loop().run_in_executor(self._executor, call)
+
     async def opened(self, function: Callable[P, C], *arguments: P.args, **keywords: P.kwargs) -> C:
         """Open something in one of them, as :func:`opened_in_thread` does."""
         return await _opened(self._executor, functools.partial(function, *arguments, **keywords))

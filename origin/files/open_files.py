@@ -153,6 +153,11 @@ class OpenFileCache:
         self._lookups: dict[bytes, asyncio.Future[None]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether any file is cached."""
+        return self._maximum > 0
+
     def find(self, target: bytes) -> CachedFile | None:
         """Find the entry of a target, for the fast path.
 
@@ -219,7 +224,14 @@ class OpenFileCache:
     def keep(
         self, target: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
     ) -> Callable[[], None]:
-        """Cache a file that was just opened; return the function that releases it.
+        """Cache a file that was just opened; return the function that releases it; see `share`."""
+        shared = self.share(target, file, media_type, headers, looked_up)
+        return file.close if shared is None else shared.release
+
+    def share(
+        self, target: bytes, file: LocalFile, media_type: str, headers: Headers, looked_up: float
+    ) -> SharedFile | None:
+        """Cache a file that was just opened; return it with a reference that the caller releases.
 
         Args:
             target: what it is found by: path and query of requests for it, or what is made of it.
@@ -227,11 +239,14 @@ class OpenFileCache:
             media_type: Content-Type.
             headers: raw header fields of every response.
             looked_up: from when on it was opened, by the monotonic clock.
+
+        Returns:
+            None, and the file is the caller's, if it can't be cached.
         """
         now = time.time()
         if not self._maximum or file.modified > now - SETTLED_AFTER:
             # A file that changed just now has a weak entity-tag, which becomes a strong one soon.
-            return file.close
+            return None
         shared = SharedFile(file)
         shared.acquire()
         if target in self._files:
@@ -247,7 +262,7 @@ class OpenFileCache:
         )
         asyncio.get_running_loop().call_later(self._valid_seconds / 2, kept.expire)
         self._schedule()
-        return shared.release
+        return shared
 
     def _drop(self, target: bytes) -> None:
         dropped = self._files.pop(target)

@@ -103,6 +103,8 @@ class Connection(asyncio.Protocol):
         # The previous request, and what answers it if it is repeated while nothing else is under way.
         self._before: RequestLine | None = None
         self._repeat: RepeatedRequest | None = None
+        # The head of the current request, as long as its fast answer may leave it to the application.
+        self._undecided = b""
         # What the next byte belongs to; only `_move` changes it.
         self._reading = states.IDLE
         # Measures the head that is being read.
@@ -139,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._counted_by.give_back(self.client_host or "")
         self._counted_by = UNLIMITED
         self._watch.stop()
-        self._unread = b""
+        self._unread = self._undecided = b""
         for exchange in self._exchanges():
             exchange.hang_up()
         self.pipeline.clear()
@@ -186,7 +188,7 @@ class Connection(asyncio.Protocol):
 
     def _close_behind(self) -> None:
         """Close the connection behind the last answer, once all that an ended client has asked is taken."""
-        if not self._ended or self._unread or self._reading is states.STOPPED:
+        if not self._ended or self._unread or self._undecided or self._reading is states.STOPPED:
             return
         self._move(states.END_OF_INPUT)
         exchanges = self._exchanges()
@@ -306,6 +308,10 @@ class Connection(asyncio.Protocol):
         """Read the bytes that came behind the request that has been answered."""
         raise NotImplementedError
 
+    def _parse(self, data: bytes) -> None:
+        """Have a request read by the parser and answered by the application."""
+        raise NotImplementedError
+
     # Answers without the application (origin/http1/fast_path.py)
 
     @property
@@ -339,6 +345,7 @@ class Connection(asyncio.Protocol):
         sender = self.sender or self.file_sender()
         status, pieces, _, file_bytes, file = reply
         self._status = status
+        self._undecided = b""
         self._body_from = sender.sent + len(pieces[0])
         try:
             if not sender.begin(pieces, file_bytes, file, self._on_sent):
@@ -348,6 +355,19 @@ class Connection(asyncio.Protocol):
         else:
             self._end_answer(answer)
         return True
+
+    def decline(self, answer: FastAnswer) -> None:
+        """Leave the request of the current fast answer to the application; what came behind it waits on."""
+        if self._active is not answer or self.transport.is_closing():
+            return
+        head, self._undecided = self._undecided, b""
+        self._active = None
+        self._parse(head)
+        for exchange in self._exchanges():
+            exchange.keep_alive = exchange.keep_alive and answer.keep_alive
+            if self._ended and isinstance(exchange, Exchange):
+                exchange.half_close()
+        self._go_on()
 
     def fail(self, answer: FastAnswer) -> None:
         """Answer 500; if the answer has begun already, cut the connection."""

@@ -14,6 +14,9 @@ Meanwhile requests behind it wait unread. If the client goes before the reply, `
 later `reply` is ignored. If `begin` raises, the connection answers 500; an answer that is released later
 calls `line.fail` itself. In the end `ended` is called exactly once, in any case: that is the place for
 counters, the log, and giving back what was held.
+
+An answer that has to look something up first may find that the application has to answer after all. It calls
+`line.decline` instead of `line.reply`, and is done: `ended` isn't called.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import abc
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from origin.http import conditional
 from origin.http.answer import Headers
@@ -137,17 +140,23 @@ class AnsweringConnection(Protocol):
     def fail(self, answer: FastAnswer) -> None:
         """Reply with 500 because the answer can't be made."""
 
+    def decline(self, answer: FastAnswer) -> None:
+        """Leave the request to the application, instead of a reply; only for an answer that `may_decline`."""
+
 
 class FastAnswer(abc.ABC):
     """The answer to one request, made on the connection without the application.
 
     Attributes:
+        may_decline: whether the answer may leave its request to the application.
         client_host: the client's address as a trusted proxy tells it; None: it is the connection's peer.
         keep_alive: whether the connection stays open behind the answer.
         started: when the request came, by the monotonic clock.
     """
 
     __slots__ = ("_access_log", "_area", "client_host", "keep_alive", "request", "started")
+
+    may_decline: ClassVar[bool] = False
 
     def __init__(self, request: RequestLine, access_log: AccessLog, area: str) -> None:
         self.request = request

@@ -161,6 +161,8 @@ class HttpProtocol(Connection):
         if answer is None:
             return False
         self._active, self._status = answer, 0
+        if answer.may_decline:
+            self._undecided = data
         try:
             answer.begin(self)
         except Exception:  # it concerns this request alone

@@ -1,12 +1,22 @@
-"""The fast path for VOD: segments of files that are open and indexed, and answers that were given of late."""
+"""The fast path for VOD: segments, and answers that were given of late.
+
+A film that isn't open, or is due to be looked up again, is opened in a thread, once for all who ask. Whoever
+can be answered by what is still valid doesn't wait for it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 import time
+import urllib.parse
+from collections.abc import Callable
 from typing import NamedTuple
 
+import structlog
+
+from media.errors import MediaError
 from origin.files.open_files import OpenFileCache, SharedFile
 from origin.http import content_coding
 from origin.http.answer import Headers
@@ -20,10 +30,15 @@ from origin.responses.templated import TemplatedRepresentation
 from origin.vod.answer_cache import AnswerCache, InitSegment, Text
 from origin.vod.routes import metadata_of
 from origin.vod.segment_cache import SegmentCache, SegmentCacheLimits
+from packager.library.storage import LocalFile, NotFoundError
 from packager.vod import Titles
+
+log = structlog.get_logger()
 
 AREA = "vod"
 """Where requests for VOD are counted."""
+
+_TEXT_FOLDER = b"/subtitles"
 
 _SEGMENT = re.compile(rb"(/vod/[^?]+)/([a-z0-9-]+)/(0|[1-9][0-9]{0,7})\.m4s")
 
@@ -68,6 +83,7 @@ class VodFastPath:
         self._files = service.open_files
         self._answers = service.answers
         caching = ((b"cache-control", b"public, max-age=%d" % self.max_age),)
+        self._lookups: dict[bytes, list[AwaitedSegmentAnswer]] = {}
         self._segments = SegmentCache(limits or SegmentCacheLimits(), caching, tuple(headers))
 
     def find(self, request: RequestLine, fields: PlainFields, span: Span | None) -> FastAnswer | None:
@@ -88,11 +104,54 @@ class VodFastPath:
     def _segment(
         self, match: re.Match[bytes], request: RequestLine, fields: PlainFields, span: Span | None
     ) -> SegmentAnswer | None:
-        cached = self._files.find(match[1])
-        if cached is None:
+        film = match[1]
+        # These are segments of text, which the application writes.
+        if not self._files.is_enabled or film.endswith(_TEXT_FOLDER):
             return None
+        cached = self._files.find(film)
+        if cached is None:
+            waiting = self._look_up(film)
+            cached = self._files.find(film)
+            if cached is None:
+                find = functools.partial(self._wanted, match, fields, span)
+                return AwaitedSegmentAnswer(request, self, find, waiting)
+        wanted = self._wanted(match, fields, span, cached.shared)
+        return None if wanted is None else SegmentAnswer(request, self, wanted)
+
+    def _look_up(self, film: bytes) -> list[AwaitedSegmentAnswer]:
+        """Have a film opened in a thread, unless it is being opened; return the answers that wait for it."""
+        waiting = self._lookups.get(film)
+        if waiting is None:
+            waiting = self._lookups[film] = []
+            name = urllib.parse.unquote(film.removeprefix(b"/vod/").decode("ascii"))
+            opening = self._titles.threads.submit(self._titles.open_indexed, name)
+            opening.add_done_callback(functools.partial(self._looked_up, film, time.monotonic()))
+        return waiting
+
+    def _looked_up(self, film: bytes, since: float, opening: asyncio.Future[LocalFile]) -> None:
+        """Keep a film that was opened, and let those who wait for it go on, each in a step of its own."""
+        waiting = self._lookups.pop(film)
+        error = asyncio.CancelledError() if opening.cancelled() else opening.exception()
+        shared = None
+        if error is None:
+            file = opening.result()
+            shared = self._files.share(film, file, "", (), since)
+            if shared is None:
+                file.close()
+        elif not isinstance(error, NotFoundError | MediaError | OSError | asyncio.CancelledError):
+            log.error("film_not_opened", film=film.decode("ascii"), error=repr(error))
+        loop = opening.get_loop()
+        for answer in waiting:
+            loop.call_soon(answer.go_on, shared)
+        if shared is not None:
+            # However long they take, the film isn't looked up again for these.
+            loop.call_soon(shared.release)
+
+    def _wanted(
+        self, match: re.Match[bytes], fields: PlainFields, span: Span | None, film: SharedFile
+    ) -> Wanted | None:
         track, number = match[2].decode("ascii"), int(match[3])
-        file = cached.shared.file
+        file = film.file
         key = file.identity, track, number
         known = self._segments.find(key)
         if known is None:
@@ -104,8 +163,8 @@ class VodFastPath:
             known = self._segments.add(key, opened.segment, metadata)
         copy = self._segments.copy_of(key, known, file.fd)
         if copy is None:
-            return SegmentAnswer(request, self, Wanted(known.from_file, cached.shared, fields, span))
-        return SegmentAnswer(request, self, Wanted(known.from_copy, copy, fields, span))
+            return Wanted(known.from_file, film, fields, span)
+        return Wanted(known.from_copy, copy, fields, span)
 
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
@@ -135,31 +194,87 @@ class SegmentAnswer(FastAnswer):
     Args:
         request: the request line.
         fast_path: the fast path that made it.
-        wanted: what is asked for.
+        wanted: what is asked for; None: that isn't found yet.
     """
 
-    __slots__ = ("_is_held", "_wanted")
+    __slots__ = ("_held", "_wanted")
 
-    def __init__(self, request: RequestLine, fast_path: VodFastPath, wanted: Wanted) -> None:
+    def __init__(self, request: RequestLine, fast_path: VodFastPath, wanted: Wanted | None) -> None:
         super().__init__(request, fast_path.access_log, AREA)
         self._wanted = wanted
-        self._is_held = False
+        self._held: SharedFile | None = None
 
     def begin(self, line: AnsweringConnection) -> None:
         """Send the response; the file stays open until its end."""
-        segment, source, fields, span = self._wanted
+        if self._wanted is not None:
+            self._send(line, self._wanted)
+
+    def _send(self, line: AnsweringConnection, wanted: Wanted) -> None:
+        segment, source, fields, span = wanted
         if isinstance(source, SharedFile):
             source.acquire()
-            self._is_held = True
+            self._held = source
         fd = source.file.fd if isinstance(source, SharedFile) else source.fd
         line.reply(self, segment.reply(self.request.method, fields, span, line.fields(self), fd))
 
     def ended(self, status: int, sent: int, line: AnsweringConnection) -> None:
         """Release the file, and count the response."""
-        if self._is_held and isinstance(self._wanted.source, SharedFile):
-            self._is_held = False
-            self._wanted.source.release()
+        if self._held is not None:
+            self._held.release()
+            self._held = None
         super().ended(status, sent, line)
+
+
+class AwaitedSegmentAnswer(SegmentAnswer):
+    """A response with a segment of a film that is being opened; if that fails, the application says why.
+
+    Args:
+        request: the request line.
+        fast_path: the fast path that made it.
+        find: finds what is asked for in the film, once that is open.
+        waiting: the answers that wait for the film.
+    """
+
+    __slots__ = ("_find", "_line", "_waiting")
+
+    may_decline = True
+
+    def __init__(
+        self,
+        request: RequestLine,
+        fast_path: VodFastPath,
+        find: Callable[[SharedFile], Wanted | None],
+        waiting: list[AwaitedSegmentAnswer],
+    ) -> None:
+        super().__init__(request, fast_path, None)
+        self._find = find
+        self._waiting = waiting
+        self._line: AnsweringConnection | None = None
+
+    def begin(self, line: AnsweringConnection) -> None:
+        """Wait for the film."""
+        self._line = line
+        self._waiting.append(self)
+
+    def hang_up(self) -> None:
+        """Wait no more, because the client has gone."""
+        self._line = None
+        super().hang_up()
+
+    def go_on(self, film: SharedFile | None) -> None:
+        """Send the response, or leave it to the application: the film was opened, or it can't be."""
+        line, self._line = self._line, None
+        if line is None:
+            return
+        try:
+            self._wanted = None if film is None else self._find(film)
+            if self._wanted is None:
+                line.decline(self)
+            else:
+                self._send(line, self._wanted)
+        except Exception:  # it concerns this request alone
+            line.fail(self)
+            log.exception("answer failed", path=self.path)
 
 
 class CachedAnswer(FastAnswer):

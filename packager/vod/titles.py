@@ -445,6 +445,16 @@ class Titles:
             file.close()
             raise
 
+    def open_indexed(self, name: str) -> LocalFile:
+        """Open a file that has an index or gets one; raises as :meth:`multivariant_playlist`."""
+        file = self._library.open(name)
+        try:
+            self._indexes.index(file)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
     def known_segment(self, file: LocalFile, track: str, number: int) -> OpenSegment | None:
         """Find a segment of an open file without blocking, and without work that others would wait for.
 

@@ -27,40 +27,26 @@ from packager.library.storage import Library
 from packager.vod import TitleLimits, Titles
 from tests.conformance.conftest import Running, serving
 from tests.conformance.raw import Answer
+from tests.origin.vod.conftest import LONG_AGO, put
 from tests.packager import films
 from tests.waiting import wait_for
 
-LONG_AGO = (1_700_000_000, 1_700_000_000)
 TRACKS = (("bframes.mp4", "video"), ("bframes.mp4", "audio"), ("silent.mp4", "video"), ("sound.m4a", "audio"))
 ETERNITY = 3600.0
 MAX_AGE = 600
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    root = tmp_path / "library"
-    root.mkdir()
-    for name in {name for name, _ in TRACKS}:
-        put(root / name, films.film(name).read_bytes())
-    return root
-
-
-def put(path: Path, data: bytes, changed: int = LONG_AGO[0]) -> None:
-    """Put a file in its place at once."""
-    new = path.with_suffix(".part")
-    new.write_bytes(data)
-    os.utime(new, (changed, changed))
-    new.replace(path)
 
 
 @dataclass(frozen=True)
 class Served:
     running: Running
     titles: Titles
+    files: OpenFileCache
     traffic: RequestCounters
 
     def ask(self, target: str, *fields: str, method: str = "GET") -> Answer:
-        return self.running.ask(*fields, target=f"/vod/{target}", method=method)
+        answer = self.running.ask(*fields, target=f"/vod/{target}", method=method)
+        wait_for(lambda: not self.running.server.server_state.connections, "the request to be counted")
+        return answer
 
     def fast(self, target: str, *fields: str, method: str = "GET") -> Answer:
         """Ask for something that has to be answered before the application."""
@@ -86,7 +72,7 @@ def served(
     fast_path = FastPath({"vod": VodFastPath(service, AccessLog(traffic, log_requests=False), (), kept)})
     app = Starlette(routes=vod_routes.routes(titles, max_age=MAX_AGE, open_files=files, answers=answers))
     with serving(app, library, "uvloop", fast_path=fast_path, at_end=files.close) as running:
-        yield Served(running, titles, traffic)
+        yield Served(running, titles, files, traffic)
 
 
 def numbers(server: Served, name: str, track: str) -> range:
@@ -204,7 +190,7 @@ def test_a_replaced_file_and_a_removed_one_are_noticed(library: Path) -> None:
     targets = ["bframes.mp4/video/0.m4s", "bframes.mp4/master.m3u8", "bframes.mp4/video/init.mp4"]
     with served(library, seconds=0.2) as server:
         old = {target: server.ask(target)["etag"] for target in targets}
-        put(library / "bframes.mp4", films.film("silent.mp4").read_bytes(), LONG_AGO[0] + 1000)
+        put(library / "bframes.mp4", films.film("silent.mp4").read_bytes(), LONG_AGO + 1000)
         for target in targets[:2]:
             wait_for(partial(is_another, server, target, old[target]), "the other film")
         (library / "bframes.mp4").unlink()
