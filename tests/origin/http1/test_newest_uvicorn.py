@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
+
+from tests.conftest import start_server
 
 ROOT = Path(__file__).parents[3]
 INSTALL_SECONDS = 120
@@ -86,6 +89,24 @@ def test_ranges_are_answered_on_the_newest_release(newest: Path, tmp_path: Path)
         "HTTP/1.1 200 OK",
         "0123456789",
     ]
+
+
+def test_a_whole_server_starts_serves_and_ends_on_the_newest_release(newest: Path, tmp_path: Path) -> None:
+    """It replaces undocumented steps of `uvicorn.Server.serve`: the listening, the loop, the end."""
+    (tmp_path / "digits.mp4").write_bytes(b"0123456789")
+    server = start_server("--library", str(tmp_path), "--port", "0", env={"PYTHONPATH": str(newest)})
+    try:
+        with httpx.Client(base_url=server.url, timeout=SERVE_SECONDS) as client:
+            answer = client.get("/media/digits.mp4", headers={"range": "bytes=2-4"})
+            assert (answer.status_code, answer.content) == (206, b"234")
+            health = client.get("/health")
+            assert (health.status_code, health.json()["ready"]) == (200, True)
+            assert "date" in health.headers
+        assert server.stop() == 0
+    finally:
+        server.process.kill()
+        server.process.wait()
+    assert "Traceback" not in server.text()
 
 
 def test_nothing_is_imported_that_uvicorn_keeps_for_itself() -> None:
